@@ -1,0 +1,227 @@
+//! From one record to events: a pure function that cannot fail the stream.
+//!
+//! Every record ends as exactly one of *converted* (its events are delivered), *skipped* for a
+//! reason, or *rejected* for a reason (and kept in the dead letter). A converter may hold a record
+//! until others arrive (a log entry that the provider split); what it holds it must emit later.
+
+use std::fmt;
+
+use crate::event::Event;
+use crate::event::native::Failure;
+use crate::record::Record;
+
+/// Names one record on its way through the pipeline; ascending in read order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub u64);
+
+/// Why a record is not for us: counted, never an error, not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Skip {
+    /// Another category of the same event hub.
+    OtherCategory,
+    /// Another cluster's record.
+    OtherCluster,
+    /// Another log stream of the group: authenticator, scheduler, …
+    OtherStream,
+    /// Another log of the project.
+    OtherLog,
+    /// Another service's audit log.
+    OtherService,
+    /// A monitored resource that is no cluster.
+    OtherResource,
+    /// No audit event, and never claimed to be one.
+    NotAudit,
+    /// Data Access entries, which were not asked for.
+    DataAccessDisabled,
+    /// The provider's own liveness message.
+    ControlMessage,
+    /// Delivered already, from another of the provider's logs.
+    Duplicate,
+}
+
+impl Skip {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Skip; 10] = [
+        Skip::OtherCategory,
+        Skip::OtherCluster,
+        Skip::OtherStream,
+        Skip::OtherLog,
+        Skip::OtherService,
+        Skip::OtherResource,
+        Skip::NotAudit,
+        Skip::DataAccessDisabled,
+        Skip::ControlMessage,
+        Skip::Duplicate,
+    ];
+
+    /// The reason's name in reports and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Skip::OtherCategory => "other_category",
+            Skip::OtherCluster => "other_cluster",
+            Skip::OtherStream => "other_stream",
+            Skip::OtherLog => "other_log",
+            Skip::OtherService => "other_service",
+            Skip::OtherResource => "other_resource",
+            Skip::NotAudit => "not_audit",
+            Skip::DataAccessDisabled => "data_access_disabled",
+            Skip::ControlMessage => "control_message",
+            Skip::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Why a record, or an event made of it, is in the dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Reject {
+    /// It claims to be an audit record and cannot be read as one.
+    Unparsable,
+    /// The provider cut it before what a receiver needs.
+    Truncated,
+    /// Larger than receivers take, even without its objects.
+    TooLarge,
+    /// The webhook refused this event, and accepted others.
+    Refused,
+    /// Parts of a split log entry whose first part never came.
+    IncompleteSplit,
+}
+
+impl Reject {
+    /// Every reason.
+    pub const ALL: [Reject; 5] = [
+        Reject::Unparsable,
+        Reject::Truncated,
+        Reject::TooLarge,
+        Reject::Refused,
+        Reject::IncompleteSplit,
+    ];
+
+    /// The reason's name in the dead letter, in reports and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reject::Unparsable => "unparsable",
+            Reject::Truncated => "truncated",
+            Reject::TooLarge => "too_large",
+            Reject::Refused => "refused",
+            Reject::IncompleteSplit => "incomplete_split",
+        }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One thing a converter decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// An event to deliver. It settles the records once the webhook has it; several records when
+    /// the provider had split the entry.
+    Event {
+        /// The event.
+        event: Event,
+        /// The records it was made of.
+        records: Vec<RecordId>,
+    },
+    /// The record is not for us.
+    Skip {
+        /// Which.
+        record: RecordId,
+        /// Why.
+        reason: Skip,
+    },
+    /// The record goes to the dead letter.
+    Reject {
+        /// Which.
+        record: RecordId,
+        /// Why, in a word.
+        reason: Reject,
+        /// Why, for a person.
+        error: String,
+    },
+}
+
+/// Where a converter puts what it decided.
+#[derive(Debug, Default)]
+pub struct Output {
+    outcomes: Vec<Outcome>,
+}
+
+impl Output {
+    /// An event that this one record gives. A record may give several.
+    pub fn event(&mut self, record: RecordId, event: Event) {
+        self.outcomes.push(Outcome::Event {
+            event,
+            records: vec![record],
+        });
+    }
+
+    /// An event made of several records.
+    pub fn joined(&mut self, records: Vec<RecordId>, event: Event) {
+        self.outcomes.push(Outcome::Event { event, records });
+    }
+
+    /// The record is not for us.
+    pub fn skip(&mut self, record: RecordId, reason: Skip) {
+        self.outcomes.push(Outcome::Skip { record, reason });
+    }
+
+    /// The record cannot become an event.
+    pub fn reject(&mut self, record: RecordId, reason: Reject, error: impl Into<String>) {
+        self.outcomes.push(Outcome::Reject {
+            record,
+            reason,
+            error: error.into(),
+        });
+    }
+
+    /// What [`crate::event::native`] made of this record.
+    pub fn settle(&mut self, record: RecordId, result: Result<Event, Failure>) {
+        match result {
+            Ok(event) => self.event(record, event),
+            Err(Failure::NotAudit(_)) => self.skip(record, Skip::NotAudit),
+            Err(error) => {
+                let reason = match error {
+                    Failure::Truncated(_) => Reject::Truncated,
+                    Failure::TooLarge { .. } => Reject::TooLarge,
+                    Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::Unparsable,
+                };
+                self.reject(record, reason, error.to_string());
+            }
+        }
+    }
+
+    /// Takes what was decided since the last call.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Outcome> {
+        self.outcomes.drain(..)
+    }
+}
+
+/// Turns a provider's records into audit events.
+///
+/// Total: every record, however broken, ends in an outcome, now or (if the converter holds it) in
+/// a later call. No clock and no I/O; time comes in as an argument.
+pub trait Convert: Send {
+    /// Decides about one record, or holds it: then it emits nothing for it yet.
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output);
+
+    /// Decides about held records that have waited too long. `now` is monotonic, since the start.
+    fn overdue(&mut self, now: std::time::Duration, out: &mut Output) {
+        let _ = (now, out);
+    }
+
+    /// No record will follow: decides about all that are still held.
+    fn finish(&mut self, out: &mut Output) {
+        let _ = out;
+    }
+}

@@ -1,0 +1,103 @@
+//! Times as Kubernetes writes them: RFC 3339, UTC, six fraction digits (`metav1.MicroTime`).
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+
+/// Reads an RFC 3339 time as strictly as the receivers do (Go's `time.Parse`): upper-case `T`, a
+/// `Z` or a numeric offset, no leap second. Any number of fraction digits; those beyond
+/// nanoseconds are cut.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let digits = |from: usize, to: usize| {
+        bytes
+            .get(from..to)
+            .is_some_and(|part| part.iter().all(u8::is_ascii_digit))
+    };
+    let shape = digits(0, 4)
+        && digits(5, 7)
+        && digits(8, 10)
+        && digits(11, 13)
+        && digits(14, 16)
+        && digits(17, 19)
+        && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')]
+            .iter()
+            .all(|&(at, mark)| bytes[at] == mark)
+        && &bytes[17..19] < b"60".as_slice();
+    if !shape {
+        return None;
+    }
+    let mut at = 19;
+    if bytes.get(at) == Some(&b'.') {
+        at += 1;
+        let start = at;
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        if at == start {
+            return None;
+        }
+    }
+    let offset = &bytes[at..];
+    let offset_ok = offset == b"Z"
+        || (offset.len() == 6
+            && matches!(offset[0], b'+' | b'-')
+            && offset[3] == b':'
+            && digits(at + 1, at + 3)
+            && digits(at + 4, at + 6));
+    if !offset_ok {
+        return None;
+    }
+    // No calendar reads more than nine fraction digits.
+    if at > 29 {
+        return format!("{}{}", &text[..29], &text[at..]).parse().ok();
+    }
+    text.parse().ok()
+}
+
+/// Writes a time as `metav1.MicroTime` does: `2020-01-11T01:01:19.410800Z`; nanoseconds are cut.
+pub fn micros(time: Timestamp) -> String {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+    PRINTER.timestamp_to_string(&time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_receivers_read_and_nothing_else() {
+        for (text, want) in [
+            (
+                "2020-01-11T01:01:19.4108Z",
+                Some("2020-01-11T01:01:19.410800Z"),
+            ),
+            ("2020-01-11T01:01:19Z", Some("2020-01-11T01:01:19.000000Z")),
+            (
+                "2024-05-20T05:24:43.123456789Z",
+                Some("2024-05-20T05:24:43.123456Z"),
+            ),
+            (
+                "2024-05-20T05:24:43.1234567891234Z",
+                Some("2024-05-20T05:24:43.123456Z"),
+            ),
+            (
+                "2024-05-20T05:24:43.999999999+02:00",
+                Some("2024-05-20T03:24:43.999999Z"),
+            ),
+            ("2024-02-29T00:00:00Z", Some("2024-02-29T00:00:00.000000Z")),
+            ("2023-02-29T00:00:00Z", None),
+            ("2024-05-20T05:24:60Z", None),
+            ("2024-05-20 05:24:43Z", None),
+            ("2024-05-20t05:24:43z", None),
+            ("2024-05-20T05:24:43", None),
+            ("2024-05-20T05:24:43.Z", None),
+            ("2024-05-20T25:24:43Z", None),
+            ("2024-05-20T05:24:43+0200", None),
+            ("NaN", None),
+            ("", None),
+            ("1716182683", None),
+        ] {
+            assert_eq!(parse(text).map(micros).as_deref(), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Everything here lives in `tests/`.
