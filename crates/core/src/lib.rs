@@ -8,3 +8,4 @@ pub mod convert;
 pub mod event;
 pub mod record;
 pub mod replay;
+pub mod source;

@@ -22,6 +22,8 @@ pub struct Record {
     /// The record came out of a damaged part of its source: if it does not convert, it is no
     /// stranger to be skipped but a loss to be kept.
     pub damaged: bool,
+    /// The record is larger than what is read of one; the payload is its beginning.
+    pub oversized: bool,
 }
 
 /// Where a record was found, as the dead letter tells it.

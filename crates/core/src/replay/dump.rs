@@ -9,7 +9,7 @@ use crate::event::json::Raw;
 /// JSON dumps are read by structure: an array, or objects one after the other, each either a
 /// record or a *container* that holds records in an array (`events`, `records`, …). What is not
 /// JSON is cut by a [`Split`] of the bridge's own.
-pub trait Dump: Send {
+pub trait Dump: Send + Sync {
     /// Names of the supported shapes, for `--shape` and for messages.
     fn shapes(&self) -> &'static [Shape];
 
@@ -17,18 +17,24 @@ pub trait Dump: Send {
     /// Asked member by member, in order, until the answer is not [`Role::Neutral`].
     fn role(&self, key: &str) -> Role;
 
-    /// Brings one piece of a JSON dump into the provider's own form ([`crate::record::Record`]).
+    /// The names of container members that [`Dump::record`] wants to know of the records inside.
+    fn context_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Brings one piece of a JSON dump into the provider's own form ([`crate::record::Record`]);
+    /// what is in it already is returned as it is.
     ///
-    /// `piece` is one valid JSON value; `context` holds the members of the containers around it
-    /// that came before it, innermost first. Whatever is in its form already is returned as it is.
+    /// Asked for pieces whose role is [`Role::Wrapped`], that are no objects, or that stand in a
+    /// container with a context. `piece` is one valid JSON value.
     ///
     /// # Errors
     /// A shape that is recognised but damaged (base64 that is none): what is wrong, for a person.
-    fn record<'a>(&self, piece: Raw<'a>, context: &Context<'_>) -> Result<Cow<'a, str>, String>;
+    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String>;
 
-    /// Whether a piece, as [`Dump::record`] returned it, is of this provider at all: used for the
-    /// first pieces of a file, to tell a foreign file from one with a few foreign records.
-    fn recognises(&self, record: Raw<'_>) -> bool;
+    /// Whether a piece that is no object (a string, a row) is of this provider at all: used for
+    /// the first pieces of a file, to tell a foreign file from one with a few foreign records.
+    fn recognises(&self, piece: Raw<'_>) -> bool;
 
     /// The splitter of a shape that is no JSON, chosen by name (`--shape`) or by the first bytes
     /// of the file (at least 4 KiB of them, unless the file is shorter).
@@ -51,28 +57,50 @@ pub struct Shape {
 pub enum Role {
     /// Nothing yet.
     Neutral,
-    /// The object is one record.
+    /// The object is one record in the provider's own form.
     Record,
+    /// The object holds one record in another form: [`Dump::record`] brings it into its own.
+    Wrapped,
     /// The object is a container, and this member, when it is an array, holds its records.
     Records,
 }
 
-/// The members of a container that came before its records: `(name, value)`.
-#[derive(Debug, Default)]
-pub struct Context<'a> {
-    /// In the order of the text.
-    pub members: Vec<(Cow<'a, str>, Raw<'a>)>,
+/// The members of the containers around a piece that came before its records and that
+/// [`Dump::context_names`] names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    members: Vec<(&'static str, String)>,
 }
 
-impl Context<'_> {
+impl Context {
+    /// A context with these members, each value as JSON text.
+    pub fn new(members: impl IntoIterator<Item = (&'static str, String)>) -> Context {
+        Context {
+            members: members.into_iter().collect(),
+        }
+    }
+
+    /// What a record outside of any container has.
+    pub const fn empty() -> Context {
+        Context {
+            members: Vec::new(),
+        }
+    }
+
+    /// Whether no container said anything.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// A member's value; the innermost container wins.
+    pub fn get(&self, name: &str) -> Option<Raw<'_>> {
+        let (_, json) = self.members.iter().rev().find(|(key, _)| *key == name)?;
+        Raw::parse(json).ok()
+    }
+
     /// A member that is a string.
     pub fn str(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.members
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)?
-            .1
-            .as_str()
+        self.get(name)?.as_str()
     }
 }
 
@@ -83,6 +111,9 @@ pub struct Piece<'a> {
     pub bytes: Cow<'a, [u8]>,
     /// It comes from a damaged place: see [`crate::record::Record::damaged`].
     pub damaged: bool,
+    /// Whether it looks like something of this provider: the first pieces of a file decide
+    /// whether its shape is known at all.
+    pub recognised: bool,
 }
 
 /// Cuts a byte stream into pieces, front to back, whatever the chunks it arrives in.
@@ -92,7 +123,15 @@ pub trait Split: Send {
     /// everything must be taken.
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize;
 
-    /// `buffer` holds the largest record that is read, and its end is not in sight: take all of
-    /// it, and in later calls drop what follows up to the next record. The caller reports it.
-    fn overflow(&mut self, buffer: &[u8]);
+    /// After the last bytes: what shows that the file was cut between two records.
+    fn unfinished(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// `buffer` holds the largest record that is read, and its end is not in sight. Either the
+    /// place is damaged and the splitter finds the next record in it (it returns how many bytes it
+    /// took, as [`Split::split`] does), or the record is too large: then it returns `None`, the
+    /// caller reports the record and offers no byte of `buffer` again, and the splitter drops what
+    /// follows up to the record's end.
+    fn overflow(&mut self, buffer: &[u8], piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize>;
 }

@@ -1,0 +1,121 @@
+//! The command line that all bridges share: parse, check, build, run, exit status.
+
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{LogArgs, LogFormat, Problems};
+use crate::convert::Convert;
+use crate::event::native;
+use crate::replay::dump::Dump;
+
+mod replay;
+
+/// Exit status: done.
+const DONE: u8 = 0;
+/// Exit status: something failed.
+const FAILED: u8 = 1;
+/// Exit status: usage or configuration.
+const USAGE: u8 = 2;
+/// Exit status: a replay finished, and some records are in the dead letter.
+const DEAD_LETTERS: u8 = 3;
+
+/// One provider: what a bridge's `main` hands to [`main`].
+pub trait Bridge: Sized + Send + 'static {
+    /// The binary's name.
+    const NAME: &'static str;
+    /// What it is, in a line.
+    const ABOUT: &'static str;
+    /// The provider's name in the dead letter and the checkpoint: `eks`, `gke`, `aks`.
+    const PROVIDER: &'static str;
+    /// The flags that only this provider has.
+    type Args: Args + Clone;
+
+    /// Checks the flags and reports all that is wrong with them.
+    fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
+
+    /// The shapes of the provider's dumps.
+    fn dump(&self) -> Arc<dyn Dump>;
+
+    /// The conversion of the provider's records.
+    fn converter(&self, options: native::Options) -> impl Convert + 'static;
+}
+
+#[derive(Debug, Parser)]
+#[command(version, disable_version_flag = true, subcommand_required = true)]
+struct Cli<A: Args> {
+    #[command(subcommand)]
+    command: Command<A>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<A: Args> {
+    /// Convert and deliver saved dumps: files, folders, - for standard input
+    Replay(Box<replay::ReplayArgs<A>>),
+    /// Print the version
+    Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+struct VersionArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole program.
+pub fn main<B: Bridge>() -> ExitCode {
+    let command = Cli::<B::Args>::command().name(B::NAME).bin_name(B::NAME).about(B::ABOUT);
+    let parsed = command.try_get_matches().and_then(|matches| {
+        Cli::<B::Args>::from_arg_matches(&matches)
+    });
+    let status = match parsed {
+        Ok(Cli { command: Command::Replay(args) }) => replay::replay::<B>(&args),
+        Ok(Cli { command: Command::Version(args) }) => version::<B>(&args),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { USAGE } else { DONE }
+        }
+    };
+    ExitCode::from(status)
+}
+
+fn version<B: Bridge>(args: &VersionArgs) -> u8 {
+    let version = env!("CARGO_PKG_VERSION");
+    let line = if args.json {
+        serde_json::json!({"name": B::NAME, "version": version}).to_string()
+    } else {
+        format!("{} {version}", B::NAME)
+    };
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => DONE,
+        Err(_) => FAILED,
+    }
+}
+
+/// Prints what is wrong with the configuration.
+fn usage(problems: &Problems) -> u8 {
+    let _ = write!(std::io::stderr(), "error: {problems}");
+    USAGE
+}
+
+/// Log lines go to standard error; `RUST_LOG` says which.
+fn init_logging(args: &LogArgs, problems: &mut Problems) {
+    let terminal = std::io::stderr().is_terminal();
+    let format = args.format(terminal, problems);
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .with_target(false);
+    // A second subscriber (in tests) is no reason to fail.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}

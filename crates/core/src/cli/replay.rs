@@ -1,0 +1,268 @@
+//! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
+
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, Target};
+use crate::convert::Reject;
+use crate::dead_letter::DeadLetter;
+use crate::output::Output;
+use crate::record::Origin;
+use crate::replay::dump::{Dump, Shape};
+use crate::replay::{Progress, Replay, Settings};
+use crate::run::{self, Ended, Observer, Pipeline};
+use crate::sink::Sink;
+use crate::source::Problem;
+use crate::tally::Tally;
+use crate::webhook::Webhook;
+
+/// Rejects that are shown one by one when no dead letter keeps them.
+const REJECTS_SHOWN: u64 = 10;
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReplayArgs<A: Args> {
+    /// Saved dumps: files, folders (walked in order), or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The shape of the dumps, where it should not be told by their content (see --shape list)
+    #[arg(long, env = "AUDIT_BRIDGE_SHAPE", hide_env_values = true)]
+    shape: Option<String>,
+    /// Give up when the webhook has accepted nothing for so long [default: 5m]
+    #[arg(long, env = "AUDIT_BRIDGE_GIVE_UP_AFTER", hide_env_values = true, value_name = "SPAN")]
+    give_up_after: Option<String>,
+    /// Leave out the first N records: what an earlier run has settled, as its last line says
+    #[arg(long, env = "AUDIT_BRIDGE_SKIP_RECORDS", hide_env_values = true, value_name = "N")]
+    skip_records: Option<String>,
+    /// Write a report here, as JSON
+    #[arg(long, env = "AUDIT_BRIDGE_REPORT", hide_env_values = true, value_name = "PATH")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    bridge: A,
+}
+
+/// [`ReplayArgs`], checked.
+struct Checked<B> {
+    bridge: B,
+    dump: Arc<dyn Dump>,
+    delivery: DeliverySettings,
+    shape: Option<Shape>,
+    give_up_after: Duration,
+    skip_records: u64,
+}
+
+pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
+    let mut problems = Problems::default();
+    init_logging(&args.log, &mut problems);
+    let checked = check::<B>(args, &mut problems);
+    if !problems.is_empty() {
+        return usage(&problems);
+    }
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime does not start: {error}"))
+        .and_then(|runtime| runtime.block_on(deliver(args, checked)));
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+        FAILED
+    })
+}
+
+fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Checked<B> {
+    let bridge = B::configure(&args.bridge, problems);
+    let dump = bridge.dump();
+    let shape = problems.read("shape", args.shape.as_deref(), None, |name| {
+        let known = dump.shapes();
+        known.iter().find(|shape| shape.name == name).map(|shape| Some(*shape)).ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
+            format!("is not one of {}", names.join(", "))
+        })
+    });
+    let delivery = args.delivery.check(true, problems);
+    let written = [("dead-letter", delivery.dead_letter.as_deref()), ("report", args.report.as_deref())]
+        .into_iter()
+        .chain(match &delivery.target {
+            Target::Output(path, _) => Some(("output", path.as_deref())),
+            Target::Webhook(_) => None,
+        });
+    for (flag, path) in written {
+        if path.is_some_and(|path| is_input(path, &args.paths)) {
+            problems.add(flag, "lies among the files to replay; write it to another place");
+        }
+    }
+    Checked {
+        bridge,
+        dump,
+        delivery,
+        shape,
+        give_up_after: problems.read(
+            "give-up-after",
+            args.give_up_after.as_deref(),
+            Duration::from_secs(300),
+            config::duration,
+        ),
+        skip_records: problems.read("skip-records", args.skip_records.as_deref(), 0, |text| {
+            text.parse().map_err(|_| "is no whole number".to_owned())
+        }),
+    }
+}
+
+/// Whether a file that is written would be read by the same replay: it would never end.
+fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    // A file that does not exist yet lies where its folder lies.
+    let written = real(path).or_else(|| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some(real(folder.unwrap_or(Path::new(".")))?.join(path.file_name()?))
+    });
+    let Some(written) = written else { return false };
+    inputs.iter().filter_map(|input| real(input)).any(|input| {
+        // Devices such as /dev/null may be both.
+        (input.is_file() && input == written) || (input.is_dir() && written.starts_with(input))
+    })
+}
+
+async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: Checked<B>) -> Result<u8, String> {
+    match &checked.delivery.target {
+        Target::Webhook(settings) => {
+            let webhook = Webhook::new(settings).map_err(|error| error.to_string())?;
+            through(args, &checked, webhook).await
+        }
+        Target::Output(path, format) => {
+            let output = Output::open(path.as_deref(), *format).map_err(|error| error.to_string())?;
+            through(args, &checked, output).await
+        }
+    }
+}
+
+async fn through<B: Bridge, S: Sink + 'static>(
+    args: &ReplayArgs<B::Args>,
+    checked: &Checked<B>,
+    sink: S,
+) -> Result<u8, String> {
+    let started = Instant::now();
+    let settings = &checked.delivery;
+    let dead_letter = match &settings.dead_letter {
+        Some(path) => {
+            Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| error.to_string())?)
+        }
+        None => None,
+    };
+    let source = Replay::start(Settings {
+        paths: args.paths.clone(),
+        dump: Arc::clone(&checked.dump),
+        shape: checked.shape,
+        skip_records: checked.skip_records,
+    })
+    .map_err(|error| format!("the reading thread does not start: {error}"))?;
+    let console = Console::new(source.progress(), dead_letter.is_some());
+    let pipeline = Pipeline {
+        source,
+        converter: checked.bridge.converter(settings.native.clone()),
+        sink,
+        dead_letter,
+        observer: console,
+        batch: settings.batch,
+        in_flight_batches_max: settings.in_flight_batches_max,
+        in_flight_bytes_max: settings.in_flight_bytes_max,
+        give_up_after: Some(checked.give_up_after),
+    };
+    let run::Outcome { mut tally, ended, settled_records, observer: console } = run::run(pipeline).await;
+    tally.took(started.elapsed());
+    console.finish(&tally);
+    if let Some(path) = &args.report {
+        let json = serde_json::to_string(&tally).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n")
+            .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
+    }
+    match ended {
+        Ended::GaveUp(why) => Err(format!(
+            "{why}; the first {} records are settled: once it is mended, resume with the same \
+             command and --skip-records {0}",
+            checked.skip_records + settled_records
+        )),
+        Ended::Failed(why) => Err(why),
+        Ended::Done if console.problems > 0 => Ok(FAILED),
+        Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
+        Ended::Done => Ok(DONE),
+    }
+}
+
+/// What a person sees of a replay, all on standard error.
+struct Console {
+    bar: ProgressBar,
+    progress: Arc<Progress>,
+    /// Rejects are kept elsewhere.
+    kept: bool,
+    shown: u64,
+    problems: u64,
+}
+
+impl Console {
+    fn new(progress: Arc<Progress>, kept: bool) -> Console {
+        let total = progress.total.load(Ordering::Relaxed);
+        let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::no_length() };
+        let template = if total > 0 {
+            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left"
+        } else {
+            "{spinner} {bytes}  {bytes_per_sec}  {msg}  {elapsed}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_draw_target(if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(4)
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        Console { bar, progress, kept, shown: 0, problems: 0 }
+    }
+
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        });
+    }
+
+    fn finish(&self, tally: &Tally) {
+        self.bar.finish_and_clear();
+        if !self.kept && tally.rejects() > self.shown {
+            self.say(&format!(
+                "rejected: {} more like these; keep them all with --dead-letter PATH",
+                tally.rejects() - self.shown
+            ));
+        }
+        let _ = write!(std::io::stderr(), "{tally}");
+    }
+}
+
+impl Observer for Console {
+    fn progress(&mut self, tally: &Tally) {
+        self.bar.set_position(self.progress.read.load(Ordering::Relaxed));
+        self.bar.set_message(format!("{} events", tally.events));
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.problems += 1;
+        self.say(&format!("error: {}: {}", problem.place, problem.error));
+    }
+
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        if !self.kept && self.shown < REJECTS_SHOWN {
+            self.shown += 1;
+            self.say(&format!("rejected: {origin}: {reason}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Settings that all bridges share, and how any setting is read: every wrong one is reported at
+//! once, before anything starts, by its flag and its environment variable. Values are never
+//! printed: a setting pasted into the wrong place may be a secret.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::SignedDuration;
+
+use crate::batch;
+use crate::event::native;
+use crate::output::Format;
+use crate::webhook::{self, WebhookSettings};
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Default)]
+pub struct Problems {
+    found: Vec<String>,
+}
+
+impl Problems {
+    /// Adds one, about this flag (without its dashes).
+    pub fn add(&mut self, flag: &str, what: impl fmt::Display) {
+        self.found.push(format!("--{flag} ({}): {what}", variable(flag)));
+    }
+
+    /// Reads a flag's value: its default when it is not given or empty, and a problem (and again
+    /// the default) when `parse` refuses it.
+    pub fn read<T>(
+        &mut self,
+        flag: &str,
+        value: Option<&str>,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        match given(value).map(parse) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(what)) => {
+                self.add(flag, what);
+                default
+            }
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration is wrong:")?;
+        self.found.iter().try_for_each(|problem| writeln!(f, "  {problem}"))
+    }
+}
+
+/// A value that is there: an empty variable counts as unset, as manifests often have them.
+pub fn given(value: Option<&str>) -> Option<&str> {
+    value.map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// The environment variable of a flag.
+fn variable(flag: &str) -> String {
+    format!("AUDIT_BRIDGE_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// A number of bytes: `1MiB`, `250KiB`, `4096`.
+pub fn bytes(text: &str) -> Result<usize, String> {
+    let size: bytesize::ByteSize =
+        text.parse().map_err(|_| "is no size; write it like 1MiB, 250KiB or 4096".to_owned())?;
+    match usize::try_from(size.as_u64()) {
+        Ok(0) => Err("must be more than 0".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err("is too large".to_owned()),
+    }
+}
+
+/// A time span above zero: `10s`, `5m`, `1h30m`, `500ms`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|span| Duration::try_from(span).ok())
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "is no time span; write it like 10s, 5m or 500ms".to_owned())
+}
+
+/// A whole number above zero.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("is no whole number above 0".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Annotations, `KEY=VALUE`. One value may hold several, with commas between, as an environment
+/// variable has to; a comma inside a value is kept where what follows it is no `KEY=`.
+fn annotations(values: &[String]) -> Result<Vec<(String, String)>, String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for value in values.iter().filter_map(|value| given(Some(value))) {
+        let mut first = true;
+        for part in value.split(',') {
+            match (part.split_once('='), all.last_mut()) {
+                (Some((key, value)), _) if !key.trim().is_empty() => {
+                    all.push((key.trim().to_owned(), value.to_owned()));
+                }
+                (None, Some((_, last))) if !first => {
+                    last.push(',');
+                    last.push_str(part);
+                }
+                _ => return Err("is not KEY=VALUE".to_owned()),
+            }
+            first = false;
+        }
+    }
+    Ok(all)
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The flags of logging, which every command has.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// How log lines are written: text or json [default: text on a terminal, else json]
+    #[arg(long, env = "AUDIT_BRIDGE_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl LogArgs {
+    /// The format, by the terminal where it is not given.
+    pub fn format(&self, terminal: bool, problems: &mut Problems) -> LogFormat {
+        let default = if terminal { LogFormat::Text } else { LogFormat::Json };
+        problems.read("log-format", self.log_format.as_deref(), default, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("is neither text nor json".to_owned()),
+        })
+    }
+}
+
+/// The flags of delivery that all bridges share.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Delivery")]
+pub struct DeliveryArgs {
+    /// Where to POST the events
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_URL", hide_env_values = true, value_name = "URL")]
+    pub webhook_url: Option<String>,
+    /// Write the events here instead of to a webhook: a file, or - for standard output
+    #[arg(long, env = "AUDIT_BRIDGE_OUTPUT", hide_env_values = true, value_name = "-|PATH")]
+    pub output: Option<String>,
+    /// With --output: event-list (one POST body per line) or events (one event per line) [default: event-list]
+    #[arg(long, env = "AUDIT_BRIDGE_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// PEM file with the certificate authority of the webhook, besides the system's
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CA_FILE", hide_env_values = true, value_name = "PATH")]
+    pub webhook_ca_file: Option<PathBuf>,
+    /// PEM file with a client certificate for the webhook
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE", hide_env_values = true, value_name = "PATH")]
+    pub webhook_client_cert_file: Option<PathBuf>,
+    /// PEM file with the key of the client certificate
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_KEY_FILE", hide_env_values = true, value_name = "PATH")]
+    pub webhook_client_key_file: Option<PathBuf>,
+    /// File with a bearer token for the webhook, read again when it changes
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE", hide_env_values = true, value_name = "PATH")]
+    pub webhook_token_file: Option<PathBuf>,
+    /// How long one POST may take [default: 10s]
+    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_TIMEOUT", hide_env_values = true, value_name = "SPAN")]
+    pub webhook_timeout: Option<String>,
+    /// Most events of one POST [default: 400]
+    #[arg(long, env = "AUDIT_BRIDGE_BATCH_EVENTS_MAX", hide_env_values = true, value_name = "N")]
+    pub batch_events_max: Option<String>,
+    /// Most bytes of one POST [default: 1MiB]
+    #[arg(long, env = "AUDIT_BRIDGE_BATCH_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    pub batch_bytes_max: Option<String>,
+    /// Longest time that an event waits for others [default: 1s]
+    #[arg(long, env = "AUDIT_BRIDGE_BATCH_WAIT_MAX", hide_env_values = true, value_name = "SPAN")]
+    pub batch_wait_max: Option<String>,
+    /// Largest event; a larger one goes without its objects [default: 250KiB]
+    #[arg(long, env = "AUDIT_BRIDGE_EVENT_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    pub event_bytes_max: Option<String>,
+    /// POSTs at the same time; 1 keeps the order [default: 4]
+    #[arg(long, env = "AUDIT_BRIDGE_IN_FLIGHT_BATCHES_MAX", hide_env_values = true, value_name = "N")]
+    pub in_flight_batches_max: Option<String>,
+    /// Bytes of records read and not yet settled [default: 32MiB]
+    #[arg(long, env = "AUDIT_BRIDGE_IN_FLIGHT_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    pub in_flight_bytes_max: Option<String>,
+    /// Annotation for every event, KEY=VALUE; may be repeated
+    #[arg(long, env = "AUDIT_BRIDGE_ANNOTATE", hide_env_values = true, value_name = "K=V")]
+    pub annotate: Vec<String>,
+    /// File to keep what cannot be delivered, as JSON Lines
+    #[arg(long, env = "AUDIT_BRIDGE_DEAD_LETTER", hide_env_values = true, value_name = "PATH")]
+    pub dead_letter: Option<PathBuf>,
+}
+
+/// Where events go.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// To a webhook.
+    Webhook(WebhookSettings),
+    /// To a file, or to standard output (`None`).
+    Output(Option<PathBuf>, Format),
+}
+
+/// [`DeliveryArgs`], checked.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    /// Where to.
+    pub target: Target,
+    /// When a batch is complete.
+    pub batch: batch::Limits,
+    /// POSTs at the same time.
+    pub in_flight_batches_max: usize,
+    /// Bytes of records read and not yet settled.
+    pub in_flight_bytes_max: usize,
+    /// What is asked of every event.
+    pub native: native::Options,
+    /// Where rejects are kept.
+    pub dead_letter: Option<PathBuf>,
+}
+
+impl DeliveryArgs {
+    /// Checks all flags. Without a webhook and an output, `default_output` says whether standard
+    /// output is meant.
+    pub fn check(&self, default_output: bool, problems: &mut Problems) -> DeliverySettings {
+        let native = native::Options {
+            event_bytes_max: problems.read(
+                "event-bytes-max",
+                self.event_bytes_max.as_deref(),
+                250 << 10,
+                bytes,
+            ),
+            annotations: annotations(&self.annotate).unwrap_or_else(|what| {
+                problems.add("annotate", what);
+                Vec::new()
+            }),
+        };
+        let batch = batch::Limits {
+            events_max: problems.read(
+                "batch-events-max",
+                self.batch_events_max.as_deref(),
+                400,
+                count,
+            ),
+            bytes_max: problems.read(
+                "batch-bytes-max",
+                self.batch_bytes_max.as_deref(),
+                1 << 20,
+                bytes,
+            ),
+            wait_max: problems.read(
+                "batch-wait-max",
+                self.batch_wait_max.as_deref(),
+                Duration::from_secs(1),
+                duration,
+            ),
+        };
+        DeliverySettings {
+            target: self.target(default_output, problems),
+            batch,
+            in_flight_batches_max: problems.read(
+                "in-flight-batches-max",
+                self.in_flight_batches_max.as_deref(),
+                4,
+                count,
+            ),
+            in_flight_bytes_max: problems.read(
+                "in-flight-bytes-max",
+                self.in_flight_bytes_max.as_deref(),
+                32 << 20,
+                bytes,
+            ),
+            native,
+            dead_letter: path(self.dead_letter.as_ref()),
+        }
+    }
+
+    fn target(&self, default_output: bool, problems: &mut Problems) -> Target {
+        let format =
+            problems.read("format", self.format.as_deref(), Format::EventList, |text| match text {
+                "event-list" => Ok(Format::EventList),
+                "events" => Ok(Format::Events),
+                _ => Err("is neither event-list nor events".to_owned()),
+            });
+        let output = match given(self.output.as_deref()) {
+            Some("-") | None => None,
+            Some(path) => Some(PathBuf::from(path)),
+        };
+        let Some(url) = given(self.webhook_url.as_deref()) else {
+            if given(self.output.as_deref()).is_none() && !default_output {
+                problems.add(
+                    "webhook-url",
+                    "is missing; say where to POST the events, or write them with --output",
+                );
+            }
+            return Target::Output(output, format);
+        };
+        if given(self.output.as_deref()).is_some() {
+            problems.add("output", "cannot be combined with --webhook-url; give one of the two");
+        }
+        match webhook::parse_url(url) {
+            Ok(url) => Target::Webhook(self.webhook(url, problems)),
+            Err(what) => {
+                problems.add("webhook-url", what);
+                Target::Output(output, format)
+            }
+        }
+    }
+
+    fn webhook(&self, url: reqwest::Url, problems: &mut Problems) -> WebhookSettings {
+        let timeout = problems.read(
+            "webhook-timeout",
+            self.webhook_timeout.as_deref(),
+            Duration::from_secs(10),
+            duration,
+        );
+        let client_cert_file = path(self.webhook_client_cert_file.as_ref());
+        let client_key_file = path(self.webhook_client_key_file.as_ref());
+        match (&client_cert_file, &client_key_file) {
+            (Some(_), None) => problems.add(
+                "webhook-client-key-file",
+                "is missing; --webhook-client-cert-file needs its key",
+            ),
+            (None, Some(_)) => problems.add(
+                "webhook-client-cert-file",
+                "is missing; --webhook-client-key-file needs its certificate",
+            ),
+            _ => {}
+        }
+        for (flag, file) in [
+            ("webhook-ca-file", self.webhook_ca_file.as_ref()),
+            ("webhook-client-cert-file", client_cert_file.as_ref()),
+            ("webhook-client-key-file", client_key_file.as_ref()),
+            ("webhook-token-file", self.webhook_token_file.as_ref()),
+        ] {
+            if let Some(error) = path(file).and_then(|file| std::fs::File::open(file).err()) {
+                problems.add(flag, format_args!("the file cannot be read: {error}"));
+            }
+        }
+        WebhookSettings {
+            url,
+            ca_file: path(self.webhook_ca_file.as_ref()),
+            client_cert_file,
+            client_key_file,
+            token_file: path(self.webhook_token_file.as_ref()),
+            timeout,
+        }
+    }
+}
+
+/// A path that is given: an empty variable counts as unset.
+fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty()).cloned()
+}

@@ -1,0 +1,165 @@
+//! The files of a replay: what the paths name, and what is in them once unpacked.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::source::Problem;
+
+/// Compression inside compression is real (Firehose packs what CloudWatch packed), but not deeper.
+const LAYERS_MAX: usize = 3;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// One thing to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Input {
+    Stdin,
+    File(PathBuf),
+}
+
+impl Input {
+    pub(super) fn name(&self) -> Arc<str> {
+        match self {
+            Input::Stdin => "-".into(),
+            Input::File(path) => path.to_string_lossy().into(),
+        }
+    }
+}
+
+/// The files that the paths name, folders walked in the order of their names.
+pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
+    let (mut inputs, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        if path.as_os_str() == "-" {
+            inputs.push(Input::Stdin);
+        } else if path.is_dir() {
+            let before = inputs.len() + problems.len();
+            walk(path, &mut inputs, &mut problems);
+            if inputs.len() + problems.len() == before {
+                tracing::warn!(folder = %path.display(), "the folder holds no files");
+            }
+        } else {
+            inputs.push(Input::File(path.clone()));
+        }
+    }
+    (inputs, problems)
+}
+
+fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
+    let entries =
+        std::fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => {
+            problems.push(problem(&folder.to_string_lossy(), &error));
+            return;
+        }
+    };
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
+            // A link to a folder is not followed: it could lead back.
+            Ok(kind) if kind.is_file() || (kind.is_symlink() && !path.is_dir()) => {
+                inputs.push(Input::File(path));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
+        }
+    }
+}
+
+pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; give this user the right to read it",
+        io::ErrorKind::UnexpectedEof => "; the file is cut, fetch it again",
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            "; the compressed data is damaged, fetch the file again"
+        }
+        _ => "",
+    };
+    Problem {
+        place: place.to_owned(),
+        error: format!("{error}{advice}"),
+    }
+}
+
+/// How far the reading is, for the progress bar: bytes as they are on disk.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes read so far.
+    pub read: AtomicU64,
+    /// Bytes of all files; 0 when standard input is among them.
+    pub total: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn of(inputs: &[Input]) -> Progress {
+        let sizes = inputs.iter().map(|input| match input {
+            Input::Stdin => None,
+            Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
+        });
+        let total = sizes.sum::<Option<u64>>().unwrap_or(0);
+        Progress {
+            read: AtomicU64::new(0),
+            total: total.into(),
+        }
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    progress: Arc<Progress>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.inner.read(buffer)?;
+        self.progress
+            .read
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// Opens an input and unpacks what is packed, told by its first bytes.
+pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dyn Read + Send>> {
+    let progress = Arc::clone(progress);
+    let mut content: Box<dyn Read + Send> = match input {
+        Input::Stdin => Box::new(Counted {
+            inner: io::stdin(),
+            progress,
+        }),
+        Input::File(path) => Box::new(Counted {
+            inner: File::open(path)?,
+            progress,
+        }),
+    };
+    for _ in 0..LAYERS_MAX {
+        let (head, whole) = peek(content)?;
+        if head.starts_with(&GZIP) {
+            content = Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)));
+        } else if head.starts_with(&ZSTD) {
+            content = Box::new(zstd::stream::read::Decoder::new(whole)?);
+        } else {
+            return Ok(whole);
+        }
+    }
+    Ok(content)
+}
+
+/// The first bytes, and the content with them still in front.
+fn peek(mut content: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let mut head = Vec::new();
+    content.by_ref().take(4).read_to_end(&mut head)?;
+    let whole = Box::new(Cursor::new(head.clone()).chain(content));
+    Ok((head, whole))
+}

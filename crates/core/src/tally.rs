@@ -1,0 +1,79 @@
+//! What became of the records: the figures of a replay's report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::convert::{Reject, Skip};
+
+/// Counts of everything that happened. Serialised as the report's fixed JSON form.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Tally {
+    /// Provider records read.
+    pub records: u64,
+    /// Events that came out: accepted by the webhook, or written.
+    pub events: u64,
+    /// Records that were not for us, by reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+    /// Records and events in the dead letter, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Events that carry the mark `audit.k8s.io/truncated`.
+    pub truncated: u64,
+    /// Bodies that were accepted, or written.
+    pub batches: u64,
+    /// Bytes of those bodies.
+    pub bytes_out: u64,
+    /// Wall-clock time.
+    pub elapsed_seconds: f64,
+}
+
+impl Tally {
+    /// A record that was not for us.
+    pub fn skip(&mut self, reason: Skip) {
+        *self.skipped.entry(reason.name()).or_default() += 1;
+    }
+
+    /// A record or an event that went to the dead letter.
+    pub fn reject(&mut self, reason: Reject) {
+        *self.rejected.entry(reason.name()).or_default() += 1;
+    }
+
+    /// Everything in the dead letter.
+    pub fn rejects(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Sets the time it took.
+    pub fn took(&mut self, elapsed: Duration) {
+        self.elapsed_seconds = (elapsed.as_secs_f64() * 1000.0).round() / 1000.0;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed_seconds.max(0.001);
+        writeln!(f, "records    {:>12}", self.records)?;
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let (events, bytes) = (self.events as f64, self.bytes_out as f64);
+        writeln!(f, "events     {:>12}   {:.0} events/s", self.events, events / seconds)?;
+        if self.truncated > 0 {
+            writeln!(f, "truncated  {:>12}", self.truncated)?;
+        }
+        for (title, counts) in [("skipped", &self.skipped), ("rejected", &self.rejected)] {
+            for (index, (reason, count)) in counts.iter().enumerate() {
+                let title = if index == 0 { title } else { "" };
+                writeln!(f, "{title:<10} {count:>12}   {reason}")?;
+            }
+        }
+        writeln!(
+            f,
+            "batches    {:>12}   {:.1} MiB, {:.1} MiB/s, {:.1} s",
+            self.batches,
+            bytes / 1_048_576.0,
+            bytes / 1_048_576.0 / seconds,
+            self.elapsed_seconds
+        )
+    }
+}
