@@ -1,1 +1,178 @@
-//! Everything here lives in `tests/`.
+//! What the end-to-end tests share: the real binaries, run as a user runs them.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The three bridges.
+pub const BRIDGES: [&str; 3] = ["eks", "gke", "aks"];
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// A bridge's binary, built in the profile that the tests run in.
+///
+/// # Panics
+/// When it does not build.
+pub fn binary(provider: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        // target/<profile>/deps/<test>
+        let test = std::env::current_exe().unwrap_or_default();
+        let folder = test
+            .ancestors()
+            .nth(2)
+            .map(Path::to_owned)
+            .unwrap_or_default();
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--quiet", "--locked", "--bins"])
+            .current_dir(root());
+        for provider in BRIDGES {
+            build.args(["-p", &format!("{provider}-audit-bridge")]);
+        }
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.status().is_ok_and(|status| status.success());
+        assert!(built, "the bridges do not build");
+        folder
+    });
+    folder.join(format!("{provider}-audit-bridge"))
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit status; -1 when a signal ended it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said beside.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The events that it printed as `EventList`s.
+    ///
+    /// # Panics
+    /// When standard output is something else.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        events(&self.stdout)
+    }
+}
+
+/// The events of `EventList`s, one a line.
+///
+/// # Panics
+/// When a line is no such list.
+pub fn events(lines: &str) -> Vec<serde_json::Value> {
+    let mut all = Vec::new();
+    for line in lines.lines() {
+        let mut list: serde_json::Value = match serde_json::from_str(line) {
+            Ok(list) => list,
+            Err(error) => unreachable!("{error}: {line}"),
+        };
+        assert_eq!(list["kind"], "EventList");
+        assert_eq!(list["apiVersion"], "audit.k8s.io/v1");
+        match list["items"].take() {
+            serde_json::Value::Array(items) => all.extend(items),
+            other => unreachable!("items is {other}"),
+        }
+    }
+    all
+}
+
+/// A command of a bridge, free of the environment's own settings.
+pub fn command(provider: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(binary(provider));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AUDIT_BRIDGE_") || text.to_ascii_lowercase().ends_with("_proxy") {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+/// Runs a bridge to its end, with this on its standard input.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run_with(provider: &str, args: &[&str], stdin: &[u8]) -> Ran {
+    let child = command(provider, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => unreachable!("{provider}: {error}"),
+    };
+    let mut pipe = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(pipe) = &mut pipe {
+                let _ = pipe.write_all(stdin);
+            }
+            drop(pipe);
+        });
+        child.wait_with_output()
+    });
+    match output {
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        }) => Ran {
+            status: status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        },
+        Err(error) => unreachable!("{provider}: {error}"),
+    }
+}
+
+/// Runs a bridge to its end.
+pub fn run(provider: &str, args: &[&str]) -> Ran {
+    run_with(provider, args, b"")
+}
+
+/// A real-looking event of so many bytes or a little more; `n` makes its `auditID`.
+pub fn event(n: usize, bytes: usize) -> String {
+    let id = format!("{n:08x}-0000-4000-8000-000000000000");
+    let head = format!(
+        "{{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"RequestResponse\",\
+         \"auditID\":\"{id}\",\"stage\":\"ResponseComplete\",\
+         \"requestURI\":\"/api/v1/namespaces/default/configmaps?limit=500\\u0026watch=1\",\
+         \"verb\":\"create\",\"user\":{{\"username\":\"kubernetes-admin\",\
+         \"groups\":[\"system:masters\",\"system:authenticated\"]}},\"sourceIPs\":[\"10.0.0.7\"],\
+         \"userAgent\":\"kubectl/v1.33\",\"objectRef\":{{\"resource\":\"configmaps\",\
+         \"namespace\":\"default\",\"name\":\"c{n}\",\"apiVersion\":\"v1\"}},\
+         \"responseStatus\":{{\"metadata\":{{}},\"code\":201}},\"requestObject\":{{\"data\":{{"
+    );
+    let tail = "}},\"requestReceivedTimestamp\":\"2026-11-21T10:00:00.000001Z\",\
+                \"stageTimestamp\":\"2026-11-21T10:00:00.000002Z\",\
+                \"annotations\":{\"authorization.k8s.io/decision\":\"allow\"}}";
+    let mut text = head;
+    let mut index = 0;
+    while text.len() + tail.len() < bytes || index == 0 {
+        let comma = if index > 0 { "," } else { "" };
+        text.push_str(&format!("{comma}\"key-{index}\":\"value \\\"{index}\\\"\""));
+        index += 1;
+    }
+    text + tail
+}
+
+/// The `auditID` of [`event`].
+pub fn audit_id(n: usize) -> String {
+    format!("{n:08x}-0000-4000-8000-000000000000")
+}

@@ -67,13 +67,20 @@ struct VersionArgs {
 
 /// The whole program.
 pub fn main<B: Bridge>() -> ExitCode {
-    let command = Cli::<B::Args>::command().name(B::NAME).bin_name(B::NAME).about(B::ABOUT);
-    let parsed = command.try_get_matches().and_then(|matches| {
-        Cli::<B::Args>::from_arg_matches(&matches)
-    });
+    let command = Cli::<B::Args>::command()
+        .name(B::NAME)
+        .bin_name(B::NAME)
+        .about(B::ABOUT);
+    let parsed = command
+        .try_get_matches()
+        .and_then(|matches| Cli::<B::Args>::from_arg_matches(&matches));
     let status = match parsed {
-        Ok(Cli { command: Command::Replay(args) }) => replay::replay::<B>(&args),
-        Ok(Cli { command: Command::Version(args) }) => version::<B>(&args),
+        Ok(Cli {
+            command: Command::Replay(args),
+        }) => replay::replay::<B>(&args),
+        Ok(Cli {
+            command: Command::Version(args),
+        }) => version::<B>(&args),
         Err(error) => {
             let _ = error.print();
             if error.use_stderr() { USAGE } else { DONE }

@@ -11,8 +11,9 @@ use jiff::SignedDuration;
 
 use crate::batch;
 use crate::event::native;
-use crate::output::Format;
-use crate::webhook::{self, WebhookSettings};
+use crate::output::{Format, Output};
+use crate::sink::Target;
+use crate::webhook::{self, Webhook, WebhookSettings};
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]
@@ -23,7 +24,8 @@ pub struct Problems {
 impl Problems {
     /// Adds one, about this flag (without its dashes).
     pub fn add(&mut self, flag: &str, what: impl fmt::Display) {
-        self.found.push(format!("--{flag} ({}): {what}", variable(flag)));
+        self.found
+            .push(format!("--{flag} ({}): {what}", variable(flag)));
     }
 
     /// Reads a flag's value: its default when it is not given or empty, and a problem (and again
@@ -54,7 +56,9 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "the configuration is wrong:")?;
-        self.found.iter().try_for_each(|problem| writeln!(f, "  {problem}"))
+        self.found
+            .iter()
+            .try_for_each(|problem| writeln!(f, "  {problem}"))
     }
 }
 
@@ -65,13 +69,17 @@ pub fn given(value: Option<&str>) -> Option<&str> {
 
 /// The environment variable of a flag.
 fn variable(flag: &str) -> String {
-    format!("AUDIT_BRIDGE_{}", flag.to_ascii_uppercase().replace('-', "_"))
+    format!(
+        "AUDIT_BRIDGE_{}",
+        flag.to_ascii_uppercase().replace('-', "_")
+    )
 }
 
 /// A number of bytes: `1MiB`, `250KiB`, `4096`.
 pub fn bytes(text: &str) -> Result<usize, String> {
-    let size: bytesize::ByteSize =
-        text.parse().map_err(|_| "is no size; write it like 1MiB, 250KiB or 4096".to_owned())?;
+    let size: bytesize::ByteSize = text
+        .parse()
+        .map_err(|_| "is no size; write it like 1MiB, 250KiB or 4096".to_owned())?;
     match usize::try_from(size.as_u64()) {
         Ok(0) => Err("must be more than 0".to_owned()),
         Ok(bytes) => Ok(bytes),
@@ -132,19 +140,33 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
     /// How log lines are written: text or json [default: text on a terminal, else json]
-    #[arg(long, env = "AUDIT_BRIDGE_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
     pub log_format: Option<String>,
 }
 
 impl LogArgs {
     /// The format, by the terminal where it is not given.
     pub fn format(&self, terminal: bool, problems: &mut Problems) -> LogFormat {
-        let default = if terminal { LogFormat::Text } else { LogFormat::Json };
-        problems.read("log-format", self.log_format.as_deref(), default, |text| match text {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err("is neither text nor json".to_owned()),
-        })
+        let default = if terminal {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        };
+        problems.read(
+            "log-format",
+            self.log_format.as_deref(),
+            default,
+            |text| match text {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err("is neither text nor json".to_owned()),
+            },
+        )
     }
 }
 
@@ -153,69 +175,167 @@ impl LogArgs {
 #[command(next_help_heading = "Delivery")]
 pub struct DeliveryArgs {
     /// Where to POST the events
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub webhook_url: Option<String>,
     /// Write the events here instead of to a webhook: a file, or - for standard output
-    #[arg(long, env = "AUDIT_BRIDGE_OUTPUT", hide_env_values = true, value_name = "-|PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_OUTPUT",
+        hide_env_values = true,
+        value_name = "-|PATH"
+    )]
     pub output: Option<String>,
     /// With --output: event-list (one POST body per line) or events (one event per line) [default: event-list]
-    #[arg(long, env = "AUDIT_BRIDGE_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
     pub format: Option<String>,
     /// PEM file with the certificate authority of the webhook, besides the system's
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CA_FILE", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_CA_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     pub webhook_ca_file: Option<PathBuf>,
     /// PEM file with a client certificate for the webhook
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     pub webhook_client_cert_file: Option<PathBuf>,
     /// PEM file with the key of the client certificate
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_KEY_FILE", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_KEY_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     pub webhook_client_key_file: Option<PathBuf>,
     /// File with a bearer token for the webhook, read again when it changes
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     pub webhook_token_file: Option<PathBuf>,
     /// How long one POST may take [default: 10s]
-    #[arg(long, env = "AUDIT_BRIDGE_WEBHOOK_TIMEOUT", hide_env_values = true, value_name = "SPAN")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_TIMEOUT",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
     pub webhook_timeout: Option<String>,
     /// Most events of one POST [default: 400]
-    #[arg(long, env = "AUDIT_BRIDGE_BATCH_EVENTS_MAX", hide_env_values = true, value_name = "N")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_BATCH_EVENTS_MAX",
+        hide_env_values = true,
+        value_name = "N"
+    )]
     pub batch_events_max: Option<String>,
     /// Most bytes of one POST [default: 1MiB]
-    #[arg(long, env = "AUDIT_BRIDGE_BATCH_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_BATCH_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
     pub batch_bytes_max: Option<String>,
     /// Longest time that an event waits for others [default: 1s]
-    #[arg(long, env = "AUDIT_BRIDGE_BATCH_WAIT_MAX", hide_env_values = true, value_name = "SPAN")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_BATCH_WAIT_MAX",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
     pub batch_wait_max: Option<String>,
     /// Largest event; a larger one goes without its objects [default: 250KiB]
-    #[arg(long, env = "AUDIT_BRIDGE_EVENT_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_EVENT_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
     pub event_bytes_max: Option<String>,
     /// POSTs at the same time; 1 keeps the order [default: 4]
-    #[arg(long, env = "AUDIT_BRIDGE_IN_FLIGHT_BATCHES_MAX", hide_env_values = true, value_name = "N")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_IN_FLIGHT_BATCHES_MAX",
+        hide_env_values = true,
+        value_name = "N"
+    )]
     pub in_flight_batches_max: Option<String>,
     /// Bytes of records read and not yet settled [default: 32MiB]
-    #[arg(long, env = "AUDIT_BRIDGE_IN_FLIGHT_BYTES_MAX", hide_env_values = true, value_name = "SIZE")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_IN_FLIGHT_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
     pub in_flight_bytes_max: Option<String>,
     /// Annotation for every event, KEY=VALUE; may be repeated
-    #[arg(long, env = "AUDIT_BRIDGE_ANNOTATE", hide_env_values = true, value_name = "K=V")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ANNOTATE",
+        hide_env_values = true,
+        value_name = "K=V"
+    )]
     pub annotate: Vec<String>,
     /// File to keep what cannot be delivered, as JSON Lines
-    #[arg(long, env = "AUDIT_BRIDGE_DEAD_LETTER", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_DEAD_LETTER",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     pub dead_letter: Option<PathBuf>,
 }
 
 /// Where events go.
 #[derive(Debug, Clone)]
-pub enum Target {
+pub enum Destination {
     /// To a webhook.
     Webhook(WebhookSettings),
-    /// To a file, or to standard output (`None`).
-    Output(Option<PathBuf>, Format),
+    /// To a file, or to standard output (`-`).
+    Output(String, Format),
+}
+
+impl Destination {
+    /// Opens the way out.
+    ///
+    /// # Errors
+    /// The output cannot be written, or a file of the webhook's settings cannot be used: which,
+    /// and what to do.
+    pub fn open(&self) -> Result<Target, String> {
+        match self {
+            Destination::Webhook(settings) => Webhook::new(settings)
+                .map(Target::Webhook)
+                .map_err(|error| chain(&error)),
+            Destination::Output(target, format) => Output::open(target, *format)
+                .map(Target::Output)
+                .map_err(|error| chain(&error)),
+        }
+    }
 }
 
 /// [`DeliveryArgs`], checked.
 #[derive(Debug, Clone)]
 pub struct DeliverySettings {
     /// Where to.
-    pub target: Target,
+    pub destination: Destination,
     /// When a batch is complete.
     pub batch: batch::Limits,
     /// POSTs at the same time.
@@ -265,7 +385,7 @@ impl DeliveryArgs {
             ),
         };
         DeliverySettings {
-            target: self.target(default_output, problems),
+            destination: self.destination(default_output, problems),
             batch,
             in_flight_batches_max: problems.read(
                 "in-flight-batches-max",
@@ -284,39 +404,44 @@ impl DeliveryArgs {
         }
     }
 
-    fn target(&self, default_output: bool, problems: &mut Problems) -> Target {
-        let format =
-            problems.read("format", self.format.as_deref(), Format::EventList, |text| match text {
+    fn destination(&self, default_output: bool, problems: &mut Problems) -> Destination {
+        let format = problems.read(
+            "format",
+            self.format.as_deref(),
+            Format::EventList,
+            |text| match text {
                 "event-list" => Ok(Format::EventList),
                 "events" => Ok(Format::Events),
                 _ => Err("is neither event-list nor events".to_owned()),
-            });
-        let output = match given(self.output.as_deref()) {
-            Some("-") | None => None,
-            Some(path) => Some(PathBuf::from(path)),
-        };
+            },
+        );
+        let output = given(self.output.as_deref());
+        let to_output = || Destination::Output(output.unwrap_or("-").to_owned(), format);
         let Some(url) = given(self.webhook_url.as_deref()) else {
-            if given(self.output.as_deref()).is_none() && !default_output {
+            if output.is_none() && !default_output {
                 problems.add(
                     "webhook-url",
                     "is missing; say where to POST the events, or write them with --output",
                 );
             }
-            return Target::Output(output, format);
+            return to_output();
         };
-        if given(self.output.as_deref()).is_some() {
-            problems.add("output", "cannot be combined with --webhook-url; give one of the two");
+        if output.is_some() {
+            problems.add(
+                "output",
+                "cannot be combined with --webhook-url; give one of the two",
+            );
         }
         match webhook::parse_url(url) {
-            Ok(url) => Target::Webhook(self.webhook(url, problems)),
+            Ok(_) => Destination::Webhook(self.webhook(url, problems)),
             Err(what) => {
                 problems.add("webhook-url", what);
-                Target::Output(output, format)
+                to_output()
             }
         }
     }
 
-    fn webhook(&self, url: reqwest::Url, problems: &mut Problems) -> WebhookSettings {
+    fn webhook(&self, url: &str, problems: &mut Problems) -> WebhookSettings {
         let timeout = problems.read(
             "webhook-timeout",
             self.webhook_timeout.as_deref(),
@@ -347,12 +472,12 @@ impl DeliveryArgs {
             }
         }
         WebhookSettings {
-            url,
             ca_file: path(self.webhook_ca_file.as_ref()),
             client_cert_file,
             client_key_file,
             token_file: path(self.webhook_token_file.as_ref()),
             timeout,
+            ..WebhookSettings::new(url)
         }
     }
 }
@@ -360,4 +485,16 @@ impl DeliveryArgs {
 /// A path that is given: an empty variable counts as unset.
 fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

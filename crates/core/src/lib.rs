@@ -4,8 +4,21 @@
 //! *converter* makes audit events of them, a *batcher* groups those, *delivery* brings them to the
 //! webhook, and *commit* moves the position only over what was settled.
 
+pub mod batch;
+pub mod budget;
+pub mod cli;
+pub mod commit;
+pub mod config;
 pub mod convert;
+pub mod dead_letter;
+pub mod deliver;
 pub mod event;
+pub mod output;
 pub mod record;
 pub mod replay;
+pub mod retry;
+pub mod run;
+pub mod sink;
 pub mod source;
+pub mod tally;
+pub mod webhook;

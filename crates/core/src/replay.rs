@@ -66,8 +66,8 @@ impl Replay {
             settings,
             progress: Arc::clone(&progress),
             page: Page {
-                records: Vec::new(),
                 problems,
+                ..Page::default()
             },
             page_bytes: 0,
             seen: 0,

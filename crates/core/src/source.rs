@@ -4,11 +4,19 @@ use std::future::Future;
 
 use crate::record::Record;
 
-/// Some records in the order of their source.
+/// How far one partition of a source has been read, in the source's own terms (a sequence number,
+/// the end of a time window): what the checkpoint keeps and the source resumes from.
+pub type Position = serde_json::Value;
+
+/// Some records in the order of their partition.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The records.
+    /// Which of the source's partitions: a small index. Order and positions are per partition.
+    pub partition: u32,
+    /// The records; none is fine (a position alone, or a problem).
     pub records: Vec<Record>,
+    /// Where the partition stands once these records, and all that it gave before, are settled.
+    pub position: Option<Position>,
     /// What went wrong beside them: the source goes on, but not all of it was read.
     pub problems: Vec<Problem>,
 }
@@ -28,4 +36,9 @@ pub trait Source: Send {
     ///
     /// Dropping the future loses nothing: the pipeline waits for several things at once.
     fn read(&mut self) -> impl Future<Output = Option<Page>> + Send;
+
+    /// All that a partition gave up to this position is settled and the checkpoint says so.
+    fn commit(&mut self, partition: u32, position: &Position) {
+        let _ = (partition, position);
+    }
 }

@@ -57,7 +57,12 @@ impl fmt::Display for Tally {
         writeln!(f, "records    {:>12}", self.records)?;
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let (events, bytes) = (self.events as f64, self.bytes_out as f64);
-        writeln!(f, "events     {:>12}   {:.0} events/s", self.events, events / seconds)?;
+        writeln!(
+            f,
+            "events     {:>12}   {:.0} events/s",
+            self.events,
+            events / seconds
+        )?;
         if self.truncated > 0 {
             writeln!(f, "truncated  {:>12}", self.truncated)?;
         }

@@ -10,18 +10,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
-use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, Target};
+use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems, chain};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
-use crate::output::Output;
 use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
 use crate::run::{self, Ended, Observer, Pipeline};
-use crate::sink::Sink;
 use crate::source::Problem;
 use crate::tally::Tally;
-use crate::webhook::Webhook;
 
 /// Rejects that are shown one by one when no dead letter keeps them.
 const REJECTS_SHOWN: u64 = 10;
@@ -35,13 +32,28 @@ pub(super) struct ReplayArgs<A: Args> {
     #[arg(long, env = "AUDIT_BRIDGE_SHAPE", hide_env_values = true)]
     shape: Option<String>,
     /// Give up when the webhook has accepted nothing for so long [default: 5m]
-    #[arg(long, env = "AUDIT_BRIDGE_GIVE_UP_AFTER", hide_env_values = true, value_name = "SPAN")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_GIVE_UP_AFTER",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
     give_up_after: Option<String>,
     /// Leave out the first N records: what an earlier run has settled, as its last line says
-    #[arg(long, env = "AUDIT_BRIDGE_SKIP_RECORDS", hide_env_values = true, value_name = "N")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SKIP_RECORDS",
+        hide_env_values = true,
+        value_name = "N"
+    )]
     skip_records: Option<String>,
     /// Write a report here, as JSON
-    #[arg(long, env = "AUDIT_BRIDGE_REPORT", hide_env_values = true, value_name = "PATH")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_REPORT",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
     report: Option<PathBuf>,
     #[command(flatten)]
     delivery: DeliveryArgs,
@@ -73,7 +85,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime does not start: {error}"))
-        .and_then(|runtime| runtime.block_on(deliver(args, checked)));
+        .and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {error}");
         FAILED
@@ -85,21 +97,31 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     let dump = bridge.dump();
     let shape = problems.read("shape", args.shape.as_deref(), None, |name| {
         let known = dump.shapes();
-        known.iter().find(|shape| shape.name == name).map(|shape| Some(*shape)).ok_or_else(|| {
-            let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
-            format!("is not one of {}", names.join(", "))
-        })
+        known
+            .iter()
+            .find(|shape| shape.name == name)
+            .map(|shape| Some(*shape))
+            .ok_or_else(|| {
+                let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
+                format!("is not one of {}", names.join(", "))
+            })
     });
     let delivery = args.delivery.check(true, problems);
-    let written = [("dead-letter", delivery.dead_letter.as_deref()), ("report", args.report.as_deref())]
-        .into_iter()
-        .chain(match &delivery.target {
-            Target::Output(path, _) => Some(("output", path.as_deref())),
-            Target::Webhook(_) => None,
-        });
+    let written = [
+        ("dead-letter", delivery.dead_letter.as_deref()),
+        ("report", args.report.as_deref()),
+    ]
+    .into_iter()
+    .chain(match &delivery.destination {
+        Destination::Output(path, _) if path != "-" => Some(("output", Some(Path::new(path)))),
+        _ => None,
+    });
     for (flag, path) in written {
         if path.is_some_and(|path| is_input(path, &args.paths)) {
-            problems.add(flag, "lies among the files to replay; write it to another place");
+            problems.add(
+                flag,
+                "lies among the files to replay; write it to another place",
+            );
         }
     }
     Checked {
@@ -124,7 +146,9 @@ fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     // A file that does not exist yet lies where its folder lies.
     let written = real(path).or_else(|| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         Some(real(folder.unwrap_or(Path::new(".")))?.join(path.file_name()?))
     });
     let Some(written) = written else { return false };
@@ -134,30 +158,14 @@ fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
     })
 }
 
-async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: Checked<B>) -> Result<u8, String> {
-    match &checked.delivery.target {
-        Target::Webhook(settings) => {
-            let webhook = Webhook::new(settings).map_err(|error| error.to_string())?;
-            through(args, &checked, webhook).await
-        }
-        Target::Output(path, format) => {
-            let output = Output::open(path.as_deref(), *format).map_err(|error| error.to_string())?;
-            through(args, &checked, output).await
-        }
-    }
-}
-
-async fn through<B: Bridge, S: Sink + 'static>(
+async fn deliver<B: Bridge>(
     args: &ReplayArgs<B::Args>,
     checked: &Checked<B>,
-    sink: S,
 ) -> Result<u8, String> {
     let started = Instant::now();
     let settings = &checked.delivery;
     let dead_letter = match &settings.dead_letter {
-        Some(path) => {
-            Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| error.to_string())?)
-        }
+        Some(path) => Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| chain(&error))?),
         None => None,
     };
     let source = Replay::start(Settings {
@@ -171,7 +179,7 @@ async fn through<B: Bridge, S: Sink + 'static>(
     let pipeline = Pipeline {
         source,
         converter: checked.bridge.converter(settings.native.clone()),
-        sink,
+        sink: settings.destination.open()?,
         dead_letter,
         observer: console,
         batch: settings.batch,
@@ -179,7 +187,12 @@ async fn through<B: Bridge, S: Sink + 'static>(
         in_flight_bytes_max: settings.in_flight_bytes_max,
         give_up_after: Some(checked.give_up_after),
     };
-    let run::Outcome { mut tally, ended, settled_records, observer: console } = run::run(pipeline).await;
+    let run::Outcome {
+        mut tally,
+        ended,
+        settled_records,
+        observer: console,
+    } = run::run(pipeline).await;
     tally.took(started.elapsed());
     console.finish(&tally);
     if let Some(path) = &args.report {
@@ -213,7 +226,11 @@ struct Console {
 impl Console {
     fn new(progress: Arc<Progress>, kept: bool) -> Console {
         let total = progress.total.load(Ordering::Relaxed);
-        let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::no_length() };
+        let bar = if total > 0 {
+            ProgressBar::new(total)
+        } else {
+            ProgressBar::no_length()
+        };
         let template = if total > 0 {
             "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left"
         } else {
@@ -227,7 +244,13 @@ impl Console {
         } else {
             ProgressDrawTarget::hidden()
         });
-        Console { bar, progress, kept, shown: 0, problems: 0 }
+        Console {
+            bar,
+            progress,
+            kept,
+            shown: 0,
+            problems: 0,
+        }
     }
 
     fn say(&self, line: &str) {
@@ -250,7 +273,8 @@ impl Console {
 
 impl Observer for Console {
     fn progress(&mut self, tally: &Tally) {
-        self.bar.set_position(self.progress.read.load(Ordering::Relaxed));
+        self.bar
+            .set_position(self.progress.read.load(Ordering::Relaxed));
         self.bar.set_message(format!("{} events", tally.events));
     }
 

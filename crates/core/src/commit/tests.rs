@@ -1,0 +1,175 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::Origin;
+
+fn record(number: u64) -> Record {
+    Record {
+        payload: Bytes::from(number.to_string()),
+        origin: Origin::Stream {
+            stream: "s".into(),
+            id: number.to_string(),
+        },
+        time: None,
+        damaged: false,
+    }
+}
+
+/// What one record is in the naive model.
+#[derive(Debug, Clone, Copy)]
+struct Model {
+    partition: u32,
+    outstanding: u32,
+    closed: bool,
+}
+
+impl Model {
+    fn settled(self) -> bool {
+        self.closed && self.outstanding == 0
+    }
+}
+
+fn naive(model: &BTreeMap<RecordId, Model>, partition: u32) -> Watermark {
+    let mut watermark = Watermark::default();
+    for (id, record) in model.iter().filter(|(_, r)| r.partition == partition) {
+        if !record.settled() {
+            break;
+        }
+        watermark.settled += 1;
+        watermark.last = Some(*id);
+    }
+    watermark
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open(u32),
+    Add(usize, u32),
+    Settle(usize),
+    Close(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0_u32..3).prop_map(Step::Open),
+        2 => (any::<usize>(), 0_u32..3).prop_map(|(at, n)| Step::Add(at, n)),
+        3 => any::<usize>().prop_map(Step::Settle),
+        3 => any::<usize>().prop_map(Step::Close),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
+        let mut tracker = Tracker::new();
+        let mut model: BTreeMap<RecordId, Model> = BTreeMap::new();
+        let mut read = 0;
+        for step in steps {
+            let open: Vec<RecordId> =
+                model.iter().filter(|(_, r)| !r.settled()).map(|(id, _)| *id).collect();
+            let pick = |at: usize| (!open.is_empty()).then(|| open[at % open.len()]);
+            match step {
+                Step::Open(partition) => {
+                    let id = tracker.open(partition, record(read));
+                    prop_assert!(model.keys().last().is_none_or(|last| *last < id));
+                    read += 1;
+                    model.insert(id, Model { partition, outstanding: 0, closed: false });
+                }
+                Step::Add(at, events) => if let Some(id) = pick(at) {
+                    tracker.add(id, events);
+                    model.get_mut(&id).expect("known").outstanding += events;
+                },
+                Step::Settle(at) => if let Some(id) = pick(at)
+                    && model[&id].outstanding > 0
+                {
+                    let want = cost(tracker.get(id).expect("open"));
+                    let freed = tracker.settle(id);
+                    let known = model.get_mut(&id).expect("known");
+                    known.outstanding -= 1;
+                    prop_assert_eq!(freed, if known.settled() { want } else { 0 });
+                },
+                Step::Close(at) => if let Some(id) = pick(at) {
+                    let want = cost(tracker.get(id).expect("open"));
+                    let freed = tracker.close(id);
+                    let known = model.get_mut(&id).expect("known");
+                    known.closed = true;
+                    prop_assert_eq!(freed, if known.settled() { want } else { 0 });
+                },
+            }
+            for partition in 0..4 {
+                prop_assert_eq!(tracker.watermark(partition), naive(&model, partition));
+            }
+            let open = model.values().filter(|r| !r.settled()).count();
+            prop_assert_eq!(tracker.open_records(), open);
+            prop_assert_eq!(tracker.is_empty(), open == 0);
+            prop_assert_eq!(tracker.is_empty(), tracker.open_bytes() == 0);
+            for (id, known) in &model {
+                prop_assert_eq!(tracker.get(*id).is_some(), !known.settled());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
+    let mut tracker = Tracker::new();
+    let stuck = [tracker.open(0, record(0)), tracker.open(1, record(1))];
+    for number in 2..100_000 {
+        let id = tracker.open(0, record(number));
+        tracker.add(id, 1);
+        tracker.close(id);
+        assert!(tracker.settle(id) > 0);
+    }
+    assert_eq!(tracker.open_records(), 2);
+    assert!(
+        tracker.queue.len() <= QUEUE_LEN_MIN,
+        "{}",
+        tracker.queue.len()
+    );
+    assert_eq!(tracker.watermark(0), Watermark::default());
+    assert_eq!(tracker.get(stuck[0]), Some(&record(0)));
+    tracker.close(stuck[0]);
+    assert_eq!(tracker.watermark(0).settled, 99_999);
+    assert_eq!(tracker.watermark(0).last, Some(RecordId(99_999)));
+    assert_eq!(tracker.watermark(1).settled, 0);
+    tracker.close(stuck[1]);
+    assert_eq!(tracker.watermark(1).last, Some(stuck[1]));
+    assert!(tracker.is_empty() && tracker.open_bytes() == 0);
+}
+
+#[test]
+fn long_open_windows_settle_backwards() {
+    let mut tracker = Tracker::new();
+    let ids: Vec<RecordId> = (0..20_000_u64)
+        .map(|n| tracker.open(u32::from(n % 2 == 1), record(n)))
+        .collect();
+    for id in ids.iter().skip(1).rev() {
+        assert!(tracker.close(*id) > 0);
+    }
+    assert_eq!(tracker.watermark(0).settled, 0);
+    assert_eq!(tracker.watermark(1).settled, 10_000);
+    tracker.close(ids[0]);
+    assert_eq!(tracker.watermark(0).settled, 10_000);
+    assert_eq!(tracker.watermark(0).last, Some(RecordId(19_998)));
+}
+
+#[test]
+#[should_panic(expected = "settled without an outstanding event")]
+#[cfg(debug_assertions)]
+fn settling_twice_is_a_bug() {
+    let mut tracker = Tracker::new();
+    let id = tracker.open(0, record(0));
+    tracker.add(id, 1);
+    tracker.settle(id);
+    tracker.settle(id);
+}
+
+#[test]
+#[should_panic(expected = "which is not open")]
+#[cfg(debug_assertions)]
+fn an_unknown_id_is_a_bug() {
+    Tracker::new().close(RecordId(3));
+}

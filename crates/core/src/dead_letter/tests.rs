@@ -1,0 +1,127 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn origin() -> Origin {
+    Origin::File {
+        file: "a \"b\".json".into(),
+        record: 7,
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_line_per_record_whatever_its_payload_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let mut dead = DeadLetter::open(&path, "eks").unwrap();
+    let payloads: [(&[u8], &str, Value); 6] = [
+        (b"{\"n\":1.10,\"n\":2}", "payload", json!({"n": 2})),
+        (
+            b"{\r\n  \"a\": \"x\\ny\"\n}\n",
+            "payload",
+            json!({"a": "x\ny"}),
+        ),
+        (b"{\"cut\": [1,\n", "payload", json!("{\"cut\": [1,\n")),
+        (b"\"text\"", "payload", json!("\"text\"")),
+        (b"", "payload", json!("")),
+        (b"\xff\x00", "payload_base64", json!("/wA=")),
+    ];
+    for (payload, _, _) in &payloads {
+        dead.write(Reject::Truncated, "cut\nshort", &origin(), payload)
+            .unwrap();
+    }
+    let stream = Origin::Stream {
+        stream: "kube-apiserver-audit-1".into(),
+        id: "37".to_owned(),
+    };
+    dead.write(Reject::Refused, "no", &stream, b"1").unwrap();
+    dead.sync().unwrap();
+
+    let lines = lines(&path);
+    assert_eq!(lines.len(), payloads.len() + 1);
+    for (line, (_, field, want)) in lines.iter().zip(&payloads) {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        let mut fields = vec!["time", "provider", "reason", "error", "source", field];
+        fields.sort_unstable();
+        assert_eq!(keys, fields);
+        assert_eq!(line[field], *want);
+        assert_eq!(line["provider"], "eks");
+        assert_eq!(line["reason"], "truncated");
+        assert_eq!(line["error"], "cut\nshort");
+        assert_eq!(line["source"], serde_json::to_value(origin()).unwrap());
+        let time = line["time"].as_str().unwrap();
+        assert_eq!(time.len(), "2026-11-21T00:00:00.000000Z".len());
+        assert!(crate::event::time::parse(time).is_some());
+    }
+    assert_eq!(lines[6]["source"], serde_json::to_value(stream).unwrap());
+    // Numbers and doubled keys come through as they were.
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"payload\":{\"n\":1.10,\"n\":2}}"));
+}
+
+#[test]
+fn opening_again_appends_and_ends_a_half_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    for _ in 0..2 {
+        let mut dead = DeadLetter::open(&path, "gke").unwrap();
+        dead.write(Reject::Unparsable, "e", &origin(), b"{}")
+            .unwrap();
+        dead.sync().unwrap();
+    }
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(b"{\"time\":\"20")
+        .unwrap();
+    let mut dead = DeadLetter::open(&path, "gke").unwrap();
+    dead.write(Reject::Unparsable, "e", &origin(), b"{}")
+        .unwrap();
+    dead.sync().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let good = text
+        .lines()
+        .filter(|line| serde_json::from_str::<Value>(line).is_ok());
+    assert_eq!((good.count(), text.lines().count()), (3, 4));
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    DeadLetter::open(&path, "aks").unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let error = DeadLetter::open(Path::new("/nowhere/at/all.jsonl"), "aks").unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("/nowhere/at/all.jsonl") && text.contains("folder"),
+        "{text}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named_and_keeps_the_record() {
+    let mut dead = DeadLetter::open(Path::new("/dev/full"), "aks").unwrap();
+    dead.write(Reject::Refused, "e", &origin(), b"{}").unwrap();
+    for _ in 0..2 {
+        let text = dead.sync().unwrap_err().to_string();
+        assert!(text.contains("the disk is full"), "{text}");
+    }
+}

@@ -1,0 +1,283 @@
+//! Events to standard output or a file, for people and pipes.
+//!
+//! A file is appended to, never emptied. A line that a crash left unfinished is ended first.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::event::{Event, list};
+use crate::sink::{Sink, Verdict};
+
+/// What one line holds (`--format`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One POST body.
+    #[default]
+    EventList,
+    /// One event.
+    Events,
+}
+
+/// An output that cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+#[error("--output: {name} cannot be written: check that the disk has room and is not read-only")]
+pub struct OutputError {
+    name: String,
+    #[source]
+    source: io::Error,
+}
+
+impl OutputError {
+    /// Whether the reader of the pipe went away.
+    pub fn is_pipe_closed(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+/// Writes events as lines of JSON. Cheap to clone: all clones write to one place.
+#[derive(Debug, Clone)]
+pub struct Output {
+    writer: Arc<Mutex<Writer>>,
+    name: Arc<str>,
+    format: Format,
+}
+
+#[derive(Debug)]
+struct Writer {
+    to: To,
+    /// A write broke off: the line it began must end before the next one.
+    torn: bool,
+}
+
+#[derive(Debug)]
+enum To {
+    Stdout(io::Stdout),
+    File(File),
+}
+
+impl Output {
+    /// Standard output.
+    pub fn stdout(format: Format) -> Output {
+        Output::new(To::Stdout(io::stdout()), "standard output", format)
+    }
+
+    /// A file, which is made if need be; what is in it stays.
+    ///
+    /// # Errors
+    /// The file cannot be opened for writing.
+    pub fn file(path: &Path, format: Format) -> Result<Output, OutputError> {
+        let name = path.display().to_string();
+        let file = open(path).map_err(|source| OutputError {
+            name: name.clone(),
+            source,
+        })?;
+        Ok(Output::new(To::File(file), &name, format))
+    }
+
+    /// Standard output for `-`, else a file: what `--output` says.
+    ///
+    /// # Errors
+    /// As [`Output::file`].
+    pub fn open(target: &str, format: Format) -> Result<Output, OutputError> {
+        match target {
+            "-" => Ok(Output::stdout(format)),
+            path => Output::file(&PathBuf::from(path), format),
+        }
+    }
+
+    fn new(to: To, name: &str, format: Format) -> Output {
+        Output {
+            writer: Arc::new(Mutex::new(Writer { to, torn: false })),
+            name: name.into(),
+            format,
+        }
+    }
+
+    /// Writes these events and hands them to the operating system. Blocks.
+    ///
+    /// # Errors
+    /// The write failed; a part may have been written.
+    pub fn write(&self, events: &[Event]) -> Result<(), OutputError> {
+        let lines = lines(events, self.format);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.write(&lines).map_err(|source| self.error(source))
+    }
+
+    /// Brings what was written to the disk, if it is a file. Call it before a checkpoint passes
+    /// the events. Blocks.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<(), OutputError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &writer.to {
+            To::Stdout(_) => Ok(()),
+            To::File(file) => match file.sync_data() {
+                // A pipe or a device that is named like a file.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                other => other.map_err(|source| self.error(source)),
+            },
+        }
+    }
+
+    fn error(&self, source: io::Error) -> OutputError {
+        OutputError {
+            name: self.name.to_string(),
+            source,
+        }
+    }
+}
+
+impl Sink for Output {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        // A full pipe blocks for as long as its reader likes.
+        let (output, events) = (self.clone(), events.to_vec());
+        let written = tokio::task::spawn_blocking(move || output.write(&events)).await;
+        match written {
+            Ok(Ok(())) => Verdict::Accepted { status: 200 },
+            Ok(Err(error)) => Verdict::Broken {
+                detail: format!("{error}: {}", error.source),
+                pipe_closed: error.is_pipe_closed(),
+            },
+            Err(error) => Verdict::Broken {
+                detail: format!("--output: {} cannot be written: {error}", self.name),
+                pipe_closed: false,
+            },
+        }
+    }
+
+    // Lines come out in the order of the events.
+    fn in_flight_max(&self) -> usize {
+        1
+    }
+}
+
+impl Writer {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let to: &mut dyn Write = match &mut self.to {
+            To::Stdout(stdout) => stdout,
+            To::File(file) => file,
+        };
+        if self.torn {
+            to.write_all(b"\n")?;
+        }
+        self.torn = true;
+        to.write_all(lines)?;
+        to.flush()?;
+        self.torn = false;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    if file.metadata()?.is_file() && ends_torn(path)? {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+/// Whether the file's last line has no end.
+pub(crate) fn ends_torn(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+fn lines(events: &[Event], format: Format) -> Vec<u8> {
+    match format {
+        Format::EventList => {
+            let mut line = Vec::from(list::body(events));
+            blank_line_ends(&mut line, 0);
+            line.push(b'\n');
+            line
+        }
+        Format::Events => {
+            let bytes = events.iter().map(|event| event.text().len() + 1).sum();
+            let mut lines = Vec::with_capacity(bytes);
+            for event in events {
+                let from = lines.len();
+                lines.extend_from_slice(event.text());
+                blank_line_ends(&mut lines, from);
+                lines.push(b'\n');
+            }
+            lines
+        }
+    }
+}
+
+/// Makes one line of valid JSON: a raw line end can stand only between its tokens, where a space
+/// means the same.
+pub(crate) fn blank_line_ends(json: &mut [u8], from: usize) {
+    let mut at = from;
+    while let Some(found) = memchr::memchr2(b'\n', b'\r', &json[at..]) {
+        at += found;
+        json[at] = b' ';
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Vec<Event> {
+        ["{\"a\":\"x\\ny\"}", "{\n  \"b\": [1,\r\n 2]\n}"]
+            .map(|text| Event::new(text, false))
+            .to_vec()
+    }
+
+    #[test]
+    fn an_event_or_a_list_is_one_line() {
+        assert_eq!(
+            String::from_utf8(lines(&events(), Format::Events)).unwrap(),
+            "{\"a\":\"x\\ny\"}\n{   \"b\": [1,   2] }\n"
+        );
+        let list = String::from_utf8(lines(&events(), Format::EventList)).unwrap();
+        assert_eq!(list.matches('\n').count(), 1);
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        assert_eq!(list["items"][1]["b"][1], 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_grows_and_a_torn_line_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        std::fs::write(&path, "{\"torn\":").unwrap();
+        let output = Output::file(&path, Format::Events).unwrap();
+        assert_eq!(
+            output.send(&events()[..1]).await,
+            Verdict::Accepted { status: 200 }
+        );
+        output.sync().unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"torn\":\n{\"a\":\"x\\ny\"}\n"
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_full_disk_is_an_error_with_a_remedy() {
+        let output = Output::file(Path::new("/dev/full"), Format::Events).unwrap();
+        match output.send(&events()).await {
+            Verdict::Broken {
+                detail,
+                pipe_closed,
+            } => {
+                assert!(
+                    detail.contains("/dev/full") && detail.contains("room"),
+                    "{detail}"
+                );
+                assert!(!pipe_closed);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

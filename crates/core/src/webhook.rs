@@ -1,0 +1,161 @@
+//! One POST to the webhook: the request, who we are, whom we trust, and what the answer means.
+//!
+//! The only file that names the HTTP client, with its submodules. Redirects are not followed (a
+//! POST that is redirected has not arrived), bodies are not compressed (Falco cannot read them).
+
+pub mod settings;
+mod verdict;
+
+use std::borrow::Cow;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, Url};
+
+use crate::event::{Event, list};
+use crate::retry;
+use crate::sink::{Cause, Sink, Verdict};
+pub use settings::{WebhookError, WebhookSettings, parse_url};
+
+/// The part of an answer's body that a message quotes.
+const DETAIL_BYTES_MAX: usize = 200;
+
+/// The part of an answer's body that is read so that the connection can be used again.
+const DRAIN_BYTES_MAX: usize = 64 << 10;
+
+/// How long to wait for that part once the answer's status is known.
+const DRAIN_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// A token is a line, not a file of any size.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
+
+/// A receiver of `EventList`s.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    client: Client,
+    url: Url,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl Webhook {
+    /// Reads the certificates and makes the client; connects to nothing. The token file is read
+    /// before each POST, as it rotates.
+    ///
+    /// # Errors
+    /// A bad URL or certificate file: the message names the setting and the file.
+    pub fn new(settings: &WebhookSettings) -> Result<Webhook, WebhookError> {
+        let url = parse_url(&settings.url).map_err(WebhookError::Url)?;
+        let client = settings::client(settings, &url)?;
+        Ok(Webhook {
+            client,
+            url,
+            token_file: settings.token_file.clone(),
+            timeout: settings.timeout,
+        })
+    }
+
+    /// The receiver's address for people: without path and query, which may hold secrets.
+    pub fn address(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
+    /// POSTs one body and says what the answer means.
+    pub async fn post(&self, body: Bytes) -> Verdict {
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body);
+        if let Some(path) = &self.token_file {
+            match bearer(path) {
+                Ok(value) => request = request.header(AUTHORIZATION, value),
+                Err(detail) => {
+                    return Verdict::Hold {
+                        cause: Cause::Token,
+                        detail,
+                        remedy: Cow::Borrowed(verdict::TOKEN_REMEDY),
+                    };
+                }
+            }
+        }
+        match request.send().await {
+            Ok(response) if response.status().is_success() => {
+                let status = response.status().as_u16();
+                // Whatever becomes of the rest of the answer, the receiver has the events.
+                body_start(response, DRAIN_BYTES_MAX, DRAIN_BYTES_MAX).await;
+                Verdict::Accepted { status }
+            }
+            Ok(response) => self.answered(response).await,
+            Err(error) => verdict::of_error(error, self.timeout),
+        }
+    }
+
+    async fn answered(&self, response: Response) -> Verdict {
+        let status = response.status().as_u16();
+        let header = |name| {
+            let value: Option<&HeaderValue> = response.headers().get(name);
+            value.and_then(|value| value.to_str().ok())
+        };
+        let after =
+            header(RETRY_AFTER).and_then(|value| retry::retry_after(value, Timestamp::now()));
+        let reason = response.status().canonical_reason().unwrap_or_default();
+        let body = body_start(response, DETAIL_BYTES_MAX, DRAIN_BYTES_MAX).await;
+        verdict::of_status(status, reason, &body, after)
+    }
+}
+
+impl Sink for Webhook {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        self.post(list::body(events)).await
+    }
+}
+
+/// The first `keep` bytes of the answer's body. Reads on to `drain` bytes at most, and for a
+/// moment at most; a body that breaks off is as good as its start.
+async fn body_start(mut response: Response, keep: usize, drain: usize) -> Vec<u8> {
+    let mut start = Vec::new();
+    let mut seen = 0;
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            seen += chunk.len();
+            let room = keep.saturating_sub(start.len()).min(chunk.len());
+            start.extend_from_slice(&chunk[..room]);
+            if seen > drain {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_WAIT_MAX, read).await;
+    start
+}
+
+/// The `Authorization` header, from the file as it is now: reading a small file costs less than
+/// knowing whether it changed. The error never quotes the file.
+fn bearer(path: &Path) -> Result<HeaderValue, String> {
+    let shown = path.display();
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text));
+    if let Err(error) = read {
+        return Err(format!("the token file {shown} cannot be read: {error}"));
+    }
+    if text.len() as u64 > TOKEN_BYTES_MAX {
+        return Err(format!("the token file {shown} is too large for a token"));
+    }
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(format!("the token file {shown} is empty"));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("the token file {shown} holds more than one token"));
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| format!("the token file {shown} does not hold a token"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,234 @@
+//! What the user says about the webhook, and the client made of it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, Identity, Url};
+
+/// Connections kept open for the next POST: more than batches in flight are of no use.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// Shorter than the idle time-out of common load balancers (60 s and more), so that a POST seldom
+/// meets a connection that the other side is closing.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+
+/// Finds a peer that vanished without a word.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What the user says about the webhook.
+#[derive(Clone)]
+pub struct WebhookSettings {
+    /// Where to POST (`--webhook-url`).
+    pub url: String,
+    /// Certificate authorities to trust besides the system's, PEM (`--webhook-ca-file`).
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate for mutual TLS, PEM (`--webhook-client-cert-file`).
+    pub client_cert_file: Option<PathBuf>,
+    /// Its key, PEM (`--webhook-client-key-file`).
+    pub client_key_file: Option<PathBuf>,
+    /// The bearer token, read again before each POST (`--webhook-token-file`).
+    pub token_file: Option<PathBuf>,
+    /// For one whole exchange, from connecting to the answer (`--webhook-timeout`).
+    pub timeout: Duration,
+    /// The `User-Agent` header.
+    pub user_agent: String,
+}
+
+impl WebhookSettings {
+    /// Only the URL; all else as by default.
+    pub fn new(url: impl Into<String>) -> WebhookSettings {
+        WebhookSettings {
+            url: url.into(),
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            token_file: None,
+            timeout: Duration::from_secs(10),
+            user_agent: concat!("audit-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+// A URL's query may hold a secret, so it is not shown.
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = Url::parse(&self.url).map(|url| url.origin().ascii_serialization());
+        f.debug_struct("WebhookSettings")
+            .field("origin", &origin.ok())
+            .field("ca_file", &self.ca_file)
+            .field("client_cert_file", &self.client_cert_file)
+            .field("client_key_file", &self.client_key_file)
+            .field("token_file", &self.token_file)
+            .field("timeout", &self.timeout)
+            .field("user_agent", &self.user_agent)
+            .finish()
+    }
+}
+
+/// Why there can be no webhook of these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// The URL, with advice.
+    #[error("--webhook-url: {0}")]
+    Url(String),
+    /// A file that cannot be read.
+    #[error("{flag}: {} cannot be read", path.display())]
+    Unreadable {
+        /// The setting that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that holds something else.
+    #[error("{flag}: {} {problem}", path.display())]
+    Unusable {
+        /// The setting that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what should be in it.
+        problem: &'static str,
+    },
+    /// One of two settings that go together.
+    #[error("{given} needs {missing} too")]
+    Half {
+        /// What is set.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
+    /// The HTTP client cannot be made.
+    #[error(
+        "the http client cannot be made; if the system has no certificate authorities, name some \
+         with --webhook-ca-file or SSL_CERT_FILE"
+    )]
+    Client(#[source] reqwest::Error),
+}
+
+const CA_FLAG: &str = "--webhook-ca-file";
+const CERT_FLAG: &str = "--webhook-client-cert-file";
+const KEY_FLAG: &str = "--webhook-client-key-file";
+
+/// Reads a webhook's URL.
+///
+/// # Errors
+/// What is wrong with it and what to do, without quoting any secret in it.
+pub fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).map_err(|error| {
+        format!("not a url ({error}): give it whole, like https://host:port/path")
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!(
+            "the scheme is {:?}: it must be http or https",
+            url.scheme()
+        ));
+    }
+    if !url.has_host() {
+        return Err("it has no host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "it holds credentials, which would show in logs and process lists: put a token in a \
+             file and name it with --webhook-token-file (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE)"
+                .to_owned(),
+        );
+    }
+    if url.fragment().is_some() {
+        return Err("it has a fragment (#…), which no server ever sees: remove it".to_owned());
+    }
+    Ok(url)
+}
+
+pub(super) fn client(settings: &WebhookSettings, url: &Url) -> Result<Client, WebhookError> {
+    let mut builder = Client::builder()
+        .user_agent(&settings.user_agent)
+        .timeout(settings.timeout)
+        .redirect(Policy::none())
+        .referer(false)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_idle_timeout(IDLE_MAX)
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE);
+    let extra_roots = match &settings.ca_file {
+        Some(path) => authorities(path)?,
+        None => Vec::new(),
+    };
+    builder = if url.scheme() == "http" && extra_roots.is_empty() {
+        // An image without certificate authorities is fine when none is ever asked.
+        builder.tls_certs_only([])
+    } else {
+        builder.tls_certs_merge(extra_roots)
+    };
+    match (&settings.client_cert_file, &settings.client_key_file) {
+        (Some(cert), Some(key)) => builder = builder.identity(identity(cert, key)?),
+        (None, None) => {}
+        (Some(_), None) => {
+            return Err(WebhookError::Half {
+                given: CERT_FLAG,
+                missing: KEY_FLAG,
+            });
+        }
+        (None, Some(_)) => {
+            return Err(WebhookError::Half {
+                given: KEY_FLAG,
+                missing: CERT_FLAG,
+            });
+        }
+    }
+    builder.build().map_err(WebhookError::Client)
+}
+
+fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, WebhookError> {
+    std::fs::read(path).map_err(|source| WebhookError::Unreadable {
+        flag,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn unusable(flag: &'static str, path: &Path, problem: &'static str) -> WebhookError {
+    WebhookError::Unusable {
+        flag,
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
+    let pem = read(CA_FLAG, path)?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(unusable(
+            CA_FLAG,
+            path,
+            "holds no certificate: it must be pem, with -----BEGIN CERTIFICATE-----",
+        )),
+    }
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<Identity, WebhookError> {
+    const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let mut pem = read(CERT_FLAG, cert)?;
+    if memchr::memmem::find(&pem, MARK).is_none() {
+        return Err(unusable(
+            CERT_FLAG,
+            cert,
+            "holds no certificate: it must be pem, with -----BEGIN CERTIFICATE-----",
+        ));
+    }
+    pem.push(b'\n');
+    pem.extend_from_slice(&read(KEY_FLAG, key)?);
+    Identity::from_pem(&pem).map_err(|_| {
+        unusable(
+            KEY_FLAG,
+            key,
+            "holds no key that can be used: it must be pem, not encrypted, with -----BEGIN \
+             PRIVATE KEY-----, and belong to the client certificate",
+        )
+    })
+}

@@ -1,0 +1,206 @@
+//! What an answer, or the lack of one, means: the status table.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use super::DETAIL_BYTES_MAX;
+use crate::sink::{Cause, Verdict};
+
+/// What to do about a token file that cannot be used.
+pub(super) const TOKEN_REMEDY: &str = "check --webhook-token-file \
+     (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE): the file must hold one token and be readable by this \
+     process; it is read again before each post";
+
+const CREDENTIALS_REMEDY: &str = "check the credentials: --webhook-token-file \
+     (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE), or --webhook-client-cert-file \
+     (AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE) and its key, and what the receiver allows them";
+
+const PATH_REMEDY: &str = "check the path of --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL)";
+
+const REDIRECT_REMEDY: &str = "redirects are not followed: set --webhook-url \
+     (AUDIT_BRIDGE_WEBHOOK_URL) to where the receiver really is";
+
+const TLS_REMEDY: &str = "check that --webhook-ca-file (AUDIT_BRIDGE_WEBHOOK_CA_FILE) names the \
+     authority of the receiver's certificate, that the certificate is for the host in \
+     --webhook-url and has not expired, and, if the receiver wants one, \
+     --webhook-client-cert-file (AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE)";
+
+const DNS_REMEDY: &str = "check the host in --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) and the \
+     name resolution of this machine or pod";
+
+/// What an answer that is not 2xx means.
+pub(super) fn of_status(
+    status: u16,
+    reason: &str,
+    body: &[u8],
+    after: Option<Duration>,
+) -> Verdict {
+    let mut detail = format!("the webhook answered {status}");
+    if !reason.is_empty() {
+        detail.push(' ');
+        detail.push_str(&reason.to_ascii_lowercase());
+    }
+    let said = printable(body);
+    if !said.is_empty() {
+        detail.push_str(": ");
+        detail.push_str(&said);
+    }
+    let remedy = match status {
+        400 | 413 | 422 => return Verdict::Refused { status, detail },
+        401 | 403 => CREDENTIALS_REMEDY,
+        404 | 405 => PATH_REMEDY,
+        300..=399 => REDIRECT_REMEDY,
+        _ => {
+            return Verdict::Retry {
+                cause: Cause::Status(status),
+                after,
+                detail,
+            };
+        }
+    };
+    Verdict::Hold {
+        cause: Cause::Status(status),
+        detail,
+        remedy: Cow::Borrowed(remedy),
+    }
+}
+
+/// What it means that there was no answer.
+pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
+    // The URL may hold a secret in its query.
+    let error = error.without_url();
+    if error.is_timeout() {
+        return Verdict::Retry {
+            cause: Cause::Timeout,
+            after: None,
+            detail: format!("no answer within {}s", timeout.as_secs_f64()),
+        };
+    }
+    let chain = Chain::of(&error);
+    let (cause, remedy) = match chain {
+        Chain { tls: true, .. } => (Cause::Tls, TLS_REMEDY),
+        Chain { dns: true, .. } => (Cause::Dns, DNS_REMEDY),
+        Chain { text, .. } => {
+            let cause = match error.is_connect() {
+                true => Cause::Connect,
+                false => Cause::Other,
+            };
+            return Verdict::Retry {
+                cause,
+                after: None,
+                detail: text,
+            };
+        }
+    };
+    Verdict::Hold {
+        cause,
+        detail: chain.text,
+        remedy: Cow::Borrowed(remedy),
+    }
+}
+
+/// An error and its causes, each of which says only its own part.
+struct Chain {
+    text: String,
+    tls: bool,
+    dns: bool,
+}
+
+impl Chain {
+    fn of(error: &reqwest::Error) -> Chain {
+        let mut chain = Chain {
+            text: String::new(),
+            tls: false,
+            dns: false,
+        };
+        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = next {
+            // An io::Error that wraps another error is not that error's source: it is skipped
+            // over by `source`, so what it wraps is looked at here.
+            let inner = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref);
+            chain.tls |= error.is::<rustls::Error>()
+                || inner.is_some_and(|inner| inner.is::<rustls::Error>());
+            let text = error.to_string();
+            // The HTTP client offers no type for this one.
+            chain.dns |= text == "dns error";
+            if !chain.text.ends_with(&text) {
+                if !chain.text.is_empty() {
+                    chain.text.push_str(": ");
+                }
+                chain.text.push_str(&text);
+            }
+            next = error.source();
+        }
+        chain
+    }
+}
+
+/// The start of a receiver's answer, fit for a log: one line, printable, bounded.
+fn printable(body: &[u8]) -> String {
+    let start = &body[..body.len().min(DETAIL_BYTES_MAX)];
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(start).trim().chars() {
+        let c = match c.is_control() || c == char::REPLACEMENT_CHARACTER {
+            true => ' ',
+            false => c,
+        };
+        // Line ends with indentation become one space.
+        if c != ' ' || !text.ends_with(' ') {
+            text.push(c);
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_table() {
+        for status in 100..=599_u16 {
+            if (200..300).contains(&status) {
+                continue;
+            }
+            let verdict = of_status(status, "", b"", None);
+            let want = match status {
+                400 | 413 | 422 => "refused",
+                300..=399 | 401 | 403 | 404 | 405 => "hold",
+                _ => "retry",
+            };
+            let got = match &verdict {
+                Verdict::Refused { status: s, .. } if *s == status => "refused",
+                Verdict::Hold { cause, remedy, .. } => {
+                    assert!(remedy.contains("--webhook-") && remedy.contains("AUDIT_BRIDGE_"));
+                    assert_eq!(*cause, Cause::Status(status));
+                    "hold"
+                }
+                Verdict::Retry { .. } => "retry",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(got, want, "{status}");
+            assert_eq!(verdict.label(), status.to_string());
+        }
+    }
+
+    #[test]
+    fn what_the_receiver_said_is_printable_and_bounded() {
+        let text = |body: &[u8]| match of_status(400, "Bad Request", body, None) {
+            Verdict::Refused { detail, .. } => detail,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(b""), "the webhook answered 400 bad request");
+        assert_eq!(
+            text(b"{\n  \"no\":\x1b[31m \xff\xfe1\r\n}\n"),
+            "the webhook answered 400 bad request: { \"no\": [31m 1 }"
+        );
+        assert!(text(&[b'x'; 5000]).len() < 250);
+        // A character cut in two at the limit is no character.
+        assert!(text("ü".repeat(5000).as_bytes()).ends_with('ü'));
+        assert!(text(format!("x{}", "ü".repeat(5000)).as_bytes()).ends_with('ü'));
+    }
+}
