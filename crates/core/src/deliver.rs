@@ -18,6 +18,7 @@
 
 mod health;
 mod job;
+mod receipt;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -36,61 +37,11 @@ use crate::sink::{Cause, Sink, Verdict};
 pub use health::{DeliveryStatus, Hold};
 use health::{Health, Problem};
 use job::{Answer, Entry, Job, Part, Role, Waiting};
+pub use receipt::{DeliverySettings, Receipt};
 
 /// Events of one batch that may be refused alone, with none accepted, before the rest of the batch
 /// leaves its slot and is tried at the pace of the backoff.
 const REFUSED_ALONE_MAX: u32 = 16;
-
-/// What became of events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Receipt {
-    /// The receiver has them, all of one request.
-    Delivered {
-        /// In the order in which they were sent, as they were sent.
-        items: Vec<Item>,
-        /// How many lost their objects on the way, because the receiver found them too large.
-        stripped: usize,
-        /// The size of the body.
-        bytes: usize,
-    },
-    /// The receiver wants this event in no way, and accepted others: it belongs in the dead
-    /// letter, as `refused`.
-    Refused {
-        /// The event.
-        item: Item,
-        /// The status of the answer.
-        status: u16,
-        /// What the receiver said.
-        detail: String,
-    },
-    /// The way out is broken (an output that cannot be written). The events are still in flight
-    /// and are tried again if the caller goes on; it had better stop.
-    Broken {
-        /// What failed, with the remedy.
-        detail: String,
-        /// The reader of the pipe went away.
-        pipe_closed: bool,
-    },
-}
-
-/// How delivery goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeliverySettings {
-    /// Batches in flight (`--in-flight-batches-max`); 0 counts as 1, which keeps strict order.
-    pub in_flight_batches_max: usize,
-    /// Determines the random part of all waits.
-    pub seed: u64,
-}
-
-impl Default for DeliverySettings {
-    fn default() -> DeliverySettings {
-        DeliverySettings {
-            in_flight_batches_max: 4,
-            seed: fastrand::u64(..),
-        }
-    }
-}
 
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
@@ -349,6 +300,10 @@ impl<S: Sink + 'static> Delivery<S> {
             let problem = Problem::RefusesAll { status };
             self.health.failed(now, problem, detail);
         }
+        // Whoever waits in `next` must learn that there is room, or it waits for ever.
+        if self.receipts.is_empty() {
+            self.receipts.push_back(Receipt::Room);
+        }
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -363,10 +318,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.in_flight_failing -= usize::from(job.failures > 0);
         let no_request = matches!(
             verdict,
-            Verdict::Hold {
-                cause: Cause::Token,
-                ..
-            }
+            Verdict::Hold { cause, .. } | Verdict::Retry { cause, .. } if cause == Cause::Token
         );
         if !no_request {
             (self.observe)(&verdict.label(), seconds);
@@ -443,10 +395,8 @@ impl<S: Sink + 'static> Delivery<S> {
                 waiting.job.hurried = true;
             }
         }
-        let others_fail = self.in_flight_failing > 0
-            || self.waiting.iter().any(|waiting| waiting.job.failures > 0);
-        self.health
-            .accepted(now, others_fail || !self.parked.is_empty());
+        self.health.accepted(now);
+        self.recover(now);
 
         if matches!(job.role, Role::Witness) {
             return;
@@ -465,6 +415,15 @@ impl<S: Sink + 'static> Delivery<S> {
             items,
             stripped,
         });
+    }
+
+    /// Delivery works again when nothing fails any more.
+    fn recover(&mut self, now: Instant) {
+        let failing = self.in_flight_failing > 0
+            || self.waiting.iter().any(|waiting| waiting.job.failures > 0);
+        if !failing && self.parked.is_empty() {
+            self.health.recovered(now);
+        }
     }
 
     fn refused_part(
@@ -503,6 +462,8 @@ impl<S: Sink + 'static> Delivery<S> {
                 status,
                 detail,
             });
+            // Refused with proof: the receiver works.
+            self.recover(now);
         } else {
             job.refused_alone += 1;
             job.refusal = Some((status, detail));

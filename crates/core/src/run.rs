@@ -312,6 +312,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 }
                 self.sync()
             }
+            Receipt::Room => Ok(()),
             Receipt::Broken { detail, .. } => Err(detail),
         }
     }

@@ -1,1 +1,14 @@
-//! testkit
+//! Stand-ins that fail on cue, for the tests of the audit bridges. Development only: they panic
+//! where a test should fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a stand-in that cannot work must fail its test"
+)]
+
+pub mod tls;
+pub mod webhook;
+
+pub use tls::Pki;
+pub use webhook::{Answer, Received, ScriptedWebhook};

@@ -15,6 +15,7 @@ fn record(number: u64) -> Record {
         },
         time: None,
         damaged: false,
+        oversized: false,
     }
 }
 

@@ -59,7 +59,7 @@ fn a_line_per_record_whatever_its_payload_is() {
         assert_eq!(line["source"], serde_json::to_value(origin()).unwrap());
         let time = line["time"].as_str().unwrap();
         assert_eq!(time.len(), "2026-11-21T00:00:00.000000Z".len());
-        assert!(crate::event::time::parse(time).is_some());
+        assert!(time::parse(time).is_some());
     }
     assert_eq!(lines[6]["source"], serde_json::to_value(stream).unwrap());
     // Numbers and doubled keys come through as they were.
@@ -77,7 +77,7 @@ fn opening_again_appends_and_ends_a_half_line() {
             .unwrap();
         dead.sync().unwrap();
     }
-    std::fs::OpenOptions::new()
+    OpenOptions::new()
         .append(true)
         .open(&path)
         .unwrap()

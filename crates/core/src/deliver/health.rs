@@ -126,11 +126,11 @@ impl Health {
         failing.newest = now;
     }
 
-    pub(super) fn accepted(&mut self, now: Instant, others_fail: bool) {
+    pub(super) fn accepted(&mut self, now: Instant) {
         self.last_accepted = Some(now);
-        if others_fail {
-            return;
-        }
+    }
+
+    pub(super) fn recovered(&mut self, now: Instant) {
         if let Some(failing) = self.failing.take() {
             log_recovered(now.duration_since(failing.since));
         }

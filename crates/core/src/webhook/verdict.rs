@@ -116,13 +116,7 @@ impl Chain {
         };
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(error) = next {
-            // An io::Error that wraps another error is not that error's source: it is skipped
-            // over by `source`, so what it wraps is looked at here.
-            let inner = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref);
-            chain.tls |= error.is::<rustls::Error>()
-                || inner.is_some_and(|inner| inner.is::<rustls::Error>());
+            chain.tls |= is_tls(error);
             let text = error.to_string();
             // The HTTP client offers no type for this one.
             chain.dns |= text == "dns error";
@@ -136,6 +130,18 @@ impl Chain {
         }
         chain
     }
+}
+
+/// Whether this is an error of TLS. What an `io::Error` wraps, even twice, is not its source:
+/// `source` skips over it.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
+    }
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| is_tls(inner))
 }
 
 /// The start of a receiver's answer, fit for a log: one line, printable, bounded.

@@ -1,0 +1,106 @@
+//! A sink without a network: a function decides, a log remembers.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_bridge_core::event::Event;
+use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// The events of each request, in the order in which they began, and when that was.
+    pub(crate) requests: Vec<(Instant, Vec<u64>)>,
+    pub(crate) accepted: Vec<u64>,
+    pub(crate) at_once: usize,
+    pub(crate) at_once_max: usize,
+}
+
+type Decide = Box<dyn Fn(usize, &[u64], &[Event]) -> (Duration, Verdict) + Send + Sync>;
+
+/// Asks its function about every request: the request's number from 0, the events' identities,
+/// the events.
+pub(crate) struct Fake {
+    decide: Decide,
+    log: Arc<Mutex<Log>>,
+}
+
+impl Fake {
+    pub(crate) fn new(
+        decide: impl Fn(usize, &[u64], &[Event]) -> (Duration, Verdict) + Send + Sync + 'static,
+    ) -> (Fake, Arc<Mutex<Log>>) {
+        let log = Arc::new(Mutex::new(Log::default()));
+        let fake = Fake {
+            decide: Box::new(decide),
+            log: Arc::clone(&log),
+        };
+        (fake, log)
+    }
+
+    /// Refuses what this says, accepts all else, at once.
+    pub(crate) fn refusing(
+        poison: impl Fn(u64) -> bool + Send + Sync + 'static,
+    ) -> (Fake, Arc<Mutex<Log>>) {
+        Fake::new(move |_, ids, _| {
+            let verdict = match ids.iter().any(|id| poison(*id)) {
+                true => refused(400),
+                false => accepted(),
+            };
+            (Duration::from_millis(1), verdict)
+        })
+    }
+}
+
+impl Sink for Fake {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        let ids: Vec<u64> = events.iter().map(id).collect();
+        let (delay, verdict) = {
+            let mut log = self.log.lock().unwrap();
+            let request = log.requests.len();
+            log.requests.push((Instant::now(), ids.clone()));
+            log.at_once += 1;
+            log.at_once_max = log.at_once_max.max(log.at_once);
+            (self.decide)(request, &ids, events)
+        };
+        tokio::time::sleep(delay).await;
+        let mut log = self.log.lock().unwrap();
+        log.at_once -= 1;
+        if matches!(verdict, Verdict::Accepted { .. }) {
+            log.accepted.extend(ids);
+        }
+        verdict
+    }
+}
+
+fn id(event: &Event) -> u64 {
+    let value: serde_json::Value = serde_json::from_slice(event.text()).unwrap();
+    value["auditID"].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) fn accepted() -> Verdict {
+    Verdict::Accepted { status: 200 }
+}
+
+pub(crate) fn refused(status: u16) -> Verdict {
+    Verdict::Refused {
+        status,
+        detail: format!("the webhook answered {status}"),
+    }
+}
+
+pub(crate) fn retry(status: u16, after: Option<u64>) -> Verdict {
+    Verdict::Retry {
+        cause: Cause::Status(status),
+        after: after.map(Duration::from_secs),
+        detail: format!("the webhook answered {status}"),
+    }
+}
+
+pub(crate) fn hold(status: u16) -> Verdict {
+    Verdict::Hold {
+        cause: Cause::Status(status),
+        detail: format!("the webhook answered {status}"),
+        remedy: Cow::Borrowed("check --webhook-token-file"),
+    }
+}

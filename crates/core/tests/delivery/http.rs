@@ -1,0 +1,321 @@
+//! The webhook over real connections: every row of the status table, and what can go wrong with
+//! one exchange.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::webhook::{Webhook, WebhookSettings, parse_url};
+use audit_bridge_testkit::{Answer, ScriptedWebhook};
+
+use super::{batch, deliver_all, delivery, event};
+
+fn settings(url: &str) -> WebhookSettings {
+    WebhookSettings {
+        timeout: Duration::from_secs(5),
+        ..WebhookSettings::new(url)
+    }
+}
+
+fn webhook(receiver: &ScriptedWebhook) -> Webhook {
+    Webhook::new(&settings(&receiver.url())).unwrap()
+}
+
+#[tokio::test]
+async fn every_row_of_the_status_table() {
+    let receiver = ScriptedWebhook::start().await;
+    let webhook = webhook(&receiver);
+    for (statuses, want) in [
+        (vec![200, 201, 202, 204], "accepted"),
+        (vec![400, 413, 422], "refused"),
+        (
+            vec![401, 403, 404, 405, 301, 302, 303, 304, 307, 308],
+            "hold",
+        ),
+        (
+            vec![
+                408, 425, 429, 500, 502, 503, 504, 599, 402, 406, 409, 418, 451,
+            ],
+            "retry",
+        ),
+    ] {
+        for status in statuses {
+            receiver.script([Answer::status(status).body("be\tcause")]);
+            let verdict = webhook.send(&[event(1)]).await;
+            assert_eq!(verdict.label(), status.to_string());
+            let (got, detail) = match verdict {
+                Verdict::Accepted { .. } => ("accepted", String::new()),
+                Verdict::Refused { detail, .. } => ("refused", detail),
+                Verdict::Hold { detail, remedy, .. } => {
+                    assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_"));
+                    ("hold", detail)
+                }
+                Verdict::Retry { detail, .. } => ("retry", detail),
+                other @ Verdict::Broken { .. } => panic!("{other:?}"),
+            };
+            assert_eq!(got, want, "{status}");
+            if got != "accepted" && status != 304 {
+                assert!(detail.contains("be cause"), "{detail}");
+            }
+        }
+    }
+    assert_eq!(
+        receiver.connections(),
+        1,
+        "answers are read, the connection is kept"
+    );
+}
+
+#[tokio::test]
+async fn the_request_is_an_event_list() {
+    let receiver = ScriptedWebhook::start().await;
+    let mut settings = settings(&format!("{}?a=b", receiver.url()));
+    settings.user_agent = "eks-audit-bridge/9".to_owned();
+    let webhook = Webhook::new(&settings).unwrap();
+    assert_eq!(
+        webhook.send(&[event(1), event(2)]).await,
+        Verdict::Accepted { status: 200 }
+    );
+    let request = &receiver.received()[0];
+    assert_eq!(
+        (request.method.as_str(), request.target.as_str()),
+        ("POST", "/k8s-audit?a=b")
+    );
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("user-agent"), Some("eks-audit-bridge/9"));
+    assert_eq!(request.header("content-encoding"), None);
+    assert_eq!(request.header("authorization"), None);
+    assert_eq!(request.ids, ["1", "2"]);
+    let list: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(list["kind"], "EventList");
+    assert_eq!(list["apiVersion"], "audit.k8s.io/v1");
+}
+
+#[tokio::test]
+async fn poison_is_isolated_over_http_and_large_bodies_are_split() {
+    let receiver = ScriptedWebhook::start().await;
+    for id in ["3", "17", "18"] {
+        receiver.poison(id, 400);
+    }
+    receiver.refuse_bodies_above(1500);
+    let mut delivery = delivery(webhook(&receiver), 4);
+    let ends = deliver_all(&mut delivery, [batch(0..30), batch(30..60)])
+        .await
+        .sorted();
+    assert_eq!(ends.refused, [3, 17, 18]);
+    assert_eq!(ends.delivered.len(), 57);
+    let mut ids: Vec<u64> = receiver
+        .accepted_ids()
+        .iter()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ends.delivered, "each exactly once");
+    assert!(receiver.at_once_max() <= 4);
+}
+
+#[tokio::test]
+async fn resets_halves_and_silence_are_tried_again() {
+    let receiver = ScriptedWebhook::start().await;
+    receiver.script([
+        Answer::reset_before_reading(),
+        Answer::reset_after_reading(),
+        Answer::half(),
+        Answer::never(),
+        Answer::status(200).after(Duration::from_secs(2)),
+    ]);
+    let mut settings = settings(&receiver.url());
+    settings.timeout = Duration::from_millis(300);
+    let webhook = Webhook::new(&settings).unwrap();
+    let mut causes = Vec::new();
+    loop {
+        match webhook.send(&[event(7)]).await {
+            Verdict::Retry { cause, detail, .. } => {
+                assert!(!detail.contains("http://"), "{detail}");
+                causes.push(cause);
+            }
+            verdict => break assert_eq!(verdict, Verdict::Accepted { status: 200 }),
+        }
+    }
+    let (broken, late) = causes.split_at(3);
+    assert_eq!(late, [Cause::Timeout, Cause::Timeout]);
+    assert!(
+        broken.iter().all(|cause| *cause == Cause::Other),
+        "{broken:?}"
+    );
+    // Duplicates are legal, loss is not.
+    assert!(receiver.accepted_ids().len() > 1);
+}
+
+#[tokio::test]
+async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
+    let receiver = ScriptedWebhook::start().await;
+    receiver.script([Answer::half_body(200), Answer::half_body(400)]);
+    let webhook = webhook(&receiver);
+    assert_eq!(
+        webhook.send(&[event(1)]).await,
+        Verdict::Accepted { status: 200 }
+    );
+    match webhook.send(&[event(1)]).await {
+        Verdict::Refused {
+            status: 400,
+            detail,
+        } => assert!(detail.contains("half"), "{detail}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_early_413_is_seen_while_the_body_is_still_sent() {
+    let receiver = ScriptedWebhook::start().await;
+    receiver.script([Answer::early(413)]);
+    let events: Vec<_> = (0..20_000).map(event).collect();
+    let verdict = webhook(&receiver).send(&events).await;
+    assert!(
+        matches!(verdict, Verdict::Refused { status: 413, .. }),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_without_listener_is_tried_again() {
+    let address = ScriptedWebhook::start().await.address();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let webhook = Webhook::new(&settings(&format!("http://{address}/"))).unwrap();
+    let verdict = webhook.send(&[event(1)]).await;
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Retry {
+                cause: Cause::Connect,
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_holds() {
+    let webhook = Webhook::new(&settings("http://no-such-host.invalid/")).unwrap();
+    match webhook.send(&[event(1)]).await {
+        Verdict::Hold {
+            cause: Cause::Dns,
+            remedy,
+            ..
+        } => assert!(remedy.contains("--webhook-url")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let (receiver, other) = (
+        ScriptedWebhook::start().await,
+        ScriptedWebhook::start().await,
+    );
+    for status in [301, 302, 303, 307, 308] {
+        receiver.script([Answer::redirect(status, &other.url())]);
+        let verdict = webhook(&receiver).send(&[event(1)]).await;
+        assert!(matches!(verdict, Verdict::Hold { .. }), "{verdict:?}");
+    }
+    assert_eq!(other.requests(), 0);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_over_http() {
+    let receiver = ScriptedWebhook::start().await;
+    receiver.script([Answer::status(429).header("Retry-After", "1")]);
+    let mut delivery = delivery(webhook(&receiver), 1);
+    let start = Instant::now();
+    let ends = deliver_all(&mut delivery, [batch([0])]).await;
+    assert_eq!(ends.delivered, [0]);
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+}
+
+#[tokio::test]
+async fn the_token_is_read_again_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let receiver = ScriptedWebhook::start().await;
+    let mut settings = settings(&receiver.url());
+    settings.token_file = Some(path.clone());
+    let webhook = Webhook::new(&settings).unwrap();
+
+    let held = async |what: &str| match webhook.send(&[event(1)]).await {
+        Verdict::Hold {
+            cause: Cause::Token,
+            detail,
+            remedy,
+        } => {
+            assert!(
+                detail.contains(what) && detail.contains("token"),
+                "{detail}"
+            );
+            assert!(!detail.contains("s3cret"));
+            assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE"));
+        }
+        other => panic!("{other:?}"),
+    };
+    held("cannot be read").await;
+    for (text, what) in [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("s3cret two\n", "more than one"),
+    ] {
+        fs::write(&path, text).unwrap();
+        held(what).await;
+    }
+    assert_eq!(receiver.requests(), 0);
+    for token in ["s3cret1", "s3cret2"] {
+        fs::write(&path, format!(" {token}\n")).unwrap();
+        receiver.script([Answer::status(401).body("who?")]);
+        match webhook.send(&[event(1)]).await {
+            Verdict::Hold { detail, .. } => assert!(!detail.contains("s3cret"), "{detail}"),
+            other => panic!("{other:?}"),
+        }
+        let sent = receiver.received().pop().unwrap();
+        assert_eq!(
+            sent.header("authorization"),
+            Some(format!("Bearer {token}").as_str())
+        );
+    }
+    assert!(!format!("{webhook:?}").contains("s3cret"));
+}
+
+#[test]
+fn urls_that_cannot_work_are_refused_with_advice() {
+    for (url, advice) in [
+        ("https://user:pa55@host/x", "--webhook-token-file"),
+        ("https://t0ken@host/x", "--webhook-token-file"),
+        ("ftp://host/", "http or https"),
+        ("host:8080/x", "http or https"),
+        ("/k8s-audit", "give it whole"),
+        ("http://", "give it whole"),
+        ("http://host/x#part", "fragment"),
+    ] {
+        let error = parse_url(url).unwrap_err();
+        assert!(error.contains(advice), "{url}: {error}");
+        assert!(!error.contains("pa55") && !error.contains("t0ken"));
+        let error = Webhook::new(&WebhookSettings::new(url))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("--webhook-url: ") && !error.contains("pa55"),
+            "{error}"
+        );
+    }
+    for url in ["http://falco:9765/k8s-audit", " https://[::1]:1/?q=1\n"] {
+        parse_url(url).unwrap();
+    }
+}
+
+#[test]
+fn settings_show_no_query() {
+    let settings = WebhookSettings::new("https://host:1/p?key=s3cret");
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("https://host:1") && !shown.contains("s3cret"));
+    let webhook = Webhook::new(&WebhookSettings::new("http://host:1/p?key=s3cret")).unwrap();
+    assert_eq!(webhook.address(), "http://host:1");
+}

@@ -1,0 +1,218 @@
+//! Refused events: found, isolated, given up only with proof, never lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::fake::{Fake, accepted, refused};
+use super::{Ends, batch, deliver_all, delivery, receipts_for};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn bisection_finds_every_poison_event_and_delivers_the_others_once(
+        poison in proptest::collection::btree_set(0_u64..400, 0..20),
+        slots in 1_usize..5,
+        size in 1_u64..400,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let set = poison.clone();
+            let (fake, log) = Fake::refusing(move |id| set.contains(&id));
+            let mut delivery = delivery(fake, slots);
+            // The last event is good, so that there is proof.
+            let batches = (0..=400).step_by(usize::try_from(size).unwrap());
+            let batches = batches.map(|from| batch(from..(from + size).min(401)));
+            let ends = deliver_all(&mut delivery, batches).await.sorted();
+            let good: Vec<u64> = (0..=400).filter(|id| !poison.contains(id)).collect();
+            assert_eq!(ends.delivered, good);
+            assert_eq!(ends.refused, poison.into_iter().collect::<Vec<_>>());
+            let log = log.lock().unwrap();
+            assert!(log.at_once_max <= slots);
+            // Only a witness may come twice.
+            let distinct: BTreeSet<u64> = log.accepted.iter().copied().collect();
+            assert_eq!(distinct.len(), good.len());
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k_of_n_take_about_k_log_n_requests() {
+    let (fake, log) = Fake::refusing(|id| [3, 77, 78, 399].contains(&id));
+    let mut delivery = delivery(fake, 1);
+    let ends = deliver_all(&mut delivery, [batch(0..400)]).await;
+    assert_eq!(ends.refused.len(), 4);
+    let expected: Vec<u64> = (0..400)
+        .filter(|id| ![3, 77, 78, 399].contains(id))
+        .collect();
+    assert_eq!(ends.delivered, expected, "one slot keeps the order");
+    assert_eq!(log.lock().unwrap().accepted, expected, "each exactly once");
+    let requests = log.lock().unwrap().requests.len();
+    assert!(requests <= 4 * 2 * 9 + 1, "{requests}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_refuses_everything_is_held_for_and_loses_nothing() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&mended);
+    let (fake, log) = Fake::refusing(move |_| !works.load(Ordering::Relaxed));
+    let mut delivery = delivery(fake, 4);
+    for from in [0, 100, 200] {
+        delivery.start(batch(from..from + 100));
+    }
+    let ends = receipts_for(&mut delivery, Duration::from_secs(86_400)).await;
+    assert_eq!(ends, Ends::default(), "a day, and nothing was dropped");
+    let hold = delivery.status().holding.expect("it holds");
+    assert!(hold.refused_everything && !delivery.status().healthy);
+    assert!(hold.remedy.contains("AUDIT_BRIDGE_WEBHOOK_URL"));
+    assert!(delivery.in_flight_bytes() > 0);
+    assert!(delivery.has_room(), "parked events take no slot");
+    let requests = log.lock().unwrap().requests.len();
+    assert!(requests < 12_000, "no hammering, but {requests} in a day");
+    let message = delivery
+        .gave_up(tokio::time::Instant::now(), Duration::from_secs(300))
+        .expect("long enough");
+    assert!(
+        message.contains("400") && message.contains("--webhook-url"),
+        "{message}"
+    );
+
+    mended.store(true, Ordering::Relaxed);
+    let before = tokio::time::Instant::now();
+    let ends = deliver_all(&mut delivery, []).await.sorted();
+    assert_eq!(ends.delivered, (0..300).collect::<Vec<_>>());
+    assert!(before.elapsed() < Duration::from_secs(60));
+    let status = delivery.status();
+    assert!(status.healthy && status.holding.is_none() && status.failing_since.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_poison_only_waits_for_proof() {
+    for slots in [1, 4] {
+        let (fake, log) = Fake::refusing(|id| id < 10);
+        let mut delivery = delivery(fake, slots);
+        for id in 0..10 {
+            while !delivery.has_room() {
+                receipts_for(&mut delivery, Duration::from_millis(10)).await;
+            }
+            delivery.start(batch([id]));
+        }
+        let ends = receipts_for(&mut delivery, Duration::from_secs(3600)).await;
+        assert_eq!(ends, Ends::default());
+        assert!(
+            delivery
+                .status()
+                .holding
+                .is_some_and(|hold| hold.refused_everything)
+        );
+
+        let before = tokio::time::Instant::now();
+        let ends = deliver_all(&mut delivery, [batch([10])]).await.sorted();
+        assert_eq!(ends.delivered, [10]);
+        assert_eq!(ends.refused, (0..10).collect::<Vec<_>>());
+        assert!(
+            before.elapsed() < Duration::from_secs(1),
+            "proof is used at once"
+        );
+        assert!(delivery.status().healthy);
+        // Each was tried again after the proof.
+        let log = log.lock().unwrap();
+        let proof = log
+            .requests
+            .iter()
+            .position(|(_, ids)| ids == &[10])
+            .unwrap();
+        for id in 0..10 {
+            let again = log.requests[proof..]
+                .iter()
+                .filter(|(_, ids)| ids.contains(&id));
+            assert!(again.count() > 0, "{id}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_events_do_not_block_others() {
+    let (fake, _) = Fake::new(|request, ids, _| {
+        let verdict = match ids.contains(&0) || request < 3 {
+            true => refused(422),
+            false => accepted(),
+        };
+        (Duration::from_millis(1), verdict)
+    });
+    let mut delivery = delivery(fake, 1);
+    let ends = deliver_all(&mut delivery, (0..5).map(|id| batch([id])))
+        .await
+        .sorted();
+    assert_eq!(ends.refused, [0]);
+    assert_eq!(ends.delivered, [1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_event_of_a_quiet_stream_is_given_up_with_a_witness() {
+    let (fake, log) = Fake::refusing(|id| id == 5);
+    let mut delivery = delivery(fake, 1);
+    let ends = deliver_all(&mut delivery, (0..6).map(|id| batch([id]))).await;
+    assert_eq!(ends.delivered, [0, 1, 2, 3, 4]);
+    assert_eq!(ends.refused, [5]);
+    assert_eq!(log.lock().unwrap().accepted, [0, 1, 2, 3, 4, 4]);
+    assert!(delivery.status().healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_turns_bad_loses_nothing_to_old_proof() {
+    // Works for ten requests, then refuses everything.
+    let (fake, _) = Fake::new(|request, _, _| {
+        let verdict = match request < 10 {
+            true => accepted(),
+            false => refused(400),
+        };
+        (Duration::from_millis(1 + request as u64 % 3), verdict)
+    });
+    let mut delivery = delivery(fake, 4);
+    let mut ends = Ends::default();
+    for from in (0..40).step_by(2) {
+        while !delivery.has_room() {
+            ends.take(delivery.next().await);
+        }
+        delivery.start(batch(from..from + 2));
+        let more = receipts_for(&mut delivery, Duration::from_millis(5)).await;
+        ends.delivered.extend(more.delivered);
+        ends.refused.extend(more.refused);
+    }
+    let more = receipts_for(&mut delivery, Duration::from_secs(86_400)).await;
+    assert_eq!(ends.delivered.len(), 20);
+    assert!(ends.refused.is_empty() && more == Ends::default());
+    assert!(
+        delivery
+            .status()
+            .holding
+            .is_some_and(|hold| hold.refused_everything)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_large_alone_goes_without_its_objects() {
+    let (fake, _) = Fake::new(|_, ids, events| {
+        let objects = |text: &[u8]| text.windows(13).any(|part| part == b"requestObject");
+        let large = ids.iter().zip(events).any(|(id, event)| match id {
+            2 => objects(event.text()),
+            3 => true,
+            _ => false,
+        });
+        let verdict = if large { refused(413) } else { accepted() };
+        (Duration::ZERO, verdict)
+    });
+    let mut delivery = delivery(fake, 1);
+    let ends = deliver_all(&mut delivery, [batch(0..5)]).await;
+    assert_eq!(ends.delivered, [0, 1, 2, 4]);
+    assert_eq!(ends.refused, [3]);
+    assert_eq!(ends.stripped, 1);
+}

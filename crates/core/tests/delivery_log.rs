@@ -1,0 +1,77 @@
+//! What delivery logs. Alone in its process: the log's levels are cached for all threads.
+#![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use audit_bridge_core::batch::{Batch, Item};
+use audit_bridge_core::convert::RecordId;
+use audit_bridge_core::deliver::{Delivery, DeliverySettings};
+use audit_bridge_core::event::Event;
+use audit_bridge_core::sink::{Cause, Sink, Verdict};
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(buffer);
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Down, then without rights, then well.
+#[derive(Default)]
+struct Mending(AtomicUsize);
+
+impl Sink for Mending {
+    async fn send(&self, _: &[Event]) -> Verdict {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0..20 => Verdict::Retry {
+                cause: Cause::Status(503),
+                after: None,
+                detail: "the webhook answered 503".to_owned(),
+            },
+            20..40 => Verdict::Hold {
+                cause: Cause::Status(401),
+                detail: "the webhook answered 401".to_owned(),
+                remedy: Cow::Borrowed("check --webhook-token-file"),
+            },
+            _ => Verdict::Accepted { status: 200 },
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_line_per_change_of_state() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut delivery = Delivery::new(Mending::default(), DeliverySettings::default(), |_, _| {});
+    for id in 0..3 {
+        let item = Item::new(Event::new("{}", false), RecordId(id));
+        delivery.start(Batch::new(vec![item]));
+        delivery.next().await;
+    }
+    while !delivery.is_idle() {
+        delivery.next().await;
+    }
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("503"));
+    assert!(lines[1].contains("ERROR") && lines[1].contains("--webhook-token-file"));
+    assert!(lines[2].contains("INFO") && lines[2].contains("works again"));
+}

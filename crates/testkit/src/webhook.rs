@@ -1,0 +1,422 @@
+//! A webhook receiver that answers by script and remembers what it was sent.
+//!
+//! HTTP/1.1 by hand, so that it can also do what no server library lets one do: reset, answer
+//! half, answer before the body has come.
+
+mod answer;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+pub use answer::Answer;
+use answer::Kind;
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// `POST`, mostly.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Names in lower case, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty when it was not read.
+    pub body: Bytes,
+    /// The `auditID` of every event in the body, in order.
+    pub ids: Vec<String>,
+    /// Which connection it came on, from 0.
+    pub connection: usize,
+    /// What was answered; `None` when nothing was.
+    pub status: Option<u16>,
+    /// Whether the receiver took the events.
+    pub accepted: bool,
+}
+
+impl Received {
+    /// The value of a header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    script: VecDeque<Answer>,
+    otherwise: Option<Answer>,
+    poison: HashMap<String, u16>,
+    body_bytes_max: Option<usize>,
+    received: Vec<Received>,
+    at_once: usize,
+    at_once_max: usize,
+    connections: usize,
+}
+
+/// A receiver on a port of its own. It stops when it is dropped.
+#[derive(Debug)]
+pub struct ScriptedWebhook {
+    address: SocketAddr,
+    scheme: &'static str,
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for ScriptedWebhook {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl ScriptedWebhook {
+    /// Starts a receiver that accepts everything until told otherwise.
+    pub async fn start() -> ScriptedWebhook {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ScriptedWebhook::serve(listener, None)
+    }
+
+    /// The same on a listener of the caller's, such as one on the port of an earlier receiver.
+    pub fn start_on(listener: TcpListener) -> ScriptedWebhook {
+        ScriptedWebhook::serve(listener, None)
+    }
+
+    /// The same over TLS; see [`crate::Pki::acceptor`].
+    pub async fn start_tls(acceptor: TlsAcceptor) -> ScriptedWebhook {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ScriptedWebhook::serve(listener, Some(acceptor))
+    }
+
+    /// A port that takes connections and drops them at once.
+    pub async fn dropping() -> ScriptedWebhook {
+        let webhook = ScriptedWebhook::start().await;
+        webhook.otherwise(Answer::reset_before_reading());
+        webhook
+    }
+
+    /// Where to POST.
+    pub fn url(&self) -> String {
+        format!("{}://{}/k8s-audit", self.scheme, self.address)
+    }
+
+    /// The port it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers for the next requests, one each, in order. Poison and the body limit come first:
+    /// an answer is used up only by a body that passes them.
+    pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state.lock().unwrap().script.extend(answers);
+    }
+
+    /// The answer for all requests that the script does not cover.
+    pub fn otherwise(&self, answer: Answer) {
+        self.state.lock().unwrap().otherwise = Some(answer);
+    }
+
+    /// Accept again whatever the script does not cover.
+    pub fn accept(&self) {
+        self.state.lock().unwrap().otherwise = None;
+    }
+
+    /// Answers every body that contains this event with this status.
+    pub fn poison(&self, id: &str, status: u16) {
+        let mut state = self.state.lock().unwrap();
+        state.poison.insert(id.to_owned(), status);
+    }
+
+    /// The event is poison no more.
+    pub fn cure(&self, id: &str) {
+        self.state.lock().unwrap().poison.remove(id);
+    }
+
+    /// Answers every larger body with 413.
+    pub fn refuse_bodies_above(&self, bytes: usize) {
+        self.state.lock().unwrap().body_bytes_max = Some(bytes);
+    }
+
+    /// Every request so far, in the order in which their bodies were complete.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().unwrap().received.clone()
+    }
+
+    /// How many requests there were so far.
+    pub fn requests(&self) -> usize {
+        self.state.lock().unwrap().received.len()
+    }
+
+    /// The events that were accepted, in order, with repetitions.
+    pub fn accepted_ids(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let accepted = state.received.iter().filter(|request| request.accepted);
+        accepted.flat_map(|request| request.ids.clone()).collect()
+    }
+
+    /// The most requests that were ever under way at once.
+    pub fn at_once_max(&self) -> usize {
+        self.state.lock().unwrap().at_once_max
+    }
+
+    /// How many connections there were so far.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) -> ScriptedWebhook {
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            // Connections end with the receiver.
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    continue;
+                };
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
+                connections.spawn(async move {
+                    let number = {
+                        let mut state = state.lock().unwrap();
+                        state.connections += 1;
+                        state.connections - 1
+                    };
+                    let _ = connection(stream, tls, number, &state).await;
+                });
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        ScriptedWebhook {
+            address,
+            scheme,
+            state,
+            task,
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    number: usize,
+    state: &Mutex<State>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match tls {
+        None => {
+            let mut stream = stream;
+            if requests(&mut stream, number, state).await? {
+                // No time to linger means a reset.
+                stream.set_zero_linger()?;
+            }
+        }
+        Some(tls) => {
+            let mut stream = tls.accept(stream).await?;
+            if requests(&mut stream, number, state).await? {
+                stream.get_ref().0.set_zero_linger()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Serves one connection; true when it is to end with a reset.
+async fn requests<S>(stream: &mut S, number: usize, state: &Mutex<State>) -> io::Result<bool>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut buffer = Vec::new();
+    loop {
+        let Some(mut request) = head(stream, &mut buffer).await? else {
+            return Ok(false);
+        };
+        request.connection = number;
+        // Answers that do not wait for the body cannot depend on it.
+        let early = {
+            let mut state = state.lock().unwrap();
+            let next = state.script.front().or(state.otherwise.as_ref());
+            let kind = next.map(|answer| answer.kind);
+            match kind {
+                Some(kind @ (Kind::ResetBeforeReading | Kind::EarlyStatus(_))) => {
+                    state.script.pop_front();
+                    Some(kind)
+                }
+                _ => None,
+            }
+        };
+        match early {
+            Some(Kind::EarlyStatus(status)) => {
+                request.status = Some(status);
+                state.lock().unwrap().received.push(request);
+                stream.write_all(&response(&Answer::status(status))).await?;
+                stream.flush().await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return Ok(true);
+            }
+            Some(_) => {
+                state.lock().unwrap().received.push(request);
+                return Ok(true);
+            }
+            None => {}
+        }
+        let at_once = AtOnce::enter(state);
+        body(stream, &mut buffer, &mut request).await?;
+        let answer = decide(request, state);
+        tokio::time::sleep(answer.delay).await;
+        drop(at_once);
+        match answer.kind {
+            Kind::Status(_) | Kind::EarlyStatus(_) => {
+                stream.write_all(&response(&answer)).await?;
+                stream.flush().await?;
+            }
+            Kind::ResetBeforeReading | Kind::ResetAfterReading => return Ok(true),
+            Kind::Half => {
+                stream.write_all(b"HTTP/1.1 20").await?;
+                stream.flush().await?;
+                return Ok(false);
+            }
+            Kind::HalfBody(status) => {
+                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 1000\r\n\r\nhalf");
+                stream.write_all(head.as_bytes()).await?;
+                stream.flush().await?;
+                return Ok(false);
+            }
+            Kind::Never => std::future::pending::<()>().await,
+        }
+    }
+}
+
+/// Counts a request as under way while it lives.
+struct AtOnce<'a>(&'a Mutex<State>);
+
+impl AtOnce<'_> {
+    fn enter(state: &Mutex<State>) -> AtOnce<'_> {
+        let mut locked = state.lock().unwrap();
+        locked.at_once += 1;
+        locked.at_once_max = locked.at_once_max.max(locked.at_once);
+        AtOnce(state)
+    }
+}
+
+impl Drop for AtOnce<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().at_once -= 1;
+    }
+}
+
+/// Chooses the answer and remembers the request.
+fn decide(mut request: Received, state: &Mutex<State>) -> Answer {
+    let mut state = state.lock().unwrap();
+    let poison = request.ids.iter().find_map(|id| state.poison.get(id));
+    let too_large = state
+        .body_bytes_max
+        .is_some_and(|max| request.body.len() > max);
+    let answer = if too_large {
+        Answer::status(413)
+    } else if let Some(status) = poison {
+        Answer::status(*status).body("poison")
+    } else {
+        let scripted = state.script.pop_front();
+        scripted
+            .or_else(|| state.otherwise.clone())
+            .unwrap_or_else(|| Answer::status(200))
+    };
+    (request.status, request.accepted) = match answer.kind {
+        Kind::Status(status) | Kind::EarlyStatus(status) | Kind::HalfBody(status) => {
+            (Some(status), (200..300).contains(&status))
+        }
+        Kind::ResetAfterReading | Kind::Half | Kind::Never => (None, true),
+        Kind::ResetBeforeReading => (None, false),
+    };
+    state.received.push(request);
+    answer
+}
+
+fn response(answer: &Answer) -> Vec<u8> {
+    let Kind::Status(status) = answer.kind else {
+        panic!("only a status has a response");
+    };
+    let mut out = format!("HTTP/1.1 {status} x\r\n").into_bytes();
+    for (name, value) in &answer.headers {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    let bodiless = matches!(status, 100..=199 | 204 | 304);
+    if !bodiless {
+        out.extend_from_slice(format!("content-length: {}\r\n", answer.body.len()).as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    if !bodiless {
+        out.extend_from_slice(&answer.body);
+    }
+    out
+}
+
+/// Reads a request up to its body; `None` at the end of the connection.
+async fn head<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Received>> {
+    let end = loop {
+        if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let text = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    buffer.drain(..end + 4);
+    let mut lines = text.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let mut word = || first.next().unwrap_or_default().to_owned();
+    Ok(Some(Received {
+        method: word(),
+        target: word(),
+        headers: lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect(),
+        body: Bytes::new(),
+        ids: Vec::new(),
+        connection: 0,
+        status: None,
+        accepted: false,
+    }))
+}
+
+async fn body<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    request: &mut Received,
+) -> io::Result<()> {
+    let length: usize = request
+        .header("content-length")
+        .map_or(0, |text| text.parse().expect("a length"));
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let rest = buffer.split_off(length);
+    request.body = std::mem::replace(buffer, rest).into();
+    let list: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    request.ids = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|event| event["auditID"].as_str())
+        .map(str::to_owned)
+        .collect();
+    Ok(())
+}

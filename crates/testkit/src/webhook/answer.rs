@@ -1,0 +1,95 @@
+//! What a scripted receiver does with one request.
+
+use std::time::Duration;
+
+/// What to do with one request.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub(super) kind: Kind,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    pub(super) delay: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Status(u16),
+    ResetBeforeReading,
+    ResetAfterReading,
+    EarlyStatus(u16),
+    Half,
+    HalfBody(u16),
+    Never,
+}
+
+impl Answer {
+    fn of(kind: Kind) -> Answer {
+        Answer {
+            kind,
+            headers: Vec::new(),
+            body: Vec::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// An answer with this status. 2xx accepts the events.
+    pub fn status(status: u16) -> Answer {
+        Answer::of(Kind::Status(status))
+    }
+
+    /// The connection is reset before the body is read: nothing was accepted.
+    pub fn reset_before_reading() -> Answer {
+        Answer::of(Kind::ResetBeforeReading)
+    }
+
+    /// The events are accepted, and the connection is reset instead of an answer.
+    pub fn reset_after_reading() -> Answer {
+        Answer::of(Kind::ResetAfterReading)
+    }
+
+    /// A status without reading the body, and the end of the connection.
+    pub fn early(status: u16) -> Answer {
+        Answer::of(Kind::EarlyStatus(status))
+    }
+
+    /// Half a status line, and the end of the connection. The events were accepted.
+    pub fn half() -> Answer {
+        Answer::of(Kind::Half)
+    }
+
+    /// A whole status and headers, but less body than announced.
+    pub fn half_body(status: u16) -> Answer {
+        Answer::of(Kind::HalfBody(status))
+    }
+
+    /// No answer, for ever. The events were accepted.
+    pub fn never() -> Answer {
+        Answer::of(Kind::Never)
+    }
+
+    /// A redirect to another address.
+    pub fn redirect(status: u16, location: &str) -> Answer {
+        Answer::status(status).header("location", location)
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Answer {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Answer {
+        self.body = body.into();
+        self
+    }
+
+    /// After some time.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Answer {
+        self.delay = delay;
+        self
+    }
+}
