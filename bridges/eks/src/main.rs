@@ -1,2 +1,10 @@
-//! The binary.
-fn main() {}
+//! The binary: everything is in the libraries.
+
+use std::process::ExitCode;
+
+use audit_bridge_core::cli;
+use eks_audit_bridge::config::Eks;
+
+fn main() -> ExitCode {
+    cli::main::<Eks>()
+}

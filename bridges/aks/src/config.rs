@@ -1,0 +1,65 @@
+//! The settings that only this bridge needs.
+
+use std::sync::Arc;
+
+use audit_bridge_core::cli::Bridge;
+use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::native;
+use audit_bridge_core::replay::dump::Dump;
+
+use crate::convert::{AksConvert, CATEGORIES, Options};
+use crate::dump::AksDump;
+
+/// The flags of diagnostic settings.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Diagnostic settings")]
+pub struct Args {
+    /// The categories to convert, with commas between [default: kube-audit,kube-audit-admin]
+    #[arg(long, env = "AUDIT_BRIDGE_CATEGORIES", hide_env_values = true, value_name = "LIST")]
+    categories: Option<String>,
+    /// Only records of this cluster; may be repeated
+    #[arg(long, env = "AUDIT_BRIDGE_CLUSTER_NAME", hide_env_values = true, value_name = "NAME")]
+    cluster_name: Vec<String>,
+}
+
+/// The AKS bridge, configured.
+#[derive(Debug)]
+pub struct Aks {
+    options: Options,
+}
+
+/// The words of a list with commas.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').filter_map(|word| given(Some(word))).map(str::to_owned)
+}
+
+impl Bridge for Aks {
+    const NAME: &'static str = "aks-audit-bridge";
+    const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
+    const PROVIDER: &'static str = "aks";
+    type Args = Args;
+
+    fn configure(args: &Args, problems: &mut Problems) -> Aks {
+        let default = CATEGORIES.map(str::to_owned).to_vec();
+        let categories = problems.read("categories", args.categories.as_deref(), default, |text| {
+            let words: Vec<_> = words(text).collect();
+            if words.is_empty() { Err("names no category".to_owned()) } else { Ok(words) }
+        });
+        Aks {
+            options: Options {
+                categories,
+                cluster_names: args.cluster_name.iter().flat_map(|names| words(names)).collect(),
+                native: native::Options::default(),
+            },
+        }
+    }
+
+    fn dump(&self) -> Arc<dyn Dump> {
+        Arc::new(AksDump)
+    }
+
+    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+        AksConvert::new(Options { native, ..self.options.clone() })
+    }
+}

@@ -1,0 +1,552 @@
+use std::sync::Arc;
+
+use audit_bridge_core::convert::Outcome;
+use audit_bridge_core::event::json::{self, Raw};
+use audit_bridge_core::record::Origin;
+use proptest::prelude::*;
+
+use super::*;
+
+const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api?x=1\u0026y=2","verb":"create","stageTimestamp":"2026-03-05T09:15:02.149911Z"}"#;
+const LOGS: &str = include_str!("../../fixtures/logs.jsonl");
+const CLUSTER: &str = "/SUBSCRIPTIONS/00000000-1111-2222-3333-444444444444/RESOURCEGROUPS/SHOP/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/SHOP-PROD";
+
+fn record(payload: impl Into<Bytes>) -> Record {
+    Record {
+        payload: payload.into(),
+        origin: Origin::File {
+            file: Arc::from("test"),
+            record: 1,
+        },
+        time: None,
+        damaged: false,
+    }
+}
+
+fn run_with(convert: &mut AksConvert, record: &Record) -> Outcome {
+    let mut out = Output::default();
+    convert.convert(RecordId(1), record, &mut out);
+    let mut outcomes: Vec<_> = out.drain().collect();
+    assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+    outcomes.remove(0)
+}
+
+fn run(record: &Record) -> Outcome {
+    run_with(&mut AksConvert::default(), record)
+}
+
+/// The event's text, or the reason in brackets with the error behind it.
+fn show_with(convert: &mut AksConvert, record: &Record) -> String {
+    match run_with(convert, record) {
+        Outcome::Event { event, .. } => String::from_utf8(event.text().to_vec()).unwrap(),
+        Outcome::Skip { reason, .. } => format!("[{reason}]"),
+        Outcome::Reject { reason, error, .. } => format!("[{reason}] {error}"),
+    }
+}
+
+fn show(record: &Record) -> String {
+    show_with(&mut AksConvert::default(), record)
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    json::write_string(&mut out, text);
+    String::from_utf8(out).unwrap()
+}
+
+/// A record as Azure writes it; `log` is JSON.
+fn of(category: &str, log: &str) -> String {
+    format!(
+        "{{\"category\":\"{category}\",\"operationName\":\"x\",\"properties\":{{\"pod\":\"p\",\"log\":{log},\"stream\":\"stdout\"}},\"resourceId\":\"{CLUSTER}\",\"time\":\"2026-03-05T09:15:02.1500217Z\"}}"
+    )
+}
+
+fn audit(log: &str) -> String {
+    of("kube-audit", &quoted(log))
+}
+
+#[test]
+fn every_rule_of_the_table() {
+    let log = quoted(EVENT);
+    let klog = quoted("I0305 09:15:04.111222       1 wrap.go:47] PUT /x\n");
+    let no_time = EVENT.replace(r#","stageTimestamp":"2026-03-05T09:15:02.149911Z""#, "");
+    let at = |micros: &str| {
+        no_time.replace(
+            "\"create\"}",
+            &format!("\"create\",\"stageTimestamp\":\"2026-03-05T09:15:02.{micros}Z\",\"annotations\":{{\"audit-bridge/stage-timestamp\":\"record\"}}}}"),
+        )
+    };
+    let timed = |time: &str| audit(&no_time).replace("2026-03-05T09:15:02.1500217Z", time);
+    let too_big = EVENT.replace(
+        "\"verb\"",
+        "\"requestObject\":\"skipped-too-big-size-object\",\"verb\"",
+    );
+    let no_other = "[unparsable] no stageTimestamp and no other time to take instead";
+    for (payload, want) in [
+        // The event as it came.
+        (EVENT.to_owned(), EVENT.to_owned()),
+        (audit(EVENT), EVENT.to_owned()),
+        (audit(&format!("{EVENT}\n")), EVENT.to_owned()),
+        (audit(EVENT).replace('/', "\\/"), EVENT.to_owned()),
+        (of("kube-audit-admin", &log), EVENT.to_owned()),
+        (of("Kube-Audit", &log), EVENT.to_owned()),
+        (of("kube-audit", EVENT), EVENT.to_owned()),
+        (audit(&too_big), too_big.clone()),
+        (
+            format!("{{\"properties\":{{\"log\":{log}}},\"time\":\"x\"}}"),
+            EVENT.to_owned(),
+        ),
+        (
+            format!("{{\"category\":\"\",\"properties\":{{\"log\":{log}}}}}"),
+            EVENT.to_owned(),
+        ),
+        (
+            format!(
+                "{{\"properties\":{}}}",
+                quoted(&format!("{{\"log\":{log}}}"))
+            ),
+            EVENT.to_owned(),
+        ),
+        (
+            format!(
+                "{{\"properties\":{}}}",
+                quoted(&format!("{{\"log\":{EVENT}}}"))
+            ),
+            EVENT.to_owned(),
+        ),
+        (
+            format!("{{\"Category\":\"kube-audit\",\"Properties\":{{\"Log\":{log}}}}}"),
+            EVENT.to_owned(),
+        ),
+        (
+            format!("{{\"level\":\"Informational\",\"properties\":{{\"log\":{log}}}}}"),
+            EVENT.to_owned(),
+        ),
+        (
+            format!("{{\"properties\":{{\"log\":1,\"log\":{log}}}}}"),
+            EVENT.to_owned(),
+        ),
+        // Other categories, whatever is in them.
+        (of("kube-apiserver", &klog), "[other_category]".to_owned()),
+        (of("guard", &log), "[other_category]".to_owned()),
+        (of("guard", "\"\\ud800\""), "[other_category]".to_owned()),
+        // Where no category says what it is.
+        (
+            format!("{{\"properties\":{{\"log\":{klog}}}}}"),
+            "[not_audit]".to_owned(),
+        ),
+        (
+            r#"{"properties":{"log":"{\"level\":\"info\"}"}}"#.to_owned(),
+            "[not_audit]".to_owned(),
+        ),
+        (
+            r#"{"properties":{"log":{"kind":"Event"}}}"#.to_owned(),
+            "[unparsable] no auditID".to_owned(),
+        ),
+        (r#"{"properties":{}}"#.to_owned(), "[not_audit]".to_owned()),
+        (r#"{"properties":7}"#.to_owned(), "[not_audit]".to_owned()),
+        (
+            r#"{"properties":"text"}"#.to_owned(),
+            "[not_audit]".to_owned(),
+        ),
+        (
+            "I0305 09:15:04.111222 1 wrap.go:47] PUT /x".to_owned(),
+            "[not_audit]".to_owned(),
+        ),
+        (String::new(), "[not_audit]".to_owned()),
+        ("{}".to_owned(), "[not_audit]".to_owned()),
+        ("[]".to_owned(), "[not_audit]".to_owned()),
+        (r#"{"kind":0}"#.to_owned(), "[not_audit]".to_owned()),
+        (
+            r#"{"kind":"Event"}"#.to_owned(),
+            "[unparsable] no auditID".to_owned(),
+        ),
+        // What an audit category has is an event or is kept.
+        (
+            of("kube-audit", &klog),
+            "[unparsable] expected an object at byte 0".to_owned(),
+        ),
+        (
+            of("kube-audit", "{\"kind\":\"Event\"}"),
+            "[unparsable] no auditID".to_owned(),
+        ),
+        (
+            of("kube-audit", "{\"kind\":0}"),
+            "[unparsable] kind is 0, not \"Event\"".to_owned(),
+        ),
+        (
+            of("kube-audit", "null"),
+            "[unparsable] expected an object at byte 0".to_owned(),
+        ),
+        (
+            r#"{"category":"kube-audit","properties":{"stream":"stdout"}}"#.to_owned(),
+            "[unparsable] no properties.log".to_owned(),
+        ),
+        (
+            r#"{"category":"kube-audit","properties":null}"#.to_owned(),
+            "[unparsable] no properties.log".to_owned(),
+        ),
+        (
+            r#"{"category":"kube-audit","properties":{"log":"\ud83d!"}}"#.to_owned(),
+            "[unparsable] properties.log: escape of half a utf-16 surrogate pair at byte 46"
+                .to_owned(),
+        ),
+        // Damaged envelopes.
+        (
+            r#"{"category":"kube-audit""#.to_owned(),
+            "[unparsable] json ends early, at byte 24".to_owned(),
+        ),
+        (
+            r#"{"properties":{"log":'x'}}"#.to_owned(),
+            "[unparsable] expected a value at byte 21".to_owned(),
+        ),
+        (
+            format!("{} {{}}", audit(EVENT)),
+            format!(
+                "[unparsable] expected the end of the text at byte {}",
+                audit(EVENT).len() + 1
+            ),
+        ),
+        // The record's time is the last resort, in each form that Azure writes.
+        (audit(&no_time), at("150021")),
+        (timed("2026-03-05T09:15:02.150021734Z"), at("150021")),
+        (timed("2026-03-05T09:15:02Z"), at("000000")),
+        (timed("2026-03-05T09:15:02.1500217"), at("150021")),
+        (timed("2026-03-05 09:15:02.15"), at("150000")),
+        (timed("2026-03-05T11:15:02.15+02:00"), at("150000")),
+        (timed("0001-01-01T00:00:00Z"), no_other.to_owned()),
+        (timed("NaN"), no_other.to_owned()),
+    ] {
+        assert_eq!(show(&record(payload.clone())), want, "{payload}");
+    }
+}
+
+#[test]
+fn damaged_text_is_kept() {
+    for (payload, want) in [
+        ("\":\"x\"}", "[unparsable]"),
+        (r#"{"properties":{"log":"text"}}"#, "[unparsable]"),
+        (r#"{"a":1}"#, "[unparsable]"),
+        (r#"{"category":"guard"}"#, "[other_category]"),
+        (EVENT, EVENT),
+    ] {
+        let mut damaged = record(payload);
+        damaged.damaged = true;
+        assert!(
+            show(&damaged).starts_with(want),
+            "{payload}: {}",
+            show(&damaged)
+        );
+    }
+    assert_eq!(
+        show(&record(&b"{\"category\":\"\xff\"}"[..])),
+        "[unparsable] invalid utf-8 at byte 13"
+    );
+}
+
+#[test]
+fn clusters_are_chosen_by_the_end_of_their_resource() {
+    let mut convert = AksConvert::new(Options {
+        cluster_names: vec!["other".to_owned(), "shop-prod".to_owned()],
+        ..Options::default()
+    });
+    for (resource, converted) in [
+        (CLUSTER, true),
+        ("/x/managedClusters/shop-PROD/", true),
+        ("/x/managedClusters/shop-prod-2", false),
+        ("/SHOP-PROD/managedClusters/x", false),
+        // Not attributable: it may be one of them.
+        ("", true),
+    ] {
+        let payload = audit(EVENT).replace(CLUSTER, resource);
+        let want = if converted { EVENT } else { "[other_cluster]" };
+        assert_eq!(
+            show_with(&mut convert, &record(payload)),
+            want,
+            "{resource}"
+        );
+    }
+    assert_eq!(show_with(&mut convert, &record(EVENT)), EVENT);
+}
+
+#[test]
+fn categories_can_be_chosen() {
+    let mut convert = AksConvert::new(Options {
+        categories: vec!["kube-audit-admin".to_owned()],
+        ..Options::default()
+    });
+    let admin = of("kube-audit-admin", &quoted(EVENT));
+    assert_eq!(
+        show_with(&mut convert, &record(audit(EVENT))),
+        "[other_category]"
+    );
+    assert_eq!(show_with(&mut convert, &record(admin.clone())), EVENT);
+    assert_eq!(show_with(&mut convert, &record(admin)), EVENT);
+}
+
+#[test]
+fn a_request_in_both_categories_is_delivered_once() {
+    let other = |from: &str, to: &str| EVENT.replace(from, to);
+    let cut = &EVENT[..EVENT.len() - 10];
+    let (all, admin) = ("kube-audit", "kube-audit-admin");
+    // (category, log, delivered), in the order of reading
+    for steps in [
+        vec![
+            (all, EVENT.to_owned(), true),
+            (admin, EVENT.to_owned(), false),
+            (admin, EVENT.to_owned(), false),
+        ],
+        vec![
+            (admin, EVENT.to_owned(), true),
+            (all, EVENT.to_owned(), false),
+        ],
+        // The broker's redelivery.
+        vec![
+            (all, EVENT.to_owned(), true),
+            (all, EVENT.to_owned(), true),
+            (admin, EVENT.to_owned(), false),
+        ],
+        // Other events.
+        vec![
+            (all, EVENT.to_owned(), true),
+            (admin, other("a-1", "a-2"), true),
+        ],
+        vec![
+            (all, EVENT.to_owned(), true),
+            (admin, other("ResponseComplete", "ResponseStarted"), true),
+        ],
+        // A client that sends one audit ID twice: a read is no twin of a write.
+        vec![
+            (admin, EVENT.to_owned(), true),
+            (all, other("create", "get"), true),
+            (all, EVENT.to_owned(), false),
+        ],
+        // A cut copy is none to rely on; a whole one is.
+        vec![
+            (all, cut.to_owned(), true),
+            (admin, EVENT.to_owned(), true),
+            (all, EVENT.to_owned(), false),
+        ],
+        vec![
+            (all, EVENT.to_owned(), true),
+            (admin, cut.to_owned(), false),
+        ],
+        vec![(all, cut.to_owned(), true), (admin, cut.to_owned(), true)],
+        // What was rejected was not delivered.
+        vec![
+            (all, "{\"auditID\":\"a-1\"}".to_owned(), false),
+            (admin, EVENT.to_owned(), true),
+        ],
+    ] {
+        let mut convert = AksConvert::default();
+        for (step, (category, log, delivered)) in steps.iter().enumerate() {
+            let payload = of(category, &quoted(log));
+            let outcome = run_with(&mut convert, &record(payload));
+            let event = matches!(outcome, Outcome::Event { .. });
+            assert_eq!(event, *delivered, "step {step} of {steps:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn nesting_is_no_danger() {
+    let nested = |levels: usize| {
+        EVENT.replace(
+            "\"verb\"",
+            &format!(
+                "\"requestObject\":{}{},\"verb\"",
+                "[".repeat(levels),
+                "]".repeat(levels)
+            ),
+        )
+    };
+    let deep = nested(200);
+    assert_eq!(show(&record(audit(&deep))), deep);
+    assert_eq!(show(&record(of("kube-audit", &deep))), deep);
+    for payload in [
+        audit(&nested(100_000)),
+        of("kube-audit", &nested(100_000)),
+        "{\"a\":".repeat(100_000),
+    ] {
+        let shown = show(&record(payload));
+        assert!(
+            shown.contains("nested deeper than"),
+            "{}",
+            &shown[..40.min(shown.len())]
+        );
+    }
+}
+
+/// Each member of the event that is there has the text that it had; what is new is known.
+fn assert_salvaged(original: &str, text: &str) {
+    let original = Raw::parse(original).unwrap();
+    let event = Raw::parse(text).expect("valid json");
+    for (key, value) in event.members().unwrap() {
+        match &*key {
+            "annotations" => {
+                for (key, value) in value.members().unwrap() {
+                    if !key.starts_with("audit.k8s.io/") && !key.starts_with("audit-bridge/") {
+                        let had = original.get("annotations").and_then(|had| had.get(&key));
+                        assert_eq!(Some(value), had, "{key} in {text}");
+                    }
+                }
+            }
+            "stageTimestamp" => assert!(value.as_str().is_some()),
+            key => assert_eq!(
+                Some(value.text()),
+                original.get(key).map(Raw::text),
+                "{key} in {text}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
+    let whole: Vec<&str> = LOGS.lines().filter(|line| line.ends_with('}')).collect();
+    assert_eq!(whole.len(), 2);
+    for event in whole.into_iter().chain([EVENT]) {
+        for cut in (0..event.len()).filter(|&cut| event.is_char_boundary(cut)) {
+            match run(&record(audit(&event[..cut]))) {
+                Outcome::Event { event: cut, .. } => {
+                    assert!(cut.truncated());
+                    assert_salvaged(event, std::str::from_utf8(cut.text()).unwrap());
+                }
+                Outcome::Reject { .. } => {}
+                Outcome::Skip { reason, .. } => panic!("{cut}: {reason}"),
+            }
+        }
+    }
+}
+
+/// Azure counts UTF-16 units, so a cut may leave half a character.
+#[test]
+fn a_cut_inside_a_surrogate_pair_is_a_cut() {
+    let event = EVENT
+        .replace("\"get\"", "\"get\",\"x\":\"")
+        .replace("\"}", "\",\"x\":\"");
+    let log = quoted(&event);
+    let log = format!("{}\\uD83d\"", &log[..log.len() - 1]);
+    for payload in [of("kube-audit", &log), of("", &log)] {
+        let shown = show(&record(payload));
+        assert!(shown.contains("audit.k8s.io/truncated"), "{shown}");
+        assert_salvaged(EVENT, &shown);
+    }
+}
+
+/// Any JSON value, as text: what a JSON library would not write included.
+fn any_json() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "a",
+        "Z9 ",
+        "ü",
+        "😀",
+        "\\u0026",
+        "\\ud83d\\ude00",
+        "\\ud800",
+        "\\\"",
+        "\\\\",
+        "\\/",
+        "\\n",
+        "\u{7f}",
+        "{",
+        "]",
+        ",",
+        "[Truncated...]",
+    ]);
+    let string =
+        prop::collection::vec(piece, 0..6).prop_map(|parts| format!("\"{}\"", parts.concat()));
+    let leaf = prop_oneof![
+        prop::sample::select(vec![
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "9007199254740993",
+            "123456789012345678901234567890",
+            "1.0",
+            "1e400",
+            "-1.5E-7",
+        ])
+        .prop_map(str::to_owned),
+        string.clone(),
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        let key = string.clone();
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(" , "))),
+            prop::collection::vec((key, inner), 0..4).prop_map(|members| {
+                let members: Vec<_> = members
+                    .iter()
+                    .map(|(key, value)| format!("{key} :{value}"))
+                    .collect();
+                format!("{{ {}}}", members.join(","))
+            }),
+        ]
+    })
+}
+
+/// A valid event with its members in any order, and others between them.
+fn any_event() -> impl Strategy<Value = String> {
+    let extra = prop::collection::vec(("x[a-zA-Z]{0,8}", any_json()), 0..5);
+    (extra, any_json(), any_json())
+        .prop_map(|(extra, request, status)| {
+            let mut members: Vec<String> = vec![
+                "\"kind\":\"Event\"".to_owned(),
+                "\"apiVersion\": \"audit.k8s.io/v1\"".to_owned(),
+                "\"auditID\":\"0\"".to_owned(),
+                "\"stage\":\"ResponseComplete\"".to_owned(),
+                "\"verb\" :\"get\"".to_owned(),
+                "\"stageTimestamp\":\"2026-03-05T09:15:02.149911Z\"".to_owned(),
+                format!("\"requestObject\":{request}"),
+                format!("\"responseStatus\":{status}"),
+            ];
+            members.extend(
+                extra
+                    .iter()
+                    .map(|(key, value)| format!("\"{key}\":{value}")),
+            );
+            members
+        })
+        .prop_shuffle()
+        .prop_map(|members| format!("{{{}}}", members.join(", ")))
+}
+
+proptest! {
+    #[test]
+    fn every_byte_of_an_event_passes(event in any_event()) {
+        prop_assert_eq!(&show(&record(event.clone())), &event);
+        prop_assert_eq!(&show(&record(audit(&event))), &event);
+        prop_assert_eq!(&show(&record(of("kube-audit-admin", &event))), &event);
+        let escaped = serde_json::to_string(&format!("{event}\n")).unwrap().replace('/', "\\/");
+        prop_assert_eq!(&show(&record(of("", &escaped))), &event);
+        let properties = quoted(&format!("{{\"log\":{escaped}}}"));
+        prop_assert_eq!(&show(&record(format!("{{\"properties\":{properties}}}"))), &event);
+    }
+
+    #[test]
+    fn any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
+        let mut any = record(bytes);
+        any.damaged = damaged;
+        run(&any);
+    }
+
+    #[test]
+    fn any_change_of_a_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
+        let mut bytes = audit(&event).into_bytes();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Outcome::Event { event, .. } = run(&record(bytes)) {
+            prop_assert!(Raw::parse(std::str::from_utf8(event.text()).unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_json_has_one_outcome(json in any_json()) {
+        run(&record(json.clone()));
+        run(&record(format!("{{\"category\":\"kube-audit\",\"properties\":{json},\"resourceId\":{json},\"time\":{json}}}")));
+        run(&record(of("kube-audit", &json)));
+    }
+}

@@ -1,0 +1,183 @@
+//! The record of an AKS diagnostic setting, decoded in one pass.
+//!
+//! `{"time","category","operationName","resourceId","properties":{"log","stream","pod",
+//! "containerID"},…}` (Azure Monitor, "Common and service-specific schemas for Azure resource
+//! logs"; `properties`: "Monitoring AKS data reference"). Read are the time, the category, the
+//! resource and the log. The rest is about the pod that wrote the log (`pod`, `containerID`,
+//! `stream`, `ccpNamespace`) or about Azure (`serviceBuild`, `Cloud`, `Environment`,
+//! `operationName`, which is the same in every record) and has no place in an audit event.
+//!
+//! Exports write some names with other casing, so names are compared without it.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::{self, ErrorKind, Raw, Scanner};
+use audit_bridge_core::event::time;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+
+/// What a record's JSON object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// A record of a diagnostic setting, read to its end.
+    Diagnostic(Diagnostic<'a>),
+    /// Anything else: an audit event by itself, or nothing of ours.
+    Other,
+}
+
+/// A record of a diagnostic setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Diagnostic<'a> {
+    /// `time`: when the log line was written, a moment after the event's own times.
+    pub time: Option<Timestamp>,
+    /// `category`, unless it is empty.
+    pub category: Option<Cow<'a, str>>,
+    /// `resourceId`, unless it is empty.
+    pub resource_id: Option<Cow<'a, str>>,
+    /// `properties.log`.
+    pub log: Option<Log<'a>>,
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Log<'a> {
+    /// A string, decoded; mostly with a line feed at its end.
+    Text(Cow<'a, str>),
+    /// Some other JSON: some exports give the event as the object itself.
+    Json(Raw<'a>),
+    /// A string that names half a UTF-16 surrogate pair, so that no text is what it says.
+    Undecodable(json::Error),
+}
+
+/// Reads a record that is a JSON object. Of two members with one name the last wins.
+///
+/// The keys decide what it is, in order: those that only a diagnostic record has, or those that
+/// only an audit event has. An audit event is not read further here.
+///
+/// # Errors
+/// What makes it no JSON, if it is none up to where it is known to be an audit event.
+pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+    let mut scanner = Scanner::new(text);
+    let mut record = Diagnostic::default();
+    let mut is_diagnostic = false;
+    scanner.open_object()?;
+    while let Some(key) = scanner.key()? {
+        let is = |name: &str| key.eq_ignore_ascii_case(name);
+        if is("properties") {
+            record.log = properties(&mut scanner)?;
+        } else if is("category") {
+            record.category = text_of(scanner.value()?);
+        } else if is("resourceId") {
+            record.resource_id = text_of(scanner.value()?);
+        } else if is("time") {
+            record.time = scanner.value()?.as_str().and_then(|text| date(&text));
+            continue;
+        } else if is("operationName") {
+            scanner.value()?;
+        } else {
+            if !is_diagnostic && matches!(&*key, "kind" | "apiVersion" | "auditID" | "stage") {
+                return Ok(Payload::Other);
+            }
+            scanner.value()?;
+            continue;
+        }
+        is_diagnostic = true;
+    }
+    scanner.end()?;
+    Ok(if is_diagnostic {
+        Payload::Diagnostic(record)
+    } else {
+        Payload::Other
+    })
+}
+
+/// The log out of `properties`, which is an object, or one as a string.
+fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Error> {
+    match scanner.peek() {
+        Some(b'{') => log_member(scanner),
+        Some(b'"') => match string(scanner)? {
+            Log::Text(Cow::Borrowed(inner)) => {
+                Ok(log_member(&mut Scanner::new(inner)).unwrap_or(None))
+            }
+            Log::Text(Cow::Owned(inner)) => Ok(log_member(&mut Scanner::new(&inner))
+                .unwrap_or(None)
+                .map(Log::into_owned)),
+            undecodable => Ok(Some(undecodable)),
+        },
+        _ => scanner.value().map(|_| None),
+    }
+}
+
+fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Error> {
+    let mut log = None;
+    scanner.open_object()?;
+    while let Some(key) = scanner.key()? {
+        if !key.eq_ignore_ascii_case("log") {
+            scanner.value()?;
+        } else if scanner.peek() == Some(b'"') {
+            log = Some(string(scanner)?);
+        } else {
+            log = Some(Log::Json(scanner.value()?));
+        }
+    }
+    Ok(log)
+}
+
+fn string<'a>(scanner: &mut Scanner<'a>) -> Result<Log<'a>, json::Error> {
+    let mut whole = scanner.clone();
+    match scanner.string() {
+        Ok(text) => Ok(Log::Text(text)),
+        Err(error) if error.kind == ErrorKind::LoneSurrogate => {
+            // Valid JSON all the same: the members behind it are readable.
+            let raw = whole.value()?;
+            *scanner = whole;
+            Ok(up_to_the_half_pair(raw).map_or(Log::Undecodable(error), Log::Text))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Azure cuts a long log at a count of UTF-16 units, and that may be between the halves of a pair.
+/// The string up to there, if the half pair is its end.
+fn up_to_the_half_pair(raw: Raw<'_>) -> Option<Cow<'static, str>> {
+    const HALF: usize = "\\udddd\"".len();
+    let text = raw.text();
+    let at = text.len().checked_sub(HALF)?;
+    let half = text.get(at..)?;
+    if !half.get(..3)?.eq_ignore_ascii_case("\\ud") {
+        return None;
+    }
+    let whole = format!("{}\"", text.get(..at)?);
+    Scanner::new(&whole)
+        .string()
+        .ok()
+        .map(|text| Cow::Owned(text.into_owned()))
+}
+
+impl Log<'_> {
+    fn into_owned(self) -> Log<'static> {
+        match self {
+            Log::Text(text) => Log::Text(Cow::Owned(text.into_owned())),
+            // An object's text is what a string that holds it decodes to.
+            Log::Json(raw) => Log::Text(Cow::Owned(raw.text().to_owned())),
+            Log::Undecodable(error) => Log::Undecodable(error),
+        }
+    }
+}
+
+fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    raw.as_str().filter(|text| !text.is_empty())
+}
+
+/// A record's time: RFC 3339 with any number of fraction digits (Azure writes none, three, seven
+/// and nine); without a zone it is UTC. A time before 1970 is a placeholder, not a time.
+fn date(text: &str) -> Option<Timestamp> {
+    let read = time::parse(text).or_else(|| {
+        let civil = text.parse::<DateTime>().ok()?;
+        civil
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp())
+    })?;
+    (read > Timestamp::UNIX_EPOCH).then_some(read)
+}

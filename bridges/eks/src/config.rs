@@ -1,0 +1,47 @@
+//! The settings that only this bridge needs.
+
+use std::sync::Arc;
+
+use audit_bridge_core::cli::Bridge;
+use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::native;
+use audit_bridge_core::replay::dump::Dump;
+
+use crate::convert::{STREAM_PREFIX, EksConvert, Options};
+use crate::dump::EksDump;
+
+/// The flags of CloudWatch Logs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "CloudWatch Logs")]
+pub struct Args {
+    /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
+    #[arg(long, env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX", hide_env_values = true, value_name = "PREFIX")]
+    log_stream_prefix: Option<String>,
+}
+
+/// The EKS bridge, configured.
+#[derive(Debug)]
+pub struct Eks {
+    stream_prefix: String,
+}
+
+impl Bridge for Eks {
+    const NAME: &'static str = "eks-audit-bridge";
+    const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
+    const PROVIDER: &'static str = "eks";
+    type Args = Args;
+
+    fn configure(args: &Args, _: &mut Problems) -> Eks {
+        let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
+        Eks { stream_prefix: prefix.to_owned() }
+    }
+
+    fn dump(&self) -> Arc<dyn Dump> {
+        Arc::new(EksDump)
+    }
+
+    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+        EksConvert::new(Options { stream_prefix: self.stream_prefix.clone(), native })
+    }
+}

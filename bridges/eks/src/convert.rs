@@ -1,0 +1,163 @@
+//! From a CloudWatch event to an audit event.
+//!
+//! | the record | what becomes of it |
+//! |---|---|
+//! | names a stream that is not the audit log's | skipped, `other_stream` |
+//! | CloudWatch's control message | skipped, `control_message` |
+//! | names an audit stream | its message is an audit event, or it is rejected |
+//! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
+//! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
+
+use std::borrow::Cow;
+
+use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
+use audit_bridge_core::event::Event;
+use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::record::Record;
+use bytes::Bytes;
+
+use crate::component;
+use crate::wire::{self, LogEvent, Message, Payload};
+
+/// How the audit log's streams begin (Amazon EKS User Guide).
+pub const STREAM_PREFIX: &str = "kube-apiserver-audit-";
+
+/// What the user can choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Streams that begin so are the audit log (`--log-stream-prefix`).
+    pub stream_prefix: String,
+    /// What is wanted of every event.
+    pub native: native::Options,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            stream_prefix: STREAM_PREFIX.to_owned(),
+            native: native::Options::default(),
+        }
+    }
+}
+
+/// Converts CloudWatch events, and audit events by themselves.
+#[derive(Debug, Clone, Default)]
+pub struct EksConvert {
+    options: Options,
+}
+
+impl EksConvert {
+    /// A converter with these options.
+    pub fn new(options: Options) -> EksConvert {
+        EksConvert { options }
+    }
+
+    fn decide(&self, record: &Record) -> Result<Event, Refusal> {
+        let payload = &record.payload;
+        if payload.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Refusal::of_text(payload));
+        }
+        let text = std::str::from_utf8(payload).map_err(|error| {
+            Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
+        })?;
+        match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
+            Payload::Other => Ok(self.event(payload, false, record.time)?),
+            Payload::CloudWatch(event) => self.log_event(record, event),
+        }
+    }
+
+    fn log_event(&self, record: &Record, event: LogEvent<'_>) -> Result<Event, Refusal> {
+        let claimed = match &event.stream {
+            Some(stream) if stream.starts_with(&self.options.stream_prefix) => true,
+            Some(_) => return Err(Refusal::Skip(Skip::OtherStream)),
+            None => false,
+        };
+        if event.control {
+            return Err(Refusal::Skip(Skip::ControlMessage));
+        }
+        let message = match event.message {
+            None if claimed => return Err(Refusal::unparsable("no message")),
+            None => return Err(Refusal::not_audit("no message")),
+            Some(Message::Undecodable(error)) => {
+                return Err(Refusal::unparsable(format!("message: {error}")));
+            }
+            Some(Message::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
+                return Err(Refusal::Skip(Skip::ControlMessage));
+            }
+            Some(Message::Text(Cow::Owned(text))) => Bytes::from(text),
+            Some(Message::Text(Cow::Borrowed(text))) => record.payload.slice_ref(text.as_bytes()),
+            Some(Message::Json(raw)) => record.payload.slice_ref(raw.text().as_bytes()),
+        };
+        if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Refusal::of_text(&message));
+        }
+        Ok(self.event(&message, claimed, event.time.or(record.time))?)
+    }
+
+    fn event(
+        &self,
+        text: &Bytes,
+        claimed: bool,
+        record_time: Option<jiff::Timestamp>,
+    ) -> Result<Event, Failure> {
+        native::event(
+            text,
+            &native::Context {
+                claimed,
+                record_time,
+                options: &self.options.native,
+            },
+        )
+    }
+}
+
+impl Convert for EksConvert {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        match self.decide(record) {
+            Ok(event) => out.event(id, event),
+            Err(Refusal::Skip(reason)) => out.skip(id, reason),
+            Err(Refusal::Failure(Failure::NotAudit(error))) if record.damaged => {
+                out.reject(id, Reject::Unparsable, error);
+            }
+            Err(Refusal::Failure(failure)) => out.settle(id, Err(failure)),
+        }
+    }
+}
+
+/// Why a record gives no event.
+#[derive(Debug)]
+enum Refusal {
+    Skip(Skip),
+    Failure(Failure),
+}
+
+impl Refusal {
+    /// A text that is no JSON object. Between events that were taken out of a dump, a line of
+    /// another component stands in a place that is damaged, seen from there; it is whole all the
+    /// same, and nothing of ours.
+    fn of_text(text: &[u8]) -> Refusal {
+        match std::str::from_utf8(text) {
+            Ok(text) if component::is_log_line(text.trim_ascii_start()) => {
+                Refusal::Skip(Skip::NotAudit)
+            }
+            _ => Refusal::not_audit("neither an audit event nor a log line of another component"),
+        }
+    }
+
+    fn not_audit(error: impl Into<String>) -> Refusal {
+        Refusal::Failure(Failure::NotAudit(error.into()))
+    }
+
+    fn unparsable(error: impl Into<String>) -> Refusal {
+        Refusal::Failure(Failure::Unparsable(error.into()))
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal::Failure(failure)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,392 @@
+use std::sync::Arc;
+
+use audit_bridge_core::convert::Outcome;
+use audit_bridge_core::event::json::{self, Raw};
+use audit_bridge_core::record::Origin;
+use proptest::prelude::*;
+
+use super::*;
+
+const STREAM: &str = "kube-apiserver-audit-6c1f4a0b9d2e4753a8f0c3d1b5e79a26";
+const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api?x=1\u0026y=2","verb":"get","stageTimestamp":"2026-03-05T09:15:02.149911Z"}"#;
+const MESSAGES: &str = include_str!("../../fixtures/messages.txt");
+
+fn record(payload: impl Into<Bytes>) -> Record {
+    Record {
+        payload: payload.into(),
+        origin: Origin::File {
+            file: Arc::from("test"),
+            record: 1,
+        },
+        time: None,
+        damaged: false,
+    }
+}
+
+fn run(record: &Record) -> Outcome {
+    let mut out = Output::default();
+    EksConvert::default().convert(RecordId(1), record, &mut out);
+    let mut outcomes: Vec<_> = out.drain().collect();
+    assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+    outcomes.remove(0)
+}
+
+/// The event's text, or the reason in brackets with the error behind it.
+fn show(record: &Record) -> String {
+    match run(record) {
+        Outcome::Event { event, .. } => String::from_utf8(event.text().to_vec()).unwrap(),
+        Outcome::Skip { reason, .. } => format!("[{reason}]"),
+        Outcome::Reject { reason, error, .. } => format!("[{reason}] {error}"),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    json::write_string(&mut out, text);
+    String::from_utf8(out).unwrap()
+}
+
+fn in_stream(message: &str) -> String {
+    format!(
+        "{{\"logStreamName\":\"{STREAM}\",\"timestamp\":1772702102149,\"message\":{},\"eventId\":\"1\"}}",
+        quoted(message)
+    )
+}
+
+#[test]
+fn every_rule_of_the_table() {
+    let message = quoted(EVENT);
+    let klog = quoted("I0520 05:24:43.888087      11 a.go:152] Skip");
+    let no_time = EVENT.replace(r#","stageTimestamp":"2026-03-05T09:15:02.149911Z""#, "");
+    let record_time = no_time.replace(
+        "\"get\"}",
+        "\"get\",\"stageTimestamp\":\"2026-03-05T09:15:02.149000Z\",\"annotations\":{\"audit-bridge/stage-timestamp\":\"record\"}}",
+    );
+    for (payload, want) in [
+        // The event as it came, wherever the stream is named.
+        (EVENT.to_owned(), EVENT),
+        (format!(" \n{EVENT}\n"), EVENT),
+        (in_stream(EVENT), EVENT),
+        (format!("{{\"message\":{message}}}"), EVENT),
+        (format!("{{\"message\":{EVENT}}}"), EVENT),
+        (format!("{{\"message\":{message},\"logStreamName\":\"{STREAM}\"}}"), EVENT),
+        (format!("{{\"message\":{message},\"logStreamName\":\"\"}}"), EVENT),
+        (format!("{{\"message\":1,\"message\":{message}}}"), EVENT),
+        (format!("{{\"foreign\":[{{}}],\"message\":{message}}}"), EVENT),
+        // Other streams, whatever is in them.
+        (format!("{{\"logStreamName\":\"authenticator-1\",\"message\":{message}}}"), "[other_stream]"),
+        (format!("{{\"message\":{message},\"logStreamName\":\"kube-apiserver-1\"}}"), "[other_stream]"),
+        (r#"{"message":"\ud800","logStreamName":"kube-scheduler-1"}"#.to_owned(), "[other_stream]"),
+        // Control messages.
+        (r#"{"messageType":"CONTROL_MESSAGE","message":"anything"}"#.to_owned(), "[control_message]"),
+        (r#"{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE: Checking health of destination Kinesis stream."}"#.to_owned(), "[control_message]"),
+        // Text of others, where no stream says what it is.
+        (format!("{{\"timestamp\":1772702102149,\"message\":{klog},\"ingestionTime\":1}}"), "[not_audit]"),
+        ("I0520 05:24:43.888087      11 a.go:152] Skip".to_owned(), "[not_audit]"),
+        ("time=\"2022-10-07T18:10:46Z\" level=info".to_owned(), "[not_audit]"),
+        ("Permission Check Successful".to_owned(), "[not_audit]"),
+        ("".to_owned(), "[not_audit]"),
+        ("{}".to_owned(), "[not_audit]"),
+        (r#"{"level":"info","msg":"json log"}"#.to_owned(), "[not_audit]"),
+        (r#"{"level":"info","message":"json log"}"#.to_owned(), "[not_audit]"),
+        (r#"{"timestamp":1,"eventId":"1"}"#.to_owned(), "[not_audit]"),
+        (r#"{"message":"{\"level\":\"info\"}"}"#.to_owned(), "[not_audit]"),
+        (r#"{"message":[1,2]}"#.to_owned(), "[not_audit]"),
+        ("[1,2]".to_owned(), "[not_audit]"),
+        // What the audit stream has is an event or is kept.
+        (in_stream(r#"{"level":"info"}"#), "[unparsable] no auditID"),
+        (in_stream("I0520 05:24:43"), "[unparsable] expected an object at byte 0"),
+        (in_stream("[]"), "[unparsable] expected an object at byte 0"),
+        (in_stream(r#"{"kind":0}"#), "[unparsable] kind is 0, not \"Event\""),
+        (format!("{{\"logStreamName\":\"{STREAM}\",\"eventId\":\"1\"}}"), "[unparsable] no message"),
+        // What claims to be an event and is none.
+        (r#"{"kind":"Event"}"#.to_owned(), "[unparsable] no auditID"),
+        (r#"{"kind":0}"#.to_owned(), "[not_audit]"),
+        (r#"{"message":"\ud83d!"}"#.to_owned(), "[unparsable] message: escape of half a utf-16 surrogate pair at byte 12"),
+        // Damaged envelopes.
+        (r#"{"message":"x""#.to_owned(), "[unparsable] json ends early, at byte 14"),
+        (r#"{"message":"x"} {}"#.to_owned(), "[unparsable] expected the end of the text at byte 16"),
+        (r#"{"message":'x'}"#.to_owned(), "[unparsable] expected a value at byte 11"),
+        ("{nonsense".to_owned(), "[unparsable] expected a key at byte 1"),
+        // The time of the log event is the last resort.
+        (in_stream(&no_time), &record_time),
+        (format!("{{\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
+        (format!("{{\"timestamp\":-62135596800000,\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
+        (format!("{{\"timestamp\":99999999999999999999,\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
+        (format!("{{\"timestamp\":\"NaN\",\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
+        (format!("{{\"timestamp\":\"2026-03-05T09:15:02.149Z\",\"message\":{}}}", quoted(&no_time)), &record_time),
+    ] {
+        assert_eq!(show(&record(payload.clone())), want, "{payload}");
+    }
+}
+
+#[test]
+fn damaged_text_is_kept_unless_it_is_a_whole_line_of_another_component() {
+    for (payload, want) in [
+        ("duler\\\" cannot list resource", "[unparsable]"),
+        ("", "[unparsable]"),
+        (r#"{"message":"text"}"#, "[unparsable]"),
+        (r#"{"a":1}"#, "[unparsable]"),
+        (
+            "I0520 05:24:43.888087      11 a.go:152] Skip",
+            "[not_audit]",
+        ),
+        ("time=\"2022-10-07T18:10:46Z\" level=info", "[not_audit]"),
+        (
+            r#"{"message":"I0520 05:24:43.8 1 a.go:1] x"}"#,
+            "[not_audit]",
+        ),
+        (EVENT, EVENT),
+    ] {
+        let mut damaged = record(payload);
+        damaged.damaged = true;
+        assert!(
+            show(&damaged).starts_with(want),
+            "{payload}: {}",
+            show(&damaged)
+        );
+    }
+}
+
+#[test]
+fn the_prefix_of_streams_can_be_chosen() {
+    let mut convert = EksConvert::new(Options {
+        stream_prefix: "audit/".to_owned(),
+        ..Options::default()
+    });
+    for (stream, event) in [("audit/1", true), (STREAM, false)] {
+        let payload = format!(
+            "{{\"logStreamName\":\"{stream}\",\"message\":{}}}",
+            quoted(EVENT)
+        );
+        let mut out = Output::default();
+        convert.convert(RecordId(1), &record(payload), &mut out);
+        let outcome = out.drain().next();
+        assert_eq!(matches!(outcome, Some(Outcome::Event { .. })), event);
+    }
+}
+
+#[test]
+fn the_places_time_serves_where_the_event_has_none() {
+    let mut timed =
+        record(r#"{"message":"{\"auditID\":\"a\",\"stage\":\"Panic\",\"verb\":\"get\"}"}"#);
+    timed.time = Some("2026-03-05T09:15:02Z".parse().unwrap());
+    assert!(show(&timed).contains("\"stageTimestamp\":\"2026-03-05T09:15:02.000000Z\""));
+}
+
+#[test]
+fn an_event_stays_where_it_was() {
+    let whole = record(EVENT);
+    let Outcome::Event { event, .. } = run(&whole) else {
+        panic!("no event");
+    };
+    assert_eq!(event.text().as_ptr(), whole.payload.as_ptr(), "copied");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_kept() {
+    assert_eq!(
+        show(&record(&b"{\"message\":\"\xff\"}"[..])),
+        "[unparsable] invalid utf-8 at byte 12"
+    );
+    assert_eq!(show(&record(&b"\xff\xfe"[..])), "[not_audit]");
+}
+
+#[test]
+fn nesting_is_no_danger() {
+    let nested = |levels: usize| {
+        EVENT.replace(
+            "\"verb\"",
+            &format!(
+                "\"requestObject\":{}{},\"verb\"",
+                "[".repeat(levels),
+                "]".repeat(levels)
+            ),
+        )
+    };
+    let deep = nested(200);
+    assert_eq!(show(&record(in_stream(&deep))), deep);
+    assert_eq!(show(&record(deep.clone())), deep);
+    for payload in [
+        in_stream(&nested(100_000)),
+        nested(100_000),
+        "{\"a\":".repeat(100_000),
+    ] {
+        let shown = show(&record(payload));
+        assert!(
+            shown.contains("nested deeper than"),
+            "{}",
+            &shown[..40.min(shown.len())]
+        );
+    }
+}
+
+/// Each member of the event that is there has the text that it had; what is new is known.
+fn assert_salvaged(original: &str, text: &str) {
+    let original = Raw::parse(original).unwrap();
+    let event = Raw::parse(text).expect("valid json");
+    for (key, value) in event.members().unwrap() {
+        match &*key {
+            "annotations" => {
+                for (key, value) in value.members().unwrap() {
+                    if !key.starts_with("audit.k8s.io/") && !key.starts_with("audit-bridge/") {
+                        let had = original.get("annotations").and_then(|had| had.get(&key));
+                        assert_eq!(Some(value), had, "{key} in {text}");
+                    }
+                }
+            }
+            "stageTimestamp" => assert!(value.as_str().is_some()),
+            key => assert_eq!(
+                Some(value.text()),
+                original.get(key).map(Raw::text),
+                "{key} in {text}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
+    let whole: Vec<&str> = MESSAGES
+        .lines()
+        .filter(|line| line.ends_with('}'))
+        .collect();
+    assert_eq!(whole.len(), 2);
+    for event in whole.into_iter().chain([EVENT]) {
+        for cut in (0..event.len()).filter(|&cut| event.is_char_boundary(cut)) {
+            for marker in ["", "[Truncated...]"] {
+                let message = format!("{}{marker}", &event[..cut]);
+                let outcome = run(&record(in_stream(&message)));
+                match outcome {
+                    Outcome::Event { event: cut, .. } => {
+                        assert!(cut.truncated());
+                        assert_salvaged(event, std::str::from_utf8(cut.text()).unwrap());
+                    }
+                    Outcome::Reject { .. } => {}
+                    Outcome::Skip { reason, .. } => panic!("{message}: {reason}"),
+                }
+                // By itself too; what does not say what it is yet may be skipped.
+                if let Outcome::Event { event: cut, .. } = run(&record(message)) {
+                    assert_salvaged(event, std::str::from_utf8(cut.text()).unwrap());
+                }
+            }
+        }
+    }
+}
+
+/// Any JSON value, as text: what a JSON library would not write included.
+fn any_json() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "a",
+        "Z9 ",
+        "ü",
+        "😀",
+        "\\u0026",
+        "\\ud83d\\ude00",
+        "\\ud800",
+        "\\\"",
+        "\\\\",
+        "\\/",
+        "\\n",
+        "\u{7f}",
+        "{",
+        "]",
+        ",",
+        "[Truncated...]",
+    ]);
+    let string =
+        prop::collection::vec(piece, 0..6).prop_map(|parts| format!("\"{}\"", parts.concat()));
+    let leaf = prop_oneof![
+        prop::sample::select(vec![
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "9007199254740993",
+            "123456789012345678901234567890",
+            "1.0",
+            "1e400",
+            "-1.5E-7",
+        ])
+        .prop_map(str::to_owned),
+        string.clone(),
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        let key = string.clone();
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(" , "))),
+            prop::collection::vec((key, inner), 0..4).prop_map(|members| {
+                let members: Vec<_> = members
+                    .iter()
+                    .map(|(key, value)| format!("{key} :{value}"))
+                    .collect();
+                format!("{{ {}}}", members.join(","))
+            }),
+        ]
+    })
+}
+
+/// A valid event with its members in any order, and others between them.
+fn any_event() -> impl Strategy<Value = String> {
+    let extra = prop::collection::vec(("x[a-zA-Z]{0,8}", any_json()), 0..5);
+    (extra, any_json(), any_json())
+        .prop_map(|(extra, request, status)| {
+            let mut members: Vec<String> = vec![
+                "\"kind\":\"Event\"".to_owned(),
+                "\"apiVersion\": \"audit.k8s.io/v1\"".to_owned(),
+                "\"auditID\":\"0\"".to_owned(),
+                "\"stage\":\"ResponseComplete\"".to_owned(),
+                "\"verb\" :\"get\"".to_owned(),
+                "\"stageTimestamp\":\"2026-03-05T09:15:02.149911Z\"".to_owned(),
+                format!("\"requestObject\":{request}"),
+                format!("\"responseStatus\":{status}"),
+            ];
+            members.extend(
+                extra
+                    .iter()
+                    .map(|(key, value)| format!("\"{key}\":{value}")),
+            );
+            members
+        })
+        .prop_shuffle()
+        .prop_map(|members| format!("{{{}}}", members.join(", ")))
+}
+
+proptest! {
+    #[test]
+    fn every_byte_of_an_event_passes(event in any_event()) {
+        prop_assert_eq!(&show(&record(event.clone())), &event);
+        prop_assert_eq!(&show(&record(in_stream(&event))), &event);
+        let escaped = serde_json::to_string(&event).unwrap().replace('/', "\\/");
+        prop_assert_eq!(&show(&record(format!("{{\"message\":{escaped}}}"))), &event);
+        let object = format!("{{\"logStreamName\":\"{STREAM}\",\"message\":{event}}}");
+        prop_assert_eq!(&show(&record(object)), &event);
+    }
+
+    #[test]
+    fn any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
+        let mut any = record(bytes);
+        any.damaged = damaged;
+        if let (Outcome::Skip { reason, .. }, true) = (run(&any), damaged) {
+            prop_assert_ne!(reason, Skip::Duplicate);
+        }
+    }
+
+    #[test]
+    fn any_change_of_a_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
+        let mut bytes = in_stream(&event).into_bytes();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Outcome::Event { event, .. } = run(&record(bytes)) {
+            prop_assert!(Raw::parse(std::str::from_utf8(event.text()).unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_json_has_one_outcome(json in any_json()) {
+        run(&record(json.clone()));
+        run(&record(format!("{{\"logStreamName\":{json},\"timestamp\":{json},\"message\":{json}}}")));
+    }
+}

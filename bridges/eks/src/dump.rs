@@ -1,0 +1,221 @@
+//! The shapes in which people keep CloudWatch logs.
+//!
+//! JSON is read by structure; here it is only brought into CloudWatch's own form. Text is cut by
+//! the splitters below: [`entries`] (lines that start with a time), [`table`] (the AWS CLI's
+//! `--output text`), [`csv`] (an Insights export) and [`messages`] (messages and nothing else).
+
+mod csv;
+mod entries;
+mod groups;
+mod lines;
+mod messages;
+mod piece;
+mod table;
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+
+use self::piece::LogEventText;
+use crate::{component, wire};
+
+/// The dump shapes of CloudWatch Logs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EksDump;
+
+const TAIL: &str = "tail";
+const EXPORT: &str = "export";
+const TABLE: &str = "cli-text";
+const CSV: &str = "insights-csv";
+const MESSAGES: &str = "messages-text";
+
+const SHAPES: &[Shape] = &[
+    Shape {
+        name: "filter-log-events",
+        about: "aws logs filter-log-events, also one log event after the other",
+        json: true,
+    },
+    Shape {
+        name: "get-log-events",
+        about: "aws logs get-log-events",
+        json: true,
+    },
+    Shape {
+        name: "messages",
+        about: "the same with --query 'events[].message': an array of strings",
+        json: true,
+    },
+    Shape {
+        name: "subscription",
+        about: "what a subscription delivers to Firehose or Kinesis, decompressed",
+        json: true,
+    },
+    Shape {
+        name: "live-tail",
+        about: "the session updates of a Live Tail",
+        json: true,
+    },
+    Shape {
+        name: "insights",
+        about: "Logs Insights: aws logs get-query-results, or the console's JSON",
+        json: true,
+    },
+    Shape {
+        name: CSV,
+        about: "Logs Insights: the console's CSV, with @message among its columns",
+        json: false,
+    },
+    Shape {
+        name: TAIL,
+        about: "aws logs tail, in each --format, also copied from a terminal",
+        json: false,
+    },
+    Shape {
+        name: EXPORT,
+        about: "an export task's files on S3: a time and a message a line",
+        json: false,
+    },
+    Shape {
+        name: TABLE,
+        about: "aws logs filter-log-events or get-log-events with --output text",
+        json: false,
+    },
+    Shape {
+        name: MESSAGES,
+        about: "messages and nothing else, with tabs or line ends in between",
+        json: false,
+    },
+];
+
+impl Dump for EksDump {
+    fn shapes(&self) -> &'static [Shape] {
+        SHAPES
+    }
+
+    fn role(&self, key: &str) -> Role {
+        match key {
+            "events" | "logEvents" | "results" | "sessionResults" | "Records" => Role::Records,
+            "message" | "logStreamName" | "eventId" | "ingestionTime" => Role::Record,
+            "@message" | "@timestamp" | "@ptr" | "@logStream" | "field" | "awslogs" | "Data" => {
+                Role::Wrapped
+            }
+            // `timestamp` is also what an old audit event has, and `id` anything.
+            _ => Role::Neutral,
+        }
+    }
+
+    fn context_names(&self) -> &'static [&'static str] {
+        &["messageType", "logStream"]
+    }
+
+    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+        match piece.kind() {
+            Kind::String => Ok(LogEventText::of(context).finish(piece).into()),
+            Kind::Array => Ok(insights_row(piece).map_or(Cow::Borrowed(piece.text()), Cow::Owned)),
+            Kind::Object => object(piece, context),
+            Kind::Number | Kind::Bool | Kind::Null => Ok(Cow::Borrowed(piece.text())),
+        }
+    }
+
+    fn recognises(&self, piece: Raw<'_>) -> bool {
+        match piece.kind() {
+            Kind::String => piece
+                .as_str()
+                .is_some_and(|message| component::is_known(&message)),
+            Kind::Array => piece
+                .elements()
+                .into_iter()
+                .flatten()
+                .any(|cell| cell.get("field").is_some()),
+            _ => false,
+        }
+    }
+
+    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Split>> {
+        match shape {
+            Some(TAIL | EXPORT) => Some(Box::new(entries::Entries::default())),
+            Some(TABLE) => Some(Box::new(table::Table::default())),
+            Some(CSV) => Some(Box::new(csv::Csv::default())),
+            Some(MESSAGES) => Some(Box::new(messages::Messages::default())),
+            Some(_) => None,
+            None if csv::is(head) => Some(Box::new(csv::Csv::default())),
+            None if table::is(head) => Some(Box::new(table::Table::default())),
+            None if entries::is(head) => Some(Box::new(entries::Entries::default())),
+            None if messages::is(head) => Some(Box::new(messages::Messages::default())),
+            None => None,
+        }
+    }
+}
+
+/// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
+/// usual shape is not walked through.
+fn object<'a>(piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+    for (key, _) in piece.members().into_iter().flatten() {
+        match &*key {
+            "logStreamName" => return Ok(Cow::Borrowed(piece.text())),
+            "message" | "timestamp" | "eventId" | "id" | "ingestionTime" => {
+                return Ok(in_context(piece, context));
+            }
+            "awslogs" | "Data" => {
+                return Err(
+                    "subscription data in base64: decode it first (base64 --decode, gunzip)"
+                        .to_owned(),
+                );
+            }
+            _ => {}
+        }
+        // A query's own fields can bear any name, so look for the message's before going on.
+        if piece.text().contains("\"@message\"") {
+            return Ok(insights_object(piece).map_or(Cow::Borrowed(piece.text()), Cow::Owned));
+        }
+        if key == "kind" || key == "auditID" {
+            break;
+        }
+    }
+    Ok(Cow::Borrowed(piece.text()))
+}
+
+/// An event of a subscription's message, whose stream and type stand in the container. They go in
+/// front: an event's own members come later and win.
+fn in_context<'a>(piece: Raw<'a>, context: &Context) -> Cow<'a, str> {
+    let head = LogEventText::of(context);
+    match piece.text().strip_prefix('{') {
+        Some(rest) if !head.is_empty() => Cow::Owned(head.before(rest)),
+        _ => Cow::Borrowed(piece.text()),
+    }
+}
+
+/// A row of `GetQueryResults`: `[{"field":"@message","value":"…"},…]`.
+fn insights_row(row: Raw<'_>) -> Option<String> {
+    let cell = |wanted: &str| {
+        row.elements()?
+            .find(|cell| {
+                cell.get("field")
+                    .and_then(Raw::as_str)
+                    .is_some_and(|name| name == wanted)
+            })?
+            .get("value")
+    };
+    insights(cell)
+}
+
+/// A row of the Insights console's JSON: `{"@message":{…},"@timestamp":"…"}`.
+fn insights_object(row: Raw<'_>) -> Option<String> {
+    insights(|wanted| row.get(wanted))
+}
+
+fn insights<'a>(cell: impl Fn(&str) -> Option<Raw<'a>>) -> Option<String> {
+    let message = cell("@message")?;
+    let mut text = LogEventText::default();
+    if let Some(stream) = cell("@logStream").and_then(Raw::as_str) {
+        text.stream(&stream);
+    }
+    if let Some(time) = cell("@timestamp").and_then(wire::millis) {
+        text.time(time);
+    }
+    Some(text.finish(message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Lines that start with a time: `aws logs tail`, in each of its formats, and the files of an
+//! export task.
+//!
+//! | | a record |
+//! |---|---|
+//! | tail, detailed | `2026-11-21T18:46:35.975000+00:00 STREAM MESSAGE` |
+//! | tail, json | the same, with the message indented over the lines that follow |
+//! | tail, short | `2026-11-21T18:46:35 MESSAGE` |
+//! | export | `2026-11-21T18:46:35.975Z MESSAGE` |
+//!
+//! A line that starts otherwise continues the record before. The two are joined without the line
+//! end: a terminal broke the line where its width was, and JSON has no line end in a string. So
+//! text that was copied out of a terminal gives the event that was there.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::Raw;
+use audit_bridge_core::replay::dump::Piece;
+
+use super::groups::{Grammar, Groups};
+use super::lines;
+use super::piece::{LogEventText, Shown, compact, of_bytes};
+use crate::{component, wire};
+
+/// Cuts in front of each line that starts with a time.
+pub(super) type Entries = Groups<Entry>;
+
+/// The form of the times of one file: a time of another form is part of a message, unless what
+/// follows it shows a record.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    zone: Option<Zone>,
+}
+
+/// How EKS's audit events begin.
+const EVENT: &[u8] = b"{\"kind\":\"Event\"";
+
+/// How a time says its zone, which tells the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zone {
+    /// `+00:00`: the stream's name follows.
+    Offset,
+    /// `Z`
+    Zulu,
+    /// none
+    Absent,
+}
+
+/// Whether some line of a file that starts so starts with a time. The first ones may be what a
+/// terminal showed before.
+pub(super) fn is(head: &str) -> bool {
+    head.lines().any(|line| start(line.as_bytes()).is_some())
+}
+
+/// The time at the front of a line, and what follows it.
+fn start(line: &[u8]) -> Option<(&str, Zone, &[u8])> {
+    let line = lines::chomp(line);
+    let end = line.iter().take(40).position(|&byte| byte == b' ')?;
+    let (time, rest) = (line.get(..end)?, line.get(end + 1..)?);
+    if time.get(10) != Some(&b'T') {
+        return None;
+    }
+    let time = std::str::from_utf8(time).ok()?;
+    wire::date(time)?;
+    let zone = if time.ends_with('Z') {
+        Zone::Zulu
+    } else if time.get(19..).is_some_and(|tail| tail.contains(['+', '-'])) {
+        Zone::Offset
+    } else {
+        Zone::Absent
+    };
+    if zone == Zone::Offset {
+        let name = rest
+            .iter()
+            .take_while(|&&byte| in_stream_name(byte))
+            .count();
+        if name == 0 || rest.get(name).is_some_and(|&byte| byte != b' ') {
+            return None;
+        }
+    }
+    Some((time, zone, rest))
+}
+
+/// What the names of streams are made of, as far as EKS makes them.
+fn in_stream_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_./#[]$".contains(&byte)
+}
+
+impl Grammar for Entry {
+    fn starts(&mut self, line: &[u8]) -> bool {
+        match start(line) {
+            // Files put together are read too: what clearly is a record starts one in any form.
+            Some((_, zone, rest)) => {
+                *self.zone.get_or_insert(zone) == zone
+                    || zone == Zone::Offset
+                    || rest.starts_with(EVENT)
+                    || std::str::from_utf8(rest.get(..10).unwrap_or(rest))
+                        .is_ok_and(component::is_log_line)
+            }
+            None => false,
+        }
+    }
+
+    fn group(&mut self, group: &[u8], piece: &mut dyn FnMut(Piece<'_>)) {
+        let first = group
+            .split_inclusive(|&byte| byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let Some((time, zone, _)) = start(first) else {
+            // Before the first record: a prompt, or the end of a record whose start is missing.
+            let text = group.trim_ascii();
+            let shown = match text.windows(2).any(|pair| pair == b"\":") {
+                true => Shown::Damaged,
+                false => Shown::Unknown,
+            };
+            return of_bytes(LogEventText::default(), text, shown, piece);
+        };
+        let joined = join(group.get(time.len() + 1..).unwrap_or_default());
+        let mut head = LogEventText::default();
+        let mut message = &*joined;
+        if zone == Zone::Offset {
+            let name = joined
+                .iter()
+                .take_while(|&&byte| in_stream_name(byte))
+                .count();
+            let (stream, rest) = joined.split_at(name);
+            head.stream(&String::from_utf8_lossy(stream));
+            message = rest.strip_prefix(b" ").unwrap_or(rest);
+        }
+        if let Some(time) = wire::date(time) {
+            head.time(time);
+        }
+        // Any program's log may have a time and a text a line; a stream's name is CloudWatch's.
+        let known =
+            zone == Zone::Offset || std::str::from_utf8(message).is_ok_and(component::is_known);
+        let shown = if known { Shown::Known } else { Shown::Unknown };
+        if let (Cow::Owned(_), Some(json)) = (&joined, json_of(message)) {
+            return of_bytes(head, compact(json).as_bytes(), shown, piece);
+        }
+        of_bytes(head, message, shown, piece);
+    }
+}
+
+/// The lines without their ends. One line stays where it is.
+fn join(group: &[u8]) -> Cow<'_, [u8]> {
+    let group = lines::chomp(group);
+    if !group.contains(&b'\n') {
+        return Cow::Borrowed(group);
+    }
+    let mut out = Vec::with_capacity(group.len());
+    for line in group.split_inclusive(|&byte| byte == b'\n') {
+        out.extend_from_slice(lines::chomp(line));
+    }
+    Cow::Owned(out)
+}
+
+fn json_of(message: &[u8]) -> Option<Raw<'_>> {
+    Raw::parse(std::str::from_utf8(message).ok()?).ok()
+}

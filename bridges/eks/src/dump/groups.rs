@@ -1,0 +1,104 @@
+//! Records that are one line, or a line and those that continue it.
+
+use audit_bridge_core::replay::dump::{Piece, Split};
+
+use super::lines::Lines;
+
+/// How much of a line may be looked at to tell whether it starts a record: a time and the longest
+/// name of a log stream (512 characters) fit.
+const START_BYTES: usize = 1024;
+
+/// What the records of one shape look like.
+pub(super) trait Grammar: Send {
+    /// Whether a line that begins so starts a record.
+    fn starts(&mut self, line: &[u8]) -> bool;
+
+    /// Makes pieces of a group of lines. The first one starts a record, unless these are the lines
+    /// in front of the first record.
+    fn group(&mut self, group: &[u8], piece: &mut dyn FnMut(Piece<'_>));
+}
+
+/// Cuts in front of each line that starts a record.
+#[derive(Debug, Default)]
+pub(super) struct Groups<G> {
+    grammar: G,
+    ends: Lines,
+    /// Start of the line to look at next; the group's own start is the buffer's front.
+    line: usize,
+    dropping: Dropping,
+}
+
+/// What is left of a record that was too large to be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Dropping {
+    #[default]
+    Nothing,
+    /// The rest of the line, then whole lines.
+    Line,
+    /// Whole lines, up to one that starts a record.
+    Lines,
+}
+
+impl<G: Grammar> Split for Groups<G> {
+    fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
+        let mut taken = 0;
+        if self.dropping == Dropping::Line {
+            let Some(end) = self.ends.end(buffer, 0, last) else {
+                self.ends = Lines::default();
+                return buffer.len();
+            };
+            self.dropping = Dropping::Lines;
+            (taken, self.line) = (end, end);
+        }
+        while let Some(line) = buffer.get(self.line..).filter(|line| !line.is_empty()) {
+            let line = line.get(..START_BYTES).unwrap_or(line);
+            if line.len() < START_BYTES && !last && !line.contains(&b'\n') {
+                break;
+            }
+            let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            if self.grammar.starts(line) {
+                if self.dropping == Dropping::Nothing && taken < self.line {
+                    self.emit(buffer.get(taken..self.line), piece);
+                }
+                self.dropping = Dropping::Nothing;
+                taken = self.line;
+            }
+            match self.ends.end(buffer, self.line, last) {
+                Some(end) => self.line = end,
+                None => break,
+            }
+            if self.dropping == Dropping::Lines {
+                taken = self.line;
+            }
+        }
+        if last {
+            if taken < buffer.len() {
+                self.emit(buffer.get(taken..), piece);
+            }
+            taken = buffer.len();
+        }
+        self.line = self.line.saturating_sub(taken);
+        self.ends.taken(taken);
+        taken
+    }
+
+    fn overflow(&mut self, buffer: &[u8], _piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
+        self.dropping = if buffer.ends_with(b"\n") {
+            Dropping::Lines
+        } else {
+            Dropping::Line
+        };
+        self.ends = Lines::default();
+        self.line = 0;
+        None
+    }
+}
+
+impl<G: Grammar> Groups<G> {
+    fn emit(&mut self, group: Option<&[u8]>, piece: &mut dyn FnMut(Piece<'_>)) {
+        let group = group.unwrap_or_default();
+        if !group.trim_ascii().is_empty() {
+            self.grammar.group(group, piece);
+        }
+    }
+}

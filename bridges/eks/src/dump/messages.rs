@@ -1,0 +1,64 @@
+//! Messages and nothing else: `--query 'events[].message' --output text` puts tabs between them,
+//! other tools line ends. JSON holds neither, so a message that matters is never cut in two.
+//!
+//! Also the file `aws-logs-write-test`, which an export task leaves beside its data.
+
+use audit_bridge_core::replay::dump::{Piece, Split};
+
+use super::lines::{self, Lines};
+use super::piece::{LogEventText, Shown, of_bytes};
+use crate::component;
+
+/// What an export task writes to see whether it may.
+const WRITE_TEST: &str = "Permission Check Successful";
+
+/// Cuts at tabs and line ends.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    ends: Lines,
+    dropping: bool,
+}
+
+/// Whether a file that starts so holds messages: audit events with tabs in between, or the log
+/// lines of a component of the control plane.
+pub(super) fn is(head: &str) -> bool {
+    let line = head.lines().next().unwrap_or_default();
+    line.trim() == WRITE_TEST
+        || line.contains("\t{\"kind\":\"Event\"")
+        || line.contains("}\t{")
+        || component::is_log_line(line)
+}
+
+/// Only the text can tell.
+fn shown(message: &[u8]) -> Shown {
+    match std::str::from_utf8(message) {
+        Ok(text) if text == WRITE_TEST || component::is_known(text) => Shown::Known,
+        _ => Shown::Unknown,
+    }
+}
+
+impl Split for Messages {
+    fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
+        let mut taken = 0;
+        let ends = |byte| matches!(byte, b'\t' | b'\n');
+        while let Some(end) = self.ends.end_at(buffer, taken, last, ends) {
+            let message = buffer.get(taken..end).unwrap_or_default();
+            let message = message.strip_suffix(b"\t").unwrap_or(lines::chomp(message));
+            taken = end;
+            if !std::mem::take(&mut self.dropping) && !message.trim_ascii().is_empty() {
+                of_bytes(LogEventText::default(), message, shown(message), piece);
+            }
+        }
+        if self.dropping {
+            taken = buffer.len();
+        }
+        self.ends.taken(taken);
+        taken
+    }
+
+    fn overflow(&mut self, _buffer: &[u8], _piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
+        self.ends = Lines::default();
+        self.dropping = true;
+        None
+    }
+}

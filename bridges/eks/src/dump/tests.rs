@@ -1,0 +1,530 @@
+use std::sync::Arc;
+
+use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
+use audit_bridge_core::event::json::Scanner;
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::replay::dump::Piece;
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::convert::EksConvert;
+
+const PLAIN: &str = include_str!("../../fixtures/messages.txt");
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).expect(&path)
+}
+
+type Owned = (Vec<u8>, bool, bool);
+
+/// Cuts a text dump that arrives in chunks of this size.
+fn split(text: &[u8], shape: Option<&str>, chunk: usize) -> Vec<Owned> {
+    let head = String::from_utf8_lossy(&text[..text.len().min(8192)]);
+    let mut split = EksDump.text_split(shape, &head).expect("a text shape");
+    let mut pieces = Vec::new();
+    let mut push = |piece: Piece<'_>| {
+        pieces.push((piece.bytes.into_owned(), piece.damaged, piece.recognised));
+    };
+    let mut buffer: Vec<u8> = Vec::new();
+    for chunk in text.chunks(chunk) {
+        buffer.extend_from_slice(chunk);
+        let taken = split.split(&buffer, false, &mut push);
+        buffer.drain(..taken);
+    }
+    assert_eq!(split.split(&buffer, true, &mut push), buffer.len());
+    pieces
+}
+
+/// Reads a JSON dump by structure, as far as the fixtures need it.
+fn walk(text: &str) -> Vec<Owned> {
+    let mut pieces = Vec::new();
+    let mut scanner = Scanner::new(text);
+    while scanner.peek().is_some() {
+        let value = scanner.value().unwrap();
+        match value.kind() {
+            Kind::Array => value
+                .elements()
+                .unwrap()
+                .for_each(|piece| visit(piece, &mut pieces)),
+            _ => visit(value, &mut pieces),
+        }
+    }
+    pieces
+}
+
+fn visit(value: Raw<'_>, pieces: &mut Vec<Owned>) {
+    let mut members = Vec::new();
+    for (key, raw) in value.members().into_iter().flatten() {
+        match EksDump.role(&key) {
+            Role::Records => {
+                let context = Context::new(members);
+                for piece in raw.elements().unwrap() {
+                    pieces.push(bring(piece, &context));
+                }
+                return;
+            }
+            Role::Record | Role::Wrapped => break,
+            Role::Neutral => {}
+        }
+        let names = EksDump.context_names().iter();
+        if let Some(name) = names.copied().find(|&name| name == key) {
+            members.push((name, raw.text().to_owned()));
+        }
+    }
+    pieces.push(bring(value, &Context::empty()));
+}
+
+fn bring(piece: Raw<'_>, context: &Context) -> Owned {
+    match EksDump.record(piece, context) {
+        Ok(text) => (
+            text.into_owned().into_bytes(),
+            false,
+            EksDump.recognises(piece),
+        ),
+        Err(error) => (error.into_bytes(), true, true),
+    }
+}
+
+fn read(name: &str) -> Vec<Owned> {
+    let bytes = fixture(name);
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if name.ends_with(".json") => walk(text),
+        _ => split(&bytes, None, bytes.len()),
+    }
+}
+
+fn convert(pieces: Vec<Owned>) -> Vec<Outcome> {
+    let mut out = Output::default();
+    let mut convert = EksConvert::default();
+    for (id, (payload, damaged, _)) in (1..).zip(pieces) {
+        let record = Record {
+            payload: Bytes::from(payload),
+            origin: Origin::File {
+                file: Arc::from("test"),
+                record: id,
+            },
+            time: None,
+            damaged,
+        };
+        convert.convert(RecordId(id), &record, &mut out);
+    }
+    out.drain().collect()
+}
+
+fn events(outcomes: &[Outcome]) -> Vec<String> {
+    let text = |outcome: &Outcome| match outcome {
+        Outcome::Event { event, .. } => Some(String::from_utf8(event.text().to_vec()).unwrap()),
+        _ => None,
+    };
+    outcomes.iter().filter_map(text).collect()
+}
+
+/// What the messages by themselves give. The last is cut before any time, and has no time of a record
+/// to take instead.
+fn plain() -> Vec<String> {
+    let bare = |line: &str| (line.as_bytes().to_vec(), false, true);
+    let events = events(&convert(PLAIN.lines().map(bare).collect()));
+    assert_eq!(events.len(), 2);
+    events
+}
+
+#[test]
+fn every_shape_gives_the_same_bytes() {
+    let plain = plain();
+    for name in [
+        "filter-log-events.json",
+        "get-log-events.json",
+        "messages.json",
+        "insights-api.json",
+        "subscription.json",
+        "live-tail.json",
+        "messages.text",
+        "filter-log-events.text",
+        "get-log-events.text",
+        "tail-detailed.txt",
+        "tail-detailed-crlf.txt",
+        "tail-short.txt",
+        "tail-wrapped.txt",
+        "tail-wrapped-narrow.txt",
+        "export.txt",
+        "insights.csv",
+        "insights-quoted.csv",
+    ] {
+        let outcomes = convert(read(name));
+        assert_same(name, &outcomes, &events(&outcomes), &plain);
+    }
+}
+
+/// The two whole events, then the cut one: with a time where the shape has one.
+fn assert_same<T: PartialEq + std::fmt::Debug>(
+    name: &str,
+    outcomes: &[Outcome],
+    events: &[T],
+    plain: &[T],
+) {
+    assert_eq!(&events[..2], plain, "{name}");
+    let rejects: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Reject { .. }))
+        .collect();
+    let timeless = name.starts_with("messages");
+    assert_eq!(
+        events.len(),
+        if timeless { 2 } else { 3 },
+        "{name}: {outcomes:?}"
+    );
+    assert_eq!(rejects.len(), usize::from(timeless), "{name}: {rejects:?}");
+}
+
+/// These shapes decode the event and write it again, so they give the same event, not the same
+/// text.
+#[test]
+fn decoded_shapes_give_the_same_events() {
+    let value = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let plain: Vec<_> = plain().iter().map(value).collect();
+    for name in ["tail-json.txt", "insights-console.json"] {
+        let outcomes = convert(read(name));
+        let events: Vec<_> = events(&outcomes).iter().map(value).collect();
+        assert_same(name, &outcomes, &events, &plain);
+    }
+}
+
+#[test]
+fn what_becomes_of_each_fixture() {
+    for name in [
+        "filter-log-events.json",
+        "get-log-events.json",
+        "messages.json",
+        "subscription.json",
+        "live-tail.json",
+        "insights-api.json",
+        "insights-console.json",
+        "messages.text",
+        "filter-log-events.text",
+        "get-log-events.text",
+        "tail-detailed.txt",
+        "tail-short.txt",
+        "tail-json.txt",
+        "tail-wrapped.txt",
+        "export.txt",
+        "aws-logs-write-test",
+        "insights.csv",
+    ] {
+        let pieces = read(name);
+        let shown: Vec<String> = pieces
+            .iter()
+            .zip(convert(pieces.clone()))
+            .map(|((bytes, damaged, _), outcome)| {
+                let bytes: String = String::from_utf8_lossy(bytes).chars().take(150).collect();
+                let outcome = match outcome {
+                    Outcome::Event { event, .. } => {
+                        format!(
+                            "event of {} bytes, truncated: {}",
+                            event.text().len(),
+                            event.truncated()
+                        )
+                    }
+                    Outcome::Skip { reason, .. } => format!("skipped: {reason}"),
+                    Outcome::Reject { reason, error, .. } => format!("rejected: {reason}: {error}"),
+                };
+                format!(
+                    "{outcome}{}\n    {bytes}",
+                    if *damaged { ", damaged" } else { "" }
+                )
+            })
+            .collect();
+        insta::assert_snapshot!(name, shown.join("\n"));
+    }
+}
+
+const TEXTS: &[&str] = &[
+    "messages.text",
+    "filter-log-events.text",
+    "get-log-events.text",
+    "tail-detailed.txt",
+    "tail-detailed-crlf.txt",
+    "tail-short.txt",
+    "tail-json.txt",
+    "tail-wrapped.txt",
+    "tail-wrapped-narrow.txt",
+    "export.txt",
+    "aws-logs-write-test",
+    "insights.csv",
+    "insights-quoted.csv",
+];
+
+#[test]
+fn chunks_of_any_size_give_the_same_pieces() {
+    for name in TEXTS {
+        let text = fixture(name);
+        let whole = split(&text, None, text.len());
+        for chunk in (1..40).chain([100, 255, 256, 1023, 1024, 1025, 4096]) {
+            assert_eq!(
+                split(&text, None, chunk),
+                whole,
+                "{name} in chunks of {chunk}"
+            );
+        }
+    }
+}
+
+#[test]
+fn first_pieces_show_the_provider() {
+    for name in TEXTS {
+        let text = fixture(name);
+        let known = split(&text, None, text.len())
+            .iter()
+            .filter(|piece| piece.2)
+            .count();
+        assert!(known > 0, "{name}");
+    }
+    for text in [
+        "2026-03-05T09:15:02Z some program's log\n",
+        "2026-03-05T09:15:02 GET / 200\n",
+    ] {
+        assert!(
+            split(text.as_bytes(), None, 100)
+                .iter()
+                .all(|piece| !piece.2),
+            "{text}"
+        );
+    }
+    for head in [
+        "",
+        "hello\nworld\n",
+        "a,b\n1,2\n",
+        "<html>",
+        "2026-03-05 09:15:02 x\n",
+    ] {
+        assert!(EksDump.text_split(None, head).is_none(), "{head}");
+    }
+    for (piece, want) in [
+        ("\"{\\\"kind\\\":\\\"Event\\\",\\\"auditID\\\":1}\"", true),
+        ("\"I0520 05:24:43.888087      11 a.go:152] Skip\"", true),
+        ("\"hello\"", false),
+        ("[{\"field\":\"@message\",\"value\":\"x\"}]", true),
+        ("[1]", false),
+        ("7", false),
+    ] {
+        assert_eq!(
+            EksDump.recognises(Raw::parse(piece).unwrap()),
+            want,
+            "{piece}"
+        );
+    }
+}
+
+#[test]
+fn shapes_can_be_named() {
+    for shape in EksDump.shapes() {
+        assert_eq!(
+            EksDump.text_split(Some(shape.name), "").is_some(),
+            !shape.json,
+            "{}",
+            shape.name
+        );
+    }
+    assert!(EksDump.text_split(Some("other"), "").is_none());
+}
+
+fn payloads(text: &[u8]) -> Vec<String> {
+    let show = |(bytes, damaged, _): Owned| {
+        format!(
+            "{}{}",
+            if damaged { "! " } else { "" },
+            String::from_utf8_lossy(&bytes)
+        )
+    };
+    split(text, None, 7).into_iter().map(show).collect()
+}
+
+#[test]
+fn text_that_is_not_as_it_should_be() {
+    for (text, want) in [
+        // A message cut out of its start: it may have been an event.
+        (
+            "\":\"x\"}}\n2026-03-05T09:15:02.000000+00:00 s {}\n",
+            &[
+                "! {\"message\":\"\\\":\\\"x\\\"}}\"}",
+                "{\"logStreamName\":\"s\",\"timestamp\":1772702102000,\"message\":\"{}\"}",
+            ][..],
+        ),
+        // A time of another form inside a wrapped message starts nothing.
+        (
+            "2026-03-05T09:15:02.000000+00:00 s {\"a\":\"at \n2026-03-05T09:15:03Z in\"}",
+            &[
+                "{\"logStreamName\":\"s\",\"timestamp\":1772702102000,\"message\":\"{\\\"a\\\":\\\"at 2026-03-05T09:15:03Z in\\\"}\"}",
+            ],
+        ),
+        // A terminal drops space at the end of a line.
+        (
+            "2026-03-05T09:15:02.000000+00:00 s\n{\n    \"a\": \" \\\" b\"\n}\n",
+            &[
+                "{\"logStreamName\":\"s\",\"timestamp\":1772702102000,\"message\":\"{\\\"a\\\":\\\" \\\\\\\" b\\\"}\"}",
+            ],
+        ),
+        // Columns: a message with tabs and line ends, an event that the file ends in.
+        (
+            "EVENTS\t12\t1772702102000\ts\tI0520 05:24:43 a\tb\nc\t1772702102001\nSEARCHEDLOGSTREAMS\ts\tTrue\nNone\nwhat is this\nEVENTS\t1772702102000\t{\"a",
+            &[
+                "{\"logStreamName\":\"s\",\"timestamp\":1772702102001,\"message\":\"I0520 05:24:43 a\\tb\\nc\"}",
+                "! {\"message\":\"what is this\"}",
+                "! {\"message\":\"EVENTS\\t1772702102000\\t{\\\"a\"}",
+            ],
+        ),
+        // CSV: line ends and commas in quotes, a missing cell, an end inside quotes.
+        (
+            "@timestamp,@message\n2026-03-05 09:15:02.000,\"a\n\"\"b\"\",c\"\n1772702102000,x\njust one\n2026,\"{\"\"a",
+            &[
+                "{\"timestamp\":1772702102000,\"message\":\"a\\n\\\"b\\\",c\"}",
+                "{\"timestamp\":1772702102000,\"message\":\"x\"}",
+                "! {\"message\":\"just one\"}",
+                "! {\"timestamp\":2026,\"message\":\"{\\\"a\"}",
+            ],
+        ),
+        // Bytes that are no text stay what they are.
+        (
+            "2026-03-05T09:15:02Z {\u{fffd}}\n",
+            &["{\"timestamp\":1772702102000,\"message\":\"{\u{fffd}}\"}"],
+        ),
+    ] {
+        assert_eq!(payloads(text.as_bytes()), want, "{text}");
+    }
+    assert_eq!(
+        split(b"2026-03-05T09:15:02Z {\xff}\n", None, 5),
+        [(b"{\xff}".to_vec(), true, false)]
+    );
+}
+
+#[test]
+fn a_record_that_is_too_large_is_dropped_and_the_next_is_read() {
+    for (shape, head, rest, next) in [
+        (
+            TAIL,
+            "2026-03-05T09:15:02Z {aaaa",
+            "aaaa\nwrapped\n2026-03-05T09:15:03Z {next}\n",
+            "{next}",
+        ),
+        (
+            TAIL,
+            "2026-03-05T09:15:02Z {aaaa\n",
+            "wrapped\n2026-03-05T09:15:03Z {next}\n",
+            "{next}",
+        ),
+        (
+            TABLE,
+            "EVENTS\t1\t2\ts\t{aaaa",
+            "a\t1772702102001\nEVENTS\t1772702102001\t{next}\t1772702102001\n",
+            "{next}",
+        ),
+        (
+            CSV,
+            "@message\n\"{aaaa",
+            "a\n,\"\"\"\n\"{next}\"\n",
+            "{next}",
+        ),
+        (MESSAGES, "{aaaa", "aaaa\t{next}\n", "{next}"),
+    ] {
+        for chunk in [1, 3, 1000] {
+            let mut split = EksDump.text_split(Some(shape), "").unwrap();
+            let mut messages = Vec::new();
+            let mut push = |piece: Piece<'_>| {
+                messages.push(String::from_utf8(piece.bytes.into_owned()).unwrap());
+            };
+            let taken = split.split(head.as_bytes(), false, &mut push);
+            assert_eq!(split.overflow(&head.as_bytes()[taken..], &mut push), None);
+            let mut buffer = Vec::new();
+            for part in rest.as_bytes().chunks(chunk) {
+                buffer.extend_from_slice(part);
+                let taken = split.split(&buffer, false, &mut push);
+                buffer.drain(..taken);
+            }
+            split.split(&buffer, true, &mut push);
+            let want = format!("\"message\":\"{next}\"");
+            assert!(
+                messages.len() == 1 && messages[0].contains(&want),
+                "{shape}: {messages:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn subscription_data_that_is_still_encoded_is_refused_with_the_remedy() {
+    let pieces = read("kinesis-base64.json");
+    assert_eq!(
+        String::from_utf8_lossy(&pieces[0].0),
+        "subscription data in base64: decode it first (base64 --decode, gunzip)"
+    );
+}
+
+#[test]
+fn files_of_two_formats_put_together_are_read() {
+    let mut text = fixture("tail-short.txt");
+    text.extend_from_slice(&fixture("tail-detailed.txt"));
+    let outcomes = convert(split(&text, None, 1000));
+    assert_eq!(events(&outcomes).len(), 6);
+}
+
+#[test]
+fn containers_tell_their_events_what_they_know() {
+    let event = r#"{"id":"1","timestamp":1,"message":"x"}"#;
+    let bring = |piece: &str, context: &Context| {
+        EksDump
+            .record(Raw::parse(piece).unwrap(), context)
+            .unwrap()
+            .into_owned()
+    };
+    let quoted = |text: &str| format!("\"{text}\"");
+    let data = Context::new([
+        ("messageType", quoted("DATA_MESSAGE")),
+        ("logStream", quoted("s\\u0061")),
+    ]);
+    assert_eq!(
+        bring(event, &data),
+        r#"{"logStreamName":"sa","id":"1","timestamp":1,"message":"x"}"#
+    );
+    assert_eq!(
+        bring("\"x\"", &data),
+        r#"{"logStreamName":"sa","message":"x"}"#
+    );
+    let control = Context::new([
+        ("logStream", quoted("")),
+        ("messageType", quoted("CONTROL_MESSAGE")),
+    ]);
+    assert_eq!(
+        bring(event, &control),
+        r#"{"messageType":"CONTROL_MESSAGE","id":"1","timestamp":1,"message":"x"}"#
+    );
+    let piece = Raw::parse(event).unwrap();
+    assert!(matches!(
+        EksDump.record(piece, &Context::empty()),
+        Ok(Cow::Borrowed(_))
+    ));
+    for native in [
+        r#"{"kind":"Event"}"#,
+        "{}",
+        r#"{"logStreamName":"s","message":"x"}"#,
+    ] {
+        assert_eq!(bring(native, &data), native);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_whole_whatever_the_chunks(
+        shape in prop::sample::select(vec![TAIL, TABLE, CSV, MESSAGES]),
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "2026-03-05T09:15:02Z ", "2026-03-05T09:15:02.000000+00:00 s ", "EVENTS\t1\t1772702102001\ts\t", "\t1772702102001\n",
+            "\n", "\r\n", "\"", "\"\"", ",", "@message", "{}", "{\"a\":1}", "\t", "x", "ü", " ",
+        ]), 0..40),
+        bytes: Vec<u8>,
+        chunk in 1usize..30,
+    ) {
+        let mut text = parts.concat().into_bytes();
+        text.extend_from_slice(&bytes);
+        prop_assert_eq!(split(&text, Some(shape), chunk), split(&text, Some(shape), text.len().max(1)));
+    }
+}

@@ -1,0 +1,156 @@
+//! CloudWatch's form of a log event, decoded in one pass.
+//!
+//! `{"logStreamName"?, "timestamp"?, "message", "eventId"?, "ingestionTime"?}`: `FilteredLogEvent`,
+//! `OutputLogEvent` and `LiveTailSessionLogEvent` of the CloudWatch Logs API Reference, and the
+//! elements of `logEvents` of a subscription. Of these only the stream, the time and the message
+//! are read: the log group is the user's choice already, and `eventId` and `ingestionTime` belong
+//! to the source, which has them outside the payload.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::{self, ErrorKind, Raw, Scanner};
+use audit_bridge_core::event::time;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+
+/// What a record's JSON object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// A CloudWatch event, read to its end.
+    CloudWatch(LogEvent<'a>),
+    /// Anything else: an audit event by itself, or nothing of ours.
+    Other,
+}
+
+/// A CloudWatch event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogEvent<'a> {
+    /// `logStreamName`; `None` also when it is empty, as a subscription's control message has it.
+    pub stream: Option<Cow<'a, str>>,
+    /// `timestamp`, milliseconds since 1970: what the sender said, which can be off by an hour.
+    pub time: Option<Timestamp>,
+    /// `message`.
+    pub message: Option<Message<'a>>,
+    /// `messageType` is `CONTROL_MESSAGE`: our own dump reader repeats it in each event of the
+    /// subscription message that says so.
+    pub control: bool,
+}
+
+/// The message of a CloudWatch event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A string, decoded.
+    Text(Cow<'a, str>),
+    /// Some other JSON: the Insights console exports an event as the object itself.
+    Json(Raw<'a>),
+    /// A string that names half a UTF-16 surrogate pair, so that no text is what it says.
+    Undecodable(json::Error),
+}
+
+/// Reads a record that is a JSON object. Of two members with one name the last wins.
+///
+/// The keys decide what it is, in order: those that only a CloudWatch event has, or those that
+/// only an audit event has. An audit event is not read further here.
+///
+/// # Errors
+/// What makes it no JSON, if it is none up to where it is known to be an audit event.
+pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+    let mut scanner = Scanner::new(text);
+    let mut event = LogEvent::default();
+    let mut is_cloud_watch = false;
+    scanner.open_object()?;
+    while let Some(key) = scanner.key()? {
+        match &*key {
+            "message" => event.message = Some(message(&mut scanner)?),
+            "logStreamName" => event.stream = text_of(scanner.value()?),
+            "timestamp" => event.time = millis(scanner.value()?),
+            "messageType" => {
+                event.control = scanner.value()?.as_str().as_deref() == Some(CONTROL_MESSAGE);
+            }
+            "eventId" | "ingestionTime" => {
+                scanner.value()?;
+            }
+            "kind" | "apiVersion" | "auditID" | "stage" if !is_cloud_watch => {
+                return Ok(Payload::Other);
+            }
+            _ => {
+                scanner.value()?;
+                continue;
+            }
+        }
+        // An old audit event has a `timestamp` too.
+        is_cloud_watch |= *key != *"timestamp";
+    }
+    scanner.end()?;
+    Ok(if is_cloud_watch {
+        Payload::CloudWatch(event)
+    } else {
+        Payload::Other
+    })
+}
+
+/// `messageType` of the message with which CloudWatch Logs checks a subscription's destination
+/// (CloudWatch Logs User Guide, "Subscription filters").
+pub const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
+
+/// How the text of such a message starts.
+pub const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
+
+fn message<'a>(scanner: &mut Scanner<'a>) -> Result<Message<'a>, json::Error> {
+    if scanner.peek() != Some(b'"') {
+        return scanner.value().map(Message::Json);
+    }
+    let mut whole = scanner.clone();
+    match scanner.string() {
+        Ok(text) => Ok(Message::Text(text)),
+        Err(error) if error.kind == ErrorKind::LoneSurrogate => {
+            // Valid JSON all the same: the members behind it are readable.
+            whole.value()?;
+            *scanner = whole;
+            Ok(Message::Undecodable(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    raw.as_str().filter(|text| !text.is_empty())
+}
+
+/// A time as CloudWatch and Insights write it, a number or a string: see [`date_or_millis`].
+pub fn millis(raw: Raw<'_>) -> Option<Timestamp> {
+    match raw.as_i64() {
+        Some(ms) => of_millis(ms),
+        None => date(&raw.as_str()?),
+    }
+}
+
+/// Milliseconds since 1970 in digits, or [`date`].
+pub fn date_or_millis(text: &str) -> Option<Timestamp> {
+    match text.parse() {
+        Ok(ms) => of_millis(ms),
+        Err(_) => date(text),
+    }
+}
+
+fn of_millis(ms: i64) -> Option<Timestamp> {
+    after_1970(Timestamp::from_millisecond(ms).ok()?)
+}
+
+/// A time as text: RFC 3339, or without a zone (then it is UTC), with `T` or a space in between:
+/// `2026-11-21 18:46:35.975` (Insights), `2026-11-21T18:46:35` (`aws logs tail --format short`).
+pub fn date(text: &str) -> Option<Timestamp> {
+    let read = time::parse(text).or_else(|| {
+        let civil = text.parse::<DateTime>().ok()?;
+        civil
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp())
+    })?;
+    after_1970(read)
+}
+
+/// A time before 1970 is a placeholder, not a time.
+fn after_1970(time: Timestamp) -> Option<Timestamp> {
+    (time > Timestamp::UNIX_EPOCH).then_some(time)
+}

@@ -1,0 +1,85 @@
+//! The settings that only this bridge needs.
+
+use std::sync::Arc;
+
+use audit_bridge_core::cli::Bridge;
+use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::native;
+use audit_bridge_core::replay::dump::Dump;
+
+use crate::convert::{Derive, GkeConvert, Options};
+use crate::dump::GkeDump;
+
+/// The flags of Cloud Logging.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Cloud Logging")]
+pub struct Args {
+    /// Only entries of this project
+    #[arg(long, env = "AUDIT_BRIDGE_PROJECT_ID", hide_env_values = true, value_name = "ID")]
+    project_id: Option<String>,
+    /// Only entries of this cluster
+    #[arg(long, env = "AUDIT_BRIDGE_CLUSTER_NAME", hide_env_values = true, value_name = "NAME")]
+    cluster_name: Option<String>,
+    /// Only entries of clusters in this location
+    #[arg(long, env = "AUDIT_BRIDGE_LOCATION", hide_env_values = true, value_name = "LOCATION")]
+    location: Option<String>,
+    /// Convert the Data Access log too: reads, and exec by GET
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_INCLUDE_DATA_ACCESS",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    include_data_access: Option<String>,
+    /// What to derive where the entry does not say it: some of groups,query,started, or none [default: groups,query,started]
+    #[arg(long, env = "AUDIT_BRIDGE_DERIVE", hide_env_values = true, value_name = "LIST")]
+    derive: Option<String>,
+}
+
+/// The GKE bridge, configured.
+#[derive(Debug)]
+pub struct Gke {
+    options: Options,
+}
+
+impl Bridge for Gke {
+    const NAME: &'static str = "gke-audit-bridge";
+    const ABOUT: &'static str = "Delivers the audit events of GKE clusters to an audit webhook";
+    const PROVIDER: &'static str = "gke";
+    type Args = Args;
+
+    fn configure(args: &Args, problems: &mut Problems) -> Gke {
+        let named = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
+        let include_data_access = problems.read(
+            "include-data-access",
+            args.include_data_access.as_deref(),
+            false,
+            |text| text.parse().map_err(|_| "is neither true nor false".to_owned()),
+        );
+        let derive = problems.read("derive", args.derive.as_deref(), Derive::default(), |text| {
+            text.parse()
+                .map_err(|_| "is not a list of groups, query and started, nor none".to_owned())
+        });
+        Gke {
+            options: Options {
+                include_data_access,
+                derive,
+                native: native::Options::default(),
+                project: named(&args.project_id),
+                cluster: named(&args.cluster_name),
+                location: named(&args.location),
+            },
+        }
+    }
+
+    fn dump(&self) -> Arc<dyn Dump> {
+        Arc::new(GkeDump)
+    }
+
+    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+        GkeConvert::new(Options { native, ..self.options.clone() })
+    }
+}

@@ -1,0 +1,470 @@
+//! `LogEntry` to `audit.k8s.io/v1` Event.
+//!
+//! First the selection: which entries are Kubernetes audit at all, each other one skipped for a
+//! reason. Then the event, written straight into its JSON in the order in which the API server
+//! writes its fields. Pure: the same record gives the same event, live or from a dump.
+
+mod event;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
+use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::event::{Event, json};
+use audit_bridge_core::record::Record;
+use bytes::Bytes;
+use memchr::memmem;
+
+use self::event::{Facts, Stage};
+use crate::method::Request;
+use crate::object::Object;
+use crate::split::{self, Group, Held, Place};
+use crate::wire::{self, Entry};
+
+/// The type of an audit log's payload.
+const AUDIT_LOG: &str = "type.googleapis.com/google.cloud.audit.AuditLog";
+/// The service whose audit log is Kubernetes' own.
+const SERVICE: &str = "k8s.io";
+/// The monitored resource of a cluster's entries.
+const RESOURCE: &str = "k8s_cluster";
+
+/// What to convert, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Convert Data Access entries too (`--include-data-access`).
+    pub include_data_access: bool,
+    /// What is derived where Google's entry does not say it (`--derive`).
+    pub derive: Derive,
+    /// What is asked of all events.
+    pub native: native::Options,
+    /// Only entries of this project (`resource.labels.project_id`).
+    pub project: Option<String>,
+    /// Only entries of this cluster (`resource.labels.cluster_name`).
+    pub cluster: Option<String>,
+    /// Only entries of clusters in this location (`resource.labels.location`).
+    pub location: Option<String>,
+}
+
+/// What is derived by Kubernetes' rules rather than read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Derive {
+    /// `user.groups` of service accounts, nodes and the anonymous user.
+    pub groups: bool,
+    /// The part of `requestURI`'s query that the entry implies.
+    pub query: bool,
+    /// A `ResponseStarted` event for a successful exec, attach or port-forward that came as one
+    /// entry: detection rules wait for that stage.
+    pub started: bool,
+}
+
+impl Derive {
+    /// Nothing: only what the entry says.
+    pub const NONE: Derive = Derive {
+        groups: false,
+        query: false,
+        started: false,
+    };
+}
+
+impl Default for Derive {
+    fn default() -> Derive {
+        Derive {
+            groups: true,
+            query: true,
+            started: true,
+        }
+    }
+}
+
+impl FromStr for Derive {
+    type Err = DeriveError;
+
+    /// `none`, or some of `groups,query,started`.
+    fn from_str(text: &str) -> Result<Derive, DeriveError> {
+        let mut derive = Derive::NONE;
+        if text.trim() == "none" {
+            return Ok(derive);
+        }
+        for word in text.split(',') {
+            match word.trim() {
+                "groups" => derive.groups = true,
+                "query" => derive.query = true,
+                "started" => derive.started = true,
+                other => return Err(DeriveError(other.to_owned())),
+            }
+        }
+        Ok(derive)
+    }
+}
+
+impl fmt::Display for Derive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            ("groups", self.groups),
+            ("query", self.query),
+            ("started", self.started),
+        ];
+        let words: Vec<_> = words.iter().filter(|word| word.1).map(|w| w.0).collect();
+        match words.as_slice() {
+            [] => f.write_str("none"),
+            words => f.write_str(&words.join(",")),
+        }
+    }
+}
+
+/// A word that `--derive` does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeriveError(String);
+
+impl fmt::Display for DeriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not one of groups, query, started, none", self.0)
+    }
+}
+
+impl std::error::Error for DeriveError {}
+
+/// Converts Cloud Logging entries.
+#[derive(Debug, Default)]
+pub struct GkeConvert {
+    options: Options,
+    held: Held,
+}
+
+impl GkeConvert {
+    /// A converter that holds nothing yet.
+    pub fn new(options: Options) -> GkeConvert {
+        GkeConvert {
+            options,
+            held: Held::default(),
+        }
+    }
+
+    /// Decides about an entry that has been read.
+    fn entry(&mut self, id: RecordId, record: &Record, entry: &Entry<'_>, out: &mut Output) {
+        let request = match select(entry, &self.options) {
+            Ok(request) => request,
+            Err(Verdict::Skip(Skip::NotAudit)) if record.damaged => {
+                return out.reject(id, Reject::Unparsable, "no audit log entry");
+            }
+            Err(Verdict::Skip(reason)) => return out.skip(id, reason),
+            Err(Verdict::Unparsable(error)) => return out.reject(id, Reject::Unparsable, error),
+        };
+        let facts = match Facts::of(entry, request) {
+            Ok(facts) => facts,
+            Err(error) => return out.reject(id, Reject::Unparsable, error),
+        };
+        match Place::of(entry.split.as_ref()) {
+            Place::Whole => self.emit(vec![id], &facts, out),
+            Place::Stray { first: true } => self.emit(vec![id], &facts.without_objects(), out),
+            Place::Stray { first: false } => out.reject(
+                id,
+                Reject::IncompleteSplit,
+                "part of a split entry that does not say which",
+            ),
+            Place::Part { uid, index, total } => {
+                let complete = self.held.add((uid, index, total), id, &record.payload);
+                if let Some(group) = complete {
+                    self.join(group, out);
+                }
+                while let Some(group) = self.held.surplus() {
+                    self.give_up(group, "no room to wait for the others", out);
+                }
+            }
+        }
+    }
+
+    /// The event of an entry whose parts are all there.
+    fn join(&self, mut group: Group, out: &mut Output) {
+        let records = std::mem::take(&mut group.records);
+        let texts: Vec<Cow<'_, str>> = group.parts().map(|part| text_of(part)).collect();
+        let mut entries = Vec::with_capacity(texts.len());
+        for text in &texts {
+            let mut entry = Entry::default();
+            // All of them were read before they were held.
+            let _ = entry.read(text);
+            entries.push(entry);
+        }
+        let payloads = || entries.iter().filter_map(|entry| entry.payload.as_ref());
+        let request = merged(payloads().filter_map(|payload| payload.request.as_ref()?.raw()));
+        let response = merged(payloads().filter_map(|payload| payload.response.as_ref()?.raw()));
+        let Some(mut entry) = entries.into_iter().next() else {
+            return;
+        };
+        if let Some(payload) = &mut entry.payload {
+            payload.request = request.as_deref().and_then(Object::parse);
+            payload.response = response.as_deref().and_then(Object::parse);
+        }
+        self.emit_selected(records, &entry, Bodies::All, out);
+    }
+
+    /// Some parts never came: the first one stands for the entry, without the bodies.
+    fn give_up(&self, mut group: Group, why: &str, out: &mut Output) {
+        let records = std::mem::take(&mut group.records);
+        let Some(first) = group.first() else {
+            let error = format!("{}, not the first; {why}", group.describe());
+            for id in records {
+                out.reject(id, Reject::IncompleteSplit, error.clone());
+            }
+            return;
+        };
+        let text = text_of(first);
+        let mut entry = Entry::default();
+        let _ = entry.read(&text);
+        self.emit_selected(records, &entry, Bodies::None, out);
+    }
+
+    /// Emits an entry that was selected before it was held.
+    fn emit_selected(
+        &self,
+        records: Vec<RecordId>,
+        entry: &Entry<'_>,
+        bodies: Bodies,
+        out: &mut Output,
+    ) {
+        let facts = select(entry, &self.options)
+            .ok()
+            .and_then(|request| Facts::of(entry, request).ok());
+        match (facts, bodies) {
+            (Some(facts), Bodies::All) => self.emit(records, &facts, out),
+            (Some(facts), Bodies::None) => self.emit(records, &facts.without_objects(), out),
+            (None, _) => {
+                for id in records {
+                    out.reject(id, Reject::Unparsable, "the parts make no audit log entry");
+                }
+            }
+        }
+    }
+
+    fn emit(&self, records: Vec<RecordId>, facts: &Facts<'_>, out: &mut Output) {
+        let stage = facts.stage();
+        let made = |stage: Stage| -> Result<Event, Failure> {
+            let (text, truncated) = facts.write(stage, &self.options);
+            native::fit(
+                Event::new(text, truncated),
+                self.options.native.event_bytes_max,
+            )
+        };
+        let event = match made(stage) {
+            Ok(event) => event,
+            Err(error) => {
+                let reason = match error {
+                    Failure::TooLarge { .. } => Reject::TooLarge,
+                    _ => Reject::Unparsable,
+                };
+                for id in records {
+                    out.reject(id, reason, error.to_string());
+                }
+                return;
+            }
+        };
+        if self.options.derive.started
+            && stage == Stage::Complete
+            && facts.is_whole_session()
+            && let Ok(twin) = made(Stage::Started)
+        {
+            out.joined(records.clone(), twin);
+        }
+        out.joined(records, event);
+    }
+}
+
+impl Convert for GkeConvert {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let text = match std::str::from_utf8(&record.payload) {
+            Ok(text) => text,
+            Err(error) => {
+                let error = format!("invalid utf-8 at byte {}", error.valid_up_to());
+                return no_entry(id, record, error, out);
+            }
+        };
+        let text = wire::repaired(text.trim_start_matches('\u{feff}'));
+        let mut entry = Entry::default();
+        let read = entry.read(&text);
+        if entry.native && entry.payload.is_none() && entry.log_name.is_none() {
+            let context = native::Context {
+                claimed: record.damaged,
+                record_time: record.time,
+                options: &self.options.native,
+            };
+            let payload = match &text {
+                Cow::Borrowed(text) => record.payload.slice_ref(text.as_bytes()),
+                Cow::Owned(text) => Bytes::from(text.clone()),
+            };
+            return out.settle(id, native::event(&payload, &context));
+        }
+        match read {
+            Ok(()) => self.entry(id, record, &entry, out),
+            Err(error) => no_entry(id, record, error.to_string(), out),
+        }
+    }
+
+    fn overdue(&mut self, now: Duration, out: &mut Output) {
+        while let Some(group) = self.held.overdue(now) {
+            let why = format!("waited {} s for the others", split::WAIT_MAX.as_secs());
+            self.give_up(group, &why, out);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Output) {
+        while let Some(group) = self.held.oldest() {
+            self.give_up(group, "no more records follow", out);
+        }
+    }
+}
+
+/// Whether the bodies of a split entry could be put together.
+#[derive(Debug, Clone, Copy)]
+enum Bodies {
+    All,
+    None,
+}
+
+/// Why an entry is not converted.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Skip(Skip),
+    Unparsable(String),
+}
+
+/// The request of an entry of Kubernetes' audit log, in the clusters that were asked for.
+///
+/// Members that are missing (the entry was cut by whoever saved it) are taken to match as long as
+/// method and resource name are Kubernetes' and nothing else contradicts.
+fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Request<'a>, Verdict> {
+    let skip = |reason| Err(Verdict::Skip(reason));
+    let Some(payload) = &entry.payload else {
+        return skip(Skip::NotAudit);
+    };
+    let mut missing = None;
+    match payload.type_url.as_deref() {
+        Some(AUDIT_LOG) => {}
+        Some(_) => return skip(Skip::NotAudit),
+        None => missing = missing.or(Some(Skip::NotAudit)),
+    }
+    match entry.log_name.as_deref() {
+        Some(name) => match Log::of(name) {
+            Some(Log::Activity) => {}
+            Some(Log::DataAccess) if options.include_data_access => {}
+            Some(Log::DataAccess) => return skip(Skip::DataAccessDisabled),
+            None => return skip(Skip::OtherLog),
+        },
+        None => missing = missing.or(Some(Skip::OtherLog)),
+    }
+    match payload.service_name.as_deref() {
+        Some(SERVICE) => {}
+        Some(_) => return skip(Skip::OtherService),
+        None => missing = missing.or(Some(Skip::OtherService)),
+    }
+    match entry.resource.kind.as_deref() {
+        Some(RESOURCE) => {}
+        Some(_) => return skip(Skip::OtherResource),
+        None => missing = missing.or(Some(Skip::OtherResource)),
+    }
+    let differs = |want: &Option<String>, is: &Option<Cow<'_, str>>| match (want, is) {
+        (Some(want), Some(is)) => want != is,
+        _ => false,
+    };
+    let labels = &entry.resource;
+    if differs(&options.project, &labels.project_id)
+        || differs(&options.cluster, &labels.cluster_name)
+        || differs(&options.location, &labels.location)
+    {
+        return skip(Skip::OtherCluster);
+    }
+    let method = payload.method_name.as_deref().unwrap_or("");
+    let resource_name = payload.resource_name.as_deref().unwrap_or("");
+    let request = Request::parse(method, resource_name);
+    if let Some(reason) = missing {
+        let producer = entry.operation.producer.as_deref();
+        let named = producer == Some(SERVICE) || payload.service_name.is_some();
+        let contradicts = producer.is_some_and(|producer| producer != SERVICE);
+        let ours = |request: &Request<'_>| {
+            (request.anchored || named) && !resource_name.is_empty() && !contradicts
+        };
+        return request.filter(ours).ok_or(Verdict::Skip(reason));
+    }
+    request.ok_or_else(|| {
+        Verdict::Unparsable(match method {
+            "" => "no methodName".to_owned(),
+            method => format!("methodName {:?} is none of kubernetes", brief(method)),
+        })
+    })
+}
+
+/// The audit logs that carry Kubernetes' requests.
+enum Log {
+    Activity,
+    DataAccess,
+}
+
+impl Log {
+    /// By its name, whose slash some clients decode.
+    fn of(name: &str) -> Option<Log> {
+        let (rest, log) = match name.rsplit_once('/')? {
+            (rest, log) if rest.ends_with("/cloudaudit.googleapis.com") => (rest, log),
+            (rest, log) => {
+                let log = log.strip_prefix("cloudaudit.googleapis.com%2")?;
+                (rest, log.strip_prefix(['F', 'f'])?)
+            }
+        };
+        match log {
+            _ if rest.is_empty() => None,
+            "activity" => Some(Log::Activity),
+            "data_access" => Some(Log::DataAccess),
+            _ => None,
+        }
+    }
+}
+
+/// A record that is no JSON object.
+fn no_entry(id: RecordId, record: &Record, error: String, out: &mut Output) {
+    if record.damaged || claims(&record.payload) {
+        out.reject(id, Reject::Unparsable, error);
+    } else {
+        out.skip(id, Skip::NotAudit);
+    }
+}
+
+/// Whether a text was meant to be an audit entry or event.
+fn claims(payload: &[u8]) -> bool {
+    [
+        &b"protoPayload"[..],
+        b"cloudaudit.googleapis.com",
+        b"AuditPayload",
+        b"auditID",
+    ]
+    .iter()
+    .any(|word| memmem::find(payload, word).is_some())
+}
+
+/// The text of a part, which was found to be one before it was held.
+fn text_of(part: &Bytes) -> Cow<'_, str> {
+    let text = std::str::from_utf8(part).unwrap_or_default();
+    wire::repaired(text.trim_start_matches('\u{feff}'))
+}
+
+/// The value that these parts make; `None` when there is none.
+fn merged<'a>(parts: impl Iterator<Item = json::Raw<'a>>) -> Option<String> {
+    let parts: Vec<_> = parts.collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    split::merge(&mut out, &parts);
+    String::from_utf8(out).ok()
+}
+
+/// A value short enough for a message.
+fn brief(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

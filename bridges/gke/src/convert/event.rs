@@ -1,0 +1,377 @@
+//! One event, field by field.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use audit_bridge_core::event::json::{Kind, Raw, write_string};
+use audit_bridge_core::event::native::{API_VERSION, TRUNCATED};
+
+use super::{Options, SERVICE};
+use crate::level::Level;
+use crate::method::{Connect, Request, Resource};
+use crate::object::Object;
+use crate::stamp::{Stamp, go_duration};
+use crate::status::{ResponseStatus, Rpc};
+use crate::uri::{self, Query};
+use crate::wire::{Entry, Payload};
+
+/// The label with the time that a slow request took (`k8s.io/apiserver/pkg/endpoints/filters`).
+const LATENCY: &str = "apiserver.latency.k8s.io/total";
+/// Labels that GKE adds about an exec's command and a dry run.
+const COMMAND: &str = "command.gke.io/command";
+const DRY_RUN: &str = "command.gke.io/dryRun";
+
+/// `k8s.io/apiserver/pkg/apis/audit/v1.Stage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Started,
+    Complete,
+    Panic,
+}
+
+/// An entry, and what was worked out about it.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    entry: &'a Entry<'a>,
+    payload: &'a Payload<'a>,
+    request: Request<'a>,
+    audit_id: &'a str,
+    stamp: Stamp,
+    status: ResponseStatus<'a>,
+    body: Option<&'a Object<'a>>,
+    response: Option<&'a Object<'a>>,
+    /// The bodies are missing because parts of a split entry are.
+    truncated: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// What every event needs, or what the entry lacks of it.
+    pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, String> {
+        let payload = entry.payload.as_ref().ok_or("no protoPayload")?;
+        let audit_id = audit_id(entry).ok_or("no operation.id and no insertId")?;
+        let times = [&entry.timestamp, &entry.receive_timestamp];
+        let stamp = times
+            .into_iter()
+            .flatten()
+            .find_map(|text| Stamp::parse(text))
+            .ok_or("no timestamp and no receiveTimestamp")?;
+        let body = payload.request.as_ref();
+        let response = payload.response.as_ref();
+        let status = ResponseStatus::of(&request, rpc(payload), body, response);
+        Ok(Facts {
+            entry,
+            payload,
+            request,
+            audit_id,
+            stamp,
+            status,
+            body,
+            response,
+            truncated: false,
+        })
+    }
+
+    /// The same without its bodies, whose other parts are missing.
+    pub(super) fn without_objects(self) -> Facts<'a> {
+        let status = ResponseStatus::of(&self.request, rpc(self.payload), None, None);
+        Facts {
+            body: None,
+            response: None,
+            status,
+            truncated: true,
+            ..self
+        }
+    }
+
+    /// The stage that the entry stands for. One that begins and ends an operation, or says neither,
+    /// is a whole request.
+    pub(super) fn stage(&self) -> Stage {
+        let message = self.status.message.as_deref().unwrap_or("");
+        let operation = &self.entry.operation;
+        if self.payload.status_code == 13 && message.starts_with("APIServer panic'd") {
+            Stage::Panic
+        } else if operation.first && !operation.last {
+            Stage::Started
+        } else {
+            Stage::Complete
+        }
+    }
+
+    /// Whether a session (exec, attach, port-forward) that was opened came as this one entry.
+    pub(super) fn is_whole_session(&self) -> bool {
+        let operation = &self.entry.operation;
+        self.request.connect() == Some(Connect::Upgrade)
+            && operation.first
+            && operation.last
+            && self.status.succeeded()
+    }
+
+    /// The event's JSON, and whether it carries the mark of a truncated one.
+    pub(super) fn write(&self, stage: Stage, options: &Options) -> (Vec<u8>, bool) {
+        let bodies = [self.body, self.response];
+        let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
+        let mut out = Vec::with_capacity(bodies_bytes + 2048);
+        let o = &mut out;
+        let level = match self.truncated {
+            true => Level::Metadata,
+            false => Level::of(&self.request, self.body.is_some(), self.response.is_some()),
+        };
+        put(o, &["{\"kind\":\"Event\",\"apiVersion\":\"", API_VERSION]);
+        put(o, &["\",\"level\":\"", level.name(), "\",\"auditID\":"]);
+        write_string(o, self.audit_id);
+        put(o, &[",\"stage\":\"", stage.name(), "\",\"requestURI\":"]);
+        self.write_uri(o, options);
+        put(o, &[",\"verb\":"]);
+        write_string(o, self.request.verb);
+        self.write_users(o, options);
+        self.write_source(o);
+        self.write_object_ref(o);
+        put(o, &[",\"responseStatus\":"]);
+        self.status.write(o);
+        if self.carries_objects(stage) {
+            for (key, body) in [
+                (",\"requestObject\":", self.body),
+                (",\"responseObject\":", self.response),
+            ] {
+                if let Some(body) = body {
+                    put(o, &[key]);
+                    body.write(o);
+                }
+            }
+        }
+        let received = self.received();
+        let received = received.as_ref().unwrap_or(&self.stamp);
+        put(o, &[",\"requestReceivedTimestamp\":\"", received.as_str()]);
+        put(o, &["\",\"stageTimestamp\":\"", self.stamp.as_str(), "\""]);
+        let truncated = self.write_annotations(o, options);
+        o.push(b'}');
+        (out, truncated)
+    }
+
+    /// Connections are logged without bodies; of a proxied request only the answer may have any.
+    fn carries_objects(&self, stage: Stage) -> bool {
+        match self.request.connect() {
+            Some(Connect::Upgrade) => false,
+            Some(Connect::Proxy) => stage != Stage::Started,
+            None => true,
+        }
+    }
+
+    fn write_uri(&self, out: &mut Vec<u8>, options: &Options) {
+        let (dry_run, command) = (self.entry.label(DRY_RUN), self.entry.label(COMMAND));
+        let query = options.derive.query.then_some(Query {
+            dry_run: named(&dry_run),
+            command: named(&command),
+        });
+        let mut uri = String::with_capacity(128);
+        uri::write(&mut uri, &self.request, query);
+        write_string(out, &uri);
+    }
+
+    /// `user` and `impersonatedUser`. A caller that failed to authenticate has no name: then the
+    /// API server writes an empty user.
+    fn write_users(&self, out: &mut Vec<u8>, options: &Options) {
+        let payload = self.payload;
+        let name = named(&payload.principal_email).or_else(|| {
+            let subject = named(&payload.principal_subject)?;
+            let stripped = ["user:", "serviceAccount:"]
+                .into_iter()
+                .find_map(|kind| subject.strip_prefix(kind));
+            Some(stripped.unwrap_or(subject))
+        });
+        put(out, &[",\"user\":{"]);
+        if let Some(name) = name {
+            write_user(out, name, options.derive.groups);
+        }
+        out.push(b'}');
+        if let Some(name) = named(&payload.authority_selector) {
+            put(out, &[",\"impersonatedUser\":{"]);
+            write_user(out, name, options.derive.groups);
+            out.push(b'}');
+        }
+    }
+
+    fn write_source(&self, out: &mut Vec<u8>) {
+        // Google puts words such as `private` where it has no address.
+        if let Some(ip) = named(&self.payload.caller_ip)
+            && ip.parse::<IpAddr>().is_ok()
+        {
+            put(out, &[",\"sourceIPs\":[\"", ip, "\"]"]);
+        }
+        if let Some(agent) = named(&self.payload.user_agent) {
+            put(out, &[",\"userAgent\":"]);
+            write_string(out, agent);
+        }
+    }
+
+    fn write_object_ref(&self, out: &mut Vec<u8>) {
+        let Some(resource) = self.request.resource() else {
+            return;
+        };
+        let verb = self.request.verb;
+        // The API server fills these from the request's object, which patches and deletes lack.
+        let of_body = |member: fn(&Object<'a>) -> Option<Raw<'a>>, verbs: &[&str]| {
+            let body = self.body.filter(|_| verbs.contains(&verb))?;
+            member(body)?.as_str()
+        };
+        let name = match resource.name {
+            "" => of_body(|body| body.name, &["create"]),
+            name => Some(Cow::Borrowed(name)),
+        };
+        let uid = of_body(|body| body.uid, &["create", "update"]);
+        let version = of_body(|body| body.resource_version, &["create", "update"]);
+        let Resource { group, .. } = resource;
+        put(out, &[",\"objectRef\":{\"resource\":"]);
+        write_string(out, resource.resource);
+        for (key, value) in [
+            (",\"namespace\":", self.request.object_namespace()),
+            (",\"name\":", name.as_deref().unwrap_or("")),
+            (",\"uid\":", uid.as_deref().unwrap_or("")),
+            (",\"apiGroup\":", group),
+            (",\"apiVersion\":", resource.version),
+            (",\"resourceVersion\":", version.as_deref().unwrap_or("")),
+            (",\"subresource\":", resource.subresource),
+        ] {
+            if !value.is_empty() {
+                put(out, &[key]);
+                write_string(out, value);
+            }
+        }
+        out.push(b'}');
+    }
+
+    /// When the request came in: the API server annotates slow requests with the time they took.
+    fn received(&self) -> Option<Stamp> {
+        if self.stage() != Stage::Complete {
+            return None;
+        }
+        let latency = go_duration(&self.entry.label(LATENCY)?)?;
+        self.stamp.minus(latency)
+    }
+
+    /// The labels, the cluster, what the user wants; the user's win over the labels, and those
+    /// over the cluster's. Returns whether the event is marked as truncated.
+    fn write_annotations(&self, out: &mut Vec<u8>, options: &Options) -> bool {
+        let wanted = &options.native.annotations;
+        let is_wanted = |key: &str| wanted.iter().any(|(name, _)| name == key);
+        let is_label = |key: &str| self.entry.labels.iter().any(|label| label.key == key);
+        let start = out.len();
+        let mut truncated = false;
+        let mut annotation = |key: &str, value: &dyn Fn(&mut Vec<u8>)| {
+            let first = out.len() == start;
+            put(out, &[if first { ",\"annotations\":{" } else { "," }]);
+            truncated |= key == TRUNCATED;
+            write_string(out, key);
+            out.push(b':');
+            value(out);
+        };
+        for label in &self.entry.labels {
+            let replaced = is_wanted(&label.key) || (self.truncated && label.key == TRUNCATED);
+            if !replaced && label.value.kind() == Kind::String {
+                let text = label.value.text().as_bytes();
+                annotation(&label.key, &|out| out.extend_from_slice(text));
+            }
+        }
+        let resource = &self.entry.resource;
+        for (key, value) in [
+            ("cluster_name", &resource.cluster_name),
+            ("location", &resource.location),
+            ("project_id", &resource.project_id),
+        ] {
+            if let Some(value) = named(value)
+                && !is_label(key)
+                && !is_wanted(key)
+            {
+                annotation(key, &|out| write_string(out, value));
+            }
+        }
+        for (at, (key, value)) in wanted.iter().enumerate() {
+            let later = wanted.get(at + 1..).unwrap_or_default();
+            if !later.iter().any(|(name, _)| name == key) {
+                annotation(key, &|out| write_string(out, value));
+            }
+        }
+        if self.truncated && !is_wanted(TRUNCATED) {
+            annotation(TRUNCATED, &|out| write_string(out, "true"));
+        }
+        if out.len() > start {
+            out.push(b'}');
+        }
+        truncated
+    }
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Started => "ResponseStarted",
+            Stage::Complete => "ResponseComplete",
+            Stage::Panic => "Panic",
+        }
+    }
+}
+
+/// The API server's id of the request: the operation's when it is Kubernetes' own, else the
+/// entry's, from which the number of a split part is taken off.
+fn audit_id<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
+    let operation = &entry.operation;
+    let producer = operation.producer.as_deref().unwrap_or(SERVICE);
+    if let Some(id) = operation.id.as_deref()
+        && producer == SERVICE
+    {
+        return Some(id);
+    }
+    let id = entry.insert_id.as_deref()?;
+    let Some(split) = &entry.split else {
+        return Some(id);
+    };
+    let whole = id.strip_suffix(split.index.to_string().as_str());
+    let whole = whole.map(|id| id.trim_end_matches(['-', '_', '.']));
+    Some(whole.filter(|id| !id.is_empty()).unwrap_or(id))
+}
+
+fn rpc<'a>(payload: &'a Payload<'_>) -> Rpc<'a> {
+    Rpc {
+        code: payload.status_code,
+        message: payload.status_message.as_deref(),
+    }
+}
+
+/// `username` and, where Kubernetes' rules determine them, `groups`.
+fn write_user(out: &mut Vec<u8>, name: &str, derive_groups: bool) {
+    put(out, &["\"username\":"]);
+    write_string(out, name);
+    if !derive_groups {
+        return;
+    }
+    // `serviceaccount/util.go`, the node authorizer and `authenticated_group_adder.go`. The groups
+    // of anyone else are unknown, and some of them would look like all of them.
+    if let Some(account) = name.strip_prefix("system:serviceaccount:") {
+        if let Some((namespace, account)) = account.split_once(':')
+            && !namespace.is_empty()
+            && !account.is_empty()
+        {
+            put(out, &[",\"groups\":[\"system:serviceaccounts\","]);
+            write_string(out, &format!("system:serviceaccounts:{namespace}"));
+            put(out, &[",\"system:authenticated\"]"]);
+        }
+    } else if name.starts_with("system:node:") {
+        put(
+            out,
+            &[",\"groups\":[\"system:nodes\",\"system:authenticated\"]"],
+        );
+    } else if name == "system:anonymous" {
+        put(out, &[",\"groups\":[\"system:unauthenticated\"]"]);
+    }
+}
+
+/// The text, when it is there and not empty.
+fn named<'a>(text: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn put(out: &mut Vec<u8>, texts: &[&str]) {
+    for text in texts {
+        out.extend_from_slice(text.as_bytes());
+    }
+}

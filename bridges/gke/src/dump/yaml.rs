@@ -1,0 +1,213 @@
+//! YAML, which `gcloud` prints by default: documents behind `---` lines, or one list.
+//!
+//! The stream is cut at lines, without parsing: `---` in the first column starts a document
+//! wherever it stands (YAML 1.2.2, 9.1.2: not even a block scalar may hold it), and in a document
+//! that is a list `- ` in the first column starts an element. Each piece is then parsed on its own.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::Raw;
+use audit_bridge_core::replay::dump::{Piece, Split};
+use serde_json::Value;
+use serde_saphyr::options::DuplicateKeyPolicy;
+
+/// Members by which a YAML text is told to hold log entries.
+const MEMBERS: [&str; 17] = [
+    "errorGroups",
+    "httpRequest",
+    "insertId",
+    "jsonPayload",
+    "labels",
+    "logName",
+    "operation",
+    "protoPayload",
+    "receiveTimestamp",
+    "resource",
+    "severity",
+    "sourceLocation",
+    "spanId",
+    "split",
+    "textPayload",
+    "timestamp",
+    "trace",
+];
+
+/// Deepest nesting: protobuf stops at 100 levels.
+const DEPTH_MAX: usize = 128;
+
+/// Whether the first line of content is a member of a log entry.
+pub(super) fn looks_like_entries(head: &str) -> bool {
+    head.trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim_end)
+        .find(|line| !is_blank(line.as_bytes()) && *line != "---")
+        .map(|line| line.strip_prefix("- ").unwrap_or(line).trim_start())
+        .and_then(|line| line.split_once(':'))
+        .is_some_and(|(key, _)| MEMBERS.contains(&key.trim_matches(['"', '\''])))
+}
+
+/// Cuts a YAML stream into entries, each returned as JSON.
+#[derive(Debug, Default)]
+pub(super) struct YamlSplit {
+    /// What the document that the buffer starts with is.
+    document: Document,
+    /// Bytes of the buffer that were looked at.
+    scanned: usize,
+    /// The start of the buffer belongs to an entry that was too large.
+    skipping: bool,
+    /// The buffer starts inside of a line.
+    within_line: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Document {
+    /// No line of content seen yet.
+    #[default]
+    Unknown,
+    Mapping,
+    List,
+}
+
+impl Split for YamlSplit {
+    fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
+        let mut start = 0;
+        let mut at = self.scanned.min(buffer.len());
+        while let Some(rest) = buffer.get(at..).filter(|rest| !rest.is_empty()) {
+            let line = match memchr::memchr(b'\n', rest) {
+                Some(end) => rest.get(..=end).unwrap_or(rest),
+                None if last => rest,
+                None => break,
+            };
+            if !self.within_line && self.starts_piece(line) {
+                self.finish(buffer.get(start..at).unwrap_or_default(), piece);
+                start = at;
+            }
+            self.within_line = false;
+            at += line.len();
+        }
+        if self.skipping {
+            // Nothing of it is wanted: no need to keep even a line that is still open, unless it
+            // is, or may become, the line that starts the next piece.
+            self.scanned = 0;
+            let open = buffer.get(at..).unwrap_or_default();
+            if open.is_empty() {
+                return buffer.len();
+            }
+            if !self.within_line {
+                if open.len() < 4 {
+                    return at;
+                }
+                if self.starts_piece(open) {
+                    self.skipping = false;
+                    return at;
+                }
+            }
+            self.within_line = true;
+            return buffer.len();
+        }
+        if last {
+            self.finish(buffer.get(start..).unwrap_or_default(), piece);
+            *self = YamlSplit::default();
+            return buffer.len();
+        }
+        self.scanned = at - start;
+        start
+    }
+
+    fn overflow(&mut self, buffer: &[u8], _: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
+        self.skipping = true;
+        self.scanned = 0;
+        self.within_line = !buffer.ends_with(b"\n");
+        None
+    }
+}
+
+impl YamlSplit {
+    /// Whether a new document or element starts at this line.
+    fn starts_piece(&mut self, line: &[u8]) -> bool {
+        let line = line.trim_ascii_end();
+        let marks = |mark: &[u8]| {
+            line.strip_prefix(mark)
+                .is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
+        };
+        if marks(b"---") {
+            self.document = Document::Unknown;
+            return true;
+        }
+        if self.document == Document::Unknown && !is_blank(line) {
+            self.document = match marks(b"-") {
+                true => Document::List,
+                false => Document::Mapping,
+            };
+        }
+        self.document == Document::List && marks(b"-")
+    }
+
+    fn finish(&mut self, text: &[u8], piece: &mut dyn FnMut(Piece<'_>)) {
+        if std::mem::take(&mut self.skipping) {
+            return;
+        }
+        if text.split(|&byte| byte == b'\n').all(is_separator) {
+            return;
+        }
+        match entries(text) {
+            Some(entries) => {
+                for entry in entries {
+                    let recognised = super::has_entry_member(&entry);
+                    piece(Piece {
+                        bytes: Cow::Owned(entry.into_bytes()),
+                        damaged: false,
+                        recognised,
+                    });
+                }
+            }
+            None => piece(Piece {
+                bytes: Cow::Borrowed(text.trim_ascii()),
+                damaged: true,
+                recognised: memchr::memmem::find(text, b"protoPayload:").is_some(),
+            }),
+        }
+    }
+}
+
+/// A line without content: empty, or a comment.
+fn is_blank(line: &[u8]) -> bool {
+    matches!(line.trim_ascii().first(), None | Some(b'#'))
+}
+
+fn is_separator(line: &[u8]) -> bool {
+    is_blank(line) || matches!(line.trim_ascii(), b"---" | b"...")
+}
+
+/// The entries of one document, as JSON; `None` when it is no YAML.
+fn entries(text: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_depth = DEPTH_MAX;
+    let options = serde_saphyr::options! {
+        budget: Some(budget),
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        // `no` and `0755` are texts in what gcloud writes: PyYAML quotes every text that YAML 1.1
+        // takes for something else.
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    };
+    let value: Value = serde_saphyr::from_str_with_options(text, options).ok()?;
+    let values = match value {
+        Value::Array(values) => values,
+        Value::Null => Vec::new(),
+        value => vec![value],
+    };
+    values
+        .iter()
+        .map(|value| {
+            let json = value.to_string();
+            let unwrapped = super::unwrapped(Raw::parse(&json).ok()?).ok()?;
+            Some(unwrapped.into_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

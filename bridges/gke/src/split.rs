@@ -1,0 +1,280 @@
+//! Entries that Cloud Logging cut into parts.
+//!
+//! An audit entry above the size limit arrives as several entries with one `split.uid`. Only
+//! `protoPayload.request`, `.response` and `.metadata` are divided, everything else is repeated in
+//! each part (Google: "Split audit log entries"). Parts are held until all are there, for a bounded
+//! time and in bounded memory, and then joined:
+//! objects by the union of their keys, strings end to end, lists element by element (an empty
+//! string holds the place of an element that is in another part), anything else is in one part only.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use audit_bridge_core::convert::RecordId;
+use audit_bridge_core::event::json::{Kind, Raw, write_string};
+use bytes::Bytes;
+
+use crate::wire;
+
+/// How long a part waits for the others.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Bytes of all parts that are held.
+pub(crate) const HELD_BYTES_MAX: usize = 8 << 20;
+/// More parts than this are no split entry: 512 KiB each.
+const PARTS_MAX: i64 = 10_000;
+/// What a held part takes besides its bytes, roughly.
+const PART_OVERHEAD_BYTES: usize = 256;
+/// Deepest nesting that is joined; protobuf itself stops at 100.
+const DEPTH_MAX: usize = 128;
+
+/// What an entry's `split` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// It is no part, or the only one.
+    Whole,
+    /// One of several.
+    Part {
+        /// Names the entry they make.
+        uid: &'a str,
+        /// From 0.
+        index: i64,
+        /// How many there are.
+        total: i64,
+    },
+    /// A part whose others cannot be found: no uid, or numbers that cannot be.
+    Stray {
+        /// It carries what is repeated, and may stand for the entry.
+        first: bool,
+    },
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn of(split: Option<&'a wire::Split<'_>>) -> Place<'a> {
+        let Some(split) = split else {
+            return Place::Whole;
+        };
+        match (split.uid.as_deref(), split.index, split.total) {
+            (_, 0, 1) | (None, 0, 0) => Place::Whole,
+            (Some(uid), index, total)
+                if (0..total).contains(&index) && (2..=PARTS_MAX).contains(&total) =>
+            {
+                Place::Part { uid, index, total }
+            }
+            (_, index, _) => Place::Stray { first: index == 0 },
+        }
+    }
+}
+
+/// The parts of one entry.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    uid: String,
+    total: i64,
+    parts: BTreeMap<i64, Bytes>,
+    /// Every record that was held, also a part that came twice.
+    pub(crate) records: Vec<RecordId>,
+    held_bytes: usize,
+    /// When it was first seen waiting.
+    since: Option<Duration>,
+}
+
+impl Group {
+    /// The parts' texts, in order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.values()
+    }
+
+    /// The part that may stand for the entry when others are missing.
+    pub(crate) fn first(&self) -> Option<&Bytes> {
+        self.parts.get(&0)
+    }
+
+    /// Which parts are there, for a person.
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "split entry {}: {} of {} parts",
+            self.uid,
+            self.parts.len(),
+            self.total
+        )
+    }
+
+    fn is_complete(&self) -> bool {
+        i64::try_from(self.parts.len()).is_ok_and(|parts| parts >= self.total)
+    }
+}
+
+/// The entries that wait for parts, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    groups: BTreeMap<u64, Group>,
+    by_uid: HashMap<String, u64>,
+    next: u64,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds a part; all parts of its entry when it was the last one.
+    pub(crate) fn add(
+        &mut self,
+        (uid, index, total): (&str, i64, i64),
+        record: RecordId,
+        payload: &Bytes,
+    ) -> Option<Group> {
+        let key = match self.by_uid.get(uid) {
+            Some(&key) => key,
+            None => {
+                self.next += 1;
+                self.by_uid.insert(uid.to_owned(), self.next);
+                self.next
+            }
+        };
+        let group = self.groups.entry(key).or_insert_with(|| Group {
+            uid: uid.to_owned(),
+            ..Group::default()
+        });
+        // Parts that contradict each other wait for the larger number.
+        group.total = group.total.max(total);
+        group.parts.entry(index).or_insert_with(|| payload.clone());
+        group.records.push(record);
+        let bytes = payload.len() + PART_OVERHEAD_BYTES;
+        group.held_bytes += bytes;
+        self.bytes += bytes;
+        if group.is_complete() {
+            self.take(key)
+        } else {
+            None
+        }
+    }
+
+    /// The oldest entry, when more is held than may be.
+    pub(crate) fn surplus(&mut self) -> Option<Group> {
+        if self.bytes <= HELD_BYTES_MAX {
+            return None;
+        }
+        self.oldest()
+    }
+
+    /// The next entry that has waited too long. There is no clock here: its time starts with the
+    /// first call that finds it.
+    pub(crate) fn overdue(&mut self, now: Duration) -> Option<Group> {
+        let mut late = None;
+        for (&key, group) in &mut self.groups {
+            let since = *group.since.get_or_insert(now);
+            if late.is_none() && now.saturating_sub(since) >= WAIT_MAX {
+                late = Some(key);
+            }
+        }
+        self.take(late?)
+    }
+
+    /// The oldest entry that waits.
+    pub(crate) fn oldest(&mut self) -> Option<Group> {
+        let key = *self.groups.keys().next()?;
+        self.take(key)
+    }
+
+    fn take(&mut self, key: u64) -> Option<Group> {
+        let group = self.groups.remove(&key)?;
+        self.by_uid.remove(&group.uid);
+        self.bytes = self.bytes.saturating_sub(group.held_bytes);
+        Some(group)
+    }
+}
+
+/// Joins the parts of one value, given in the order of their index.
+pub(crate) fn merge(out: &mut Vec<u8>, values: &[Raw<'_>]) {
+    merge_at(out, values, 0);
+}
+
+fn merge_at(out: &mut Vec<u8>, values: &[Raw<'_>], depth: usize) {
+    let says_something = |raw: &&Raw<'_>| !matches!(raw.text(), "\"\"" | "null");
+    let Some(first) = values.iter().find(says_something).or(values.first()) else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    let of_kind: Vec<Raw<'_>> = values
+        .iter()
+        .filter(|raw| raw.kind() == first.kind())
+        .copied()
+        .collect();
+    match first.kind() {
+        _ if of_kind.len() == 1 || depth >= DEPTH_MAX => {
+            out.extend_from_slice(first.text().as_bytes());
+        }
+        Kind::Object => merge_objects(out, &of_kind, depth),
+        Kind::Array => merge_arrays(out, &of_kind, depth),
+        Kind::String => {
+            // The texts between the quotes: escapes stay as they are.
+            out.push(b'"');
+            for raw in &of_kind {
+                let inner = raw.text().strip_prefix('"');
+                let inner = inner.and_then(|text| text.strip_suffix('"'));
+                out.extend_from_slice(inner.unwrap_or_default().as_bytes());
+            }
+            out.push(b'"');
+        }
+        Kind::Number | Kind::Bool | Kind::Null => out.extend_from_slice(first.text().as_bytes()),
+    }
+}
+
+fn merge_objects(out: &mut Vec<u8>, objects: &[Raw<'_>], depth: usize) {
+    // The members in the order in which the parts bring them up.
+    let mut members: Vec<(Cow<'_, str>, Vec<Raw<'_>>, usize)> = Vec::new();
+    let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
+    for (part, object) in objects.iter().enumerate() {
+        for (key, value) in object.members().into_iter().flatten() {
+            let place = *places.entry(key.clone()).or_insert(members.len());
+            match members.get_mut(place) {
+                Some((_, values, last_part)) => {
+                    // The same name twice in one part: the last wins, as everywhere.
+                    if *last_part == part {
+                        values.pop();
+                    }
+                    values.push(value);
+                    *last_part = part;
+                }
+                None => members.push((key, vec![value], part)),
+            }
+        }
+    }
+    out.push(b'{');
+    for (at, (key, values, _)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(out, key);
+        out.push(b':');
+        match values.as_slice() {
+            // A type that each part repeats is not a text that was cut.
+            [first, rest @ ..]
+                if matches!(key.as_ref(), "@type" | "kind" | "apiVersion")
+                    && rest.iter().all(|value| value.text() == first.text()) =>
+            {
+                out.extend_from_slice(first.text().as_bytes());
+            }
+            values => merge_at(out, values, depth + 1),
+        }
+    }
+    out.push(b'}');
+}
+
+fn merge_arrays(out: &mut Vec<u8>, arrays: &[Raw<'_>], depth: usize) {
+    let mut parts: Vec<_> = arrays.iter().filter_map(|raw| raw.elements()).collect();
+    out.push(b'[');
+    for at in 0.. {
+        let values: Vec<Raw<'_>> = parts.iter_mut().filter_map(Iterator::next).collect();
+        if values.is_empty() {
+            break;
+        }
+        if at > 0 {
+            out.push(b',');
+        }
+        merge_at(out, &values, depth + 1);
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use super::*;
+
+const CREATE: (&str, &str) = ("io.k8s.core.v1.pods.create", "core/v1/namespaces/n/pods/p");
+const GET: (&str, &str) = ("io.k8s.core.v1.pods.get", "core/v1/namespaces/n/pods/p");
+const LIST: (&str, &str) = ("io.k8s.core.v1.pods.list", "core/v1/namespaces/n/pods");
+const UPDATE: (&str, &str) = ("io.k8s.core.v1.pods.update", "core/v1/namespaces/n/pods/p");
+const DELETE: (&str, &str) = ("io.k8s.core.v1.pods.delete", "core/v1/namespaces/n/pods/p");
+const EVICT: (&str, &str) = (
+    "io.k8s.core.v1.pods.eviction.create",
+    "core/v1/namespaces/n/pods/p/eviction",
+);
+const EXEC: (&str, &str) = (
+    "io.k8s.core.v1.pods.exec.create",
+    "core/v1/namespaces/n/pods/p/exec",
+);
+const PROXY: (&str, &str) = (
+    "io.k8s.core.v1.nodes.proxy.get",
+    "core/v1/nodes/n/proxy/metrics",
+);
+const PATH: (&str, &str) = ("io.k8s.get", "readyz");
+
+fn status(call: (&str, &str), code: i64, message: &str, body: &str, response: &str) -> String {
+    let request = Request::parse(call.0, call.1).expect(call.0);
+    let (body, response) = (Object::parse(body), Object::parse(response));
+    let rpc = Rpc {
+        code,
+        message: Some(message).filter(|message| !message.is_empty()),
+    };
+    let mut out = Vec::new();
+    ResponseStatus::of(&request, rpc, body.as_ref(), response.as_ref()).write(&mut out);
+    String::from_utf8(out).expect("utf-8")
+}
+
+#[test]
+fn successes_have_the_code_that_the_verb_implies() {
+    for (call, body, want) in [
+        (CREATE, "", 201),
+        (EVICT, "", 201),
+        (GET, "", 200),
+        (LIST, "", 200),
+        (UPDATE, "", 200),
+        (DELETE, "", 200),
+        (DELETE, "{\"orphanDependents\":false}", 202),
+        (DELETE, "{\"orphanDependents\":true}", 200),
+        (EXEC, "", 101),
+        (PROXY, "", 200),
+        (PATH, "", 200),
+        (("io.k8s.post", "x"), "", 200),
+    ] {
+        let want = format!("{{\"metadata\":{{}},\"code\":{want}}}");
+        assert_eq!(status(call, 0, "", body, ""), want, "{call:?}");
+    }
+    assert_eq!(
+        status(
+            DELETE,
+            0,
+            "",
+            "{\"orphanDependents\":false}",
+            "{\"kind\":\"Status\",\"status\":\"Success\"}"
+        ),
+        "{\"metadata\":{},\"status\":\"Success\",\"code\":200}"
+    );
+}
+
+#[test]
+fn googles_codes_are_mapped_back() {
+    for (call, rpc, message, code, reason) in [
+        (GET, 1, "", 499, ""),
+        (CREATE, 3, "", 400, "BadRequest"),
+        (
+            CREATE,
+            3,
+            "admission webhook \"w\" denied the request: no",
+            400,
+            "",
+        ),
+        (GET, 4, "", 504, "Timeout"),
+        (GET, 5, "", 404, "NotFound"),
+        (CREATE, 6, "", 409, "AlreadyExists"),
+        (GET, 7, "", 403, "Forbidden"),
+        (GET, 8, "", 429, "TooManyRequests"),
+        (CREATE, 9, "Pod \"p\" is invalid: x", 422, "Invalid"),
+        (GET, 9, "too old resource version: 1 (2)", 410, "Expired"),
+        (GET, 9, "the token has expired", 410, "Expired"),
+        (LIST, 9, "", 410, "Expired"),
+        (
+            DELETE,
+            9,
+            "the method is not allowed",
+            405,
+            "MethodNotAllowed",
+        ),
+        (UPDATE, 9, "patch is not supported", 405, "MethodNotAllowed"),
+        (
+            UPDATE,
+            9,
+            "accepted media types include: json",
+            415,
+            "UnsupportedMediaType",
+        ),
+        (
+            UPDATE,
+            9,
+            "request entity too large",
+            413,
+            "RequestEntityTooLarge",
+        ),
+        (UPDATE, 9, "", 422, "Invalid"),
+        (DELETE, 9, "", 405, "MethodNotAllowed"),
+        (CREATE, 9, "NotAcceptable", 406, "NotAcceptable"),
+        (
+            UPDATE,
+            10,
+            "pods \"p\" already exists",
+            409,
+            "AlreadyExists",
+        ),
+        (CREATE, 10, "the object has been modified", 409, "Conflict"),
+        (
+            CREATE,
+            10,
+            "Operation cannot be fulfilled on pods",
+            409,
+            "Conflict",
+        ),
+        (CREATE, 10, "", 409, "AlreadyExists"),
+        (EVICT, 10, "", 409, "Conflict"),
+        (UPDATE, 10, "ABORTED", 409, "Conflict"),
+        (GET, 11, "", 416, ""),
+        (GET, 12, "", 501, ""),
+        (GET, 13, "", 500, "InternalError"),
+        (GET, 14, "", 503, "ServiceUnavailable"),
+        (GET, 15, "", 500, "InternalError"),
+        (GET, 16, "", 401, "Unauthorized"),
+        // Messages: a bare reason, the code's own name, a text.
+        (CREATE, 7, "Forbidden", 403, "Forbidden"),
+        (CREATE, 10, "Conflict", 409, "Conflict"),
+        (GET, 5, "NOT_FOUND", 404, "NotFound"),
+        (GET, 5, "pods \"p\" not found", 404, "NotFound"),
+    ] {
+        let said = message.contains(' ');
+        let escaped = message.replace('"', "\\\"");
+        let want = [
+            "{\"metadata\":{},\"status\":\"Failure\"".to_owned(),
+            if said {
+                format!(",\"message\":\"{escaped}\"")
+            } else {
+                String::new()
+            },
+            if reason.is_empty() {
+                String::new()
+            } else {
+                format!(",\"reason\":\"{reason}\"")
+            },
+            format!(",\"code\":{code}}}"),
+        ]
+        .concat();
+        assert_eq!(
+            status(call, rpc, message, "", ""),
+            want,
+            "{call:?} {rpc} {message}"
+        );
+    }
+    // No mapping: what it means depends on the request.
+    assert_eq!(
+        status(EXEC, 2, "UNKNOWN", "", ""),
+        "{\"metadata\":{},\"code\":101}"
+    );
+    assert_eq!(
+        status(PROXY, 2, "UNKNOWN", "", ""),
+        "{\"metadata\":{},\"code\":101}"
+    );
+    assert_eq!(
+        status(PATH, 2, "", "", ""),
+        "{\"metadata\":{},\"code\":304}"
+    );
+    let unknown = "{\"metadata\":{},\"status\":\"Failure\"}";
+    for code in [2, 17, -1, i64::MAX] {
+        assert_eq!(status(GET, code, "", "", ""), unknown, "{code}");
+    }
+}
+
+#[test]
+fn a_status_in_the_response_wins() {
+    let body = "{\"@type\":\"core.k8s.io/v1.Status\",\"metadata\":{},\"kind\":\"Status\",\"apiVersion\":\"v1\",\
+                \"status\":\"Failure\",\"message\":\"m\",\"reason\":\"R\",\"details\":{\"retryAfterSeconds\":1e1},\"code\":4.29e2}";
+    assert_eq!(
+        status(GET, 7, "other", "", body),
+        "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\"reason\":\"R\",\
+         \"details\":{\"retryAfterSeconds\":10},\"code\":429}"
+    );
+    // A code that is missing.
+    let failure = "{\"@type\":\"core.k8s.io/v1.Status\",\"status\":\"Failure\"}";
+    assert_eq!(
+        status(GET, 5, "", "", failure),
+        "{\"metadata\":{},\"status\":\"Failure\",\"code\":404}"
+    );
+    assert_eq!(
+        status(EXEC, 2, "", "", failure),
+        "{\"metadata\":{},\"status\":\"Failure\"}"
+    );
+    assert_eq!(
+        status(DELETE, 0, "", "", "{\"kind\":\"Status\"}"),
+        "{\"metadata\":{},\"code\":200}"
+    );
+    // Members of a wrong type are left out.
+    let wrong = "{\"kind\":\"Status\",\"status\":1,\"message\":{},\"reason\":null,\"details\":\"x\",\"code\":\"404\"}";
+    assert_eq!(
+        status(GET, 5, "", "", wrong),
+        "{\"metadata\":{},\"code\":404}"
+    );
+    let huge = "{\"kind\":\"Status\",\"status\":\"Failure\",\"code\":99999999999}";
+    assert_eq!(
+        status(GET, 5, "", "", huge),
+        "{\"metadata\":{},\"status\":\"Failure\",\"code\":404}"
+    );
+}

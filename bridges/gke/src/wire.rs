@@ -1,0 +1,365 @@
+//! A Cloud Logging `LogEntry` as the conversion needs it, found in one pass over its JSON.
+//!
+//! Lenient by design: entries come from Google's API, from forwarders and from whoever saved them,
+//! so a member of a wrong type counts as absent, a 64-bit number may be a string, a flag may be
+//! `"true"`, and of two members with one name the last wins (as in Go).
+//!
+//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest`,
+//! `sourceLocation`, and `authorizationInfo`, whose `granted` follows the outcome of the request
+//! and not the decision of the authorizer.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
+use memchr::memmem;
+
+use crate::object::Object;
+
+/// `google.logging.v2.LogEntry`.
+#[derive(Debug, Default)]
+pub(crate) struct Entry<'a> {
+    pub(crate) log_name: Option<Cow<'a, str>>,
+    pub(crate) insert_id: Option<Cow<'a, str>>,
+    pub(crate) timestamp: Option<Cow<'a, str>>,
+    pub(crate) receive_timestamp: Option<Cow<'a, str>>,
+    pub(crate) resource: Resource<'a>,
+    pub(crate) labels: Vec<Label<'a>>,
+    pub(crate) operation: Operation<'a>,
+    pub(crate) split: Option<Split<'a>>,
+    pub(crate) payload: Option<Payload<'a>>,
+    /// It has members of an audit Event, not of a log entry.
+    pub(crate) native: bool,
+}
+
+/// `google.api.MonitoredResource`.
+#[derive(Debug, Default)]
+pub(crate) struct Resource<'a> {
+    pub(crate) kind: Option<Cow<'a, str>>,
+    pub(crate) cluster_name: Option<Cow<'a, str>>,
+    pub(crate) location: Option<Cow<'a, str>>,
+    pub(crate) project_id: Option<Cow<'a, str>>,
+}
+
+/// One of `LogEntry.labels`; the value is a JSON string.
+#[derive(Debug)]
+pub(crate) struct Label<'a> {
+    pub(crate) key: Cow<'a, str>,
+    pub(crate) value: Raw<'a>,
+}
+
+/// `google.logging.v2.LogEntryOperation`.
+#[derive(Debug, Default)]
+pub(crate) struct Operation<'a> {
+    pub(crate) id: Option<Cow<'a, str>>,
+    pub(crate) producer: Option<Cow<'a, str>>,
+    pub(crate) first: bool,
+    pub(crate) last: bool,
+}
+
+/// `google.logging.v2.LogSplit`.
+#[derive(Debug, Default)]
+pub(crate) struct Split<'a> {
+    pub(crate) uid: Option<Cow<'a, str>>,
+    pub(crate) index: i64,
+    pub(crate) total: i64,
+}
+
+/// `google.cloud.audit.AuditLog`.
+#[derive(Debug, Default)]
+pub(crate) struct Payload<'a> {
+    pub(crate) type_url: Option<Cow<'a, str>>,
+    pub(crate) service_name: Option<Cow<'a, str>>,
+    pub(crate) method_name: Option<Cow<'a, str>>,
+    pub(crate) resource_name: Option<Cow<'a, str>>,
+    pub(crate) principal_email: Option<Cow<'a, str>>,
+    pub(crate) principal_subject: Option<Cow<'a, str>>,
+    pub(crate) authority_selector: Option<Cow<'a, str>>,
+    pub(crate) caller_ip: Option<Cow<'a, str>>,
+    pub(crate) user_agent: Option<Cow<'a, str>>,
+    /// `google.rpc.Status`; 0 when there is none.
+    pub(crate) status_code: i64,
+    pub(crate) status_message: Option<Cow<'a, str>>,
+    pub(crate) request: Option<Object<'a>>,
+    pub(crate) response: Option<Object<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads the entry's text. What was read before an error stays, to tell what the text was
+    /// meant to be.
+    pub(crate) fn read(&mut self, text: &'a str) -> Result<(), Error> {
+        let mut scanner = Scanner::new(text);
+        scanner.open_object()?;
+        while let Some(key) = scanner.key()? {
+            let s = &mut scanner;
+            match key.as_ref() {
+                "protoPayload" => {
+                    let mut payload = Payload::default();
+                    let read = payload.read(s, text);
+                    self.payload = match read {
+                        Ok(false) => None,
+                        _ => Some(payload),
+                    };
+                    read?;
+                }
+                "logName" => self.log_name = string(s)?,
+                "insertId" => self.insert_id = string(s)?,
+                "timestamp" => self.timestamp = string(s)?,
+                "receiveTimestamp" => self.receive_timestamp = string(s)?,
+                "resource" => self.resource = Resource::read(s)?,
+                "labels" => self.labels = labels(s)?,
+                "operation" => self.operation = Operation::read(s)?,
+                "split" => self.split = Split::read(s)?,
+                "auditID" => {
+                    s.value()?;
+                    self.native = true;
+                }
+                "kind" => self.native |= s.value()?.text() == "\"Event\"",
+                _ => {
+                    s.value()?;
+                }
+            }
+        }
+        scanner.end()
+    }
+
+    /// The text of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<Cow<'a, str>> {
+        let label = self.labels.iter().rev().find(|label| label.key == key)?;
+        label.value.as_str()
+    }
+}
+
+impl<'a> Resource<'a> {
+    fn read(s: &mut Scanner<'a>) -> Result<Resource<'a>, Error> {
+        let mut resource = Resource::default();
+        object(s, |s, key| {
+            match key.as_ref() {
+                "type" => resource.kind = string(s)?,
+                "labels" => {
+                    (
+                        resource.cluster_name,
+                        resource.location,
+                        resource.project_id,
+                    ) = (None, None, None);
+                    object(s, |s, key| {
+                        let value = string(s)?;
+                        match key.as_ref() {
+                            "cluster_name" => resource.cluster_name = value,
+                            "location" => resource.location = value,
+                            "project_id" => resource.project_id = value,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                }
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(resource)
+    }
+}
+
+impl<'a> Operation<'a> {
+    fn read(s: &mut Scanner<'a>) -> Result<Operation<'a>, Error> {
+        let mut operation = Operation::default();
+        object(s, |s, key| {
+            match key.as_ref() {
+                "id" => operation.id = string(s)?,
+                "producer" => operation.producer = string(s)?,
+                "first" => operation.first = s.value()?.as_bool().unwrap_or(false),
+                "last" => operation.last = s.value()?.as_bool().unwrap_or(false),
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(operation)
+    }
+}
+
+impl<'a> Split<'a> {
+    fn read(s: &mut Scanner<'a>) -> Result<Option<Split<'a>>, Error> {
+        let mut split = Split::default();
+        let is_object = object(s, |s, key| {
+            match key.as_ref() {
+                "uid" => split.uid = string(s)?,
+                "index" => split.index = s.value()?.as_i64().unwrap_or(0),
+                "totalSplits" => split.total = s.value()?.as_i64().unwrap_or(0),
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(is_object.then_some(split))
+    }
+}
+
+impl<'a> Payload<'a> {
+    /// Whether it is an object at all.
+    fn read(&mut self, s: &mut Scanner<'a>, text: &'a str) -> Result<bool, Error> {
+        object(s, |s, key| {
+            match key.as_ref() {
+                "@type" => self.type_url = string(s)?,
+                "serviceName" => self.service_name = string(s)?,
+                "methodName" => self.method_name = string(s)?,
+                "resourceName" => self.resource_name = string(s)?,
+                "authenticationInfo" => self.read_authentication(s)?,
+                "requestMetadata" => self.read_metadata(s)?,
+                "status" => self.read_status(s)?,
+                "request" => self.request = Object::read(s, text)?,
+                "response" => self.response = Object::read(s, text)?,
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn read_authentication(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
+        self.principal_email = None;
+        self.principal_subject = None;
+        self.authority_selector = None;
+        object(s, |s, key| {
+            match key.as_ref() {
+                "principalEmail" => self.principal_email = string(s)?,
+                "principalSubject" => self.principal_subject = string(s)?,
+                "authoritySelector" => self.authority_selector = string(s)?,
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
+        self.caller_ip = None;
+        self.user_agent = None;
+        object(s, |s, key| {
+            match key.as_ref() {
+                "callerIp" => self.caller_ip = string(s)?,
+                "callerSuppliedUserAgent" => self.user_agent = string(s)?,
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn read_status(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
+        self.status_code = 0;
+        self.status_message = None;
+        object(s, |s, key| {
+            match key.as_ref() {
+                "code" => self.status_code = s.value()?.as_i64().unwrap_or(0),
+                "message" => self.status_message = string(s)?,
+                _ => {
+                    s.value()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// The labels whose value is a string; of two with one key the last.
+fn labels<'a>(s: &mut Scanner<'a>) -> Result<Vec<Label<'a>>, Error> {
+    let mut labels: Vec<Label<'a>> = Vec::with_capacity(8);
+    object(s, |s, key| {
+        labels.push(Label {
+            key,
+            value: s.value()?,
+        });
+        Ok(())
+    })?;
+    if labels.len() <= 64 {
+        // Cloud Logging allows 64 labels: comparing each with each is quicker than a set.
+        for at in (0..labels.len()).rev() {
+            let later = labels.get(at + 1..).unwrap_or_default();
+            let key = labels.get(at).map(|label| &label.key);
+            if later.iter().any(|label| Some(&label.key) == key) {
+                labels.remove(at);
+            }
+        }
+    } else {
+        let mut seen = std::collections::HashSet::new();
+        labels.reverse();
+        labels.retain(|label| seen.insert(label.key.clone()));
+        labels.reverse();
+    }
+    labels.retain(|label| label.value.kind() == Kind::String);
+    Ok(labels)
+}
+
+/// Calls `member` at the value of each member, which it must step over. A value that is no object
+/// is stepped over as a whole; the answer tells which it was.
+pub(crate) fn object<'a>(
+    s: &mut Scanner<'a>,
+    mut member: impl FnMut(&mut Scanner<'a>, Cow<'a, str>) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    if s.peek() != Some(b'{') {
+        s.value()?;
+        return Ok(false);
+    }
+    s.open_object()?;
+    while let Some(key) = s.key()? {
+        member(s, key)?;
+    }
+    Ok(true)
+}
+
+/// The next value when it is a string; an empty one says nothing in protobuf's JSON and counts as
+/// absent.
+fn string<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
+    if s.peek() != Some(b'"') {
+        s.value()?;
+        return Ok(None);
+    }
+    Ok(Some(s.string()?).filter(|text| !text.is_empty()))
+}
+
+/// The text with every escape of half a UTF-16 pair replaced by that of U+FFFD, as Go's decoder
+/// does: strict receivers refuse a whole batch for one of them.
+pub(crate) fn repaired(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    if memmem::find(bytes, b"\\ud").is_none() && memmem::find(bytes, b"\\uD").is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let (kept, len) = match (surrogate(escape), surrogate(escape.get(6..).unwrap_or(""))) {
+            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => (true, 12),
+            (Some(_), _) => (false, 6),
+            // Any other escape: its second character may be a backslash or more than one byte.
+            (None, _) => (true, 1 + escape.chars().nth(1).map_or(0, char::len_utf8)),
+        };
+        let (escape, after) = escape.split_at_checked(len).unwrap_or((escape, ""));
+        out.push_str(if kept { escape } else { "\\ufffd" });
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The half pair that the escape in front names.
+fn surrogate(escape: &str) -> Option<u32> {
+    let hex = escape.strip_prefix("\\u")?.get(..4)?;
+    let code = u32::from_str_radix(hex, 16).ok()?;
+    (0xD800..0xE000).contains(&code).then_some(code)
+}
+
+#[cfg(test)]
+mod tests;

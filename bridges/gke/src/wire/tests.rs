@@ -1,0 +1,88 @@
+use super::*;
+
+fn read(text: &str) -> (Entry<'_>, Result<(), Error>) {
+    let mut entry = Entry::default();
+    let read = entry.read(text);
+    (entry, read)
+}
+
+#[test]
+fn members_of_a_wrong_type_are_absent() {
+    let (entry, result) = read(
+        r#"{"logName":1,"insertId":null,"timestamp":{},"receiveTimestamp":[],"resource":"x","labels":[1],
+            "operation":7,"split":"y","protoPayload":{"@type":1,"serviceName":[],"methodName":{},"resourceName":2,
+            "authenticationInfo":"a","requestMetadata":0,"status":"b","request":"c","response":[{}]}}"#,
+    );
+    assert_eq!(result, Ok(()));
+    assert!(entry.log_name.is_none() && entry.insert_id.is_none() && entry.timestamp.is_none());
+    assert!(entry.labels.is_empty() && entry.split.is_none() && !entry.operation.first);
+    let payload = entry.payload.expect("a payload");
+    assert!(payload.type_url.is_none() && payload.request.is_none() && payload.response.is_none());
+    assert_eq!(payload.status_code, 0);
+    assert!(read(r#"{"protoPayload":"x"}"#).0.payload.is_none());
+}
+
+#[test]
+fn numbers_and_flags_may_be_strings() {
+    let (entry, _) = read(
+        r#"{"operation":{"first":"true","last":false},"split":{"uid":"u","index":"1","totalSplits":3},
+            "protoPayload":{"status":{"code":"7"}}}"#,
+    );
+    assert!(entry.operation.first && !entry.operation.last);
+    let split = entry.split.expect("a split");
+    assert_eq!((split.index, split.total), (1, 3));
+    assert_eq!(entry.payload.expect("a payload").status_code, 7);
+}
+
+#[test]
+fn the_last_of_two_members_wins() {
+    let (entry, _) = read(
+        r#"{"insertId":"a","labels":{"x":"1","y":"1","x":"2"},"protoPayload":{"methodName":"a"},"insertId":"b",
+            "resource":{"labels":{"cluster_name":"a","location":"l"},"labels":{"cluster_name":"b"}},
+            "protoPayload":{"methodName":"b","status":{"code":7},"status":{}}}"#,
+    );
+    assert_eq!(entry.insert_id.as_deref(), Some("b"));
+    assert_eq!(entry.label("x").as_deref(), Some("2"));
+    assert_eq!(entry.labels.len(), 2);
+    assert_eq!(entry.resource.cluster_name.as_deref(), Some("b"));
+    assert_eq!(entry.resource.location, None);
+    let payload = entry.payload.expect("a payload");
+    assert_eq!(payload.method_name.as_deref(), Some("b"));
+    assert_eq!(payload.status_code, 0);
+    let many: Vec<String> = (0..200)
+        .map(|at| format!("\"k{}\":\"{at}\"", at % 100))
+        .collect();
+    let text = format!("{{\"labels\":{{{}}}}}", many.join(","));
+    let (entry, _) = read(&text);
+    assert_eq!(entry.labels.len(), 100);
+    assert_eq!(entry.label("k3").as_deref(), Some("103"));
+}
+
+#[test]
+fn half_surrogate_pairs_are_replaced() {
+    for (text, want) in [
+        (r#""plain""#, r#""plain""#),
+        (r#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
+        (r#""a\ud83d""#, r#""a\ufffd""#),
+        (r#""\ude00\ud83d\uD83Dx""#, r#""\ufffd\ufffd\ufffdx""#),
+        (r#""\ud83d\u0041""#, r#""\ufffd\u0041""#),
+        // An escaped backslash is no escape.
+        (r#""\\ud83d""#, r#""\\ud83d""#),
+        (r#""\\\ud83d""#, r#""\\\ufffd""#),
+        (r#""\ud83"#, r#""\ud83"#),
+        (r#""\ud83é\"#, r#""\ud83é\"#),
+    ] {
+        assert_eq!(repaired(text), want, "{text}");
+    }
+}
+
+#[test]
+fn what_was_read_before_an_error_stays() {
+    let (entry, result) =
+        read(r#"{"logName":"l","protoPayload":{"methodName":"m","request":{"a":"#);
+    assert!(result.is_err());
+    assert_eq!(entry.log_name.as_deref(), Some("l"));
+    assert!(entry.payload.is_some());
+    assert!(read("[]").1.is_err());
+    assert!(read("{} x").1.is_err());
+}
