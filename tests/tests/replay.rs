@@ -42,11 +42,16 @@ fn all_ids(range: std::ops::Range<usize>) -> Vec<String> {
 
 #[test]
 fn the_readme_examples_print_event_lists() {
-    for (provider, want) in [("eks", 3), ("gke", 3), ("aks", 3)] {
+    for (provider, example, want) in [
+        ("eks", "filter-log-events.json", 2),
+        ("gke", "examples", 20),
+        ("aks", "event-hub.json", 2),
+    ] {
         let folder = root()
             .join("bridges")
             .join(provider)
-            .join("fixtures/example");
+            .join("fixtures")
+            .join(example);
         let ran = run(provider, &["replay", folder.to_str().unwrap()]);
         assert_eq!(ran.status, 0, "{}", ran.stderr);
         assert!(ran.events().len() >= want, "{provider}: {}", ran.stdout);
@@ -174,7 +179,12 @@ fn the_dead_letter_keeps_what_replay_reads_again() {
     assert_eq!(kept.len(), 3);
     for (index, line) in kept.iter().enumerate() {
         assert_eq!(line["provider"], "eks");
-        assert_eq!(line["reason"], "unparsable");
+        let reason = if index == 1 {
+            "truncated"
+        } else {
+            "unparsable"
+        };
+        assert_eq!(line["reason"], reason);
         assert_eq!(
             line["source"],
             serde_json::json!({"file": dump, "record": index + 2})
@@ -335,7 +345,7 @@ fn every_wrong_setting_is_reported_at_once() {
             "--give-up-after",
             secret,
             "--in-flight-bytes-max",
-            "-1",
+            "0",
             "--log-format",
             secret,
             "--webhook-url",
@@ -574,16 +584,16 @@ fn bad_input_is_named_and_costs_nothing_else() {
             let context = format!("{provider} {name}: {}", ran.stderr);
             assert_eq!(ran.status, *status, "{context}");
             if let Some(want) = want {
-                assert_eq!(ran.events().len(), *want, "{context}");
+                assert_eq!(count(&ran), *want, "{context}");
             } else {
-                assert!(!ran.events().is_empty(), "{context}");
+                assert!(count(&ran) > 0, "{context}");
             }
             assert!(ran.stderr.contains(says), "{context}");
             assert!(!ran.stderr.contains("panicked"), "{context}");
             // A good file beside it still goes through.
             let neighbour = write(at, "neighbour/good.jsonl", &good);
             let both = run(provider, &["replay", &path, &neighbour]);
-            assert_eq!(both.events().len(), ran.events().len() + 1, "{context}");
+            assert_eq!(count(&both), count(&ran) + 1, "{context}");
             assert_eq!(both.status, *status, "{context}");
         }
         let missing = at.join("missing.json").to_str().unwrap().to_owned();
@@ -595,6 +605,11 @@ fn bad_input_is_named_and_costs_nothing_else() {
         assert_eq!(ran.status, 0);
         assert!(ran.stderr.contains("holds no files"), "{}", ran.stderr);
     }
+}
+
+/// How many events came out; they may nest deeper than serde_json reads.
+fn count(ran: &Ran) -> usize {
+    ran.stdout.matches("\"auditID\":").count()
 }
 
 /// Runs a replay and returns the largest resident memory that was seen, in MiB.

@@ -157,14 +157,44 @@ fn http_and_cloud_sdks_stay_in_their_rooms() {
 
 #[test]
 fn there_is_one_tls_stack() {
-    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    // What is built here; the lock file also names options that nobody chose.
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--workspace",
+            "--target",
+            "all",
+            "--prefix",
+            "none",
+            "--locked",
+        ])
+        .args([
+            "--offline",
+            "--edges",
+            "normal,build,dev",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let built: std::collections::BTreeSet<_> = tree
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    assert!(built.len() > 50, "{tree}");
     for name in ["openssl-sys", "native-tls", "ring"] {
-        assert!(
-            !lock.contains(&format!("name = \"{name}\"\n")),
-            "{name} is in the tree"
-        );
+        let found: Vec<_> = built
+            .iter()
+            .filter(|line| line.starts_with(&format!("{name} v")))
+            .collect();
+        assert!(found.is_empty(), "{found:?} is in the tree");
     }
-    let rustls = lock.matches("name = \"rustls\"\n").count();
+    let rustls = built
+        .iter()
+        .filter(|line| line.starts_with("rustls v"))
+        .count();
     assert_eq!(rustls, 1, "one rustls");
 }
 
@@ -173,6 +203,9 @@ fn no_file_outgrows_its_room() {
     let mut large = Vec::new();
     for folder in ["crates", "bridges"] {
         for file in rust_files(&root().join(folder)) {
+            if file.ends_with("tests.rs") {
+                continue;
+            }
             let lines = std::fs::read_to_string(&file).unwrap().lines().count();
             if lines > 700 {
                 large.push(format!("{}: {lines} lines", file.display()));

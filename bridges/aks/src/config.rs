@@ -16,10 +16,20 @@ use crate::dump::AksDump;
 #[command(next_help_heading = "Diagnostic settings")]
 pub struct Args {
     /// The categories to convert, with commas between [default: kube-audit,kube-audit-admin]
-    #[arg(long, env = "AUDIT_BRIDGE_CATEGORIES", hide_env_values = true, value_name = "LIST")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CATEGORIES",
+        hide_env_values = true,
+        value_name = "LIST"
+    )]
     categories: Option<String>,
     /// Only records of this cluster; may be repeated
-    #[arg(long, env = "AUDIT_BRIDGE_CLUSTER_NAME", hide_env_values = true, value_name = "NAME")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CLUSTER_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     cluster_name: Vec<String>,
 }
 
@@ -31,7 +41,9 @@ pub struct Aks {
 
 /// The words of a list with commas.
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(',').filter_map(|word| given(Some(word))).map(str::to_owned)
+    text.split(',')
+        .filter_map(|word| given(Some(word)))
+        .map(str::to_owned)
 }
 
 impl Bridge for Aks {
@@ -44,12 +56,20 @@ impl Bridge for Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
         let categories = problems.read("categories", args.categories.as_deref(), default, |text| {
             let words: Vec<_> = words(text).collect();
-            if words.is_empty() { Err("names no category".to_owned()) } else { Ok(words) }
+            if words.is_empty() {
+                Err("names no category".to_owned())
+            } else {
+                Ok(words)
+            }
         });
         Aks {
             options: Options {
                 categories,
-                cluster_names: args.cluster_name.iter().flat_map(|names| words(names)).collect(),
+                cluster_names: args
+                    .cluster_name
+                    .iter()
+                    .flat_map(|names| words(names))
+                    .collect(),
                 native: native::Options::default(),
             },
         }
@@ -60,6 +80,9 @@ impl Bridge for Aks {
     }
 
     fn converter(&self, native: native::Options) -> impl Convert + 'static {
-        AksConvert::new(Options { native, ..self.options.clone() })
+        AksConvert::new(Options {
+            native,
+            ..self.options.clone()
+        })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use audit_bridge_core::cli;
 use aks_audit_bridge::config::Aks;
+use audit_bridge_core::cli;
 
 fn main() -> ExitCode {
     cli::main::<Aks>()

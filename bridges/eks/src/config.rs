@@ -8,7 +8,7 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
 use audit_bridge_core::replay::dump::Dump;
 
-use crate::convert::{STREAM_PREFIX, EksConvert, Options};
+use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;
 
 /// The flags of CloudWatch Logs.
@@ -16,7 +16,12 @@ use crate::dump::EksDump;
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct Args {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
-    #[arg(long, env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX", hide_env_values = true, value_name = "PREFIX")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX",
+        hide_env_values = true,
+        value_name = "PREFIX"
+    )]
     log_stream_prefix: Option<String>,
 }
 
@@ -34,7 +39,9 @@ impl Bridge for Eks {
 
     fn configure(args: &Args, _: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
-        Eks { stream_prefix: prefix.to_owned() }
+        Eks {
+            stream_prefix: prefix.to_owned(),
+        }
     }
 
     fn dump(&self) -> Arc<dyn Dump> {
@@ -42,6 +49,9 @@ impl Bridge for Eks {
     }
 
     fn converter(&self, native: native::Options) -> impl Convert + 'static {
-        EksConvert::new(Options { stream_prefix: self.stream_prefix.clone(), native })
+        EksConvert::new(Options {
+            stream_prefix: self.stream_prefix.clone(),
+            native,
+        })
     }
 }

@@ -16,13 +16,28 @@ use crate::dump::GkeDump;
 #[command(next_help_heading = "Cloud Logging")]
 pub struct Args {
     /// Only entries of this project
-    #[arg(long, env = "AUDIT_BRIDGE_PROJECT_ID", hide_env_values = true, value_name = "ID")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_PROJECT_ID",
+        hide_env_values = true,
+        value_name = "ID"
+    )]
     project_id: Option<String>,
     /// Only entries of this cluster
-    #[arg(long, env = "AUDIT_BRIDGE_CLUSTER_NAME", hide_env_values = true, value_name = "NAME")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CLUSTER_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     cluster_name: Option<String>,
     /// Only entries of clusters in this location
-    #[arg(long, env = "AUDIT_BRIDGE_LOCATION", hide_env_values = true, value_name = "LOCATION")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_LOCATION",
+        hide_env_values = true,
+        value_name = "LOCATION"
+    )]
     location: Option<String>,
     /// Convert the Data Access log too: reads, and exec by GET
     #[arg(
@@ -35,7 +50,12 @@ pub struct Args {
     )]
     include_data_access: Option<String>,
     /// What to derive where the entry does not say it: some of groups,query,started, or none [default: groups,query,started]
-    #[arg(long, env = "AUDIT_BRIDGE_DERIVE", hide_env_values = true, value_name = "LIST")]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_DERIVE",
+        hide_env_values = true,
+        value_name = "LIST"
+    )]
     derive: Option<String>,
 }
 
@@ -57,12 +77,20 @@ impl Bridge for Gke {
             "include-data-access",
             args.include_data_access.as_deref(),
             false,
-            |text| text.parse().map_err(|_| "is neither true nor false".to_owned()),
+            |text| {
+                text.parse()
+                    .map_err(|_| "is neither true nor false".to_owned())
+            },
         );
-        let derive = problems.read("derive", args.derive.as_deref(), Derive::default(), |text| {
-            text.parse()
-                .map_err(|_| "is not a list of groups, query and started, nor none".to_owned())
-        });
+        let derive = problems.read(
+            "derive",
+            args.derive.as_deref(),
+            Derive::default(),
+            |text| {
+                text.parse()
+                    .map_err(|_| "is not a list of groups, query and started, nor none".to_owned())
+            },
+        );
         Gke {
             options: Options {
                 include_data_access,
@@ -80,6 +108,9 @@ impl Bridge for Gke {
     }
 
     fn converter(&self, native: native::Options) -> impl Convert + 'static {
-        GkeConvert::new(Options { native, ..self.options.clone() })
+        GkeConvert::new(Options {
+            native,
+            ..self.options.clone()
+        })
     }
 }

@@ -9,6 +9,7 @@
 //! and not the decision of the authorizer.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
 use memchr::memmem;
@@ -331,8 +332,9 @@ fn string<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
 /// The text with every escape of half a UTF-16 pair replaced by that of U+FFFD, as Go's decoder
 /// does: strict receivers refuse a whole batch for one of them.
 pub(crate) fn repaired(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    if memmem::find(bytes, b"\\ud").is_none() && memmem::find(bytes, b"\\uD").is_none() {
+    static ESCAPE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));
+    let halves = |at: usize| matches!(text.as_bytes().get(at + 2), Some(b'd' | b'D'));
+    if !ESCAPE.find_iter(text.as_bytes()).any(halves) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());

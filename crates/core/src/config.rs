@@ -416,7 +416,6 @@ impl DeliveryArgs {
             },
         );
         let output = given(self.output.as_deref());
-        let to_output = || Destination::Output(output.unwrap_or("-").to_owned(), format);
         let Some(url) = given(self.webhook_url.as_deref()) else {
             if output.is_none() && !default_output {
                 problems.add(
@@ -424,7 +423,7 @@ impl DeliveryArgs {
                     "is missing; say where to POST the events, or write them with --output",
                 );
             }
-            return to_output();
+            return Destination::Output(output.unwrap_or("-").to_owned(), format);
         };
         if output.is_some() {
             problems.add(
@@ -432,13 +431,10 @@ impl DeliveryArgs {
                 "cannot be combined with --webhook-url; give one of the two",
             );
         }
-        match webhook::parse_url(url) {
-            Ok(_) => Destination::Webhook(self.webhook(url, problems)),
-            Err(what) => {
-                problems.add("webhook-url", what);
-                to_output()
-            }
+        if let Err(what) = webhook::parse_url(url) {
+            problems.add("webhook-url", what);
         }
+        Destination::Webhook(self.webhook(url, problems))
     }
 
     fn webhook(&self, url: &str, problems: &mut Problems) -> WebhookSettings {

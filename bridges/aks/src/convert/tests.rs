@@ -20,6 +20,7 @@ fn record(payload: impl Into<Bytes>) -> Record {
         },
         time: None,
         damaged: false,
+        oversized: false,
     }
 }
 

@@ -107,6 +107,7 @@ fn convert(pieces: Vec<Owned>) -> Vec<Outcome> {
             },
             time: None,
             damaged,
+            oversized: false,
         };
         convert.convert(RecordId(id), &record, &mut out);
     }

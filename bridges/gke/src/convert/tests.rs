@@ -58,6 +58,7 @@ fn record(text: impl Into<Bytes>) -> Record {
         },
         time: None,
         damaged: false,
+        oversized: false,
     }
 }
 

@@ -8,8 +8,13 @@
 //!
 //! Grammar: RFC 8259. A `Raw` slice can be copied into any JSON document as it is.
 
+mod skip;
+mod string;
+
 use std::borrow::Cow;
 use std::fmt;
+
+pub use string::write_string;
 
 /// Deepest nesting that is accepted. The API server refuses objects far below it, and Go's
 /// decoder, which most receivers use, stops at 10,000.
@@ -180,7 +185,8 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The members of an object, in the order of the text.
+/// The members of an object, in the order of the text. A key that names half a surrogate pair comes
+/// as it is written.
 #[derive(Debug, Clone)]
 pub struct Members<'a> {
     scanner: Scanner<'a>,
@@ -190,7 +196,7 @@ impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Raw<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let key = self.scanner.key().ok()??;
+        let (_, key) = self.scanner.member().ok()??;
         Some((key, self.scanner.value().ok()?))
     }
 }
@@ -245,13 +251,8 @@ impl<'a> Scanner<'a> {
     /// The first byte of the next value, past space; `None` at the end of the text.
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
-        while let Some(&byte) = bytes.get(self.at) {
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                _ => return Some(byte),
-            }
-        }
-        None
+        self.at = skip::space_end(bytes, self.at);
+        bytes.get(self.at).copied()
     }
 
     /// Steps into an object.
@@ -292,12 +293,43 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// When neither a key nor the end comes next.
     pub fn key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
+        if !self.key_start()? {
+            return Ok(None);
+        }
+        let key = self.string()?;
+        self.colon()?;
+        Ok(Some(key))
+    }
+
+    /// The next key with its place, as [`Scanner::key`]; one that cannot be decoded (half a
+    /// surrogate pair) as it is written, which is no name that anyone asks for.
+    pub(super) fn member(&mut self) -> Result<Option<(usize, Cow<'a, str>)>, Error> {
+        if !self.key_start()? {
+            return Ok(None);
+        }
+        let start = self.at;
+        let key = match self.string() {
+            Err(Error {
+                kind: ErrorKind::LoneSurrogate,
+                ..
+            }) => {
+                self.at = skip::string_end(self.text.as_bytes(), start + 1)?;
+                Cow::Borrowed(&self.text[start + 1..self.at - 1])
+            }
+            decoded => decoded?,
+        };
+        self.colon()?;
+        Ok(Some((start, key)))
+    }
+
+    /// Moves to the quote of the next key, or over the end of the object: then there is none.
+    fn key_start(&mut self) -> Result<bool, Error> {
         let Some(byte) = self.peek() else {
             return self.fail(ErrorKind::Incomplete);
         };
         if byte == b'}' {
             self.close();
-            return Ok(None);
+            return Ok(false);
         }
         if !self.fresh {
             if byte != b',' {
@@ -306,13 +338,11 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         }
         self.fresh = false;
-        let key = match self.peek() {
-            Some(b'"') => self.string()?,
-            Some(_) => return self.fail(ErrorKind::Expected("a key")),
-            None => return self.fail(ErrorKind::Incomplete),
-        };
-        self.colon()?;
-        Ok(Some(key))
+        match self.peek() {
+            Some(b'"') => Ok(true),
+            Some(_) => self.fail(ErrorKind::Expected("a key")),
+            None => self.fail(ErrorKind::Incomplete),
+        }
     }
 
     /// Whether the array that was opened last has another element; its end is stepped over.
@@ -382,14 +412,7 @@ impl<'a> Scanner<'a> {
             Some(_) => return self.fail(ErrorKind::Expected("a string")),
             None => return self.fail(ErrorKind::Incomplete),
         }
-        let start = self.at;
-        match self.run()? {
-            b'"' => {
-                self.at += 1;
-                Ok(Cow::Borrowed(&self.text[start..self.at - 1]))
-            }
-            _ => self.unescape(start).map(Cow::Owned),
-        }
+        self.string_rest()
     }
 
     /// Checks that nothing but space follows.
@@ -406,346 +429,6 @@ impl<'a> Scanner<'a> {
     fn fail<T>(&self, kind: ErrorKind) -> Result<T, Error> {
         Err(Error { at: self.at, kind })
     }
-
-    /// Steps over one value without recursion: a bit per level says object or array.
-    fn skip(&mut self) -> Result<(), Error> {
-        let base = self.depth;
-        let mut is_object = [0u64; DEPTH_MAX / 64 + 1];
-        'value: loop {
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    self.skip_string()?;
-                }
-                Some(bracket @ (b'{' | b'[')) => {
-                    self.at += 1;
-                    self.depth += 1;
-                    if self.depth > DEPTH_MAX {
-                        return self.fail(ErrorKind::TooDeep);
-                    }
-                    let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
-                    if bracket == b'{' {
-                        is_object[word] |= bit;
-                        match self.peek() {
-                            Some(b'}') => {
-                                self.at += 1;
-                                self.depth -= 1;
-                            }
-                            _ => {
-                                self.skip_key()?;
-                                continue 'value;
-                            }
-                        }
-                    } else {
-                        is_object[word] &= !bit;
-                        match self.peek() {
-                            Some(b']') => {
-                                self.at += 1;
-                                self.depth -= 1;
-                            }
-                            _ => continue 'value,
-                        }
-                    }
-                }
-                Some(b'-' | b'0'..=b'9') => self.skip_number()?,
-                Some(b't') => self.literal("true")?,
-                Some(b'f') => self.literal("false")?,
-                Some(b'n') => self.literal("null")?,
-                Some(_) => return self.fail(ErrorKind::Expected("a value")),
-                None => return self.fail(ErrorKind::Incomplete),
-            }
-            while self.depth > base {
-                let in_object = is_object[self.depth / 64] >> (self.depth % 64) & 1 == 1;
-                match self.peek() {
-                    Some(b',') => {
-                        self.at += 1;
-                        if in_object {
-                            self.peek();
-                            self.skip_key()?;
-                        }
-                        continue 'value;
-                    }
-                    Some(b'}') if in_object => {
-                        self.at += 1;
-                        self.depth -= 1;
-                    }
-                    Some(b']') if !in_object => {
-                        self.at += 1;
-                        self.depth -= 1;
-                    }
-                    Some(_) if in_object => {
-                        return self.fail(ErrorKind::Expected("a comma or the end of the object"));
-                    }
-                    Some(_) => {
-                        return self.fail(ErrorKind::Expected("a comma or the end of the array"));
-                    }
-                    None => return self.fail(ErrorKind::Incomplete),
-                }
-            }
-            self.fresh = false;
-            return Ok(());
-        }
-    }
-
-    fn skip_key(&mut self) -> Result<(), Error> {
-        match self.text.as_bytes().get(self.at) {
-            Some(b'"') => {
-                self.at += 1;
-                self.skip_string()?;
-                self.colon()
-            }
-            Some(_) => self.fail(ErrorKind::Expected("a key")),
-            None => self.fail(ErrorKind::Incomplete),
-        }
-    }
-
-    /// Steps over the rest of a string whose opening quote has been read.
-    fn skip_string(&mut self) -> Result<(), Error> {
-        loop {
-            if self.run()? == b'"' {
-                self.at += 1;
-                return Ok(());
-            }
-            self.at += 1;
-            match self.text.as_bytes().get(self.at) {
-                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-                Some(b'u') => {
-                    self.at += 1;
-                    self.hex4()?;
-                }
-                Some(_) => return self.fail(ErrorKind::Expected("an escape")),
-                None => return self.fail(ErrorKind::Incomplete),
-            }
-        }
-    }
-
-    /// Moves to the next quote or backslash and returns it.
-    #[inline]
-    fn run(&mut self) -> Result<u8, Error> {
-        let bytes = self.text.as_bytes();
-        let mut at = self.at;
-        // Eight bytes at a time: names and values in audit events are mostly short.
-        while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let special = special_bytes(u64::from_le_bytes(*word));
-            if special == 0 {
-                at += 8;
-                continue;
-            }
-            at += (special.trailing_zeros() / 8) as usize;
-            break;
-        }
-        loop {
-            match bytes.get(at) {
-                Some(&byte @ (b'"' | b'\\')) => {
-                    self.at = at;
-                    return Ok(byte);
-                }
-                Some(0..0x20) => {
-                    self.at = at;
-                    return self.fail(ErrorKind::Expected("no control character in a string"));
-                }
-                Some(_) => at += 1,
-                None => {
-                    self.at = at;
-                    return self.fail(ErrorKind::Incomplete);
-                }
-            }
-        }
-    }
-
-    /// Decodes the rest of a string from `start`; the scanner stands on its first backslash.
-    fn unescape(&mut self, start: usize) -> Result<String, Error> {
-        let bytes = self.text.as_bytes();
-        let mut out = Vec::with_capacity((bytes.len() - start).min(4096));
-        out.extend_from_slice(&bytes[start..self.at]);
-        loop {
-            // The scanner stands on a backslash.
-            self.at += 1;
-            let Some(&escape) = bytes.get(self.at) else {
-                return self.fail(ErrorKind::Incomplete);
-            };
-            self.at += 1;
-            match escape {
-                b'"' | b'\\' | b'/' => out.push(escape),
-                b'n' => out.push(b'\n'),
-                b't' => out.push(b'\t'),
-                b'r' => out.push(b'\r'),
-                b'b' => out.push(8),
-                b'f' => out.push(12),
-                b'u' => {
-                    let decoded = self.unicode()?;
-                    out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
-                }
-                _ => {
-                    self.at -= 1;
-                    return self.fail(ErrorKind::Expected("an escape"));
-                }
-            }
-            // Copy up to the next escape, eight bytes at a time into room that is there.
-            loop {
-                let Some(word) = bytes
-                    .get(self.at..)
-                    .and_then(|rest| rest.first_chunk::<8>())
-                else {
-                    break;
-                };
-                let special = special_bytes(u64::from_le_bytes(*word));
-                out.extend_from_slice(word);
-                if special == 0 {
-                    self.at += 8;
-                    continue;
-                }
-                let run = (special.trailing_zeros() / 8) as usize;
-                out.truncate(out.len() - 8 + run);
-                self.at += run;
-                break;
-            }
-            let from = self.at;
-            let stop = self.run()?;
-            out.extend_from_slice(&bytes[from..self.at]);
-            if stop == b'"' {
-                self.at += 1;
-                // Whole characters were copied and whole characters were decoded.
-                return String::from_utf8(out).or_else(|_| self.fail(ErrorKind::Expected("utf-8")));
-            }
-        }
-    }
-
-    fn hex4(&mut self) -> Result<u32, Error> {
-        let mut code = 0;
-        for _ in 0..4 {
-            let Some(&byte) = self.text.as_bytes().get(self.at) else {
-                return self.fail(ErrorKind::Incomplete);
-            };
-            let Some(digit) = char::from(byte).to_digit(16) else {
-                return self.fail(ErrorKind::Expected("four hexadecimal digits"));
-            };
-            code = code * 16 + digit;
-            self.at += 1;
-        }
-        Ok(code)
-    }
-
-    fn unicode(&mut self) -> Result<char, Error> {
-        let start = self.at;
-        let high = self.hex4()?;
-        let lone = Err(Error {
-            at: start - 2,
-            kind: ErrorKind::LoneSurrogate,
-        });
-        if !(0xD800..0xE000).contains(&high) {
-            return char::from_u32(high).map_or(lone, Ok);
-        }
-        let rest = &self.text.as_bytes()[self.at..];
-        if high >= 0xDC00 || !(rest.starts_with(b"\\u") || b"\\u".starts_with(rest)) {
-            return lone;
-        }
-        if rest.len() < 2 {
-            self.at = self.text.len();
-            return self.fail(ErrorKind::Incomplete);
-        }
-        self.at += 2;
-        let low = self.hex4()?;
-        if !(0xDC00..0xE000).contains(&low) {
-            return lone;
-        }
-        char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)).map_or(lone, Ok)
-    }
-
-    fn skip_number(&mut self) -> Result<(), Error> {
-        let bytes = self.text.as_bytes();
-        if bytes.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        match bytes.get(self.at) {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits()?,
-            Some(_) => return self.fail(ErrorKind::Expected("a digit")),
-            None => return self.fail(ErrorKind::Incomplete),
-        }
-        if bytes.get(self.at) == Some(&b'.') {
-            self.fractional = true;
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = bytes.get(self.at) {
-            self.fractional = true;
-            self.at += 1;
-            if let Some(b'+' | b'-') = bytes.get(self.at) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn digits(&mut self) -> Result<(), Error> {
-        let bytes = self.text.as_bytes();
-        match bytes.get(self.at) {
-            Some(b'0'..=b'9') => {}
-            Some(_) => return self.fail(ErrorKind::Expected("a digit")),
-            None => return self.fail(ErrorKind::Incomplete),
-        }
-        while let Some(b'0'..=b'9') = bytes.get(self.at) {
-            self.at += 1;
-        }
-        Ok(())
-    }
-
-    fn literal(&mut self, word: &'static str) -> Result<(), Error> {
-        let rest = &self.text.as_bytes()[self.at..];
-        if rest.starts_with(word.as_bytes()) {
-            self.at += word.len();
-            Ok(())
-        } else if word.as_bytes().starts_with(rest) {
-            self.at = self.text.len();
-            self.fail(ErrorKind::Incomplete)
-        } else {
-            self.fail(ErrorKind::Expected("a value"))
-        }
-    }
-}
-
-/// Marks the bytes of a little-endian word that end a run inside a string: quote, backslash and
-/// control characters. The lowest mark is exact; higher ones may be false (a borrow), so only the
-/// lowest may be used.
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-    let quote = zero(word ^ (ONES * b'"' as u64));
-    let backslash = zero(word ^ (ONES * b'\\' as u64));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote | backslash | control) & HIGH
-}
-
-/// Appends `text` to `out` as a JSON string, quotes included. Only what JSON demands is escaped.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' | b'\\' => byte,
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0..0x20 => b'u',
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[start..at]);
-        out.extend_from_slice(&[b'\\', short]);
-        if short == b'u' {
-            out.extend_from_slice(b"00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        }
-        start = at + 1;
-    }
-    out.extend_from_slice(&bytes[start..]);
-    out.push(b'"');
 }
 
 #[cfg(test)]

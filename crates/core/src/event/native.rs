@@ -10,9 +10,14 @@
 //! front is whole. Every complete member stays, the cut one goes, and the event says so with the
 //! API server's own mark, `audit.k8s.io/truncated` (`plugin/pkg/audit/truncate`).
 
+mod seen;
+
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use self::seen::{Name, Seen, read_time};
 use super::json::{self, Raw, Scanner};
 use super::{Event, time};
 
@@ -23,7 +28,7 @@ pub const TRUNCATED: &str = "audit.k8s.io/truncated";
 /// The annotation on an event whose `stageTimestamp` is the provider's record time.
 pub const STAGE_TIMESTAMP: &str = "audit-bridge/stage-timestamp";
 /// How CloudWatch's event ends when EKS cut it.
-const TRUNCATION_MARKER: &str = "[Truncated...]";
+const TRUNCATION_MARKER: &[u8] = b"[Truncated...]";
 
 /// What the caller knows of a text and wants of the event.
 #[derive(Debug, Clone, Copy)]
@@ -80,52 +85,84 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// Of a text that claims to be an audit event, or of one that does not.
+    fn of(claimed: bool, what: String) -> Failure {
+        if claimed {
+            Failure::Unparsable(what)
+        } else {
+            Failure::NotAudit(what)
+        }
+    }
+}
+
 /// The `audit.k8s.io/v1` event of a native event's text.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
-    let utf8 = std::str::from_utf8(text).map_err(|error| {
-        let what = format!("invalid utf-8 at byte {}", error.valid_up_to());
-        if context.claimed {
-            Failure::Unparsable(what)
-        } else {
-            Failure::NotAudit(what)
-        }
-    })?;
-    let trimmed = utf8.trim_ascii();
-    let (json, marked) = match trimmed.strip_suffix(TRUNCATION_MARKER) {
-        Some(json) => (json, true),
+    let trimmed = text.trim_ascii();
+    let (bytes, mut cut) = match trimmed.strip_suffix(TRUNCATION_MARKER) {
+        Some(bytes) => (bytes, true),
         None => (trimmed, false),
     };
+    let json = match std::str::from_utf8(bytes) {
+        Ok(json) => json,
+        Err(error) => {
+            let (valid, _) = bytes.split_at(error.valid_up_to());
+            let valid = std::str::from_utf8(valid).unwrap_or_default();
+            if error.error_len().is_some() {
+                let claimed = context.claimed || claims(valid);
+                let what = format!("invalid utf-8 at byte {}", error.valid_up_to());
+                return Err(Failure::of(claimed, what));
+            }
+            // It ends inside a character: cut there.
+            cut = true;
+            valid
+        }
+    };
     let mut seen = Seen::read(json, context.claimed)?;
-    seen.cut |= marked;
+    seen.cut |= cut;
     let changes = Changes::of(&seen, context)?;
-    if changes.none() && json.len() <= context.options.event_bytes_max {
-        return Ok(Event {
-            text: text.slice_ref(json.as_bytes()),
-            truncated: seen.marked(),
-        });
+    let bytes_max = context.options.event_bytes_max;
+    let fits = |text: Vec<u8>, truncated| {
+        let bytes = text.len();
+        let text = text.into();
+        (bytes <= bytes_max)
+            .then_some(Event { text, truncated })
+            .ok_or(bytes)
+    };
+    let whole = if changes.none() {
+        if json.len() <= bytes_max {
+            return Ok(Event {
+                text: text.slice_ref(json.as_bytes()),
+                truncated: seen.marked(),
+            });
+        }
+        Err(json.len())
+    } else {
+        fits(changes.apply(&seen, json), seen.cut || seen.marked())
+    };
+    whole
+        .or_else(|whole_bytes| {
+            if !seen.has_objects {
+                return Err(whole_bytes);
+            }
+            fits(changes.stripping().apply(&seen, json), true)
+        })
+        .map_err(|stripped_bytes| Failure::TooLarge {
+            bytes: json.len(),
+            stripped_bytes,
+            max: bytes_max,
+        })
+}
+
+/// Whether the text, as far as it goes, says that it is an audit event.
+fn claims(json: &str) -> bool {
+    match Seen::read(json, false) {
+        Ok(seen) => seen.claims(),
+        Err(failure) => matches!(failure, Failure::Unparsable(_)),
     }
-    let whole = changes.apply(json);
-    if whole.len() <= context.options.event_bytes_max {
-        return Ok(Event {
-            text: whole.into(),
-            truncated: seen.cut || seen.marked(),
-        });
-    }
-    let stripped = changes.stripping(&seen).apply(json);
-    if stripped.len() <= context.options.event_bytes_max {
-        return Ok(Event {
-            text: stripped.into(),
-            truncated: true,
-        });
-    }
-    Err(Failure::TooLarge {
-        bytes: json.len(),
-        stripped_bytes: stripped.len(),
-        max: context.options.event_bytes_max,
-    })
 }
 
 /// An event that a bridge built, made to fit: without its objects when it is larger than
@@ -159,297 +196,188 @@ pub fn strip_objects(event: &Event) -> Option<Event> {
     if !seen.has_objects {
         return None;
     }
-    let text = Changes::default().stripping(&seen).apply(json);
+    let text = Changes::default().stripping().apply(&seen, json);
     Some(Event {
         text: text.into(),
         truncated: true,
     })
 }
 
-/// The members that decide, found in one pass. Of two with one name the last wins, as in Go.
-#[derive(Debug, Default)]
-struct Seen<'a> {
-    kind: Option<Raw<'a>>,
-    api_version: Option<Raw<'a>>,
-    audit_id: Option<Raw<'a>>,
-    stage: Option<Raw<'a>>,
-    verb: Option<Raw<'a>>,
-    stage_timestamp: Option<Raw<'a>>,
-    request_received_timestamp: Option<Raw<'a>>,
-    /// v1beta1 only.
-    timestamp: Option<Raw<'a>>,
-    annotations: Option<Raw<'a>>,
-    has_objects: bool,
-    cut: bool,
-}
-
-impl<'a> Seen<'a> {
-    fn read(json: &'a str, claimed: bool) -> Result<Seen<'a>, Failure> {
-        let mut seen = Seen::default();
-        let walked = walk(json, |key, value, _| {
-            let slot = match key {
-                "kind" => &mut seen.kind,
-                "apiVersion" => &mut seen.api_version,
-                "auditID" => &mut seen.audit_id,
-                "stage" => &mut seen.stage,
-                "verb" => &mut seen.verb,
-                "stageTimestamp" => &mut seen.stage_timestamp,
-                "requestReceivedTimestamp" => &mut seen.request_received_timestamp,
-                "timestamp" => &mut seen.timestamp,
-                "annotations" => &mut seen.annotations,
-                "requestObject" | "responseObject" => {
-                    seen.has_objects = true;
-                    return;
-                }
-                _ => return,
-            };
-            *slot = Some(value);
-        });
-        match walked {
-            Ok(()) => {}
-            Err(json::Error {
-                kind: json::ErrorKind::Incomplete,
-                ..
-            }) => seen.cut = true,
-            Err(error) if claimed || seen.claims() => {
-                return Err(Failure::Unparsable(error.to_string()));
-            }
-            Err(error) => return Err(Failure::NotAudit(error.to_string())),
-        }
-        Ok(seen)
-    }
-
-    fn claims(&self) -> bool {
-        self.audit_id.is_some() || self.kind.is_some_and(|kind| kind.text() == "\"Event\"")
-    }
-
-    /// Whether the event came with the mark already: the API server itself cut it.
-    fn marked(&self) -> bool {
-        self.annotations
-            .and_then(|raw| raw.get(TRUNCATED))
-            .is_some()
-    }
-
-    /// The member that a receiver cannot do without and that is not there.
-    fn missing(&self) -> Option<&'static str> {
-        let named = |value: Option<Raw<'_>>| {
-            value.is_some_and(|raw| raw.kind() == json::Kind::String && raw.text() != "\"\"")
-        };
-        [
-            ("auditID", self.audit_id),
-            ("stage", self.stage),
-            ("verb", self.verb),
-        ]
-        .into_iter()
-        .find(|&(_, value)| !named(value))
-        .map(|(name, _)| name)
-    }
-}
-
-/// Calls `member(key, value, span)` for every complete member of the object, in order. The span
-/// covers key and value.
-fn walk<'a>(
-    json: &'a str,
-    mut member: impl FnMut(&str, Raw<'a>, &'a str),
-) -> Result<(), json::Error> {
-    let mut scanner = Scanner::new(json);
-    scanner.open_object()?;
-    loop {
-        let from = scanner.at();
-        let Some(key) = scanner.key()? else { break };
-        let value = scanner.value()?;
-        // A number at the very end may have lost digits.
-        if scanner.at() == json.len() && value.kind() == json::Kind::Number {
-            return Err(json::Error {
-                at: scanner.at(),
-                kind: json::ErrorKind::Incomplete,
-            });
-        }
-        let span = json[from..scanner.at()].trim_start_matches([',', ' ', '\n', '\r', '\t']);
-        member(&key, value, span);
-    }
-    scanner.end()
-}
-
 /// What is to be different in the event that leaves.
 #[derive(Debug, Default)]
-struct Changes {
+struct Changes<'a> {
     add_kind: bool,
     /// Replace the API version if there is one, else add it.
     set_api_version: bool,
-    stage_timestamp: Option<String>,
-    /// The annotations member, whole, as JSON.
-    annotations: Option<Vec<u8>>,
+    stage_timestamp: Option<Cow<'a, str>>,
+    /// Set in the annotations; each key once.
+    annotations: Vec<(&'a str, &'a str)>,
     strip_objects: bool,
-    /// What `annotations` sets.
-    wanted: Vec<(String, String)>,
 }
 
-impl Changes {
-    fn of(seen: &Seen<'_>, context: &Context<'_>) -> Result<Changes, Failure> {
+impl<'a> Changes<'a> {
+    fn of(seen: &Seen<'a>, context: &Context<'a>) -> Result<Changes<'a>, Failure> {
         let claimed = context.claimed || seen.claims();
-        let refuse = |what: String| {
-            Err(if claimed {
-                Failure::Unparsable(what)
-            } else {
-                Failure::NotAudit(what)
-            })
-        };
         let add_kind = match seen.kind.map(Raw::text) {
             None | Some("\"\"" | "null") => true,
             Some("\"Event\"") => false,
-            Some(other) => return refuse(format!("kind is {}, not \"Event\"", brief(other))),
+            Some(other) => {
+                let what = format!("kind is {}, not \"Event\"", brief(other));
+                return Err(Failure::of(claimed, what));
+            }
+        };
+        let mut changes = Changes {
+            add_kind,
+            ..Changes::default()
         };
         if let Some(missing) = seen.missing() {
-            return match seen.cut {
-                true if claimed => Err(Failure::Truncated(missing)),
-                _ => refuse(format!("no {missing}")),
-            };
+            return Err(match seen.cut {
+                true if claimed => Failure::Truncated(missing),
+                _ => Failure::of(claimed, format!("no {missing}")),
+            });
         }
-        let set_api_version = match seen.api_version.map(Raw::text) {
+        changes.set_api_version = match seen.api_version.map(Raw::text) {
             Some("\"audit.k8s.io/v1\"") => false,
             None
             | Some("\"\"" | "null" | "\"audit.k8s.io/v1beta1\"" | "\"audit.k8s.io/v1alpha1\"") => {
                 true
             }
             Some(other) => {
-                return refuse(format!("apiVersion is {}, not {API_VERSION}", brief(other)));
+                let what = format!("apiVersion is {}, not {API_VERSION}", brief(other));
+                return Err(Failure::of(claimed, what));
             }
         };
-        let mut wanted = context.options.annotations.clone();
-        let stage_timestamp = match (read_time(seen.stage_timestamp), context.record_time) {
-            (Some(_), _) => None,
-            (None, record_time) => {
-                let of_event = read_time(seen.request_received_timestamp)
-                    .or_else(|| read_time(seen.timestamp));
-                match (of_event, record_time) {
-                    (Some(time), _) => Some(time),
-                    (None, Some(time)) => {
-                        wanted.push((STAGE_TIMESTAMP.to_owned(), "record".to_owned()));
-                        Some(time::micros(time))
-                    }
-                    (None, None) => {
-                        let what = seen.stage_timestamp.map_or_else(
-                            || "no stageTimestamp".to_owned(),
-                            |raw| format!("stageTimestamp is {}", brief(raw.text())),
-                        );
-                        return Err(Failure::Unparsable(format!(
-                            "{what} and no other time to take instead"
-                        )));
-                    }
-                }
-            }
-        };
-        if seen.cut {
-            wanted.push((TRUNCATED.to_owned(), "true".to_owned()));
+        for (key, value) in &context.options.annotations {
+            changes.annotate(key, value);
         }
-        let annotations =
-            (!wanted.is_empty()).then(|| merged_annotations(seen.annotations, &wanted));
-        Ok(Changes {
-            add_kind,
-            set_api_version,
-            stage_timestamp,
-            annotations,
-            strip_objects: false,
-            wanted,
-        })
+        if read_time(seen.stage_timestamp).is_none() {
+            let of_event =
+                read_time(seen.request_received_timestamp).or_else(|| read_time(seen.timestamp));
+            changes.stage_timestamp = match (of_event, context.record_time) {
+                (Some(time), _) => Some(time),
+                (None, Some(time)) => {
+                    changes.annotate(STAGE_TIMESTAMP, "record");
+                    Some(time::micros(time).into())
+                }
+                (None, None) => {
+                    let what = seen.stage_timestamp.map_or_else(
+                        || "no stageTimestamp".to_owned(),
+                        |raw| format!("stageTimestamp is {}", brief(raw.text())),
+                    );
+                    return Err(Failure::Unparsable(format!(
+                        "{what} and no other time to take instead"
+                    )));
+                }
+            };
+        }
+        if seen.cut {
+            changes.annotate(TRUNCATED, "true");
+        }
+        Ok(changes)
+    }
+
+    fn annotate(&mut self, key: &'a str, value: &'a str) {
+        self.annotations.retain(|&(had, _)| had != key);
+        self.annotations.push((key, value));
     }
 
     fn none(&self) -> bool {
         !self.add_kind
             && !self.set_api_version
             && self.stage_timestamp.is_none()
-            && self.annotations.is_none()
+            && self.annotations.is_empty()
     }
 
     /// The same changes, and the objects go too.
-    fn stripping(mut self, seen: &Seen<'_>) -> Changes {
+    fn stripping(mut self) -> Changes<'a> {
         self.strip_objects = true;
-        if seen.has_objects && !seen.cut {
-            self.wanted.push((TRUNCATED.to_owned(), "true".to_owned()));
-        }
-        self.annotations = Some(merged_annotations(seen.annotations, &self.wanted));
+        self.annotate(TRUNCATED, "true");
         self
     }
 
-    fn apply(&self, json: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(json.len() + 256);
+    fn goes(&self, name: Name) -> bool {
+        match name {
+            Name::Kind => self.add_kind,
+            Name::ApiVersion => self.set_api_version,
+            Name::StageTimestamp => self.stage_timestamp.is_some(),
+            Name::Annotations => !self.annotations.is_empty(),
+            Name::Object => self.strip_objects,
+        }
+    }
+
+    /// The event written anew. What stays is copied in as few pieces as can be, space and all.
+    fn apply(&self, seen: &Seen<'_>, json: &str) -> Vec<u8> {
+        let gone = || seen.spans.iter().filter(|span| self.goes(span.name));
+        let (mut from, end) = seen.members;
+        // The annotations that the event had go and come back.
+        let had = seen.annotations.map_or(0, |raw| raw.text().len());
+        let new = self
+            .annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 16);
+        let gone_bytes: usize = gone().map(|span| span.to - span.from).sum();
+        let mut out =
+            Vec::with_capacity(end.saturating_sub(gone_bytes) + had + new.sum::<usize>() + 160);
         out.push(b'{');
-        let push = |out: &mut Vec<u8>, parts: &[&[u8]]| {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            for part in parts {
-                out.extend_from_slice(part);
-            }
-        };
         if self.add_kind {
-            push(&mut out, &[b"\"kind\":\"Event\""]);
+            push_member(&mut out, "\"kind\":\"Event\"");
         }
         if self.set_api_version {
-            push(
-                &mut out,
-                &[b"\"apiVersion\":\"", API_VERSION.as_bytes(), b"\""],
-            );
+            push_member(&mut out, "\"apiVersion\":");
+            json::write_string(&mut out, API_VERSION);
         }
-        // The walk ends where the first one ended: at the end or at the cut.
-        let _ = walk(json, |key, _, span| {
-            let goes = match key {
-                "kind" => self.add_kind,
-                "apiVersion" => self.set_api_version,
-                "stageTimestamp" => self.stage_timestamp.is_some(),
-                "annotations" => self.annotations.is_some(),
-                "requestObject" | "responseObject" => self.strip_objects,
-                _ => false,
-            };
-            if !goes {
-                push(&mut out, &[span.as_bytes()]);
-            }
-        });
+        for span in gone() {
+            push_member(&mut out, &json[from..span.from]);
+            from = span.to;
+        }
+        push_member(&mut out, &json[from..end]);
         if let Some(time) = &self.stage_timestamp {
-            push(
-                &mut out,
-                &[b"\"stageTimestamp\":\"", time.as_bytes(), b"\""],
-            );
+            push_member(&mut out, "\"stageTimestamp\":");
+            json::write_string(&mut out, time);
         }
-        if let Some(annotations) = &self.annotations {
-            push(&mut out, &[b"\"annotations\":", annotations]);
+        if !self.annotations.is_empty() {
+            push_member(&mut out, "\"annotations\":{");
+            push_annotations(&mut out, seen.annotations, &self.annotations);
+            out.push(b'}');
         }
         out.push(b'}');
         out
     }
 }
 
-/// The text of an RFC 3339 time, when it is one.
-fn read_time(raw: Option<Raw<'_>>) -> Option<String> {
-    let text = raw?.as_str()?;
-    time::parse(&text).map(|_| text.into_owned())
+/// Appends members, or one, to an object, without the space and commas around them; none is fine.
+fn push_member(out: &mut Vec<u8>, text: &str) {
+    let text = text.trim_matches([',', ' ', '\n', '\r', '\t']);
+    if text.is_empty() {
+        return;
+    }
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
+    out.extend_from_slice(text.as_bytes());
 }
 
-/// The annotations object with `wanted` set in it; what the event had stays where it is.
-fn merged_annotations(had: Option<Raw<'_>>, wanted: &[(String, String)]) -> Vec<u8> {
-    let mut out = vec![b'{'];
-    let comma = |out: &mut Vec<u8>| {
-        if out.len() > 1 {
+/// Appends the annotations: what the event had stays as it is written, unless `new` has the key.
+fn push_annotations(out: &mut Vec<u8>, had: Option<Raw<'_>>, new: &[(&str, &str)]) {
+    let had = had.map_or("{}", Raw::text);
+    let mut scanner = Scanner::new(had);
+    if scanner.open_object().is_ok() {
+        while let Ok(Some((from, key))) = scanner.member()
+            && scanner.value().is_ok()
+        {
+            if new.iter().all(|&(name, _)| name != key) {
+                push_member(out, &had[from..scanner.at()]);
+            }
+        }
+    }
+    for (key, value) in new {
+        if !out.ends_with(b"{") {
             out.push(b',');
         }
-    };
-    for (key, value) in had.and_then(Raw::members).into_iter().flatten() {
-        if wanted.iter().all(|(name, _)| *name != key) {
-            comma(&mut out);
-            json::write_string(&mut out, &key);
-            out.push(b':');
-            out.extend_from_slice(value.text().as_bytes());
-        }
-    }
-    for (key, value) in wanted {
-        comma(&mut out);
-        json::write_string(&mut out, key);
+        json::write_string(out, key);
         out.push(b':');
-        json::write_string(&mut out, value);
+        json::write_string(out, value);
     }
-    out.push(b'}');
-    out
 }
 
 /// A value short enough for a message.

@@ -1,3 +1,5 @@
+mod blocks;
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,0 +1,277 @@
+//! Stepping over a value, validating it: most of the bytes that a bridge moves pass only here.
+//!
+//! The place in the text is a local (`at`) that each helper takes and returns, so that it stays in
+//! a register; space is looked for only where the next byte is no larger than a space, as what API
+//! servers write has none.
+
+use super::string::{self, Marks};
+use super::{DEPTH_MAX, Error, ErrorKind, Scanner};
+
+impl Scanner<'_> {
+    /// Steps over one value without recursion.
+    pub(super) fn skip(&mut self) -> Result<(), Error> {
+        let skipped = value_end(
+            self.text.as_bytes(),
+            self.at,
+            DEPTH_MAX.saturating_sub(self.depth),
+            &mut self.fractional,
+        );
+        self.fresh = false;
+        match skipped {
+            Ok(at) => {
+                self.at = at;
+                Ok(())
+            }
+            Err(error) => {
+                self.at = error.at;
+                Err(error)
+            }
+        }
+    }
+}
+
+pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
+    Err(Error { at, kind })
+}
+
+/// The containers around the place, one bit each: set for an object. The innermost 64 are in a
+/// register; audit events stay below that, and deeper ones wait in `outer`.
+#[derive(Default)]
+struct Containers {
+    inner: u64,
+    level: usize,
+    outer: Vec<u64>,
+}
+
+impl Containers {
+    #[inline(always)]
+    fn push(&mut self, is_object: bool) {
+        if self.level.is_multiple_of(64) && self.level > 0 {
+            self.outer.push(self.inner);
+        }
+        self.level += 1;
+        self.inner = self.inner << 1 | u64::from(is_object);
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) {
+        self.inner >>= 1;
+        self.level -= 1;
+        if self.level.is_multiple_of(64) && self.level > 0 {
+            self.inner = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    #[inline(always)]
+    fn in_object(&self) -> bool {
+        self.inner & 1 == 1
+    }
+}
+
+/// Where the value that starts at `at`, perhaps after space, ends.
+fn value_end(
+    bytes: &[u8],
+    mut at: usize,
+    depth_max: usize,
+    fractional: &mut bool,
+) -> Result<usize, Error> {
+    let mut containers = Containers::default();
+    'value: loop {
+        at = space_end(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => at = string_end(bytes, at + 1)?,
+            Some(bracket @ (b'{' | b'[')) => {
+                at += 1;
+                if containers.level == depth_max {
+                    return fail(at, ErrorKind::TooDeep);
+                }
+                let is_object = *bracket == b'{';
+                at = space_end(bytes, at);
+                // Both closing brackets are two behind their opening ones in ASCII.
+                if bytes.get(at) == Some(&(bracket + 2)) {
+                    at += 1;
+                } else {
+                    containers.push(is_object);
+                    if is_object {
+                        at = key_end(bytes, at)?;
+                    }
+                    continue 'value;
+                }
+            }
+            Some(b'-' | b'0'..=b'9') => at = number_end(bytes, at, fractional)?,
+            Some(b't') => at = literal_end(bytes, at, "true")?,
+            Some(b'f') => at = literal_end(bytes, at, "false")?,
+            Some(b'n') => at = literal_end(bytes, at, "null")?,
+            Some(_) => return fail(at, ErrorKind::Expected("a value")),
+            None => return fail(at, ErrorKind::Incomplete),
+        }
+        while containers.level > 0 {
+            at = space_end(bytes, at);
+            let in_object = containers.in_object();
+            match bytes.get(at) {
+                Some(b',') => {
+                    at += 1;
+                    if in_object {
+                        at = key_end(bytes, space_end(bytes, at))?;
+                    }
+                    continue 'value;
+                }
+                Some(&byte) if byte == if in_object { b'}' } else { b']' } => {
+                    at += 1;
+                    containers.pop();
+                }
+                Some(_) if in_object => {
+                    return fail(at, ErrorKind::Expected("a comma or the end of the object"));
+                }
+                Some(_) => {
+                    return fail(at, ErrorKind::Expected("a comma or the end of the array"));
+                }
+                None => return fail(at, ErrorKind::Incomplete),
+            }
+        }
+        return Ok(at);
+    }
+}
+
+/// The first byte at or after `at` that is no space.
+#[inline(always)]
+pub(super) fn space_end(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(0..=b' ') => spaces_end(bytes, at),
+        _ => at,
+    }
+}
+
+#[inline(never)]
+fn spaces_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the key at `at` and of its colon.
+#[inline(always)]
+fn key_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    match bytes.get(at) {
+        Some(b'"') => colon_end(bytes, string_end(bytes, at + 1)?),
+        Some(_) => fail(at, ErrorKind::Expected("a key")),
+        None => fail(at, ErrorKind::Incomplete),
+    }
+}
+
+#[inline(always)]
+pub(super) fn colon_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let at = space_end(bytes, at);
+    match bytes.get(at) {
+        Some(b':') => Ok(at + 1),
+        Some(_) => fail(at, ErrorKind::Expected("a colon")),
+        None => fail(at, ErrorKind::Incomplete),
+    }
+}
+
+/// The end of a string whose opening quote is just before `at`.
+#[inline(always)]
+pub(super) fn string_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let at = string::run_end(bytes, at);
+    match bytes.get(at) {
+        Some(b'"') => Ok(at + 1),
+        _ => escaped_string_end(bytes, at),
+    }
+}
+
+/// The same for the rest of a string that holds escapes, which are seldom alone: 64 bytes at once.
+#[inline(never)]
+fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let marks = match rest.first_chunk() {
+            Some(block) => Marks::of(block),
+            None => Marks::of(&string::padded(rest)),
+        };
+        let stop = marks.stop();
+        at += stop;
+        if stop == 64 {
+            continue;
+        }
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => {
+                at += 1;
+                match bytes.get(at) {
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 1,
+                    Some(b'u') => at = hex4(bytes, at + 1)?.0,
+                    Some(_) => return fail(at, ErrorKind::Expected("an escape")),
+                    None => return fail(at, ErrorKind::Incomplete),
+                }
+            }
+            Some(_) => return fail(at, string::CONTROL),
+            None => return fail(at, ErrorKind::Incomplete),
+        }
+    }
+}
+
+/// The end of four hexadecimal digits, and the number they are.
+pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
+    let mut code = 0;
+    for _ in 0..4 {
+        let Some(&byte) = bytes.get(at) else {
+            return fail(at, ErrorKind::Incomplete);
+        };
+        let Some(digit) = char::from(byte).to_digit(16) else {
+            return fail(at, ErrorKind::Expected("four hexadecimal digits"));
+        };
+        code = code * 16 + digit;
+        at += 1;
+    }
+    Ok((at, code))
+}
+
+fn number_end(bytes: &[u8], mut at: usize, fractional: &mut bool) -> Result<usize, Error> {
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = match bytes.get(at) {
+        Some(b'0') => at + 1,
+        _ => digits_end(bytes, at)?,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        *fractional = true;
+        at = digits_end(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        *fractional = true;
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits_end(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// The end of one digit or more.
+#[inline(always)]
+fn digits_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
+    match bytes.get(at) {
+        Some(b'0'..=b'9') => at += 1,
+        Some(_) => return fail(at, ErrorKind::Expected("a digit")),
+        None => return fail(at, ErrorKind::Incomplete),
+    }
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at += 1;
+    }
+    Ok(at)
+}
+
+#[inline(always)]
+fn literal_end(bytes: &[u8], at: usize, word: &'static str) -> Result<usize, Error> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if rest.starts_with(word.as_bytes()) {
+        Ok(at + word.len())
+    } else if word.as_bytes().starts_with(rest) {
+        fail(bytes.len(), ErrorKind::Incomplete)
+    } else {
+        fail(at, ErrorKind::Expected("a value"))
+    }
+}

@@ -1,0 +1,306 @@
+//! Strings: where they end, what they say, and how to write one.
+//!
+//! Sixteen bytes are compared at once (SSE2 and NEON, through `wide`), and where escapes are dense,
+//! as in an event that a provider put into a string, 64 bytes become three words of one bit per
+//! byte. A branch per escape would be guessed wrong most of the time, and a wrong guess costs as
+//! much as copying a hundred bytes.
+
+use std::borrow::Cow;
+
+use wide::u8x16;
+
+use super::skip::{fail, hex4};
+use super::{Error, ErrorKind, Scanner};
+
+pub(super) const CONTROL: ErrorKind = ErrorKind::Expected("no control character in a string");
+
+/// What is read beyond a block, so that pieces can be copied in a width the compiler knows.
+const WINDOW: usize = 64 + 32;
+/// Room that a block needs in the output: its 64 bytes, and what is copied too much.
+const ROOM: usize = 128;
+/// Room to begin with: most audit events fit.
+const ROOM_FIRST: usize = 4096;
+
+/// The first quote, backslash or control character at or after `at`, or the end of the text.
+#[inline(always)]
+pub(super) fn run_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let chunk = u8x16::new(*chunk);
+        let special = (quotes(chunk) | backslashes(chunk) | controls(chunk)).to_bitmask();
+        if special != 0 {
+            return at + special.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    short_run_end(bytes, at)
+}
+
+#[inline(never)]
+fn short_run_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let run = rest
+        .iter()
+        .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20));
+    at + run.count()
+}
+
+#[inline(always)]
+fn quotes(chunk: u8x16) -> u8x16 {
+    chunk.simd_eq(u8x16::splat(b'"'))
+}
+
+#[inline(always)]
+fn backslashes(chunk: u8x16) -> u8x16 {
+    chunk.simd_eq(u8x16::splat(b'\\'))
+}
+
+#[inline(always)]
+fn controls(chunk: u8x16) -> u8x16 {
+    chunk.min(u8x16::splat(0x1f)).simd_eq(chunk)
+}
+
+/// What stands where in 64 bytes of a string, a bit per byte, the first byte lowest. The block
+/// starts outside any escape.
+pub(super) struct Marks {
+    quotes: u64,
+    backslashes: u64,
+    controls: u64,
+}
+
+impl Marks {
+    #[inline(always)]
+    pub(super) fn of(block: &[u8; 64]) -> Marks {
+        let mut marks = Marks {
+            quotes: 0,
+            backslashes: 0,
+            controls: 0,
+        };
+        for (n, chunk) in block.as_chunks::<16>().0.iter().enumerate() {
+            let chunk = u8x16::new(*chunk);
+            marks.quotes |= u64::from(quotes(chunk).to_bitmask()) << (16 * n);
+            marks.backslashes |= u64::from(backslashes(chunk).to_bitmask()) << (16 * n);
+            marks.controls |= u64::from(controls(chunk).to_bitmask()) << (16 * n);
+        }
+        marks
+    }
+
+    /// The backslashes that start an escape, and the bytes that they escape. In a row of
+    /// backslashes every other one starts an escape, beginning with the first: the subtraction
+    /// borrows through a row and so tells rows that start at odd places from those at even ones
+    /// (simdjson's `json_escape_scanner`).
+    #[inline(always)]
+    fn escapes(&self) -> (u64, u64) {
+        const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+        let after = self.backslashes << 1;
+        let both = (after | ODD).wrapping_sub(self.backslashes) ^ ODD;
+        (both & self.backslashes, both ^ self.backslashes)
+    }
+
+    /// How far the block is plain text and escapes of a quote or a backslash. There stands the
+    /// closing quote, another escape, a control character, or (64, or 63 for the sake of a
+    /// backslash whose escaped byte is in the next block) nothing.
+    #[inline(always)]
+    pub(super) fn stop(&self) -> usize {
+        self.stop_after(self.escapes())
+    }
+
+    #[inline(always)]
+    fn stop_after(&self, (starts, escaped): (u64, u64)) -> usize {
+        let other_escapes = (escaped & !(self.quotes | self.backslashes)) >> 1;
+        let stops = self.quotes & !escaped | other_escapes | self.controls | starts & 1 << 63;
+        stops.trailing_zeros() as usize
+    }
+}
+
+/// The last bytes of a text as a whole block. What is filled up is no text, and reads as control
+/// characters.
+#[inline(always)]
+pub(super) fn padded<const N: usize>(rest: &[u8]) -> [u8; N] {
+    let mut block = [0; N];
+    let len = rest.len().min(N);
+    block[..len].copy_from_slice(&rest[..len]);
+    block
+}
+
+impl<'a> Scanner<'a> {
+    /// Decodes the rest of a string whose opening quote has been read.
+    #[inline]
+    pub(super) fn string_rest(&mut self) -> Result<Cow<'a, str>, Error> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        self.at = run_end(bytes, start);
+        match bytes.get(self.at) {
+            Some(b'"') => {
+                self.at += 1;
+                Ok(Cow::Borrowed(&self.text[start..self.at - 1]))
+            }
+            Some(b'\\') => self.unescape(start).map(Cow::Owned),
+            Some(_) => self.fail(CONTROL),
+            None => self.fail(ErrorKind::Incomplete),
+        }
+    }
+
+    /// Decodes the rest of a string from `start`; the scanner stands on its first backslash.
+    ///
+    /// To drop the backslash decodes the escapes that are frequent, so a block is copied piece by
+    /// piece between the backslashes that go, each piece in a fixed width: too much is copied, and
+    /// the next piece overwrites it.
+    #[inline(never)]
+    fn unescape(&mut self, start: usize) -> Result<String, Error> {
+        let bytes = self.text.as_bytes();
+        let mut out = vec![0; (bytes.len() - self.at).min(ROOM_FIRST) + (self.at - start) + ROOM];
+        let mut len = self.at - start;
+        out[..len].copy_from_slice(&bytes[start..self.at]);
+        loop {
+            let rest = bytes.get(self.at..).unwrap_or_default();
+            let end;
+            let window: &[u8; WINDOW] = match rest.first_chunk() {
+                Some(window) => window,
+                None => {
+                    end = padded(rest);
+                    &end
+                }
+            };
+            if out.len() < len + ROOM {
+                out.resize(2 * out.len() + ROOM, 0);
+            }
+            let (stop, copied) = match out.get_mut(len..).and_then(|room| room.first_chunk_mut()) {
+                Some(room) => unescape_block(window, room),
+                None => (0, 0),
+            };
+            self.at += stop;
+            len += copied;
+            if stop == 64 {
+                continue;
+            }
+            match bytes.get(self.at) {
+                Some(b'"') => break,
+                // Its escaped byte is beyond the block: the next block starts with it.
+                Some(b'\\') if stop == 63 => {}
+                Some(b'\\') => {
+                    let decoded = self.escape()?;
+                    // Room for one is there: a block that stops early leaves at least that.
+                    len += decoded.encode_utf8(&mut out[len..]).len();
+                }
+                Some(_) => return self.fail(CONTROL),
+                None => return self.fail(ErrorKind::Incomplete),
+            }
+        }
+        self.at += 1;
+        out.truncate(len);
+        if out.capacity() > 2 * len + ROOM {
+            out.shrink_to_fit();
+        }
+        // Whole characters were copied and whole characters were decoded.
+        String::from_utf8(out).or_else(|_| self.fail(ErrorKind::Expected("utf-8")))
+    }
+
+    /// Decodes one escape; the scanner stands on its backslash.
+    fn escape(&mut self) -> Result<char, Error> {
+        self.at += 1;
+        let decoded = match self.text.as_bytes().get(self.at) {
+            Some(&byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'n') => '\n',
+            Some(b't') => '\t',
+            Some(b'r') => '\r',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode();
+            }
+            Some(_) => return self.fail(ErrorKind::Expected("an escape")),
+            None => return self.fail(ErrorKind::Incomplete),
+        };
+        self.at += 1;
+        Ok(decoded)
+    }
+
+    fn hex4(&mut self) -> Result<u32, Error> {
+        let (at, code) = hex4(self.text.as_bytes(), self.at)?;
+        self.at = at;
+        Ok(code)
+    }
+
+    fn unicode(&mut self) -> Result<char, Error> {
+        let start = self.at;
+        let high = self.hex4()?;
+        let lone = fail(start - 2, ErrorKind::LoneSurrogate);
+        if !(0xD800..0xE000).contains(&high) {
+            return char::from_u32(high).map_or(lone, Ok);
+        }
+        let rest = &self.text.as_bytes()[self.at..];
+        if high >= 0xDC00 || !(rest.starts_with(b"\\u") || b"\\u".starts_with(rest)) {
+            return lone;
+        }
+        if rest.len() < 2 {
+            self.at = self.text.len();
+            return self.fail(ErrorKind::Incomplete);
+        }
+        self.at += 2;
+        let low = self.hex4()?;
+        if !(0xDC00..0xE000).contains(&low) {
+            return lone;
+        }
+        char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)).map_or(lone, Ok)
+    }
+}
+
+/// Decodes a block up to its [`Marks::stop`]; returns that, and how many bytes came out.
+///
+/// The masks on the indices change nothing (a block has 64 bytes); they show the compiler that all
+/// copies are within their arrays.
+#[inline(always)]
+fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize) {
+    let Some(block) = window.first_chunk() else {
+        return (0, 0);
+    };
+    let marks = Marks::of(block);
+    let (starts, escaped) = marks.escapes();
+    let stop = marks.stop_after((starts, escaped));
+    let mut dropped = starts & u64::MAX.checked_shr(64 - stop as u32).unwrap_or(0);
+    let (mut from, mut to) = (0, 0);
+    loop {
+        let end = stop.min(dropped.trailing_zeros() as usize);
+        let (r, w) = (from & 63, to & 63);
+        room[w..w + 32].copy_from_slice(&window[r..r + 32]);
+        let len = end - from;
+        if len > 32 {
+            let r = from & 31;
+            room[w + 32..w + 64].copy_from_slice(&window[r + 32..r + 64]);
+        }
+        to += len;
+        if dropped == 0 {
+            return (stop, to);
+        }
+        dropped &= dropped - 1;
+        from = end + 1;
+    }
+}
+
+/// Appends `text` to `out` as a JSON string, quotes included. Only what JSON demands is escaped.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut at = 0;
+    loop {
+        let end = run_end(bytes, at);
+        out.extend_from_slice(&bytes[at..end]);
+        let Some(&byte) = bytes.get(end) else { break };
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+        }
+        at = end + 1;
+    }
+    out.push(b'"');
+}

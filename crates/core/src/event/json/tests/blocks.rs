@@ -1,0 +1,307 @@
+//! What the scanner does 16 and 64 bytes at a time must not show: every length, every alignment.
+
+use super::*;
+
+/// A reference that looks at one byte after the other.
+fn slow_end(text: &str) -> Result<usize, ErrorKind> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    loop {
+        match bytes.get(at) {
+            None => return Err(ErrorKind::Incomplete),
+            Some(b'"') => return Ok(at + 1),
+            Some(0..0x20) => {
+                return Err(ErrorKind::Expected("no control character in a string"));
+            }
+            Some(b'\\') => match bytes.get(at + 1) {
+                None => return Err(ErrorKind::Incomplete),
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+                Some(b'u') => {
+                    for n in 2..6 {
+                        match bytes.get(at + n) {
+                            None => return Err(ErrorKind::Incomplete),
+                            Some(byte) if byte.is_ascii_hexdigit() => {}
+                            Some(_) => {
+                                return Err(ErrorKind::Expected("four hexadecimal digits"));
+                            }
+                        }
+                    }
+                    at += 6;
+                }
+                Some(_) => return Err(ErrorKind::Expected("an escape")),
+            },
+            Some(_) => at += 1,
+        }
+    }
+}
+
+/// Steps over and decodes the string that `text` starts with, and compares with the reference and
+/// with serde.
+#[track_caller]
+fn check(text: &str) {
+    let want = slow_end(text);
+    let mut scanner = Scanner::new(text);
+    let skipped = scanner.value().map(|raw| raw.text().len());
+    assert_eq!(skipped.map_err(|error| error.kind), want, "{text:?}");
+    let mut scanner = Scanner::new(text);
+    match (scanner.string(), want) {
+        (Ok(decoded), Ok(end)) => {
+            assert_eq!(scanner.at(), end, "{text:?}");
+            let theirs: String = serde_json::from_str(&text[..end]).unwrap();
+            assert_eq!(decoded, theirs, "{text:?}");
+            assert_eq!(Raw::parse(&text[..end]).unwrap().as_str().unwrap(), theirs);
+        }
+        (Err(error), Ok(end)) => {
+            assert_eq!(error.kind, ErrorKind::LoneSurrogate, "{text:?}");
+            assert!(serde_json::from_str::<String>(&text[..end]).is_err());
+        }
+        (got, Err(kind)) => {
+            let got = got.map_err(|error| error.kind);
+            assert!(
+                got == Err(kind) || got == Err(ErrorKind::LoneSurrogate),
+                "{text:?}: {got:?}, not {kind:?}"
+            );
+        }
+    }
+}
+
+const SPECIALS: [&str; 19] = [
+    "\\\"",
+    "\\\\",
+    "\\/",
+    "\\n",
+    "\\u00e9",
+    "\\ud83d\\ude00",
+    "\\ud83d",
+    "\\x",
+    "\\u12g4",
+    "\\",
+    "\u{0}",
+    "\n",
+    "\u{1f}",
+    "\u{7f}",
+    "\u{80}",
+    "é",
+    "😀",
+    "\\\\\\\"",
+    "\\\\\\n",
+];
+
+#[test]
+fn a_run_of_any_length_before_anything_special() {
+    for special in SPECIALS {
+        for before in 0..=130 {
+            // What follows reaches the block's end, or does not, or is cut.
+            for after in [
+                "",
+                "\"",
+                "x\"",
+                "\",\"next\":1}",
+                &format!("{}\"", "y".repeat(100)),
+            ] {
+                check(&format!("\"{}{special}{after}", "x".repeat(before)));
+            }
+        }
+    }
+}
+
+#[test]
+fn two_specials_at_any_distance_across_blocks() {
+    for first in SPECIALS {
+        for second in SPECIALS {
+            for before in [0, 1, 14, 15, 16, 17, 60, 61, 62, 63, 64, 65] {
+                for between in [0, 1, 2, 15, 16, 31, 32, 33, 47, 48, 63, 64] {
+                    let (x, y) = ("x".repeat(before), "y".repeat(between));
+                    check(&format!("\"{x}{first}{y}{second}zz\" : \"{x}\""));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_backslashes_of_any_length() {
+    for before in 0..70 {
+        for row in 0..140 {
+            for after in ["\"", "n\"", "\"\"", "\"\",\"", "x\"", ""] {
+                check(&format!(
+                    "\"{}{}{after}",
+                    "x".repeat(before),
+                    "\\".repeat(row)
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_string_in_the_middle_of_a_text() {
+    // At every distance from the front and from the end of the text.
+    for front in 0..70 {
+        for end in [0, 1, 2, 20, 70] {
+            let text = format!(
+                "[\"{}\",\"a\\\"b\\\\c\\nd{}\"{}]",
+                "f".repeat(front),
+                "é".repeat(front),
+                " ".repeat(end)
+            );
+            let raw = Raw::parse(&text).unwrap();
+            let second = raw.elements().unwrap().nth(1).unwrap();
+            let want = format!("a\"b\\c\nd{}", "é".repeat(front));
+            assert_eq!(second.as_str().unwrap(), want);
+            let mut scanner = Scanner::new(&text);
+            scanner.open_array().unwrap();
+            scanner.element().unwrap();
+            scanner.string().unwrap();
+            scanner.element().unwrap();
+            assert_eq!(scanner.string().unwrap(), want);
+            assert!(!scanner.element().unwrap());
+            scanner.end().unwrap();
+        }
+    }
+}
+
+#[test]
+fn errors_name_their_byte() {
+    let at = |text| Raw::parse(text).map_err(|error| error.at);
+    assert_eq!(at("{\"a\":1 \"b\":2}"), Err(7));
+    assert_eq!(at("[1,]"), Err(3));
+    assert_eq!(at("\"a\\x\""), Err(3));
+    assert_eq!(at("\"abc\\n\u{1}\""), Err(6));
+    assert_eq!(at("\"abc"), Err(4));
+    assert_eq!(at("\"abc\\"), Err(5));
+    assert_eq!(at("\"abc\\\"\\u12"), Err(10));
+    assert_eq!(at("tru"), Err(3));
+    assert_eq!(at("{} x"), Err(3));
+    let long = format!("\"{}\\q\"", "\\\"".repeat(100));
+    assert_eq!(at(&long), Err(202));
+    let decoded = Scanner::new(&long).string().map_err(|error| error.at);
+    assert_eq!(decoded, Err(202));
+}
+
+#[test]
+fn containers_mix_at_every_depth() {
+    // Across the border where the register of open containers is full.
+    for depth in [1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 500, DEPTH_MAX] {
+        let mut text = String::new();
+        for level in 0..depth {
+            text.push_str(if level % 3 == 0 {
+                "[0,"
+            } else {
+                "{\"a\":1,\"b\":"
+            });
+        }
+        text.push('2');
+        for level in (0..depth).rev() {
+            text.push_str(if level % 3 == 0 { ",3]" } else { ",\"c\":4}" });
+        }
+        assert_eq!(kind_of(&text), Ok(text.as_str()), "depth {depth}");
+        for close in text
+            .char_indices()
+            .filter(|(_, c)| matches!(c, ']' | '}'))
+            .map(|(at, _)| at)
+        {
+            let mut wrong = text.clone().into_bytes();
+            wrong[close] = if wrong[close] == b']' { b'}' } else { b']' };
+            let wrong = String::from_utf8(wrong).unwrap();
+            let got = Raw::parse(&wrong).map_err(|error| error.at);
+            assert_eq!(got, Err(close), "depth {depth}, byte {close}");
+        }
+    }
+}
+
+#[test]
+fn depth_counts_what_is_open_already() {
+    let text = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+    let mut scanner = Scanner::new(&text);
+    for _ in 0..100 {
+        scanner.open_array().unwrap();
+        scanner.element().unwrap();
+    }
+    assert!(scanner.value().is_ok());
+    let text = format!("[{text}]");
+    let mut scanner = Scanner::new(&text);
+    scanner.open_array().unwrap();
+    scanner.element().unwrap();
+    let got = scanner.value().map_err(|error| error.kind);
+    assert_eq!(got, Err(ErrorKind::TooDeep));
+}
+
+#[test]
+fn a_long_string_costs_its_length() {
+    let event = "{\"a\":\"\\\\ b\n\"}".repeat(100_000);
+    let mut text = Vec::new();
+    write_string(&mut text, &event);
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(Scanner::new(&text).string().unwrap(), event);
+    assert!(Raw::parse(&text).is_ok());
+}
+
+#[test]
+fn a_short_string_holds_no_page() {
+    let text = format!("[\"a\\nb\",{}]", "1,".repeat(5000));
+    let mut scanner = Scanner::new(&text);
+    scanner.open_array().unwrap();
+    scanner.element().unwrap();
+    let Cow::Owned(decoded) = scanner.string().unwrap() else {
+        panic!("it was decoded");
+    };
+    assert_eq!(decoded, "a\nb");
+    assert!(decoded.capacity() < 256, "{}", decoded.capacity());
+}
+
+#[test]
+fn a_key_that_cannot_be_decoded_hides_no_other() {
+    let raw = Raw::parse(r#"{"\ud800":1,"b":2}"#).unwrap();
+    assert_eq!(raw.get("b").map(Raw::text), Some("2"));
+    let keys: Vec<_> = raw.members().unwrap().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["\\ud800", "b"]);
+}
+
+proptest! {
+    #[test]
+    fn dense_escapes_are_read_as_the_reference_reads_them(
+        text in r#""([a-f"\\/nu0-9é😀 ]|\\"|\\\\|\\\\\\"|[a-z]{0,40}|\\u[0-9a-f]{4}){0,60}"?"#,
+    ) {
+        check(&text);
+    }
+
+    #[test]
+    fn nested_quoting_comes_back(text in r#"[a-z"\\\n\t\u{1}é😀/]{0,300}"#, times in 1..5) {
+        let mut quoted = text.clone();
+        for _ in 0..times {
+            quoted = serde_json::to_string(&quoted).unwrap();
+            check(&quoted);
+            let mut ours = Vec::new();
+            write_string(&mut ours, &Raw::parse(&quoted).unwrap().as_str().unwrap());
+            check(std::str::from_utf8(&ours).unwrap());
+        }
+        for _ in 0..times {
+            let decoded = Scanner::new(&quoted).string().unwrap().into_owned();
+            quoted = decoded;
+        }
+        prop_assert_eq!(quoted, text);
+    }
+
+    #[test]
+    fn space_between_anything_changes_nothing(value in json(), space in "[ \n\r\t]{0,3}") {
+        let compact = value.to_string();
+        let pretty = serde_json::to_string_pretty(&value).unwrap();
+        for text in [&compact, &pretty, &format!("{space}{pretty}{space}")] {
+            let raw = Raw::parse(text).map_err(|error| error.kind);
+            prop_assert_eq!(raw.map(Raw::text), Ok(text.trim_ascii()));
+        }
+    }
+
+    #[test]
+    fn damage_is_judged_as_serde_judges_it(value in json(), at in any::<prop::sample::Index>(), byte in "[\\[\\]{}\",:0e\\\\ tn\u{1}.-]") {
+        let mut text = value.to_string();
+        let at = at.index(text.len());
+        if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+            text.replace_range(at..=at, &byte);
+            let ours = Raw::parse(&text).is_ok();
+            let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok();
+            prop_assert_eq!(ours, theirs, "{}", text);
+        }
+    }
+}
