@@ -320,6 +320,57 @@ async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.otherwise(Answer::status(200).after(Duration::from_millis(150)));
+    let url = webhook.url();
+    let child = command(
+        "eks",
+        &[
+            "replay",
+            &dump,
+            "--webhook-url",
+            &url,
+            "--batch-events-max",
+            "50",
+        ],
+    )
+    .stderr(std::process::Stdio::piped())
+    .spawn()
+    .unwrap();
+    while webhook.requests() < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let (_, settled) = stderr
+        .rsplit_once("--skip-records ")
+        .expect("how to resume");
+    let settled: usize = settled.trim().parse().unwrap();
+    let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    assert!(settled < 5000, "it stopped");
+    assert_eq!(
+        accepted,
+        all_ids(0..settled).into_iter().collect(),
+        "no more, no less than it says"
+    );
+}
+
 #[test]
 fn every_wrong_setting_is_reported_at_once() {
     let secret = "hunter2-do-not-print";

@@ -18,6 +18,7 @@ pub mod record;
 pub mod replay;
 pub mod retry;
 pub mod run;
+pub mod shutdown;
 pub mod sink;
 pub mod source;
 pub mod tally;

@@ -15,6 +15,7 @@ use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::DeadLetter;
 use crate::deliver::{Delivery, DeliverySettings, Receipt};
 use crate::record::Origin;
+use crate::shutdown::{self, Stop};
 use crate::sink::Sink;
 use crate::source::{Page, Problem, Source};
 use crate::tally::Tally;
@@ -60,6 +61,8 @@ pub struct Pipeline<Src, Con, Snk, Obs> {
     pub in_flight_bytes_max: usize,
     /// End when nothing was accepted for so long; `None`: never.
     pub give_up_after: Option<Duration>,
+    /// When to stop reading; what is in flight is then delivered for at most [`shutdown::GRACE`].
+    pub stop: Stop,
 }
 
 /// How a run ended.
@@ -67,6 +70,8 @@ pub struct Pipeline<Src, Con, Snk, Obs> {
 pub enum Ended {
     /// The source ended and every record is settled.
     Done,
+    /// It was asked to stop, and did.
+    Stopped,
     /// Nothing was accepted for too long: why, and what to do.
     GaveUp(String),
     /// The way out broke: why, and what to do.
@@ -103,6 +108,7 @@ where
         in_flight_batches_max,
         in_flight_bytes_max,
         give_up_after,
+        mut stop,
     } = pipeline;
     let settings = DeliverySettings {
         in_flight_batches_max,
@@ -122,6 +128,7 @@ where
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ended = false;
+    let mut leave_at = None;
     let why = loop {
         while delivery.has_room() {
             let batch = match ended {
@@ -131,10 +138,14 @@ where
             let Some(batch) = batch else { break };
             delivery.start(batch);
         }
-        if ended && desk.batcher.is_empty() && delivery.is_idle() {
-            break desk.done();
-        }
         let idle = desk.batcher.is_empty() && delivery.is_idle();
+        if ended && idle {
+            break if leave_at.is_some() {
+                Ended::Stopped
+            } else {
+                desk.done()
+            };
+        }
         let room = !desk.batcher.has_complete()
             && (desk.tracker.open_bytes() < in_flight_bytes_max || idle);
         let deadline = desk.batcher.deadline().filter(|_| delivery.has_room());
@@ -158,7 +169,14 @@ where
                 }
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+            () = stop.asked(), if leave_at.is_none() => {
+                ended = true;
+                leave_at = Some(Instant::now() + shutdown::GRACE);
+            }
             _ = tick.tick() => {
+                if leave_at.is_some_and(|at| at <= Instant::now()) {
+                    break Ended::Stopped;
+                }
                 desk.observer.progress(&desk.tally);
                 let after = give_up_after.unwrap_or(Duration::MAX);
                 if let Some(why) = delivery.gave_up(Instant::now(), after) {
