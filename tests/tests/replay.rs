@@ -113,6 +113,54 @@ fn packed_and_nested_files_are_read_in_order() {
 }
 
 #[test]
+fn subscription_data_is_unpacked_wherever_aws_packs_it() {
+    use base64::Engine as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = |range: std::ops::Range<usize>| {
+        let events: Vec<_> = range
+            .map(|n| serde_json::json!({"id": n.to_string(), "timestamp": 1, "message": event(n, 500)}))
+            .collect();
+        let message = serde_json::json!({
+            "messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "/aws/eks/a/cluster",
+            "logStream": "kube-apiserver-audit-a", "subscriptionFilters": ["f"], "logEvents": events
+        });
+        base64::engine::general_purpose::STANDARD.encode(gzip(message.to_string().as_bytes()))
+    };
+    for (name, json) in [
+        (
+            "kinesis",
+            serde_json::json!({"Records": [{"SequenceNumber": "1", "Data": data(0..3)}, {"Data": data(3..4)}]}),
+        ),
+        (
+            "lambda",
+            serde_json::json!({"awslogs": {"data": data(0..4)}}),
+        ),
+        (
+            "lambda-kinesis",
+            serde_json::json!({"Records": [{"kinesis": {"data": data(0..4)}, "eventSource": "aws:kinesis"}]}),
+        ),
+        (
+            "firehose",
+            serde_json::json!({"records": [{"recordId": "a", "data": data(0..4)}]}),
+        ),
+    ] {
+        let path = write(folder.path(), name, json.to_string());
+        let ran = run("eks", &["replay", &path]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        assert_eq!(ids(&ran), all_ids(0..4), "{name}");
+    }
+    let broken = write(folder.path(), "broken", r#"{"Records":[{"Data":"H4sI!"}]}"#);
+    let ran = run("eks", &["replay", &broken]);
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("record 1: unparsable"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn the_report_counts_everything_once() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
