@@ -4,6 +4,7 @@
 //! *converter* makes audit events of them, a *batcher* groups those, *delivery* brings them to the
 //! webhook, and *commit* moves the position only over what was settled.
 
+pub mod admin;
 pub mod batch;
 pub mod budget;
 pub mod cli;
@@ -22,4 +23,5 @@ pub mod shutdown;
 pub mod sink;
 pub mod source;
 pub mod tally;
+pub mod telemetry;
 pub mod webhook;
