@@ -10,6 +10,7 @@ mod json_split;
 mod reader;
 
 use std::borrow::Cow;
+use std::io::{Cursor, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -110,13 +111,9 @@ impl Reading {
                 Ok(0) => tracing::warn!(file = %name, "the file holds no records"),
                 Ok(_) => {}
                 Err(Stop::Closed) => return,
-                Err(Stop::Io(error)) => self.page.problems.push(input::problem(&name, &error)),
-                Err(Stop::Shape(what)) => {
-                    let error = self.unknown_shape(&what);
-                    self.page.problems.push(Problem {
-                        place: name.to_string(),
-                        error,
-                    });
+                Err(stop) => {
+                    let problem = problem_of(&stop, &name, &*self.settings.dump);
+                    self.page.problems.extend(problem);
                 }
             }
         }
@@ -130,24 +127,7 @@ impl Reading {
         let mut record = 0;
         reader::read(content, &dump, shape.as_ref(), |found| {
             record += 1;
-            let origin = Origin::File {
-                file: Arc::clone(name),
-                record,
-            };
-            let (bytes, damaged, oversized) = match &found {
-                Found::Piece(piece) => (&*piece.bytes, piece.damaged, false),
-                Found::TooLarge(head) => {
-                    (&head[..head.len().min(TOO_LARGE_KEPT_BYTES)], true, true)
-                }
-            };
-            let payload = Bytes::copy_from_slice(bytes);
-            self.push(Record {
-                payload,
-                origin,
-                time: None,
-                damaged,
-                oversized,
-            })
+            self.push(record_of(&found, name, record))
         })?;
         Ok(record)
     }
@@ -172,20 +152,62 @@ impl Reading {
             .blocking_send(std::mem::take(&mut self.page))
             .is_ok()
     }
+}
 
-    fn unknown_shape(&self, seen: &str) -> String {
-        let known: Vec<_> = self
-            .settings
-            .dump
-            .shapes()
-            .iter()
-            .map(|shape| shape.about)
-            .collect();
-        format!(
-            "no shape that this bridge knows: {seen}; supported are {}, plain audit Events, \
-             EventLists and our own dead letter, each also gzipped or with zstd",
-            known.join(", ")
-        )
+/// All records of one message or file that is in memory already, and is not compressed. What
+/// kept a part of it from being read is among the page's problems.
+pub fn read_bytes(dump: &Arc<dyn Dump>, name: &str, content: Vec<u8>) -> Page {
+    read_from(dump, name, Cursor::new(content))
+}
+
+/// As [`read_bytes`], of content that comes bit by bit. How it comes makes no difference.
+pub fn read_from(dump: &Arc<dyn Dump>, name: &str, content: impl Read + Send + 'static) -> Page {
+    let mut page = Page::default();
+    let file = Arc::from(name);
+    let read = reader::read(Box::new(content), dump, None, |found| {
+        let record = page.records.len() as u64 + 1;
+        page.records.push(record_of(&found, &file, record));
+        true
+    });
+    if let Err(stop) = read {
+        page.problems.extend(problem_of(&stop, name, &**dump));
+    }
+    page
+}
+
+fn record_of(found: &Found<'_>, file: &Arc<str>, record: u64) -> Record {
+    let (bytes, damaged, oversized) = match found {
+        Found::Piece(piece) => (&*piece.bytes, piece.damaged, false),
+        Found::TooLarge(head) => (&head[..head.len().min(TOO_LARGE_KEPT_BYTES)], true, true),
+    };
+    Record {
+        payload: Bytes::copy_from_slice(bytes),
+        origin: Origin::File {
+            file: Arc::clone(file),
+            record,
+        },
+        time: None,
+        damaged,
+        oversized,
+    }
+}
+
+/// What the user is told of a file that was not read to its end; nothing when that was wanted.
+fn problem_of(stop: &Stop, name: &str, dump: &dyn Dump) -> Option<Problem> {
+    match stop {
+        Stop::Closed => None,
+        Stop::Io(error) => Some(input::problem(name, error)),
+        Stop::Shape(seen) => {
+            let known: Vec<_> = dump.shapes().iter().map(|shape| shape.about).collect();
+            Some(Problem {
+                place: name.to_owned(),
+                error: format!(
+                    "no shape that this bridge knows: {seen}; supported are {}, plain audit \
+                     Events, EventLists and our own dead letter, each also gzipped or with zstd",
+                    known.join(", ")
+                ),
+            })
+        }
     }
 }
 
@@ -216,3 +238,6 @@ fn dead_letter_form(raw: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     }
     kept.filter(|_| marks == 2)
 }
+
+#[cfg(test)]
+mod tests;

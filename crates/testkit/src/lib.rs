@@ -7,8 +7,10 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod generate;
 pub mod tls;
 pub mod webhook;
 
+pub use generate::Generator;
 pub use tls::Pki;
 pub use webhook::{Answer, Received, ScriptedWebhook};

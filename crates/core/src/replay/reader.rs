@@ -188,12 +188,17 @@ struct Sniff {
 
 impl Sniff {
     fn pass(&mut self, piece: Piece<'_>, found: &mut impl FnMut(Found<'_>) -> bool) -> bool {
-        if !self.recognised && !piece.recognised {
-            if self.held.len() < UNRECOGNISED_PIECES_MAX {
+        if !self.recognised {
+            // What follows is not looked at, also when it is in memory already: how a file is
+            // read must not depend on the chunks it comes in.
+            if self.held.len() >= UNRECOGNISED_PIECES_MAX {
+                return true;
+            }
+            if !piece.recognised {
                 let bytes = piece.bytes.into_owned().into();
                 self.held.push(Piece { bytes, ..piece });
+                return true;
             }
-            return true;
         }
         self.recognised = true;
         self.release(found) && found(Found::Piece(piece))

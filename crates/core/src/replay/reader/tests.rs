@@ -228,6 +228,21 @@ fn strangers_beside_records_are_kept() {
 }
 
 #[test]
+fn too_many_strangers_in_front_are_a_foreign_file_however_it_is_read() {
+    let file = |strangers: usize| "{\"a\":1}\n".repeat(strangers) + "{\"id\":1}\n";
+    for chunk in [usize::MAX, 1, 7] {
+        let (got, result) = pieces(file(UNRECOGNISED_PIECES_MAX - 1).as_bytes(), chunk);
+        assert_eq!(got.len(), UNRECOGNISED_PIECES_MAX, "chunk {chunk}");
+        assert_eq!(result, Ok(()));
+        for strangers in [UNRECOGNISED_PIECES_MAX, UNRECOGNISED_PIECES_MAX + 9] {
+            let (got, result) = pieces(file(strangers).as_bytes(), chunk);
+            assert_eq!(got, Vec::<String>::new(), "chunk {chunk}");
+            assert!(result.unwrap_err().contains("\"a\""));
+        }
+    }
+}
+
+#[test]
 fn a_record_beyond_the_limit_does_not_take_memory_or_its_neighbours() {
     let huge = format!(
         "{{\"id\":1}}\n{{\"id\":\"{}\\\"}}\"}}\n{{\"id\":2}}\n",

@@ -1,0 +1,174 @@
+//! What the fuzz targets hold the bridges to.
+//!
+//! An input is a byte of flags and the content: see [`records`] and [`read`].
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
+use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::{Event, time};
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_core::replay::{read_bytes, read_from};
+
+/// Converts the records of an input: each must end in exactly one way, and every event must be one
+/// that receivers take.
+pub fn convert(input: &[u8], dump: impl Dump + 'static, mut converter: impl Convert) {
+    let mut ends = Ends::default();
+    let mut out = Output::default();
+    let mut opened = 0;
+    for record in records(input, Arc::new(dump)) {
+        converter.convert(RecordId(opened), &record, &mut out);
+        opened += 1;
+        ends.take(&mut out, opened);
+    }
+    converter.finish(&mut out);
+    ends.take(&mut out, opened);
+    for id in 0..opened {
+        assert!(
+            ends.0.contains_key(&RecordId(id)),
+            "record {id} never ended"
+        );
+    }
+}
+
+/// Bit 0 of the first byte: the records are damaged; bit 1: they are oversized; bit 2: the source
+/// knows their time; bit 3: they are what a dump gives, else they stand one after the other, with
+/// the record separator of RFC 7464 in between.
+fn records(input: &[u8], dump: Arc<dyn Dump>) -> Vec<Record> {
+    let (&flags, content) = input.split_first().unwrap_or((&0, b""));
+    let mut records = match flags & 8 {
+        0 => content.split(|byte| *byte == 0x1e).map(record).collect(),
+        _ => read_bytes(&dump, "fuzz", content.to_vec()).records,
+    };
+    for record in &mut records {
+        record.damaged |= flags & 1 != 0;
+        record.oversized |= flags & 2 != 0;
+        record.time = (flags & 4 != 0)
+            .then(|| time::parse("2026-11-21T10:00:00Z"))
+            .flatten();
+    }
+    records
+}
+
+fn record(payload: &[u8]) -> Record {
+    Record {
+        payload: payload.to_vec().into(),
+        origin: Origin::File {
+            file: "fuzz".into(),
+            record: 1,
+        },
+        time: None,
+        damaged: false,
+        oversized: false,
+    }
+}
+
+/// How records ended.
+#[derive(Default)]
+struct Ends(HashMap<RecordId, End>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Event,
+    Skip,
+    Reject,
+}
+
+impl Ends {
+    /// A record may give several events, but all at once.
+    fn take(&mut self, out: &mut Output, opened: u64) {
+        let mut now = HashMap::new();
+        for outcome in out.drain() {
+            let (records, end) = match outcome {
+                Outcome::Event { event, records } => {
+                    check(&event);
+                    assert!(!records.is_empty(), "an event of no record");
+                    (records, End::Event)
+                }
+                Outcome::Skip { record, .. } => (vec![record], End::Skip),
+                Outcome::Reject { record, error, .. } => {
+                    assert!(!error.is_empty(), "a reject without a word");
+                    (vec![record], End::Reject)
+                }
+            };
+            for id in records {
+                assert!(id.0 < opened, "{id:?} was never given");
+                assert!(!self.0.contains_key(&id), "{id:?} ended before");
+                let before = now.insert(id, end);
+                let again = before.is_some_and(|before| before != end || end != End::Event);
+                assert!(!again, "{id:?} ended twice: {before:?}, {end:?}");
+            }
+        }
+        self.0.extend(now);
+    }
+}
+
+/// Holds an event to what [`Event`] promises.
+fn check(event: &Event) {
+    let text = std::str::from_utf8(event.text()).expect("utf-8");
+    let raw = Raw::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(raw.text(), text, "space around it");
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        // It reads no more than 128 levels; receivers and the scanner do.
+        let deep = error.to_string().contains("recursion limit");
+        assert!(deep, "{error}: {text}");
+    }
+    let member = |name: &str| raw.get(name).unwrap_or_else(|| panic!("no {name}: {text}"));
+    assert_eq!(member("kind").text(), "\"Event\"", "{text}");
+    assert_eq!(member("apiVersion").text(), "\"audit.k8s.io/v1\"", "{text}");
+    for name in ["auditID", "stage", "verb"] {
+        let value = member(name);
+        assert!(
+            value.kind() == Kind::String && value.text() != "\"\"",
+            "{name}: {text}"
+        );
+    }
+    let stamp = member("stageTimestamp").as_str().expect("a string");
+    assert!(time::parse(&stamp).is_some(), "stageTimestamp: {text}");
+    let marked = raw
+        .get("annotations")
+        .and_then(|annotations| annotations.get("audit.k8s.io/truncated"))
+        .is_some_and(|mark| mark.text() == "\"true\"");
+    assert_eq!(marked, event.truncated(), "the mark: {text}");
+}
+
+/// Reads an input as a dump, at once and in chunks whose size its first byte says: the same must
+/// come out.
+pub fn read(input: &[u8], dump: &Arc<dyn Dump>) {
+    let (&chunk, content) = input.split_first().unwrap_or((&0, b""));
+    let whole = read_bytes(dump, "fuzz", content.to_vec());
+    let bytes: usize = whole
+        .records
+        .iter()
+        .map(|record| record.payload.len())
+        .sum();
+    // A splitter may put a container's context into each record, and write text as JSON.
+    let most = (content.len() + 64) * (content.len() + 64);
+    assert!(
+        bytes <= most,
+        "{bytes} bytes of records out of {}",
+        content.len()
+    );
+    let chunks = Chunks(Cursor::new(content.to_vec()), usize::from(chunk) + 1);
+    let pieced = read_from(dump, "fuzz", chunks);
+    assert_eq!(whole.records, pieced.records, "in chunks of {}", chunk + 1);
+    assert_eq!(
+        whole.problems,
+        pieced.problems,
+        "in chunks of {}",
+        chunk + 1
+    );
+}
+
+/// Gives its bytes in chunks of one size.
+struct Chunks(Cursor<Vec<u8>>, usize);
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.1);
+        self.0.read(&mut buffer[..most])
+    }
+}

@@ -1,0 +1,10 @@
+//! Any bytes as records of this provider.
+#![no_main]
+
+use aks_audit_bridge::convert::{AksConvert, Options};
+use aks_audit_bridge::dump::AksDump;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    audit_bridge_fuzz::convert(input, AksDump, AksConvert::new(Options::default()));
+});

@@ -1,0 +1,10 @@
+//! Any bytes as records of this provider.
+#![no_main]
+
+use eks_audit_bridge::convert::{EksConvert, Options};
+use eks_audit_bridge::dump::EksDump;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    audit_bridge_fuzz::convert(input, EksDump, EksConvert::new(Options::default()));
+});
