@@ -7,6 +7,7 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod kubernetes;
 pub mod tls;
 pub mod webhook;
 
