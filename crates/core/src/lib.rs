@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod batch;
 pub mod budget;
+pub mod checkpoint;
 pub mod cli;
 pub mod commit;
 pub mod config;
@@ -14,6 +15,8 @@ pub mod convert;
 pub mod dead_letter;
 pub mod deliver;
 pub mod event;
+pub mod kubernetes;
+pub mod lease;
 pub mod output;
 pub mod record;
 pub mod replay;
