@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
+use audit_bridge_core::convert::{Convert, Output, RecordId, Records, Reject, Skip};
 use audit_bridge_core::event::native::{self, Failure};
 use audit_bridge_core::event::{Event, json};
 use audit_bridge_core::record::Record;
@@ -158,8 +158,8 @@ impl GkeConvert {
             Err(error) => return out.reject(id, Reject::Unparsable, error),
         };
         match Place::of(entry.split.as_ref()) {
-            Place::Whole => self.emit(vec![id], &facts, out),
-            Place::Stray { first: true } => self.emit(vec![id], &facts.without_objects(), out),
+            Place::Whole => self.emit(id.into(), &facts, out),
+            Place::Stray { first: true } => self.emit(id.into(), &facts.without_objects(), out),
             Place::Stray { first: false } => out.reject(
                 id,
                 Reject::IncompleteSplit,
@@ -198,7 +198,7 @@ impl GkeConvert {
             payload.request = request.as_deref().and_then(Object::parse);
             payload.response = response.as_deref().and_then(Object::parse);
         }
-        self.emit_selected(records, &entry, Bodies::All, out);
+        self.emit_selected(records.into(), &entry, Bodies::All, out);
     }
 
     /// Some parts never came: the first one stands for the entry, without the bodies.
@@ -214,17 +214,11 @@ impl GkeConvert {
         let text = text_of(first);
         let mut entry = Entry::default();
         let _ = entry.read(&text);
-        self.emit_selected(records, &entry, Bodies::None, out);
+        self.emit_selected(records.into(), &entry, Bodies::None, out);
     }
 
     /// Emits an entry that was selected before it was held.
-    fn emit_selected(
-        &self,
-        records: Vec<RecordId>,
-        entry: &Entry<'_>,
-        bodies: Bodies,
-        out: &mut Output,
-    ) {
+    fn emit_selected(&self, records: Records, entry: &Entry<'_>, bodies: Bodies, out: &mut Output) {
         let facts = select(entry, &self.options)
             .ok()
             .and_then(|request| Facts::of(entry, request).ok());
@@ -232,14 +226,14 @@ impl GkeConvert {
             (Some(facts), Bodies::All) => self.emit(records, &facts, out),
             (Some(facts), Bodies::None) => self.emit(records, &facts.without_objects(), out),
             (None, _) => {
-                for id in records {
+                for &id in records.iter() {
                     out.reject(id, Reject::Unparsable, "the parts make no audit log entry");
                 }
             }
         }
     }
 
-    fn emit(&self, records: Vec<RecordId>, facts: &Facts<'_>, out: &mut Output) {
+    fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
         let made = |stage: Stage| -> Result<Event, Failure> {
             let (text, truncated) = facts.write(stage, &self.options);
@@ -255,7 +249,7 @@ impl GkeConvert {
                     Failure::TooLarge { .. } => Reject::TooLarge,
                     _ => Reject::Unparsable,
                 };
-                for id in records {
+                for &id in records.iter() {
                     out.reject(id, reason, error.to_string());
                 }
                 return;

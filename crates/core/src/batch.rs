@@ -8,42 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::convert::RecordId;
+pub use crate::convert::Records;
 use crate::event::{Event, list};
-
-/// The records that an event was made of. Nearly always one: no allocation for that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Records {
-    /// One record.
-    One(RecordId),
-    /// The parts of an entry that the provider had split.
-    Many(Box<[RecordId]>),
-}
-
-impl Records {
-    /// The records, in the order given.
-    pub fn as_slice(&self) -> &[RecordId] {
-        match self {
-            Records::One(id) => std::slice::from_ref(id),
-            Records::Many(ids) => ids,
-        }
-    }
-}
-
-impl From<RecordId> for Records {
-    fn from(id: RecordId) -> Records {
-        Records::One(id)
-    }
-}
-
-impl From<Vec<RecordId>> for Records {
-    fn from(ids: Vec<RecordId>) -> Records {
-        match ids[..] {
-            [id] => Records::One(id),
-            _ => Records::Many(ids.into()),
-        }
-    }
-}
 
 /// An event on its way to the webhook, and the records that are settled when it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]

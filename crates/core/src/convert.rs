@@ -5,6 +5,7 @@
 //! until others arrive (a log entry that the provider split); what it holds it must emit later.
 
 use std::fmt;
+use std::ops::Deref;
 
 use crate::event::Event;
 use crate::event::native::Failure;
@@ -13,6 +14,48 @@ use crate::record::Record;
 /// Names one record on its way through the pipeline; ascending in read order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
+
+/// The records that an event was made of. Nearly always one: no allocation for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Records {
+    /// One record.
+    One(RecordId),
+    /// The parts of an entry that the provider had split.
+    Many(Box<[RecordId]>),
+}
+
+impl Records {
+    /// The records, in the order given.
+    pub fn as_slice(&self) -> &[RecordId] {
+        match self {
+            Records::One(id) => std::slice::from_ref(id),
+            Records::Many(ids) => ids,
+        }
+    }
+}
+
+impl Deref for Records {
+    type Target = [RecordId];
+
+    fn deref(&self) -> &[RecordId] {
+        self.as_slice()
+    }
+}
+
+impl From<RecordId> for Records {
+    fn from(id: RecordId) -> Records {
+        Records::One(id)
+    }
+}
+
+impl From<Vec<RecordId>> for Records {
+    fn from(ids: Vec<RecordId>) -> Records {
+        match ids[..] {
+            [id] => Records::One(id),
+            _ => Records::Many(ids.into()),
+        }
+    }
+}
 
 /// Why a record is not for us: counted, never an error, not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,7 +201,7 @@ pub enum Outcome {
         /// The event.
         event: Event,
         /// The records it was made of.
-        records: Vec<RecordId>,
+        records: Records,
     },
     /// The record is not for us.
     Skip {
@@ -189,13 +232,16 @@ impl Output {
     pub fn event(&mut self, record: RecordId, event: Event) {
         self.outcomes.push(Outcome::Event {
             event,
-            records: vec![record],
+            records: record.into(),
         });
     }
 
     /// An event made of several records.
-    pub fn joined(&mut self, records: Vec<RecordId>, event: Event) {
-        self.outcomes.push(Outcome::Event { event, records });
+    pub fn joined(&mut self, records: impl Into<Records>, event: Event) {
+        self.outcomes.push(Outcome::Event {
+            event,
+            records: records.into(),
+        });
     }
 
     /// The record is not for us.

@@ -220,24 +220,25 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         for problem in &page.problems {
             self.observer.problem(problem);
         }
+        let now = Instant::now();
         for record in page.records {
             self.tally.records += 1;
-            // The tracker keeps the record; its bytes are shared, not copied.
-            let id = self.tracker.open(0, record.clone());
-            self.converter.convert(id, &record, &mut self.out);
-            self.outcomes()?;
+            let id = self.tracker.open(0, record);
+            if let Some(record) = self.tracker.get(id) {
+                self.converter.convert(id, record, &mut self.out);
+            }
+            self.outcomes(now)?;
         }
         self.sync()
     }
 
     fn finish(&mut self) -> Result<(), String> {
         self.converter.finish(&mut self.out);
-        self.outcomes()?;
+        self.outcomes(Instant::now())?;
         self.sync()
     }
 
-    fn outcomes(&mut self) -> Result<(), String> {
-        let now = Instant::now();
+    fn outcomes(&mut self, now: Instant) -> Result<(), String> {
         let mut out = std::mem::take(&mut self.out);
         for outcome in out.drain() {
             match outcome {

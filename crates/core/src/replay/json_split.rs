@@ -17,6 +17,8 @@ use crate::event::json::{Error, ErrorKind, Kind, Raw, Scanner};
 
 /// How much of an object is looked at to tell what it is.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How much of it is looked at first.
+const HEAD_BYTES_FIRST: usize = 512;
 
 /// The splitter of all JSON shapes.
 pub(super) struct JsonSplit {
@@ -165,9 +167,16 @@ impl JsonSplit {
     }
 
     fn object(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
-        let window = &rest[..rest.len().min(HEAD_BYTES_MAX)];
-        let complete = last || window.len() < rest.len();
-        match self.head(valid_prefix(window)) {
+        // Mostly the first names tell.
+        let windows = [HEAD_BYTES_FIRST, HEAD_BYTES_MAX].map(|max| rest.len().min(max));
+        let mut head = Head::More;
+        for window in windows {
+            if matches!(head, Head::More) {
+                head = self.head(valid_prefix(&rest[..window]));
+            }
+        }
+        let complete = last || rest.len() > HEAD_BYTES_MAX;
+        match head {
             Head::Container(at, context) => {
                 self.frames.push(Frame::Container(context.clone()));
                 self.frames.push(Frame::Array(context));
