@@ -22,6 +22,9 @@ use tokio::time::Instant;
 use self::names::Metric;
 use crate::convert::{Reject, Skip};
 use crate::record::Origin;
+use crate::run::{Doing, Observer};
+use crate::source::Problem;
+use crate::tally::Tally;
 
 /// Upper bounds of the duration histogram, in seconds.
 const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
@@ -344,6 +347,63 @@ impl Telemetry {
 /// Registers a metric; the encoder adds a counter's ending by itself.
 fn add(registry: &mut Registry, metric: &Metric, value: impl prometheus_client::registry::Metric) {
     registry.register(metric.name.trim_end_matches("_total"), metric.about, value);
+}
+
+impl Observer for Telemetry {
+    fn received(&mut self, records: u64) {
+        Telemetry::received(self, records);
+    }
+
+    fn delivered(&mut self, events: u64, truncated: u64, newest: Option<Timestamp>) {
+        Telemetry::delivered(self, events, truncated, newest);
+    }
+
+    fn skipped(&mut self, reason: Skip) {
+        Telemetry::skipped(self, reason);
+    }
+
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        self.dead_lettered(origin, reason, error);
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        tracing::error!(
+            place = problem.place,
+            error = problem.error,
+            "not all was read"
+        );
+    }
+
+    fn checkpoint_written(&mut self) {
+        Telemetry::checkpoint_written(self);
+    }
+
+    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+        self.progress();
+        self.in_flight(doing.in_flight_bytes);
+        match (
+            &doing.delivery.holding,
+            doing.delivery.healthy,
+            doing.delivery.last_accepted,
+        ) {
+            (Some(hold), _, _) => {
+                self.not_ready(Part::Webhook, format!("{}; {}", hold.detail, hold.remedy));
+            }
+            (None, false, _) => {
+                self.not_ready(
+                    Part::Webhook,
+                    "requests fail and are tried again, see the log",
+                );
+            }
+            (None, true, Some(_)) => self.ready(Part::Webhook),
+            // Nothing was sent yet: whoever starts the run asks the webhook first.
+            (None, true, None) => {}
+        }
+        match doing.keeping {
+            Some(why) => self.not_ready(Part::Checkpoint, why),
+            None => self.ready(Part::Checkpoint),
+        }
+    }
 }
 
 fn count(family: &Family<Labels, Counter>, label: &'static str, value: &str) {

@@ -10,13 +10,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::checkpoint::{AnyStore, Checkpointer};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems, chain};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
 use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
-use crate::run::{self, Ended, Observer, Pipeline};
+use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::Stop;
 use crate::source::Problem;
 use crate::tally::Tally;
@@ -182,11 +183,14 @@ async fn deliver<B: Bridge>(
         converter: checked.bridge.converter(settings.native.clone()),
         sink: settings.destination.open()?,
         dead_letter,
+        checkpoint: None::<Checkpointer<AnyStore>>,
+        tenure: None,
         observer: console,
+        on_request: Box::new(|_, _| {}),
         batch: settings.batch,
         in_flight_batches_max: settings.in_flight_batches_max,
         in_flight_bytes_max: settings.in_flight_bytes_max,
-        give_up_after: Some(checked.give_up_after),
+        patience: Patience::GiveUpAfter(checked.give_up_after),
         stop: Stop::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
     };
     let run::Outcome {
@@ -209,7 +213,7 @@ async fn deliver<B: Bridge>(
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
         Ended::Stopped => Err(format!("stopped before the end; {resume}")),
-        Ended::Failed(why) => Err(why),
+        Ended::Failed(why) | Ended::LostLease(why) => Err(why),
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
@@ -275,7 +279,7 @@ impl Console {
 }
 
 impl Observer for Console {
-    fn progress(&mut self, tally: &Tally) {
+    fn turn(&mut self, tally: &Tally, _: &Doing<'_>) {
         self.bar
             .set_position(self.progress.read.load(Ordering::Relaxed));
         self.bar.set_message(format!("{} events", tally.events));
