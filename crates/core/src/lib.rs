@@ -20,5 +20,6 @@ pub mod retry;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod tail;
 pub mod tally;
 pub mod webhook;
