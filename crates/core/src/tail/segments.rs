@@ -305,9 +305,12 @@ mod tests {
             assert!(fs::metadata(file).unwrap().len() < 2 << 20);
         }
         segments.forget(29_000);
-        assert_eq!(
-            load(folder.path(), "log").1.len(),
-            300_000 % 131_000 / 1000 * 1000
+        let (_, all) = load(folder.path(), "log");
+        let newest: BTreeSet<Filed> = filed(290_000..300_000).into_iter().collect();
+        assert!(
+            newest.is_subset(&all) && all.len() < 150_000,
+            "{}",
+            all.len()
         );
     }
 

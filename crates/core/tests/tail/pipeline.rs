@@ -77,12 +77,12 @@ impl Pipeline {
     }
 
     /// Settles the records that `choose` names, and commits what that allows.
-    pub(crate) fn settle(&mut self, mut choose: impl FnMut() -> bool) {
+    pub(crate) fn settle(&mut self, mut choose: impl FnMut(u64) -> bool) {
         for (&partition, queue) in &mut self.partitions {
             for item in queue.iter_mut() {
                 if let Item::Record { id, settled } = item
                     && !*settled
-                    && choose()
+                    && choose(*id)
                 {
                     *settled = true;
                     *self.settled.entry(*id).or_default() += 1;
@@ -119,7 +119,7 @@ impl Pipeline {
         while Instant::now() < end && !self.ended {
             let left = end.saturating_duration_since(Instant::now());
             self.step(left).await;
-            self.settle(|| true);
+            self.settle(|_| true);
         }
     }
 

@@ -112,7 +112,7 @@ impl World {
                 break;
             }
             if self.random.u32(0..4) == 0 {
-                tail.settle(|| self.random.f64() < share);
+                tail.settle(|_| self.random.f64() < share);
             }
         }
     }
@@ -157,7 +157,7 @@ async fn without_a_crash_everything_comes_exactly_once() {
             "seed {seed}: not done at {}",
             world.log.clock().now()
         );
-        tail.settle(|| true);
+        tail.settle(|_| true);
         for id in world.promised() {
             assert_eq!(tail.settled.get(&id), Some(&1), "seed {seed}: record {id}");
         }
@@ -191,7 +191,7 @@ async fn with_crashes_everything_is_settled_at_least_once() {
             world.work(&mut tail, steps).await;
             if tail.ended && world.random.bool() || life == crashes {
                 assert!(tail.ended, "seed {seed}");
-                tail.settle(|| true);
+                tail.settle(|_| true);
             }
             for (id, times) in std::mem::take(&mut tail.settled) {
                 *settled.entry(id).or_default() += times;

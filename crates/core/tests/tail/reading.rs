@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::tail::{Late, Limiter, Positions, Tail, TailSettings};
+use audit_bridge_core::tail::{Limiter, Positions, Tail, TailSettings};
 use tokio::time::Instant;
 
 use crate::memory_log::{MemoryLog, Request};
@@ -275,7 +275,7 @@ async fn a_dropped_wait_loses_neither_answer_nor_record() {
     for _ in 0..200_000 {
         // Far shorter than any answer takes.
         tail.step(Duration::from_millis(20)).await;
-        tail.settle(|| true);
+        tail.settle(|_| true);
     }
     tail.assert_each_once(0..200);
 }
