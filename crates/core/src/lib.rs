@@ -25,6 +25,7 @@ pub mod run;
 pub mod shutdown;
 pub mod sink;
 pub mod source;
+pub mod tail;
 pub mod tally;
 pub mod telemetry;
 pub mod webhook;
