@@ -1,4 +1,5 @@
 //! The checkpoint in a ConfigMap, against an API server that keeps the rules and fails on cue.
+#![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

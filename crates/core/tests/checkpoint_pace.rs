@@ -1,4 +1,9 @@
 //! The checkpointer: how often it writes, what it calls durable, and how it takes failures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with their helpers"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};

@@ -1,10 +1,17 @@
 //! The Lease: exactly one leader, whatever the API server does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with their helpers"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::kubernetes::Cluster;
-use audit_bridge_core::lease::{Elector, Leadership, Lost, Timing, TimingError, Waiting, identity};
+use audit_bridge_core::lease::{
+    Elector, Leadership, Lost, Tenure, Timing, TimingError, Waiting, identity,
+};
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -280,7 +287,7 @@ fn times_that_cannot_keep_the_promise_are_refused() {
 #[derive(Default)]
 struct Stage {
     /// Tenures that their owner still takes to be its own, by candidate.
-    tenures: [Option<audit_bridge_core::lease::Tenure>; 2],
+    tenures: [Option<Tenure>; 2],
     led: [u32; 2],
 }
 
@@ -293,7 +300,7 @@ async fn candidate(fake: FakeKubernetes, number: usize, seed: u64, stage: Arc<Mu
         {
             let mut stage = stage.lock().unwrap();
             let other = stage.tenures[1 - number].as_ref();
-            assert!(!other.is_some_and(|other| other.is_leader()), "seed {seed}");
+            assert!(!other.is_some_and(Tenure::is_leader), "seed {seed}");
             stage.tenures[number] = Some(leadership.tenure());
             stage.led[number] += 1;
         }
@@ -348,9 +355,7 @@ async fn check_one_leader(seed: u64) -> u32 {
     while begin.elapsed() < seconds(600) {
         sleep(Duration::from_millis(50)).await;
         let stage = stage.lock().unwrap();
-        let leads = |tenure: &Option<audit_bridge_core::lease::Tenure>| {
-            tenure.as_ref().is_some_and(|tenure| tenure.is_leader())
-        };
+        let leads = |tenure: &Option<Tenure>| tenure.as_ref().is_some_and(Tenure::is_leader);
         assert!(!stage.tenures.iter().all(leads), "seed {seed}");
         assert!(tasks.iter().all(|task| !task.is_finished()), "seed {seed}");
     }

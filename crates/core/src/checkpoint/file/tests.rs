@@ -77,9 +77,10 @@ async fn a_first_write_that_crashes_leaves_nothing_or_all() {
 fn a_half_document_beside_does_not_stop_the_next_write() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join(BESIDE), b"{\"version\":1,\"pro").unwrap();
-    replace(folder.path(), &bytes(1), &mut |_| Ok(())).unwrap();
+    let whole = bytes(1);
+    replace(folder.path(), &whole, &mut |_| Ok(())).unwrap();
     let found = fs::read(folder.path().join(DOCUMENT)).unwrap();
-    assert_eq!(found, bytes(1));
+    assert_eq!(found, whole);
 }
 
 #[test]
