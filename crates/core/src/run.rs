@@ -56,7 +56,7 @@ pub struct Pipeline<Src, Con, Snk, Obs> {
     pub batch: batch::Limits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
-    /// Bytes of records that are read and not yet settled.
+    /// Bytes of records that are read and not yet settled, and of their events that are under way.
     pub in_flight_bytes_max: usize,
     /// End when nothing was accepted for so long; `None`: never.
     pub give_up_after: Option<Duration>,
@@ -135,8 +135,9 @@ where
             break desk.done();
         }
         let idle = desk.batcher.is_empty() && delivery.is_idle();
-        let room = !desk.batcher.has_complete()
-            && (desk.tracker.open_bytes() < in_flight_bytes_max || idle);
+        // An event mostly has bytes of its own, beside its record's, until it is settled.
+        let bytes = desk.tracker.open_bytes() + delivery.in_flight_bytes();
+        let room = !desk.batcher.has_complete() && (bytes < in_flight_bytes_max || idle);
         let deadline = desk.batcher.deadline().filter(|_| delivery.has_room());
         tokio::select! {
             biased;
