@@ -780,3 +780,29 @@ fn memory_does_not_grow_with_the_dump() {
         "its neighbour goes through"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg(target_os = "linux")]
+async fn memory_is_bounded_while_the_webhook_refuses_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump: String = (0..40_000)
+        .map(|n| {
+            let stream = "kube-apiserver-audit-0";
+            let message = event(n, 1600);
+            serde_json::json!({"logStreamName": stream, "message": message}).to_string() + "\n"
+        })
+        .collect();
+    let dump = write(folder.path(), "dump.jsonl", dump);
+    let webhook = ScriptedWebhook::start().await;
+    // Each event is tried alone and waits: nothing else holds as many at once.
+    webhook.otherwise(Answer::status(400));
+    let url = webhook.url();
+    let (status, peak) = tokio::task::spawn_blocking(move || {
+        let args = ["replay", &dump, "--webhook-url", &url];
+        peak_mib("eks", &[&args[..], &["--give-up-after", "5s"]].concat())
+    })
+    .await
+    .unwrap();
+    assert_eq!(status, 1);
+    assert!(peak <= 64, "{peak} MiB");
+}

@@ -76,7 +76,7 @@ pub struct Doing<'a> {
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
     pub keeping: Option<&'a str>,
-    /// Bytes of records that are read and not yet settled.
+    /// Bytes of records that are read and not yet settled, and of their events that are under way.
     pub in_flight_bytes: usize,
 }
 
@@ -105,7 +105,7 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub batch: batch::Limits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
-    /// Bytes of records that are read and not yet settled.
+    /// Bytes of records that are read and not yet settled, and of their events that are under way.
     pub in_flight_bytes_max: usize,
     /// How a failure that does not pass is met.
     pub patience: Patience,
@@ -210,10 +210,12 @@ where
             };
         }
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
+        // An event mostly has bytes of its own, beside its record's, until it is settled.
+        let in_flight_bytes = desk.tracker.open_bytes() + delivery.in_flight_bytes();
         let room = !desk.batcher.has_complete()
             && desk.stuck.is_none()
             && !cannot_keep
-            && (desk.tracker.open_bytes() < in_flight_bytes_max || idle);
+            && (in_flight_bytes < in_flight_bytes_max || idle);
         let deadline = desk.batcher.deadline().filter(|_| delivery.has_room());
         tokio::select! {
             biased;
@@ -266,7 +268,7 @@ where
                 desk.observer.turn(&desk.tally, &Doing {
                     delivery: delivery.status(),
                     keeping: desk.stuck.as_deref().or(failure.as_deref()),
-                    in_flight_bytes: desk.tracker.open_bytes(),
+                    in_flight_bytes,
                 });
                 if let Patience::GiveUpAfter(after) = patience
                     && let Some(why) = delivery.gave_up(Instant::now(), after)

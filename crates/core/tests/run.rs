@@ -289,7 +289,7 @@ impl Observer for Watch {
     fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
         // The limit, and one page that was read while there was room.
         assert!(
-            doing.in_flight_bytes <= self.0 + 30 * 600,
+            doing.in_flight_bytes <= self.0 + 30 * 1200,
             "{} bytes",
             doing.in_flight_bytes
         );
@@ -453,7 +453,7 @@ fn schedules() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(1000),
+        None => 0..number("SCHEDULES").unwrap_or(300),
     }
 }
 

@@ -10,11 +10,11 @@ use tempfile::NamedTempFile;
 const RECORDS: usize = 4096;
 
 /// One dump to replay.
-pub struct DumpFile {
+pub(crate) struct DumpFile {
     /// What it is called in the table.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Whose it is.
-    pub bridge: &'static str,
+    pub(crate) bridge: &'static str,
     /// Its size, about.
     megabytes: usize,
     record: fn(&mut Generator) -> String,
@@ -26,7 +26,7 @@ const LINES: [&str; 3] = ["", "\n", "\n"];
 const CLOUDWATCH: [&str; 3] = ["{\"events\":[", ",", "],\"searchedLogStreams\":[]}\n"];
 
 /// Every dump of the table.
-pub const ALL: &[DumpFile] = &[
+pub(crate) const ALL: &[DumpFile] = &[
     DumpFile {
         name: "eks filter-log-events",
         bridge: "eks",
@@ -89,7 +89,7 @@ pub const ALL: &[DumpFile] = &[
 
 impl DumpFile {
     /// Writes the dump to a file that goes when it is dropped.
-    pub fn write(&self, folder: &Path) -> NamedTempFile {
+    pub(crate) fn write(&self, folder: &Path) -> NamedTempFile {
         let mut generator = Generator::new(7);
         let records: Vec<String> = (0..RECORDS)
             .map(|_| (self.record)(&mut generator))

@@ -11,7 +11,7 @@
     reason = "a benchmark prints, and may stop at once"
 )]
 
-mod core;
+mod cores;
 mod dumps;
 mod process;
 mod receiver;
@@ -38,7 +38,7 @@ fn main() {
         let bytes = binary(bridge).metadata().unwrap().len();
         println!("{bridge:<28}{:>10.1} MB", bytes as f64 / MB);
     }
-    let pinned = core::keep_this_thread_on(core::RECEIVER);
+    let pinned = cores::keep_this_thread_on(cores::RECEIVER);
     println!();
     match pinned {
         true => println!("replay: one core for the bridge, another for the receiver"),

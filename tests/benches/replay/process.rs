@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use audit_bridge_tests::command;
 use tempfile::NamedTempFile;
 
-use crate::core;
+use crate::cores;
 use crate::dumps::DumpFile;
 use crate::receiver::Receiver;
 
@@ -15,25 +15,25 @@ use crate::receiver::Receiver;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a replay came to.
-pub struct Figures {
+pub(crate) struct Figures {
     /// The file's size.
-    pub dump_bytes: u64,
+    pub(crate) dump_bytes: u64,
     /// Events that were accepted.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Bytes of the accepted bodies.
-    pub event_bytes: u64,
+    pub(crate) event_bytes: u64,
     /// From the start to the end.
-    pub wall: Duration,
+    pub(crate) wall: Duration,
     /// Processor time of the bridge.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The most memory it ever had.
-    pub peak_bytes: u64,
+    pub(crate) peak_bytes: u64,
     /// From the start to the first request.
-    pub first_post: Duration,
+    pub(crate) first_post: Duration,
 }
 
 /// Replays a dump to its end.
-pub fn replay(dump: &DumpFile, file: &Path, receiver: &Receiver) -> Figures {
+pub(crate) fn replay(dump: &DumpFile, file: &Path, receiver: &Receiver) -> Figures {
     let report = NamedTempFile::new().unwrap();
     let url = format!("http://{}/k8s-audit", receiver.address());
     let mut args = vec![
@@ -48,7 +48,7 @@ pub fn replay(dump: &DumpFile, file: &Path, receiver: &Receiver) -> Figures {
         args.push("--include-data-access");
     }
     receiver.forget();
-    let mut bridge = core::on(core::BRIDGE, command(dump.bridge, &args));
+    let mut bridge = cores::on(cores::BRIDGE, command(dump.bridge, &args));
     bridge.stderr(Stdio::null());
     let began = Instant::now();
     let mut child = bridge.spawn().unwrap();

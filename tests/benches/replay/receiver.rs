@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::core;
+use crate::cores;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// The receiver; it serves as long as the process lives.
-pub struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     /// When the first request came.
     first: Arc<Mutex<Option<Instant>>>,
@@ -19,7 +19,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Starts on a free port, with a thread for each connection.
-    pub fn start() -> Receiver {
+    pub(crate) fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let first = Arc::new(Mutex::new(None));
@@ -34,17 +34,17 @@ impl Receiver {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// When the first request came since [`Receiver::forget`].
-    pub fn first(&self) -> Option<Instant> {
+    pub(crate) fn first(&self) -> Option<Instant> {
         *self.first.lock().unwrap()
     }
 
     /// The next request is the first one.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.first.lock().unwrap() = None;
     }
 }
@@ -88,10 +88,10 @@ fn serve(mut stream: TcpStream, first: &Mutex<Option<Instant>>) {
 }
 
 /// How many bytes a second the bridge's core can bring to the receiver with nothing else to do.
-pub fn floor(address: SocketAddr) -> f64 {
+pub(crate) fn floor(address: SocketAddr) -> f64 {
     const BODIES: usize = 300;
     let sender = std::thread::spawn(move || {
-        core::keep_this_thread_on(core::BRIDGE);
+        cores::keep_this_thread_on(cores::BRIDGE);
         let mut stream = TcpStream::connect(address).unwrap();
         let body = vec![b' '; 1 << 20];
         let head = format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len());

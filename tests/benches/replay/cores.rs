@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 
 /// The bridge's core, as `taskset` counts them.
-pub const BRIDGE: &str = "0";
+pub(crate) const BRIDGE: &str = "0";
 /// The receiver's.
-pub const RECEIVER: &str = "1";
+pub(crate) const RECEIVER: &str = "1";
 
 /// Keeps this thread, and the threads that it starts, on a core. `false` when that is not possible.
-pub fn keep_this_thread_on(core: &str) -> bool {
+pub(crate) fn keep_this_thread_on(core: &str) -> bool {
     let Ok(thread) = std::fs::read_link("/proc/thread-self") else {
         return false;
     };
@@ -25,7 +25,7 @@ pub fn keep_this_thread_on(core: &str) -> bool {
 }
 
 /// The same command, kept on a core if that is possible.
-pub fn on(core: &str, command: Command) -> Command {
+pub(crate) fn on(core: &str, command: Command) -> Command {
     let possible = Command::new("taskset")
         .args(["-c", core, "true"])
         .stderr(Stdio::null())
