@@ -1,6 +1,12 @@
 //! Real samples, where they lie beside the repository: what becomes of every file is a reviewed
 //! table. They are not ours to ship, so elsewhere this says that it did nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

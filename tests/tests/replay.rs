@@ -1,5 +1,11 @@
 //! `replay` of the real binaries: what a security engineer does with a saved dump.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -547,7 +553,8 @@ fn bad_input_is_named_and_costs_nothing_else() {
     );
     // (name, content, exit, events that still come, what standard error says)
     let unknown = "no shape that this bridge knows";
-    let cases: Vec<(&str, Vec<u8>, i32, Option<usize>, &str)> = vec![
+    type Case = (&'static str, Vec<u8>, i32, Option<usize>, &'static str);
+    let cases: Vec<Case> = vec![
         ("empty", vec![], 0, Some(0), "holds no records"),
         ("blank", b" \n\n".to_vec(), 0, Some(0), "holds no records"),
         (

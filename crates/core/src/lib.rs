@@ -6,7 +6,6 @@
 
 pub mod admin;
 pub mod batch;
-pub mod budget;
 pub mod checkpoint;
 pub mod cli;
 pub mod commit;

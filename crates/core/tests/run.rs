@@ -1,6 +1,12 @@
 //! The promise, attacked: random schedules of a log, a receiver and a store that all fail, with
 //! crashes in between, on paused time. A failing seed is printed; `SEED=n` runs it alone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
