@@ -29,7 +29,7 @@ use crate::tally::Tally;
 
 /// How often progress is shown, held records are looked at, and failures add up to giving up.
 const TICK: Duration = Duration::from_millis(250);
-/// How long the last checkpoint may take once everything else has stopped.
+/// How long the last checkpoint may take when something waits for this process to be gone.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
 /// Told of what happens on the way. What it does not want to know, it leaves out.
@@ -283,7 +283,12 @@ where
         for (partition, position) in desk.reached() {
             checkpoint.advance(partition, position);
         }
-        for (partition, position) in checkpoint.flush(LAST_CHECKPOINT).await {
+        let within = if why == Ended::Done {
+            shutdown::GRACE
+        } else {
+            LAST_CHECKPOINT
+        };
+        for (partition, position) in checkpoint.flush(within).await {
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
