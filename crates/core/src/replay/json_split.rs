@@ -25,7 +25,7 @@ pub(super) struct JsonSplit {
     dump: Arc<dyn Dump>,
     frames: Vec<Frame>,
     /// What is left of a record that is too large.
-    dropping: Option<Boundary>,
+    dropping: Option<Dropping>,
     /// The blanks before the current position on its line; `None` when other text is before it.
     indent: Option<usize>,
     /// This is the content of one record; there is no further one inside.
@@ -69,17 +69,10 @@ enum Step {
 impl Split for JsonSplit {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut at = 0;
-        if let Some(boundary) = &mut self.dropping {
-            // The scan may only pause at whole blocks.
-            let whole = if last {
-                buffer.len()
-            } else {
-                buffer.len() / 64 * 64
-            };
-            match boundary.feed(&buffer[..whole]) {
-                Edge::End(end) => at = end,
-                Edge::Damaged => at = next_line(buffer, 0).unwrap_or(whole),
-                Edge::Open => return whole,
+        if let Some(dropping) = &mut self.dropping {
+            match dropping.end(buffer, last) {
+                Ok(end) => at = end,
+                Err(taken) => return taken,
             }
             self.dropping = None;
         }
@@ -102,7 +95,6 @@ impl Split for JsonSplit {
     }
 
     fn overflow(&mut self, buffer: &[u8], piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
-        let mut boundary = Boundary::new(None);
         if let Some(next) = violation(buffer).and_then(|at| next_like(buffer, at)) {
             piece(Piece {
                 bytes: Cow::Borrowed(&buffer[..next]),
@@ -111,9 +103,63 @@ impl Split for JsonSplit {
             });
             return Some(next);
         }
-        boundary.feed(buffer);
-        self.dropping = Some(boundary);
+        let mut dropping = Dropping::of(buffer);
+        let _ = dropping.end(buffer, false);
+        self.dropping = Some(dropping);
         None
+    }
+}
+
+/// The rest of a record that is too large, dropped up to its end.
+enum Dropping {
+    /// An object or an array.
+    Brackets(Boundary),
+    /// A string; whether the next byte is escaped.
+    String(bool),
+    /// Text that is no JSON: it ends with its line.
+    Line,
+}
+
+impl Dropping {
+    /// What starts here, before anything of it was looked at.
+    fn of(start: &[u8]) -> Dropping {
+        match start.first() {
+            Some(b'{' | b'[') => Dropping::Brackets(Boundary::new(None)),
+            // The opening quote counts as escaped, as it is not the end.
+            Some(b'"') => Dropping::String(true),
+            _ => Dropping::Line,
+        }
+    }
+
+    /// Where it ends, or else how many bytes were looked at.
+    fn end(&mut self, buffer: &[u8], last: bool) -> Result<usize, usize> {
+        match self {
+            Dropping::Brackets(boundary) => {
+                // The scan may only pause at whole blocks.
+                let whole = if last {
+                    buffer.len()
+                } else {
+                    buffer.len() / 64 * 64
+                };
+                match boundary.feed(&buffer[..whole]) {
+                    Edge::End(end) => Ok(end),
+                    Edge::Damaged => Ok(next_line(buffer, 0).unwrap_or(whole)),
+                    Edge::Open => Err(whole),
+                }
+            }
+            Dropping::String(escaped) => {
+                for (at, &byte) in buffer.iter().enumerate() {
+                    match (std::mem::take(escaped), byte) {
+                        (false, b'"') => return Ok(at + 1),
+                        (false, b'\\') => *escaped = true,
+                        (_, b'\n') => return Ok(at),
+                        _ => {}
+                    }
+                }
+                Err(buffer.len())
+            }
+            Dropping::Line => memchr::memchr(b'\n', buffer).ok_or(buffer.len()),
+        }
     }
 }
 

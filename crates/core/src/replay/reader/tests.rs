@@ -258,6 +258,19 @@ fn a_record_beyond_the_limit_does_not_take_memory_or_its_neighbours() {
         ]
     );
     assert_eq!(result, Ok(()));
+    // The same for text that is no JSON, and for a string.
+    let too_large = format!("too large: {RECORD_BYTES_MAX}");
+    let garbage = format!(
+        "{{\"id\":1}}\n{}\n{{\"id\":2}}\n",
+        "garbage ".repeat(4 << 20)
+    );
+    let (got, result) = pieces(garbage.as_bytes(), 1 << 20);
+    assert_eq!(got, ["{\"id\":1}", &too_large, "{\"id\":2}"]);
+    assert_eq!(result, Ok(()));
+    let strings = format!("[\"a\",\"{}\\\"\",\"b\"]", "x".repeat(40 << 20));
+    let (got, result) = pieces(strings.as_bytes(), 1 << 20);
+    assert_eq!(got, ["\"a\"", &too_large, "\"b\""]);
+    assert_eq!(result, Ok(()));
     // A missing quote in one long line must not swallow the rest of it.
     let mut line = r#"[{"id":"a},"#.to_owned();
     while line.len() < RECORD_BYTES_MAX * 2 {
