@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::convert::RecordId;
 
 fn item(number: u64, bytes: usize) -> Item {
     Item::new(Event::new(vec![b'x'; bytes], false), RecordId(number))
