@@ -49,8 +49,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
 }
 
 fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
-    let entries =
-        std::fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries = match entries {
         Ok(entries) => entries,
         Err(error) => {

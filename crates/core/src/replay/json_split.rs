@@ -157,7 +157,7 @@ impl JsonSplit {
             }
             (b'[', Some(_)) => self.whole(rest, last, false, piece),
             (b'"', _) => string(rest, last, &mut |bytes, damaged| {
-                self.emit(bytes, damaged, piece)
+                self.emit(bytes, damaged, piece);
             }),
             _ => self.junk(rest, last, piece),
         }
