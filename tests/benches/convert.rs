@@ -137,7 +137,7 @@ fn compare(name: &str, records: &[Record], mut converter: impl Convert, floor: i
             }
         }));
         theirs = theirs.min(timed(|| {
-            texts.iter().for_each(|text| floor(black_box(text)))
+            texts.iter().for_each(|text| floor(black_box(text)));
         }));
     }
     let rate = |took: Duration| bytes as f64 / 1e6 / took.as_secs_f64();

@@ -1,5 +1,11 @@
 //! `replay` of the real binaries: what a security engineer does with a saved dump.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -110,6 +116,54 @@ fn packed_and_nested_files_are_read_in_order() {
     let ran = run("eks", &["replay", at.to_str().unwrap()]);
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     assert_eq!(ids(&ran), all_ids(0..12));
+}
+
+#[test]
+fn subscription_data_is_unpacked_wherever_aws_packs_it() {
+    use base64::Engine as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = |range: std::ops::Range<usize>| {
+        let events: Vec<_> = range
+            .map(|n| serde_json::json!({"id": n.to_string(), "timestamp": 1, "message": event(n, 500)}))
+            .collect();
+        let message = serde_json::json!({
+            "messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "/aws/eks/a/cluster",
+            "logStream": "kube-apiserver-audit-a", "subscriptionFilters": ["f"], "logEvents": events
+        });
+        base64::engine::general_purpose::STANDARD.encode(gzip(message.to_string().as_bytes()))
+    };
+    for (name, json) in [
+        (
+            "kinesis",
+            serde_json::json!({"Records": [{"SequenceNumber": "1", "Data": data(0..3)}, {"Data": data(3..4)}]}),
+        ),
+        (
+            "lambda",
+            serde_json::json!({"awslogs": {"data": data(0..4)}}),
+        ),
+        (
+            "lambda-kinesis",
+            serde_json::json!({"Records": [{"kinesis": {"data": data(0..4)}, "eventSource": "aws:kinesis"}]}),
+        ),
+        (
+            "firehose",
+            serde_json::json!({"records": [{"recordId": "a", "data": data(0..4)}]}),
+        ),
+    ] {
+        let path = write(folder.path(), name, json.to_string());
+        let ran = run("eks", &["replay", &path]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        assert_eq!(ids(&ran), all_ids(0..4), "{name}");
+    }
+    let broken = write(folder.path(), "broken", r#"{"Records":[{"Data":"H4sI!"}]}"#);
+    let ran = run("eks", &["replay", &broken]);
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("record 1: unparsable"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -320,6 +374,57 @@ async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.otherwise(Answer::status(200).after(Duration::from_millis(150)));
+    let url = webhook.url();
+    let child = command(
+        "eks",
+        &[
+            "replay",
+            &dump,
+            "--webhook-url",
+            &url,
+            "--batch-events-max",
+            "50",
+        ],
+    )
+    .stderr(std::process::Stdio::piped())
+    .spawn()
+    .unwrap();
+    while webhook.requests() < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let (_, settled) = stderr
+        .rsplit_once("--skip-records ")
+        .expect("how to resume");
+    let settled: usize = settled.trim().parse().unwrap();
+    let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    assert!(settled < 5000, "it stopped");
+    assert_eq!(
+        accepted,
+        all_ids(0..settled).into_iter().collect(),
+        "no more, no less than it says"
+    );
+}
+
 #[test]
 fn every_wrong_setting_is_reported_at_once() {
     let secret = "hunter2-do-not-print";
@@ -448,7 +553,8 @@ fn bad_input_is_named_and_costs_nothing_else() {
     );
     // (name, content, exit, events that still come, what standard error says)
     let unknown = "no shape that this bridge knows";
-    let cases: Vec<(&str, Vec<u8>, i32, Option<usize>, &str)> = vec![
+    type Case = (&'static str, Vec<u8>, i32, Option<usize>, &'static str);
+    let cases: Vec<Case> = vec![
         ("empty", vec![], 0, Some(0), "holds no records"),
         ("blank", b" \n\n".to_vec(), 0, Some(0), "holds no records"),
         (

@@ -1,5 +1,11 @@
 //! The repository keeps its own rules: which way the arrows point, one TLS stack, pure vocabulary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -75,7 +75,7 @@ impl Bridge for Aks {
         }
     }
 
-    fn dump(&self) -> Arc<dyn Dump> {
+    fn dump() -> Arc<dyn Dump> {
         Arc::new(AksDump)
     }
 

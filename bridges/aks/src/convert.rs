@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
+use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::native::{self, Failure};
 use audit_bridge_core::record::Record;
@@ -161,37 +161,8 @@ impl AksConvert {
 
 impl Convert for AksConvert {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
-        match self.decide(record) {
-            Ok(event) => out.event(id, event),
-            Err(Refusal::Skip(reason)) => out.skip(id, reason),
-            Err(Refusal::Failure(Failure::NotAudit(error))) if record.damaged => {
-                out.reject(id, Reject::Unparsable, error);
-            }
-            Err(Refusal::Failure(failure)) => out.settle(id, Err(failure)),
-        }
-    }
-}
-
-/// Why a record gives no event.
-#[derive(Debug)]
-enum Refusal {
-    Skip(Skip),
-    Failure(Failure),
-}
-
-impl Refusal {
-    fn not_audit(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::NotAudit(error.into()))
-    }
-
-    fn unparsable(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::Unparsable(error.into()))
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
-        Refusal::Failure(failure)
+        let result = self.decide(record);
+        out.settle(id, record, result);
     }
 }
 

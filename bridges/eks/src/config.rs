@@ -44,7 +44,7 @@ impl Bridge for Eks {
         }
     }
 
-    fn dump(&self) -> Arc<dyn Dump> {
+    fn dump() -> Arc<dyn Dump> {
         Arc::new(EksDump)
     }
 

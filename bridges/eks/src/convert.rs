@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
+use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::native::{self, Failure};
 use audit_bridge_core::record::Record;
@@ -55,7 +55,7 @@ impl EksConvert {
     fn decide(&self, record: &Record) -> Result<Event, Refusal> {
         let payload = &record.payload;
         if payload.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Refusal::of_text(payload));
+            return Err(refuse_text(payload));
         }
         let text = std::str::from_utf8(payload).map_err(|error| {
             Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
@@ -89,7 +89,7 @@ impl EksConvert {
             Some(Message::Json(raw)) => record.payload.slice_ref(raw.text().as_bytes()),
         };
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Refusal::of_text(&message));
+            return Err(refuse_text(&message));
         }
         Ok(self.event(&message, claimed, event.time.or(record.time))?)
     }
@@ -113,49 +113,20 @@ impl EksConvert {
 
 impl Convert for EksConvert {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
-        match self.decide(record) {
-            Ok(event) => out.event(id, event),
-            Err(Refusal::Skip(reason)) => out.skip(id, reason),
-            Err(Refusal::Failure(Failure::NotAudit(error))) if record.damaged => {
-                out.reject(id, Reject::Unparsable, error);
-            }
-            Err(Refusal::Failure(failure)) => out.settle(id, Err(failure)),
+        let result = self.decide(record);
+        out.settle(id, record, result);
+    }
+}
+
+/// A text that is no JSON object. Between events that were taken out of a dump, a line of another
+/// component stands in a place that is damaged, seen from there; it is whole all the same, and
+/// nothing of ours.
+fn refuse_text(text: &[u8]) -> Refusal {
+    match std::str::from_utf8(text) {
+        Ok(text) if component::is_log_line(text.trim_ascii_start()) => {
+            Refusal::Skip(Skip::NotAudit)
         }
-    }
-}
-
-/// Why a record gives no event.
-#[derive(Debug)]
-enum Refusal {
-    Skip(Skip),
-    Failure(Failure),
-}
-
-impl Refusal {
-    /// A text that is no JSON object. Between events that were taken out of a dump, a line of
-    /// another component stands in a place that is damaged, seen from there; it is whole all the
-    /// same, and nothing of ours.
-    fn of_text(text: &[u8]) -> Refusal {
-        match std::str::from_utf8(text) {
-            Ok(text) if component::is_log_line(text.trim_ascii_start()) => {
-                Refusal::Skip(Skip::NotAudit)
-            }
-            _ => Refusal::not_audit("neither an audit event nor a log line of another component"),
-        }
-    }
-
-    fn not_audit(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::NotAudit(error.into()))
-    }
-
-    fn unparsable(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::Unparsable(error.into()))
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
-        Refusal::Failure(failure)
+        _ => Refusal::not_audit("neither an audit event nor a log line of another component"),
     }
 }
 

@@ -9,6 +9,7 @@ mod entries;
 mod groups;
 mod lines;
 mod messages;
+mod packed;
 mod piece;
 mod table;
 
@@ -95,11 +96,12 @@ impl Dump for EksDump {
 
     fn role(&self, key: &str) -> Role {
         match key {
-            "events" | "logEvents" | "results" | "sessionResults" | "Records" => Role::Records,
-            "message" | "logStreamName" | "eventId" | "ingestionTime" => Role::Record,
-            "@message" | "@timestamp" | "@ptr" | "@logStream" | "field" | "awslogs" | "Data" => {
-                Role::Wrapped
+            "events" | "logEvents" | "results" | "sessionResults" | "Records" | "records" => {
+                Role::Records
             }
+            "message" | "logStreamName" | "eventId" | "ingestionTime" => Role::Record,
+            "@message" | "@timestamp" | "@ptr" | "@logStream" | "field" | "awslogs" | "kinesis"
+            | "Data" | "data" => Role::Wrapped,
             // `timestamp` is also what an old audit event has, and `id` anything.
             _ => Role::Neutral,
         }
@@ -151,17 +153,14 @@ impl Dump for EksDump {
 /// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
 /// usual shape is not walked through.
 fn object<'a>(piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
-    for (key, _) in piece.members().into_iter().flatten() {
+    for (key, value) in piece.members().into_iter().flatten() {
+        if let Some(data) = packed::data(&key, value) {
+            return packed::unpack(data).map(Cow::Owned);
+        }
         match &*key {
             "logStreamName" => return Ok(Cow::Borrowed(piece.text())),
             "message" | "timestamp" | "eventId" | "id" | "ingestionTime" => {
                 return Ok(in_context(piece, context));
-            }
-            "awslogs" | "Data" => {
-                return Err(
-                    "subscription data in base64: decode it first (base64 --decode, gunzip)"
-                        .to_owned(),
-                );
             }
             _ => {}
         }

@@ -103,7 +103,7 @@ impl Bridge for Gke {
         }
     }
 
-    fn dump(&self) -> Arc<dyn Dump> {
+    fn dump() -> Arc<dyn Dump> {
         Arc::new(GkeDump)
     }
 

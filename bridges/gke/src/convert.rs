@@ -288,7 +288,7 @@ impl Convert for GkeConvert {
                 Cow::Borrowed(text) => record.payload.slice_ref(text.as_bytes()),
                 Cow::Owned(text) => Bytes::from(text.clone()),
             };
-            return out.settle(id, native::event(&payload, &context));
+            return out.settle(id, record, native::event(&payload, &context));
         }
         match read {
             Ok(()) => self.entry(id, record, &entry, out),

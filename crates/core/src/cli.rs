@@ -37,7 +37,7 @@ pub trait Bridge: Sized + Send + 'static {
     fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
 
     /// The shapes of the provider's dumps.
-    fn dump(&self) -> Arc<dyn Dump>;
+    fn dump() -> Arc<dyn Dump>;
 
     /// The conversion of the provider's records.
     fn converter(&self, options: native::Options) -> impl Convert + 'static;
@@ -70,7 +70,8 @@ pub fn main<B: Bridge>() -> ExitCode {
     let command = Cli::<B::Args>::command()
         .name(B::NAME)
         .bin_name(B::NAME)
-        .about(B::ABOUT);
+        .about(B::ABOUT)
+        .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()));
     let parsed = command
         .try_get_matches()
         .and_then(|matches| Cli::<B::Args>::from_arg_matches(&matches));
@@ -87,6 +88,16 @@ pub fn main<B: Bridge>() -> ExitCode {
         }
     };
     ExitCode::from(status)
+}
+
+/// The names that `--shape` takes.
+fn shapes<B: Bridge>() -> String {
+    let dump = B::dump();
+    let lines = dump
+        .shapes()
+        .iter()
+        .map(|shape| format!("\n  {:<28}{}", shape.name, shape.about));
+    format!("Shapes, told by content:{}", lines.collect::<String>())
 }
 
 fn version<B: Bridge>(args: &VersionArgs) -> u8 {

@@ -165,6 +165,33 @@ impl fmt::Display for Reject {
     }
 }
 
+/// Why a record gives no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not for us.
+    Skip(Skip),
+    /// It cannot be made one.
+    Failure(Failure),
+}
+
+impl Refusal {
+    /// It never claimed to be an audit event.
+    pub fn not_audit(error: impl Into<String>) -> Refusal {
+        Refusal::Failure(Failure::NotAudit(error.into()))
+    }
+
+    /// It claims to be one and cannot be read as one.
+    pub fn unparsable(error: impl Into<String>) -> Refusal {
+        Refusal::Failure(Failure::Unparsable(error.into()))
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal::Failure(failure)
+    }
+}
+
 /// One thing a converter decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -231,18 +258,27 @@ impl Output {
         });
     }
 
-    /// What [`crate::event::native`] made of this record.
-    pub fn settle(&mut self, record: RecordId, result: Result<Event, Failure>) {
-        match result {
-            Ok(event) => self.event(record, event),
-            Err(Failure::NotAudit(_)) => self.skip(record, Skip::NotAudit),
-            Err(error) => {
-                let reason = match error {
+    /// What became of this record, in one event or none.
+    pub fn settle(
+        &mut self,
+        id: RecordId,
+        record: &Record,
+        result: Result<Event, impl Into<Refusal>>,
+    ) {
+        match result.map_err(Into::into) {
+            Ok(event) => self.event(id, event),
+            Err(Refusal::Skip(reason)) => self.skip(id, reason),
+            // What stands in a damaged place is no stranger: it may be half of a record.
+            Err(Refusal::Failure(Failure::NotAudit(_))) if !record.damaged => {
+                self.skip(id, Skip::NotAudit);
+            }
+            Err(Refusal::Failure(failure)) => {
+                let reason = match failure {
                     Failure::Truncated(_) => Reject::Truncated,
                     Failure::TooLarge { .. } => Reject::TooLarge,
                     Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::Unparsable,
                 };
-                self.reject(record, reason, error.to_string());
+                self.reject(id, reason, failure.to_string());
             }
         }
     }

@@ -4,8 +4,9 @@
 //! *converter* makes audit events of them, a *batcher* groups those, *delivery* brings them to the
 //! webhook, and *commit* moves the position only over what was settled.
 
+pub mod admin;
 pub mod batch;
-pub mod budget;
+pub mod checkpoint;
 pub mod cli;
 pub mod commit;
 pub mod config;
@@ -13,12 +14,17 @@ pub mod convert;
 pub mod dead_letter;
 pub mod deliver;
 pub mod event;
+pub mod kubernetes;
+pub mod lease;
 pub mod output;
 pub mod record;
 pub mod replay;
 pub mod retry;
 pub mod run;
+pub mod shutdown;
 pub mod sink;
 pub mod source;
+pub mod tail;
 pub mod tally;
+pub mod telemetry;
 pub mod webhook;

@@ -1,32 +1,58 @@
 //! The flow: read → convert → batch → deliver → commit, in one task that owns it all.
 //!
 //! One loop waits for whatever comes first: a receipt, a page, an event that has waited long
-//! enough. It reads only while there is room: no batch waits for a slot and the byte budget is not
-//! full. So a webhook that is down stops the reading, and memory stays where it is.
+//! enough, a checkpoint that was written. It reads only while there is room: no batch waits for a
+//! slot, the byte budget is not full, and what has to be kept can be kept. So a webhook that is
+//! down, or a disk that is full, stops the reading, and memory stays where it is.
 
+mod desk;
+mod marks;
+
+use std::future::pending;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::batch::{self, Batcher, Item};
-use crate::commit::Tracker;
-use crate::config::chain;
-use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
+use self::desk::Desk;
+use crate::batch;
+use crate::checkpoint::{Checkpointer, Outcome as Written, Store};
+use crate::convert::{Convert, Reject, Skip};
 use crate::dead_letter::DeadLetter;
-use crate::deliver::{Delivery, DeliverySettings, Receipt};
+use crate::deliver::{Delivery, DeliverySettings, DeliveryStatus};
+use crate::lease::Tenure;
 use crate::record::Origin;
+use crate::shutdown::{self, Stop};
 use crate::sink::Sink;
-use crate::source::{Page, Problem, Source};
+use crate::source::{Problem, Source};
 use crate::tally::Tally;
 
 /// How often progress is shown, held records are looked at, and failures add up to giving up.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the last checkpoint may take when something waits for this process to be gone.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
-/// Told of what happens on the way.
+/// Told of what happens on the way. What it does not want to know, it leaves out.
 pub trait Observer {
-    /// Every now and then: how far it is.
-    fn progress(&mut self, tally: &Tally) {
-        let _ = tally;
+    /// Records came from the source.
+    fn received(&mut self, records: u64) {
+        let _ = records;
+    }
+
+    /// The way out took events, so many of them marked as truncated, the newest of a record of
+    /// this time.
+    fn delivered(&mut self, events: u64, truncated: u64, newest: Option<Timestamp>) {
+        let _ = (events, truncated, newest);
+    }
+
+    /// A record was not for us.
+    fn skipped(&mut self, reason: Skip) {
+        let _ = reason;
+    }
+
+    /// A record, or an event of it, goes to the dead letter.
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        let _ = (origin, reason, error);
     }
 
     /// A part of the source was not read.
@@ -34,14 +60,31 @@ pub trait Observer {
         let _ = problem;
     }
 
-    /// A record, or an event of it, goes to the dead letter.
-    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
-        let _ = (origin, reason, error);
+    /// A checkpoint was written.
+    fn checkpoint_written(&mut self) {}
+
+    /// Every now and then: how far it is, and how it is doing.
+    fn turn(&mut self, tally: &Tally, doing: &Doing<'_>) {
+        let _ = (tally, doing);
     }
 }
 
+/// How a run is doing.
+#[derive(Debug)]
+pub struct Doing<'a> {
+    /// The way out.
+    pub delivery: DeliveryStatus,
+    /// Why positions or rejects cannot be kept; nothing is read until they can.
+    pub keeping: Option<&'a str>,
+    /// Bytes of records that are read and not yet settled, and of their events that are under way.
+    pub in_flight_bytes: usize,
+}
+
+/// Told of every request to the webhook: its status (or what went wrong) and its seconds.
+pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;
+
 /// Everything that a run is made of.
-pub struct Pipeline<Src, Con, Snk, Obs> {
+pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     /// Where records come from.
     pub source: Src,
     /// What makes events of them.
@@ -50,16 +93,34 @@ pub struct Pipeline<Src, Con, Snk, Obs> {
     pub sink: Snk,
     /// Where rejects go; without one they are only told to the observer.
     pub dead_letter: Option<DeadLetter>,
+    /// What keeps the positions; without it nothing does.
+    pub checkpoint: Option<Checkpointer<Sto>>,
+    /// The right to read and to commit, where there is one to lose.
+    pub tenure: Option<Tenure>,
     /// Who is told.
     pub observer: Obs,
+    /// Who is told of requests.
+    pub on_request: OnRequest,
     /// When a batch is complete.
     pub batch: batch::Limits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
     /// Bytes of records that are read and not yet settled, and of their events that are under way.
     pub in_flight_bytes_max: usize,
-    /// End when nothing was accepted for so long; `None`: never.
-    pub give_up_after: Option<Duration>,
+    /// How a failure that does not pass is met.
+    pub patience: Patience,
+    /// When to stop reading; what is in flight is then delivered for at most [`shutdown::GRACE`].
+    pub stop: Stop,
+}
+
+/// How a failure that does not pass is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Hold for ever and go on by itself: a live tail.
+    Endless,
+    /// End when nothing was accepted for so long, or when rejects cannot be kept: a replay, which
+    /// somebody watches.
+    GiveUpAfter(Duration),
 }
 
 /// How a run ended.
@@ -67,10 +128,14 @@ pub struct Pipeline<Src, Con, Snk, Obs> {
 pub enum Ended {
     /// The source ended and every record is settled.
     Done,
+    /// It was asked to stop, and did.
+    Stopped,
     /// Nothing was accepted for too long: why, and what to do.
     GaveUp(String),
     /// The way out broke: why, and what to do.
     Failed(String),
+    /// Another process has the Lease: nothing more was read, delivered or committed.
+    LostLease(String),
 }
 
 /// What a run came to.
@@ -85,12 +150,15 @@ pub struct Outcome<Obs> {
     pub observer: Obs,
 }
 
-/// Runs until the source ends, or until it has to give up.
-pub async fn run<Src, Con, Snk, Obs>(pipeline: Pipeline<Src, Con, Snk, Obs>) -> Outcome<Obs>
+/// Runs until the source ends, or until it has to stop.
+pub async fn run<Src, Con, Snk, Sto, Obs>(
+    pipeline: Pipeline<Src, Con, Snk, Sto, Obs>,
+) -> Outcome<Obs>
 where
     Src: Source,
     Con: Convert,
     Snk: Sink + 'static,
+    Sto: Store + 'static,
     Obs: Observer,
 {
     let Pipeline {
@@ -98,30 +166,27 @@ where
         converter,
         sink,
         dead_letter,
+        mut checkpoint,
+        mut tenure,
         observer,
+        on_request,
         batch,
         in_flight_batches_max,
         in_flight_bytes_max,
-        give_up_after,
+        patience,
+        mut stop,
     } = pipeline;
     let settings = DeliverySettings {
         in_flight_batches_max,
         ..DeliverySettings::default()
     };
-    let mut delivery = Delivery::new(sink, settings, |_, _| {});
-    let mut desk = Desk {
-        converter,
-        out: Output::default(),
-        batcher: Batcher::new(batch),
-        tracker: Tracker::new(),
-        dead_letter,
-        unsynced: Vec::new(),
-        observer,
-        tally: Tally::default(),
-    };
+    let mut delivery = Delivery::new(sink, settings, on_request);
+    let mut desk = Desk::new(converter, batch, dead_letter, observer, patience);
+    let started = Instant::now();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ended = false;
+    let mut leave_at = None;
     let why = loop {
         while delivery.has_room() {
             let batch = match ended {
@@ -131,19 +196,47 @@ where
             let Some(batch) = batch else { break };
             delivery.start(batch);
         }
-        if ended && desk.batcher.is_empty() && delivery.is_idle() {
-            break desk.done();
+        if let Some(checkpoint) = &mut checkpoint {
+            for (partition, position) in desk.reached() {
+                checkpoint.advance(partition, position);
+            }
         }
         let idle = desk.batcher.is_empty() && delivery.is_idle();
+        if ended && idle && desk.stuck.is_none() {
+            break if leave_at.is_some() {
+                Ended::Stopped
+            } else {
+                desk.done()
+            };
+        }
+        let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
         // An event mostly has bytes of its own, beside its record's, until it is settled.
-        let bytes = desk.tracker.open_bytes() + delivery.in_flight_bytes();
-        let room = !desk.batcher.has_complete() && (bytes < in_flight_bytes_max || idle);
+        let in_flight_bytes = desk.tracker.open_bytes() + delivery.in_flight_bytes();
+        let room = !desk.batcher.has_complete()
+            && desk.stuck.is_none()
+            && !cannot_keep
+            && (in_flight_bytes < in_flight_bytes_max || idle);
         let deadline = desk.batcher.deadline().filter(|_| delivery.has_room());
         tokio::select! {
             biased;
+            lost = async { match &mut tenure {
+                Some(tenure) => tenure.lost().await,
+                None => pending().await,
+            } } => break Ended::LostLease(lost.to_string()),
             receipt = delivery.next() => {
                 if let Err(why) = desk.receipt(receipt) {
                     break Ended::Failed(why);
+                }
+            }
+            written = async { match &mut checkpoint {
+                Some(checkpoint) => checkpoint.next().await,
+                None => pending().await,
+            } } => {
+                if let Written::Saved(positions) = written {
+                    desk.observer.checkpoint_written();
+                    for (partition, position) in positions {
+                        source.commit(partition, &position);
+                    }
                 }
             }
             page = source.read(), if !ended && room => {
@@ -159,187 +252,53 @@ where
                 }
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+            () = stop.asked(), if leave_at.is_none() => {
+                ended = true;
+                leave_at = Some(Instant::now() + shutdown::GRACE);
+            }
             _ = tick.tick() => {
-                desk.observer.progress(&desk.tally);
-                let after = give_up_after.unwrap_or(Duration::MAX);
-                if let Some(why) = delivery.gave_up(Instant::now(), after) {
+                if leave_at.is_some_and(|at| at <= Instant::now()) {
+                    break Ended::Stopped;
+                }
+                if let Err(why) = desk.turn(started.elapsed()) {
+                    break Ended::Failed(why);
+                }
+                let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
+                let failure = failure.map(|failure| failure.error.to_string());
+                desk.observer.turn(&desk.tally, &Doing {
+                    delivery: delivery.status(),
+                    keeping: desk.stuck.as_deref().or(failure.as_deref()),
+                    in_flight_bytes,
+                });
+                if let Patience::GiveUpAfter(after) = patience
+                    && let Some(why) = delivery.gave_up(Instant::now(), after)
+                {
                     break Ended::GaveUp(why);
                 }
             }
         }
     };
+    // Whoever lost the Lease must not write over the checkpoint of the one who has it.
+    if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
+        for (partition, position) in desk.reached() {
+            checkpoint.advance(partition, position);
+        }
+        let within = if why == Ended::Done {
+            shutdown::GRACE
+        } else {
+            LAST_CHECKPOINT
+        };
+        for (partition, position) in checkpoint.flush(within).await {
+            source.commit(partition, &position);
+        }
+        if let Some(failure) = checkpoint.failure() {
+            tracing::error!(error = %failure.error, "the last checkpoint was not written: what was delivered since the one before is sent again");
+        }
+    }
     Outcome {
         settled_records: desk.tracker.watermark(0).settled,
         tally: desk.tally,
         ended: why,
         observer: desk.observer,
-    }
-}
-
-/// What the loop works on between two waits.
-struct Desk<Con, Obs> {
-    converter: Con,
-    out: Output,
-    batcher: Batcher,
-    tracker: Tracker,
-    dead_letter: Option<DeadLetter>,
-    /// In the dead letter, but not yet safe on the disk.
-    unsynced: Vec<(RecordId, Settle)>,
-    observer: Obs,
-    tally: Tally,
-}
-
-/// What the safety of a dead letter settles.
-#[derive(Clone, Copy)]
-enum Settle {
-    /// The whole record: it did not convert.
-    Record,
-    /// One of its events: it was refused.
-    Event,
-}
-
-impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
-    fn page(&mut self, page: Page) -> Result<(), String> {
-        for problem in &page.problems {
-            self.observer.problem(problem);
-        }
-        let now = Instant::now();
-        for record in page.records {
-            self.tally.records += 1;
-            let id = self.tracker.open(0, record);
-            if let Some(record) = self.tracker.get(id) {
-                self.converter.convert(id, record, &mut self.out);
-            }
-            self.outcomes(now)?;
-        }
-        self.sync()
-    }
-
-    fn finish(&mut self) -> Result<(), String> {
-        self.converter.finish(&mut self.out);
-        self.outcomes(Instant::now())?;
-        self.sync()
-    }
-
-    fn outcomes(&mut self, now: Instant) -> Result<(), String> {
-        let mut out = std::mem::take(&mut self.out);
-        for outcome in out.drain() {
-            match outcome {
-                convert::Outcome::Event { event, records } => {
-                    for &id in records.as_slice() {
-                        self.tracker.add(id, 1);
-                        self.tracker.close(id);
-                    }
-                    self.batcher.push(Item::new(event, records), now);
-                }
-                convert::Outcome::Skip { record, reason } => self.skip(record, reason)?,
-                convert::Outcome::Reject {
-                    record,
-                    reason,
-                    error,
-                } => self.reject(record, Settle::Record, reason, &error)?,
-            }
-        }
-        self.out = out;
-        Ok(())
-    }
-
-    fn skip(&mut self, id: RecordId, reason: Skip) -> Result<(), String> {
-        // What was read of it may look like nothing of ours, but nobody has seen the rest.
-        if self.tracker.get(id).is_some_and(|record| record.oversized) {
-            return self.reject(id, Settle::Record, Reject::TooLarge, "");
-        }
-        self.tally.skip(reason);
-        self.tracker.close(id);
-        Ok(())
-    }
-
-    fn reject(
-        &mut self,
-        id: RecordId,
-        settle: Settle,
-        mut reason: Reject,
-        mut error: &str,
-    ) -> Result<(), String> {
-        let Some(record) = self.tracker.get(id) else {
-            return Ok(());
-        };
-        if record.oversized {
-            reason = Reject::TooLarge;
-            error = "the record is larger than what is read of one; its beginning is kept";
-        }
-        self.tally.reject(reason);
-        self.observer.reject(&record.origin, reason, error);
-        match &mut self.dead_letter {
-            Some(dead_letter) => {
-                dead_letter
-                    .write(reason, error, &record.origin, &record.payload)
-                    .map_err(|error| chain(&error))?;
-                self.unsynced.push((id, settle));
-            }
-            None => self.settle(id, settle),
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, id: RecordId, settle: Settle) {
-        match settle {
-            Settle::Record => self.tracker.close(id),
-            Settle::Event => self.tracker.settle(id),
-        };
-    }
-
-    fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
-        match receipt {
-            Receipt::Delivered { items, bytes, .. } => {
-                self.tally.batches += 1;
-                self.tally.bytes_out += bytes as u64;
-                self.tally.events += items.len() as u64;
-                for item in items {
-                    self.tally.truncated += u64::from(item.event.truncated());
-                    for &id in item.records.as_slice() {
-                        self.tracker.settle(id);
-                    }
-                }
-                Ok(())
-            }
-            Receipt::Refused {
-                item,
-                status,
-                detail,
-            } => {
-                let error = format!("the webhook answered {status}: {detail}");
-                for &id in item.records.as_slice() {
-                    self.reject(id, Settle::Event, Reject::Refused, &error)?;
-                }
-                self.sync()
-            }
-            Receipt::Room => Ok(()),
-            Receipt::Broken { detail, .. } => Err(detail),
-        }
-    }
-
-    /// Makes the dead letter safe, and with it what stands in it.
-    fn sync(&mut self) -> Result<(), String> {
-        if self.unsynced.is_empty() {
-            return Ok(());
-        }
-        if let Some(dead_letter) = &mut self.dead_letter {
-            dead_letter.sync().map_err(|error| chain(&error))?;
-        }
-        for (id, settle) in std::mem::take(&mut self.unsynced) {
-            self.settle(id, settle);
-        }
-        Ok(())
-    }
-
-    /// The end, which must find every record settled.
-    fn done(&self) -> Ended {
-        match self.tracker.open_records() {
-            0 => Ended::Done,
-            open => Ended::Failed(format!(
-                "{open} records ended as nothing: this is a defect of the converter, please report it"
-            )),
-        }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 pub mod generate;
+pub mod kubernetes;
 pub mod tls;
 pub mod webhook;
 

@@ -453,12 +453,17 @@ fn a_record_that_is_too_large_is_dropped_and_the_next_is_read() {
 }
 
 #[test]
-fn subscription_data_that_is_still_encoded_is_refused_with_the_remedy() {
-    let pieces = read("kinesis-base64.json");
-    assert_eq!(
-        String::from_utf8_lossy(&pieces[0].0),
-        "subscription data in base64: decode it first (base64 --decode, gunzip)"
-    );
+fn subscription_data_is_unpacked_or_refused_with_the_reason() {
+    let record = |json: &str| {
+        let raw = Raw::parse(json).unwrap();
+        EksDump.record(raw, &Context::empty()).map(Cow::into_owned)
+    };
+    let gzip = "H4sIAAAAAAAA/6tWSkksSVSyqlYqSyzKzEvMTVWyMqwFAAxC2SAVAAAA";
+    let error = record(&format!("{{\"Data\":\"{gzip}!\"}}")).unwrap_err();
+    assert!(error.contains("no base64"), "{error}");
+    let error = record(r#"{"awslogs":{"data":"aGVsbG8="}}"#).unwrap_err();
+    assert!(error.contains("no gzip"), "{error}");
+    assert!(record(r#"{"Data":7}"#).is_err());
 }
 
 #[test]

@@ -10,13 +10,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::checkpoint::{AnyStore, Checkpointer};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems, chain};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
 use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
-use crate::run::{self, Ended, Observer, Pipeline};
+use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
+use crate::shutdown::Stop;
 use crate::source::Problem;
 use crate::tally::Tally;
 
@@ -28,7 +30,7 @@ pub(super) struct ReplayArgs<A: Args> {
     /// Saved dumps: files, folders (walked in order), or - for standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The shape of the dumps, where it should not be told by their content (see --shape list)
+    /// The shape of the dumps, where their content should not tell it; the names are below
     #[arg(long, env = "AUDIT_BRIDGE_SHAPE", hide_env_values = true)]
     shape: Option<String>,
     /// Give up when the webhook has accepted nothing for so long [default: 5m]
@@ -94,7 +96,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
 
 fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Checked<B> {
     let bridge = B::configure(&args.bridge, problems);
-    let dump = bridge.dump();
+    let dump = B::dump();
     let shape = problems.read("shape", args.shape.as_deref(), None, |name| {
         let known = dump.shapes();
         known
@@ -181,11 +183,15 @@ async fn deliver<B: Bridge>(
         converter: checked.bridge.converter(settings.native.clone()),
         sink: settings.destination.open()?,
         dead_letter,
+        checkpoint: None::<Checkpointer<AnyStore>>,
+        tenure: None,
         observer: console,
+        on_request: Box::new(|_, _| {}),
         batch: settings.batch,
         in_flight_batches_max: settings.in_flight_batches_max,
         in_flight_bytes_max: settings.in_flight_bytes_max,
-        give_up_after: Some(checked.give_up_after),
+        patience: Patience::GiveUpAfter(checked.give_up_after),
+        stop: Stop::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
     };
     let run::Outcome {
         mut tally,
@@ -200,13 +206,14 @@ async fn deliver<B: Bridge>(
         std::fs::write(path, json + "\n")
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
+    let resume = format!(
+        "resume with the same command and --skip-records {}",
+        checked.skip_records + settled_records
+    );
     match ended {
-        Ended::GaveUp(why) => Err(format!(
-            "{why}; the first {} records are settled: once it is mended, resume with the same \
-             command and --skip-records {0}",
-            checked.skip_records + settled_records
-        )),
-        Ended::Failed(why) => Err(why),
+        Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
+        Ended::Stopped => Err(format!("stopped before the end; {resume}")),
+        Ended::Failed(why) | Ended::LostLease(why) => Err(why),
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
@@ -272,7 +279,7 @@ impl Console {
 }
 
 impl Observer for Console {
-    fn progress(&mut self, tally: &Tally) {
+    fn turn(&mut self, tally: &Tally, _: &Doing<'_>) {
         self.bar
             .set_position(self.progress.read.load(Ordering::Relaxed));
         self.bar.set_message(format!("{} events", tally.events));

@@ -28,6 +28,8 @@ pub(super) struct JsonSplit {
     dropping: Option<Boundary>,
     /// The blanks before the current position on its line; `None` when other text is before it.
     indent: Option<usize>,
+    /// This is the content of one record; there is no further one inside.
+    nested: bool,
 }
 
 /// What stands open around the current position.
@@ -122,6 +124,7 @@ impl JsonSplit {
             frames: Vec::new(),
             dropping: None,
             indent: Some(0),
+            nested: false,
         }
     }
 
@@ -264,6 +267,14 @@ impl JsonSplit {
                 _ => self.dump.recognises(payload),
             };
         match self.dump.record(payload, self.context()) {
+            // Records inside a record: packed data, or a list in our dead letter.
+            Ok(text) if !self.nested && matches!(self.head(&text), Head::Container(..)) => {
+                let mut inner = JsonSplit {
+                    nested: true,
+                    ..JsonSplit::new(Arc::clone(&self.dump))
+                };
+                inner.split(text.as_bytes(), true, piece);
+            }
             Ok(text) => piece(Piece {
                 bytes: Cow::Borrowed(text.as_bytes()),
                 damaged: is_dead_letter,

@@ -1,0 +1,37 @@
+//! Subscription data as AWS's APIs carry it inside JSON: gzip in base64 (Amazon CloudWatch Logs
+//! User Guide, "Log group-level subscription filters").
+
+use std::io::Read as _;
+
+use audit_bridge_core::event::json::Raw;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// A subscription message has at most 1 MiB packed; more unpacked than this is no log.
+const UNPACKED_BYTES_MAX: u64 = 16 << 20;
+
+/// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
+/// of a Firehose transformation.
+pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
+    match key {
+        "awslogs" | "kinesis" => value.get("data"),
+        "Data" | "data" => Some(value),
+        _ => None,
+    }
+}
+
+/// The subscription's message, `{"messageType":…,"logEvents":[…]}`.
+pub(super) fn unpack(data: Raw<'_>) -> Result<String, String> {
+    let text = data
+        .as_str()
+        .ok_or("the subscription's data is no string")?;
+    let packed = STANDARD
+        .decode(&*text)
+        .map_err(|error| format!("the subscription's data is no base64: {error}"))?;
+    let mut json = String::new();
+    flate2::read::MultiGzDecoder::new(packed.as_slice())
+        .take(UNPACKED_BYTES_MAX)
+        .read_to_string(&mut json)
+        .map_err(|error| format!("the subscription's data is no gzip of text: {error}"))?;
+    Ok(json)
+}

@@ -1,0 +1,215 @@
+//! Writes the newest positions at a steady pace, beside the run loop.
+//!
+//! At most one write is under way and at most one begins per interval; positions that arrive in
+//! between replace each other. A write that fails is tried again for ever with backoff, always
+//! with the newest positions. The write itself is a future that lives here, so the loop may drop
+//! [`Checkpointer::next`] at any time without losing or repeating one.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Checkpoint, Owner, Store, StoreError};
+use crate::retry::Backoff;
+use crate::source::Position;
+
+/// How often a last write is tried again while the process ends.
+const FLUSH_RETRY: Duration = Duration::from_millis(500);
+
+type Saving<S> = Pin<Box<dyn Future<Output = (S, Checkpoint, Result<(), StoreError>)> + Send>>;
+
+/// What came of one write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// These partitions' new positions are durable: tell the source.
+    Saved(Vec<(u32, Position)>),
+    /// The write failed; see [`Checkpointer::failure`]. It is tried again after this wait.
+    Failed {
+        /// How long until the next attempt begins.
+        retry_in: Duration,
+    },
+}
+
+/// Writes that fail, since when and why.
+#[derive(Debug)]
+pub struct Failure {
+    /// The last attempt's error.
+    pub error: StoreError,
+    /// Failed attempts in a row.
+    pub attempts: u32,
+    /// When the first of them failed.
+    pub since: Instant,
+}
+
+/// Takes positions as they are reached and makes them durable.
+pub struct Checkpointer<S> {
+    /// Away while a write is under way.
+    store: Option<S>,
+    saving: Option<Saving<S>>,
+    owner: Owner,
+    interval: Duration,
+    /// The newest position of every partition, those of earlier runs included.
+    positions: BTreeMap<u32, Position>,
+    /// What the store holds.
+    durable: BTreeMap<u32, Position>,
+    /// Since when a position waits for a write to begin.
+    unsaved_since: Option<Instant>,
+    /// The same of the write under way.
+    saving_since: Option<Instant>,
+    saved_at: Instant,
+    next_at: Instant,
+    backoff: Backoff,
+    failure: Option<Failure>,
+}
+
+impl<S: Store + 'static> Checkpointer<S> {
+    /// Begins with what the store held (its partitions are kept, whether they move or not), and
+    /// writes at most once per `interval`.
+    pub fn new(
+        store: S,
+        owner: Owner,
+        loaded: Option<Checkpoint>,
+        interval: Duration,
+    ) -> Checkpointer<S> {
+        let now = Instant::now();
+        let durable = loaded
+            .map(|checkpoint| checkpoint.position)
+            .unwrap_or_default();
+        Checkpointer {
+            store: Some(store),
+            saving: None,
+            owner,
+            interval,
+            positions: durable.clone(),
+            durable,
+            unsaved_since: None,
+            saving_since: None,
+            saved_at: now,
+            next_at: now,
+            backoff: Backoff::seeded(fastrand::u64(..)),
+            failure: None,
+        }
+    }
+
+    /// A partition is settled up to here. Does no I/O: [`Checkpointer::next`] does.
+    pub fn advance(&mut self, partition: u32, position: Position) {
+        if self.positions.get(&partition) == Some(&position) {
+            return;
+        }
+        self.positions.insert(partition, position);
+        self.unsaved_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes when there is something to write and it is time, and says what came of it. Waits
+    /// for ever while there is nothing to write. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Outcome {
+        loop {
+            if let Some(saving) = &mut self.saving {
+                let (store, checkpoint, result) = saving.await;
+                self.saving = None;
+                self.store = Some(store);
+                return self.settle(checkpoint, result);
+            }
+            if self.unsaved_since.is_none() {
+                return pending().await;
+            }
+            sleep_until(self.next_at).await;
+            if !self.begin() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// Writes what is left, at once, trying for at most `within`: for the end of a run. Returns
+    /// what has become durable; [`Checkpointer::is_clean`] says whether that is all.
+    pub async fn flush(&mut self, within: Duration) -> Vec<(u32, Position)> {
+        let deadline = Instant::now() + within;
+        let mut durable = BTreeMap::new();
+        while !self.is_clean() {
+            self.next_at = self.next_at.min(Instant::now());
+            match timeout_at(deadline, self.next()).await {
+                Ok(Outcome::Saved(positions)) => durable.extend(positions),
+                Ok(Outcome::Failed { .. }) => {
+                    let refused = |failure: &Failure| !failure.error.is_unavailable();
+                    if self.failure.as_ref().is_some_and(refused) {
+                        break;
+                    }
+                    sleep_until(deadline.min(Instant::now() + FLUSH_RETRY)).await;
+                }
+                Err(_) => break,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        durable.into_iter().collect()
+    }
+
+    /// Whether every position is durable.
+    pub fn is_clean(&self) -> bool {
+        self.unsaved_since.is_none() && self.saving.is_none()
+    }
+
+    /// How long ago the last write succeeded; before the first, since the start. It grows while
+    /// there is nothing to write, too.
+    pub fn age(&self) -> Duration {
+        self.saved_at.elapsed()
+    }
+
+    /// How long the oldest position has waited that is not durable yet; zero when all are.
+    pub fn unsaved_for(&self) -> Duration {
+        let since = self.saving_since.or(self.unsaved_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Why writes fail, until one succeeds.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    fn begin(&mut self) -> bool {
+        let Some(mut store) = self.store.take() else {
+            return false;
+        };
+        self.saving_since = self.unsaved_since.take();
+        self.next_at = Instant::now() + self.interval;
+        let checkpoint = Checkpoint::new(&self.owner, self.positions.clone());
+        self.saving = Some(Box::pin(async move {
+            let result = store.save(&checkpoint).await;
+            (store, checkpoint, result)
+        }));
+        true
+    }
+
+    fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> Outcome {
+        let now = Instant::now();
+        let since = self.saving_since.take();
+        let Err(error) = result else {
+            self.saved_at = now;
+            self.failure = None;
+            let old = std::mem::replace(&mut self.durable, checkpoint.position);
+            let moved = |(partition, position): &(&u32, &Position)| {
+                old.get(*partition).is_none_or(|old| old != *position)
+            };
+            let moved = self.durable.iter().filter(moved);
+            return Outcome::Saved(moved.map(|(&p, position)| (p, position.clone())).collect());
+        };
+        // The positions of the failed write still wait, and for longer than any newer one.
+        self.unsaved_since = since.or(self.unsaved_since);
+        let (attempts, since) = match &self.failure {
+            Some(failure) => (failure.attempts.saturating_add(1), failure.since),
+            None => (1, now),
+        };
+        self.failure = Some(Failure {
+            error,
+            attempts,
+            since,
+        });
+        let wait = self.backoff.wait(attempts).max(self.interval);
+        self.next_at = now + wait;
+        Outcome::Failed { retry_in: wait }
+    }
+}

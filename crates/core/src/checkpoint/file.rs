@@ -1,0 +1,323 @@
+//! The checkpoint as a file in the state folder, and that folder's lock.
+//!
+//! A write goes to a name beside, is synced, renamed over the old file, and the folder is synced:
+//! whenever the process or the machine stops, the old or the new document is there, whole. The
+//! lock is advisory and belongs to the open file, so the kernel frees it however the process ends.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use super::{Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner};
+
+/// What the document is called until it is whole.
+const BESIDE: &str = "checkpoint.json.tmp";
+
+/// The file whose lock stands for the folder.
+const LOCK: &str = "lock";
+
+/// A checkpoint is a few kilobytes; what is larger is something else.
+const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// The part of the lock file that a message quotes.
+const HOLDER_BYTES_MAX: u64 = 200;
+
+/// The state folder, locked against other processes for as long as this lives.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the folder where its parent exists, and locks it. Blocks for the time of a disk
+    /// access.
+    ///
+    /// # Errors
+    /// `Locked` names the other process; `Unavailable` says why the folder cannot be used.
+    pub fn lock(path: &Path) -> Result<StateDir, StoreError> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            // A volume may be mounted there read-only: then it is the lock that fails.
+            Err(_) if path.is_dir() => {}
+            Err(error) => return Err(unavailable(path, "cannot be made", error)),
+        }
+        let name = path.join(LOCK);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&name)
+            .map_err(|error| unavailable(&name, "cannot be opened", error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    place: path.display().to_string(),
+                    holder: holder(&mut file),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(unavailable(&name, "cannot be locked", error));
+            }
+        }
+        // The account is for people only: a full disk must not keep the bridge from starting.
+        let account = format!("pid {} on host {}\n", std::process::id(), hostname());
+        if let Err(error) = file
+            .set_len(0)
+            .and_then(|()| file.write_all(account.as_bytes()))
+        {
+            tracing::warn!(file = %name.display(), %error, "the lock file does not say who holds it");
+        }
+        Ok(StateDir {
+            path: path.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The store of `--checkpoint-store file`.
+#[derive(Debug)]
+pub struct FileStore {
+    owner: Owner,
+    files: Arc<Files>,
+    /// Writes begun.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Files {
+    /// A write that nobody waits for any more still has the lock.
+    state: Arc<StateDir>,
+    place: Place,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// What is there was read, or was written by us.
+    known: bool,
+    /// The newest write that is done: an older one that comes late does nothing.
+    written: u64,
+}
+
+impl FileStore {
+    /// Locks the folder and removes what a crash left of a write.
+    ///
+    /// # Errors
+    /// As for [`StateDir::lock`].
+    pub fn open(path: &Path, owner: Owner) -> Result<FileStore, StoreError> {
+        FileStore::within(Arc::new(StateDir::lock(path)?), owner)
+    }
+
+    /// The same in a folder that is locked already.
+    ///
+    /// # Errors
+    /// `Unavailable`: the rest of a write cannot be removed.
+    pub fn within(state: Arc<StateDir>, owner: Owner) -> Result<FileStore, StoreError> {
+        remove_beside(&state.path)
+            .map_err(|error| unavailable(&state.path.join(BESIDE), "cannot be removed", error))?;
+        let place = Place {
+            name: state.path.join(DOCUMENT).display().to_string(),
+            separate: "give each source a --state-dir (AUDIT_BRIDGE_STATE_DIR) of its own"
+                .to_owned(),
+            restart: "move it away to begin at --start (`latest` skips what came since the last \
+                      delivery)"
+                .to_owned(),
+        };
+        Ok(FileStore {
+            owner,
+            files: Arc::new(Files {
+                state,
+                place,
+                progress: Mutex::default(),
+            }),
+            begun: 0,
+        })
+    }
+}
+
+impl Store for FileStore {
+    async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+        let (files, owner) = (Arc::clone(&self.files), self.owner.clone());
+        match spawn_blocking(move || files.load(&owner)).await {
+            Ok(result) => result,
+            Err(error) => Err(self.files.stopped(error)),
+        }
+    }
+
+    async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        check_owner(checkpoint, &self.owner, &self.files.place)?;
+        let text = checkpoint.write()?;
+        self.begun += 1;
+        let (files, owner, number) = (Arc::clone(&self.files), self.owner.clone(), self.begun);
+        match spawn_blocking(move || files.save(number, text.as_bytes(), &owner)).await {
+            Ok(result) => result,
+            Err(error) => Err(self.files.stopped(error)),
+        }
+    }
+}
+
+impl Files {
+    fn document(&self) -> PathBuf {
+        self.state.path.join(DOCUMENT)
+    }
+
+    fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.document();
+        let mut bytes = Vec::new();
+        let read = File::open(&path)
+            .and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
+        let checkpoint = match read {
+            Ok(_) if bytes.len() as u64 > DOCUMENT_BYTES_MAX => {
+                return Err(StoreError::Refused {
+                    place: self.place.name.clone(),
+                    found: "is far too large".to_owned(),
+                    expected: format!("at most {DOCUMENT_BYTES_MAX} bytes"),
+                    remedy: self.place.restart.clone(),
+                });
+            }
+            Ok(_) => Some(Checkpoint::read(&bytes, owner, &self.place)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(unavailable(&path, "cannot be read", error)),
+        };
+        progress.known = true;
+        Ok(checkpoint)
+    }
+
+    fn save(&self, number: u64, bytes: &[u8], owner: &Owner) -> Result<(), StoreError> {
+        // Whoever saves without having loaded must not overwrite what it has never seen.
+        let known = self.progress.lock().is_ok_and(|progress| progress.known);
+        if !known {
+            self.load(owner)?;
+        }
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if number <= progress.written {
+            return Ok(());
+        }
+        if let Err(error) = replace(&self.state.path, bytes, &mut |_| Ok(())) {
+            // The rest of it takes room on a disk that may be full.
+            let _ = remove_beside(&self.state.path);
+            return Err(unavailable(&self.document(), "cannot be written", error));
+        }
+        progress.written = number;
+        Ok(())
+    }
+
+    fn stopped(&self, error: tokio::task::JoinError) -> StoreError {
+        StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: "was not reached: the task that works on it ended".to_owned(),
+            remedy: "it is tried again".to_owned(),
+            source: Some(error.into()),
+        }
+    }
+}
+
+/// What a write consists of; tests fail before any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Create,
+    Write,
+    SyncFile,
+    Rename,
+    SyncFolder,
+}
+
+fn replace(
+    folder: &Path,
+    bytes: &[u8],
+    before: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> io::Result<()> {
+    let beside = folder.join(BESIDE);
+    remove_beside(folder)?;
+    before(Step::Create)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
+    before(Step::Write)?;
+    file.write_all(bytes)?;
+    before(Step::SyncFile)?;
+    file.sync_all()?;
+    drop(file);
+    before(Step::Rename)?;
+    fs::rename(&beside, folder.join(DOCUMENT))?;
+    before(Step::SyncFolder)?;
+    File::open(folder)?.sync_all()
+}
+
+fn remove_beside(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(BESIDE)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A failure of the file system, with what to do about it.
+fn unavailable(path: &Path, problem: &str, error: io::Error) -> StoreError {
+    let remedy = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: make room on the volume of --state-dir; it is tried again"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount a writable volume at --state-dir (AUDIT_BRIDGE_STATE_DIR)"
+        }
+        ErrorKind::PermissionDenied => {
+            "let the user of this process write to --state-dir (in a pod: \
+             securityContext.fsGroup; else chown)"
+        }
+        ErrorKind::NotFound => {
+            "make the folder, or mount a volume at --state-dir (AUDIT_BRIDGE_STATE_DIR)"
+        }
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            "set --state-dir (AUDIT_BRIDGE_STATE_DIR) to a folder of its own"
+        }
+        _ => "check the volume of --state-dir; it is tried again",
+    };
+    StoreError::Unavailable {
+        place: path.display().to_string(),
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+        source: Some(error.into()),
+    }
+}
+
+/// Who holds the lock, by its own account.
+fn holder(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.take(HOLDER_BYTES_MAX).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim().replace(char::is_control, " ");
+    match text.is_empty() {
+        true => "another process".to_owned(),
+        false => text,
+    }
+}
+
+fn hostname() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok());
+    match name.as_deref().map(str::trim) {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What a crash or a full disk leaves at each step of a write.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+const STEPS: [Step; 5] = [
+    Step::Create,
+    Step::Write,
+    Step::SyncFile,
+    Step::Rename,
+    Step::SyncFolder,
+];
+
+fn owner() -> Owner {
+    Owner {
+        provider: "eks".to_owned(),
+        source: "/aws/eks/a/cluster eu-west-1".to_owned(),
+    }
+}
+
+fn checkpoint(n: u64) -> Checkpoint {
+    Checkpoint::new(&owner(), BTreeMap::from([(0, json!({"at": n}))]))
+}
+
+fn bytes(n: u64) -> Vec<u8> {
+    checkpoint(n).write().unwrap().into_bytes()
+}
+
+/// Stops a write before `step`, as a crash does: nothing is cleaned up.
+fn crash(folder: &Path, step: Step, error: ErrorKind) -> io::Result<()> {
+    replace(folder, &bytes(2), &mut |at| match at == step {
+        true => Err(error.into()),
+        false => Ok(()),
+    })
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_leaves_the_old_or_the_new_document() {
+    for step in STEPS {
+        let folder = TempDir::new().unwrap();
+        let mut store = FileStore::open(folder.path(), owner()).unwrap();
+        store.save(&checkpoint(1)).await.unwrap();
+        drop(store);
+        crash(folder.path(), step, ErrorKind::Other).unwrap_err();
+        let mut store = FileStore::open(folder.path(), owner()).unwrap();
+        let found = store.load().await.unwrap().unwrap();
+        let want = if step == Step::SyncFolder { 2 } else { 1 };
+        assert_eq!(found.position[&0], json!({"at": want}), "{step:?}");
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [DOCUMENT, LOCK], "{step:?}");
+        store.save(&checkpoint(3)).await.unwrap();
+        let found = store.load().await.unwrap().unwrap();
+        assert_eq!(found.position[&0], json!({"at": 3}), "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_write_that_crashes_leaves_nothing_or_all() {
+    for step in STEPS {
+        let folder = TempDir::new().unwrap();
+        crash(folder.path(), step, ErrorKind::Other).unwrap_err();
+        let mut store = FileStore::open(folder.path(), owner()).unwrap();
+        let found = store.load().await.unwrap();
+        assert_eq!(found.is_some(), step == Step::SyncFolder, "{step:?}");
+    }
+}
+
+#[test]
+fn a_half_document_beside_does_not_stop_the_next_write() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join(BESIDE), b"{\"version\":1,\"pro").unwrap();
+    let whole = bytes(1);
+    replace(folder.path(), &whole, &mut |_| Ok(())).unwrap();
+    let found = fs::read(folder.path().join(DOCUMENT)).unwrap();
+    assert_eq!(found, whole);
+}
+
+#[test]
+fn failures_of_the_file_system_say_what_to_do() {
+    for (kind, part) in [
+        (ErrorKind::StorageFull, "make room"),
+        (ErrorKind::QuotaExceeded, "make room"),
+        (ErrorKind::ReadOnlyFilesystem, "writable volume"),
+        (ErrorKind::PermissionDenied, "fsGroup"),
+        (ErrorKind::NotFound, "make the folder"),
+        (ErrorKind::NotADirectory, "a folder of its own"),
+        (ErrorKind::Other, "tried again"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let error = crash(folder.path(), Step::Write, kind).unwrap_err();
+        let error = unavailable(folder.path(), "cannot be written", error);
+        assert!(error.is_unavailable());
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    // The kernel's own words for a full disk, a quota and a read-only one.
+    for (number, kind) in [
+        (28, ErrorKind::StorageFull),
+        (122, ErrorKind::QuotaExceeded),
+        (30, ErrorKind::ReadOnlyFilesystem),
+    ] {
+        assert_eq!(io::Error::from_raw_os_error(number).kind(), kind);
+    }
+}
+
+#[test]
+fn a_write_that_nobody_waits_for_does_not_undo_a_newer_one() {
+    let folder = TempDir::new().unwrap();
+    let store = FileStore::open(folder.path(), owner()).unwrap();
+    store.files.save(2, &bytes(2), &owner()).unwrap();
+    store.files.save(1, &bytes(1), &owner()).unwrap();
+    let found = store.files.load(&owner()).unwrap().unwrap();
+    assert_eq!(found.position[&0], json!({"at": 2}));
+}

@@ -1,0 +1,140 @@
+//! What a claim writes into a Lease: pure, but for the wall clock, which is for people only.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use super::{LEASE_DURATION_MAX, Timing};
+
+/// Who looks after the object.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The holder's identity; empty when nobody holds it.
+pub(super) fn holder(lease: &Lease) -> &str {
+    let spec = lease.spec.as_ref();
+    spec.and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default()
+}
+
+/// How long a candidate has to see no change: what the holder promised, but never less than our
+/// own duration (a holder of another release may have a shorter one), and bounded.
+pub(super) fn duration(lease: &Lease, timing: Timing) -> Duration {
+    let promised = lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.lease_duration_seconds)
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
+    promised.max(timing.lease_duration).min(LEASE_DURATION_MAX)
+}
+
+/// A new Lease, held by us.
+pub(super) fn made(name: &str, identity: &str, timing: Timing) -> Lease {
+    let mut lease = Lease::default();
+    lease.metadata.name = Some(name.to_owned());
+    let labels = lease.metadata.labels.get_or_insert_default();
+    labels.insert(MANAGED_BY.to_owned(), "audit-bridge".to_owned());
+    let now = MicroTime(Timestamp::now());
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: seconds(timing.lease_duration),
+        acquire_time: Some(now.clone()),
+        renew_time: Some(now),
+        lease_transitions: Some(0),
+        ..LeaseSpec::default()
+    });
+    lease
+}
+
+/// The Lease taken, or renewed when it is ours. Its version stays, so that the API server refuses
+/// it should anybody be faster.
+pub(super) fn taken(mut lease: Lease, identity: &str, timing: Timing) -> Lease {
+    let ours = holder(&lease) == identity;
+    let spec = lease.spec.get_or_insert_default();
+    let now = MicroTime(after(spec.renew_time.as_ref()));
+    if !ours {
+        spec.holder_identity = Some(identity.to_owned());
+        spec.acquire_time = Some(now.clone());
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        spec.lease_transitions = Some(transitions.saturating_add(1));
+    }
+    spec.lease_duration_seconds = seconds(timing.lease_duration);
+    spec.renew_time = Some(now);
+    lease
+}
+
+/// The Lease given back: whoever looks next may take it at once.
+pub(super) fn released(mut lease: Lease) -> Lease {
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = Some(String::new());
+    spec.lease_duration_seconds = Some(1);
+    spec.renew_time = Some(MicroTime(after(spec.renew_time.as_ref())));
+    lease
+}
+
+/// The wall clock, but never the time that is there: candidates see a renewal by its change, and
+/// a clock may stand still or be set back.
+fn after(last: Option<&MicroTime>) -> Timestamp {
+    let now = Timestamp::now();
+    let Some(MicroTime(last)) = last else {
+        return now;
+    };
+    match last.as_microsecond() == now.as_microsecond() {
+        true => now.checked_add(1.microsecond()).unwrap_or(now),
+        false => now,
+    }
+}
+
+fn seconds(duration: Duration) -> Option<i32> {
+    i32::try_from(duration.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_counts_transitions_and_a_renewal_does_not() {
+        let timing = Timing::default();
+        let first = made("x", "a", timing);
+        let renewed = taken(first.clone(), "a", timing);
+        let other = taken(renewed.clone(), "b", timing);
+        let spec = |lease: &Lease| lease.spec.clone().unwrap();
+        assert_eq!(spec(&renewed).acquire_time, spec(&first).acquire_time);
+        assert_ne!(spec(&renewed).renew_time, spec(&first).renew_time);
+        assert_eq!(spec(&renewed).lease_transitions, Some(0));
+        assert_eq!(spec(&other).lease_transitions, Some(1));
+        assert_eq!(spec(&other).acquire_time, spec(&other).renew_time);
+        let free = released(other);
+        assert_eq!(holder(&free), "");
+        assert_eq!(spec(&taken(free, "b", timing)).lease_transitions, Some(2));
+    }
+
+    #[test]
+    fn a_duration_is_at_least_ours_and_bounded() {
+        let timing = Timing::default();
+        for (seconds, want) in [
+            (None, 15),
+            (Some(-1), 15),
+            (Some(1), 15),
+            (Some(60), 60),
+            (Some(i32::MAX), 3600),
+        ] {
+            let mut lease = made("x", "a", timing);
+            lease.spec.as_mut().unwrap().lease_duration_seconds = seconds;
+            assert_eq!(duration(&lease, timing).as_secs(), want);
+        }
+    }
+
+    #[test]
+    fn a_renewal_always_changes_the_time() {
+        let now = Timestamp::now();
+        for _ in 0..1000 {
+            let last = MicroTime(Timestamp::now());
+            assert_ne!(after(Some(&last)).as_microsecond(), last.0.as_microsecond());
+        }
+        assert!(after(None) >= now);
+    }
+}

@@ -1,0 +1,323 @@
+//! One cursor: which window it reads next, and what it may skip. Arithmetic only.
+//!
+//! A cursor of age A owes one thing: every stretch of the log is read once when it is at least A
+//! old. Whoever reads it so pays the debt. While the edge catches up after an outage its windows
+//! are old already, so they count for the other cursors too, and each byte of a backlog is read
+//! once instead of once for each cursor.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task;
+use tokio::time::Instant;
+
+use super::log::{Window, after, before, floor};
+use super::resume::Place;
+use super::segments::Filed;
+
+/// A clock that is less than this behind a position did not jump: it was set right a little.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+
+/// Stretches that others have read ahead of a cursor. More are forgotten, and read again.
+const COVERED_MAX: usize = 16;
+
+/// Windows that wait for their records to be settled. Beyond it two are taken for one.
+const MARKS_MAX: usize = 4096;
+
+/// A window being read.
+#[derive(Debug, Clone)]
+pub(super) struct Scan {
+    pub(super) window: Window,
+    /// The page to ask for; `None` is the first.
+    pub(super) token: Option<String>,
+    /// When it began, on the wall.
+    pub(super) begun: Timestamp,
+    /// When it began, for the next one's time.
+    pub(super) begun_at: Instant,
+    /// Pages read of it.
+    pub(super) pages: u32,
+    /// It ends where it does only because windows are bounded: more is to be read behind it.
+    pub(super) cut: bool,
+}
+
+/// A position that was handed out, and what came before it.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    pub(super) read_to: Timestamp,
+    pub(super) identities: Vec<Filed>,
+    pub(super) newest: Option<Timestamp>,
+}
+
+/// One cursor.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// How old what it reads has to be.
+    pub(super) age: Duration,
+    /// Between the beginnings of two scans that both found the end.
+    pub(super) interval: Duration,
+    /// Where it began, once. Nothing before it is ever read, and until now has moved on by its age
+    /// it stands ahead of what it owes.
+    pub(super) since: Timestamp,
+    /// Everything before it is read.
+    pub(super) position: Timestamp,
+    /// Everything before it is settled, and the checkpoint says so.
+    pub(super) committed: Timestamp,
+    pub(super) scan: Option<Scan>,
+    /// Its request under way.
+    pub(super) request: Option<task::Id>,
+    /// Not before.
+    pub(super) due: Instant,
+    /// Failed requests since the last answer.
+    pub(super) failures: u32,
+    /// Records handed out since the last position.
+    pub(super) mark: Mark,
+    /// Positions handed out, oldest first.
+    pub(super) marks: VecDeque<Mark>,
+    covered: Vec<Window>,
+}
+
+impl Cursor {
+    pub(super) fn new(age: Duration, interval: Duration, place: Place) -> Cursor {
+        Cursor {
+            age,
+            interval,
+            since: place.since,
+            position: place.read_to,
+            committed: place.read_to,
+            scan: None,
+            request: None,
+            due: Instant::now(),
+            failures: 0,
+            mark: Mark::default(),
+            marks: VecDeque::new(),
+            covered: Vec::new(),
+        }
+    }
+
+    /// The window to read next. It ends at the cursor's age behind `now`, at `limit` (the place of
+    /// the next younger cursor, the end of the job), after `span`, or where something was read for
+    /// it already, whichever comes first. `None`: there is nothing to read now.
+    pub(super) fn plan(
+        &self,
+        now: Timestamp,
+        limit: Timestamp,
+        span: Duration,
+        resolution: Duration,
+    ) -> Option<(Window, bool)> {
+        let target = floor(before(now, self.age), resolution).min(limit);
+        let mut end = target;
+        let longest = floor(after(self.position, span), resolution);
+        // A span below the resolution would never end.
+        end = end.min(longest.max(after(self.position, resolution)));
+        for covered in &self.covered {
+            if covered.start > self.position {
+                end = end.min(covered.start);
+            }
+        }
+        let window = Window {
+            start: self.position,
+            end,
+        };
+        (window.start < window.end).then_some((window, end < target))
+    }
+
+    /// Goes back when the clock did: what was read ahead of the time was read too early. True when
+    /// it went back.
+    pub(super) fn rewind(&mut self, now: Timestamp, resolution: Duration) -> bool {
+        let target = floor(before(now, self.age), resolution).max(self.since);
+        let ahead = before(self.position, CLOCK_SLACK) > target;
+        if ahead {
+            self.position = target;
+            self.committed = self.committed.min(target);
+            self.scan = None;
+        }
+        ahead
+    }
+
+    /// What others have read counts no more.
+    pub(super) fn uncover(&mut self) {
+        self.covered.clear();
+    }
+
+    /// This stretch was read, beginning at `begun`. As far as it was old enough by then it need not
+    /// be read again.
+    pub(super) fn cover(&mut self, read: Window, begun: Timestamp, resolution: Duration) {
+        let end = read.end.min(floor(before(begun, self.age), resolution));
+        if end <= read.start || end <= self.position {
+            return;
+        }
+        let start = read.start;
+        match self.covered.iter_mut().find(|old| old.end == start) {
+            Some(old) => old.end = end,
+            None => self.covered.push(Window { start, end }),
+        }
+        if self.covered.len() > COVERED_MAX {
+            self.covered.remove(0);
+        }
+    }
+
+    /// Moves over what others have read. True when it moved.
+    pub(super) fn skip(&mut self) -> bool {
+        if self.scan.is_some() {
+            return false;
+        }
+        let from = self.position;
+        // Stretches may overlap in any order.
+        while let Some(next) = self
+            .covered
+            .iter()
+            .filter(|covered| covered.contains(self.position))
+            .map(|covered| covered.end)
+            .max()
+        {
+            self.position = next;
+        }
+        let position = self.position;
+        self.covered.retain(|covered| covered.end > position);
+        from < position
+    }
+
+    /// Hands out its position behind everything it gave so far.
+    pub(super) fn hand_out(&mut self) {
+        let mut mark = std::mem::take(&mut self.mark);
+        mark.read_to = self.position;
+        if self.marks.len() >= MARKS_MAX
+            && let Some(oldest) = self.marks.pop_front()
+            && let Some(second) = self.marks.front_mut()
+        {
+            second.identities.extend(oldest.identities);
+            second.newest = second.newest.max(oldest.newest);
+        }
+        self.marks.push_back(mark);
+    }
+
+    /// Everything up to this position is settled: what that was. `None` when it was never handed
+    /// out, or settled before.
+    pub(super) fn commit(&mut self, read_to: Timestamp) -> Option<Mark> {
+        let at = self.marks.iter().position(|mark| mark.read_to == read_to)?;
+        self.committed = read_to;
+        let mut all = Mark {
+            read_to,
+            ..Mark::default()
+        };
+        for mark in self.marks.drain(..=at) {
+            all.identities.extend(mark.identities);
+            all.newest = all.newest.max(mark.newest);
+        }
+        Some(all)
+    }
+
+    /// Identities that wait for their records to be settled.
+    pub(super) fn waiting(&self) -> usize {
+        let marks = self.marks.iter();
+        self.mark.identities.len() + marks.map(|mark| mark.identities.len()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn window(start: i64, end: i64) -> Window {
+        Window {
+            start: at(start),
+            end: at(end),
+        }
+    }
+
+    fn cursor(age: u64, position: i64) -> Cursor {
+        let place = Place {
+            since: at(-1000),
+            read_to: at(position),
+        };
+        Cursor::new(Duration::from_secs(age), MINUTE, place)
+    }
+
+    #[tokio::test]
+    async fn windows_join_without_gap_and_stay_behind_age_limit_and_span() {
+        let cursor = cursor(15, 0);
+        let plan = |now: i64, limit: i64, span: u64| {
+            cursor.plan(at(now), at(limit), Duration::from_secs(span), MILLI)
+        };
+        assert_eq!(plan(100, 1000, 1000), Some((window(0, 85), false)));
+        assert_eq!(plan(100, 50, 1000), Some((window(0, 50), false)));
+        assert_eq!(plan(100, 1000, 30), Some((window(0, 30), true)));
+        assert_eq!(plan(15, 1000, 30), None);
+        assert_eq!(plan(-100, 1000, 30), None, "the clock went back");
+        let (least, cut) = plan(100, 1000, 0).unwrap();
+        assert_eq!((least.span(), cut), (MILLI, true));
+    }
+
+    #[tokio::test]
+    async fn what_was_old_when_another_read_it_is_skipped() {
+        let mut cursor = cursor(600, 0);
+        let ns = Duration::from_nanos(1);
+        // Read at 700: only what is before 100 was old enough.
+        cursor.cover(window(50, 300), at(700), ns);
+        assert!(!cursor.skip(), "there is a gap before it");
+        let plan = |cursor: &Cursor| cursor.plan(at(5000), at(5000), MINUTE * 60, ns);
+        assert_eq!(plan(&cursor), Some((window(0, 50), true)));
+        cursor.position = at(50);
+        assert!(cursor.skip() && cursor.position == at(100));
+        // Windows that follow each other are one stretch.
+        cursor.cover(window(120, 200), at(5000), ns);
+        cursor.cover(window(200, 300), at(5000), ns);
+        cursor.cover(window(90, 130), at(5000), ns);
+        assert!(cursor.skip() && cursor.position == at(300));
+        cursor.cover(window(300, 400), at(900), ns);
+        assert!(!cursor.skip(), "too young to count");
+    }
+
+    #[tokio::test]
+    async fn positions_are_settled_in_order_and_once() {
+        let mut cursor = cursor(0, 0);
+        for (read_to, number) in [(10, 1u64), (20, 2), (30, 3)] {
+            let identity = super::super::Identity::of(&[&number.to_le_bytes()]);
+            cursor.mark.identities.push((0, identity));
+            cursor.position = at(read_to);
+            cursor.hand_out();
+        }
+        assert_eq!(cursor.waiting(), 3);
+        assert!(cursor.commit(at(15)).is_none());
+        assert_eq!(cursor.commit(at(20)).unwrap().identities.len(), 2);
+        assert!(cursor.commit(at(10)).is_none() && cursor.committed == at(20));
+        assert_eq!(cursor.commit(at(30)).unwrap().identities.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_went_back_takes_the_cursor_along() {
+        let mut cursor = cursor(15, 1000);
+        assert!(!cursor.rewind(at(1015), MILLI));
+        assert!(!cursor.rewind(at(1014), MILLI), "set right a little");
+        assert!(cursor.rewind(at(500), MILLI));
+        assert_eq!(cursor.position, at(485));
+        assert_eq!(cursor.committed, at(485));
+        assert!(cursor.rewind(at(-2000), MILLI));
+        assert_eq!(cursor.position, at(-1000), "never before it began");
+        assert!(!cursor.rewind(at(-2000), MILLI));
+    }
+
+    #[tokio::test]
+    async fn marks_are_bounded_and_nothing_is_settled_early() {
+        let mut cursor = cursor(0, 0);
+        for number in 0..10_000 {
+            cursor.position = at(number);
+            cursor.mark.newest = Some(at(number));
+            cursor.hand_out();
+        }
+        assert_eq!(cursor.marks.len(), MARKS_MAX);
+        assert!(
+            cursor.commit(at(5)).is_none(),
+            "taken together with a later"
+        );
+        assert_eq!(cursor.commit(at(9999)).unwrap().newest, Some(at(9999)));
+    }
+}

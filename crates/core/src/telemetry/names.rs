@@ -1,0 +1,76 @@
+//! Every metric: its name, unit, labels and meaning. The registry is built from this list, so a
+//! metric that is not here does not exist.
+
+/// The prefix of all names.
+pub const PREFIX: &str = "audit_bridge";
+
+/// What a metric's value means over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; starts at 0 with the process. Its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its full name in `/metrics`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels; their values are bounded.
+    pub labels: &'static [&'static str],
+    /// What it counts or measures, for a person.
+    pub about: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $about:literal;)*) => {
+        $(
+            #[doc = $about]
+            pub const $constant: Metric = Metric {
+                name: concat!("audit_bridge_", $name),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                about: $about,
+            };
+        )*
+        /// All of them.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    RECORDS_RECEIVED = "records_received_total", Counter, [],
+        "Provider records read";
+    EVENTS_DELIVERED = "events_delivered_total", Counter, [],
+        "Events that the webhook accepted";
+    RECORDS_SKIPPED = "records_skipped_total", Counter, ["reason"],
+        "Records that are not for this bridge";
+    RECORDS_DEAD_LETTERED = "records_dead_lettered_total", Counter, ["reason"],
+        "Records and events kept in the dead letter";
+    EVENTS_TRUNCATED = "events_truncated_total", Counter, [],
+        "Delivered events that carry the mark audit.k8s.io/truncated";
+    LATE_RECORDS = "late_records_total", Counter, ["age"],
+        "Records that only an older cursor of the tail found, by that cursor's age";
+    WEBHOOK_REQUESTS = "webhook_requests_total", Counter, ["status"],
+        "Requests to the webhook, by the answer's status or by connect, timeout, tls, dns, error";
+    WEBHOOK_REQUEST_DURATION = "webhook_request_duration_seconds", Histogram, [],
+        "How long requests to the webhook took, in seconds";
+    SOURCE_REQUESTS = "source_requests_total", Counter, ["status"],
+        "Requests to the provider, by outcome";
+    SOURCE_THROTTLED = "source_throttled_total", Counter, [],
+        "Requests that the provider throttled";
+    LAG = "lag_seconds", Gauge, [],
+        "Now minus the time of the newest delivered record, in seconds; 0 when the source has nothing more";
+    CHECKPOINT_AGE = "checkpoint_age_seconds", Gauge, [],
+        "Seconds since the checkpoint was last written";
+    IN_FLIGHT = "in_flight_bytes", Gauge, [],
+        "Bytes of records that are read and not yet settled";
+    BUILD_INFO = "build_info", Gauge, ["bridge", "version"],
+        "Always 1; which bridge this is";
+}

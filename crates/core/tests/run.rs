@@ -1,0 +1,482 @@
+//! The promise, attacked: random schedules of a log, a receiver and a store that all fail, with
+//! crashes in between, on paused time. A failing seed is printed; `SEED=n` runs it alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_bridge_core::batch;
+use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, StoreError};
+use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
+use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::event::Event;
+use audit_bridge_core::event::native::{self, Context, Options};
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::run::{Doing, Ended, Observer, Patience, Pipeline, run};
+use audit_bridge_core::shutdown::Stop;
+use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::tally::Tally;
+use bytes::Bytes;
+
+/// Small, seeded, good enough (`SplitMix64`).
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % limit.max(1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What a schedule has in it.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    partitions: u32,
+    records: u64,
+    /// Percent of requests that fail in some way while faults last.
+    faults: u64,
+    /// Some failing requests were accepted all the same.
+    lost_answers: bool,
+    poison: bool,
+    crashes: u64,
+    store_faults: u64,
+    in_flight: usize,
+}
+
+impl Plan {
+    fn of(seed: u64) -> Plan {
+        let mut dice = Dice(seed);
+        Plan {
+            partitions: 1 + u32::try_from(dice.below(4)).unwrap(),
+            records: 20 + dice.below(300),
+            faults: [0, 10, 40][usize::try_from(dice.below(3)).unwrap()],
+            lost_answers: dice.chance(40),
+            poison: dice.chance(50),
+            crashes: dice.below(5),
+            store_faults: [0, 30][usize::try_from(dice.below(2)).unwrap()],
+            in_flight: 1 + usize::try_from(dice.below(4)).unwrap(),
+        }
+    }
+}
+
+fn id(partition: u32, index: u64) -> String {
+    format!("p{partition}-{index}")
+}
+
+fn event_text(partition: u32, index: u64) -> String {
+    format!(
+        "{{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"Metadata\",\
+         \"auditID\":\"{}\",\"stage\":\"ResponseComplete\",\"verb\":\"get\",\
+         \"stageTimestamp\":\"2026-11-21T10:00:00.000000Z\"}}",
+        id(partition, index)
+    )
+}
+
+/// What kind of record stands at an index: most are events.
+fn kind(index: u64) -> &'static str {
+    match index % 17 {
+        3 => "stranger",
+        5 => "broken",
+        11 => "poison",
+        _ => "event",
+    }
+}
+
+/// The log: every partition holds records 0..n; positions are "read up to".
+struct Log {
+    plan: Plan,
+    dice: Dice,
+    next: Vec<u64>,
+    /// Positions that the checkpoint made durable, as the source is told.
+    committed: Arc<Mutex<BTreeMap<u32, u64>>>,
+}
+
+impl Source for Log {
+    async fn read(&mut self) -> Option<Page> {
+        if self.dice.chance(20) {
+            tokio::time::sleep(Duration::from_millis(self.dice.below(3000))).await;
+        }
+        let open: Vec<u32> = (0..self.plan.partitions)
+            .filter(|&p| self.next[p as usize] < self.plan.records)
+            .collect();
+        if open.is_empty() {
+            return None;
+        }
+        let partition = open[usize::try_from(self.dice.below(open.len() as u64)).unwrap()];
+        let from = self.next[partition as usize];
+        let to = self.plan.records.min(from + self.dice.below(30));
+        self.next[partition as usize] = to;
+        let records = (from..to)
+            .map(|index| {
+                let text = match kind(index) {
+                    "stranger" => "{\"message\":\"nothing of ours\"}".to_owned(),
+                    "broken" => format!(
+                        "{{\"kind\":\"Event\",\"auditID\":\"{}\"}}",
+                        id(partition, index)
+                    ),
+                    _ => event_text(partition, index),
+                };
+                Record {
+                    payload: Bytes::from(text),
+                    origin: Origin::Stream {
+                        stream: partition.to_string().into(),
+                        id: index.to_string(),
+                    },
+                    time: None,
+                    damaged: false,
+                    oversized: false,
+                }
+            })
+            .collect();
+        // Some pages say nothing of the position, some only that.
+        let position =
+            (!self.dice.chance(30) || to == self.plan.records).then(|| Position::from(to));
+        Some(Page {
+            partition,
+            records,
+            position,
+            problems: Vec::new(),
+        })
+    }
+
+    fn commit(&mut self, partition: u32, position: &Position) {
+        self.committed
+            .lock()
+            .unwrap()
+            .insert(partition, position.as_u64().unwrap());
+    }
+}
+
+struct Native(Options);
+
+impl Convert for Native {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let context = Context {
+            claimed: false,
+            record_time: None,
+            options: &self.0,
+        };
+        if record.payload.starts_with(b"{\"message") {
+            return out.skip(id, Skip::OtherStream);
+        }
+        out.settle(id, record, native::event(&record.payload, &context));
+    }
+}
+
+/// Everything that outlives a crash: the receiver, the store, and what they know.
+struct World {
+    plan: Plan,
+    dice: Dice,
+    /// Events accepted, in order, with their text.
+    accepted: Vec<String>,
+    faulty: bool,
+    stored: Option<Checkpoint>,
+    at_once: usize,
+    at_once_max: usize,
+}
+
+type Shared = Arc<Mutex<World>>;
+
+struct Receiver(Shared);
+
+fn text_of(event: &Event) -> String {
+    String::from_utf8(event.text().to_vec()).unwrap()
+}
+
+impl Sink for Receiver {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        let (wait, fate) = {
+            let mut world = self.0.lock().unwrap();
+            world.at_once += 1;
+            world.at_once_max = world.at_once_max.max(world.at_once);
+            let (wait, faults) = (world.dice.below(400), world.plan.faults);
+            let fails = world.faulty && world.dice.chance(faults);
+            (wait, fails.then(|| world.dice.below(7)))
+        };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let mut world = self.0.lock().unwrap();
+        world.at_once -= 1;
+        let retry = |cause, after| Verdict::Retry {
+            cause,
+            after,
+            detail: "fault".to_owned(),
+        };
+        match fate {
+            Some(0) => return retry(Cause::Status(503), Some(Duration::from_secs(2))),
+            Some(1) => return retry(Cause::Status(429), None),
+            Some(2) => return retry(Cause::Connect, None),
+            Some(3) => {
+                let remedy = "renew the token".into();
+                return Verdict::Hold {
+                    cause: Cause::Status(401),
+                    detail: "no".to_owned(),
+                    remedy,
+                };
+            }
+            Some(4) if events.len() > 1 => {
+                return Verdict::Refused {
+                    status: 413,
+                    detail: "too large".to_owned(),
+                };
+            }
+            Some(5) if world.plan.lost_answers => {
+                let poisoned = events.iter().any(|event| is_poison(&world.plan, event));
+                if !poisoned {
+                    world.accepted.extend(events.iter().map(text_of));
+                }
+                return retry(Cause::Timeout, None);
+            }
+            Some(_) => return retry(Cause::Status(500), None),
+            None => {}
+        }
+        if events.iter().any(|event| is_poison(&world.plan, event)) {
+            return Verdict::Refused {
+                status: 400,
+                detail: "poison".to_owned(),
+            };
+        }
+        world.accepted.extend(events.iter().map(text_of));
+        Verdict::Accepted { status: 200 }
+    }
+}
+
+fn is_poison(plan: &Plan, event: &Event) -> bool {
+    let text = text_of(event);
+    let index = text
+        .split("auditID\":\"p")
+        .nth(1)
+        .and_then(|rest| rest.split(['-', '"']).nth(1));
+    plan.poison && kind(index.unwrap().parse().unwrap()) == "poison"
+}
+
+struct Memory(Shared);
+
+impl Store for Memory {
+    async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(self.0.lock().unwrap().stored.clone())
+    }
+
+    async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut world = self.0.lock().unwrap();
+        let faults = world.plan.store_faults;
+        if world.faulty && world.dice.chance(faults) {
+            return Err(StoreError::Unavailable {
+                place: "memory".to_owned(),
+                problem: "is full".to_owned(),
+                remedy: "make room".to_owned(),
+                source: None,
+            });
+        }
+        world.stored = Some(checkpoint.clone());
+        Ok(())
+    }
+}
+
+/// Checks, at every turn, what must hold at all times.
+struct Watch(usize);
+
+impl Observer for Watch {
+    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+        // The limit, and one page that was read while there was room.
+        assert!(
+            doing.in_flight_bytes <= self.0 + 30 * 1200,
+            "{} bytes",
+            doing.in_flight_bytes
+        );
+    }
+}
+
+async fn attack(seed: u64) {
+    let plan = Plan::of(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead.jsonl");
+    let world = Arc::new(Mutex::new(World {
+        plan,
+        dice: Dice(seed ^ 0xabcd),
+        accepted: Vec::new(),
+        faulty: true,
+        stored: None,
+        at_once: 0,
+        at_once_max: 0,
+    }));
+    let owner = Owner {
+        provider: "eks".to_owned(),
+        source: "test".to_owned(),
+    };
+    let mut dice = Dice(seed ^ 0x1234);
+    let mut life = 0;
+    let ended = loop {
+        let mut store = Memory(Arc::clone(&world));
+        let loaded = store.load().await.unwrap();
+        let start: Vec<u64> = (0..plan.partitions)
+            .map(|partition| {
+                let positions = loaded.as_ref().map(|checkpoint| &checkpoint.position);
+                positions
+                    .and_then(|all| all.get(&partition)?.as_u64())
+                    .unwrap_or(0)
+            })
+            .collect();
+        // Before a position is durable, everything in front of it is delivered, dead or skipped.
+        check_settled(&world, &dead, &start);
+        let committed = Arc::new(Mutex::new(BTreeMap::new()));
+        let (_keep, stop) = Stop::by_hand();
+        let in_flight_bytes_max = 20_000;
+        let pipeline = Pipeline {
+            source: Log {
+                plan,
+                dice: Dice(dice.below(u64::MAX)),
+                next: start,
+                committed: Arc::clone(&committed),
+            },
+            converter: Native(Options::default()),
+            sink: Receiver(Arc::clone(&world)),
+            dead_letter: Some(DeadLetter::open(&dead, "eks").unwrap()),
+            checkpoint: Some(Checkpointer::new(
+                store,
+                owner.clone(),
+                loaded,
+                Duration::from_secs(1),
+            )),
+            tenure: None,
+            observer: Watch(in_flight_bytes_max),
+            on_request: Box::new(|_, _| {}),
+            batch: batch::Limits {
+                events_max: 7,
+                bytes_max: 4000,
+                wait_max: Duration::from_millis(500),
+            },
+            in_flight_batches_max: plan.in_flight,
+            in_flight_bytes_max,
+            patience: Patience::Endless,
+            stop,
+        };
+        let last = life >= plan.crashes;
+        life += 1;
+        if last {
+            // Faults end; from here on progress must come by itself.
+            let heal = async {
+                tokio::time::sleep(Duration::from_secs(120)).await;
+                world.lock().unwrap().faulty = false;
+            };
+            let bound = Duration::from_secs(4 * 3600);
+            let both = async { tokio::join!(run(pipeline), heal).0 };
+            let outcome = tokio::time::timeout(bound, both)
+                .await
+                .expect("progress resumes");
+            break outcome.ended;
+        }
+        // A crash: everything in the process is gone, wherever it was.
+        let until = Duration::from_millis(dice.below(20_000));
+        if let Ok(outcome) = tokio::time::timeout(until, run(pipeline)).await {
+            break outcome.ended;
+        }
+        world.lock().unwrap().at_once = 0;
+    };
+    assert_eq!(ended, Ended::Done);
+    check_settled(&world, &dead, &vec![plan.records; plan.partitions as usize]);
+
+    let world = world.lock().unwrap();
+    assert!(
+        world.at_once_max <= plan.in_flight,
+        "{} requests at once",
+        world.at_once_max
+    );
+    let positions = &world.stored.as_ref().expect("a checkpoint").position;
+    for partition in 0..plan.partitions {
+        assert_eq!(
+            positions[&partition], plan.records,
+            "the checkpoint ends at the end"
+        );
+    }
+    let once: BTreeSet<_> = world.accepted.iter().collect();
+    if plan.crashes == 0 && !plan.lost_answers && !plan.poison {
+        assert_eq!(
+            world.accepted.len(),
+            once.len(),
+            "duplicates with nothing that allows them"
+        );
+    }
+}
+
+/// Every record before these positions is delivered intact, in the dead letter, or a stranger.
+fn check_settled(world: &Shared, dead: &std::path::Path, upto: &[u64]) {
+    let world = world.lock().unwrap();
+    let accepted: BTreeSet<&str> = world.accepted.iter().map(String::as_str).collect();
+    let kept = std::fs::read_to_string(dead).unwrap_or_default();
+    let issued: BTreeSet<String> = (0..world.plan.partitions)
+        .flat_map(|partition| {
+            (0..world.plan.records).map(move |index| event_text(partition, index))
+        })
+        .collect();
+    for text in &accepted {
+        assert!(issued.contains(*text), "never issued: {text}");
+    }
+    for (partition, &upto) in (0..).zip(upto) {
+        for index in 0..upto {
+            let text = event_text(partition, index);
+            let in_dead_letter =
+                kept.contains(&format!("\"auditID\":\"{}\"", id(partition, index)));
+            match kind(index) {
+                "stranger" => {}
+                "broken" => assert!(in_dead_letter, "{partition}/{index} is not kept"),
+                "poison" if world.plan.poison => {
+                    assert!(in_dead_letter, "{partition}/{index} is not kept");
+                    assert!(!accepted.contains(text.as_str()));
+                }
+                _ => {
+                    assert!(
+                        accepted.contains(text.as_str()),
+                        "{partition}/{index} is lost"
+                    );
+                    assert!(
+                        !in_dead_letter,
+                        "{partition}/{index} is in the dead letter too"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// How many schedules; `SCHEDULES=n` for a longer run.
+fn schedules() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SCHEDULES").unwrap_or(300),
+    }
+}
+
+#[test]
+fn nothing_is_lost_whatever_fails() {
+    for seed in schedules() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(attack(seed));
+        }));
+        if let Err(panic) = result {
+            println!("SEED={seed} {:?}", Plan::of(seed));
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

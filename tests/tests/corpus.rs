@@ -1,0 +1,96 @@
+//! Real samples, where they lie beside the repository: what becomes of every file is a reviewed
+//! table. They are not ours to ship, so elsewhere this says that it did nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use audit_bridge_tests::{root, run};
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else if !path.to_string_lossy().ends_with(".expected.json") {
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}
+
+fn outcome(provider: &str, file: &Path, more: &[&str]) -> String {
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let mut args = vec![
+        "replay",
+        file.to_str().unwrap(),
+        "--report",
+        report.path().to_str().unwrap(),
+    ];
+    args.extend(more);
+    let ran = run(provider, &args);
+    assert!(
+        !ran.stderr.contains("panicked"),
+        "{}: {}",
+        file.display(),
+        ran.stderr
+    );
+    let tally: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report.path()).unwrap()).unwrap();
+    let events = ran.events();
+    assert_eq!(events.len() as u64, tally["events"].as_u64().unwrap());
+    let mut line = format!(
+        "exit {}, {} records, {} events",
+        ran.status, tally["records"], tally["events"]
+    );
+    for kind in ["skipped", "rejected"] {
+        for (reason, count) in tally[kind].as_object().unwrap() {
+            let _ = write!(line, ", {count} {kind} {reason}");
+        }
+    }
+    if tally["truncated"] != 0 {
+        let _ = write!(line, ", {} truncated", tally["truncated"]);
+    }
+    let said = ran
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("error:") || line.starts_with("rejected:"));
+    if let Some((_, why)) = said.and_then(|line| line.split_once(file.to_str().unwrap())) {
+        let why = why.trim_start_matches(": ");
+        let end = why.char_indices().nth(90).map_or(why.len(), |(at, _)| at);
+        let _ = write!(line, " ({})", &why[..end]);
+    }
+    line
+}
+
+#[test]
+fn every_sample_has_a_reviewed_outcome() {
+    let corpus = root().join("../shared/corpus");
+    if !corpus.is_dir() {
+        println!("skipped: there are no samples beside this repository");
+        return;
+    }
+    let mut table = String::new();
+    for (folder, provider, more) in [
+        ("aks", "aks", &[][..]),
+        ("eks", "eks", &[]),
+        ("gke", "gke", &["--include-data-access"]),
+        ("native", "eks", &[]),
+        ("native", "gke", &[]),
+        ("native", "aks", &[]),
+    ] {
+        let _ = writeln!(table, "# {provider}-audit-bridge replay {}", more.join(" "));
+        for file in files(&corpus.join(folder)) {
+            let name = file.strip_prefix(&corpus).unwrap().display().to_string();
+            let _ = writeln!(table, "{name}: {}", outcome(provider, &file, more));
+        }
+    }
+    insta::assert_snapshot!(table);
+}
