@@ -35,8 +35,16 @@ pub(super) fn run_end(bytes: &[u8], mut at: usize) -> usize {
     short_run_end(bytes, at)
 }
 
-#[inline(never)]
+/// The same where fewer than sixteen bytes are left: the last sixteen of the text are looked at,
+/// if it has so many.
+#[inline]
 fn short_run_end(bytes: &[u8], at: usize) -> usize {
+    if let (Some(&chunk), Some(left)) = (bytes.last_chunk(), bytes.len().checked_sub(at)) {
+        let chunk = u8x16::new(chunk);
+        let special = (quotes(chunk) | backslashes(chunk) | controls(chunk)).to_bitmask();
+        let seen = special.checked_shr(16 - left as u32).unwrap_or(0);
+        return at + left.min(seen.trailing_zeros() as usize);
+    }
     let rest = bytes.get(at..).unwrap_or_default();
     let run = rest
         .iter()
