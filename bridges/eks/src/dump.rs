@@ -1,8 +1,8 @@
 //! The shapes in which people keep CloudWatch logs.
 //!
 //! JSON is read by structure; here it is only brought into CloudWatch's own form. Text is cut by
-//! the splitters below: [`entries`] (lines that start with a time), [`table`] (the AWS CLI's
-//! `--output text`), [`csv`] (an Insights export) and [`messages`] (messages and nothing else).
+//! the splitters below: `entries` (lines that start with a time), `table` (the AWS CLI's
+//! `--output text`), `csv` (an Insights export) and `messages` (messages and nothing else).
 
 mod csv;
 mod entries;
