@@ -7,11 +7,13 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod cloud_watch;
 pub mod generate;
 pub mod kubernetes;
 pub mod tls;
 pub mod webhook;
 
+pub use cloud_watch::CloudWatch;
 pub use generate::Generator;
 pub use tls::Pki;
 pub use webhook::{Answer, Received, ScriptedWebhook};
