@@ -196,3 +196,21 @@ async fn from_the_earliest_on_costs_few_requests() {
     assert!(requests < 200, "{requests}");
     assert_eq!(bridge.terminate(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_that_were_made_are_the_ones_that_are_listed() {
+    let world = World::new().await;
+    world.put(1, 0);
+    let bridge = world.start(&["--start=-1m"]);
+    world.until_accepted(1..2, &bridge);
+    assert_eq!(bridge.terminate(), 0);
+    let listed = audit_bridge_tests::root().join("bridges/eks/actions.txt");
+    let listed = std::fs::read_to_string(listed).unwrap();
+    let listed: std::collections::BTreeSet<&str> = listed
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    let recorded = world.cloud.recorded();
+    let used = recorded.iter().map(|request| request.action.as_str());
+    assert_eq!(used.collect::<std::collections::BTreeSet<_>>(), listed);
+}
