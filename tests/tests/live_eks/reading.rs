@@ -214,3 +214,25 @@ async fn the_calls_that_were_made_are_the_ones_that_are_listed() {
     let used = recorded.iter().map(|request| request.action.as_str());
     assert_eq!(used.collect::<std::collections::BTreeSet<_>>(), listed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_megabyte_pass_in_little_memory() {
+    let world = World::new().await;
+    // 60 MB in pages of 1 MB, each event as large as an audit event is.
+    for n in 0..300 {
+        let text = event(n, 200_000);
+        world.cloud.put(GROUP, STREAM, now_ms() - 60_000, &text);
+    }
+    let bridge = world.start(&["--start=-5m"]);
+    world.until_accepted(0..300, &bridge);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(peak < 128 << 10, "{peak} KiB at most");
+    assert_eq!(bridge.terminate(), 0);
+}
