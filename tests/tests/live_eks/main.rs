@@ -14,6 +14,7 @@ mod replicas;
 mod trouble;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -117,7 +118,7 @@ impl World {
     }
 
     /// Waits until these events are accepted, and fails if one never is.
-    fn until_accepted(&self, wanted: impl Iterator<Item = usize> + Clone, bridge: &Running) {
+    fn until_accepted(&self, wanted: Range<usize>, bridge: &Running) {
         let mut missing = Vec::new();
         let done = wait(|| {
             let accepted = self.accepted();

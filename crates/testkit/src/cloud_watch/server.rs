@@ -95,7 +95,7 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
             reply(status, error(code, message).to_string())
         }
         Some(Fault::Garbage) => reply(200, "<html>".to_owned()),
-        Some(Fault::Cut) => cut(body.to_string()),
+        Some(Fault::Cut) => cut(&body.to_string()),
         Some(Fault::Slow(wait)) => {
             tokio::time::sleep(wait).await;
             reply(status, body.to_string())
@@ -121,7 +121,7 @@ fn reply(status: u16, body: String) -> Response {
 }
 
 /// The beginning of an answer, and the end of the connection.
-fn cut(body: String) -> Response {
+fn cut(body: &str) -> Response {
     let half = Bytes::from(body[..body.len() / 2].to_owned());
     let broken = std::io::Error::other("cut");
     let parts = stream::iter([Ok(half), Err(broken)]);
