@@ -7,6 +7,7 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod cloud_logging;
 pub mod generate;
 pub mod kubernetes;
 pub mod tls;
