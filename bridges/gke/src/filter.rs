@@ -17,22 +17,22 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// The logs that are read, by their short names.
-    pub(crate) fn logs(&self) -> &'static [&'static str] {
+    fn logs(&self) -> &'static [&'static str] {
         match self.data_access {
             true => &["activity", "data_access"],
             false => &["activity"],
         }
     }
 
-    /// Names it, for log lines and the checkpoint; it changes whenever other entries are meant.
+    /// Names it, for log lines and the checkpoint. Which of the cluster's logs are read is no part
+    /// of it: another choice goes on where the last one stopped.
     pub(crate) fn name(&self) -> String {
         let any = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
         format!(
-            "projects/{}/locations/{}/clusters/{} {}",
+            "projects/{}/locations/{}/clusters/{}",
             self.project,
             any(&self.location),
             any(&self.cluster),
-            self.logs().join("+"),
         )
     }
 
@@ -105,10 +105,7 @@ mod tests {
              \"projects/p/logs/cloudaudit.googleapis.com%2Fdata_access\") AND \
              resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\" AND timestamp"
         ));
-        assert_eq!(
-            selection.name(),
-            "projects/p/locations/-/clusters/- activity+data_access"
-        );
+        assert_eq!(selection.name(), "projects/p/locations/-/clusters/-");
         assert_ne!(selection.name(), name);
     }
 }

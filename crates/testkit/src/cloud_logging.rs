@@ -273,7 +273,10 @@ async fn answer(state: &Mutex<State>, request: Request) -> Response {
     let path = parts.uri.path();
     if let Some(path) = path.strip_prefix("/computeMetadata/v1/") {
         if parts.headers.get("metadata-flavor").map(|it| it.as_bytes()) != Some(b"Google") {
-            return response(StatusCode::FORBIDDEN, "Missing Metadata-Flavor:Google header");
+            return response(
+                StatusCode::FORBIDDEN,
+                "Missing Metadata-Flavor:Google header",
+            );
         }
         let mut state = lock(state);
         state.metadata_paths.push(path.to_owned());
@@ -299,7 +302,9 @@ async fn answer(state: &Mutex<State>, request: Request) -> Response {
         Some(Fault::Status(status, message)) => failure(status, message),
         Some(Fault::RetryAfter(after)) => {
             let mut response = failure(429, "Quota exceeded for quota metric 'Read requests'");
-            response.headers_mut().insert("retry-after", after.parse().unwrap());
+            response
+                .headers_mut()
+                .insert("retry-after", after.parse().unwrap());
             response
         }
         Some(Fault::Silence) => std::future::pending().await,

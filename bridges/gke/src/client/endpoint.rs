@@ -58,8 +58,16 @@ mod tests {
     #[test]
     fn plain_http_is_for_this_machine_only() {
         for (text, url, plain) in [
-            ("https://logging.example.com/", "https://logging.example.com", false),
-            ("https://10.0.0.7:8443/base/", "https://10.0.0.7:8443/base", false),
+            (
+                "https://logging.example.com/",
+                "https://logging.example.com",
+                false,
+            ),
+            (
+                "https://10.0.0.7:8443/base/",
+                "https://10.0.0.7:8443/base",
+                false,
+            ),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080", true),
             ("http://[::1]:80/", "http://[::1]", true),
             ("http://localhost:1", "http://localhost:1", true),

@@ -14,10 +14,10 @@ use audit_bridge_core::config::chain;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::tail::{Entry, LogPage, QueryError, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
+use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::endpoint::Endpoint;
 use super::identity::Identity;
@@ -31,8 +31,6 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// A page that takes longer is asked for again.
 const ATTEMPT_MAX: Duration = Duration::from_secs(45);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// A cluster that says nothing for so long is rather one that is not there.
-const SILENCE_MAX: Duration = Duration::from_secs(3600);
 /// All that reading a log needs; what is allowed of it, roles decide.
 const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
@@ -46,8 +44,8 @@ pub(crate) struct CloudLogging {
     name: String,
     /// Smaller while the entries are so large that a full page would be too much.
     page_size: AtomicUsize,
-    /// When the last entry came, or silence was last complained of.
-    heard: Mutex<Instant>,
+    /// What the API's clock showed, by its last answer.
+    server_time: Mutex<Option<Timestamp>>,
 }
 
 impl CloudLogging {
@@ -72,13 +70,16 @@ impl CloudLogging {
             name: selection.name(),
             selection,
             page_size: AtomicUsize::new(PAGE_SIZE_MAX),
-            heard: Mutex::new(Instant::now()),
+            server_time: Mutex::new(None),
         })
     }
 
-    /// What is read.
-    pub(crate) fn selection(&self) -> &Selection {
-        &self.selection
+    /// What the API's clock showed, by its last answer.
+    pub(crate) fn server_time(&self) -> Option<Timestamp> {
+        *self
+            .server_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a token, and what to do if not.
@@ -114,12 +115,14 @@ impl CloudLogging {
         page_size: usize,
         token: Option<&str>,
     ) -> Result<Answer, QueryError> {
-        let bearer = self.identity.token().await.map_err(|missing| {
-            QueryError::Unauthenticated {
-                detail: missing.detail,
-                remedy: missing.remedy,
-            }
-        })?;
+        let bearer =
+            self.identity
+                .token()
+                .await
+                .map_err(|missing| QueryError::Unauthenticated {
+                    detail: missing.detail,
+                    remedy: missing.remedy,
+                })?;
         let mut body = json!({
             "resourceNames": [format!("projects/{}", self.selection.project)],
             "filter": filter,
@@ -141,6 +144,12 @@ impl CloudLogging {
         let mut response = request.send().await.map_err(error::transport)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
+        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+        let date = date.and_then(|text| rfc2822::parse(text).ok());
+        *self
+            .server_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.timestamp());
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(error::transport)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -184,21 +193,6 @@ impl CloudLogging {
         }
     }
 
-    /// A filter that matches nothing looks like a quiet cluster: says so every now and then.
-    fn listened(&self, entries: usize) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries == 0 && heard.elapsed() < SILENCE_MAX {
-            return;
-        }
-        *heard = Instant::now();
-        if entries == 0 {
-            tracing::warn!(
-                log = self.name,
-                "no audit entry for an hour; check --project-id, --cluster-name and --location, \
-                 as a running cluster is never so quiet"
-            );
-        }
-    }
 }
 
 impl TimeLog for CloudLogging {
@@ -206,6 +200,10 @@ impl TimeLog for CloudLogging {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn when_silent(&self) -> &str {
+        "a running cluster is never so quiet: check --project-id, --cluster-name and --location"
     }
 
     /// Google's times have nanoseconds, and filters compare them.
@@ -220,9 +218,10 @@ impl TimeLog for CloudLogging {
     ) -> Result<LogPage<LogEntry>, QueryError> {
         let filter = self.selection.between(window.start, window.end);
         let page_size = self.page_size.load(Ordering::Relaxed);
-        let answer = self.list(&filter, "timestamp asc", page_size, token).await?;
+        let answer = self
+            .list(&filter, "timestamp asc", page_size, token)
+            .await?;
         self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
-        self.listened(answer.entries.len());
         let entries = answer.entries.into_iter().map(LogEntry::read);
         let entries = entries.map(|entry| Entry {
             // What cannot be read has no time of its own, but it was found here.

@@ -48,7 +48,10 @@ pub(crate) async fn place() -> Result<Place, String> {
             let status = answer.status();
             Ok((status, answer.text().await?))
         };
-        match answer.await.map_err(|error: reqwest::Error| chain(&error))? {
+        match answer
+            .await
+            .map_err(|error: reqwest::Error| chain(&error))?
+        {
             (StatusCode::OK, text) => Ok(Some(text.trim().to_owned()).filter(|it| !it.is_empty())),
             // A machine outside of a cluster has no such attributes.
             (StatusCode::NOT_FOUND, _) => Ok(None),

@@ -106,7 +106,10 @@ impl Cut<'_> {
     }
 
     fn wrong(&self, want: &str) -> String {
-        format!("it is not the JSON of one: {want} should stand at byte {}", self.at)
+        format!(
+            "it is not the JSON of one: {want} should stand at byte {}",
+            self.at
+        )
     }
 
     /// Steps over a value.
@@ -166,7 +169,7 @@ impl Cut<'_> {
 
 /// An entry, and what tells it from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
+pub(crate) struct LogEntry {
     /// The bytes that came.
     pub(crate) text: Bytes,
     /// `logName`; empty when there is none.
@@ -257,7 +260,13 @@ mod tests {
         check(
             "{\"entries\":[7,null,\"x\",[1],{\"a\":tru},{\"a\" 1},{\"a\":\"\u{1}\\q\"},{\"b\":2}]}",
             &[
-                "7", "null", "\"x\"", "[1]", "{\"a\":tru}", "{\"a\" 1}", "{\"a\":\"\u{1}\\q\"}",
+                "7",
+                "null",
+                "\"x\"",
+                "[1]",
+                "{\"a\":tru}",
+                "{\"a\" 1}",
+                "{\"a\":\"\u{1}\\q\"}",
                 "{\"b\":2}",
             ],
             None,
@@ -288,7 +297,8 @@ mod tests {
     #[test]
     fn an_entry_is_known_by_log_time_and_insert_id() {
         let read = |text: &str| LogEntry::read(Bytes::copy_from_slice(text.as_bytes()));
-        let one = read(r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"i","x":1}"#);
+        let one =
+            read(r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"i","x":1}"#);
         let same = read(r#"{"insertId":"i","timestamp":"2026-11-21T10:00:00.000Z","logName":"l"}"#);
         assert_eq!(one.identity(), same.identity());
         assert!(!one.damaged);
@@ -301,7 +311,12 @@ mod tests {
             assert_ne!(one.identity(), read(other).identity(), "{other}");
             assert!(!read(other).damaged, "{other}");
         }
-        for damaged in ["7", "{", r#"{"timestamp":"then"}"#, r#"{"timestamp":7,"insertId":"i"}"#] {
+        for damaged in [
+            "7",
+            "{",
+            r#"{"timestamp":"then"}"#,
+            r#"{"timestamp":7,"insertId":"i"}"#,
+        ] {
             let entry = read(damaged);
             assert!(entry.damaged, "{damaged}");
             assert_eq!(entry.identity(), Identity::of(&[damaged.as_bytes()]));

@@ -296,11 +296,23 @@ mod tests {
     fn conditions_are_joined_and_compared() {
         check("", true);
         check(r#"resource.type="k8s_cluster""#, true);
-        check("resource.type=k8s_cluster resource.labels.cluster_name=d", false);
-        check(r#"resource.labels.cluster_name!="d" AND resource.type:"k8s""#, true);
-        check(r#"logName=("x" OR "projects/p/logs/cloudaudit.googleapis.com%2Factivity")"#, true);
+        check(
+            "resource.type=k8s_cluster resource.labels.cluster_name=d",
+            false,
+        );
+        check(
+            r#"resource.labels.cluster_name!="d" AND resource.type:"k8s""#,
+            true,
+        );
+        check(
+            r#"logName=("x" OR "projects/p/logs/cloudaudit.googleapis.com%2Factivity")"#,
+            true,
+        );
         check(r#"logName=("x" OR "y")"#, false);
-        check(r#"resource.type="x" OR resource.type="k8s_cluster" AND logName:"activity""#, true);
+        check(
+            r#"resource.type="x" OR resource.type="k8s_cluster" AND logName:"activity""#,
+            true,
+        );
         check("NOT resource.type=k8s_cluster", false);
         check("-(resource.type=x)", true);
     }

@@ -75,7 +75,9 @@ impl Failure {
             },
             403 if lower.contains("has not been used") || lower.contains("is disabled") => denied(
                 detail,
-                format!("enable the API: gcloud services enable logging.googleapis.com --project {project}"),
+                format!(
+                    "enable the API: gcloud services enable logging.googleapis.com --project {project}"
+                ),
             ),
             403 => {
                 let role = match selection.data_access {
@@ -129,7 +131,9 @@ mod tests {
 
     fn remedy(error: QueryError) -> String {
         match error {
-            QueryError::Denied { remedy, .. } | QueryError::Unauthenticated { remedy, .. } => remedy,
+            QueryError::Denied { remedy, .. } | QueryError::Unauthenticated { remedy, .. } => {
+                remedy
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -139,9 +143,15 @@ mod tests {
         let said = |text: &str| format!(r#"{{"error":{{"message":"{text}"}}}}"#);
         let denied = said("Permission denied");
         let viewer = remedy(meaning(403, &denied, false, false));
-        assert!(viewer.contains("roles/logging.viewer on project p"), "{viewer}");
+        assert!(
+            viewer.contains("roles/logging.viewer on project p"),
+            "{viewer}"
+        );
         let private = remedy(meaning(403, &denied, false, true));
-        assert!(private.contains("roles/logging.privateLogViewer on project p"), "{private}");
+        assert!(
+            private.contains("roles/logging.privateLogViewer on project p"),
+            "{private}"
+        );
         let disabled = said("Cloud Logging API has not been used in project 7 before");
         let enable = remedy(meaning(403, &disabled, false, false));
         assert!(enable.contains("gcloud services enable"), "{enable}");
@@ -156,10 +166,16 @@ mod tests {
     #[test]
     fn what_passes_by_itself_is_tried_again() {
         let after = Some(Duration::from_secs(7));
-        assert_eq!(meaning(429, "", false, false), QueryError::Throttled { after });
+        assert_eq!(
+            meaning(429, "", false, false),
+            QueryError::Throttled { after }
+        );
         let token = r#"{"error":{"message":"The page_token is invalid"}}"#;
         assert_eq!(meaning(400, token, true, false), QueryError::TokenExpired);
-        assert!(matches!(meaning(400, token, false, false), QueryError::Denied { .. }));
+        assert!(matches!(
+            meaning(400, token, false, false),
+            QueryError::Denied { .. }
+        ));
         for status in [408, 500, 502, 503, 504] {
             let error = meaning(status, "<html>\n  <b>Sorry", false, false);
             let QueryError::Transient { detail } = &error else {
