@@ -10,9 +10,11 @@
 pub mod cloud_logging;
 pub mod generate;
 pub mod kubernetes;
+pub mod log_entry;
 pub mod tls;
 pub mod webhook;
 
 pub use generate::Generator;
+pub use log_entry::LogEntry;
 pub use tls::Pki;
 pub use webhook::{Answer, Received, ScriptedWebhook};

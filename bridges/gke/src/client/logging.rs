@@ -192,7 +192,6 @@ impl CloudLogging {
             self.page_size.fetch_max(larger, Ordering::Relaxed);
         }
     }
-
 }
 
 impl TimeLog for CloudLogging {
