@@ -8,12 +8,14 @@
 )]
 
 pub mod cloud_logging;
+pub mod cloud_watch;
 pub mod generate;
 pub mod kubernetes;
 pub mod log_entry;
 pub mod tls;
 pub mod webhook;
 
+pub use cloud_watch::CloudWatch;
 pub use generate::Generator;
 pub use log_entry::LogEntry;
 pub use tls::Pki;
