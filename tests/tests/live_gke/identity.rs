@@ -98,7 +98,10 @@ async fn a_missing_identity_is_held_until_there_is_one() {
     scene.until_accepted(0..10);
     bridge.until_ready();
     let log = bridge.log();
-    assert!(!log.contains("first-") && !log.contains("second-"), "a token in {log}");
+    assert!(
+        !log.contains("first-") && !log.contains("second-"),
+        "a token in {log}"
+    );
     assert_eq!(bridge.terminate(), 0);
 }
 

@@ -34,7 +34,11 @@ async fn faults_of_the_api_lose_nothing() {
     bridge.until_ready();
     assert!(sample(&mut bridge, "audit_bridge_source_requests_total", "error") >= 5.0);
     assert_eq!(
-        sample(&mut bridge, "audit_bridge_source_requests_total", "throttled"),
+        sample(
+            &mut bridge,
+            "audit_bridge_source_requests_total",
+            "throttled"
+        ),
         1.0
     );
     assert_eq!(bridge.terminate(), 0);
