@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real binaries, run as a user runs them.
 
 pub mod live;
+pub mod python;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -182,6 +182,13 @@ impl CloudWatch {
         id
     }
 
+    /// Forgets events that were filed before this time, as retention does.
+    pub fn trim(&self, before_ms: i64) {
+        for events in self.lock().groups.values_mut() {
+            events.retain(|event| event.timestamp >= before_ms);
+        }
+    }
+
     /// Pages hold no more events than this.
     pub fn page_events_max(&self, events: usize) {
         self.lock().page_events_max = events;

@@ -71,3 +71,23 @@ async fn no_identity_and_no_region_say_what_to_set() {
     assert!(!log.contains("very-secret-key"));
     assert_eq!(bridge.terminate(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_identity_works_too() {
+    let world = World::new().await;
+    world
+        .cloud
+        .web_identity("pod-token", Duration::from_secs(3600));
+    let file = world.folder.path().join("token");
+    std::fs::write(&file, "pod-token").unwrap();
+    let mut variables = world.endpoint();
+    let url = format!("{}/v1/credentials", world.cloud.url());
+    variables.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", url));
+    let file = file.display().to_string();
+    variables.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file));
+    let mut bridge = world.start_as(&["--start=-1m"], &variables);
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}

@@ -10,6 +10,7 @@ mod check;
 mod identity;
 mod kill;
 mod reading;
+mod replicas;
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -196,3 +196,43 @@ async fn from_the_earliest_on_costs_few_requests() {
     assert!(requests < 200, "{requests}");
     assert_eq!(bridge.terminate(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_that_were_made_are_the_ones_that_are_listed() {
+    let world = World::new().await;
+    world.put(1, 0);
+    let bridge = world.start(&["--start=-1m"]);
+    world.until_accepted(1..2, &bridge);
+    assert_eq!(bridge.terminate(), 0);
+    let listed = audit_bridge_tests::root().join("bridges/eks/actions.txt");
+    let listed = std::fs::read_to_string(listed).unwrap();
+    let listed: std::collections::BTreeSet<&str> = listed
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    let recorded = world.cloud.recorded();
+    let used = recorded.iter().map(|request| request.action.as_str());
+    assert_eq!(used.collect::<std::collections::BTreeSet<_>>(), listed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_megabyte_pass_in_little_memory() {
+    let world = World::new().await;
+    // 60 MB in pages of 1 MB, each event as large as an audit event is.
+    for n in 0..300 {
+        let text = event(n, 200_000);
+        world.cloud.put(GROUP, STREAM, now_ms() - 60_000, &text);
+    }
+    let bridge = world.start(&["--start=-5m"]);
+    world.until_accepted(0..300, &bridge);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(peak < 128 << 10, "{peak} KiB at most");
+    assert_eq!(bridge.terminate(), 0);
+}

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures_util::stream;
 use serde_json::{Value, json};
 
@@ -16,7 +17,39 @@ use super::{Fault, Recorded, State, log};
 type Shared = Arc<Mutex<State>>;
 
 pub(super) fn router(state: Shared) -> Router {
-    Router::new().fallback(answer).with_state(state)
+    Router::new()
+        .route("/v1/credentials", get(pod_identity))
+        .fallback(answer)
+        .with_state(state)
+}
+
+/// The EKS Pod Identity agent (Amazon EKS User Guide): the pod's token for credentials, as JSON.
+async fn pod_identity(Extract(state): Extract<Shared>, headers: HeaderMap) -> Response {
+    let token = headers.get("authorization");
+    let token = token.and_then(|value| value.to_str().ok());
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if token.is_none() || token != state.web_identity.as_deref() {
+        return (StatusCode::UNAUTHORIZED, "the token is not the pod's").into_response();
+    }
+    let last = state.credentials_last;
+    let key = issue(&mut state);
+    let credentials = json!({
+        "AccessKeyId": key,
+        "SecretAccessKey": "secret",
+        "Token": "session",
+        "AccountId": "123456789012",
+        "Expiration": rfc3339(SystemTime::now() + last),
+    });
+    let kind = ("content-type", "application/json");
+    ([kind], credentials.to_string()).into_response()
+}
+
+/// An access key that is good for a while.
+fn issue(state: &mut State) -> String {
+    let key = format!("ASIA{:016}", state.issued.len());
+    let until = Instant::now() + state.credentials_last;
+    state.issued.insert(key.clone(), until);
+    key
 }
 
 async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes) -> Response {
@@ -127,9 +160,8 @@ fn sts(state: &Shared, body: &[u8]) -> Response {
                 .to_owned(),
         );
     }
-    let key = format!("ASIA{:016}", state.issued.len());
     let last = state.credentials_last;
-    state.issued.insert(key.clone(), Instant::now() + last);
+    let key = issue(&mut state);
     xml(
         200,
         format!(
