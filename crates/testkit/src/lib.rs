@@ -7,11 +7,13 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod event_hubs;
 pub mod generate;
 pub mod kubernetes;
 pub mod tls;
 pub mod webhook;
 
+pub use event_hubs::EventHubs;
 pub use generate::Generator;
 pub use tls::Pki;
 pub use webhook::{Answer, Received, ScriptedWebhook};
