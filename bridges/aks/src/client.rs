@@ -26,6 +26,8 @@ pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
 pub use fault::{Fault, FaultKind};
 
+/// What a token is asked for.
+const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long the farewell may take.
@@ -112,16 +114,13 @@ impl Client {
         }
         let opened = match &self.credential {
             Credential::Identity { tokens, .. } => {
-                let open = builder.open(
-                    &self.hub.namespace,
-                    self.hub.name.clone(),
-                    tokens.clone(),
-                );
+                let open = builder.open(&self.hub.namespace, self.hub.name.clone(), tokens.clone());
                 self.answer("the connection", open).await?
             }
             Credential::ConnectionStringFile(path) => {
                 let text = read_connection_string(path).and_then(|text| self.fits(text));
-                let text = text.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                let text =
+                    text.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
                 let open = builder.open_with_connection_string(&text, Some(&self.hub.name));
                 self.answer("the connection", open).await?
             }
@@ -134,8 +133,8 @@ impl Client {
 
     /// A connection string that changed since the start must be of the same place.
     fn fits(&self, text: String) -> Result<String, String> {
-        let read = ConnectionString::parse(&text)
-            .map_err(|why| format!("the connection string {why}"))?;
+        let read =
+            ConnectionString::parse(&text).map_err(|why| format!("the connection string {why}"))?;
         if !read.namespace.eq_ignore_ascii_case(&self.hub.namespace) {
             return Err("the connection string is of another namespace now".to_owned());
         }
@@ -145,6 +144,23 @@ impl Client {
                 self.hub.name
             )),
             _ => Ok(text),
+        }
+    }
+
+    /// Shows that we can say who we are.
+    pub(crate) async fn identity(&self) -> Result<String, Fault> {
+        match &self.credential {
+            Credential::Identity { kind, tokens } => {
+                let ask = tokens.get_token(&[TOKEN_SCOPE], None);
+                let ask = async { ask.await.map_err(EventHubsError::from) };
+                self.answer("a token", ask).await?;
+                Ok(format!("{}: a token was given", kind.name()))
+            }
+            Credential::ConnectionStringFile(path) => {
+                let read = read_connection_string(path).and_then(|text| self.fits(text));
+                read.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                Ok(format!("connection string in {}", path.display()))
+            }
         }
     }
 
@@ -248,7 +264,10 @@ impl Connection {
     /// The names of the hub's partitions.
     pub(crate) async fn partitions(&self) -> Result<Vec<String>, Fault> {
         let ask = self.consumer.get_eventhub_properties();
-        let told = self.client.answer("the event hub's properties", ask).await?;
+        let told = self
+            .client
+            .answer("the event hub's properties", ask)
+            .await?;
         Ok(told.partition_ids)
     }
 
@@ -293,6 +312,23 @@ impl Connection {
             client: self.client.clone(),
             inner,
         })
+    }
+
+    /// Attaches to a partition and looks whether that lasts for so long, or a message comes.
+    pub(crate) async fn try_receiver(
+        &self,
+        partition: &str,
+        last: i64,
+        lasts: Duration,
+    ) -> Result<(), Fault> {
+        let receiver = self
+            .receiver(partition, Start::After(last), 1, None)
+            .await?;
+        let mut messages = receiver.messages();
+        match timeout(lasts, messages.next()).await {
+            Ok(came) => came.map(drop),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Ends it, politely but not for long: it may be broken already.
@@ -356,4 +392,3 @@ fn message(event: &ReceivedEventData) -> Message {
 fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
 }
-

@@ -6,11 +6,11 @@ use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
-use audit_bridge_core::live::NotYet;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{AksConvert, CATEGORIES, Options};
 use crate::dump::AksDump;
+use crate::live::{AksLive, LiveArgs};
 
 /// The flags of diagnostic settings.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,10 +34,6 @@ pub struct Args {
     cluster_name: Vec<String>,
 }
 
-/// The flags of reading live.
-#[derive(Debug, Clone, clap::Args)]
-pub struct LiveArgs {}
-
 /// The AKS bridge, configured.
 #[derive(Debug)]
 pub struct Aks {
@@ -50,7 +46,7 @@ impl Bridge for Aks {
     const PROVIDER: &'static str = "aks";
     type Args = Args;
     type LiveArgs = LiveArgs;
-    type Live = NotYet;
+    type Live = AksLive;
 
     fn configure(args: &Args, problems: &mut Problems) -> Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
@@ -75,8 +71,8 @@ impl Bridge for Aks {
         }
     }
 
-    fn live(&self, _: &Args, _: &LiveArgs, _: &mut Problems) -> NotYet {
-        NotYet
+    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> AksLive {
+        live.check(problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

@@ -20,12 +20,15 @@ impl ConnectionString {
     /// Reads one; what is wrong with it is said without a value of it.
     pub(crate) fn parse(text: &str) -> Result<ConnectionString, String> {
         let (mut endpoint, mut entity_path, mut emulator, mut key) = (None, None, false, false);
-        for part in text.trim().split(';').filter(|part| !part.trim().is_empty()) {
-            let (name, value) = part
-                .trim()
-                .split_once('=')
-                .ok_or("holds a part without an equals sign; it must be like \
-                        Endpoint=sb://…;SharedAccessKeyName=…;SharedAccessKey=…")?;
+        for part in text
+            .trim()
+            .split(';')
+            .filter(|part| !part.trim().is_empty())
+        {
+            let (name, value) = part.trim().split_once('=').ok_or(
+                "holds a part without an equals sign; it must be like \
+                        Endpoint=sb://…;SharedAccessKeyName=…;SharedAccessKey=…",
+            )?;
             match name.to_ascii_lowercase().as_str() {
                 "endpoint" => endpoint = Some(value),
                 "entitypath" => entity_path = Some(value.to_owned()),
@@ -43,7 +46,13 @@ impl ConnectionString {
             .ok_or("has an Endpoint that is not like sb://NAMESPACE.servicebus.windows.net/")?;
         let authority = rest.split('/').next().unwrap_or_default();
         let (host, port) = host_and_port(authority).ok_or("has an Endpoint without a host")?;
-        let emulator = emulator.then(|| format!("amqp://{authority_host}:{port}", authority_host = bracketed(host), port = port.unwrap_or(PLAIN_PORT)));
+        let emulator = emulator.then(|| {
+            format!(
+                "amqp://{authority_host}:{port}",
+                authority_host = bracketed(host),
+                port = port.unwrap_or(PLAIN_PORT)
+            )
+        });
         Ok(ConnectionString {
             namespace: host.to_owned(),
             entity_path,
@@ -172,7 +181,10 @@ mod tests {
     fn a_plain_endpoint_is_on_this_machine() {
         for (text, want) in [
             ("amqps://ns.example.com", Ok("amqps://ns.example.com")),
-            ("amqps://ns.example.com:5671/", Ok("amqps://ns.example.com:5671")),
+            (
+                "amqps://ns.example.com:5671/",
+                Ok("amqps://ns.example.com:5671"),
+            ),
             ("amqp://127.0.0.1:5672", Ok("amqp://127.0.0.1:5672")),
             ("amqp://[::1]:5672", Ok("amqp://[::1]:5672")),
             ("amqp://localhost", Ok("amqp://localhost")),

@@ -19,7 +19,6 @@ use crate::dump::AksDump;
 const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
 
 /// Cuts messages of one partition into records.
-#[derive(Debug)]
 pub(crate) struct Cutter {
     dump: Arc<dyn Dump>,
     /// Which partition of the source.

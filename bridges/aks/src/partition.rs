@@ -24,6 +24,8 @@ use crate::message::Cutter;
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// A link that has not failed for so long after it was asked for is attached.
+    pub attach: Duration,
     /// Nothing for so long: there is nothing more at the moment.
     pub idle: Duration,
     /// A silent link is asked whether it still lives so often.
@@ -37,6 +39,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
+            attach: Duration::from_secs(3),
             idle: Duration::from_secs(1),
             probe: Duration::from_secs(30),
             confirm: Duration::from_secs(10),
@@ -125,9 +128,7 @@ impl Reader {
                 Err(fault) => fault,
             };
             self.failures = self.failures.saturating_add(1);
-            self.shared
-                .health
-                .failed(&self.id, self.failures, &fault);
+            self.shared.health.failed(&self.id, self.failures, &fault);
             sleep(self.backoff.wait(self.failures)).await;
         }
     }
@@ -149,15 +150,18 @@ impl Reader {
             .await?;
         let mut messages = receiver.messages();
         let mut quiet = Quiet::new();
+        let mut patience = shared.timing.attach;
         loop {
-            match timeout(shared.timing.idle, messages.next()).await {
+            match timeout(patience, messages.next()).await {
                 Ok(message) => {
                     quiet = Quiet::new();
+                    patience = shared.timing.idle;
                     if let Some(done) = self.take(message?).await {
                         return Ok(done);
                     }
                 }
                 Err(_) => {
+                    patience = shared.timing.idle;
                     self.works(true);
                     let due = quiet.since.elapsed() >= shared.timing.probe;
                     let at_the_end = shared.until.is_some_and(|until| until <= Timestamp::now());

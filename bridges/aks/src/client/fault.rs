@@ -190,8 +190,7 @@ fn described_text(described: &AmqpDescribedError) -> String {
 }
 
 fn of_azure(error: &azure_core::Error) -> Option<(FaultKind, String)> {
-    matches!(error.kind(), AzureErrorKind::Credential)
-        .then(|| (FaultKind::Identity, chain(error)))
+    matches!(error.kind(), AzureErrorKind::Credential).then(|| (FaultKind::Identity, chain(error)))
 }
 
 fn of_io(error: &io::Error) -> (FaultKind, String) {
@@ -237,7 +236,12 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// Azure adds identities of the request and the time, which make every message a new one.
 fn one_line(text: &str) -> String {
-    const PASSING: [&str; 4] = ["TrackingId:", "Reference:", "\nTo troubleshoot", "Trace ID:"];
+    const PASSING: [&str; 4] = [
+        "TrackingId:",
+        "Reference:",
+        "\nTo troubleshoot",
+        "Trace ID:",
+    ];
     let end = PASSING
         .iter()
         .filter_map(|mark| text.find(mark))

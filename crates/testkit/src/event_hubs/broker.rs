@@ -289,9 +289,8 @@ fn position(partition: &Partition, filter: &str) -> Option<i64> {
     };
     let value = value.trim().trim_matches('\'');
     let after = |this: fn(&Stored) -> i64, value: i64| {
-        let passes = |message: &&Stored| {
-            this(message) > value || (inclusive && this(message) == value)
-        };
+        let passes =
+            |message: &&Stored| this(message) > value || (inclusive && this(message) == value);
         let first = partition.messages.iter().find(passes);
         first.map_or(partition.next, |message| message.sequence)
     };

@@ -65,11 +65,7 @@ pub(super) async fn receiver(
 /// waits for that. Without a message, waits for the end of the link.
 async fn send(sender: &mut Sender, message: Option<Message<Batch<Data>>>) -> Result<(), ()> {
     match message {
-        Some(message) => sender
-            .send_batchable(message)
-            .await
-            .map(drop)
-            .map_err(drop),
+        Some(message) => sender.send_batchable(message).await.map(drop).map_err(drop),
         None => {
             sender.on_detach().await;
             Err(())

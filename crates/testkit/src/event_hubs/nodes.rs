@@ -177,10 +177,7 @@ fn partition(state: &State, name: &str, id: &str) -> Option<Members> {
             "last_enqueued_offset",
             Value::String(partition.last_offset.to_string()),
         ),
-        (
-            "last_enqueued_time_utc",
-            timestamp(partition.last_enqueued),
-        ),
+        ("last_enqueued_time_utc", timestamp(partition.last_enqueued)),
         (
             "is_partition_empty",
             Value::Bool(partition.messages.is_empty()),
