@@ -228,8 +228,8 @@ impl EventHubs {
     }
 
     /// Refuses new connections, and cuts those that there are.
-    pub fn go_down(&self) {
-        self.relay.close();
+    pub async fn go_down(&self) {
+        self.relay.close().await;
         self.relay.cut();
     }
 

@@ -54,7 +54,7 @@ async fn refused_connections_are_tried_until_they_are_taken() {
     let hubs = EventHubs::start().await;
     survives(&hubs, 2, async |round| {
         if round % 3 == 1 {
-            hubs.go_down();
+            hubs.go_down().await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
             hubs.come_back().await;
         }
@@ -160,11 +160,12 @@ async fn a_pipeline_that_does_not_read_holds_the_hub_back() {
         }
     }
     let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read_until(&mut source, &mut got, |got| got.positions.len() == 4).await;
     until(|| hubs.attached_now() == 4).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let waiting = hubs.sent();
     // 8 MiB each may be on their way, and a message more in each reader's hands.
     assert!(waiting <= 4 * 12, "{waiting} messages are on their way");
-    let mut got = Got::default();
     read(&mut source, &mut got, 160).await;
 }

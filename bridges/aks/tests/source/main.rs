@@ -20,7 +20,7 @@ use aks_audit_bridge::partition::Timing;
 use aks_audit_bridge::source::EventHub;
 use audit_bridge_core::live::{Resume, Start, Trouble};
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_core::telemetry::Telemetry;
+use audit_bridge_core::telemetry::{Part, Telemetry};
 use audit_bridge_testkit::EventHubs;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;

@@ -45,7 +45,7 @@ async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
     assert!((metric(&telemetry, expired) - 70.0).abs() < 0.5);
 
     // The same while it reads: an outage longer than the retention.
-    hubs.go_down();
+    hubs.go_down().await;
     for number in 100..150 {
         hubs.publish(HUB, 0, body(&number.to_string()));
     }

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use audit_bridge_core::telemetry::Part;
 use audit_bridge_testkit::Pki;
 
 use super::*;
@@ -67,7 +66,7 @@ async fn a_namespace_that_does_not_resolve_or_answer() {
     );
 
     let hubs = EventHubs::start().await;
-    hubs.go_down();
+    hubs.go_down().await;
     wrong.endpoint = Some(hubs.endpoint());
     let trouble = refused(&Client::new(wrong, identity())).await;
     says(&trouble, Part::Source, &["refused", "5671"]);
@@ -185,7 +184,7 @@ async fn a_consumer_group_that_does_not_exist_and_one_that_is_made_later() {
     hubs.add_consumer_group(HUB, "bridge");
     read(&mut source, &mut got, 1).await;
     tokio::join!(
-        until(|| !telemetry.unready().contains_key("source")),
+        until(|| telemetry.is_ready(Part::Source)),
         listen(&mut source, &mut got, Duration::from_secs(8)),
     );
 }

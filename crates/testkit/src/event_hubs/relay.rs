@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 /// The shortest delay of a chunk.
@@ -69,7 +69,7 @@ pub(super) struct Relay {
     tls: Option<TlsAcceptor>,
     serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     connections: Arc<Mutex<JoinSet<()>>>,
-    listening: Mutex<Option<AbortHandle>>,
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Relay {
@@ -109,7 +109,7 @@ impl Relay {
                 while connections.try_join_next().is_some() {}
             }
         });
-        *self.listening.lock().unwrap() = Some(task.abort_handle());
+        *self.listening.lock().unwrap() = Some(task);
     }
 
     /// Ends every connection at once, without a word.
@@ -118,15 +118,18 @@ impl Relay {
     }
 
     /// Nobody listens any more: connections are refused. Those that there are live on.
-    pub(super) fn close(&self) {
-        if let Some(task) = self.listening.lock().unwrap().take() {
+    pub(super) async fn close(&self) {
+        let task = self.listening.lock().unwrap().take();
+        if let Some(task) = task {
             task.abort();
+            // The socket is closed once the task is gone.
+            let _ = task.await;
         }
     }
 
     /// Listens again on the same port.
     pub(super) async fn open(&self) {
-        // The old socket is gone once its task is; that takes a moment.
+        // A connection that was refused a moment ago may still hold the port.
         for _ in 0..500 {
             if let Ok(listener) = TcpListener::bind(self.address).await {
                 return self.listen(listener);
@@ -139,7 +142,9 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.close();
+        if let Some(task) = self.listening.lock().unwrap().take() {
+            task.abort();
+        }
         self.cut();
     }
 }
