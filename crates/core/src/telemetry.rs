@@ -657,10 +657,21 @@ mod tests {
             [("webhook", "401: renew the token".to_owned())]
         );
 
-        assert_eq!(telemetry.stuck(), None);
+        let log = telemetry.log("l");
+        assert_eq!(telemetry.unready().len(), 2, "source and checkpoint of the log");
+        telemetry.standby(Some("another"));
+        assert!(telemetry.unready().is_empty());
+        telemetry.standby(None);
+
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(telemetry.stuck(), None, "no loop runs");
+        log.progress();
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(telemetry.stuck().is_some());
-        telemetry.progress();
+        log.progress();
+        assert_eq!(telemetry.stuck(), None);
+        log.ended();
+        tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(telemetry.stuck(), None);
     }
 }
