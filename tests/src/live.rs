@@ -32,7 +32,13 @@ impl Running {
     /// # Panics
     /// When it cannot be started.
     pub fn start(provider: &str, args: &[&str], variables: &[(&str, &str)]) -> Running {
-        let mut all = vec!["run", "--admin-address", "127.0.0.1:0", "--log-format", "json"];
+        let mut all = vec![
+            "run",
+            "--admin-address",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ];
         all.extend(args);
         let child = command(provider, &all)
             .envs(variables.iter().copied())
@@ -98,7 +104,10 @@ impl Running {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(admin)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            )?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, words};
+use audit_bridge_core::config::{Problems, flag, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
 use audit_bridge_core::replay::dump::Dump;
@@ -32,6 +32,16 @@ pub struct Args {
         value_name = "NAME"
     )]
     cluster_name: Vec<String>,
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    annotate_cluster: Option<String>,
 }
 
 /// The AKS bridge, configured.
@@ -66,6 +76,12 @@ impl Bridge for Aks {
                     .iter()
                     .flat_map(|names| words(names))
                     .collect(),
+                annotate_cluster: problems.read(
+                    "annotate-cluster",
+                    args.annotate_cluster.as_deref(),
+                    false,
+                    flag,
+                ),
                 native: native::Options::default(),
             },
         }

@@ -23,6 +23,7 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// The flags of reading live.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "event_hubs")]
 #[command(next_help_heading = "Event Hubs")]
 pub struct LiveArgs {
     /// Host name of the namespace, like NAME.servicebus.windows.net
