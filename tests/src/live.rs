@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running bridge. It is killed when it is dropped.
 #[derive(Debug)]
@@ -88,6 +88,9 @@ impl Running {
         }
         let found = wait(|| {
             let log = self.log();
+            if let Ok(Some(status)) = self.child.try_wait() {
+                unreachable!("it ended with {status}:\n{log}");
+            }
             let started = log.lines().find(|line| line.contains("\"admin\":\""))?;
             let line: serde_json::Value = serde_json::from_str(started).ok()?;
             line["admin"].as_str()?.parse().ok()

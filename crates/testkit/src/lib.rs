@@ -7,12 +7,14 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod cloud_watch;
 pub mod event_hubs;
 pub mod generate;
 pub mod kubernetes;
 pub mod tls;
 pub mod webhook;
 
+pub use cloud_watch::CloudWatch;
 pub use event_hubs::EventHubs;
 pub use generate::Generator;
 pub use tls::Pki;
