@@ -9,6 +9,7 @@
 
 pub mod cloud_logging;
 pub mod cloud_watch;
+pub mod event_hubs;
 pub mod generate;
 pub mod kubernetes;
 pub mod log_entry;
@@ -17,6 +18,7 @@ pub mod tls;
 pub mod webhook;
 
 pub use cloud_watch::CloudWatch;
+pub use event_hubs::EventHubs;
 pub use generate::Generator;
 pub use log_entry::LogEntry;
 pub use pubsub::PubSub;
