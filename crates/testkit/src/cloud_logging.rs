@@ -17,7 +17,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream::iter;
 use jiff::Timestamp;
@@ -272,7 +272,12 @@ async fn answer(state: &Mutex<State>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     if let Some(path) = path.strip_prefix("/computeMetadata/v1/") {
-        if parts.headers.get("metadata-flavor").map(|it| it.as_bytes()) != Some(b"Google") {
+        if parts
+            .headers
+            .get("metadata-flavor")
+            .map(HeaderValue::as_bytes)
+            != Some(b"Google")
+        {
             return response(
                 StatusCode::FORBIDDEN,
                 "Missing Metadata-Flavor:Google header",
@@ -348,14 +353,14 @@ fn listed(headers: &HeaderMap, body: &Value) -> Listed {
 
 impl State {
     /// Whether the caller may list this.
-    fn admits(&self, request: &Listed, filter: &Filter) -> Result<(), Response> {
+    fn admits(&self, request: &Listed, filter: &Filter) -> Result<(), (u16, &'static str)> {
         if let Some(prefix) = &self.token_prefix {
             let bearer = request.authorization.as_deref().unwrap_or_default();
             let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
             if !token.starts_with(prefix) {
                 let message = "Request had invalid authentication credentials. Expected OAuth 2 \
                                access token";
-                return Err(failure(401, message));
+                return Err((401, message));
             }
         }
         let foreign = |name: &String| {
@@ -365,11 +370,11 @@ impl State {
         if request.resource_names.iter().any(foreign) {
             let message = "Permission 'logging.logEntries.list' denied on resource (or it may not \
                            exist).";
-            return Err(failure(403, message));
+            return Err((403, message));
         }
         if !self.private_logs && filter.names("%2Fdata_access") {
             let message = "Permission 'logging.privateLogEntries.list' denied on resource.";
-            return Err(failure(403, message));
+            return Err((403, message));
         }
         Ok(())
     }
@@ -383,8 +388,8 @@ impl State {
             Ok(filter) => filter,
             Err(error) => return failure(400, &format!("Unparseable filter: {error}")),
         };
-        if let Err(response) = self.admits(&request, &filter) {
-            return response;
+        if let Err((status, message)) = self.admits(&request, &filter) {
+            return failure(status, message);
         }
         let descending = match request.order_by.as_str() {
             "" | "timestamp asc" => false,

@@ -234,17 +234,17 @@ async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
     else {
         return answer(
             404,
-            json!({"error": {"code": 404, "message": "no such method"}}),
+            &json!({"error": {"code": 404, "message": "no such method"}}),
         );
     };
     let admitted = lock(state).admit(name, &bearer(&parts.headers));
     match admitted.map_err(|status| status.code()) {
-        Ok(()) => answer(200, json!({"permissions": body["permissions"]})),
+        Ok(()) => answer(200, &json!({"permissions": body["permissions"]})),
         Err(tonic::Code::Unauthenticated) => {
             let message = "Request had invalid authentication credentials.";
-            answer(401, json!({"error": {"code": 401, "message": message}}))
+            answer(401, &json!({"error": {"code": 401, "message": message}}))
         }
-        Err(_) => answer(200, json!({})),
+        Err(_) => answer(200, &json!({})),
     }
 }
 
@@ -254,7 +254,7 @@ fn bearer(headers: &HeaderMap) -> String {
     value.unwrap_or_default().to_owned()
 }
 
-fn answer(status: u16, body: Value) -> HttpResponse {
+fn answer(status: u16, body: &Value) -> HttpResponse {
     let mut response = HttpResponse::new(Body::from(body.to_string()));
     *response.status_mut() = axum::http::StatusCode::from_u16(status).unwrap();
     response
