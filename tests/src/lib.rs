@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the real binaries, run as a user runs them.
 
+pub mod python;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
