@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::config::{Problems, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
+use audit_bridge_core::live::NotYet;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{AksConvert, CATEGORIES, Options};
@@ -33,17 +34,14 @@ pub struct Args {
     cluster_name: Vec<String>,
 }
 
+/// The flags of reading live.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LiveArgs {}
+
 /// The AKS bridge, configured.
 #[derive(Debug)]
 pub struct Aks {
     options: Options,
-}
-
-/// The words of a list with commas.
-fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(',')
-        .filter_map(|word| given(Some(word)))
-        .map(str::to_owned)
 }
 
 impl Bridge for Aks {
@@ -51,6 +49,8 @@ impl Bridge for Aks {
     const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
     const PROVIDER: &'static str = "aks";
     type Args = Args;
+    type LiveArgs = LiveArgs;
+    type Live = NotYet;
 
     fn configure(args: &Args, problems: &mut Problems) -> Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
@@ -73,6 +73,10 @@ impl Bridge for Aks {
                 native: native::Options::default(),
             },
         }
+    }
+
+    fn live(&self, _: &Args, _: &LiveArgs, _: &mut Problems) -> NotYet {
+        NotYet
     }
 
     fn dump() -> Arc<dyn Dump> {

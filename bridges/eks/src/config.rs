@@ -10,6 +10,7 @@ use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;
+use crate::live::{EksLive, LiveArgs};
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,12 +37,18 @@ impl Bridge for Eks {
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
     type Args = Args;
+    type LiveArgs = LiveArgs;
+    type Live = EksLive;
 
     fn configure(args: &Args, _: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
         Eks {
             stream_prefix: prefix.to_owned(),
         }
+    }
+
+    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> EksLive {
+        live.check(&self.stream_prefix, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

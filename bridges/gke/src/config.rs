@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::config::{Problems, flag, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
+use audit_bridge_core::live::NotYet;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{Derive, GkeConvert, Options};
@@ -59,6 +60,10 @@ pub struct Args {
     derive: Option<String>,
 }
 
+/// The flags of reading live.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LiveArgs {}
+
 /// The GKE bridge, configured.
 #[derive(Debug)]
 pub struct Gke {
@@ -70,6 +75,8 @@ impl Bridge for Gke {
     const ABOUT: &'static str = "Delivers the audit events of GKE clusters to an audit webhook";
     const PROVIDER: &'static str = "gke";
     type Args = Args;
+    type LiveArgs = LiveArgs;
+    type Live = NotYet;
 
     fn configure(args: &Args, problems: &mut Problems) -> Gke {
         let named = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
@@ -77,10 +84,7 @@ impl Bridge for Gke {
             "include-data-access",
             args.include_data_access.as_deref(),
             false,
-            |text| {
-                text.parse()
-                    .map_err(|_| "is neither true nor false".to_owned())
-            },
+            flag,
         );
         let derive = problems.read(
             "derive",
@@ -101,6 +105,10 @@ impl Bridge for Gke {
                 location: named(&args.location),
             },
         }
+    }
+
+    fn live(&self, _: &Args, _: &LiveArgs, _: &mut Problems) -> NotYet {
+        NotYet
     }
 
     fn dump() -> Arc<dyn Dump> {

@@ -54,7 +54,10 @@ async fn readyz(State(telemetry): State<Telemetry>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::json!({"ready": unready.is_empty(), "not_ready": unready});
+    let mut body = serde_json::json!({"ready": unready.is_empty(), "not_ready": unready});
+    if let Some(leader) = telemetry.leader() {
+        body["standing_by_for"] = leader.into();
+    }
     (
         status,
         [(header::CONTENT_TYPE, "application/json")],

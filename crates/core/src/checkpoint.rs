@@ -7,6 +7,7 @@
 
 mod checkpointer;
 pub mod file;
+mod home;
 pub mod kubernetes;
 
 use std::collections::BTreeMap;
@@ -17,10 +18,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::chain;
 use crate::event::time;
+use crate::live::Trouble;
 use crate::source::Position;
+use crate::telemetry::Part;
 pub use checkpointer::{Checkpointer, Failure, Outcome};
 pub use file::FileStore;
+pub use home::{Home, Room, StoreKind};
 pub use kubernetes::KubernetesStore;
 
 /// The version of the document that this release reads and writes.
@@ -184,6 +189,20 @@ impl StoreError {
     pub fn is_unavailable(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. })
     }
+
+    /// The same, with what to do about it apart.
+    pub fn trouble(&self) -> Trouble {
+        let text = chain(self);
+        let remedy = match self {
+            StoreError::Refused { remedy, .. } | StoreError::Unavailable { remedy, .. } => remedy,
+            StoreError::Locked { .. } => "end that process first",
+        };
+        Trouble {
+            part: Part::Checkpoint,
+            what: text.replace(&format!("; {remedy}"), ""),
+            remedy: remedy.to_owned(),
+        }
+    }
 }
 
 /// A place for one checkpoint.
@@ -212,6 +231,19 @@ pub enum AnyStore {
     File(FileStore),
     /// `--checkpoint-store kubernetes`.
     Kubernetes(Box<KubernetesStore>),
+}
+
+impl AnyStore {
+    /// Shows that a checkpoint could be written, and writes none.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&mut self) -> Result<(), StoreError> {
+        match self {
+            AnyStore::File(store) => store.probe().await,
+            AnyStore::Kubernetes(store) => store.probe().await,
+        }
+    }
 }
 
 impl Store for AnyStore {

@@ -4,14 +4,24 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
+
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{LogArgs, LogFormat, Problems};
 use crate::convert::Convert;
 use crate::event::native;
+use crate::live::Live;
 use crate::replay::dump::Dump;
 
+mod check;
+mod live;
 mod replay;
+mod run;
+
+/// What is logged unless `RUST_LOG` says otherwise: the API server's client repeats each failure
+/// that we tell of ourselves.
+const LOG_DEFAULT: &str = "info,kube_client=off";
 
 /// Exit status: done.
 const DONE: u8 = 0;
@@ -33,8 +43,17 @@ pub trait Bridge: Sized + Send + 'static {
     /// The flags that only this provider has.
     type Args: Args + Clone;
 
+    /// The flags that only `run` and `check` have besides.
+    type LiveArgs: Args + Clone;
+    /// The provider, to be read live.
+    type Live: Live;
+
     /// Checks the flags and reports all that is wrong with them.
     fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
+
+    /// Checks the flags of `run` and `check`, and reports all that is wrong with them.
+    fn live(&self, args: &Self::Args, live: &Self::LiveArgs, problems: &mut Problems)
+    -> Self::Live;
 
     /// The shapes of the provider's dumps.
     fn dump() -> Arc<dyn Dump>;
@@ -45,15 +64,19 @@ pub trait Bridge: Sized + Send + 'static {
 
 #[derive(Debug, Parser)]
 #[command(version, disable_version_flag = true, subcommand_required = true)]
-struct Cli<A: Args> {
+struct Cli<A: Args, L: Args> {
     #[command(subcommand)]
-    command: Command<A>,
+    command: Command<A, L>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command<A: Args> {
+enum Command<A: Args, L: Args> {
+    /// Tail the provider's log and deliver, until stopped
+    Run(Box<live::LiveArgs<A, L>>),
     /// Convert and deliver saved dumps: files, folders, - for standard input
     Replay(Box<replay::ReplayArgs<A>>),
+    /// Look whether all is in place: identity, source, state, webhook, clock
+    Check(Box<check::CheckArgs<A, L>>),
     /// Print the version
     Version(VersionArgs),
 }
@@ -67,15 +90,21 @@ struct VersionArgs {
 
 /// The whole program.
 pub fn main<B: Bridge>() -> ExitCode {
-    let command = Cli::<B::Args>::command()
+    let command = Cli::<B::Args, B::LiveArgs>::command()
         .name(B::NAME)
         .bin_name(B::NAME)
         .about(B::ABOUT)
         .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()));
     let parsed = command
         .try_get_matches()
-        .and_then(|matches| Cli::<B::Args>::from_arg_matches(&matches));
+        .and_then(|matches| Cli::<B::Args, B::LiveArgs>::from_arg_matches(&matches));
     let status = match parsed {
+        Ok(Cli {
+            command: Command::Run(args),
+        }) => run::run::<B>(&args),
+        Ok(Cli {
+            command: Command::Check(args),
+        }) => check::check::<B>(&args),
         Ok(Cli {
             command: Command::Replay(args),
         }) => replay::replay::<B>(&args),
@@ -113,6 +142,15 @@ fn version<B: Bridge>(args: &VersionArgs) -> u8 {
     }
 }
 
+/// What the commands run on.
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime does not start: {error}"))
+}
+
 /// Prints what is wrong with the configuration.
 fn usage(problems: &Problems) -> u8 {
     let _ = write!(std::io::stderr(), "error: {problems}");
@@ -124,7 +162,7 @@ fn init_logging(args: &LogArgs, problems: &mut Problems) {
     let terminal = std::io::stderr().is_terminal();
     let format = args.format(terminal, problems);
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_DEFAULT));
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

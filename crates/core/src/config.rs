@@ -2,6 +2,8 @@
 //! once, before anything starts, by its flag and its environment variable. Values are never
 //! printed: a setting pasted into the wrong place may be a secret.
 
+mod tail;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::event::native;
 use crate::output::{Format, Output};
 use crate::sink::Target;
 use crate::webhook::{self, Webhook, WebhookSettings};
+pub use tail::{TailArgs, TailFlags};
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]
@@ -102,6 +105,19 @@ pub fn count(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("is no whole number above 0".to_owned()),
         Ok(number) => Ok(number),
     }
+}
+
+/// `true` or `false`.
+pub fn flag(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| "is neither true nor false".to_owned())
+}
+
+/// The words of a list, with commas between.
+pub fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(',')
+        .filter_map(|word| given(Some(word)))
+        .map(str::to_owned)
 }
 
 /// Annotations, `KEY=VALUE`. One value may hold several, with commas between, as an environment
@@ -479,12 +495,12 @@ impl DeliveryArgs {
 }
 
 /// A path that is given: an empty variable counts as unset.
-fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
+pub(crate) fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty()).cloned()
 }
 
 /// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,9 +31,17 @@ pub struct DeadLetterError {
     source: io::Error,
 }
 
-/// An open dead letter. Its calls block, for the time of a disk write.
-#[derive(Debug)]
+/// An open dead letter. Its calls block, for the time of a disk write. Clones write to one file:
+/// several logs of a process share it.
+#[derive(Debug, Clone)]
 pub struct DeadLetter {
+    path: PathBuf,
+    file: Arc<Mutex<Lines>>,
+}
+
+/// The file, and what is on its way there.
+#[derive(Debug)]
+struct Lines {
     path: PathBuf,
     file: File,
     provider: String,
@@ -52,13 +61,17 @@ impl DeadLetter {
     /// The file cannot be opened or written.
     pub fn open(path: &Path, provider: &str) -> Result<DeadLetter, DeadLetterError> {
         let (file, written) = open(path).map_err(|source| error(path, source))?;
-        Ok(DeadLetter {
+        let lines = Lines {
             path: path.to_owned(),
             file,
             provider: provider.to_owned(),
             buffer: Vec::new(),
             written,
             dirty: false,
+        };
+        Ok(DeadLetter {
+            path: path.to_owned(),
+            file: Arc::new(Mutex::new(lines)),
         })
     }
 
@@ -75,17 +88,13 @@ impl DeadLetter {
         payload: &[u8],
     ) -> Result<(), DeadLetterError> {
         let now = time::micros(Timestamp::now());
-        line(
-            &mut self.buffer,
-            &now,
-            &self.provider,
-            reason,
-            error,
-            origin,
-            payload,
-        );
-        if self.buffer.len() >= BUFFER_BYTES_MAX {
-            self.flush()?;
+        let mut lines = self.lines();
+        let Lines {
+            buffer, provider, ..
+        } = &mut *lines;
+        line(buffer, &now, provider, reason, error, origin, payload);
+        if lines.buffer.len() >= BUFFER_BYTES_MAX {
+            lines.flush()?;
         }
         Ok(())
     }
@@ -95,16 +104,17 @@ impl DeadLetter {
     /// # Errors
     /// The file cannot be written; calling again tries again.
     pub fn sync(&mut self) -> Result<(), DeadLetterError> {
-        self.flush()?;
-        if !self.dirty {
+        let mut lines = self.lines();
+        lines.flush()?;
+        if !lines.dirty {
             return Ok(());
         }
-        match self.file.sync_data() {
+        match lines.file.sync_data() {
             // A pipe or a device, which has no disk under it.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-            other => other.map_err(|source| error(&self.path, source))?,
+            other => other.map_err(|source| error(&lines.path, source))?,
         }
-        self.dirty = false;
+        lines.dirty = false;
         Ok(())
     }
 
@@ -113,6 +123,13 @@ impl DeadLetter {
         &self.path
     }
 
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Whole lines only: a panic leaves nothing half done.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
     fn flush(&mut self) -> Result<(), DeadLetterError> {
         if self.buffer.is_empty() {
             return Ok(());

@@ -16,6 +16,7 @@ pub mod deliver;
 pub mod event;
 pub mod kubernetes;
 pub mod lease;
+pub mod live;
 pub mod output;
 pub mod record;
 pub mod replay;

@@ -42,6 +42,8 @@ pub struct Output {
     writer: Arc<Mutex<Writer>>,
     name: Arc<str>,
     format: Format,
+    /// Events count as taken only once they are on the disk.
+    durable: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,17 @@ impl Output {
             writer: Arc::new(Mutex::new(Writer { to, torn: false })),
             name: name.into(),
             format,
+            durable: false,
+        }
+    }
+
+    /// The same, and events count as taken only once they are on the disk: for a run whose
+    /// checkpoint relies on it.
+    #[must_use]
+    pub fn durable(self) -> Output {
+        Output {
+            durable: true,
+            ..self
         }
     }
 
@@ -105,8 +118,7 @@ impl Output {
         writer.write(&lines).map_err(|source| self.error(source))
     }
 
-    /// Brings what was written to the disk, if it is a file. Call it before a checkpoint passes
-    /// the events. Blocks.
+    /// Brings what was written to the disk, if it is a file. Blocks.
     ///
     /// # Errors
     /// The disk refuses.
@@ -134,7 +146,15 @@ impl Sink for Output {
     async fn send(&self, events: &[Event]) -> Verdict {
         // A full pipe blocks for as long as its reader likes.
         let (output, events) = (self.clone(), events.to_vec());
-        let written = tokio::task::spawn_blocking(move || output.write(&events)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            output.write(&events)?;
+            if output.durable {
+                output.sync()
+            } else {
+                Ok(())
+            }
+        })
+        .await;
         match written {
             Ok(Ok(())) => Verdict::Accepted { status: 200 },
             Ok(Err(error)) => Verdict::Broken {

@@ -22,7 +22,7 @@ use crate::dead_letter::DeadLetter;
 use crate::deliver::{Delivery, DeliverySettings, DeliveryStatus};
 use crate::lease::Tenure;
 use crate::record::Origin;
-use crate::shutdown::{self, Stop};
+use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::source::{Problem, Source};
 use crate::tally::Tally;
@@ -109,8 +109,10 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub in_flight_bytes_max: usize,
     /// How a failure that does not pass is met.
     pub patience: Patience,
-    /// When to stop reading; what is in flight is then delivered for at most [`shutdown::GRACE`].
+    /// When to stop reading.
     pub stop: Stop,
+    /// How long what is in flight may then still be delivered.
+    pub grace: Duration,
 }
 
 /// How a failure that does not pass is met.
@@ -175,6 +177,7 @@ where
         in_flight_bytes_max,
         patience,
         mut stop,
+        grace,
     } = pipeline;
     let settings = DeliverySettings {
         in_flight_batches_max,
@@ -254,7 +257,7 @@ where
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             () = stop.asked(), if leave_at.is_none() => {
                 ended = true;
-                leave_at = Some(Instant::now() + shutdown::GRACE);
+                leave_at = Some(Instant::now() + grace);
             }
             _ = tick.tick() => {
                 if leave_at.is_some_and(|at| at <= Instant::now()) {
@@ -284,7 +287,7 @@ where
             checkpoint.advance(partition, position);
         }
         let within = if why == Ended::Done {
-            shutdown::GRACE
+            grace
         } else {
             LAST_CHECKPOINT
         };

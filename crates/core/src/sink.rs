@@ -2,7 +2,10 @@
 //! tested against a fake.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::event::Event;
 use crate::output::Output;
@@ -27,6 +30,47 @@ pub enum Target {
     Webhook(Webhook),
     /// Standard output or a file.
     Output(Output),
+}
+
+impl Target {
+    /// The same for a run with a checkpoint: what is accepted survives a crash.
+    #[must_use]
+    pub fn durable(self) -> Target {
+        match self {
+            Target::Output(output) => Target::Output(output.durable()),
+            webhook @ Target::Webhook(_) => webhook,
+        }
+    }
+
+    /// Asks the receiver whether it would take events, with an empty list.
+    pub async fn ask(&self) -> Answer {
+        match self {
+            Target::Webhook(webhook) => webhook.ask().await,
+            Target::Output(_) => Answer {
+                verdict: Verdict::Accepted { status: 200 },
+                server_time: None,
+            },
+        }
+    }
+}
+
+/// What a receiver said, and when by its own clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What it means.
+    pub verdict: Verdict,
+    /// Its `Date`, if it gives one.
+    pub server_time: Option<Timestamp>,
+}
+
+impl<S: Sink> Sink for Arc<S> {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        (**self).send(events).await
+    }
+
+    fn in_flight_max(&self) -> usize {
+        (**self).in_flight_max()
+    }
 }
 
 impl Sink for Target {

@@ -60,7 +60,7 @@ use segments::Segments;
 /// The first window of a backlog, and the bounds of those that follow.
 const SPAN_FIRST: Duration = Duration::from_secs(300);
 const SPAN_MIN: Duration = Duration::from_secs(1);
-const SPAN_MAX: Duration = Duration::from_secs(86_400);
+const SPAN_MAX: Duration = Duration::from_secs(400 * 86_400);
 
 /// The pages that a window of a backlog should have. More: a crash repeats more, and tokens grow
 /// old. Fewer: more of them are half empty.
@@ -118,7 +118,7 @@ impl<L: TimeLog> Tail<L> {
         ages.retain(|age| !age.is_zero());
         ages.sort_unstable();
         ages.dedup();
-        let monitor = Monitor::new(log.name(), &ages);
+        let monitor = Monitor::new(log.name(), &ages, settings.telemetry, log.when_silent());
         ages.insert(0, Duration::ZERO);
         let places = resume::places(&ages, positions, floor(settings.start, resolution))?;
         let poll_interval = settings.poll_interval.max(Duration::from_millis(1));
@@ -387,9 +387,9 @@ impl<L: TimeLog> Tail<L> {
                 false
             }
             QueryError::TokenExpired => true,
-            QueryError::Denied { .. } | QueryError::Transient { .. } => {
-                failures.is_multiple_of(TOKEN_FAILURES_MAX)
-            }
+            QueryError::Unauthenticated { .. }
+            | QueryError::Denied { .. }
+            | QueryError::Transient { .. } => failures.is_multiple_of(TOKEN_FAILURES_MAX),
         };
         if restart && let Some(scan) = &mut cursor.scan {
             scan.token = None;

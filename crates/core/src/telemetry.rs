@@ -6,7 +6,7 @@
 pub mod names;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,11 +67,17 @@ impl Part {
     }
 }
 
-/// The metrics and the state of one process. Clones share them.
+/// The metrics and the state of one process, from the place of the process itself or of one of the
+/// logs that it reads ([`Telemetry::log`]). Clones share them.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     inner: Arc<Inner>,
+    /// Whose state it writes: [`PROCESS`], or a log's.
+    scope: usize,
 }
+
+/// The place of the process in the list of scopes.
+const PROCESS: usize = 0;
 
 #[derive(Debug)]
 struct Inner {
@@ -86,22 +92,62 @@ struct Inner {
     webhook_request_duration: Histogram,
     source_requests: Family<Labels, Counter>,
     source_throttled: Counter,
+    records_expired: Counter,
     lag: Seconds,
     checkpoint_age: Seconds,
     in_flight: Gauge,
-    started: Instant,
-    /// Milliseconds from `started` to the last sign of progress.
-    progress: AtomicU64,
+    leader: Gauge,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Why a part is not ready; a part that never spoke is not ready either.
+    /// The process first, then its logs.
+    scopes: Vec<Scope>,
+    /// Who reads instead of us, as the Lease has it.
+    standby: Option<String>,
+}
+
+/// What is known of the process as a whole, or of one log.
+#[derive(Debug)]
+struct Scope {
+    name: String,
+    /// Why a part is not ready; one that has to speak first says so.
     parts: BTreeMap<Part, Option<String>>,
+    since: Instant,
     checkpoint_written: Option<Instant>,
     newest_delivered: Option<Timestamp>,
+    /// The source says that it has nothing more.
     drained: bool,
+    in_flight_bytes: usize,
+    /// The loop's last turn; `None` while no loop runs.
+    progress: Option<Instant>,
+}
+
+impl Scope {
+    fn new(name: &str, parts: &[Part]) -> Scope {
+        let unseen = || Some("not tried yet".to_owned());
+        Scope {
+            name: name.to_owned(),
+            parts: parts.iter().map(|&part| (part, unseen())).collect(),
+            since: Instant::now(),
+            checkpoint_written: None,
+            newest_delivered: None,
+            drained: false,
+            in_flight_bytes: 0,
+            progress: None,
+        }
+    }
+
+    fn lag(&self) -> f64 {
+        match self.newest_delivered {
+            Some(newest) if !(self.drained && self.in_flight_bytes == 0) => {
+                let behind = Timestamp::now().duration_since(newest);
+                behind.as_secs_f64().max(0.0)
+            }
+            _ => 0.0,
+        }
+    }
 }
 
 impl Telemetry {
@@ -115,7 +161,6 @@ impl Telemetry {
                 ("version", version.to_owned()),
             ])
             .set(1);
-        let unseen = || Some("not tried yet".to_owned());
         let mut inner = Inner {
             registry: Registry::default(),
             records_received: Counter::default(),
@@ -128,18 +173,17 @@ impl Telemetry {
             webhook_request_duration: Histogram::new(DURATION_BUCKETS),
             source_requests: Family::default(),
             source_throttled: Counter::default(),
+            records_expired: Counter::default(),
             lag: Gauge::default(),
             checkpoint_age: Gauge::default(),
             in_flight: Gauge::default(),
-            started: Instant::now(),
-            progress: AtomicU64::new(0),
+            leader: Gauge::default(),
             state: Mutex::new(State {
-                parts: Part::ALL.map(|part| (part, unseen())).into(),
-                checkpoint_written: None,
-                newest_delivered: None,
-                drained: false,
+                scopes: vec![Scope::new(bridge, &Part::ALL)],
+                standby: None,
             }),
         };
+        inner.leader.set(1);
         add(
             &mut registry,
             &names::RECORDS_RECEIVED,
@@ -190,6 +234,12 @@ impl Telemetry {
             &names::SOURCE_THROTTLED,
             inner.source_throttled.clone(),
         );
+        add(
+            &mut registry,
+            &names::RECORDS_EXPIRED,
+            inner.records_expired.clone(),
+        );
+        add(&mut registry, &names::LEADER, inner.leader.clone());
         add(&mut registry, &names::LAG, inner.lag.clone());
         add(
             &mut registry,
@@ -201,7 +251,45 @@ impl Telemetry {
         inner.registry = registry;
         Telemetry {
             inner: Arc::new(inner),
+            scope: PROCESS,
         }
+    }
+
+    /// The place of one log that this process reads: it has to show that it can be read, and that
+    /// its checkpoint can be kept, before the process is ready.
+    pub fn log(&self, name: &str) -> Telemetry {
+        let mut state = self.state();
+        let known = state.scopes.iter().skip(1).position(|it| it.name == name);
+        let scope = known.map_or(state.scopes.len(), |at| at + 1);
+        if scope == state.scopes.len() {
+            let parts = [Part::Source, Part::Checkpoint];
+            state.scopes.push(Scope::new(name, &parts));
+        }
+        drop(state);
+        Telemetry {
+            inner: Arc::clone(&self.inner),
+            scope,
+        }
+    }
+
+    /// The place of the process as a whole.
+    pub fn process(&self) -> Telemetry {
+        Telemetry {
+            inner: Arc::clone(&self.inner),
+            scope: PROCESS,
+        }
+    }
+
+    /// Another replica reads, and this one waits for its Lease: that is as ready as it can be.
+    /// `None`: this one reads.
+    pub fn standby(&self, holder: Option<&str>) {
+        self.inner.leader.set(i64::from(holder.is_none()));
+        self.state().standby = holder.map(str::to_owned);
+    }
+
+    /// Who reads instead of this process, if it waits for a Lease.
+    pub fn leader(&self) -> Option<String> {
+        self.state().standby.clone()
     }
 
     /// Records came from the provider.
@@ -213,8 +301,7 @@ impl Telemetry {
     pub fn delivered(&self, events: u64, truncated: u64, newest: Option<Timestamp>) {
         self.inner.events_delivered.inc_by(events);
         self.inner.events_truncated.inc_by(truncated);
-        let mut state = self.state();
-        state.newest_delivered = state.newest_delivered.max(newest);
+        self.own(|scope| scope.newest_delivered = scope.newest_delivered.max(newest));
     }
 
     /// A record was not for us.
@@ -253,87 +340,132 @@ impl Telemetry {
         self.inner.source_throttled.inc();
     }
 
+    /// The provider had deleted records before they were read.
+    pub fn expired(&self, place: &str, records: u64, remedy: &str) {
+        tracing::error!(
+            place,
+            records,
+            remedy,
+            "the provider deleted records before they were read: they are lost"
+        );
+        self.inner.records_expired.inc_by(records);
+    }
+
     /// Bytes of records that are read and not yet settled.
     pub fn in_flight(&self, bytes: usize) {
-        self.inner
-            .in_flight
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.own(|scope| scope.in_flight_bytes = bytes);
     }
 
     /// Whether the source has nothing more at this moment.
     pub fn drained(&self, drained: bool) {
-        self.state().drained = drained;
+        self.own(|scope| scope.drained = drained);
     }
 
     /// The checkpoint was written.
     pub fn checkpoint_written(&self) {
-        self.state().checkpoint_written = Some(Instant::now());
+        self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
         self.ready(Part::Checkpoint);
     }
 
     /// The loop made a turn.
     pub fn progress(&self) {
-        let millis = self.inner.started.elapsed().as_millis();
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        self.inner.progress.store(millis, Ordering::Relaxed);
+        self.own(|scope| scope.progress = Some(Instant::now()));
+    }
+
+    /// The loop has ended: its silence means nothing.
+    pub fn ended(&self) {
+        self.own(|scope| {
+            scope.progress = None;
+            scope.in_flight_bytes = 0;
+        });
     }
 
     /// A part works.
     pub fn ready(&self, part: Part) {
-        let before = self.state().parts.insert(part, None);
-        if let Some(Some(why)) = before {
-            tracing::info!(part = part.name(), was = why, "ready");
+        let before = self.own(|scope| scope.parts.insert(part, None));
+        if let Some(Some(was)) = before {
+            tracing::info!(part = part.name(), was, "ready");
         }
     }
 
     /// A part does not work: why, and what to do. The log has it once, until it changes.
     pub fn not_ready(&self, part: Part, why: impl Into<String>) {
         let why = why.into();
-        let before = self.state().parts.insert(part, Some(why.clone()));
+        let before = self.own(|scope| scope.parts.insert(part, Some(why.clone())));
         if before != Some(Some(why.clone())) {
             tracing::warn!(part = part.name(), why, "not ready");
         }
     }
 
-    /// What is not ready, and why; empty when all is.
-    pub fn unready(&self) -> BTreeMap<&'static str, String> {
-        let state = self.state();
-        let parts = state.parts.iter();
-        parts
-            .filter_map(|(part, why)| Some((part.name(), why.clone()?)))
-            .collect()
+    /// Whether a part works, from this place's view.
+    pub fn is_ready(&self, part: Part) -> bool {
+        self.own(|scope| matches!(scope.parts.get(&part), Some(None)))
     }
 
-    /// How long the loop has been silent, when that is too long.
+    /// What is not ready, and why; empty when all is. Who stands by has only to be able to
+    /// deliver.
+    pub fn unready(&self) -> BTreeMap<&'static str, String> {
+        let state = self.state();
+        let several = state.scopes.len() > 2;
+        let mut unready = BTreeMap::<&'static str, String>::new();
+        for (index, scope) in state.scopes.iter().enumerate() {
+            for (part, why) in &scope.parts {
+                let Some(why) = why else { continue };
+                if state.standby.is_some() && (index != PROCESS || *part != Part::Webhook) {
+                    continue;
+                }
+                let text = unready.entry(part.name()).or_default();
+                if !text.is_empty() {
+                    text.push_str("; ");
+                }
+                if several && index != PROCESS {
+                    text.push_str(&scope.name);
+                    text.push_str(": ");
+                }
+                text.push_str(why);
+            }
+        }
+        unready
+    }
+
+    /// How long a loop has been silent, when that is too long.
     pub fn stuck(&self) -> Option<Duration> {
-        let last = Duration::from_millis(self.inner.progress.load(Ordering::Relaxed));
-        let silent = self.inner.started.elapsed().saturating_sub(last);
-        (silent > PROGRESS_MAX).then_some(silent)
+        let state = self.state();
+        let turns = state.scopes.iter().filter_map(|scope| scope.progress);
+        let silent = turns.map(|turn| turn.elapsed()).max();
+        silent.filter(|silent| *silent > PROGRESS_MAX)
     }
 
     /// All metrics in the text format of Prometheus (OpenMetrics 1.0).
     pub fn render(&self) -> String {
-        let (lag, age) = {
+        {
             let state = self.state();
-            let lag = match state.newest_delivered {
-                Some(newest) if !state.drained => Timestamp::now()
-                    .duration_since(newest)
-                    .as_secs_f64()
-                    .max(0.0),
-                _ => 0.0,
-            };
-            let age = state
-                .checkpoint_written
-                .unwrap_or(self.inner.started)
-                .elapsed();
-            (lag, age.as_secs_f64())
-        };
-        self.inner.lag.set(lag);
-        self.inner.checkpoint_age.set(age);
+            // The process keeps no checkpoint of its own once there are logs.
+            let logs = &state.scopes[(state.scopes.len() > 1).into()..];
+            let lag = logs.iter().map(Scope::lag).fold(0.0, f64::max);
+            let ages = logs.iter().map(|scope| {
+                let written = scope.checkpoint_written.unwrap_or(scope.since);
+                written.elapsed().as_secs_f64()
+            });
+            let in_flight: usize = logs.iter().map(|scope| scope.in_flight_bytes).sum();
+            self.inner.lag.set(lag);
+            self.inner.checkpoint_age.set(ages.fold(0.0, f64::max));
+            self.inner
+                .in_flight
+                .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.inner.registry);
         text
+    }
+
+    /// Changes the state of whoever this is.
+    fn own<T>(&self, change: impl FnOnce(&mut Scope) -> T) -> T {
+        let mut state = self.state();
+        // Scopes are never taken away.
+        let scope = self.scope.min(state.scopes.len() - 1);
+        change(&mut state.scopes[scope])
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -395,7 +527,10 @@ impl Observer for Telemetry {
                     "requests fail and are tried again, see the log",
                 );
             }
-            (None, true, Some(_)) => self.ready(Part::Webhook),
+            (None, true, Some(_)) => {
+                self.ready(Part::Webhook);
+                self.process().ready(Part::Webhook);
+            }
             // Nothing was sent yet: whoever starts the run asks the webhook first.
             (None, true, None) => {}
         }
@@ -522,10 +657,21 @@ mod tests {
             [("webhook", "401: renew the token".to_owned())]
         );
 
-        assert_eq!(telemetry.stuck(), None);
+        let log = telemetry.log("l");
+        assert_eq!(telemetry.unready().len(), 2, "source and checkpoint of the log");
+        telemetry.standby(Some("another"));
+        assert!(telemetry.unready().is_empty());
+        telemetry.standby(None);
+
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(telemetry.stuck(), None, "no loop runs");
+        log.progress();
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(telemetry.stuck().is_some());
-        telemetry.progress();
+        log.progress();
+        assert_eq!(telemetry.stuck(), None);
+        log.ended();
+        tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(telemetry.stuck(), None);
     }
 }

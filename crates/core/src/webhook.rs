@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use jiff::fmt::rfc2822;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 
 use crate::event::{Event, list};
 use crate::retry;
-use crate::sink::{Cause, Sink, Verdict};
+use crate::sink::{Answer, Cause, Sink, Verdict};
 pub use settings::{WebhookError, WebhookSettings, parse_url};
 
 /// The part of an answer's body that a message quotes.
@@ -64,8 +65,21 @@ impl Webhook {
         self.url.origin().ascii_serialization()
     }
 
+    /// POSTs an empty list.
+    pub async fn ask(&self) -> Answer {
+        self.exchange(list::body(&[])).await
+    }
+
     /// POSTs one body and says what the answer means.
     pub async fn post(&self, body: Bytes) -> Verdict {
+        self.exchange(body).await.verdict
+    }
+
+    async fn exchange(&self, body: Bytes) -> Answer {
+        let unheard = |verdict| Answer {
+            verdict,
+            server_time: None,
+        };
         let mut request = self
             .client
             .post(self.url.clone())
@@ -75,38 +89,43 @@ impl Webhook {
             match bearer(path) {
                 Ok(value) => request = request.header(AUTHORIZATION, value),
                 Err(detail) => {
-                    return Verdict::Hold {
+                    return unheard(Verdict::Hold {
                         cause: Cause::Token,
                         detail,
                         remedy: Cow::Borrowed(verdict::TOKEN_REMEDY),
-                    };
+                    });
                 }
             }
         }
-        match request.send().await {
-            Ok(response) if response.status().is_success() => {
-                let status = response.status().as_u16();
-                // Whatever becomes of the rest of the answer, the receiver has the events.
-                body_start(response, DRAIN_BYTES_MAX, DRAIN_BYTES_MAX).await;
-                Verdict::Accepted { status }
-            }
-            Ok(response) => self.answered(response).await,
-            Err(error) => verdict::of_error(error, self.timeout),
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return unheard(verdict::of_error(error, self.timeout)),
+        };
+        let date = response.headers().get(DATE);
+        let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
+        Answer {
+            server_time: date.map(|date| date.timestamp()),
+            verdict: answered(response).await,
         }
     }
+}
 
-    async fn answered(&self, response: Response) -> Verdict {
-        let status = response.status().as_u16();
-        let header = |name| {
-            let value: Option<&HeaderValue> = response.headers().get(name);
-            value.and_then(|value| value.to_str().ok())
-        };
-        let after =
-            header(RETRY_AFTER).and_then(|value| retry::retry_after(value, Timestamp::now()));
-        let reason = response.status().canonical_reason().unwrap_or_default();
-        let body = body_start(response, DETAIL_BYTES_MAX, DRAIN_BYTES_MAX).await;
-        verdict::of_status(status, reason, &body, after)
+/// What an answer means.
+async fn answered(response: Response) -> Verdict {
+    let status = response.status().as_u16();
+    if response.status().is_success() {
+        // Whatever becomes of the rest of the answer, the receiver has the events.
+        body_start(response, DRAIN_BYTES_MAX, DRAIN_BYTES_MAX).await;
+        return Verdict::Accepted { status };
     }
+    let header = |name| {
+        let value: Option<&HeaderValue> = response.headers().get(name);
+        value.and_then(|value| value.to_str().ok())
+    };
+    let after = header(RETRY_AFTER).and_then(|value| retry::retry_after(value, Timestamp::now()));
+    let reason = response.status().canonical_reason().unwrap_or_default();
+    let body = body_start(response, DETAIL_BYTES_MAX, DRAIN_BYTES_MAX).await;
+    verdict::of_status(status, reason, &body, after)
 }
 
 impl Sink for Webhook {

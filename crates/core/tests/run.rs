@@ -365,6 +365,7 @@ async fn attack(seed: u64) {
             in_flight_bytes_max,
             patience: Patience::Endless,
             stop,
+            grace: Duration::from_secs(25),
         };
         let last = life >= plan.crashes;
         life += 1;

@@ -150,6 +150,25 @@ impl FileStore {
     }
 }
 
+impl FileStore {
+    /// Writes a file beside and removes it.
+    ///
+    /// # Errors
+    /// `Unavailable`: a checkpoint could not be written either.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let folder = self.files.state.path.clone();
+        let beside = folder.join(BESIDE);
+        let probed = spawn_blocking(move || {
+            let mut file = File::create(folder.join(BESIDE))?;
+            file.write_all(b"{}")?;
+            file.sync_all()?;
+            remove_beside(&folder)
+        });
+        let probed = probed.await.unwrap_or_else(|error| Err(error.into()));
+        probed.map_err(|error| unavailable(&beside, "cannot be written", error))
+    }
+}
+
 impl Store for FileStore {
     async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
         let (files, owner) = (Arc::clone(&self.files), self.owner.clone());

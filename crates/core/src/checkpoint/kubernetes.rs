@@ -98,6 +98,33 @@ impl KubernetesStore {
         }
     }
 
+    /// Asks the API server to write the object and not to keep it.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub async fn probe(&mut self) -> Result<(), StoreError> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        self.look().await?;
+        let result = match &self.seen {
+            Seen::Present(object) => {
+                let call = self.api.replace(&self.name, &params, object);
+                bounded(REQUEST_WAIT_MAX, call).await
+            }
+            Seen::Unknown | Seen::Absent => {
+                let mut object = ConfigMap::default();
+                object.metadata.name = Some(self.name.clone());
+                bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.unavailable("cannot be written", error)),
+        }
+    }
+
     /// Reads the object.
     async fn look(&mut self) -> Result<(), StoreError> {
         self.seen = Seen::Unknown;

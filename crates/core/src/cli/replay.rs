@@ -18,7 +18,7 @@ use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
-use crate::shutdown::Stop;
+use crate::shutdown::{self, Stop};
 use crate::source::Problem;
 use crate::tally::Tally;
 
@@ -82,12 +82,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     if !problems.is_empty() {
         return usage(&problems);
     }
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime does not start: {error}"))
-        .and_then(|runtime| runtime.block_on(deliver(args, &checked)));
+    let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {error}");
         FAILED
@@ -191,6 +186,7 @@ async fn deliver<B: Bridge>(
         in_flight_batches_max: settings.in_flight_batches_max,
         in_flight_bytes_max: settings.in_flight_bytes_max,
         patience: Patience::GiveUpAfter(checked.give_up_after),
+        grace: shutdown::GRACE,
         stop: Stop::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
     };
     let run::Outcome {

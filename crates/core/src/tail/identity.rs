@@ -26,6 +26,13 @@ impl Identity {
     }
 }
 
+/// Sixteen hexadecimal digits.
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A checksum of bytes, for what is kept on disk.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     let mut hash = Sip::new(KEY);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::identity::Identity;
+use crate::live::Trouble;
 use crate::record::Record;
+use crate::telemetry::Part;
 
 /// A stretch of a log: from `start`, included, to `end`, excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,14 @@ pub enum QueryError {
     /// The page token is no longer known: the window again from its first page.
     #[error("page token expired")]
     TokenExpired,
+    /// There are no credentials, or the provider does not know them; asked again for ever.
+    #[error("no identity: {detail}")]
+    Unauthenticated {
+        /// What the client or the provider said.
+        detail: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Somebody has to put something right; asked again for ever meanwhile.
     #[error("denied: {detail}")]
     Denied {
@@ -78,6 +88,29 @@ pub enum QueryError {
     },
 }
 
+impl QueryError {
+    /// The same as a line of `check`.
+    pub fn trouble(&self) -> Trouble {
+        let (part, remedy) = match self {
+            QueryError::Unauthenticated { remedy, .. } => (Part::Identity, remedy.as_str()),
+            QueryError::Denied { remedy, .. } => (Part::Source, remedy.as_str()),
+            QueryError::Throttled { .. } => (
+                Part::Source,
+                "others use up the quota: wait, or lower their rate",
+            ),
+            QueryError::TokenExpired | QueryError::Transient { .. } => (
+                Part::Source,
+                "try again; if it lasts, check the network, proxies and endpoints",
+            ),
+        };
+        Trouble {
+            part,
+            what: self.to_string(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
 /// A log that is queried by time: the narrow client that a provider supplies.
 pub trait TimeLog: Send + Sync + 'static {
     /// An entry as the client gives it.
@@ -88,6 +121,9 @@ pub trait TimeLog: Send + Sync + 'static {
 
     /// The unit of the log's times: windows start and end on whole multiples of it.
     fn resolution(&self) -> Duration;
+
+    /// What to look at when the log answers and never holds anything.
+    fn when_silent(&self) -> &str;
 
     /// One page of what the log holds in this window *now*; `token` is that of the page before.
     ///

@@ -5,13 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::log::QueryError;
+use crate::telemetry::{Part, Telemetry};
 
 /// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
 const TRANSIENT_FAILURES_MAX: u32 = 2;
 const THROTTLED_MAX: u32 = 9;
+
+/// An API server writes audit events all the time: silence for so long is worth a word.
+const SILENCE: Duration = Duration::from_secs(900);
 
 /// Records that no younger cursor found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,8 @@ pub enum Status {
         detail: String,
         /// What somebody has to do about it; `None` when it may pass by itself.
         remedy: Option<String>,
+        /// The credentials are what is missing.
+        identity: bool,
     },
 }
 
@@ -76,12 +83,30 @@ struct Inner {
     stats: Stats,
     status: Status,
     /// What each cursor waits for.
-    troubles: Vec<Option<(String, Option<String>)>>,
+    troubles: Vec<Option<Trouble>>,
     overflowed: bool,
+    telemetry: Option<Telemetry>,
+    /// What to look at when nothing ever comes.
+    when_silent: String,
+    /// Since when nothing came, or it was last said so.
+    silent_since: Instant,
+}
+
+/// What a cursor waits for.
+#[derive(Debug, Clone)]
+struct Trouble {
+    detail: String,
+    remedy: Option<String>,
+    identity: bool,
 }
 
 impl Monitor {
-    pub(super) fn new(log: &str, ages: &[Duration]) -> Monitor {
+    pub(super) fn new(
+        log: &str,
+        ages: &[Duration],
+        telemetry: Option<Telemetry>,
+        when_silent: &str,
+    ) -> Monitor {
         let late = ages.iter().map(|&age| Late { age, records: 0 });
         Monitor(Arc::new(Mutex::new(Inner {
             log: log.to_owned(),
@@ -92,6 +117,9 @@ impl Monitor {
             status: Status::Starting,
             troubles: vec![None; ages.len() + 1],
             overflowed: false,
+            telemetry,
+            when_silent: when_silent.to_owned(),
+            silent_since: Instant::now(),
         })))
     }
 
@@ -115,6 +143,7 @@ impl Monitor {
         let mut inner = self.lock();
         inner.stats.requests += 1;
         inner.stats.entries += entries as u64;
+        inner.tell(|telemetry| telemetry.source_request("ok"));
         inner.set_trouble(cursor, None);
     }
 
@@ -122,42 +151,64 @@ impl Monitor {
     pub(super) fn failed(&self, cursor: usize, error: &QueryError, failures: u32) {
         let mut inner = self.lock();
         inner.stats.requests += 1;
-        let (bearable, remedy) = match error {
-            QueryError::Throttled { .. } => {
-                inner.stats.throttled += 1;
-                (THROTTLED_MAX, None)
-            }
-            QueryError::Denied { remedy, .. } => (0, Some(remedy.clone())),
-            QueryError::TokenExpired | QueryError::Transient { .. } => {
-                (TRANSIENT_FAILURES_MAX, None)
-            }
+        let (status, bearable, remedy) = match error {
+            QueryError::Throttled { .. } => ("throttled", THROTTLED_MAX, None),
+            QueryError::Unauthenticated { remedy, .. } => ("unauthenticated", 0, Some(remedy)),
+            QueryError::Denied { remedy, .. } => ("denied", 0, Some(remedy)),
+            QueryError::TokenExpired => ("token_expired", TRANSIENT_FAILURES_MAX, None),
+            QueryError::Transient { .. } => ("error", TRANSIENT_FAILURES_MAX, None),
         };
-        if !matches!(error, QueryError::Throttled { .. }) {
-            inner.stats.failed += 1;
+        match error {
+            QueryError::Throttled { .. } => inner.stats.throttled += 1,
+            _ => inner.stats.failed += 1,
         }
+        inner.tell(|telemetry| {
+            telemetry.source_request(status);
+            if matches!(error, QueryError::Throttled { .. }) {
+                telemetry.source_throttled();
+            }
+        });
         if cursor == 0 {
-            inner.stats.caught_up = false;
+            inner.caught_up(false);
         }
         if failures > bearable {
-            inner.set_trouble(cursor, Some((error.to_string(), remedy)));
+            let trouble = Trouble {
+                detail: error.to_string(),
+                remedy: remedy.cloned(),
+                identity: matches!(error, QueryError::Unauthenticated { .. }),
+            };
+            inner.set_trouble(cursor, Some(trouble));
         }
     }
 
     /// A record is handed out; `late` is the place of the age that found it.
     pub(super) fn record(&self, time: Timestamp, late: Option<usize>) {
-        let stats = &mut self.lock().stats;
+        let mut inner = self.lock();
+        let stats = &mut inner.stats;
         stats.records += 1;
         stats.newest = stats.newest.max(Some(time));
+        inner.silent_since = Instant::now();
+        let stats = &mut inner.stats;
         if let Some(late) = late.and_then(|late| stats.late.get_mut(late)) {
             late.records += 1;
+            let age = span(late.age);
+            inner.tell(|telemetry| telemetry.late(&age, 1));
         }
     }
 
     /// The edge has read up to here; `end` when nothing was behind it.
     pub(super) fn read_to(&self, read_to: Timestamp, end: bool) {
-        let stats = &mut self.lock().stats;
-        stats.read_to = Some(read_to);
-        stats.caught_up = end;
+        let mut inner = self.lock();
+        inner.stats.read_to = Some(read_to);
+        inner.caught_up(end);
+        if end && inner.silent_since.elapsed() >= SILENCE {
+            inner.silent_since = Instant::now();
+            warn!(
+                log = inner.log,
+                remedy = inner.when_silent,
+                "the log can be read, and has held nothing for a while"
+            );
+        }
     }
 
     /// Records up to this time are settled.
@@ -191,29 +242,64 @@ impl Monitor {
     }
 }
 
+/// An age as its flag has it: `15s`, `2m`, `1h 30m`.
+fn span(age: Duration) -> String {
+    jiff::SignedDuration::try_from(age)
+        .map_or_else(|_| format!("{age:?}"), |age| format!("{age:#}"))
+}
+
 impl Inner {
-    fn set_trouble(&mut self, cursor: usize, trouble: Option<(String, Option<String>)>) {
+    fn tell(&self, what: impl FnOnce(&Telemetry)) {
+        if let Some(telemetry) = &self.telemetry {
+            what(telemetry);
+        }
+    }
+
+    fn caught_up(&mut self, caught_up: bool) {
+        self.stats.caught_up = caught_up;
+        self.tell(|telemetry| telemetry.drained(caught_up));
+    }
+
+    fn set_trouble(&mut self, cursor: usize, trouble: Option<Trouble>) {
         if let Some(place) = self.troubles.get_mut(cursor) {
             *place = trouble;
         }
         let held = matches!(self.status, Status::Held { .. });
         match self.troubles.iter().flatten().next() {
-            Some((detail, remedy)) => {
-                if !held {
+            Some(Trouble {
+                detail,
+                remedy,
+                identity,
+            }) => {
+                if !held && self.telemetry.is_none() {
                     warn!(
                         log = self.log,
                         detail, remedy, "cannot read the log, trying again"
                     );
                 }
+                self.tell(|telemetry| {
+                    let remedy = remedy.as_deref().unwrap_or("it is tried again");
+                    let part = match identity {
+                        true => Part::Identity,
+                        false => Part::Source,
+                    };
+                    telemetry.not_ready(part, format!("{detail}; {remedy}"));
+                });
                 self.status = Status::Held {
                     detail: detail.clone(),
                     remedy: remedy.clone(),
+                    identity: *identity,
                 };
             }
             None => {
-                if held {
+                if held && self.telemetry.is_none() {
                     info!(log = self.log, "the log can be read again");
                 }
+                self.tell(|telemetry| {
+                    telemetry.ready(Part::Source);
+                    telemetry.ready(Part::Identity);
+                    telemetry.process().ready(Part::Identity);
+                });
                 self.status = Status::Reading;
             }
         }

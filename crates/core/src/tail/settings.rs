@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::telemetry::Telemetry;
+
 /// What a tail is told.
 #[derive(Debug, Clone)]
 pub struct TailSettings {
@@ -14,7 +16,7 @@ pub struct TailSettings {
     /// least a poll apart.
     pub revisit_after: Vec<Duration>,
     /// Where to begin when there are no positions. Not "since ever" but since when the log can
-    /// hold anything: an empty log is read a day at a time.
+    /// hold anything, though windows over nothing grow to more than a year.
     pub start: Timestamp,
     /// Where to end; `None`: never. Every cursor reads up to it, so an end in the recent past is
     /// reached when it is as old as the oldest cursor, one that is older at once.
@@ -26,6 +28,8 @@ pub struct TailSettings {
     /// Where the identities of settled records are kept over a restart: a folder for this log
     /// alone. Without it a restart repeats what was handed out within the oldest age.
     pub seen_dir: Option<PathBuf>,
+    /// Who is told of requests, lateness and readiness, besides the tail's monitor.
+    pub telemetry: Option<Telemetry>,
 }
 
 impl Default for TailSettings {
@@ -38,6 +42,7 @@ impl Default for TailSettings {
             until: None,
             identities_max: 4_000_000,
             seen_dir: None,
+            telemetry: None,
         }
     }
 }

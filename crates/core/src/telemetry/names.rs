@@ -65,6 +65,10 @@ metrics! {
         "Requests to the provider, by outcome";
     SOURCE_THROTTLED = "source_throttled_total", Counter, [],
         "Requests that the provider throttled";
+    RECORDS_EXPIRED = "records_expired_total", Counter, [],
+        "Records that the provider had deleted before they were read: an expired position";
+    LEADER = "leader", Gauge, [],
+        "1 when this process reads, 0 while it waits for the Lease that another one holds";
     LAG = "lag_seconds", Gauge, [],
         "Now minus the time of the newest delivered record, in seconds; 0 when the source has nothing more";
     CHECKPOINT_AGE = "checkpoint_age_seconds", Gauge, [],

@@ -218,6 +218,10 @@ impl TimeLog for MemoryLog {
         "memory"
     }
 
+    fn when_silent(&self) -> &str {
+        "nothing"
+    }
+
     fn resolution(&self) -> Duration {
         self.resolution
     }

@@ -133,7 +133,7 @@ async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
     assert_eq!(tail.status(), Status::Starting);
     log.script(std::iter::repeat_n(Fault::Error(denied()), 60));
     tail.run_secs(300).await;
-    let Status::Held { detail, remedy } = tail.status() else {
+    let Status::Held { detail, remedy, .. } = tail.status() else {
         panic!("{:?}", tail.status());
     };
     assert!(detail.contains("not authorised"), "{detail}");

@@ -1,0 +1,289 @@
+//! CloudWatch Logs as a log that is queried by time. The only file, with its submodule, that names
+//! the SDK.
+//!
+//! The SDK never tries again by itself here: the tail paces, counts and repeats requests, and a
+//! second attempt behind its back would defeat its limit.
+
+mod trouble;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::live::Trouble;
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_core::telemetry::Part;
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::config::Builder;
+use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// CloudWatch Logs counts milliseconds.
+pub const RESOLUTION: Duration = Duration::from_millis(1);
+
+/// How long one request may take: a page has up to 1 MB.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// An account and region, with credentials that renew themselves.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    client: Client,
+    credentials: SharedCredentialsProvider,
+    region: String,
+}
+
+impl Connection {
+    /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
+    /// instance. Region, partition, FIPS and endpoints come from its own variables too.
+    ///
+    /// # Errors
+    /// There is no region, or nothing in the chain.
+    pub async fn new() -> Result<Connection, Trouble> {
+        let config = aws_config::defaults(BehaviorVersion::latest()).load().await;
+        let missing = |what: &str, remedy: &str| Trouble {
+            part: Part::Identity,
+            what: what.to_owned(),
+            remedy: remedy.to_owned(),
+        };
+        let region = config.region().map(ToString::to_string).ok_or_else(|| {
+            missing(
+                "no AWS region is known",
+                "set AWS_REGION to the region of the cluster",
+            )
+        })?;
+        let credentials = config.credentials_provider().ok_or_else(|| {
+            missing(
+                "there is no provider of AWS credentials",
+                trouble::IDENTITY_REMEDY,
+            )
+        })?;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_WAIT_MAX)
+            .operation_timeout(REQUEST_WAIT_MAX)
+            .build();
+        let client = Client::from_conf(
+            Builder::from(&config)
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(timeouts)
+                .build(),
+        );
+        Ok(Connection {
+            client,
+            credentials,
+            region,
+        })
+    }
+
+    /// The region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
+    ///
+    /// # Errors
+    /// There are none, and why.
+    pub async fn identity(&self) -> Result<String, Trouble> {
+        let role = trouble::role();
+        match self.credentials.provide_credentials().await {
+            Ok(credentials) => {
+                let expiry = credentials
+                    .expiry()
+                    .and_then(|at| Timestamp::try_from(at).ok());
+                Ok(match expiry {
+                    Some(at) => format!("credentials of {role}, good until {at:.0}"),
+                    None => format!("credentials of {role}"),
+                })
+            }
+            Err(error) => Err(Trouble {
+                part: Part::Identity,
+                what: trouble::chain(&error),
+                remedy: trouble::IDENTITY_REMEDY.to_owned(),
+            }),
+        }
+    }
+}
+
+/// The audit streams of one log group.
+#[derive(Debug, Clone)]
+pub struct LogGroup {
+    connection: Connection,
+    name: String,
+    group: String,
+    stream_prefix: String,
+    when_silent: String,
+}
+
+impl LogGroup {
+    /// The streams of `group` that begin with `stream_prefix`; `name` stands for it in log lines.
+    pub fn new(connection: Connection, name: &str, group: &str, stream_prefix: &str) -> LogGroup {
+        LogGroup {
+            when_silent: trouble::silent(group, stream_prefix),
+            connection,
+            name: name.to_owned(),
+            group: group.to_owned(),
+            stream_prefix: stream_prefix.to_owned(),
+        }
+    }
+}
+
+impl TimeLog for LogGroup {
+    type Raw = FilteredLogEvent;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn resolution(&self) -> Duration {
+        RESOLUTION
+    }
+
+    fn when_silent(&self) -> &str {
+        &self.when_silent
+    }
+
+    async fn query(
+        &self,
+        window: &Window,
+        token: Option<&str>,
+    ) -> Result<LogPage<FilteredLogEvent>, QueryError> {
+        let answer = self
+            .connection
+            .client
+            .filter_log_events()
+            .log_group_name(&self.group)
+            .log_stream_name_prefix(&self.stream_prefix)
+            .start_time(window.start.as_millisecond())
+            // The API includes the end, a window does not.
+            .end_time(window.end.as_millisecond() - 1)
+            .set_next_token(token.map(str::to_owned))
+            .send()
+            .await;
+        let page = answer.map_err(|error| {
+            trouble::query(
+                &error,
+                &self.group,
+                &self.connection.region,
+                token.is_some(),
+            )
+        })?;
+        let entries = page.events.unwrap_or_default().into_iter();
+        Ok(LogPage {
+            entries: entries.map(|event| entry(event, window.start)).collect(),
+            next: page.next_token.filter(|token| !token.is_empty()),
+        })
+    }
+
+    fn record(&self, event: FilteredLogEvent) -> Record {
+        record(&event)
+    }
+}
+
+fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> Entry<FilteredLogEvent> {
+    let time = event
+        .timestamp
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let identity = match &event.event_id {
+        Some(id) => Identity::of(&[id.as_bytes()]),
+        // The API always gives one; without it the event itself has to do.
+        None => Identity::of(&[
+            event
+                .log_stream_name
+                .as_deref()
+                .unwrap_or_default()
+                .as_bytes(),
+            &event.timestamp.unwrap_or_default().to_le_bytes(),
+            event.message.as_deref().unwrap_or_default().as_bytes(),
+        ]),
+    };
+    Entry {
+        time: time.unwrap_or(otherwise),
+        identity,
+        raw: event,
+    }
+}
+
+/// `FilteredLogEvent` as the API's JSON has it, so that a dump and the live log hold the same.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_stream_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ingestion_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+}
+
+fn record(event: &FilteredLogEvent) -> Record {
+    let wire = Wire {
+        log_stream_name: event.log_stream_name.as_deref(),
+        timestamp: event.timestamp,
+        message: event.message.as_deref(),
+        ingestion_time: event.ingestion_time,
+        event_id: event.event_id.as_deref(),
+    };
+    Record {
+        // Strings and numbers cannot fail to serialise.
+        payload: Bytes::from(serde_json::to_vec(&wire).unwrap_or_default()),
+        origin: Origin::Stream {
+            stream: Arc::from(wire.log_stream_name.unwrap_or_default()),
+            id: wire.event_id.unwrap_or_default().to_owned(),
+        },
+        time: event
+            .timestamp
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+        damaged: false,
+        oversized: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_the_api_s_own_json() {
+        let event = FilteredLogEvent::builder()
+            .log_stream_name("kube-apiserver-audit-1")
+            .timestamp(1_700_000_000_123)
+            .message("{\"kind\":\"Event\"}\n")
+            .ingestion_time(1_700_000_000_999)
+            .event_id("37")
+            .build();
+        let got = record(&event);
+        assert_eq!(
+            std::str::from_utf8(&got.payload).unwrap(),
+            r#"{"logStreamName":"kube-apiserver-audit-1","timestamp":1700000000123,"message":"{\"kind\":\"Event\"}\n","ingestionTime":1700000000999,"eventId":"37"}"#
+        );
+        assert_eq!(got.origin.to_string(), "kube-apiserver-audit-1: 37");
+        assert_eq!(got.time.unwrap().as_millisecond(), 1_700_000_000_123);
+    }
+
+    #[test]
+    fn identities_are_the_event_ids_and_never_collide_without_one() {
+        let start = Timestamp::UNIX_EPOCH;
+        let event = |message: &str| FilteredLogEvent::builder().message(message).build();
+        assert_ne!(
+            entry(event("a"), start).identity,
+            entry(event("b"), start).identity
+        );
+        let named = |message: &str| {
+            let event = FilteredLogEvent::builder().event_id("1").message(message);
+            entry(event.build(), start).identity
+        };
+        assert_eq!(named("a"), named("b"));
+        assert_eq!(entry(event("a"), start).time, start);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a failed call means, and what to do about it.
+
+use std::error::Error as StdError;
+
+use audit_bridge_core::tail::QueryError;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_cloudwatchlogs::error::SdkError;
+use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
+
+/// What to do about missing credentials.
+pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \
+     with eks.amazonaws.com/role-arn, and let the role's trust policy name this namespace and \
+     ServiceAccount) or EKS Pod Identity; then restart the pod";
+
+const CLOCK_REMEDY: &str = "set this machine's clock right (chrony, NTP): AWS refuses signatures \
+     that are more than 5 minutes off";
+
+/// Who we are, as far as the environment says.
+pub(super) fn role() -> String {
+    match std::env::var("AWS_ROLE_ARN") {
+        Ok(role) if !role.is_empty() => format!("the role {role}"),
+        _ => "this identity".to_owned(),
+    }
+}
+
+/// What to look at when a group never holds anything.
+pub(super) fn silent(group: &str, stream_prefix: &str) -> String {
+    let cluster = cluster_of(group);
+    format!(
+        "check that the cluster's audit log is switched on (aws eks update-cluster-config --name \
+         {cluster} --logging '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}') \
+         and that {group} has streams that begin with {stream_prefix}"
+    )
+}
+
+/// The cluster that a log group belongs to, as EKS names the groups.
+fn cluster_of(group: &str) -> &str {
+    group
+        .strip_prefix("/aws/eks/")
+        .and_then(|rest| rest.strip_suffix("/cluster"))
+        .unwrap_or("CLUSTER")
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let part = error.to_string();
+        // Many of the SDK's errors repeat their cause.
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+        next = error.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+/// What a failed `FilterLogEvents` means.
+pub(super) fn query<R>(
+    error: &SdkError<FilterLogEventsError, R>,
+    group: &str,
+    region: &str,
+    with_token: bool,
+) -> QueryError
+where
+    R: std::fmt::Debug + 'static,
+{
+    let SdkError::ServiceError(answer) = error else {
+        let detail = chain(error);
+        return match lacks_credentials(error) {
+            true => QueryError::Unauthenticated {
+                detail: format!("no AWS credentials for {}: {detail}", role()),
+                remedy: IDENTITY_REMEDY.to_owned(),
+            },
+            false => QueryError::Transient { detail },
+        };
+    };
+    let meta = answer.err().meta();
+    let code = meta.code().unwrap_or("unknown");
+    let detail = format!("{code}: {}", meta.message().unwrap_or("no message"));
+    let denied = |remedy: String| QueryError::Denied {
+        detail: detail.clone(),
+        remedy,
+    };
+    let unauthenticated = |remedy: &str| QueryError::Unauthenticated {
+        detail: detail.clone(),
+        remedy: remedy.to_owned(),
+    };
+    match code {
+        "ThrottlingException"
+        | "Throttling"
+        | "LimitExceededException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded" => QueryError::Throttled { after: None },
+        "ResourceNotFoundException" => denied(format!(
+            "there is no log group {group} in {region}: check --cluster-name \
+             (AUDIT_BRIDGE_CLUSTER_NAME) and AWS_REGION; EKS makes the group when a log type is \
+             switched on: {}",
+            silent(group, "kube-apiserver-audit-")
+        )),
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => denied(format!(
+            "allow {} the action logs:FilterLogEvents on \
+             arn:PARTITION:logs:{region}:ACCOUNT:log-group:{group} and the same with :* at its end",
+            role()
+        )),
+        "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch" => unauthenticated(CLOCK_REMEDY),
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException" => unauthenticated(IDENTITY_REMEDY),
+        "InvalidParameterException" | "ValidationException" if with_token => {
+            QueryError::TokenExpired
+        }
+        "InvalidParameterException" | "ValidationException" => denied(
+            "check --log-group (AUDIT_BRIDGE_LOG_GROUP) and --log-stream-prefix \
+             (AUDIT_BRIDGE_LOG_STREAM_PREFIX)"
+                .to_owned(),
+        ),
+        _ => QueryError::Transient { detail },
+    }
+}
+
+/// Credentials that cannot be had arrive as a failed dispatch, without a code of the service.
+fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

@@ -1,0 +1,196 @@
+//! A bridge that runs, seen from outside: its log, its admin port, its end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::command;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running bridge. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    admin: Option<SocketAddr>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    /// Starts `run` with these flags and variables, on an admin port of its own.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(provider: &str, args: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut all = vec!["run", "--admin-address", "127.0.0.1:0", "--log-format", "json"];
+        all.extend(args);
+        let child = command(provider, &all)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => unreachable!("{provider}: {error}"),
+        };
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let lines = Arc::clone(&lines);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                    lines.push(line);
+                }
+            });
+        }
+        Running {
+            child,
+            admin: None,
+            lines,
+        }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.join("\n")
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its admin port, once it has said so.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn admin(&mut self) -> SocketAddr {
+        if let Some(admin) = self.admin {
+            return admin;
+        }
+        let found = wait(|| {
+            let log = self.log();
+            let started = log.lines().find(|line| line.contains("\"admin\":\""))?;
+            let line: serde_json::Value = serde_json::from_str(started).ok()?;
+            line["admin"].as_str()?.parse().ok()
+        });
+        match found {
+            Some(admin) => *self.admin.insert(admin),
+            None => unreachable!("it did not start:\n{}", self.log()),
+        }
+    }
+
+    /// A page of its admin port: the status (0 when there is no answer) and the body.
+    pub fn get(&mut self, path: &str) -> (u16, String) {
+        let admin = self.admin();
+        let answer = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(admin)?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = answer().unwrap_or_default();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+        (status.unwrap_or(0), body.to_owned())
+    }
+
+    /// The sum of a metric over its labels; 0 when it is not there.
+    pub fn metric(&mut self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(sample, _)| sample.split('{').next() == Some(name))
+            .filter_map(|(_, value)| value.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Why it is not ready, as `/readyz` has it; `Null` when it is.
+    pub fn not_ready(&mut self) -> serde_json::Value {
+        let (status, body) = self.get("/readyz");
+        match status {
+            200 => serde_json::Value::Null,
+            _ => serde_json::from_str::<serde_json::Value>(&body)
+                .map_or_else(|_| body.into(), |body| body["not_ready"].clone()),
+        }
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn until_ready(&mut self) {
+        let mut why = serde_json::Value::Null;
+        let ready = wait(|| {
+            why = self.not_ready();
+            why.is_null().then_some(())
+        });
+        assert!(ready.is_some(), "not ready: {why}\n{}", self.log());
+    }
+
+    /// Waits until a part is not ready for a reason that says this; gives the reason.
+    ///
+    /// # Panics
+    /// When that never is.
+    pub fn until_not_ready(&mut self, part: &str, says: &str) -> String {
+        let mut last = serde_json::Value::Null;
+        let found = wait(|| {
+            last = self.not_ready();
+            let why = last[part].as_str()?;
+            why.contains(says).then(|| why.to_owned())
+        });
+        match found {
+            Some(why) => why,
+            None => unreachable!("{part} never said {says:?} but {last}\n{}", self.log()),
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and its exit status; -1 when it does not end.
+    pub fn terminate(mut self) -> i32 {
+        let pid = self.pid().to_string();
+        let sent = std::process::Command::new("kill").arg(&pid).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "kill {pid}");
+        self.until_end()
+    }
+
+    /// Its exit status once it ends by itself; -1 when it does not.
+    pub fn until_end(&mut self) -> i32 {
+        let ended = wait(|| self.child.try_wait().ok().flatten());
+        ended.and_then(|status| status.code()).unwrap_or(-1)
+    }
+}
+
+/// Looks again and again until there is something, but not for ever.
+pub fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if begun.elapsed() > PATIENCE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
