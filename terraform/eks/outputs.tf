@@ -16,8 +16,9 @@ output "service_account_annotations" {
 output "settings" {
   description = "Settings of the bridge that follow from this module, for deploy/eks/settings.env."
   value = {
-    AWS_REGION                = local.region
-    AUDIT_BRIDGE_CLUSTER_NAME = var.cluster_name
+    AWS_REGION = local.region
+    # The bridge wants one group per cluster; for several, the groups alone say what to read.
+    AUDIT_BRIDGE_CLUSTER_NAME = length(local.log_group_names) == 1 ? var.cluster_name : ""
     AUDIT_BRIDGE_LOG_GROUP    = join(",", local.log_group_names)
   }
 }

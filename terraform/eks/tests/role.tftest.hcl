@@ -131,6 +131,10 @@ run "several_log_groups" {
     error_message = "two groups, each in both forms: ${output.read_policy}"
   }
   assert {
+    condition     = output.settings.AUDIT_BRIDGE_CLUSTER_NAME == "" && run.default.settings.AUDIT_BRIDGE_CLUSTER_NAME == "production"
+    error_message = "the bridge wants one group per cluster"
+  }
+  assert {
     condition     = output.settings.AUDIT_BRIDGE_LOG_GROUP == "/aws/eks/production/cluster,audit/all-clusters"
     error_message = "settings: ${output.settings.AUDIT_BRIDGE_LOG_GROUP}"
   }
