@@ -74,9 +74,13 @@ show() { # old new
   diff -u --label "$1 (now)" --label "$1 (then)" -- "$([ -e "$1" ] && echo "$1" || echo /dev/null)" "$2" || true
 }
 
+last_backup() {
+  if [ -d "$backups" ]; then find "$backups" -mindepth 1 -maxdepth 1 -type d | sort | tail -n 1; fi
+}
+
 restore() {
   local last file name
-  last=$(find "$backups" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sort | tail -n 1)
+  last=$(last_backup)
   [ -n "$last" ] || die "there is no backup in $backups: nothing was changed by this script, or all was restored"
   while IFS= read -r file; do
     name=$(basename "$file" ".$absent")
@@ -209,7 +213,7 @@ for extension in yaml sh; do
 done
 
 # Numbered, as two runs may fall into one second.
-last=$(find "$backups" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sort | tail -n 1)
+last=$(last_backup)
 last=$(basename "${last:-0000}")
 backup=$backups/$(printf '%04d' $((10#${last%%-*} + 1)))-$(date -u +%Y%m%dT%H%M%SZ)
 changed=0

@@ -351,6 +351,8 @@ class Safety(unittest.TestCase):
             ran = script("restore", "--output", folder / "kit", check=False)
             self.assertEqual(ran.returncode, 2)
             self.assertIn("no backup", ran.stderr)
+            ran = script("restore", "--output", folder / "nowhere", check=False)
+            self.assertIn("no backup", ran.stderr)
 
     def test_help(self):
         self.assertIn("--dry-run", script("--help").stdout)
