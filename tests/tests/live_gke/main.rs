@@ -7,6 +7,7 @@
     reason = "a test may stop at once"
 )]
 
+mod foreign;
 mod identity;
 mod logging;
 mod losses;
