@@ -6,3 +6,4 @@ pub(crate) mod identity;
 pub(crate) mod logging;
 pub(crate) mod metadata;
 mod page;
+pub(crate) mod pubsub;

@@ -2,6 +2,7 @@
 //! finds of them.
 
 mod logging;
+mod subscription;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use audit_bridge_core::tail::{Limiter, Tail};
 use self::logging::LoggingLog;
 use crate::client::endpoint::Endpoint;
 use crate::client::logging::CloudLogging;
+use crate::client::pubsub::Messages;
 use crate::config::Named;
 
 /// What the settings say of Cloud Logging.
@@ -57,21 +59,25 @@ impl Live for GkeLive {
     type Log = GkeLog;
 
     async fn connect(&self) -> Result<Vec<GkeLog>, Trouble> {
-        let log = LoggingLog::find(&self.logging, &self.limiter).await?;
-        Ok(vec![GkeLog(Kind::Logging(log))])
+        let log = match &self.subscription {
+            Some(subscription) => Kind::PubSub(subscription.clone()),
+            None => Kind::Logging(LoggingLog::find(&self.logging, &self.limiter).await?),
+        };
+        Ok(vec![GkeLog(log)])
     }
 }
 
 /// One log.
 #[derive(Debug)]
-pub struct GkeLog(Kind<LoggingLog>);
+pub struct GkeLog(Kind<LoggingLog, Subscription>);
 
 /// Its records.
-pub struct GkeSource(Kind<Box<Tail<CloudLogging>>>);
+pub struct GkeSource(Kind<Box<Tail<CloudLogging>>, Messages>);
 
 #[derive(Debug)]
-enum Kind<L> {
+enum Kind<L, P> {
     Logging(L),
+    PubSub(P),
 }
 
 impl LiveLog for GkeLog {
@@ -80,18 +86,21 @@ impl LiveLog for GkeLog {
     fn name(&self) -> &str {
         match &self.0 {
             Kind::Logging(log) => log.name(),
+            Kind::PubSub(subscription) => &subscription.name,
         }
     }
 
     async fn open(&self, resume: Resume) -> Result<GkeSource, Trouble> {
         Ok(GkeSource(match &self.0 {
             Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume)?)),
+            Kind::PubSub(subscription) => Kind::PubSub(subscription.open(resume)?),
         }))
     }
 
     async fn check(&self) -> Vec<Finding> {
         match &self.0 {
             Kind::Logging(log) => log.check().await,
+            Kind::PubSub(subscription) => subscription.check().await,
         }
     }
 }
@@ -100,12 +109,21 @@ impl Source for GkeSource {
     async fn read(&mut self) -> Option<Page> {
         match &mut self.0 {
             Kind::Logging(tail) => tail.read().await,
+            Kind::PubSub(messages) => messages.read().await,
         }
     }
 
     fn commit(&mut self, partition: u32, position: &Position) {
         match &mut self.0 {
             Kind::Logging(tail) => tail.commit(partition, position),
+            Kind::PubSub(messages) => messages.commit(partition, position),
+        }
+    }
+
+    async fn close(&mut self) {
+        match &mut self.0 {
+            Kind::Logging(tail) => tail.close().await,
+            Kind::PubSub(messages) => messages.close().await,
         }
     }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use audit_bridge_testkit::LogEntry;
 use audit_bridge_testkit::cloud_logging::Fault;
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::{root, run};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{Scene, ago, until};
+use crate::{Scene, ago, examples, parts, sorted_lines, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_entry_arrives_once_however_it_shows() {
@@ -94,27 +93,6 @@ async fn the_filter_selects_cluster_and_logs() {
     );
 }
 
-/// The entry in two parts: each has a half of its request.
-fn parts(number: usize, time: Timestamp) -> [String; 2] {
-    let entry = LogEntry {
-        bytes: 100,
-        ..LogEntry::new(number, time)
-    };
-    let entry: Value = serde_json::from_str(&entry.text()).unwrap();
-    [0, 1].map(|index| {
-        let mut part = entry.clone();
-        part["split"] = json!({"uid": format!("u{number}"), "index": index, "totalSplits": 2});
-        part["insertId"] = format!("{}-{index}", part["insertId"].as_str().unwrap()).into();
-        let half = ["x".repeat(70), "y".repeat(30)][index].clone();
-        part["protoPayload"]["request"]["metadata"]["annotations"]["filling"] = half.into();
-        if index == 1 {
-            // What came whole is in one part only.
-            part["protoPayload"]["request"]["metadata"]["name"] = "".into();
-        }
-        part.to_string()
-    })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn split_entries_come_together_across_pages_and_polls() {
     let scene = Scene::new().await;
@@ -127,7 +105,7 @@ async fn split_entries_come_together_across_pages_and_polls() {
     let [first, second] = parts(2, ago(2));
     scene.logging.put_late(first, Duration::from_secs(2));
     scene.logging.put(second);
-    let mut bridge = scene.run(&["--start", "-5m"]);
+    let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..3);
     assert_eq!(bridge.terminate(), 0);
     let bodies = scene.webhook.received();
@@ -153,66 +131,34 @@ async fn split_entries_come_together_across_pages_and_polls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn live_and_replay_give_the_same_events() {
     let scene = Scene::new().await;
-    let folder = root().join("bridges/gke/fixtures/examples");
-    let mut dump = String::new();
-    let mut entries = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let entry: Value = serde_json::from_str(&text).unwrap();
-        // One was cut by whoever saved it: no log would find it.
-        let whole = entry["resource"]["type"] == "k8s_cluster"
-            && entry["protoPayload"]["serviceName"] == "k8s.io"
-            && entry["insertId"].is_string();
-        if whole {
-            scene.logging.put(text.trim());
-            dump.push_str(&text);
-            entries += 1;
-        }
+    let same = [
+        "--format",
+        "events",
+        "--include-data-access",
+        "true",
+        "--annotate",
+        "a=b",
+    ];
+    let (entries, events) = examples(scene.folder.path(), &same);
+    for entry in entries {
+        scene.logging.put(entry);
     }
-    assert!(entries > 20, "{entries}");
-    let path = scene.folder.path().join("dump.json");
-    std::fs::write(&path, dump).unwrap();
-    let live_file = scene.folder.path().join("live.jsonl");
+    let output = scene.folder.path().join("live.jsonl");
+    let state = scene.folder.path().join("state");
     let endpoint = scene.logging.url();
     let args = [
-        ["--output", live_file.to_str().unwrap()],
-        ["--format", "events"],
+        ["--output", output.to_str().unwrap()],
+        ["--state-dir", state.to_str().unwrap()],
+        ["--logging-endpoint", &endpoint],
         ["--project-id", "acme-prod"],
         ["--cluster-name", "blue"],
-        ["--include-data-access", "true"],
-        ["--annotate", "a=b"],
-        ["--logging-endpoint", &endpoint],
         ["--start", "2024-06-01T00:00:00Z"],
         ["--until", "2024-06-04T00:00:00Z"],
         ["--requests-per-minute", "6000"],
     ];
-    let state = scene.folder.path().join("state");
-    let state = ["--state-dir", state.to_str().unwrap()];
-    let mut bridge = Running::start("gke", &[args.concat().as_slice(), &state].concat(), &[]);
+    let mut bridge = Running::start("gke", &[args.concat().as_slice(), &same].concat(), &[]);
     assert_eq!(bridge.until_end(), 0, "{}", bridge.log());
-    let replay_file = scene.folder.path().join("replay.jsonl");
-    let ran = run(
-        "gke",
-        &[
-            ["replay", path.to_str().unwrap()],
-            ["--output", replay_file.to_str().unwrap()],
-            ["--format", "events"],
-            ["--include-data-access", "true"],
-            ["--annotate", "a=b"],
-        ]
-        .concat(),
-    );
-    assert_eq!(ran.status, 0, "{}", ran.stderr);
-    let lines = |path: &std::path::Path| {
-        let text = std::fs::read_to_string(path).unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    let (live, replay) = (lines(&live_file), lines(&replay_file));
-    assert!(live.len() >= entries);
-    assert_eq!(live, replay);
+    assert_eq!(sorted_lines(&output), events);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -243,7 +189,7 @@ async fn pages_that_are_too_large_come_in_smaller_ones() {
         };
         scene.logging.put(entry.text());
     }
-    let mut bridge = scene.run(&["--start", "-5m"]);
+    let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..48);
     assert_eq!(bridge.terminate(), 0);
     let sizes: BTreeSet<_> = scene

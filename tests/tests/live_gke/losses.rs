@@ -65,7 +65,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
         scene.logging.put_stray(ago(60), stray);
     }
     scene.logging.put(no_method.to_string());
-    let mut bridge = scene.run(&["--start", "-5m"]);
+    let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..20);
     until("dead letters", || scene.dead_letters().len() >= 6);
     // Behind it goes on as before.
@@ -111,14 +111,14 @@ async fn killed_again_and_again_it_loses_nothing() {
     ];
     let mut fed = 2000;
     for life in 1..=4 {
-        let mut bridge = scene.run(&small);
+        let bridge = scene.run(&small);
         until("progress", || scene.accepted().len() >= life * 350);
         bridge.kill();
         // The log goes on while nobody reads.
         scene.put(fed..fed + 50, Timestamp::now());
         fed += 50;
     }
-    let mut bridge = scene.run(&small);
+    let bridge = scene.run(&small);
     scene.until_accepted(0..fed);
     assert_eq!(bridge.terminate(), 0);
     let twice = scene.webhook.accepted_ids().len() - fed;
@@ -130,12 +130,12 @@ async fn killed_again_and_again_it_loses_nothing() {
 async fn a_restart_repeats_nothing_and_goes_on_where_it_was() {
     let scene = Scene::new().await;
     scene.put(0..300, ago(60));
-    let mut bridge = scene.run(&["--start", "-5m"]);
+    let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..300);
     assert_eq!(bridge.terminate(), 0);
     scene.put(300..400, Timestamp::now());
     // The setting of the start is for a first life only.
-    let mut bridge = scene.run(&["--start", "latest"]);
+    let bridge = scene.run(&["--start", "latest"]);
     scene.until_accepted(0..400);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(bridge.terminate(), 0);

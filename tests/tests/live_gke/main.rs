@@ -7,9 +7,11 @@
     reason = "a test may stop at once"
 )]
 
+mod foreign;
 mod identity;
 mod logging;
 mod losses;
+mod pubsub;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use audit_bridge_testkit::cloud_logging::CloudLogging;
 use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
 use audit_bridge_tests::live::{Running, wait};
+use audit_bridge_tests::{root, run};
 use jiff::Timestamp;
 
 /// A log, a receiver, and a folder for the bridge's state.
@@ -126,4 +129,66 @@ fn sample(bridge: &mut Running, name: &str, label: &str) -> f64 {
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
+}
+
+/// The converter's examples that a log would find, and the events that replay makes of them, in
+/// order.
+fn examples(folder: &std::path::Path, flags: &[&str]) -> (Vec<String>, Vec<String>) {
+    let mut entries = Vec::new();
+    let examples = root().join("bridges/gke/fixtures/examples");
+    for file in std::fs::read_dir(examples).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // One was cut by whoever saved it.
+        let whole = entry["resource"]["type"] == "k8s_cluster"
+            && entry["protoPayload"]["serviceName"] == "k8s.io"
+            && entry["insertId"].is_string();
+        if whole {
+            entries.push(text.trim().to_owned());
+        }
+    }
+    assert!(entries.len() > 20, "{}", entries.len());
+    let dump = folder.join("dump.json");
+    std::fs::write(&dump, entries.join("\n")).unwrap();
+    let output = folder.join("replay.jsonl");
+    let args = [
+        "replay",
+        dump.to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    let ran = run("gke", &[args.as_slice(), flags].concat());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let events = sorted_lines(&output);
+    assert!(events.len() >= entries.len());
+    (entries, events)
+}
+
+fn sorted_lines(path: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// The entry in two parts: each has a half of its request.
+fn parts(number: usize, time: Timestamp) -> [String; 2] {
+    let entry = LogEntry {
+        bytes: 100,
+        ..LogEntry::new(number, time)
+    };
+    let entry: serde_json::Value = serde_json::from_str(&entry.text()).unwrap();
+    [0, 1].map(|index| {
+        let mut part = entry.clone();
+        part["split"] =
+            serde_json::json!({"uid": format!("u{number}"), "index": index, "totalSplits": 2});
+        part["insertId"] = format!("{}-{index}", part["insertId"].as_str().unwrap()).into();
+        let half = ["x".repeat(70), "y".repeat(30)][index].clone();
+        part["protoPayload"]["request"]["metadata"]["annotations"]["filling"] = half.into();
+        if index == 1 {
+            // What came whole is in one part only.
+            part["protoPayload"]["request"]["metadata"]["name"] = "".into();
+        }
+        part.to_string()
+    })
 }
