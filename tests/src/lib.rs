@@ -95,7 +95,10 @@ pub fn command(provider: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary(provider));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("AUDIT_BRIDGE_") || text.to_ascii_lowercase().ends_with("_proxy") {
+        let ours = ["AUDIT_BRIDGE_", "AWS_", "AZURE_", "GOOGLE_", "KUBE"];
+        if ours.iter().any(|prefix| text.starts_with(prefix))
+            || text.to_ascii_lowercase().ends_with("_proxy")
+        {
             command.env_remove(&name);
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running bridge. It is killed when it is dropped.
 #[derive(Debug)]
@@ -23,6 +23,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A test that failed is told by what the bridge said last.
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.iter().skip(lines.len().saturating_sub(20));
+            let said = last.map(|line| format!("{line}\n")).collect::<String>();
+            let _ = std::io::stderr().write_all(said.as_bytes());
+        }
     }
 }
 
@@ -32,7 +40,13 @@ impl Running {
     /// # Panics
     /// When it cannot be started.
     pub fn start(provider: &str, args: &[&str], variables: &[(&str, &str)]) -> Running {
-        let mut all = vec!["run", "--admin-address", "127.0.0.1:0", "--log-format", "json"];
+        let mut all = vec![
+            "run",
+            "--admin-address",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ];
         all.extend(args);
         let child = command(provider, &all)
             .envs(variables.iter().copied())
@@ -82,6 +96,9 @@ impl Running {
         }
         let found = wait(|| {
             let log = self.log();
+            if let Ok(Some(status)) = self.child.try_wait() {
+                unreachable!("it ended with {status}:\n{log}");
+            }
             let started = log.lines().find(|line| line.contains("\"admin\":\""))?;
             let line: serde_json::Value = serde_json::from_str(started).ok()?;
             line["admin"].as_str()?.parse().ok()
@@ -98,7 +115,10 @@ impl Running {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(admin)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            )?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)

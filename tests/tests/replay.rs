@@ -327,6 +327,54 @@ async fn a_webhook_gets_everything_through_its_bad_moments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
+    let state = folder.path().join("state").display().to_string();
+    let webhook = ScriptedWebhook::start().await;
+    // The second of ten batches is never answered.
+    webhook.script([Answer::status(200), Answer::never()]);
+    let url = webhook.url();
+    let mut args = vec![
+        "replay",
+        &dump,
+        "--webhook-url",
+        &url,
+        "--state-dir",
+        &state,
+    ];
+    args.extend(["--in-flight-batches-max=1", "--batch-events-max=100"]);
+    let mut child = command("eks", &args).spawn().unwrap();
+    let checkpoint = folder.path().join("state/checkpoint.json");
+    let written = audit_bridge_tests::live::wait(|| {
+        let text = std::fs::read_to_string(&checkpoint).ok()?;
+        (webhook.requests() >= 2 && text.contains("\"0\":100")).then_some(text)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        written.unwrap().contains("replay of"),
+        "a checkpoint as any other"
+    );
+    let ran = run("eks", &args);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("going on behind"), "{}", ran.stderr);
+    let accepted = webhook.accepted_ids();
+    let mut all = accepted.clone();
+    all.sort();
+    all.dedup();
+    assert_eq!(all, all_ids(0..1000));
+    assert_eq!(
+        accepted.len(),
+        1100,
+        "only the batch without an answer came twice"
+    );
+    let ran = run("eks", &args);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(webhook.accepted_ids().len(), 1100, "all of it is settled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));

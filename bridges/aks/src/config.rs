@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, words};
+use audit_bridge_core::config::{Problems, flag, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
-use audit_bridge_core::live::NotYet;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{AksConvert, CATEGORIES, Options};
 use crate::dump::AksDump;
+use crate::live::{AksLive, LiveArgs};
 
 /// The flags of diagnostic settings.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,11 +32,17 @@ pub struct Args {
         value_name = "NAME"
     )]
     cluster_name: Vec<String>,
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    annotate_cluster: Option<String>,
 }
-
-/// The flags of reading live.
-#[derive(Debug, Clone, clap::Args)]
-pub struct LiveArgs {}
 
 /// The AKS bridge, configured.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ impl Bridge for Aks {
     const PROVIDER: &'static str = "aks";
     type Args = Args;
     type LiveArgs = LiveArgs;
-    type Live = NotYet;
+    type Live = AksLive;
 
     fn configure(args: &Args, problems: &mut Problems) -> Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
@@ -70,13 +76,19 @@ impl Bridge for Aks {
                     .iter()
                     .flat_map(|names| words(names))
                     .collect(),
+                annotate_cluster: problems.read(
+                    "annotate-cluster",
+                    args.annotate_cluster.as_deref(),
+                    false,
+                    flag,
+                ),
                 native: native::Options::default(),
             },
         }
     }
 
-    fn live(&self, _: &Args, _: &LiveArgs, _: &mut Problems) -> NotYet {
-        NotYet
+    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> AksLive {
+        live.check(problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

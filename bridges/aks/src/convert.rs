@@ -26,6 +26,9 @@ use crate::wire::{self, Diagnostic, Log, Payload};
 /// The categories that hold audit events.
 pub const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 
+/// The annotation of `--annotate-cluster`.
+const CLUSTER_ANNOTATION: &str = "audit-bridge/cluster";
+
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -34,6 +37,9 @@ pub struct Options {
     /// Only these clusters (`--cluster-name`), by the last segment of `resourceId`, compared
     /// without case as Azure writes it in capitals; none: all.
     pub cluster_names: Vec<String>,
+    /// Say in each event which cluster it is of (`--annotate-cluster`): in the spelling of
+    /// `cluster_names`, else as the record has it.
+    pub annotate_cluster: bool,
     /// What is wanted of every event.
     pub native: native::Options,
 }
@@ -43,6 +49,7 @@ impl Default for Options {
         Options {
             categories: CATEGORIES.map(str::to_owned).to_vec(),
             cluster_names: Vec::new(),
+            annotate_cluster: false,
             native: native::Options::default(),
         }
     }
@@ -53,6 +60,8 @@ impl Default for Options {
 pub struct AksConvert {
     options: Options,
     twins: Twins,
+    /// The last cluster, and what is wanted of its events.
+    annotated: Option<(String, native::Options)>,
 }
 
 impl AksConvert {
@@ -61,6 +70,7 @@ impl AksConvert {
         AksConvert {
             options,
             twins: Twins::default(),
+            annotated: None,
         }
     }
 
@@ -73,7 +83,7 @@ impl AksConvert {
             Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
         })?;
         match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-            Payload::Other => Ok(self.event(payload, false, record.time)?),
+            Payload::Other => Ok(event(payload, false, record.time, &self.options.native)?),
             Payload::Diagnostic(diagnostic) => self.diagnostic(record, diagnostic),
         }
     }
@@ -90,7 +100,9 @@ impl AksConvert {
                     .ok_or(Refusal::Skip(Skip::OtherCategory))?,
             ),
         };
-        if !self.is_chosen_cluster(&diagnostic) {
+        let cluster = diagnostic.resource_id.as_deref().map(cluster_of);
+        let chosen = cluster.and_then(|cluster| self.options.chosen(cluster));
+        if cluster.is_some() && chosen.is_none() {
             return Err(Refusal::Skip(Skip::OtherCluster));
         }
         let claimed = category.is_some();
@@ -107,7 +119,13 @@ impl AksConvert {
         if !claimed && log.trim_ascii_start().first() != Some(&b'{') {
             return Err(Refusal::not_audit("properties.log is no json object"));
         }
-        let event = self.event(&log, claimed, diagnostic.time.or(record.time))?;
+        let time = diagnostic.time.or(record.time);
+        let event = event(
+            &log,
+            claimed,
+            time,
+            wanted(&self.options, &mut self.annotated, chosen),
+        )?;
         match category {
             Some(category)
                 if self.options.categories.len() > 1 && self.twins.is_twin(category, &event) =>
@@ -125,38 +143,58 @@ impl AksConvert {
             .iter()
             .position(|chosen| chosen.eq_ignore_ascii_case(name))
     }
+}
 
-    fn is_chosen_cluster(&self, diagnostic: &Diagnostic<'_>) -> bool {
-        let chosen = &self.options.cluster_names;
-        let Some(id) = &diagnostic.resource_id else {
-            return true;
-        };
-        let name = id
-            .trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
-        chosen.is_empty()
-            || chosen
-                .iter()
-                .any(|cluster| cluster.eq_ignore_ascii_case(name))
+impl Options {
+    /// The cluster's name as it is to be written, if the cluster is chosen.
+    fn chosen<'a>(&'a self, cluster: &'a str) -> Option<&'a str> {
+        let names = &self.cluster_names;
+        match names.iter().find(|name| name.eq_ignore_ascii_case(cluster)) {
+            Some(name) => Some(name),
+            None => names.is_empty().then_some(cluster),
+        }
     }
+}
 
-    fn event(
-        &self,
-        text: &Bytes,
-        claimed: bool,
-        record_time: Option<jiff::Timestamp>,
-    ) -> Result<Event, Failure> {
-        native::event(
-            text,
-            &native::Context {
-                claimed,
-                record_time,
-                options: &self.options.native,
-            },
-        )
-    }
+/// What is wanted of the events of a cluster.
+fn wanted<'a>(
+    options: &'a Options,
+    annotated: &'a mut Option<(String, native::Options)>,
+    cluster: Option<&str>,
+) -> &'a native::Options {
+    let Some(cluster) = cluster.filter(|_| options.annotate_cluster) else {
+        return &options.native;
+    };
+    let known = annotated.take().filter(|(name, _)| name == cluster);
+    let (_, wanted) = annotated.insert(known.unwrap_or_else(|| {
+        let mut wanted = options.native.clone();
+        let annotation = (CLUSTER_ANNOTATION.to_owned(), cluster.to_owned());
+        wanted.annotations.push(annotation);
+        (cluster.to_owned(), wanted)
+    }));
+    wanted
+}
+
+/// The name at the end of a `resourceId`.
+fn cluster_of(resource_id: &str) -> &str {
+    let id = resource_id.trim_end_matches('/');
+    id.rsplit('/').next().unwrap_or_default()
+}
+
+fn event(
+    text: &Bytes,
+    claimed: bool,
+    record_time: Option<jiff::Timestamp>,
+    options: &native::Options,
+) -> Result<Event, Failure> {
+    native::event(
+        text,
+        &native::Context {
+            claimed,
+            record_time,
+            options,
+        },
+    )
 }
 
 impl Convert for AksConvert {

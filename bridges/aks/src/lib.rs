@@ -5,8 +5,15 @@
 //! string (Azure Kubernetes Service, "Monitoring AKS data reference", resource logs). That string
 //! leaves as it came, byte for byte.
 
+pub mod client;
 pub mod config;
+mod connection_string;
 pub mod convert;
 pub mod dump;
+mod health;
+pub mod live;
+mod message;
+pub mod partition;
+pub mod source;
 mod twins;
 pub mod wire;

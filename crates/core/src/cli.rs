@@ -72,7 +72,7 @@ struct Cli<A: Args, L: Args> {
 #[derive(Debug, Subcommand)]
 enum Command<A: Args, L: Args> {
     /// Tail the provider's log and deliver, until stopped
-    Run(Box<live::LiveArgs<A, L>>),
+    Run(Box<live::RunArgs<A, L>>),
     /// Convert and deliver saved dumps: files, folders, - for standard input
     Replay(Box<replay::ReplayArgs<A>>),
     /// Look whether all is in place: identity, source, state, webhook, clock

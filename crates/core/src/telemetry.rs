@@ -658,7 +658,11 @@ mod tests {
         );
 
         let log = telemetry.log("l");
-        assert_eq!(telemetry.unready().len(), 2, "source and checkpoint of the log");
+        assert_eq!(
+            telemetry.unready().len(),
+            2,
+            "source and checkpoint of the log"
+        );
         telemetry.standby(Some("another"));
         assert!(telemetry.unready().is_empty());
         telemetry.standby(None);

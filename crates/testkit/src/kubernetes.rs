@@ -234,7 +234,17 @@ impl FakeKubernetes {
             if !admitted {
                 return failure(401, "Unauthorized", "Unauthorized");
             }
-            fake.lock().carry_out(&parts.method, &recorded, &patch)
+            let mut state = fake.lock();
+            let dry = parts
+                .uri
+                .query()
+                .is_some_and(|it| it.contains("dryRun=All"));
+            let before = dry.then(|| state.objects.clone());
+            let response = state.carry_out(&parts.method, &recorded, &patch);
+            if let Some(before) = before {
+                state.objects = before;
+            }
+            response
         };
         let response = match fault {
             None => carry_out(),

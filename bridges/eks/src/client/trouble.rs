@@ -81,7 +81,11 @@ where
     };
     let meta = answer.err().meta();
     let code = meta.code().unwrap_or("unknown");
-    let detail = format!("{code}: {}", meta.message().unwrap_or("no message"));
+    let detail = match meta.message() {
+        Some(message) => format!("{code}: {message}"),
+        // An answer that is no error of the service: a proxy's page, half a body.
+        None => chain(error),
+    };
     let denied = |remedy: String| QueryError::Denied {
         detail: detail.clone(),
         remedy,

@@ -10,7 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::live::{Checked, LiveArgs};
+use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::checkpoint::{Home, Owner, StoreError, StoreKind};
 use crate::config::{Problems, chain};
@@ -29,7 +29,7 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    live: LiveArgs<A, L>,
+    live: RunArgs<A, L>,
 }
 
 pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::LiveArgs>) -> u8 {

@@ -14,7 +14,7 @@ use crate::live::{self, Start};
 use crate::shutdown;
 
 #[derive(Debug, Clone, Args)]
-pub(super) struct LiveArgs<A: Args, L: Args> {
+pub(super) struct RunArgs<A: Args, L: Args> {
     #[command(flatten)]
     pub(super) state: StateArgs,
     #[command(flatten)]
@@ -201,7 +201,7 @@ fn object_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// [`LiveArgs`], checked.
+/// [`RunArgs`], checked.
 pub(super) struct Checked<B: Bridge> {
     pub(super) bridge: B,
     pub(super) live: B::Live,
@@ -209,7 +209,7 @@ pub(super) struct Checked<B: Bridge> {
     pub(super) delivery: DeliverySettings,
 }
 
-impl<A: Args, L: Args> LiveArgs<A, L> {
+impl<A: Args, L: Args> RunArgs<A, L> {
     pub(super) fn check<B>(&self, problems: &mut Problems) -> Checked<B>
     where
         B: Bridge<Args = A, LiveArgs = L>,

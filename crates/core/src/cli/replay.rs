@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
-use crate::checkpoint::{AnyStore, Checkpointer};
+use crate::checkpoint::{self, AnyStore, Checkpointer, FileStore, Owner, Store as _};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems, chain};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
@@ -19,7 +19,7 @@ use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::{self, Stop};
-use crate::source::Problem;
+use crate::source::{Page, Problem, Source};
 use crate::tally::Tally;
 
 /// Rejects that are shown one by one when no dead letter keeps them.
@@ -49,6 +49,14 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "N"
     )]
     skip_records: Option<String>,
+    /// Keep in this folder how far the replay is, so that the same command goes on there
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_STATE_DIR",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    state_dir: Option<PathBuf>,
     /// Write a report here, as JSON
     #[arg(
         long,
@@ -165,20 +173,43 @@ async fn deliver<B: Bridge>(
         Some(path) => Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| chain(&error))?),
         None => None,
     };
+    let state = state::<B>(args).await?;
+    // What an earlier run has settled, whichever way it is known.
+    let settled = state.as_ref().map_or(0, |(_, settled)| *settled);
+    let skip_records = checked.skip_records.max(settled);
     let source = Replay::start(Settings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
-        skip_records: checked.skip_records,
+        skip_records,
     })
     .map_err(|error| format!("the reading thread does not start: {error}"))?;
     let console = Console::new(source.progress(), dead_letter.is_some());
+    if settled > 0 {
+        console.say(&format!(
+            "going on behind {settled} records, as {} has it",
+            checkpoint::DOCUMENT
+        ));
+    }
+    let target = settings.destination.open()?;
     let pipeline = Pipeline {
-        source,
+        source: Counted {
+            source,
+            records: skip_records,
+            every: match state {
+                Some(_) => POSITION_EVERY,
+                None => usize::MAX,
+            },
+            page: Page::default(),
+        },
         converter: checked.bridge.converter(settings.native.clone()),
-        sink: settings.destination.open()?,
+        sink: if state.is_some() {
+            target.durable()
+        } else {
+            target
+        },
         dead_letter,
-        checkpoint: None::<Checkpointer<AnyStore>>,
+        checkpoint: state.map(|(checkpoint, _)| checkpoint),
         tenure: None,
         observer: console,
         on_request: Box::new(|_, _| {}),
@@ -204,7 +235,7 @@ async fn deliver<B: Bridge>(
     }
     let resume = format!(
         "resume with the same command and --skip-records {}",
-        checked.skip_records + settled_records
+        skip_records + settled_records
     );
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
@@ -213,6 +244,67 @@ async fn deliver<B: Bridge>(
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
+    }
+}
+
+/// How far an earlier run of the same inputs came, and what keeps how far this one comes.
+async fn state<B: Bridge>(
+    args: &ReplayArgs<B::Args>,
+) -> Result<Option<(Checkpointer<AnyStore>, u64)>, String> {
+    let Some(dir) = config::path(args.state_dir.as_ref()) else {
+        return Ok(None);
+    };
+    let paths: Vec<_> = args
+        .paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let owner = Owner {
+        provider: B::PROVIDER.to_owned(),
+        source: format!("replay of {}", paths.join(" ")),
+    };
+    let mut store = FileStore::open(&dir, owner.clone()).map_err(|error| chain(&error))?;
+    let loaded = store.load().await.map_err(|error| chain(&error))?;
+    let settled = loaded
+        .as_ref()
+        .and_then(|checkpoint| checkpoint.position.get(&0)?.as_u64())
+        .unwrap_or(0);
+    let interval = Duration::from_secs(1);
+    let checkpointer = Checkpointer::new(AnyStore::File(store), owner, loaded, interval);
+    Ok(Some((checkpointer, settled)))
+}
+
+/// A replay whose position is the number of records, told every few of them: a page may hold
+/// thousands, and a crash in its middle is to repeat few.
+struct Counted {
+    source: Replay,
+    records: u64,
+    /// Records between two positions.
+    every: usize,
+    page: Page,
+}
+
+/// Records between two positions where they are kept.
+const POSITION_EVERY: usize = 50;
+
+impl Source for Counted {
+    async fn read(&mut self) -> Option<Page> {
+        if self.page.records.is_empty() {
+            self.page = self.source.read().await?;
+        }
+        let rest = self.page.records.len().min(self.every);
+        let rest = self.page.records.split_off(rest);
+        let page = Page {
+            partition: self.page.partition,
+            records: std::mem::replace(&mut self.page.records, rest),
+            position: None,
+            problems: std::mem::take(&mut self.page.problems),
+        };
+        self.records += page.records.len() as u64;
+        Some(Page {
+            position: Some(self.records.into()),
+            ..page
+        })
     }
 }
 

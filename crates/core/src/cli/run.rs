@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use super::live::{Checked, LiveArgs};
+use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
 use crate::checkpoint::{Checkpointer, Home, Owner, Room, StoreError, StoreKind};
@@ -28,7 +28,7 @@ use crate::telemetry::{Part, Telemetry};
 /// Between two writes of the checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn run<B: Bridge>(args: &LiveArgs<B::Args, B::LiveArgs>) -> u8 {
+pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::LiveArgs>) -> u8 {
     let mut problems = Problems::default();
     init_logging(&args.log, &mut problems);
     let checked = args.check::<B>(&mut problems);

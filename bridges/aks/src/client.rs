@@ -1,0 +1,394 @@
+//! The few calls to Event Hubs that we make.
+//!
+//! The library's own recovery is switched off: after a lost link it begins again where the link
+//! first began, which sends everything twice, or, for a start at the end, leaves out what came
+//! while there was no link. Whoever reads here opens anew, from the position that was reached.
+
+mod credential;
+mod fault;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use azure_core_amqp::AmqpValue;
+use azure_core_amqp::message::AmqpMessageBody;
+use azure_messaging_eventhubs::{
+    ConsumerClient, EventHubsError, EventReceiver, OpenReceiverOptions, RetryOptions,
+    StartLocation, StartPosition, models::ReceivedEventData,
+};
+use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use crate::connection_string::ConnectionString;
+pub(crate) use credential::read_connection_string;
+pub use credential::{Credential, IdentityKind};
+pub use fault::{Fault, FaultKind};
+
+/// What a token is asked for.
+const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
+/// How long a connection, an attach or a question may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long the farewell may take.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// Which event hub, for which consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    /// The namespace's host name.
+    pub namespace: String,
+    /// The event hub's name.
+    pub name: String,
+    /// The consumer group.
+    pub consumer_group: String,
+    /// Where to connect to, if not to the namespace itself.
+    pub endpoint: Option<String>,
+}
+
+/// A way to the event hub.
+#[derive(Debug, Clone)]
+pub struct Client {
+    hub: Hub,
+    credential: Credential,
+}
+
+/// Where a receiver begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Behind this sequence number.
+    After(i64),
+    /// At what was enqueued from this time on.
+    From(Timestamp),
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The sequence number of the first message that is still there.
+    pub(crate) first: i64,
+    /// The sequence number of the newest message; one less than the first where there never was
+    /// any.
+    pub(crate) last: i64,
+    /// When that one came.
+    pub(crate) last_enqueued: Option<Timestamp>,
+    /// Nothing is there now.
+    pub(crate) is_empty: bool,
+}
+
+/// A message of a partition.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) sequence_number: Option<i64>,
+    pub(crate) offset: Option<String>,
+    pub(crate) enqueued: Option<Timestamp>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Client {
+    /// A client that has not tried anything yet.
+    pub fn new(hub: Hub, credential: Credential) -> Client {
+        Client { hub, credential }
+    }
+
+    /// The hub that it is for.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// How it shows who it is.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Opens a connection of its own.
+    pub(crate) async fn connect(&self) -> Result<Connection, Fault> {
+        let mut builder = ConsumerClient::builder()
+            .with_consumer_group(self.hub.consumer_group.clone())
+            .with_retry_options(RetryOptions {
+                max_retries: 0,
+                ..RetryOptions::default()
+            });
+        if let Some(endpoint) = &self.hub.endpoint {
+            builder = builder.with_custom_endpoint(endpoint.clone());
+        }
+        let opened = match &self.credential {
+            Credential::Identity { tokens, .. } => {
+                let open = builder.open(&self.hub.namespace, self.hub.name.clone(), tokens.clone());
+                self.answer("the connection", open).await?
+            }
+            Credential::ConnectionStringFile(path) => {
+                let text = read_connection_string(path).and_then(|text| self.fits(text));
+                let text =
+                    text.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                let open = builder.open_with_connection_string(&text, Some(&self.hub.name));
+                self.answer("the connection", open).await?
+            }
+        };
+        Ok(Connection {
+            client: self.clone(),
+            consumer: opened,
+        })
+    }
+
+    /// A connection string that changed since the start must be of the same place.
+    fn fits(&self, text: String) -> Result<String, String> {
+        let read =
+            ConnectionString::parse(&text).map_err(|why| format!("the connection string {why}"))?;
+        if !read.namespace.eq_ignore_ascii_case(&self.hub.namespace) {
+            return Err("the connection string is of another namespace now".to_owned());
+        }
+        match read.entity_path {
+            Some(path) if path != self.hub.name => Err(format!(
+                "the connection string is for another event hub than {}",
+                self.hub.name
+            )),
+            _ => Ok(text),
+        }
+    }
+
+    /// Shows that we can say who we are.
+    pub(crate) async fn identity(&self) -> Result<String, Fault> {
+        match &self.credential {
+            Credential::Identity { kind, tokens } => {
+                let ask = tokens.get_token(&[TOKEN_SCOPE], None);
+                let ask = async { ask.await.map_err(EventHubsError::from) };
+                self.answer("a token", ask).await?;
+                Ok(format!("{}: a token was given", kind.name()))
+            }
+            Credential::ConnectionStringFile(path) => {
+                let read = read_connection_string(path).and_then(|text| self.fits(text));
+                read.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                Ok(format!("connection string in {}", path.display()))
+            }
+        }
+    }
+
+    async fn answer<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, EventHubsError>>,
+    ) -> Result<T, Fault> {
+        match timeout(ANSWER_MAX, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.with_remedy(Fault::of(&error))),
+            Err(_) => {
+                let seconds = ANSWER_MAX.as_secs();
+                let why = format!("{what}: no answer within {seconds} s");
+                Err(self.with_remedy(Fault::new(FaultKind::Unreachable, why)))
+            }
+        }
+    }
+
+    fn with_remedy(&self, mut fault: Fault) -> Fault {
+        fault.remedy = self.remedy(fault.kind);
+        fault
+    }
+
+    fn remedy(&self, kind: FaultKind) -> String {
+        let Hub {
+            namespace,
+            name,
+            consumer_group,
+            ..
+        } = &self.hub;
+        match kind {
+            FaultKind::Identity => self.remedy_of_identity().to_owned(),
+            FaultKind::Denied => match &self.credential {
+                Credential::Identity { .. } => format!(
+                    "grant the identity the role Azure Event Hubs Data Receiver on the event hub \
+                     {name} (a new grant takes some minutes)"
+                ),
+                Credential::ConnectionStringFile(_) => format!(
+                    "take the connection string of a shared access policy with Listen, of the \
+                     event hub {name} or of the namespace {namespace} itself"
+                ),
+            },
+            FaultKind::NotFound => format!(
+                "check --event-hub ({name}) and --consumer-group ({consumer_group}): both must \
+                 exist in {namespace}"
+            ),
+            FaultKind::Unresolved => format!(
+                "check --event-hub-namespace ({namespace}): it must be the whole host name, like \
+                 NAME.servicebus.windows.net; with a private endpoint, the cluster must resolve it"
+            ),
+            FaultKind::Unreachable => format!(
+                "check that {namespace} lets this network in and that TCP port 5671 is open"
+            ),
+            FaultKind::Tls => "something on the way shows another certificate than Azure's; trust \
+                               its authority with SSL_CERT_FILE"
+                .to_owned(),
+            FaultKind::Stolen => format!(
+                "another consumer reads with an owner level: give this bridge a consumer group of \
+                 its own instead of {consumer_group} (--consumer-group)"
+            ),
+            FaultKind::Crowded => format!(
+                "more receivers than Event Hubs allows: give this bridge a consumer group of its \
+                 own instead of {consumer_group} (--consumer-group)"
+            ),
+            FaultKind::Busy => {
+                "the namespace is throttled: give it more throughput units".to_owned()
+            }
+            FaultKind::Ended | FaultKind::Other => String::new(),
+        }
+    }
+
+    fn remedy_of_identity(&self) -> &'static str {
+        match &self.credential {
+            Credential::Identity { kind, .. } => match kind {
+                IdentityKind::WorkloadIdentity => {
+                    "check the managed identity's federated credential: its issuer is the \
+                     cluster's, its subject system:serviceaccount:NAMESPACE:NAME"
+                }
+                IdentityKind::ClientSecret => {
+                    "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+                }
+                IdentityKind::ManagedIdentity => {
+                    "on AKS, label the pod azure.workload.identity/use: \"true\" and annotate its \
+                     service account with azure.workload.identity/client-id; elsewhere, assign the \
+                     machine an identity (AZURE_CLIENT_ID names one of several)"
+                }
+            },
+            Credential::ConnectionStringFile(_) => "check --connection-string-file",
+        }
+    }
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    client: Client,
+    consumer: ConsumerClient,
+}
+
+impl Connection {
+    /// The names of the hub's partitions.
+    pub(crate) async fn partitions(&self) -> Result<Vec<String>, Fault> {
+        let ask = self.consumer.get_eventhub_properties();
+        let told = self
+            .client
+            .answer("the event hub's properties", ask)
+            .await?;
+        Ok(told.partition_ids)
+    }
+
+    /// What a partition holds.
+    pub(crate) async fn bounds(&self, partition: &str) -> Result<Bounds, Fault> {
+        let ask = self.consumer.get_partition_properties(partition);
+        let told = self.client.answer("a partition's properties", ask).await?;
+        Ok(Bounds {
+            first: told.beginning_sequence_number,
+            last: told.last_enqueued_sequence_number,
+            last_enqueued: told.last_enqueued_time_utc.and_then(timestamp),
+            is_empty: told.is_empty,
+        })
+    }
+
+    /// A receiver of a partition. It attaches when it is first asked for a message.
+    pub(crate) async fn receiver(
+        &self,
+        partition: &str,
+        start: Start,
+        prefetch: u32,
+        owner_level: Option<i64>,
+    ) -> Result<Receiver, Fault> {
+        let location = match start {
+            Start::After(sequence) => StartLocation::SequenceNumber(sequence),
+            Start::From(time) => StartLocation::EnqueuedTime(SystemTime::from(time)),
+        };
+        let options = OpenReceiverOptions {
+            owner_level,
+            prefetch: Some(prefetch),
+            start_position: Some(StartPosition {
+                location,
+                inclusive: matches!(start, Start::From(_)),
+            }),
+            receive_timeout: None,
+        };
+        let open = self
+            .consumer
+            .open_receiver_on_partition(partition.to_owned(), Some(options));
+        let inner = self.client.answer("the receiver", open).await?;
+        Ok(Receiver {
+            client: self.client.clone(),
+            inner,
+        })
+    }
+
+    /// Attaches to a partition and looks whether that lasts for so long, or a message comes.
+    pub(crate) async fn try_receiver(
+        &self,
+        partition: &str,
+        last: i64,
+        lasts: Duration,
+    ) -> Result<(), Fault> {
+        let receiver = self
+            .receiver(partition, Start::After(last), 1, None)
+            .await?;
+        let mut messages = receiver.messages();
+        match timeout(lasts, messages.next()).await {
+            Ok(came) => came.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends it, politely but not for long: it may be broken already.
+    pub(crate) async fn close(self) {
+        if !matches!(timeout(CLOSE_MAX, self.consumer.close()).await, Ok(Ok(()))) {
+            tracing::debug!("a connection to the event hub ended without a farewell");
+        }
+    }
+}
+
+/// A receiver of one partition.
+pub(crate) struct Receiver {
+    client: Client,
+    inner: EventReceiver,
+}
+
+type Events<'a> = dyn Stream<Item = Result<ReceivedEventData, EventHubsError>> + Send + 'a;
+
+/// The messages of a receiver, until the first failure.
+pub(crate) struct Messages<'a> {
+    client: &'a Client,
+    events: Pin<Box<Events<'a>>>,
+}
+
+impl Receiver {
+    pub(crate) fn messages(&self) -> Messages<'_> {
+        Messages {
+            client: &self.client,
+            events: Box::pin(self.inner.stream_events()),
+        }
+    }
+}
+
+impl Messages<'_> {
+    /// The next one. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Message, Fault> {
+        match self.events.next().await {
+            Some(Ok(event)) => Ok(message(&event)),
+            Some(Err(error)) => Err(self.client.with_remedy(Fault::of(&error))),
+            None => Err(Fault::new(FaultKind::Ended, "the receiver ended")),
+        }
+    }
+}
+
+fn message(event: &ReceivedEventData) -> Message {
+    let body = match &event.raw_amqp_message().body {
+        // Several sections are one body.
+        AmqpMessageBody::Binary(sections) => sections.concat(),
+        AmqpMessageBody::Value(AmqpValue::String(text)) => text.clone().into_bytes(),
+        AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => bytes.clone(),
+        _ => Vec::new(),
+    };
+    Message {
+        sequence_number: event.sequence_number(),
+        offset: event.offset().clone(),
+        enqueued: event.enqueued_time().and_then(timestamp),
+        body,
+    }
+}
+
+fn timestamp(time: SystemTime) -> Option<Timestamp> {
+    Timestamp::try_from(time).ok()
+}

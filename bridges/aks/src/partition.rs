@@ -1,0 +1,299 @@
+//! The reading of one partition, for ever.
+//!
+//! Each partition has a connection and a task of its own, so that none waits for another. Whatever
+//! ends a link, the task opens it again behind the last message that it handed on; numbers at or
+//! below that are dropped, numbers that are missing are told.
+//!
+//! Every start becomes a sequence number as soon as there is one, and that number goes to the
+//! checkpoint even before the first message: a restart then neither leaves out nor reads again
+//! what came in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::source::Page;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
+use crate::health::Health;
+use crate::message::Cutter;
+
+/// When a partition is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// A link that has not failed for so long after it was asked for is attached.
+    pub attach: Duration,
+    /// Nothing for so long: there is nothing more at the moment.
+    pub idle: Duration,
+    /// A silent link is asked whether it still lives so often.
+    pub probe: Duration,
+    /// How long a partition that seems to have begun anew is given to show that it has not.
+    pub confirm: Duration,
+    /// How often the hub is asked for its partitions.
+    pub discover: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            attach: Duration::from_secs(3),
+            idle: Duration::from_secs(1),
+            probe: Duration::from_secs(30),
+            confirm: Duration::from_secs(10),
+            discover: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Behind this sequence number.
+    After(i64),
+    /// At its oldest message.
+    Earliest,
+    /// At what comes from this time on.
+    From(Timestamp),
+}
+
+/// What the readers of all partitions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) health: Health,
+    pub(crate) timing: Timing,
+    /// Messages that may be on their way to us, each up to a MiB.
+    pub(crate) prefetch: u32,
+    /// Where the job ends, if it does.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// Reads one partition.
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    id: String,
+    cutter: Cutter,
+    begin: Begin,
+    /// The sequence number of the last message that was handed on, or that need not be.
+    last: Option<i64>,
+    pages: mpsc::Sender<Page>,
+    failures: u32,
+    backoff: Backoff,
+}
+
+/// Why the reading ended for good.
+#[derive(Debug, PartialEq, Eq)]
+enum Done {
+    /// Nobody takes pages any more.
+    Closed,
+    /// All up to the end of the job was read.
+    Reached,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        id: &str,
+        index: u32,
+        begin: Begin,
+        pages: mpsc::Sender<Page>,
+    ) -> Reader {
+        let stream = format!("{}/{id}", shared.client.hub().name);
+        Reader {
+            shared,
+            id: id.to_owned(),
+            cutter: Cutter::new(index, stream.into()),
+            last: match begin {
+                Begin::After(last) => Some(last),
+                Begin::Earliest | Begin::From(_) => None,
+            },
+            begin,
+            pages,
+            failures: 0,
+            backoff: Backoff::seeded(u64::from(index) ^ seed()),
+        }
+    }
+
+    /// Reads until nobody takes pages any more, or the job is done.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let fault = match self.turn().await {
+                Ok(done) => {
+                    tracing::debug!(partition = self.id, ?done, "reading ended");
+                    return;
+                }
+                Err(fault) => fault,
+            };
+            self.failures = self.failures.saturating_add(1);
+            self.shared.health.failed(&self.id, self.failures, &fault);
+            sleep(self.backoff.wait(self.failures)).await;
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Done, Fault> {
+        let connection = self.shared.client.connect().await?;
+        let ended = self.read(&connection).await;
+        connection.close().await;
+        ended
+    }
+
+    async fn read(&mut self, connection: &Connection) -> Result<Done, Fault> {
+        let Some(start) = self.place(connection).await? else {
+            return Ok(Done::Closed);
+        };
+        let shared = Arc::clone(&self.shared);
+        let receiver = connection
+            .receiver(&self.id, start, shared.prefetch, None)
+            .await?;
+        let mut messages = receiver.messages();
+        let mut quiet = Quiet::new();
+        let mut patience = shared.timing.attach;
+        loop {
+            match timeout(patience, messages.next()).await {
+                Ok(message) => {
+                    quiet = Quiet::new();
+                    patience = shared.timing.idle;
+                    if let Some(done) = self.take(message?).await {
+                        return Ok(done);
+                    }
+                }
+                Err(_) => {
+                    patience = shared.timing.idle;
+                    self.works(true);
+                    let due = quiet.since.elapsed() >= shared.timing.probe;
+                    let at_the_end = shared.until.is_some_and(|until| until <= Timestamp::now());
+                    if (due || at_the_end) && self.probe(connection, &mut quiet).await? {
+                        return Ok(Done::Reached);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the receiver begins; `None` when nobody takes pages any more.
+    async fn place(&mut self, connection: &Connection) -> Result<Option<Start>, Fault> {
+        let mut bounds = connection.bounds(&self.id).await?;
+        self.shared.health.telemetry().source_request("ok");
+        let last = match (self.last, self.begin) {
+            (Some(last), _) | (None, Begin::After(last)) => last,
+            (None, Begin::Earliest) => bounds.first - 1,
+            (None, Begin::From(time)) if holds_nothing_since(&bounds, time) => bounds.last,
+            (None, Begin::From(time)) => return Ok(Some(Start::From(time))),
+        };
+        if bounds.last < last {
+            // Properties may lag behind for a moment; a hub that was made anew stays so.
+            sleep(self.shared.timing.confirm).await;
+            bounds = connection.bounds(&self.id).await?;
+        }
+        let last = if bounds.last < last {
+            tracing::error!(
+                partition = self.cutter.stream(),
+                position = last,
+                newest = bounds.last,
+                "the partition ends before our position: it was made anew, or the checkpoint is \
+                 of another event hub; reading begins at its oldest message"
+            );
+            bounds.first - 1
+        } else {
+            last
+        };
+        if self.last != Some(last) {
+            self.last = Some(last);
+            if self.pages.send(self.cutter.standing(last)).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Start::After(last)))
+    }
+
+    /// Hands a message on.
+    async fn take(&mut self, message: Message) -> Option<Done> {
+        self.works(false);
+        if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)
+            && enqueued >= until
+        {
+            return Some(Done::Reached);
+        }
+        let number = message.sequence_number;
+        if let (Some(number), Some(last)) = (number, self.last) {
+            if number <= last {
+                return None;
+            }
+            if number > last + 1 {
+                self.shared.health.telemetry().expired(
+                    self.cutter.stream(),
+                    number.abs_diff(last) - 1,
+                    "these are messages, of several records each; give the event hub a longer \
+                     retention, or this bridge what it needs to keep up",
+                );
+            }
+        }
+        let page = self.cutter.page(message);
+        if self.pages.send(page).await.is_err() {
+            return Some(Done::Closed);
+        }
+        self.last = number.or(self.last);
+        None
+    }
+
+    fn works(&mut self, idle: bool) {
+        self.failures = 0;
+        self.shared.health.reading(&self.id, idle);
+    }
+
+    /// Asks whether a silent link still lives: a network can go away without a word, and Event
+    /// Hubs would know of more. True when the job ends here.
+    async fn probe(&self, connection: &Connection, quiet: &mut Quiet) -> Result<bool, Fault> {
+        let asked_at = Timestamp::now();
+        let bounds = connection.bounds(&self.id).await?;
+        quiet.since = Instant::now();
+        let behind = match self.last {
+            Some(last) => bounds.last > last,
+            None => match self.begin {
+                Begin::From(time) => !holds_nothing_since(&bounds, time),
+                Begin::After(_) | Begin::Earliest => false,
+            },
+        };
+        if !behind || bounds.is_empty {
+            quiet.behind = false;
+            return Ok(self.shared.until.is_some_and(|until| until <= asked_at));
+        }
+        // What is on its way now will have come by the next time.
+        if quiet.behind {
+            let why = "the link is silent, though the partition holds more";
+            return Err(Fault::new(FaultKind::Ended, why));
+        }
+        quiet.behind = true;
+        Ok(false)
+    }
+}
+
+/// How long a link has been silent.
+struct Quiet {
+    since: Instant,
+    /// There was more to come when it was last asked.
+    behind: bool,
+}
+
+impl Quiet {
+    fn new() -> Quiet {
+        Quiet {
+            since: Instant::now(),
+            behind: false,
+        }
+    }
+}
+
+/// Whether all that the partition ever held is older than this.
+fn holds_nothing_since(bounds: &Bounds, time: Timestamp) -> bool {
+    bounds.last < bounds.first && bounds.is_empty
+        || bounds.last_enqueued.is_some_and(|newest| newest < time)
+}
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

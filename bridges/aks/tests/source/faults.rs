@@ -1,0 +1,171 @@
+//! Links that end in every way: nothing is lost, nothing comes twice, partitions do not wait for
+//! each other.
+
+use super::*;
+
+/// Publishes on all partitions while `harm` is done again and again, and reads all of it.
+async fn survives(hubs: &EventHubs, partitions: usize, harm: impl AsyncFn(usize)) -> Got {
+    hubs.add_hub(HUB, partitions);
+    let mut source = open(hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    let rounds = 6;
+    for round in 0..rounds {
+        for number in 0..10 {
+            for partition in 0..partitions {
+                hubs.publish(HUB, partition, body(&format!("{}", round * 10 + number)));
+            }
+        }
+        // Some are on their way when it happens.
+        read(&mut source, &mut got, round * 10 * partitions + partitions).await;
+        harm(round).await;
+        hubs.publish(HUB, 0, body("marker"));
+        let markers = round + 1;
+        let want = (round + 1) * 10 * partitions + markers;
+        read(&mut source, &mut got, want).await;
+    }
+    listen(&mut source, &mut got, Duration::from_millis(500)).await;
+    let want: Vec<_> = (0..rounds * 10).map(|number| number.to_string()).collect();
+    for partition in 0..partitions {
+        let names = got.of(u32::try_from(partition).unwrap());
+        let names: Vec<_> = names.into_iter().filter(|name| *name != "marker").collect();
+        assert_eq!(names, want, "partition {partition}");
+    }
+    got
+}
+
+#[tokio::test]
+async fn detached_links_are_opened_behind_the_last_message() {
+    let hubs = EventHubs::start().await;
+    survives(&hubs, 3, async |round| {
+        hubs.detach(HUB, round % 3);
+    })
+    .await;
+    assert!(hubs.attached().len() > 3);
+}
+
+#[tokio::test]
+async fn cut_connections_are_opened_behind_the_last_message() {
+    let hubs = EventHubs::start().await;
+    survives(&hubs, 3, async |_| hubs.cut()).await;
+}
+
+#[tokio::test]
+async fn refused_connections_are_tried_until_they_are_taken() {
+    let hubs = EventHubs::start().await;
+    survives(&hubs, 2, async |round| {
+        if round % 3 == 1 {
+            hubs.go_down().await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            hubs.come_back().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn expired_tokens_are_put_anew() {
+    let hubs = EventHubs::start().await;
+    hubs.token_lifetime(Duration::from_millis(700));
+    survives(&hubs, 2, async |_| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        hubs.expire_tokens();
+    })
+    .await;
+    let tokens = hubs.tokens();
+    assert!(tokens.len() > 8, "{}", tokens.len());
+    assert!(
+        tokens
+            .iter()
+            .all(|put| put.kind == "jwt" && put.token == "fake")
+    );
+}
+
+#[tokio::test]
+async fn a_slow_link_is_slow_and_loses_nothing() {
+    let hubs = EventHubs::start().await;
+    hubs.latency(Duration::from_millis(30));
+    hubs.rate(200_000);
+    survives(&hubs, 2, async |round| {
+        if round == 3 {
+            hubs.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_partition_that_fails_holds_up_no_other() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 3);
+    let mut begun = resume(Start::Earliest);
+    // Nobody would find this partition's position: it is silent for as long as it is looked for.
+    begun.positions = (0..3)
+        .map(|index| (index, serde_json::json!({"sequence_number": -1})))
+        .collect();
+    hubs.silence(HUB, 1, true);
+    let mut source = open(&hubs, begun).await.unwrap();
+    for number in 0..200 {
+        for partition in 0..3 {
+            hubs.publish(HUB, partition, body(&number.to_string()));
+        }
+        if number % 20 == 0 {
+            hubs.detach(HUB, 1);
+        }
+    }
+    let mut got = Got::default();
+    read(&mut source, &mut got, 400).await;
+    assert_eq!((got.of(0).len(), got.of(2).len()), (200, 200));
+    hubs.silence(HUB, 1, false);
+    read(&mut source, &mut got, 600).await;
+    assert_eq!(got.of(1).len(), 200);
+}
+
+#[tokio::test]
+async fn a_link_that_is_silent_though_there_is_more_is_opened_again() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 1);
+    let begun = resume(Start::Earliest);
+    let telemetry = begun.telemetry.clone();
+    let mut source = open(&hubs, begun).await.unwrap();
+    hubs.publish(HUB, 0, body("before"));
+    let mut got = Got::default();
+    read(&mut source, &mut got, 1).await;
+    hubs.silence(HUB, 0, true);
+    hubs.publish(HUB, 0, body("behind"));
+    let links = hubs.attached().len();
+    let (woken, _) = tokio::join!(
+        until(|| hubs.attached().len() > links),
+        listen(&mut source, &mut got, Duration::from_secs(5)),
+    );
+    let () = woken;
+    hubs.silence(HUB, 0, false);
+    read(&mut source, &mut got, 2).await;
+    assert_eq!(got.of(0), ["before", "behind"]);
+    assert!(
+        metric(
+            &telemetry,
+            "audit_bridge_source_requests_total{status=\"ended\"}"
+        ) >= 1.0
+    );
+}
+
+#[tokio::test]
+async fn a_pipeline_that_does_not_read_holds_the_hub_back() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 4);
+    let large = body(&"x".repeat(1 << 20));
+    for _ in 0..40 {
+        for partition in 0..4 {
+            hubs.publish(HUB, partition, large.clone());
+        }
+    }
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read_until(&mut source, &mut got, |got| got.positions.len() == 4).await;
+    until(|| hubs.attached_now() == 4).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let waiting = hubs.sent();
+    // 8 MiB each may be on their way, and a message more in each reader's hands.
+    assert!(waiting <= 4 * 12, "{waiting} messages are on their way");
+    read(&mut source, &mut got, 160).await;
+}

@@ -1,0 +1,114 @@
+//! What `FilterLogEvents` finds.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{LogEvent, State};
+
+/// A page holds no more than this.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Where a next page begins.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Behind this event.
+    after: Option<(i64, String)>,
+    /// Pages that are still to be empty.
+    empty: usize,
+}
+
+/// The answer, or the code and message of an error.
+pub(super) fn filter(
+    state: &mut State,
+    body: &Value,
+) -> Result<Value, (&'static str, &'static str)> {
+    let group = body["logGroupName"].as_str().unwrap_or_default();
+    if !state.groups.contains_key(group) {
+        return Err((
+            "ResourceNotFoundException",
+            "The specified log group does not exist.",
+        ));
+    }
+    let place = match body["nextToken"].as_str() {
+        Some(token) => state.tokens.get(token).cloned().ok_or((
+            "InvalidParameterException",
+            "The specified nextToken is invalid.",
+        ))?,
+        None => Place {
+            after: None,
+            empty: state.empty_pages,
+        },
+    };
+    let start = body["startTime"].as_i64().unwrap_or(0);
+    let end = body["endTime"].as_i64().unwrap_or(i64::MAX);
+    if end < start {
+        return Err(("InvalidParameterException", "endTime is before startTime"));
+    }
+    let prefix = body["logStreamNamePrefix"].as_str().unwrap_or_default();
+    if place.empty > 0 {
+        let next = Place {
+            empty: place.empty - 1,
+            ..place
+        };
+        return Ok(answer(&[], Some(token(state, next))));
+    }
+    let now = Instant::now();
+    let mut found: Vec<LogEvent> = state.groups[group]
+        .iter()
+        .filter(|event| event.visible <= now && event.stream.starts_with(prefix))
+        .filter(|event| (start..=end).contains(&event.timestamp))
+        .filter(|event| match &place.after {
+            Some((timestamp, id)) => (event.timestamp, &event.id) > (*timestamp, id),
+            None => true,
+        })
+        .cloned()
+        .collect();
+    found.sort_by(|a, b| (a.timestamp, &a.id).cmp(&(b.timestamp, &b.id)));
+    let mut bytes = 0;
+    let fits = found
+        .iter()
+        .take_while(|event| {
+            bytes += event.message.len() + 200;
+            bytes <= PAGE_BYTES_MAX
+        })
+        .count();
+    let limit = body["limit"].as_u64().map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let count = fits.max(1).min(state.page_events_max).min(limit);
+    let more = found.len() > count;
+    found.truncate(count);
+    let next = found.last().filter(|_| more).map(|last| Place {
+        after: Some((last.timestamp, last.id.clone())),
+        empty: state.empty_pages,
+    });
+    let next = next.map(|place| token(state, place));
+    Ok(answer(&found, next))
+}
+
+fn token(state: &mut State, place: Place) -> String {
+    let token = format!("token/{:08}", state.tokens.len());
+    state.tokens.insert(token.clone(), place);
+    token
+}
+
+fn answer(events: &[LogEvent], next: Option<String>) -> Value {
+    let events: Vec<Value> = events
+        .iter()
+        .map(|event| {
+            json!({
+                "logStreamName": event.stream,
+                "timestamp": event.timestamp,
+                "message": event.message,
+                "ingestionTime": event.ingestion,
+                "eventId": event.id,
+            })
+        })
+        .collect();
+    let mut answer = json!({"events": events, "searchedLogStreams": []});
+    if let Some(next) = next {
+        answer["nextToken"] = next.into();
+    }
+    answer
+}

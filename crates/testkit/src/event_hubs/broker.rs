@@ -1,0 +1,317 @@
+//! What the stand-in knows: hubs, partitions, messages, who reads what, and how it misbehaves.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
+use tokio::sync::{mpsc, watch};
+
+use super::{Attached, PutToken};
+
+/// Event Hubs allows so many receivers without an epoch on a partition of a consumer group.
+const RECEIVERS_MAX: usize = 5;
+
+/// A message of a partition.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) sequence: i64,
+    /// Event Hubs counts bytes.
+    pub(super) offset: i64,
+    /// Milliseconds since 1970.
+    pub(super) enqueued: i64,
+    /// The data sections of its body.
+    pub(super) sections: Vec<Bytes>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    pub(super) messages: VecDeque<Stored>,
+    /// The sequence number that the next message gets.
+    pub(super) next: i64,
+    pub(super) next_offset: i64,
+    pub(super) last_offset: i64,
+    pub(super) last_enqueued: i64,
+}
+
+impl Partition {
+    /// The sequence number of the first message that is still there.
+    pub(super) fn beginning(&self) -> i64 {
+        self.messages
+            .front()
+            .map_or(self.next, |message| message.sequence)
+    }
+
+    pub(super) fn push(&mut self, sections: Vec<Bytes>, enqueued: i64) -> i64 {
+        let sequence = self.next;
+        self.last_offset = self.next_offset;
+        self.last_enqueued = enqueued;
+        let bytes: usize = sections.iter().map(Bytes::len).sum();
+        self.messages.push_back(Stored {
+            sequence,
+            offset: self.next_offset,
+            enqueued,
+            sections,
+        });
+        self.next_offset += i64::try_from(bytes).unwrap() + 64;
+        self.next += 1;
+        sequence
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) groups: BTreeSet<String>,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) created: i64,
+}
+
+impl Hub {
+    pub(super) fn new(partitions: usize) -> Hub {
+        Hub {
+            groups: BTreeSet::from(["$Default".to_owned()]),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            created: now(),
+        }
+    }
+}
+
+/// A receiver that is attached.
+#[derive(Debug)]
+struct Receiver {
+    id: u64,
+    place: Place,
+    epoch: Option<i64>,
+    orders: mpsc::UnboundedSender<Error>,
+}
+
+/// A partition, as a consumer group sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) hub: String,
+    pub(super) group: String,
+    pub(super) partition: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) hubs: BTreeMap<String, Hub>,
+    receivers: Vec<Receiver>,
+    receivers_ever: u64,
+    pub(super) attached: Vec<Attached>,
+    pub(super) tokens: Vec<PutToken>,
+    /// What `$cbs` answers instead of 202.
+    pub(super) token_answer: Option<(i32, String)>,
+    /// What every receiver is told instead of being attached.
+    pub(super) attach_error: Option<Error>,
+    /// What `$management` answers instead of 200.
+    pub(super) management_answer: Option<(i32, String)>,
+    /// A link ends when its connection's last token is so old.
+    pub(super) token_lifetime: Option<Duration>,
+    /// Partitions whose receivers get nothing.
+    pub(super) silent: BTreeSet<(String, String)>,
+    pub(super) requests: u64,
+    /// Messages that were handed to the network.
+    pub(super) sent: u64,
+}
+
+/// The shared state, and a sign of every change.
+#[derive(Debug)]
+pub(super) struct Broker {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+impl Broker {
+    pub(super) fn new() -> Broker {
+        Broker {
+            state: Mutex::new(State::default()),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Tells every link to look again.
+    pub(super) fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The first message from `cursor` on, unless the partition is kept silent.
+    pub(super) fn next(&self, place: &Place, cursor: i64) -> Option<Stored> {
+        let mut state = self.state();
+        let key = (place.hub.clone(), place.partition.clone());
+        if state.silent.contains(&key) {
+            return None;
+        }
+        let index: usize = place.partition.parse().ok()?;
+        let partition = state.hubs.get(&place.hub)?.partitions.get(index)?;
+        let skip = usize::try_from(cursor - partition.beginning()).unwrap_or(0);
+        let message = partition.messages.get(skip)?.clone();
+        state.sent += 1;
+        Some(message)
+    }
+
+    /// Attaches a receiver, by the rules of epochs, or says why not.
+    pub(super) fn attach(
+        &self,
+        place: &Place,
+        epoch: Option<i64>,
+        filter: &str,
+        orders: mpsc::UnboundedSender<Error>,
+    ) -> Result<(u64, i64), Error> {
+        let mut state = self.state();
+        if let Some(error) = &state.attach_error {
+            return Err(error.clone());
+        }
+        let cursor = start(&state, place, filter)?;
+        let (rivals, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut state.receivers)
+            .into_iter()
+            .partition(|receiver| receiver.place == *place);
+        state.receivers = rest;
+        let highest = rivals.iter().filter_map(|rival| rival.epoch).max();
+        let refused = match (epoch, highest) {
+            (Some(epoch), Some(highest)) if epoch < highest => Some(format!(
+                "Receiver with epoch '{epoch}' is not allowed: a higher epoch '{highest}' exists"
+            )),
+            (None, Some(highest)) => Some(format!(
+                "At least one receiver for the endpoint is created with epoch of '{highest}', and \
+                 so non-epoch receiver is not allowed"
+            )),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            state.receivers.extend(rivals);
+            return Err(Error::new(LinkError::Stolen, why, None));
+        }
+        match epoch {
+            Some(epoch) => {
+                let why = format!("New receiver with higher epoch of '{epoch}' is created");
+                for rival in rivals {
+                    // One that is gone already needs no order.
+                    let _ = rival
+                        .orders
+                        .send(Error::new(LinkError::Stolen, why.clone(), None));
+                }
+            }
+            None => {
+                let count = rivals.len();
+                state.receivers.extend(rivals);
+                if count >= RECEIVERS_MAX {
+                    let why = format!(
+                        "Exceeded the maximum number of allowed receivers per partition in a \
+                         consumer group which is {RECEIVERS_MAX}"
+                    );
+                    return Err(Error::new(AmqpError::ResourceLimitExceeded, why, None));
+                }
+            }
+        }
+        state.receivers_ever += 1;
+        let id = state.receivers_ever;
+        state.receivers.push(Receiver {
+            id,
+            place: place.clone(),
+            epoch,
+            orders,
+        });
+        state.attached.push(Attached {
+            hub: place.hub.clone(),
+            consumer_group: place.group.clone(),
+            partition: place.partition.clone(),
+            filter: filter.to_owned(),
+            epoch,
+        });
+        Ok((id, cursor))
+    }
+
+    pub(super) fn leave(&self, id: u64) {
+        self.state().receivers.retain(|receiver| receiver.id != id);
+    }
+
+    /// Ends the links that `which` names with this error.
+    pub(super) fn order(&self, which: impl Fn(&Place) -> bool, error: &Error) -> usize {
+        let state = self.state();
+        let named = state
+            .receivers
+            .iter()
+            .filter(|receiver| which(&receiver.place));
+        named
+            .filter(|receiver| receiver.orders.send(error.clone()).is_ok())
+            .count()
+    }
+
+    pub(super) fn attached_now(&self) -> usize {
+        self.state().receivers.len()
+    }
+}
+
+/// Where a new receiver begins: the sequence number that its filter names.
+fn start(state: &State, place: &Place, filter: &str) -> Result<i64, Error> {
+    let not_found = |what: &str| {
+        let why = format!("The messaging entity '{what}' could not be found");
+        Error::new(AmqpError::NotFound, why, None)
+    };
+    let hub = state
+        .hubs
+        .get(&place.hub)
+        .ok_or_else(|| not_found(&place.hub))?;
+    if !hub.groups.contains(&place.group) {
+        return Err(not_found(&format!(
+            "{}:consumergroup:{}",
+            place.hub, place.group
+        )));
+    }
+    let index = place.partition.parse::<usize>();
+    let partition = index
+        .ok()
+        .and_then(|index| hub.partitions.get(index))
+        .ok_or_else(|| not_found(&format!("{}|{}", place.hub, place.partition)))?;
+    position(partition, filter).ok_or_else(|| {
+        let why = format!("the filter is not understood: {filter}");
+        Error::new(AmqpError::InvalidField, why, None)
+    })
+}
+
+/// The first sequence number that a filter lets pass, as Event Hubs reads it; one that lies before
+/// what is still there means its beginning.
+fn position(partition: &Partition, filter: &str) -> Option<i64> {
+    let (name, rest) = filter.split_once('>')?;
+    let (inclusive, value) = match rest.strip_prefix('=') {
+        Some(value) => (true, value),
+        None => (false, rest),
+    };
+    let value = value.trim().trim_matches('\'');
+    let after = |this: fn(&Stored) -> i64, value: i64| {
+        let passes =
+            |message: &&Stored| this(message) > value || (inclusive && this(message) == value);
+        let first = partition.messages.iter().find(passes);
+        first.map_or(partition.next, |message| message.sequence)
+    };
+    match name.trim() {
+        "amqp.annotation.x-opt-sequence-number" => {
+            Some(after(|message| message.sequence, value.parse().ok()?))
+        }
+        "amqp.annotation.x-opt-enqueued-time" => {
+            Some(after(|message| message.enqueued, value.parse().ok()?))
+        }
+        "amqp.annotation.x-opt-offset" => match value {
+            "-1" => Some(partition.beginning()),
+            "@latest" => Some(partition.next),
+            offset => Some(after(|message| message.offset, offset.parse().ok()?)),
+        },
+        _ => None,
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}

@@ -1,0 +1,106 @@
+//! The link that brings a partition's messages to one receiver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fe2o3_amqp::Sender;
+use fe2o3_amqp_types::definitions::Error;
+use fe2o3_amqp_types::messaging::{Batch, Data, Message, MessageAnnotations};
+use fe2o3_amqp_types::primitives::{Binary, Timestamp, Value};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::broker::{Broker, Place, Stored};
+use super::server::{Rights, expired};
+
+/// How often the age of the token is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Sends what the partition has, until the client, an order or the token ends it.
+pub(super) async fn receiver(
+    mut sender: Sender,
+    place: Place,
+    filter: String,
+    epoch: Option<i64>,
+    broker: Arc<Broker>,
+    rights: Arc<Rights>,
+) {
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let (id, mut cursor) = match broker.attach(&place, epoch, &filter, orders) {
+        Ok(attached) => attached,
+        Err(error) => {
+            // The peer may be gone already.
+            let _ = sender.close_with_error(error).await;
+            return;
+        }
+    };
+    let mut changes = broker.changes();
+    let end = loop {
+        changes.mark_unchanged();
+        let next = broker.next(&place, cursor);
+        let sending = next.is_some();
+        let message = next.as_ref().map(message);
+        let sequence = next.map(|next| next.sequence);
+        tokio::select! {
+            biased;
+            order = ordered.recv() => break order,
+            error = token_ends(&broker, &rights, &place.hub) => break Some(error),
+            sent = send(&mut sender, message) => match sent {
+                // A trimmed partition goes on where it begins.
+                Ok(()) => cursor = sequence.unwrap_or(cursor) + 1,
+                Err(()) => break None,
+            },
+            _ = changes.changed(), if !sending => {}
+        }
+    };
+    broker.leave(id);
+    let _ = match end {
+        Some(error) => sender.close_with_error(error).await,
+        // Answers a detach with a detach.
+        None => sender.close().await,
+    };
+}
+
+/// Hands a message to the network, once there is credit for it; clients do not settle, so nobody
+/// waits for that. Without a message, waits for the end of the link.
+async fn send(sender: &mut Sender, message: Option<Message<Batch<Data>>>) -> Result<(), ()> {
+    match message {
+        Some(message) => sender.send_batchable(message).await.map(drop).map_err(drop),
+        None => {
+            sender.on_detach().await;
+            Err(())
+        }
+    }
+}
+
+/// Waits until the newest token for the hub is too old.
+async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
+    loop {
+        let lifetime = broker.state().token_lifetime;
+        if let (Some(lifetime), Some(since)) = (lifetime, rights.since(hub))
+            && since.elapsed() >= lifetime
+        {
+            return expired();
+        }
+        sleep_until(Instant::now() + LOOK).await;
+    }
+}
+
+fn message(stored: &Stored) -> Message<Batch<Data>> {
+    let annotations = MessageAnnotations::builder()
+        .insert("x-opt-sequence-number", Value::Long(stored.sequence))
+        .insert("x-opt-offset", Value::String(stored.offset.to_string()))
+        .insert(
+            "x-opt-enqueued-time",
+            Value::Timestamp(Timestamp::from_milliseconds(stored.enqueued)),
+        )
+        .build();
+    let sections = stored
+        .sections
+        .iter()
+        .map(|section| Data(Binary::from(section.to_vec())));
+    Message::builder()
+        .message_annotations(annotations)
+        .data_batch(sections.collect::<Vec<_>>())
+        .build()
+}

@@ -1,0 +1,208 @@
+//! The network before the stand-in: slow, cut or closed on cue.
+//!
+//! Each connection is relayed byte for byte between the client's socket and an in-process pipe. At
+//! least a millisecond passes on the way: at no latency at all, the client library now and then
+//! closes its own connection while it authorises a link.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+/// The shortest delay of a chunk.
+pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
+
+/// Bytes that are relayed at once.
+const CHUNK: usize = 64 << 10;
+
+/// How the network is.
+#[derive(Debug)]
+pub(super) struct Weather {
+    /// Microseconds that each chunk takes.
+    latency: AtomicU64,
+    /// Bytes a second and direction of each connection; 0: no limit.
+    rate: AtomicU64,
+    /// Connections that were accepted so far.
+    pub(super) connections: AtomicUsize,
+    /// Bytes that went to clients.
+    pub(super) bytes_out: AtomicU64,
+}
+
+impl Weather {
+    fn new() -> Weather {
+        Weather {
+            latency: AtomicU64::new(u64::try_from(LATENCY_MIN.as_micros()).unwrap()),
+            rate: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn latency(&self, latency: Duration) {
+        let latency = latency.max(LATENCY_MIN).as_micros();
+        self.latency
+            .store(u64::try_from(latency).unwrap(), Ordering::Relaxed);
+    }
+
+    pub(super) fn rate(&self, bytes_per_second: u64) {
+        self.rate.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    fn wait(&self, bytes: usize) -> Duration {
+        let latency = Duration::from_micros(self.latency.load(Ordering::Relaxed));
+        match self.rate.load(Ordering::Relaxed) {
+            0 => latency,
+            rate => latency + Duration::from_secs_f64(bytes as f64 / rate as f64),
+        }
+    }
+}
+
+/// Takes connections on a port and hands their other ends to `serve`.
+pub(super) struct Relay {
+    pub(super) address: SocketAddr,
+    pub(super) weather: Arc<Weather>,
+    tls: Option<TlsAcceptor>,
+    serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    listening: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Relay {
+    pub(super) async fn start(
+        tls: Option<TlsAcceptor>,
+        serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
+    ) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Relay {
+            address: listener.local_addr().unwrap(),
+            weather: Arc::new(Weather::new()),
+            tls,
+            serve,
+            connections: Arc::default(),
+            listening: Mutex::default(),
+        };
+        relay.listen(listener);
+        relay
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let connections = Arc::clone(&self.connections);
+        let (weather, tls) = (Arc::clone(&self.weather), self.tls.clone());
+        let serve = Arc::clone(&self.serve);
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    continue;
+                };
+                weather.connections.fetch_add(1, Ordering::Relaxed);
+                let (weather, tls, serve) = (Arc::clone(&weather), tls.clone(), serve.clone());
+                let mut connections = connections.lock().unwrap();
+                connections.spawn(async move {
+                    // However a connection ends is its own affair.
+                    let _ = relay(stream, tls, &weather, &*serve).await;
+                });
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        *self.listening.lock().unwrap() = Some(task);
+    }
+
+    /// Ends every connection at once, without a word.
+    pub(super) fn cut(&self) {
+        self.connections.lock().unwrap().abort_all();
+    }
+
+    /// Nobody listens any more: connections are refused. Those that there are live on.
+    pub(super) async fn close(&self) {
+        let task = self.listening.lock().unwrap().take();
+        if let Some(task) = task {
+            task.abort();
+            // The socket is closed once the task is gone.
+            let _ = task.await;
+        }
+    }
+
+    /// Listens again on the same port.
+    pub(super) async fn open(&self) {
+        // A connection that was refused a moment ago may still hold the port.
+        for _ in 0..500 {
+            if let Ok(listener) = TcpListener::bind(self.address).await {
+                return self.listen(listener);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the port {} stays taken", self.address);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(task) = self.listening.lock().unwrap().take() {
+            task.abort();
+        }
+        self.cut();
+    }
+}
+
+async fn relay(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    weather: &Weather,
+    serve: &(dyn Fn(DuplexStream) + Send + Sync),
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A cut is a reset, and leaves the port free.
+    stream.set_zero_linger()?;
+    let (here, there) = duplex(CHUNK);
+    match tls {
+        None => {
+            serve(there);
+            both(stream, here, weather).await
+        }
+        Some(tls) => {
+            let stream = tls.accept(stream).await?;
+            serve(there);
+            both(stream, here, weather).await
+        }
+    }
+}
+
+async fn both(
+    client: impl AsyncRead + AsyncWrite,
+    here: DuplexStream,
+    weather: &Weather,
+) -> std::io::Result<()> {
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(here);
+    tokio::try_join!(
+        copy(from_client, to_server, weather, None),
+        copy(from_server, to_client, weather, Some(&weather.bytes_out)),
+    )?;
+    Ok(())
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    weather: &Weather,
+    count: Option<&AtomicU64>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let bytes = from.read(&mut buffer).await?;
+        if bytes == 0 {
+            return to.shutdown().await;
+        }
+        tokio::time::sleep(weather.wait(bytes)).await;
+        to.write_all(&buffer[..bytes]).await?;
+        to.flush().await?;
+        if let Some(count) = count {
+            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+}

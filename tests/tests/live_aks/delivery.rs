@@ -1,0 +1,184 @@
+//! Restarts, kills and outages: nothing is lost, and what comes twice was under way.
+
+use std::time::Duration;
+
+use audit_bridge_testkit::Answer;
+
+use super::*;
+
+/// Longer than the pace of checkpoints.
+const SETTLED: Duration = Duration::from_millis(2500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_goes_on_exactly_where_it_stopped() {
+    let stage = Stage::new(4).await;
+    stage.publish(0..50, 4);
+    let mut bridge = stage.start(&["--start", "earliest"]);
+    bridge.until_ready();
+    stage.until_accepted(&bridge, 0..50);
+    assert_eq!(bridge.terminate(), 0);
+    stage.publish(50..90, 4);
+    for round in 0..3 {
+        // Also with nothing to do.
+        let mut bridge = stage.start(&[]);
+        bridge.until_ready();
+        stage.until_accepted(&bridge, 0..90);
+        assert_eq!(bridge.terminate(), 0, "round {round}");
+    }
+    stage.assert_no_duplicates();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
+    let stage = Stage::new(3).await;
+    for n in 0..9 {
+        let old = vec![message(&[record(n)]).into()];
+        stage
+            .hubs
+            .publish_at(HUB, n % 3, old, Duration::from_secs(600));
+    }
+    let mut bridge = stage.start(&[]);
+    bridge.until_ready();
+    tokio::time::sleep(SETTLED).await;
+    bridge.kill();
+    // Not one event was delivered, yet the next life knows where the first began.
+    stage.publish(9..30, 3);
+    let bridge = stage.start(&[]);
+    stage.until_accepted(&bridge, 9..30);
+    stage.assert_no_duplicates();
+    assert_eq!(stage.webhook.accepted_ids().len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
+    let stage = Stage::new(8).await;
+    let mut published = 0;
+    let mut may_repeat = BTreeSet::new();
+    for life in 0..4 {
+        // Every life settles something, and is killed while more comes.
+        let mut bridge = stage.start(&["--start", "earliest"]);
+        bridge.until_ready();
+        stage.publish(published..published + 200, 8);
+        published += 200;
+        stage.until_accepted(&bridge, 0..published);
+        tokio::time::sleep(SETTLED).await;
+        let settled: BTreeSet<_> = stage.webhook.accepted_ids().into_iter().collect();
+        stage
+            .webhook
+            .otherwise(Answer::status(200).after(Duration::from_millis(30)));
+        stage.publish(published..published + 1000, 8);
+        published += 1000;
+        let some = wait(|| {
+            (stage.webhook.accepted_ids().len() > settled.len() + 100 * (life + 1)).then_some(())
+        });
+        assert!(some.is_some(), "{}", bridge.log());
+        bridge.kill();
+        stage.webhook.accept();
+        may_repeat.extend((published - 1000..published).map(audit_id));
+    }
+    let bridge = stage.start(&[]);
+    stage.until_accepted(&bridge, 0..published);
+    let mut seen = BTreeSet::new();
+    for id in stage.webhook.accepted_ids() {
+        if !seen.insert(id.clone()) {
+            assert!(may_repeat.contains(&id), "{id} was settled, and came again");
+        }
+    }
+    assert_eq!(seen.len(), published);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
+    let stage = Stage::new(4).await;
+    let mut bridge = stage.start(&["--start", "earliest"]);
+    bridge.until_ready();
+    stage.publish(0..100, 4);
+    stage.until_accepted(&bridge, 0..100);
+
+    // `OUTAGE_SECONDS=180` for one of minutes.
+    let seconds = std::env::var("OUTAGE_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(6);
+    stage.hubs.go_down().await;
+    stage.publish(100..300, 4);
+    let why = bridge.until_not_ready("source", "refused");
+    assert!(why.contains("5671"), "{why}");
+    assert_eq!(bridge.get("/livez").0, 200);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    stage.hubs.come_back().await;
+    stage.until_accepted(&bridge, 0..300);
+    bridge.until_ready();
+
+    stage.webhook.otherwise(Answer::status(503));
+    stage.publish(300..400, 4);
+    bridge.until_not_ready("webhook", "");
+    stage.hubs.cut();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.publish(400..500, 4);
+    stage.webhook.accept();
+    stage.until_accepted(&bridge, 0..500);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    stage.assert_no_duplicates();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_is_down_at_the_start_costs_nothing() {
+    let stage = Stage::new(2).await;
+    stage.hubs.go_down().await;
+    let mut bridge = stage.start(&[]);
+    bridge.until_not_ready("source", "5671");
+    stage.publish(0..20, 2);
+    stage.hubs.come_back().await;
+    stage.until_accepted(&bridge, 0..20);
+    stage.hubs.go_down().await;
+    // A bridge in trouble still ends when it is told to.
+    bridge.until_not_ready("source", "refused");
+    assert_eq!(bridge.terminate(), 0);
+    stage.assert_no_duplicates();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn detached_links_and_expired_tokens_go_unnoticed_by_the_receiver() {
+    let stage = Stage::new(4).await;
+    stage.hubs.token_lifetime(Duration::from_secs(2));
+    let mut bridge = stage.start(&["--start", "earliest"]);
+    bridge.until_ready();
+    for round in 0..8 {
+        stage.publish(round * 50..(round + 1) * 50, 4);
+        stage.hubs.detach(HUB, round % 4);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    stage.until_accepted(&bridge, 0..400);
+    stage.assert_no_duplicates();
+    assert!(stage.hubs.attached().len() > 8);
+    let sas = "servicebus.windows.net:sastoken";
+    assert!(stage.hubs.tokens().iter().all(|put| put.kind == sas));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_position_is_an_error_and_a_metric_and_reading_goes_on() {
+    let stage = Stage::new(1).await;
+    stage.publish(0..10, 1);
+    let bridge = stage.start(&["--start", "earliest"]);
+    stage.until_accepted(&bridge, 0..10);
+    assert_eq!(bridge.terminate(), 0);
+    stage.publish(10..60, 1);
+    stage.hubs.trim(HUB, 0, 45);
+    let mut bridge = stage.start(&[]);
+    stage.until_accepted(&bridge, 45..60);
+    assert!((bridge.metric("audit_bridge_records_expired_total") - 35.0).abs() < 0.5);
+    let log = bridge.log();
+    let line = log.lines().find(|line| line.contains("they are lost"));
+    let line = line.unwrap_or_else(|| panic!("not told:\n{log}"));
+    assert!(line.contains("\"ERROR\"") && line.contains("35"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_delivers_what_there_is_and_ends() {
+    let stage = Stage::new(3).await;
+    stage.publish(0..30, 3);
+    let mut bridge = stage.start(&["--start", "earliest", "--until", "now"]);
+    assert_eq!(bridge.until_end(), 0, "{}", bridge.log());
+    stage.until_accepted(&bridge, 0..30);
+    stage.assert_no_duplicates();
+}

@@ -1,0 +1,143 @@
+//! `aks-audit-bridge run` and `check`, the real binary, against an Event Hubs namespace that fails
+//! on cue.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod content;
+mod delivery;
+mod identity;
+mod preflight;
+mod volume;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use audit_bridge_testkit::{EventHubs, ScriptedWebhook};
+use audit_bridge_tests::live::{Running, wait};
+use audit_bridge_tests::{audit_id, event};
+use serde_json::json;
+
+/// The hub of most tests.
+const HUB: &str = "insights-logs-kube-audit";
+
+/// A hub, a receiver and the state folder of one bridge.
+struct Stage {
+    hubs: EventHubs,
+    webhook: ScriptedWebhook,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new(partitions: usize) -> Stage {
+        let stage = Stage {
+            hubs: EventHubs::start().await,
+            webhook: ScriptedWebhook::start().await,
+            folder: tempfile::tempdir().unwrap(),
+        };
+        stage.hubs.add_hub(HUB, partitions);
+        std::fs::write(
+            stage.path("connection-string"),
+            stage.hubs.connection_string(HUB),
+        )
+        .unwrap();
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The flags of a bridge that uses the connection string.
+    fn args(&self, more: &[&str]) -> Vec<String> {
+        let mut args = vec![
+            "--webhook-url".to_owned(),
+            self.webhook.url(),
+            "--state-dir".to_owned(),
+            self.path("state").display().to_string(),
+            "--connection-string-file".to_owned(),
+            self.path("connection-string").display().to_string(),
+            "--batch-wait-max".to_owned(),
+            "100ms".to_owned(),
+        ];
+        args.extend(more.iter().map(|&arg| arg.to_owned()));
+        args
+    }
+
+    fn start(&self, more: &[&str]) -> Running {
+        self.start_with(more, &[])
+    }
+
+    fn start_with(&self, more: &[&str], variables: &[(&str, &str)]) -> Running {
+        let args = self.args(more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Running::start("aks", &args, variables)
+    }
+
+    /// Publishes these events, a message each, round all partitions.
+    fn publish(&self, events: std::ops::Range<usize>, partitions: usize) {
+        for n in events {
+            self.hubs
+                .publish(HUB, n % partitions, message(&[record(n)]));
+        }
+    }
+
+    /// Waits until the receiver has accepted all of these events.
+    fn until_accepted(&self, bridge: &Running, events: std::ops::Range<usize>) {
+        let all: BTreeSet<_> = events.map(audit_id).collect();
+        let mut missing = all.len();
+        let done = wait(|| {
+            let accepted: BTreeSet<_> = self.webhook.accepted_ids().into_iter().collect();
+            missing = all.difference(&accepted).count();
+            (missing == 0).then_some(())
+        });
+        assert!(
+            done.is_some(),
+            "{missing} of {} events never came\n{}",
+            all.len(),
+            bridge.log()
+        );
+    }
+
+    /// Every accepted event once: panics when one came twice.
+    fn assert_no_duplicates(&self) {
+        let accepted = self.webhook.accepted_ids();
+        let once: BTreeSet<_> = accepted.iter().collect();
+        assert_eq!(accepted.len(), once.len(), "some came twice");
+    }
+
+    /// The lines of the dead letter.
+    fn dead_letter(&self) -> Vec<serde_json::Value> {
+        let path = self.path("state").join("dead-letter.jsonl");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// A record of this category whose log is this text.
+fn record_of(category: &str, cluster: &str, log: &str) -> serde_json::Value {
+    json!({
+        "time": "2026-11-21T10:00:00.1234567Z",
+        "category": category,
+        "operationName": "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read",
+        "resourceId": format!(
+            "/SUBSCRIPTIONS/0000/RESOURCEGROUPS/RG/PROVIDERS/\
+             MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/{}", cluster.to_uppercase()
+        ),
+        "properties": {"log": log, "stream": "stdout", "pod": "kube-apiserver-0"},
+    })
+}
+
+/// The record of event `n`.
+fn record(n: usize) -> serde_json::Value {
+    record_of("kube-audit", "prod", &(event(n, 1000) + "\n"))
+}
+
+fn message(records: &[serde_json::Value]) -> String {
+    json!({"records": records}).to_string()
+}

@@ -1,0 +1,42 @@
+//! Much and large: 32 partitions, messages of a MiB, and memory that stays where it is.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_two_partitions_of_large_messages_in_bounded_memory() {
+    let stage = Stage::new(32).await;
+    // Each message is just below Event Hubs' limit of a MiB.
+    let per_message = 220;
+    let rounds = 4;
+    for round in 0..rounds {
+        for partition in 0..32 {
+            let first = (round * 32 + partition) * per_message;
+            let records: Vec<_> = (first..first + per_message)
+                .map(|n| record_of("kube-audit", "prod", &event(n, 3300)))
+                .collect();
+            let text = message(&records);
+            assert!((900_000..1 << 20).contains(&text.len()), "{}", text.len());
+            stage.hubs.publish(HUB, partition, text);
+        }
+    }
+    let mut bridge = stage.start(&["--start", "earliest"]);
+    bridge.until_ready();
+    stage.until_accepted(&bridge, 0..rounds * 32 * per_message);
+    stage.assert_no_duplicates();
+    let peak = peak_mib(bridge.pid());
+    println!("peak resident memory: {peak} MiB");
+    assert!(peak < 200, "{peak} MiB");
+    assert_eq!(bridge.terminate(), 0);
+}
+
+/// The most memory that a process ever had resident.
+fn peak_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib / 1024
+}

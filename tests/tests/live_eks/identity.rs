@@ -1,0 +1,93 @@
+//! IRSA: a token file that rotates, credentials that expire, and roles that are not there.
+
+use std::time::Duration;
+
+use audit_bridge_tests::live::wait;
+
+use super::World;
+
+/// The variables that EKS gives a pod.
+fn irsa(world: &World, token: &str) -> Vec<(&'static str, String)> {
+    let file = world.folder.path().join("token");
+    std::fs::write(&file, token).unwrap();
+    let mut variables = world.endpoint();
+    let role = "arn:aws:iam::123456789012:role/reader".to_owned();
+    variables.push(("AWS_ROLE_ARN", role));
+    variables.push(("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()));
+    variables
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_rotates_and_credentials_expire() {
+    let world = World::new().await;
+    world.cloud.web_identity("first", Duration::from_secs(2));
+    let variables = irsa(&world, "first");
+    let mut bridge = world.start_as(&["--start=-1m"], &variables);
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    // The kubelet writes the next token; the old one is not taken any more.
+    std::fs::write(world.folder.path().join("token"), "second").unwrap();
+    world.cloud.web_identity("second", Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(3));
+    world.put(2, 0);
+    world.until_accepted(2..3, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    let assumed = world.cloud.recorded();
+    let assumed = assumed
+        .iter()
+        .filter(|it| it.action == "sts:AssumeRoleWithWebIdentity");
+    assert!(assumed.count() >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_not_ours_is_a_hold_and_heals() {
+    let world = World::new().await;
+    world.cloud.web_identity("right", Duration::from_secs(3600));
+    let mut bridge = world.start_as(&["--start=-1m"], &irsa(&world, "wrong"));
+    let why = bridge.until_not_ready("identity", "arn:aws:iam::123456789012:role/reader");
+    assert!(why.contains("IRSA"), "{why}");
+    assert_eq!(bridge.get("/livez").0, 200);
+    world.put(1, 0);
+    std::fs::write(world.folder.path().join("token"), "right").unwrap();
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_identity_and_no_region_say_what_to_set() {
+    let world = World::new().await;
+    let mut bridge = world.start_as(&[], &world.endpoint());
+    let why = bridge.until_not_ready("identity", "no AWS credentials");
+    assert!(why.contains("eks.amazonaws.com/role-arn"), "{why}");
+    assert_eq!(bridge.terminate(), 0);
+
+    let mut variables = world.variables();
+    variables.retain(|(name, _)| *name != "AWS_REGION");
+    let mut bridge = world.start_as(&[], &variables);
+    bridge.until_not_ready("identity", "AWS_REGION");
+    let log = wait(|| Some(bridge.log())).unwrap();
+    assert!(!log.contains("very-secret-key"));
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_identity_works_too() {
+    let world = World::new().await;
+    world
+        .cloud
+        .web_identity("pod-token", Duration::from_secs(3600));
+    let file = world.folder.path().join("token");
+    std::fs::write(&file, "pod-token").unwrap();
+    let mut variables = world.endpoint();
+    let url = format!("{}/v1/credentials", world.cloud.url());
+    variables.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", url));
+    let file = file.display().to_string();
+    variables.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file));
+    let mut bridge = world.start_as(&["--start=-1m"], &variables);
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}

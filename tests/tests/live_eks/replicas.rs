@@ -1,0 +1,121 @@
+//! The checkpoint in a ConfigMap, and two replicas of which one reads.
+
+use std::time::{Duration, Instant};
+
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault, Recorded, Serving};
+use audit_bridge_tests::live::{Running, wait};
+
+use super::World;
+
+/// A world with an API server, and the variables that lead there.
+async fn world() -> (World, FakeKubernetes, Serving, Vec<(&'static str, String)>) {
+    let world = World::new().await;
+    let api = FakeKubernetes::new();
+    api.require_token("sa-token");
+    let serving = api.serve().await.unwrap();
+    let path = world.folder.path().join("kubeconfig");
+    std::fs::write(&path, serving.kubeconfig("audit", "sa-token")).unwrap();
+    let mut variables = world.variables();
+    variables.push(("KUBECONFIG", path.display().to_string()));
+    (world, api, serving, variables)
+}
+
+fn replica(world: &World, variables: &[(&'static str, String)], name: &str) -> Running {
+    // Each pod has a volume of its own.
+    let state = world.folder.path().join(name).display().to_string();
+    let mut variables = variables.to_vec();
+    variables.push(("AUDIT_BRIDGE_STATE_DIR", state));
+    let args: Vec<String> = world.args();
+    let keep = args.iter().position(|arg| arg == "--state-dir").unwrap();
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    args.drain(keep..keep + 2);
+    args.extend([
+        "--checkpoint-store=kubernetes",
+        "--leader-election",
+        "--start=-1m",
+    ]);
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    Running::start("eks", &args, &variables)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
+    let (world, api, _serving, variables) = world().await;
+    let mut first = replica(&world, &variables, "a");
+    first.until_ready();
+    let mut second = replica(&world, &variables, "b");
+    wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
+    second.until_ready();
+    assert_eq!(second.metric("audit_bridge_leader"), 0.0);
+    assert_eq!(first.metric("audit_bridge_leader"), 1.0);
+    for n in 0..20 {
+        world.put(n, 0);
+    }
+    world.until_accepted(0..20, &first);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(second.metric("audit_bridge_records_received_total"), 0.0);
+
+    // Given back, the Lease need not expire.
+    let begun = Instant::now();
+    assert_eq!(first.terminate(), 0);
+    world.put(20, 0);
+    world.until_accepted(20..21, &second);
+    assert!(
+        begun.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        begun.elapsed()
+    );
+
+    // Killed, it has to.
+    let mut third = replica(&world, &variables, "c");
+    wait(|| third.log().contains("standing by").then_some(())).expect("the third waits");
+    second.kill();
+    world.put(21, 0);
+    world.until_accepted(20..22, &third);
+    third.until_ready();
+    assert_eq!(third.terminate(), 0);
+    assert_eq!(world.accepted().len(), 22);
+    let document = api
+        .object("configmaps", "audit", "eks-audit-bridge")
+        .unwrap();
+    let document = document["data"]["checkpoint.json"].as_str().unwrap();
+    let document: serde_json::Value = serde_json::from_str(document).unwrap();
+    assert_eq!(document["source"], "eu-central-1:/aws/eks/prod/cluster");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
+    let (world, api, _serving, variables) = world().await;
+    world.put(1, 0);
+    let args = world.args();
+    let mut all = vec!["check", "--json", "--checkpoint-store=kubernetes"];
+    all.extend(args.iter().map(String::as_str));
+    let ran = |status: i32| {
+        let mut command = audit_bridge_tests::command("eks", &all);
+        let output = command.envs(variables.clone()).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ran(0);
+    assert_eq!(api.object("configmaps", "audit", "eks-audit-bridge"), None);
+    let read_only = |request: &Recorded| (request.method != "GET").then_some(Fault::Status(403));
+    api.fail_by(read_only);
+    assert!(ran(1).contains("RoleBinding"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_refuses_is_a_hold() {
+    let (world, api, _serving, variables) = world().await;
+    api.fail_always(Some(Fault::Status(403)));
+    let mut bridge = replica(&world, &variables, "a");
+    let why = bridge.until_not_ready("checkpoint", "RoleBinding");
+    assert!(why.contains("leases"), "{why}");
+    api.fail_always(None);
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}

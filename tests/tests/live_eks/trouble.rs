@@ -1,0 +1,114 @@
+//! What goes wrong around it: it holds, says so, and goes on by itself.
+
+use std::time::Duration;
+
+use audit_bridge_testkit::Answer;
+use audit_bridge_testkit::cloud_watch::Fault;
+
+use super::{World, checkpoints};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_log_is_a_hold_with_its_remedy() {
+    let world = World::new().await;
+    world.cloud.choose(|_| Some(Fault::denied()));
+    let mut bridge = world.start(&["--start=-1m"]);
+    let why = bridge.until_not_ready("source", "logs:FilterLogEvents");
+    assert!(why.contains("log-group:/aws/eks/prod/cluster"), "{why}");
+    assert_eq!(bridge.get("/livez").0, 200);
+    let log = bridge.log();
+    assert!(
+        log.matches("not ready").count() <= 4,
+        "one line, not many:\n{log}"
+    );
+    world.put(1, 0);
+    world.cloud.heal();
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_group_says_how_to_switch_the_log_on() {
+    let world = World::new().await;
+    let mut bridge = world.start(&["--cluster-name=other", "--cluster-name=x"]);
+    let why = bridge.until_not_ready("source", "no log group /aws/eks/other/cluster");
+    assert!(why.contains("update-cluster-config --name other"), "{why}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_api_answers_nothing_is_lost() {
+    let world = World::new().await;
+    world.cloud.page_events_max(5);
+    let mut turn = 0;
+    world.cloud.choose(move |request| {
+        turn += 1;
+        match turn % 16 {
+            1 => Some(Fault::throttled()),
+            2 => Some(Fault::Error(503, "ServiceUnavailableException", "later")),
+            3 => Some(Fault::Cut),
+            4 => Some(Fault::Garbage),
+            5 => Some(Fault::Slow(Duration::from_millis(80))),
+            6 if request.body["nextToken"].is_string() => Some(Fault::Error(
+                400,
+                "InvalidParameterException",
+                "The specified nextToken is invalid.",
+            )),
+            _ => None,
+        }
+    });
+    for n in 0..40 {
+        world.put(n, 5000);
+    }
+    let mut bridge = world.start(&["--start=-1m"]);
+    world.until_accepted(0..40, &bridge);
+    assert!(bridge.metric("audit_bridge_source_throttled_total") > 0.0);
+    assert_eq!(bridge.terminate(), 0);
+    assert!(world.accepted().values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_fails_holds_the_checkpoint() {
+    let world = World::new().await;
+    world.webhook.otherwise(Answer::status(401));
+    let mut bridge = world.start(&["--start=-1m"]);
+    bridge.until_not_ready("webhook", "--webhook-token-file");
+    for n in 0..20 {
+        world.put(n, 0);
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    bridge.kill();
+    // Killed in the middle of the hold: nothing had passed.
+    let mut bridge = world.start(&["--start=latest"]);
+    std::thread::sleep(Duration::from_millis(500));
+    world.webhook.accept();
+    world.until_accepted(0..20, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_that_is_foreign_or_in_use_ends_the_start() {
+    let world = World::new().await;
+    let mut first = world.start(&["--start=-1m"]);
+    world.put(1, 0);
+    world.until_accepted(1..2, &first);
+    first.until_ready();
+    let mut second = world.start(&[]);
+    assert_eq!(second.until_end(), 1);
+    assert!(second.log().contains("in use by pid"), "{}", second.log());
+    assert_eq!(first.terminate(), 0);
+
+    let path = checkpoints(&world.state()).pop().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let foreign = text.replace("eu-central-1", "us-east-1");
+    std::fs::write(&path, &foreign).unwrap();
+    let mut third = world.start(&[]);
+    assert_eq!(third.until_end(), 1);
+    assert!(third.log().contains("us-east-1"), "{}", third.log());
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        foreign,
+        "untouched"
+    );
+}
