@@ -80,17 +80,17 @@ def actions(document):
 def required(call, partition, region, account):
     """What AWS checks for a recorded call: (action, resources), of which each must be allowed.
 
-    A call is {"target": the header X-Amz-Target, "body": the JSON that was sent}. AWS documents the
+    A call is {"action": "logs:FilterLogEvents", "body": the JSON that was sent}. AWS documents the
     log group as FilterLogEvents' resource and has been seen to check two forms of it.
     """
-    service, _, operation = call["target"].partition(".")
-    if service != "Logs_20140328":
+    service, _, operation = call["action"].partition(":")
+    if service != "logs":
         raise ValueError(f"a call to {service}, which no policy of ours grants")
     name = call["body"].get("logGroupName") or call["body"].get("logGroupIdentifier", "").split(":log-group:")[-1]
     if not name:
         raise ValueError(f"{operation} without a log group: it would need all of them")
     arn = f"arn:{partition}:logs:{region}:{account}:log-group:{name}"
-    return f"logs:{operation}", [arn, f"{arn}:log-stream:"]
+    return call["action"], [arn, f"{arn}:log-stream:"]
 
 
 def render(template, values):

@@ -14,7 +14,7 @@ TEMPLATE = ROOT / "cloudformation/eks-audit-reader.yaml"
 PLACES = [("aws", "eu-central-1", "com"), ("aws-cn", "cn-north-1", "com.cn"), ("aws-us-gov", "us-gov-west-1", "com")]
 ACCOUNT = "123456789012"
 GROUP = "/aws/eks/production/cluster"
-CALL = {"target": "Logs_20140328.FilterLogEvents", "body": {"logGroupName": GROUP, "limit": 10000}}
+CALL = {"action": "logs:FilterLogEvents", "body": {"logGroupName": GROUP, "limit": 10000}}
 
 
 def issuer(region, domain):
@@ -69,12 +69,12 @@ class Policies(unittest.TestCase):
     def test_recorded_calls_beyond_the_policy_are_named(self):
         read = of_the_template(*PLACES[0])[0]
         other = {**CALL, "body": {"logGroupName": "/aws/eks/other/cluster"}}
-        describe = {"target": "Logs_20140328.DescribeLogStreams", "body": {"logGroupName": GROUP}}
+        describe = {"action": "logs:DescribeLogStreams", "body": {"logGroupName": GROUP}}
         for calls, word in [([CALL, other], "other"), ([CALL, describe], "DescribeLogStreams"), ([], "no call used")]:
             found = "\n".join(recorded.problems(calls, read, used_actions()))
             self.assertIn(word, found)
         with self.assertRaises(ValueError):
-            recorded.problems([{"target": "AmazonSSM.GetParameter", "body": {}}], read, used_actions())
+            recorded.problems([{"action": "ssm:GetParameter", "body": {}}], read, used_actions())
 
     def test_nothing_else_is_allowed(self):
         read = of_the_template(*PLACES[0])[0]

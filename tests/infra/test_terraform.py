@@ -7,6 +7,7 @@ import unittest
 import boto3
 from kit import BRIDGES, ROOT, Terraform, moto, need, run, scratch
 from recorded import ISSUER
+from stand_in_provider import stand_in
 from test_eks_identity import of_the_module
 
 # Beside the module, what points the provider at a local server.
@@ -54,6 +55,35 @@ class Modules(unittest.TestCase):
             module.run("validate")
             said = module.run("test").stdout
             self.assertRegex(said, r"Success! [1-9]\d+ passed, 0 failed")
+
+    def _own_tests_without_the_provider(self, bridge):
+        with scratch() as folder, stand_in(bridge) as env:
+            module = Terraform(ROOT / "terraform" / bridge, folder / "module")
+            module.env |= env
+            module.run("init", "-backend=false", "-input=false")
+            module.run("validate")
+            self.assertRegex(module.run("test").stdout, r"Success! [1-9]\d+ passed, 0 failed")
+            example = Terraform(module.folder / "examples/complete", module.folder / "examples/copy")
+            example.env |= env
+            example.run("init", "-backend=false", "-input=false")
+            example.run("validate")
+
+    def test_gke_without_its_provider(self):
+        self._own_tests_without_the_provider("gke")
+
+    def test_aks_without_its_provider(self):
+        self._own_tests_without_the_provider("aks")
+
+    def test_the_stand_in_would_find_a_slip(self):
+        with scratch() as folder, stand_in("gke") as env:
+            module = Terraform(ROOT / "terraform/gke", folder / "module")
+            module.env |= env
+            main = module.folder / "main.tf"
+            main.write_text(main.read_text().replace("account_id   =", "acount_id   ="))
+            module.run("init", "-backend=false", "-input=false")
+            ran = module.run("validate", check=False)
+            self.assertEqual(ran.returncode, 1)
+            self.assertIn("acount_id", ran.stderr)
 
     def test_eks(self):
         self._own_tests("eks")

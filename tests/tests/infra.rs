@@ -70,3 +70,8 @@ fn image() {
 fn control_plane() {
     check("test_control_plane");
 }
+
+#[test]
+fn pages() {
+    check("test_docs");
+}

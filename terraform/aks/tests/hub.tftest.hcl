@@ -121,7 +121,7 @@ run "premium_does_not_inflate" {
     sku = "Premium"
   }
   assert {
-    condition     = !azurerm_eventhub_namespace.audit.auto_inflate_enabled && azurerm_eventhub_namespace.audit.maximum_throughput_units == null
+    condition     = !azurerm_eventhub_namespace.audit.auto_inflate_enabled
     error_message = "Azure refuses auto-inflate on Premium"
   }
 }
