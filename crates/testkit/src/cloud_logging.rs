@@ -25,9 +25,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 
 use self::filter::Filter;
 pub use self::metadata::Metadata;
+use crate::tls::TlsPort;
 
 /// The largest page that may be asked for.
 const PAGE_SIZE_MAX: u64 = 1000;
@@ -89,7 +91,7 @@ struct Stored {
 /// Time, insert id and log: the order of entries, and what tells them from each other.
 type Key = (Timestamp, String, String);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     entries: Vec<Stored>,
     requests: Vec<Listed>,
@@ -103,7 +105,8 @@ struct State {
     project: Option<String>,
     private_logs: bool,
     metadata: Metadata,
-    metadata_tokens: u64,
+    /// When each token that was given out ends.
+    issued: HashMap<String, Instant>,
     metadata_paths: Vec<String>,
 }
 
@@ -111,6 +114,7 @@ struct State {
 #[derive(Debug)]
 pub struct CloudLogging {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -125,32 +129,38 @@ impl CloudLogging {
     /// An empty log that lets everybody in.
     pub async fn start() -> CloudLogging {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        CloudLogging::serve(listener, None)
+    }
+
+    /// The same over TLS, with a token endpoint (`/v1/token`) besides, as Google's Security Token
+    /// Service has it.
+    pub async fn start_tls(acceptor: TlsAcceptor) -> CloudLogging {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        CloudLogging::serve(listener, Some(acceptor))
+    }
+
+    fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) -> CloudLogging {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
-            entries: Vec::new(),
-            requests: Vec::new(),
-            next: VecDeque::new(),
-            always: None,
-            tokens: HashMap::new(),
-            tokens_issued: 0,
             page_max: PAGE_SIZE_MAX,
-            token_prefix: None,
-            project: None,
             private_logs: true,
-            metadata: Metadata::default(),
-            metadata_tokens: 0,
-            metadata_paths: Vec::new(),
+            ..State::default()
         }));
         let shared = Arc::clone(&state);
         let service = Router::new().fallback(move |request: Request| {
             let state = Arc::clone(&shared);
             async move { answer(&state, request).await }
         });
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let task = tokio::spawn(async move {
-            let _ = axum::serve(listener, service).await;
+            let _ = match tls {
+                None => axum::serve(listener, service).await,
+                Some(acceptor) => axum::serve(TlsPort { listener, acceptor }, service).await,
+            };
         });
         CloudLogging {
             address,
+            scheme,
             state,
             task,
         }
@@ -158,7 +168,7 @@ impl CloudLogging {
 
     /// `http://127.0.0.1:port`, for `--logging-endpoint`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// `127.0.0.1:port`, for `GCE_METADATA_HOST`.
@@ -285,10 +295,22 @@ async fn answer(state: &Mutex<State>, request: Request) -> Response {
         }
         let mut state = lock(state);
         state.metadata_paths.push(path.to_owned());
-        let mut tokens = state.metadata_tokens;
-        let (status, body) = state.metadata.answer(path, &mut tokens);
-        state.metadata_tokens = tokens;
+        let number = state.issued.len() + 1;
+        let (status, body) = state.metadata.answer(path, number);
+        state.issue(&body);
         return response(status, &body);
+    }
+    if path == "/v1/token" {
+        let mut state = lock(state);
+        let body = json!({
+            "access_token": format!("exchanged-{}", state.issued.len() + 1),
+            "expires_in": 3600,
+            "token_type": "Bearer",
+            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        });
+        let body = body.to_string();
+        state.issue(&body);
+        return response(StatusCode::OK, &body);
     }
     if parts.method != Method::POST || path != "/v2/entries:list" {
         return failure(404, "no such method");
@@ -352,12 +374,26 @@ fn listed(headers: &HeaderMap, body: &Value) -> Listed {
 }
 
 impl State {
+    /// Keeps until when a token is good, if this text holds one.
+    fn issue(&mut self, text: &str) {
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
+        let seconds = body["expires_in"].as_u64().unwrap_or_default();
+        if let Some(token) = body["access_token"].as_str() {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            self.issued.insert(token.to_owned(), until);
+        }
+    }
+
     /// Whether the caller may list this.
     fn admits(&self, request: &Listed, filter: &Filter) -> Result<(), (u16, &'static str)> {
         if let Some(prefix) = &self.token_prefix {
             let bearer = request.authorization.as_deref().unwrap_or_default();
             let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
-            if !token.starts_with(prefix) {
+            let expired = self
+                .issued
+                .get(token)
+                .is_some_and(|until| *until <= Instant::now());
+            if !token.starts_with(prefix) || expired {
                 let message = "Request had invalid authentication credentials. Expected OAuth 2 \
                                access token";
                 return Err((401, message));

@@ -9,7 +9,7 @@ use audit_bridge_tests::live::Running;
 use serde_json::Value;
 use tonic::Code;
 
-use crate::{ago, examples, parts, sorted_lines, until};
+use crate::{ago, built, examples, parts, sorted_lines, until};
 
 const NAME: &str = "projects/p/subscriptions/audit";
 
@@ -21,6 +21,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
+        built();
         Scene {
             pubsub: PubSub::start(NAME).await,
             webhook: ScriptedWebhook::start().await,

@@ -8,7 +8,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::config::chain;
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder, mds};
 
 use super::endpoint::Endpoint;
@@ -73,7 +72,7 @@ impl Identity {
                 if !error.is_transient() {
                     self.renew();
                 }
-                Err(self.failure(&chain(&error)))
+                Err(self.failure(&cause(&error)))
             }
             Err(_) => {
                 let seconds = TOKEN_WAIT_MAX.as_secs();
@@ -100,7 +99,7 @@ impl Identity {
                 .with_scopes([self.scope])
                 .build_access_token_credentials(),
         };
-        let credentials = built.map_err(|error| self.failure(&chain(&error)))?;
+        let credentials = built.map_err(|error| self.failure(&cause(&error)))?;
         *made = Some(credentials.clone());
         Ok(Some(credentials))
     }
@@ -129,4 +128,14 @@ impl Identity {
             remedy: self.remedy(),
         }
     }
+}
+
+/// What is behind an error. What the client library wraps around it says the same again and again,
+/// and that all is lost, which it is not: it is tried anew.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
