@@ -3,20 +3,15 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, TailArgs, count, flag, given};
+use audit_bridge_core::config::{Problems, flag, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
 use audit_bridge_core::replay::dump::Dump;
 
-use crate::client::endpoint::Endpoint;
 use crate::convert::{Derive, GkeConvert, Options};
 use crate::dump::GkeDump;
-use crate::live::{GkeLive, Logging, Subscription};
+use crate::live::{GkeLive, LiveArgs, Names};
 
-/// No more than this: the quota of a project, which others use too, is 60 a minute.
-const REQUESTS_PER_MINUTE: usize = 30;
-/// The ages of the older cursors, in seconds.
-const REVISIT_AFTER: [u64; 2] = [30, 600];
 /// In place of a name: all of them.
 const ANY: &str = "*";
 
@@ -68,46 +63,6 @@ pub struct Args {
     derive: Option<String>,
 }
 
-/// The flags that only a live log needs.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Cloud Logging, live")]
-pub struct LiveArgs {
-    /// Read this Pub/Sub subscription, which a log sink feeds, instead of Cloud Logging's API
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SUBSCRIPTION",
-        hide_env_values = true,
-        value_name = "projects/P/subscriptions/S"
-    )]
-    subscription: Option<String>,
-    /// Requests to Cloud Logging, at most; a project's quota is 60 [default: 30]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_REQUESTS_PER_MINUTE",
-        hide_env_values = true,
-        value_name = "NUMBER"
-    )]
-    requests_per_minute: Option<String>,
-    /// Another address of the Cloud Logging API (private endpoints, tests)
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOGGING_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    logging_endpoint: Option<String>,
-    /// Another address of the Pub/Sub API; PUBSUB_EMULATOR_HOST works too
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_PUBSUB_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pubsub_endpoint: Option<String>,
-    #[command(flatten)]
-    tail: TailArgs,
-}
-
 /// The GKE bridge, configured.
 #[derive(Debug)]
 pub struct Gke {
@@ -152,52 +107,13 @@ impl Bridge for Gke {
     }
 
     fn live(&self, args: &Args, live: &LiveArgs, problems: &mut Problems) -> GkeLive {
-        let variable = |name: &str| std::env::var(name).ok();
-        let google = |host: &str| Endpoint::google(host);
-        let requests_per_minute = problems.read(
-            "requests-per-minute",
-            live.requests_per_minute.as_deref(),
-            REQUESTS_PER_MINUTE,
-            count,
-        );
-        let logging = Logging {
-            endpoint: problems.read(
-                "logging-endpoint",
-                live.logging_endpoint.as_deref(),
-                google("logging.googleapis.com"),
-                Endpoint::read,
-            ),
-            project: Named::of(args.project_id.as_deref())
-                .or(Named::of(variable("GOOGLE_CLOUD_PROJECT").as_deref())),
-            cluster: Named::of(args.cluster_name.as_deref()),
-            location: Named::of(args.location.as_deref()),
-            data_access: self.options.include_data_access,
-            tail: live.tail.check(&REVISIT_AFTER, problems),
-            requests_per_minute: requests_per_minute as f64,
+        let named = |value: &Option<String>| Named::of(value.as_deref());
+        let names = Names {
+            project: named(&args.project_id),
+            cluster: named(&args.cluster_name),
+            location: named(&args.location),
         };
-        if logging.project == Named::Any {
-            problems.add(
-                "project-id",
-                "must be one project: the log of each is its own",
-            );
-        }
-        let emulator = variable("PUBSUB_EMULATOR_HOST").filter(|host| !host.trim().is_empty());
-        let emulator = emulator.map(|host| format!("http://{}", host.trim()));
-        let given_endpoint = given(live.pubsub_endpoint.as_deref()).or(emulator.as_deref());
-        let endpoint = problems.read(
-            "pubsub-endpoint",
-            given_endpoint,
-            google("pubsub.googleapis.com"),
-            Endpoint::read,
-        );
-        let subscription =
-            problems.read("subscription", live.subscription.as_deref(), None, |text| {
-                subscription(text).map(Some)
-            });
-        GkeLive::new(
-            logging,
-            subscription.map(|name| Subscription { name, endpoint }),
-        )
+        live.check(names, self.options.include_data_access, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {
@@ -224,7 +140,7 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    fn of(value: Option<&str>) -> Named {
+    pub(crate) fn of(value: Option<&str>) -> Named {
         match given(value) {
             None => Named::Unset,
             Some(ANY) => Named::Any,
@@ -232,7 +148,7 @@ impl Named {
         }
     }
 
-    fn or(self, other: Named) -> Named {
+    pub(crate) fn or(self, other: Named) -> Named {
         match self {
             Named::Unset => other,
             set => set,
@@ -245,17 +161,5 @@ impl Named {
             Named::One(name) => Some(name.clone()),
             Named::Unset | Named::Any => None,
         }
-    }
-}
-
-/// A subscription's full name.
-fn subscription(text: &str) -> Result<String, String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let fits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
-    match parts.as_slice() {
-        ["projects", project, "subscriptions", name] if fits(project) && fits(name) => {
-            Ok(text.to_owned())
-        }
-        _ => Err("is no name like projects/PROJECT/subscriptions/NAME".to_owned()),
     }
 }

@@ -64,8 +64,9 @@ impl LoggingLog {
 /// A server that cannot be reached is no answer: a bridge that took "unknown" for "everywhere"
 /// would read other clusters whenever its node is slow to start.
 async fn here(settings: &Logging) -> Result<Place, Trouble> {
-    let settled = settings.project != Named::Unset
-        && (settings.cluster != Named::Unset || settings.location != Named::Unset);
+    let names = &settings.names;
+    let settled = names.project != Named::Unset
+        && (names.cluster != Named::Unset || names.location != Named::Unset);
     if settled || (settings.endpoint.plain && !metadata::host_is_named()) {
         return Ok(Place::default());
     }
@@ -80,11 +81,12 @@ async fn here(settings: &Logging) -> Result<Place, Trouble> {
 /// What to read: as the settings say, and for the rest what is here. Another project's clusters
 /// have nothing to do with this one, nor has another cluster's location.
 fn select(settings: &Logging, here: Place) -> Option<Selection> {
-    let project = settings.project.name().or(here.project.clone())?;
-    let unset = settings.cluster == Named::Unset && settings.location == Named::Unset;
+    let names = &settings.names;
+    let project = names.project.name().or(here.project.clone())?;
+    let unset = names.cluster == Named::Unset && names.location == Named::Unset;
     let (cluster, location) = match unset && here.project.as_ref() == Some(&project) {
         true => (here.cluster, here.location),
-        false => (settings.cluster.name(), settings.location.name()),
+        false => (names.cluster.name(), names.location.name()),
     };
     Some(Selection {
         project,
@@ -208,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::client::endpoint::Endpoint;
+    use crate::live::Names;
 
     fn named(text: &str) -> Named {
         match text {
@@ -222,12 +225,13 @@ mod tests {
         let tail = TailArgs::from_arg_matches(&matches).unwrap();
         Logging {
             endpoint: Endpoint::google("logging.example.com"),
-            project: named(project),
-            cluster: named(cluster),
-            location: named(location),
+            names: Names {
+                project: named(project),
+                cluster: named(cluster),
+                location: named(location),
+            },
             data_access: false,
             tail: tail.check(&[30], &mut Problems::default()),
-            requests_per_minute: 30.0,
         }
     }
 
