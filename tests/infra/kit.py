@@ -114,7 +114,7 @@ def moto():
         )
         url = f"http://127.0.0.1:{port}"
         try:
-            for _ in range(300):
+            for _ in range(1200):
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()
                     break

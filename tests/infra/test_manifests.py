@@ -6,7 +6,7 @@ import unittest
 
 import kubernetes_validate
 import yaml
-from kit import BRIDGES, ROOT
+from kit import BRIDGES, ROOT, scratch
 from manifests import DEPLOY, build, container, environment, kinds, one, overlay, pod
 
 # The oldest version that a cloud still offers when this was written, and the newest known here.
@@ -81,7 +81,7 @@ class Rendered(unittest.TestCase):
                 self.assertEqual(labels["app.kubernetes.io/name"], own)
                 self.assertEqual(labels["app.kubernetes.io/part-of"], "audit-bridges")
                 self.assertEqual(labels["app.kubernetes.io/version"], version)
-                self.assertIn("app.kubernetes.io/component", labels)
+                self.assertLessEqual({"app.kubernetes.io/component", "app.kubernetes.io/instance"}, set(labels))
                 self.assertEqual(item["metadata"]["namespace"], "audit-bridge")
             # The names that terraform/ and cloudformation/ trust by default.
             self.assertEqual(one(objects, "ServiceAccount")["metadata"]["name"], own)
@@ -202,6 +202,19 @@ class Components(unittest.TestCase):
             self.assertEqual(volume["secret"]["secretName"], secret)
             (mount,) = [m for m in container(objects)["volumeMounts"] if m["name"] == volume["name"]]
             self.assertTrue(mount["readOnly"])
+
+    def test_the_examples_offer_components_that_fit(self):
+        for bridge in BRIDGES:
+            path = DEPLOY / "examples" / bridge / "kustomization.yaml"
+            offered = re.sub(r"^# (components:|  - )", r"\1", path.read_text(), flags=re.M)
+            document = yaml.safe_load(offered)
+            self.assertGreaterEqual(len(document["components"]), 3)
+            with scratch() as folder:
+                # Beside the other examples, as far as relative paths go.
+                (folder / "kustomization.yaml").write_text(offered.replace("../../", "../../../deploy/"))
+                objects = build(folder)
+            self.assertIn("PodMonitor", kinds(objects))
+            self.assertEqual(one(objects, "Deployment")["spec"]["replicas"], 2)
 
     def test_every_component_is_told_of(self):
         text = (DEPLOY / "components/README.md").read_text()

@@ -11,16 +11,23 @@
 )]
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use audit_bridge_tests::python::python;
-use audit_bridge_tests::root;
+use audit_bridge_tests::{BRIDGES, binary, root};
 
 /// Runs `tests/infra/<module>.py`.
 fn check(module: &str) {
+    check_with(module, &[]);
+}
+
+/// Runs it with these in its environment.
+fn check_with(module: &str, environment: &[(&str, &Path)]) {
     let output = Command::new(python("tests/requirements-infra.txt"))
         .args(["-m", "unittest", "--verbose", module])
         .current_dir(root().join("tests/infra"))
+        .envs(environment.iter().copied())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONIOENCODING", "utf-8")
         .output()
@@ -37,7 +44,9 @@ fn check(module: &str) {
         .filter(|line| line.ends_with("... ok") || line.contains("... skipped"));
     assert!(ran.count() > 0, "no test ran: {said}");
     for line in said.lines().filter(|line| line.contains("... skipped")) {
-        writeln!(std::io::stderr(), "skipped: {line}").unwrap();
+        // Past the test harness, which would keep it to itself.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "skipped: {line}").unwrap();
     }
 }
 
@@ -54,6 +63,15 @@ fn terraform() {
 #[test]
 fn manifests() {
     check("test_manifests");
+}
+
+#[test]
+fn settings() {
+    let built = BRIDGES.map(binary);
+    check_with(
+        "test_settings",
+        &[("BRIDGES_FOLDER", built[0].parent().unwrap())],
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ use azure_messaging_eventhubs::{
     ConsumerClient, EventHubsError, EventReceiver, OpenReceiverOptions, RetryOptions,
     StartLocation, StartPosition, models::ReceivedEventData,
 };
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -82,7 +83,7 @@ pub(crate) struct Message {
     pub(crate) sequence_number: Option<i64>,
     pub(crate) offset: Option<String>,
     pub(crate) enqueued: Option<Timestamp>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
 impl Client {
@@ -385,7 +386,7 @@ fn message(event: &ReceivedEventData) -> Message {
         sequence_number: event.sequence_number(),
         offset: event.offset().clone(),
         enqueued: event.enqueued_time().and_then(timestamp),
-        body,
+        body: body.into(),
     }
 }
 

@@ -54,6 +54,8 @@ impl Bridge for Aks {
     const NAME: &'static str = "aks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
     const PROVIDER: &'static str = "aks";
+    const LOG_FILTER: &'static str =
+        "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
     type Args = Args;
     type LiveArgs = LiveArgs;
     type Live = AksLive;

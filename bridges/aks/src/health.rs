@@ -7,9 +7,6 @@ use audit_bridge_core::telemetry::{Part, Telemetry};
 
 use crate::client::{Fault, FaultKind};
 
-/// A link ends now and then, and is opened anew: the first failure in a row is weather.
-const WEATHER: u32 = 1;
-
 /// Which partition can be read. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
@@ -67,14 +64,31 @@ impl Health {
         if fault.kind == FaultKind::Busy {
             self.telemetry.source_throttled();
         }
-        if failures <= WEATHER && fault.kind == FaultKind::Ended {
-            tracing::info!(partition, why = %fault, "the link to a partition ended; it is opened again");
+        // A link ends now and then, also by a token that ran out: one that worked is opened again
+        // before there is anything to say.
+        if failures == 1 && self.was_reading(partition) {
+            tracing::info!(
+                partition,
+                why = fault.what,
+                "a link ended; it is opened again"
+            );
             return;
         }
-        tracing::warn!(partition, failures, why = %fault, "a partition cannot be read; it is tried again");
+        tracing::warn!(
+            partition,
+            failures,
+            why = fault.what,
+            "a partition cannot be read; it is tried again"
+        );
         self.change(|all| {
             all.insert(partition.to_owned(), State::Failing(fault.clone()));
         });
+    }
+
+    fn was_reading(&self, partition: &str) -> bool {
+        let all = self.partitions.lock();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        matches!(all.get(partition), Some(State::Reading { .. }))
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, State>)) {

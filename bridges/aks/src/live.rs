@@ -66,7 +66,7 @@ pub struct LiveArgs {
         value_name = "URL"
     )]
     event_hub_endpoint: Option<String>,
-    /// What may be on its way from one partition; 32MiB for all together at most [default: 8MiB]
+    /// What may be on its way from one partition; 16MiB for all together at most [default: 8MiB]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_PREFETCH_BYTES_MAX",

@@ -4,11 +4,12 @@
 //! is none of the known shapes is one record all the same: it goes to the dead letter, and the
 //! partition goes on.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::replay::dump::Dump;
-use audit_bridge_core::replay::read_bytes;
+use audit_bridge_core::replay::read_from;
 use audit_bridge_core::source::{Page, Position};
 use serde_json::json;
 
@@ -46,12 +47,12 @@ impl Cutter {
         let position = message
             .sequence_number
             .map(|number| position(number, message.offset.as_deref()));
-        let mut page = read_bytes(&self.dump, &self.stream, message.body.clone());
+        let mut page = read_from(&self.dump, &self.stream, Cursor::new(message.body.clone()));
         if !page.problems.is_empty() {
             page.problems.clear();
             page.records.clear();
             page.records.push(Record {
-                payload: message.body.into(),
+                payload: message.body,
                 origin: self.origin(None, 0),
                 time: None,
                 // Nobody knows what it was: it is kept.
@@ -112,7 +113,7 @@ mod tests {
             sequence_number: Some(17),
             offset: Some("4711".to_owned()),
             enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),
-            body: body.as_bytes().to_vec(),
+            body: body.to_owned().into(),
         })
     }
 

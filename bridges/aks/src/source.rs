@@ -19,7 +19,7 @@ use crate::partition::{Begin, Reader, Shared, Timing};
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// What all partitions together may have on its way to us.
-const PREFETCH_BYTES_MAX: usize = 32 << 20;
+const PREFETCH_BYTES_MAX: usize = 16 << 20;
 /// The largest number of messages on their way that the client library makes good use of.
 const PREFETCH_MAX: usize = 300;
 /// Event Hubs has at most 1024 partitions a hub, in its largest tier.
@@ -216,11 +216,11 @@ mod tests {
         let mib = 1 << 20;
         for (bytes, partitions, want) in [
             (8 * mib, 1, 8),
-            (8 * mib, 4, 8),
+            (8 * mib, 4, 4),
             (8 * mib, 32, 1),
-            (64 * mib, 2, 16),
+            (64 * mib, 2, 8),
             (1, 1, 1),
-            (usize::MAX, 0, 32),
+            (usize::MAX, 0, 16),
         ] {
             assert_eq!(prefetch(bytes, partitions), want, "{bytes} {partitions}");
         }

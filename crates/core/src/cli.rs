@@ -40,6 +40,9 @@ pub trait Bridge: Sized + Send + 'static {
     const ABOUT: &'static str;
     /// The provider's name in the dead letter and the checkpoint: `eks`, `gke`, `aks`.
     const PROVIDER: &'static str;
+    /// What its client library must not log unless `RUST_LOG` says otherwise, as `NAME=LEVEL` with
+    /// commas between: what we tell of ourselves.
+    const LOG_FILTER: &'static str = "";
     /// The flags that only this provider has.
     type Args: Args + Clone;
 
@@ -158,11 +161,12 @@ fn usage(problems: &Problems) -> u8 {
 }
 
 /// Log lines go to standard error; `RUST_LOG` says which.
-fn init_logging(args: &LogArgs, problems: &mut Problems) {
+fn init_logging<B: Bridge>(args: &LogArgs, problems: &mut Problems) {
     let terminal = std::io::stderr().is_terminal();
     let format = args.format(terminal, problems);
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_DEFAULT));
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new(format!("{LOG_DEFAULT},{}", B::LOG_FILTER))
+    });
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

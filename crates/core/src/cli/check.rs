@@ -34,7 +34,7 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
 
 pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::LiveArgs>) -> u8 {
     let mut problems = Problems::default();
-    init_logging(&args.live.log, &mut problems);
+    init_logging::<B>(&args.live.log, &mut problems);
     let checked = args.live.check::<B>(&mut problems);
     if !problems.is_empty() {
         return usage(&problems);

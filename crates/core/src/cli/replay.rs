@@ -85,7 +85,7 @@ struct Checked<B> {
 
 pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     let mut problems = Problems::default();
-    init_logging(&args.log, &mut problems);
+    init_logging::<B>(&args.log, &mut problems);
     let checked = check::<B>(args, &mut problems);
     if !problems.is_empty() {
         return usage(&problems);

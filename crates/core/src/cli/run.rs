@@ -30,7 +30,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::LiveArgs>) -> u8 {
     let mut problems = Problems::default();
-    init_logging(&args.log, &mut problems);
+    init_logging::<B>(&args.log, &mut problems);
     let checked = args.check::<B>(&mut problems);
     if !problems.is_empty() {
         return usage(&problems);
