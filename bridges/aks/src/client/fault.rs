@@ -124,10 +124,8 @@ fn read(error: &EventHubsError) -> (FaultKind, String) {
             of_amqp(amqp)
         } else if let Some(azure) = cause.downcast_ref::<azure_core::Error>() {
             of_azure(azure)
-        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
-            Some(of_io(io))
         } else {
-            None
+            cause.downcast_ref::<io::Error>().map(of_io)
         };
         if let Some(found) = found {
             return found;
