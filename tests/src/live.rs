@@ -23,6 +23,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A test that failed is told by what the bridge said last.
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.iter().skip(lines.len().saturating_sub(20));
+            let said = last.map(|line| format!("{line}\n")).collect::<String>();
+            let _ = std::io::stderr().write_all(said.as_bytes());
+        }
     }
 }
 

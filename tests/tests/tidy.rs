@@ -159,21 +159,19 @@ fn http_and_cloud_sdks_stay_in_their_rooms() {
         let sdks = ["aws_sdk", "aws_config", "google_cloud", "azure_", "reqwest"];
         assert_eq!(lines_with(&files, &sdks), Vec::<String>::new());
     }
+    // GKE's client alone speaks HTTP itself: Google's own decodes a page of entries all or not at
+    // all, and writes them anew.
+    for bridge in BRIDGES.iter().filter(|bridge| **bridge != "gke") {
+        let files = rust_files(&root().join("bridges").join(bridge).join("src"));
+        assert_eq!(lines_with(&files, &["reqwest"]), Vec::<String>::new());
+    }
 }
 
 #[test]
 fn there_is_one_tls_stack() {
     // What is built here; the lock file also names options that nobody chose.
     let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--workspace",
-            "--target",
-            "all",
-            "--prefix",
-            "none",
-            "--locked",
-        ])
+        .args(["tree", "--workspace", "--prefix", "none", "--locked"])
         .args([
             "--offline",
             "--edges",

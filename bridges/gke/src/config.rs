@@ -6,17 +6,20 @@ use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, flag, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
-use audit_bridge_core::live::NotYet;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{Derive, GkeConvert, Options};
 use crate::dump::GkeDump;
+use crate::live::{GkeLive, LiveArgs, Names};
+
+/// In place of a name: all of them.
+const ANY: &str = "*";
 
 /// The flags of Cloud Logging.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud Logging")]
 pub struct Args {
-    /// Only entries of this project
+    /// Only entries of this project; for run and check: whose log to read [default: of the metadata server]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_PROJECT_ID",
@@ -24,7 +27,7 @@ pub struct Args {
         value_name = "ID"
     )]
     project_id: Option<String>,
-    /// Only entries of this cluster
+    /// Only entries of this cluster; * is all [default for run and check: of the metadata server]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_CLUSTER_NAME",
@@ -32,7 +35,7 @@ pub struct Args {
         value_name = "NAME"
     )]
     cluster_name: Option<String>,
-    /// Only entries of clusters in this location
+    /// Only entries of clusters in this location; * is all
     #[arg(
         long,
         env = "AUDIT_BRIDGE_LOCATION",
@@ -60,10 +63,6 @@ pub struct Args {
     derive: Option<String>,
 }
 
-/// The flags of reading live.
-#[derive(Debug, Clone, clap::Args)]
-pub struct LiveArgs {}
-
 /// The GKE bridge, configured.
 #[derive(Debug)]
 pub struct Gke {
@@ -76,10 +75,10 @@ impl Bridge for Gke {
     const PROVIDER: &'static str = "gke";
     type Args = Args;
     type LiveArgs = LiveArgs;
-    type Live = NotYet;
+    type Live = GkeLive;
 
     fn configure(args: &Args, problems: &mut Problems) -> Gke {
-        let named = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
+        let named = |value: &Option<String>| Named::of(value.as_deref()).name();
         let include_data_access = problems.read(
             "include-data-access",
             args.include_data_access.as_deref(),
@@ -107,8 +106,14 @@ impl Bridge for Gke {
         }
     }
 
-    fn live(&self, _: &Args, _: &LiveArgs, _: &mut Problems) -> NotYet {
-        NotYet
+    fn live(&self, args: &Args, live: &LiveArgs, problems: &mut Problems) -> GkeLive {
+        let named = |value: &Option<String>| Named::of(value.as_deref());
+        let names = Names {
+            project: named(&args.project_id),
+            cluster: named(&args.cluster_name),
+            location: named(&args.location),
+        };
+        live.check(names, self.options.include_data_access, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {
@@ -120,5 +125,41 @@ impl Bridge for Gke {
             native,
             ..self.options.clone()
         })
+    }
+}
+
+/// What a setting says of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Nothing: whatever is found.
+    Unset,
+    /// All, also where one would be found.
+    Any,
+    /// This one.
+    One(String),
+}
+
+impl Named {
+    pub(crate) fn of(value: Option<&str>) -> Named {
+        match given(value) {
+            None => Named::Unset,
+            Some(ANY) => Named::Any,
+            Some(name) => Named::One(name.to_owned()),
+        }
+    }
+
+    pub(crate) fn or(self, other: Named) -> Named {
+        match self {
+            Named::Unset => other,
+            set => set,
+        }
+    }
+
+    /// The name, when there is just one.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Named::One(name) => Some(name.clone()),
+            Named::Unset | Named::Any => None,
+        }
     }
 }

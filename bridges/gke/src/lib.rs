@@ -8,15 +8,20 @@
 //! - [`convert`]: selects the Kubernetes ones and writes the event, with the help of
 //!   `method` (what was asked of which object), `uri` (where), `level` (how much was logged),
 //!   `status` (what was answered), `object` (the bodies) and `stamp` (when);
-//! - `split`: entries that Cloud Logging cut into parts wait here for the others.
+//! - `split`: entries that Cloud Logging cut into parts wait here for the others;
+//! - [`live`]: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
+//!   (`client`), as `filter` selects it.
 //!
 //! What the translation lost is left out, except what Kubernetes' own rules determine
 //! ([`convert::Derive`] switches that off).
 
+mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
+mod filter;
 mod level;
+pub mod live;
 mod method;
 mod object;
 mod split;

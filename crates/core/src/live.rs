@@ -2,7 +2,6 @@
 //! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
 //! pipeline) is not here: [`supervise`] reopens, the `run` command does the rest.
 
-mod not_yet;
 pub mod supervise;
 
 use std::fmt;
@@ -14,7 +13,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::source::Source;
 use crate::tail::Positions;
 use crate::telemetry::{Part, Telemetry};
-pub use not_yet::NotYet;
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
 pub trait Live: Send + Sync + 'static {

@@ -298,6 +298,7 @@ where
             tracing::error!(error = %failure.error, "the last checkpoint was not written: what was delivered since the one before is sent again");
         }
     }
+    source.close().await;
     Outcome {
         settled_records: desk.tracker.watermark(0).settled,
         tally: desk.tally,

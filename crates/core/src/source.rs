@@ -41,4 +41,10 @@ pub trait Source: Send {
     fn commit(&mut self, partition: u32, position: &Position) {
         let _ = (partition, position);
     }
+
+    /// The last call, after the last commit: brings to the provider what it has to know. Whoever
+    /// implements it bounds its time.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }

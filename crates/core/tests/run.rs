@@ -460,7 +460,7 @@ fn schedules() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(300),
+        None => 0..number("SCHEDULES").unwrap_or(2000),
     }
 }
 

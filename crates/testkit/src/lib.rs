@@ -7,15 +7,20 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod cloud_logging;
 pub mod cloud_watch;
 pub mod event_hubs;
 pub mod generate;
 pub mod kubernetes;
+pub mod log_entry;
+pub mod pubsub;
 pub mod tls;
 pub mod webhook;
 
 pub use cloud_watch::CloudWatch;
 pub use event_hubs::EventHubs;
 pub use generate::Generator;
+pub use log_entry::LogEntry;
+pub use pubsub::PubSub;
 pub use tls::Pki;
 pub use webhook::{Answer, Received, ScriptedWebhook};

@@ -1,8 +1,10 @@
 //! What is read, and that it is delivered once.
 
+use std::process::Command;
 use std::time::Duration;
 
 use audit_bridge_tests::live::wait;
+use audit_bridge_tests::python::python;
 use audit_bridge_tests::{audit_id, event};
 
 use super::{GROUP, STREAM, World, checkpoints, now_ms};
@@ -198,21 +200,30 @@ async fn from_the_earliest_on_costs_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_calls_that_were_made_are_the_ones_that_are_listed() {
+async fn the_calls_that_were_made_are_listed_and_allowed_by_the_role() {
     let world = World::new().await;
     world.put(1, 0);
     let bridge = world.start(&["--start=-1m"]);
     world.until_accepted(1..2, &bridge);
     assert_eq!(bridge.terminate(), 0);
-    let listed = audit_bridge_tests::root().join("bridges/eks/actions.txt");
-    let listed = std::fs::read_to_string(listed).unwrap();
-    let listed: std::collections::BTreeSet<&str> = listed
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    let calls: Vec<String> = world
+        .cloud
+        .recorded()
+        .iter()
+        .map(|call| serde_json::json!({"action": call.action, "body": call.body}).to_string())
         .collect();
-    let recorded = world.cloud.recorded();
-    let used = recorded.iter().map(|request| request.action.as_str());
-    assert_eq!(used.collect::<std::collections::BTreeSet<_>>(), listed);
+    let file = world.folder.path().join("calls.jsonl");
+    std::fs::write(&file, calls.join("\n")).unwrap();
+    // It knows the policies of terraform/ and cloudformation/, and bridges/eks/actions.txt.
+    let judged = Command::new(python("tests/requirements-infra.txt"))
+        .arg("tests/infra/recorded.py")
+        .arg(&file)
+        .arg(GROUP)
+        .current_dir(audit_bridge_tests::root())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&judged.stderr);
+    assert!(judged.status.success(), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,6 +115,12 @@ impl<L: LiveLog> Source for Supervised<L> {
             source.commit(partition, position);
         }
     }
+
+    async fn close(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.close().await;
+        }
+    }
 }
 
 #[cfg(test)]

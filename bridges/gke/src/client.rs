@@ -1,0 +1,9 @@
+//! The few calls that are made to Google, each behind a narrow type. Nothing else of the bridge
+//! names a client library or speaks HTTP.
+
+pub(crate) mod endpoint;
+pub(crate) mod identity;
+pub(crate) mod logging;
+pub(crate) mod metadata;
+mod page;
+pub(crate) mod pubsub;

@@ -1,0 +1,257 @@
+//! `entries.list` of Cloud Logging, page by page.
+//!
+//! Spoken over REST and not through Google's client library: that decodes a page as a whole or not
+//! at all, so that one entry it does not understand would block the log for ever, and it would write
+//! the entries anew. Nothing is tried again here: the tail counts, paces and repeats requests.
+
+mod error;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use audit_bridge_core::config::chain;
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::tail::{Entry, LogPage, QueryError, TimeLog, Window};
+use bytes::{Bytes, BytesMut};
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
+use serde_json::json;
+
+use super::endpoint::Endpoint;
+use super::identity::Identity;
+use super::page::{Answer, LogEntry};
+use crate::filter::Selection;
+
+/// What the API may be asked for at most.
+const PAGE_SIZE_MAX: usize = 1000;
+/// A page is held as a whole, one for each cursor. Entries have 512 KiB at most, so some always fit.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// A page that takes longer is asked for again.
+const ATTEMPT_MAX: Duration = Duration::from_secs(45);
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// All that reading a log needs; what is allowed of it, roles decide.
+const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
+
+/// The audit log of a project, or of a cluster in it.
+#[derive(Debug)]
+pub(crate) struct CloudLogging {
+    http: reqwest::Client,
+    url: String,
+    identity: Identity,
+    selection: Selection,
+    name: String,
+    /// Smaller while the entries are so large that a full page would be too much.
+    page_size: AtomicUsize,
+    /// What the API's clock showed, by its last answer.
+    server_time: Mutex<Option<Timestamp>>,
+}
+
+impl CloudLogging {
+    /// The log of this selection.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub(crate) fn new(endpoint: &Endpoint, selection: Selection) -> Result<CloudLogging, String> {
+        let mut http = reqwest::Client::builder()
+            .timeout(ATTEMPT_MAX)
+            .connect_timeout(CONNECT_MAX)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION")));
+        if endpoint.plain {
+            http = http.no_proxy();
+        }
+        Ok(CloudLogging {
+            http: http.build().map_err(|error| chain(&error))?,
+            // Entries as text: indented they are half as large again.
+            url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
+            identity: Identity::new(endpoint, SCOPE),
+            name: selection.name(),
+            selection,
+            page_size: AtomicUsize::new(PAGE_SIZE_MAX),
+            server_time: Mutex::new(None),
+        })
+    }
+
+    /// What the API's clock showed, by its last answer.
+    pub(crate) fn server_time(&self) -> Option<Timestamp> {
+        *self
+            .server_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a token, and what to do if not.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) async fn identify(&self) -> Result<bool, super::identity::NoToken> {
+        Ok(self.identity.token().await?.is_some())
+    }
+
+    /// The newest entries of a selection since so long ago, at most so many.
+    ///
+    /// # Errors
+    /// As [`TimeLog::query`].
+    pub(crate) async fn newest(
+        &self,
+        selection: &Selection,
+        back: SignedDuration,
+        entries: usize,
+    ) -> Result<Vec<LogEntry>, QueryError> {
+        let now = Timestamp::now();
+        let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
+        let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
+        let filter = selection.between(start, end);
+        let answer = self.list(&filter, "timestamp desc", entries, None).await?;
+        Ok(answer.entries.into_iter().map(LogEntry::read).collect())
+    }
+
+    async fn list(
+        &self,
+        filter: &str,
+        order: &str,
+        page_size: usize,
+        token: Option<&str>,
+    ) -> Result<Answer, QueryError> {
+        let bearer =
+            self.identity
+                .token()
+                .await
+                .map_err(|missing| QueryError::Unauthenticated {
+                    detail: missing.detail,
+                    remedy: missing.remedy,
+                })?;
+        let mut body = json!({
+            "resourceNames": [format!("projects/{}", self.selection.project)],
+            "filter": filter,
+            "orderBy": order,
+            "pageSize": page_size,
+        });
+        if let Some(token) = token {
+            body["pageToken"] = token.into();
+        }
+        let json = HeaderValue::from_static("application/json");
+        let mut request = self
+            .http
+            .post(&self.url)
+            .header(CONTENT_TYPE, json)
+            .body(body.to_string());
+        if let Some(bearer) = bearer {
+            request = request.bearer_auth(bearer);
+        }
+        let mut response = request.send().await.map_err(error::transport)?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+        let date = date.and_then(|text| rfc2822::parse(text).ok());
+        *self
+            .server_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.timestamp());
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(error::transport)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(self.too_large(page_size));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body = body.freeze();
+        if status.is_success() {
+            return Answer::read(&body).map_err(|what| QueryError::Transient {
+                detail: format!("cloud logging answered {status}, but {what}"),
+            });
+        }
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            self.identity.renew();
+        }
+        Err(error::Failure::read(status, &headers, &body).meaning(
+            &self.selection,
+            token.is_some(),
+            &self.identity.remedy(),
+        ))
+    }
+
+    /// Asks for less from now on.
+    fn too_large(&self, page_size: usize) -> QueryError {
+        let smaller = (page_size / 2).max(1);
+        self.page_size.fetch_min(smaller, Ordering::Relaxed);
+        QueryError::Transient {
+            detail: format!(
+                "a page of {page_size} entries is larger than {} MiB; {smaller} are asked for",
+                ANSWER_BYTES_MAX >> 20
+            ),
+        }
+    }
+
+    /// Asks for more again when pages have become small.
+    fn fitted(&self, page_size: usize, bytes: usize) {
+        if page_size < PAGE_SIZE_MAX && bytes < ANSWER_BYTES_MAX / 4 {
+            let larger = (page_size * 2).min(PAGE_SIZE_MAX);
+            self.page_size.fetch_max(larger, Ordering::Relaxed);
+        }
+    }
+}
+
+impl TimeLog for CloudLogging {
+    type Raw = LogEntry;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn when_silent(&self) -> &str {
+        "a running cluster is never so quiet: check --project-id, --cluster-name and --location"
+    }
+
+    /// Google's times have nanoseconds, and filters compare them.
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    async fn query(
+        &self,
+        window: &Window,
+        token: Option<&str>,
+    ) -> Result<LogPage<LogEntry>, QueryError> {
+        let filter = self.selection.between(window.start, window.end);
+        let page_size = self.page_size.load(Ordering::Relaxed);
+        let answer = self
+            .list(&filter, "timestamp asc", page_size, token)
+            .await?;
+        self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
+        let entries = answer.entries.into_iter().map(LogEntry::read);
+        let entries = entries.map(|entry| Entry {
+            // What cannot be read has no time of its own, but it was found here.
+            time: entry.time.unwrap_or(window.start),
+            identity: entry.identity(),
+            raw: entry,
+        });
+        Ok(LogPage {
+            entries: entries.collect(),
+            next: answer.next,
+        })
+    }
+
+    fn record(&self, entry: LogEntry) -> Record {
+        let id = match entry.insert_id.is_empty() {
+            true => entry.identity().to_string(),
+            false => entry.insert_id,
+        };
+        Record {
+            // A copy: a slice would keep its whole page in memory.
+            payload: Bytes::copy_from_slice(&entry.text),
+            origin: Origin::Stream {
+                stream: match entry.log.is_empty() {
+                    true => self.name.as_str().into(),
+                    false => entry.log.into(),
+                },
+                id,
+            },
+            time: entry.time,
+            damaged: entry.damaged,
+            oversized: false,
+        }
+    }
+}

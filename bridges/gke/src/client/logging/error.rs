@@ -1,0 +1,189 @@
+//! What a refusal of the API means, and what somebody has to do about it.
+
+use std::borrow::Cow;
+
+use audit_bridge_core::config::chain;
+use audit_bridge_core::retry::retry_after;
+use audit_bridge_core::tail::QueryError;
+use jiff::Timestamp;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::filter::Selection;
+
+/// The longest message that is passed on.
+const MESSAGE_CHARS_MAX: usize = 400;
+
+/// There is no answer.
+pub(super) fn transport(error: reqwest::Error) -> QueryError {
+    // The address is known from the settings, and may be long.
+    let error = error.without_url();
+    QueryError::Transient {
+        detail: format!("cloud logging cannot be reached: {}", chain(&error)),
+    }
+}
+
+/// A refusal: Google's error object, or whatever stands between.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = match json["error"]["message"].as_str() {
+            Some(message) => Cow::Borrowed(message),
+            None => String::from_utf8_lossy(body),
+        };
+        let retry_after = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, Timestamp::now()));
+        Failure {
+            status,
+            message: one_line(&message),
+            retry_after,
+        }
+    }
+
+    /// What is to be done; `paged` when a page token was sent.
+    pub(super) fn meaning(
+        self,
+        selection: &Selection,
+        paged: bool,
+        identity_remedy: &str,
+    ) -> QueryError {
+        let lower = self.message.to_lowercase();
+        let about_token = ["page_token", "page token", "pagetoken"]
+            .iter()
+            .any(|word| lower.contains(word));
+        let detail = format!("cloud logging answered {}: {}", self.status, self.message);
+        let project = &selection.project;
+        let denied = |detail, remedy| QueryError::Denied { detail, remedy };
+        match self.status.as_u16() {
+            429 => QueryError::Throttled {
+                after: self.retry_after,
+            },
+            401 => QueryError::Unauthenticated {
+                detail,
+                remedy: identity_remedy.to_owned(),
+            },
+            403 if lower.contains("has not been used") || lower.contains("is disabled") => denied(
+                detail,
+                format!(
+                    "enable the API: gcloud services enable logging.googleapis.com --project {project}"
+                ),
+            ),
+            403 => {
+                let role = match selection.data_access {
+                    true => "roles/logging.privateLogViewer",
+                    false => "roles/logging.viewer",
+                };
+                denied(
+                    detail,
+                    format!(
+                        "grant {role} on project {project} to the identity of the bridge, and \
+                         check --project-id"
+                    ),
+                )
+            }
+            400 if paged && about_token => QueryError::TokenExpired,
+            400 | 404 => denied(
+                detail,
+                "check --project-id, --cluster-name, --location and --logging-endpoint".to_owned(),
+            ),
+            300..400 => denied(detail, "check --logging-endpoint".to_owned()),
+            _ => QueryError::Transient { detail },
+        }
+    }
+}
+
+/// A message that fits a log line.
+fn one_line(message: &str) -> String {
+    let mut words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = words.char_indices().nth(MESSAGE_CHARS_MAX) {
+        words.truncate(end);
+        words.push('…');
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(status: u16, body: &str, paged: bool, data_access: bool) -> QueryError {
+        let selection = Selection {
+            project: "p".to_owned(),
+            cluster: None,
+            location: None,
+            data_access,
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        let headers = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
+        Failure::read(status, &headers, body.as_bytes()).meaning(&selection, paged, "log in")
+    }
+
+    fn remedy(error: QueryError) -> String {
+        match error {
+            QueryError::Denied { remedy, .. } | QueryError::Unauthenticated { remedy, .. } => {
+                remedy
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_remedy() {
+        let said = |text: &str| format!(r#"{{"error":{{"message":"{text}"}}}}"#);
+        let denied = said("Permission denied");
+        let viewer = remedy(meaning(403, &denied, false, false));
+        assert!(
+            viewer.contains("roles/logging.viewer on project p"),
+            "{viewer}"
+        );
+        let private = remedy(meaning(403, &denied, false, true));
+        assert!(
+            private.contains("roles/logging.privateLogViewer on project p"),
+            "{private}"
+        );
+        let disabled = said("Cloud Logging API has not been used in project 7 before");
+        let enable = remedy(meaning(403, &disabled, false, false));
+        assert!(enable.contains("gcloud services enable"), "{enable}");
+        assert_eq!(remedy(meaning(401, &denied, false, false)), "log in");
+        for status in [400, 404] {
+            let check = remedy(meaning(status, &denied, false, false));
+            assert!(check.contains("--project-id"), "{check}");
+        }
+        assert!(remedy(meaning(302, "", false, false)).contains("--logging-endpoint"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        let after = Some(Duration::from_secs(7));
+        assert_eq!(
+            meaning(429, "", false, false),
+            QueryError::Throttled { after }
+        );
+        let token = r#"{"error":{"message":"The page_token is invalid"}}"#;
+        assert_eq!(meaning(400, token, true, false), QueryError::TokenExpired);
+        assert!(matches!(
+            meaning(400, token, false, false),
+            QueryError::Denied { .. }
+        ));
+        for status in [408, 500, 502, 503, 504] {
+            let error = meaning(status, "<html>\n  <b>Sorry", false, false);
+            let QueryError::Transient { detail } = &error else {
+                panic!("{error:?}");
+            };
+            assert!(detail.ends_with("<html> <b>Sorry"), "{detail}");
+        }
+        let long = meaning(500, &"ä".repeat(5000), false, false).to_string();
+        assert!(long.len() < 1000, "{}", long.len());
+    }
+}

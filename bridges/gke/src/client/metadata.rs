@@ -1,0 +1,66 @@
+//! What the metadata server says of where this runs: the project, and on GKE the cluster.
+
+use std::time::Duration;
+
+use audit_bridge_core::config::chain;
+use reqwest::StatusCode;
+
+/// Where it is when nothing else is said.
+const HOST: &str = "metadata.google.internal";
+/// It is on this machine, or there is none.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Where this runs. What is not known is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) project: Option<String>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) location: Option<String>,
+}
+
+/// Whether the environment names the server.
+pub(crate) fn host_is_named() -> bool {
+    host().is_some()
+}
+
+fn host() -> Option<String> {
+    let host = std::env::var("GCE_METADATA_HOST").ok()?;
+    Some(host.trim().to_owned()).filter(|host| !host.is_empty())
+}
+
+/// Asks where this runs.
+///
+/// # Errors
+/// The server cannot be reached: this may be no machine of Google's, or one that has just started.
+pub(crate) async fn place() -> Result<Place, String> {
+    let host = host().unwrap_or_else(|| HOST.to_owned());
+    let http = reqwest::Client::builder()
+        .timeout(WAIT_MAX)
+        .connect_timeout(WAIT_MAX)
+        .no_proxy()
+        .build()
+        .map_err(|error| chain(&error))?;
+    let get = async |path: &str| {
+        let url = format!("http://{host}/computeMetadata/v1/{path}");
+        let request = http.get(url).header("Metadata-Flavor", "Google");
+        let answer = async {
+            let answer = request.send().await?;
+            let status = answer.status();
+            Ok((status, answer.text().await?))
+        };
+        match answer
+            .await
+            .map_err(|error: reqwest::Error| chain(&error))?
+        {
+            (StatusCode::OK, text) => Ok(Some(text.trim().to_owned()).filter(|it| !it.is_empty())),
+            // A machine outside of a cluster has no such attributes.
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, _) => Err(format!("the metadata server answered {status} for {path}")),
+        }
+    };
+    Ok(Place {
+        project: get("project/project-id").await?,
+        cluster: get("instance/attributes/cluster-name").await?,
+        location: get("instance/attributes/cluster-location").await?,
+    })
+}

@@ -1,0 +1,326 @@
+//! An answer of `entries.list`, cut into its entries.
+//!
+//! Each entry keeps the bytes that came: nothing is decoded and written again, so live records are
+//! the same as those of a saved answer. Only strings and brackets are looked at to find where an
+//! entry ends; one that is no valid JSON inside, or not even an entry, is a record like the others
+//! and ends in the dead letter, while the page goes on.
+
+use std::ops::Range;
+
+use audit_bridge_core::event::json::{Error, Kind, Scanner};
+use audit_bridge_core::tail::Identity;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+/// What an answer holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The text of each entry.
+    pub(super) entries: Vec<Bytes>,
+    /// The token of the next page.
+    pub(super) next: Option<String>,
+}
+
+impl Answer {
+    /// Cuts an answer.
+    ///
+    /// # Errors
+    /// It is no such answer: an object with `entries` and `nextPageToken`, or without them. What
+    /// is wrong, for a person.
+    pub(super) fn read(body: &Bytes) -> Result<Answer, String> {
+        let mut answer = Answer::default();
+        let mut cut = Cut { bytes: body, at: 0 };
+        cut.expect(b'{')?;
+        if !cut.takes(b'}') {
+            loop {
+                let key = cut.value()?;
+                cut.expect(b':')?;
+                match body.get(key).unwrap_or_default() {
+                    b"\"entries\"" if cut.takes(b'[') => {
+                        if !cut.takes(b']') {
+                            loop {
+                                answer.entries.push(body.slice(cut.value()?));
+                                if !cut.more(b']')? {
+                                    break;
+                                }
+                            }
+                        }
+                    }
+                    b"\"nextPageToken\"" => {
+                        let token = body.get(cut.value()?).unwrap_or_default();
+                        let token: String = serde_json::from_slice(token)
+                            .map_err(|_| "its nextPageToken is no string".to_owned())?;
+                        answer.next = Some(token).filter(|token| !token.is_empty());
+                    }
+                    // Whoever says so with a 200 must not be taken for an empty log.
+                    b"\"error\"" => return Err("it holds an error".to_owned()),
+                    _ => {
+                        cut.value()?;
+                    }
+                }
+                if !cut.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        match cut.peek() {
+            None => Ok(answer),
+            Some(_) => Err(cut.wrong("its end")),
+        }
+    }
+}
+
+/// Walks over JSON without reading it.
+struct Cut<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Cut<'_> {
+    fn peek(&mut self) -> Option<u8> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace());
+        self.at += blank.count();
+        self.bytes.get(self.at).copied()
+    }
+
+    fn takes(&mut self, byte: u8) -> bool {
+        let is = self.peek() == Some(byte);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), String> {
+        match self.takes(byte) {
+            true => Ok(()),
+            false => Err(self.wrong(&format!("{:?}", char::from(byte)))),
+        }
+    }
+
+    /// Whether a comma comes, and not the end.
+    fn more(&mut self, end: u8) -> Result<bool, String> {
+        if self.takes(end) {
+            return Ok(false);
+        }
+        self.expect(b',').map(|()| true)
+    }
+
+    fn wrong(&self, want: &str) -> String {
+        format!(
+            "it is not the JSON of one: {want} should stand at byte {}",
+            self.at
+        )
+    }
+
+    /// Steps over a value.
+    fn value(&mut self) -> Result<Range<usize>, String> {
+        let first = self.peek();
+        let start = self.at;
+        match first {
+            Some(b'"') => self.string()?,
+            Some(b'{' | b'[') => {
+                let mut depth = 0_usize;
+                loop {
+                    match self.bytes.get(self.at) {
+                        Some(b'"') => {
+                            self.string()?;
+                            continue;
+                        }
+                        Some(b'{' | b'[') => depth += 1,
+                        Some(b'}' | b']') => depth -= 1,
+                        Some(_) => {}
+                        None => return Err(self.wrong("a closing bracket")),
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+            _ => {
+                let ends = |byte: &u8| b",]} \t\r\n".contains(byte);
+                let rest = self.bytes.get(self.at..).unwrap_or_default();
+                let length = rest.iter().position(ends).unwrap_or(rest.len());
+                if length == 0 {
+                    return Err(self.wrong("a value"));
+                }
+                self.at += length;
+            }
+        }
+        Ok(start..self.at)
+    }
+
+    /// Steps over a string, whose quote is next.
+    fn string(&mut self) -> Result<(), String> {
+        self.at += 1;
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            match memchr::memchr2(b'"', b'\\', rest) {
+                None => return Err(self.wrong("a closing quote")),
+                Some(at) if rest.get(at) == Some(&b'"') => {
+                    self.at += at + 1;
+                    return Ok(());
+                }
+                Some(at) => self.at += at + 2,
+            }
+        }
+    }
+}
+
+/// An entry, and what tells it from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogEntry {
+    /// The bytes that came.
+    pub(crate) text: Bytes,
+    /// `logName`; empty when there is none.
+    pub(crate) log: String,
+    /// `insertId`; empty when there is none.
+    pub(crate) insert_id: String,
+    /// `timestamp`; `None` when there is none that can be read.
+    pub(crate) time: Option<Timestamp>,
+    /// It cannot be read as far as its time.
+    pub(crate) damaged: bool,
+}
+
+impl LogEntry {
+    /// Reads the envelope, as far as it can be read.
+    pub(crate) fn read(text: Bytes) -> LogEntry {
+        let mut entry = LogEntry {
+            text: Bytes::new(),
+            log: String::new(),
+            insert_id: String::new(),
+            time: None,
+            damaged: false,
+        };
+        let read = std::str::from_utf8(&text).is_ok_and(|text| entry.envelope(text).is_ok());
+        entry.damaged = !read || entry.time.is_none();
+        entry.text = text;
+        entry
+    }
+
+    fn envelope(&mut self, text: &str) -> Result<(), Error> {
+        let mut s = Scanner::new(text);
+        s.open_object()?;
+        while let Some(key) = s.key()? {
+            let value = s.value()?;
+            let text = || match value.kind() {
+                Kind::String => value.as_str().unwrap_or_default().into_owned(),
+                _ => String::new(),
+            };
+            match key.as_ref() {
+                "logName" => self.log = text(),
+                "insertId" => self.insert_id = text(),
+                "timestamp" => self.time = text().parse().ok(),
+                _ => {}
+            }
+        }
+        s.end()
+    }
+
+    /// Log, time and insert id, as Cloud Logging itself tells duplicates; the bytes, when one of
+    /// them is missing.
+    pub(crate) fn identity(&self) -> Identity {
+        match self.time {
+            Some(time) if !self.damaged && !self.log.is_empty() && !self.insert_id.is_empty() => {
+                let time = time.as_nanosecond().to_le_bytes();
+                Identity::of(&[self.log.as_bytes(), &time, self.insert_id.as_bytes()])
+            }
+            _ => Identity::of(&[&self.text]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, entries: &[&str], next: Option<&str>) {
+        let answer = Answer::read(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        assert_eq!(answer.entries, entries, "{body}");
+        assert_eq!(answer.next.as_deref(), next, "{body}");
+    }
+
+    #[test]
+    fn answers_are_cut_and_their_bytes_stay() {
+        check("{}", &[], None);
+        check(" { } \n", &[], None);
+        check(r#"{"nextPageToken":"t\u0041"}"#, &[], Some("tA"));
+        check(r#"{"entries":[],"nextPageToken":""}"#, &[], None);
+        check(r#"{"entries":null}"#, &[], None);
+        check(
+            "{\n  \"entries\": [\n    {\"a\": [1.50, \"}\\\"]\"]},\n {} ],\n \"other\": [{}],\n \
+             \"nextPageToken\": \"x\"\n}\n",
+            &["{\"a\": [1.50, \"}\\\"]\"]}", "{}"],
+            Some("x"),
+        );
+    }
+
+    #[test]
+    fn what_is_no_entry_costs_only_itself() {
+        check(
+            "{\"entries\":[7,null,\"x\",[1],{\"a\":tru},{\"a\" 1},{\"a\":\"\u{1}\\q\"},{\"b\":2}]}",
+            &[
+                "7",
+                "null",
+                "\"x\"",
+                "[1]",
+                "{\"a\":tru}",
+                "{\"a\" 1}",
+                "{\"a\":\"\u{1}\\q\"}",
+                "{\"b\":2}",
+            ],
+            None,
+        );
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "null",
+            "{",
+            r#"{"entries":[{}"#,
+            r#"{"entries":[{"a":"b}]}"#,
+            r#"{"entries":[{}]} {}"#,
+            r#"{"entries":[{},]}"#,
+            r#"{"nextPageToken":7}"#,
+            r#"{"error":{"code":500}}"#,
+            r#"{"entries" []}"#,
+        ] {
+            let read = Answer::read(&Bytes::copy_from_slice(body.as_bytes()));
+            assert!(read.is_err(), "{body}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_known_by_log_time_and_insert_id() {
+        let read = |text: &str| LogEntry::read(Bytes::copy_from_slice(text.as_bytes()));
+        let one =
+            read(r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"i","x":1}"#);
+        let same = read(r#"{"insertId":"i","timestamp":"2026-11-21T10:00:00.000Z","logName":"l"}"#);
+        assert_eq!(one.identity(), same.identity());
+        assert!(!one.damaged);
+        for other in [
+            r#"{"logName":"l","timestamp":"2026-11-21T10:00:00.000000001Z","insertId":"i"}"#,
+            r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"j"}"#,
+            r#"{"logName":"m","timestamp":"2026-11-21T10:00:00Z","insertId":"i"}"#,
+            r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z"}"#,
+        ] {
+            assert_ne!(one.identity(), read(other).identity(), "{other}");
+            assert!(!read(other).damaged, "{other}");
+        }
+        for damaged in [
+            "7",
+            "{",
+            r#"{"timestamp":"then"}"#,
+            r#"{"timestamp":7,"insertId":"i"}"#,
+        ] {
+            let entry = read(damaged);
+            assert!(entry.damaged, "{damaged}");
+            assert_eq!(entry.identity(), Identity::of(&[damaged.as_bytes()]));
+        }
+        assert!(LogEntry::read(Bytes::from_static(b"{\"a\":\"\xff\"}")).damaged);
+    }
+}

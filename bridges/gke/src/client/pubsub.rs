@@ -1,0 +1,198 @@
+//! A Pub/Sub subscription that a log sink feeds, as a source.
+//!
+//! Google's client keeps the stream and the leases; a task feeds its messages in here. A message is
+//! acknowledged when the checkpoint has passed it, so after the webhook's 2xx or the dead letter, and
+//! its lease is put off until then, however long a hold lasts. Nothing is given back while this
+//! runs: a message that nobody takes would come again at once, for ever. What is open at the end is
+//! given back, for another replica.
+//!
+//! How much is read is bounded by the service: it sends no more than [`OPEN_BYTES_MAX`] that is not
+//! acknowledged.
+
+mod ledger;
+mod reader;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::tail::Identity;
+use audit_bridge_core::telemetry::Telemetry;
+use bytes::Bytes;
+use google_cloud_pubsub::subscriber::ShutdownToken;
+use google_cloud_pubsub::subscriber::handler::Handler;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use self::ledger::{Ledger, Met};
+pub(crate) use self::reader::Connection;
+use super::page::LogEntry;
+
+/// Bytes that are received and not yet acknowledged.
+const OPEN_BYTES_MAX: i64 = 24 << 20;
+/// The same in messages. They are acknowledged about once a second, so this is a rate, too.
+const OPEN_MESSAGES_MAX: i64 = 10_000;
+/// Messages that wait to be read; the rest waits in the client, and counts as open just so.
+const CHANNEL: usize = 256;
+/// Messages of a page.
+const PAGE_MAX: usize = 500;
+/// Messages that are remembered, of about 40 bytes each.
+const REMEMBERED_MAX: usize = 200_000;
+/// What an acknowledgment may take at the end.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// A message on its way from the client to the source.
+struct Delivery {
+    id: String,
+    data: Bytes,
+    handler: Handler,
+}
+
+/// The messages of a subscription.
+pub(crate) struct Messages {
+    name: Arc<str>,
+    incoming: mpsc::Receiver<Delivery>,
+    /// Taken from the channel and not looked at yet: nothing between two polls.
+    taken: Vec<Delivery>,
+    ledger: Ledger<Handler>,
+    /// How many are open, for the reader, which may only begin anew when there are none.
+    open: watch::Sender<usize>,
+    /// Acknowledgments that the service confirms.
+    confirming: JoinSet<()>,
+    /// The way to end the stream that is at work.
+    token: Arc<Mutex<Option<ShutdownToken>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Messages {
+    /// Begins to read. `given` is the number of the last message of an earlier life.
+    pub(crate) fn open(connection: Connection, given: u64, telemetry: Telemetry) -> Messages {
+        let (outgoing, incoming) = mpsc::channel(CHANNEL);
+        let (open, opened) = watch::channel(0);
+        let token = Arc::default();
+        let name = connection.subscription().into();
+        let reader = tokio::spawn(reader::read_for_ever(
+            connection,
+            outgoing,
+            opened,
+            Arc::clone(&token),
+            telemetry,
+        ));
+        Messages {
+            name,
+            incoming,
+            taken: Vec::new(),
+            ledger: Ledger::new(given, REMEMBERED_MAX),
+            open,
+            confirming: JoinSet::new(),
+            token,
+            reader,
+        }
+    }
+
+    /// The record of a message, unless it was met before.
+    fn record(&mut self, delivery: Delivery) -> Option<Record> {
+        let entry = LogEntry::read(delivery.data);
+        let identity = match entry.damaged {
+            // Whatever it is: only the service tells it from others.
+            true => Identity::of(&[b"message", delivery.id.as_bytes()]),
+            false => entry.identity(),
+        };
+        match self.ledger.meet(identity, delivery.handler) {
+            Met::New => {}
+            Met::Open => return None,
+            Met::Settled(handler) => {
+                self.acknowledge(handler);
+                return None;
+            }
+        }
+        let named = !entry.log.is_empty() && !entry.insert_id.is_empty();
+        Some(Record {
+            payload: entry.text,
+            origin: Origin::Stream {
+                stream: match named {
+                    true => entry.log.into(),
+                    false => Arc::clone(&self.name),
+                },
+                id: if named { entry.insert_id } else { delivery.id },
+            },
+            time: entry.time,
+            damaged: entry.damaged,
+            oversized: false,
+        })
+    }
+
+    /// Tells the service that a message is settled. One that does not arrive costs a repetition,
+    /// which is known here.
+    fn acknowledge(&mut self, handler: Handler) {
+        match handler {
+            Handler::ExactlyOnce(handler) => {
+                self.confirming.spawn(async {
+                    if let Err(error) = handler.confirmed_ack().await {
+                        tracing::debug!(%error, "an acknowledgment was not confirmed");
+                    }
+                });
+            }
+            handler => handler.ack(),
+        }
+    }
+}
+
+impl Source for Messages {
+    async fn read(&mut self) -> Option<Page> {
+        loop {
+            let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
+            if taken == 0 {
+                return None;
+            }
+            let taken = std::mem::take(&mut self.taken);
+            let records: Vec<Record> = taken.into_iter().filter_map(|it| self.record(it)).collect();
+            self.open.send_replace(self.ledger.open());
+            if !records.is_empty() {
+                return Some(Page {
+                    partition: 0,
+                    records,
+                    position: Some(json!(self.ledger.given())),
+                    problems: Vec::new(),
+                });
+            }
+        }
+    }
+
+    fn commit(&mut self, _: u32, position: &Position) {
+        let settled = self.ledger.settle(position.as_u64().unwrap_or_default());
+        for handler in settled {
+            self.acknowledge(handler);
+        }
+        self.open.send_replace(self.ledger.open());
+        while self.confirming.try_join_next().is_some() {}
+    }
+
+    /// Sends the acknowledgments that are still here, and gives back what is open.
+    async fn close(&mut self) {
+        let confirmed = async { while self.confirming.join_next().await.is_some() {} };
+        let _ = timeout(CLOSE_MAX, confirmed).await;
+        let token = self
+            .token
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(token) = token
+            && timeout(CLOSE_MAX, token.shutdown()).await.is_err()
+        {
+            tracing::warn!(
+                subscription = %self.name,
+                "not all acknowledgments were sent: some messages will be delivered again"
+            );
+        }
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

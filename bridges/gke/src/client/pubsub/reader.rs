@@ -1,0 +1,305 @@
+//! Keeps a stream of messages open, for ever, and says how that goes.
+//!
+//! Google's client mends what is broken on the way, but in silence: while the service cannot be
+//! reached it just waits, and so it does on a subscription that is quiet. So the service is asked
+//! now and then whether we may consume the subscription, which needs no right of its own; and a
+//! stream on which nothing came for long is replaced by a new one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use audit_bridge_core::config::chain;
+use audit_bridge_core::live::Trouble;
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::telemetry::{Part, Telemetry};
+use google_cloud_auth::credentials::{Credentials, anonymous};
+use google_cloud_gax::error::rpc::Code;
+use google_cloud_pubsub::client::Subscriber;
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval, sleep, sleep_until};
+
+use super::{Delivery, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
+use crate::client::endpoint::Endpoint;
+use crate::client::identity::Identity;
+
+/// The one right that is needed.
+const PERMISSION: &str = "pubsub.subscriptions.consume";
+const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
+/// After a crash, so long until another replica gets what was open.
+const LEASE: Duration = Duration::from_secs(30);
+/// The service keeps no message longer by default: so long may a hold last.
+const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Between two questions whether all is well.
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+const PROBE_MAX: Duration = Duration::from_secs(10);
+/// A stream that was silent for so long may be dead.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// Nothing came for so long: there is nothing more now.
+const DRAINED_AFTER: Duration = Duration::from_secs(1);
+/// A stream that lasted so long had no trouble beginning.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The subscription, and who asks for it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    subscription: String,
+    endpoint: Endpoint,
+    identity: Identity,
+    http: reqwest::Client,
+}
+
+impl Connection {
+    /// The subscription of this full name.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub(crate) fn new(subscription: &str, endpoint: &Endpoint) -> Result<Connection, Trouble> {
+        let mut http = reqwest::Client::builder().timeout(PROBE_MAX);
+        if endpoint.plain {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| Trouble {
+            part: Part::Source,
+            what: chain(&error),
+            remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
+        })?;
+        Ok(Connection {
+            subscription: subscription.to_owned(),
+            identity: Identity::new(endpoint, SCOPE),
+            endpoint: endpoint.clone(),
+            http,
+        })
+    }
+
+    /// Its full name.
+    pub(crate) fn subscription(&self) -> &str {
+        &self.subscription
+    }
+
+    /// A token; `None` where none is needed.
+    ///
+    /// # Errors
+    /// There is none, and what to do about it.
+    pub(crate) async fn token(&self) -> Result<Option<String>, Trouble> {
+        self.identity.token().await.map_err(|missing| Trouble {
+            part: Part::Identity,
+            what: missing.detail,
+            remedy: missing.remedy,
+        })
+    }
+
+    /// Asks the service whether we may consume the subscription. Changes nothing.
+    ///
+    /// # Errors
+    /// We may not, or nobody answers; and what to do about it.
+    pub(crate) async fn probe(&self) -> Result<(), Trouble> {
+        let url = format!(
+            "{}/v1/{}:testIamPermissions",
+            self.endpoint.url, self.subscription
+        );
+        let mut request = self
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .body(json!({"permissions": [PERMISSION]}).to_string());
+        if let Some(token) = self.token().await? {
+            request = request.bearer_auth(token);
+        }
+        let answer = async {
+            let response = request.send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        let (status, body) = answer
+            .await
+            .map_err(|error: reqwest::Error| self.unreachable(&chain(&error.without_url())))?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let said = body["error"]["message"].as_str().unwrap_or_default();
+        match status {
+            StatusCode::OK if body["permissions"] == json!([PERMISSION]) => Ok(()),
+            // It says so of a subscription that is not there, too.
+            StatusCode::OK => Err(self.denied("it may not be consumed, or does not exist")),
+            StatusCode::UNAUTHORIZED => {
+                self.identity.renew();
+                Err(self.unauthenticated(said))
+            }
+            StatusCode::FORBIDDEN => Err(self.denied(said)),
+            // Google's emulator does not know the question.
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Ok(()),
+            _ => Err(self.unreachable(&format!("it answered {status}: {said}"))),
+        }
+    }
+
+    /// A stream of messages.
+    async fn stream(&self) -> Result<MessageStream, Trouble> {
+        // Fails with better words than the client would find.
+        self.token().await?;
+        let made = self.identity.credentials().map_err(|missing| Trouble {
+            part: Part::Identity,
+            what: missing.detail,
+            remedy: missing.remedy,
+        })?;
+        let credentials: Credentials = match made {
+            Some(credentials) => credentials.into(),
+            None => anonymous::Builder::new().build(),
+        };
+        let client = Subscriber::builder()
+            .with_endpoint(&self.endpoint.url)
+            .with_credentials(credentials)
+            .build()
+            .await
+            .map_err(|error| self.unreachable(&chain(&error)))?;
+        Ok(client
+            .subscribe(&self.subscription)
+            .set_max_outstanding_messages(OPEN_MESSAGES_MAX)
+            .set_max_outstanding_bytes(OPEN_BYTES_MAX)
+            .set_max_lease_extension(LEASE)
+            .set_max_lease(LEASE_MAX)
+            .set_shutdown_behavior(ShutdownBehavior::NackImmediately)
+            .build())
+    }
+
+    /// Why a stream ended.
+    fn ended(&self, error: &google_cloud_pubsub::Error) -> Trouble {
+        let said = chain(error);
+        match error.status().map(|status| status.code) {
+            Some(Code::Unauthenticated) => {
+                self.identity.renew();
+                self.unauthenticated(&said)
+            }
+            Some(Code::NotFound) => Trouble {
+                part: Part::Source,
+                what: format!("{} does not exist: {said}", self.subscription),
+                remedy: "check --subscription, or create it on the topic that the log sink feeds"
+                    .to_owned(),
+            },
+            Some(Code::PermissionDenied) => self.denied(&said),
+            Some(Code::InvalidArgument) => Trouble {
+                part: Part::Source,
+                what: format!("{}: {said}", self.subscription),
+                remedy: "check that it is a pull subscription, and --subscription".to_owned(),
+            },
+            _ => self.unreachable(&said),
+        }
+    }
+
+    fn denied(&self, said: &str) -> Trouble {
+        Trouble {
+            part: Part::Source,
+            what: format!("{}: {said}", self.subscription),
+            remedy: "check --subscription, and grant roles/pubsub.subscriber on the subscription \
+                     to the identity of the bridge"
+                .to_owned(),
+        }
+    }
+
+    fn unauthenticated(&self, said: &str) -> Trouble {
+        Trouble {
+            part: Part::Identity,
+            what: format!("pub/sub does not know the identity: {said}"),
+            remedy: self.identity.remedy(),
+        }
+    }
+
+    fn unreachable(&self, said: &str) -> Trouble {
+        Trouble {
+            part: Part::Source,
+            what: format!("pub/sub cannot be reached: {said}"),
+            remedy: "it is tried again; check network policies, proxies and --pubsub-endpoint"
+                .to_owned(),
+        }
+    }
+}
+
+/// Reads until the source is gone.
+pub(super) async fn read_for_ever(
+    connection: Connection,
+    outgoing: mpsc::Sender<Delivery>,
+    open: watch::Receiver<usize>,
+    token: Arc<Mutex<Option<ShutdownToken>>>,
+    telemetry: Telemetry,
+) {
+    let mut backoff = Backoff::seeded(fastrand::u64(..));
+    let mut failures = 0;
+    while !outgoing.is_closed() {
+        let begun = Instant::now();
+        let ended = match connection.stream().await {
+            Ok(stream) => {
+                *token.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(stream.shutdown_token());
+                attend(&connection, stream, &outgoing, &open, &telemetry).await
+            }
+            Err(trouble) => Some(trouble),
+        };
+        if begun.elapsed() > STEADY {
+            failures = 0;
+        }
+        let Some(trouble) = ended else { continue };
+        telemetry.source_request("error");
+        telemetry.not_ready(trouble.part, trouble.to_string());
+        failures += 1;
+        sleep(backoff.wait(failures)).await;
+    }
+}
+
+/// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
+async fn attend(
+    connection: &Connection,
+    mut stream: MessageStream,
+    outgoing: &mpsc::Sender<Delivery>,
+    open: &watch::Receiver<usize>,
+    telemetry: &Telemetry,
+) -> Option<Trouble> {
+    let mut probe = interval(PROBE_INTERVAL);
+    let mut heard = Instant::now();
+    loop {
+        let mut drained = false;
+        // Not dropped half-way: the client would begin its connecting anew.
+        let mut next = std::pin::pin!(stream.next());
+        let next = loop {
+            tokio::select! {
+                biased;
+                next = &mut next => break next,
+                _ = probe.tick() => {
+                    if heard.elapsed() > SILENCE_MAX && *open.borrow() == 0 {
+                        return None;
+                    }
+                    match connection.probe().await {
+                        Ok(()) => ready(telemetry),
+                        Err(trouble) => telemetry.not_ready(trouble.part, trouble.to_string()),
+                    }
+                }
+                () = sleep_until(heard + DRAINED_AFTER), if !drained => {
+                    telemetry.drained(true);
+                    drained = true;
+                }
+            }
+        };
+        match next {
+            Some(Ok((message, handler))) => {
+                heard = Instant::now();
+                telemetry.drained(false);
+                ready(telemetry);
+                let delivery = Delivery {
+                    id: message.message_id,
+                    data: message.data,
+                    handler,
+                };
+                // Waits while nobody reads: that is what holds the service back.
+                if outgoing.send(delivery).await.is_err() {
+                    return None;
+                }
+            }
+            Some(Err(error)) => return Some(connection.ended(&error)),
+            None => return Some(connection.unreachable("the stream ended")),
+        }
+    }
+}
+
+fn ready(telemetry: &Telemetry) {
+    telemetry.ready(Part::Source);
+    telemetry.ready(Part::Identity);
+    telemetry.process().ready(Part::Identity);
+}

@@ -1,0 +1,44 @@
+//! A Pub/Sub subscription as a live log.
+
+use audit_bridge_core::live::{Finding, Resume, Trouble};
+use audit_bridge_core::source::Position;
+use audit_bridge_core::telemetry::Part;
+
+use super::Subscription;
+use crate::client::pubsub::{Connection, Messages};
+
+impl Subscription {
+    pub(super) fn open(&self, resume: Resume) -> Result<Messages, Trouble> {
+        if resume.until.is_some() {
+            return Err(Trouble {
+                part: Part::Source,
+                what: "a subscription has no end that could be waited for".to_owned(),
+                remedy: "leave out --until, or read the log without --subscription".to_owned(),
+            });
+        }
+        let connection = Connection::new(&self.name, &self.endpoint)?;
+        let given = resume.positions.get(&0).and_then(Position::as_u64);
+        Ok(Messages::open(
+            connection,
+            given.unwrap_or_default(),
+            resume.telemetry,
+        ))
+    }
+
+    pub(super) async fn check(&self) -> Vec<Finding> {
+        let connection = match Connection::new(&self.name, &self.endpoint) {
+            Ok(connection) => connection,
+            Err(trouble) => return vec![Finding::bad("source", trouble)],
+        };
+        let identity = match connection.token().await {
+            Ok(Some(_)) => Finding::good("identity", "an access token was given"),
+            Ok(None) => Finding::good("identity", "none is needed on this endpoint"),
+            Err(trouble) => return vec![Finding::bad("identity", trouble)],
+        };
+        let source = match connection.probe().await {
+            Ok(()) => Finding::good("source", format!("{} can be consumed", self.name)),
+            Err(trouble) => Finding::bad("source", trouble),
+        };
+        vec![identity, source]
+    }
+}

@@ -1,0 +1,344 @@
+//! The part of the Logging query language that readers of audit logs use: comparisons of fields,
+//! `AND`, `OR`, `NOT` (also `-`), parentheses, and groups of values (`logName=("a" OR "b")`).
+//!
+//! What it does not know it refuses, as the real one refuses what it cannot parse: a test must not
+//! pass because a condition was ignored.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// A parsed filter.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Filter {
+    All(Vec<Filter>),
+    Any(Vec<Filter>),
+    Not(Box<Filter>),
+    Compare {
+        path: Vec<String>,
+        operator: Operator,
+        value: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    NotEqual,
+    Has,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Filter {
+    /// Reads a filter; an empty one matches everything.
+    pub(super) fn parse(text: &str) -> Result<Filter, String> {
+        let mut parser = Parser {
+            tokens: tokens(text)?,
+            at: 0,
+        };
+        if parser.tokens.is_empty() {
+            return Ok(Filter::All(Vec::new()));
+        }
+        let filter = parser.any()?;
+        match parser.tokens.get(parser.at) {
+            None => Ok(filter),
+            Some(token) => Err(format!("unexpected {token:?}")),
+        }
+    }
+
+    /// Whether an entry that the log files under `time` matches.
+    pub(super) fn matches(&self, entry: &Value, time: Timestamp) -> bool {
+        match self {
+            Filter::All(all) => all.iter().all(|filter| filter.matches(entry, time)),
+            Filter::Any(any) => any.iter().any(|filter| filter.matches(entry, time)),
+            Filter::Not(filter) => !filter.matches(entry, time),
+            Filter::Compare {
+                path,
+                operator,
+                value,
+            } if *path == ["timestamp"] => {
+                let order = value.parse().map(|value: Timestamp| time.cmp(&value));
+                order.is_ok_and(|order| match operator {
+                    Operator::Equal | Operator::Has => order.is_eq(),
+                    Operator::NotEqual => order.is_ne(),
+                    Operator::Less => order.is_lt(),
+                    Operator::LessOrEqual => order.is_le(),
+                    Operator::Greater => order.is_gt(),
+                    Operator::GreaterOrEqual => order.is_ge(),
+                })
+            }
+            Filter::Compare {
+                path,
+                operator,
+                value,
+            } => {
+                let found = path
+                    .iter()
+                    .try_fold(entry, |value, name| value.get(name))
+                    .map(|found| match found {
+                        Value::String(text) => text.clone(),
+                        other => other.to_string(),
+                    });
+                let found = found.unwrap_or_default().to_lowercase();
+                let value = value.to_lowercase();
+                match operator {
+                    Operator::Equal => found == value,
+                    Operator::NotEqual => found != value,
+                    Operator::Has => found.contains(&value),
+                    // The parser lets these through for times only.
+                    _ => false,
+                }
+            }
+        }
+    }
+
+    /// Whether some condition names this value.
+    pub(super) fn names(&self, part: &str) -> bool {
+        match self {
+            Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.names(part)),
+            Filter::Not(filter) => filter.names(part),
+            Filter::Compare { value, .. } => value.contains(part),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Open,
+    Close,
+    Minus,
+    Operator(Operator),
+    Word(String),
+    Quoted(String),
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, String> {
+    let mut tokens = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(&first) = chars.peek() {
+        let mut followed_by = |next: char| {
+            chars.next();
+            chars.next_if_eq(&next).is_some()
+        };
+        let token = match first {
+            _ if first.is_whitespace() => {
+                chars.next();
+                continue;
+            }
+            '(' | ')' | '-' | '=' | ':' => {
+                chars.next();
+                match first {
+                    '(' => Token::Open,
+                    ')' => Token::Close,
+                    '-' => Token::Minus,
+                    '=' => Token::Operator(Operator::Equal),
+                    _ => Token::Operator(Operator::Has),
+                }
+            }
+            '<' if followed_by('=') => Token::Operator(Operator::LessOrEqual),
+            '<' => Token::Operator(Operator::Less),
+            '>' if followed_by('=') => Token::Operator(Operator::GreaterOrEqual),
+            '>' => Token::Operator(Operator::Greater),
+            '!' if followed_by('=') => Token::Operator(Operator::NotEqual),
+            '"' => {
+                chars.next();
+                let mut quoted = String::new();
+                loop {
+                    match chars.next() {
+                        Some('"') => break Token::Quoted(quoted),
+                        Some('\\') => quoted.extend(chars.next()),
+                        Some(other) => quoted.push(other),
+                        None => return Err("a quote is not closed".to_owned()),
+                    }
+                }
+            }
+            _ => {
+                let mut word = String::new();
+                let ends = |c: &char| c.is_whitespace() || "()=<>!:~\"".contains(*c);
+                while let Some(next) = chars.next_if(|c| !ends(c)) {
+                    word.push(next);
+                }
+                if word.is_empty() {
+                    return Err(format!("unexpected {first:?}"));
+                }
+                Token::Word(word)
+            }
+        };
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+}
+
+impl Parser {
+    fn next(&mut self) -> Option<Token> {
+        let token = self.tokens.get(self.at).cloned();
+        self.at += 1;
+        token
+    }
+
+    fn takes(&mut self, token: &Token) -> bool {
+        let is = self.tokens.get(self.at) == Some(token);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn takes_word(&mut self, word: &str) -> bool {
+        self.takes(&Token::Word(word.to_owned()))
+    }
+
+    /// `OR` binds tighter than `AND` in this language: `a AND b OR c` is `a AND (b OR c)`.
+    fn any(&mut self) -> Result<Filter, String> {
+        let mut all = Vec::new();
+        loop {
+            let mut any = vec![self.one()?];
+            while self.takes_word("OR") {
+                any.push(self.one()?);
+            }
+            all.push(match any.len() {
+                1 => any.remove(0),
+                _ => Filter::Any(any),
+            });
+            let more = self.takes_word("AND")
+                || !matches!(self.tokens.get(self.at), None | Some(Token::Close));
+            if !more {
+                return Ok(Filter::All(all));
+            }
+        }
+    }
+
+    fn one(&mut self) -> Result<Filter, String> {
+        if self.takes_word("NOT") || self.takes(&Token::Minus) {
+            return Ok(Filter::Not(Box::new(self.one()?)));
+        }
+        match self.next() {
+            Some(Token::Open) => {
+                let inner = self.any()?;
+                match self.takes(&Token::Close) {
+                    true => Ok(inner),
+                    false => Err("a parenthesis is not closed".to_owned()),
+                }
+            }
+            Some(Token::Word(path)) => self.comparison(&path),
+            Some(other) => Err(format!("unexpected {other:?}")),
+            None => Err("a condition is missing".to_owned()),
+        }
+    }
+
+    fn comparison(&mut self, path: &str) -> Result<Filter, String> {
+        let Some(Token::Operator(operator)) = self.next() else {
+            return Err(format!("{path:?} stands alone: global search is not known"));
+        };
+        let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+        let is_time = path == ["timestamp"];
+        let ordered = !matches!(
+            operator,
+            Operator::Equal | Operator::NotEqual | Operator::Has
+        );
+        if ordered && !is_time {
+            return Err(format!("{operator:?} is known for timestamp only"));
+        }
+        let compare = |value: String| match value.parse::<Timestamp>() {
+            Err(error) if is_time => Err(format!("{value:?} is no time: {error}")),
+            _ => Ok(Filter::Compare {
+                path: path.clone(),
+                operator,
+                value,
+            }),
+        };
+        match self.next() {
+            Some(Token::Word(value) | Token::Quoted(value)) => compare(value),
+            Some(Token::Open) => {
+                let mut any = Vec::new();
+                loop {
+                    match self.next() {
+                        Some(Token::Word(value) | Token::Quoted(value)) => {
+                            any.push(compare(value)?);
+                        }
+                        other => return Err(format!("{other:?} in a group of values")),
+                    }
+                    if self.takes(&Token::Close) {
+                        return Ok(Filter::Any(any));
+                    }
+                    if !self.takes_word("OR") {
+                        return Err("a group of values needs OR".to_owned());
+                    }
+                }
+            }
+            other => Err(format!("{other:?} is no value")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(filter: &str, want: bool) {
+        let entry = json!({
+            "logName": "projects/p/logs/cloudaudit.googleapis.com%2Factivity",
+            "resource": {"type": "k8s_cluster", "labels": {"cluster_name": "c", "location": "l"}},
+        });
+        let time = "2026-11-21T10:00:00.000000001Z".parse().unwrap();
+        let parsed = Filter::parse(filter).unwrap();
+        assert_eq!(parsed.matches(&entry, time), want, "{filter}");
+    }
+
+    #[test]
+    fn conditions_are_joined_and_compared() {
+        check("", true);
+        check(r#"resource.type="k8s_cluster""#, true);
+        check(
+            "resource.type=k8s_cluster resource.labels.cluster_name=d",
+            false,
+        );
+        check(
+            r#"resource.labels.cluster_name!="d" AND resource.type:"k8s""#,
+            true,
+        );
+        check(
+            r#"logName=("x" OR "projects/p/logs/cloudaudit.googleapis.com%2Factivity")"#,
+            true,
+        );
+        check(r#"logName=("x" OR "y")"#, false);
+        check(
+            r#"resource.type="x" OR resource.type="k8s_cluster" AND logName:"activity""#,
+            true,
+        );
+        check("NOT resource.type=k8s_cluster", false);
+        check("-(resource.type=x)", true);
+    }
+
+    #[test]
+    fn times_are_compared_to_the_nanosecond() {
+        check(r#"timestamp>="2026-11-21T10:00:00.000000001Z""#, true);
+        check(r#"timestamp>"2026-11-21T10:00:00.000000001Z""#, false);
+        check(r#"timestamp<"2026-11-21T10:00:00.000000001Z""#, false);
+        check(r#"timestamp<"2026-11-21T12:00:00.000000002+02:00""#, true);
+    }
+
+    #[test]
+    fn what_it_does_not_know_it_refuses() {
+        for filter in [
+            "error",
+            "severity>=ERROR",
+            "a=",
+            "(a=b",
+            "a=b)",
+            "a=\"b",
+            r#"timestamp>="yesterday""#,
+            "a=(b c)",
+            "a=~b",
+        ] {
+            assert!(Filter::parse(filter).is_err(), "{filter}");
+        }
+    }
+}

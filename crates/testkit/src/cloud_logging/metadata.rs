@@ -1,0 +1,61 @@
+//! The metadata server of a Google Cloud machine, as far as a bridge asks it.
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+/// What the metadata server says; nothing at all unless it is given.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// `project/project-id`
+    pub project_id: Option<String>,
+    /// `instance/attributes/cluster-name`
+    pub cluster_name: Option<String>,
+    /// `instance/attributes/cluster-location`
+    pub cluster_location: Option<String>,
+    /// What the access tokens begin with; each has a number behind it. `None`: the machine has no
+    /// service account.
+    pub token: Option<String>,
+    /// How long a token is good, in seconds.
+    pub token_seconds: u64,
+}
+
+impl Metadata {
+    /// A node of this cluster, with tokens that are good for an hour.
+    pub fn of(project: &str, cluster: &str, location: &str) -> Metadata {
+        Metadata {
+            project_id: Some(project.to_owned()),
+            cluster_name: Some(cluster.to_owned()),
+            cluster_location: Some(location.to_owned()),
+            token: Some("metadata-token".to_owned()),
+            token_seconds: 3600,
+        }
+    }
+
+    /// Status and body for a path below `/computeMetadata/v1/`; `tokens` is the number of the
+    /// token, which grows with each that is given out.
+    pub(super) fn answer(&self, path: &str, tokens: &mut u64) -> (StatusCode, String) {
+        let found = match path {
+            "project/project-id" => self.project_id.clone(),
+            "instance/attributes/cluster-name" => self.cluster_name.clone(),
+            "instance/attributes/cluster-location" => self.cluster_location.clone(),
+            "universe/universe-domain" => Some("googleapis.com".to_owned()),
+            "instance/service-accounts/default/email" => {
+                Some("bridge@example.iam.gserviceaccount.com".to_owned())
+            }
+            "instance/service-accounts/default/token" => self.token.as_ref().map(|token| {
+                *tokens += 1;
+                json!({
+                    "access_token": format!("{token}-{tokens}"),
+                    "expires_in": self.token_seconds,
+                    "token_type": "Bearer",
+                })
+                .to_string()
+            }),
+            _ => None,
+        };
+        match found {
+            Some(body) => (StatusCode::OK, body),
+            None => (StatusCode::NOT_FOUND, "not found".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! One Pub/Sub subscription: StreamingPull, Acknowledge and ModifyAckDeadline over gRPC, and
+//! `testIamPermissions` over REST, on one port.
+//!
+//! It keeps the real one's rules: a message is leased to one stream until its deadline, which may
+//! be put off, and is sent again when it passes or the message is given back; a stream gets no more
+//! than it said it can hold; an acknowledgment counts only while the lease does. It fails on cue.
+
+mod service;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Status};
+
+/// What happened to a message so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It waits for a stream.
+    Ready,
+    /// A stream has it, by the lease of this number.
+    Leased(u64),
+    /// It is settled.
+    Acked,
+}
+
+#[derive(Debug)]
+struct Stored {
+    data: Vec<u8>,
+    standing: Standing,
+    deliveries: i32,
+}
+
+#[derive(Debug)]
+struct Lease {
+    message: usize,
+    stream: u64,
+    until: Instant,
+}
+
+/// A stream's bounds and what it holds.
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    messages: i64,
+    bytes: i64,
+    messages_max: i64,
+    bytes_max: i64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    subscription: String,
+    messages: Vec<Stored>,
+    /// By the number of the lease, which is in its ack id.
+    leases: HashMap<u64, Lease>,
+    leases_given: u64,
+    streams: HashMap<u64, Holding>,
+    streams_opened: u64,
+    /// Streams below this number are to end.
+    cut_below: u64,
+    refusals: VecDeque<Code>,
+    acks_fail: bool,
+    permitted: bool,
+    token_prefix: Option<String>,
+    exactly_once: bool,
+    muted: bool,
+    lease_max: Option<Duration>,
+    nacks: usize,
+    extensions: usize,
+    held_bytes_max: i64,
+}
+
+/// The fake on a port of its own. It stops when it is dropped.
+#[derive(Debug)]
+pub struct PubSub {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for PubSub {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut_streams();
+    }
+}
+
+impl PubSub {
+    /// An empty subscription of this full name that lets everybody in.
+    pub async fn start(subscription: &str) -> PubSub {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            subscription: subscription.to_owned(),
+            permitted: true,
+            ..State::default()
+        }));
+        let routes = service::routes(&state);
+        let task = tokio::spawn(async move {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let server = Server::builder().accept_http1(true).add_routes(routes);
+            let _ = server.serve_with_incoming(incoming).await;
+        });
+        PubSub {
+            address,
+            state,
+            task,
+        }
+    }
+
+    /// `http://127.0.0.1:port`, for `--pubsub-endpoint`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `127.0.0.1:port`, for `PUBSUB_EMULATOR_HOST`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Publishes a message.
+    pub fn publish(&self, data: impl Into<Vec<u8>>) {
+        self.lock().messages.push(Stored {
+            data: data.into(),
+            standing: Standing::Ready,
+            deliveries: 0,
+        });
+    }
+
+    /// Refuses the next stream with this code; more than one queue up.
+    pub fn refuse_next(&self, code: Code) {
+        self.lock().refusals.push_back(code);
+    }
+
+    /// Ends all streams that are open, as the real one does every now and then.
+    pub fn cut_streams(&self) {
+        let mut state = self.lock();
+        state.cut_below = state.streams_opened + 1;
+    }
+
+    /// Whether streams stay open and silent.
+    pub fn mute(&self, muted: bool) {
+        self.lock().muted = muted;
+    }
+
+    /// Whether acknowledgments fail.
+    pub fn fail_acks(&self, fail: bool) {
+        self.lock().acks_fail = fail;
+    }
+
+    /// Whether the caller may consume the subscription.
+    pub fn permit(&self, permitted: bool) {
+        self.lock().permitted = permitted;
+    }
+
+    /// Asks every request for a bearer token that begins so.
+    pub fn require_token(&self, prefix: &str) {
+        self.lock().token_prefix = Some(prefix.to_owned());
+    }
+
+    /// Delivers exactly once, as a subscription may be set to.
+    pub fn exactly_once(&self) {
+        self.lock().exactly_once = true;
+    }
+
+    /// No lease is longer than this, whatever is asked: messages come again soon.
+    pub fn lease_at_most(&self, lease: Duration) {
+        self.lock().lease_max = Some(lease);
+    }
+
+    /// How many messages are settled.
+    pub fn acked(&self) -> usize {
+        let state = self.lock();
+        let acked = state.messages.iter();
+        acked.filter(|it| it.standing == Standing::Acked).count()
+    }
+
+    /// How many times messages were sent, all together.
+    pub fn deliveries(&self) -> usize {
+        let state = self.lock();
+        let sent = state.messages.iter().map(|it| it.deliveries as usize);
+        sent.sum()
+    }
+
+    /// How many messages were given back.
+    pub fn nacks(&self) -> usize {
+        self.lock().nacks
+    }
+
+    /// How many leases were put off.
+    pub fn extensions(&self) -> usize {
+        self.lock().extensions
+    }
+
+    /// How many streams were opened, or tried to.
+    pub fn streams_opened(&self) -> u64 {
+        self.lock().streams_opened
+    }
+
+    /// The most bytes that a stream ever held.
+    pub fn held_bytes_max(&self) -> i64 {
+        self.lock().held_bytes_max
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// Whether a caller with this authorization may use the subscription of this name.
+    fn admit(&self, subscription: &str, authorization: &str) -> Result<(), Status> {
+        let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
+        let prefix = self.token_prefix.as_deref();
+        if prefix.is_some_and(|prefix| !token.starts_with(prefix)) {
+            return Err(Status::unauthenticated(
+                "Request had invalid authentication credentials.",
+            ));
+        }
+        if !self.permitted {
+            return Err(Status::permission_denied(
+                "User not authorized to perform this action.",
+            ));
+        }
+        if subscription != self.subscription {
+            let message = format!("Resource not found (resource={subscription}).");
+            return Err(Status::not_found(message));
+        }
+        Ok(())
+    }
+
+    /// Takes back what was leased for too long.
+    fn expire(&mut self, now: Instant) {
+        let over: Vec<u64> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.until <= now)
+            .map(|(&number, _)| number)
+            .collect();
+        for number in over {
+            self.end(number, Standing::Ready);
+        }
+    }
+
+    /// Ends a lease; false when it had ended before.
+    fn end(&mut self, number: u64, standing: Standing) -> bool {
+        let Some(lease) = self.leases.remove(&number) else {
+            return false;
+        };
+        let message = &mut self.messages[lease.message];
+        message.standing = standing;
+        if let Some(holding) = self.streams.get_mut(&lease.stream) {
+            holding.messages -= 1;
+            holding.bytes -= i64::try_from(message.data.len()).unwrap();
+        }
+        true
+    }
+
+    /// Leases messages to a stream, as many as it can hold and at most so many at once. Gives the
+    /// number of each lease, the data, and how often it was sent.
+    fn lease(&mut self, stream: u64, seconds: i32) -> Vec<(u64, usize)> {
+        let now = Instant::now();
+        self.expire(now);
+        let until = now + self.length(seconds);
+        let mut leased = Vec::new();
+        let Some(mut holding) = self.streams.get(&stream).copied() else {
+            return leased;
+        };
+        for (index, message) in self.messages.iter_mut().enumerate() {
+            let room = (holding.messages_max <= 0 || holding.messages < holding.messages_max)
+                && (holding.bytes_max <= 0 || holding.bytes < holding.bytes_max);
+            if !room || leased.len() >= 100 {
+                break;
+            }
+            if message.standing != Standing::Ready {
+                continue;
+            }
+            self.leases_given += 1;
+            message.standing = Standing::Leased(self.leases_given);
+            message.deliveries += 1;
+            holding.messages += 1;
+            holding.bytes += i64::try_from(message.data.len()).unwrap();
+            let lease = Lease {
+                message: index,
+                stream,
+                until,
+            };
+            self.leases.insert(self.leases_given, lease);
+            leased.push((self.leases_given, index));
+        }
+        self.held_bytes_max = self.held_bytes_max.max(holding.bytes);
+        self.streams.insert(stream, holding);
+        leased
+    }
+
+    fn length(&self, seconds: i32) -> Duration {
+        let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        asked.min(self.lease_max.unwrap_or(asked))
+    }
+
+    fn acknowledge(&mut self, ids: &[String]) -> Result<(), Status> {
+        if self.acks_fail {
+            return Err(Status::internal("scripted"));
+        }
+        self.expire(Instant::now());
+        for id in ids {
+            // An expired id is no error: the message comes again.
+            self.end(number(id)?, Standing::Acked);
+        }
+        Ok(())
+    }
+
+    fn put_off(&mut self, ids: &[String], seconds: i32) -> Result<(), Status> {
+        self.expire(Instant::now());
+        let until = Instant::now() + self.length(seconds);
+        for id in ids {
+            let number = number(id)?;
+            if seconds == 0 {
+                self.nacks += usize::from(self.end(number, Standing::Ready));
+            } else if let Some(lease) = self.leases.get_mut(&number) {
+                lease.until = until;
+                self.extensions += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of an ack id.
+fn number(id: &str) -> Result<u64, Status> {
+    let number = id
+        .strip_prefix("ack-")
+        .and_then(|number| number.parse().ok());
+    number.ok_or_else(|| Status::invalid_argument("Some acknowledgement ids were invalid"))
+}

@@ -1,0 +1,261 @@
+//! The methods of `google.pubsub.v1.Subscriber`, mounted by hand: the message crates have no
+//! server code.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request as HttpRequest;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::response::Response as HttpResponse;
+use axum::routing::post;
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, unfold};
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::streaming_pull_response::SubscriptionProperties;
+use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::{
+    AcknowledgeRequest, ModifyAckDeadlineRequest, PubsubMessage, ReceivedMessage,
+    StreamingPullRequest, StreamingPullResponse,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tonic::metadata::MetadataMap;
+use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::{Holding, State, lock};
+
+/// Between two looks for messages.
+const TURN: Duration = Duration::from_millis(10);
+
+type Answering<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+type Shared = Arc<Mutex<State>>;
+
+pub(super) fn routes(state: &Shared) -> Routes {
+    let method = |name: &str| format!("/google.pubsub.v1.Subscriber/{name}");
+    let (pull, ack, put_off) = (Method::of(state), Method::of(state), Method::of(state));
+    let shared = Arc::clone(state);
+    let router = Router::new()
+        .route(
+            &method("StreamingPull"),
+            post(async move |request: HttpRequest| {
+                let mut grpc = Grpc::new(ProstCodec::default());
+                grpc.streaming(pull, request).await.map(Body::new)
+            }),
+        )
+        .route(
+            &method("Acknowledge"),
+            post(async move |request: HttpRequest| {
+                let mut grpc = Grpc::new(ProstCodec::<(), AcknowledgeRequest>::default());
+                grpc.unary(ack, request).await.map(Body::new)
+            }),
+        )
+        .route(
+            &method("ModifyAckDeadline"),
+            post(async move |request: HttpRequest| {
+                let mut grpc = Grpc::new(ProstCodec::<(), ModifyAckDeadlineRequest>::default());
+                grpc.unary(put_off, request).await.map(Body::new)
+            }),
+        )
+        .fallback(async move |request: HttpRequest| rest(&shared, request).await);
+    Routes::from(router)
+}
+
+/// What every method has at hand.
+#[derive(Clone)]
+struct Method {
+    state: Shared,
+}
+
+impl Method {
+    fn of(state: &Shared) -> Method {
+        Method {
+            state: Arc::clone(state),
+        }
+    }
+}
+
+fn authorization(metadata: &MetadataMap) -> String {
+    let value = metadata.get("authorization");
+    let value = value.and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}
+
+impl UnaryService<AcknowledgeRequest> for Method {
+    type Response = ();
+    type Future = Answering<()>;
+
+    fn call(&mut self, request: Request<AcknowledgeRequest>) -> Self::Future {
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let caller = authorization(request.metadata());
+            let mut state = lock(&state);
+            state.admit(&request.get_ref().subscription, &caller)?;
+            state.acknowledge(&request.get_ref().ack_ids)?;
+            Ok(Response::new(()))
+        })
+    }
+}
+
+impl UnaryService<ModifyAckDeadlineRequest> for Method {
+    type Response = ();
+    type Future = Answering<()>;
+
+    fn call(&mut self, request: Request<ModifyAckDeadlineRequest>) -> Self::Future {
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let caller = authorization(request.metadata());
+            let asked = request.get_ref();
+            let mut state = lock(&state);
+            state.admit(&asked.subscription, &caller)?;
+            state.put_off(&asked.ack_ids, asked.ack_deadline_seconds)?;
+            Ok(Response::new(()))
+        })
+    }
+}
+
+impl StreamingService<StreamingPullRequest> for Method {
+    type Response = StreamingPullResponse;
+    type ResponseStream = BoxStream<'static, Result<StreamingPullResponse, Status>>;
+    type Future = Answering<Self::ResponseStream>;
+
+    fn call(&mut self, request: Request<Streaming<StreamingPullRequest>>) -> Self::Future {
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let caller = authorization(request.metadata());
+            let mut requests = request.into_inner();
+            let first = requests.message().await?.unwrap_or_default();
+            let number = {
+                let mut state = lock(&state);
+                state.streams_opened += 1;
+                if let Some(code) = state.refusals.pop_front() {
+                    return Err(Status::new(code, "scripted"));
+                }
+                state.admit(&first.subscription, &caller)?;
+                let number = state.streams_opened;
+                let holding = Holding {
+                    messages: 0,
+                    bytes: 0,
+                    messages_max: first.max_outstanding_messages,
+                    bytes_max: first.max_outstanding_bytes,
+                };
+                state.streams.insert(number, holding);
+                number
+            };
+            let open = Open {
+                state,
+                number,
+                seconds: first.stream_ack_deadline_seconds,
+                // What it says is keepalives; it is kept, as its end would end the call.
+                _requests: requests,
+            };
+            let messages = unfold(open, |open| async move {
+                let next = open.next().await?;
+                Some((next, open))
+            });
+            Ok(Response::new(messages.boxed()))
+        })
+    }
+}
+
+/// A stream that is open. Its leases stay when it ends, until their time is over.
+struct Open {
+    state: Shared,
+    number: u64,
+    seconds: i32,
+    _requests: Streaming<StreamingPullRequest>,
+}
+
+impl Open {
+    async fn next(&self) -> Option<Result<StreamingPullResponse, Status>> {
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if self.number < state.cut_below {
+                    // The second time it is asked, it has ended.
+                    state.streams.remove(&self.number)?;
+                    return Some(Err(Status::unavailable("the server has closed the stream")));
+                }
+                let response = self.response(&mut state);
+                if !state.muted && !response.received_messages.is_empty() {
+                    return Some(Ok(response));
+                }
+            }
+            sleep(TURN).await;
+        }
+    }
+
+    fn response(&self, state: &mut State) -> StreamingPullResponse {
+        let leased = match state.muted {
+            true => Vec::new(),
+            false => state.lease(self.number, self.seconds),
+        };
+        let received = leased.into_iter().map(|(lease, index)| {
+            let stored = &state.messages[index];
+            ReceivedMessage {
+                ack_id: format!("ack-{lease}"),
+                message: Some(PubsubMessage {
+                    data: stored.data.clone(),
+                    message_id: index.to_string(),
+                    ..PubsubMessage::default()
+                }),
+                // Told only where there is a dead-letter topic.
+                delivery_attempt: 0,
+            }
+        });
+        StreamingPullResponse {
+            received_messages: received.collect(),
+            subscription_properties: Some(SubscriptionProperties {
+                exactly_once_delivery_enabled: state.exactly_once,
+                message_ordering_enabled: false,
+            }),
+            ..StreamingPullResponse::default()
+        }
+    }
+}
+
+/// `projects.subscriptions.testIamPermissions`: says what the caller may do, whoever asks. For a
+/// subscription that is not there it says "nothing", as documented.
+async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20)
+        .await
+        .unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let path = parts.uri.path();
+    let Some(name) = path
+        .strip_prefix("/v1/")
+        .and_then(|path| path.strip_suffix(":testIamPermissions"))
+    else {
+        return answer(
+            404,
+            &json!({"error": {"code": 404, "message": "no such method"}}),
+        );
+    };
+    let admitted = lock(state).admit(name, &bearer(&parts.headers));
+    match admitted.map_err(|status| status.code()) {
+        Ok(()) => answer(200, &json!({"permissions": body["permissions"]})),
+        Err(tonic::Code::Unauthenticated) => {
+            let message = "Request had invalid authentication credentials.";
+            answer(401, &json!({"error": {"code": 401, "message": message}}))
+        }
+        Err(_) => answer(200, &json!({})),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> String {
+    let value = headers.get(AUTHORIZATION);
+    let value = value.and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}
+
+fn answer(status: u16, body: &Value) -> HttpResponse {
+    let mut response = HttpResponse::new(Body::from(body.to_string()));
+    *response.status_mut() = axum::http::StatusCode::from_u16(status).unwrap();
+    response
+}

@@ -1,0 +1,49 @@
+# A role for one cluster, as the service account eks-audit-bridge in the namespace audit-bridge.
+
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.40"
+    }
+  }
+}
+
+variable "region" {
+  type    = string
+  default = "eu-central-1"
+}
+
+variable "cluster_name" {
+  type    = string
+  default = "production"
+}
+
+provider "aws" {
+  region = var.region
+}
+
+data "aws_eks_cluster" "this" {
+  name = var.cluster_name
+}
+
+module "audit_reader" {
+  source = "../.."
+
+  cluster_name    = var.cluster_name
+  oidc_issuer_url = data.aws_eks_cluster.this.identity[0].oidc[0].issuer
+
+  tags = {
+    "app.kubernetes.io/part-of" = "audit-bridges"
+  }
+}
+
+output "role_arn" {
+  value = module.audit_reader.role_arn
+}
+
+output "settings" {
+  value = module.audit_reader.settings
+}

@@ -1,0 +1,11 @@
+terraform {
+  # The module itself; its tests use mocked providers and need 1.7.
+  required_version = ">= 1.5"
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 5.0"
+    }
+  }
+}

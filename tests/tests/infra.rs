@@ -1,0 +1,95 @@
+//! Identity and deployment: Terraform, CloudFormation, manifests, the control-plane kit.
+//!
+//! The checks are Python (`tests/infra`), because the tools that know these formats are. Here they
+//! are run; each test is one file of theirs. What a machine lacks is skipped there, and said here
+//! where a passing test's output cannot hide it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at once"
+)]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use audit_bridge_tests::python::python;
+use audit_bridge_tests::{BRIDGES, binary, root};
+
+/// Runs `tests/infra/<module>.py`.
+fn check(module: &str) {
+    check_with(module, &[]);
+}
+
+/// Runs it with these in its environment.
+fn check_with(module: &str, environment: &[(&str, &Path)]) {
+    let output = Command::new(python("tests/requirements-infra.txt"))
+        .args(["-m", "unittest", "--verbose", module])
+        .current_dir(root().join("tests/infra"))
+        .envs(environment.iter().copied())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONIOENCODING", "utf-8")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{}\n{said}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    // unittest ends well also when it found nothing to run.
+    let ran = said
+        .lines()
+        .filter(|line| line.ends_with("... ok") || line.contains("... skipped"));
+    assert!(ran.count() > 0, "no test ran: {said}");
+    for line in said.lines().filter(|line| line.contains("... skipped")) {
+        // Past the test harness, which would keep it to itself.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "skipped: {line}").unwrap();
+    }
+}
+
+#[test]
+fn eks_identity() {
+    check("test_eks_identity");
+}
+
+#[test]
+fn terraform() {
+    check("test_terraform");
+}
+
+#[test]
+fn manifests() {
+    check("test_manifests");
+}
+
+#[test]
+fn settings() {
+    let built = BRIDGES.map(binary);
+    check_with(
+        "test_settings",
+        &[("BRIDGES_FOLDER", built[0].parent().unwrap())],
+    );
+}
+
+#[test]
+fn monitoring() {
+    check("test_monitoring");
+}
+
+#[test]
+fn image() {
+    check("test_image");
+}
+
+#[test]
+fn control_plane() {
+    check("test_control_plane");
+}
+
+#[test]
+fn pages() {
+    check("test_docs");
+}

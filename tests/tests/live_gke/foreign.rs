@@ -1,0 +1,242 @@
+//! The stand-ins against clients and servers that we did not write: what Google's own tools read
+//! from our Cloud Logging, and what the bridge reads from Google's own Pub/Sub emulator.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use audit_bridge_testkit::cloud_logging::CloudLogging;
+use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
+use audit_bridge_tests::live::Running;
+use audit_bridge_tests::python::python;
+use audit_bridge_tests::root;
+
+use crate::{ago, until};
+
+/// A log of two clusters, and the filter that the bridge sends for one of them.
+async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
+    let log = CloudLogging::start().await;
+    let first = ago(60);
+    for number in 0..40 {
+        let mut entry = LogEntry::new(number, first + Duration::from_millis(number as u64 / 3));
+        entry.cluster = if number % 2 == 0 { "c" } else { "d" }.to_owned();
+        log.put(entry.text());
+    }
+    let webhook = ScriptedWebhook::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (logging, url) = (log.url(), webhook.url());
+    let args = [
+        ["--logging-endpoint", &logging],
+        ["--webhook-url", &url],
+        ["--state-dir", folder.path().to_str().unwrap()],
+        ["--project-id", "p"],
+        ["--cluster-name", "c"],
+        ["--start", "-5m"],
+    ];
+    let bridge = Running::start("gke", &args.concat(), &[]);
+    let want: Vec<String> = (0..40).step_by(2).map(LogEntry::audit_id).collect();
+    until("the bridge reads it", || {
+        webhook.accepted_ids().len() == want.len()
+    });
+    assert_eq!(bridge.terminate(), 0);
+    let filter = log.requests()[0].filter.clone();
+    (log, filter, want)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn googles_client_for_python_reads_the_same_entries() {
+    let (log, filter, want) = log_and_filter().await;
+    let interpreter = python("tests/requirements-gke.txt");
+    let script = root().join("tests/tests/live_gke/list_entries.py");
+    for (order, page_size) in [("asc", "7"), ("desc", "7"), ("asc", "1000")] {
+        let output = Command::new(&interpreter)
+            .arg(&script)
+            .args([&log.url(), "p", &filter, order, page_size])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let mut ids: Vec<&str> = printed.lines().collect();
+        if order == "desc" {
+            ids.reverse();
+        }
+        assert_eq!(ids, want, "{order} {page_size}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn gcloud_reads_the_same_entries() {
+    if Command::new("gcloud").arg("--version").output().is_err() {
+        let _ = writeln!(std::io::stderr(), "skipped: there is no gcloud here");
+        return;
+    }
+    let (log, filter, want) = log_and_filter().await;
+    let settings = tempfile::tempdir().unwrap();
+    let output = Command::new("gcloud")
+        .args([
+            "logging",
+            "read",
+            &filter,
+            "--project",
+            "p",
+            "--format",
+            "json",
+            "--quiet",
+        ])
+        .args(["--order", "asc"])
+        .env("CLOUDSDK_CONFIG", settings.path())
+        .env(
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING",
+            format!("{}/", log.url()),
+        )
+        .env("CLOUDSDK_AUTH_DISABLE_CREDENTIALS", "true")
+        .env("CLOUDSDK_CORE_DISABLE_USAGE_REPORTING", "true")
+        .env("CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK", "true")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let entries: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let ids: Vec<&str> = entries
+        .iter()
+        .map(|it| it["insertId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, want);
+}
+
+/// Google's emulator, where its archive lies beside gcloud.
+fn emulator_jar() -> Option<PathBuf> {
+    let output = Command::new("gcloud")
+        .args(["info", "--format", "value(installation.sdk_root)"])
+        .output()
+        .ok()?;
+    let sdk = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let folder = sdk.join("platform/pubsub-emulator/lib");
+    let mut files = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|file| file.path());
+    files.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("cloud-pubsub-emulator") && name.ends_with(".jar")
+    })
+}
+
+/// The emulator at work.
+struct Emulator {
+    child: Child,
+    host: String,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Emulator {
+    fn start() -> Option<Emulator> {
+        let jar = emulator_jar()?;
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let child = Command::new("java")
+            .arg("-jar")
+            .arg(jar)
+            .args(["--host=127.0.0.1", &format!("--port={port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        Some(Emulator {
+            child,
+            host: format!("127.0.0.1:{port}"),
+        })
+    }
+
+    /// A request of its REST API; false when it is not answered well.
+    fn rest(&self, method: &str, path: &str, body: &serde_json::Value) -> bool {
+        let sent = Command::new("curl")
+            .args([
+                "--silent",
+                "--fail",
+                "--output",
+                "/dev/null",
+                "--request",
+                method,
+            ])
+            .args(["--header", "content-type: application/json"])
+            .args([
+                "--data",
+                &body.to_string(),
+                &format!("http://{}{path}", self.host),
+            ])
+            .status();
+        sent.is_ok_and(|sent| sent.success())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_bridge_reads_from_googles_emulator() {
+    let Some(emulator) = Emulator::start() else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: there is no pub/sub emulator here (gcloud and java)"
+        );
+        return;
+    };
+    let none = serde_json::json!({});
+    until("the emulator", || {
+        emulator.rest("PUT", "/v1/projects/p/topics/audit", &none)
+    });
+    let topic = serde_json::json!({"topic": "projects/p/topics/audit"});
+    let name = "projects/p/subscriptions/audit";
+    assert!(emulator.rest("PUT", &format!("/v1/{name}"), &topic));
+    let publish = |numbers: std::ops::Range<usize>| {
+        use base64::Engine as _;
+        let messages: Vec<_> = numbers
+            .map(|number| {
+                let entry = LogEntry::new(number, ago(1)).text();
+                let data = base64::engine::general_purpose::STANDARD.encode(entry);
+                serde_json::json!({ "data": data })
+            })
+            .collect();
+        let body = serde_json::json!({ "messages": messages });
+        assert!(emulator.rest("POST", "/v1/projects/p/topics/audit:publish", &body));
+    };
+    let webhook = ScriptedWebhook::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = webhook.url();
+    let args = [
+        ["--subscription", name],
+        ["--webhook-url", &url],
+        ["--state-dir", folder.path().to_str().unwrap()],
+    ];
+    let variables = [("PUBSUB_EMULATOR_HOST", emulator.host.as_str())];
+    publish(0..60);
+    let mut bridge = Running::start("gke", &args.concat(), &variables);
+    let accepted = || {
+        webhook
+            .accepted_ids()
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    until("the first", || accepted() == 60);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    publish(60..100);
+    let bridge = Running::start("gke", &args.concat(), &variables);
+    until("all", || accepted() == 100);
+    assert_eq!(bridge.terminate(), 0);
+    // What was acknowledged does not come again.
+    assert_eq!(webhook.accepted_ids().len(), 100);
+}

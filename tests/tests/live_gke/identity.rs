@@ -1,0 +1,211 @@
+//! Who the bridge is, where it finds out, and what it says when it may not read.
+
+use audit_bridge_testkit::LogEntry;
+use audit_bridge_testkit::cloud_logging::Metadata;
+use audit_bridge_tests::{Ran, command};
+
+use crate::{Scene, ago};
+
+/// Runs `check` beside the scene's log.
+fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
+    let state = scene.folder.path().join("check");
+    std::fs::create_dir_all(&state).unwrap();
+    let output = command("gke", &["check"])
+        .args(scene.args())
+        .args(more)
+        .arg("--state-dir")
+        .arg(state)
+        .envs(envs.iter().copied())
+        .output()
+        .unwrap();
+    Ran {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_gke_it_finds_project_cluster_location_and_token() {
+    let scene = Scene::new().await;
+    scene.logging.metadata(Metadata::of("p", "c", "l"));
+    scene.logging.require_token("metadata-token");
+    scene.put(0..5, ago(30));
+    let other = LogEntry {
+        cluster: "other".to_owned(),
+        ..LogEntry::new(9, ago(30))
+    };
+    scene.logging.put(other.text());
+    let host = scene.logging.host();
+    let envs = [("GCE_METADATA_HOST", host.as_str())];
+    let mut bridge = scene.run_with(&["--start", "-1m"], &envs);
+    scene.until_accepted(0..5);
+    bridge.until_ready();
+    let log = bridge.log();
+    assert!(log.contains("projects/p/locations/l/clusters/c"), "{log}");
+    let (_, metrics) = bridge.get("/metrics");
+    for text in [&log, &metrics] {
+        assert!(!text.contains("metadata-token"), "a secret in {text}");
+    }
+    assert_eq!(bridge.terminate(), 0);
+    let paths = scene.logging.metadata_paths();
+    assert!(
+        paths.contains(&"instance/attributes/cluster-location".to_owned()),
+        "{paths:?}"
+    );
+
+    let checked = check(&scene, &[], &envs);
+    assert_eq!(checked.status, 0, "{}{}", checked.stdout, checked.stderr);
+    assert!(
+        checked.stdout.contains("an access token was given"),
+        "{}",
+        checked.stdout
+    );
+    assert!(!checked.stdout.contains("metadata-token"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_missing_identity_is_held_until_there_is_one() {
+    let scene = Scene::new().await;
+    // GKE's metadata server before Workload Identity is bound.
+    let mut metadata = Metadata {
+        token: None,
+        ..Metadata::of("p", "c", "l")
+    };
+    scene.logging.metadata(metadata.clone());
+    scene.logging.require_token("first");
+    scene.put(0..5, ago(30));
+    let host = scene.logging.host();
+    let envs = [("GCE_METADATA_HOST", host.as_str())];
+    let mut bridge = scene.run_with(&["--start", "-1m"], &envs);
+    bridge.until_not_ready("identity", "Workload Identity");
+    let checked = check(&scene, &[], &envs);
+    assert_eq!(checked.status, 1);
+    assert!(
+        checked.stdout.contains("Workload Identity"),
+        "{}",
+        checked.stdout
+    );
+    metadata.token = Some("first".to_owned());
+    scene.logging.metadata(metadata.clone());
+    scene.until_accepted(0..5);
+    bridge.until_ready();
+    // The token is taken back, though it looked good for an hour.
+    metadata.token = Some("second".to_owned());
+    scene.logging.metadata(metadata);
+    scene.logging.require_token("second");
+    scene.put(5..10, ago(0));
+    scene.until_accepted(0..10);
+    bridge.until_ready();
+    let log = bridge.log();
+    assert!(
+        !log.contains("first-") && !log.contains("second-"),
+        "a token in {log}"
+    );
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_missing_role_is_held_with_its_remedy() {
+    let scene = Scene::new().await;
+    scene.logging.only_project("elsewhere");
+    scene.put(0..5, ago(30));
+    let mut bridge = scene.run(&["--start", "-1m"]);
+    bridge.until_not_ready("source", "roles/logging.viewer on project p");
+    let checked = check(&scene, &["--project-id", "p", "--cluster-name", "c"], &[]);
+    assert_eq!(checked.status, 1);
+    assert!(
+        checked.stdout.contains("roles/logging.viewer on project p"),
+        "{}",
+        checked.stdout
+    );
+    assert_eq!(bridge.get("/livez").0, 200, "a hold is no hang");
+    scene.logging.only_project("p");
+    scene.until_accepted(0..5);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn data_access_needs_the_private_viewer() {
+    let scene = Scene::new().await;
+    scene.logging.private_logs(false);
+    let entry = LogEntry {
+        log: "data_access".to_owned(),
+        ..LogEntry::new(0, ago(30))
+    };
+    scene.logging.put(entry.text());
+    let mut bridge = scene.run(&["--start", "-1m", "--include-data-access"]);
+    bridge.until_not_ready("source", "roles/logging.privateLogViewer");
+    scene.logging.private_logs(true);
+    scene.until_accepted(0..1);
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn check_tells_a_cluster_that_is_not_there() {
+    let scene = Scene::new().await;
+    scene.put(0..5, ago(30));
+    let good = check(&scene, &["--project-id", "p", "--cluster-name", "c"], &[]);
+    assert_eq!(good.status, 0, "{}{}", good.stdout, good.stderr);
+    let wrong = check(&scene, &["--project-id", "p", "--cluster-name", "d"], &[]);
+    assert_eq!(wrong.status, 1);
+    assert!(wrong.stdout.contains("but of c in l"), "{}", wrong.stdout);
+    assert!(wrong.stdout.contains("--cluster-name"), "{}", wrong.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_it_runs_must_be_known() {
+    let scene = Scene::new().await;
+    // No server: a port that nobody listens on.
+    let envs = [("GCE_METADATA_HOST", "127.0.0.1:1")];
+    for flags in [&[][..], &["--project-id", "p"]] {
+        let checked = check(&scene, flags, &envs);
+        assert_eq!(checked.status, 1);
+        assert!(
+            checked.stdout.contains("--cluster-name"),
+            "{}",
+            checked.stdout
+        );
+    }
+    // No server, and none is asked.
+    let checked = check(&scene, &[], &[]);
+    assert_eq!(checked.status, 1);
+    assert!(
+        checked.stdout.contains("--project-id"),
+        "{}",
+        checked.stdout
+    );
+    // The project's variable, as Google's own tools have it.
+    scene.put(0..1, ago(30));
+    let checked = check(&scene, &[], &[("GOOGLE_CLOUD_PROJECT", "p")]);
+    assert_eq!(checked.status, 0, "{}", checked.stdout);
+}
+
+#[test]
+fn wrong_settings_are_named_at_once() {
+    let output = command(
+        "gke",
+        &["run", "--webhook-url", "http://127.0.0.1:9/k8s-audit"],
+    )
+    .args(["--logging-endpoint", "http://logging.example.com"])
+    .args(["--pubsub-endpoint", "pubsub.example.com"])
+    .args(["--subscription", "audit"])
+    .args(["--requests-per-minute", "0"])
+    .args(["--poll-interval", "soon"])
+    .args(["--project-id", "*"])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    for flag in [
+        "--logging-endpoint",
+        "--pubsub-endpoint",
+        "--subscription",
+        "--requests-per-minute",
+        "--poll-interval",
+        "--project-id",
+    ] {
+        assert!(said.contains(flag), "{flag}: {said}");
+    }
+}
