@@ -72,5 +72,5 @@ async fn microsofts_client_sees_an_event_hub() {
     };
     says("stolen", &["amqp:link:stolen", "epoch"]);
     says("no_group", &["could not be found"]);
-    says("no_hub", &["could not be found"]);
+    says("no_hub", &["404"]);
 }
