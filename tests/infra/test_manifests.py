@@ -236,7 +236,7 @@ class Clouds(unittest.TestCase):
     def test_network(self):
         """Out to what the cloud needs; in from nowhere."""
         extra = {
-            "eks": [("169.254.170.23/32", 80)],
+            "eks": [("169.254.170.23/32", 80), ("fd00:ec2::23/128", 80)],
             "gke": [("169.254.169.254/32", 80), ("169.254.169.252/32", 988)],
             "aks": [("any", 5671)],
         }
