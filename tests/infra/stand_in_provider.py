@@ -34,6 +34,45 @@ def _iam(target):
     return {**_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")}
 
 
+AWS = {
+    "provider": {**_attributes(optional="region")},
+    "data": {
+        "aws_partition": _attributes(computed="id partition dns_suffix"),
+        "aws_region": _attributes(optional_computed="id name", computed="description"),
+        "aws_caller_identity": _attributes(computed="id account_id arn user_id"),
+        "aws_iam_openid_connect_provider": _attributes(optional_computed="url arn", computed="id"),
+        "aws_eks_cluster": {
+            **_attributes(required="name", computed="id arn endpoint"),
+            "identity": ('["list",["object",{"oidc":["list",["object",{"issuer":"string"}]]}]]', C),
+        },
+    },
+    "resources": {
+        "aws_iam_openid_connect_provider": {
+            **_attributes(required="url", optional_computed="id", computed="arn"),
+            "client_id_list": ('["set","string"]', R),
+            "tags": (MAP, O),
+        },
+        "aws_iam_role": {
+            **_attributes(
+                required="assume_role_policy",
+                optional="path description permissions_boundary",
+                optional_computed="id name",
+                computed="arn unique_id",
+            ),
+            "tags": (MAP, O),
+        },
+        "aws_iam_role_policy": _attributes(required="role policy", optional_computed="id name"),
+        "aws_eks_pod_identity_association": {
+            **_attributes(
+                required="cluster_name namespace service_account role_arn",
+                optional_computed="id",
+                computed="association_arn association_id",
+            ),
+            "tags": (MAP, O),
+        },
+    },
+}
+
 GOOGLE = {
     "provider": {**_attributes(optional="project region")},
     "data": {"google_project": {**_attributes(optional_computed="id project_id", computed="number name")}},
@@ -137,7 +176,7 @@ AZURE = {
         ),
     },
 }
-PROVIDERS = {"gke": ("hashicorp/google", GOOGLE), "aks": ("hashicorp/azurerm", AZURE)}
+PROVIDERS = {"eks": ("hashicorp/aws", AWS), "gke": ("hashicorp/google", GOOGLE), "aks": ("hashicorp/azurerm", AZURE)}
 
 
 # The few messages of Terraform's plugin protocol 6 that are needed, encoded by hand: tag, then value.

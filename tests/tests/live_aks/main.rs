@@ -11,6 +11,7 @@ mod content;
 mod delivery;
 mod identity;
 mod preflight;
+mod python;
 mod volume;
 
 use std::collections::BTreeSet;
