@@ -9,7 +9,7 @@ from kit import BRIDGES, ROOT
 from manifests import DEPLOY, container, one, overlay, pod
 
 # Not ours: kube-state-metrics, and the one Prometheus makes itself.
-FOREIGN = {"kube_pod_status_ready"}
+FOREIGN = set()
 # What Prometheus and its operator add to every series.
 TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "app_kubernetes_io_name"}
 RULES = {
