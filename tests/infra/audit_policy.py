@@ -5,7 +5,17 @@ from kit import ROOT
 
 LEVELS = ["None", "Metadata", "Request", "RequestResponse"]
 STAGES = {"RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"}
-RULE = {"level", "users", "userGroups", "verbs", "resources", "namespaces", "nonResourceURLs", "omitStages", "omitManagedFields"}
+RULE = {
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+}
 
 
 def policy():

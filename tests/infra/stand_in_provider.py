@@ -31,7 +31,9 @@ def _attributes(**groups):
 
 
 def _iam(target):
-    return {**_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")}
+    return {
+        **_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")
+    }
 
 
 AWS = {
@@ -79,12 +81,16 @@ GOOGLE = {
     "resources": {
         "google_service_account": {
             **_attributes(
-                required="account_id", optional="display_name description",
-                optional_computed="id project", computed="email name unique_id member",
+                required="account_id",
+                optional="display_name description",
+                optional_computed="id project",
+                computed="email name unique_id member",
             )
         },
         "google_service_account_iam_member": _iam("service_account_id") | {"project": None},
-        "google_project_iam_member": _attributes(required="project role member", optional_computed="id", computed="etag"),
+        "google_project_iam_member": _attributes(
+            required="project role member", optional_computed="id", computed="etag"
+        ),
         "google_pubsub_topic_iam_member": _iam("topic"),
         "google_pubsub_subscription_iam_member": _iam("subscription"),
         "google_pubsub_topic": {
@@ -93,14 +99,18 @@ GOOGLE = {
         },
         "google_logging_project_sink": {
             **_attributes(
-                required="name destination", optional="filter description",
-                optional_computed="id project", computed="writer_identity",
+                required="name destination",
+                optional="filter description",
+                optional_computed="id project",
+                computed="writer_identity",
             ),
             "unique_writer_identity": (BOOL, O),
             "disabled": (BOOL, O),
         },
         "google_pubsub_subscription": {
-            **_attributes(required="name topic", optional="message_retention_duration filter", optional_computed="id project"),
+            **_attributes(
+                required="name topic", optional="message_retention_duration filter", optional_computed="id project"
+            ),
             "ack_deadline_seconds": (NUMBER, OC),
             "labels": (MAP, O),
             "expiration_policy": ({"ttl": (STRING, R)}, 1),
@@ -137,7 +147,9 @@ AZURE = {
             "message_retention": (NUMBER, O),
         },
         "azurerm_eventhub_consumer_group": _attributes(
-            required="name namespace_name eventhub_name resource_group_name", optional="user_metadata", optional_computed="id"
+            required="name namespace_name eventhub_name resource_group_name",
+            optional="user_metadata",
+            optional_computed="id",
         ),
         "azurerm_eventhub_namespace_authorization_rule": {
             **_attributes(

@@ -82,7 +82,9 @@ class Policy(unittest.TestCase):
                     for name in known.get("resources", ["things"])
                 ] or [{"path": url.replace("*", "x")} for url in rule.get("nonResourceURLs", [])]
                 targets = targets or [{"group": "example.com", "resource": "things"}]
-                decided = {next(i for i, r in enumerate(rules) if audit_policy._matches(r, {**base, **t})) for t in targets}
+                decided = {
+                    next(i for i, r in enumerate(rules) if audit_policy._matches(r, {**base, **t})) for t in targets
+                }
                 self.assertIn(number, decided, rule)
 
 

@@ -78,7 +78,10 @@ class Rendered(unittest.TestCase):
             kubeadm = yaml.safe_load((folder / "kubeadm/kubeadm.yaml").read_text())["apiServer"]
             flags = {item["name"]: item["value"] for item in kubeadm["extraArgs"]}
             (volume,) = kubeadm["extraVolumes"]
-            for flag, name in [("audit-policy-file", "audit-policy.yaml"), ("audit-webhook-config-file", "webhook.kubeconfig")]:
+            for flag, name in [
+                ("audit-policy-file", "audit-policy.yaml"),
+                ("audit-webhook-config-file", "webhook.kubeconfig"),
+            ]:
                 self.assertEqual(flags[flag], f"{volume['mountPath']}/{name}")
                 self.assertTrue((folder / "kubeadm" / name).exists())
             self.assertTrue(all(isinstance(value, str) for value in flags.values()))
@@ -109,7 +112,10 @@ class Rendered(unittest.TestCase):
             env = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "MINIKUBE_HOME": str(folder / "home")}
             said = run("sh", "minikube.sh", cwd=folder / "kit", env=env).stdout
             certs = folder / "home/files/etc/ssl/certs"
-            for flag, name in [("audit-policy-file", "audit-policy.yaml"), ("audit-webhook-config-file", "webhook.kubeconfig")]:
+            for flag, name in [
+                ("audit-policy-file", "audit-policy.yaml"),
+                ("audit-webhook-config-file", "webhook.kubeconfig"),
+            ]:
                 self.assertIn(f"--extra-config=apiserver.{flag}=/etc/ssl/certs/{name}", said)
                 self.assertTrue((certs / name).exists())
 

@@ -148,9 +148,7 @@ class EksApplied(unittest.TestCase):
             role = iam.get_role(RoleName=name)["Role"]
             read = iam.get_role_policy(RoleName=name, PolicyName="read-audit-log")["PolicyDocument"]
             # What AWS got is what the templates say without Terraform.
-            self.assertEqual(
-                (read, role["AssumeRolePolicyDocument"]), of_the_module("aws", "eu-central-1", "com")
-            )
+            self.assertEqual((read, role["AssumeRolePolicyDocument"]), of_the_module("aws", "eu-central-1", "com"))
             self.assertEqual(outputs["role_arn"]["value"], role["Arn"])
             self.assertEqual(role["Tags"], [{"Key": "team", "Value": "security"}])
             self.assertEqual(len(iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]), 1)

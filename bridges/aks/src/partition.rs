@@ -80,6 +80,8 @@ pub(crate) struct Reader {
     /// The sequence number of the last message that was handed on, or that need not be.
     last: Option<i64>,
     pages: mpsc::Sender<Page>,
+    /// What was last told of it: whether it is idle, while it works.
+    told: Option<bool>,
     failures: u32,
     backoff: Backoff,
 }
@@ -112,6 +114,7 @@ impl Reader {
             },
             begin,
             pages,
+            told: None,
             failures: 0,
             backoff: Backoff::seeded(u64::from(index) ^ seed()),
         }
@@ -127,6 +130,7 @@ impl Reader {
                 }
                 Err(fault) => fault,
             };
+            self.told = None;
             self.failures = self.failures.saturating_add(1);
             self.shared.health.failed(&self.id, self.failures, &fault);
             sleep(self.backoff.wait(self.failures)).await;
@@ -241,7 +245,10 @@ impl Reader {
 
     fn works(&mut self, idle: bool) {
         self.failures = 0;
-        self.shared.health.reading(&self.id, idle);
+        if self.told != Some(idle) {
+            self.told = Some(idle);
+            self.shared.health.reading(&self.id, idle);
+        }
     }
 
     /// Asks whether a silent link still lives: a network can go away without a word, and Event

@@ -10,6 +10,7 @@
 mod content;
 mod delivery;
 mod identity;
+mod kill;
 mod preflight;
 mod python;
 mod volume;

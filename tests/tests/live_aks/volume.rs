@@ -40,3 +40,37 @@ fn peak_mib(pid: u32) -> u64 {
         .unwrap();
     kib / 1024
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_that_end_again_and_again_leave_nothing_behind() {
+    let stage = Stage::new(8).await;
+    let mut bridge = stage.start(&["--start", "earliest"]);
+    bridge.until_ready();
+    let open_files = |bridge: &Running| {
+        let path = format!("/proc/{}/fd", bridge.pid());
+        std::fs::read_dir(path).unwrap().count()
+    };
+    let before = open_files(&bridge);
+    for round in 0..12 {
+        stage.publish(round * 8..(round + 1) * 8, 8);
+        stage.until_accepted(&bridge, 0..(round + 1) * 8);
+        match round % 3 {
+            0 => stage.hubs.cut(),
+            _ => {
+                for partition in 0..8 {
+                    stage.hubs.detach(HUB, partition);
+                }
+            }
+        }
+    }
+    bridge.until_ready();
+    let links = stage.hubs.attached().len();
+    assert!(links >= 80, "{links}");
+    let done = wait(|| (open_files(&bridge) <= before + 4).then_some(()));
+    assert!(
+        done.is_some(),
+        "{before} before, {} now",
+        open_files(&bridge)
+    );
+    stage.assert_no_duplicates();
+}
