@@ -1,8 +1,26 @@
 """Which level an audit Policy gives a request: the API server's rules, and its validation."""
 
+import yaml
+from kit import ROOT
+
 LEVELS = ["None", "Metadata", "Request", "RequestResponse"]
 STAGES = {"RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"}
-RULE = {"level", "users", "userGroups", "verbs", "resources", "namespaces", "nonResourceURLs", "omitStages", "omitManagedFields"}
+RULE = {
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+}
+
+
+def policy():
+    """The recommended one."""
+    return yaml.safe_load((ROOT / "deploy/control-plane/audit-policy.yaml").read_text())
 
 
 def problems(policy):

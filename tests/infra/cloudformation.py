@@ -95,7 +95,9 @@ class Template:
         condition = resource.get("Condition")
         if condition and not self.get(self.document["Conditions"][condition]):
             return None
-        return {key: value if "!GetAtt" in str(value) else self.get(value) for key, value in resource["Properties"].items()}
+        return {
+            key: value if "!GetAtt" in str(value) else self.get(value) for key, value in resource["Properties"].items()
+        }
 
     def role(self):
         """The role's two documents: permissions, trust."""

@@ -4,7 +4,8 @@
 Usage: python tests/infra/recorded.py CALLS.jsonl [LOG_GROUP]
 
 Each line is {"action": "logs:FilterLogEvents", "body": {…}}, as the end-to-end test records them.
-Sufficient: every call is allowed on both forms of its log group. Minimal: every action that the policies and bridges/eks/actions.txt name was used.
+Sufficient: every call is allowed on both forms of its log group. Minimal: every action that the
+policies and bridges/eks/actions.txt name was used.
 """
 
 import json

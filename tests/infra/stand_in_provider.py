@@ -31,8 +31,49 @@ def _attributes(**groups):
 
 
 def _iam(target):
-    return {**_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")}
+    return {
+        **_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")
+    }
 
+
+AWS = {
+    "provider": {**_attributes(optional="region")},
+    "data": {
+        "aws_partition": _attributes(computed="id partition dns_suffix"),
+        "aws_region": _attributes(optional_computed="id name", computed="description"),
+        "aws_caller_identity": _attributes(computed="id account_id arn user_id"),
+        "aws_iam_openid_connect_provider": _attributes(optional_computed="url arn", computed="id"),
+        "aws_eks_cluster": {
+            **_attributes(required="name", computed="id arn endpoint"),
+            "identity": ('["list",["object",{"oidc":["list",["object",{"issuer":"string"}]]}]]', C),
+        },
+    },
+    "resources": {
+        "aws_iam_openid_connect_provider": {
+            **_attributes(required="url", optional_computed="id", computed="arn"),
+            "client_id_list": ('["set","string"]', R),
+            "tags": (MAP, O),
+        },
+        "aws_iam_role": {
+            **_attributes(
+                required="assume_role_policy",
+                optional="path description permissions_boundary",
+                optional_computed="id name",
+                computed="arn unique_id",
+            ),
+            "tags": (MAP, O),
+        },
+        "aws_iam_role_policy": _attributes(required="role policy", optional_computed="id name"),
+        "aws_eks_pod_identity_association": {
+            **_attributes(
+                required="cluster_name namespace service_account role_arn",
+                optional_computed="id",
+                computed="association_arn association_id",
+            ),
+            "tags": (MAP, O),
+        },
+    },
+}
 
 GOOGLE = {
     "provider": {**_attributes(optional="project region")},
@@ -40,12 +81,16 @@ GOOGLE = {
     "resources": {
         "google_service_account": {
             **_attributes(
-                required="account_id", optional="display_name description",
-                optional_computed="id project", computed="email name unique_id member",
+                required="account_id",
+                optional="display_name description",
+                optional_computed="id project",
+                computed="email name unique_id member",
             )
         },
         "google_service_account_iam_member": _iam("service_account_id") | {"project": None},
-        "google_project_iam_member": _attributes(required="project role member", optional_computed="id", computed="etag"),
+        "google_project_iam_member": _attributes(
+            required="project role member", optional_computed="id", computed="etag"
+        ),
         "google_pubsub_topic_iam_member": _iam("topic"),
         "google_pubsub_subscription_iam_member": _iam("subscription"),
         "google_pubsub_topic": {
@@ -54,14 +99,18 @@ GOOGLE = {
         },
         "google_logging_project_sink": {
             **_attributes(
-                required="name destination", optional="filter description",
-                optional_computed="id project", computed="writer_identity",
+                required="name destination",
+                optional="filter description",
+                optional_computed="id project",
+                computed="writer_identity",
             ),
             "unique_writer_identity": (BOOL, O),
             "disabled": (BOOL, O),
         },
         "google_pubsub_subscription": {
-            **_attributes(required="name topic", optional="message_retention_duration filter", optional_computed="id project"),
+            **_attributes(
+                required="name topic", optional="message_retention_duration filter", optional_computed="id project"
+            ),
             "ack_deadline_seconds": (NUMBER, OC),
             "labels": (MAP, O),
             "expiration_policy": ({"ttl": (STRING, R)}, 1),
@@ -98,7 +147,9 @@ AZURE = {
             "message_retention": (NUMBER, O),
         },
         "azurerm_eventhub_consumer_group": _attributes(
-            required="name namespace_name eventhub_name resource_group_name", optional="user_metadata", optional_computed="id"
+            required="name namespace_name eventhub_name resource_group_name",
+            optional="user_metadata",
+            optional_computed="id",
         ),
         "azurerm_eventhub_namespace_authorization_rule": {
             **_attributes(
@@ -137,7 +188,7 @@ AZURE = {
         ),
     },
 }
-PROVIDERS = {"gke": ("hashicorp/google", GOOGLE), "aks": ("hashicorp/azurerm", AZURE)}
+PROVIDERS = {"eks": ("hashicorp/aws", AWS), "gke": ("hashicorp/google", GOOGLE), "aks": ("hashicorp/azurerm", AZURE)}
 
 
 # The few messages of Terraform's plugin protocol 6 that are needed, encoded by hand: tag, then value.

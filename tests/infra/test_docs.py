@@ -7,7 +7,14 @@ from kit import BRIDGES, ROOT
 
 FOLDERS = ["deploy", "terraform", "cloudformation"]
 # What a new user needs on the one page of his cloud, and what Falco and Sysdig Shield are called by.
-PARTS = ["## Troubleshooting", "## Uninstall", "9765/k8s-audit", "6443/k8s_audit", "webhook-ca", "| symptom | cause | do |"]
+PARTS = [
+    "## Troubleshooting",
+    "## Uninstall",
+    "9765/k8s-audit",
+    "6443/k8s_audit",
+    "webhook-ca",
+    "| symptom | cause | do |",
+]
 
 
 def pages():
@@ -57,7 +64,10 @@ class Pages(unittest.TestCase):
 
     def test_files_that_are_named_exist(self):
         for page in pages():
-            for name in re.findall(r"(?:-f|-k|bash|custom=|template-file) ?((?:deploy|cloudformation|terraform)/[\w./-]+)", page.read_text()):
+            for name in re.findall(
+                r"(?:-f|-k|bash|custom=|template-file) ?((?:deploy|cloudformation|terraform)/[\w./-]+)",
+                page.read_text(),
+            ):
                 self.assertTrue((ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}")
 
     def test_nothing_is_of_one_machine_or_registry(self):

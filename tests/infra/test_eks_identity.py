@@ -126,7 +126,9 @@ class Policies(unittest.TestCase):
             self.assertTrue(policies.trusts(trust, who, action, right))
         for key in right:
             self.assertFalse(policies.trusts(trust, who, "sts:AssumeRole", {**right, key: right[key] + "x"}))
-            self.assertFalse(policies.trusts(trust, who, "sts:AssumeRole", {k: v for k, v in right.items() if k != key}))
+            self.assertFalse(
+                policies.trusts(trust, who, "sts:AssumeRole", {k: v for k, v in right.items() if k != key})
+            )
         self.assertFalse(policies.trusts(trust, {"Service": "ec2.amazonaws.com"}, "sts:AssumeRole", right))
 
 
@@ -136,7 +138,9 @@ class CloudFormation(unittest.TestCase):
         run(tool("cfn-lint"), "--template", TEMPLATE, "--regions", *regions)
 
     def test_the_capability_is_named_where_one_reads_it(self):
-        self.assertIn("CAPABILITY_NAMED_IAM", Template(TEMPLATE, ClusterName="c", OidcIssuerUrl=ISSUER).document["Description"])
+        self.assertIn(
+            "CAPABILITY_NAMED_IAM", Template(TEMPLATE, ClusterName="c", OidcIssuerUrl=ISSUER).document["Description"]
+        )
 
     def test_bad_parameters_are_refused_with_what_to_write(self):
         bad = {

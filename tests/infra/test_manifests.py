@@ -9,8 +9,8 @@ import yaml
 from kit import BRIDGES, ROOT, scratch
 from manifests import DEPLOY, build, container, environment, kinds, one, overlay, pod
 
-# The oldest version that a cloud still offers when this was written, and the newest known here.
-VERSIONS = ("1.31", "1.37")
+# The oldest version that the pages promise, and the newest known here.
+VERSIONS = ("1.27", "1.37")
 COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir() if path.is_dir())
 OPERATOR = "monitoring.coreos.com/v1"
 BASE = ["ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget", "ServiceAccount"]
@@ -137,7 +137,7 @@ class Rendered(unittest.TestCase):
                 # --shutdown-grace is 25 s.
                 self.assertGreater(pod(objects)["spec"]["terminationGracePeriodSeconds"], 25 + 10)
                 resources = container(objects)["resources"]
-                self.assertEqual(resources["limits"], {"memory": "96Mi"})
+                self.assertEqual(resources["limits"], {"memory": "256Mi"})
                 self.assertEqual(resources["requests"], {"cpu": "50m", "memory": "32Mi"})
 
 
@@ -236,7 +236,7 @@ class Clouds(unittest.TestCase):
     def test_network(self):
         """Out to what the cloud needs; in from nowhere."""
         extra = {
-            "eks": [("169.254.170.23/32", 80)],
+            "eks": [("169.254.170.23/32", 80), ("fd00:ec2::23/128", 80)],
             "gke": [("169.254.169.254/32", 80), ("169.254.169.252/32", 988)],
             "aks": [("any", 5671)],
         }

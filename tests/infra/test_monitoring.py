@@ -12,7 +12,13 @@ from manifests import DEPLOY, container, one, overlay, pod
 FOREIGN = {"kube_pod_status_ready"}
 # What Prometheus and its operator add to every series.
 TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "app_kubernetes_io_name"}
-RULES = {"Lagging": "lag", "NotReady": "ready", "DeadLetters": "dead_lettered", "Throttled": "throttled", "RecordsExpired": "expired"}
+RULES = {
+    "Lagging": "lag",
+    "NotReady": "ready",
+    "DeadLetters": "dead_lettered",
+    "Throttled": "throttled",
+    "RecordsExpired": "expired",
+}
 
 
 def metrics():

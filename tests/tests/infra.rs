@@ -86,6 +86,7 @@ fn image() {
 
 #[test]
 fn control_plane() {
+    check("test_audit_policy");
     check("test_control_plane");
 }
 

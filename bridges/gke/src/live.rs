@@ -234,3 +234,13 @@ fn subscription(text: &str) -> Result<String, String> {
         _ => Err("is no name like projects/PROJECT/subscriptions/NAME".to_owned()),
     }
 }
+
+/// What `check` finds where a token was given.
+fn identity() -> Finding {
+    Finding::good("identity", "an access token was given")
+}
+
+/// What it finds where nobody asks for one.
+fn no_identity() -> Finding {
+    Finding::good("identity", "none is needed on this endpoint")
+}

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use std::net::SocketAddr;
+
+use axum::serve::Listener;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_RSA_SHA256, RsaKeySize,
 };
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 /// A certificate authority that lives as long as the test.
 pub struct Pki {
@@ -25,6 +31,39 @@ pub struct Pair {
     pub cert_pem: String,
     /// Its key, PKCS #8.
     pub key_pem: String,
+}
+
+/// An RSA key as PEM (PKCS #8), such as a service account has.
+pub fn rsa_key_pem() -> String {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
+    key.unwrap().serialize_pem()
+}
+
+/// A port that speaks TLS, for `axum::serve`.
+pub(crate) struct TlsPort {
+    pub(crate) listener: TcpListener,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsPort {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            // Who does not greet as it should is not served.
+            let Ok((stream, address)) = self.listener.accept().await else {
+                continue;
+            };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 impl Pki {

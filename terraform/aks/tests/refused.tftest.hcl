@@ -1,5 +1,5 @@
 # What the module refuses: each would give an identity or a source that does not work, later and in
-# silence. (Needs nothing of the provider, so it also runs where the provider cannot be had.)
+# silence.
 
 mock_provider "azurerm" {}
 

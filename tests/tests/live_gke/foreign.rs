@@ -14,10 +14,11 @@ use audit_bridge_tests::live::Running;
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::root;
 
-use crate::{ago, until};
+use crate::{ago, built, until};
 
 /// A log of two clusters, and the filter that the bridge sends for one of them.
 async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
+    built();
     let log = CloudLogging::start().await;
     let first = ago(60);
     for number in 0..40 {

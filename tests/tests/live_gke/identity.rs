@@ -1,10 +1,16 @@
 //! Who the bridge is, where it finds out, and what it says when it may not read.
 
-use audit_bridge_testkit::LogEntry;
-use audit_bridge_testkit::cloud_logging::Metadata;
-use audit_bridge_tests::{Ran, command};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::{Scene, ago};
+use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
+use audit_bridge_testkit::tls::rsa_key_pem;
+use audit_bridge_testkit::{LogEntry, Pki, ScriptedWebhook};
+use audit_bridge_tests::live::Running;
+use audit_bridge_tests::{Ran, command};
+use serde_json::{Value, json};
+
+use crate::{Scene, ago, built, until};
 
 /// Runs `check` beside the scene's log.
 fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
@@ -102,6 +108,120 @@ async fn a_missing_identity_is_held_until_there_is_one() {
         !log.contains("first-") && !log.contains("second-"),
         "a token in {log}"
     );
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tokens_are_renewed_before_and_after_they_end() {
+    let scene = Scene::new().await;
+    // The client renews such short ones some time after they have ended: the worst case.
+    scene.logging.metadata(Metadata {
+        token_seconds: 4,
+        ..Metadata::of("p", "c", "l")
+    });
+    scene.logging.require_token("metadata-token");
+    let host = scene.logging.host();
+    let mut bridge = scene.run_with(&[], &[("GCE_METADATA_HOST", host.as_str())]);
+    bridge.until_ready();
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_secs(5));
+        scene.put(round * 10..(round + 1) * 10, ago(0));
+        scene.until_accepted(0..(round + 1) * 10);
+    }
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    let requests = scene.logging.requests();
+    let tokens: BTreeSet<_> = requests.iter().map(|it| it.authorization.clone()).collect();
+    assert!(tokens.len() > 1, "{tokens:?}");
+}
+
+/// A bridge that reads over TLS from a log that asks for such tokens, with this credentials file.
+async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
+    built();
+    let pki = Pki::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = path("ca.pem", pki.ca_pem());
+    let logging = CloudLogging::start_tls(pki.acceptor(&["127.0.0.1"], None)).await;
+    logging.require_token(token);
+    logging.put(LogEntry::new(0, ago(30)).text());
+    let webhook = ScriptedWebhook::start().await;
+    let credentials = path("credentials.json", &file(&logging.url()).to_string());
+    let (endpoint, url) = (logging.url(), webhook.url());
+    let state = folder.path().join("state");
+    let args = [
+        ["--logging-endpoint", &endpoint],
+        ["--webhook-url", &url],
+        ["--state-dir", state.to_str().unwrap()],
+        ["--project-id", "p"],
+        ["--cluster-name", "c"],
+        ["--start", "-1m"],
+    ];
+    let variables = [
+        ("SSL_CERT_FILE", ca.as_str()),
+        ("GOOGLE_APPLICATION_CREDENTIALS", credentials.as_str()),
+    ];
+    let mut bridge = Running::start("gke", &args.concat(), &variables);
+    bridge.until_ready();
+    until("the entry", || {
+        webhook.accepted_ids() == [LogEntry::audit_id(0)]
+    });
+    assert!(!bridge.log().contains("PRIVATE KEY"));
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_service_account_key_makes_its_own_tokens() {
+    // A JSON Web Token that the key signed.
+    reads_with("eyJ", |_| {
+        json!({
+            "type": "service_account",
+            "project_id": "p",
+            "private_key_id": "1",
+            "private_key": rsa_key_pem(),
+            "client_email": "bridge@p.iam.gserviceaccount.com",
+            "client_id": "1",
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_external_account_exchanges_its_token() {
+    let subject = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(subject.path(), "the workload's own token").unwrap();
+    reads_with("exchanged", |url| {
+        json!({
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/\
+                         workloadIdentityPools/pool/providers/eks",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{url}/v1/token"),
+            "credential_source": {"file": subject.path()},
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_credentials_file_that_is_not_there_is_told() {
+    let scene = Scene::new().await;
+    let more = [
+        "--logging-endpoint",
+        "https://127.0.0.1:1",
+        "--project-id",
+        "p",
+        "--cluster-name",
+        "c",
+    ];
+    let variables = [("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")];
+    let mut bridge = scene.run_with(&more, &variables);
+    let why = bridge.until_not_ready("identity", "/nonexistent/key.json");
+    assert!(why.contains("GOOGLE_APPLICATION_CREDENTIALS"), "{why}");
     assert_eq!(bridge.terminate(), 0);
 }
 

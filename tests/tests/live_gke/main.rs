@@ -31,6 +31,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
+        built();
         Scene {
             logging: CloudLogging::start().await,
             webhook: ScriptedWebhook::start().await,
@@ -107,6 +108,11 @@ impl Scene {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+/// Builds the bridge before any time of a test is taken.
+fn built() {
+    let _ = audit_bridge_tests::binary("gke");
 }
 
 /// So long before now.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
 use audit_bridge_testkit::{Answer, LogEntry, PubSub, ScriptedWebhook};
 use audit_bridge_tests::command;
 use audit_bridge_tests::live::Running;
 use serde_json::Value;
 use tonic::Code;
 
-use crate::{ago, examples, parts, sorted_lines, until};
+use crate::{ago, built, examples, parts, sorted_lines, until};
 
 const NAME: &str = "projects/p/subscriptions/audit";
 
@@ -21,6 +22,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
+        built();
         Scene {
             pubsub: PubSub::start(NAME).await,
             webhook: ScriptedWebhook::start().await,
@@ -347,5 +349,58 @@ async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
     ];
     let mut bridge = Running::start("gke", &args.concat(), &[]);
     bridge.until_not_ready("source", "cannot be reached");
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn its_identity_is_the_metadata_servers_and_is_renewed_when_it_is_refused() {
+    let scene = Scene::new().await;
+    let server = CloudLogging::start().await;
+    let mut metadata = Metadata::of("p", "c", "l");
+    server.metadata(metadata.clone());
+    scene.pubsub.require_token("metadata-token");
+    scene.publish(0..10, 0);
+    let (pubsub, webhook, host) = (scene.pubsub.url(), scene.webhook.url(), server.host());
+    let state = scene.folder.path().join("one");
+    let args = [
+        ["--subscription", NAME],
+        ["--pubsub-endpoint", &pubsub],
+        ["--webhook-url", &webhook],
+        ["--state-dir", state.to_str().unwrap()],
+    ];
+    let variables = [("GCE_METADATA_HOST", host.as_str())];
+    let mut bridge = Running::start("gke", &args.concat(), &variables);
+    scene.until_accepted(0..10);
+    bridge.until_ready();
+    // The token is taken back, and so is the stream.
+    metadata.token = Some("other".to_owned());
+    server.metadata(metadata);
+    scene.pubsub.require_token("other");
+    scene.pubsub.cut_streams();
+    scene.publish(10..20, 0);
+    scene.until_accepted(0..20);
+    bridge.until_ready();
+    let log = bridge.log();
+    assert!(
+        !log.contains("metadata-token") && !log.contains("other-"),
+        "a token in {log}"
+    );
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subscription_of_another_project_is_told() {
+    let scene = Scene::new().await;
+    let (pubsub, webhook) = (scene.pubsub.url(), scene.webhook.url());
+    let state = scene.folder.path().join("one");
+    let args = [
+        ["--subscription", "projects/other/subscriptions/audit"],
+        ["--pubsub-endpoint", &pubsub],
+        ["--webhook-url", &webhook],
+        ["--state-dir", state.to_str().unwrap()],
+    ];
+    let mut bridge = Running::start("gke", &args.concat(), &[]);
+    let why = bridge.until_not_ready("source", "check --subscription");
+    assert!(why.contains("projects/other/subscriptions/audit"), "{why}");
     assert_eq!(bridge.terminate(), 0);
 }

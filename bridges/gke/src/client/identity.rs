@@ -1,5 +1,5 @@
 //! Who the bridge is to Google: application default credentials (a key or external account file,
-//! Workload Identity through the metadata server), as a bearer token for each request.
+//! Workload Identity through the metadata server), as the headers of each request.
 //!
 //! The client library keeps a token fresh in the background, but gives up for good when the
 //! identity service refuses once, as GKE's does while a binding is being made; and it reads a file
@@ -8,8 +8,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::config::chain;
-use google_cloud_auth::credentials::{AccessTokenCredentials, Builder, mds};
+use audit_bridge_core::live::Trouble;
+use audit_bridge_core::telemetry::Part;
+use google_cloud_auth::credentials::{
+    AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, mds,
+};
+use reqwest::header::HeaderMap;
 
 use super::endpoint::Endpoint;
 use super::metadata;
@@ -24,6 +28,17 @@ pub(crate) struct NoToken {
     pub(crate) detail: String,
     /// What to do about it.
     pub(crate) remedy: String,
+}
+
+impl NoToken {
+    /// As whoever waits for it is told.
+    pub(crate) fn trouble(self) -> Trouble {
+        Trouble {
+            part: Part::Identity,
+            what: self.detail,
+            remedy: self.remedy,
+        }
+    }
 }
 
 /// Makes tokens.
@@ -59,21 +74,25 @@ impl Identity {
         }
     }
 
-    /// A token that is good now; `None` where none is needed.
+    /// What a request says of who asks: a token that is good now, and whose quota it draws on
+    /// where that is set. Nothing where nobody wants to know.
     ///
     /// # Errors
-    /// There is none, and what to do about it.
-    pub(crate) async fn token(&self) -> Result<Option<String>, NoToken> {
+    /// There is no token, and what to do about it.
+    pub(crate) async fn headers(&self) -> Result<HeaderMap, NoToken> {
         let Some(credentials) = self.credentials()? else {
-            return Ok(None);
+            return Ok(HeaderMap::new());
         };
-        match tokio::time::timeout(TOKEN_WAIT_MAX, credentials.access_token()).await {
-            Ok(Ok(token)) => Ok(Some(token.token)),
+        let headers = credentials.headers(Default::default());
+        match tokio::time::timeout(TOKEN_WAIT_MAX, headers).await {
+            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
+            // Only who names an earlier answer is told so.
+            Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
             Ok(Err(error)) => {
                 if !error.is_transient() {
                     self.renew();
                 }
-                Err(self.failure(&chain(&error)))
+                Err(self.failure(&cause(&error)))
             }
             Err(_) => {
                 let seconds = TOKEN_WAIT_MAX.as_secs();
@@ -100,7 +119,7 @@ impl Identity {
                 .with_scopes([self.scope])
                 .build_access_token_credentials(),
         };
-        let credentials = built.map_err(|error| self.failure(&chain(&error)))?;
+        let credentials = built.map_err(|error| self.failure(&cause(&error)))?;
         *made = Some(credentials.clone());
         Ok(Some(credentials))
     }
@@ -129,4 +148,14 @@ impl Identity {
             remedy: self.remedy(),
         }
     }
+}
+
+/// What is behind an error. What the client library wraps around it says the same again and again,
+/// and that all is lost, which it is not: it is tried anew.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -20,7 +20,7 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
 
 use super::endpoint::Endpoint;
-use super::identity::Identity;
+use super::identity::{Identity, NoToken};
 use super::page::{Answer, LogEntry};
 use crate::filter::Selection;
 
@@ -82,12 +82,13 @@ impl CloudLogging {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is a token, and what to do if not.
+    /// Whether a token is needed, and there is one.
     ///
     /// # Errors
-    /// There is none.
-    pub(crate) async fn identify(&self) -> Result<bool, super::identity::NoToken> {
-        Ok(self.identity.token().await?.is_some())
+    /// There is none, and what to do about it.
+    pub(crate) async fn identify(&self) -> Result<bool, NoToken> {
+        let headers = self.identity.headers().await?;
+        Ok(!headers.is_empty())
     }
 
     /// The newest entries of a selection since so long ago, at most so many.
@@ -115,9 +116,9 @@ impl CloudLogging {
         page_size: usize,
         token: Option<&str>,
     ) -> Result<Answer, QueryError> {
-        let bearer =
+        let authorization =
             self.identity
-                .token()
+                .headers()
                 .await
                 .map_err(|missing| QueryError::Unauthenticated {
                     detail: missing.detail,
@@ -133,14 +134,12 @@ impl CloudLogging {
             body["pageToken"] = token.into();
         }
         let json = HeaderValue::from_static("application/json");
-        let mut request = self
+        let request = self
             .http
             .post(&self.url)
+            .headers(authorization)
             .header(CONTENT_TYPE, json)
             .body(body.to_string());
-        if let Some(bearer) = bearer {
-            request = request.bearer_auth(bearer);
-        }
         let mut response = request.send().await.map_err(error::transport)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());

@@ -8,7 +8,7 @@ use audit_bridge_core::tail::{Limiter, QueryError, Tail};
 use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Logging;
+use super::{Logging, identity, no_identity};
 use crate::client::logging::CloudLogging;
 use crate::client::metadata::{self, Place};
 use crate::config::Named;
@@ -117,16 +117,9 @@ impl LoggingLog {
             Err(trouble) => return vec![Finding::bad("source", trouble)],
         };
         let identity = match log.identify().await {
-            Ok(true) => Finding::good("identity", "an access token was given"),
-            Ok(false) => Finding::good("identity", "none is needed on this endpoint"),
-            Err(missing) => {
-                let trouble = Trouble {
-                    part: Part::Identity,
-                    what: missing.detail,
-                    remedy: missing.remedy,
-                };
-                return vec![Finding::bad("identity", trouble)];
-            }
+            Ok(true) => identity(),
+            Ok(false) => no_identity(),
+            Err(missing) => return vec![Finding::bad("identity", missing.trouble())],
         };
         let mut source = match self.look(&log).await {
             Ok(found) => Finding::good("source", found),

@@ -4,7 +4,7 @@ use audit_bridge_core::live::{Finding, Resume, Trouble};
 use audit_bridge_core::source::Position;
 use audit_bridge_core::telemetry::Part;
 
-use super::Subscription;
+use super::{Subscription, identity, no_identity};
 use crate::client::pubsub::{Connection, Messages};
 
 impl Subscription {
@@ -30,9 +30,9 @@ impl Subscription {
             Ok(connection) => connection,
             Err(trouble) => return vec![Finding::bad("source", trouble)],
         };
-        let identity = match connection.token().await {
-            Ok(Some(_)) => Finding::good("identity", "an access token was given"),
-            Ok(None) => Finding::good("identity", "none is needed on this endpoint"),
+        let identity = match connection.authorization().await {
+            Ok(headers) if headers.is_empty() => no_identity(),
+            Ok(_) => identity(),
             Err(trouble) => return vec![Finding::bad("identity", trouble)],
         };
         let source = match connection.probe().await {

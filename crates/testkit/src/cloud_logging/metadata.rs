@@ -31,9 +31,9 @@ impl Metadata {
         }
     }
 
-    /// Status and body for a path below `/computeMetadata/v1/`; `tokens` is the number of the
-    /// token, which grows with each that is given out.
-    pub(super) fn answer(&self, path: &str, tokens: &mut u64) -> (StatusCode, String) {
+    /// Status and body for a path below `/computeMetadata/v1/`; `number` tells a token from those
+    /// before it.
+    pub(super) fn answer(&self, path: &str, number: usize) -> (StatusCode, String) {
         let found = match path {
             "project/project-id" => self.project_id.clone(),
             "instance/attributes/cluster-name" => self.cluster_name.clone(),
@@ -43,9 +43,8 @@ impl Metadata {
                 Some("bridge@example.iam.gserviceaccount.com".to_owned())
             }
             "instance/service-accounts/default/token" => self.token.as_ref().map(|token| {
-                *tokens += 1;
                 json!({
-                    "access_token": format!("{token}-{tokens}"),
+                    "access_token": format!("{token}-{number}"),
                     "expires_in": self.token_seconds,
                     "token_type": "Bearer",
                 })

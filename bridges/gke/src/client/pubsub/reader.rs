@@ -17,13 +17,14 @@ use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
 use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::{Delivery, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::endpoint::Endpoint;
-use crate::client::identity::Identity;
+use crate::client::identity::{Identity, NoToken};
 
 /// The one right that is needed.
 const PERMISSION: &str = "pubsub.subscriptions.consume";
@@ -79,16 +80,13 @@ impl Connection {
         &self.subscription
     }
 
-    /// A token; `None` where none is needed.
+    /// What a request says of who asks; nothing where nobody wants to know.
     ///
     /// # Errors
-    /// There is none, and what to do about it.
-    pub(crate) async fn token(&self) -> Result<Option<String>, Trouble> {
-        self.identity.token().await.map_err(|missing| Trouble {
-            part: Part::Identity,
-            what: missing.detail,
-            remedy: missing.remedy,
-        })
+    /// There is no token, and what to do about it.
+    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Trouble> {
+        let headers = self.identity.headers().await;
+        headers.map_err(NoToken::trouble)
     }
 
     /// Asks the service whether we may consume the subscription. Changes nothing.
@@ -100,14 +98,12 @@ impl Connection {
             "{}/v1/{}:testIamPermissions",
             self.endpoint.url, self.subscription
         );
-        let mut request = self
+        let request = self
             .http
             .post(url)
+            .headers(self.authorization().await?)
             .header("content-type", "application/json")
             .body(json!({"permissions": [PERMISSION]}).to_string());
-        if let Some(token) = self.token().await? {
-            request = request.bearer_auth(token);
-        }
         let answer = async {
             let response = request.send().await?;
             Ok((response.status(), response.bytes().await?))
@@ -135,12 +131,8 @@ impl Connection {
     /// A stream of messages.
     async fn stream(&self) -> Result<MessageStream, Trouble> {
         // Fails with better words than the client would find.
-        self.token().await?;
-        let made = self.identity.credentials().map_err(|missing| Trouble {
-            part: Part::Identity,
-            what: missing.detail,
-            remedy: missing.remedy,
-        })?;
+        self.authorization().await?;
+        let made = self.identity.credentials().map_err(NoToken::trouble)?;
         let credentials: Credentials = match made {
             Some(credentials) => credentials.into(),
             None => anonymous::Builder::new().build(),
@@ -254,8 +246,10 @@ async fn attend(
 ) -> Option<Trouble> {
     let mut probe = interval(PROBE_INTERVAL);
     let mut heard = Instant::now();
+    // What has been told of the stream; the next of either kind is news.
+    let mut well = false;
+    let mut drained = false;
     loop {
-        let mut drained = false;
         // Not dropped half-way: the client would begin its connecting anew.
         let mut next = std::pin::pin!(stream.next());
         let next = loop {
@@ -263,25 +257,41 @@ async fn attend(
                 biased;
                 next = &mut next => break next,
                 _ = probe.tick() => {
-                    if heard.elapsed() > SILENCE_MAX && *open.borrow() == 0 {
+                    let silent = heard.elapsed();
+                    if silent > SILENCE_MAX && *open.borrow() == 0 {
                         return None;
                     }
+                    // Messages are a better proof.
+                    if well && silent < PROBE_INTERVAL {
+                        continue;
+                    }
                     match connection.probe().await {
-                        Ok(()) => ready(telemetry),
-                        Err(trouble) => telemetry.not_ready(trouble.part, trouble.to_string()),
+                        Ok(()) => {
+                            telemetry.source_request("ok");
+                            ready(telemetry);
+                        }
+                        Err(trouble) => {
+                            well = false;
+                            telemetry.source_request("error");
+                            telemetry.not_ready(trouble.part, trouble.to_string());
+                        }
                     }
                 }
                 () = sleep_until(heard + DRAINED_AFTER), if !drained => {
-                    telemetry.drained(true);
                     drained = true;
+                    telemetry.drained(true);
                 }
             }
         };
         match next {
             Some(Ok((message, handler))) => {
                 heard = Instant::now();
-                telemetry.drained(false);
-                ready(telemetry);
+                if std::mem::take(&mut drained) {
+                    telemetry.drained(false);
+                }
+                if !std::mem::replace(&mut well, true) {
+                    ready(telemetry);
+                }
                 let delivery = Delivery {
                     id: message.message_id,
                     data: message.data,

@@ -1,0 +1,230 @@
+//! The log itself: what it holds, and what it answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::filter::Filter;
+use super::{Fault, Metadata, failure, response};
+
+/// The largest page that may be asked for.
+pub(super) const PAGE_SIZE_MAX: u64 = 1000;
+/// The page that comes when none is asked for.
+const PAGE_SIZE: u64 = 50;
+
+/// A request for entries as it came, and what it came to.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// `resourceNames`
+    pub resource_names: Vec<String>,
+    /// `filter`
+    pub filter: String,
+    /// `orderBy`
+    pub order_by: String,
+    /// `pageSize`, as it was sent.
+    pub page_size: Option<u64>,
+    /// `pageToken`; empty for a first page.
+    pub page_token: String,
+    /// The header.
+    pub authorization: Option<String>,
+    /// When it came.
+    pub at: Instant,
+    /// The status of its answer; 0 as long as there is none.
+    pub status: u16,
+    /// How many entries the answer had.
+    pub entries: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) text: String,
+    pub(super) value: Value,
+    pub(super) time: Timestamp,
+    /// Ties are broken by it, and it tells duplicates.
+    pub(super) insert_id: String,
+    pub(super) visible: Instant,
+    /// It is in every answer about its time, whatever the filter asks.
+    pub(super) stray: bool,
+}
+
+/// Time, insert id and log: the order of entries, and what tells them from each other.
+type Key = (Timestamp, String, String);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) entries: Vec<Stored>,
+    pub(super) requests: Vec<Listed>,
+    pub(super) next: VecDeque<Fault>,
+    pub(super) always: Option<Fault>,
+    /// By token: the query it belongs to, and the last entry that was given.
+    pub(super) tokens: HashMap<String, (String, Key)>,
+    pub(super) tokens_issued: u64,
+    pub(super) page_max: u64,
+    pub(super) token_prefix: Option<String>,
+    pub(super) project: Option<String>,
+    pub(super) private_logs: bool,
+    pub(super) metadata: Metadata,
+    /// When each token that was given out ends.
+    pub(super) issued: HashMap<String, Instant>,
+    pub(super) metadata_paths: Vec<String>,
+}
+
+impl Listed {
+    /// Reads a request.
+    pub(super) fn of(headers: &HeaderMap, body: &Value) -> Listed {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let names = body["resourceNames"].as_array().into_iter().flatten();
+        Listed {
+            resource_names: names
+                .filter_map(|name| name.as_str())
+                .map(str::to_owned)
+                .collect(),
+            filter: text("filter"),
+            order_by: text("orderBy"),
+            page_size: body["pageSize"].as_u64(),
+            page_token: text("pageToken"),
+            authorization: headers
+                .get(AUTHORIZATION)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            at: Instant::now(),
+            status: 0,
+            entries: 0,
+        }
+    }
+}
+
+impl State {
+    /// Keeps until when a token is good, if this text holds one.
+    pub(super) fn issue(&mut self, text: &str) {
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
+        let seconds = body["expires_in"].as_u64().unwrap_or_default();
+        if let Some(token) = body["access_token"].as_str() {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            self.issued.insert(token.to_owned(), until);
+        }
+    }
+
+    /// Whether the caller may list this.
+    fn admits(&self, request: &Listed, filter: &Filter) -> Result<(), (u16, &'static str)> {
+        if let Some(prefix) = &self.token_prefix {
+            let bearer = request.authorization.as_deref().unwrap_or_default();
+            let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
+            let expired = self
+                .issued
+                .get(token)
+                .is_some_and(|until| *until <= Instant::now());
+            if !token.starts_with(prefix) || expired {
+                let message = "Request had invalid authentication credentials. Expected OAuth 2 \
+                               access token";
+                return Err((401, message));
+            }
+        }
+        let foreign = |name: &String| {
+            let project = self.project.as_deref();
+            project.is_some_and(|project| *name != format!("projects/{project}"))
+        };
+        if request.resource_names.iter().any(foreign) {
+            let message = "Permission 'logging.logEntries.list' denied on resource (or it may not \
+                           exist).";
+            return Err((403, message));
+        }
+        if !self.private_logs && filter.names("%2Fdata_access") {
+            let message = "Permission 'logging.privateLogEntries.list' denied on resource.";
+            return Err((403, message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&mut self, number: usize) -> Response {
+        let request = self.requests[number].clone();
+        if request.resource_names.is_empty() {
+            return failure(400, "resource_names must not be empty");
+        }
+        let filter = match Filter::parse(&request.filter) {
+            Ok(filter) => filter,
+            Err(error) => return failure(400, &format!("Unparseable filter: {error}")),
+        };
+        if let Err((status, message)) = self.admits(&request, &filter) {
+            return failure(status, message);
+        }
+        let descending = match request.order_by.as_str() {
+            "" | "timestamp asc" => false,
+            "timestamp desc" => true,
+            other => return failure(400, &format!("Unsupported order_by {other:?}")),
+        };
+        let size = request.page_size.unwrap_or(PAGE_SIZE);
+        if size > PAGE_SIZE_MAX {
+            return failure(400, "page_size must not exceed 1000");
+        }
+        let size = if size == 0 { PAGE_SIZE } else { size };
+        // The page's size may change between two pages of a query, nothing else may.
+        let query = json!([request.resource_names, request.filter, descending]).to_string();
+        let after = match self.tokens.get(&request.page_token) {
+            Some((of, after)) if *of == query => Some(after.clone()),
+            Some(_) => return failure(400, "page_token doesn't match arguments from the request"),
+            None if request.page_token.is_empty() => None,
+            None => return failure(400, "The page_token is invalid or has expired"),
+        };
+        let now = Instant::now();
+        let mut found: Vec<&Stored> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.visible <= now)
+            .filter(|entry| {
+                // A stray has no members: only the bounds of time speak of it.
+                let time_only = |filter: &Filter| match filter {
+                    Filter::Compare { path, .. } if *path != ["timestamp"] => true,
+                    Filter::Any(_) | Filter::Not(_) => true,
+                    other => other.matches(&Value::Null, entry.time),
+                };
+                match (&filter, entry.stray) {
+                    (Filter::All(all), true) => all.iter().all(time_only),
+                    (filter, _) => filter.matches(&entry.value, entry.time),
+                }
+            })
+            .collect();
+        found.sort_by(|a, b| {
+            let order = a.key().cmp(&b.key());
+            if descending { order.reverse() } else { order }
+        });
+        found.dedup_by(|a, b| !a.insert_id.is_empty() && a.key() == b.key());
+        let mut rest = found.into_iter().skip_while(|entry| match &after {
+            None => false,
+            Some(after) if descending => entry.key() >= *after,
+            Some(after) => entry.key() <= *after,
+        });
+        let size = usize::try_from(size.min(self.page_max)).unwrap();
+        let page: Vec<&Stored> = rest.by_ref().take(size).collect();
+        let more = rest.next().is_some();
+        let last = page.last().map(|entry| entry.key());
+        let texts: Vec<&str> = page.iter().map(|entry| entry.text.as_str()).collect();
+        let mut body = match texts.is_empty() {
+            true => "{".to_owned(),
+            false => format!("{{\"entries\":[{}]", texts.join(",")),
+        };
+        let entries = texts.len();
+        if let (true, Some(last)) = (more, last) {
+            self.tokens_issued += 1;
+            let token = format!("token-{}", self.tokens_issued);
+            let comma = if entries == 0 { "" } else { "," };
+            body.push_str(&format!("{comma}\"nextPageToken\":\"{token}\""));
+            self.tokens.insert(token, (query, last));
+        }
+        body.push('}');
+        self.requests[number].entries = entries;
+        response(StatusCode::OK, &body)
+    }
+}
+
+impl Stored {
+    fn key(&self) -> Key {
+        let log = self.value["logName"].as_str().unwrap_or_default();
+        (self.time, self.insert_id.clone(), log.to_owned())
+    }
+}
