@@ -27,6 +27,9 @@ pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
 pub use fault::{Fault, FaultKind};
 
+/// What the client library must not log: it repeats each failure that we tell of ourselves.
+pub(crate) const LOG_FILTER: &str =
+    "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
 /// What a token is asked for.
 const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.

@@ -8,6 +8,7 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
 use audit_bridge_core::replay::dump::Dump;
 
+use crate::client::LOG_FILTER;
 use crate::convert::{AksConvert, CATEGORIES, Options};
 use crate::dump::AksDump;
 use crate::live::{AksLive, LiveArgs};
@@ -54,8 +55,7 @@ impl Bridge for Aks {
     const NAME: &'static str = "aks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
     const PROVIDER: &'static str = "aks";
-    const LOG_FILTER: &'static str =
-        "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
+    const LOG_FILTER: &'static str = LOG_FILTER;
     type Args = Args;
     type LiveArgs = LiveArgs;
     type Live = AksLive;

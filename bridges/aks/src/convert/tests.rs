@@ -271,6 +271,39 @@ fn clusters_are_chosen_by_the_end_of_their_resource() {
 }
 
 #[test]
+fn an_event_says_its_cluster_when_asked() {
+    let named = |names: &[&str]| {
+        AksConvert::new(Options {
+            cluster_names: names.iter().map(|&name| name.to_owned()).collect(),
+            annotate_cluster: true,
+            ..Options::default()
+        })
+    };
+    let annotated = |convert: &mut AksConvert, resource: &str| {
+        let payload = audit(EVENT).replace(CLUSTER, resource);
+        let text = show_with(convert, &record(payload));
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let annotations = event["annotations"].as_object().cloned();
+        let cluster = annotations.and_then(|all| all.get("audit-bridge/cluster").cloned());
+        cluster.map(|cluster| cluster.as_str().unwrap().to_owned())
+    };
+    // In the user's spelling; else as Azure has it; the next record may be of another cluster.
+    let mut convert = named(&["Shop-Prod", "b"]);
+    for (resource, want) in [
+        ("/X/MANAGEDCLUSTERS/SHOP-PROD", Some("Shop-Prod")),
+        ("/X/MANAGEDCLUSTERS/B", Some("b")),
+        ("/X/MANAGEDCLUSTERS/SHOP-PROD", Some("Shop-Prod")),
+        ("", None),
+    ] {
+        let got = annotated(&mut convert, resource);
+        assert_eq!(got.as_deref(), want, "{resource}");
+    }
+    let mut convert = named(&[]);
+    let got = annotated(&mut convert, "/X/MANAGEDCLUSTERS/SHOP-PROD");
+    assert_eq!(got.as_deref(), Some("SHOP-PROD"));
+}
+
+#[test]
 fn categories_can_be_chosen() {
     let mut convert = AksConvert::new(Options {
         categories: vec!["kube-audit-admin".to_owned()],
