@@ -192,6 +192,38 @@ impl Elector {
         }
     }
 
+    /// Asks the API server to write the Lease and not to keep it, for `check`.
+    ///
+    /// # Errors
+    /// Why it would not, and what to do.
+    pub async fn probe(&self) -> Result<(), Waiting> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let Seat {
+            api, name, timing, ..
+        } = &self.seat;
+        let asked = async {
+            match self.seat.get().await? {
+                Some(lease) => {
+                    self.seat
+                        .bounded(api.replace(name, &params, &lease))
+                        .await?
+                }
+                None => {
+                    let lease = claim::made(name, &self.seat.identity, *timing);
+                    self.seat.bounded(api.create(&params, &lease)).await?
+                }
+            };
+            Ok::<(), ApiError>(())
+        };
+        asked.await.map_err(|error| Waiting::Unavailable {
+            remedy: error.remedy("leases", &self.seat.namespace),
+            error,
+        })
+    }
+
     /// When the Lease that was last seen runs out, if it is another's.
     fn expiry(&self) -> Option<Instant> {
         let observed = self.observed.as_ref()?;

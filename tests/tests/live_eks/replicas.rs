@@ -92,6 +92,7 @@ async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
     world.put(1, 0);
     let args = world.args();
     let mut all = vec!["check", "--json", "--checkpoint-store=kubernetes"];
+    all.push("--leader-election");
     all.extend(args.iter().map(String::as_str));
     let ran = |status: i32| {
         let mut command = audit_bridge_tests::command("eks", &all);
@@ -101,9 +102,20 @@ async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
     };
     ran(0);
     assert_eq!(api.object("configmaps", "audit", "eks-audit-bridge"), None);
+    assert_eq!(api.object("leases", "audit", "eks-audit-bridge"), None);
     let read_only = |request: &Recorded| (request.method != "GET").then_some(Fault::Status(403));
     api.fail_by(read_only);
-    assert!(ran(1).contains("RoleBinding"));
+    let said = ran(1);
+    assert!(
+        said.contains("RoleBinding") && said.contains("on leases"),
+        "{said}"
+    );
+    let no_config_maps = |request: &Recorded| {
+        let meant = request.method != "GET" && request.path.contains("configmaps");
+        meant.then_some(Fault::Status(403))
+    };
+    api.fail_by(no_config_maps);
+    assert!(ran(1).contains("on configmaps"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

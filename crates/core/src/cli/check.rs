@@ -15,7 +15,7 @@ use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::checkpoint::{Home, Owner, StoreError, StoreKind};
 use crate::config::{Problems, chain};
 use crate::kubernetes::Cluster;
-use crate::lease;
+use crate::lease::{self, Elector, Timing, Waiting};
 use crate::live::{Finding, Live, LiveLog, Trouble};
 use crate::sink::{Answer, Verdict};
 use crate::telemetry::Part;
@@ -102,6 +102,11 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
     if state.store == StoreKind::Kubernetes {
         match Cluster::connect(None).await {
             Ok(cluster) => {
+                if state.leader_election
+                    && let Err(trouble) = lease(&cluster, &state.name).await
+                {
+                    return Finding::bad(what, trouble);
+                }
                 home = home.with_config_maps(cluster, &state.name, &lease::identity());
             }
             Err(error) => {
@@ -130,6 +135,24 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
         _ => "can be written; there is one to go on from".to_owned(),
     };
     Finding::good(what, found)
+}
+
+/// Whether the Lease can be taken.
+async fn lease(cluster: &Cluster, name: &str) -> Result<(), Trouble> {
+    let trouble = |what: String, remedy: String| Trouble {
+        part: Part::Checkpoint,
+        what,
+        remedy,
+    };
+    let elector = Elector::new(cluster, name, &lease::identity(), Timing::default());
+    let elector = elector.map_err(|error| {
+        let remedy = "this is a defect, please report it".to_owned();
+        trouble(chain(&error), remedy)
+    })?;
+    match elector.probe().await {
+        Err(Waiting::Unavailable { error, remedy }) => Err(trouble(chain(&error), remedy)),
+        Ok(()) | Err(Waiting::Held { .. }) => Ok(()),
+    }
 }
 
 /// Whether rejects can be kept.
