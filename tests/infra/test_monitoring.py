@@ -8,8 +8,6 @@ import promql_parser
 from kit import BRIDGES, ROOT
 from manifests import DEPLOY, container, one, overlay, pod
 
-# Not ours: kube-state-metrics, and the one Prometheus makes itself.
-FOREIGN = {"kube_pod_status_ready"}
 # What Prometheus and its operator add to every series.
 TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "app_kubernetes_io_name"}
 RULES = {
@@ -84,8 +82,6 @@ class Metrics(unittest.TestCase):
         self.assertTrue(found, f"no series in {expression}")
         known = metrics()
         for selector in found:
-            if selector.name in FOREIGN:
-                continue
             self.assertIn(selector.name, known, expression)
             labels = {matcher.name for matcher in selector.matchers.matchers}
             self.assertLessEqual(labels, known[selector.name] | TARGET_LABELS, expression)

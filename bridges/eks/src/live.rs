@@ -37,7 +37,7 @@ pub struct LiveArgs {
         value_name = "NAME"
     )]
     cluster_name: Vec<String>,
-    /// Its log group, one for each cluster [default: /aws/eks/<cluster>/cluster]
+    /// Its log group, one for each cluster [default: /aws/eks/CLUSTER/cluster]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_LOG_GROUP",

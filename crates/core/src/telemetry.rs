@@ -97,6 +97,7 @@ struct Inner {
     checkpoint_age: Seconds,
     in_flight: Gauge,
     leader: Gauge,
+    ready: Family<Labels, Gauge>,
     state: Mutex<State>,
 }
 
@@ -178,6 +179,7 @@ impl Telemetry {
             checkpoint_age: Gauge::default(),
             in_flight: Gauge::default(),
             leader: Gauge::default(),
+            ready: Family::default(),
             state: Mutex::new(State {
                 scopes: vec![Scope::new(bridge, &Part::ALL)],
                 standby: None,
@@ -239,6 +241,7 @@ impl Telemetry {
             &names::RECORDS_EXPIRED,
             inner.records_expired.clone(),
         );
+        add(&mut registry, &names::READY, inner.ready.clone());
         add(&mut registry, &names::LEADER, inner.leader.clone());
         add(&mut registry, &names::LAG, inner.lag.clone());
         add(
@@ -453,6 +456,12 @@ impl Telemetry {
             self.inner
                 .in_flight
                 .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        }
+        let unready = self.unready();
+        for part in Part::ALL.map(Part::name) {
+            let ready = i64::from(!unready.contains_key(part));
+            let labels = vec![("part", part.to_owned())];
+            self.inner.ready.get_or_create(&labels).set(ready);
         }
         let mut text = String::new();
         // Writing to a string does not fail.

@@ -183,6 +183,42 @@ async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_that_keep_dying_lose_nothing() {
+    let scene = Scene::new().await;
+    scene.pubsub.lease_at_most(Duration::from_secs(3));
+    scene
+        .webhook
+        .otherwise(Answer::status(200).after(Duration::from_millis(50)));
+    let slow = [
+        "--batch-events-max",
+        "10",
+        "--in-flight-bytes-max",
+        "100KiB",
+    ];
+    let mut survivor = scene.run("0", &slow);
+    let mut published = 0;
+    for round in 1..=6 {
+        scene.publish(published..published + 150, 0);
+        published += 150;
+        let next = scene.run(&round.to_string(), &slow);
+        let had = scene.accepted().len();
+        until("progress", || {
+            scene.accepted().len() >= (had + 60).min(published)
+        });
+        if round % 2 == 0 {
+            scene.pubsub.cut_streams();
+            scene
+                .webhook
+                .script([Answer::status(503), Answer::reset_after_reading()]);
+        }
+        std::mem::replace(&mut survivor, next).kill();
+    }
+    scene.until_accepted(0..published);
+    scene.until_acked(published);
+    assert_eq!(survivor.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_acknowledgment_costs_no_second_delivery() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(2));

@@ -232,6 +232,8 @@ impl LogEntry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(body: &str, entries: &[&str], next: Option<&str>) {
@@ -291,6 +293,28 @@ mod tests {
         ] {
             let read = Answer::read(&Bytes::copy_from_slice(body.as_bytes()));
             assert!(read.is_err(), "{body}: {read:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_cut_or_refused(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "[", "]", "\"", "\\", ",", ":", " ", "7", "\"entries\":[", "{}",
+                    "\"nextPageToken\":\"t\"", "\"a\":1", "ä",
+                ]),
+                0..40,
+            ),
+        ) {
+            let body = Bytes::from(words.concat());
+            let Ok(answer) = Answer::read(&body) else { return Ok(()) };
+            for entry in answer.entries {
+                // A piece of the answer, and never a comma or a bracket too much.
+                prop_assert!(!entry.is_empty());
+                prop_assert_eq!(entry.trim_ascii(), &entry[..]);
+                let _ = LogEntry::read(entry).identity();
+            }
         }
     }
 

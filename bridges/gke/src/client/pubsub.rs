@@ -196,3 +196,6 @@ impl Drop for Messages {
         self.reader.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

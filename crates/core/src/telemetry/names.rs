@@ -67,6 +67,8 @@ metrics! {
         "Requests that the provider throttled";
     RECORDS_EXPIRED = "records_expired_total", Counter, [],
         "Records that the provider had deleted before they were read: an expired position";
+    READY = "ready", Gauge, ["part"],
+        "1 when this part works: identity, source, checkpoint, webhook; 0 when /readyz says why it does not";
     LEADER = "leader", Gauge, [],
         "1 when this process reads, 0 while it waits for the Lease that another one holds";
     LAG = "lag_seconds", Gauge, [],

@@ -33,15 +33,25 @@ const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
 const LEASE: Duration = Duration::from_secs(30);
 /// The service keeps no message longer by default: so long may a hold last.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// Between two questions whether all is well.
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 const PROBE_MAX: Duration = Duration::from_secs(10);
-/// A stream that was silent for so long may be dead.
-const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Nothing came for so long: there is nothing more now.
 const DRAINED_AFTER: Duration = Duration::from_secs(1);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
+
+/// How a stream is watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    /// Between two questions whether all is well.
+    pub(super) probe_interval: Duration,
+    /// A stream that was silent for so long may be dead.
+    pub(super) silence_max: Duration,
+}
+
+const WATCH: Watch = Watch {
+    probe_interval: Duration::from_secs(30),
+    silence_max: Duration::from_secs(300),
+};
 
 /// The subscription, and who asks for it.
 #[derive(Debug)]
@@ -50,6 +60,7 @@ pub(crate) struct Connection {
     endpoint: Endpoint,
     identity: Identity,
     http: reqwest::Client,
+    pub(super) watch: Watch,
 }
 
 impl Connection {
@@ -72,6 +83,7 @@ impl Connection {
             identity: Identity::new(endpoint, SCOPE),
             endpoint: endpoint.clone(),
             http,
+            watch: WATCH,
         })
     }
 
@@ -244,7 +256,8 @@ async fn attend(
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
 ) -> Option<Trouble> {
-    let mut probe = interval(PROBE_INTERVAL);
+    let watch = connection.watch;
+    let mut probe = interval(watch.probe_interval);
     let mut heard = Instant::now();
     // What has been told of the stream; the next of either kind is news.
     let mut well = false;
@@ -258,11 +271,11 @@ async fn attend(
                 next = &mut next => break next,
                 _ = probe.tick() => {
                     let silent = heard.elapsed();
-                    if silent > SILENCE_MAX && *open.borrow() == 0 {
+                    if silent > watch.silence_max && *open.borrow() == 0 {
                         return None;
                     }
                     // Messages are a better proof.
-                    if well && silent < PROBE_INTERVAL {
+                    if well && silent < watch.probe_interval {
                         continue;
                     }
                     match connection.probe().await {

@@ -1,0 +1,50 @@
+use audit_bridge_testkit::{LogEntry, PubSub};
+use jiff::Timestamp;
+
+use super::reader::Watch;
+use super::*;
+use crate::client::endpoint::Endpoint;
+
+const NAME: &str = "projects/p/subscriptions/s";
+
+/// Waits, but not for ever.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: never");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open() {
+    let pubsub = PubSub::start(NAME).await;
+    let endpoint = Endpoint::read(&pubsub.url()).unwrap();
+    let mut connection = Connection::new(NAME, &endpoint).unwrap();
+    connection.watch = Watch {
+        probe_interval: Duration::from_millis(50),
+        silence_max: Duration::from_millis(400),
+    };
+    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
+    let mut messages = Messages::open(connection, 0, telemetry.clone());
+    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let page = messages.read().await.unwrap();
+    assert_eq!(page.records.len(), 1);
+    // One is open, and nothing more comes: as when the webhook is down.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pubsub.streams_opened(), 1);
+    messages.commit(0, &page.position.unwrap());
+    until("acknowledged", || pubsub.acked() == 1).await;
+    // Silent now: it may be quiet, it may be dead.
+    until("replaced", || pubsub.streams_opened() >= 3).await;
+    assert!(telemetry.is_ready(audit_bridge_core::telemetry::Part::Source));
+    pubsub.publish(LogEntry::new(1, Timestamp::now()).text());
+    let page = messages.read().await.unwrap();
+    assert_eq!(page.position, Some(json!(2)));
+    messages.commit(0, &json!(2));
+    messages.close().await;
+    assert_eq!(pubsub.acked(), 2);
+    assert_eq!(pubsub.nacks(), 0);
+}
