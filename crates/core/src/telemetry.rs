@@ -665,6 +665,7 @@ mod tests {
             telemetry.unready().into_iter().collect::<Vec<_>>(),
             [("webhook", "401: renew the token".to_owned())]
         );
+        telemetry.ready(Part::Webhook);
 
         let log = telemetry.log("l");
         assert_eq!(
