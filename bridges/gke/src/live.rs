@@ -153,6 +153,11 @@ pub struct GkeLive {
 impl Live for GkeLive {
     type Log = GkeLog;
 
+    /// A subscription gives what comes, in any order.
+    fn has_ends(&self) -> bool {
+        self.subscription.is_none()
+    }
+
     async fn connect(&self) -> Result<Vec<GkeLog>, Trouble> {
         let log = match &self.subscription {
             Some(subscription) => Kind::PubSub(subscription.clone()),

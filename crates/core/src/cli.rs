@@ -4,9 +4,8 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
-
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::config::{LogArgs, LogFormat, Problems};
 use crate::convert::Convert;
@@ -45,7 +44,6 @@ pub trait Bridge: Sized + Send + 'static {
     const LOG_FILTER: &'static str = "";
     /// The flags that only this provider has.
     type Args: Args + Clone;
-
     /// The flags that only `run` and `check` have besides.
     type LiveArgs: Args + Clone;
     /// The provider, to be read live.

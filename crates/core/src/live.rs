@@ -19,6 +19,11 @@ pub trait Live: Send + Sync + 'static {
     /// What it reads.
     type Log: LiveLog;
 
+    /// Whether a job can end at a time (`--until`): not where the provider has no order of time.
+    fn has_ends(&self) -> bool {
+        true
+    }
+
     /// Finds out what the configuration leaves to the environment (a region, a project) and makes
     /// the clients. Called again, with backoff and for ever, while it fails.
     ///

@@ -303,6 +303,21 @@ async fn where_it_runs_must_be_known() {
 }
 
 #[test]
+fn a_subscription_has_no_end() {
+    let output = command(
+        "gke",
+        &["run", "--webhook-url", "http://127.0.0.1:9/k8s-audit"],
+    )
+    .args(["--subscription", "projects/p/subscriptions/audit"])
+    .args(["--until", "now"])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--until"), "{said}");
+}
+
+#[test]
 fn wrong_settings_are_named_at_once() {
     let output = command(
         "gke",

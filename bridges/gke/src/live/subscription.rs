@@ -2,20 +2,12 @@
 
 use audit_bridge_core::live::{Finding, Resume, Trouble};
 use audit_bridge_core::source::Position;
-use audit_bridge_core::telemetry::Part;
 
 use super::{Subscription, identity, no_identity};
 use crate::client::pubsub::{Connection, Messages};
 
 impl Subscription {
     pub(super) fn open(&self, resume: Resume) -> Result<Messages, Trouble> {
-        if resume.until.is_some() {
-            return Err(Trouble {
-                part: Part::Source,
-                what: "a subscription has no end that could be waited for".to_owned(),
-                remedy: "leave out --until, or read the log without --subscription".to_owned(),
-            });
-        }
         let connection = Connection::new(&self.name, &self.endpoint)?;
         let given = resume.positions.get(&0).and_then(Position::as_u64);
         Ok(Messages::open(

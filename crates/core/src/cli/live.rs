@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Bridge;
 use crate::checkpoint::StoreKind;
 use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
-use crate::live::{self, Start};
+use crate::live::{self, Live as _, Start};
 use crate::shutdown;
 
 #[derive(Debug, Clone, Args)]
@@ -217,6 +217,12 @@ impl<A: Args, L: Args> RunArgs<A, L> {
         let bridge = B::configure(&self.bridge, problems);
         let live = bridge.live(&self.bridge, &self.live, problems);
         let state = self.state.check::<B>(problems);
+        if state.until.is_some() && !live.has_ends() {
+            problems.add(
+                "until",
+                "cannot be combined with what is read: it has no end",
+            );
+        }
         let mut delivery = self.delivery.check(false, problems);
         // Nothing is lost silently, also when nobody thought of a dead letter.
         delivery
