@@ -372,9 +372,6 @@ async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
     quiet.until_ready();
     assert_eq!(quiet.terminate(), 0);
     // A port that nobody listens on.
-    let mut bridge = scene.run("one", &["--until", "now"]);
-    bridge.until_not_ready("source", "--until");
-    drop(bridge);
     let state = scene.folder.path().join("two");
     let webhook = scene.webhook.url();
     let args = [
