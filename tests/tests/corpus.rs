@@ -74,7 +74,12 @@ fn outcome(provider: &str, file: &Path, more: &[&str]) -> String {
 fn every_sample_has_a_reviewed_outcome() {
     let corpus = root().join("../shared/corpus");
     if !corpus.is_dir() {
-        println!("skipped: there are no samples beside this repository");
+        // Past the test harness, which would keep it to itself.
+        let mut stderr = std::io::stderr();
+        let _ = std::io::Write::write_all(
+            &mut stderr,
+            b"skipped: there are no samples beside this repository\n",
+        );
         return;
     }
     let mut table = String::new();

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::event::native;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
@@ -25,9 +25,6 @@ use crate::wire::{self, Diagnostic, Log, Payload};
 
 /// The categories that hold audit events.
 pub const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
-
-/// The annotation of `--annotate-cluster`.
-const CLUSTER_ANNOTATION: &str = "audit-bridge/cluster";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +80,7 @@ impl AksConvert {
             Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
         })?;
         match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-            Payload::Other => Ok(event(payload, false, record.time, &self.options.native)?),
+            Payload::Other => Ok(self.options.native.event(payload, false, record.time)?),
             Payload::Diagnostic(diagnostic) => self.diagnostic(record, diagnostic),
         }
     }
@@ -120,12 +117,8 @@ impl AksConvert {
             return Err(Refusal::not_audit("properties.log is no json object"));
         }
         let time = diagnostic.time.or(record.time);
-        let event = event(
-            &log,
-            claimed,
-            time,
-            wanted(&self.options, &mut self.annotated, chosen),
-        )?;
+        let wanted = wanted(&self.options, &mut self.annotated, chosen);
+        let event = wanted.event(&log, claimed, time)?;
         match category {
             Some(category)
                 if self.options.categories.len() > 1 && self.twins.is_twin(category, &event) =>
@@ -168,7 +161,7 @@ fn wanted<'a>(
     let known = annotated.take().filter(|(name, _)| name == cluster);
     let (_, wanted) = annotated.insert(known.unwrap_or_else(|| {
         let mut wanted = options.native.clone();
-        let annotation = (CLUSTER_ANNOTATION.to_owned(), cluster.to_owned());
+        let annotation = (native::CLUSTER.to_owned(), cluster.to_owned());
         wanted.annotations.push(annotation);
         (cluster.to_owned(), wanted)
     }));
@@ -179,22 +172,6 @@ fn wanted<'a>(
 fn cluster_of(resource_id: &str) -> &str {
     let id = resource_id.trim_end_matches('/');
     id.rsplit('/').next().unwrap_or_default()
-}
-
-fn event(
-    text: &Bytes,
-    claimed: bool,
-    record_time: Option<jiff::Timestamp>,
-    options: &native::Options,
-) -> Result<Event, Failure> {
-    native::event(
-        text,
-        &native::Context {
-            claimed,
-            record_time,
-            options,
-        },
-    )
 }
 
 impl Convert for AksConvert {

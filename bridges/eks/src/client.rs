@@ -9,6 +9,7 @@ mod trouble;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::live::Trouble;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
@@ -104,7 +105,7 @@ impl Connection {
             }
             Err(error) => Err(Trouble {
                 part: Part::Identity,
-                what: trouble::chain(&error),
+                what: chain(&error),
                 remedy: trouble::IDENTITY_REMEDY.to_owned(),
             }),
         }

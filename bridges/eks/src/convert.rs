@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::event::native;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
@@ -61,7 +61,7 @@ impl EksConvert {
             Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
         })?;
         match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-            Payload::Other => Ok(self.event(payload, false, record.time)?),
+            Payload::Other => Ok(self.options.native.event(payload, false, record.time)?),
             Payload::CloudWatch(event) => self.log_event(record, event),
         }
     }
@@ -91,23 +91,8 @@ impl EksConvert {
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));
         }
-        Ok(self.event(&message, claimed, event.time.or(record.time))?)
-    }
-
-    fn event(
-        &self,
-        text: &Bytes,
-        claimed: bool,
-        record_time: Option<jiff::Timestamp>,
-    ) -> Result<Event, Failure> {
-        native::event(
-            text,
-            &native::Context {
-                claimed,
-                record_time,
-                options: &self.options.native,
-            },
-        )
+        let time = event.time.or(record.time);
+        Ok(self.options.native.event(&message, claimed, time)?)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::config::{Problems, TailArgs, TailFlags, given, words};
+use audit_bridge_core::config::{Problems, TailArgs, TailFlags, flag, given, words};
+use audit_bridge_core::event::native;
 use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
 use audit_bridge_core::tail::{Limiter, Tail, TimeLog, Window};
 use audit_bridge_core::telemetry::Part;
@@ -15,9 +16,6 @@ const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
 
 /// EKS began in June 2018: no audit log is older.
 const EARLIEST: i64 = 1_527_811_200;
-
-/// The annotation of `--annotate-cluster`.
-const CLUSTER_ANNOTATION: &str = "audit-bridge/cluster";
 
 /// How far back `check` looks for an event.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
@@ -97,7 +95,7 @@ impl LiveArgs {
                 "annotate-cluster",
                 self.annotate_cluster.as_deref(),
                 false,
-                audit_bridge_core::config::flag,
+                flag,
             ),
             requests_per_second: problems.read(
                 "requests-per-second",
@@ -241,7 +239,7 @@ impl LiveLog for EksLog {
     fn annotations(&self) -> Vec<(String, String)> {
         let cluster = self.cluster.iter();
         cluster
-            .map(|cluster| (CLUSTER_ANNOTATION.to_owned(), cluster.clone()))
+            .map(|cluster| (native::CLUSTER.to_owned(), cluster.clone()))
             .collect()
     }
 

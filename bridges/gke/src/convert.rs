@@ -279,16 +279,15 @@ impl Convert for GkeConvert {
         let mut entry = Entry::default();
         let read = entry.read(&text);
         if entry.native && entry.payload.is_none() && entry.log_name.is_none() {
-            let context = native::Context {
-                claimed: record.damaged,
-                record_time: record.time,
-                options: &self.options.native,
-            };
             let payload = match &text {
                 Cow::Borrowed(text) => record.payload.slice_ref(text.as_bytes()),
                 Cow::Owned(text) => Bytes::from(text.clone()),
             };
-            return out.settle(id, record, native::event(&payload, &context));
+            let event = self
+                .options
+                .native
+                .event(&payload, record.damaged, record.time);
+            return out.settle(id, record, event);
         }
         match read {
             Ok(()) => self.entry(id, record, &entry, out),

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::chain;
+use crate::chain::chain;
 use crate::event::time;
 use crate::live::Trouble;
 use crate::source::Position;

@@ -12,6 +12,7 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use crate::batch;
+use crate::chain::chain;
 use crate::event::native;
 use crate::output::{Format, Output};
 use crate::sink::Target;
@@ -497,16 +498,4 @@ impl DeliveryArgs {
 /// A path that is given: an empty variable counts as unset.
 pub(crate) fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty()).cloned()
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod batch;
+pub mod chain;
 pub mod checkpoint;
 pub mod cli;
 pub mod commit;

@@ -110,6 +110,17 @@ impl Start {
     }
 }
 
+/// As `--start` takes it.
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Latest(_) => f.write_str("latest"),
+            Start::Earliest => f.write_str("earliest"),
+            Start::At(time) => write!(f, "{time:.0}"),
+        }
+    }
+}
+
 /// Reads the end of a job: `now`, a time span back (`-15m`) or a time (RFC 3339).
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::tail::QueryError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cloudwatchlogs::error::SdkError;
@@ -39,24 +40,6 @@ fn cluster_of(group: &str) -> &str {
         .strip_prefix("/aws/eks/")
         .and_then(|rest| rest.strip_suffix("/cluster"))
         .unwrap_or("CLUSTER")
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let part = error.to_string();
-        // Many of the SDK's errors repeat their cause.
-        if !text.contains(&part) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&part);
-        }
-        next = error.source();
-    }
-    text.replace(['\n', '\r'], " ")
 }
 
 /// What a failed `FilterLogEvents` means.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::config::chain;
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::tail::{Entry, LogPage, QueryError, TimeLog, Window};
 use bytes::{Bytes, BytesMut};

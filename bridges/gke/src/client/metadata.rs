@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_bridge_core::config::chain;
+use audit_bridge_core::chain::chain;
 use reqwest::StatusCode;
 
 /// Where it is when nothing else is said.

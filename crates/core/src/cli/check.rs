@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
+use crate::chain::chain;
 use crate::checkpoint::{Home, Owner, StoreError, StoreKind};
-use crate::config::{Problems, chain};
+use crate::config::Problems;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing, Waiting};
 use crate::live::{Finding, Live, LiveLog, Trouble};
@@ -131,7 +132,10 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
         }
     }
     let found = match places {
-        0 => format!("can be written; none yet, so {:?} applies", state.start),
+        0 => format!(
+            "can be written; there is none yet, so reading begins at --start ({})",
+            state.start
+        ),
         _ => "can be written; there is one to go on from".to_owned(),
     };
     Finding::good(what, found)

@@ -10,8 +10,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::chain::chain;
 use crate::checkpoint::{self, AnyStore, Checkpointer, FileStore, Owner, Store as _};
-use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems, chain};
+use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
 use crate::record::Origin;

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
+use crate::chain::chain;
 use crate::checkpoint::{Checkpointer, Home, Owner, Room, StoreError, StoreKind};
-use crate::config::{Problems, chain};
+use crate::config::Problems;
 use crate::dead_letter::DeadLetter;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Leadership, Tenure, Timing, Waiting};
@@ -343,17 +344,18 @@ impl<B: Bridge> Process<'_, B> {
         mut attempt: impl AsyncFnMut() -> Result<T, Setback>,
     ) -> Result<T, String> {
         let mut backoff = Backoff::seeded(fastrand::u64(..));
-        for failures in 1.. {
+        let mut failures = 0_u32;
+        loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(Setback::Fatal(why)) => return Err(why),
                 Err(Setback::Hold(trouble)) => {
                     self.telemetry.not_ready(trouble.part, trouble.to_string());
+                    failures = failures.saturating_add(1);
                     sleep(backoff.wait(failures)).await;
                 }
             }
         }
-        unreachable!("there is always a next attempt")
     }
 }
 

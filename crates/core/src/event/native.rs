@@ -27,6 +27,9 @@ pub const API_VERSION: &str = "audit.k8s.io/v1";
 pub const TRUNCATED: &str = "audit.k8s.io/truncated";
 /// The annotation on an event whose `stageTimestamp` is the provider's record time.
 pub const STAGE_TIMESTAMP: &str = "audit-bridge/stage-timestamp";
+
+/// The annotation that says which cluster an event is of (`--annotate-cluster`).
+pub const CLUSTER: &str = "audit-bridge/cluster";
 /// How CloudWatch's event ends when EKS cut it.
 const TRUNCATION_MARKER: &[u8] = b"[Truncated...]";
 
@@ -48,6 +51,26 @@ pub struct Options {
     pub event_bytes_max: usize,
     /// Annotations for every event (`--annotate`); they win over those that an event has.
     pub annotations: Vec<(String, String)>,
+}
+
+impl Options {
+    /// The event of a record, as the user wants it; see [`event`] and [`Context`].
+    ///
+    /// # Errors
+    /// It is none, or none that can be delivered.
+    pub fn event(
+        &self,
+        text: &Bytes,
+        claimed: bool,
+        record_time: Option<Timestamp>,
+    ) -> Result<Event, Failure> {
+        let context = Context {
+            claimed,
+            record_time,
+            options: self,
+        };
+        event(text, &context)
+    }
 }
 
 impl Default for Options {

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use super::DETAIL_BYTES_MAX;
+use crate::chain::chain;
 use crate::sink::{Cause, Verdict};
 
 /// What to do about a token file that cannot be used.
@@ -77,59 +78,41 @@ pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
             detail: format!("no answer within {}s", timeout.as_secs_f64()),
         };
     }
-    let chain = Chain::of(&error);
-    let (cause, remedy) = match chain {
-        Chain { tls: true, .. } => (Cause::Tls, TLS_REMEDY),
-        Chain { dns: true, .. } => (Cause::Dns, DNS_REMEDY),
-        Chain { text, .. } => {
-            let cause = match error.is_connect() {
-                true => Cause::Connect,
-                false => Cause::Other,
-            };
-            return Verdict::Retry {
-                cause,
-                after: None,
-                detail: text,
-            };
-        }
+    let detail = chain(&error);
+    let (cause, remedy) = if any_cause(&error, is_tls) {
+        (Cause::Tls, TLS_REMEDY)
+    } else if any_cause(&error, is_dns) {
+        (Cause::Dns, DNS_REMEDY)
+    } else {
+        let cause = match error.is_connect() {
+            true => Cause::Connect,
+            false => Cause::Other,
+        };
+        return Verdict::Retry {
+            cause,
+            after: None,
+            detail,
+        };
     };
     Verdict::Hold {
         cause,
-        detail: chain.text,
+        detail,
         remedy: Cow::Borrowed(remedy),
     }
 }
 
-/// An error and its causes, each of which says only its own part.
-struct Chain {
-    text: String,
-    tls: bool,
-    dns: bool,
+/// Whether the error, or one of its causes, is of this kind.
+fn any_cause(
+    error: &(dyn StdError + 'static),
+    kind: fn(&(dyn StdError + 'static)) -> bool,
+) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(kind)
 }
 
-impl Chain {
-    fn of(error: &reqwest::Error) -> Chain {
-        let mut chain = Chain {
-            text: String::new(),
-            tls: false,
-            dns: false,
-        };
-        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-        while let Some(error) = next {
-            chain.tls |= is_tls(error);
-            let text = error.to_string();
-            // The HTTP client offers no type for this one.
-            chain.dns |= text == "dns error";
-            if !chain.text.ends_with(&text) {
-                if !chain.text.is_empty() {
-                    chain.text.push_str(": ");
-                }
-                chain.text.push_str(&text);
-            }
-            next = error.source();
-        }
-        chain
-    }
+/// Whether a name did not resolve. The HTTP client offers no type for this one.
+fn is_dns(error: &(dyn StdError + 'static)) -> bool {
+    error.to_string() == "dns error"
 }
 
 /// Whether this is an error of TLS. What an `io::Error` wraps, even twice, is not its source:

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::config::chain;
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::retry::retry_after;
 use audit_bridge_core::tail::QueryError;
 use jiff::Timestamp;

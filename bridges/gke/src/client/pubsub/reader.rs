@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::config::chain;
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::live::Trouble;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::telemetry::{Part, Telemetry};

@@ -1,0 +1,108 @@
+//! What is known of the process and of each log that it reads: whether it is ready, how far it is.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// The place of the process in the list of scopes.
+pub(super) const PROCESS: usize = 0;
+
+/// A part of the bridge that can keep it from being ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The credentials towards the provider.
+    Identity,
+    /// The provider's log.
+    Source,
+    /// The checkpoint's store and the dead letter.
+    Checkpoint,
+    /// The receiver.
+    Webhook,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 4] = [
+        Part::Identity,
+        Part::Source,
+        Part::Checkpoint,
+        Part::Webhook,
+    ];
+
+    /// Its name in `/readyz`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Identity => "identity",
+            Part::Source => "source",
+            Part::Checkpoint => "checkpoint",
+            Part::Webhook => "webhook",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// The process first, then its logs.
+    pub(super) scopes: Vec<Scope>,
+    /// Who reads instead of us, as the Lease has it.
+    pub(super) standby: Option<String>,
+}
+
+impl State {
+    /// Of a process that has no logs yet.
+    pub(super) fn new(process: &str) -> State {
+        State {
+            scopes: vec![Scope::new(process, &Part::ALL)],
+            standby: None,
+        }
+    }
+}
+
+/// What is known of the process as a whole, or of one log.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) name: String,
+    /// Why a part is not ready; one that has to speak first says so.
+    pub(super) parts: BTreeMap<Part, Option<String>>,
+    pub(super) since: Instant,
+    pub(super) checkpoint_written: Option<Instant>,
+    pub(super) newest_delivered: Option<Timestamp>,
+    /// The source says that it has nothing more.
+    pub(super) drained: bool,
+    pub(super) in_flight_bytes: usize,
+    /// The loop's last turn; `None` while no loop runs.
+    pub(super) progress: Option<Instant>,
+}
+
+impl Scope {
+    pub(super) fn new(name: &str, parts: &[Part]) -> Scope {
+        let unseen = || Some("not tried yet".to_owned());
+        Scope {
+            name: name.to_owned(),
+            parts: parts.iter().map(|&part| (part, unseen())).collect(),
+            since: Instant::now(),
+            checkpoint_written: None,
+            newest_delivered: None,
+            drained: false,
+            in_flight_bytes: 0,
+            progress: None,
+        }
+    }
+
+    pub(super) fn lag(&self) -> f64 {
+        match self.newest_delivered {
+            Some(newest) if !(self.drained && self.in_flight_bytes == 0) => {
+                let behind = Timestamp::now().duration_since(newest);
+                behind.as_secs_f64().max(0.0)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Seconds since the checkpoint was written; before the first time, since the start.
+    pub(super) fn checkpoint_age(&self) -> f64 {
+        let written = self.checkpoint_written.unwrap_or(self.since);
+        written.elapsed().as_secs_f64()
+    }
+}
