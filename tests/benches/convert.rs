@@ -105,15 +105,14 @@ fn main() {
 }
 
 fn of(mut make: impl FnMut() -> String) -> Vec<Record> {
-    let record = |payload: String| Record {
-        payload: payload.into(),
-        origin: Origin::File {
-            file: "bench".into(),
-            record: 1,
-        },
-        time: None,
-        damaged: false,
-        oversized: false,
+    let record = |payload: String| {
+        Record::new(
+            payload,
+            Origin::File {
+                file: "bench".into(),
+                record: 1,
+            },
+        )
     };
     (0..RECORDS).map(|_| record(make())).collect()
 }

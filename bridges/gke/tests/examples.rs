@@ -11,16 +11,13 @@ use gke_audit_bridge::convert::{GkeConvert, Options};
 use serde_json::{Value, json};
 
 fn convert(text: &str, options: Options) -> Vec<Value> {
-    let record = Record {
-        payload: text.to_owned().into(),
-        origin: Origin::File {
+    let record = Record::new(
+        text.to_owned(),
+        Origin::File {
             file: "fixture".into(),
             record: 1,
         },
-        time: None,
-        damaged: false,
-        oversized: false,
-    };
+    );
     let mut out = Output::default();
     let mut convert = GkeConvert::new(options);
     convert.convert(RecordId(1), &record, &mut out);

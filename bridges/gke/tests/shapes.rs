@@ -19,16 +19,13 @@ use gke_audit_bridge::dump::GkeDump;
 use serde_json::{Value, json};
 
 fn event(entry: &str) -> Value {
-    let record = Record {
-        payload: entry.to_owned().into(),
-        origin: Origin::File {
+    let record = Record::new(
+        entry.to_owned(),
+        Origin::File {
             file: "shape".into(),
             record: 1,
         },
-        time: None,
-        damaged: false,
-        oversized: false,
-    };
+    );
     let mut out = Output::default();
     GkeConvert::new(Options::default()).convert(RecordId(1), &record, &mut out);
     match out.drain().next() {

@@ -223,16 +223,13 @@ impl TimeLog for SimulatedLog {
     }
 
     fn record(&self, number: usize) -> Record {
-        Record {
-            payload: self.payload.clone(),
-            origin: Origin::Stream {
+        Record::new(
+            self.payload.clone(),
+            Origin::Stream {
                 stream: Arc::clone(&self.stream),
                 id: number.to_string(),
             },
-            time: None,
-            damaged: false,
-            oversized: false,
-        }
+        )
     }
 }
 

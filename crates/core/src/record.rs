@@ -26,6 +26,19 @@ pub struct Record {
     pub oversized: bool,
 }
 
+impl Record {
+    /// A whole record, of a time that only its payload may say.
+    pub fn new(payload: impl Into<Bytes>, origin: Origin) -> Record {
+        Record {
+            payload: payload.into(),
+            origin,
+            time: None,
+            damaged: false,
+            oversized: false,
+        }
+    }
+}
+
 /// Where a record was found, as the dead letter tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -23,7 +23,6 @@ use audit_bridge_core::shutdown::Stop;
 use audit_bridge_core::sink::{Cause, Sink, Verdict};
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_core::tally::Tally;
-use bytes::Bytes;
 
 /// Small, seeded, good enough (`SplitMix64`).
 #[derive(Clone)]
@@ -131,16 +130,13 @@ impl Source for Log {
                     ),
                     _ => event_text(partition, index),
                 };
-                Record {
-                    payload: Bytes::from(text),
-                    origin: Origin::Stream {
+                Record::new(
+                    text,
+                    Origin::Stream {
                         stream: partition.to_string().into(),
                         id: index.to_string(),
                     },
-                    time: None,
-                    damaged: false,
-                    oversized: false,
-                }
+                )
             })
             .collect();
         // Some pages say nothing of the position, some only that.

@@ -7,6 +7,7 @@
     reason = "a stand-in that cannot work must fail its test"
 )]
 
+pub mod arbitrary;
 pub mod cloud_logging;
 pub mod cloud_watch;
 pub mod event_hubs;

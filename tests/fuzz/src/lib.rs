@@ -54,16 +54,13 @@ fn records(input: &[u8], dump: Arc<dyn Dump>) -> Vec<Record> {
 }
 
 fn record(payload: &[u8]) -> Record {
-    Record {
-        payload: payload.to_vec().into(),
-        origin: Origin::File {
+    Record::new(
+        payload.to_vec(),
+        Origin::File {
             file: "fuzz".into(),
             record: 1,
         },
-        time: None,
-        damaged: false,
-        oversized: false,
-    }
+    )
 }
 
 /// How records ended.

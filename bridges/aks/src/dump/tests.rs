@@ -1,86 +1,24 @@
 use std::sync::Arc;
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
-use audit_bridge_core::event::json::Scanner;
-use audit_bridge_core::record::{Origin, Record};
-use bytes::Bytes;
+use audit_bridge_core::record::Record;
+use audit_bridge_core::replay::read_bytes;
 
 use super::*;
 use crate::convert::AksConvert;
 
-const LOGS: &str = include_str!("../../fixtures/logs.jsonl");
-
-type Owned = (Vec<u8>, bool, bool);
-
-/// Reads a JSON dump by structure, as far as the fixtures need it.
-fn walk(text: &str) -> Vec<Owned> {
-    let mut pieces = Vec::new();
-    let mut scanner = Scanner::new(text);
-    while scanner.peek().is_some() {
-        let value = scanner.value().unwrap();
-        match value.kind() {
-            Kind::Array => value
-                .elements()
-                .unwrap()
-                .for_each(|piece| visit(piece, &mut pieces)),
-            _ => visit(value, &mut pieces),
-        }
-    }
-    pieces
-}
-
-fn visit(value: Raw<'_>, pieces: &mut Vec<Owned>) {
-    let mut members = Vec::new();
-    for (key, raw) in value.members().into_iter().flatten() {
-        match AksDump.role(&key) {
-            Role::Records => {
-                let context = Context::new(members);
-                for piece in raw.elements().unwrap() {
-                    pieces.push(bring(piece, &context));
-                }
-                return;
-            }
-            Role::Record | Role::Wrapped => break,
-            Role::Neutral => {}
-        }
-        let names = AksDump.context_names().iter();
-        if let Some(name) = names.copied().find(|&name| name == key) {
-            members.push((name, raw.text().to_owned()));
-        }
-    }
-    pieces.push(bring(value, &Context::empty()));
-}
-
-fn bring(piece: Raw<'_>, context: &Context) -> Owned {
-    match AksDump.record(piece, context) {
-        Ok(text) => (
-            text.into_owned().into_bytes(),
-            false,
-            AksDump.recognises(piece),
-        ),
-        Err(error) => (error.into_bytes(), true, true),
-    }
-}
-
-fn read(name: &str) -> Vec<Owned> {
+fn read(name: &str) -> Vec<Record> {
     let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-    walk(&std::fs::read_to_string(&path).expect(&path))
+    let dump: Arc<dyn Dump> = Arc::new(AksDump);
+    let page = read_bytes(&dump, name, std::fs::read(&path).expect(&path));
+    assert_eq!(page.problems, [], "{name}");
+    page.records
 }
 
-fn convert(pieces: Vec<Owned>) -> Vec<Outcome> {
+fn convert(records: Vec<Record>) -> Vec<Outcome> {
     let mut out = Output::default();
     let mut convert = AksConvert::default();
-    for (id, (payload, damaged, _)) in (1..).zip(pieces) {
-        let record = Record {
-            payload: Bytes::from(payload),
-            origin: Origin::File {
-                file: Arc::from("test"),
-                record: id,
-            },
-            time: None,
-            damaged,
-            oversized: false,
-        };
+    for (id, record) in (1..).zip(records) {
         convert.convert(RecordId(id), &record, &mut out);
     }
     out.drain().collect()
@@ -96,9 +34,7 @@ fn events(outcomes: &[Outcome]) -> Vec<String> {
 
 #[test]
 fn every_shape_gives_the_same_bytes() {
-    let bare = |line: &str| (line.as_bytes().to_vec(), false, true);
-    let plain = events(&convert(LOGS.lines().take(2).map(bare).collect()));
-    assert_eq!(plain.len(), 2);
+    let plain = events(&convert(read("logs.jsonl")))[..2].to_vec();
     for name in [
         "event-hub.json",
         "PT1H.json",

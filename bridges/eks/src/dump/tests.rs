@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
-use audit_bridge_core::event::json::Scanner;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::replay::dump::Piece;
-use bytes::Bytes;
+use audit_bridge_core::replay::read_bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -37,77 +36,32 @@ fn split(text: &[u8], shape: Option<&str>, chunk: usize) -> Vec<Owned> {
     pieces
 }
 
-/// Reads a JSON dump by structure, as far as the fixtures need it.
-fn walk(text: &str) -> Vec<Owned> {
-    let mut pieces = Vec::new();
-    let mut scanner = Scanner::new(text);
-    while scanner.peek().is_some() {
-        let value = scanner.value().unwrap();
-        match value.kind() {
-            Kind::Array => value
-                .elements()
-                .unwrap()
-                .for_each(|piece| visit(piece, &mut pieces)),
-            _ => visit(value, &mut pieces),
-        }
-    }
-    pieces
-}
-
-fn visit(value: Raw<'_>, pieces: &mut Vec<Owned>) {
-    let mut members = Vec::new();
-    for (key, raw) in value.members().into_iter().flatten() {
-        match EksDump.role(&key) {
-            Role::Records => {
-                let context = Context::new(members);
-                for piece in raw.elements().unwrap() {
-                    pieces.push(bring(piece, &context));
-                }
-                return;
-            }
-            Role::Record | Role::Wrapped => break,
-            Role::Neutral => {}
-        }
-        let names = EksDump.context_names().iter();
-        if let Some(name) = names.copied().find(|&name| name == key) {
-            members.push((name, raw.text().to_owned()));
-        }
-    }
-    pieces.push(bring(value, &Context::empty()));
-}
-
-fn bring(piece: Raw<'_>, context: &Context) -> Owned {
-    match EksDump.record(piece, context) {
-        Ok(text) => (
-            text.into_owned().into_bytes(),
-            false,
-            EksDump.recognises(piece),
-        ),
-        Err(error) => (error.into_bytes(), true, true),
-    }
-}
-
+/// A JSON dump as replay reads it, a text dump as it is cut.
 fn read(name: &str) -> Vec<Owned> {
     let bytes = fixture(name);
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if name.ends_with(".json") => walk(text),
-        _ => split(&bytes, None, bytes.len()),
+    if !name.ends_with(".json") {
+        return split(&bytes, None, bytes.len());
     }
+    let dump: Arc<dyn Dump> = Arc::new(EksDump);
+    let page = read_bytes(&dump, name, bytes);
+    assert_eq!(page.problems, [], "{name}");
+    let records = page.records.into_iter();
+    records
+        .map(|record| (record.payload.to_vec(), record.damaged, true))
+        .collect()
 }
 
 fn convert(pieces: Vec<Owned>) -> Vec<Outcome> {
     let mut out = Output::default();
     let mut convert = EksConvert::default();
     for (id, (payload, damaged, _)) in (1..).zip(pieces) {
+        let origin = Origin::File {
+            file: Arc::from("test"),
+            record: id,
+        };
         let record = Record {
-            payload: Bytes::from(payload),
-            origin: Origin::File {
-                file: Arc::from("test"),
-                record: id,
-            },
-            time: None,
             damaged,
-            oversized: false,
+            ..Record::new(payload, origin)
         };
         convert.convert(RecordId(id), &record, &mut out);
     }

@@ -50,16 +50,11 @@ fn set(mut entry: Value, pointer: &str, value: impl Into<Value>) -> Value {
 }
 
 fn record(text: impl Into<Bytes>) -> Record {
-    Record {
-        payload: text.into(),
-        origin: Origin::File {
-            file: "f".into(),
-            record: 1,
-        },
-        time: None,
-        damaged: false,
-        oversized: false,
-    }
+    let origin = Origin::File {
+        file: "f".into(),
+        record: 1,
+    };
+    Record::new(text, origin)
 }
 
 fn outcomes(out: &mut Output) -> Vec<(Value, Vec<u64>)> {

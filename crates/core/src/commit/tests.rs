@@ -1,22 +1,18 @@
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::record::Origin;
 
 fn record(number: u64) -> Record {
-    Record {
-        payload: Bytes::from(number.to_string()),
-        origin: Origin::Stream {
+    Record::new(
+        number.to_string(),
+        Origin::Stream {
             stream: "s".into(),
             id: number.to_string(),
         },
-        time: None,
-        damaged: false,
-        oversized: false,
-    }
+    )
 }
 
 /// What one record is in the naive model.
