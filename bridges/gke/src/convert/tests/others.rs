@@ -1,0 +1,182 @@
+//! What is not converted.
+
+use super::*;
+
+#[test]
+fn other_entries_are_skipped_by_the_first_thing_that_differs() {
+    for (entry, want) in [
+        (with("/protoPayload", Value::Null), "not_audit"),
+        (with("/protoPayload/@type", "x"), "not_audit"),
+        (
+            with(
+                "/logName",
+                "projects/p/logs/cloudaudit.googleapis.com%2Fsystem_event",
+            ),
+            "other_log",
+        ),
+        (with("/logName", "projects/p"), "other_log"),
+        (
+            with(
+                "/logName",
+                "projects/p/logs/notcloudaudit.googleapis.com%2Factivity",
+            ),
+            "other_log",
+        ),
+        (
+            with(
+                "/logName",
+                "projects/p/logs/cloudaudit.googleapis.com%2Fdata_access",
+            ),
+            "data_access_disabled",
+        ),
+        (
+            with(
+                "/logName",
+                "projects/p/logs/cloudaudit.googleapis.com/data_access",
+            ),
+            "data_access_disabled",
+        ),
+        (
+            with("/protoPayload/serviceName", "container.googleapis.com"),
+            "other_service",
+        ),
+        (with("/resource/type", "gke_cluster"), "other_resource"),
+        (json!({"textPayload": "x", "logName": "y"}), "not_audit"),
+        (json!({}), "not_audit"),
+        (json!(["x"]), "not_audit"),
+        (json!(3), "not_audit"),
+    ] {
+        assert_eq!(run(&entry), json!({ "skip": want }), "{entry}");
+    }
+    for name in [
+        "projects/p/logs/cloudaudit.googleapis.com/activity",
+        "organizations/1/logs/cloudaudit.googleapis.com%2factivity",
+    ] {
+        assert_eq!(run(&with("/logName", name))["kind"], "Event", "{name}");
+    }
+}
+
+#[test]
+fn other_clusters_are_skipped_when_one_is_asked_for() {
+    let cluster = |name: &str| Options {
+        cluster: Some(name.to_owned()),
+        ..Options::default()
+    };
+    let of = |options: Options, entry: Value| run_with(options, &[entry]).remove(0).0;
+    assert_eq!(
+        of(cluster("green"), entry()),
+        json!({"skip": "other_cluster"})
+    );
+    assert_eq!(of(cluster("blue"), entry())["kind"], "Event");
+    let unnamed = with("/resource/labels", json!({}));
+    assert_eq!(of(cluster("green"), unnamed)["kind"], "Event");
+    let elsewhere = Options {
+        location: Some("us".to_owned()),
+        ..Options::default()
+    };
+    assert_eq!(of(elsewhere, entry()), json!({"skip": "other_cluster"}));
+    let project = Options {
+        project: Some("q".to_owned()),
+        ..Options::default()
+    };
+    assert_eq!(of(project, entry()), json!({"skip": "other_cluster"}));
+}
+
+#[test]
+fn entries_without_what_an_event_needs_are_rejected() {
+    let without_ids = set(with("/insertId", Value::Null), "/operation", Value::Null);
+    let without_times = set(
+        with("/timestamp", Value::Null),
+        "/receiveTimestamp",
+        Value::Null,
+    );
+    for entry in [
+        without_ids,
+        without_times,
+        set(with("/timestamp", "yesterday"), "/receiveTimestamp", 5),
+        with("/protoPayload/methodName", Value::Null),
+        with("/protoPayload/methodName", "google.iam.admin.CreateRole"),
+    ] {
+        assert_eq!(run(&entry), json!({"reject": "unparsable"}), "{entry}");
+    }
+    let late = run(&with("/timestamp", Value::Null));
+    assert_eq!(late["stageTimestamp"], "2024-06-03T09:15:29.000000Z");
+    let foreign = with("/operation/producer", "container.googleapis.com");
+    assert_eq!(run(&set(foreign, "/insertId", "i-1"))["auditID"], "i-1");
+}
+
+#[test]
+fn cut_entries_convert_when_nothing_contradicts() {
+    let mut cut = entry();
+    for pointer in [
+        "/protoPayload/@type",
+        "/protoPayload/serviceName",
+        "/resource",
+        "/logName",
+    ] {
+        cut = set(cut, pointer, Value::Null);
+        assert_eq!(run(&cut)["kind"], "Event", "{pointer}");
+    }
+    let foreign = set(
+        cut.clone(),
+        "/operation/producer",
+        "container.googleapis.com",
+    );
+    assert_eq!(run(&foreign), json!({"skip": "not_audit"}));
+    let unnamed = set(cut.clone(), "/protoPayload/resourceName", Value::Null);
+    assert_eq!(run(&unnamed), json!({"skip": "not_audit"}));
+    let other = set(
+        cut,
+        "/protoPayload/methodName",
+        "google.container.v1.ClusterManager.CreateCluster",
+    );
+    assert_eq!(
+        run(&set(other, "/operation", Value::Null)),
+        json!({"skip": "not_audit"})
+    );
+    let other = set(
+        with("/protoPayload/serviceName", Value::Null),
+        "/protoPayload/methodName",
+        "x",
+    );
+    assert_eq!(run(&other), json!({"skip": "other_service"}));
+}
+
+#[test]
+fn what_is_no_entry_is_skipped_or_kept() {
+    let skip = json!({"skip": "not_audit"});
+    let reject = json!({"reject": "unparsable"});
+    assert_eq!(run_text("I0603 klog line", false), skip);
+    assert_eq!(run_text("I0603 klog line", true), reject);
+    assert_eq!(run_text(&b"\xff\xfe"[..], false), skip);
+    assert_eq!(run_text(&b"\xff protoPayload"[..], false), reject);
+    assert_eq!(run_text("{\"a\":1}", true), reject);
+    let cut = entry().to_string();
+    assert_eq!(run_text(cut[..cut.len() - 40].to_owned(), false), reject);
+    let nested = format!(
+        "{{\"protoPayload\":{{\"request\":{}{}}}}}",
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
+    assert_eq!(run_text(nested, false), reject);
+    let bom = format!("\u{feff}{}", entry());
+    assert_eq!(run_text(bom, false)["kind"], "Event");
+}
+
+#[test]
+fn native_events_pass_through() {
+    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","verb":"get","stageTimestamp":"2024-06-03T09:15:27.104233Z","z":1.50}"#;
+    let mut out = Output::default();
+    GkeConvert::default().convert(RecordId(0), &record(event), &mut out);
+    let Some(Outcome::Event { event: found, .. }) = out.drain().next() else {
+        panic!("an event");
+    };
+    assert_eq!(found.text(), event.as_bytes());
+    assert_eq!(
+        run_text(r#"{"kind":"Event","apiVersion":"v1"}"#, false),
+        json!({"reject": "unparsable"})
+    );
+    // Cut, but told by what is left.
+    let cut = run_text(event[..event.len() - 6].to_owned(), false);
+    assert_eq!(cut["annotations"]["audit.k8s.io/truncated"], "true");
+}

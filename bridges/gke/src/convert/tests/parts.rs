@@ -1,0 +1,143 @@
+//! Entries that came in parts.
+
+use super::*;
+
+/// A part of the entry, with this request.
+fn part(index: u64, total: u64, request: Value) -> Value {
+    let entry = with(
+        "/split",
+        json!({"uid": "u", "index": index, "totalSplits": total}),
+    );
+    let entry = set(entry, "/protoPayload/response", Value::Null);
+    let entry = set(entry, "/insertId", format!("0c7d4f6e-{index}"));
+    set(entry, "/protoPayload/request", request)
+}
+
+fn parts() -> [Value; 3] {
+    [
+        part(
+            0,
+            3,
+            json!({"@type": "apps.k8s.io/v1.Deployment", "metadata": {"name": "we"}, "spec": {"replicas": 3, "list": ["a", "b"]}}),
+        ),
+        part(
+            1,
+            3,
+            json!({"metadata": {"name": "b"}, "spec": {"list": ["", "c", {"x": "1"}]}}),
+        ),
+        part(
+            2,
+            3,
+            json!({"spec": {"list": ["", "", {"x": "2"}], "paused": true}}),
+        ),
+    ]
+}
+
+#[test]
+fn parts_become_one_event_in_any_order() {
+    let [a, b, c] = parts();
+    for (order, ids) in [
+        (vec![a.clone(), b.clone(), c.clone()], vec![0, 1, 2]),
+        (vec![c.clone(), a.clone(), b.clone()], vec![0, 1, 2]),
+        (vec![b.clone(), b.clone(), c, a], vec![0, 1, 2, 3]),
+    ] {
+        let found = run_with(Options::default(), &order);
+        let [(event, records)] = found.as_slice() else {
+            panic!("one event: {found:?}");
+        };
+        assert_eq!(*records, ids);
+        assert_eq!(event["level"], "Request");
+        assert_eq!(
+            event["requestObject"],
+            json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "web"},
+                   "spec": {"replicas": 3, "list": ["a", "bc", {"x": "12"}], "paused": true}})
+        );
+    }
+}
+
+#[test]
+fn a_split_entry_in_one_part_is_whole() {
+    let event = run(&part(0, 1, json!({"a": 1})));
+    assert_eq!(event["requestObject"], json!({"a": 1}));
+    let bare = run(&set(entry(), "/split", json!({})));
+    assert_eq!(bare["level"], "RequestResponse");
+}
+
+#[test]
+fn the_first_part_stands_for_the_others() {
+    let [a, b, c] = parts();
+    let found = run_with(Options::default(), &[b.clone(), a.clone()]);
+    let [(event, records)] = found.as_slice() else {
+        panic!("one event: {found:?}");
+    };
+    assert_eq!(*records, [0, 1]);
+    assert_eq!(
+        (&event["level"], event.get("requestObject")),
+        (&json!("Metadata"), None)
+    );
+    assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
+    assert_eq!(event["objectRef"]["name"], "web");
+    let lost = json!({"reject": "incomplete_split"});
+    let found = run_with(Options::default(), &[b, c]);
+    assert_eq!(found, [(lost.clone(), vec![0]), (lost.clone(), vec![1])]);
+    // Numbers that cannot be.
+    let stray = set(a, "/split/totalSplits", 99_999);
+    assert_eq!(run(&stray)["annotations"]["audit.k8s.io/truncated"], "true");
+    assert_eq!(run(&part(7, 3, json!({}))), lost);
+}
+
+#[test]
+fn parts_wait_for_a_while() {
+    let [a, b, c] = parts();
+    let mut convert = GkeConvert::default();
+    let mut out = Output::default();
+    convert.convert(RecordId(5), &record(a.to_string()), &mut out);
+    convert.overdue(Duration::from_secs(1), &mut out);
+    convert.convert(RecordId(6), &record(b.to_string()), &mut out);
+    convert.overdue(Duration::from_secs(30), &mut out);
+    assert!(outcomes(&mut out).is_empty(), "still waiting");
+    convert.overdue(Duration::from_secs(31), &mut out);
+    let found = outcomes(&mut out);
+    assert_eq!(found[0].1, [5, 6]);
+    assert_eq!(found[0].0["stage"], "ResponseComplete");
+    convert.convert(RecordId(7), &record(c.to_string()), &mut out);
+    assert!(outcomes(&mut out).is_empty());
+    convert.finish(&mut out);
+    assert_eq!(
+        outcomes(&mut out),
+        [(json!({"reject": "incomplete_split"}), vec![7])]
+    );
+}
+
+#[test]
+fn parts_wait_in_bounded_memory() {
+    let mut convert = GkeConvert::default();
+    let mut out = Output::default();
+    let filler = "x".repeat(1 << 20);
+    for id in 0..9 {
+        let part = set(
+            part(0, 2, json!({ "x": filler })),
+            "/split/uid",
+            format!("u{id}"),
+        );
+        convert.convert(RecordId(id), &record(part.to_string()), &mut out);
+    }
+    let found = outcomes(&mut out);
+    let ids: Vec<_> = found.iter().map(|(_, ids)| ids.clone()).collect();
+    assert_eq!(ids, [[0], [1]], "the oldest made room");
+}
+
+#[test]
+fn the_index_is_no_part_of_the_audit_id() {
+    let entry = |id: &str| {
+        set(
+            set(part(0, 1, json!({})), "/operation", Value::Null),
+            "/insertId",
+            id,
+        )
+    };
+    assert_eq!(run(&entry("abc-0"))["auditID"], "abc");
+    assert_eq!(run(&entry("abc0"))["auditID"], "abc");
+    assert_eq!(run(&entry("abc"))["auditID"], "abc");
+    assert_eq!(run(&entry("0"))["auditID"], "0");
+}

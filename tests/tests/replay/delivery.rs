@@ -1,0 +1,200 @@
+//! What the webhook does, and how a replay that stopped goes on.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_gets_everything_through_its_bad_moments() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..2000));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.script([
+        Answer::status(503).header("retry-after", "0"),
+        Answer::status(429),
+        Answer::reset_before_reading(),
+        Answer::reset_after_reading(),
+        Answer::status(401),
+        Answer::half(),
+    ]);
+    webhook.poison(&audit_id(777), 400);
+    webhook.refuse_bodies_above(300 << 10);
+    let dead = folder.path().join("dead.jsonl");
+    let (url, dead_letter) = (webhook.url(), dead.to_str().unwrap().to_owned());
+    let ran = tokio::task::spawn_blocking(move || {
+        run(
+            "aks",
+            &[
+                "replay",
+                &dump,
+                "--webhook-url",
+                &url,
+                "--dead-letter",
+                &dead_letter,
+            ],
+        )
+    })
+    .await
+    .unwrap();
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    let want: BTreeSet<_> = all_ids(0..2000)
+        .into_iter()
+        .filter(|id| *id != audit_id(777))
+        .collect();
+    assert_eq!(accepted, want);
+    let kept = std::fs::read_to_string(dead).unwrap();
+    assert_eq!(kept.lines().count(), 1);
+    assert!(
+        kept.contains("\"reason\":\"refused\"") && kept.contains(&audit_id(777)),
+        "{kept}"
+    );
+    for request in webhook.received() {
+        assert_eq!(request.header("content-type"), Some("application/json"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
+    let state = folder.path().join("state").display().to_string();
+    let webhook = ScriptedWebhook::start().await;
+    // The second of ten batches is never answered.
+    webhook.script([Answer::status(200), Answer::never()]);
+    let url = webhook.url();
+    let mut args = vec![
+        "replay",
+        &dump,
+        "--webhook-url",
+        &url,
+        "--state-dir",
+        &state,
+    ];
+    args.extend(["--in-flight-batches-max=1", "--batch-events-max=100"]);
+    let mut child = command("eks", &args).spawn().unwrap();
+    let checkpoint = folder.path().join("state/checkpoint.json");
+    let written = audit_bridge_tests::live::wait(|| {
+        let text = std::fs::read_to_string(&checkpoint).ok()?;
+        (webhook.requests() >= 2 && text.contains("\"0\":100")).then_some(text)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        written.unwrap().contains("replay of"),
+        "a checkpoint as any other"
+    );
+    let ran = run("eks", &args);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("going on behind"), "{}", ran.stderr);
+    let accepted = webhook.accepted_ids();
+    let mut all = accepted.clone();
+    all.sort();
+    all.dedup();
+    assert_eq!(all, all_ids(0..1000));
+    assert_eq!(
+        accepted.len(),
+        1100,
+        "only the batch without an answer came twice"
+    );
+    let ran = run("eks", &args);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(webhook.accepted_ids().len(), 1100, "all of it is settled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.script([Answer::status(200)]);
+    webhook.otherwise(Answer::status(503));
+    let replay = |more: Vec<String>| {
+        let (url, dump) = (webhook.url(), dump.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut args = vec![
+                "replay",
+                &dump,
+                "--webhook-url",
+                &url,
+                "--give-up-after",
+                "1s",
+            ];
+            args.extend(["--in-flight-batches-max", "1"]);
+            args.extend(more.iter().map(String::as_str));
+            run("eks", &args)
+        })
+    };
+    let ran = replay(Vec::new()).await.unwrap();
+    assert_eq!(ran.status, 1, "{}", ran.stderr);
+    let (_, settled) = ran
+        .stderr
+        .rsplit_once("--skip-records ")
+        .expect("how to resume");
+    let settled: usize = settled.trim().parse().unwrap();
+    let before = webhook.accepted_ids();
+    assert_eq!(
+        before,
+        all_ids(0..settled),
+        "exactly what was accepted is skipped"
+    );
+    webhook.accept();
+    let ran = replay(vec!["--skip-records".to_owned(), settled.to_string()])
+        .await
+        .unwrap();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(
+        webhook.accepted_ids(),
+        all_ids(0..1000),
+        "in order, each once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.otherwise(Answer::status(200).after(Duration::from_millis(150)));
+    let url = webhook.url();
+    let child = command(
+        "eks",
+        &[
+            "replay",
+            &dump,
+            "--webhook-url",
+            &url,
+            "--batch-events-max",
+            "50",
+        ],
+    )
+    .stderr(std::process::Stdio::piped())
+    .spawn()
+    .unwrap();
+    while webhook.requests() < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let (_, settled) = stderr
+        .rsplit_once("--skip-records ")
+        .expect("how to resume");
+    let settled: usize = settled.trim().parse().unwrap();
+    let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    assert!(settled < 5000, "it stopped");
+    assert_eq!(
+        accepted,
+        all_ids(0..settled).into_iter().collect(),
+        "no more, no less than it says"
+    );
+}

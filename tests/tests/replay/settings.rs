@@ -1,0 +1,111 @@
+//! Flags, variables, version.
+
+use super::*;
+
+#[test]
+fn every_wrong_setting_is_reported_at_once() {
+    let secret = "hunter2-do-not-print";
+    let ran = run(
+        "gke",
+        &[
+            "replay",
+            "x",
+            "--batch-bytes-max",
+            secret,
+            "--batch-events-max",
+            "0",
+            "--batch-wait-max",
+            secret,
+            "--format",
+            secret,
+            "--annotate",
+            secret,
+            "--shape",
+            secret,
+            "--derive",
+            secret,
+            "--give-up-after",
+            secret,
+            "--in-flight-bytes-max",
+            "0",
+            "--log-format",
+            secret,
+            "--webhook-url",
+            &format!("https://user:{secret}@example.test/"),
+            "--webhook-client-cert-file",
+            "/nonexistent/cert.pem",
+        ],
+    );
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    for flag in [
+        "batch-bytes-max",
+        "batch-events-max",
+        "batch-wait-max",
+        "format",
+        "annotate",
+        "shape",
+        "derive",
+        "give-up-after",
+        "in-flight-bytes-max",
+        "log-format",
+        "webhook-url",
+        "webhook-client-cert-file",
+        "webhook-client-key-file",
+    ] {
+        let variable = format!("AUDIT_BRIDGE_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(
+            ran.stderr.contains(&format!("--{flag} ({variable})")),
+            "{flag}: {}",
+            ran.stderr
+        );
+    }
+    assert!(!ran.stderr.contains(secret), "{}", ran.stderr);
+    assert_eq!(run("gke", &["replay"]).status, 2);
+    assert_eq!(run("gke", &["replay", "x", "--no-such-flag"]).status, 2);
+    assert_eq!(run("gke", &[]).status, 2);
+    assert_eq!(run("gke", &["--help"]).status, 0);
+}
+
+#[test]
+fn settings_come_from_the_environment_too() {
+    let ran = command("aks", &["replay", "-"])
+        .env("AUDIT_BRIDGE_FORMAT", "events")
+        .env("AUDIT_BRIDGE_ANNOTATE", "cluster=blue,team=a,b")
+        .env("AUDIT_BRIDGE_WEBHOOK_URL", "")
+        .stdin(std::process::Stdio::from(
+            std::fs::File::open({
+                let folder =
+                    std::env::temp_dir().join(format!("audit-bridge-env-{}", std::process::id()));
+                write(&folder, "in.jsonl", lines(0..1))
+            })
+            .unwrap(),
+        ))
+        .output()
+        .unwrap();
+    let event: serde_json::Value = serde_json::from_slice(&output_line(&ran.stdout)).unwrap();
+    assert_eq!(event["annotations"]["cluster"], "blue");
+    assert_eq!(event["annotations"]["team"], "a,b");
+    assert_eq!(
+        event["annotations"]["authorization.k8s.io/decision"],
+        "allow"
+    );
+}
+
+fn output_line(stdout: &[u8]) -> Vec<u8> {
+    stdout.split(|byte| *byte == b'\n').next().unwrap().to_vec()
+}
+
+#[test]
+fn version_is_told() {
+    for provider in BRIDGES {
+        let ran = run(provider, &["version", "--json"]);
+        let version: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(version["name"], format!("{provider}-audit-bridge"));
+        assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+        assert!(
+            run(provider, &["version"])
+                .stdout
+                .starts_with(&format!("{provider}-audit-bridge "))
+        );
+    }
+}
