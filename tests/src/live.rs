@@ -140,6 +140,34 @@ impl Running {
             .sum()
     }
 
+    /// Waits until a metric, summed over its labels, has this value. What the receiver has accepted
+    /// is counted a moment later, once the bridge has read the answer.
+    ///
+    /// # Panics
+    /// When it never has.
+    pub fn until_metric(&mut self, name: &str, value: f64) {
+        let mut last = f64::NAN;
+        let reached = wait(|| {
+            last = self.metric(name);
+            ((last - value).abs() < f64::EPSILON).then_some(())
+        });
+        let log = self.log();
+        assert!(reached.is_some(), "{name} is {last}, not {value}\n{log}");
+    }
+
+    /// Waits until `/metrics` holds this text.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn until_sample(&mut self, text: &str) {
+        let mut last = String::new();
+        let found = wait(|| {
+            last = self.get("/metrics").1;
+            last.contains(text).then_some(())
+        });
+        assert!(found.is_some(), "no {text} in {last}\n{}", self.log());
+    }
+
     /// Why it is not ready, as `/readyz` has it; `Null` when it is.
     pub fn not_ready(&mut self) -> serde_json::Value {
         let (status, body) = self.get("/readyz");

@@ -39,7 +39,8 @@ async fn every_event_arrives_once_over_pages_streams_lateness_and_a_restart() {
             .put_late(GROUP, STREAM, now_ms(), &event(n, 600), late);
     }
     world.until_accepted(70..80, &bridge);
-    assert!(bridge.metric("audit_bridge_late_records_total") >= 10.0);
+    let late = wait(|| (bridge.metric("audit_bridge_late_records_total") >= 10.0).then_some(()));
+    assert!(late.is_some(), "{}", bridge.log());
     // Filed ahead of now, which the API allows.
     for n in 80..83 {
         world
@@ -47,9 +48,8 @@ async fn every_event_arrives_once_over_pages_streams_lateness_and_a_restart() {
             .put(GROUP, STREAM, now_ms() + 900, &event(n, 600));
     }
     world.until_accepted(80..83, &bridge);
-    assert_eq!(bridge.metric("audit_bridge_events_delivered_total"), 83.0);
-    wait(|| (bridge.metric("audit_bridge_lag_seconds") == 0.0).then_some(()))
-        .expect("nothing more, no lag");
+    bridge.until_metric("audit_bridge_events_delivered_total", 83.0);
+    bridge.until_metric("audit_bridge_lag_seconds", 0.0);
     assert_eq!(bridge.terminate(), 0);
 
     let mut bridge = world.start(&[]);
@@ -63,7 +63,7 @@ async fn every_event_arrives_once_over_pages_streams_lateness_and_a_restart() {
     assert_eq!(accepted.len(), 90);
     let twice: Vec<_> = accepted.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    assert_eq!(bridge.metric("audit_bridge_events_delivered_total"), 7.0);
+    bridge.until_metric("audit_bridge_events_delivered_total", 7.0);
     assert_eq!(bridge.terminate(), 0);
 
     for request in world.cloud.recorded() {
@@ -130,11 +130,8 @@ async fn what_is_no_event_is_kept_and_the_rest_goes_on() {
     assert_eq!(line["provider"], "eks");
     assert_eq!(line["source"]["stream"], STREAM);
     assert_eq!(line["payload"]["logStreamName"], STREAM);
-    assert_eq!(bridge.metric("audit_bridge_events_truncated_total"), 1.0);
-    assert_eq!(
-        bridge.metric("audit_bridge_records_dead_lettered_total"),
-        1.0
-    );
+    bridge.until_metric("audit_bridge_events_truncated_total", 1.0);
+    bridge.until_metric("audit_bridge_records_dead_lettered_total", 1.0);
     assert_eq!(bridge.terminate(), 0);
 }
 

@@ -49,8 +49,8 @@ async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
     let mut second = replica(&world, &variables, "b");
     wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
     second.until_ready();
-    assert_eq!(second.metric("audit_bridge_leader"), 0.0);
-    assert_eq!(first.metric("audit_bridge_leader"), 1.0);
+    second.until_metric("audit_bridge_leader", 0.0);
+    first.until_metric("audit_bridge_leader", 1.0);
     for n in 0..20 {
         world.put(n, 0);
     }

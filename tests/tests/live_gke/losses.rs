@@ -165,7 +165,7 @@ async fn a_webhook_that_is_down_stops_the_reading_and_loses_nothing() {
     std::thread::sleep(Duration::from_secs(2));
     let read = bridge.metric("audit_bridge_records_received_total");
     assert!(read < 1000.0, "{read} records are held");
-    assert_eq!(bridge.get("/readyz").0, 503);
+    bridge.until_not_ready("webhook", "");
     assert_eq!(bridge.get("/livez").0, 200);
     scene.webhook.accept();
     scene.until_accepted(0..2000);

@@ -103,9 +103,7 @@ async fn messages_are_acknowledged_after_the_webhook_took_them() {
     scene.until_accepted(0..500);
     scene.until_acked(500);
     bridge.until_ready();
-    until("nothing is behind", || {
-        bridge.metric("audit_bridge_lag_seconds") == 0.0
-    });
+    bridge.until_metric("audit_bridge_lag_seconds", 0.0);
     assert_eq!(bridge.terminate(), 0);
     assert_eq!(scene.webhook.accepted_ids().len(), 500, "each just once");
     assert_eq!(scene.pubsub.deliveries(), 500);
