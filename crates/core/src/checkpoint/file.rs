@@ -31,7 +31,14 @@ const HOLDER_BYTES_MAX: u64 = 200;
 pub struct StateDir {
     path: PathBuf,
     /// Held for its lock.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a child that is just being started.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateDir {
@@ -79,7 +86,7 @@ impl StateDir {
         }
         Ok(StateDir {
             path: path.to_owned(),
-            _lock: file,
+            lock: file,
         })
     }
 
