@@ -7,6 +7,7 @@
 mod credential;
 mod fault;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
@@ -48,6 +49,19 @@ pub struct Hub {
     pub consumer_group: String,
     /// Where to connect to, if not to the namespace itself.
     pub endpoint: Option<String>,
+}
+
+/// What tells it from all others.
+impl fmt::Display for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hub {
+            namespace,
+            name,
+            consumer_group,
+            ..
+        } = self;
+        write!(f, "{namespace}/{name}/{consumer_group}")
+    }
 }
 
 /// A way to the event hub.

@@ -14,6 +14,7 @@ mod health;
 pub mod live;
 mod message;
 pub mod partition;
+mod position;
 pub mod source;
 mod twins;
 pub mod wire;

@@ -1,16 +1,19 @@
 //! An event hub with the diagnostic logs of AKS clusters, read live.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use audit_bridge_core::config::{self, Problems, given};
-use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
+use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Start, Trouble};
+use audit_bridge_core::tail::Positions;
 use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};
 use crate::connection_string::{self, ConnectionString};
 use crate::partition::Timing;
-use crate::source::EventHub;
+use crate::position::Begin;
+use crate::source::{EventHub, Partition, share_of_prefetch};
 
 /// The event hub that a diagnostic setting makes for this category unless told otherwise.
 const EVENT_HUB: &str = "insights-logs-kube-audit";
@@ -74,6 +77,16 @@ pub struct LiveArgs {
         value_name = "SIZE"
     )]
     prefetch_bytes_max: Option<String>,
+    /// Let replicas share the partitions, each read by one; needs --checkpoint-store kubernetes
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SHARE_PARTITIONS",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    share_partitions: Option<String>,
 }
 
 /// An event hub, configured.
@@ -82,6 +95,9 @@ pub struct AksLive {
     hub: Hub,
     connection_string_file: Option<PathBuf>,
     prefetch_bytes_max: usize,
+    share_partitions: bool,
+    /// One for all, so that a token is asked for once.
+    client: OnceLock<Client>,
 }
 
 impl LiveArgs {
@@ -136,6 +152,13 @@ impl LiveArgs {
                 PREFETCH_BYTES_MAX,
                 config::bytes,
             ),
+            share_partitions: problems.read(
+                "share-partitions",
+                self.share_partitions.as_deref(),
+                false,
+                config::flag,
+            ),
+            client: OnceLock::new(),
         }
     }
 
@@ -209,10 +232,11 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-impl Live for AksLive {
-    type Log = AksLog;
-
-    async fn connect(&self) -> Result<Vec<AksLog>, Trouble> {
+impl AksLive {
+    fn client(&self) -> Result<Client, Trouble> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
         let credential = match &self.connection_string_file {
             Some(path) => Credential::ConnectionStringFile(path.clone()),
             None => Credential::from_environment().map_err(|what| Trouble {
@@ -221,26 +245,54 @@ impl Live for AksLive {
                 remedy: "set it, or use --connection-string-file".to_owned(),
             })?,
         };
-        let Hub {
-            namespace,
-            name,
-            consumer_group,
-            ..
-        } = &self.hub;
-        Ok(vec![AksLog {
-            name: format!("{namespace}/{name}/{consumer_group}"),
-            client: Client::new(self.hub.clone(), credential),
-            prefetch_bytes_max: self.prefetch_bytes_max,
-        }])
+        let client = || Client::new(self.hub.clone(), credential);
+        Ok(self.client.get_or_init(client).clone())
     }
 }
 
-/// One event hub, for one consumer group.
-#[derive(Debug)]
+impl Live for AksLive {
+    type Log = AksLog;
+
+    async fn connect(&self) -> Result<Vec<AksLog>, Trouble> {
+        let whole = AksLog {
+            name: self.hub.to_string(),
+            client: self.client()?,
+            prefetch_bytes_max: self.prefetch_bytes_max,
+            share: None,
+        };
+        if !self.share_partitions {
+            return Ok(vec![whole]);
+        }
+        let partitions = Partition::all(&whole.client).await?;
+        let count = partitions.len();
+        let logs = partitions.into_iter().map(|partition| AksLog {
+            name: format!("{}/{}", whole.name, partition.id),
+            share: Some(Share { partition, count }),
+            ..whole.clone()
+        });
+        Ok(logs.collect())
+    }
+
+    fn shared(&self) -> Option<String> {
+        self.share_partitions.then(|| self.hub.to_string())
+    }
+}
+
+/// One event hub for one consumer group, or a partition of it.
+#[derive(Debug, Clone)]
 pub struct AksLog {
     name: String,
     client: Client,
     prefetch_bytes_max: usize,
+    /// The partition, where replicas share them.
+    share: Option<Share>,
+}
+
+/// One partition of several.
+#[derive(Debug, Clone)]
+struct Share {
+    partition: Partition,
+    count: usize,
 }
 
 impl LiveLog for AksLog {
@@ -250,9 +302,23 @@ impl LiveLog for AksLog {
         &self.name
     }
 
+    fn beginning(&self, start: Start) -> Positions {
+        let share = self.share.iter();
+        share
+            .map(|share| (share.partition.index, Begin::at(start).position()))
+            .collect()
+    }
+
     async fn open(&self, resume: Resume) -> Result<EventHub, Trouble> {
         let timing = Timing::default();
-        EventHub::open(&self.client, resume, self.prefetch_bytes_max, timing).await
+        let bytes = self.prefetch_bytes_max;
+        match &self.share {
+            None => EventHub::open(&self.client, resume, bytes, timing).await,
+            Some(Share { partition, count }) => {
+                let bytes = share_of_prefetch(bytes, *count);
+                EventHub::open_partition(&self.client, partition, &resume, bytes, timing)
+            }
+        }
     }
 
     async fn check(&self) -> Vec<Finding> {
@@ -270,6 +336,10 @@ impl LiveLog for AksLog {
 }
 
 impl AksLog {
+    fn is_shared_out(&self, fault: &Fault) -> bool {
+        self.share.is_some() && fault.kind == FaultKind::Stolen
+    }
+
     /// Asks for the partitions, attaches to one, and looks for a message of the last hour.
     async fn look(&self) -> Result<String, Trouble> {
         let connection = self.client.connect().await?;
@@ -281,9 +351,12 @@ impl AksLog {
                 newest = newest.max(bounds.last_enqueued.filter(|_| bounds.last >= 0));
                 if index == 0 {
                     let timing = Timing::default();
-                    connection
-                        .try_receiver(partition, bounds.last, timing.attach)
-                        .await?;
+                    let attach = connection.try_receiver(partition, bounds.last, timing.attach);
+                    match attach.await {
+                        // By another replica: so it can be read.
+                        Err(fault) if self.is_shared_out(&fault) => {}
+                        attached => attached?,
+                    }
                 }
             }
             Ok::<_, Fault>((partitions.len(), newest))

@@ -10,14 +10,11 @@ use std::sync::Arc;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::replay::dump::Dump;
 use audit_bridge_core::replay::read_from;
-use audit_bridge_core::source::{Page, Position};
-use serde_json::json;
+use audit_bridge_core::source::Page;
 
 use crate::client::Message;
 use crate::dump::AksDump;
-
-/// The largest sequence number that has room for one more behind it.
-const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
+use crate::position::after;
 
 /// Cuts messages of one partition into records.
 pub(crate) struct Cutter {
@@ -46,7 +43,7 @@ impl Cutter {
     pub(crate) fn page(&self, message: Message) -> Page {
         let position = message
             .sequence_number
-            .map(|number| position(number, message.offset.as_deref()));
+            .map(|number| after(number, message.offset.as_deref()));
         let mut page = read_from(&self.dump, &self.stream, Cursor::new(message.body.clone()));
         if !page.problems.is_empty() {
             page.problems.clear();
@@ -73,7 +70,7 @@ impl Cutter {
     pub(crate) fn standing(&self, sequence_number: i64) -> Page {
         Page {
             partition: self.partition,
-            position: Some(position(sequence_number, None)),
+            position: Some(after(sequence_number, None)),
             ..Page::default()
         }
     }
@@ -87,24 +84,10 @@ impl Cutter {
     }
 }
 
-/// What the checkpoint keeps of a partition: the last message that was read.
-fn position(sequence_number: i64, offset: Option<&str>) -> Position {
-    match offset {
-        Some(offset) => json!({"sequence_number": sequence_number, "offset": offset}),
-        None => json!({"sequence_number": sequence_number}),
-    }
-}
-
-/// The sequence number of a position.
-pub(crate) fn sequence_number(position: &Position) -> Option<i64> {
-    position
-        .get("sequence_number")?
-        .as_i64()
-        .filter(|number| (-1..=SEQUENCE_NUMBER_MAX).contains(number))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn page(body: &str) -> Page {
@@ -153,20 +136,5 @@ mod tests {
         }
         let page = page(r#"{"records":[]}"#);
         assert!(page.records.is_empty() && page.problems.is_empty());
-    }
-
-    #[test]
-    fn a_position_is_read_back_or_refused() {
-        assert_eq!(sequence_number(&position(5, Some("7"))), Some(5));
-        assert_eq!(sequence_number(&position(-1, None)), Some(-1));
-        for wrong in [
-            json!(5),
-            json!({}),
-            json!({"sequence_number": "5"}),
-            json!({"sequence_number": -2}),
-            json!({"sequence_number": i64::MAX}),
-        ] {
-            assert_eq!(sequence_number(&wrong), None, "{wrong}");
-        }
     }
 }

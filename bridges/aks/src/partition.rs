@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
 use crate::health::Health;
 use crate::message::Cutter;
+use crate::position::Begin;
 
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +49,6 @@ impl Default for Timing {
     }
 }
 
-/// Where a partition begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// Behind this sequence number.
-    After(i64),
-    /// At its oldest message.
-    Earliest,
-    /// At what comes from this time on.
-    From(Timestamp),
-}
-
 /// What the readers of all partitions share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -69,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) prefetch: u32,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
+    /// Readers with a lower one are kept out by Event Hubs, and those without any.
+    pub(crate) owner_level: Option<i64>,
 }
 
 /// Reads one partition.
@@ -150,7 +142,7 @@ impl Reader {
         };
         let shared = Arc::clone(&self.shared);
         let receiver = connection
-            .receiver(&self.id, start, shared.prefetch, None)
+            .receiver(&self.id, start, shared.prefetch, shared.owner_level)
             .await?;
         let mut messages = receiver.messages();
         let mut quiet = Quiet::new();

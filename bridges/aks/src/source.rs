@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use audit_bridge_core::live::{Resume, Start, Trouble};
+use audit_bridge_core::live::{Resume, Trouble};
 use audit_bridge_core::source::{Page, Source};
 use audit_bridge_core::telemetry::Part;
 use tokio::sync::mpsc;
@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use crate::client::{Client, Fault};
 use crate::health::Health;
-use crate::message::sequence_number;
-use crate::partition::{Begin, Reader, Shared, Timing};
+use crate::partition::{Reader, Shared, Timing};
+use crate::position::Begin;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -27,12 +27,52 @@ const PARTITIONS_MAX: u32 = 4096;
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
 
-/// All partitions of an event hub.
+/// Partitions of an event hub: all of them, or one.
 #[derive(Debug)]
 pub struct EventHub {
     pages: mpsc::Receiver<Page>,
     /// The readers; they end with the source.
     _tasks: JoinSet<()>,
+}
+
+/// A partition, by its name and by the number that the name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Partition {
+    pub(crate) id: String,
+    pub(crate) index: u32,
+}
+
+impl Partition {
+    /// The hub's partitions.
+    pub(crate) async fn all(client: &Client) -> Result<Vec<Partition>, Trouble> {
+        names(client).await?.iter().map(|id| Self::of(id)).collect()
+    }
+
+    /// Event Hubs numbers its partitions.
+    fn of(id: &str) -> Result<Partition, Trouble> {
+        let index = id.parse().ok().filter(|index| *index < PARTITIONS_MAX);
+        match index {
+            Some(index) => Ok(Partition {
+                id: id.to_owned(),
+                index,
+            }),
+            None => Err(Trouble {
+                part: Part::Source,
+                what: format!(
+                    "the event hub has a partition named {id:?}, which is no small number"
+                ),
+                remedy: "please report it".to_owned(),
+            }),
+        }
+    }
+}
+
+/// The names of the hub's partitions.
+async fn names(client: &Client) -> Result<Vec<String>, Fault> {
+    let connection = client.connect().await?;
+    let found = connection.partitions().await;
+    connection.close().await;
+    found
 }
 
 impl EventHub {
@@ -46,37 +86,40 @@ impl EventHub {
         prefetch_bytes_max: usize,
         timing: Timing,
     ) -> Result<EventHub, Trouble> {
-        let ids = partitions(client).await.map_err(Trouble::from)?;
-        let shared = Arc::new(Shared {
-            client: client.clone(),
-            health: Health::new(resume.telemetry.clone()),
-            timing,
-            prefetch: prefetch(prefetch_bytes_max, ids.len()),
-            until: resume.until,
-        });
-        let mut begins = Vec::new();
-        for id in ids {
-            let index = index(&id)?;
-            begins.push((begin(index, &resume)?, id, index));
-        }
+        let partitions = Partition::all(client).await?;
         tracing::info!(
             event_hub = client.hub().name,
-            partitions = begins.len(),
+            partitions = partitions.len(),
             "reading"
         );
-        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+        let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
+        let (mut roster, pages) = Roster::new(client, &resume, bytes, timing);
         let mut tasks = JoinSet::new();
-        let mut roster = Roster {
-            shared,
-            pages: sender,
-            readers: HashMap::new(),
-        };
-        for (begin, id, index) in begins {
-            roster.admit(&mut tasks, &id, index, begin);
+        for partition in &partitions {
+            let begin = Begin::resume(partition.index, &resume)?;
+            roster.admit(&mut tasks, partition, begin);
         }
         if resume.until.is_none() {
             tasks.spawn(roster.keep());
         }
+        Ok(EventHub {
+            pages,
+            _tasks: tasks,
+        })
+    }
+
+    /// Begins to read one of so many partitions that replicas share.
+    pub(crate) fn open_partition(
+        client: &Client,
+        partition: &Partition,
+        resume: &Resume,
+        prefetch_bytes_max: usize,
+        timing: Timing,
+    ) -> Result<EventHub, Trouble> {
+        let (mut roster, pages) = Roster::new(client, resume, prefetch_bytes_max, timing);
+        let mut tasks = JoinSet::new();
+        let begin = Begin::resume(partition.index, resume)?;
+        roster.admit(&mut tasks, partition, begin);
         Ok(EventHub {
             pages,
             _tasks: tasks,
@@ -90,50 +133,14 @@ impl Source for EventHub {
     }
 }
 
-/// The names of the hub's partitions.
-pub(crate) async fn partitions(client: &Client) -> Result<Vec<String>, Fault> {
-    let connection = client.connect().await?;
-    let found = connection.partitions().await;
-    connection.close().await;
-    found
+/// How many bytes may be on their way from each of so many partitions.
+pub(crate) fn share_of_prefetch(bytes_max: usize, partitions: usize) -> usize {
+    bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1))
 }
 
-/// Event Hubs numbers its partitions.
-fn index(id: &str) -> Result<u32, Trouble> {
-    id.parse()
-        .ok()
-        .filter(|index| *index < PARTITIONS_MAX)
-        .ok_or_else(|| Trouble {
-            part: Part::Source,
-            what: format!("the event hub has a partition named {id:?}, which is no small number"),
-            remedy: "please report it".to_owned(),
-        })
-}
-
-/// Where a partition begins. One that an existing checkpoint does not know came after it.
-fn begin(index: u32, resume: &Resume) -> Result<Begin, Trouble> {
-    match resume.positions.get(&index) {
-        Some(position) => sequence_number(position)
-            .map(Begin::After)
-            .ok_or_else(|| Trouble {
-                part: Part::Checkpoint,
-                what: format!("the checkpoint's position of partition {index} is {position}"),
-                remedy: "expected is {\"sequence_number\": N}; restore it, or remove the \
-                         checkpoint to begin at --start"
-                    .to_owned(),
-            }),
-        None if !resume.positions.is_empty() => Ok(Begin::Earliest),
-        None => Ok(match resume.start {
-            Start::Earliest => Begin::Earliest,
-            Start::Latest(time) | Start::At(time) => Begin::From(time),
-        }),
-    }
-}
-
-/// How many messages of each partition may be on their way, should each be as large as can be.
-fn prefetch(bytes_max: usize, partitions: usize) -> u32 {
-    let share = bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1));
-    let messages = (share / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
+/// How many messages of a partition may be on their way, should each be as large as can be.
+fn prefetch(bytes_max: usize) -> u32 {
+    let messages = (bytes_max / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
     u32::try_from(messages).unwrap_or(1)
 }
 
@@ -145,17 +152,42 @@ struct Roster {
 }
 
 impl Roster {
-    fn admit(&mut self, tasks: &mut JoinSet<()>, id: &str, index: u32, begin: Begin) {
+    /// Nobody reads yet; what they will read arrives at the other end.
+    fn new(
+        client: &Client,
+        resume: &Resume,
+        prefetch_bytes_max: usize,
+        timing: Timing,
+    ) -> (Roster, mpsc::Receiver<Page>) {
+        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+        let shared = Shared {
+            client: client.clone(),
+            health: Health::new(resume.telemetry.clone()),
+            timing,
+            prefetch: prefetch(prefetch_bytes_max),
+            until: resume.until,
+            owner_level: resume.term,
+        };
+        let roster = Roster {
+            shared: Arc::new(shared),
+            pages: sender,
+            readers: HashMap::new(),
+        };
+        (roster, pages)
+    }
+
+    fn admit(&mut self, tasks: &mut JoinSet<()>, partition: &Partition, begin: Begin) {
+        let Partition { id, index } = partition;
         self.shared.health.starting(id);
         let reader = Reader::new(
             Arc::clone(&self.shared),
             id,
-            index,
+            *index,
             begin,
             self.pages.clone(),
         );
         let task = tasks.spawn(reader.run());
-        self.readers.insert(id.to_owned(), task);
+        self.readers.insert(id.clone(), task);
     }
 
     /// Looks for partitions that were added, for ever. The larger tiers can.
@@ -164,7 +196,7 @@ impl Roster {
         let mut tasks = JoinSet::new();
         loop {
             sleep(self.shared.timing.discover).await;
-            match partitions(&self.shared.client).await {
+            match names(&self.shared.client).await {
                 Ok(ids) => self.compare(&mut tasks, &ids),
                 // The readers tell of their troubles themselves.
                 Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
@@ -177,13 +209,13 @@ impl Roster {
             if self.readers.contains_key(id) {
                 continue;
             }
-            match index(id) {
-                Ok(index) => {
+            match Partition::of(id) {
+                Ok(partition) => {
                     tracing::info!(
                         partition = id,
                         "a partition was added; it is read from its beginning"
                     );
-                    self.admit(tasks, id, index, Begin::Earliest);
+                    self.admit(tasks, &partition, Begin::Earliest);
                 }
                 Err(trouble) => tracing::error!(%trouble, "a partition cannot be read"),
             }
@@ -212,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_on_its_way_is_bounded_in_all() {
+    fn what_may_be_on_its_way_is_bounded() {
         let mib = 1 << 20;
         for (bytes, partitions, want) in [
             (8 * mib, 1, 8),
@@ -222,15 +254,16 @@ mod tests {
             (1, 1, 1),
             (usize::MAX, 0, 16),
         ] {
-            assert_eq!(prefetch(bytes, partitions), want, "{bytes} {partitions}");
+            let share = share_of_prefetch(bytes, partitions);
+            assert_eq!(prefetch(share), want, "{bytes} {partitions}");
         }
     }
 
     #[test]
     fn partitions_are_small_numbers() {
-        assert_eq!(index("31"), Ok(31));
+        assert_eq!(Partition::of("31").map(|it| it.index), Ok(31));
         for wrong in ["", "-1", "a", "4096", "99999999999"] {
-            assert!(index(wrong).is_err(), "{wrong}");
+            assert!(Partition::of(wrong).is_err(), "{wrong}");
         }
     }
 }

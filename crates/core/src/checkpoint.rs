@@ -25,7 +25,7 @@ use crate::source::Position;
 use crate::telemetry::Part;
 pub use checkpointer::{Checkpointer, Failure, Outcome};
 pub use file::FileStore;
-pub use home::{Home, Room, StoreKind};
+pub use home::{Home, Room, StoreKind, object_name};
 pub use kubernetes::KubernetesStore;
 
 /// The version of the document that this release reads and writes.

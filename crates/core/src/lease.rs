@@ -102,6 +102,17 @@ pub enum Waiting {
     },
 }
 
+/// What a look at a Lease finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Nobody ever had it.
+    Absent,
+    /// Whoever had it gave it back, or let it run out.
+    Free,
+    /// Another one has it, or may have it.
+    Held,
+}
+
 /// A candidate for one Lease.
 #[derive(Clone)]
 pub struct Elector {
@@ -153,6 +164,24 @@ impl Elector {
         })
     }
 
+    /// The same candidate, for another Lease.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Elector {
+        Elector {
+            seat: Seat {
+                name: name.to_owned(),
+                ..self.seat.clone()
+            },
+            observed: None,
+            random: fastrand::Rng::new(),
+        }
+    }
+
+    /// The name of the Lease.
+    pub fn lease(&self) -> &str {
+        &self.seat.name
+    }
+
     /// Waits until this candidate is the leader, however long that takes, and says why it waits,
     /// once per reason. From then on a task of its own renews the Lease.
     ///
@@ -165,7 +194,6 @@ impl Elector {
             let now = Instant::now();
             let (waiting, text) = match self.attempt().await {
                 Ok(Attempt::Taken(held)) => {
-                    self.observed = None;
                     return Leadership::begin(self.seat.clone(), *held);
                 }
                 Ok(Attempt::Held(holder)) => (
@@ -176,7 +204,7 @@ impl Elector {
                 ),
                 Err(error) => {
                     let text = error.to_string();
-                    let remedy = error.remedy("leases", &self.seat.namespace);
+                    let remedy = self.remedy(&error);
                     (Waiting::Unavailable { error, remedy }, text)
                 }
             };
@@ -219,7 +247,7 @@ impl Elector {
             Ok::<(), ApiError>(())
         };
         asked.await.map_err(|error| Waiting::Unavailable {
-            remedy: error.remedy("leases", &self.seat.namespace),
+            remedy: self.remedy(&error),
             error,
         })
     }
@@ -230,50 +258,102 @@ impl Elector {
         Some(observed.at + claim::duration(&observed.lease, self.seat.timing))
     }
 
-    async fn attempt(&mut self) -> Result<Attempt, ApiError> {
-        let Some(lease) = self.seat.get().await? else {
-            return self.make().await;
-        };
-        let holder = claim::holder(&lease).to_owned();
-        let now = Instant::now();
-        if holder.is_empty() || holder == self.seat.identity {
-            self.observed = None;
-        } else {
-            let same = |observed: &Observed| observed.lease.spec == lease.spec;
-            if !self.observed.as_ref().is_some_and(same) {
-                self.observed = Some(Observed {
-                    lease: lease.clone(),
-                    at: now,
-                });
-            }
-            if self.expiry().is_some_and(|expiry| now < expiry) {
-                return Ok(Attempt::Held(holder));
-            }
-        }
-        let wanted = claim::taken(lease, &self.seat.identity, self.seat.timing);
-        let sent = Instant::now();
-        match self.seat.replace(&wanted).await {
-            Ok(lease) => Ok(Attempt::Taken(Box::new(Held { lease, sent }))),
-            Err(error) if lost_race(&error) => Ok(Attempt::Held(String::new())),
-            Err(error) => Err(error),
+    /// Tries once to become the leader; `None` when another one holds the Lease.
+    ///
+    /// # Errors
+    /// The Lease cannot be read or written.
+    pub async fn try_acquire(&mut self) -> Result<Option<Leadership>, ApiError> {
+        match self.attempt().await? {
+            Attempt::Taken(held) => Ok(Some(Leadership::begin(self.seat.clone(), *held))),
+            Attempt::Held(_) => Ok(None),
         }
     }
 
-    /// There is no Lease: makes it, unless it was deleted under a holder that may still live.
-    async fn make(&mut self) -> Result<Attempt, ApiError> {
-        if let (Some(observed), Some(expiry)) = (&self.observed, self.expiry())
-            && Instant::now() < expiry
-        {
-            return Ok(Attempt::Held(claim::holder(&observed.lease).to_owned()));
+    /// Looks who has the Lease, and takes nothing. A holder is only known to be gone once this was
+    /// called before and after the Lease's whole duration.
+    ///
+    /// # Errors
+    /// The Lease cannot be read.
+    pub async fn look(&mut self) -> Result<Sight, ApiError> {
+        let lease = self.observe().await?;
+        Ok(match (self.other(), lease) {
+            (Some(_), _) => Sight::Held,
+            (None, Some(_)) => Sight::Free,
+            (None, None) => Sight::Absent,
+        })
+    }
+
+    /// Whether another holder has missed a renewal, from what the looks have seen: it may be gone.
+    pub fn is_overdue(&self) -> bool {
+        let due = self.seat.timing.retry_period * 2;
+        let observed = self.observed.as_ref().filter(|_| self.other().is_some());
+        observed.is_some_and(|observed| observed.at.elapsed() > due)
+    }
+
+    /// Whether the Lease says that its holder went long ago. That is by the holder's clock and
+    /// ours: good for a guess, not for taking the Lease.
+    pub fn is_forgotten(&self) -> bool {
+        let observed = self.observed.as_ref();
+        observed.is_some_and(|observed| {
+            let age = claim::age(&observed.lease);
+            age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.seat.timing))
+        })
+    }
+
+    /// What to do about an error of this candidate's.
+    pub fn remedy(&self, error: &ApiError) -> String {
+        error.remedy("leases", &self.seat.namespace)
+    }
+
+    /// Reads the Lease, and keeps in mind since when another's has not changed.
+    async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
+        let lease = self.seat.get().await?;
+        // One that was deleted under a holder may still live in that one's mind.
+        if let Some(lease) = &lease {
+            let holder = claim::holder(lease);
+            let same = |observed: &Observed| observed.lease.spec == lease.spec;
+            if holder.is_empty() || holder == self.seat.identity {
+                self.observed = None;
+            } else if !self.observed.as_ref().is_some_and(same) {
+                self.observed = Some(Observed {
+                    lease: lease.clone(),
+                    at: Instant::now(),
+                });
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Who has the Lease, if it is another one whose time has not run out.
+    fn other(&self) -> Option<&str> {
+        let expiry = self.expiry()?;
+        let observed = self.observed.as_ref()?;
+        (Instant::now() < expiry).then(|| claim::holder(&observed.lease))
+    }
+
+    async fn attempt(&mut self) -> Result<Attempt, ApiError> {
+        let lease = self.observe().await?;
+        if let Some(holder) = self.other() {
+            return Ok(Attempt::Held(holder.to_owned()));
         }
         let seat = &self.seat;
-        let wanted = claim::made(&seat.name, &seat.identity, seat.timing);
         let sent = Instant::now();
-        match seat.create(&wanted).await {
-            Ok(lease) => Ok(Attempt::Taken(Box::new(Held { lease, sent }))),
-            Err(error) if error.kind() == ApiErrorKind::AlreadyExists => {
-                Ok(Attempt::Held(String::new()))
+        let claimed = match lease {
+            Some(lease) => {
+                let wanted = claim::taken(lease, &seat.identity, seat.timing);
+                seat.replace(&wanted).await
             }
+            None => {
+                let wanted = claim::made(&seat.name, &seat.identity, seat.timing);
+                seat.create(&wanted).await
+            }
+        };
+        match claimed {
+            Ok(lease) => {
+                self.observed = None;
+                Ok(Attempt::Taken(Box::new(Held { lease, sent })))
+            }
+            Err(error) if lost_race(&error) => Ok(Attempt::Held(String::new())),
             Err(error) => Err(error),
         }
     }
@@ -323,11 +403,11 @@ impl Seat {
     }
 }
 
-/// Somebody changed or deleted the Lease between our look and our claim.
+/// Somebody made, changed or deleted the Lease between our look and our claim.
 fn lost_race(error: &ApiError) -> bool {
     matches!(
         error.kind(),
-        ApiErrorKind::Conflict | ApiErrorKind::NotFound
+        ApiErrorKind::Conflict | ApiErrorKind::NotFound | ApiErrorKind::AlreadyExists
     )
 }
 

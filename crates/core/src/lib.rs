@@ -23,6 +23,7 @@ pub mod record;
 pub mod replay;
 pub mod retry;
 pub mod run;
+pub mod share;
 pub mod shutdown;
 pub mod sink;
 pub mod source;

@@ -24,6 +24,12 @@ pub trait Live: Send + Sync + 'static {
         true
     }
 
+    /// The name of the whole, where replicas share its logs among them, each log read by one.
+    /// Then `connect` is also asked now and then whether there are other logs.
+    fn shared(&self) -> Option<String> {
+        None
+    }
+
     /// Finds out what the configuration leaves to the environment (a region, a project) and makes
     /// the clients. Called again, with backoff and for ever, while it fails.
     ///
@@ -46,6 +52,13 @@ pub trait LiveLog: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The position at which it begins without a checkpoint, where replicas share: written down
+    /// once, by the first that starts, so that it is the same for all however late they come.
+    fn beginning(&self, start: Start) -> Positions {
+        let _ = start;
+        Positions::default()
+    }
+
     /// Begins to read. A source that ends without [`Resume::until`] is opened again where it
     /// stopped, with backoff and for ever.
     ///
@@ -66,6 +79,9 @@ pub struct Resume {
     pub start: Start,
     /// Where the job ends, if it does.
     pub until: Option<Timestamp>,
+    /// Which reader this is, where one replaces the other: a later one's number is higher. A
+    /// provider that can keep an older one out does.
+    pub term: Option<i64>,
     /// A folder for what this log has seen.
     pub seen_dir: PathBuf,
     /// Who is told how it goes: this log's place.

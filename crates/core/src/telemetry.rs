@@ -61,9 +61,11 @@ impl Telemetry {
         let mut state = self.state();
         let known = state.scopes.iter().skip(1).position(|it| it.name == name);
         let scope = known.map_or(state.scopes.len(), |at| at + 1);
-        if scope == state.scopes.len() {
-            let parts = [Part::Source, Part::Checkpoint];
-            state.scopes.push(Scope::new(name, &parts));
+        let new = || Scope::new(name, &[Part::Source, Part::Checkpoint]);
+        match state.scopes.get_mut(scope) {
+            None => state.scopes.push(new()),
+            Some(there) if there.retired => *there = new(),
+            Some(_) => {}
         }
         drop(state);
         Telemetry {
@@ -180,6 +182,11 @@ impl Telemetry {
         });
     }
 
+    /// This log is another process's now. Asked for again ([`Telemetry::log`]), it begins anew.
+    pub fn retired(&self) {
+        self.own(|scope| scope.retired = true);
+    }
+
     /// A part works.
     pub fn ready(&self, part: Part) {
         let before = self.own(|scope| scope.parts.insert(part, None));
@@ -206,9 +213,10 @@ impl Telemetry {
     /// deliver.
     pub fn unready(&self) -> BTreeMap<&'static str, String> {
         let state = self.state();
-        let several = state.scopes.len() > 2;
+        let several = state.logs().count() > 1;
         let mut unready = BTreeMap::<&'static str, String>::new();
-        for (index, scope) in state.scopes.iter().enumerate() {
+        let scopes = state.scopes.iter().enumerate();
+        for (index, scope) in scopes.filter(|(_, scope)| !scope.retired) {
             for (part, why) in &scope.parts {
                 let Some(why) = why else { continue };
                 if state.standby.is_some() && (index != PROCESS || *part != Part::Webhook) {
@@ -231,7 +239,8 @@ impl Telemetry {
     /// How long a loop has been silent, when that is too long.
     pub fn stuck(&self) -> Option<Duration> {
         let state = self.state();
-        let turns = state.scopes.iter().filter_map(|scope| scope.progress);
+        let scopes = state.scopes.iter().filter(|scope| !scope.retired);
+        let turns = scopes.filter_map(|scope| scope.progress);
         let silent = turns.map(|turn| turn.elapsed()).max();
         silent.filter(|silent| *silent > PROGRESS_MAX)
     }
@@ -242,13 +251,16 @@ impl Telemetry {
         {
             let state = self.state();
             // The process keeps no checkpoint of its own once there are logs.
-            let logs = &state.scopes[(state.scopes.len() > 1).into()..];
-            let most = |of: fn(&Scope) -> f64| logs.iter().map(of).fold(0.0, f64::max);
+            let own = (state.scopes.len() == 1).then_some(&state.scopes[PROCESS]);
+            let logs: Vec<&Scope> = own.into_iter().chain(state.logs()).collect();
+            let most = |of: fn(&Scope) -> f64| logs.iter().map(|log| of(log)).fold(0.0, f64::max);
             metrics.lag.set(most(Scope::lag));
             metrics.checkpoint_age.set(most(Scope::checkpoint_age));
-            let in_flight: usize = logs.iter().map(|scope| scope.in_flight_bytes).sum();
-            let in_flight = i64::try_from(in_flight).unwrap_or(i64::MAX);
-            metrics.in_flight.set(in_flight);
+            let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            let in_flight = logs.iter().map(|scope| scope.in_flight_bytes).sum();
+            metrics.in_flight.set(whole(in_flight));
+            let active = state.logs().filter(|scope| scope.progress.is_some());
+            metrics.active_logs.set(whole(active.count()));
         }
         let unready = self.unready();
         for part in Part::ALL.map(Part::name) {

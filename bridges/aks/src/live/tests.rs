@@ -10,6 +10,7 @@ fn args() -> LiveArgs {
         connection_string_file: None,
         event_hub_endpoint: None,
         prefetch_bytes_max: None,
+        share_partitions: None,
     }
 }
 

@@ -86,6 +86,7 @@ fn resume(start: Start) -> Resume {
         positions: BTreeMap::new(),
         start,
         until: None,
+        term: None,
         seen_dir: "unused".into(),
         telemetry: Telemetry::new("aks-audit-bridge", "0").log("hub"),
     }

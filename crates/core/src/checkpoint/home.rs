@@ -106,7 +106,7 @@ impl ConfigMaps {
         let store =
             |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
         let wrap = |store: KubernetesStore| AnyStore::Kubernetes(Box::new(store));
-        let mut own = store(&format!("{}-{}", self.name, suffix(owner)));
+        let mut own = store(&object_name(&self.name, owner));
         let checkpoint = own.load().await?;
         if checkpoint.is_some() {
             return Ok((wrap(own), checkpoint));
@@ -119,6 +119,12 @@ impl ConfigMaps {
             (Ok(None) | Err(_), _) => Ok((wrap(own), None)),
         }
     }
+}
+
+/// The name of a log's own object in the cluster: of its ConfigMap where there are several, and of
+/// its Lease where replicas share them.
+pub fn object_name(name: &str, owner: &Owner) -> String {
+    format!("{name}-{}", suffix(owner))
 }
 
 /// The folder of a log.

@@ -69,7 +69,9 @@ async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
     let mut owners = Vec::new();
     match checked.live.connect().await {
         Ok(logs) => {
-            for log in &logs {
+            // What is shared out is one thing: one part of it speaks for all.
+            let parts = checked.live.shared().map_or(usize::MAX, |_| 1);
+            for log in logs.iter().take(parts) {
                 found.extend(log.check().await);
                 owners.push(Owner {
                     provider: B::PROVIDER.to_owned(),
@@ -103,7 +105,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
     if state.store == StoreKind::Kubernetes {
         match Cluster::connect(None).await {
             Ok(cluster) => {
-                if state.leader_election
+                if (state.leader_election || checked.live.shared().is_some())
                     && let Err(trouble) = lease(&cluster, &state.name).await
                 {
                     return Finding::bad(what, trouble);

@@ -223,6 +223,24 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 "cannot be combined with what is read: it has no end",
             );
         }
+        if live.shared().is_some() {
+            let flag = "share-partitions";
+            if state.store == StoreKind::File {
+                problems.add(
+                    flag,
+                    "needs --checkpoint-store kubernetes: replicas must share their checkpoints",
+                );
+            }
+            if state.leader_election {
+                problems.add(
+                    flag,
+                    "cannot be combined with --leader-election, which lets one replica read all",
+                );
+            }
+            if state.until.is_some() {
+                problems.add(flag, "cannot be combined with --until: a job reads alone");
+            }
+        }
         let mut delivery = self.delivery.check(false, problems);
         // Nothing is lost silently, also when nobody thought of a dead letter.
         delivery

@@ -30,6 +30,20 @@ pub(super) fn duration(lease: &Lease, timing: Timing) -> Duration {
     promised.max(timing.lease_duration).min(LEASE_DURATION_MAX)
 }
 
+/// How often the Lease has changed hands.
+pub(super) fn transitions(lease: &Lease) -> i64 {
+    let spec = lease.spec.as_ref();
+    spec.and_then(|spec| spec.lease_transitions)
+        .unwrap_or(0)
+        .into()
+}
+
+/// How long ago it was renewed, by the clocks of whoever renewed it and of this machine.
+pub(super) fn age(lease: &Lease) -> Option<Duration> {
+    let MicroTime(renewed) = lease.spec.as_ref()?.renew_time.as_ref()?;
+    Timestamp::now().duration_since(*renewed).try_into().ok()
+}
+
 /// A new Lease, held by us.
 pub(super) fn made(name: &str, identity: &str, timing: Timing) -> Lease {
     let mut lease = Lease::default();

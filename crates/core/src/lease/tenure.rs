@@ -100,6 +100,7 @@ fn unexplained() -> Lost {
 #[derive(Debug)]
 pub struct Leadership {
     tenure: Tenure,
+    term: i64,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), ApiError>>,
 }
@@ -111,9 +112,22 @@ impl Leadership {
             lost: None,
         });
         let (stop, stopped) = oneshot::channel();
+        let term = claim::transitions(&held.lease);
         let task = tokio::spawn(Renewal { seat, held, to }.run(stopped));
         let tenure = Tenure { state };
-        Leadership { tenure, stop, task }
+        Leadership {
+            tenure,
+            term,
+            stop,
+            task,
+        }
+    }
+
+    /// How often the Lease had changed hands when this leadership began: more than in any earlier
+    /// one, as long as nobody deletes the Lease. Whoever is shown it can tell a leader from the
+    /// one before.
+    pub fn term(&self) -> i64 {
+        self.term
     }
 
     /// A handle for whoever works on the strength of this leadership.

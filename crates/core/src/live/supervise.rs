@@ -195,6 +195,7 @@ mod tests {
             positions: [(0, json!(10))].into(),
             start: Start::Earliest,
             until: None,
+            term: None,
             seen_dir: "nowhere".into(),
             telemetry: telemetry.clone(),
         };

@@ -69,6 +69,8 @@ metrics! {
         "Records that the provider had deleted before they were read: an expired position";
     READY = "ready", Gauge, ["part"],
         "1 when this part works: identity, source, checkpoint, webhook; 0 when /readyz says why it does not";
+    ACTIVE_LOGS = "active_logs", Gauge, [],
+        "Logs that this process reads now: log groups, clusters, event hubs, or partitions of one that replicas share";
     LEADER = "leader", Gauge, [],
         "1 when this process reads, 0 while it waits for the Lease that another one holds";
     LAG = "lag_seconds", Gauge, [],

@@ -50,6 +50,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The logs that are this process's own.
+    pub(super) fn logs(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes[1..].iter().filter(|scope| !scope.retired)
+    }
+
     /// Of a process that has no logs yet.
     pub(super) fn new(process: &str) -> State {
         State {
@@ -73,6 +78,8 @@ pub(super) struct Scope {
     pub(super) in_flight_bytes: usize,
     /// The loop's last turn; `None` while no loop runs.
     pub(super) progress: Option<Instant>,
+    /// Another process reads it now: nothing here means anything.
+    pub(super) retired: bool,
 }
 
 impl Scope {
@@ -87,6 +94,7 @@ impl Scope {
             drained: false,
             in_flight_bytes: 0,
             progress: None,
+            retired: false,
         }
     }
 
