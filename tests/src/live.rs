@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running bridge. It is killed when it is dropped.
 #[derive(Debug)]
@@ -216,10 +216,19 @@ impl Running {
 
     /// SIGTERM, and its exit status; -1 when it does not end.
     pub fn terminate(mut self) -> i32 {
-        let pid = self.pid().to_string();
-        let sent = std::process::Command::new("kill").arg(&pid).status();
-        assert!(sent.is_ok_and(|sent| sent.success()), "kill {pid}");
+        self.signal("TERM");
         self.until_end()
+    }
+
+    /// Sends it a signal, by its name without the SIG.
+    ///
+    /// # Panics
+    /// When that is not possible.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let mut kill = std::process::Command::new("kill");
+        let sent = kill.args(["-s", name, &pid]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "kill {name} {pid}");
     }
 
     /// Its exit status once it ends by itself; -1 when it does not.
@@ -227,6 +236,11 @@ impl Running {
         let ended = wait(|| self.child.try_wait().ok().flatten());
         ended.and_then(|status| status.code()).unwrap_or(-1)
     }
+}
+
+/// A number that a test may be told by this variable.
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Looks again and again until there is something, but not for ever.

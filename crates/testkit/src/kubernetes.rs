@@ -178,6 +178,15 @@ impl FakeKubernetes {
         self.lock().objects.get(&key).cloned()
     }
 
+    /// The names of all objects of a kind; `plural` is `configmaps` or `leases`.
+    pub fn names(&self, plural: &str, namespace: &str) -> Vec<String> {
+        let state = self.lock();
+        let all = state.objects.keys();
+        all.filter(|(of, kind, _)| of == namespace && kind == plural)
+            .map(|(_, _, name)| name.clone())
+            .collect()
+    }
+
     /// Puts an object there behind everybody's back, with a new version.
     pub fn put(&self, plural: &str, namespace: &str, name: &str, mut object: Value) {
         let mut state = self.lock();

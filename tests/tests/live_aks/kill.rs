@@ -7,15 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use audit_bridge_testkit::Answer;
+use audit_bridge_tests::live::number;
 
 use super::*;
 
 /// Partitions of the hub.
 const PARTITIONS: usize = 5;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_nothing_is_lost() {

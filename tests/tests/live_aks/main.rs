@@ -13,6 +13,7 @@ mod identity;
 mod kill;
 mod preflight;
 mod python;
+mod sharing;
 mod volume;
 
 use std::collections::BTreeSet;

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use audit_bridge_testkit::Answer;
 use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_tests::live::number;
 use audit_bridge_tests::{audit_id, event};
 
 use super::{GROUP, World, now_ms};
 
 /// Events that the log issues, a second.
 const RATE: u64 = 60;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_nothing_is_lost() {

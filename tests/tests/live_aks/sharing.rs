@@ -1,0 +1,300 @@
+//! Replicas that share the partitions: all are read, each by one, and nothing is lost when they
+//! come, leave, hang or die.
+
+mod random;
+
+use std::time::Duration;
+
+use audit_bridge_testkit::Answer;
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, Serving};
+
+use super::*;
+
+/// A hub, a receiver and a cluster with replicas in it.
+struct Cluster {
+    stage: Stage,
+    api: FakeKubernetes,
+    _serving: Serving,
+    partitions: usize,
+}
+
+const NAMESPACE: &str = "audit";
+
+impl Cluster {
+    async fn new(partitions: usize) -> Cluster {
+        let stage = Stage::new(partitions).await;
+        let api = FakeKubernetes::new();
+        let serving = api.serve().await.unwrap();
+        let config = serving.kubeconfig(NAMESPACE, "token");
+        std::fs::write(stage.path("kubeconfig"), config).unwrap();
+        Cluster {
+            stage,
+            api,
+            _serving: serving,
+            partitions,
+        }
+    }
+
+    /// A replica; each pod has a volume of its own.
+    fn start(&self, name: &str, more: &[&str]) -> Running {
+        let kubeconfig = self.stage.path("kubeconfig").display().to_string();
+        let state = self.stage.path(name).display().to_string();
+        let mut args = self.stage.args(&["--checkpoint-store", "kubernetes"]);
+        let at = args.iter().position(|arg| arg == "--state-dir").unwrap();
+        args[at + 1] = state;
+        args.extend(more.iter().map(|&arg| arg.to_owned()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Running::start("aks", &args, &[("KUBECONFIG", &kubeconfig)])
+    }
+
+    /// A replica that shares.
+    fn replica(&self, name: &str) -> Running {
+        self.start(name, &["--share-partitions", "--start", "earliest"])
+    }
+
+    fn publish(&self, events: std::ops::Range<usize>) {
+        self.stage.publish(events, self.partitions);
+    }
+
+    /// Forgets where partitions stand, as if nobody had come to read them.
+    fn forget_partitions(&self) {
+        for partition in 0..self.partitions {
+            let name = self.name_of(partition, "configmaps");
+            assert!(self.api.remove("configmaps", NAMESPACE, &name), "{name}");
+        }
+    }
+
+    /// The name of a partition's object.
+    fn name_of(&self, partition: usize, plural: &str) -> String {
+        let all = self.api.names(plural, NAMESPACE);
+        let document = |name: &String| {
+            let object = self.api.object(plural, NAMESPACE, name).unwrap();
+            let text = object["data"]["checkpoint.json"].as_str().unwrap();
+            let document: serde_json::Value = serde_json::from_str(text).unwrap();
+            document["source"].as_str().unwrap().to_owned()
+        };
+        let ending = format!("/{partition}");
+        let found = all
+            .into_iter()
+            .find(|name| document(name).ends_with(&ending));
+        found.unwrap_or_else(|| panic!("no object of partition {partition}"))
+    }
+}
+
+/// Waits until these replicas read so many partitions each.
+fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
+    for (replica, share) in replicas.iter_mut().zip(want) {
+        replica.until_metric("audit_bridge_active_logs", *share);
+        replica.until_ready();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_join_and_leave_and_every_event_comes_once() {
+    let cluster = Cluster::new(8).await;
+    cluster.publish(0..80);
+    let mut one = cluster.replica("one");
+    cluster.stage.until_accepted(&one, 0..80);
+    until_shares(&mut [&mut one], &[8.0]);
+    let mut two = cluster.replica("two");
+    cluster.publish(80..400);
+    until_shares(&mut [&mut one, &mut two], &[4.0, 4.0]);
+    let mut three = cluster.replica("three");
+    cluster.publish(400..800);
+    until_shares(&mut [&mut one, &mut two, &mut three], &[3.0, 3.0, 2.0]);
+    cluster.publish(800..900);
+    cluster.stage.until_accepted(&two, 0..900);
+    assert!(three.metric("audit_bridge_events_delivered_total") > 0.0);
+
+    // Each leaves in good order while more comes.
+    cluster.publish(900..1200);
+    assert_eq!(one.terminate(), 0);
+    until_shares(&mut [&mut two, &mut three], &[4.0, 4.0]);
+    cluster.publish(1200..1300);
+    assert_eq!(three.terminate(), 0);
+    until_shares(&mut [&mut two], &[8.0]);
+    cluster.stage.until_accepted(&two, 0..1300);
+    assert_eq!(two.terminate(), 0);
+    cluster.stage.assert_no_duplicates();
+
+    // Event Hubs could keep every older reader out.
+    let levels = |partition: usize| {
+        let links = cluster.stage.hubs.attached().into_iter();
+        let of = links.filter(move |link| link.partition == partition.to_string());
+        of.map(|link| link.epoch.expect("an owner level"))
+            .collect::<Vec<_>>()
+    };
+    for partition in 0..8 {
+        let levels = levels(partition);
+        assert!(levels.is_sorted(), "{levels:?}");
+        // The last replica had to take it from another one, or from one that had.
+        assert!(
+            levels.first() < levels.last() || levels.len() == 1,
+            "{levels:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
+    let cluster = Cluster::new(6).await;
+    let mut one = cluster.replica("one");
+    let mut two = cluster.replica("two");
+    until_shares(&mut [&mut one, &mut two], &[3.0, 3.0]);
+    cluster.publish(0..300);
+    cluster.stage.until_accepted(&one, 0..300);
+    // Longer than the pace of checkpoints.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let settled = cluster.stage.webhook.accepted_ids().len();
+    assert_eq!(settled, 300);
+
+    // In the middle of batches: one is killed, and what it had under way comes again.
+    let slow = Answer::status(200).after(Duration::from_millis(100));
+    cluster.stage.webhook.otherwise(slow.clone());
+    cluster.publish(300..900);
+    let some = wait(|| (cluster.stage.webhook.accepted_ids().len() > settled + 50).then_some(()));
+    assert!(some.is_some());
+    one.kill();
+    cluster.stage.until_accepted(&two, 0..900);
+    until_shares(&mut [&mut two], &[6.0]);
+
+    // One that stands still in the middle of batches loses its partitions, and finds out as soon
+    // as it goes on.
+    let mut three = cluster.replica("three");
+    until_shares(&mut [&mut two, &mut three], &[3.0, 3.0]);
+    cluster.publish(900..1500);
+    let before = cluster.stage.webhook.accepted_ids().len();
+    let some = wait(|| (cluster.stage.webhook.accepted_ids().len() > before + 50).then_some(()));
+    assert!(some.is_some());
+    two.signal("STOP");
+    until_shares(&mut [&mut three], &[6.0]);
+    cluster.stage.until_accepted(&three, 0..1500);
+    cluster.publish(1500..1600);
+    cluster.stage.until_accepted(&three, 0..1600);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let before = cluster.stage.webhook.accepted_ids().len();
+    two.signal("CONT");
+    until_shares(&mut [&mut three, &mut two], &[3.0, 3.0]);
+    // What it had been told before it stood still is old by now; its checkpoint may not be.
+    let after = cluster.stage.webhook.accepted_ids().len();
+    println!("{} came again of what it had under way", after - before);
+    let in_flight = 3 * 400;
+    assert!(after - before <= in_flight, "{} came again", after - before);
+    cluster.publish(1600..1700);
+    cluster.stage.until_accepted(&two, 0..1700);
+    assert_eq!(two.terminate(), 0);
+    assert_eq!(three.terminate(), 0);
+
+    // Nothing that was settled came again, whoever read it.
+    let mut seen = BTreeSet::new();
+    let may_repeat: BTreeSet<_> = (300..1500).map(audit_id).collect();
+    for id in cluster.stage.webhook.accepted_ids() {
+        if !seen.insert(id.clone()) {
+            assert!(may_repeat.contains(&id), "{id} was settled, and came again");
+        }
+    }
+    assert_eq!(seen.len(), 1700);
+    let mut alone = cluster.replica("four");
+    alone.until_ready();
+    until_shares(&mut [&mut alone], &[6.0]);
+    let all = cluster.stage.webhook.accepted_ids().len();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        cluster.stage.webhook.accepted_ids().len(),
+        all,
+        "all was settled"
+    );
+    assert_eq!(alone.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_reached_late_begins_where_the_first_replica_began() {
+    let cluster = Cluster::new(3).await;
+    for n in 0..9 {
+        let old = vec![message(&[record(n)]).into()];
+        let hubs = &cluster.stage.hubs;
+        hubs.publish_at(HUB, n % 3, old, Duration::from_secs(600));
+    }
+    let mut first = cluster.start("one", &["--share-partitions"]);
+    until_shares(&mut [&mut first], &[3.0]);
+    let kept = wait(|| {
+        let maps = cluster.api.names("configmaps", NAMESPACE).len();
+        (maps == 4).then_some(())
+    });
+    assert!(kept.is_some(), "{}", first.log());
+    assert_eq!(first.terminate(), 0);
+    cluster.forget_partitions();
+    // It starts later, and `latest` is its own default too.
+    cluster.publish(9..30);
+    let second = cluster.start("two", &["--share-partitions"]);
+    cluster.stage.until_accepted(&second, 9..30);
+    assert_eq!(second.terminate(), 0);
+    cluster.stage.assert_no_duplicates();
+    assert_eq!(cluster.stage.webhook.accepted_ids().len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_one_reader_to_several_and_back() {
+    let cluster = Cluster::new(4).await;
+    cluster.publish(0..40);
+    let one = cluster.start("one", &["--start", "earliest"]);
+    cluster.stage.until_accepted(&one, 0..40);
+    assert_eq!(one.terminate(), 0);
+    // Several go on where the one stopped.
+    cluster.publish(40..80);
+    let mut two = cluster.replica("two");
+    let mut three = cluster.replica("three");
+    until_shares(&mut [&mut two, &mut three], &[2.0, 2.0]);
+    cluster.stage.until_accepted(&two, 0..80);
+    assert_eq!(two.terminate(), 0);
+    assert_eq!(three.terminate(), 0);
+    cluster.stage.assert_no_duplicates();
+    // The one goes on where it stopped itself: nothing is lost, and what the several delivered
+    // comes again.
+    cluster.publish(80..90);
+    let one = cluster.start("one", &[]);
+    cluster.stage.until_accepted(&one, 40..90);
+    assert_eq!(one.terminate(), 0);
+    // Its word is the newer one now.
+    cluster.publish(90..100);
+    let before = cluster.stage.webhook.accepted_ids().len();
+    let two = cluster.replica("two");
+    cluster.stage.until_accepted(&two, 90..100);
+    assert_eq!(two.terminate(), 0);
+    let accepted = cluster.stage.webhook.accepted_ids();
+    assert_eq!(accepted.len(), before + 10, "only what is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_sharing_needs_is_said() {
+    let cluster = Cluster::new(2).await;
+    cluster.publish(0..2);
+    let mut replica = cluster.replica("one");
+    until_shares(&mut [&mut replica], &[2.0]);
+    let check = |more: &[&str]| {
+        let kubeconfig = cluster.stage.path("kubeconfig");
+        let mut args = vec!["check".to_owned()];
+        args.extend(cluster.stage.args(more));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = audit_bridge_tests::command("aks", &args);
+        let output = tokio::task::block_in_place(|| command.env("KUBECONFIG", kubeconfig).output());
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    // Beside one that reads.
+    let (status, said) = check(&["--share-partitions", "--checkpoint-store", "kubernetes"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("partitions: 2"), "{said}");
+    let (status, said) = check(&["--share-partitions"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("--checkpoint-store kubernetes"), "{said}");
+    let all = ["--share-partitions", "--checkpoint-store", "kubernetes"];
+    let (status, said) = check(&[all.as_slice(), &["--leader-election"]].concat());
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("AUDIT_BRIDGE_SHARE_PARTITIONS"), "{said}");
+    let (status, said) = check(&[all.as_slice(), &["--until", "now"]].concat());
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("--until"), "{said}");
+    assert_eq!(replica.terminate(), 0);
+}

@@ -1,0 +1,107 @@
+//! Replicas that start, leave, hang and are killed at random, while the hub, the receiver and the
+//! API server fail: what is lost?
+//!
+//! `SECONDS=600` makes it longer, `SEED=n` repeats the choices of a run that failed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use audit_bridge_testkit::kubernetes::Fault;
+use audit_bridge_tests::live::number;
+
+use super::*;
+
+const PARTITIONS: usize = 7;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_becomes_of_replicas_nothing_is_lost() {
+    let seconds = number("SECONDS").unwrap_or(40);
+    let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed} SECONDS={seconds}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let cluster = Arc::new(Cluster::new(PARTITIONS).await);
+    let issued = Arc::new(AtomicUsize::new(0));
+    let going = Arc::new(AtomicBool::new(true));
+    let issuer = {
+        let (cluster, issued, going) = (cluster.clone(), issued.clone(), going.clone());
+        let mut dice = dice.fork();
+        tokio::spawn(async move {
+            while going.load(Ordering::Relaxed) {
+                let first = issued.load(Ordering::Relaxed);
+                let records: Vec<_> = (first..first + dice.usize(1..4)).map(record).collect();
+                let partition = dice.usize(0..PARTITIONS);
+                let hubs = &cluster.stage.hubs;
+                hubs.publish(HUB, partition, message(&records));
+                issued.fetch_add(records.len(), Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    };
+
+    let mut replicas: Vec<Running> = Vec::new();
+    let mut names = 0..;
+    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let (mut kills, mut leaves, mut hangs) = (0, 0, 0);
+    while tokio::time::Instant::now() < end {
+        let one = (!replicas.is_empty()).then(|| dice.usize(0..replicas.len()));
+        match (dice.u32(0..10), one) {
+            (0..4, _) if replicas.len() < 3 => {
+                let name = format!("replica-{}", names.next().unwrap());
+                replicas.push(cluster.replica(&name));
+            }
+            (4, Some(one)) => {
+                replicas.remove(one).kill();
+                kills += 1;
+            }
+            (5, Some(one)) => {
+                let leaving = replicas.remove(one);
+                let left = tokio::task::spawn_blocking(move || leaving.terminate()).await;
+                assert_eq!(left.unwrap(), 0, "SEED={seed}");
+                leaves += 1;
+            }
+            (6, Some(one)) => {
+                // Too short to lose a Lease, or long enough.
+                replicas[one].signal("STOP");
+                let pause = dice.u64(100..16_000).min(dice.u64(100..16_000));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                replicas[one].signal("CONT");
+                hangs += 1;
+            }
+            (7, _) => cluster.stage.hubs.cut(),
+            (8, _) => {
+                let mut dice = dice.fork();
+                cluster.api.fail_by(move |_| match dice.u32(0..12) {
+                    0 => Some(Fault::Status(500)),
+                    1 => Some(Fault::Status(409)),
+                    2 => Some(Fault::NoAnswer),
+                    3 => Some(Fault::Late(Duration::from_secs(3))),
+                    _ => None,
+                });
+            }
+            _ => cluster.api.fail_by(|_| None),
+        }
+        let answers = (0..dice.usize(0..4)).map(|_| match dice.u32(0..5) {
+            0 => Answer::status(503).header("retry-after", "1"),
+            1 => Answer::reset_before_reading(),
+            2 => Answer::reset_after_reading(),
+            3 => Answer::half(),
+            _ => Answer::status(200).after(Duration::from_millis(60)),
+        });
+        cluster.stage.webhook.script(answers);
+        tokio::time::sleep(Duration::from_millis(dice.u64(100..3000))).await;
+    }
+    going.store(false, Ordering::Relaxed);
+    issuer.await.unwrap();
+    cluster.api.fail_by(|_| None);
+
+    let last = cluster.replica("last");
+    let issued = issued.load(Ordering::Relaxed);
+    cluster.stage.until_accepted(&last, 0..issued);
+    let accepted = cluster.stage.webhook.accepted_ids();
+    println!(
+        "{issued} events, {kills} killed, {leaves} left, {hangs} hung, none lost, {} sent again",
+        accepted.len() - issued
+    );
+    let once: BTreeSet<_> = accepted.into_iter().collect();
+    assert_eq!(once.len(), issued, "and nothing that was never issued");
+}
