@@ -35,9 +35,7 @@ fn sample(bridge: &mut Running) -> Sample {
     let resident = resident.and_then(|text| text.trim().split(' ').next()?.parse().ok());
     Sample {
         resident_kib: resident.unwrap(),
-        descriptors: std::fs::read_dir(Path::new(&proc).join("fd"))
-            .unwrap()
-            .count(),
+        descriptors: bridge.open_files(),
         lag_seconds: bridge.metric("audit_bridge_lag_seconds"),
     }
 }

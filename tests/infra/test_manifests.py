@@ -153,7 +153,11 @@ class Rights(unittest.TestCase):
         config = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]}
         lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
         for bridge in BRIDGES:
-            for component, rules in [("kubernetes-store", [config]), ("high-availability", [config, lease])]:
+            for component, rules in [
+                ("kubernetes-store", [config]),
+                ("high-availability", [config, lease]),
+                ("share-partitions", [config, lease]),
+            ]:
                 objects = overlay(bridge, (component,))
                 self.assertEqual(one(objects, "Role")["rules"], rules)
                 self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
@@ -189,6 +193,14 @@ class Components(unittest.TestCase):
             self.assertNotIn("PersistentVolumeClaim", kinds(objects))
             self.assertEqual(deployment["strategy"]["type"], "RollingUpdate")
             self.assertEqual(one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1)
+
+    def test_share_partitions(self):
+        objects = overlay("aks", ("share-partitions",))
+        self.assertEqual(one(objects, "Deployment")["spec"]["replicas"], 3)
+        self.assertEqual(environment(objects)["AUDIT_BRIDGE_SHARE_PARTITIONS"], "true")
+        # One of the two decides who reads.
+        self.assertEqual(environment(objects)["AUDIT_BRIDGE_LEADER_ELECTION"], "false")
+        self.assertEqual(environment(objects)["AUDIT_BRIDGE_CHECKPOINT_STORE"], "kubernetes")
 
     def test_secrets_are_mounted_read_only_and_by_key(self):
         for component, variable, secret in [

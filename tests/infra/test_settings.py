@@ -15,7 +15,7 @@ from manifests import DEPLOY, build, container, environment, one, overlay
 COMPONENTS = {
     "eks": ("high-availability",),
     "gke": ("high-availability",),
-    "aks": ("high-availability", "connection-string"),
+    "aks": ("share-partitions", "connection-string"),
 }
 # As `az` prints it for a rule of the hub.
 CONNECTION = (

@@ -86,6 +86,11 @@ impl Running {
         self.child.id()
     }
 
+    /// How many files and connections it has open; 0 when it is gone.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
     /// Its admin port, once it has said so.
     ///
     /// # Panics

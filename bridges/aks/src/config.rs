@@ -6,6 +6,7 @@ use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, flag, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::native;
+use audit_bridge_core::live::Live as _;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
@@ -90,7 +91,16 @@ impl Bridge for Aks {
     }
 
     fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> AksLive {
-        live.check(problems)
+        let live = live.check(problems);
+        if live.shared().is_some() && self.options.categories.len() > 1 {
+            tracing::warn!(
+                categories = self.options.categories.join(","),
+                "replicas that share partitions cannot tell the two copies of a request that is \
+                 sent in two categories: if the diagnostic setting sends both, choose one with \
+                 --categories (AUDIT_BRIDGE_CATEGORIES)"
+            );
+        }
+        live
     }
 
     fn dump() -> Arc<dyn Dump> {

@@ -125,13 +125,22 @@ impl Reader {
             self.told = None;
             self.failures = self.failures.saturating_add(1);
             self.shared.health.failed(&self.id, self.failures, &fault);
-            sleep(self.backoff.wait(self.failures)).await;
+            let wait = self.backoff.wait(self.failures);
+            if timeout(wait, self.pages.closed()).await.is_ok() {
+                return;
+            }
         }
     }
 
     async fn turn(&mut self) -> Result<Done, Fault> {
         let connection = self.shared.client.connect().await?;
-        let ended = self.read(&connection).await;
+        let pages = self.pages.clone();
+        let ended = tokio::select! {
+            biased;
+            () = pages.closed() => Ok(Done::Closed),
+            ended = self.read(&connection) => ended,
+        };
+        // A connection that is only dropped lives on.
         connection.close().await;
         ended
     }

@@ -8,8 +8,8 @@ use audit_bridge_core::live::{Resume, Trouble};
 use audit_bridge_core::source::{Page, Source};
 use audit_bridge_core::telemetry::Part;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::client::{Client, Fault};
 use crate::health::Health;
@@ -27,12 +27,11 @@ const PARTITIONS_MAX: u32 = 4096;
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
 
-/// Partitions of an event hub: all of them, or one.
+/// Partitions of an event hub: all of them, or one. Its readers are tasks of their own; once it is
+/// dropped, they close their connections and end.
 #[derive(Debug)]
 pub struct EventHub {
     pages: mpsc::Receiver<Page>,
-    /// The readers; they end with the source.
-    _tasks: JoinSet<()>,
 }
 
 /// A partition, by its name and by the number that the name is.
@@ -94,18 +93,14 @@ impl EventHub {
         );
         let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
         let (mut roster, pages) = Roster::new(client, &resume, bytes, timing);
-        let mut tasks = JoinSet::new();
         for partition in &partitions {
             let begin = Begin::resume(partition.index, &resume)?;
-            roster.admit(&mut tasks, partition, begin);
+            roster.admit(partition, begin);
         }
         if resume.until.is_none() {
-            tasks.spawn(roster.keep());
+            tokio::spawn(roster.keep());
         }
-        Ok(EventHub {
-            pages,
-            _tasks: tasks,
-        })
+        Ok(EventHub { pages })
     }
 
     /// Begins to read one of so many partitions that replicas share.
@@ -117,13 +112,8 @@ impl EventHub {
         timing: Timing,
     ) -> Result<EventHub, Trouble> {
         let (mut roster, pages) = Roster::new(client, resume, prefetch_bytes_max, timing);
-        let mut tasks = JoinSet::new();
-        let begin = Begin::resume(partition.index, resume)?;
-        roster.admit(&mut tasks, partition, begin);
-        Ok(EventHub {
-            pages,
-            _tasks: tasks,
-        })
+        roster.admit(partition, Begin::resume(partition.index, resume)?);
+        Ok(EventHub { pages })
     }
 }
 
@@ -176,7 +166,7 @@ impl Roster {
         (roster, pages)
     }
 
-    fn admit(&mut self, tasks: &mut JoinSet<()>, partition: &Partition, begin: Begin) {
+    fn admit(&mut self, partition: &Partition, begin: Begin) {
         let Partition { id, index } = partition;
         self.shared.health.starting(id);
         let reader = Reader::new(
@@ -186,25 +176,26 @@ impl Roster {
             begin,
             self.pages.clone(),
         );
-        let task = tasks.spawn(reader.run());
-        self.readers.insert(id.clone(), task);
+        let task = tokio::spawn(reader.run());
+        self.readers.insert(id.clone(), task.abort_handle());
     }
 
-    /// Looks for partitions that were added, for ever. The larger tiers can.
+    /// Looks for partitions that were added, until nobody takes pages any more. The larger tiers can
+    /// add some.
     async fn keep(mut self) {
-        // Readers that are admitted here end with this task.
-        let mut tasks = JoinSet::new();
-        loop {
-            sleep(self.shared.timing.discover).await;
+        while timeout(self.shared.timing.discover, self.pages.closed())
+            .await
+            .is_err()
+        {
             match names(&self.shared.client).await {
-                Ok(ids) => self.compare(&mut tasks, &ids),
+                Ok(ids) => self.compare(&ids),
                 // The readers tell of their troubles themselves.
                 Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
             }
         }
     }
 
-    fn compare(&mut self, tasks: &mut JoinSet<()>, ids: &[String]) {
+    fn compare(&mut self, ids: &[String]) {
         for id in ids {
             if self.readers.contains_key(id) {
                 continue;
@@ -215,7 +206,7 @@ impl Roster {
                         partition = id,
                         "a partition was added; it is read from its beginning"
                     );
-                    self.admit(tasks, &partition, Begin::Earliest);
+                    self.admit(&partition, Begin::Earliest);
                 }
                 Err(trouble) => tracing::error!(%trouble, "a partition cannot be read"),
             }

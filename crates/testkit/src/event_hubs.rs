@@ -283,6 +283,11 @@ impl EventHubs {
         self.relay.weather.connections.load(Ordering::Relaxed)
     }
 
+    /// TCP connections that are open now.
+    pub fn connections_now(&self) -> usize {
+        self.relay.alive()
+    }
+
     fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut Hub) -> T) -> T {
         let mut state = self.broker.state();
         let hub = state

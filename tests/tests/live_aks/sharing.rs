@@ -102,6 +102,10 @@ async fn they_join_and_leave_and_every_event_comes_once() {
     let mut three = cluster.replica("three");
     cluster.publish(400..800);
     until_shares(&mut [&mut one, &mut two, &mut three], &[3.0, 3.0, 2.0]);
+    // One a partition, and one now and then that asks for partitions: none is left behind.
+    let links = wait(|| (cluster.stage.hubs.connections_now() <= 8).then_some(()));
+    let open = cluster.stage.hubs.connections_now();
+    assert!(links.is_some(), "{open} connections");
     cluster.publish(800..900);
     cluster.stage.until_accepted(&two, 0..900);
     assert!(three.metric("audit_bridge_events_delivered_total") > 0.0);
@@ -286,6 +290,7 @@ async fn what_sharing_needs_is_said() {
     let (status, said) = check(&["--share-partitions", "--checkpoint-store", "kubernetes"]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("partitions: 2"), "{said}");
+    assert!(said.contains("choose one with --categories"), "{said}");
     let (status, said) = check(&["--share-partitions"]);
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("--checkpoint-store kubernetes"), "{said}");

@@ -46,11 +46,7 @@ async fn links_that_end_again_and_again_leave_nothing_behind() {
     let stage = Stage::new(8).await;
     let mut bridge = stage.start(&["--start", "earliest"]);
     bridge.until_ready();
-    let open_files = |bridge: &Running| {
-        let path = format!("/proc/{}/fd", bridge.pid());
-        std::fs::read_dir(path).unwrap().count()
-    };
-    let before = open_files(&bridge);
+    let before = bridge.open_files();
     for round in 0..12 {
         stage.publish(round * 8..(round + 1) * 8, 8);
         stage.until_accepted(&bridge, 0..(round + 1) * 8);
@@ -66,11 +62,11 @@ async fn links_that_end_again_and_again_leave_nothing_behind() {
     bridge.until_ready();
     let links = stage.hubs.attached().len();
     assert!(links >= 80, "{links}");
-    let done = wait(|| (open_files(&bridge) <= before + 4).then_some(()));
+    let done = wait(|| (bridge.open_files() <= before + 4).then_some(()));
     assert!(
         done.is_some(),
         "{before} before, {} now",
-        open_files(&bridge)
+        bridge.open_files()
     );
     stage.assert_no_duplicates();
 }

@@ -112,6 +112,13 @@ impl Relay {
         *self.listening.lock().unwrap() = Some(task);
     }
 
+    /// The connections that live.
+    pub(super) fn alive(&self) -> usize {
+        let mut connections = self.connections.lock().unwrap();
+        while connections.try_join_next().is_some() {}
+        connections.len()
+    }
+
     /// Ends every connection at once, without a word.
     pub(super) fn cut(&self) {
         self.connections.lock().unwrap().abort_all();

@@ -165,7 +165,7 @@ impl<B: Bridge> Process<'_, B> {
             next_look: Instant::now(),
             next_list: Instant::now() + LIST_INTERVAL,
         };
-        self.know(&mut view, logs);
+        self.know(&mut view, &logs);
         Ok((common, view))
     }
 
@@ -199,7 +199,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Takes note of the logs that there are.
-    fn know(&self, view: &mut View<Log<B>>, logs: Vec<Arc<Log<B>>>) {
+    fn know(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
@@ -207,7 +207,7 @@ impl<B: Bridge> Process<'_, B> {
             view.balancer.remove(&log);
             view.logs.remove(&log);
         }
-        for log in &logs {
+        for log in logs {
             let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
             view.balancer.add(log.name(), &lease);
             let known = view.logs.entry(log.name().to_owned());
@@ -232,7 +232,8 @@ impl<B: Bridge> Process<'_, B> {
             let list = timeout(LIST_MAX, self.checked.live.connect());
             match or_stop(&mut halted, list).await {
                 Some(Ok(Ok(logs))) => {
-                    self.know(&mut view, logs.into_iter().map(Arc::new).collect());
+                    let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
+                    self.know(&mut view, &logs);
                 }
                 // Whoever reads tells of the trouble.
                 Some(Ok(Err(trouble))) => tracing::debug!(%trouble, "the logs are not told"),
