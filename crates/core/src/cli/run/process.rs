@@ -23,7 +23,7 @@ use crate::telemetry::{Part, Telemetry};
 
 /// Between two writes of the checkpoint, at least.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Between any two writes, where several logs have one each: an API server has other things to do.
+/// Between any two writes, where many logs have one each: an API server has other things to do.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 
 /// A process that reads live.
