@@ -8,13 +8,14 @@
 //! checkpoint even before the first message: a restart then neither leaves out nor reads again
 //! what came in between.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::Page;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
@@ -81,7 +82,7 @@ pub(crate) struct Reader {
 /// Why the reading ended for good.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
-    /// Nobody takes pages any more.
+    /// Nobody takes pages of it any more.
     Closed,
     /// All up to the end of the job was read.
     Reached,
@@ -112,10 +113,18 @@ impl Reader {
         }
     }
 
-    /// Reads until nobody takes pages any more, or the job is done.
-    pub(crate) async fn run(mut self) {
+    /// Reads until nobody takes pages any more, the job is done, or the partition is said to be
+    /// gone.
+    pub(crate) async fn run(mut self, gone: oneshot::Receiver<()>) {
+        let pages = self.pages.clone();
+        let mut over = pin!(async move {
+            tokio::select! {
+                () = pages.closed() => {}
+                Ok(()) = gone => {}
+            }
+        });
         loop {
-            let fault = match self.turn().await {
+            let fault = match self.turn(over.as_mut()).await {
                 Ok(done) => {
                     tracing::debug!(partition = self.id, ?done, "reading ended");
                     return;
@@ -126,18 +135,17 @@ impl Reader {
             self.failures = self.failures.saturating_add(1);
             self.shared.health.failed(&self.id, self.failures, &fault);
             let wait = self.backoff.wait(self.failures);
-            if timeout(wait, self.pages.closed()).await.is_ok() {
+            if timeout(wait, over.as_mut()).await.is_ok() {
                 return;
             }
         }
     }
 
-    async fn turn(&mut self) -> Result<Done, Fault> {
+    async fn turn(&mut self, over: impl Future<Output = ()>) -> Result<Done, Fault> {
         let connection = self.shared.client.connect().await?;
-        let pages = self.pages.clone();
         let ended = tokio::select! {
             biased;
-            () = pages.closed() => Ok(Done::Closed),
+            () = over => Ok(Done::Closed),
             ended = self.read(&connection) => ended,
         };
         // A connection that is only dropped lives on.

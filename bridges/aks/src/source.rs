@@ -7,8 +7,7 @@ use std::sync::Arc;
 use audit_bridge_core::live::{Resume, Trouble};
 use audit_bridge_core::source::{Page, Source};
 use audit_bridge_core::telemetry::Part;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::client::{Client, Fault};
@@ -138,7 +137,8 @@ fn prefetch(bytes_max: usize) -> u32 {
 struct Roster {
     shared: Arc<Shared>,
     pages: mpsc::Sender<Page>,
-    readers: HashMap<String, AbortHandle>,
+    /// Each with the way to tell it that its partition is gone.
+    readers: HashMap<String, oneshot::Sender<()>>,
 }
 
 impl Roster {
@@ -176,8 +176,9 @@ impl Roster {
             begin,
             self.pages.clone(),
         );
-        let task = tokio::spawn(reader.run());
-        self.readers.insert(id.clone(), task.abort_handle());
+        let (gone, told) = oneshot::channel();
+        tokio::spawn(reader.run(told));
+        self.readers.insert(id.clone(), gone);
     }
 
     /// Looks for partitions that were added, until nobody takes pages any more. The larger tiers can
@@ -223,7 +224,7 @@ impl Roster {
                 "a partition is gone: the event hub was made anew"
             );
             if let Some(reader) = self.readers.remove(&id) {
-                reader.abort();
+                let _ = reader.send(());
             }
             self.shared.health.left(&id);
         }

@@ -230,3 +230,17 @@ async fn a_partition_that_is_stolen_is_told_and_taken_back() {
     read(&mut source, &mut got, 4).await;
     assert_eq!(got.of(0), ["before", "stolen"]);
 }
+
+#[tokio::test]
+async fn a_source_that_is_dropped_leaves_no_connection_behind() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 4);
+    for _ in 0..3 {
+        let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+        let mut got = Got::default();
+        read_until(&mut source, &mut got, |got| got.positions.len() == 4).await;
+        until(|| hubs.attached_now() == 4).await;
+        drop(source);
+        until(|| hubs.connections_now() == 0).await;
+    }
+}

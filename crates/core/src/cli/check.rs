@@ -70,12 +70,13 @@ async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
     match checked.live.connect().await {
         Ok(logs) => {
             // What is shared out is one thing: one part of it speaks for all.
-            let parts = checked.live.shared().map_or(usize::MAX, |_| 1);
+            let whole = checked.live.shared();
+            let parts = whole.as_ref().map_or(usize::MAX, |_| 1);
             for log in logs.iter().take(parts) {
                 found.extend(log.check().await);
                 owners.push(Owner {
                     provider: B::PROVIDER.to_owned(),
-                    source: log.name().to_owned(),
+                    source: whole.clone().unwrap_or_else(|| log.name().to_owned()),
                 });
             }
         }
