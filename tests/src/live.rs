@@ -6,6 +6,8 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use audit_bridge_testkit::Answer;
+
 use crate::command;
 
 /// No test waits longer for anything.
@@ -246,6 +248,22 @@ impl Running {
 /// A number that a test may be told by this variable.
 pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What a receiver in trouble answers next: up to three answers, few of them good, all of which
+/// pass.
+pub fn trouble(dice: &mut fastrand::Rng) -> Vec<Answer> {
+    let answers = 0..dice.usize(0..4);
+    let answers = answers.map(|_| match dice.u32(0..7) {
+        0 => Answer::status(500),
+        1 => Answer::status(503).header("retry-after", "1"),
+        2 => Answer::status(429),
+        3 => Answer::reset_before_reading(),
+        4 => Answer::reset_after_reading(),
+        5 => Answer::half(),
+        _ => Answer::status(200).after(Duration::from_millis(60)),
+    });
+    answers.collect()
 }
 
 /// Looks again and again until there is something, but not for ever.

@@ -6,9 +6,6 @@ use audit_bridge_testkit::Answer;
 
 use super::*;
 
-/// Longer than the pace of checkpoints.
-const SETTLED: Duration = Duration::from_millis(2500);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_goes_on_exactly_where_it_stopped() {
     let stage = Stage::new(4).await;
@@ -39,7 +36,7 @@ async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
     }
     let mut bridge = stage.start(&[]);
     bridge.until_ready();
-    tokio::time::sleep(SETTLED).await;
+    stage.until_settled(9);
     bridge.kill();
     // Not one event was delivered, yet the next life knows where the first began.
     stage.publish(9..30, 3);
@@ -61,7 +58,7 @@ async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
         stage.publish(published..published + 200, 8);
         published += 200;
         stage.until_accepted(&bridge, 0..published);
-        tokio::time::sleep(SETTLED).await;
+        stage.until_settled(i64::try_from(published).unwrap());
         let settled: BTreeSet<_> = stage.webhook.accepted_ids().into_iter().collect();
         stage
             .webhook

@@ -2,12 +2,8 @@
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-use audit_bridge_testkit::Answer;
-use audit_bridge_tests::live::number;
+use audit_bridge_tests::live::{number, trouble};
+use tokio::sync::Mutex;
 
 use super::*;
 
@@ -21,30 +17,17 @@ async fn killed_at_random_nothing_is_lost() {
     println!("SEED={seed} KILLS={kills}");
     let mut dice = fastrand::Rng::with_seed(seed);
     let stage = Arc::new(Stage::new(PARTITIONS).await);
-    let issued = Arc::new(AtomicUsize::new(0));
     let going = Arc::new(AtomicBool::new(true));
-
-    let issuer = {
-        let (stage, issued, going) = (stage.clone(), issued.clone(), going.clone());
-        let mut dice = dice.fork();
-        tokio::spawn(async move {
-            while going.load(Ordering::Relaxed) {
-                let records = dice.usize(1..4);
-                let first = issued.load(Ordering::Relaxed);
-                let records: Vec<_> = (first..first + records).map(record).collect();
-                let partition = dice.usize(0..PARTITIONS);
-                stage.hubs.publish(HUB, partition, message(&records));
-                issued.fetch_add(records.len(), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-    };
+    // Who holds it has fair weather.
+    let fair = Arc::new(Mutex::new(()));
+    let issuer = Issuer::start(&stage, PARTITIONS, Duration::from_millis(10), dice.fork());
     let weather = {
-        let (stage, going) = (stage.clone(), going.clone());
+        let (stage, going, fair) = (stage.clone(), going.clone(), fair.clone());
         let mut dice = dice.fork();
         tokio::spawn(async move {
             while going.load(Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(dice.u64(20..300))).await;
+                let _foul = fair.lock().await;
                 match dice.u32(0..8) {
                     0 => stage.hubs.cut(),
                     1 => {
@@ -65,27 +48,27 @@ async fn killed_at_random_nothing_is_lost() {
         })
     };
 
-    for _ in 0..kills {
-        let answers = (0..dice.usize(0..4)).map(|_| match dice.u32(0..7) {
-            0 => Answer::status(500),
-            1 => Answer::status(503).header("retry-after", "1"),
-            2 => Answer::status(429),
-            3 => Answer::reset_before_reading(),
-            4 => Answer::reset_after_reading(),
-            5 => Answer::half(),
-            _ => Answer::status(200).after(Duration::from_millis(60)),
-        });
-        stage.webhook.script(answers);
+    for kill in 0..kills {
+        stage.webhook.script(trouble(&mut dice));
+        // On a busy machine none would come far in such weather.
+        let fair = match kill % 5 {
+            4 => Some(fair.lock().await),
+            _ => None,
+        };
+        let before = stage.webhook.accepted_ids().len();
         let bridge = stage.start(&["--start", "earliest"]);
         tokio::time::sleep(Duration::from_millis(dice.u64(20..1200))).await;
+        if fair.is_some() {
+            let came = || (stage.webhook.accepted_ids().len() > before).then_some(());
+            assert!(wait(came).is_some(), "SEED={seed}\n{}", bridge.log());
+        }
         bridge.kill();
     }
     going.store(false, Ordering::Relaxed);
-    issuer.await.unwrap();
     weather.await.unwrap();
+    let issued = issuer.stop().await;
 
-    let bridge = stage.start(&[]);
-    let issued = issued.load(Ordering::Relaxed);
+    let bridge = stage.start(&["--start", "earliest"]);
     stage.until_accepted(&bridge, 0..issued);
     assert_eq!(bridge.terminate(), 0);
     let accepted = stage.webhook.accepted_ids();

@@ -18,11 +18,15 @@ mod volume;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use audit_bridge_testkit::{EventHubs, ScriptedWebhook};
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::{audit_id, event};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 /// The hub of most tests.
 const HUB: &str = "insights-logs-kube-audit";
@@ -105,6 +109,16 @@ impl Stage {
         );
     }
 
+    /// Waits until the checkpoint has passed so many messages: they never come again.
+    fn until_settled(&self, messages: i64) {
+        let path = self.path("state").join("checkpoint.json");
+        let settled = || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            (passed(&text) == messages).then_some(())
+        };
+        assert!(wait(settled).is_some(), "{messages} are never settled");
+    }
+
     /// Every accepted event once: panics when one came twice.
     fn assert_no_duplicates(&self) {
         let accepted = self.webhook.accepted_ids();
@@ -120,6 +134,53 @@ impl Stage {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+/// Publishes events without a pause worth the name, to any partition.
+struct Issuer {
+    going: Arc<AtomicBool>,
+    task: JoinHandle<usize>,
+}
+
+impl Issuer {
+    fn start(
+        stage: &Arc<Stage>,
+        partitions: usize,
+        pause: Duration,
+        mut dice: fastrand::Rng,
+    ) -> Issuer {
+        let going = Arc::new(AtomicBool::new(true));
+        let (stage, still) = (stage.clone(), going.clone());
+        let task = tokio::spawn(async move {
+            let mut issued = 0;
+            while still.load(Ordering::Relaxed) {
+                let next = issued + dice.usize(1..4);
+                let records: Vec<_> = (issued..next).map(record).collect();
+                let partition = dice.usize(0..partitions);
+                stage.hubs.publish(HUB, partition, message(&records));
+                issued = next;
+                tokio::time::sleep(pause).await;
+            }
+            issued
+        });
+        Issuer { going, task }
+    }
+
+    /// Ends it: how many events were published.
+    async fn stop(self) -> usize {
+        self.going.store(false, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+/// How many messages a checkpoint has passed.
+fn passed(checkpoint: &str) -> i64 {
+    let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap_or_default();
+    let positions = checkpoint["position"].as_object().into_iter().flatten();
+    positions
+        .filter_map(|(_, position)| position["sequence_number"].as_i64())
+        .map(|last| last + 1)
+        .sum()
 }
 
 /// A record of this category whose log is this text.

@@ -3,8 +3,6 @@
 
 mod random;
 
-use std::time::Duration;
-
 use audit_bridge_testkit::Answer;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, Serving};
 
@@ -12,7 +10,7 @@ use super::*;
 
 /// A hub, a receiver and a cluster with replicas in it.
 struct Cluster {
-    stage: Stage,
+    stage: Arc<Stage>,
     api: FakeKubernetes,
     _serving: Serving,
     partitions: usize,
@@ -28,7 +26,7 @@ impl Cluster {
         let config = serving.kubeconfig(NAMESPACE, "token");
         std::fs::write(stage.path("kubeconfig"), config).unwrap();
         Cluster {
-            stage,
+            stage: Arc::new(stage),
             api,
             _serving: serving,
             partitions,
@@ -69,27 +67,39 @@ impl Cluster {
         self.stage.publish(events, self.partitions);
     }
 
+    /// Waits until the checkpoints have passed so many messages: they never come again.
+    fn until_settled(&self, messages: i64) {
+        let settled = || {
+            let names = self.api.names("configmaps", NAMESPACE);
+            let all: i64 = names.iter().map(|name| passed(&self.document(name))).sum();
+            (all == messages).then_some(())
+        };
+        assert!(wait(settled).is_some(), "{messages} are never settled");
+    }
+
+    /// The checkpoint in a ConfigMap.
+    fn document(&self, name: &str) -> String {
+        let object = self.api.object("configmaps", NAMESPACE, name).unwrap();
+        object["data"]["checkpoint.json"].as_str().unwrap().into()
+    }
+
     /// Forgets where partitions stand, as if nobody had come to read them.
     fn forget_partitions(&self) {
         for partition in 0..self.partitions {
-            let name = self.name_of(partition, "configmaps");
+            let name = self.name_of(partition);
             assert!(self.api.remove("configmaps", NAMESPACE, &name), "{name}");
         }
     }
 
-    /// The name of a partition's object.
-    fn name_of(&self, partition: usize, plural: &str) -> String {
-        let all = self.api.names(plural, NAMESPACE);
-        let document = |name: &String| {
-            let object = self.api.object(plural, NAMESPACE, name).unwrap();
-            let text = object["data"]["checkpoint.json"].as_str().unwrap();
-            let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    /// The name of a partition's ConfigMap.
+    fn name_of(&self, partition: usize) -> String {
+        let all = self.api.names("configmaps", NAMESPACE);
+        let source = |name: &String| {
+            let document: serde_json::Value = serde_json::from_str(&self.document(name)).unwrap();
             document["source"].as_str().unwrap().to_owned()
         };
         let ending = format!("/{partition}");
-        let found = all
-            .into_iter()
-            .find(|name| document(name).ends_with(&ending));
+        let found = all.into_iter().find(|name| source(name).ends_with(&ending));
         found.unwrap_or_else(|| panic!("no object of partition {partition}"))
     }
 }
@@ -156,8 +166,7 @@ async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
     until_shares(&mut [&mut one, &mut two], &[3.0, 3.0]);
     cluster.publish(0..300);
     cluster.stage.until_accepted(&one, 0..300);
-    // Longer than the pace of checkpoints.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    cluster.until_settled(300);
     let settled = cluster.stage.webhook.accepted_ids().len();
     assert_eq!(settled, 300);
 
@@ -184,7 +193,7 @@ async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
     cluster.stage.until_accepted(&three, 0..1500);
     cluster.publish(1500..1600);
     cluster.stage.until_accepted(&three, 0..1600);
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    cluster.until_settled(1600);
     let before = cluster.stage.webhook.accepted_ids().len();
     two.signal("CONT");
     until_shares(&mut [&mut three, &mut two], &[3.0, 3.0]);

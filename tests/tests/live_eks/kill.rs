@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use audit_bridge_testkit::Answer;
 use audit_bridge_testkit::cloud_watch::Fault;
-use audit_bridge_tests::live::number;
+use audit_bridge_tests::live::{number, trouble};
 use audit_bridge_tests::{audit_id, event};
 
 use super::{GROUP, World, now_ms};
@@ -60,17 +59,7 @@ async fn killed_at_random_nothing_is_lost() {
 
     let start = format!("--start=-{}s", 60);
     for kill in 0..kills {
-        world
-            .webhook
-            .script((0..dice.usize(0..4)).map(|_| match dice.u32(0..7) {
-                0 => Answer::status(500),
-                1 => Answer::status(503).header("retry-after", "1"),
-                2 => Answer::status(429),
-                3 => Answer::reset_before_reading(),
-                4 => Answer::reset_after_reading(),
-                5 => Answer::half(),
-                _ => Answer::status(200).after(Duration::from_millis(60)),
-            }));
+        world.webhook.script(trouble(&mut dice));
         let bridge = world.start(&[&start]);
         std::thread::sleep(Duration::from_millis(dice.u64(10..350)));
         bridge.kill();

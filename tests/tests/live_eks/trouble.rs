@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use audit_bridge_testkit::Answer;
 use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_tests::live::wait;
 
 use super::{World, checkpoints};
 
@@ -77,6 +78,7 @@ async fn a_webhook_that_fails_holds_the_checkpoint() {
         world.put(n, 0);
     }
     std::thread::sleep(Duration::from_millis(1500));
+    wait(|| checkpoints(&world.state()).pop()).expect("a checkpoint of the beginning");
     bridge.kill();
     // Killed in the middle of the hold: nothing had passed.
     let mut bridge = world.start(&["--start=latest"]);

@@ -175,6 +175,8 @@ impl Source for Messages {
     async fn close(&mut self) {
         let confirmed = async { while self.confirming.join_next().await.is_some() {} };
         let _ = timeout(CLOSE_MAX, confirmed).await;
+        // It would take the end of the stream for a fault, and open another.
+        self.reader.abort();
         let token = self
             .token
             .lock()

@@ -3,11 +3,8 @@
 //!
 //! `SECONDS=600` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use audit_bridge_testkit::kubernetes::Fault;
-use audit_bridge_tests::live::number;
+use audit_bridge_tests::live::{number, trouble};
 
 use super::*;
 
@@ -19,24 +16,9 @@ async fn whatever_becomes_of_replicas_nothing_is_lost() {
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} SECONDS={seconds}");
     let mut dice = fastrand::Rng::with_seed(seed);
-    let cluster = Arc::new(Cluster::new(PARTITIONS).await);
-    let issued = Arc::new(AtomicUsize::new(0));
-    let going = Arc::new(AtomicBool::new(true));
-    let issuer = {
-        let (cluster, issued, going) = (cluster.clone(), issued.clone(), going.clone());
-        let mut dice = dice.fork();
-        tokio::spawn(async move {
-            while going.load(Ordering::Relaxed) {
-                let first = issued.load(Ordering::Relaxed);
-                let records: Vec<_> = (first..first + dice.usize(1..4)).map(record).collect();
-                let partition = dice.usize(0..PARTITIONS);
-                let hubs = &cluster.stage.hubs;
-                hubs.publish(HUB, partition, message(&records));
-                issued.fetch_add(records.len(), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-    };
+    let cluster = Cluster::new(PARTITIONS).await;
+    let stage = &cluster.stage;
+    let issuer = Issuer::start(stage, PARTITIONS, Duration::from_millis(20), dice.fork());
 
     let mut replicas: Vec<Running> = Vec::new();
     let mut names = 0..;
@@ -85,22 +67,13 @@ async fn whatever_becomes_of_replicas_nothing_is_lost() {
             }
             _ => cluster.api.fail_by(|_| None),
         }
-        let answers = (0..dice.usize(0..4)).map(|_| match dice.u32(0..5) {
-            0 => Answer::status(503).header("retry-after", "1"),
-            1 => Answer::reset_before_reading(),
-            2 => Answer::reset_after_reading(),
-            3 => Answer::half(),
-            _ => Answer::status(200).after(Duration::from_millis(60)),
-        });
-        cluster.stage.webhook.script(answers);
+        cluster.stage.webhook.script(trouble(&mut dice));
         tokio::time::sleep(Duration::from_millis(dice.u64(100..3000))).await;
     }
-    going.store(false, Ordering::Relaxed);
-    issuer.await.unwrap();
+    let issued = issuer.stop().await;
     cluster.api.fail_by(|_| None);
 
     let last = cluster.replica("last");
-    let issued = issued.load(Ordering::Relaxed);
     cluster.stage.until_accepted(&last, 0..issued);
     let accepted = cluster.stage.webhook.accepted_ids();
     println!(

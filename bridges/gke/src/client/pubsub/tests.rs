@@ -48,3 +48,20 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
     assert_eq!(pubsub.acked(), 2);
     assert_eq!(pubsub.nacks(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_closed_no_further_stream_is_opened() {
+    let pubsub = PubSub::start(NAME).await;
+    let endpoint = Endpoint::read(&pubsub.url()).unwrap();
+    let connection = Connection::new(NAME, &endpoint).unwrap();
+    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
+    let mut messages = Messages::open(connection, 0, telemetry.clone());
+    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let page = messages.read().await.unwrap();
+    // The last acknowledgment is tried again and again, as long as closing may take.
+    pubsub.fail_acks(true);
+    messages.commit(0, &page.position.unwrap());
+    messages.close().await;
+    assert_eq!(pubsub.streams_opened(), 1);
+    assert!(telemetry.is_ready(audit_bridge_core::telemetry::Part::Source));
+}
