@@ -136,6 +136,24 @@ impl KubernetesStore {
         Ok(())
     }
 
+    /// Whether the last read found no object.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.seen, Seen::Absent)
+    }
+
+    /// The object is not there, and this process may not create it.
+    pub(super) fn missing(&self) -> StoreError {
+        let (namespace, name) = (&self.namespace, &self.name);
+        StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: "is not there, and the pod's Role does not let it create one".to_owned(),
+            remedy: format!(
+                "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
+            ),
+            source: None,
+        }
+    }
+
     /// The document that was seen, if there is one and it is the owner's.
     fn document(&self) -> Result<Option<(&str, Checkpoint)>, StoreError> {
         let Seen::Present(object) = &self.seen else {
