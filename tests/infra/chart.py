@@ -131,7 +131,7 @@ def flags(folder):
     """files/flags.yaml as it should be: what the built bridges say of themselves."""
     known = {}
     for bridge in BRIDGES:
-        said = run(Path(folder) / f"{bridge}-audit-bridge", "run", "--help").stdout
+        said = run(Path(folder).resolve() / f"{bridge}-audit-bridge", "run", "--help").stdout
         known[bridge] = sorted(re.findall(r"^ +--([a-z0-9-]+)", said, re.M))
     head = "# The flags of `<bridge> run`, so that a misspelt one is refused. Made by tests/infra/chart.py.\n"
     return head + yaml.safe_dump(known)

@@ -50,7 +50,7 @@ def binaries():
     folder = os.environ.get("BRIDGES_FOLDER")
     if not folder:
         raise unittest.SkipTest("BRIDGES_FOLDER does not say where the binaries are")
-    return Path(folder)
+    return Path(folder).resolve()
 
 
 def problems(bridge, objects, command="run"):
