@@ -81,7 +81,7 @@ CASES = {
     "monitored by Google": merged(MONITORED, {"monitoring": {"scrape": "gmp"}}),
     "monitored by Azure": {"monitoring": {"scrape": "azure"}},
     "Cilium": {"networkPolicy": {"type": "cilium"}},
-    "no policy": {"networkPolicy": {"type": "off"}},
+    "no policy": {"networkPolicy": {"type": "none"}},
     "everything": merged(merged(SECRETS, MONITORED), {"replicas": 3}),
 }
 OF_ONE_CLOUD = {
@@ -421,6 +421,10 @@ class Clouds(unittest.TestCase):
                 for wanted in [443, port, 3128, 10250, 8126]:
                     self.assertRegex(text, rf'"port": "?{wanted}\b')
                 self.assertIn("UDP", text)
+
+    def test_a_policy_can_be_left_out_however_it_is_written(self):
+        for word in ["none", "off", False]:
+            self.assertFalse({"NetworkPolicy", "CiliumNetworkPolicy"} & set(kinds(render("eks", {"networkPolicy": {"type": word}}))))
 
     def test_cilium_reaches_the_node_itself(self):
         """Cilium takes the agent of Pod Identity for the host, which an ipBlock never matches."""

@@ -67,6 +67,11 @@ labels:
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
 {{- end -}}
 
+{{/* `standard`, `cilium` or nothing. A bare `off` is a boolean in YAML. */}}
+{{- define "audit-bridge.policy" -}}
+{{- if not (has (toString .Values.networkPolicy.type) (list "none" "off" "false")) }}{{ .Values.networkPolicy.type }}{{ end -}}
+{{- end -}}
+
 {{/* The flags of `run`, by their names. */}}
 {{- define "audit-bridge.flags" -}}
 {{- $v := .Values -}}
