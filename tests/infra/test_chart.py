@@ -286,7 +286,8 @@ class Releases(unittest.TestCase):
         self.assertNotIn("ConfigMap", kinds(objects))
         objects = render("eks", merged(DURABLE, {"persistence": {"existingClaim": "mine"}}))
         self.assertNotIn("PersistentVolumeClaim", kinds(objects))
-        self.assertIn({"name": "state", "persistentVolumeClaim": {"claimName": "mine"}}, pod(objects)["spec"]["volumes"])
+        volumes = pod(objects)["spec"]["volumes"]
+        self.assertIn({"name": "state", "persistentVolumeClaim": {"claimName": "mine"}}, volumes)
 
 
 class Rights(unittest.TestCase):
@@ -374,7 +375,8 @@ class Clouds(unittest.TestCase):
             annotations = one(render(bridge), "ServiceAccount")["metadata"]["annotations"]
             self.assertEqual(list(annotations), [key])
         use = "azure.workload.identity/use"
-        for objects, wanted in [(render("aks"), "true"), (render("aks", CONNECTION_STRING), None), (render("eks"), None)]:
+        without = render("aks", CONNECTION_STRING)
+        for objects, wanted in [(render("aks"), "true"), (without, None), (render("eks"), None)]:
             self.assertEqual(pod(objects)["metadata"]["labels"].get(use), wanted)
             self.assertEqual(one(objects, "Pod")["metadata"]["labels"].get(use), wanted)
 
@@ -424,7 +426,8 @@ class Clouds(unittest.TestCase):
 
     def test_a_policy_can_be_left_out_however_it_is_written(self):
         for word in ["none", "off", False]:
-            self.assertFalse({"NetworkPolicy", "CiliumNetworkPolicy"} & set(kinds(render("eks", {"networkPolicy": {"type": word}}))))
+            objects = render("eks", {"networkPolicy": {"type": word}})
+            self.assertFalse({"NetworkPolicy", "CiliumNetworkPolicy"} & set(kinds(objects)))
 
     def test_cilium_reaches_the_node_itself(self):
         """Cilium takes the agent of Pod Identity for the host, which an ipBlock never matches."""

@@ -130,7 +130,7 @@ class Pages(unittest.TestCase):
     def test_files_that_are_named_exist(self):
         for page in pages():
             for name in re.findall(
-                r"(?:-f|--values|bash|custom=|template-file|-audit-bridge) ?((?:deploy|cloudformation|terraform)/[\w./-]+)",
+                r"(?:-f|--values|bash|custom=|template-file|install [a-z-]+) ?((?:deploy|cloudformation|terraform)/[\w./-]+)",
                 page.read_text(),
             ):
                 self.assertTrue((ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}")

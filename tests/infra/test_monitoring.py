@@ -172,9 +172,8 @@ class Scraping(unittest.TestCase):
         for bridge, scrape, namespace in [("gke", "gmp", "gmp-system"), ("aks", "azure", "kube-system")]:
             objects = render(bridge, {"monitoring": {"scrape": scrape}})
             (ingress,) = one(objects, "NetworkPolicy")["spec"]["ingress"]
-            self.assertIn({"kubernetes.io/metadata.name": namespace}, [
-                peer["namespaceSelector"]["matchLabels"] for peer in ingress["from"]
-            ])
+            found = [peer["namespaceSelector"]["matchLabels"] for peer in ingress["from"]]
+            self.assertIn({"kubernetes.io/metadata.name": namespace}, found)
 
     def test_the_rules_are_those_of_the_file_for_the_pods_of_the_release(self):
         only = 'namespace="audit-bridge",pod=~"prod-[a-z0-9]+-[a-z0-9]+"'
@@ -200,9 +199,8 @@ class Scraping(unittest.TestCase):
             self.assertEqual(bool(re.fullmatch(pattern, name)), ours, name)
 
     def test_alerts_can_be_labelled(self):
-        (group,) = one(
-            self.objects("eks", "podMonitor", rules={"enabled": True, "alertLabels": {"team": "security"}}), "PrometheusRule"
-        )["spec"]["groups"]
+        rules = {"enabled": True, "alertLabels": {"team": "security"}}
+        (group,) = one(self.objects("eks", "podMonitor", rules=rules), "PrometheusRule")["spec"]["groups"]
         for rule in group["rules"]:
             self.assertEqual(rule["labels"]["team"], "security")
 
