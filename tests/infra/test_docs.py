@@ -40,8 +40,8 @@ def commands(page, program):
     """The commands of one program in the blocks of a page, continued lines joined."""
     for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith(f"{program} "):
-                yield line
+            if found := re.search(rf"^(?:.* && )?({program} .*)", line):
+                yield found[1]
 
 
 class Pages(unittest.TestCase):
@@ -66,11 +66,17 @@ class Pages(unittest.TestCase):
             self.assertEqual([number for number, _ in steps], list("12345")[: len(steps)])
             self.assertEqual(steps[-1][1], "Check")
             install = f"helm install {bridge}-audit-bridge deploy/helm/audit-bridge --namespace audit-bridge"
-            # The namespace first: a Secret that comes before it fails.
-            self.assertLess(text.index("kubectl apply -f deploy/namespace.yaml"), text.index(install))
             self.assertIn(f"{install} --values deploy/examples/{bridge}-values.yaml", text)
             self.assertIn(f"helm test {bridge}-audit-bridge --namespace audit-bridge --logs", text)
             self.assertIn(f"helm uninstall {bridge}-audit-bridge --namespace audit-bridge", text)
+
+    def test_the_namespace_comes_before_what_is_in_it(self):
+        for page in (ROOT / "deploy").rglob("README.md"):
+            made = False
+            for command in commands(page, "(?:kubectl|helm)"):
+                made = made or "apply -f deploy/namespace.yaml" in command
+                if re.search(r"helm install [a-z-]+ deploy/|kubectl create secret .*-n audit-bridge", command):
+                    self.assertTrue(made, f"{page.relative_to(ROOT)}: {command}")
 
     def test_helm_commands_are_helms(self):
         """Those of our chart render; of all others Helm's own parser takes the options."""
@@ -129,10 +135,9 @@ class Pages(unittest.TestCase):
 
     def test_files_that_are_named_exist(self):
         for page in pages():
-            for name in re.findall(
-                r"(?:-f|--values|bash|custom=|template-file|install [a-z-]+) ?((?:deploy|cloudformation|terraform)/[\w./-]+)",
-                page.read_text(),
-            ):
+            before = "-f|--values|bash|custom=|template-file|install [a-z-]+"
+            folders = "|".join(FOLDERS)
+            for name in re.findall(rf"(?:{before}) ?((?:{folders})/[\w./-]+)", page.read_text()):
                 self.assertTrue((ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}")
 
     def test_nothing_is_of_one_machine_or_registry(self):
