@@ -369,3 +369,43 @@ async fn store_of_one_log_without_any_right_is_held() {
     let error = room(&fake, false).await.unwrap_err();
     assert!(text(&error).contains("get, update"), "{}", text(&error));
 }
+
+#[tokio::test]
+async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_is_hidden() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let mut opened = room(&fake, true).await.unwrap();
+    opened.store.save(&checkpoint(7)).await.unwrap();
+    let names = fake.names("configmaps", "audit");
+    let own = names.iter().find(|name| *name != NAME).unwrap();
+    limited_to_one_name(&fake);
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains(own), "{}", text(&error));
+    // With the right to read it, it goes on there.
+    fake.fail_by(|_| None);
+    let again = room(&fake, false).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
+}
+
+#[tokio::test]
+async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let writes = |fake: &FakeKubernetes| {
+        let all = fake.requests();
+        all.iter().filter(|request| request.method == "PUT").count()
+    };
+    let mut refused = false;
+    fake.fail_by(move |request| {
+        let first =
+            request.method == "PUT" && !std::mem::replace(&mut refused, request.method == "PUT");
+        first.then_some(Fault::Status(409))
+    });
+    let mut opened = room(&fake, true).await.unwrap();
+    assert_eq!(writes(&fake), 0, "`check` opens it too");
+    opened.store.save(&checkpoint(1)).await.unwrap();
+    assert_eq!(writes(&fake), 2);
+    let annotations = &object(&fake)["metadata"]["annotations"];
+    assert_eq!(annotations["audit-bridge/several-logs"], "true");
+}

@@ -115,13 +115,15 @@ impl ConfigMaps {
             Err(error) => return Err(error),
         };
         let mut common = store(&self.name);
-        match (common.load().await, several) {
-            // Nothing could be kept, so nothing may be read.
-            (Ok(_), false) if forbidden && common.is_absent() => Err(common.missing()),
+        let found = common.load().await;
+        if forbidden && found.is_ok() {
+            common.check_alone(&own)?;
+        }
+        match (found, several) {
             (Ok(checkpoint), false) => Ok((wrap(common), checkpoint)),
             (Ok(Some(checkpoint)), true) => Ok((wrap(common), Some(checkpoint))),
             (Err(error), _) if error.is_unavailable() || !several => Err(error),
-            (Ok(None) | Err(_), _) => Ok((wrap(own), None)),
+            (Ok(None) | Err(_), _) => Ok((wrap(own.beside(common)), None)),
         }
     }
 }
