@@ -4,9 +4,10 @@
 //! so a member of a wrong type counts as absent, a 64-bit number may be a string, a flag may be
 //! `"true"`, and of two members with one name the last wins (as in Go).
 //!
-//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest`,
-//! `sourceLocation`, and `authorizationInfo`, whose `granted` follows the outcome of the request
-//! and not the decision of the authorizer.
+//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest` and
+//! `sourceLocation`. Of `authorizationInfo` only `permission` and `resource` are read, where method
+//! or resource name are missing: its `granted` follows the outcome of the request and not the
+//! decision of the authorizer.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -14,7 +15,7 @@ use std::sync::LazyLock;
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
 use memchr::memmem;
 
-use crate::object::Object;
+use crate::object::{Object, integral};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ pub(crate) struct Payload<'a> {
     pub(crate) principal_email: Option<Cow<'a, str>>,
     pub(crate) principal_subject: Option<Cow<'a, str>>,
     pub(crate) authority_selector: Option<Cow<'a, str>>,
+    authorization: Option<Raw<'a>>,
     pub(crate) caller_ip: Option<Cow<'a, str>>,
     pub(crate) user_agent: Option<Cow<'a, str>>,
     /// `google.rpc.Status`; 0 when there is none.
@@ -114,7 +116,7 @@ impl<'a> Entry<'a> {
                     s.value()?;
                     self.native = true;
                 }
-                "kind" => self.native |= s.value()?.text() == "\"Event\"",
+                "kind" => self.native |= s.value()?.as_str().as_deref() == Some("Event"),
                 _ => {
                     s.value()?;
                 }
@@ -210,6 +212,7 @@ impl<'a> Payload<'a> {
                 "methodName" => self.method_name = string(s)?,
                 "resourceName" => self.resource_name = string(s)?,
                 "authenticationInfo" => self.read_authentication(s)?,
+                "authorizationInfo" => self.authorization = Some(s.value()?),
                 "requestMetadata" => self.read_metadata(s)?,
                 "status" => self.read_status(s)?,
                 "request" => self.request = Object::read(s, text)?,
@@ -220,6 +223,25 @@ impl<'a> Payload<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Method and resource name, where they are texts; else what `authorizationInfo` repeats of
+    /// them.
+    pub(crate) fn names(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        let authorized = |member: &str| {
+            let first = self.authorization?.elements()?.next()?;
+            first.get(member)?.as_str()
+        };
+        let method = self.method_name.as_deref().map(Cow::Borrowed);
+        let resource_name = self.resource_name.as_deref().map(Cow::Borrowed);
+        (
+            method
+                .or_else(|| authorized("permission"))
+                .unwrap_or_default(),
+            resource_name
+                .or_else(|| authorized("resource"))
+                .unwrap_or_default(),
+        )
     }
 
     fn read_authentication(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
@@ -261,7 +283,7 @@ impl<'a> Payload<'a> {
         self.status_message = None;
         object(s, |s, key| {
             match key.as_ref() {
-                "code" => self.status_code = s.value()?.as_i64().unwrap_or(0),
+                "code" => self.status_code = rpc_code(s.value()?),
                 "message" => self.status_message = string(s)?,
                 _ => {
                     s.value()?;
@@ -271,6 +293,11 @@ impl<'a> Payload<'a> {
         })?;
         Ok(())
     }
+}
+
+/// A code of `google.rpc.Status`; 0 when it is none.
+fn rpc_code(raw: Raw<'_>) -> i64 {
+    integral(raw.text().trim_matches('"')).parse().unwrap_or(0)
 }
 
 /// The labels whose value is a string; of two with one key the last.

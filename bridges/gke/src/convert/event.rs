@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use audit_bridge_core::event::json::{Kind, Raw, write_string};
 use audit_bridge_core::event::native::{API_VERSION, TRUNCATED};
@@ -17,6 +18,9 @@ use crate::wire::{Entry, Payload};
 
 /// The label with the time that a slow request took (`k8s.io/apiserver/pkg/endpoints/filters`).
 const LATENCY: &str = "apiserver.latency.k8s.io/total";
+/// Longer than any request takes that carries such a label: a session may last for days. (A watch
+/// carries none.)
+const LATENCY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Labels that GKE adds about an exec's command and a dry run.
 const COMMAND: &str = "command.gke.io/command";
 const DRY_RUN: &str = "command.gke.io/dryRun";
@@ -97,13 +101,19 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether a session (exec, attach, port-forward) that was opened came as this one entry.
+    /// Whether a session (exec, attach, port-forward) came as this one entry, which then stands for
+    /// both of the stages that Kubernetes logs, and must be given a `ResponseStarted` event too.
+    ///
+    /// Carried out or refused: the API server decides by the path alone that a request is long
+    /// running, and writes `ResponseStarted` when the answer's code is known
+    /// (`k8s.io/apiserver/pkg/endpoints/filters/audit.go`). The log of a kube-apiserver 1.37 shows
+    /// both stages, with the same `responseStatus`, for an exec, an attach and a port-forward that
+    /// were answered 101, 400 and 500 (403 is not in it, and goes the same way; of a 401 there is
+    /// `ResponseStarted` only). The rules that watch for these attempts, Falco's among them, ask
+    /// for that stage, so that without the twin a refused one would go unseen.
     pub(super) fn is_whole_session(&self) -> bool {
         let operation = &self.entry.operation;
-        self.request.connect() == Some(Connect::Upgrade)
-            && operation.first
-            && operation.last
-            && self.status.succeeded()
+        self.request.connect() == Some(Connect::Upgrade) && operation.first == operation.last
     }
 
     /// The event's JSON, and whether it carries the mark of a truncated one.
@@ -184,9 +194,10 @@ impl<'a> Facts<'a> {
             write_user(out, name, options.derive.groups);
         }
         out.push(b'}');
+        // Its groups are whatever the caller asked for besides, and no name implies them.
         if let Some(name) = named(&payload.authority_selector) {
             put(out, &[",\"impersonatedUser\":{"]);
-            write_user(out, name, options.derive.groups);
+            write_user(out, name, false);
             out.push(b'}');
         }
     }
@@ -246,6 +257,7 @@ impl<'a> Facts<'a> {
             return None;
         }
         let latency = go_duration(&self.entry.label(LATENCY)?)?;
+        let latency = Some(latency).filter(|latency| *latency <= LATENCY_MAX)?;
         self.stamp.minus(latency)
     }
 
