@@ -78,6 +78,7 @@ pub struct FalcoItem {
     /// Why this event is lost.
     pub lost: Option<String>,
     /// What rules read of it, by the name of the field; a field that is not there is not available.
+    /// Of an event that is lost for its size alone: what they would have read.
     #[serde(default)]
     pub fields: serde_json::Map<String, serde_json::Value>,
 }

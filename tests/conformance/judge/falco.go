@@ -24,7 +24,8 @@ type falcoVerdict struct {
 type falcoItem struct {
 	// Lost: this event alone is lost.
 	Lost string `json:"lost,omitempty"`
-	// Fields: what rules can read of the event; a field that is not there is not available.
+	// Fields: what rules can read of the event; a field that is not there is not available. An event
+	// that is lost for its size alone has them too: what rules would have read.
 	Fields map[string]any `json:"fields,omitempty"`
 }
 
@@ -78,13 +79,15 @@ func falcoEvent(value *fastjson.Value) falcoItem {
 	}
 	// The event is written anew, and read again when a rule asks for a field.
 	text := value.MarshalTo(nil)
+	var item falcoItem
 	if len(text) > falcoEventBytesMax {
-		return falcoItem{Lost: fmt.Sprintf("%d bytes, more than %d", len(text), falcoEventBytesMax)}
+		item.Lost = fmt.Sprintf("%d bytes, more than %d", len(text), falcoEventBytesMax)
 	}
 	var parser fastjson.Parser
 	event, err := parser.ParseBytes(text)
 	if err != nil {
 		return falcoItem{Lost: "written anew by Falco it cannot be read: " + shorten(err.Error())}
 	}
-	return falcoItem{Fields: falcoFields(event)}
+	item.Fields = falcoFields(event)
+	return item
 }

@@ -7,6 +7,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod convert;
+mod fixtures;
+mod generated;
+mod hostile;
 mod judges;
 mod receiver;
 
