@@ -59,6 +59,8 @@ pub struct Expected {
     pub rules: Vec<(String, Rule)>,
     /// Whether it carries the mark of a truncated event; `None`: either.
     pub marked: Option<bool>,
+    /// Whether an annotation says what was shortened.
+    pub noted: bool,
     /// Which of Falco's fields must be equal to those of the reference.
     pub falco: Falco,
     /// Values that lists among Falco's fields must have.
@@ -101,6 +103,7 @@ impl Expected {
             reference: reference.text(),
             rules: Vec::new(),
             marked: None,
+            noted: false,
             falco: Falco::AllBut(vec!["jevt.value[/annotations/audit.k8s.io~1truncated]"]),
             contains: Vec::new(),
             object_ref_of: None,

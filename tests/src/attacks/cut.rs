@@ -28,8 +28,16 @@ impl Cutter {
         }
     }
 
-    /// The event, cut, in its record.
+    fn record_time(self) -> &'static str {
+        match self {
+            Cutter::Eks => "2026-11-21T10:00:00.000000Z",
+            Cutter::Aks(_) => "2026-11-21T10:00:00.500000Z",
+        }
+    }
+
+    /// The event, cut, in its record. Its own time is behind the cut, so it has the record's.
     fn attack(self, name: &str, event: &[u8], expected: Expected) -> Attack {
+        let expected = expected.rule("/stageTimestamp", Rule::Is(self.record_time().into()));
         let (bridge, record) = match self {
             Cutter::Eks => ("eks", cloudwatch(&quoted(&cut_by_eks(event)))),
             Cutter::Aks(units) => {
@@ -148,11 +156,7 @@ fn behind_the_uri(cutter: Cutter, all: &mut Vec<Attack>) {
                 let uri = draft.get("requestURI").trim_matches('"');
                 expected.object_ref_of = Some(uri.to_owned());
             }
-            let kind = if draft.get("verb").is_empty() {
-                ""
-            } else {
-                draft.get("objectRef")
-            };
+            let kind = draft.get("objectRef");
             let kind = if kind.contains("exec") { "exec" } else { "pod" };
             let name = format!("cut: {kind}, behind {place}");
             all.push(cutter.attack(&name, &padded.bytes(), expected));
@@ -264,8 +268,7 @@ fn in_objects(cutter: Cutter, all: &mut Vec<Attack>) {
     ];
     for (name, object) in &objects {
         let draft = pod.with("requestObject", object);
-        let mut expected = Expected::equal_to(&pod).marked(true);
-        expected.falco = super::Falco::Only("ka.req.");
+        let expected = Expected::equal_to(&pod).marked(true).only_falco("ka.req.");
         let name = format!("cut: in requestObject, {name}");
         all.push(cutter.attack(&name, &draft.bytes(), expected));
     }
@@ -277,8 +280,7 @@ fn in_objects(cutter: Cutter, all: &mut Vec<Attack>) {
         r#"{"abcd":"#.repeat(depth)
     );
     let draft = pod.with("requestObject", &deep);
-    let mut expected = Expected::equal_to(&pod).marked(true);
-    expected.falco = super::Falco::Only("ka.req.");
+    let expected = Expected::equal_to(&pod).marked(true).only_falco("ka.req.");
     all.push(cutter.attack(
         "cut: in requestObject, in deep nesting",
         &draft.bytes(),
@@ -292,8 +294,10 @@ fn in_characters(cutter: Cutter, all: &mut Vec<Attack>) {
     let object = format!(r#"{},"x":"euro"#, &POD[..POD.len() - 1]);
     let text = pod.with("requestObject", &object).text();
     let end = text.find("\"euro").map_or(0, |at| at + "\"euro".len());
-    let mut expected = Expected::equal_to(&pod).marked(true);
-    expected.falco = super::Falco::Only("ka.req.");
+    let expected = Expected::equal_to(&pod)
+        .marked(true)
+        .only_falco("ka.req.")
+        .rule("/stageTimestamp", Rule::Is(cutter.record_time().into()));
     let cut = broken(&format!("{}{HALF_CHARACTER}", &text[..end]));
     let record = match cutter {
         Cutter::Eks => cloudwatch(&quoted(&[&cut, &b"[Truncated...]"[..]].concat())),

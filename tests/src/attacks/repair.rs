@@ -268,8 +268,13 @@ fn duplicates() -> Vec<Attack> {
             role.replace("responseStatus", "{", r#"{"code":404,"#),
         ),
     ] {
+        let mut expected = Expected::equal_to(&role);
+        if what == "in a rule of a patch" {
+            // The order of the keys is nobody's business.
+            expected = expected.without_falco(&["ka.req.role.rules"]);
+        }
         let name = format!("twice: a key {what}");
-        all.extend(whole(&name, &draft.bytes(), &Expected::equal_to(&role)));
+        all.extend(whole(&name, &draft.bytes(), &expected));
     }
     let pod = Draft::pod();
     let draft = pod.replace(

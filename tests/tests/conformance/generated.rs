@@ -61,7 +61,7 @@ fn one_by_one(judges: Judges, events: &[Vec<u8>]) -> Vec<String> {
         let complaints = account.complaints();
         if !complaints.is_empty() {
             let text = String::from_utf8_lossy(event);
-            let start: String = text.chars().take(700).collect();
+            let start: String = text.chars().take(1_500).collect();
             found.push(format!("{complaints:?} in {start}"));
         }
     }

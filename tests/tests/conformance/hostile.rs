@@ -289,6 +289,9 @@ fn compare(
             found.push(format!("the mark is {mark}, not {marked}"));
         }
     }
+    if expected.noted && at(&delivered, "/annotations/audit-bridge~1shortened").is_null() {
+        found.push("no annotation says what was shortened".to_owned());
+    }
     if let Some(uri) = &expected.object_ref_of {
         let info = judges.request_info(uri, "get");
         let derived = at(&delivered, "/objectRef");

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use audit_bridge_testkit::ScriptedWebhook;
+use audit_bridge_tests::attacks;
 use audit_bridge_tests::judges::{Account, Judges};
 use audit_bridge_tests::{audit_id, event, run_with};
 
@@ -52,6 +53,47 @@ async fn what_falco_cannot_read_is_lost_after_the_200() {
     let lost: Vec<usize> = account.lost_bodies.iter().map(|(body, _)| *body).collect();
     assert_eq!(lost, [1, 2], "{account:?}");
     assert_eq!(account.falco_ids, [audit_id(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_dumps_replayed_into_falco_lose_nothing() {
+    let Some(judges) = Judges::start() else {
+        return;
+    };
+    // Wrong types may end in the dead letter; what is only long takes its time.
+    let attacks = attacks::all().into_iter();
+    let attacks = attacks.filter(|attack| !attack.name.starts_with("type:"));
+    let attacks: Vec<_> = attacks.step_by(2).collect();
+    for (provider, form) in [("eks", "eks)"), ("aks", "aks)"), ("gke", "(gke)")] {
+        let webhook = ScriptedWebhook::start().await;
+        webhook.behave_like_falco();
+        let url = webhook.url();
+        let (mut dump, mut names, mut events) = (Vec::new(), Vec::new(), 0);
+        for attack in &attacks {
+            let plain = attack.name.contains("plain");
+            if attack.bridge != provider || plain || !attack.name.ends_with(form) {
+                continue;
+            }
+            for record in &attack.records {
+                dump.extend_from_slice(record);
+                dump.push(b'\n');
+            }
+            names.push(&attack.name);
+            events += attack.expected.len();
+        }
+        let ran = tokio::task::spawn_blocking(move || {
+            run_with(provider, &["replay", "-", "--webhook-url", &url], &dump)
+        });
+        let ran = ran.await.unwrap();
+        assert_eq!(ran.status, 0, "{provider}: {}", ran.stderr);
+        let account = Account::of(judges, &webhook.received());
+        let complaints = account.complaints();
+        assert!(
+            complaints.is_empty(),
+            "{provider}: {complaints:#?} of {names:#?}"
+        );
+        assert_eq!(account.falco_ids.len(), events, "{provider}: {names:#?}");
+    }
 }
 
 /// POSTs a body; gives the status.
