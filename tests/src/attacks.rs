@@ -59,6 +59,8 @@ pub struct Expected {
     pub rules: Vec<(String, Rule)>,
     /// Whether it carries the mark of a truncated event; `None`: either.
     pub marked: Option<bool>,
+    /// It leaves byte for byte as the reference is written.
+    pub untouched: bool,
     /// Whether an annotation says what was shortened.
     pub noted: bool,
     /// Which of Falco's fields must be equal to those of the reference.
@@ -103,6 +105,7 @@ impl Expected {
             reference: reference.text(),
             rules: Vec::new(),
             marked: None,
+            untouched: false,
             noted: false,
             falco: Falco::AllBut(vec!["jevt.value[/annotations/audit.k8s.io~1truncated]"]),
             contains: Vec::new(),
@@ -114,6 +117,11 @@ impl Expected {
     fn marked(mut self, marked: bool) -> Expected {
         self.marked = Some(marked);
         self
+    }
+
+    fn untouched(mut self) -> Expected {
+        self.untouched = true;
+        self.marked(false)
     }
 
     fn rule(mut self, place: &str, rule: Rule) -> Expected {

@@ -110,6 +110,8 @@ pub(super) fn attacks() -> Vec<Attack> {
         in_the_uri(cutter, &mut all);
         in_the_audit_id(cutter, &mut all);
         in_objects(cutter, &mut all);
+    }
+    for cutter in [CUTTERS[0], CUTTERS[1]] {
         in_characters(cutter, &mut all);
     }
     all

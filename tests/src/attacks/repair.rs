@@ -7,6 +7,7 @@ use super::{Attack, Expected, Rule, whole};
 
 pub(super) fn attacks() -> Vec<Attack> {
     let mut all = verbs();
+    all.extend(untouched());
     all.extend(encodings());
     all.extend(names());
     all.extend(borrowed_ids());
@@ -21,10 +22,79 @@ fn verbs() -> Vec<Attack> {
     let mut all = Vec::new();
     for draft in [Draft::pod(), Draft::refused()] {
         let draft = draft.with("verb", r#""""#);
-        let expected = Expected::equal_to(&draft).marked(false);
+        let expected = Expected::equal_to(&draft).untouched();
         let name = format!("verb: empty, of {}", draft.get("requestURI").len());
         all.extend(whole(&name, &draft.bytes(), &expected));
     }
+    all
+}
+
+/// Odd, and what receivers take: nothing is mended that need not be.
+fn untouched() -> Vec<Attack> {
+    let mut all = Vec::new();
+    let pod = Draft::pod();
+    let mut add = |what: &str, draft: &Draft| {
+        let name = format!("untouched: {what}");
+        let expected = Expected::equal_to(draft).untouched();
+        all.extend(whole(&name, &draft.bytes(), &expected));
+    };
+    for (what, object) in [
+        (
+            "numbers beyond doubles",
+            "[1e400,-0,1.0,123456789012345678901234567890,1E-7]".to_owned(),
+        ),
+        (
+            "escapes that need not be",
+            r#"{"a":"\u003c\u003e\u0026\/\u0041","\u0062":0}"#.to_owned(),
+        ),
+        (
+            "zero characters",
+            r#"{"a\u0000":"\u0000\u001f\u007f"}"#.to_owned(),
+        ),
+        (
+            "whole surrogate pairs",
+            r#"{"\ud83d\ude00":"\uD83D\uDE00😀"}"#.to_owned(),
+        ),
+        (
+            "blanks between everything",
+            "{ \"a\" : [ 1 ,\t2 ] , \"b\" : { } }".to_owned(),
+        ),
+        ("a string", r#""skipped-too-big-size-object""#.to_owned()),
+        ("null", "null".to_owned()),
+        (
+            "a JSON patch",
+            r#"[{"op":"add","path":"/spec","value":{"a":[]}}]"#.to_owned(),
+        ),
+        (
+            "keys that differ only in case",
+            r#"{"a":1,"A":2,"":3," ":4}"#.to_owned(),
+        ),
+        (
+            "a string of 200 kB",
+            format!("[\"{}\"]", "s".repeat(200_000)),
+        ),
+        ("ten thousand keys", {
+            let keys: Vec<String> = (0..10_000).map(|n| format!("\"k{n}\":{n}")).collect();
+            format!("{{{}}}", keys.join(","))
+        }),
+        (
+            "many objects with the same keys",
+            format!("[{}]", vec![r#"{"a":1,"b":{"a":2}}"#; 5_000].join(",")),
+        ),
+    ] {
+        add(
+            &format!("requestObject with {what}"),
+            &pod.with("requestObject", &object),
+        );
+    }
+    add(
+        "a member that nobody knows",
+        &pod.before("verb", "novelty", r#"{"kind":"Event","verb":[null]}"#),
+    );
+    let uri = r#""/api/v1/pods?a=%zz;b&c=\u003c%2e%2E&&=;""#;
+    add("a query that is none", &pod.with("requestURI", uri));
+    let agent = format!("\"{}\"", "u".repeat(100_000));
+    add("a user agent of 100 kB", &pod.with("userAgent", &agent));
     all
 }
 
@@ -134,17 +204,14 @@ fn borrowed_ids() -> Vec<Attack> {
             ("B", "kube-audit"),
         ),
     ] {
-        for other in [
-            Draft::pod(),
-            Draft::pod().replace("user", "mallory", "alice"),
-        ] {
-            let drafts = [Draft::pod(), other];
+        for who in ["mallory", "alice"] {
+            let drafts = [Draft::pod(), Draft::pod().replace("user", "mallory", who)];
             let records = drafts.iter().zip([first, second]);
             let records = records.map(|(draft, (cluster, category))| {
                 diagnostic(&quoted(&draft.bytes()), cluster, category)
             });
             all.push(Attack {
-                name: format!("borrowed: an Audit-ID {name}"),
+                name: format!("borrowed: an Audit-ID {name}, by {who}"),
                 bridge: "aks",
                 records: records.collect(),
                 expected: drafts.iter().map(Expected::equal_to).collect(),
@@ -261,6 +328,52 @@ fn duplicates() -> Vec<Attack> {
                 "annotations",
                 "{",
                 r#"{"authorization.k8s.io/decision":"forbid","#,
+            ),
+        ),
+        (
+            "that is empty",
+            role.replace("requestObject", "{", r#"{"":1,"":2,"#),
+        ),
+        (
+            "that is empty, at the end",
+            role.replace("requestObject", "}]}", r#"}],"":1,"":2}"#),
+        ),
+        (
+            "in extra",
+            role.replace("user", r#""extra":{"#, r#""extra":{"accessKeyId":["X"],"#),
+        ),
+        (
+            "in a list in the annotations of an object",
+            role.replace(
+                "requestObject",
+                "{",
+                r#"{"metadata":[{"annotations":{"a":"1","b":"2","a":"3"}}],"#,
+            ),
+        ),
+        (
+            "among a thousand others",
+            role.replace(
+                "requestObject",
+                "{",
+                &format!(
+                    r#"{{"rules":[],{}"#,
+                    (0..1_000)
+                        .map(|n| format!(r#""k{n}":[],"#))
+                        .collect::<String>()
+                ),
+            ),
+        ),
+        (
+            "a thousand times, each another",
+            role.replace(
+                "requestObject",
+                "{",
+                &format!(
+                    "{{{}",
+                    (0..1_000)
+                        .map(|n| format!(r#""k{}":{n},"#, n % 500))
+                        .collect::<String>()
+                ),
             ),
         ),
         (

@@ -123,6 +123,10 @@ fn every_sample_gives_events_that_receivers_take() {
         return;
     }
     let native = BRIDGES.map(|bridge| (bridge, "native"));
+    // The audit log of a real API server, from a tour through its API.
+    let tour = corpus.join("../judges/native-tour-1.37.jsonl");
+    let tour = BRIDGES.map(|bridge| (bridge, tour.clone()));
+    let tour = tour.into_iter().filter(|(_, file)| file.is_file());
     let folders = BRIDGES
         .map(|bridge| (bridge, bridge))
         .into_iter()
@@ -131,7 +135,7 @@ fn every_sample_gives_events_that_receivers_take() {
         let files = files(&corpus.join(folder)).into_iter();
         files.map(move |file| (bridge, file))
     });
-    let events = check(judges, all);
+    let events = check(judges, all.chain(tour));
     assert!(events > 300, "{events} events");
 }
 

@@ -38,7 +38,8 @@ const IMPORTANT: [&str; 10] = [
 static ATTACKS: LazyLock<Vec<Attack>> = LazyLock::new(attacks::all);
 
 /// Kinds of attacks that have a test each.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
+    "untouched",
     "depth",
     "cut",
     "padding",
@@ -132,6 +133,11 @@ fn padded_members_keep_their_ends() {
 #[test]
 fn odd_spellings_are_mended() {
     run(&["verb", "encoding", "surrogates", "escaped", "v1beta1"]);
+}
+
+#[test]
+fn odd_events_that_receivers_take_leave_as_they_came() {
+    run(&["untouched"]);
 }
 
 #[test]
@@ -288,6 +294,9 @@ fn compare(
         if (mark == "true") != marked {
             found.push(format!("the mark is {mark}, not {marked}"));
         }
+    }
+    if expected.untouched && event != expected.reference.as_bytes() {
+        found.push("it was changed".to_owned());
     }
     if expected.noted && at(&delivered, "/annotations/audit-bridge~1shortened").is_null() {
         found.push("no annotation says what was shortened".to_owned());
