@@ -13,6 +13,7 @@ mod gke;
 mod outside;
 mod padding;
 mod repair;
+mod values;
 
 use audit_bridge_testkit::Generator;
 use serde_json::Value;
@@ -173,6 +174,7 @@ pub fn all() -> Vec<Attack> {
     attacks.extend(padding::attacks());
     attacks.extend(outside::attacks());
     attacks.extend(repair::attacks());
+    attacks.extend(values::attacks());
     attacks.extend(gke::attacks());
     attacks
 }

@@ -316,7 +316,7 @@ fn in_characters(cutter: Cutter, all: &mut Vec<Attack>) {
         records: vec![record],
         expected: vec![expected.clone()],
     });
-    let mut string = quoted(text[..end].as_bytes());
+    let mut string = quoted(&text.as_bytes()[..end]);
     string.pop();
     string.extend_from_slice(br#"\ud83d""#);
     let record = match cutter {
