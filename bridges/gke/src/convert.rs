@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Records, Reject, Skip};
-use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::event::conformance::{self, Failure};
 use audit_bridge_core::event::{Event, json};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
@@ -39,7 +39,7 @@ pub struct Options {
     /// What is derived where Google's entry does not say it (`--derive`).
     pub derive: Derive,
     /// What is asked of all events.
-    pub native: native::Options,
+    pub native: conformance::Options,
     /// Only entries of this project (`resource.labels.project_id`).
     pub project: Option<String>,
     /// Only entries of this cluster (`resource.labels.cluster_name`).
@@ -237,7 +237,7 @@ impl GkeConvert {
         let stage = facts.stage();
         let made = |stage: Stage| -> Result<Event, Failure> {
             let (text, truncated) = facts.write(stage, &self.options);
-            native::fit(
+            conformance::fit(
                 Event::new(text, truncated),
                 self.options.native.event_bytes_max,
             )

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::event::Event;
-use crate::event::native::Failure;
+use crate::event::conformance::Failure;
 use crate::record::Record;
 
 /// Names one record on its way through the pipeline; ascending in read order.

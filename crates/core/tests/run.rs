@@ -16,7 +16,7 @@ use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, Stor
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native::{self, Context, Options};
+use audit_bridge_core::event::conformance::{self, Context, Options};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Doing, Ended, Observer, Patience, Pipeline, run};
 use audit_bridge_core::shutdown::Stop;
@@ -170,7 +170,7 @@ impl Convert for Native {
         if record.payload.starts_with(b"{\"message") {
             return out.skip(id, Skip::OtherStream);
         }
-        out.settle(id, record, native::event(&record.payload, &context));
+        out.settle(id, record, conformance::event(&record.payload, &context));
     }
 }
 

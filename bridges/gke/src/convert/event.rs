@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use audit_bridge_core::event::conformance::{API_VERSION, TRUNCATED};
 use audit_bridge_core::event::json::{Kind, Raw, write_string};
-use audit_bridge_core::event::native::{API_VERSION, TRUNCATED};
 
 use super::{Options, SERVICE};
 use crate::level::Level;

@@ -237,9 +237,9 @@ fn a_session_in_one_entry_has_a_started_twin() {
     );
     // Too large even without objects: one reject, not two.
     let tiny = Options {
-        native: native::Options {
+        native: conformance::Options {
             event_bytes_max: 100,
-            ..native::Options::default()
+            ..conformance::Options::default()
         },
         ..Options::default()
     };
@@ -398,9 +398,9 @@ fn names_come_from_the_request_where_the_path_has_none() {
 fn events_too_large_lose_their_objects_and_say_so() {
     let entry = with("/protoPayload/request/spec", json!({"x": "y".repeat(5000)}));
     let options = |event_bytes_max| Options {
-        native: native::Options {
+        native: conformance::Options {
             event_bytes_max,
-            ..native::Options::default()
+            ..conformance::Options::default()
         },
         ..Options::default()
     };

@@ -57,7 +57,7 @@ fn any_event() -> impl Strategy<Value = Vec<(String, String)>> {
         ("kind", "\"Event\""),
         ("apiVersion", "\"audit.k8s.io/v1\""),
         ("stage", "\"RequestReceived\""),
-        ("verb", "\"list\""),
+        ("verb", "\"patch\""),
         ("stageTimestamp", "\"2024-05-20T05:24:43.100000Z\""),
     ];
     let needed = Just(needed.map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -67,7 +67,14 @@ fn any_event() -> impl Strategy<Value = Vec<(String, String)>> {
         prop::collection::hash_map("[xyzüé][a-z]{0,8}", any_json(), 0..5),
         prop::option::of(any_json().prop_map(|json| ("requestObject".to_owned(), json))),
         prop::option::of(any_json().prop_map(|json| ("responseObject".to_owned(), json))),
-        prop::option::of(any_json().prop_map(|json| ("annotations".to_owned(), json))),
+        prop::option::of(
+            prop::collection::hash_map("[a-zé./]{1,9}", "[a-z]{0,9}", 1..4).prop_map(|map| {
+                (
+                    "annotations".to_owned(),
+                    serde_json::to_string(&map).unwrap(),
+                )
+            }),
+        ),
     )
         .prop_map(|(needed, id, others, request, response, annotations)| {
             let mut members = needed.to_vec();
@@ -93,10 +100,19 @@ proptest! {
         let json = render(&members, &space);
         let bytes = Bytes::from(format!("{space}{json}{space}"));
         let options = Options::default();
-        let context = Context { claimed: false, record_time: None, options: &options };
-        let event = event(&bytes, &context).unwrap();
-        prop_assert_eq!(text(&event), &json);
-        prop_assert_eq!(event.text().as_ptr(), bytes[space.len()..].as_ptr());
+        let event = event(&bytes, &options.context()).unwrap();
+        // Only a key that stands twice is a reason to write it anew; in a responseObject, which the
+        // API server encodes itself, it need not be seen.
+        let mended = mend::mending(&json, 1000).edits.apply(&json);
+        let untouched = text(&event) == json;
+        prop_assert!(untouched || text(&event) == mended, "{} from {}", text(&event), json);
+        prop_assert!(untouched || mended != json);
+        if members.iter().all(|(name, _)| name != "responseObject") {
+            prop_assert_eq!(text(&event), &mended);
+        }
+        if untouched {
+            prop_assert_eq!(event.text().as_ptr(), bytes[space.len()..].as_ptr());
+        }
     }
 
     #[test]
@@ -105,7 +121,7 @@ proptest! {
         space in "[ \n\r\t]{0,3}",
         annotations in prop::collection::vec((any::<String>(), any::<String>()), 1..4),
     ) {
-        let json = render(&members, &space);
+        let json = mend::mending(&render(&members, &space), 1000).edits.apply(&render(&members, &space));
         let options = Options { annotations: annotations.clone(), ..Options::default() };
         let event = convert(&json, true, None, &options).unwrap();
         assert_rest_kept(&json, &event, &["annotations"]);
@@ -140,13 +156,7 @@ proptest! {
         match convert(&given, true, Some(RECORD_TIME), &Options::default()) {
             Ok(event) => {
                 prop_assert!(event.truncated());
-                // Valid, and each member the whole event's own.
-                for (key, value) in super::members(text(&event)) {
-                    if !OURS.contains(&key.as_str()) {
-                        let had = members.iter().any(|had| (&*had.0, &*had.1) == (&*key, value));
-                        prop_assert!(had, "{} of {}", key, given);
-                    }
-                }
+                prop_assert!(Raw::parse(text(&event)).is_ok(), "{}", text(&event));
             }
             Err(failure) => prop_assert!(matches!(failure, Failure::Truncated(_)), "{}", failure),
         }
