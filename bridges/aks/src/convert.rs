@@ -20,7 +20,7 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::twins::Twins;
+use crate::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, Diagnostic, Log, Payload};
 
 /// The categories that hold audit events.
@@ -56,7 +56,7 @@ impl Default for Options {
 #[derive(Debug, Default)]
 pub struct AksConvert {
     options: Options,
-    twins: Twins,
+    deduplicator: CategoryDeduplicator,
     /// The last cluster, and what is wanted of its events.
     annotated: Option<(String, conformance::Options)>,
 }
@@ -66,7 +66,7 @@ impl AksConvert {
     pub fn new(options: Options) -> AksConvert {
         AksConvert {
             options,
-            twins: Twins::default(),
+            deduplicator: CategoryDeduplicator::default(),
             annotated: None,
         }
     }
@@ -128,9 +128,16 @@ impl AksConvert {
             ..wanted.context()
         };
         let event = conformance::event(&log, &context)?;
+        let cluster = diagnostic.resource_id.as_deref();
         match category {
             Some(category)
-                if self.options.categories.len() > 1 && self.twins.is_twin(category, &event) =>
+                if self.options.categories.len() > 1
+                    && self.deduplicator.is_duplicate(
+                        category,
+                        cluster,
+                        &log,
+                        event.truncated(),
+                    ) =>
             {
                 Err(Refusal::Skip(Skip::Duplicate))
             }

@@ -308,6 +308,38 @@ fn categories_can_be_chosen() {
     assert_eq!(show_with(&mut convert, &record(admin)), EVENT);
 }
 
+/// One that records of both categories have come to.
+fn converter_of_both() -> AksConvert {
+    let mut convert = AksConvert::default();
+    for category in CATEGORIES {
+        let first = EVENT.replace("a-1", category);
+        assert_eq!(
+            show_with(&mut convert, &record(of(category, &quoted(&first)))),
+            first
+        );
+    }
+    convert
+}
+
+#[test]
+fn same_request_in_another_cluster_is_delivered() {
+    let mut convert = converter_of_both();
+    let [all, admin] = CATEGORIES.map(|category| of(category, &quoted(EVENT)));
+    assert_eq!(show_with(&mut convert, &record(all)), EVENT);
+    // A client of a cluster on the same hub that borrows an audit ID; also one of the same name.
+    for other in [
+        admin.replace("SHOP-PROD", "SHOP-TEST"),
+        admin.replace("RESOURCEGROUPS/SHOP", "RESOURCEGROUPS/BANK"),
+        admin.replace("4444/", "4445/"),
+    ] {
+        assert_eq!(show_with(&mut convert, &record(other)), EVENT);
+    }
+    let lower = admin.replace(CLUSTER, &CLUSTER.to_lowercase());
+    for copy in [admin, lower] {
+        assert_eq!(show_with(&mut convert, &record(copy)), "[duplicate]");
+    }
+}
+
 #[test]
 fn a_request_in_both_categories_is_delivered_once() {
     let other = |from: &str, to: &str| EVENT.replace(from, to);
@@ -339,22 +371,21 @@ fn a_request_in_both_categories_is_delivered_once() {
             (all, EVENT.to_owned(), true),
             (admin, other("ResponseComplete", "ResponseStarted"), true),
         ],
-        // A client that sends one audit ID twice: a read is no twin of a write.
+        // A client that sends one audit ID twice, with other requests or the same.
         vec![
             (admin, EVENT.to_owned(), true),
             (all, other("create", "get"), true),
+            (all, other("02.149911Z", "02.149912Z"), true),
+            (all, other("Metadata", "Request"), true),
             (all, EVENT.to_owned(), false),
         ],
-        // A cut copy is none to rely on; a whole one is.
+        // A cut copy is none to rely on, and no copy of a whole one; a whole one is.
         vec![
             (all, cut.to_owned(), true),
             (admin, EVENT.to_owned(), true),
             (all, EVENT.to_owned(), false),
         ],
-        vec![
-            (all, EVENT.to_owned(), true),
-            (admin, cut.to_owned(), false),
-        ],
+        vec![(all, EVENT.to_owned(), true), (admin, cut.to_owned(), true)],
         vec![(all, cut.to_owned(), true), (admin, cut.to_owned(), true)],
         // What was rejected was not delivered.
         vec![
@@ -362,7 +393,7 @@ fn a_request_in_both_categories_is_delivered_once() {
             (admin, EVENT.to_owned(), true),
         ],
     ] {
-        let mut convert = AksConvert::default();
+        let mut convert = converter_of_both();
         for (step, (category, log, delivered)) in steps.iter().enumerate() {
             let payload = of(category, &quoted(log));
             let outcome = run_with(&mut convert, &record(payload));
