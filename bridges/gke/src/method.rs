@@ -222,6 +222,7 @@ impl<'a> Resource<'a> {
 }
 
 /// The last tokens of a method.
+#[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     resource: &'a str,
     subresource: &'a str,
@@ -253,8 +254,9 @@ impl<'a> Call<'a> {
         };
         if !subresource.is_empty()
             && let Some(verb) = rest.strip_prefix(subresource)
-            && let Some(verb) = verb.strip_prefix('.')
+            && (verb.is_empty() || verb.starts_with('.'))
         {
+            let verb = verb.trim_start_matches('.');
             return Some(call(rest.get(..subresource.len())?, verb));
         }
         let (subresource, verb) = rest.rsplit_once('.').unwrap_or(("", rest));

@@ -48,8 +48,10 @@ impl Record {
         match json::replace_invalid(&self.payload) {
             Cow::Borrowed(text) => read(&self.payload, text, false),
             Cow::Owned(text) => {
-                let bytes = Bytes::from(text.clone());
-                read(&bytes, &text, true)
+                let bytes = Bytes::from(text);
+                // The same memory, so that the bytes can be sliced by parts of the text.
+                let text = std::str::from_utf8(&bytes).unwrap_or_default();
+                read(&bytes, text, true)
             }
         }
     }

@@ -165,7 +165,11 @@ impl Convert for Native {
         if record.payload.starts_with(b"{\"message") {
             return out.skip(id, Skip::OtherStream);
         }
-        out.settle(id, record, conformance::event(&record.payload, &self.0.context()));
+        out.settle(
+            id,
+            record,
+            conformance::event(&record.payload, &self.0.context()),
+        );
     }
 }
 

@@ -219,6 +219,11 @@ fn reads_every_shape() {
             "core/v1/namespaces/n/pods/p/log",
             "/v1 pods.log  [n] p",
         ),
+        (
+            "io.k8s.core.v1.pods.log",
+            "core/v1/namespaces/n/pods/p/log",
+            "/v1 pods.log  [n] p",
+        ),
         // A subresource that only the resource name tells.
         (
             "io.k8s.core.v1.pods.get",
