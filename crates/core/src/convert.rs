@@ -127,17 +127,20 @@ pub enum Reject {
     TooLarge,
     /// The webhook refused this event, and accepted others.
     Refused,
+    /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
+    Undeliverable,
     /// Parts of a split log entry whose first part never came.
     IncompleteSplit,
 }
 
 impl Reject {
     /// Every reason.
-    pub const ALL: [Reject; 5] = [
+    pub const ALL: [Reject; 6] = [
         Reject::Unparsable,
         Reject::Truncated,
         Reject::TooLarge,
         Reject::Refused,
+        Reject::Undeliverable,
         Reject::IncompleteSplit,
     ];
 
@@ -148,6 +151,7 @@ impl Reject {
             Reject::Truncated => "truncated",
             Reject::TooLarge => "too_large",
             Reject::Refused => "refused",
+            Reject::Undeliverable => "undeliverable",
             Reject::IncompleteSplit => "incomplete_split",
         }
     }

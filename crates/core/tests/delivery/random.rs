@@ -6,7 +6,7 @@ use std::time::Duration;
 use audit_bridge_core::batch::Batch;
 use proptest::prelude::*;
 
-use super::fake::{Fake, accepted, hold, refused, retry};
+use super::fake::{Fake, accepted, answered, answered_after};
 use super::{batch, deliver_all, delivery};
 
 #[derive(Debug, Clone)]
@@ -71,13 +71,13 @@ async fn check(case: Case) {
         let delay = Duration::from_millis(dice >> 32 & 0x3ff);
         let verdict = if dice % 1000 < trouble_per_mille {
             match dice >> 16 & 7 {
-                0 => hold(401),
-                1 => retry(429, Some(5)),
-                2 => retry(429, Some(0)),
-                _ => retry(503, None),
+                0 => answered(401),
+                1 => answered_after(429, 5),
+                2 => answered_after(429, 0),
+                _ => answered(503),
             }
         } else if ids.iter().any(|id| poisoned(*id)) {
-            refused([400, 413, 422][(dice >> 20 & 3) as usize % 3])
+            answered([400, 413, 422][(dice >> 20 & 3) as usize % 3])
         } else {
             accepted()
         };
@@ -96,7 +96,7 @@ async fn check(case: Case) {
         log.accepted.iter().collect::<BTreeSet<_>>().len(),
         good.len()
     );
-    assert!(delivery.is_idle() && delivery.status().healthy);
+    assert!(delivery.is_idle() && delivery.status().outage.is_none());
     // Without parked events one slot keeps the order.
     assert!(case.slots > 1 || !bad.is_empty() || in_order);
 }
