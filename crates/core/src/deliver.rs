@@ -45,7 +45,7 @@ use health::Health;
 pub use health::{DeliveryStatus, Outage};
 use job::{Entry, Job, Next, State};
 pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
-use parked::{Parked, ParkedEvent, ParkedOutcome};
+use parked::{Moment, Others, Parked, ParkedEvent, ParkedOutcome};
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
 
@@ -82,6 +82,8 @@ pub struct Delivery<S> {
     /// Requests begun so far, and the newest of them that was accepted, by number.
     begun: u64,
     accepted: u64,
+    /// The requests of batches that ended.
+    ended: Others,
     /// Receipts not yet fetched: few.
     receipts: VecDeque<Receipt>,
     /// Bytes of the events in jobs.
@@ -114,6 +116,7 @@ impl<S: Sink + 'static> Delivery<S> {
             started: 0,
             begun: 0,
             accepted: 0,
+            ended: Others::default(),
             receipts: VecDeque::new(),
             bytes: 0,
             health: Health::default(),
@@ -134,14 +137,14 @@ impl<S: Sink + 'static> Delivery<S> {
         let entries: VecDeque<Entry> = batch.items.into_iter().map(Entry::new).collect();
         self.bytes += entries.iter().map(|entry| entry.charge).sum::<usize>();
         self.started += 1;
-        let state = match self.jobs.front().is_some_and(Job::is_stuck) {
-            true => State::Asleep,
-            false => State::Waiting {
-                at: Instant::now(),
-                asked: false,
-            },
-        };
-        self.jobs.push_back(Job::new(self.started, entries, state));
+        let now = Instant::now();
+        let mut job = Job::new(self.started, entries, now);
+        if let Some(first) = self.jobs.front_mut().filter(|first| first.is_stuck()) {
+            // Whether this one gets through tells what is wrong with the first.
+            job.state = State::Asleep;
+            first.hurry(now);
+        }
+        self.jobs.push_back(job);
     }
 
     /// The next receipt. May be dropped and called again at any time: nothing is lost. Waits for
@@ -188,7 +191,13 @@ impl<S: Sink + 'static> Delivery<S> {
 
     /// How delivery is doing.
     pub fn status(&self) -> DeliveryStatus {
-        self.health.status(Instant::now(), self.parked.status())
+        let now = Instant::now();
+        DeliveryStatus {
+            outage: self.health.outage(now),
+            last_accepted: self.health.last_accepted(),
+            parked: self.parked.status(),
+            request_events_max: self.limit.events,
+        }
     }
 
     /// Why to give up, once nothing was accepted for `after` while delivery was failing: what
@@ -197,13 +206,28 @@ impl<S: Sink + 'static> Delivery<S> {
         self.health.gave_up(now, after)
     }
 
-    /// Gives up what is parked, if nothing else is left and nothing was accepted for `after`: at
-    /// the end of a replay, nothing more can come of it.
-    pub fn give_up_parked(&mut self, now: Instant, after: Duration) {
-        if self.only_parked() && self.health.nothing_accepted_for(now, after) {
-            for parked in self.parked.drain() {
-                self.reject_undeliverable(parked, now);
+    /// Gives up what fails alone, if nothing else is left and nothing was accepted for `after`: at
+    /// the end of a replay, no other event will come that could show more.
+    pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
+        let accepted = self.accepted;
+        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
+        if !self.health.nothing_accepted_for(now, after)
+            || !left.all(|entry| entry.is_suspect(accepted))
+        {
+            return;
+        }
+        for job in std::mem::take(&mut self.jobs) {
+            for entry in job.entries {
+                self.bytes -= entry.charge;
+                self.receipts.push_back(Receipt::Rejected {
+                    error: self.health.newest_failure().to_owned(),
+                    item: entry.item,
+                    reason: Reject::Undeliverable,
+                });
             }
+        }
+        for parked in self.parked.drain() {
+            self.reject_undeliverable(parked, now);
         }
     }
 
@@ -277,9 +301,7 @@ impl<S: Sink + 'static> Delivery<S> {
         match verdict {
             Verdict::Accepted { .. } => self.accepted(&answer, now),
             Verdict::Failed(failure) => {
-                if answer.job.is_some() {
-                    self.health.failed(now, &failure);
-                }
+                self.ended.failed += u64::from(answer.job.is_some());
                 self.failed(&answer, failure, now);
             }
             Verdict::Broken {
@@ -308,6 +330,7 @@ impl<S: Sink + 'static> Delivery<S> {
 
     fn accepted(&mut self, answer: &Answer, now: Instant) {
         self.accepted = self.accepted.max(answer.number);
+        self.ended.accepted += u64::from(answer.job.is_some());
         self.health.accepted(now);
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
@@ -391,9 +414,14 @@ impl<S: Sink + 'static> Delivery<S> {
                 self.remove_if_done(at);
                 self.set_aside(*entry, failure, now);
             }
+            // An older batch that is stuck is tried first; this one waits for its turn.
+            _ if at > 0 && first_is_stuck => {
+                job.waits = job.waits.saturating_add(1);
+                job.state = State::Asleep;
+            }
             Next::AtOnce if !asked => job.wait(now, false),
-            Next::Wait if at > 0 && first_is_stuck => job.state = State::Asleep,
             _ => {
+                self.health.failed(now, &failure);
                 job.waits = job.waits.saturating_add(1);
                 let until = now + self.backoff.wait_asked(job.waits, failure.after);
                 job.wait(until, asked);
@@ -427,16 +455,18 @@ impl<S: Sink + 'static> Delivery<S> {
             });
             return;
         }
-        let (begun, backoff) = (self.begun, &mut self.backoff);
-        for oldest in self.parked.park(entry, failure.detail, begun, backoff, now) {
-            self.reject_undeliverable(oldest, now);
+        let moment = self.moment(now);
+        let oldest = self
+            .parked
+            .park(entry, failure.detail, &moment, &mut self.backoff);
+        for parked in oldest {
+            self.reject_undeliverable(parked, now);
         }
     }
 
     fn parked_failed(&mut self, failure: Failure, now: Instant) {
-        let (accepted, begun) = (self.accepted, self.begun);
-        let backoff = &mut self.backoff;
-        match self.parked.failed(failure, accepted, begun, backoff, now) {
+        let moment = self.moment(now);
+        match self.parked.failed(failure, &moment, &mut self.backoff) {
             ParkedOutcome::Parked => {}
             ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
             ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {
@@ -444,6 +474,15 @@ impl<S: Sink + 'static> Delivery<S> {
                 reason: Reject::Refused,
                 error: parked.detail,
             }),
+        }
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        Moment {
+            now,
+            begun: self.begun,
+            accepted: self.accepted,
+            others: self.ended,
         }
     }
 

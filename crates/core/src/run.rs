@@ -282,7 +282,7 @@ where
                 });
                 if let Patience::GiveUpAfter(after) = patience {
                     if ended && desk.batcher.is_empty() {
-                        delivery.give_up_parked(Instant::now(), after);
+                        delivery.give_up_culprits(Instant::now(), after);
                     }
                     if let Some(why) = delivery.gave_up(Instant::now(), after) {
                         break Ended::GaveUp(why);

@@ -28,6 +28,8 @@ pub struct DeliveryStatus {
     pub last_accepted: Option<Instant>,
     /// Events that fail while others are accepted.
     pub parked: ParkedStatus,
+    /// The most events that go in one request, as time-outs and quick answers have it.
+    pub request_events_max: usize,
 }
 
 /// Nothing is accepted.
@@ -107,15 +109,20 @@ impl Health {
         ended.is_some()
     }
 
-    pub(super) fn status(&self, now: Instant, parked: ParkedStatus) -> DeliveryStatus {
+    pub(super) fn outage(&self, now: Instant) -> Option<Outage> {
         let failing = self.failing.as_ref();
-        DeliveryStatus {
-            outage: failing
-                .filter(|failing| failing.is_confirmed(now))
-                .map(|failing| failing.outage.clone()),
-            last_accepted: self.last_accepted,
-            parked,
-        }
+        let confirmed = failing.filter(|failing| failing.is_confirmed(now));
+        confirmed.map(|failing| failing.outage.clone())
+    }
+
+    pub(super) fn last_accepted(&self) -> Option<Instant> {
+        self.last_accepted
+    }
+
+    /// What failed last, since something was accepted.
+    pub(super) fn newest_failure(&self) -> &str {
+        let failing = self.failing.as_ref();
+        failing.map_or("", |failing| failing.outage.detail.as_str())
     }
 
     /// Why to give up, once nothing was accepted for so long.

@@ -24,8 +24,8 @@ pub(super) struct Entry {
     pub(super) charge: usize,
     /// The event as it came, while it is tried without its objects.
     original: Option<Event>,
-    /// It was in a request that failed.
-    failed: bool,
+    /// Requests begun when it was first in one that failed.
+    failed_at: Option<u64>,
     /// When it first failed alone.
     pub(super) alone_since: Option<Instant>,
     /// How often it failed alone.
@@ -38,7 +38,7 @@ impl Entry {
             charge: item.event.text().len(),
             item,
             original: None,
-            failed: false,
+            failed_at: None,
             alone_since: None,
             alone_failures: 0,
         }
@@ -59,6 +59,12 @@ impl Entry {
         };
         self.original = Some(std::mem::replace(&mut self.item.event, event));
         true
+    }
+
+    /// Whether it fails alone, and something was accepted since it was first in a request that
+    /// failed: a weaker ground than for parking, as both may have been the moment.
+    pub(super) fn is_suspect(&self, accepted: u64) -> bool {
+        self.alone_since.is_some() && self.failed_at.is_some_and(|at| accepted > at)
     }
 
     /// Whether stripping is what made it truncated.
@@ -118,11 +124,14 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(id: u64, entries: VecDeque<Entry>, state: State) -> Job {
+    pub(super) fn new(id: u64, entries: VecDeque<Entry>, now: Instant) -> Job {
         Job {
             id,
             entries,
-            state,
+            state: State::Waiting {
+                at: now,
+                asked: false,
+            },
             from: 0,
             take: usize::MAX,
             suspects: 0,
@@ -191,18 +200,24 @@ impl Job {
         begun: u64,
         now: Instant,
     ) -> Next {
+        if sent == 1
+            && let Some(entry) = self.entries.get_mut(self.from)
+            && entry.retries_stripped(cause)
+        {
+            return Next::AtOnce;
+        }
         let others_accepted = accepted > self.failed_at;
         self.failed_at = begun;
         match sent {
             _ if !cause.saw_events() => Next::Wait,
-            1 => self.failed_alone(cause, others_accepted, now),
-            _ => self.failed_together(sent, cause),
+            1 => self.failed_alone(cause, others_accepted, begun, now),
+            _ => self.failed_together(sent, cause, begun),
         }
     }
 
-    fn failed_together(&mut self, sent: usize, cause: Cause) -> Next {
+    fn failed_together(&mut self, sent: usize, cause: Cause, begun: u64) -> Next {
         for entry in self.entries.range_mut(..sent) {
-            entry.failed = true;
+            entry.failed_at.get_or_insert(begun);
         }
         let dividing = self.suspects > 0 || cause.blames_body();
         if !dividing && self.waits == 0 {
@@ -214,17 +229,21 @@ impl Job {
         if dividing { Next::AtOnce } else { Next::Wait }
     }
 
-    fn failed_alone(&mut self, cause: Cause, others_accepted: bool, now: Instant) -> Next {
+    fn failed_alone(
+        &mut self,
+        cause: Cause,
+        others_accepted: bool,
+        begun: u64,
+        now: Instant,
+    ) -> Next {
         let from = self.from;
         let Some(entry) = self.entries.get_mut(from) else {
             return Next::Wait;
         };
-        if entry.retries_stripped(cause) {
-            return Next::AtOnce;
-        }
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
-        let failed_before = std::mem::replace(&mut entry.failed, true);
+        let failed_before = entry.failed_at.is_some();
+        entry.failed_at.get_or_insert(begun);
         let often = cause.blames_body() || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
         self.suspects = self.suspects.max(1);
@@ -278,16 +297,25 @@ impl Job {
     /// but only once per failure, so that what fails does not follow everything else.
     pub(super) fn others_accepted(&mut self, number: u64, events: usize, now: Instant) {
         self.comparisons = 0;
+        if !self.is_sending() {
+            self.from = 0;
+        }
         match &mut self.state {
             State::Sending { sent, outdone } => *outdone |= events >= *sent,
-            State::Waiting { asked: true, .. } => {}
-            State::Waiting { at, .. } => {
+            State::Waiting { .. } => {
                 if !self.hurried && number > self.failed_at {
-                    *at = now;
                     self.hurried = true;
+                    self.hurry(now);
                 }
             }
             State::Asleep => self.wait(now, false),
+        }
+    }
+
+    /// Waits no longer, unless the receiver asked for it.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let State::Waiting { at, asked: false } = &mut self.state {
+            *at = now;
         }
     }
 }

@@ -19,6 +19,10 @@ pub const ALONE_FAILURES_MAX: u32 = 8;
 /// …over so long, each time with others accepted since the time before.
 pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
 
+/// A receiver that fails at random must not be taken for a bad event: it takes more failures then,
+/// so many that chance explains them less often than once in a million.
+const CHANCE_MAX: f64 = 1e-6;
+
 /// What is parked now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ParkedStatus {
@@ -38,10 +42,45 @@ pub(super) struct ParkedEvent {
     pub(super) detail: String,
     /// Requests begun when it last failed with others accepted since the failure before.
     failed_at: u64,
+    /// Other requests that were accepted and that failed, when this one was last tried.
+    others: Others,
+    /// The logarithm of the chance that a good event fails so often.
+    chance: f64,
     /// When it is tried again.
     at: Instant,
     /// Nothing was accepted between its last two failures: it is tried again when something is.
     held: bool,
+}
+
+/// Requests of batches so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Others {
+    pub(super) accepted: u64,
+    pub(super) failed: u64,
+}
+
+impl Others {
+    /// The logarithm of the chance that a request fails, as seen since then; bounded, since a few
+    /// requests show little.
+    fn chance_since(self, then: Others) -> f64 {
+        let accepted = (self.accepted - then.accepted) as f64;
+        let failed = (self.failed - then.failed) as f64;
+        if accepted == 0.0 {
+            return 0.0;
+        }
+        // It had failed twice before it was parked.
+        let least = CHANCE_MAX.ln() / f64::from(ALONE_FAILURES_MAX - 2);
+        (failed / (accepted + failed)).ln().max(least)
+    }
+}
+
+/// What the rest of delivery knows when a parked event fails.
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// Requests begun so far, and the newest of them that was accepted, by number.
+    pub(super) begun: u64,
+    pub(super) accepted: u64,
+    pub(super) others: Others,
 }
 
 impl ParkedEvent {
@@ -118,9 +157,8 @@ impl Parked {
         &mut self,
         entry: Entry,
         detail: String,
-        begun: u64,
+        moment: &Moment,
         backoff: &mut Backoff,
-        now: Instant,
     ) -> Vec<ParkedEvent> {
         tracing::warn!(
             detail,
@@ -129,10 +167,12 @@ impl Parked {
         );
         self.bytes += entry.charge;
         self.put_back(ParkedEvent {
-            at: now + backoff.wait_parked(1),
+            at: moment.now + backoff.wait_parked(1),
             entry,
             detail,
-            failed_at: begun,
+            failed_at: moment.begun,
+            others: moment.others,
+            chance: 0.0,
             held: false,
         });
         let mut given_up = Vec::new();
@@ -188,15 +228,14 @@ impl Parked {
         }
     }
 
-    /// The one that was tried failed; `accepted` is the newest request that was accepted.
+    /// The one that was tried failed.
     pub(super) fn failed(
         &mut self,
         failure: Failure,
-        accepted: u64,
-        begun: u64,
+        moment: &Moment,
         backoff: &mut Backoff,
-        now: Instant,
     ) -> ParkedOutcome {
+        let now = moment.now;
         let Some(mut parked) = self.retrying.take() else {
             return ParkedOutcome::Parked;
         };
@@ -206,7 +245,7 @@ impl Parked {
             return ParkedOutcome::Parked;
         }
         parked.detail = failure.detail;
-        let counts = accepted > parked.failed_at && failure.cause.saw_events();
+        let counts = moment.accepted > parked.failed_at && failure.cause.saw_events();
         let asked = failure.after.unwrap_or_default();
         if !counts {
             parked.held = failure.cause.saw_events();
@@ -217,10 +256,13 @@ impl Parked {
             self.put_back(parked);
             return ParkedOutcome::Parked;
         }
-        parked.failed_at = begun;
+        parked.failed_at = moment.begun;
+        parked.chance += moment.others.chance_since(parked.others);
+        parked.others = moment.others;
         parked.entry.alone_failures += 1;
         let since = parked.entry.alone_since.unwrap_or(now);
         let too_often = parked.entry.alone_failures >= ALONE_FAILURES_MAX
+            && parked.chance <= CHANCE_MAX.ln()
             && now.duration_since(since) >= ALONE_TIME_MIN;
         if failure.cause.blames_body() || too_often {
             self.bytes -= parked.entry.charge;

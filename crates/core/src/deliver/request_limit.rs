@@ -23,11 +23,12 @@ impl RequestLimit {
         }
     }
 
-    /// So much was not answered in time: half of it may be. Several requests that were as large
-    /// shrink the limit once.
+    /// So many events were not answered in time: half of them may be. The bytes go down by less, so
+    /// that they cut only what has larger events. Several requests that were as large shrink the
+    /// limit once.
     pub(super) fn shrink(&mut self, events: usize, bytes: usize, took: Duration) {
         self.events = self.events.min((events / 2).max(1));
-        self.bytes = self.bytes.min((bytes / 2).max(1));
+        self.bytes = self.bytes.min((bytes / 4 * 3).max(1));
         self.timeout = took;
     }
 

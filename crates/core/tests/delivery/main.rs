@@ -106,6 +106,15 @@ impl Ends {
     }
 }
 
+impl std::ops::AddAssign for Ends {
+    fn add_assign(&mut self, more: Ends) {
+        self.delivered.extend(more.delivered);
+        self.refused.extend(more.refused);
+        self.undeliverable.extend(more.undeliverable);
+        self.stripped += more.stripped;
+    }
+}
+
 /// Sends all batches and waits until nothing is in flight, for a week at most.
 async fn deliver_all<S: Sink + 'static>(
     delivery: &mut Delivery<S>,

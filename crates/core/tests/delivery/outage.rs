@@ -25,7 +25,7 @@ fn outages() -> Vec<(Verdict, Duration)> {
 async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
     for slots in [1, 4] {
         for (verdict, took) in outages() {
-            for hours in [0, 3] {
+            for hours in [0, 1] {
                 let (begins, ends_at) = {
                     let begins = Instant::now() + Duration::from_secs(30);
                     (begins, begins + Duration::from_secs(60 + hours * 3600))
@@ -46,10 +46,7 @@ async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
                         delivery.start(batch(from..from + 50));
                         from += 50;
                     }
-                    let more = super::receipts_for(&mut delivery, Duration::from_secs(1)).await;
-                    ends.delivered.extend(more.delivered);
-                    ends.refused.extend(more.refused);
-                    ends.undeliverable.extend(more.undeliverable);
+                    ends += super::receipts_for(&mut delivery, Duration::from_secs(5)).await;
                     in_outage |= delivery.status().outage.is_some();
                 }
                 assert!(in_outage, "{what}");

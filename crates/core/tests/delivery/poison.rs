@@ -45,10 +45,7 @@ async fn traffic(delivery: &mut Delivery<Fake>, from: u64, time: Duration) -> En
             delivery.start(batch(next..next + 10));
             next += 10;
         }
-        let more = receipts_for(delivery, Duration::from_secs(5)).await;
-        ends.delivered.extend(more.delivered);
-        ends.refused.extend(more.refused);
-        ends.undeliverable.extend(more.undeliverable);
+        ends += receipts_for(delivery, Duration::from_secs(5)).await;
     }
     ends
 }
@@ -142,6 +139,7 @@ async fn parked_event_stays_while_nothing_is_accepted() {
     let ends = traffic(&mut delivery, 1000, Duration::from_secs(110)).await;
     assert_eq!(delivery.status().parked.events, 1);
     assert!(ends.undeliverable.is_empty());
+    receipts_for(&mut delivery, Duration::from_secs(20)).await;
     let requests = log.lock().unwrap().requests.len();
     delivery.start(batch(100..110));
     let ends = receipts_for(&mut delivery, Duration::from_secs(80_000)).await;
@@ -167,18 +165,14 @@ async fn parked_events_above_8_mib_the_oldest_goes_at_once() {
             ends.take(delivery.next().await);
         }
         delivery.start(super::batch_of([(id, SIZE), (1000 + id, 10)]));
-        let more = receipts_for(&mut delivery, Duration::from_secs(1)).await;
-        ends.delivered.extend(more.delivered);
-        ends.undeliverable.extend(more.undeliverable);
+        ends += receipts_for(&mut delivery, Duration::from_secs(1)).await;
         assert!(delivery.status().parked.bytes <= PARKED_BYTES_MAX);
     }
-    let more = receipts_for(&mut delivery, Duration::from_secs(60)).await;
-    ends.delivered.extend(more.delivered);
-    ends.undeliverable.extend(more.undeliverable);
+    ends += receipts_for(&mut delivery, Duration::from_secs(60)).await;
     assert!(start.elapsed() < ALONE_TIME_MIN);
     assert_eq!(ends.sorted().delivered.len(), 60);
     let kept = PARKED_BYTES_MAX / SIZE;
-    assert_eq!(delivery.status().parked.events, kept - 1);
+    assert_eq!(delivery.status().parked.events, kept);
     assert_eq!(delivery.in_flight_bytes(), 0, "parked bytes are not in flight");
 }
 
@@ -196,11 +190,9 @@ async fn rows_of_failing_events_do_not_stop_the_others() {
                 delivery.start(batch(from..from + 200));
                 from += 200;
             }
-            let more = receipts_for(&mut delivery, Duration::from_millis(500)).await;
-            ends.delivered.extend(more.delivered);
+            ends += receipts_for(&mut delivery, Duration::from_millis(500)).await;
         }
-        let more = receipts_for(&mut delivery, Duration::from_secs(600)).await;
-        ends.delivered.extend(more.delivered);
+        ends += receipts_for(&mut delivery, Duration::from_secs(600)).await;
         let took = start.elapsed();
         assert!(took < Duration::from_secs(3 * 3600), "{slots} slots: {took:?}");
         let good = (1600..4000).filter(|id| id % 10 != 3).count();
@@ -216,13 +208,45 @@ async fn parked_events_are_given_up_at_the_end_of_a_replay() {
     delivery.start(batch(0..10));
     let ends = receipts_for(&mut delivery, Duration::from_secs(290)).await;
     assert_eq!(ends.delivered.len(), 9);
-    delivery.give_up_parked(Instant::now(), five);
+    delivery.give_up_culprits(Instant::now(), five);
     assert!(!delivery.is_idle() && delivery.only_parked(), "not yet");
     receipts_for(&mut delivery, Duration::from_secs(20)).await;
     assert_eq!(delivery.gave_up(Instant::now(), five), None);
-    delivery.give_up_parked(Instant::now(), five);
+    delivery.give_up_culprits(Instant::now(), five);
     let ends = deliver_all(&mut delivery, []).await;
     assert_eq!(ends.undeliverable, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_of_failing_events_at_the_end_of_a_replay_is_given_up() {
+    for poison in poisons() {
+        let (fake, _) = failing_on(|id| (17..20).contains(&id), poison);
+        let mut delivery = delivery(fake, 1);
+        let five = Duration::from_secs(300);
+        delivery.start(batch(0..20));
+        let ends = receipts_for(&mut delivery, Duration::from_secs(1000)).await;
+        assert_eq!(ends.delivered, (0..17).collect::<Vec<_>>());
+        delivery.give_up_culprits(Instant::now(), five);
+        let ends = deliver_all(&mut delivery, []).await;
+        assert_eq!(ends.undeliverable.len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outage_at_the_end_of_a_replay_gives_up_no_event() {
+    let (fake, _) = Fake::new(|request, _, _| match request < 3 {
+        true => (Duration::from_millis(5), accepted()),
+        false => (Duration::from_millis(5), answered(503)),
+    });
+    let mut delivery = delivery(fake, 1);
+    let five = Duration::from_secs(300);
+    deliver_all(&mut delivery, (0..3).map(|id| batch([id]))).await;
+    delivery.start(batch([3]));
+    let ends = receipts_for(&mut delivery, Duration::from_secs(1000)).await;
+    assert_eq!(ends, Ends::default());
+    delivery.give_up_culprits(Instant::now(), five);
+    assert!(!delivery.only_parked());
+    assert!(delivery.gave_up(Instant::now(), five).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,10 +262,8 @@ async fn receiver_failing_at_random_loses_nothing() {
             (Duration::from_millis(20), verdict)
         });
         let mut delivery = delivery(fake, 4);
-        let start = Instant::now();
         let batches = (0..50).map(|at| batch(at * 100..at * 100 + 100));
         let ends = deliver_all(&mut delivery, batches).await;
         assert_eq!(ends.delivered.len(), 5000, "{percent} %");
-        println!("{percent} %: {:?}", start.elapsed());
     }
 }

@@ -152,8 +152,7 @@ async fn last_event_of_a_quiet_stream_refused_waits_for_the_next_one() {
     let mut ends = Ends::default();
     for id in 0..6 {
         delivery.start(batch([id]));
-        let more = receipts_for(&mut delivery, Duration::from_secs(600)).await;
-        ends.delivered.extend(more.delivered);
+        ends += receipts_for(&mut delivery, Duration::from_secs(600)).await;
     }
     assert_eq!(ends.delivered, [0, 1, 2, 3, 4]);
     assert!(delivery.has_room() && delivery.status().outage.is_some());
@@ -179,9 +178,7 @@ async fn a_receiver_that_turns_bad_loses_nothing_to_old_proof() {
             ends.take(delivery.next().await);
         }
         delivery.start(batch(from..from + 2));
-        let more = receipts_for(&mut delivery, Duration::from_millis(5)).await;
-        ends.delivered.extend(more.delivered);
-        ends.refused.extend(more.refused);
+        ends += receipts_for(&mut delivery, Duration::from_millis(5)).await;
     }
     let more = receipts_for(&mut delivery, Duration::from_secs(86_400)).await;
     assert_eq!(ends.delivered.len(), 20);
