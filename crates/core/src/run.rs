@@ -19,7 +19,7 @@ use crate::batch;
 use crate::checkpoint::{Checkpointer, Outcome as Written, Store};
 use crate::convert::{Convert, Reject, Skip};
 use crate::dead_letter::DeadLetter;
-use crate::deliver::{ConcurrencyLimit, Delivery, DeliveryStatus};
+use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery, DeliveryStatus};
 use crate::lease::Tenure;
 use crate::record::Origin;
 use crate::shutdown::Stop;
@@ -280,13 +280,18 @@ where
                     keeping: desk.stuck.as_deref().or(failure.as_deref()),
                     in_flight_bytes,
                 });
-                if let Patience::GiveUpAfter(after) = patience {
-                    if ended && desk.batcher.is_empty() {
-                        delivery.give_up_culprits(Instant::now(), after);
-                    }
-                    if let Some(why) = delivery.gave_up(Instant::now(), after) {
-                        break Ended::GaveUp(why);
-                    }
+                let now = Instant::now();
+                if ended && leave_at.is_none() && desk.batcher.is_empty() {
+                    let after = match patience {
+                        Patience::GiveUpAfter(after) => after,
+                        Patience::Endless => ALONE_TIME_MIN,
+                    };
+                    delivery.give_up_culprits(now, after);
+                }
+                if let Patience::GiveUpAfter(after) = patience
+                    && let Some(why) = delivery.gave_up(now, after)
+                {
+                    break Ended::GaveUp(why);
                 }
             }
         }
