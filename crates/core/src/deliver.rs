@@ -49,6 +49,10 @@ use parked::{Moment, Others, Parked, ParkedEvent, ParkedOutcome};
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
 
+/// At the end of a replay, events whose bodies are refused are given up when nothing else was
+/// accepted for so long.
+const REFUSED_WAIT: Duration = Duration::from_secs(10);
+
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
 
@@ -100,10 +104,7 @@ impl<S: Sink + 'static> Delivery<S> {
         observe: impl Fn(&str, f64) + Send + Sync + 'static,
     ) -> Delivery<S> {
         Delivery {
-            slots: limit
-                .in_flight_batches_max
-                .min(sink.in_flight_max())
-                .max(1),
+            slots: limit.in_flight_batches_max.min(sink.in_flight_max()).max(1),
             sink: Arc::new(sink),
             observe: Box::new(observe),
             backoff: Backoff::seeded(limit.seed),
@@ -211,20 +212,32 @@ impl<S: Sink + 'static> Delivery<S> {
     pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
         let accepted = self.accepted;
         let mut left = self.jobs.iter().flat_map(|job| &job.entries);
-        if !self.health.nothing_accepted_for(now, after)
-            || !left.all(|entry| entry.is_suspect(accepted))
-        {
+        if !left.all(|entry| entry.is_suspect(accepted)) {
             return;
         }
-        for job in std::mem::take(&mut self.jobs) {
-            for entry in job.entries {
-                self.bytes -= entry.charge;
-                self.receipts.push_back(Receipt::Rejected {
-                    error: self.health.newest_failure().to_owned(),
-                    item: entry.item,
-                    reason: Reject::Undeliverable,
-                });
-            }
+        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
+        let refused = !self.jobs.is_empty() && left.all(|entry| entry.refused);
+        let wait = if refused {
+            after.min(REFUSED_WAIT)
+        } else {
+            after
+        };
+        if !self.health.nothing_accepted_for(now, wait) {
+            return;
+        }
+        for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
+            self.bytes -= entry.charge;
+            self.receipts.push_back(Receipt::Rejected {
+                error: self.health.newest_failure().to_owned(),
+                reason: match entry.refused {
+                    true => Reject::Refused,
+                    false => Reject::Undeliverable,
+                },
+                item: entry.item,
+            });
+        }
+        if !self.health.nothing_accepted_for(now, after) {
+            return;
         }
         for parked in self.parked.drain() {
             self.reject_undeliverable(parked, now);
@@ -376,8 +389,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let job = &mut self.jobs[at];
         let outdone = matches!(job.state, State::Sending { outdone: true, .. });
         if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
-            self.limit
-                .shrink(answer.events, answer.bytes, answer.took);
+            self.limit.shrink(answer.events, answer.bytes, answer.took);
             tracing::warn!(
                 events = answer.events,
                 events_max = self.limit.events,
@@ -388,9 +400,10 @@ impl<S: Sink + 'static> Delivery<S> {
         let mut next = job.failed(answer.events, failure.cause, self.accepted, self.begun, now);
         let mut next_turn = None;
         if let Next::Compare = next {
-            let turn = self.jobs.iter().rposition(|it| {
-                it.id != id && it.state == State::Asleep && !it.is_stuck()
-            });
+            let turn = self
+                .jobs
+                .iter()
+                .rposition(|it| it.id != id && it.state == State::Asleep && !it.is_stuck());
             let job = &mut self.jobs[at];
             next = match turn {
                 // Its own events were compared in vain: it is a newer batch's turn.
@@ -406,7 +419,9 @@ impl<S: Sink + 'static> Delivery<S> {
             self.jobs[turn].wait(now, false);
         }
         let job = &mut self.jobs[at];
-        let asked = failure.after.is_some_and(|after| after >= Duration::from_secs(1));
+        let asked = failure
+            .after
+            .is_some_and(|after| after >= Duration::from_secs(1));
         match next {
             Next::Culprit(entry) => {
                 self.bytes -= entry.charge;

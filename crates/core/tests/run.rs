@@ -176,7 +176,11 @@ impl Source for Log {
             let partition = self.plan.partitions;
             return Some(Page {
                 partition,
-                records: vec![record(event_text(partition, FILLER + index), partition, index)],
+                records: vec![record(
+                    event_text(partition, FILLER + index),
+                    partition,
+                    index,
+                )],
                 position: None,
                 problems: Vec::new(),
             });
@@ -288,7 +292,9 @@ impl Sink for Receiver {
             Some(3) => return failed(Cause::Status(401), 0),
             Some(4) if events.len() > 1 => return failed(Cause::Status(413), 0),
             Some(5) if world.plan.lost_answers => {
-                let poisoned = events.iter().any(|event| poison(&world.plan, event).is_some());
+                let poisoned = events
+                    .iter()
+                    .any(|event| poison(&world.plan, event).is_some());
                 if !poisoned {
                     world.accepted.extend(events.iter().map(text_of));
                 }
@@ -309,8 +315,11 @@ impl Sink for Receiver {
 fn poison(plan: &Plan, event: &Event) -> Option<Cause> {
     let text = text_of(event);
     let id = text.split("auditID\":\"p").nth(1).unwrap();
-    let mut numbers = id.split(['-', '"']).map(|number| number.parse::<u64>());
-    let (partition, index) = (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap());
+    let mut numbers = id.split(['-', '"']).map(str::parse::<u64>);
+    let (partition, index) = (
+        numbers.next().unwrap().unwrap(),
+        numbers.next().unwrap().unwrap(),
+    );
     (plan.poison != Poison::None && kind(index) == "poison").then(|| {
         let kinds = if plan.poison == Poison::All { 9 } else { 3 };
         match (partition * 7 + index / 17) % kinds {
@@ -493,7 +502,8 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
 
     let world = world.lock().unwrap();
     assert!(
-        world.at_once_max <= plan.in_flight + usize::from(plan.poison != Poison::None || plan.faults > 0),
+        world.at_once_max
+            <= plan.in_flight + usize::from(plan.poison != Poison::None || plan.faults > 0),
         "{} requests at once",
         world.at_once_max
     );
@@ -524,9 +534,10 @@ fn check_settled(world: &Shared, dead: &std::path::Path, upto: &[u64]) {
         .flat_map(|partition| {
             (0..world.plan.records).map(move |index| event_text(partition, index))
         })
-        .chain((0..world.plan.poison.fillers()).map(|index| {
-            event_text(world.plan.partitions, FILLER + index)
-        }))
+        .chain(
+            (0..world.plan.poison.fillers())
+                .map(|index| event_text(world.plan.partitions, FILLER + index)),
+        )
         .collect();
     for text in &accepted {
         assert!(issued.contains(*text), "never issued: {text}");

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     failed_at: Option<u64>,
     /// When it first failed alone.
     pub(super) alone_since: Option<Instant>,
+    /// The receiver called its body bad when it last failed alone.
+    pub(super) refused: bool,
     /// How often it failed alone.
     pub(super) alone_failures: u32,
 }
@@ -40,6 +42,7 @@ impl Entry {
             original: None,
             failed_at: None,
             alone_since: None,
+            refused: false,
             alone_failures: 0,
         }
     }
@@ -69,7 +72,9 @@ impl Entry {
 
     /// Whether stripping is what made it truncated.
     pub(super) fn newly_truncated(&self) -> bool {
-        self.original.as_ref().is_some_and(|event| !event.truncated())
+        self.original
+            .as_ref()
+            .is_some_and(|event| !event.truncated())
     }
 }
 
@@ -164,10 +169,15 @@ impl Job {
     pub(super) fn next_len(&self, limit: &RequestLimit) -> usize {
         let most = self.take.min(limit.events).max(1);
         let mut bytes = 0;
-        let fits = self.entries.iter().skip(self.from).take(most).take_while(|entry| {
-            bytes += entry.charge;
-            bytes <= limit.bytes
-        });
+        let fits = self
+            .entries
+            .iter()
+            .skip(self.from)
+            .take(most)
+            .take_while(|entry| {
+                bytes += entry.charge;
+                bytes <= limit.bytes
+            });
         fits.count().max(1)
     }
 
@@ -240,6 +250,7 @@ impl Job {
         let Some(entry) = self.entries.get_mut(from) else {
             return Next::Wait;
         };
+        entry.refused = cause.blames_body();
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
         let failed_before = entry.failed_at.is_some();

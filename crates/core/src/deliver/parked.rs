@@ -144,10 +144,7 @@ impl Parked {
         ParkedStatus {
             events: self.entries().count(),
             bytes: self.bytes,
-            oldest: self
-                .entries()
-                .filter_map(|entry| entry.alone_since)
-                .min(),
+            oldest: self.entries().filter_map(|entry| entry.alone_since).min(),
         }
     }
 
@@ -188,7 +185,11 @@ impl Parked {
     /// Gives up all of them.
     pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
         self.bytes = 0;
-        self.retrying.take().into_iter().chain(self.waiting.drain(..)).collect()
+        self.retrying
+            .take()
+            .into_iter()
+            .chain(self.waiting.drain(..))
+            .collect()
     }
 
     /// When the next one is tried; `None` while one is, or when there is none.
@@ -280,7 +281,9 @@ impl Parked {
     /// Back to its place.
     fn put_back(&mut self, parked: ParkedEvent) {
         let since = parked.entry.alone_since;
-        let place = self.waiting.partition_point(|other| other.entry.alone_since <= since);
+        let place = self
+            .waiting
+            .partition_point(|other| other.entry.alone_since <= since);
         self.waiting.insert(place, parked);
     }
 }

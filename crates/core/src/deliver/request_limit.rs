@@ -77,7 +77,11 @@ mod tests {
     fn limit_after_many_time_outs_is_one_event_and_grows_from_there() {
         let mut limit = RequestLimit::none();
         for _ in 0..50 {
-            limit.shrink(limit.events.min(400), limit.bytes.min(1 << 20), Duration::from_secs(10));
+            limit.shrink(
+                limit.events.min(400),
+                limit.bytes.min(1 << 20),
+                Duration::from_secs(10),
+            );
         }
         assert_eq!((limit.events, limit.bytes), (1, 1));
         for _ in 0..40 {

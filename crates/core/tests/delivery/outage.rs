@@ -14,7 +14,13 @@ fn outages() -> Vec<(Verdict, Duration)> {
         .into_iter()
         .map(|status| (answered(status), quick))
         .collect();
-    for cause in [Cause::Connect, Cause::Dns, Cause::Tls, Cause::Token, Cause::Other] {
+    for cause in [
+        Cause::Connect,
+        Cause::Dns,
+        Cause::Tls,
+        Cause::Token,
+        Cause::Other,
+    ] {
         all.push((failed(cause), quick));
     }
     all.push((failed(Cause::Timeout), Duration::from_secs(10)));
@@ -31,12 +37,13 @@ async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
                     (begins, begins + Duration::from_secs(60 + hours * 3600))
                 };
                 let outage = verdict.clone();
-                let (fake, log) = Fake::new(move |_, _, _| {
-                    match (begins..ends_at).contains(&Instant::now()) {
-                        true => (took, outage.clone()),
-                        false => (Duration::from_millis(5), accepted()),
-                    }
-                });
+                let (fake, log) =
+                    Fake::new(
+                        move |_, _, _| match (begins..ends_at).contains(&Instant::now()) {
+                            true => (took, outage.clone()),
+                            false => (Duration::from_millis(5), accepted()),
+                        },
+                    );
                 let mut delivery = delivery(fake, slots);
                 let mut ends = Ends::default();
                 let (mut from, mut in_outage) = (0, false);
@@ -52,15 +59,24 @@ async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
                 assert!(in_outage, "{what}");
                 assert_eq!(delivery.status().outage, None, "{what}");
                 assert!(delivery.is_idle(), "{what}: {delivery:?}");
-                assert!(ends.refused.is_empty() && ends.undeliverable.is_empty(), "{what}");
+                assert!(
+                    ends.refused.is_empty() && ends.undeliverable.is_empty(),
+                    "{what}"
+                );
                 if slots == 1 {
-                    assert!(ends.delivered.is_sorted(), "{what}: one slot keeps the order");
+                    assert!(
+                        ends.delivered.is_sorted(),
+                        "{what}: one slot keeps the order"
+                    );
                 }
                 ends.delivered.sort_unstable();
                 assert_eq!(ends.delivered, (0..from).collect::<Vec<_>>(), "{what}");
                 assert_eq!(ends.stripped, 0, "{what}");
                 let log = log.lock().unwrap();
-                let failed = log.requests.iter().filter(|(at, _)| (begins..ends_at).contains(at));
+                let failed = log
+                    .requests
+                    .iter()
+                    .filter(|(at, _)| (begins..ends_at).contains(at));
                 let most = 400 + usize::try_from(hours).unwrap() * 3600;
                 let failed = failed.count();
                 assert!(failed < most, "{what}: {failed} requests");

@@ -14,10 +14,12 @@ use super::{Ends, batch, deliver_all, delivery, receipts_for};
 /// What a receiver may do to one event, and how long that takes.
 fn poisons() -> Vec<(Verdict, Duration)> {
     let quick = Duration::from_millis(5);
-    let mut all: Vec<(Verdict, Duration)> = [302, 401, 403, 404, 405, 408, 409, 429, 451, 500, 502, 503, 504]
-        .into_iter()
-        .map(|status| (answered(status), quick))
-        .collect();
+    let mut all: Vec<(Verdict, Duration)> = [
+        302, 401, 403, 404, 405, 408, 409, 429, 451, 500, 502, 503, 504,
+    ]
+    .into_iter()
+    .map(|status| (answered(status), quick))
+    .collect();
     all.push((answered_after(503, 2), quick));
     all.push((failed(Cause::Other), quick));
     all.push((failed(Cause::Timeout), Duration::from_secs(10)));
@@ -66,7 +68,10 @@ async fn one_event_of_400_failing_is_parked_and_then_undeliverable() {
             assert_eq!(ends.delivered, neighbours, "{poison:?} at {culprit}");
             assert!(ends.refused.is_empty() && ends.undeliverable.is_empty());
             let status = delivery.status();
-            assert_eq!(status.parked.events, 1, "{poison:?} at {culprit}, {slots} slots");
+            assert_eq!(
+                status.parked.events, 1,
+                "{poison:?} at {culprit}, {slots} slots"
+            );
             assert!(status.parked.bytes > 100 && status.parked.oldest.is_some());
             assert_eq!(status.outage, None, "others are accepted");
             assert!(delivery.has_room(), "it takes no slot");
@@ -143,7 +148,11 @@ async fn parked_event_stays_while_nothing_is_accepted() {
     let requests = log.lock().unwrap().requests.len();
     delivery.start(batch(100..110));
     let ends = receipts_for(&mut delivery, Duration::from_secs(80_000)).await;
-    assert_eq!(ends.undeliverable, [] as [u64; 0], "nothing is accepted, nothing is given up");
+    assert_eq!(
+        ends.undeliverable,
+        [] as [u64; 0],
+        "nothing is accepted, nothing is given up"
+    );
     let requests = log.lock().unwrap().requests.len() - requests;
     assert!(requests < 20_000, "no hammering, but {requests}");
     let outage = delivery.status().outage.expect("nothing is accepted");
@@ -173,7 +182,11 @@ async fn parked_events_above_8_mib_the_oldest_goes_at_once() {
     assert_eq!(ends.sorted().delivered.len(), 60);
     let kept = PARKED_BYTES_MAX / SIZE;
     assert_eq!(delivery.status().parked.events, kept);
-    assert_eq!(delivery.in_flight_bytes(), 0, "parked bytes are not in flight");
+    assert_eq!(
+        delivery.in_flight_bytes(),
+        0,
+        "parked bytes are not in flight"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +207,10 @@ async fn rows_of_failing_events_do_not_stop_the_others() {
         }
         ends += receipts_for(&mut delivery, Duration::from_secs(600)).await;
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(3 * 3600), "{slots} slots: {took:?}");
+        assert!(
+            took < Duration::from_secs(3 * 3600),
+            "{slots} slots: {took:?}"
+        );
         let good = (1600..4000).filter(|id| id % 10 != 3).count();
         assert_eq!(ends.delivered.len(), good, "{slots} slots");
     }
@@ -230,6 +246,18 @@ async fn row_of_failing_events_at_the_end_of_a_replay_is_given_up() {
         let ends = deliver_all(&mut delivery, []).await;
         assert_eq!(ends.undeliverable.len(), 3);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_of_refused_events_at_the_end_of_a_replay_is_given_up_soon() {
+    let (fake, _) = Fake::refusing(|id| (17..20).contains(&id));
+    let mut delivery = delivery(fake, 1);
+    delivery.start(batch(0..20));
+    receipts_for(&mut delivery, Duration::from_secs(15)).await;
+    assert!(!delivery.is_idle());
+    delivery.give_up_culprits(Instant::now(), Duration::from_secs(300));
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.refused.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

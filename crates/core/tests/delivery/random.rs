@@ -132,7 +132,10 @@ async fn check(plan: Plan) -> Seen {
     let ended = |ends: &Ends| ends.refused.len() + ends.undeliverable.len() + ends.delivered.len();
     let mut largest = usize::MAX;
     while (ended(&ends) as u64) < events + fillers {
-        assert!(begin.elapsed() < Duration::from_secs(48 * 3600), "{delivery:?} {ends:?}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(48 * 3600),
+            "{delivery:?} {ends:?}"
+        );
         if delivery.has_room() {
             if started < plan.batches {
                 let from = started * plan.batch_events;
@@ -156,8 +159,7 @@ async fn check(plan: Plan) -> Seen {
         largest = status.request_events_max;
         order_kept &= status.parked.events == 0;
     }
-    let (bad, good): (Vec<u64>, Vec<u64>) =
-        (0..events).partition(|id| plan.poison(*id).is_some());
+    let (bad, good): (Vec<u64>, Vec<u64>) = (0..events).partition(|id| plan.poison(*id).is_some());
     if plan.slots == 1 && order_kept && bad.is_empty() && plan.trouble == 0 {
         assert!(ends.delivered.is_sorted(), "one slot keeps the order");
     }
@@ -169,18 +171,27 @@ async fn check(plan: Plan) -> Seen {
     for id in &ends.refused {
         let poison = plan.poison(*id).map(|verdict| verdict.label());
         let label = poison.as_deref();
-        assert!(matches!(label, Some("400" | "413" | "422")), "{id}: {label:?}");
+        assert!(
+            matches!(label, Some("400" | "413" | "422")),
+            "{id}: {label:?}"
+        );
     }
     let mut given_up = [ends.refused, ends.undeliverable].concat();
     given_up.sort_unstable();
     assert_eq!(given_up, bad, "each once, and none but the poison");
     assert!(delivery.is_idle() && delivery.in_flight_bytes() == 0);
     let log = log.lock().unwrap();
-    assert!(log.at_once_max <= plan.slots + 1, "one more for parked events");
+    assert!(
+        log.at_once_max <= plan.slots + 1,
+        "one more for parked events"
+    );
     let distinct: BTreeSet<u64> = log.accepted.iter().copied().collect();
     assert_eq!(distinct.len(), log.accepted.len(), "none was sent again");
     let whole = plan.batch_events.try_into().unwrap();
-    let parts = log.requests.iter().filter(|(_, ids)| ids[0] < FILLERS && ids.len() < whole);
+    let parts = log
+        .requests
+        .iter()
+        .filter(|(_, ids)| ids[0] < FILLERS && ids.len() < whole);
     seen.divided = parts.count() as u64;
     seen
 }
@@ -221,7 +232,18 @@ fn schedules_of_trouble_and_poison_end_with_every_event_where_it_belongs() {
             grown,
             outage,
         } = seen;
-        let least = [divided, parked, refused, undeliverable, shrunk, grown, outage];
-        assert!(least.iter().all(|times| *times > 20), "seldom reached: {seen:?}");
+        let least = [
+            divided,
+            parked,
+            refused,
+            undeliverable,
+            shrunk,
+            grown,
+            outage,
+        ];
+        assert!(
+            least.iter().all(|times| *times > 20),
+            "seldom reached: {seen:?}"
+        );
     }
 }

@@ -69,16 +69,16 @@ async fn a_receiver_that_refuses_everything_is_held_for_and_loses_nothing() {
     assert!(delivery.status().outage.expect("it holds").hold);
     assert!(delivery.in_flight_bytes() > 0);
     assert_eq!(delivery.status().parked.events, 0);
-    assert!(delivery.has_room(), "another batch may be the first to get through");
+    assert!(
+        delivery.has_room(),
+        "another batch may be the first to get through"
+    );
     let requests = log.lock().unwrap().requests.len();
     assert!(requests < 12_000, "no hammering, but {requests} in a day");
     let message = delivery
         .gave_up(tokio::time::Instant::now(), Duration::from_secs(300))
         .expect("long enough");
-    assert!(
-        message.contains("400"),
-        "{message}"
-    );
+    assert!(message.contains("400"), "{message}");
 
     mended.store(true, Ordering::Relaxed);
     let before = tokio::time::Instant::now();
@@ -158,7 +158,11 @@ async fn last_event_of_a_quiet_stream_refused_waits_for_the_next_one() {
     assert!(delivery.has_room() && delivery.status().outage.is_some());
     let ends = deliver_all(&mut delivery, [batch([6])]).await;
     assert_eq!((ends.delivered, ends.refused), (vec![6], vec![5]));
-    assert_eq!(log.lock().unwrap().accepted, [0, 1, 2, 3, 4, 6], "none twice");
+    assert_eq!(
+        log.lock().unwrap().accepted,
+        [0, 1, 2, 3, 4, 6],
+        "none twice"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,10 @@ async fn receiver_needing_30_ms_an_event_gets_everything() {
         }
         let log = log.lock().unwrap();
         let late = log.requests.iter().filter(|(_, ids)| ids.len() > 333);
-        assert!(late.count() <= slots * 2, "it settles after a few time-outs");
+        assert!(
+            late.count() <= slots * 2,
+            "it settles after a few time-outs"
+        );
         let settled = log.requests.last().unwrap().1.len();
         assert!((100..=333).contains(&settled), "at {settled} events");
         let least = Duration::from_millis(30) * 20_000 / u32::try_from(slots).unwrap();
@@ -52,7 +55,8 @@ async fn receiver_working_one_request_at_a_time_gets_everything() {
     let (fake, log) = Fake::new(move |_, ids, _| {
         let now = Instant::now();
         let mut free_at = free_at.lock().unwrap();
-        *free_at = (*free_at).max(now) + Duration::from_millis(30) * u32::try_from(ids.len()).unwrap();
+        *free_at =
+            (*free_at).max(now) + Duration::from_millis(30) * u32::try_from(ids.len()).unwrap();
         in_time(free_at.duration_since(now))
     });
     let mut delivery = delivery(fake, 4);
@@ -61,7 +65,13 @@ async fn receiver_working_one_request_at_a_time_gets_everything() {
     let ends = deliver_all(&mut delivery, batches).await;
     assert_eq!(ends.delivered.len(), 20_000);
     assert!(ends.undeliverable.is_empty() && delivery.status().parked.events == 0);
-    let sent: usize = log.lock().unwrap().requests.iter().map(|it| it.1.len()).sum();
+    let sent: usize = log
+        .lock()
+        .unwrap()
+        .requests
+        .iter()
+        .map(|it| it.1.len())
+        .sum();
     assert!(sent < 40_000, "{sent} events were sent for 20,000");
     let least = Duration::from_millis(30) * 20_000;
     assert!(start.elapsed() < least * 3, "{:?}", start.elapsed());
@@ -108,7 +118,9 @@ async fn one_event_timing_out_leaves_the_size_of_others_alone() {
     let mut sent = 0;
     for batch in batches {
         while !delivery.has_room() {
-            if let audit_bridge_core::deliver::Receipt::Delivered { items, .. } = delivery.next().await {
+            if let audit_bridge_core::deliver::Receipt::Delivered { items, .. } =
+                delivery.next().await
+            {
                 sent += items.len();
             }
         }
@@ -116,6 +128,10 @@ async fn one_event_timing_out_leaves_the_size_of_others_alone() {
     }
     assert!(sent > 790_000, "{sent}");
     let log = log.lock().unwrap();
-    let small = log.requests.iter().filter(|(_, ids)| ids.len() < 400).count();
+    let small = log
+        .requests
+        .iter()
+        .filter(|(_, ids)| ids.len() < 400)
+        .count();
     assert!(small < 40, "{small} of {}", log.requests.len());
 }
