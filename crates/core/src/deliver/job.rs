@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::request_limit::RequestLimit;
 use crate::batch::Item;
-use crate::event::{Event, native};
+use crate::event::Event;
 use crate::sink::Cause;
 
 /// An event that failed alone so often is compared with others of its batch. Before that it may be
@@ -57,7 +57,7 @@ impl Entry {
         if cause != Cause::Status(413) {
             return false;
         }
-        let Some(event) = native::strip_objects(&self.item.event) else {
+        let Some(event) = self.item.event.without_objects() else {
             return false;
         };
         self.original = Some(std::mem::replace(&mut self.item.event, event));

@@ -152,7 +152,7 @@ impl Parked {
     /// those that there is no room for any more: the oldest.
     pub(super) fn park(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         detail: String,
         moment: &Moment,
         backoff: &mut Backoff,
@@ -162,6 +162,8 @@ impl Parked {
             records = ?entry.item.records.as_slice(),
             "event parked: it fails alone while others are accepted, and is tried again"
         );
+        // It may stay for long, and its page must not.
+        entry.item.event = entry.item.event.detached();
         self.bytes += entry.charge;
         self.put_back(ParkedEvent {
             at: moment.now + backoff.wait_parked(1),
