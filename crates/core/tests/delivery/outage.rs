@@ -71,7 +71,9 @@ async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
                 }
                 ends.delivered.sort_unstable();
                 assert_eq!(ends.delivered, (0..from).collect::<Vec<_>>(), "{what}");
-                assert_eq!(ends.stripped, 0, "{what}");
+                // At its very end, an event may be tried without its objects.
+                let most = if verdict == answered(413) { slots } else { 0 };
+                assert!(ends.stripped <= most, "{what}: {}", ends.stripped);
                 let log = log.lock().unwrap();
                 let failed = log
                     .requests
