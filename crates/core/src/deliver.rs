@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::batch::{Batch, Item};
 use crate::convert::{RecordId, Reject};
 use crate::event::{Event, list};
-use crate::retry::Backoff;
+use crate::retry::{self, Backoff};
 use crate::sink::{Cause, Failure, Sink, Verdict};
 use health::Health;
 pub use health::{DeliveryStatus, Outage};
@@ -52,6 +52,9 @@ use request_limit::RequestLimit;
 /// At the end of a replay, events whose bodies are refused are given up when nothing else was
 /// accepted for so long.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
+
+/// A receiver that accepted something so recently is not to be left alone by all slots.
+const TAKES_OTHERS: Duration = Duration::from_secs(1);
 
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
@@ -222,7 +225,7 @@ impl<S: Sink + 'static> Delivery<S> {
         } else {
             after
         };
-        if !self.health.nothing_accepted_for(now, wait) {
+        if self.health.accepted_within(now, wait) {
             return;
         }
         for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
@@ -236,7 +239,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 item: entry.item,
             });
         }
-        if !self.health.nothing_accepted_for(now, after) {
+        if self.health.accepted_within(now, after) {
             return;
         }
         for parked in self.parked.drain() {
@@ -419,9 +422,13 @@ impl<S: Sink + 'static> Delivery<S> {
             self.jobs[turn].wait(now, false);
         }
         let job = &mut self.jobs[at];
-        let asked = failure
-            .after
-            .is_some_and(|after| after >= Duration::from_secs(1));
+        // The receiver means us, not this batch, unless it takes others.
+        let takes_others = others_accepted || self.health.accepted_within(now, TAKES_OTHERS);
+        let after = match takes_others {
+            true => failure.after.map(|after| after.min(retry::CAP)),
+            false => failure.after,
+        };
+        let asked = after.is_some_and(|after| after >= Duration::from_secs(1));
         match next {
             Next::Culprit(entry) => {
                 self.bytes -= entry.charge;
@@ -434,14 +441,13 @@ impl<S: Sink + 'static> Delivery<S> {
                 job.waits = job.waits.saturating_add(1);
                 job.state = State::Asleep;
             }
-            Next::AtOnce if !asked => job.wait(now, false),
+            Next::AtOnce if takes_others || !asked => job.wait(now, false),
             _ => {
                 self.health.failed(now, &failure);
                 job.waits = job.waits.saturating_add(1);
-                let until = now + self.backoff.wait_asked(job.waits, failure.after);
+                let until = now + self.backoff.wait_asked(job.waits, after);
                 job.wait(until, asked);
-                // The receiver means us, not this batch, unless it takes others.
-                if asked && !others_accepted {
+                if asked && !takes_others && job.waits == 1 {
                     self.pause_until = self.pause_until.max(Some(until));
                 }
             }

@@ -139,10 +139,10 @@ impl Health {
         })
     }
 
-    /// Whether nothing was accepted for so long, failures or not.
-    pub(super) fn nothing_accepted_for(&self, now: Instant, after: Duration) -> bool {
+    /// Whether something was accepted no longer ago than this.
+    pub(super) fn accepted_within(&self, now: Instant, time: Duration) -> bool {
         self.last_accepted
-            .is_none_or(|accepted| now.duration_since(accepted) >= after)
+            .is_some_and(|accepted| now.duration_since(accepted) < time)
     }
 }
 

@@ -65,9 +65,14 @@ impl Entry {
     }
 
     /// Whether it fails alone, and something was accepted since it was first in a request that
-    /// failed: a weaker ground than for parking, as both may have been the moment.
+    /// failed, or at any time if its body is what the receiver calls bad. A weaker ground than for
+    /// parking, as both may have been the moment.
     pub(super) fn is_suspect(&self, accepted: u64) -> bool {
-        self.alone_since.is_some() && self.failed_at.is_some_and(|at| accepted > at)
+        let since = match self.refused {
+            true => Some(0),
+            false => self.failed_at,
+        };
+        self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
     }
 
     /// Whether stripping is what made it truncated.

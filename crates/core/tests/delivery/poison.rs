@@ -111,6 +111,24 @@ async fn neighbours_of_a_failing_event_are_there_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn event_answered_with_a_long_retry_after_does_not_silence_the_others() {
+    let answer = (answered_after(429, 600), Duration::from_millis(5));
+    let (fake, _) = failing_on(|id| id == 507, answer);
+    let mut delivery = delivery(fake, 4);
+    let until = Instant::now() + Duration::from_secs(300);
+    let (mut from, mut ends) = (0, Ends::default());
+    while Instant::now() < until {
+        if delivery.has_room() {
+            delivery.start(batch(from..from + 10));
+            from += 10;
+        }
+        ends += receipts_for(&mut delivery, Duration::from_millis(100)).await;
+    }
+    assert_eq!(ends.delivered.len() as u64, from - 1);
+    assert!(from > 20_000 && delivery.status().parked.events == 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn event_failing_at_first_is_delivered_when_the_receiver_takes_it() {
     let until = Instant::now() + Duration::from_secs(600);
     let (fake, _) = Fake::new(move |_, ids, _| {
@@ -256,6 +274,22 @@ async fn row_of_refused_events_at_the_end_of_a_replay_is_given_up_soon() {
     receipts_for(&mut delivery, Duration::from_secs(15)).await;
     assert!(!delivery.is_idle());
     delivery.give_up_culprits(Instant::now(), Duration::from_secs(300));
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.refused.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_batch_of_a_replay_refused_whole_is_given_up_soon() {
+    let (fake, _) = Fake::refusing(|id| id >= 17);
+    let mut delivery = delivery(fake, 1);
+    let five = Duration::from_secs(300);
+    let mut ends = Ends::default();
+    for batch in [batch(0..17), batch(17..20)] {
+        delivery.start(batch);
+        ends += receipts_for(&mut delivery, Duration::from_secs(15)).await;
+    }
+    assert_eq!(ends.delivered.len(), 17);
+    delivery.give_up_culprits(Instant::now(), five);
     let ends = deliver_all(&mut delivery, []).await;
     assert_eq!(ends.refused.len(), 3);
 }

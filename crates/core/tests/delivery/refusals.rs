@@ -26,11 +26,23 @@ proptest! {
             let set = poison.clone();
             let (fake, log) = Fake::refusing(move |id| set.contains(&id));
             let mut delivery = delivery(fake, slots);
-            // The last event is good, so that there is proof.
             let batches = (0..=400).step_by(usize::try_from(size).unwrap());
             let batches = batches.map(|from| batch(from..(from + size).min(401)));
-            let ends = deliver_all(&mut delivery, batches).await.sorted();
-            let good: Vec<u64> = (0..=400).filter(|id| !poison.contains(id)).collect();
+            // Others come later, so that bad events can be told from a bad receiver.
+            let mut ends = Ends::default();
+            for batch in batches.chain((401..406).map(|id| batch([id]))) {
+                while !delivery.has_room() {
+                    ends.take(delivery.next().await);
+                }
+                let last = batch.items.len() == 1;
+                delivery.start(batch);
+                if last {
+                    ends += receipts_for(&mut delivery, Duration::from_secs(60)).await;
+                }
+            }
+            ends += deliver_all(&mut delivery, []).await;
+            let ends = ends.sorted();
+            let good: Vec<u64> = (0..406).filter(|id| !poison.contains(id)).collect();
             assert_eq!(ends.delivered, good);
             assert_eq!(ends.refused, poison.into_iter().collect::<Vec<_>>());
             let log = log.lock().unwrap();
