@@ -23,8 +23,10 @@ pub struct Tally {
     /// Events that carry the mark `audit.k8s.io/truncated`.
     pub truncated: u64,
     /// Events in which something was mended, by what.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub repaired: BTreeMap<&'static str, u64>,
     /// Events of which something is missing, by what.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shortened: BTreeMap<&'static str, u64>,
     /// Bodies that were accepted, or written.
     pub batches: u64,

@@ -10,6 +10,8 @@ mod too_large;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::json::Raw;
+use super::super::time as micro_time;
 use super::*;
 
 const WHOLE: &str = concat!(
@@ -79,8 +81,8 @@ fn value(event: &Event) -> Value {
         assert!(value[name].is_string(), "{name}");
     }
     let stamp = value["stageTimestamp"].as_str().unwrap();
-    let read = super::time::parse(stamp).unwrap();
-    assert_eq!(super::time::micros(read), stamp);
+    let read = micro_time::parse(stamp).unwrap();
+    assert_eq!(micro_time::micros(read), stamp);
     value
 }
 

@@ -318,3 +318,14 @@ fn nothing_left_at_all() {
         assert_eq!(unclaimed, Err(Failure::NotAudit("no auditID".to_owned())));
     }
 }
+
+#[test]
+fn a_cut_event_without_any_time_leaves_with_one_that_is_none() {
+    let cut = &WHOLE[..WHOLE.find(",\"user\"").unwrap()];
+    let event = plain(cut).unwrap();
+    let got = value(&event);
+    assert_eq!(got["stageTimestamp"], "1970-01-01T00:00:00.000000Z");
+    assert_eq!(got["annotations"][STAGE_TIMESTAMP], "unknown");
+    assert_eq!(got["verb"], "create");
+    assert!(event.notes().repaired().next().is_none());
+}
