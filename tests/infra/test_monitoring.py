@@ -15,6 +15,7 @@ RULES = {
     "Lagging": "lag",
     "NotReady": "ready",
     "DeadLetters": "dead_lettered",
+    "EventsParked": "oldest_parked",
     "Throttled": "throttled",
     "RecordsExpired": "expired",
 }

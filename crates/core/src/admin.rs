@@ -58,6 +58,10 @@ async fn readyz(State(telemetry): State<Telemetry>) -> Response {
     if let Some(leader) = telemetry.leader() {
         body["standing_by_for"] = leader.into();
     }
+    let parked = telemetry.parked_events();
+    if parked > 0 {
+        body["parked_events"] = parked.into();
+    }
     (
         status,
         [(header::CONTENT_TYPE, "application/json")],

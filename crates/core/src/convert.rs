@@ -127,6 +127,8 @@ pub enum Reject {
     TooLarge,
     /// The webhook refused this event, and accepted others.
     Refused,
+    /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
+    Undeliverable,
     /// Parts of a split log entry whose first part never came.
     IncompleteSplit,
     /// The converter itself failed on it: please report it, with the record.
@@ -135,11 +137,12 @@ pub enum Reject {
 
 impl Reject {
     /// Every reason.
-    pub const ALL: [Reject; 6] = [
+    pub const ALL: [Reject; 7] = [
         Reject::Unparsable,
         Reject::Truncated,
         Reject::TooLarge,
         Reject::Refused,
+        Reject::Undeliverable,
         Reject::IncompleteSplit,
         Reject::Defect,
     ];
@@ -151,6 +154,7 @@ impl Reject {
             Reject::Truncated => "truncated",
             Reject::TooLarge => "too_large",
             Reject::Refused => "refused",
+            Reject::Undeliverable => "undeliverable",
             Reject::IncompleteSplit => "incomplete_split",
             Reject::Defect => "defect",
         }

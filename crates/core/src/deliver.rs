@@ -1,24 +1,31 @@
-//! Brings batches to the receiver: several at once, tried again until each event is delivered or
-//! refused for good; says what became of each part as soon as it is known.
+//! Brings batches to the receiver, several at once, until each event is delivered or belongs in the
+//! dead letter; says what became of each as soon as it is known.
 //!
-//! A *job* is a batch under way. It holds one of N slots, has one request at most, and is taken
-//! apart when the receiver refuses it: halves, front first, until the refused event is alone. So
-//! with one slot events arrive in order.
+//! One rule for every answer that is not 2xx, and for none at all: **what fails while others are
+//! accepted is made smaller until it is alone; alone, it waits outside the slots; failing often
+//! enough, it goes to the dead letter. While nothing is accepted, nothing is given up.**
 //!
-//! One refusal proves nothing: a receiver that refuses everything is misconfigured, and nothing
-//! may be dropped for that. An event is given up only when it was refused alone and the receiver
-//! has accepted a request that began after the event's first refusal. Until then it is *parked*:
-//! out of its slot, but still in flight. One parked part at a time is tried again, with backoff;
-//! once something is accepted, all are tried at once. When nothing but parked events is left, an
-//! event that was accepted before is sent once more as a *witness*, since no other can tell a bad
-//! event from a bad receiver (a duplicate, which is legal).
+//! - A batch holds one of N slots until its last event is accepted or parked ([`job`]). It is sent
+//!   front first, so one slot keeps the order.
+//! - An event is to blame when it failed, then something else was accepted, then it failed alone. A
+//!   body that the receiver calls bad (400, 413, 422) is then refused. Whatever else
+//!   it was, the event is parked ([`parked`]) and tried again for a quarter of an hour.
+//! - To find something that is accepted, a batch whose first event fails alone tries others. When
+//!   none is accepted it counts for no slot any more, so that another batch can show whether the
+//!   receiver works. The oldest batch is always tried first: after an outage, it is the first one
+//!   to get through.
+//! - After a time-out, requests become smaller for all, and grow again with quick answers
+//!   ([`request_limit`]).
 //!
 //! Waiting is data, not tasks: everything is polled in [`Delivery::next`], nothing is spawned, and
-//! what is in memory is bounded by the slots and by the bytes that the caller lets in.
+//! what is in memory is bounded by the bytes that the caller lets in and by
+//! [`PARKED_BYTES_MAX`].
 
 mod health;
 mod job;
+mod parked;
 mod receipt;
+mod request_limit;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -30,20 +37,39 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, Item};
+use crate::convert::{RecordId, Reject};
 use crate::event::{Event, list};
-use crate::retry::Backoff;
-use crate::sink::{Cause, Sink, Verdict};
-pub use health::{DeliveryStatus, Hold};
-use health::{Health, Problem};
-use job::{Answer, Entry, Job, Part, Role, Waiting};
-pub use receipt::{DeliverySettings, Receipt};
+use crate::retry::{self, Backoff};
+use crate::sink::{Cause, Failure, Sink, Verdict};
+use health::Health;
+pub use health::{DeliveryStatus, Outage};
+use job::{Entry, Job, Next, State};
+pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
+use parked::{Moment, Others, Parked, ParkedEvent, ParkedOutcome};
+pub use receipt::{ConcurrencyLimit, Receipt};
+use request_limit::RequestLimit;
 
-/// Events of one batch that may be refused alone, with none accepted, before the rest of the batch
-/// leaves its slot and is tried at the pace of the backoff.
-const REFUSED_ALONE_MAX: u32 = 16;
+/// At the end of a replay, events whose bodies are refused are given up when nothing else was
+/// accepted for so long.
+const REFUSED_WAIT: Duration = Duration::from_secs(10);
+
+/// A receiver that accepted something so recently is not to be left alone by all slots.
+const TAKES_OTHERS: Duration = Duration::from_secs(1);
 
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
+
+/// How a request ended.
+struct Answer {
+    /// Of the request, from 1.
+    number: u64,
+    /// Whose it was; `None`: the parked event's that is being tried.
+    job: Option<u64>,
+    events: usize,
+    bytes: usize,
+    verdict: Verdict,
+    took: Duration,
+}
 
 /// Batches on their way.
 pub struct Delivery<S> {
@@ -51,32 +77,24 @@ pub struct Delivery<S> {
     slots: usize,
     observe: Observe,
     backoff: Backoff,
-    /// Jobs with a request under way.
-    in_flight: FuturesUnordered<Request>,
-    /// How many of them had failed before.
-    in_flight_failing: usize,
-    /// Jobs between two attempts.
-    waiting: Vec<Waiting>,
-    /// Refused, alone or not, with no proof yet that the receiver works.
-    parked: VecDeque<Part>,
-    /// Parked ones for which that proof has come: to be tried at once.
-    due: VecDeque<Part>,
-    /// When a parked part is tried next, how often that failed, and whether it is under way.
-    probe_at: Instant,
-    probe_failures: u32,
-    probing: bool,
-    /// An event that was accepted.
-    witness: Option<Event>,
+    random: fastrand::Rng,
+    requests: FuturesUnordered<Request>,
+    /// Oldest first.
+    jobs: VecDeque<Job>,
+    parked: Parked,
+    limit: RequestLimit,
     /// The receiver asked to be left alone until then.
     pause_until: Option<Instant>,
-    /// Requests begun so far, and the last of them that was accepted, by number.
+    started: u64,
+    /// Requests begun so far, and the newest of them that was accepted, by number.
     begun: u64,
     accepted: u64,
-    /// Receipts not yet fetched: at most one or two.
+    /// The requests of batches that ended.
+    ended: Others,
+    /// Receipts not yet fetched: few.
     receipts: VecDeque<Receipt>,
+    /// Bytes of the events in jobs.
     bytes: usize,
-    /// The largest batch so far, in events and bytes: parked events are sent in no larger ones.
-    largest: (usize, usize),
     health: Health,
 }
 
@@ -85,40 +103,33 @@ impl<S: Sink + 'static> Delivery<S> {
     /// [`Verdict::label`]) and how many seconds it took.
     pub fn new(
         sink: S,
-        settings: DeliverySettings,
+        limit: ConcurrencyLimit,
         observe: impl Fn(&str, f64) + Send + Sync + 'static,
     ) -> Delivery<S> {
         Delivery {
-            slots: settings
-                .in_flight_batches_max
-                .min(sink.in_flight_max())
-                .max(1),
+            slots: limit.in_flight_batches_max.min(sink.in_flight_max()).max(1),
             sink: Arc::new(sink),
             observe: Box::new(observe),
-            backoff: Backoff::seeded(settings.seed),
-            in_flight: FuturesUnordered::new(),
-            in_flight_failing: 0,
-            waiting: Vec::new(),
-            parked: VecDeque::new(),
-            due: VecDeque::new(),
-            probe_at: Instant::now(),
-            probe_failures: 0,
-            probing: false,
-            witness: None,
+            backoff: Backoff::seeded(limit.seed),
+            random: fastrand::Rng::with_seed(limit.seed),
+            requests: FuturesUnordered::new(),
+            jobs: VecDeque::new(),
+            parked: Parked::new(),
+            limit: RequestLimit::none(),
             pause_until: None,
+            started: 0,
             begun: 0,
             accepted: 0,
+            ended: Others::default(),
             receipts: VecDeque::new(),
             bytes: 0,
-            largest: (1, 0),
             health: Health::default(),
         }
     }
 
-    /// Whether [`Delivery::start`] may be called. Parked events that are about to be tried again
-    /// go before new batches.
+    /// Whether [`Delivery::start`] may be called.
     pub fn has_room(&self) -> bool {
-        self.jobs() + usize::from(!self.due.is_empty()) < self.slots
+        self.jobs.iter().filter(|job| !job.is_stuck()).count() < self.slots
     }
 
     /// Takes a batch on. Only while [`Delivery::has_room`].
@@ -127,12 +138,17 @@ impl<S: Sink + 'static> Delivery<S> {
         if batch.items.is_empty() {
             return;
         }
-        let part: Part = batch.items.into_iter().map(Entry::new).collect();
-        let charge = part.iter().map(|entry| entry.charge).sum::<usize>();
-        self.bytes += charge;
-        self.largest.0 = self.largest.0.max(part.len());
-        self.largest.1 = self.largest.1.max(charge);
-        self.advance(Job::new(Role::Batch, part), Instant::now());
+        let entries: VecDeque<Entry> = batch.items.into_iter().map(Entry::new).collect();
+        self.bytes += entries.iter().map(|entry| entry.charge).sum::<usize>();
+        self.started += 1;
+        let now = Instant::now();
+        let mut job = Job::new(self.started, entries, now);
+        if let Some(first) = self.jobs.front_mut().filter(|first| first.is_stuck()) {
+            // Whether this one gets through tells what is wrong with the first.
+            job.state = State::Asleep;
+            first.hurry(now);
+        }
+        self.jobs.push_back(job);
     }
 
     /// The next receipt. May be dropped and called again at any time: nothing is lost. Waits for
@@ -142,36 +158,50 @@ impl<S: Sink + 'static> Delivery<S> {
             if let Some(receipt) = self.receipts.pop_front() {
                 return receipt;
             }
-            self.wake(Instant::now());
-            let wake_at = self.wake_at();
+            let now = Instant::now();
+            self.begin_due(now);
+            let wake_at = self.wake_at(now);
             tokio::select! {
                 biased;
-                Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                Some(answer) = self.requests.next(), if !self.requests.is_empty() => {
                     self.answered(answer);
                 }
-                () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)),
-                    if wake_at.is_some() => {}
+                () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// Whether nothing is in flight and every receipt was fetched.
+    /// Whether nothing is in flight, nothing is parked, and every receipt was fetched.
     pub fn is_idle(&self) -> bool {
-        self.jobs() == 0
-            && self.parked.is_empty()
-            && self.due.is_empty()
-            && self.receipts.is_empty()
+        self.only_parked() && self.parked.is_empty()
     }
 
-    /// Bytes of events without a receipt, parked ones too.
+    /// Whether nothing is in flight but parked events, and every receipt was fetched.
+    pub fn only_parked(&self) -> bool {
+        self.jobs.is_empty() && self.receipts.is_empty()
+    }
+
+    /// Bytes of events without a receipt, but for those that are parked.
     pub fn in_flight_bytes(&self) -> usize {
         self.bytes
     }
 
+    /// The records whose events are parked; one that gave several events may come several times.
+    pub fn parked_records(&self) -> impl Iterator<Item = RecordId> {
+        let entries = self.parked.entries();
+        entries.flat_map(|entry| entry.item.records.as_slice().iter().copied())
+    }
+
     /// How delivery is doing.
     pub fn status(&self) -> DeliveryStatus {
-        self.health.status()
+        let now = Instant::now();
+        DeliveryStatus {
+            outage: self.health.outage(now),
+            last_accepted: self.health.last_accepted(),
+            parked: self.parked.status(),
+            request_events_max: self.limit.events,
+        }
     }
 
     /// Why to give up, once nothing was accepted for `after` while delivery was failing: what
@@ -180,311 +210,317 @@ impl<S: Sink + 'static> Delivery<S> {
         self.health.gave_up(now, after)
     }
 
-    fn jobs(&self) -> usize {
-        self.in_flight.len() + self.waiting.len()
-    }
-
-    /// Begins what may begin by now.
-    fn wake(&mut self, now: Instant) {
-        while let Some(at) = self.waiting.iter().position(|waiting| waiting.at <= now) {
-            let job = self.waiting.remove(at).job;
-            self.advance(job, now);
+    /// Gives up what fails alone, if nothing else is left and nothing was accepted for `after`: at
+    /// the end of a replay, no other event will come that could show more.
+    pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
+        let accepted = self.accepted;
+        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
+        if !left.all(|entry| entry.is_suspect(accepted)) {
+            return;
         }
-        while !self.due.is_empty() && self.jobs() < self.slots {
-            let part = self.take_due();
-            self.advance(Job::new(Role::Batch, part), now);
+        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
+        let refused = !self.jobs.is_empty() && left.all(|entry| entry.refused);
+        let wait = if refused {
+            after.min(REFUSED_WAIT)
+        } else {
+            after
+        };
+        if self.health.accepted_within(now, wait) {
+            return;
         }
-        if self.probe_allowed() && self.probe_at <= now {
-            // Every other probe, and only while no other event is under way that could tell.
-            let turn = self.probe_failures % 2 == 1 && self.jobs() == 0;
-            let job = match self.witness.clone().filter(|_| turn) {
-                Some(event) => Some(Job::new(Role::Witness, vec![Entry::witness(event)])),
-                None => self
-                    .parked
-                    .pop_front()
-                    .map(|part| Job::new(Role::Probe, part)),
-            };
-            if let Some(job) = job {
-                self.probing = true;
-                self.advance(job, now);
-            }
+        for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
+            self.bytes -= entry.charge;
+            self.receipts.push_back(Receipt::Rejected {
+                error: self.health.newest_failure().to_owned(),
+                reason: match entry.refused {
+                    true => Reject::Refused,
+                    false => Reject::Undeliverable,
+                },
+                item: entry.item,
+            });
+        }
+        if self.health.accepted_within(now, after) {
+            return;
+        }
+        for parked in self.parked.drain() {
+            self.reject_undeliverable(parked, now);
         }
     }
 
-    /// When something may begin that may not now.
-    fn wake_at(&self) -> Option<Instant> {
-        let waiting = self.waiting.iter().map(|waiting| waiting.at).min();
-        let probe = self.probe_allowed().then_some(self.probe_at);
-        waiting.into_iter().chain(probe).min()
+    fn sending(&self) -> usize {
+        self.jobs.iter().filter(|job| job.is_sending()).count()
     }
 
-    fn probe_allowed(&self) -> bool {
-        !self.parked.is_empty() && !self.probing && self.due.is_empty() && self.jobs() < self.slots
-    }
-
-    /// As many parked events as make one batch.
-    fn take_due(&mut self) -> Part {
-        let mut part = Part::new();
-        let mut bytes = 0;
-        while let Some(mut next) = self.due.pop_front() {
-            let mut rest = Part::new();
-            for (at, entry) in next.iter().enumerate() {
-                let fits =
-                    part.len() + at < self.largest.0 && bytes + entry.charge <= self.largest.1;
-                if !fits && part.len() + at > 0 {
-                    rest = next.split_off(at);
-                    break;
-                }
-                bytes += entry.charge;
-            }
-            part.append(&mut next);
-            if !rest.is_empty() {
-                self.due.push_front(rest);
+    /// Begins what may begin by now, the oldest first.
+    fn begin_due(&mut self, now: Instant) {
+        if self.pause_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.pause_until = None;
+        for at in 0..self.jobs.len() {
+            if self.sending() >= self.slots {
                 break;
             }
+            let job = &mut self.jobs[at];
+            if job.begins_at().is_some_and(|at| at <= now) {
+                let sent = job.next_len(&self.limit);
+                job.state = State::Sending {
+                    sent,
+                    outdone: false,
+                };
+                let entries = job.entries.range(job.from..job.from + sent);
+                let events = entries.map(|entry| entry.item.event.clone()).collect();
+                let id = job.id;
+                self.begin(Some(id), events);
+            }
         }
-        part
+        let parked = self.parked.begin(now);
+        if let Some(event) = parked.map(|entry| entry.item.event.clone()) {
+            self.begin(None, vec![event]);
+        }
     }
 
-    /// Begins the job's next request, or ends the job when it has no part left.
-    fn advance(&mut self, mut job: Job, now: Instant) {
-        if let Some(until) = self.pause_until.filter(|until| *until > now) {
-            self.waiting.push(Waiting {
-                at: until,
-                asked: true,
-                job,
-            });
-            return;
-        }
-        let Some(part) = job.parts.pop() else {
-            self.ended(job, now);
-            return;
-        };
+    fn begin(&mut self, job: Option<u64>, events: Vec<Event>) {
         self.begun += 1;
-        self.in_flight_failing += usize::from(job.failures > 0);
         let (number, sink) = (self.begun, Arc::clone(&self.sink));
-        self.in_flight.push(Box::pin(async move {
-            let events: Vec<Event> = part.iter().map(|entry| entry.item.event.clone()).collect();
+        self.requests.push(Box::pin(async move {
+            let bytes = events.iter().map(|event| event.text().len()).sum();
             let began = Instant::now();
             let verdict = sink.send(&events).await;
             Answer {
                 number,
                 job,
-                part,
+                events: events.len(),
+                bytes,
                 verdict,
-                seconds: began.elapsed().as_secs_f64(),
+                took: began.elapsed(),
             }
         }));
     }
 
-    /// The job leaves its slot.
-    fn ended(&mut self, job: Job, now: Instant) {
-        let proven_bad = match job.role {
-            Role::Batch => job.refused_alone >= REFUSED_ALONE_MAX,
-            Role::Probe => self.witness.is_none() || self.probe_failures > 0,
-            Role::Witness => true,
-        };
-        if matches!(job.role, Role::Probe | Role::Witness) {
-            self.probing = false;
-            if job.refusal.is_some() {
-                self.probe_failures = self.probe_failures.saturating_add(1);
-                self.probe_at = now + self.backoff.wait(self.probe_failures);
-            }
-        }
-        // A single bad event in a quiet hour is no reason for an alarm.
-        if let Some((status, detail)) = job.refusal
-            && proven_bad
-            && !self.parked.is_empty()
-        {
-            let problem = Problem::RefusesAll { status };
-            self.health.failed(now, problem, detail);
-        }
-        // Whoever waits in `next` must learn that there is room, or it waits for ever.
-        if self.receipts.is_empty() {
-            self.receipts.push_back(Receipt::Room);
-        }
+    /// When something may begin that may not now.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let jobs = self.jobs.iter().filter_map(Job::begins_at).min();
+        let jobs = jobs.filter(|_| self.sending() < self.slots);
+        let next = jobs.into_iter().chain(self.parked.next_at()).min()?;
+        Some(next.max(self.pause_until.unwrap_or(now)))
     }
 
-    fn answered(&mut self, answer: Answer) {
+    fn answered(&mut self, mut answer: Answer) {
         let now = Instant::now();
-        let Answer {
-            number,
-            mut job,
-            part,
-            verdict,
-            seconds,
-        } = answer;
-        self.in_flight_failing -= usize::from(job.failures > 0);
-        let no_request = matches!(
-            verdict,
-            Verdict::Hold { cause, .. } | Verdict::Retry { cause, .. } if cause == Cause::Token
-        );
-        if !no_request {
-            (self.observe)(&verdict.label(), seconds);
+        let had_room = self.has_room();
+        let verdict = std::mem::replace(&mut answer.verdict, Verdict::Accepted { status: 200 });
+        let made = !matches!(&verdict, Verdict::Failed(failure) if failure.cause == Cause::Token);
+        if made {
+            (self.observe)(&verdict.label(), answer.took.as_secs_f64());
         }
         match verdict {
-            Verdict::Accepted { .. } => {
-                job.failures = 0;
-                job.hurried = false;
-                job.refusal = None;
-                self.accepted_part(number, &job, part, now);
-                self.advance(job, now);
-            }
-            Verdict::Refused { status, detail } => {
-                job.failures = 0;
-                self.refused_part(job, part, status, detail, now);
-            }
-            Verdict::Hold {
-                cause,
-                detail,
-                remedy,
-            } => {
-                let problem = Problem::Hold { cause, remedy };
-                self.health.failed(now, problem, detail);
-                self.wait(job, part, None, now);
-            }
-            Verdict::Retry {
-                cause,
-                after,
-                detail,
-            } => {
-                self.health.failed(now, Problem::Retry { cause }, detail);
-                self.wait(job, part, after, now);
+            Verdict::Accepted { .. } => self.accepted(&answer, now),
+            Verdict::Failed(failure) => {
+                self.ended.failed += u64::from(answer.job.is_some());
+                self.failed(&answer, failure, now);
             }
             Verdict::Broken {
                 detail,
                 pipe_closed,
             } => {
+                // As if nothing had been sent.
+                let failure = Failure {
+                    cause: Cause::Connect,
+                    detail: detail.clone(),
+                    remedy: None,
+                    after: None,
+                };
+                self.failed(&answer, failure, now);
                 self.receipts.push_back(Receipt::Broken {
                     detail,
                     pipe_closed,
                 });
-                self.wait(job, part, None, now);
             }
+        }
+        // Whoever waits in `next` must learn that there is room, or it waits for ever.
+        if !had_room && self.has_room() && self.receipts.is_empty() {
+            self.receipts.push_back(Receipt::SlotFreed);
         }
     }
 
-    /// The job tries this part again later, in its slot.
-    fn wait(&mut self, mut job: Job, part: Part, after: Option<Duration>, now: Instant) {
-        job.failures = job.failures.saturating_add(1);
-        job.parts.push(part);
-        let at = now + self.backoff.wait_asked(job.failures, after);
-        let asked = after.is_some_and(|after| !after.is_zero());
-        if asked {
-            // The receiver means us, not this batch.
-            self.pause_until = self.pause_until.max(Some(at));
-        }
-        self.waiting.push(Waiting { at, asked, job });
-    }
-
-    fn accepted_part(&mut self, number: u64, job: &Job, part: Part, now: Instant) {
-        self.accepted = self.accepted.max(number);
-        self.probe_failures = 0;
-        let proven = self.accepted;
-        let proof = |part: &Part| part.iter().all(|entry| entry.proven_by(proven));
-        let (due, parked) = self.parked.drain(..).partition(proof);
-        self.parked = parked;
-        self.due.extend::<VecDeque<Part>>(due);
-
-        // The receiver is back: who waits tries now, but only once per row of failures, so that
-        // one body that the receiver cannot digest does not follow every other one.
-        for waiting in &mut self.waiting {
-            if !waiting.asked && !waiting.job.hurried {
-                waiting.at = now;
-                waiting.job.hurried = true;
-            }
-        }
+    fn accepted(&mut self, answer: &Answer, now: Instant) {
+        self.accepted = self.accepted.max(answer.number);
+        self.ended.accepted += u64::from(answer.job.is_some());
         self.health.accepted(now);
-        self.recover(now);
-
-        if matches!(job.role, Role::Witness) {
-            return;
+        self.parked.receiver_is_back(now);
+        if self.limit.grow(answer.events, answer.bytes, answer.took) {
+            tracing::debug!(events = self.limit.events, "requests become larger again");
         }
-        if let Some(entry) = part.first() {
-            self.witness = Some(entry.item.event.detached());
+        let mut taken = Vec::new();
+        match answer.job {
+            None => taken.extend(self.parked.accepted()),
+            Some(id) => {
+                if let Some(at) = self.jobs.iter().position(|job| job.id == id) {
+                    let job = &mut self.jobs[at];
+                    taken = job.accepted(answer.events);
+                    job.wait(now, false);
+                    self.bytes -= taken.iter().map(|entry| entry.charge).sum::<usize>();
+                    self.remove_if_done(at);
+                }
+            }
         }
-        let stripped = part.iter().filter(|entry| entry.newly_truncated).count();
-        self.bytes -= part.iter().map(|entry| entry.charge).sum::<usize>();
-        let items: Vec<Item> = part.into_iter().map(|entry| entry.item).collect();
-        let texts: usize = items.iter().map(|item| item.event.text().len()).sum();
+        for job in &mut self.jobs {
+            job.others_accepted(answer.number, answer.events, now);
+        }
+        let stripped = taken.iter().filter(|it| it.newly_truncated()).count();
+        let items: Vec<Item> = taken.into_iter().map(|entry| entry.item).collect();
         self.receipts.push_back(Receipt::Delivered {
-            bytes: list::OVERHEAD_BYTES + texts + items.len().saturating_sub(1),
+            bytes: list::OVERHEAD_BYTES + answer.bytes + items.len().saturating_sub(1),
             items,
             stripped,
         });
     }
 
-    /// Delivery works again when nothing fails any more.
-    fn recover(&mut self, now: Instant) {
-        let failing = self.in_flight_failing > 0
-            || self.waiting.iter().any(|waiting| waiting.job.failures > 0);
-        if !failing && self.parked.is_empty() {
-            self.health.recovered(now);
+    fn failed(&mut self, answer: &Answer, failure: Failure, now: Instant) {
+        match answer.job {
+            Some(id) => self.job_failed(id, answer, failure, now),
+            None => self.parked_failed(failure, now),
         }
     }
 
-    fn refused_part(
-        &mut self,
-        mut job: Job,
-        mut part: Part,
-        status: u16,
-        detail: String,
-        now: Instant,
-    ) {
-        for entry in &mut part {
-            entry.refused.get_or_insert(self.begun);
-        }
-        if part.len() > 1 {
-            let back = part.split_off(part.len() / 2);
-            job.parts.push(back);
-            job.parts.push(part);
-            self.advance(job, now);
-            return;
-        }
-        let Some(mut entry) = part.pop() else {
-            self.advance(job, now);
+    fn job_failed(&mut self, id: u64, answer: &Answer, failure: Failure, now: Instant) {
+        let first_is_stuck = self.jobs.front().is_some_and(Job::is_stuck);
+        let Some(at) = self.jobs.iter().position(|job| job.id == id) else {
             return;
         };
-        if status == 413 && entry.strip(Event::without_objects) {
-            job.parts.push(vec![entry]);
-            self.advance(job, now);
-            return;
+        let job = &mut self.jobs[at];
+        let outdone = matches!(job.state, State::Sending { outdone: true, .. });
+        if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
+            self.limit.shrink(answer.events, answer.bytes, answer.took);
+            tracing::warn!(
+                events = answer.events,
+                events_max = self.limit.events,
+                "webhook did not answer in time: requests become smaller"
+            );
         }
-        if matches!(job.role, Role::Witness) {
-            job.refusal = Some((status, detail));
-        } else if entry.proven_by(self.accepted) {
-            self.bytes -= entry.charge;
-            self.receipts.push_back(Receipt::Refused {
-                item: entry.item,
-                status,
-                detail,
-            });
-            // Refused with proof: the receiver works.
-            self.recover(now);
-        } else {
-            job.refused_alone += 1;
-            job.refusal = Some((status, detail));
-            if self.parked.is_empty() && !self.probing {
-                self.probe_at = now + self.backoff.wait(1);
+        let others_accepted = self.accepted > job.failed_at;
+        let mut next = job.failed(answer.events, failure.cause, self.accepted, self.begun, now);
+        let mut next_turn = None;
+        if let Next::Compare = next {
+            let turn = self
+                .jobs
+                .iter()
+                .rposition(|it| it.id != id && it.state == State::Asleep && !it.is_stuck());
+            let job = &mut self.jobs[at];
+            next = match turn {
+                // Its own events were compared in vain: it is a newer batch's turn.
+                Some(_) if at == 0 && job.is_stuck() => {
+                    next_turn = turn;
+                    Next::Wait
+                }
+                _ if job.compare(&mut self.random) => Next::AtOnce,
+                _ => Next::Wait,
+            };
+        }
+        if let Some(turn) = next_turn {
+            self.jobs[turn].wait(now, false);
+        }
+        let job = &mut self.jobs[at];
+        // The receiver means us, not this batch, unless it takes others.
+        let takes_others = others_accepted || self.health.accepted_within(now, TAKES_OTHERS);
+        let after = match takes_others {
+            true => failure.after.map(|after| after.min(retry::CAP)),
+            false => failure.after,
+        };
+        let asked = after.is_some_and(|after| after >= Duration::from_secs(1));
+        match next {
+            Next::Culprit(entry) => {
+                self.bytes -= entry.charge;
+                job.wait(now, false);
+                self.remove_if_done(at);
+                self.set_aside(*entry, failure, now);
             }
-            self.parked.push_back(vec![entry]);
-            if matches!(job.role, Role::Probe) || job.refused_alone >= REFUSED_ALONE_MAX {
-                // Those not yet tried alone go first.
-                for part in job.parts.drain(..) {
-                    self.parked.push_front(part);
+            // An older batch that is stuck is tried first; this one waits for its turn.
+            _ if at > 0 && first_is_stuck => {
+                job.waits = job.waits.saturating_add(1);
+                job.state = State::Asleep;
+            }
+            Next::AtOnce if takes_others || !asked => job.wait(now, false),
+            _ => {
+                self.health.failed(now, &failure);
+                job.waits = job.waits.saturating_add(1);
+                let until = now + self.backoff.wait_asked(job.waits, after);
+                job.wait(until, asked);
+                if asked && !takes_others && job.waits == 1 {
+                    self.pause_until = self.pause_until.max(Some(until));
                 }
             }
         }
-        self.advance(job, now);
+    }
+
+    fn remove_if_done(&mut self, at: usize) {
+        if self.jobs[at].entries.is_empty() {
+            self.jobs.remove(at);
+            // The first never sleeps.
+            if let Some(first) = self.jobs.front_mut()
+                && first.state == State::Asleep
+            {
+                first.wait(Instant::now(), false);
+            }
+        }
+    }
+
+    /// An event that fails alone while others are accepted leaves its slot.
+    fn set_aside(&mut self, entry: Entry, failure: Failure, now: Instant) {
+        if failure.cause.blames_body() {
+            self.receipts.push_back(Receipt::Rejected {
+                item: entry.item,
+                reason: Reject::Refused,
+                error: failure.detail,
+            });
+            return;
+        }
+        let moment = self.moment(now);
+        let oldest = self
+            .parked
+            .park(entry, failure.detail, &moment, &mut self.backoff);
+        for parked in oldest {
+            self.reject_undeliverable(parked, now);
+        }
+    }
+
+    fn parked_failed(&mut self, failure: Failure, now: Instant) {
+        let moment = self.moment(now);
+        match self.parked.failed(failure, &moment, &mut self.backoff) {
+            ParkedOutcome::Parked => {}
+            ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
+            ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {
+                item: parked.entry.item,
+                reason: Reject::Refused,
+                error: parked.detail,
+            }),
+        }
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        Moment {
+            now,
+            begun: self.begun,
+            accepted: self.accepted,
+            others: self.ended,
+        }
+    }
+
+    fn reject_undeliverable(&mut self, parked: ParkedEvent, now: Instant) {
+        self.receipts.push_back(Receipt::Rejected {
+            error: parked.why(now),
+            item: parked.entry.item,
+            reason: Reject::Undeliverable,
+        });
     }
 }
 
 impl<S> std::fmt::Debug for Delivery<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Delivery")
-            .field("in_flight", &self.in_flight.len())
-            .field("waiting", &self.waiting.len())
-            .field("parked", &self.parked.len())
+            .field("jobs", &self.jobs.len())
+            .field("requests", &self.requests.len())
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }

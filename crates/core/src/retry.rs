@@ -17,6 +17,12 @@ pub const CAP: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` that is believed.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
+/// The ceiling of a parked event's first wait, which doubles with every failure.
+pub const PARKED_FIRST: Duration = Duration::from_secs(5);
+
+/// The ceiling of all waits of a parked event.
+pub const PARKED_CAP: Duration = Duration::from_secs(300);
+
 /// Chooses waits at random, reproducibly for a seed.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -38,6 +44,13 @@ impl Backoff {
         Duration::from_micros(self.random.u64(0..=micros))
     }
 
+    /// The wait of a parked event that failed alone so often: between half of its ceiling and all
+    /// of it, so that few failures take their time.
+    pub fn wait_parked(&mut self, failures: u32) -> Duration {
+        let ceiling = doubled(PARKED_FIRST, failures).min(PARKED_CAP);
+        ceiling.mul_f64(self.random.f64().mul_add(0.5, 0.5))
+    }
+
     /// The wait after so many failures in a row, when the answer asked for `after`. The receiver
     /// decides, but one that says "now" again and again is not taken at its word.
     pub fn wait_asked(&mut self, failures: u32, after: Option<Duration>) -> Duration {
@@ -50,8 +63,11 @@ impl Backoff {
 
 /// The longest wait after so many failures in a row.
 pub fn ceiling(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    FIRST.saturating_mul(1 << doublings).min(CAP)
+    doubled(FIRST, failures).min(CAP)
+}
+
+fn doubled(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
 /// Reads a `Retry-After` header: seconds, or a date, which is compared with `now`. A date in the

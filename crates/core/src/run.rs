@@ -20,7 +20,7 @@ use crate::batch;
 use crate::checkpoint::{Checkpointer, Outcome as Written, Store};
 use crate::convert::{Convert, Reject, Skip};
 use crate::dead_letter::DeadLetter;
-use crate::deliver::{Delivery, DeliverySettings, DeliveryStatus};
+use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery, DeliveryStatus};
 use crate::event::conformance::Notes;
 use crate::lease::Tenure;
 use crate::record::Origin;
@@ -83,7 +83,8 @@ pub struct Doing<'a> {
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
     pub keeping: Option<&'a str>,
-    /// Bytes of records that are read and not yet settled, and of their events that are under way.
+    /// Bytes of records that are read and not yet settled, and of their events that are under way,
+    /// but for those that are parked.
     pub in_flight_bytes: usize,
 }
 
@@ -186,17 +187,19 @@ where
         mut stop,
         grace,
     } = pipeline;
-    let settings = DeliverySettings {
+    let limit = ConcurrencyLimit {
         in_flight_batches_max,
-        ..DeliverySettings::default()
+        ..ConcurrencyLimit::default()
     };
-    let mut delivery = Delivery::new(sink, settings, on_request);
+    let mut delivery = Delivery::new(sink, limit, on_request);
     let mut desk = Desk::new(converter, batch, dead_letter, observer, patience);
     let started = Instant::now();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ended = false;
     let mut leave_at = None;
+    // Of the records whose events are parked, as of the last tick.
+    let mut parked_bytes = 0;
     let why = loop {
         while delivery.has_room() {
             let batch = match ended {
@@ -211,7 +214,9 @@ where
                 checkpoint.advance(partition, position);
             }
         }
-        let idle = desk.batcher.is_empty() && delivery.is_idle();
+        // Who is asked to stop does not wait for parked events: they are read again.
+        let idle = desk.batcher.is_empty()
+            && (delivery.is_idle() || leave_at.is_some() && delivery.only_parked());
         if ended && idle && desk.stuck.is_none() {
             break if leave_at.is_some() {
                 Ended::Stopped
@@ -221,7 +226,8 @@ where
         }
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
         // An event mostly has bytes of its own, beside its record's, until it is settled.
-        let in_flight_bytes = desk.tracker.open_bytes() + delivery.in_flight_bytes();
+        let read_bytes = desk.tracker.open_bytes().saturating_sub(parked_bytes);
+        let in_flight_bytes = read_bytes + delivery.in_flight_bytes();
         let room = !desk.batcher.has_complete()
             && desk.stuck.is_none()
             && !cannot_keep
@@ -273,6 +279,7 @@ where
                 if let Err(why) = desk.turn(started.elapsed()) {
                     break Ended::Failed(why);
                 }
+                parked_bytes = desk.bytes_of(delivery.parked_records());
                 let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
                 let failure = failure.map(|failure| failure.error.to_string());
                 desk.observer.turn(&desk.tally, &Doing {
@@ -280,8 +287,16 @@ where
                     keeping: desk.stuck.as_deref().or(failure.as_deref()),
                     in_flight_bytes,
                 });
+                let now = Instant::now();
+                if ended && leave_at.is_none() && desk.batcher.is_empty() {
+                    let after = match patience {
+                        Patience::GiveUpAfter(after) => after,
+                        Patience::Endless => ALONE_TIME_MIN,
+                    };
+                    delivery.give_up_culprits(now, after);
+                }
                 if let Patience::GiveUpAfter(after) = patience
-                    && let Some(why) = delivery.gave_up(Instant::now(), after)
+                    && let Some(why) = delivery.gave_up(now, after)
                 {
                     break Ended::GaveUp(why);
                 }

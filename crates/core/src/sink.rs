@@ -97,32 +97,8 @@ pub enum Verdict {
         /// The status of the answer.
         status: u16,
     },
-    /// The receiver does not want this body: one of its events is at fault, or the receiver is
-    /// misconfigured. Sending fewer events tells which.
-    Refused {
-        /// The status of the answer.
-        status: u16,
-        /// What the receiver said, for a person.
-        detail: String,
-    },
-    /// Nothing is wrong with the events, and a person must act. Never drop, try again for ever.
-    Hold {
-        /// What failed.
-        cause: Cause,
-        /// What failed, for a person.
-        detail: String,
-        /// What to do about it.
-        remedy: Cow<'static, str>,
-    },
-    /// It will pass. Never drop, try again for ever.
-    Retry {
-        /// What failed.
-        cause: Cause,
-        /// How long the receiver asked to wait.
-        after: Option<Duration>,
-        /// What failed, for a person.
-        detail: String,
-    },
+    /// It does not have them, or nobody knows: send them again, whole or in parts.
+    Failed(Failure),
     /// The way out is broken and trying again does not help: an output that cannot be written.
     Broken {
         /// What failed, for a person, with the remedy.
@@ -136,13 +112,24 @@ impl Verdict {
     /// The request's label in metrics: bounded, see [`Cause::label`].
     pub fn label(&self) -> Cow<'static, str> {
         match self {
-            Verdict::Accepted { status } | Verdict::Refused { status, .. } => {
-                Cause::Status(*status).label()
-            }
-            Verdict::Hold { cause, .. } | Verdict::Retry { cause, .. } => cause.label(),
+            Verdict::Accepted { status } => Cause::Status(*status).label(),
+            Verdict::Failed(failure) => failure.cause.label(),
             Verdict::Broken { .. } => Cause::Other.label(),
         }
     }
+}
+
+/// A request that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed.
+    pub cause: Cause,
+    /// What failed, for a person.
+    pub detail: String,
+    /// What a person has to do about it; `None` where it mostly passes by itself.
+    pub remedy: Option<Cow<'static, str>>,
+    /// How long the receiver asked to wait.
+    pub after: Option<Duration>,
 }
 
 /// Why a request failed.
@@ -179,11 +166,17 @@ impl Cause {
         }
     }
 
-    /// The status of the answer, if there was one.
-    pub fn status(self) -> Option<u16> {
-        match self {
-            Cause::Status(status) => Some(status),
-            _ => None,
-        }
+    /// Whether the receiver says that the body itself is bad, so that a smaller one may be good.
+    pub fn blames_body(self) -> bool {
+        matches!(self, Cause::Status(400 | 413 | 422))
+    }
+
+    /// Whether the receiver, or something before it, may have seen the events: else they are not
+    /// what failed.
+    pub fn saw_events(self) -> bool {
+        !matches!(
+            self,
+            Cause::Connect | Cause::Tls | Cause::Dns | Cause::Token
+        )
     }
 }

@@ -18,6 +18,7 @@ use self::metrics::{Metrics, count, count_many};
 pub use self::scope::Part;
 use self::scope::{PROCESS, Scope, State};
 use crate::convert::{Reject, Skip};
+use crate::deliver::ParkedStatus;
 use crate::event::conformance::Notes;
 use crate::record::Origin;
 use crate::run::{Doing, Observer};
@@ -170,6 +171,18 @@ impl Telemetry {
         self.own(|scope| scope.in_flight_bytes = bytes);
     }
 
+    /// Events that fail while others are accepted.
+    pub fn parked(&self, parked: ParkedStatus) {
+        self.own(|scope| scope.parked = parked);
+    }
+
+    /// How many events are parked, of all logs.
+    pub fn parked_events(&self) -> usize {
+        let state = self.state();
+        let scopes = state.scopes.iter().filter(|scope| !scope.retired);
+        scopes.map(|scope| scope.parked.events).sum()
+    }
+
     /// Whether the source has nothing more at this moment.
     pub fn drained(&self, drained: bool) {
         self.own(|scope| scope.drained = drained);
@@ -191,6 +204,7 @@ impl Telemetry {
         self.own(|scope| {
             scope.progress = None;
             scope.in_flight_bytes = 0;
+            scope.parked = ParkedStatus::default();
         });
     }
 
@@ -271,6 +285,14 @@ impl Telemetry {
             let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
             let in_flight = logs.iter().map(|scope| scope.in_flight_bytes).sum();
             metrics.in_flight.set(whole(in_flight));
+            let parked = || logs.iter().map(|log| log.parked);
+            let events = parked().map(|parked| parked.events).sum();
+            metrics.parked_events.set(whole(events));
+            let bytes = parked().map(|parked| parked.bytes).sum();
+            metrics.parked_bytes.set(whole(bytes));
+            let oldest = parked().filter_map(|parked| parked.oldest).min();
+            let age = oldest.map_or(0.0, |since| since.elapsed().as_secs_f64());
+            metrics.oldest_parked.set(age);
             let active = state.logs().filter(|scope| scope.progress.is_some());
             metrics.active_logs.set(whole(active.count()));
         }
@@ -335,26 +357,21 @@ impl Observer for Telemetry {
     fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
         self.progress();
         self.in_flight(doing.in_flight_bytes);
-        match (
-            &doing.delivery.holding,
-            doing.delivery.healthy,
-            doing.delivery.last_accepted,
-        ) {
-            (Some(hold), _, _) => {
-                self.not_ready(Part::Webhook, format!("{}; {}", hold.detail, hold.remedy));
-            }
-            (None, false, _) => {
+        let delivery = &doing.delivery;
+        self.parked(delivery.parked);
+        match (&delivery.outage, delivery.last_accepted) {
+            (Some(outage), _) => {
                 self.not_ready(
                     Part::Webhook,
-                    "requests fail and are tried again, see the log",
+                    format!("{}; {}", outage.detail, outage.remedy),
                 );
             }
-            (None, true, Some(_)) => {
+            (None, Some(_)) => {
                 self.ready(Part::Webhook);
                 self.process().ready(Part::Webhook);
             }
             // Nothing was sent yet: whoever starts the run asks the webhook first.
-            (None, true, None) => {}
+            (None, None) => {}
         }
         match doing.keeping {
             Some(why) => self.not_ready(Part::Checkpoint, why),

@@ -19,7 +19,7 @@ use reqwest::{Client, Response, Url};
 
 use crate::event::{Event, list};
 use crate::retry;
-use crate::sink::{Answer, Cause, Sink, Verdict};
+use crate::sink::{Answer, Cause, Failure, Sink, Verdict};
 pub use settings::{WebhookError, WebhookSettings, parse_url};
 
 /// The part of an answer's body that a message quotes.
@@ -89,11 +89,12 @@ impl Webhook {
             match bearer(path) {
                 Ok(value) => request = request.header(AUTHORIZATION, value),
                 Err(detail) => {
-                    return unheard(Verdict::Hold {
+                    return unheard(Verdict::Failed(Failure {
                         cause: Cause::Token,
                         detail,
-                        remedy: Cow::Borrowed(verdict::TOKEN_REMEDY),
-                    });
+                        remedy: Some(Cow::Borrowed(verdict::TOKEN_REMEDY)),
+                        after: None,
+                    }));
                 }
             }
         }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use audit_bridge_core::batch::{Batch, Item};
 use audit_bridge_core::convert::RecordId;
-use audit_bridge_core::deliver::{Delivery, DeliverySettings};
+use audit_bridge_core::deliver::{ConcurrencyLimit, Delivery};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::Options;
-use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
@@ -35,16 +35,18 @@ struct Mending(AtomicUsize);
 impl Sink for Mending {
     async fn send(&self, _: &[Event]) -> Verdict {
         match self.0.fetch_add(1, Ordering::Relaxed) {
-            0..20 => Verdict::Retry {
+            0..20 => Verdict::Failed(Failure {
                 cause: Cause::Status(503),
-                after: None,
                 detail: "the webhook answered 503".to_owned(),
-            },
-            20..40 => Verdict::Hold {
+                remedy: None,
+                after: None,
+            }),
+            20..40 => Verdict::Failed(Failure {
                 cause: Cause::Status(401),
                 detail: "the webhook answered 401".to_owned(),
-                remedy: Cow::Borrowed("check --webhook-token-file"),
-            },
+                remedy: Some(Cow::Borrowed("check --webhook-token-file")),
+                after: None,
+            }),
             _ => Verdict::Accepted { status: 200 },
         }
     }
@@ -60,7 +62,7 @@ async fn one_line_per_change_of_state() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let mut delivery = Delivery::new(Mending::default(), DeliverySettings::default(), |_, _| {});
+    let mut delivery = Delivery::new(Mending::default(), ConcurrencyLimit::default(), |_, _| {});
     for id in 0..3 {
         let item = Item::new(event(), RecordId(id));
         delivery.start(Batch::new(vec![item]));

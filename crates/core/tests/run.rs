@@ -7,20 +7,22 @@
     reason = "a test may stop at once"
 )]
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, StoreError};
-use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
+use audit_bridge_core::convert::{Convert, Output, RecordId, Reject, Skip};
 use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::deliver::PARKED_BYTES_MAX;
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::{self, Options};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Doing, Ended, Observer, Patience, Pipeline, run};
 use audit_bridge_core::shutdown::Stop;
-use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_core::tally::Tally;
 
@@ -42,6 +44,31 @@ impl Dice {
     }
 }
 
+/// How long the webhook client waits.
+const TIMEOUT_MS: u64 = 10_000;
+
+/// On what the receiver always fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poison {
+    None,
+    /// It calls the bodies bad: the events are refused.
+    Bodies,
+    /// Whatever else it may do: they are parked first.
+    All,
+}
+
+impl Poison {
+    /// What goes on when the log is read, so that poison can be told from an outage: an event every
+    /// 20 seconds, so many times.
+    fn fillers(self) -> u64 {
+        match self {
+            Poison::None => 0,
+            Poison::Bodies => 15,
+            Poison::All => 120,
+        }
+    }
+}
+
 /// What a schedule has in it.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
@@ -51,7 +78,9 @@ struct Plan {
     faults: u64,
     /// Some failing requests were accepted all the same.
     lost_answers: bool,
-    poison: bool,
+    poison: Poison,
+    /// The receiver's time for each event while faults last.
+    each: u64,
     crashes: u64,
     store_faults: u64,
     in_flight: usize,
@@ -65,13 +94,23 @@ impl Plan {
             records: 20 + dice.below(300),
             faults: [0, 10, 40][usize::try_from(dice.below(3)).unwrap()],
             lost_answers: dice.chance(40),
-            poison: dice.chance(50),
+            poison: [
+                Poison::None,
+                Poison::None,
+                Poison::Bodies,
+                Poison::Bodies,
+                Poison::All,
+            ][usize::try_from(dice.below(5)).unwrap()],
+            each: [0, 0, 200, 2000][usize::try_from(dice.below(4)).unwrap()],
             crashes: dice.below(5),
             store_faults: [0, 30][usize::try_from(dice.below(2)).unwrap()],
             in_flight: 1 + usize::try_from(dice.below(4)).unwrap(),
         }
     }
 }
+
+/// Where the indices of fillers begin: all of them are events.
+const FILLER: u64 = 17_000_000;
 
 fn id(partition: u32, index: u64) -> String {
     format!("p{partition}-{index}")
@@ -89,6 +128,7 @@ fn event_text(partition: u32, index: u64) -> String {
 /// What kind of record stands at an index: most are events.
 fn kind(index: u64) -> &'static str {
     match index % 17 {
+        _ if index >= FILLER => "event",
         3 => "stranger",
         5 => "broken",
         11 => "poison",
@@ -101,8 +141,18 @@ struct Log {
     plan: Plan,
     dice: Dice,
     next: Vec<u64>,
+    fillers: u64,
+    filler_at: Option<tokio::time::Instant>,
     /// Positions that the checkpoint made durable, as the source is told.
     committed: Arc<Mutex<BTreeMap<u32, u64>>>,
+}
+
+fn record(text: String, partition: u32, index: u64) -> Record {
+    let origin = Origin::Stream {
+        stream: partition.to_string().into(),
+        id: index.to_string(),
+    };
+    Record::new(text, origin)
 }
 
 impl Source for Log {
@@ -114,7 +164,26 @@ impl Source for Log {
             .filter(|&p| self.next[p as usize] < self.plan.records)
             .collect();
         if open.is_empty() {
-            return None;
+            if self.fillers == self.plan.poison.fillers() {
+                return None;
+            }
+            let now = tokio::time::Instant::now();
+            let at = *self.filler_at.get_or_insert(now + Duration::from_secs(20));
+            tokio::time::sleep_until(at).await;
+            self.filler_at = None;
+            let index = self.fillers;
+            self.fillers += 1;
+            let partition = self.plan.partitions;
+            return Some(Page {
+                partition,
+                records: vec![record(
+                    event_text(partition, FILLER + index),
+                    partition,
+                    index,
+                )],
+                position: None,
+                problems: Vec::new(),
+            });
         }
         let partition = open[usize::try_from(self.dice.below(open.len() as u64)).unwrap()];
         let from = self.next[partition as usize];
@@ -130,13 +199,7 @@ impl Source for Log {
                     ),
                     _ => event_text(partition, index),
                 };
-                Record::new(
-                    text,
-                    Origin::Stream {
-                        stream: partition.to_string().into(),
-                        id: index.to_string(),
-                    },
-                )
+                record(text, partition, index)
             })
             .collect();
         // Some pages say nothing of the position, some only that.
@@ -183,6 +246,8 @@ struct World {
     stored: Option<Checkpoint>,
     at_once: usize,
     at_once_max: usize,
+    /// States that were reached, and how often.
+    seen: BTreeMap<&'static str, u64>,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -195,68 +260,79 @@ fn text_of(event: &Event) -> String {
 
 impl Sink for Receiver {
     async fn send(&self, events: &[Event]) -> Verdict {
-        let (wait, fate) = {
+        let (wait, late, fate) = {
             let mut world = self.0.lock().unwrap();
             world.at_once += 1;
             world.at_once_max = world.at_once_max.max(world.at_once);
             let (wait, faults) = (world.dice.below(400), world.plan.faults);
             let fails = world.faulty && world.dice.chance(faults);
-            (wait, fails.then(|| world.dice.below(7)))
+            let each = if world.faulty { world.plan.each } else { 0 };
+            let wait = wait + each * events.len() as u64;
+            let late = wait > TIMEOUT_MS;
+            let fate = fails.then(|| world.dice.below(7));
+            (wait.min(TIMEOUT_MS), late, fate)
         };
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let mut world = self.0.lock().unwrap();
         world.at_once -= 1;
-        let retry = |cause, after| Verdict::Retry {
-            cause,
-            after,
-            detail: "fault".to_owned(),
+        let failed = |cause, seconds: u64| {
+            Verdict::Failed(Failure {
+                cause,
+                detail: "the webhook failed".to_owned(),
+                remedy: None,
+                after: (seconds > 0).then(|| Duration::from_secs(seconds)),
+            })
         };
         match fate {
-            Some(0) => return retry(Cause::Status(503), Some(Duration::from_secs(2))),
-            Some(1) => return retry(Cause::Status(429), None),
-            Some(2) => return retry(Cause::Connect, None),
-            Some(3) => {
-                let remedy = "renew the token".into();
-                return Verdict::Hold {
-                    cause: Cause::Status(401),
-                    detail: "no".to_owned(),
-                    remedy,
-                };
-            }
-            Some(4) if events.len() > 1 => {
-                return Verdict::Refused {
-                    status: 413,
-                    detail: "too large".to_owned(),
-                };
-            }
+            _ if late => return failed(Cause::Timeout, 0),
+            Some(0) => return failed(Cause::Status(503), 2),
+            Some(1) => return failed(Cause::Status(429), 0),
+            Some(2) => return failed(Cause::Connect, 0),
+            Some(3) => return failed(Cause::Status(401), 0),
+            Some(4) if events.len() > 1 => return failed(Cause::Status(413), 0),
             Some(5) if world.plan.lost_answers => {
-                let poisoned = events.iter().any(|event| is_poison(&world.plan, event));
+                let poisoned = events
+                    .iter()
+                    .any(|event| poison(&world.plan, event).is_some());
                 if !poisoned {
                     world.accepted.extend(events.iter().map(text_of));
                 }
-                return retry(Cause::Timeout, None);
+                return failed(Cause::Timeout, 0);
             }
-            Some(_) => return retry(Cause::Status(500), None),
+            Some(_) => return failed(Cause::Status(500), 0),
             None => {}
         }
-        if events.iter().any(|event| is_poison(&world.plan, event)) {
-            return Verdict::Refused {
-                status: 400,
-                detail: "poison".to_owned(),
-            };
+        if let Some(cause) = events.iter().find_map(|event| poison(&world.plan, event)) {
+            return failed(cause, 0);
         }
         world.accepted.extend(events.iter().map(text_of));
         Verdict::Accepted { status: 200 }
     }
 }
 
-fn is_poison(plan: &Plan, event: &Event) -> bool {
+/// How the receiver fails on this event, always, if it does.
+fn poison(plan: &Plan, event: &Event) -> Option<Cause> {
     let text = text_of(event);
-    let index = text
-        .split("auditID\":\"p")
-        .nth(1)
-        .and_then(|rest| rest.split(['-', '"']).nth(1));
-    plan.poison && kind(index.unwrap().parse().unwrap()) == "poison"
+    let id = text.split("auditID\":\"p").nth(1).unwrap();
+    let mut numbers = id.split(['-', '"']).map(str::parse::<u64>);
+    let (partition, index) = (
+        numbers.next().unwrap().unwrap(),
+        numbers.next().unwrap().unwrap(),
+    );
+    (plan.poison != Poison::None && kind(index) == "poison").then(|| {
+        let kinds = if plan.poison == Poison::All { 9 } else { 3 };
+        match (partition * 7 + index / 17) % kinds {
+            0 => Cause::Status(400),
+            1 => Cause::Status(413),
+            2 => Cause::Status(422),
+            3 => Cause::Status(403),
+            4 => Cause::Status(302),
+            5 => Cause::Status(500),
+            6 => Cause::Status(429),
+            7 => Cause::Other,
+            _ => Cause::Timeout,
+        }
+    })
 }
 
 struct Memory(Shared);
@@ -283,21 +359,50 @@ impl Store for Memory {
     }
 }
 
-/// Checks, at every turn, what must hold at all times.
-struct Watch(usize);
+/// Checks, at every turn, what must hold at all times, and notes which states were reached.
+struct Watch {
+    in_flight_bytes_max: usize,
+    world: Shared,
+    request_events_max: usize,
+}
 
-impl Observer for Watch {
-    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
-        // The limit, and one page that was read while there was room.
-        assert!(
-            doing.in_flight_bytes <= self.0 + 30 * 1200,
-            "{} bytes",
-            doing.in_flight_bytes
-        );
+impl Watch {
+    fn saw(&self, state: &'static str) {
+        *self.world.lock().unwrap().seen.entry(state).or_default() += 1;
     }
 }
 
-async fn attack(seed: u64) {
+impl Observer for Watch {
+    fn reject(&mut self, _: &Origin, reason: Reject, _: &str) {
+        self.saw(reason.name());
+    }
+
+    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+        // The limit, and one page that was read while there was room; and the records of a parked
+        // event that is on its way to the dead letter.
+        assert!(
+            doing.in_flight_bytes <= self.in_flight_bytes_max + 30 * 1200,
+            "{} bytes",
+            doing.in_flight_bytes
+        );
+        let delivery = &doing.delivery;
+        assert!(delivery.parked.bytes <= PARKED_BYTES_MAX);
+        if delivery.parked.events > 0 {
+            self.saw("parked");
+        }
+        if delivery.outage.is_some() {
+            self.saw("outage");
+        }
+        let before = std::mem::replace(&mut self.request_events_max, delivery.request_events_max);
+        match delivery.request_events_max.cmp(&before) {
+            Ordering::Less => self.saw("shrunk"),
+            Ordering::Greater => self.saw("grown"),
+            Ordering::Equal => {}
+        }
+    }
+}
+
+async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
     let plan = Plan::of(seed);
     let folder = tempfile::tempdir().unwrap();
     let dead = folder.path().join("dead.jsonl");
@@ -309,6 +414,7 @@ async fn attack(seed: u64) {
         stored: None,
         at_once: 0,
         at_once_max: 0,
+        seen: BTreeMap::new(),
     }));
     let owner = Owner {
         provider: "eks".to_owned(),
@@ -337,6 +443,8 @@ async fn attack(seed: u64) {
                 plan,
                 dice: Dice(dice.below(u64::MAX)),
                 next: start,
+                fillers: 0,
+                filler_at: None,
                 committed: Arc::clone(&committed),
             },
             converter: Native(Options::default()),
@@ -349,7 +457,11 @@ async fn attack(seed: u64) {
                 Duration::from_secs(1),
             )),
             tenure: None,
-            observer: Watch(in_flight_bytes_max),
+            observer: Watch {
+                in_flight_bytes_max,
+                world: Arc::clone(&world),
+                request_events_max: usize::MAX,
+            },
             on_request: Box::new(|_, _| {}),
             batch: batch::Limits {
                 events_max: 7,
@@ -389,7 +501,8 @@ async fn attack(seed: u64) {
 
     let world = world.lock().unwrap();
     assert!(
-        world.at_once_max <= plan.in_flight,
+        world.at_once_max
+            <= plan.in_flight + usize::from(plan.poison != Poison::None || plan.faults > 0),
         "{} requests at once",
         world.at_once_max
     );
@@ -401,13 +514,14 @@ async fn attack(seed: u64) {
         );
     }
     let once: BTreeSet<_> = world.accepted.iter().collect();
-    if plan.crashes == 0 && !plan.lost_answers && !plan.poison {
+    if plan.crashes == 0 && !plan.lost_answers && plan.each == 0 {
         assert_eq!(
             world.accepted.len(),
             once.len(),
             "duplicates with nothing that allows them"
         );
     }
+    world.seen.clone()
 }
 
 /// Every record before these positions is delivered intact, in the dead letter, or a stranger.
@@ -419,6 +533,10 @@ fn check_settled(world: &Shared, dead: &std::path::Path, upto: &[u64]) {
         .flat_map(|partition| {
             (0..world.plan.records).map(move |index| event_text(partition, index))
         })
+        .chain(
+            (0..world.plan.poison.fillers())
+                .map(|index| event_text(world.plan.partitions, FILLER + index)),
+        )
         .collect();
     for text in &accepted {
         assert!(issued.contains(*text), "never issued: {text}");
@@ -431,7 +549,7 @@ fn check_settled(world: &Shared, dead: &std::path::Path, upto: &[u64]) {
             match kind(index) {
                 "stranger" => {}
                 "broken" => assert!(in_dead_letter, "{partition}/{index} is not kept"),
-                "poison" if world.plan.poison => {
+                "poison" if world.plan.poison != Poison::None => {
                     assert!(in_dead_letter, "{partition}/{index} is not kept");
                     assert!(!accepted.contains(text.as_str()));
                 }
@@ -461,18 +579,40 @@ fn schedules() -> std::ops::Range<u64> {
 
 #[test]
 fn nothing_is_lost_whatever_fails() {
-    for seed in schedules() {
+    let mut seen = BTreeMap::<&str, u64>::new();
+    let schedules = schedules();
+    let many = schedules.end - schedules.start >= 200;
+    for seed in schedules {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .unwrap();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(attack(seed));
+            runtime.block_on(attack(seed))
         }));
-        if let Err(panic) = result {
-            println!("SEED={seed} {:?}", Plan::of(seed));
-            std::panic::resume_unwind(panic);
+        match result {
+            Ok(of_this) => {
+                for (state, times) in of_this {
+                    *seen.entry(state).or_default() += times;
+                }
+            }
+            Err(panic) => {
+                println!("SEED={seed} {:?}", Plan::of(seed));
+                std::panic::resume_unwind(panic);
+            }
         }
+    }
+    println!("{seen:?}");
+    let wanted = [
+        "outage",
+        "parked",
+        "refused",
+        "undeliverable",
+        "shrunk",
+        "grown",
+    ];
+    for state in wanted.iter().filter(|_| many) {
+        assert!(seen.get(state) > Some(&20), "{state} seldom: {seen:?}");
     }
 }

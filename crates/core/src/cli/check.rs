@@ -18,7 +18,7 @@ use crate::config::Problems;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing, Waiting};
 use crate::live::{Finding, Live, LiveLog, Trouble};
-use crate::sink::{Answer, Verdict};
+use crate::sink::{Answer, Failure, Verdict};
 use crate::telemetry::Part;
 
 /// A clock that is further off misleads a tail: it would read what is not there yet, or late.
@@ -211,17 +211,12 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     } = target.ask().await;
     let result = match verdict {
         Verdict::Accepted { status } => Ok(format!("answered {status} to an empty EventList")),
-        Verdict::Refused { detail, .. } => Err(trouble(
-            detail,
-            "check that --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) names an endpoint that takes \
-             audit.k8s.io/v1 EventLists",
-        )),
-        Verdict::Hold { detail, remedy, .. } => Err(trouble(detail, &remedy)),
-        Verdict::Retry { detail, .. } | Verdict::Broken { detail, .. } => Err(trouble(
-            detail,
-            "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) is up and can be \
-             reached from here (network policies, proxies)",
-        )),
+        Verdict::Failed(Failure { detail, remedy, .. }) => {
+            let reach = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) is up \
+                         and can be reached from here (network policies, proxies)";
+            Err(trouble(detail, remedy.as_deref().unwrap_or(reach)))
+        }
+        Verdict::Broken { detail, .. } => Err(trouble(detail, "mend it and check again")),
     };
     Finding {
         what: what.to_owned(),

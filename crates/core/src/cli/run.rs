@@ -25,7 +25,7 @@ use crate::live::Live as _;
 use crate::retry::Backoff;
 use crate::run::Ended;
 use crate::shutdown::Stop;
-use crate::sink::{Target, Verdict};
+use crate::sink::{Failure, Target, Verdict};
 use crate::telemetry::{Part, Telemetry};
 
 pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::LiveArgs>) -> u8 {
@@ -98,12 +98,12 @@ async fn ask_webhook(target: Arc<Target>, telemetry: Telemetry) {
                 telemetry.ready(Part::Webhook);
                 return;
             }
-            Verdict::Refused { detail, .. } => format!(
-                "{detail}, to an empty EventList; check that --webhook-url \
-                 (AUDIT_BRIDGE_WEBHOOK_URL) names an endpoint that takes audit.k8s.io/v1 EventLists"
-            ),
-            Verdict::Hold { detail, remedy, .. } => format!("{detail}; {remedy}"),
-            Verdict::Retry { detail, .. } | Verdict::Broken { detail, .. } => detail,
+            Verdict::Failed(Failure {
+                detail,
+                remedy: Some(remedy),
+                ..
+            }) => format!("{detail}, to an empty EventList; {remedy}"),
+            Verdict::Failed(Failure { detail, .. }) | Verdict::Broken { detail, .. } => detail,
         };
         if telemetry.is_ready(Part::Webhook) {
             return;

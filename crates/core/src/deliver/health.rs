@@ -1,95 +1,72 @@
-//! Whether the receiver works, for readiness, for giving up, and for one log line per change.
+//! Whether the receiver takes anything, for readiness, for giving up, and for one log line per
+//! change.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sink::Cause;
+use super::parked::ParkedStatus;
+use crate::sink::{Cause, Failure};
 
-/// Another cause of the same kind of failure is logged no more often than this.
+/// Another cause of the same outage is logged no more often than this.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-const REFUSES_ALL_REMEDY: &str = "the webhook has accepted no other event since, so this may be \
-     the receiver, not the event, and nothing is dropped: check that --webhook-url \
-     (AUDIT_BRIDGE_WEBHOOK_URL) names an endpoint that takes audit.k8s.io/v1 EventLists";
+/// A single failure for so long is no passing one either.
+const PASSING_MAX: Duration = Duration::from_secs(1);
 
-const RETRY_REMEDY: &str = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) \
+const DEFAULT_REMEDY: &str = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) \
      is up and can be reached from here";
 
 /// How delivery is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryStatus {
-    /// The newest answer was no failure (so also before the first one).
-    pub healthy: bool,
-    /// A person must act.
-    pub holding: Option<Hold>,
+    /// Nothing is accepted, although something was sent. `None` also before the first request, and
+    /// while some events fail and others are accepted.
+    pub outage: Option<Outage>,
     /// When the receiver last accepted something.
     pub last_accepted: Option<Instant>,
-    /// Since when some batch fails, without a break.
-    pub failing_since: Option<Instant>,
+    /// Events that fail while others are accepted.
+    pub parked: ParkedStatus,
+    /// The most events that go in one request, as time-outs and quick answers have it.
+    pub request_events_max: usize,
 }
 
-/// A failure that does not pass by itself.
+/// Nothing is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+pub struct Outage {
     /// Since when.
     pub since: Instant,
-    /// What fails, for a person.
+    /// The newest failure, for a person.
     pub detail: String,
     /// What to do about it.
     pub remedy: Cow<'static, str>,
-    /// The receiver refuses every event that it is offered.
-    pub refused_everything: bool,
+    /// Whether a person must act, as far as the failure shows.
+    pub hold: bool,
 }
 
-/// What kind of failure it is.
-#[derive(Debug, Clone)]
-pub(super) enum Problem {
-    Retry {
-        cause: Cause,
-    },
-    Hold {
-        cause: Cause,
-        remedy: Cow<'static, str>,
-    },
-    RefusesAll {
-        status: u16,
-    },
-}
-
-impl Problem {
-    fn cause(&self) -> Cause {
-        match self {
-            Problem::Retry { cause } | Problem::Hold { cause, .. } => *cause,
-            Problem::RefusesAll { status } => Cause::Status(*status),
+impl Outage {
+    fn of(failure: &Failure, since: Instant) -> Outage {
+        let remedy = failure.remedy.clone();
+        Outage {
+            since,
+            detail: failure.detail.clone(),
+            hold: remedy.is_some(),
+            remedy: remedy.unwrap_or(Cow::Borrowed(DEFAULT_REMEDY)),
         }
-    }
-
-    fn remedy(&self) -> Cow<'static, str> {
-        match self {
-            Problem::Retry { .. } => Cow::Borrowed(RETRY_REMEDY),
-            Problem::Hold { remedy, .. } => remedy.clone(),
-            Problem::RefusesAll { .. } => Cow::Borrowed(REFUSES_ALL_REMEDY),
-        }
-    }
-
-    fn same_kind(&self, other: &Problem) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
 #[derive(Debug)]
 struct Failing {
-    since: Instant,
-    /// Since when it is this kind of failure.
-    kind_since: Instant,
-    problem: Problem,
-    detail: String,
-    newest: Instant,
-    logged: Instant,
+    outage: Outage,
+    /// Failures since something was last accepted.
+    failures: u32,
+    /// What the log has said of it, and when.
+    logged: Option<(Cause, bool, Instant)>,
 }
 
+/// The failures since the receiver last accepted something.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failing: Option<Failing>,
@@ -97,106 +74,114 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn failed(&mut self, now: Instant, problem: Problem, detail: String) {
-        let Some(failing) = &mut self.failing else {
-            log_failing(&problem, &detail);
-            self.failing = Some(Failing {
-                since: now,
-                kind_since: now,
-                problem,
-                detail,
-                newest: now,
-                logged: now,
-            });
-            return;
+    pub(super) fn failed(&mut self, now: Instant, failure: &Failure) {
+        let outage = Outage::of(failure, now);
+        let failing = self.failing.get_or_insert_with(|| Failing {
+            outage: outage.clone(),
+            failures: 0,
+            logged: None,
+        });
+        failing.failures = failing.failures.saturating_add(1);
+        failing.outage = Outage {
+            since: failing.outage.since,
+            ..outage
         };
-        let same_kind = failing.problem.same_kind(&problem);
-        let same = same_kind && failing.problem.cause() == problem.cause();
-        if !same && (!same_kind || now >= failing.logged + CHANGE_LOG_INTERVAL) {
-            log_failing(&problem, &detail);
-            failing.logged = now;
-        } else {
-            tracing::debug!(cause = %problem.cause().label(), detail, "still failing");
+        if failing.is_confirmed(now) {
+            failing.log(failure.cause, now);
         }
-        if !same_kind {
-            failing.kind_since = now;
-        }
-        failing.problem = problem;
-        failing.detail = detail;
-        failing.newest = now;
     }
 
-    pub(super) fn accepted(&mut self, now: Instant) {
+    /// The receiver took something. Whether that ended an outage.
+    pub(super) fn accepted(&mut self, now: Instant) -> bool {
         self.last_accepted = Some(now);
-    }
-
-    pub(super) fn recovered(&mut self, now: Instant) {
-        if let Some(failing) = self.failing.take() {
-            log_recovered(now.duration_since(failing.since));
+        let ended = self.failing.take();
+        if let Some(Failing {
+            outage,
+            logged: Some(_),
+            ..
+        }) = &ended
+        {
+            tracing::info!(
+                after_seconds = now.duration_since(outage.since).as_secs_f64(),
+                "webhook delivery works again"
+            );
         }
+        ended.is_some()
     }
 
-    pub(super) fn status(&self) -> DeliveryStatus {
-        DeliveryStatus {
-            healthy: self
-                .failing
-                .as_ref()
-                .is_none_or(|failing| self.last_accepted >= Some(failing.newest)),
-            holding: self.failing.as_ref().and_then(|failing| {
-                let refused_everything = match failing.problem {
-                    Problem::Retry { .. } => return None,
-                    Problem::Hold { .. } => false,
-                    Problem::RefusesAll { .. } => true,
-                };
-                Some(Hold {
-                    since: failing.kind_since,
-                    detail: failing.detail.clone(),
-                    remedy: failing.problem.remedy(),
-                    refused_everything,
-                })
-            }),
-            last_accepted: self.last_accepted,
-            failing_since: self.failing.as_ref().map(|failing| failing.since),
-        }
+    pub(super) fn outage(&self, now: Instant) -> Option<Outage> {
+        let failing = self.failing.as_ref();
+        let confirmed = failing.filter(|failing| failing.is_confirmed(now));
+        confirmed.map(|failing| failing.outage.clone())
     }
 
+    pub(super) fn last_accepted(&self) -> Option<Instant> {
+        self.last_accepted
+    }
+
+    /// What failed last, since something was accepted.
+    pub(super) fn newest_failure(&self) -> &str {
+        let failing = self.failing.as_ref();
+        failing.map_or("", |failing| failing.outage.detail.as_str())
+    }
+
+    /// Why to give up, once nothing was accepted for so long.
     pub(super) fn gave_up(&self, now: Instant, after: Duration) -> Option<String> {
-        let failing = self.failing.as_ref()?;
-        let since = self
-            .last_accepted
-            .map_or(failing.since, |accepted| accepted.max(failing.since));
-        let waited = now.duration_since(since);
+        let outage = &self.failing.as_ref()?.outage;
+        let waited = now.duration_since(outage.since);
         (waited >= after).then(|| {
             format!(
                 "the webhook has accepted nothing for {}s: {}; {}",
                 waited.as_secs(),
-                failing.detail,
-                failing.problem.remedy()
+                outage.detail,
+                outage.remedy
             )
         })
     }
-}
 
-fn log_failing(problem: &Problem, detail: &str) {
-    let cause = problem.cause().label();
-    match problem {
-        Problem::Retry { .. } => tracing::warn!(
-            %cause,
-            detail,
-            "webhook delivery fails: nothing is lost, trying again"
-        ),
-        Problem::Hold { .. } | Problem::RefusesAll { .. } => tracing::error!(
-            %cause,
-            detail,
-            remedy = %problem.remedy(),
-            "webhook delivery is held: nothing is lost, trying again until this is mended"
-        ),
+    /// Whether something was accepted no longer ago than this.
+    pub(super) fn accepted_within(&self, now: Instant, time: Duration) -> bool {
+        self.last_accepted
+            .is_some_and(|accepted| now.duration_since(accepted) < time)
     }
 }
 
-fn log_recovered(after: Duration) {
-    tracing::info!(
-        after_seconds = after.as_secs_f64(),
-        "webhook delivery works again"
-    );
+impl Failing {
+    /// One failure may be one event, or a moment.
+    fn is_confirmed(&self, now: Instant) -> bool {
+        self.failures > 1 || now.duration_since(self.outage.since) > PASSING_MAX
+    }
+
+    fn log(&mut self, cause: Cause, now: Instant) {
+        let Outage {
+            detail,
+            remedy,
+            hold,
+            ..
+        } = &self.outage;
+        let said = self.logged.is_some_and(|(said, held, at)| {
+            (said, held) == (cause, *hold)
+                || (held == *hold && now.duration_since(at) < CHANGE_LOG_INTERVAL)
+        });
+        let cause_label = cause.label();
+        if said {
+            tracing::debug!(cause = %cause_label, detail, "webhook delivery still fails");
+            return;
+        }
+        self.logged = Some((cause, *hold, now));
+        match hold {
+            false => tracing::warn!(
+                cause = %cause_label,
+                detail,
+                %remedy,
+                "webhook delivery fails: nothing is lost, trying again"
+            ),
+            true => tracing::error!(
+                cause = %cause_label,
+                detail,
+                %remedy,
+                "webhook delivery is held: nothing is lost, trying again until this is mended"
+            ),
+        }
+    }
 }

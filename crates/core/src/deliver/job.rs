@@ -1,13 +1,20 @@
-//! One batch under way, and the events in it.
+//! One batch under way: what of it goes next, and what its failures show.
+
+use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::batch::{Item, Records};
+use super::request_limit::RequestLimit;
+use crate::batch::Item;
 use crate::event::Event;
-use crate::sink::Verdict;
+use crate::sink::Cause;
 
-/// Events that go in one request.
-pub(super) type Part = Vec<Entry>;
+/// An event that failed alone so often is compared with others of its batch. Before that it may be
+/// the moment, and the order is worth the wait.
+const ALONE_BEFORE_COMPARING: u32 = 3;
+
+/// Events of a batch that are sent alone to compare, before another batch is asked for.
+const COMPARISONS_MAX: u32 = 8;
 
 /// An event under way.
 #[derive(Debug)]
@@ -15,12 +22,16 @@ pub(super) struct Entry {
     pub(super) item: Item,
     /// The bytes it came with, which are freed with its receipt.
     pub(super) charge: usize,
-    /// Its objects are gone, or it never had any.
-    stripped: bool,
-    /// Stripping is what made it truncated.
-    pub(super) newly_truncated: bool,
-    /// How many requests had begun when it was first refused, alone or with others.
-    pub(super) refused: Option<u64>,
+    /// The event as it came, while it is tried without its objects.
+    original: Option<Event>,
+    /// Requests begun when it was first in one that failed.
+    failed_at: Option<u64>,
+    /// When it first failed alone.
+    pub(super) alone_since: Option<Instant>,
+    /// The receiver called its body bad when it last failed alone.
+    pub(super) refused: bool,
+    /// How often it failed alone.
+    pub(super) alone_failures: u32,
 }
 
 impl Entry {
@@ -28,100 +39,299 @@ impl Entry {
         Entry {
             charge: item.event.text().len(),
             item,
-            stripped: false,
-            newly_truncated: false,
-            refused: None,
+            original: None,
+            failed_at: None,
+            alone_since: None,
+            refused: false,
+            alone_failures: 0,
         }
     }
 
-    /// An event that is sent for the answer only: it settles nothing.
-    pub(super) fn witness(event: Event) -> Entry {
-        Entry {
-            charge: 0,
-            item: Item::new(event, Records::Many(Box::default())),
-            // As it was accepted, so it goes.
-            stripped: true,
-            newly_truncated: false,
-            refused: None,
-        }
-    }
-
-    /// Whether the acceptance of this request, by number, shows that the receiver works and that
-    /// it is the event that it does not want.
-    pub(super) fn proven_by(&self, accepted: u64) -> bool {
-        self.refused.is_some_and(|begun| accepted > begun)
-    }
-
-    /// Drops the event's objects, once. Whether that changed it.
-    pub(super) fn strip(&mut self, strip: impl Fn(&Event) -> Option<Event>) -> bool {
-        if self.stripped {
+    /// It failed alone. Whether it is tried once more without its objects, because the receiver
+    /// finds it too large. If that failed too, it is whole again.
+    pub(super) fn retries_stripped(&mut self, cause: Cause) -> bool {
+        if let Some(original) = self.original.take() {
+            self.item.event = original;
             return false;
         }
-        self.stripped = true;
-        let Some(event) = strip(&self.item.event) else {
+        if cause != Cause::Status(413) {
+            return false;
+        }
+        let Some(event) = self.item.event.without_objects() else {
             return false;
         };
-        self.newly_truncated = !self.item.event.truncated();
-        self.item.event = event;
+        self.original = Some(std::mem::replace(&mut self.item.event, event));
         true
+    }
+
+    /// Whether it fails alone, and something was accepted since it was first in a request that
+    /// failed, or at any time if its body is what the receiver calls bad. A weaker ground than for
+    /// parking, as both may have been the moment.
+    pub(super) fn is_suspect(&self, accepted: u64) -> bool {
+        let since = match self.refused {
+            true => Some(0),
+            false => self.failed_at,
+        };
+        self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
+    }
+
+    /// Whether stripping is what made it truncated.
+    pub(super) fn newly_truncated(&self) -> bool {
+        self.original
+            .as_ref()
+            .is_some_and(|event| !event.truncated())
     }
 }
 
-/// What a job is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// To deliver.
-    Batch,
-    /// To find out whether the receiver takes a parked part by now.
-    Probe,
-    /// To find out whether the receiver takes anything.
-    Witness,
+/// What a job does after a failure.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// It tries again, after a while.
+    Wait,
+    /// It sends something else at once: half of what failed, or the event without its objects.
+    AtOnce,
+    /// Its first event fails alone, and nothing was accepted since: another event must show
+    /// whether the receiver takes any.
+    Compare,
+    /// This event failed, then something else was accepted, then it failed alone.
+    Culprit(Box<Entry>),
 }
 
-/// A batch under way: it holds a slot.
+/// What a job does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its request is under way. `outdone`: one that is at least as large was accepted meanwhile.
+    Sending { sent: usize, outdone: bool },
+    /// It begins its next request then. `asked`: the receiver asked for this wait.
+    Waiting { at: Instant, asked: bool },
+    /// It waits for something to be accepted, or to be compared with an older batch.
+    Asleep,
+}
+
+/// A batch under way.
+///
+/// A batch that fails twice goes on with its first event alone, to see whether the receiver takes
+/// anything. If it does, the rest is halved until what fails is alone too.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) role: Role,
-    /// What is still to be sent; the last goes next.
-    pub(super) parts: Vec<Part>,
-    /// Attempts in a row without an answer about the events.
-    pub(super) failures: u32,
-    /// Its wait was cut short in this row of failures.
-    pub(super) hurried: bool,
-    /// Events refused alone without proof that the receiver works.
-    pub(super) refused_alone: u32,
-    /// The newest such refusal, unless something of this job was accepted later.
-    pub(super) refusal: Option<(u16, String)>,
+    pub(super) id: u64,
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) state: State,
+    /// Where the next request begins: at the front, or further on to compare.
+    pub(super) from: usize,
+    /// How many events it may have.
+    take: usize,
+    /// So many events from the front failed together. 0: nothing is known.
+    suspects: usize,
+    /// Waits since something of it was accepted.
+    pub(super) waits: u32,
+    /// Requests begun when it last failed.
+    pub(super) failed_at: u64,
+    /// Its wait was cut short since then.
+    hurried: bool,
+    /// Comparisons in vain.
+    comparisons: u32,
 }
 
 impl Job {
-    pub(super) fn new(role: Role, part: Part) -> Job {
+    pub(super) fn new(id: u64, entries: VecDeque<Entry>, now: Instant) -> Job {
         Job {
-            role,
-            parts: vec![part],
-            failures: 0,
+            id,
+            entries,
+            state: State::Waiting {
+                at: now,
+                asked: false,
+            },
+            from: 0,
+            take: usize::MAX,
+            suspects: 0,
+            waits: 0,
+            failed_at: u64::MAX,
             hurried: false,
-            refused_alone: 0,
-            refusal: None,
+            comparisons: 0,
         }
     }
-}
 
-/// A job between two attempts.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) at: Instant,
-    /// The receiver asked for this wait, so it is not cut short.
-    pub(super) asked: bool,
-    pub(super) job: Job,
-}
+    /// Whether none of its events is accepted, as far as was tried: another batch must show
+    /// whether the receiver takes any, so this one counts for no slot.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.comparisons >= COMPARISONS_MAX
+    }
 
-/// A job whose request has ended.
-pub(super) struct Answer {
-    /// Of the request, from 1.
-    pub(super) number: u64,
-    pub(super) job: Job,
-    pub(super) part: Part,
-    pub(super) verdict: Verdict,
-    pub(super) seconds: f64,
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(self.state, State::Sending { .. })
+    }
+
+    /// When it begins its next request.
+    pub(super) fn begins_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { at, .. } => Some(at),
+            State::Sending { .. } | State::Asleep => None,
+        }
+    }
+
+    /// How many events go in the next request.
+    pub(super) fn next_len(&self, limit: &RequestLimit) -> usize {
+        let most = self.take.min(limit.events).max(1);
+        let mut bytes = 0;
+        let fits = self
+            .entries
+            .iter()
+            .skip(self.from)
+            .take(most)
+            .take_while(|entry| {
+                bytes += entry.charge;
+                bytes <= limit.bytes
+            });
+        fits.count().max(1)
+    }
+
+    /// The receiver took these many events from where the request began.
+    pub(super) fn accepted(&mut self, sent: usize) -> Vec<Entry> {
+        let from = std::mem::take(&mut self.from);
+        let taken = self.entries.drain(from..from + sent).collect();
+        if from == 0 {
+            self.suspects = self.suspects.saturating_sub(sent);
+            self.take = match self.suspects {
+                0 => usize::MAX,
+                suspects => suspects,
+            };
+        } else {
+            // The first event is what was compared.
+            self.take = 1;
+        }
+        self.waits = 0;
+        self.hurried = false;
+        taken
+    }
+
+    /// A request failed that had these many events. `accepted` is the newest request that was
+    /// accepted, `begun` the newest that was begun.
+    pub(super) fn failed(
+        &mut self,
+        sent: usize,
+        cause: Cause,
+        accepted: u64,
+        begun: u64,
+        now: Instant,
+    ) -> Next {
+        if sent == 1
+            && let Some(entry) = self.entries.get_mut(self.from)
+            && entry.retries_stripped(cause)
+        {
+            return Next::AtOnce;
+        }
+        let others_accepted = accepted > self.failed_at;
+        self.failed_at = begun;
+        match sent {
+            _ if !cause.saw_events() => Next::Wait,
+            1 => self.failed_alone(cause, others_accepted, begun, now),
+            _ => self.failed_together(sent, cause, begun),
+        }
+    }
+
+    fn failed_together(&mut self, sent: usize, cause: Cause, begun: u64) -> Next {
+        for entry in self.entries.range_mut(..sent) {
+            entry.failed_at.get_or_insert(begun);
+        }
+        let dividing = self.suspects > 0 || cause.blames_body();
+        if !dividing && self.waits == 0 {
+            return Next::Wait;
+        }
+        self.hurried = false;
+        self.suspects = sent;
+        self.take = if dividing { sent / 2 } else { 1 };
+        if dividing { Next::AtOnce } else { Next::Wait }
+    }
+
+    fn failed_alone(
+        &mut self,
+        cause: Cause,
+        others_accepted: bool,
+        begun: u64,
+        now: Instant,
+    ) -> Next {
+        let from = self.from;
+        let Some(entry) = self.entries.get_mut(from) else {
+            return Next::Wait;
+        };
+        entry.refused = cause.blames_body();
+        entry.alone_failures += 1;
+        entry.alone_since.get_or_insert(now);
+        let failed_before = entry.failed_at.is_some();
+        entry.failed_at.get_or_insert(begun);
+        let often = cause.blames_body() || entry.alone_failures >= ALONE_BEFORE_COMPARING;
+        self.take = 1;
+        self.suspects = self.suspects.max(1);
+        if failed_before
+            && others_accepted
+            && let Some(culprit) = self.entries.remove(from)
+        {
+            // Where one was, others may be: they are sent alone again, until one is accepted.
+            self.from = 0;
+            self.suspects = self.entries.len();
+            self.waits = 0;
+            self.hurried = false;
+            return Next::Culprit(Box::new(culprit));
+        }
+        if from > 0 {
+            self.comparisons += 1;
+            self.from = 0;
+            // A receiver that refuses bodies has looked at them: the next one needs no wait.
+            return match cause.blames_body() && !self.is_stuck() {
+                true => Next::Compare,
+                false => Next::Wait,
+            };
+        }
+        match often {
+            true => Next::Compare,
+            false => Next::Wait,
+        }
+    }
+
+    /// The next request has another event than the first, alone. Whether there is one.
+    pub(super) fn compare(&mut self, random: &mut fastrand::Rng) -> bool {
+        let others = self.entries.len().saturating_sub(1);
+        if others == 0 {
+            self.comparisons = COMPARISONS_MAX;
+            return false;
+        }
+        // 1, 2, 4, … behind the first: bad events often come in rows. Then any.
+        self.from = match 1 << self.comparisons.min(COMPARISONS_MAX) {
+            near if near <= others && !self.is_stuck() => near,
+            _ => random.usize(1..=others),
+        };
+        true
+    }
+
+    /// Waits until then.
+    pub(super) fn wait(&mut self, at: Instant, asked: bool) {
+        self.state = State::Waiting { at, asked };
+    }
+
+    /// Something else was accepted, by the request of this number and size: who waits tries now,
+    /// but only once per failure, so that what fails does not follow everything else.
+    pub(super) fn others_accepted(&mut self, number: u64, events: usize, now: Instant) {
+        self.comparisons = 0;
+        if !self.is_sending() {
+            self.from = 0;
+        }
+        match &mut self.state {
+            State::Sending { sent, outdone } => *outdone |= events >= *sent,
+            State::Waiting { .. } => {
+                if !self.hurried && number > self.failed_at {
+                    self.hurried = true;
+                    self.hurry(now);
+                }
+            }
+            State::Asleep => self.wait(now, false),
+        }
+    }
+
+    /// Waits no longer, unless the receiver asked for it.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let State::Waiting { at, asked: false } = &mut self.state {
+            *at = now;
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What goes into delivery and what comes out of it.
 
 use crate::batch::Item;
+use crate::convert::Reject;
 
 /// What became of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,19 +16,20 @@ pub enum Receipt {
         /// The size of the body.
         bytes: usize,
     },
-    /// The receiver wants this event in no way, and accepted others: it belongs in the dead
-    /// letter, as `refused`.
-    Refused {
-        /// The event.
+    /// The receiver does not take this event, alone, and took others: it belongs in the dead
+    /// letter.
+    Rejected {
+        /// The event, as it came.
         item: Item,
-        /// The status of the answer.
-        status: u16,
-        /// What the receiver said.
-        detail: String,
+        /// [`Reject::Refused`] when the receiver said that the body is bad, else
+        /// [`Reject::Undeliverable`].
+        reason: Reject,
+        /// What the receiver said, and what was tried.
+        error: String,
     },
-    /// A slot is free again, and no event ended with it: what it held is parked, in flight still.
-    /// Nothing to do but to look at [`Delivery::has_room`](super::Delivery::has_room).
-    Room,
+    /// A slot became free, and no event ended with it. Nothing to do but to look at
+    /// [`Delivery::has_room`](super::Delivery::has_room).
+    SlotFreed,
     /// The way out is broken (an output that cannot be written). The events are still in flight
     /// and are tried again if the caller goes on; it had better stop.
     Broken {
@@ -38,18 +40,18 @@ pub enum Receipt {
     },
 }
 
-/// How delivery goes about it.
+/// How many requests may be under way, and what their waits depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeliverySettings {
+pub struct ConcurrencyLimit {
     /// Batches in flight (`--in-flight-batches-max`); 0 counts as 1, which keeps strict order.
     pub in_flight_batches_max: usize,
     /// Determines the random part of all waits.
     pub seed: u64,
 }
 
-impl Default for DeliverySettings {
-    fn default() -> DeliverySettings {
-        DeliverySettings {
+impl Default for ConcurrencyLimit {
+    fn default() -> ConcurrencyLimit {
+        ConcurrencyLimit {
             in_flight_batches_max: 4,
             seed: fastrand::u64(..),
         }

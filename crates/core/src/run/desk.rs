@@ -9,7 +9,7 @@ use super::marks::Marks;
 use super::{Ended, Observer, Patience};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
-use crate::commit::Tracker;
+use crate::commit::{self, Tracker};
 use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::DeadLetter;
 use crate::deliver::Receipt;
@@ -200,20 +200,26 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 self.observer.delivered(events, truncated, newest);
                 Ok(())
             }
-            Receipt::Refused {
+            Receipt::Rejected {
                 item,
-                status,
-                detail,
+                reason,
+                error,
             } => {
-                let error = format!("the webhook answered {status}: {detail}");
                 for &id in item.records.as_slice() {
-                    self.reject(id, Settle::Event, Reject::Refused, &error)?;
+                    self.reject(id, Settle::Event, reason, &error)?;
                 }
                 self.sync()
             }
-            Receipt::Room => Ok(()),
+            Receipt::SlotFreed => Ok(()),
             Receipt::Broken { detail, .. } => Err(detail),
         }
+    }
+
+    /// What these records take of the budget.
+    pub(super) fn bytes_of(&self, records: impl Iterator<Item = RecordId>) -> usize {
+        records
+            .filter_map(|id| self.tracker.get(id).map(commit::cost))
+            .sum()
     }
 
     /// Makes the dead letter safe, and with it what stands in it.

@@ -42,6 +42,9 @@ pub(super) struct Metrics {
     pub(super) lag: Seconds,
     pub(super) checkpoint_age: Seconds,
     pub(super) in_flight: Gauge,
+    pub(super) parked_events: Gauge,
+    pub(super) parked_bytes: Gauge,
+    pub(super) oldest_parked: Seconds,
 }
 
 impl Metrics {
@@ -73,6 +76,9 @@ impl Metrics {
             lag: made(new, &names::LAG, Seconds::default()),
             checkpoint_age: made(new, &names::CHECKPOINT_AGE, Seconds::default()),
             in_flight: made(new, &names::IN_FLIGHT, Gauge::default()),
+            parked_events: made(new, &names::PARKED_EVENTS, Gauge::default()),
+            parked_bytes: made(new, &names::PARKED_BYTES, Gauge::default()),
+            oldest_parked: made(new, &names::OLDEST_PARKED, Seconds::default()),
             registry: Registry::default(),
         };
         let build_info = made(new, &names::BUILD_INFO, Gauges::default());

@@ -83,6 +83,12 @@ metrics! {
         "Seconds since the checkpoint was last written";
     IN_FLIGHT = "in_flight_bytes", Gauge, [],
         "Bytes of records that are read and not yet settled";
+    PARKED_EVENTS = "parked_events", Gauge, [],
+        "Events that the webhook does not take while it takes others: tried again outside the slots";
+    PARKED_BYTES = "parked_bytes", Gauge, [],
+        "Bytes of parked events; above 8 MiB the oldest goes to the dead letter";
+    OLDEST_PARKED = "oldest_parked_seconds", Gauge, [],
+        "Seconds since the oldest parked event first failed alone; 0 when none is parked";
     BUILD_INFO = "build_info", Gauge, ["bridge", "version"],
         "Always 1; which bridge this is";
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::deliver::ParkedStatus;
+
 /// The place of the process in the list of scopes.
 pub(super) const PROCESS: usize = 0;
 
@@ -76,6 +78,8 @@ pub(super) struct Scope {
     /// The source says that it has nothing more.
     pub(super) drained: bool,
     pub(super) in_flight_bytes: usize,
+    /// Events that fail while others are accepted.
+    pub(super) parked: ParkedStatus,
     /// The loop's last turn; `None` while no loop runs.
     pub(super) progress: Option<Instant>,
     /// Another process reads it now: nothing here means anything.
@@ -93,6 +97,7 @@ impl Scope {
             newest_delivered: None,
             drained: false,
             in_flight_bytes: 0,
+            parked: ParkedStatus::default(),
             progress: None,
             retired: false,
         }

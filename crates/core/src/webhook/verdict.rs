@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DETAIL_BYTES_MAX;
 use crate::chain::chain;
-use crate::sink::{Cause, Verdict};
+use crate::sink::{Cause, Failure, Verdict};
 
 /// What to do about a token file that cannot be used.
 pub(super) const TOKEN_REMEDY: &str = "check --webhook-token-file \
@@ -21,6 +21,9 @@ const PATH_REMEDY: &str = "check the path of --webhook-url (AUDIT_BRIDGE_WEBHOOK
 
 const REDIRECT_REMEDY: &str = "redirects are not followed: set --webhook-url \
      (AUDIT_BRIDGE_WEBHOOK_URL) to where the receiver really is";
+
+const BODY_REMEDY: &str = "check that --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) names an endpoint that \
+     takes audit.k8s.io/v1 EventLists";
 
 const TLS_REMEDY: &str = "check that --webhook-ca-file (AUDIT_BRIDGE_WEBHOOK_CA_FILE) names the \
      authority of the receiver's certificate, that the certificate is for the host in \
@@ -48,57 +51,44 @@ pub(super) fn of_status(
         detail.push_str(&said);
     }
     let remedy = match status {
-        400 | 413 | 422 => return Verdict::Refused { status, detail },
-        401 | 403 => CREDENTIALS_REMEDY,
-        404 | 405 => PATH_REMEDY,
-        300..=399 => REDIRECT_REMEDY,
-        _ => {
-            return Verdict::Retry {
-                cause: Cause::Status(status),
-                after,
-                detail,
-            };
-        }
+        400 | 413 | 422 => Some(BODY_REMEDY),
+        401 | 403 => Some(CREDENTIALS_REMEDY),
+        404 | 405 => Some(PATH_REMEDY),
+        300..=399 => Some(REDIRECT_REMEDY),
+        _ => None,
     };
-    Verdict::Hold {
+    Verdict::Failed(Failure {
         cause: Cause::Status(status),
         detail,
-        remedy: Cow::Borrowed(remedy),
-    }
+        remedy: remedy.map(Cow::Borrowed),
+        after,
+    })
 }
 
 /// What it means that there was no answer.
 pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     // The URL may hold a secret in its query.
     let error = error.without_url();
-    if error.is_timeout() {
-        return Verdict::Retry {
-            cause: Cause::Timeout,
-            after: None,
-            detail: format!("no answer within {}s", timeout.as_secs_f64()),
-        };
-    }
-    let detail = chain(&error);
-    let (cause, remedy) = if any_cause(&error, is_tls) {
-        (Cause::Tls, TLS_REMEDY)
+    let (cause, remedy) = if error.is_timeout() {
+        (Cause::Timeout, None)
+    } else if any_cause(&error, is_tls) {
+        (Cause::Tls, Some(TLS_REMEDY))
     } else if any_cause(&error, is_dns) {
-        (Cause::Dns, DNS_REMEDY)
+        (Cause::Dns, Some(DNS_REMEDY))
+    } else if error.is_connect() {
+        (Cause::Connect, None)
     } else {
-        let cause = match error.is_connect() {
-            true => Cause::Connect,
-            false => Cause::Other,
-        };
-        return Verdict::Retry {
-            cause,
-            after: None,
-            detail,
-        };
+        (Cause::Other, None)
     };
-    Verdict::Hold {
+    Verdict::Failed(Failure {
+        detail: match cause {
+            Cause::Timeout => format!("no answer within {}s", timeout.as_secs_f64()),
+            _ => chain(&error),
+        },
         cause,
-        detail,
-        remedy: Cow::Borrowed(remedy),
-    }
+        remedy: remedy.map(Cow::Borrowed),
+        after: None,
+    })
 }
 
 /// Whether the error, or one of its causes, is of this kind.
@@ -156,22 +146,20 @@ mod tests {
                 continue;
             }
             let verdict = of_status(status, "", b"", None);
-            let want = match status {
-                400 | 413 | 422 => "refused",
-                300..=399 | 401 | 403 | 404 | 405 => "hold",
-                _ => "retry",
+            let Verdict::Failed(failure) = &verdict else {
+                panic!("{status}: {verdict:?}");
             };
-            let got = match &verdict {
-                Verdict::Refused { status: s, .. } if *s == status => "refused",
-                Verdict::Hold { cause, remedy, .. } => {
-                    assert!(remedy.contains("--webhook-") && remedy.contains("AUDIT_BRIDGE_"));
-                    assert_eq!(*cause, Cause::Status(status));
-                    "hold"
-                }
-                Verdict::Retry { .. } => "retry",
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(got, want, "{status}");
+            assert_eq!(failure.cause, Cause::Status(status));
+            assert_eq!(
+                failure.cause.blames_body(),
+                matches!(status, 400 | 413 | 422)
+            );
+            let needs_a_person =
+                matches!(status, 300..=399 | 400 | 401 | 403 | 404 | 405 | 413 | 422);
+            assert_eq!(failure.remedy.is_some(), needs_a_person, "{status}");
+            if let Some(remedy) = &failure.remedy {
+                assert!(remedy.contains("--webhook-") && remedy.contains("AUDIT_BRIDGE_"));
+            }
             assert_eq!(verdict.label(), status.to_string());
         }
     }
@@ -179,7 +167,7 @@ mod tests {
     #[test]
     fn what_the_receiver_said_is_printable_and_bounded() {
         let text = |body: &[u8]| match of_status(400, "Bad Request", body, None) {
-            Verdict::Refused { detail, .. } => detail,
+            Verdict::Failed(failure) => failure.detail,
             other => panic!("{other:?}"),
         };
         assert_eq!(text(b""), "the webhook answered 400 bad request");

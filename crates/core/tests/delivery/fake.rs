@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::event::Event;
-use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Fake {
     ) -> (Fake, Arc<Mutex<Log>>) {
         Fake::new(move |_, ids, _| {
             let verdict = match ids.iter().any(|id| poison(*id)) {
-                true => refused(400),
+                true => answered(400),
                 false => accepted(),
             };
             (Duration::from_millis(1), verdict)
@@ -82,25 +82,28 @@ pub(crate) fn accepted() -> Verdict {
     Verdict::Accepted { status: 200 }
 }
 
-pub(crate) fn refused(status: u16) -> Verdict {
-    Verdict::Refused {
-        status,
-        detail: format!("the webhook answered {status}"),
+/// The receiver answers with this status.
+pub(crate) fn answered(status: u16) -> Verdict {
+    failed(Cause::Status(status))
+}
+
+/// The receiver answers with this status and asks to wait so many seconds.
+pub(crate) fn answered_after(status: u16, seconds: u64) -> Verdict {
+    match answered(status) {
+        Verdict::Failed(failure) => Verdict::Failed(Failure {
+            after: Some(Duration::from_secs(seconds)),
+            ..failure
+        }),
+        other => other,
     }
 }
 
-pub(crate) fn retry(status: u16, after: Option<u64>) -> Verdict {
-    Verdict::Retry {
-        cause: Cause::Status(status),
-        after: after.map(Duration::from_secs),
-        detail: format!("the webhook answered {status}"),
-    }
-}
-
-pub(crate) fn hold(status: u16) -> Verdict {
-    Verdict::Hold {
-        cause: Cause::Status(status),
-        detail: format!("the webhook answered {status}"),
-        remedy: Cow::Borrowed("check --webhook-token-file"),
-    }
+pub(crate) fn failed(cause: Cause) -> Verdict {
+    let person = matches!(cause, Cause::Status(300..=405 | 413 | 422) | Cause::Tls);
+    Verdict::Failed(Failure {
+        cause,
+        detail: format!("the webhook answered {}", cause.label()),
+        remedy: person.then_some(Cow::Borrowed("check --webhook-token-file")),
+        after: None,
+    })
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use audit_bridge_core::sink::{Cause, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
 use audit_bridge_core::webhook::{Webhook, WebhookSettings, parse_url};
 use audit_bridge_testkit::{Answer, ScriptedWebhook};
 
@@ -21,43 +21,50 @@ fn webhook(receiver: &ScriptedWebhook) -> Webhook {
     Webhook::new(&settings(&receiver.url())).unwrap()
 }
 
+fn failure(verdict: Verdict) -> Failure {
+    match verdict {
+        Verdict::Failed(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn every_row_of_the_status_table() {
     let receiver = ScriptedWebhook::start().await;
     let webhook = webhook(&receiver);
-    for (statuses, want) in [
-        (vec![200, 201, 202, 204], "accepted"),
-        (vec![400, 413, 422], "refused"),
+    for (statuses, bad_body, needs_a_person) in [
+        (vec![400, 413, 422], true, true),
         (
             vec![401, 403, 404, 405, 301, 302, 303, 304, 307, 308],
-            "hold",
+            false,
+            true,
         ),
         (
             vec![
                 408, 425, 429, 500, 502, 503, 504, 599, 402, 406, 409, 418, 451,
             ],
-            "retry",
+            false,
+            false,
         ),
     ] {
         for status in statuses {
             receiver.script([Answer::status(status).body("be\tcause")]);
-            let verdict = webhook.send(&[event(1)]).await;
-            assert_eq!(verdict.label(), status.to_string());
-            let (got, detail) = match verdict {
-                Verdict::Accepted { .. } => ("accepted", String::new()),
-                Verdict::Refused { detail, .. } => ("refused", detail),
-                Verdict::Hold { detail, remedy, .. } => {
-                    assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_"));
-                    ("hold", detail)
-                }
-                Verdict::Retry { detail, .. } => ("retry", detail),
-                other @ Verdict::Broken { .. } => panic!("{other:?}"),
-            };
-            assert_eq!(got, want, "{status}");
-            if got != "accepted" && status != 304 {
-                assert!(detail.contains("be cause"), "{detail}");
+            let failure = failure(webhook.send(&[event(1)]).await);
+            assert_eq!(failure.cause, Cause::Status(status));
+            assert_eq!(failure.cause.blames_body(), bad_body, "{status}");
+            assert_eq!(failure.remedy.is_some(), needs_a_person, "{status}");
+            if let Some(remedy) = failure.remedy {
+                assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_"));
+            }
+            if status != 304 {
+                assert!(failure.detail.contains("be cause"), "{}", failure.detail);
             }
         }
+    }
+    for status in [200, 201, 202, 204] {
+        receiver.script([Answer::status(status)]);
+        let verdict = webhook.send(&[event(1)]).await;
+        assert_eq!(verdict, Verdict::Accepted { status });
     }
     assert_eq!(
         receiver.connections(),
@@ -130,7 +137,7 @@ async fn resets_halves_and_silence_are_tried_again() {
     let mut causes = Vec::new();
     loop {
         match webhook.send(&[event(7)]).await {
-            Verdict::Retry { cause, detail, .. } => {
+            Verdict::Failed(Failure { cause, detail, .. }) => {
                 assert!(!detail.contains("http://"), "{detail}");
                 causes.push(cause);
             }
@@ -156,13 +163,9 @@ async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
         webhook.send(&[event(1)]).await,
         Verdict::Accepted { status: 200 }
     );
-    match webhook.send(&[event(1)]).await {
-        Verdict::Refused {
-            status: 400,
-            detail,
-        } => assert!(detail.contains("half"), "{detail}"),
-        other => panic!("{other:?}"),
-    }
+    let failure = failure(webhook.send(&[event(1)]).await);
+    assert_eq!(failure.cause, Cause::Status(400));
+    assert!(failure.detail.contains("half"), "{}", failure.detail);
 }
 
 #[tokio::test]
@@ -170,11 +173,8 @@ async fn an_early_413_is_seen_while_the_body_is_still_sent() {
     let receiver = ScriptedWebhook::start().await;
     receiver.script([Answer::early(413)]);
     let events: Vec<_> = (0..20_000).map(event).collect();
-    let verdict = webhook(&receiver).send(&events).await;
-    assert!(
-        matches!(verdict, Verdict::Refused { status: 413, .. }),
-        "{verdict:?}"
-    );
+    let failure = failure(webhook(&receiver).send(&events).await);
+    assert_eq!(failure.cause, Cause::Status(413));
 }
 
 #[tokio::test]
@@ -182,30 +182,17 @@ async fn a_port_without_listener_is_tried_again() {
     let address = ScriptedWebhook::start().await.address();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let webhook = Webhook::new(&settings(&format!("http://{address}/"))).unwrap();
-    let verdict = webhook.send(&[event(1)]).await;
-    assert!(
-        matches!(
-            verdict,
-            Verdict::Retry {
-                cause: Cause::Connect,
-                ..
-            }
-        ),
-        "{verdict:?}"
-    );
+    let failure = failure(webhook.send(&[event(1)]).await);
+    assert_eq!(failure.cause, Cause::Connect);
+    assert!(!failure.cause.saw_events());
 }
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_holds() {
     let webhook = Webhook::new(&settings("http://no-such-host.invalid/")).unwrap();
-    match webhook.send(&[event(1)]).await {
-        Verdict::Hold {
-            cause: Cause::Dns,
-            remedy,
-            ..
-        } => assert!(remedy.contains("--webhook-url")),
-        other => panic!("{other:?}"),
-    }
+    let failure = failure(webhook.send(&[event(1)]).await);
+    assert_eq!(failure.cause, Cause::Dns);
+    assert!(failure.remedy.unwrap().contains("--webhook-url"));
 }
 
 #[tokio::test]
@@ -216,8 +203,8 @@ async fn redirects_are_not_followed() {
     );
     for status in [301, 302, 303, 307, 308] {
         receiver.script([Answer::redirect(status, &other.url())]);
-        let verdict = webhook(&receiver).send(&[event(1)]).await;
-        assert!(matches!(verdict, Verdict::Hold { .. }), "{verdict:?}");
+        let failure = failure(webhook(&receiver).send(&[event(1)]).await);
+        assert_eq!(failure.cause, Cause::Status(status));
     }
     assert_eq!(other.requests(), 0);
 }
@@ -243,20 +230,17 @@ async fn the_token_is_read_again_and_never_shown() {
     settings.token_file = Some(path.clone());
     let webhook = Webhook::new(&settings).unwrap();
 
-    let held = async |what: &str| match webhook.send(&[event(1)]).await {
-        Verdict::Hold {
-            cause: Cause::Token,
-            detail,
-            remedy,
-        } => {
-            assert!(
-                detail.contains(what) && detail.contains("token"),
-                "{detail}"
-            );
-            assert!(!detail.contains("s3cret"));
-            assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE"));
-        }
-        other => panic!("{other:?}"),
+    let held = async |what: &str| {
+        let failure = failure(webhook.send(&[event(1)]).await);
+        assert_eq!(failure.cause, Cause::Token);
+        let detail = failure.detail;
+        assert!(
+            detail.contains(what) && detail.contains("token"),
+            "{detail}"
+        );
+        assert!(!detail.contains("s3cret"));
+        let remedy = failure.remedy.unwrap();
+        assert!(remedy.contains("AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE"));
     };
     held("cannot be read").await;
     for (text, what) in [
@@ -271,10 +255,8 @@ async fn the_token_is_read_again_and_never_shown() {
     for token in ["s3cret1", "s3cret2"] {
         fs::write(&path, format!(" {token}\n")).unwrap();
         receiver.script([Answer::status(401).body("who?")]);
-        match webhook.send(&[event(1)]).await {
-            Verdict::Hold { detail, .. } => assert!(!detail.contains("s3cret"), "{detail}"),
-            other => panic!("{other:?}"),
-        }
+        let failure = failure(webhook.send(&[event(1)]).await);
+        assert!(!failure.detail.contains("s3cret"), "{}", failure.detail);
         let sent = receiver.received().pop().unwrap();
         assert_eq!(
             sent.header("authorization"),

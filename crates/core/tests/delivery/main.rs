@@ -9,25 +9,34 @@
 
 mod fake;
 mod http;
+mod outage;
+mod poison;
 mod random;
 mod refusals;
 mod retries;
+mod slow;
 mod tls;
 
 use std::time::Duration;
 
 use audit_bridge_core::batch::{Batch, Item};
-use audit_bridge_core::convert::RecordId;
-use audit_bridge_core::deliver::{Delivery, DeliverySettings, Receipt};
+use audit_bridge_core::convert::{RecordId, Reject};
+use audit_bridge_core::deliver::{ConcurrencyLimit, Delivery, Receipt};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::Options;
 use audit_bridge_core::sink::Sink;
 
 /// An event with this number as its identity, with objects.
 fn event(number: u64) -> Event {
+    event_of(number, 0)
+}
+
+/// The same, larger by so many bytes.
+fn event_of(number: u64, padding: usize) -> Event {
+    let padding = "x".repeat(padding);
     let text = format!(
         "{{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"auditID\":\"{number}\",\
-         \"stage\":\"ResponseComplete\",\"verb\":\"get\",\"requestObject\":{{\"a\":[1.0]}},\
+         \"stage\":\"ResponseComplete\",\"verb\":\"get\",\"requestObject\":{{\"a\":[1.0]}},\"padding\":\"{padding}\",\
          \"stageTimestamp\":\"2026-11-21T00:00:00.000000Z\"}}"
     );
     Options::default().event(&text.into(), true, None).unwrap()
@@ -38,8 +47,13 @@ fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch {
     Batch::new(numbers.into_iter().map(item).collect())
 }
 
+fn batch_of(events: impl IntoIterator<Item = (u64, usize)>) -> Batch {
+    let item = |(number, padding)| Item::new(event_of(number, padding), RecordId(number));
+    Batch::new(events.into_iter().map(item).collect())
+}
+
 fn delivery<S: Sink + 'static>(sink: S, slots: usize) -> Delivery<S> {
-    let settings = DeliverySettings {
+    let settings = ConcurrencyLimit {
         in_flight_batches_max: slots,
         seed: 7,
     };
@@ -55,6 +69,7 @@ fn number(item: &Item) -> u64 {
 struct Ends {
     delivered: Vec<u64>,
     refused: Vec<u64>,
+    undeliverable: Vec<u64>,
     stripped: usize,
 }
 
@@ -67,8 +82,19 @@ impl Ends {
                 self.delivered.extend(items.iter().map(number));
                 self.stripped += stripped;
             }
-            Receipt::Refused { item, .. } => self.refused.push(number(&item)),
-            Receipt::Room => {}
+            Receipt::Rejected {
+                item,
+                reason,
+                error,
+            } => {
+                assert!(error.contains("the webhook answered"), "{error}");
+                match reason {
+                    Reject::Refused => self.refused.push(number(&item)),
+                    Reject::Undeliverable => self.undeliverable.push(number(&item)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            Receipt::SlotFreed => {}
             other => panic!("{other:?}"),
         }
     }
@@ -76,7 +102,17 @@ impl Ends {
     fn sorted(mut self) -> Ends {
         self.delivered.sort_unstable();
         self.refused.sort_unstable();
+        self.undeliverable.sort_unstable();
         self
+    }
+}
+
+impl std::ops::AddAssign for Ends {
+    fn add_assign(&mut self, more: Ends) {
+        self.delivered.extend(more.delivered);
+        self.refused.extend(more.refused);
+        self.undeliverable.extend(more.undeliverable);
+        self.stripped += more.stripped;
     }
 }
 

@@ -1,0 +1,291 @@
+//! Events that fail alone while others are accepted. They wait outside the slots, so that nothing
+//! waits for them, and are tried again with long waits, one request at a time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::job::Entry;
+use crate::retry::Backoff;
+use crate::sink::Failure;
+
+/// Bytes of events that may be parked.
+pub const PARKED_BYTES_MAX: usize = 8 << 20;
+
+/// An event is undeliverable when it failed alone so often…
+pub const ALONE_FAILURES_MAX: u32 = 8;
+
+/// …over so long, each time with others accepted since the time before.
+pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
+
+/// A receiver that fails at random must not be taken for a bad event: it takes more failures then,
+/// so many that chance explains them less often than once in a million.
+const CHANCE_MAX: f64 = 1e-6;
+
+/// What is parked now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParkedStatus {
+    /// How many events.
+    pub events: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// When the oldest of them began to fail alone.
+    pub oldest: Option<Instant>,
+}
+
+/// An event that fails alone.
+#[derive(Debug)]
+pub(super) struct ParkedEvent {
+    pub(super) entry: Entry,
+    /// The newest failure.
+    pub(super) detail: String,
+    /// Requests begun when it last failed with others accepted since the failure before.
+    failed_at: u64,
+    /// Other requests that were accepted and that failed, when this one was last tried.
+    others: Others,
+    /// The logarithm of the chance that a good event fails so often.
+    chance: f64,
+    /// When it is tried again.
+    at: Instant,
+    /// Nothing was accepted between its last two failures: it is tried again when something is.
+    held: bool,
+}
+
+/// Requests of batches so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Others {
+    pub(super) accepted: u64,
+    pub(super) failed: u64,
+}
+
+impl Others {
+    /// The logarithm of the chance that a request fails, as seen since then; bounded, since a few
+    /// requests show little.
+    fn chance_since(self, then: Others) -> f64 {
+        let accepted = (self.accepted - then.accepted) as f64;
+        let failed = (self.failed - then.failed) as f64;
+        if accepted == 0.0 {
+            return 0.0;
+        }
+        // It had failed twice before it was parked.
+        let least = CHANCE_MAX.ln() / f64::from(ALONE_FAILURES_MAX - 2);
+        (failed / (accepted + failed)).ln().max(least)
+    }
+}
+
+/// What the rest of delivery knows when a parked event fails.
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// Requests begun so far, and the newest of them that was accepted, by number.
+    pub(super) begun: u64,
+    pub(super) accepted: u64,
+    pub(super) others: Others,
+}
+
+impl ParkedEvent {
+    /// Why it is given up, for the dead letter.
+    pub(super) fn why(&self, now: Instant) -> String {
+        let seconds = self
+            .entry
+            .alone_since
+            .map_or(0, |since| now.duration_since(since).as_secs());
+        format!(
+            "{}; it failed alone {} times in {seconds}s, while other events were accepted",
+            self.detail, self.entry.alone_failures
+        )
+    }
+}
+
+/// All of them, by the time at which they began to fail.
+#[derive(Debug)]
+pub(super) struct Parked {
+    waiting: VecDeque<ParkedEvent>,
+    /// The one that is being tried.
+    retrying: Option<ParkedEvent>,
+    bytes: usize,
+    /// Failures in a row with nothing accepted, and the wait of all because of them.
+    held_failures: u32,
+    not_before: Instant,
+}
+
+/// What the failure of a parked event means.
+pub(super) enum ParkedOutcome {
+    /// It stays.
+    Parked,
+    /// The receiver says that its body is bad.
+    Refused(ParkedEvent),
+    /// It failed too often.
+    Undeliverable(ParkedEvent),
+}
+
+impl Parked {
+    pub(super) fn new() -> Parked {
+        Parked {
+            waiting: VecDeque::new(),
+            retrying: None,
+            bytes: 0,
+            held_failures: 0,
+            not_before: Instant::now(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.retrying.is_none()
+    }
+
+    /// Parked events, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let all = self.retrying.iter().chain(&self.waiting);
+        all.map(|parked| &parked.entry)
+    }
+
+    pub(super) fn status(&self) -> ParkedStatus {
+        ParkedStatus {
+            events: self.entries().count(),
+            bytes: self.bytes,
+            oldest: self.entries().filter_map(|entry| entry.alone_since).min(),
+        }
+    }
+
+    /// Takes an event that failed alone with others accepted since its failure before. Returns
+    /// those that there is no room for any more: the oldest.
+    pub(super) fn park(
+        &mut self,
+        mut entry: Entry,
+        detail: String,
+        moment: &Moment,
+        backoff: &mut Backoff,
+    ) -> Vec<ParkedEvent> {
+        tracing::warn!(
+            detail,
+            records = ?entry.item.records.as_slice(),
+            "event parked: it fails alone while others are accepted, and is tried again"
+        );
+        // It may stay for long, and its page must not.
+        entry.item.event = entry.item.event.detached();
+        self.bytes += entry.charge;
+        self.put_back(ParkedEvent {
+            at: moment.now + backoff.wait_parked(1),
+            entry,
+            detail,
+            failed_at: moment.begun,
+            others: moment.others,
+            chance: 0.0,
+            held: false,
+        });
+        let mut given_up = Vec::new();
+        while self.bytes > PARKED_BYTES_MAX
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.bytes -= oldest.entry.charge;
+            given_up.push(oldest);
+        }
+        given_up
+    }
+
+    /// Gives up all of them.
+    pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
+        self.bytes = 0;
+        self.retrying
+            .take()
+            .into_iter()
+            .chain(self.waiting.drain(..))
+            .collect()
+    }
+
+    /// When the next one is tried; `None` while one is, or when there is none.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        if self.retrying.is_some() {
+            return None;
+        }
+        let next = self.waiting.iter().map(|parked| parked.at).min()?;
+        Some(next.max(self.not_before))
+    }
+
+    /// The event whose time has come.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<&Entry> {
+        if self.next_at()? > now {
+            return None;
+        }
+        let at = self.waiting.iter().position(|parked| parked.at <= now)?;
+        self.retrying = self.waiting.remove(at);
+        self.retrying.as_ref().map(|parked| &parked.entry)
+    }
+
+    /// The one that was tried is delivered.
+    pub(super) fn accepted(&mut self) -> Option<Entry> {
+        let parked = self.retrying.take()?;
+        self.bytes -= parked.entry.charge;
+        Some(parked.entry)
+    }
+
+    /// Something was accepted after nothing was: those that failed meanwhile are tried again.
+    pub(super) fn receiver_is_back(&mut self, now: Instant) {
+        self.held_failures = 0;
+        self.not_before = now;
+        for parked in &mut self.waiting {
+            if std::mem::take(&mut parked.held) {
+                parked.at = now;
+            }
+        }
+    }
+
+    /// The one that was tried failed.
+    pub(super) fn failed(
+        &mut self,
+        failure: Failure,
+        moment: &Moment,
+        backoff: &mut Backoff,
+    ) -> ParkedOutcome {
+        let now = moment.now;
+        let Some(mut parked) = self.retrying.take() else {
+            return ParkedOutcome::Parked;
+        };
+        parked.at = now;
+        if parked.entry.retries_stripped(failure.cause) {
+            self.put_back(parked);
+            return ParkedOutcome::Parked;
+        }
+        parked.detail = failure.detail;
+        let counts = moment.accepted > parked.failed_at && failure.cause.saw_events();
+        let asked = failure.after.unwrap_or_default();
+        if !counts {
+            parked.held = failure.cause.saw_events();
+            self.held_failures = self.held_failures.saturating_add(1);
+            let wait = backoff.wait_asked(self.held_failures, failure.after);
+            self.not_before = now + wait;
+            parked.at = now + backoff.wait_parked(parked.entry.alone_failures);
+            self.put_back(parked);
+            return ParkedOutcome::Parked;
+        }
+        parked.failed_at = moment.begun;
+        parked.chance += moment.others.chance_since(parked.others);
+        parked.others = moment.others;
+        parked.entry.alone_failures += 1;
+        let since = parked.entry.alone_since.unwrap_or(now);
+        let too_often = parked.entry.alone_failures >= ALONE_FAILURES_MAX
+            && parked.chance <= CHANCE_MAX.ln()
+            && now.duration_since(since) >= ALONE_TIME_MIN;
+        if failure.cause.blames_body() || too_often {
+            self.bytes -= parked.entry.charge;
+            return match failure.cause.blames_body() {
+                true => ParkedOutcome::Refused(parked),
+                false => ParkedOutcome::Undeliverable(parked),
+            };
+        }
+        let wait = backoff.wait_parked(parked.entry.alone_failures);
+        parked.at = now + wait.max(asked);
+        self.put_back(parked);
+        ParkedOutcome::Parked
+    }
+
+    /// Back to its place.
+    fn put_back(&mut self, parked: ParkedEvent) {
+        let since = parked.entry.alone_since;
+        let place = self
+            .waiting
+            .partition_point(|other| other.entry.alone_since <= since);
+        self.waiting.insert(place, parked);
+    }
+}

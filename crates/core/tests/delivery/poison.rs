@@ -1,0 +1,331 @@
+//! One event on which the receiver, or something before it, always fails.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_bridge_core::deliver::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, Delivery, PARKED_BYTES_MAX};
+use audit_bridge_core::sink::{Cause, Verdict};
+use tokio::time::Instant;
+
+use super::fake::{Fake, Log, accepted, answered, answered_after, failed};
+use super::{Ends, batch, deliver_all, delivery, receipts_for};
+
+/// What a receiver may do to one event, and how long that takes.
+fn poisons() -> Vec<(Verdict, Duration)> {
+    let quick = Duration::from_millis(5);
+    let mut all: Vec<(Verdict, Duration)> = [
+        302, 401, 403, 404, 405, 408, 409, 429, 451, 500, 502, 503, 504,
+    ]
+    .into_iter()
+    .map(|status| (answered(status), quick))
+    .collect();
+    all.push((answered_after(503, 2), quick));
+    all.push((failed(Cause::Other), quick));
+    all.push((failed(Cause::Timeout), Duration::from_secs(10)));
+    all
+}
+
+/// A receiver that fails on these events and takes the others.
+fn failing_on(
+    poison: impl Fn(u64) -> bool + Send + Sync + 'static,
+    (verdict, took): (Verdict, Duration),
+) -> (Fake, Arc<Mutex<Log>>) {
+    Fake::new(move |_, ids, _| match ids.iter().any(|id| poison(*id)) {
+        true => (took, verdict.clone()),
+        false => (Duration::from_millis(5), accepted()),
+    })
+}
+
+/// Sends a batch of ten now and then, from this event on, for this long.
+async fn traffic(delivery: &mut Delivery<Fake>, from: u64, time: Duration) -> Ends {
+    let until = Instant::now() + time;
+    let mut ends = Ends::default();
+    let mut next = from;
+    while Instant::now() < until {
+        if delivery.has_room() {
+            delivery.start(batch(next..next + 10));
+            next += 10;
+        }
+        ends += receipts_for(delivery, Duration::from_secs(5)).await;
+    }
+    ends
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_of_400_failing_is_parked_and_then_undeliverable() {
+    for slots in [1, 4] {
+        for (place, poison) in poisons().into_iter().enumerate() {
+            let culprit = [0, 133, 200, 399][place % 4];
+            let (fake, log) = failing_on(move |id| id == culprit, poison.clone());
+            let mut delivery = delivery(fake, slots);
+            let began = Instant::now();
+            delivery.start(batch(0..400));
+            let mut ends = traffic(&mut delivery, 1000, Duration::from_secs(300)).await;
+            ends.delivered.retain(|id| *id < 1000);
+            ends.delivered.sort_unstable();
+            let neighbours: Vec<u64> = (0..400).filter(|id| *id != culprit).collect();
+            assert_eq!(ends.delivered, neighbours, "{poison:?} at {culprit}");
+            assert!(ends.refused.is_empty() && ends.undeliverable.is_empty());
+            let status = delivery.status();
+            assert_eq!(
+                status.parked.events, 1,
+                "{poison:?} at {culprit}, {slots} slots"
+            );
+            assert!(status.parked.bytes > 100 && status.parked.oldest.is_some());
+            assert_eq!(status.outage, None, "others are accepted");
+            assert!(delivery.has_room(), "it takes no slot");
+            assert_eq!(delivery.parked_records().count(), 1);
+
+            let ends = traffic(&mut delivery, 10_000, Duration::from_secs(1500)).await;
+            assert_eq!(ends.undeliverable, [culprit], "{poison:?} at {culprit}");
+            assert_eq!(delivery.status().parked.events, 0);
+            let log = log.lock().unwrap();
+            let mut alone = log.requests.iter().filter(|(_, ids)| *ids == [culprit]);
+            assert!(alone.clone().count() >= ALONE_FAILURES_MAX as usize);
+            assert!(alone.clone().count() < 30, "{}", alone.count());
+            let last = alone.next_back().unwrap().0;
+            assert!(last.duration_since(began) >= ALONE_TIME_MIN);
+            let distinct: BTreeSet<u64> = log.accepted.iter().copied().collect();
+            assert_eq!(distinct.len(), log.accepted.len(), "none twice");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn neighbours_of_a_failing_event_are_there_within_seconds() {
+    for slots in [1, 4] {
+        for culprit in [0, 57, 399] {
+            let (fake, log) = failing_on(move |id| id == culprit, poisons()[2].clone());
+            let mut delivery = delivery(fake, slots);
+            delivery.start(batch(0..400));
+            let ends = receipts_for(&mut delivery, Duration::from_secs(15)).await;
+            assert_eq!(ends.delivered.len(), 399, "at {culprit} in {slots} slots");
+            if slots == 1 {
+                assert!(ends.delivered.is_sorted(), "one slot keeps the order");
+            }
+            let requests = log.lock().unwrap().requests.len();
+            assert!(requests < 40, "{requests} requests");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_answered_with_a_long_retry_after_does_not_silence_the_others() {
+    let answer = (answered_after(429, 600), Duration::from_millis(5));
+    let (fake, _) = failing_on(|id| id == 507, answer);
+    let mut delivery = delivery(fake, 4);
+    let until = Instant::now() + Duration::from_secs(300);
+    let (mut from, mut ends) = (0, Ends::default());
+    while Instant::now() < until {
+        if delivery.has_room() {
+            delivery.start(batch(from..from + 10));
+            from += 10;
+        }
+        ends += receipts_for(&mut delivery, Duration::from_millis(100)).await;
+    }
+    assert_eq!(ends.delivered.len() as u64, from - 1);
+    assert!(from > 20_000 && delivery.status().parked.events == 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_failing_at_first_is_delivered_when_the_receiver_takes_it() {
+    let until = Instant::now() + Duration::from_secs(600);
+    let (fake, _) = Fake::new(move |_, ids, _| {
+        let verdict = match ids.contains(&7) && Instant::now() < until {
+            true => answered(500),
+            false => accepted(),
+        };
+        (Duration::from_millis(5), verdict)
+    });
+    let mut delivery = delivery(fake, 2);
+    delivery.start(batch(0..20));
+    let ends = traffic(&mut delivery, 1000, Duration::from_secs(1200)).await;
+    assert!(ends.delivered.contains(&7) && ends.undeliverable.is_empty());
+    assert_eq!(delivery.status().parked.events, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_event_stays_while_nothing_is_accepted() {
+    let outage_at = Instant::now() + Duration::from_secs(120);
+    let back_at = outage_at + Duration::from_secs(86_400);
+    let (fake, log) = Fake::new(move |_, ids, _| {
+        let outage = (outage_at..back_at).contains(&Instant::now());
+        let verdict = match outage || ids.contains(&7) {
+            true => answered(403),
+            false => accepted(),
+        };
+        (Duration::from_millis(5), verdict)
+    });
+    let mut delivery = delivery(fake, 4);
+    delivery.start(batch(0..20));
+    let ends = traffic(&mut delivery, 1000, Duration::from_secs(110)).await;
+    assert_eq!(delivery.status().parked.events, 1);
+    assert!(ends.undeliverable.is_empty());
+    receipts_for(&mut delivery, Duration::from_secs(20)).await;
+    let requests = log.lock().unwrap().requests.len();
+    delivery.start(batch(100..110));
+    let ends = receipts_for(&mut delivery, Duration::from_secs(80_000)).await;
+    assert_eq!(
+        ends.undeliverable,
+        [] as [u64; 0],
+        "nothing is accepted, nothing is given up"
+    );
+    let requests = log.lock().unwrap().requests.len() - requests;
+    assert!(requests < 20_000, "no hammering, but {requests}");
+    let outage = delivery.status().outage.expect("nothing is accepted");
+    assert_eq!(outage.remedy, "check --webhook-token-file");
+    let ends = traffic(&mut delivery, 10_000, Duration::from_secs(10_000)).await;
+    assert_eq!(ends.undeliverable, [7]);
+    assert!((100..110).all(|id| ends.delivered.contains(&id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_events_above_8_mib_the_oldest_goes_at_once() {
+    const SIZE: usize = 200_000;
+    let (fake, _) = failing_on(|id| id < 100, poisons()[2].clone());
+    let mut delivery = delivery(fake, 2);
+    let start = Instant::now();
+    let mut ends = Ends::default();
+    for id in 0..60 {
+        while !delivery.has_room() {
+            ends.take(delivery.next().await);
+        }
+        delivery.start(super::batch_of([(id, SIZE), (1000 + id, 10)]));
+        ends += receipts_for(&mut delivery, Duration::from_secs(1)).await;
+        assert!(delivery.status().parked.bytes <= PARKED_BYTES_MAX);
+    }
+    ends += receipts_for(&mut delivery, Duration::from_secs(60)).await;
+    assert!(start.elapsed() < ALONE_TIME_MIN);
+    assert_eq!(ends.sorted().delivered.len(), 60);
+    let kept = PARKED_BYTES_MAX / SIZE;
+    assert_eq!(delivery.status().parked.events, kept);
+    assert_eq!(
+        delivery.in_flight_bytes(),
+        0,
+        "parked bytes are not in flight"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_failing_events_do_not_stop_the_others() {
+    for slots in [1, 4] {
+        // Batches of nothing else, then others between them.
+        let (fake, _) = failing_on(|id| id < 1600 || id % 10 == 3, poisons()[2].clone());
+        let mut delivery = delivery(fake, slots);
+        let mut ends = Ends::default();
+        let mut from = 0;
+        let start = Instant::now();
+        while from < 4000 {
+            if delivery.has_room() {
+                delivery.start(batch(from..from + 200));
+                from += 200;
+            }
+            ends += receipts_for(&mut delivery, Duration::from_millis(500)).await;
+        }
+        ends += receipts_for(&mut delivery, Duration::from_secs(600)).await;
+        let took = start.elapsed();
+        assert!(
+            took < Duration::from_secs(3 * 3600),
+            "{slots} slots: {took:?}"
+        );
+        let good = (1600..4000).filter(|id| id % 10 != 3).count();
+        assert_eq!(ends.delivered.len(), good, "{slots} slots");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_events_are_given_up_at_the_end_of_a_replay() {
+    let (fake, _) = failing_on(|id| id == 3, poisons()[2].clone());
+    let mut delivery = delivery(fake, 1);
+    let five = Duration::from_secs(300);
+    delivery.start(batch(0..10));
+    let ends = receipts_for(&mut delivery, Duration::from_secs(290)).await;
+    assert_eq!(ends.delivered.len(), 9);
+    delivery.give_up_culprits(Instant::now(), five);
+    assert!(!delivery.is_idle() && delivery.only_parked(), "not yet");
+    receipts_for(&mut delivery, Duration::from_secs(20)).await;
+    assert_eq!(delivery.gave_up(Instant::now(), five), None);
+    delivery.give_up_culprits(Instant::now(), five);
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.undeliverable, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_of_failing_events_at_the_end_of_a_replay_is_given_up() {
+    for poison in poisons() {
+        let (fake, _) = failing_on(|id| (17..20).contains(&id), poison);
+        let mut delivery = delivery(fake, 1);
+        let five = Duration::from_secs(300);
+        delivery.start(batch(0..20));
+        let ends = receipts_for(&mut delivery, Duration::from_secs(1000)).await;
+        assert_eq!(ends.delivered, (0..17).collect::<Vec<_>>());
+        delivery.give_up_culprits(Instant::now(), five);
+        let ends = deliver_all(&mut delivery, []).await;
+        assert_eq!(ends.undeliverable.len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_of_refused_events_at_the_end_of_a_replay_is_given_up_soon() {
+    let (fake, _) = Fake::refusing(|id| (17..20).contains(&id));
+    let mut delivery = delivery(fake, 1);
+    delivery.start(batch(0..20));
+    receipts_for(&mut delivery, Duration::from_secs(15)).await;
+    assert!(!delivery.is_idle());
+    delivery.give_up_culprits(Instant::now(), Duration::from_secs(300));
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.refused.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_batch_of_a_replay_refused_whole_is_given_up_soon() {
+    let (fake, _) = Fake::refusing(|id| id >= 17);
+    let mut delivery = delivery(fake, 1);
+    let five = Duration::from_secs(300);
+    let mut ends = Ends::default();
+    for batch in [batch(0..17), batch(17..20)] {
+        delivery.start(batch);
+        ends += receipts_for(&mut delivery, Duration::from_secs(15)).await;
+    }
+    assert_eq!(ends.delivered.len(), 17);
+    delivery.give_up_culprits(Instant::now(), five);
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.refused.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outage_at_the_end_of_a_replay_gives_up_no_event() {
+    let (fake, _) = Fake::new(|request, _, _| match request < 3 {
+        true => (Duration::from_millis(5), accepted()),
+        false => (Duration::from_millis(5), answered(503)),
+    });
+    let mut delivery = delivery(fake, 1);
+    let five = Duration::from_secs(300);
+    deliver_all(&mut delivery, (0..3).map(|id| batch([id]))).await;
+    delivery.start(batch([3]));
+    let ends = receipts_for(&mut delivery, Duration::from_secs(1000)).await;
+    assert_eq!(ends, Ends::default());
+    delivery.give_up_culprits(Instant::now(), five);
+    assert!(!delivery.only_parked());
+    assert!(delivery.gave_up(Instant::now(), five).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_failing_at_random_loses_nothing() {
+    // Each request fails with this chance, whatever is in it.
+    for percent in [20, 50, 80] {
+        let (fake, _) = Fake::new(move |request, _, _| {
+            let dice = fastrand::Rng::with_seed(request as u64 * 7919).u32(0..100);
+            let verdict = match dice < percent {
+                true => answered(502),
+                false => accepted(),
+            };
+            (Duration::from_millis(20), verdict)
+        });
+        let mut delivery = delivery(fake, 4);
+        let batches = (0..50).map(|at| batch(at * 100..at * 100 + 100));
+        let ends = deliver_all(&mut delivery, batches).await;
+        assert_eq!(ends.delivered.len(), 5000, "{percent} %");
+    }
+}

@@ -1,0 +1,137 @@
+//! A receiver that is slow: the sink gives up after ten seconds, as the webhook client does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_bridge_core::sink::{Cause, Verdict};
+use tokio::time::Instant;
+
+use super::fake::{Fake, Log, accepted, failed};
+use super::{batch, deliver_all, delivery};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn in_time(took: Duration) -> (Duration, Verdict) {
+    match took > TIMEOUT {
+        true => (TIMEOUT, failed(Cause::Timeout)),
+        false => (took, accepted()),
+    }
+}
+
+/// Needs so long for each event, request by request.
+fn slow(each: Duration) -> (Fake, Arc<Mutex<Log>>) {
+    Fake::new(move |_, ids, _| in_time(each * u32::try_from(ids.len()).unwrap()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_needing_30_ms_an_event_gets_everything() {
+    for slots in [1, 4] {
+        let (fake, log) = slow(Duration::from_millis(30));
+        let mut delivery = delivery(fake, slots);
+        let start = Instant::now();
+        let batches = (0..50).map(|at| batch(at * 400..at * 400 + 400));
+        let ends = deliver_all(&mut delivery, batches).await;
+        assert_eq!(ends.delivered.len(), 20_000);
+        if slots == 1 {
+            assert!(ends.delivered.is_sorted());
+        }
+        let log = log.lock().unwrap();
+        let late = log.requests.iter().filter(|(_, ids)| ids.len() > 333);
+        assert!(
+            late.count() <= slots * 2,
+            "it settles after a few time-outs"
+        );
+        let settled = log.requests.last().unwrap().1.len();
+        assert!((100..=333).contains(&settled), "at {settled} events");
+        let least = Duration::from_millis(30) * 20_000 / u32::try_from(slots).unwrap();
+        assert!(start.elapsed() < least * 3 / 2, "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_working_one_request_at_a_time_gets_everything() {
+    // What timed out is worked on all the same, and what comes later waits for it.
+    let free_at = Arc::new(Mutex::new(Instant::now()));
+    let (fake, log) = Fake::new(move |_, ids, _| {
+        let now = Instant::now();
+        let mut free_at = free_at.lock().unwrap();
+        *free_at =
+            (*free_at).max(now) + Duration::from_millis(30) * u32::try_from(ids.len()).unwrap();
+        in_time(free_at.duration_since(now))
+    });
+    let mut delivery = delivery(fake, 4);
+    let start = Instant::now();
+    let batches = (0..50).map(|at| batch(at * 400..at * 400 + 400));
+    let ends = deliver_all(&mut delivery, batches).await;
+    assert_eq!(ends.delivered.len(), 20_000);
+    assert!(ends.undeliverable.is_empty() && delivery.status().parked.events == 0);
+    let sent: usize = log
+        .lock()
+        .unwrap()
+        .requests
+        .iter()
+        .map(|it| it.1.len())
+        .sum();
+    assert!(sent < 40_000, "{sent} events were sent for 20,000");
+    let least = Duration::from_millis(30) * 20_000;
+    assert!(start.elapsed() < least * 3, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_getting_quicker_gets_larger_requests_again() {
+    let quick_at = Instant::now() + Duration::from_secs(600);
+    let (fake, log) = Fake::new(move |_, ids, _| {
+        let each = match Instant::now() < quick_at {
+            true => Duration::from_secs(3),
+            false => Duration::from_millis(1),
+        };
+        in_time(each * u32::try_from(ids.len()).unwrap())
+    });
+    let mut delivery = delivery(fake, 2);
+    let batches = (0..100).map(|at| batch(at * 400..at * 400 + 400));
+    let ends = deliver_all(&mut delivery, batches).await;
+    assert_eq!(ends.delivered.len(), 40_000);
+    let log = log.lock().unwrap();
+    assert!(log.requests.iter().any(|(_, ids)| ids.len() <= 3));
+    assert_eq!(log.requests.last().unwrap().1.len(), 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_out_strips_nothing() {
+    let (fake, _) = Fake::new(|request, _, _| match request < 40 {
+        true => (TIMEOUT, failed(Cause::Timeout)),
+        false => (Duration::from_millis(5), accepted()),
+    });
+    let mut delivery = delivery(fake, 2);
+    let ends = deliver_all(&mut delivery, [batch(0..400)]).await;
+    assert_eq!((ends.delivered.len(), ends.stripped), (400, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_timing_out_leaves_the_size_of_others_alone() {
+    let (fake, log) = Fake::new(|_, ids, _| match ids.contains(&7) {
+        true => (TIMEOUT, failed(Cause::Timeout)),
+        false => (Duration::from_millis(20), accepted()),
+    });
+    let mut delivery = delivery(fake, 4);
+    let batches = (0..2000).map(|at| batch(at * 400..at * 400 + 400));
+    let mut sent = 0;
+    for batch in batches {
+        while !delivery.has_room() {
+            if let audit_bridge_core::deliver::Receipt::Delivered { items, .. } =
+                delivery.next().await
+            {
+                sent += items.len();
+            }
+        }
+        delivery.start(batch);
+    }
+    assert!(sent > 790_000, "{sent}");
+    let log = log.lock().unwrap();
+    let small = log
+        .requests
+        .iter()
+        .filter(|(_, ids)| ids.len() < 400)
+        .count();
+    assert!(small < 40, "{small} of {}", log.requests.len());
+}
