@@ -366,15 +366,16 @@ pub(crate) fn is_of_collection(verb: &str) -> bool {
     matches!(verb, "create" | "list" | "watch" | "deletecollection")
 }
 
-fn first_segment(path: &str) -> &str {
-    path.split('/').next().unwrap_or_default()
+fn first_segment(mut path: &str) -> &str {
+    segment(&mut path)
 }
 
 /// Takes the first segment off a path.
 fn segment<'a>(path: &mut &'a str) -> &'a str {
-    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-    *path = rest;
-    first
+    let whole = *path;
+    let end = memchr::memchr(b'/', whole.as_bytes()).unwrap_or(whole.len());
+    *path = whole.get(end + 1..).unwrap_or_default();
+    whole.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -19,6 +19,15 @@ const PATCH: &str = "k8s.io/Patch";
 /// Integers with more digits keep their text: `protojson` itself writes an exponent from here on.
 const DIGITS_MAX: usize = 21;
 
+/// Whose body it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Its metadata names the object that is asked for.
+    Request,
+    /// Nobody asks for what its metadata says, which is stepped over as a whole.
+    Response,
+}
+
 /// One body, and the members of it that say something about the request.
 #[derive(Debug, Default)]
 pub(crate) struct Object<'a> {
@@ -52,14 +61,18 @@ pub(crate) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// Reads the next value of `s`, which scans `text`. `None` when it is no object.
-    pub(crate) fn read(s: &mut Scanner<'a>, text: &'a str) -> Result<Option<Object<'a>>, Error> {
+    pub(crate) fn read(
+        s: &mut Scanner<'a>,
+        text: &'a str,
+        side: Side,
+    ) -> Result<Option<Object<'a>>, Error> {
         s.peek();
         let start = s.at();
         let mut object = Object::default();
         let mut from = start + 1;
         let is_object = wire::object(s, |s, key| {
             match key.as_ref() {
-                "metadata" => object.read_metadata(s)?,
+                "metadata" if side == Side::Request => object.read_metadata(s)?,
                 "@type" => {
                     let value = s.value()?;
                     object.type_url = value.as_str();
@@ -83,7 +96,7 @@ impl<'a> Object<'a> {
 
     /// Reads a text that is one object.
     pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
-        Object::read(&mut Scanner::new(text), text).ok()?
+        Object::read(&mut Scanner::new(text), text, Side::Request).ok()?
     }
 
     /// The whole object.
@@ -109,6 +122,10 @@ impl<'a> Object<'a> {
 
     fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
         (self.name, self.uid, self.resource_version) = (None, None, None);
+        if s.peek() != Some(b'{') {
+            self.fractional |= s.value()?.has_fractional();
+            return Ok(());
+        }
         wire::object(s, |s, key| {
             let value = s.value()?;
             self.fractional |= value.has_fractional();

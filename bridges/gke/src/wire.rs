@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
 
-use crate::object::{Object, integral};
+use crate::object::{Object, Side, integral};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]
@@ -216,8 +216,8 @@ impl<'a> Payload<'a> {
                 "authorizationInfo" => self.authorization = Some(s.value()?),
                 "requestMetadata" => self.read_metadata(s)?,
                 "status" => self.read_status(s)?,
-                "request" => self.request = Object::read(s, text)?,
-                "response" => self.response = Object::read(s, text)?,
+                "request" => self.request = Object::read(s, text, Side::Request)?,
+                "response" => self.response = Object::read(s, text, Side::Response)?,
                 _ => {
                     s.value()?;
                 }

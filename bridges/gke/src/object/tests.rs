@@ -101,3 +101,19 @@ fn integers_are_written_as_integers() {
         r#"{"a":1000,"b":"1e3 \" 2.0","metadata":{"generation":2},"c":[-1,{"d":0.25}],"e":9007199254740993}"#
     );
 }
+
+#[test]
+fn metadata_that_is_no_object_has_its_numbers_mended_too() {
+    for side in [Side::Request, Side::Response] {
+        for text in [
+            r#"{"metadata":[1e3,{"a":2.0}],"b":1}"#,
+            r#"{"metadata":{"a":[1e3,{"a":2.0}]},"b":1}"#,
+        ] {
+            let object = Object::read(&mut Scanner::new(text), text, side);
+            let mut out = Vec::new();
+            object.expect("json").expect("an object").write(&mut out);
+            let out = String::from_utf8(out).expect("utf-8");
+            assert_eq!(out, text.replace("1e3", "1000").replace("2.0", "2"));
+        }
+    }
+}
