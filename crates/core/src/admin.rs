@@ -244,7 +244,10 @@ mod tests {
         probes_are_answered(address).await;
         // None of them was waited for: each had more than its headers may have.
         assert_eq!(still_open(&mut held, Duration::from_secs(10)).await, 0);
-        let many = format!("GET /livez HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(HEADERS_MAX + 1));
+        let many = format!(
+            "GET /livez HTTP/1.1\r\n{}\r\n",
+            "x: y\r\n".repeat(HEADERS_MAX + 1)
+        );
         assert_eq!(exchange(address, many.as_bytes()).await.0, 431);
     }
 

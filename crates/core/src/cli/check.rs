@@ -168,6 +168,17 @@ fn dead_letter(path: Option<&Path>) -> Finding {
     let Some(path) = path else {
         return Finding::good(what, "none");
     };
+    if path.is_symlink() {
+        return Finding::bad(
+            what,
+            Trouble {
+                part: Part::Checkpoint,
+                what: format!("{} is a symbolic link", path.display()),
+                remedy: "name the file itself with --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
+                    .to_owned(),
+            },
+        );
+    }
     let there = path.exists();
     let opened = std::fs::OpenOptions::new()
         .create(true)

@@ -171,7 +171,11 @@ async fn deliver<B: Bridge>(
     let started = Instant::now();
     let settings = &checked.delivery;
     let dead_letter = match &settings.dead_letter {
-        Some(path) => Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| chain(&error))?),
+        Some(path) => {
+            let limits = settings.dead_letter_limits.clone();
+            let opened = DeadLetter::open_within(path, B::PROVIDER, limits);
+            Some(opened.map_err(|error| chain(&error))?)
+        }
         None => None,
     };
     let state = state::<B>(args).await?;

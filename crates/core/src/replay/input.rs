@@ -12,6 +12,8 @@ use crate::source::Problem;
 const LAYERS_MAX: usize = 3;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd frame that readers skip may come first (as in our own dead letter): `50` to `5f`, and this.
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// One thing to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,13 +148,20 @@ pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dy
         let (head, whole) = peek(content)?;
         if head.starts_with(&GZIP) {
             content = Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)));
-        } else if head.starts_with(&ZSTD) {
+        } else if is_zstd(&head) {
             content = Box::new(zstd::stream::read::Decoder::new(whole)?);
         } else {
             return Ok(whole);
         }
     }
     Ok(content)
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    match head {
+        [0x50..=0x5f, rest @ ..] => rest.starts_with(&ZSTD_SKIPPED),
+        _ => head.starts_with(&ZSTD),
+    }
 }
 
 /// The first bytes, and the content with them still in front.

@@ -79,3 +79,47 @@ fn a_message_of_no_known_shape_is_a_problem() {
     let empty = page(" \n");
     assert_eq!((empty.records.len(), empty.problems.len()), (0, 0));
 }
+
+#[tokio::test]
+async fn replay_reads_full_files_of_the_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = crate::dead_letter::Limits {
+        bytes_max: Some(1 << 20),
+        ..Default::default()
+    };
+    let mut dead = crate::dead_letter::DeadLetter::open_within(&path, "eks", limits).unwrap();
+    for id in 0..100 {
+        let payload = format!("{{\"id\":{id},\"x\":\"{}\"}}", "A".repeat(5000));
+        let origin = Origin::File {
+            file: "f".into(),
+            record: id,
+        };
+        dead.write(
+            crate::convert::Reject::Refused,
+            "e",
+            &origin,
+            payload.as_bytes(),
+        )
+        .unwrap();
+        dead.sync().unwrap();
+    }
+    assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
+    let mut replay = Replay::start(Settings {
+        paths: vec![folder.path().to_owned()],
+        dump: Arc::new(Plain),
+        shape: None,
+        skip_records: 0,
+    })
+    .unwrap();
+    let mut ids = Vec::new();
+    while let Some(page) = replay.read().await {
+        assert!(page.problems.is_empty(), "{:?}", page.problems);
+        for record in page.records {
+            let payload: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            ids.push(payload["id"].as_u64().unwrap());
+        }
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+}
