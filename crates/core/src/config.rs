@@ -227,7 +227,17 @@ pub struct DeliveryArgs {
         value_name = "PATH"
     )]
     pub webhook_ca_file: Option<PathBuf>,
-    /// PEM file with a client certificate for the webhook
+    /// Trust the authority of --webhook-ca-file only, not the system's
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_CA_ONLY",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub webhook_ca_only: Option<String>,
+    /// PEM file with a client certificate for the webhook, read again when it changes
     #[arg(
         long,
         env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE",
@@ -535,8 +545,18 @@ impl DeliveryArgs {
                 problems.add(flag, format_args!("the file cannot be read: {error}"));
             }
         }
+        let ca_file = path(self.webhook_ca_file.as_ref());
+        let ca_only = self.webhook_ca_only.as_deref();
+        let ca_only = problems.read("webhook-ca-only", ca_only, false, flag);
+        if ca_only && ca_file.is_none() {
+            problems.add(
+                "webhook-ca-only",
+                "needs --webhook-ca-file: nobody would be trusted",
+            );
+        }
         WebhookSettings {
-            ca_file: path(self.webhook_ca_file.as_ref()),
+            ca_file,
+            ca_only,
             client_cert_file,
             client_key_file,
             token_file: path(self.webhook_token_file.as_ref()),
