@@ -246,7 +246,9 @@ async fn deliver<B: Bridge>(
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
         Ended::Stopped => Err(format!("stopped before the end; {resume}")),
-        Ended::Failed(why) | Ended::LostLease(why) => Err(why),
+        Ended::Failed(why) | Ended::LostLease(why) => {
+            Err(format!("{why}; once it is mended, {resume}"))
+        }
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
