@@ -11,6 +11,7 @@
 //! (`usage`): the payload, its beginning, or the line about it only.
 
 mod files;
+mod limits;
 mod line;
 mod usage;
 
@@ -18,13 +19,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use self::files::{Faults, Files, Segment, Step, account_of_plain};
+pub use self::limits::{Figures, Limits, WhenFull};
 use self::line::About;
 use self::usage::{Held, Keep, Usage};
 use crate::convert::Reject;
@@ -55,61 +56,6 @@ pub struct DeadLetterError {
     problem: &'static str,
     #[source]
     source: io::Error,
-}
-
-/// What happens when the dead letter is full (`--dead-letter-full`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Payloads are cut, then left out; the trail goes on.
-    #[default]
-    Drop,
-    /// Nothing is left out; nothing more is read until there is room.
-    Hold,
-}
-
-/// How much is kept.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Bytes of all files together; `None`: as many as come.
-    pub bytes_max: Option<u64>,
-    /// What happens then.
-    pub when_full: WhenFull,
-    /// Where it is counted.
-    pub figures: Arc<Figures>,
-}
-
-impl Limits {
-    /// `--dead-letter-bytes-max` where it is not given.
-    pub const BYTES_MAX: u64 = 256 << 20;
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            bytes_max: Some(Limits::BYTES_MAX),
-            when_full: WhenFull::default(),
-            figures: Arc::default(),
-        }
-    }
-}
-
-/// What `/metrics` says of the dead letter.
-#[derive(Debug, Default)]
-pub struct Figures {
-    bytes: AtomicU64,
-    payloads_dropped: AtomicU64,
-}
-
-impl Figures {
-    /// Bytes of all files together.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Payloads of which a part or all was not kept.
-    pub fn payloads_dropped(&self) -> u64 {
-        self.payloads_dropped.load(Ordering::Relaxed)
-    }
 }
 
 /// An open dead letter. Its calls block, for the time of a disk write. Clones write to one file:
@@ -297,8 +243,7 @@ impl Lines {
             self.usage.add_line(holder, len, &mut self.held);
         }
         if !whole {
-            let dropped = &self.limits.figures.payloads_dropped;
-            dropped.fetch_add(1, Ordering::Relaxed);
+            self.limits.figures.count_dropped();
             self.look_again();
         }
         self.show();
@@ -490,8 +435,7 @@ impl Lines {
     }
 
     fn show(&self) {
-        let bytes = &self.limits.figures.bytes;
-        bytes.store(self.usage.bytes(), Ordering::Relaxed);
+        self.limits.figures.set_bytes(self.usage.bytes());
     }
 
     fn error(&self, source: io::Error) -> DeadLetterError {
