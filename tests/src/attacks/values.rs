@@ -125,7 +125,8 @@ fn duplicates() -> Vec<Attack> {
         let name = format!("twice: a key {what}");
         all.extend(whole(&name, &draft.bytes(), &expected));
     }
-    let pod = Draft::pod();
+    // Only a patch is logged as the client wrote it.
+    let pod = Draft::pod().with("verb", r#""patch""#);
     let draft = pod.replace(
         "requestObject",
         r#""hostPID":true"#,

@@ -60,9 +60,11 @@ async fn hostile_dumps_replayed_into_falco_lose_nothing() {
     let Some(judges) = Judges::start() else {
         return;
     };
-    // Wrong types may end in the dead letter; what is only long takes its time.
+    // Wrong types may end in the dead letter, borrowed texts of several attacks are duplicates of
+    // each other in one dump, and what is only long takes its time.
+    let alone = ["type:", "borrowed:"];
     let attacks = attacks::all().into_iter();
-    let attacks = attacks.filter(|attack| !attack.name.starts_with("type:"));
+    let attacks = attacks.filter(|attack| !alone.iter().any(|kind| attack.name.starts_with(kind)));
     let attacks: Vec<_> = attacks.step_by(2).collect();
     for provider in BRIDGES {
         let webhook = ScriptedWebhook::start().await;
@@ -91,7 +93,12 @@ async fn hostile_dumps_replayed_into_falco_lose_nothing() {
             complaints.is_empty(),
             "{provider}: {complaints:#?} of {names:#?}"
         );
-        assert_eq!(account.falco_ids.len(), events, "{provider}: {names:#?}");
+        assert_eq!(
+            account.falco_ids.len(),
+            events,
+            "{provider}: {}",
+            ran.stderr
+        );
     }
 }
 

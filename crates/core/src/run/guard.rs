@@ -106,7 +106,6 @@ fn defect(what: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "that is what is tested")]
 mod tests {
     use super::*;
     use crate::convert::{Outcome, Skip};

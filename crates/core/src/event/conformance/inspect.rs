@@ -112,7 +112,7 @@ impl<'a> Seen<'a> {
         name: Option<Member>,
     ) -> Result<bool, json::Error> {
         // Only the body of a patch is logged as the client wrote it; the objects of other requests
-        // the API server has encoded itself. To look at their keys too costs two thirds of the time
+        // the API server has encoded itself. To look at their keys too costs a quarter of the time
         // for an event with both objects.
         let value = match name {
             Some(Member::ResponseObject) => scanner.value()?,

@@ -56,8 +56,10 @@ impl Findings {
 pub(super) trait Prints {
     /// A container was opened that is not empty.
     fn open(&mut self);
-    /// A key, without its quotes.
+    /// A key without escapes, without its quotes.
     fn key(&mut self, bytes: &[u8], from: usize, to: usize, findings: &mut Findings);
+    /// A key with escapes, which may spell any other.
+    fn escaped_key(&mut self, findings: &mut Findings);
     /// The container that was opened last is closed.
     fn close(&mut self);
 }
@@ -71,21 +73,36 @@ impl Prints for NoPrints {
     #[inline(always)]
     fn key(&mut self, _: &[u8], _: usize, _: usize, _: &mut Findings) {}
     #[inline(always)]
+    fn escaped_key(&mut self, _: &mut Findings) {}
+    #[inline(always)]
     fn close(&mut self) {}
 }
 
-/// Open keys that are remembered; an event with more is looked at slowly.
+/// Keys of open objects that are remembered; an event with more is looked at slowly.
 const KEYS_MAX: usize = 128;
 /// Open containers, likewise.
 const LEVELS_MAX: usize = 32;
 
 /// A fingerprint of each key of the objects that are open.
+///
+/// 64 bits of the innermost object say of most keys that they are new; only where the bit of one is
+/// set already its fingerprint is compared with those of the others.
 #[derive(Debug)]
 pub(crate) struct KeyPrints {
     prints: [u32; KEYS_MAX],
     len: usize,
-    starts: [u8; LEVELS_MAX],
+    here: Object,
+    /// Those around it.
+    around: [Object; LEVELS_MAX],
     level: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Object {
+    /// A bit for each key, by its fingerprint.
+    bits: u64,
+    /// Where its fingerprints start.
+    start: usize,
 }
 
 impl Default for KeyPrints {
@@ -93,7 +110,8 @@ impl Default for KeyPrints {
         KeyPrints {
             prints: [0; KEYS_MAX],
             len: 0,
-            starts: [0; LEVELS_MAX],
+            here: Object::default(),
+            around: [Object::default(); LEVELS_MAX],
             level: 0,
         }
     }
@@ -102,46 +120,62 @@ impl Default for KeyPrints {
 impl Prints for KeyPrints {
     #[inline(always)]
     fn open(&mut self) {
-        // A level that is not remembered counts as its parent: its keys may then seem to repeat.
-        if let Some(start) = self.starts.get_mut(self.level) {
-            *start = self.len.min(KEYS_MAX) as u8;
+        // What is deeper counts as one object: its keys may then seem to repeat.
+        if let Some(around) = self.around.get_mut(self.level) {
+            *around = self.here;
+            self.here = Object {
+                bits: 0,
+                start: self.len,
+            };
         }
         self.level += 1;
     }
 
     #[inline(always)]
     fn key(&mut self, bytes: &[u8], from: usize, to: usize, findings: &mut Findings) {
-        let key = bytes.get(from..to).unwrap_or_default();
-        let print = fingerprint(bytes, from, key);
-        let start = usize::from(*self.starts.get(self.level - 1).unwrap_or(&0));
-        let seen = self.prints.get(start..self.len).unwrap_or_default();
-        let repeats = seen
-            .iter()
-            .fold(false, |any, &other| any | (other == print));
-        // An escape may spell a key in another way.
-        let spelled = key.contains(&b'\\');
-        let Some(slot) = self.prints.get_mut(self.len) else {
-            findings.may_repeat_a_key = true;
-            return;
-        };
-        *slot = print;
-        self.len += 1;
-        findings.may_repeat_a_key |= repeats | spelled;
+        let print = fingerprint(bytes, from, to);
+        let bit = 1 << (print >> 26);
+        if self.here.bits & bit != 0 {
+            self.compare(print, findings);
+        }
+        self.here.bits |= bit;
+        match self.prints.get_mut(self.len) {
+            Some(slot) => {
+                *slot = print;
+                self.len += 1;
+            }
+            None => findings.may_repeat_a_key = true,
+        }
+    }
+
+    #[inline(always)]
+    fn escaped_key(&mut self, findings: &mut Findings) {
+        findings.may_repeat_a_key = true;
     }
 
     #[inline(always)]
     fn close(&mut self) {
         self.level -= 1;
-        if let Some(&start) = self.starts.get(self.level) {
-            self.len = usize::from(start);
+        if let Some(&around) = self.around.get(self.level) {
+            self.len = self.here.start;
+            self.here = around;
         }
+    }
+}
+
+impl KeyPrints {
+    #[inline(never)]
+    fn compare(&self, print: u32, findings: &mut Findings) {
+        let others = self.prints.get(self.here.start..self.len);
+        findings.may_repeat_a_key |= others.unwrap_or_default().contains(&print);
     }
 }
 
 /// 32 bits of the key's first and last eight bytes and its length.
 #[inline(always)]
-fn fingerprint(bytes: &[u8], from: usize, key: &[u8]) -> u32 {
+fn fingerprint(bytes: &[u8], from: usize, to: usize) -> u32 {
     const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+    let key = bytes.get(from..to).unwrap_or_default();
     let (first, last) = match (key.first_chunk(), key.last_chunk()) {
         (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
         _ => (short(bytes, from, key), 0),

@@ -143,9 +143,13 @@ fn key_end(
 ) -> Result<usize, Error> {
     match bytes.get(at) {
         Some(b'"') => {
-            let end = string_end(bytes, at + 1, findings)?;
-            prints.key(bytes, at + 1, end - 1, findings);
-            colon_end(bytes, end)
+            let end = string::run_end(bytes, at + 1);
+            if bytes.get(end) == Some(&b'"') {
+                prints.key(bytes, at + 1, end, findings);
+                return colon_end(bytes, end + 1);
+            }
+            prints.escaped_key(findings);
+            colon_end(bytes, escaped_string_end(bytes, end, findings)?)
         }
         Some(_) => fail(at, ErrorKind::Expected("a key")),
         None => fail(at, ErrorKind::Incomplete),

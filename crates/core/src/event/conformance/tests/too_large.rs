@@ -87,8 +87,7 @@ fn host_pid_beside_any_padding_is_still_seen() {
         format!(
             r#"{{"spec":{{"a":{}1{},"hostPID":true}}}}"#,
             r#"{"deep":["#.repeat(100),
-            format!("]}}")
-                .repeat(100)
+            "]}".repeat(100)
                 .replace("]}", &format!("],\"p\":\"{}\"}}", padding(3000)))
         ),
         format!(
