@@ -1,5 +1,6 @@
-//! What an error says, with its causes.
+//! What an error says, with its causes, and text of others made fit for a terminal.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 /// An error with its causes, in one line. A cause that the text before has already is left out:
@@ -17,12 +18,46 @@ pub fn chain(error: &dyn Error) -> String {
         }
         next = error.source();
     }
-    text.replace(['\n', '\r'], " ")
+    printable(&text.replace(['\n', '\r'], " ")).into_owned()
+}
+
+/// Text that others chose (a file name, a part of a dump) for people: characters that a terminal
+/// obeys, or that turn the direction of what follows, are spelled out.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_obeyed(c) {
+            true => out.extend(c.escape_unicode()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_obeyed(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let ends_line = matches!(c, '\u{2028}' | '\u{2029}');
+    c.is_control() || turns || ends_line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn printable_text_has_nothing_that_a_terminal_obeys() {
+        for (text, want) in [
+            ("näme\u{1f980}.json", "näme\u{1f980}.json"),
+            ("a\u{1b}]0;x\u{7}b\n", "a\\u{1b}]0;x\\u{7}b\\u{a}"),
+            ("a\u{9b}2J\u{202e}b", "a\\u{9b}2J\\u{202e}b"),
+        ] {
+            assert_eq!(printable(text), want);
+        }
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{said}")]

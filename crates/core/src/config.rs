@@ -13,11 +13,15 @@ use jiff::SignedDuration;
 
 use crate::batch;
 use crate::chain::chain;
+use crate::dead_letter::{self, WhenFull};
 use crate::event::conformance;
 use crate::output::{Format, Output};
 use crate::sink::Target;
 use crate::webhook::{self, Webhook, WebhookSettings};
 pub use tail::{TailArgs, TailFlags};
+
+/// In less, not even a large record has room.
+const DEAD_LETTER_BYTES_LEAST: u64 = 1 << 20;
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]
@@ -231,7 +235,17 @@ pub struct DeliveryArgs {
         value_name = "PATH"
     )]
     pub webhook_ca_file: Option<PathBuf>,
-    /// PEM file with a client certificate for the webhook
+    /// Trust the authority of --webhook-ca-file only, not the system's
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_WEBHOOK_CA_ONLY",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub webhook_ca_only: Option<String>,
+    /// PEM file with a client certificate for the webhook, read again when it changes
     #[arg(
         long,
         env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE",
@@ -336,6 +350,22 @@ pub struct DeliveryArgs {
         value_name = "PATH"
     )]
     pub dead_letter: Option<PathBuf>,
+    /// Most bytes of the dead letter, all its files together; 0 is no limit [default: 256MiB]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
+    pub dead_letter_bytes_max: Option<String>,
+    /// When the dead letter is full: drop payloads and go on, or hold and read nothing more [default: drop]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_DEAD_LETTER_FULL",
+        hide_env_values = true,
+        value_name = "drop|hold"
+    )]
+    pub dead_letter_full: Option<String>,
 }
 
 /// Where events go.
@@ -380,6 +410,8 @@ pub struct DeliverySettings {
     pub native: conformance::Options,
     /// Where rejects are kept.
     pub dead_letter: Option<PathBuf>,
+    /// How much of them.
+    pub dead_letter_limits: dead_letter::Limits,
 }
 
 impl DeliveryArgs {
@@ -447,6 +479,35 @@ impl DeliveryArgs {
             ),
             native,
             dead_letter: path(self.dead_letter.as_ref()),
+            dead_letter_limits: self.dead_letter_limits(problems),
+        }
+    }
+
+    fn dead_letter_limits(&self, problems: &mut Problems) -> dead_letter::Limits {
+        dead_letter::Limits {
+            bytes_max: problems.read(
+                "dead-letter-bytes-max",
+                self.dead_letter_bytes_max.as_deref(),
+                Some(dead_letter::Limits::BYTES_MAX),
+                |text| match text.parse() {
+                    Ok(0_u64) => Ok(None),
+                    _ => match bytes(text)? as u64 {
+                        size if size >= DEAD_LETTER_BYTES_LEAST => Ok(Some(size)),
+                        _ => Err("is too small: 1MiB at least, or 0 for no limit".to_owned()),
+                    },
+                },
+            ),
+            when_full: problems.read(
+                "dead-letter-full",
+                self.dead_letter_full.as_deref(),
+                WhenFull::default(),
+                |text| match text {
+                    "drop" => Ok(WhenFull::Drop),
+                    "hold" => Ok(WhenFull::Hold),
+                    _ => Err("is neither drop nor hold".to_owned()),
+                },
+            ),
+            ..dead_letter::Limits::default()
         }
     }
 
@@ -513,8 +574,18 @@ impl DeliveryArgs {
                 problems.add(flag, format_args!("the file cannot be read: {error}"));
             }
         }
+        let ca_file = path(self.webhook_ca_file.as_ref());
+        let ca_only = self.webhook_ca_only.as_deref();
+        let ca_only = problems.read("webhook-ca-only", ca_only, false, flag);
+        if ca_only && ca_file.is_none() {
+            problems.add(
+                "webhook-ca-only",
+                "needs --webhook-ca-file: nobody would be trusted",
+            );
+        }
         WebhookSettings {
-            ca_file: path(self.webhook_ca_file.as_ref()),
+            ca_file,
+            ca_only,
             client_cert_file,
             client_key_file,
             token_file: path(self.webhook_token_file.as_ref()),

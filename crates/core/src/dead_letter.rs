@@ -1,25 +1,52 @@
-//! The durable place for records that cannot be delivered: JSON Lines, one object per record,
-//! which `replay` reads again.
+//! The durable, bounded place for records that cannot be delivered: JSON Lines, one object per
+//! record, which `replay` reads again.
 //!
 //! Nothing is settled on the strength of a line here before [`DeadLetter::sync`] has returned. A
-//! write that fails leaves no half line, and can be tried again.
+//! write that fails leaves no half line, and can be tried again. Lines stay in memory until they
+//! are synced: after a write or a sync that failed they are written anew, to a new file, because
+//! the kernel may have dropped what it could not write and report the next sync as good.
+//!
+//! The file that is written is full at some size; then it is packed (`files`) and a new one begun.
+//! What may still be kept of a record when space runs short is decided by who holds how much
+//! (`usage`): the payload, its beginning, or the line about it only.
 
-use std::fs::{File, OpenOptions};
+mod files;
+mod limits;
+mod line;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
+use self::files::{Faults, Files, Segment, Step, account_of_plain};
+pub use self::limits::{Figures, Limits, WhenFull};
+use self::line::About;
+use self::usage::{Held, Keep, Usage};
 use crate::convert::Reject;
-use crate::event::{json, time};
-use crate::output::{blank_line_ends, ends_torn};
+use crate::event::time;
+use crate::output::ends_torn;
 use crate::record::Origin;
 
 /// Lines in memory before they are written: a burst costs one write, not thousands.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Lines in memory before they are synced, too: what is not synced may have to be written anew.
+const UNSYNCED_BYTES_MAX: usize = 4 << 20;
+
+/// No provider gives a record this large; of a larger one the beginning is kept.
+const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+
+/// The file that is written is packed at this size, or at an eighth of all that may be kept.
+const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// From one look whether somebody took files away to the next.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The dead letter cannot take a record; the position must not pass it.
 #[derive(Debug, thiserror::Error)]
@@ -36,46 +63,62 @@ pub struct DeadLetterError {
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     path: PathBuf,
-    file: Arc<Mutex<Lines>>,
+    lines: Arc<Mutex<Lines>>,
 }
 
-/// The file, and what is on its way there.
+/// The files, and what is on its way there.
 #[derive(Debug)]
 struct Lines {
-    path: PathBuf,
+    files: Files,
     file: File,
+    /// Pipes and devices take lines, and that is all.
+    regular: bool,
     provider: String,
-    /// Whole lines that are not yet in the file.
+    limits: Limits,
+    /// Whole lines that are not known to be safe; the first of them may be in the file.
     buffer: Vec<u8>,
-    /// The file's length up to its last whole line; `None` when it is no regular file.
-    written: Option<u64>,
-    /// Something was written since the last sync.
-    dirty: bool,
+    /// So many bytes of the buffer are in the file.
+    in_file: usize,
+    /// Bytes of the file that are safe.
+    safe: u64,
+    /// A write or a sync failed: the next one goes to a new file.
+    suspect: bool,
+    /// Who holds how much of the file and the buffer.
+    held: Held,
+    segments: BTreeMap<u64, Segment>,
+    usage: Usage,
+    looked: Option<Instant>,
+    faults: Faults,
 }
 
 impl DeadLetter {
-    /// Opens the file for appending, or makes it, readable for its owner only. The folder must be
-    /// there. A half line that a crash left is ended, so that it spoils no other.
+    /// Opens the file for appending, or makes it, readable for its owner only, within the limits
+    /// by default. The folder must be there.
     ///
     /// # Errors
-    /// The file cannot be opened or written.
+    /// As [`DeadLetter::open_within`].
     pub fn open(path: &Path, provider: &str) -> Result<DeadLetter, DeadLetterError> {
-        let (file, written) = open(path).map_err(|source| error(path, source))?;
-        let lines = Lines {
-            path: path.to_owned(),
-            file,
-            provider: provider.to_owned(),
-            buffer: Vec::new(),
-            written,
-            dirty: false,
-        };
+        DeadLetter::open_within(path, provider, Limits::default())
+    }
+
+    /// The same within these limits. A half line that a crash left is ended, so that it spoils no
+    /// other.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written, is a link, or is another process's.
+    pub fn open_within(
+        path: &Path,
+        provider: &str,
+        limits: Limits,
+    ) -> Result<DeadLetter, DeadLetterError> {
+        let lines = Lines::open(path, provider, limits).map_err(|source| error(path, source))?;
         Ok(DeadLetter {
             path: path.to_owned(),
-            file: Arc::new(Mutex::new(lines)),
+            lines: Arc::new(Mutex::new(lines)),
         })
     }
 
-    /// Adds a record. It is safe only after [`DeadLetter::sync`].
+    /// Adds a record, or what there is room for of it. It is safe only after [`DeadLetter::sync`].
     ///
     /// # Errors
     /// The file cannot be written. The record is kept in memory, and the next write or sync tries
@@ -87,13 +130,11 @@ impl DeadLetter {
         origin: &Origin,
         payload: &[u8],
     ) -> Result<(), DeadLetterError> {
-        let now = time::micros(Timestamp::now());
         let mut lines = self.lines();
-        let Lines {
-            buffer, provider, ..
-        } = &mut *lines;
-        line(buffer, &now, provider, reason, error, origin, payload);
-        if lines.buffer.len() >= BUFFER_BYTES_MAX {
+        lines.add(reason, error, origin, payload);
+        if lines.buffer.len() >= UNSYNCED_BYTES_MAX {
+            lines.sync()?;
+        } else if lines.buffer.len() - lines.in_file >= BUFFER_BYTES_MAX {
             lines.flush()?;
         }
         Ok(())
@@ -104,18 +145,7 @@ impl DeadLetter {
     /// # Errors
     /// The file cannot be written; calling again tries again.
     pub fn sync(&mut self) -> Result<(), DeadLetterError> {
-        let mut lines = self.lines();
-        lines.flush()?;
-        if !lines.dirty {
-            return Ok(());
-        }
-        match lines.file.sync_data() {
-            // A pipe or a device, which has no disk under it.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-            other => other.map_err(|source| error(&lines.path, source))?,
-        }
-        lines.dirty = false;
-        Ok(())
+        self.lines().sync()
     }
 
     /// The file.
@@ -125,53 +155,301 @@ impl DeadLetter {
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // Whole lines only: a panic leaves nothing half done.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Lines {
+    fn open(path: &Path, provider: &str, limits: Limits) -> io::Result<Lines> {
+        let files = Files::new(path);
+        let mut file = files.open(false)?;
+        let regular = file.metadata()?.is_file();
+        let mut lines = Lines {
+            file: file.try_clone()?,
+            regular,
+            provider: provider.to_owned(),
+            limits,
+            buffer: Vec::new(),
+            in_file: 0,
+            safe: 0,
+            suspect: false,
+            held: Held::new(),
+            segments: BTreeMap::new(),
+            usage: Usage::default(),
+            looked: None,
+            faults: Faults::default(),
+            files,
+        };
+        if !regular {
+            return Ok(lines);
+        }
+        lock(&file)?;
+        if ends_torn(path)? {
+            file.write_all(b"\n")?;
+        }
+        lines.safe = file.metadata()?.len();
+        // The name must survive a crash as well as the lines do.
+        lines.files.sync_folder()?;
+        lines.segments = lines.files.segments()?;
+        lines.held = account_of_plain(path)?;
+        lines.usage.add(&lines.held);
+        for segment in lines.segments.values() {
+            lines.usage.add(&segment.held);
+        }
+        lines.rotate();
+        lines.show();
+        Ok(lines)
+    }
+
+    /// Adds a line to the buffer, with as much of the payload as may be kept.
+    fn add(&mut self, reason: Reject, error: &str, origin: &Origin, payload: &[u8]) {
+        let about = About {
+            time: &time::micros(Timestamp::now()),
+            provider: &self.provider,
+            reason,
+            error,
+            origin,
+        };
+        let from = self.buffer.len();
+        let mut whole = true;
+        match self.dropping() {
+            None => _ = line::write(&mut self.buffer, &about, payload, Keep::Whole),
+            Some(bytes_max) => {
+                let large = payload.len() > PAYLOAD_BYTES_MAX;
+                for keep in Keep::ALL.into_iter().skip(usize::from(large)) {
+                    self.buffer.truncate(from);
+                    whole = line::write(&mut self.buffer, &about, payload, keep);
+                    if self.usage.allows(keep, &self.buffer[from..], bytes_max) {
+                        break;
+                    }
+                    whole = false;
+                    if keep == Keep::Line {
+                        let line = String::from_utf8_lossy(&self.buffer[from..]).into_owned();
+                        self.buffer.truncate(from);
+                        tracing::error!(
+                            line,
+                            "the dead letter is full, and this is all that is kept of a record: \
+                             deliver it with replay, remove its files, or raise \
+                             --dead-letter-bytes-max (AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX)"
+                        );
+                    }
+                }
+            }
+        }
+        let line = &self.buffer[from..];
+        if !line.is_empty() {
+            let holder = line::holder(line);
+            let len = line.len() as u64;
+            self.usage.add_line(holder, len, &mut self.held);
+        }
+        if !whole {
+            self.limits.figures.count_dropped();
+            self.look_again();
+        }
+        self.show();
+    }
+
+    /// The limit, where payloads are dropped to keep it.
+    fn dropping(&self) -> Option<u64> {
+        let drops = self.regular && self.limits.when_full == WhenFull::Drop;
+        self.limits.bytes_max.filter(|_| drops)
+    }
+
+    /// Brings the buffer to the file.
     fn flush(&mut self) -> Result<(), DeadLetterError> {
+        if self.buffer.len() == self.in_file && !self.suspect {
+            return Ok(());
+        }
+        self.hold_when_full()?;
+        self.write().map_err(|source| self.error(source))
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.suspect {
+            self.renew()?;
+        }
+        let written = self
+            .faults
+            .before(Step::Write)
+            .and_then(|()| self.file.write_all(&self.buffer[self.in_file..]));
+        if let Err(error) = written {
+            if self.regular {
+                let end = self.safe + self.in_file as u64;
+                self.suspect = self.file.set_len(end).is_err();
+            }
+            return Err(error);
+        }
+        self.in_file = self.buffer.len();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), DeadLetterError> {
+        self.flush()?;
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if let Err(source) = self.file.write_all(&self.buffer) {
-            if let Some(written) = self.written {
-                // Best effort: what cannot be cut off is a half line, which a reader skips.
-                let _ = self.file.set_len(written);
+        let synced = self.faults.before(Step::Sync);
+        match synced.and_then(|()| self.file.sync_data()) {
+            // A pipe or a device, which has no disk under it.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            Err(error) => {
+                self.suspect = self.regular;
+                return Err(self.error(error));
             }
-            return Err(error(&self.path, source));
+            Ok(()) => {}
         }
-        if let Some(written) = &mut self.written {
-            *written += self.buffer.len() as u64;
-        }
+        self.safe += self.buffer.len() as u64;
         self.buffer.clear();
-        self.dirty = true;
+        self.in_file = 0;
+        self.rotate();
+        self.show();
         Ok(())
+    }
+
+    /// Begins a new file, and leaves what is safe of the present one under another name. Tried
+    /// again it goes on where it was.
+    fn renew(&mut self) -> io::Result<()> {
+        self.suspect = true;
+        if self.safe > 0 {
+            // What is behind the safe part comes again in the new file.
+            let _ = self.file.set_len(self.safe);
+            let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
+            self.faults.before(Step::Rename)?;
+            match fs::rename(self.files.path(), self.files.segment(number, false)) {
+                // Somebody took it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
+            self.safe = 0;
+            let unsafe_lines = self.held_of_buffer();
+            let mut held = std::mem::replace(&mut self.held, unsafe_lines);
+            for (holder, bytes) in &self.held {
+                if let Some(there) = held.get_mut(holder) {
+                    *there = there.saturating_sub(*bytes);
+                }
+            }
+            let packed = false;
+            self.segments.insert(number, Segment { held, packed });
+        } else {
+            match fs::remove_file(self.files.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.faults.before(Step::Create)?;
+        let file = self.files.open(true)?;
+        lock(&file)?;
+        self.faults.before(Step::SyncFolder)?;
+        self.files.sync_folder()?;
+        self.file = file;
+        self.in_file = 0;
+        self.suspect = false;
+        Ok(())
+    }
+
+    /// Packs the file when it is full. What does not work now is tried again after the next sync:
+    /// all lines are safe where they are.
+    fn rotate(&mut self) {
+        let Some(bytes_max) = self.limits.bytes_max else {
+            return;
+        };
+        if self.safe >= SEGMENT_BYTES_MAX.min(bytes_max / 8)
+            && let Err(error) = self.renew()
+        {
+            tracing::warn!(path = %self.files.path().display(), %error, "a new dead letter file cannot be begun; it is tried again");
+        }
+        let mut failed = false;
+        for (number, segment) in &mut self.segments {
+            if segment.packed {
+                continue;
+            }
+            match self.files.pack(*number, &segment.held, &mut self.faults) {
+                Ok(held) => {
+                    self.usage.remove(&segment.held);
+                    self.usage.add(&held);
+                    *segment = Segment { held, packed: true };
+                }
+                Err(error) => {
+                    tracing::warn!(path = %self.files.path().display(), number, %error, "a full dead letter file cannot be packed; it is tried again");
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        if failed {
+            self.look_again();
+        }
+    }
+
+    /// Fails while there is more than may be kept and nothing may be left out.
+    fn hold_when_full(&mut self) -> Result<(), DeadLetterError> {
+        let holds = self.regular && self.limits.when_full == WhenFull::Hold;
+        let full = |usage: &Usage, limit: Option<u64>| limit.is_some_and(|max| usage.bytes() > max);
+        if !holds || !full(&self.usage, self.limits.bytes_max) {
+            return Ok(());
+        }
+        self.look_again();
+        if !full(&self.usage, self.limits.bytes_max) {
+            return Ok(());
+        }
+        Err(DeadLetterError {
+            path: self.files.path().to_owned(),
+            problem: "holds as much as --dead-letter-bytes-max allows: deliver it with replay and \
+                      remove its numbered files, or raise the limit",
+            source: io::ErrorKind::QuotaExceeded.into(),
+        })
+    }
+
+    /// Notices files that somebody took away.
+    fn look_again(&mut self) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let Lines {
+            files,
+            segments,
+            usage,
+            ..
+        } = self;
+        segments.retain(|number, segment| {
+            let gone = match fs::symlink_metadata(files.segment(*number, segment.packed)) {
+                Ok(_) => false,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            if gone {
+                usage.remove(&segment.held);
+            }
+            !gone
+        });
+        self.show();
+    }
+
+    /// Who holds how much of the buffer.
+    fn held_of_buffer(&self) -> Held {
+        let (mut usage, mut held) = (Usage::default(), Held::new());
+        for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
+            usage.add_line(line::holder(line), line.len() as u64, &mut held);
+        }
+        held
+    }
+
+    fn show(&self) {
+        self.limits.figures.set_bytes(self.usage.bytes());
+    }
+
+    fn error(&self, source: io::Error) -> DeadLetterError {
+        error(self.files.path(), source)
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    if !file.metadata()?.is_file() {
-        return Ok((file, None));
+/// Takes the file for this process: another one would go on writing to it once it is packed.
+fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::ResourceBusy.into()),
+        Err(TryLockError::Error(error)) => Err(error),
     }
-    if ends_torn(path)? {
-        file.write_all(b"\n")?;
-    }
-    let written = file.metadata()?.len();
-    // The name must survive a crash as well as the lines do.
-    if let Some(folder) = path.parent() {
-        let folder = match folder.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => folder,
-        };
-        File::open(folder)?.sync_all()?;
-    }
-    Ok((file, Some(written)))
 }
 
 fn error(path: &Path, source: io::Error) -> DeadLetterError {
@@ -186,6 +464,10 @@ fn error(path: &Path, source: io::Error) -> DeadLetterError {
             "cannot be written: this process may not, check the owner and mode of file and folder"
         }
         io::ErrorKind::NotFound => "cannot be opened: its folder does not exist, make it first",
+        io::ErrorKind::ResourceBusy => {
+            "is written by another process: name another file, or stop that process"
+        }
+        io::ErrorKind::Unsupported => "is a symbolic link: name the file itself",
         _ => "cannot be written: check the disk, or name another file",
     };
     DeadLetterError {
@@ -193,52 +475,6 @@ fn error(path: &Path, source: io::Error) -> DeadLetterError {
         problem,
         source,
     }
-}
-
-fn line(
-    out: &mut Vec<u8>,
-    now: &str,
-    provider: &str,
-    reason: Reject,
-    error: &str,
-    origin: &Origin,
-    payload: &[u8],
-) {
-    let member = |out: &mut Vec<u8>, head: &str, text: &str| {
-        out.extend_from_slice(head.as_bytes());
-        json::write_string(out, text);
-    };
-    member(out, "{\"time\":", now);
-    member(out, ",\"provider\":", provider);
-    member(out, ",\"reason\":", reason.name());
-    member(out, ",\"error\":", error);
-    out.extend_from_slice(b",\"source\":");
-    match origin {
-        Origin::File { file, record } => {
-            member(out, "{\"file\":", file);
-            out.extend_from_slice(format!(",\"record\":{record}}}").as_bytes());
-        }
-        Origin::Stream { stream, id } => {
-            member(out, "{\"stream\":", stream);
-            member(out, ",\"id\":", id);
-            out.push(b'}');
-        }
-    }
-    match std::str::from_utf8(payload) {
-        Ok(text) => match json::Raw::parse(text) {
-            // A payload that is a JSON string stays text with its quotes, so that it comes back
-            // as it was.
-            Ok(raw) if raw.kind() != json::Kind::String => {
-                out.extend_from_slice(b",\"payload\":");
-                let from = out.len();
-                out.extend_from_slice(raw.text().as_bytes());
-                blank_line_ends(out, from);
-            }
-            _ => member(out, ",\"payload\":", text),
-        },
-        Err(_) => member(out, ",\"payload_base64\":", &STANDARD.encode(payload)),
-    }
-    out.extend_from_slice(b"}\n");
 }
 
 #[cfg(test)]

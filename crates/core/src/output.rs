@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -192,11 +193,19 @@ impl Writer {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).append(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() && ends_torn(path)? {
         file.write_all(b"\n")?;
     }
     Ok(file)
+}
+
+/// Writes a file that only its owner may read: what is in it comes from an audit log.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    options.mode(0o600).open(path)?.write_all(bytes)
 }
 
 /// Whether the file's last line has no end.
@@ -280,6 +289,20 @@ mod tests {
             std::fs::read_to_string(&path).unwrap(),
             "{\"torn\":\n{\"a\":\"x\\ny\"}\n"
         );
+    }
+
+    #[test]
+    fn files_written_are_their_owner_s() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (out, report) = (folder.path().join("out"), folder.path().join("report"));
+        Output::file(&out, Format::Events).unwrap();
+        write_private(&report, b"{}").unwrap();
+        for path in [out, report] {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::chain::printable;
 use crate::event::json;
 
 /// One record as the provider's log holds it.
@@ -80,8 +81,10 @@ pub enum Origin {
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Origin::File { file, record } => write!(f, "{file}: record {record}"),
-            Origin::Stream { stream, id } => write!(f, "{stream}: {id}"),
+            Origin::File { file, record } => write!(f, "{}: record {record}", printable(file)),
+            Origin::Stream { stream, id } => {
+                write!(f, "{}: {}", printable(stream), printable(id))
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use self::dump::{Dump, Shape};
 use self::input::Input;
 pub use self::input::Progress;
 use self::reader::{Found, Stop};
+use crate::chain::printable;
 use crate::event::json::{Kind, Raw};
 use crate::record::{Origin, Record};
 use crate::source::{Page, Problem, Source};
@@ -108,7 +109,7 @@ impl Reading {
         for input in inputs {
             let name = input.name();
             match self.file(input, &name) {
-                Ok(0) => tracing::warn!(file = %name, "the file holds no records"),
+                Ok(0) => tracing::warn!(file = %printable(&name), "the file holds no records"),
                 Ok(_) => {}
                 Err(Stop::Closed) => return,
                 Err(stop) => {

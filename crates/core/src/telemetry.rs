@@ -18,6 +18,7 @@ use self::metrics::{Metrics, count, count_many};
 pub use self::scope::Part;
 use self::scope::{PROCESS, Scope, State};
 use crate::convert::{Reject, Skip};
+use crate::dead_letter::Figures;
 use crate::deliver::ParkedStatus;
 use crate::event::conformance::Notes;
 use crate::record::Origin;
@@ -42,6 +43,7 @@ pub struct Telemetry {
 struct Inner {
     metrics: Metrics,
     state: Mutex<State>,
+    dead_letter: Arc<Figures>,
 }
 
 impl Telemetry {
@@ -50,6 +52,7 @@ impl Telemetry {
         let inner = Inner {
             metrics: Metrics::new(bridge, version),
             state: Mutex::new(State::new(bridge)),
+            dead_letter: Arc::default(),
         };
         Telemetry {
             inner: Arc::new(inner),
@@ -132,6 +135,11 @@ impl Telemetry {
             "reason",
             reason.name(),
         );
+    }
+
+    /// Where the dead letter says how full it is.
+    pub fn dead_letter_figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.inner.dead_letter)
     }
 
     /// A cursor of this age found records that no younger one had seen.
@@ -274,6 +282,11 @@ impl Telemetry {
     /// All metrics in the text format of Prometheus (OpenMetrics 1.0).
     pub fn render(&self) -> String {
         let metrics = &self.inner.metrics;
+        let dead_letter = &self.inner.dead_letter;
+        let bytes = i64::try_from(dead_letter.bytes()).unwrap_or(i64::MAX);
+        metrics.dead_letter_bytes.set(bytes);
+        let dropped = &metrics.dead_letter_payloads_dropped;
+        dropped.inc_by(dead_letter.payloads_dropped().saturating_sub(dropped.get()));
         {
             let state = self.state();
             // The process keeps no checkpoint of its own once there are logs.

@@ -8,7 +8,8 @@ mod verdict;
 
 use std::borrow::Cow;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,11 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 
+use crate::chain::chain;
 use crate::event::{Event, list};
 use crate::retry;
 use crate::sink::{Answer, Cause, Failure, Sink, Verdict};
+use settings::Files;
 pub use settings::{WebhookError, WebhookSettings, parse_url};
 
 /// The part of an answer's body that a message quotes.
@@ -37,27 +40,86 @@ const TOKEN_BYTES_MAX: u64 = 64 << 10;
 /// A receiver of `EventList`s.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    client: Client,
+    settings: Arc<WebhookSettings>,
     url: Url,
-    token_file: Option<PathBuf>,
-    timeout: Duration,
+    connected: Arc<Mutex<Connected>>,
+}
+
+/// The client of the certificates as they are now.
+#[derive(Debug)]
+struct Connected {
+    client: Client,
+    files: Files,
+    /// The files changed, and cannot be used: said once.
+    refused: Option<String>,
 }
 
 impl Webhook {
-    /// Reads the certificates and makes the client; connects to nothing. The token file is read
-    /// before each POST, as it rotates.
+    /// Reads the certificates and makes the client; connects to nothing. Before each POST the token
+    /// file and the certificate files are read again, as they rotate.
     ///
     /// # Errors
     /// A bad URL or certificate file: the message names the setting and the file.
     pub fn new(settings: &WebhookSettings) -> Result<Webhook, WebhookError> {
         let url = parse_url(&settings.url).map_err(WebhookError::Url)?;
-        let client = settings::client(settings, &url)?;
-        Ok(Webhook {
+        let files = Files::read(settings)?;
+        let client = settings::client(settings, &url, &files)?;
+        if let Some(warning) = settings.warning() {
+            tracing::warn!("{warning}");
+        }
+        let connected = Connected {
             client,
+            files,
+            refused: None,
+        };
+        Ok(Webhook {
+            settings: Arc::new(settings.clone()),
             url,
-            token_file: settings.token_file.clone(),
-            timeout: settings.timeout,
+            connected: Arc::new(Mutex::new(connected)),
         })
+    }
+
+    /// The client, a new one where the certificate files have changed. While they cannot be used,
+    /// as between the writing of a certificate and of its key, the present one stays.
+    fn client(&self) -> Client {
+        let settings = &*self.settings;
+        let mut connected = self
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if settings.ca_file.is_none() && settings.client_cert_file.is_none() {
+            return connected.client.clone();
+        }
+        let made = Files::read(settings).and_then(|files| {
+            if files == connected.files {
+                return Ok(None);
+            }
+            let client = settings::client(settings, &self.url, &files)?;
+            Ok(Some((client, files)))
+        });
+        match made {
+            Ok(None) => connected.refused = None,
+            Ok(Some((client, files))) => {
+                tracing::info!("the certificate files of the webhook changed: read again");
+                *connected = Connected {
+                    client,
+                    files,
+                    refused: None,
+                };
+            }
+            Err(error) => {
+                let why = chain(&error);
+                if connected.refused.as_ref() != Some(&why) {
+                    tracing::warn!(
+                        error = why,
+                        "the certificate files of the webhook changed and cannot be used: the \
+                         former ones stay until they can"
+                    );
+                    connected.refused = Some(why);
+                }
+            }
+        }
+        connected.client.clone()
     }
 
     /// The receiver's address for people: without path and query, which may hold secrets.
@@ -81,11 +143,11 @@ impl Webhook {
             server_time: None,
         };
         let mut request = self
-            .client
+            .client()
             .post(self.url.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body);
-        if let Some(path) = &self.token_file {
+        if let Some(path) = &self.settings.token_file {
             match bearer(path) {
                 Ok(value) => request = request.header(AUTHORIZATION, value),
                 Err(detail) => {
@@ -100,7 +162,7 @@ impl Webhook {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return unheard(verdict::of_error(error, self.timeout)),
+            Err(error) => return unheard(verdict::of_error(error, self.settings.timeout)),
         };
         let date = response.headers().get(DATE);
         let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());

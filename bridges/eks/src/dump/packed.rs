@@ -7,7 +7,8 @@ use audit_bridge_core::event::json::Raw;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A subscription message has at most 1 MiB packed; more unpacked than this is no log.
+/// A subscription message has at most 1 MiB packed. More than this is not unpacked, so that memory
+/// stays bounded; the whole is then kept as it came.
 const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
 /// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
@@ -20,7 +21,9 @@ pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     }
 }
 
-/// The subscription's message, `{"messageType":…,"logEvents":[…]}`.
+/// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
+/// at the limit: the reader sees that it does not end, reads the log events that are there, and
+/// keeps the packed whole besides.
 pub(super) fn unpack(data: Raw<'_>) -> Result<String, String> {
     let text = data
         .as_str()
@@ -28,10 +31,18 @@ pub(super) fn unpack(data: Raw<'_>) -> Result<String, String> {
     let packed = STANDARD
         .decode(&*text)
         .map_err(|error| format!("the subscription's data is no base64: {error}"))?;
-    let mut json = String::new();
+    let mut json = Vec::new();
     flate2::read::MultiGzDecoder::new(packed.as_slice())
         .take(UNPACKED_BYTES_MAX)
-        .read_to_string(&mut json)
+        .read_to_end(&mut json)
         .map_err(|error| format!("the subscription's data is no gzip of text: {error}"))?;
-    Ok(json)
+    if json.len() as u64 == UNPACKED_BYTES_MAX
+        && let Err(error) = std::str::from_utf8(&json)
+        && error.error_len().is_none()
+    {
+        // The limit cut a character.
+        json.truncate(error.valid_up_to());
+    }
+    String::from_utf8(json)
+        .map_err(|error| format!("the subscription's data is no gzip of text: {error}"))
 }

@@ -414,6 +414,40 @@ fn subscription_data_is_unpacked_or_refused_with_the_reason() {
 }
 
 #[test]
+fn subscription_data_above_the_limit_is_read_as_far_as_it_goes_and_kept_whole() {
+    use std::io::Write as _;
+
+    use base64::Engine as _;
+
+    // Of three bytes each: whatever the limit is, it cuts a character for one of the paddings.
+    let padding = "€".repeat(90_000);
+    for pad in ["", "x", "xx"] {
+        let events: Vec<_> = (0..70)
+            .map(|n| format!("{{\"id\":\"{n}\",\"timestamp\":{n},\"message\":\"{{\\\"a\\\":\\\"{padding}\\\"}}\"}}"))
+            .collect();
+        let message = format!(
+            "{{\"messageType\":\"DATA_MESSAGE{pad}\",\"logStream\":\"kube-apiserver-audit-1\",\"logEvents\":[{}]}}",
+            events.join(",")
+        );
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(message.as_bytes()).unwrap();
+        let data = base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap());
+        let packed = format!("{{\"awslogs\":{{\"data\":\"{data}\"}}}}");
+        let dump: Arc<dyn Dump> = Arc::new(EksDump);
+        let page = read_bytes(&dump, "lambda.json", packed.clone().into_bytes());
+        let whole = page.records.iter().filter(|record| !record.damaged).count();
+        assert_eq!(whole, (16 << 20) / events[0].len(), "{pad}");
+        let kept = page.records.last().unwrap();
+        assert!(kept.damaged && kept.payload == packed, "{pad}");
+        let kept = vec![(kept.payload.to_vec(), true, true)];
+        assert!(
+            matches!(&convert(kept)[..], [Outcome::Reject { .. }]),
+            "{pad}"
+        );
+    }
+}
+
+#[test]
 fn files_of_two_formats_put_together_are_read() {
     let mut text = fixture("tail-short.txt");
     text.extend_from_slice(&fixture("tail-detailed.txt"));

@@ -56,6 +56,7 @@ impl StateDir {
             Err(error) => return Err(unavailable(path, "cannot be made", error)),
         }
         let name = path.join(LOCK);
+        refuse_link(&name)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -166,7 +167,8 @@ impl FileStore {
         let folder = self.files.state.path.clone();
         let beside = folder.join(BESIDE);
         let probed = spawn_blocking(move || {
-            let mut file = File::create(folder.join(BESIDE))?;
+            remove_beside(&folder)?;
+            let mut file = create_beside(&folder)?;
             file.write_all(b"{}")?;
             file.sync_all()?;
             remove_beside(&folder)
@@ -205,6 +207,7 @@ impl Files {
     fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.document();
+        refuse_link(&path)?;
         let mut bytes = Vec::new();
         let read = File::open(&path)
             .and_then(|file| file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes));
@@ -272,11 +275,7 @@ fn replace(
     let beside = folder.join(BESIDE);
     remove_beside(folder)?;
     before(Step::Create)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file = create_beside(folder)?;
     before(Step::Write)?;
     file.write_all(bytes)?;
     before(Step::SyncFile)?;
@@ -286,6 +285,29 @@ fn replace(
     fs::rename(&beside, folder.join(DOCUMENT))?;
     before(Step::SyncFolder)?;
     File::open(folder)?.sync_all()
+}
+
+/// Always a new file: what a sync of an earlier one has failed to bring to the disk must not be
+/// built upon, and nobody can have put a link there.
+fn create_beside(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(folder.join(BESIDE))
+}
+
+/// Whoever can put a link into the folder would choose what is read and written.
+fn refuse_link(path: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => Err(StoreError::Unavailable {
+            place: path.display().to_string(),
+            problem: "is a symbolic link".to_owned(),
+            remedy: "put the file itself there, or remove the link; it is tried again".to_owned(),
+            source: None,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn remove_beside(folder: &Path) -> io::Result<()> {

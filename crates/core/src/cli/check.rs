@@ -14,7 +14,7 @@ use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::chain::chain;
 use crate::checkpoint::{Home, Owner, StoreError, StoreKind};
-use crate::config::Problems;
+use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing, Waiting};
 use crate::live::{Finding, Live, LiveLog, Trouble};
@@ -168,6 +168,17 @@ fn dead_letter(path: Option<&Path>) -> Finding {
     let Some(path) = path else {
         return Finding::good(what, "none");
     };
+    if path.is_symlink() {
+        return Finding::bad(
+            what,
+            Trouble {
+                part: Part::Checkpoint,
+                what: format!("{} is a symbolic link", path.display()),
+                remedy: "name the file itself with --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
+                    .to_owned(),
+            },
+        );
+    }
     let there = path.exists();
     let opened = std::fs::OpenOptions::new()
         .create(true)
@@ -210,7 +221,15 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
         server_time,
     } = target.ask().await;
     let result = match verdict {
-        Verdict::Accepted { status } => Ok(format!("answered {status} to an empty EventList")),
+        Verdict::Accepted { status } => {
+            let warning = match &checked.delivery.destination {
+                Destination::Webhook(settings) => settings.warning(),
+                Destination::Output(..) => None,
+            };
+            let warning = warning.map(|it| format!("; warning: {it}"));
+            let warning = warning.unwrap_or_default();
+            Ok(format!("answered {status} to an empty EventList{warning}"))
+        }
         Verdict::Failed(Failure { detail, remedy, .. }) => {
             let reach = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) is up \
                          and can be reached from here (network policies, proxies)";

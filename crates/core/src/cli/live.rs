@@ -108,6 +108,8 @@ pub(super) struct State {
     pub(super) name: String,
     pub(super) leader_election: bool,
     pub(super) start: Start,
+    /// `--start` is not the default.
+    pub(super) start_given: bool,
     pub(super) until: Option<Timestamp>,
     pub(super) admin_address: SocketAddr,
     pub(super) shutdown_grace: Duration,
@@ -157,6 +159,7 @@ impl StateArgs {
                 Start::Latest(now),
                 |text| Start::read(text, now),
             ),
+            start_given: given(self.start.as_deref()).is_some(),
             until: problems.read("until", self.until.as_deref(), None, |text| {
                 live::until(text, now).map(Some)
             }),
@@ -183,6 +186,36 @@ impl StateArgs {
             problems.add("until", "is not after --start: there is nothing between");
         }
         state
+    }
+}
+
+impl State {
+    /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
+    /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
+    /// be told so, a job for a window of time would leave a part of it out, or read another one.
+    ///
+    /// # Errors
+    /// What cannot be done, and what to do instead.
+    pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), String> {
+        match (has_checkpoint, self.start_given, self.until.is_some()) {
+            (true, true, true) => Err(format!(
+                "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
+                 begin there: leave --start out to go on from the checkpoint, or give the job a \
+                 --state-dir (or --checkpoint-name) of its own"
+            )),
+            (false, false, true) => Err(format!(
+                "{log} has no checkpoint, and --until (AUDIT_BRIDGE_UNTIL) needs to know where to \
+                 begin: name it with --start, such as earliest or -2h"
+            )),
+            (true, true, false) => {
+                tracing::warn!(
+                    log,
+                    "--start (AUDIT_BRIDGE_START) is ignored: reading goes on from the checkpoint"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -251,6 +284,41 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             live,
             state,
             delivery,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_and_until_that_contradict_the_checkpoint_are_refused_with_the_way_out() {
+        let now = Timestamp::now();
+        for (has_checkpoint, start_given, until, refused) in [
+            (true, true, true, Some("leave --start out")),
+            (false, false, true, Some("name it with --start")),
+            (true, false, true, None),
+            (false, true, true, None),
+            (true, true, false, None),
+            (false, false, false, None),
+        ] {
+            let state = State {
+                dir: PathBuf::new(),
+                store: StoreKind::File,
+                name: String::new(),
+                leader_election: false,
+                start: Start::Latest(now),
+                start_given,
+                until: until.then_some(now),
+                admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                shutdown_grace: shutdown::GRACE,
+            };
+            match (state.check_start("a log", has_checkpoint), refused) {
+                (Ok(()), None) => {}
+                (Err(why), Some(part)) => assert!(why.contains(part), "{why}"),
+                (other, _) => panic!("{has_checkpoint} {start_given} {until}: {other:?}"),
+            }
         }
     }
 }

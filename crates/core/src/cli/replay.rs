@@ -10,11 +10,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
-use crate::chain::chain;
+use crate::chain::{chain, printable};
 use crate::checkpoint::{self, AnyStore, Checkpointer, FileStore, Owner, Store as _};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
+use crate::output;
 use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings};
@@ -93,7 +94,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        let _ = writeln!(std::io::stderr(), "error: {}", printable(&error));
         FAILED
     })
 }
@@ -171,7 +172,11 @@ async fn deliver<B: Bridge>(
     let started = Instant::now();
     let settings = &checked.delivery;
     let dead_letter = match &settings.dead_letter {
-        Some(path) => Some(DeadLetter::open(path, B::PROVIDER).map_err(|error| chain(&error))?),
+        Some(path) => {
+            let limits = settings.dead_letter_limits.clone();
+            let opened = DeadLetter::open_within(path, B::PROVIDER, limits);
+            Some(opened.map_err(|error| chain(&error))?)
+        }
         None => None,
     };
     let state = state::<B>(args).await?;
@@ -231,7 +236,7 @@ async fn deliver<B: Bridge>(
     console.finish(&tally);
     if let Some(path) = &args.report {
         let json = serde_json::to_string(&tally).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n")
+        output::write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
     let resume = format!(
@@ -241,7 +246,9 @@ async fn deliver<B: Bridge>(
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
         Ended::Stopped => Err(format!("stopped before the end; {resume}")),
-        Ended::Failed(why) | Ended::LostLease(why) => Err(why),
+        Ended::Failed(why) | Ended::LostLease(why) => {
+            Err(format!("{why}; once it is mended, {resume}"))
+        }
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
@@ -351,7 +358,7 @@ impl Console {
 
     fn say(&self, line: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{line}");
+            let _ = writeln!(std::io::stderr(), "{}", printable(line));
         });
     }
 

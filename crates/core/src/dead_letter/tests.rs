@@ -1,3 +1,8 @@
+mod faults;
+mod full;
+
+use std::fs::OpenOptions;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,11 +15,51 @@ fn origin() -> Origin {
 }
 
 fn lines(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path)
+    fs::read_to_string(path)
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// The lines of all files of a dead letter, as `replay` would read them, oldest first.
+fn all_lines(path: &Path) -> Vec<Value> {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut files: Vec<_> = fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|it| it.file_name().unwrap().to_str().unwrap().starts_with(name))
+        .collect();
+    // The one that is written comes last.
+    files.sort_by_key(|it| (it == path, it.clone()));
+    let mut lines = Vec::new();
+    for file in files {
+        let mut text = fs::read(&file).unwrap();
+        if file.extension().is_some_and(|it| it == "zst") {
+            text = zstd::decode_all(&text[..]).unwrap();
+        }
+        let text = String::from_utf8(text).unwrap();
+        lines.extend(
+            text.lines()
+                .filter_map(|line| serde_json::from_str(line).ok()),
+        );
+    }
+    lines
+}
+
+/// Bytes of all files.
+fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap();
+    let sizes = entries.map(|entry| entry.unwrap().metadata().unwrap().len());
+    sizes.sum()
+}
+
+fn within(bytes_max: u64, when_full: WhenFull) -> Limits {
+    Limits {
+        bytes_max: Some(bytes_max),
+        when_full,
+        ..Limits::default()
+    }
 }
 
 #[test]
@@ -63,7 +108,7 @@ fn a_line_per_record_whatever_its_payload_is() {
     }
     assert_eq!(lines[6]["source"], serde_json::to_value(stream).unwrap());
     // Numbers and doubled keys come through as they were.
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains("\"payload\":{\"n\":1.10,\"n\":2}}"));
 }
 
@@ -87,7 +132,7 @@ fn opening_again_appends_and_ends_a_half_line() {
     dead.write(Reject::Unparsable, "e", &origin(), b"{}")
         .unwrap();
     dead.sync().unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
     let good = text
         .lines()
         .filter(|line| serde_json::from_str::<Value>(line).is_ok());
@@ -101,7 +146,7 @@ fn only_the_owner_may_read_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     DeadLetter::open(&path, "aks").unwrap();
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -124,4 +169,20 @@ fn a_full_disk_is_named_and_keeps_the_record() {
         let text = dead.sync().unwrap_err().to_string();
         assert!(text.contains("the disk is full"), "{text}");
     }
+}
+
+#[test]
+fn a_link_or_another_process_s_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("dead.jsonl"), folder.path().join("link"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let refused = DeadLetter::open(&link, "eks").unwrap_err().to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+    assert!(!path.exists(), "nothing was made behind the link");
+
+    let first = DeadLetter::open(&path, "eks").unwrap();
+    let refused = DeadLetter::open(&path, "eks").unwrap_err().to_string();
+    assert!(refused.contains("another process"), "{refused}");
+    drop(first);
+    DeadLetter::open(&path, "eks").unwrap();
 }

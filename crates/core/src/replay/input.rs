@@ -2,16 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::chain::printable;
 use crate::source::Problem;
 
 /// Compression inside compression is real (Firehose packs what CloudWatch packed), but not deeper.
 const LAYERS_MAX: usize = 3;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd frame that readers skip may come first (as in our own dead letter): `50` to `5f`, and this.
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// A zstd window of 8 MiB, as browsers allow: it is memory that the file demands of its reader.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// How zstd says that a file demands more.
+const ZSTD_WINDOW_TOO_LARGE: &str = "too much memory";
 
 /// One thing to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +47,8 @@ pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
             let before = inputs.len() + problems.len();
             walk(path, &mut inputs, &mut problems);
             if inputs.len() + problems.len() == before {
-                tracing::warn!(folder = %path.display(), "the folder holds no files");
+                let folder = path.to_string_lossy();
+                tracing::warn!(folder = %printable(&folder), "the folder holds no files");
             }
         } else {
             inputs.push(Input::File(path.clone()));
@@ -65,13 +74,25 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
-            // A link to a folder is not followed: it could lead back.
-            Ok(kind) if kind.is_file() || (kind.is_symlink() && !path.is_dir()) => {
-                inputs.push(Input::File(path));
-            }
-            Ok(_) => {}
+            Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
+            // A link may lead anywhere, and a pipe has no end: whoever means them names them.
+            Ok(kind) => tracing::warn!(
+                path = %printable(&path.to_string_lossy()),
+                kind = kind_name(kind),
+                "skipped: not a regular file; name it on the command line to read it"
+            ),
             Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
         }
+    }
+}
+
+fn kind_name(kind: std::fs::FileType) -> &'static str {
+    match kind {
+        _ if kind.is_symlink() => "symbolic link",
+        _ if kind.is_fifo() => "named pipe",
+        _ if kind.is_socket() => "socket",
+        _ if kind.is_block_device() || kind.is_char_device() => "device",
+        _ => "unknown",
     }
 }
 
@@ -82,6 +103,10 @@ pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
         io::ErrorKind::UnexpectedEof => "; the file is cut, fetch it again",
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
             "; the compressed data is damaged, fetch the file again"
+        }
+        _ if error.to_string().contains(ZSTD_WINDOW_TOO_LARGE) => {
+            "; its zstd window is larger than 8 MiB: unpack it first (zstd -d --long=31 FILE), or \
+             pack it without --long and --ultra"
         }
         _ => "",
     };
@@ -146,13 +171,22 @@ pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dy
         let (head, whole) = peek(content)?;
         if head.starts_with(&GZIP) {
             content = Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)));
-        } else if head.starts_with(&ZSTD) {
-            content = Box::new(zstd::stream::read::Decoder::new(whole)?);
+        } else if is_zstd(&head) {
+            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            content = Box::new(decoder);
         } else {
             return Ok(whole);
         }
     }
     Ok(content)
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    match head {
+        [0x50..=0x5f, rest @ ..] => rest.starts_with(&ZSTD_SKIPPED),
+        _ => head.starts_with(&ZSTD),
+    }
 }
 
 /// The first bytes, and the content with them still in front.

@@ -320,6 +320,13 @@ impl JsonSplit {
                     ..JsonSplit::new(Arc::clone(&self.dump))
                 };
                 inner.split(text.as_bytes(), true, piece);
+                // More than was unpacked, or it was cut: what is not read is kept as it came.
+                if inner.unfinished().is_some() {
+                    piece(Piece {
+                        recognised,
+                        ..broken(true)
+                    });
+                }
             }
             Ok(text) => piece(Piece {
                 bytes: Cow::Borrowed(text.as_bytes()),

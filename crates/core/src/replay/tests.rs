@@ -79,3 +79,121 @@ fn a_message_of_no_known_shape_is_a_problem() {
     let empty = page(" \n");
     assert_eq!((empty.records.len(), empty.problems.len()), (0, 0));
 }
+
+#[tokio::test]
+async fn replay_reads_full_files_of_the_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = crate::dead_letter::Limits {
+        bytes_max: Some(1 << 20),
+        ..Default::default()
+    };
+    let mut dead = crate::dead_letter::DeadLetter::open_within(&path, "eks", limits).unwrap();
+    for id in 0..100 {
+        let payload = format!("{{\"id\":{id},\"x\":\"{}\"}}", "A".repeat(5000));
+        let origin = Origin::File {
+            file: "f".into(),
+            record: id,
+        };
+        dead.write(
+            crate::convert::Reject::Refused,
+            "e",
+            &origin,
+            payload.as_bytes(),
+        )
+        .unwrap();
+        dead.sync().unwrap();
+    }
+    assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
+    let mut replay = Replay::start(Settings {
+        paths: vec![folder.path().to_owned()],
+        dump: Arc::new(Plain),
+        shape: None,
+        skip_records: 0,
+    })
+    .unwrap();
+    let mut ids = Vec::new();
+    while let Some(page) = replay.read().await {
+        assert!(page.problems.is_empty(), "{:?}", page.problems);
+        for record in page.records {
+            let payload: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            ids.push(payload["id"].as_u64().unwrap());
+        }
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+}
+
+/// Everything that these paths give, and the problems.
+async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
+    let mut replay = Replay::start(Settings {
+        paths,
+        dump: Arc::new(Plain),
+        shape: None,
+        skip_records: 0,
+    })
+    .unwrap();
+    let (mut records, mut problems) = (Vec::new(), Vec::new());
+    while let Some(page) = replay.read().await {
+        let payloads = page.records.iter().map(|record| &record.payload[..]);
+        records.extend(payloads.map(|it| String::from_utf8_lossy(it).into_owned()));
+        problems.extend(page.problems.into_iter().map(|it| it.error));
+    }
+    (records, problems)
+}
+
+#[tokio::test]
+async fn folder_with_pipes_links_and_sockets_gives_its_regular_files_only() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    let secret = other.path().join("secret.json");
+    std::fs::write(&secret, "{\"id\":\"secret\"}").unwrap();
+    std::fs::write(at("a.json"), "{\"id\":1}").unwrap();
+    std::fs::write(at("z\u{1b}]0;x\u{7}.json"), "{\"id\":2}").unwrap();
+    symlink(&secret, at("b.json")).unwrap();
+    symlink(other.path(), at("c")).unwrap();
+    symlink("/dev/zero", at("d")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(at("e")).status();
+    assert!(made.unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(at("f")).unwrap();
+
+    let (records, problems) = replayed(vec![folder.path().to_owned()]).await;
+    assert_eq!(records, ["{\"id\":1}", "{\"id\":2}"]);
+    assert_eq!(problems, Vec::<String>::new());
+    // Whoever names a link means it.
+    let (records, _) = replayed(vec![at("b.json")]).await;
+    assert_eq!(records, ["{\"id\":\"secret\"}"]);
+}
+
+#[tokio::test]
+async fn zstd_window_above_the_limit_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = |name: &str, window_log| {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        let mut encoder = zstd::Encoder::new(file, 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        std::io::Write::write_all(&mut encoder, b"{\"id\":1}").unwrap();
+        encoder.finish().unwrap();
+        path
+    };
+    let (records, problems) = replayed(vec![pack("8M", 23)]).await;
+    assert_eq!((records.len(), problems.len()), (1, 0));
+    let (records, problems) = replayed(vec![pack("128M", 27)]).await;
+    assert_eq!((records.len(), problems.len()), (0, 1));
+    assert!(
+        problems[0].contains("8 MiB") && problems[0].contains("zstd -d"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn origin_with_control_characters_is_spelled_out_for_people() {
+    let origin = Origin::File {
+        file: "a\u{1b}[2Jb".into(),
+        record: 1,
+    };
+    assert_eq!(origin.to_string(), "a\\u{1b}[2Jb: record 1");
+}

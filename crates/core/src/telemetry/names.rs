@@ -53,6 +53,10 @@ metrics! {
         "Records that are not for this bridge";
     RECORDS_DEAD_LETTERED = "records_dead_lettered_total", Counter, ["reason"],
         "Records and events kept in the dead letter";
+    DEAD_LETTER_BYTES = "dead_letter_bytes", Gauge, [],
+        "Bytes of the dead letter, all its files together";
+    DEAD_LETTER_PAYLOADS_DROPPED = "dead_letter_payloads_dropped_total", Counter, [],
+        "Payloads of which the full dead letter kept only the beginning, or the line about it";
     EVENTS_TRUNCATED = "events_truncated_total", Counter, [],
         "Delivered events that carry the mark audit.k8s.io/truncated";
     EVENTS_SHORTENED = "events_shortened_total", Counter, ["what"],

@@ -1,6 +1,7 @@
 //! What the user says about the webhook, and the client made of it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct WebhookSettings {
     pub url: String,
     /// Certificate authorities to trust besides the system's, PEM (`--webhook-ca-file`).
     pub ca_file: Option<PathBuf>,
+    /// Trust no other authorities (`--webhook-ca-only`).
+    pub ca_only: bool,
     /// Our certificate for mutual TLS, PEM (`--webhook-client-cert-file`).
     pub client_cert_file: Option<PathBuf>,
     /// Its key, PEM (`--webhook-client-key-file`).
@@ -42,12 +45,29 @@ impl WebhookSettings {
         WebhookSettings {
             url: url.into(),
             ca_file: None,
+            ca_only: false,
             client_cert_file: None,
             client_key_file: None,
             token_file: None,
             timeout: Duration::from_secs(10),
             user_agent: concat!("audit-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
+    }
+
+    /// What a person should know of settings that work: a token that anybody on the way can read.
+    pub fn warning(&self) -> Option<&'static str> {
+        let url = Url::parse(&self.url).ok()?;
+        let stays_here = match url.host_str()? {
+            "localhost" => true,
+            host => host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback()),
+        };
+        (self.token_file.is_some() && url.scheme() == "http" && !stays_here).then_some(
+            "the bearer token of --webhook-token-file goes to another machine over plain http, \
+             where everybody on the way can read it: use https, or mutual TLS",
+        )
     }
 }
 
@@ -58,6 +78,7 @@ impl fmt::Debug for WebhookSettings {
         f.debug_struct("WebhookSettings")
             .field("origin", &origin.ok())
             .field("ca_file", &self.ca_file)
+            .field("ca_only", &self.ca_only)
             .field("client_cert_file", &self.client_cert_file)
             .field("client_key_file", &self.client_key_file)
             .field("token_file", &self.token_file)
@@ -110,6 +131,7 @@ pub enum WebhookError {
     Client(#[source] reqwest::Error),
 }
 
+const CA_ONLY_FLAG: &str = "--webhook-ca-only";
 const CA_FLAG: &str = "--webhook-ca-file";
 const CERT_FLAG: &str = "--webhook-client-cert-file";
 const KEY_FLAG: &str = "--webhook-client-key-file";
@@ -144,7 +166,51 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-pub(super) fn client(settings: &WebhookSettings, url: &Url) -> Result<Client, WebhookError> {
+/// What the certificate files hold.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Files {
+    ca: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+// There is a private key among them.
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files")
+    }
+}
+
+impl Files {
+    pub(super) fn read(settings: &WebhookSettings) -> Result<Files, WebhookError> {
+        let ca = match &settings.ca_file {
+            Some(path) => Some(read(CA_FLAG, path)?),
+            None => None,
+        };
+        let client = match (&settings.client_cert_file, &settings.client_key_file) {
+            (Some(cert), Some(key)) => Some((read(CERT_FLAG, cert)?, read(KEY_FLAG, key)?)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(WebhookError::Half {
+                    given: CERT_FLAG,
+                    missing: KEY_FLAG,
+                });
+            }
+            (None, Some(_)) => {
+                return Err(WebhookError::Half {
+                    given: KEY_FLAG,
+                    missing: CERT_FLAG,
+                });
+            }
+        };
+        Ok(Files { ca, client })
+    }
+}
+
+pub(super) fn client(
+    settings: &WebhookSettings,
+    url: &Url,
+    files: &Files,
+) -> Result<Client, WebhookError> {
     let mut builder = Client::builder()
         .user_agent(&settings.user_agent)
         .timeout(settings.timeout)
@@ -154,31 +220,24 @@ pub(super) fn client(settings: &WebhookSettings, url: &Url) -> Result<Client, We
         .pool_idle_timeout(IDLE_MAX)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE);
-    let extra_roots = match &settings.ca_file {
-        Some(path) => authorities(path)?,
-        None => Vec::new(),
+    let extra_roots = match (&settings.ca_file, &files.ca) {
+        (Some(path), Some(pem)) => authorities(path, pem)?,
+        _ if settings.ca_only => {
+            return Err(WebhookError::Half {
+                given: CA_ONLY_FLAG,
+                missing: CA_FLAG,
+            });
+        }
+        _ => Vec::new(),
     };
-    builder = if url.scheme() == "http" && extra_roots.is_empty() {
+    builder = if settings.ca_only || (url.scheme() == "http" && extra_roots.is_empty()) {
         // An image without certificate authorities is fine when none is ever asked.
-        builder.tls_certs_only([])
+        builder.tls_certs_only(extra_roots)
     } else {
         builder.tls_certs_merge(extra_roots)
     };
-    match (&settings.client_cert_file, &settings.client_key_file) {
-        (Some(cert), Some(key)) => builder = builder.identity(identity(cert, key)?),
-        (None, None) => {}
-        (Some(_), None) => {
-            return Err(WebhookError::Half {
-                given: CERT_FLAG,
-                missing: KEY_FLAG,
-            });
-        }
-        (None, Some(_)) => {
-            return Err(WebhookError::Half {
-                given: KEY_FLAG,
-                missing: CERT_FLAG,
-            });
-        }
+    if let Some((cert, key)) = &files.client {
+        builder = builder.identity(identity(settings, cert, key)?);
     }
     builder.build().map_err(WebhookError::Client)
 }
@@ -199,9 +258,8 @@ fn unusable(flag: &'static str, path: &Path, problem: &'static str) -> WebhookEr
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
-    let pem = read(CA_FLAG, path)?;
-    match Certificate::from_pem_bundle(&pem) {
+fn authorities(path: &Path, pem: &[u8]) -> Result<Vec<Certificate>, WebhookError> {
+    match Certificate::from_pem_bundle(pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(unusable(
             CA_FLAG,
@@ -211,22 +269,21 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
     }
 }
 
-fn identity(cert: &Path, key: &Path) -> Result<Identity, WebhookError> {
+fn identity(settings: &WebhookSettings, cert: &[u8], key: &[u8]) -> Result<Identity, WebhookError> {
     const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let mut pem = read(CERT_FLAG, cert)?;
-    if memchr::memmem::find(&pem, MARK).is_none() {
+    let named = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+    if memchr::memmem::find(cert, MARK).is_none() {
         return Err(unusable(
             CERT_FLAG,
-            cert,
+            &named(&settings.client_cert_file),
             "holds no certificate: it must be pem, with -----BEGIN CERTIFICATE-----",
         ));
     }
-    pem.push(b'\n');
-    pem.extend_from_slice(&read(KEY_FLAG, key)?);
+    let pem = [cert, b"\n", key].concat();
     Identity::from_pem(&pem).map_err(|_| {
         unusable(
             KEY_FLAG,
-            key,
+            &named(&settings.client_key_file),
             "holds no key that can be used: it must be pem, not encrypted, with -----BEGIN \
              PRIVATE KEY-----, and belong to the client certificate",
         )

@@ -74,6 +74,61 @@ async fn a_first_write_that_crashes_leaves_nothing_or_all() {
 }
 
 #[test]
+fn write_that_failed_at_any_step_is_made_wholly_anew() {
+    for step in STEPS {
+        let folder = TempDir::new().unwrap();
+        replace(folder.path(), &bytes(1), &mut |_| Ok(())).unwrap();
+        let mut steps = Vec::new();
+        crash(folder.path(), step, ErrorKind::Other).unwrap_err();
+        // A sync that fails may have dropped what was written, and the next one is good.
+        if let Ok(file) = OpenOptions::new()
+            .write(true)
+            .open(folder.path().join(BESIDE))
+        {
+            file.set_len(0).unwrap();
+        }
+        let whole = bytes(3);
+        replace(folder.path(), &whole, &mut |at| {
+            steps.push(at);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(steps, STEPS, "{step:?}");
+        let found = fs::read(folder.path().join(DOCUMENT)).unwrap();
+        assert_eq!(found, whole, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn links_in_the_state_folder_are_refused() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let target = other.path().join("target");
+    symlink(&target, folder.path().join(LOCK)).unwrap();
+    let refused = FileStore::open(folder.path(), owner())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+    assert!(!target.exists());
+    fs::remove_file(folder.path().join(LOCK)).unwrap();
+
+    let untouched = bytes(1);
+    fs::write(&target, &untouched).unwrap();
+    symlink(&target, folder.path().join(DOCUMENT)).unwrap();
+    let mut store = FileStore::open(folder.path(), owner()).unwrap();
+    let refused = store.load().await.unwrap_err().to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+    store.save(&checkpoint(2)).await.unwrap_err();
+
+    // A link in place of the document's draft is no way out of the folder.
+    fs::remove_file(folder.path().join(DOCUMENT)).unwrap();
+    symlink(&target, folder.path().join(BESIDE)).unwrap();
+    store.probe().await.unwrap();
+    assert_eq!(fs::read(&target).unwrap(), untouched);
+}
+
+#[test]
 fn a_half_document_beside_does_not_stop_the_next_write() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join(BESIDE), b"{\"version\":1,\"pro").unwrap();

@@ -26,6 +26,7 @@ impl<B: Bridge> Process<'_, B> {
     ) -> Result<Ended, String> {
         let elects = self.checked.state.leader_election;
         let mut elector = residence.elector.clone().filter(|_| elects);
+        let mut first = true;
         loop {
             let leadership = match &mut elector {
                 None => None,
@@ -35,10 +36,12 @@ impl<B: Bridge> Process<'_, B> {
                 },
             };
             let tenure = leadership.as_ref().map(Leadership::tenure);
-            match self.read_all(&residence.home, tenure, stop).await? {
+            match self.read_all(&residence.home, tenure, first, stop).await? {
                 // Another one may begin: so must we, once it is our turn again.
                 Ended::LostLease(why) => {
                     tracing::warn!(why, "stopped reading, another replica may read now");
+                    // The checkpoint is our own from now on.
+                    first = false;
                 }
                 ended => {
                     if let Some(leadership) = leadership
@@ -78,6 +81,7 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         home: &Home,
         tenure: Option<Tenure>,
+        first: bool,
         stop: &mut Stop,
     ) -> Result<Ended, String> {
         let mut lost = tenure.clone();
@@ -85,7 +89,7 @@ impl<B: Bridge> Process<'_, B> {
             biased;
             () = stop.asked() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
-            prepared = self.prepare(home, &tenure) => prepared,
+            prepared = self.prepare(home, &tenure, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         let several = logs.len();
@@ -119,6 +123,7 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         home: &Home,
         tenure: &Option<Tenure>,
+        first: bool,
     ) -> Result<Prepared<<B::Live as Live>::Log>, String> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
@@ -127,6 +132,10 @@ impl<B: Bridge> Process<'_, B> {
             let owner = self.owner(log.name());
             let room = self.room(home, &owner, several).await?;
             let checkpoint = room.checkpoint.as_ref();
+            if first {
+                let state = &self.checked.state;
+                state.check_start(log.name(), checkpoint.is_some())?;
+            }
             ready.push(Ready {
                 log,
                 owner,

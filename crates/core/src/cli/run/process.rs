@@ -9,7 +9,7 @@ use super::super::Bridge;
 use super::super::live::Checked;
 use crate::chain::chain;
 use crate::checkpoint::{Checkpointer, Home, Owner, Room, StoreError, StoreKind};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Limits};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Tenure, Timing};
 use crate::live::supervise::Supervised;
@@ -135,9 +135,13 @@ impl<B: Bridge> Process<'_, B> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
+        let limits = Limits {
+            figures: self.telemetry.dead_letter_figures(),
+            ..self.checked.delivery.dead_letter_limits.clone()
+        };
         let dead_letter = self
             .insist(async || {
-                DeadLetter::open(path, B::PROVIDER).map_err(|error| {
+                DeadLetter::open_within(path, B::PROVIDER, limits.clone()).map_err(|error| {
                     Setback::Hold(Trouble {
                         part: Part::Checkpoint,
                         what: chain(&error),

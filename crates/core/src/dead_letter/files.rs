@@ -1,0 +1,276 @@
+//! The files of a dead letter: the one that is written, `NAME`, and those that were full, packed as
+//! `NAME.000001.zst` and so on. Between the two a full file is `NAME.000001` for a moment, or until
+//! the next start where a crash came between.
+//!
+//! A packed file begins with a zstd frame that readers skip; in it stands who holds how many bytes
+//! of the rest, so that a start does not have to unpack anything.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::line;
+use super::usage::{Held, Usage, scaled};
+
+/// The first bytes of a frame that every zstd reader skips; its length follows in four bytes.
+const SKIPPED: [u8; 4] = [0x5d, 0x2a, 0x4d, 0x18];
+
+/// The part of a line that is looked at to see whose it is.
+const LINE_HEAD_BYTES: usize = 64 << 10;
+
+/// An account is a few kilobytes.
+const ACCOUNT_BYTES_MAX: u32 = 16 << 20;
+
+const LEVEL: i32 = 3;
+
+/// What any work on the files consists of; tests fail before each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Write,
+    Sync,
+    Rename,
+    Create,
+    SyncFolder,
+    Pack,
+    RenamePacked,
+    RemovePlain,
+}
+
+/// Fails a step on cue.
+#[derive(Default)]
+pub(super) struct Faults(#[cfg(test)] pub(super) Option<Cue>);
+
+#[cfg(test)]
+pub(super) type Cue = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Faults")
+    }
+}
+
+impl Faults {
+    #[cfg(test)]
+    pub(super) fn before(&mut self, step: Step) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |cue| cue(step))
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as in tests")]
+    pub(super) fn before(&mut self, _: Step) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is no longer written to.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) held: Held,
+    pub(super) packed: bool,
+}
+
+/// Where the files are.
+#[derive(Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+    folder: PathBuf,
+    name: OsString,
+}
+
+impl Files {
+    pub(super) fn new(path: &Path) -> Files {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        Files {
+            path: path.to_owned(),
+            folder: folder.unwrap_or(Path::new(".")).to_owned(),
+            name: path.file_name().unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn segment(&self, number: u64, packed: bool) -> PathBuf {
+        let mut name = self.name.clone();
+        name.push(format!(".{number:06}{}", if packed { ".zst" } else { "" }));
+        self.folder.join(name)
+    }
+
+    /// A packed file until it is whole; hidden, so that nobody reads it.
+    fn unfinished(&self) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(".tmp");
+        self.folder.join(name)
+    }
+
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Opens the file that is written, or makes it. A link is refused: whoever can put one there
+    /// would choose what is written to.
+    pub(super) fn open(&self, new: bool) -> io::Result<File> {
+        let refuse_link = || match fs::symlink_metadata(&self.path) {
+            Ok(meta) if meta.is_symlink() => Err(io::Error::from(ErrorKind::Unsupported)),
+            _ => Ok(()),
+        };
+        refuse_link()?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .create_new(new)
+            .mode(0o600)
+            .open(&self.path)?;
+        // It may have been put there between the two.
+        refuse_link()?;
+        Ok(file)
+    }
+
+    /// All segments, after what a crash left half done is removed.
+    pub(super) fn segments(&self) -> io::Result<BTreeMap<u64, Segment>> {
+        remove(&self.unfinished())?;
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let Some((number, packed)) = self.number(&entry.file_name()) else {
+                continue;
+            };
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let both = found.insert(number, packed).is_some();
+            if both {
+                // The packed one is whole, or it would not have this name.
+                remove(&self.segment(number, false))?;
+                found.insert(number, true);
+            }
+        }
+        found
+            .into_iter()
+            .map(|(number, packed)| {
+                let path = self.segment(number, packed);
+                let held = match packed {
+                    true => account_of_packed(&path)?,
+                    false => account_of_plain(&path)?,
+                };
+                Ok((number, Segment { held, packed }))
+            })
+            .collect()
+    }
+
+    /// `NAME.000007` and `NAME.000007.zst`.
+    fn number(&self, name: &OsStr) -> Option<(u64, bool)> {
+        let rest = name.as_encoded_bytes();
+        let rest = rest.strip_prefix(self.name.as_encoded_bytes())?;
+        let rest = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
+        let digits = rest.strip_suffix(".zst").unwrap_or(rest);
+        let good = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|_| good)?;
+        Some((number, digits.len() < rest.len()))
+    }
+
+    /// Packs a segment; the plain file goes once the packed one is safe. Returns who holds how
+    /// much of it.
+    pub(super) fn pack(&self, number: u64, held: &Held, faults: &mut Faults) -> io::Result<Held> {
+        let (plain, packed) = (self.segment(number, false), self.segment(number, true));
+        let unfinished = self.unfinished();
+        remove(&unfinished)?;
+        faults.before(Step::Pack)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(&account(held)?)?;
+        let mut encoder = zstd::Encoder::new(file, LEVEL)?;
+        encoder.include_checksum(true)?;
+        io::copy(&mut File::open(&plain)?, &mut encoder)?;
+        let file = encoder.finish()?;
+        file.sync_all()?;
+        let bytes = file.metadata()?.len();
+        faults.before(Step::RenamePacked)?;
+        fs::rename(&unfinished, &packed)?;
+        self.sync_folder()?;
+        faults.before(Step::RemovePlain)?;
+        remove(&plain)?;
+        Ok(scaled(held, bytes))
+    }
+}
+
+/// Who holds how much of a file that is not packed.
+pub(super) fn account_of_plain(path: &Path) -> io::Result<Held> {
+    let mut reader = BufReader::with_capacity(256 << 10, File::open(path)?);
+    let (mut usage, mut held) = (Usage::default(), Held::new());
+    let (mut head, mut len) = (Vec::new(), 0_u64);
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            break;
+        }
+        let end = memchr::memchr(b'\n', bytes);
+        let part = &bytes[..end.map_or(bytes.len(), |end| end + 1)];
+        let room = LINE_HEAD_BYTES.saturating_sub(head.len()).min(part.len());
+        head.extend_from_slice(&part[..room]);
+        len += part.len() as u64;
+        let used = part.len();
+        reader.consume(used);
+        if end.is_some() {
+            usage.add_line(line::holder(&head), len, &mut held);
+            head.clear();
+            len = 0;
+        }
+    }
+    if len > 0 {
+        usage.add_line(line::holder(&head), len, &mut held);
+    }
+    Ok(held)
+}
+
+/// The same of one that is packed, by the account in it.
+fn account_of_packed(path: &Path) -> io::Result<Held> {
+    let mut file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut head = [0; 8];
+    let account = file.read_exact(&mut head).ok().and_then(|()| {
+        let [a, b, c, d, len @ ..] = head;
+        let len = u32::from_le_bytes(len);
+        if [a, b, c, d] != SKIPPED || len > ACCOUNT_BYTES_MAX {
+            return None;
+        }
+        let mut text = Vec::new();
+        file.take(len.into()).read_to_end(&mut text).ok()?;
+        serde_json::from_slice::<Vec<(String, String, u64)>>(&text).ok()
+    });
+    let held = account.map(|account| {
+        let held = account.into_iter();
+        held.map(|(reason, place, bytes)| ((reason, place), bytes))
+            .collect()
+    });
+    // Somebody else's file counts all the same.
+    Ok(match held {
+        Some(held) => scaled(&held, bytes),
+        None => Held::from([(<(String, String)>::default(), bytes)]),
+    })
+}
+
+fn account(held: &Held) -> io::Result<Vec<u8>> {
+    let account: Vec<_> = held
+        .iter()
+        .map(|((reason, place), bytes)| (reason, place, bytes))
+        .collect();
+    let text = serde_json::to_vec(&account)?;
+    let len = u32::try_from(text.len()).map_err(io::Error::other)?;
+    Ok([&SKIPPED[..], &len.to_le_bytes(), &text].concat())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! One line of the dead letter: how it is written, and whose it is.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
+use sha2::{Digest as _, Sha256};
+
+use super::usage::{Holder, Keep};
+use crate::convert::Reject;
+use crate::event::json;
+use crate::output::blank_line_ends;
+use crate::record::Origin;
+
+/// The part of a payload that is kept of one that cannot be kept whole.
+pub(super) const HEAD_BYTES: usize = 16 << 10;
+
+/// What a line says besides its payload.
+pub(super) struct About<'a> {
+    pub(super) time: &'a str,
+    pub(super) provider: &'a str,
+    pub(super) reason: Reject,
+    pub(super) error: &'a str,
+    pub(super) origin: &'a Origin,
+}
+
+/// Appends a line. Returns whether it has the whole payload.
+pub(super) fn write(out: &mut Vec<u8>, about: &About<'_>, payload: &[u8], keep: Keep) -> bool {
+    write_member(out, "{\"time\":", about.time);
+    write_member(out, ",\"provider\":", about.provider);
+    write_member(out, ",\"reason\":", about.reason.name());
+    write_member(out, ",\"error\":", about.error);
+    out.extend_from_slice(b",\"source\":");
+    match about.origin {
+        Origin::File { file, record } => {
+            write_member(out, "{\"file\":", file);
+            out.extend_from_slice(format!(",\"record\":{record}}}").as_bytes());
+        }
+        Origin::Stream { stream, id } => {
+            write_member(out, "{\"stream\":", stream);
+            write_member(out, ",\"id\":", id);
+            out.push(b'}');
+        }
+    }
+    let kept = match keep {
+        Keep::Whole => payload.len(),
+        Keep::Head => payload.len().min(HEAD_BYTES),
+        Keep::Line => 0,
+    };
+    let whole = kept == payload.len();
+    match whole {
+        true => write_payload(out, payload),
+        false => write_beginning(out, payload, kept),
+    }
+    out.extend_from_slice(b"}\n");
+    whole
+}
+
+fn write_member(out: &mut Vec<u8>, head: &str, text: &str) {
+    out.extend_from_slice(head.as_bytes());
+    json::write_string(out, text);
+}
+
+fn write_payload(out: &mut Vec<u8>, payload: &[u8]) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => match json::Raw::parse(text) {
+            // A payload that is a JSON string stays text with its quotes, so that it comes back
+            // as it was.
+            Ok(raw) if raw.kind() != json::Kind::String => {
+                out.extend_from_slice(b",\"payload\":");
+                let from = out.len();
+                out.extend_from_slice(raw.text().as_bytes());
+                blank_line_ends(out, from);
+            }
+            _ => write_member(out, ",\"payload\":", text),
+        },
+        Err(_) => write_member(out, ",\"payload_base64\":", &STANDARD.encode(payload)),
+    }
+}
+
+/// The beginning of a payload is always text, so that nobody takes it for the whole.
+fn write_beginning(out: &mut Vec<u8>, payload: &[u8], kept: usize) {
+    out.extend_from_slice(format!(",\"payload_bytes\":{}", payload.len()).as_bytes());
+    let digest = Sha256::digest(payload);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_member(out, ",\"payload_sha256\":", &digest);
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            let end = text.floor_char_boundary(kept);
+            write_member(out, ",\"payload\":", &text[..end]);
+        }
+        Err(_) => {
+            let text = STANDARD.encode(&payload[..kept]);
+            write_member(out, ",\"payload_base64\":", &text);
+        }
+    }
+}
+
+/// Whose bytes a line is, by its own account: the reason, and the file or stream as it is spelled
+/// there. The line may be cut; what is no line of ours has a holder of its own.
+pub(super) fn holder(line: &[u8]) -> Holder {
+    let text_after = |mark: &[u8]| {
+        let from = memmem::find(line, mark)? + mark.len();
+        let text = &line[from..];
+        let end = (0..text.len()).find(|&at| text[at] == b'"' && !is_escaped(text, at))?;
+        Some(String::from_utf8_lossy(&text[..end]).into_owned())
+    };
+    // Neither mark can stand within a string: the quotes in there are escaped.
+    let reason = text_after(b",\"reason\":\"").unwrap_or_default();
+    let place = text_after(b",\"source\":{\"file\":\"")
+        .or_else(|| text_after(b",\"source\":{\"stream\":\""))
+        .unwrap_or_default();
+    (reason, place)
+}
+
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let slashes = text[..at].iter().rev().take_while(|&&byte| byte == b'\\');
+    slashes.count() % 2 == 1
+}

@@ -1,0 +1,141 @@
+//! What a crash, a full disk or a lost sync leaves at each step.
+
+use std::collections::BTreeSet;
+
+use super::super::*;
+use super::{all_lines, within};
+
+const STEPS: [Step; 8] = [
+    Step::Write,
+    Step::Sync,
+    Step::Rename,
+    Step::Create,
+    Step::SyncFolder,
+    Step::Pack,
+    Step::RenamePacked,
+    Step::RemovePlain,
+];
+
+fn write(dead: &mut DeadLetter, number: u64) {
+    let origin = Origin::File {
+        file: "f".into(),
+        record: number,
+    };
+    let payload = format!("{{\"x\":\"{}\"}}", "A".repeat(4000));
+    // What cannot be written now is kept in memory.
+    let _ = dead.write(Reject::Truncated, "e", &origin, payload.as_bytes());
+}
+
+/// The records that can be read, and how many lines there are of them.
+fn found(path: &Path) -> (BTreeSet<u64>, usize) {
+    let lines = all_lines(path);
+    let numbers = lines
+        .iter()
+        .map(|line| line["source"]["record"].as_u64().unwrap());
+    (numbers.collect(), lines.len())
+}
+
+/// Fails a step from some time on, as often as `failures` says.
+fn fail(dead: &DeadLetter, at: Step, mut failures: u32) {
+    dead.lines().faults = Faults(Some(Box::new(move |step| {
+        match step == at && failures > 0 {
+            true => {
+                failures -= 1;
+                Err(io::Error::other("on cue"))
+            }
+            false => Ok(()),
+        }
+    })));
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_every_synced_line_readable() {
+    for step in STEPS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let mut synced = BTreeSet::new();
+        let mut number = 0;
+        for life in 0..4 {
+            let limits = within(1 << 20, WhenFull::Hold);
+            let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+            if life > 0 {
+                fail(&dead, step, u32::MAX);
+            }
+            // A segment is full after 32 of them.
+            for _ in 0..50 {
+                number += 1;
+                write(&mut dead, number);
+                if dead.sync().is_ok() {
+                    synced.insert(number);
+                }
+            }
+            // A crash: nothing is cleaned up.
+            drop(dead);
+            let (found, _) = found(&path);
+            assert!(found.is_superset(&synced), "{step:?}");
+        }
+        let limits = within(1 << 20, WhenFull::Hold);
+        let mut dead = DeadLetter::open_within(&path, "eks", limits.clone()).unwrap();
+        write(&mut dead, 1000);
+        dead.sync().unwrap();
+        synced.insert(1000);
+        let (found, _) = found(&path);
+        assert!(found.is_superset(&synced), "{step:?}");
+        assert_eq!(limits.figures.bytes(), super::bytes_on_disk(folder.path()));
+    }
+}
+
+#[test]
+fn faults_that_pass_lose_and_repeat_nothing() {
+    for step in STEPS {
+        for failures in 1..4 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("dead.jsonl");
+            let limits = within(1 << 20, WhenFull::Hold);
+            let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+            fail(&dead, step, failures);
+            for number in 0..100 {
+                write(&mut dead, number);
+                let _ = dead.sync();
+            }
+            for _ in 0..5 {
+                let _ = dead.sync();
+            }
+            assert_eq!(found(&path), ((0..100).collect(), 100), "{step:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let mut dead = DeadLetter::open(&path, "eks").unwrap();
+    write(&mut dead, 1);
+    dead.sync().unwrap();
+    let safe = fs::metadata(&path).unwrap().len();
+    for number in [2, 3] {
+        write(&mut dead, number);
+        let lost = path.clone();
+        let mut failed = false;
+        dead.lines().faults = Faults(Some(Box::new(move |step| {
+            if step != Step::Sync || failed {
+                return Ok(());
+            }
+            failed = true;
+            // The kernel drops what it could not write, and knows of no error any more.
+            let file = fs::OpenOptions::new().write(true).open(&lost)?;
+            file.set_len(if number == 2 { safe } else { 0 })?;
+            Err(io::Error::other("input/output error"))
+        })));
+        dead.sync().unwrap_err();
+        dead.sync().unwrap();
+        dead.lines().faults = Faults::default();
+        let (found, _) = found(&path);
+        assert!(found.contains(&number), "{number}");
+    }
+    write(&mut dead, 4);
+    dead.sync().unwrap();
+    let (found, _) = found(&path);
+    assert!(found.is_superset(&BTreeSet::from([1, 3, 4])), "{found:?}");
+}

@@ -1,0 +1,224 @@
+//! Floods: the space is bounded, and nobody's evidence is flushed by another's.
+
+use std::ops::Range;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::super::*;
+use super::{all_lines, bytes_on_disk, within};
+
+const MIB: u64 = 1 << 20;
+
+/// 258 kB, as anonymous requests reach it; it does not compress.
+fn noise(seed: u64) -> String {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let text: String = (0..258_000).map(|_| random.alphanumeric()).collect();
+    format!("{{\"n\":{seed},\"x\":\"{text}\"}}")
+}
+
+fn from(stream: &str, id: u64) -> Origin {
+    Origin::Stream {
+        stream: stream.into(),
+        id: id.to_string(),
+    }
+}
+
+fn write(dead: &mut DeadLetter, reason: Reject, stream: &str, numbers: Range<u64>) {
+    for number in numbers {
+        let payload = noise(number);
+        dead.write(reason, "e", &from(stream, number), payload.as_bytes())
+            .unwrap();
+        dead.sync().unwrap();
+    }
+}
+
+fn is_whole(line: &Value, number: u64) -> bool {
+    line["payload"] == serde_json::from_str::<Value>(&noise(number)).unwrap()
+        && line.get("payload_bytes").is_none()
+}
+
+#[test]
+fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(8 * MIB, WhenFull::Drop);
+    let figures = Arc::clone(&limits.figures);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits.clone()).unwrap();
+    write(&mut dead, Reject::Truncated, "a", 0..3);
+    write(&mut dead, Reject::TooLarge, "flood", 100..400);
+    write(&mut dead, Reject::Refused, "flood", 0..3);
+    // Nothing is forgotten by a restart.
+    drop(dead);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    write(&mut dead, Reject::TooLarge, "flood", 400..450);
+    write(&mut dead, Reject::TooLarge, "b", 0..2);
+
+    assert!(bytes_on_disk(folder.path()) <= 8 * MIB);
+    assert_eq!(figures.bytes(), bytes_on_disk(folder.path()));
+    let lines = all_lines(&path);
+    assert_eq!(lines.len(), 3 + 300 + 3 + 50 + 2, "each has its line");
+    let of = |reason: &str, stream: &str| -> Vec<&Value> {
+        let mine = |line: &&Value| line["reason"] == reason && line["source"]["stream"] == stream;
+        lines.iter().filter(mine).collect()
+    };
+    for others in [
+        of("truncated", "a"),
+        of("refused", "flood"),
+        of("too_large", "b"),
+    ] {
+        assert!(others.len() >= 2);
+        for (number, line) in others.into_iter().enumerate() {
+            assert!(is_whole(line, number as u64));
+        }
+    }
+    let flood = of("too_large", "flood");
+    let whole = (100..)
+        .zip(&flood)
+        .take_while(|(n, line)| is_whole(line, *n));
+    let whole = whole.count();
+    assert!(whole >= 10, "{whole}");
+    assert_eq!(figures.payloads_dropped(), (flood.len() - whole) as u64);
+    // The newest lost theirs, and only a beginning is left of them.
+    for (number, line) in (100..).zip(&flood).skip(whole) {
+        let (want, kept) = (noise(number), line["payload"].as_str().unwrap());
+        assert!(want.starts_with(kept));
+        assert!(kept.is_empty() || kept.len() == line::HEAD_BYTES);
+        assert_eq!(line["payload_bytes"], want.len());
+        let digest = Sha256::digest(want.as_bytes());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(line["payload_sha256"], digest);
+    }
+    let heads = flood[whole..]
+        .iter()
+        .filter(|it| it["payload"] != "")
+        .count();
+    assert!(heads >= 50, "{heads}");
+}
+
+#[test]
+fn dead_letter_of_text_that_compresses_keeps_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(4 * MIB, WhenFull::Drop);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    let payload = format!("{{\"x\":\"{}\"}}", "A".repeat(258_000));
+    for number in 0..200 {
+        let origin = from("flood", number);
+        dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes())
+            .unwrap();
+        dead.sync().unwrap();
+    }
+    let lines = all_lines(&path);
+    assert_eq!(lines.len(), 200);
+    assert!(lines.iter().all(|line| line.get("payload_bytes").is_none()));
+    assert!(bytes_on_disk(folder.path()) <= MIB);
+}
+
+#[test]
+fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(64 << 10, WhenFull::Drop);
+    let figures = Arc::clone(&limits.figures);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    let payload = noise(1);
+    for number in 0..5000 {
+        let origin = from("flood", number);
+        dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes())
+            .unwrap();
+        dead.sync().unwrap();
+    }
+    assert!(bytes_on_disk(folder.path()) <= 64 << 10);
+    assert_eq!(figures.payloads_dropped(), 5000);
+    // There is still room for another one's.
+    let origin = from("other", 1);
+    dead.write(Reject::Refused, "e", &origin, b"{\"a\":1}")
+        .unwrap();
+    dead.sync().unwrap();
+    assert_eq!(all_lines(&path).last().unwrap()["payload"]["a"], 1);
+}
+
+#[test]
+fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(2 * MIB, WhenFull::Hold);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    let mut kept = 0;
+    let refused = loop {
+        let payload = noise(kept);
+        let origin = from("flood", kept);
+        let written = dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes());
+        match written.and_then(|()| dead.sync()) {
+            Ok(()) => kept += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(refused.contains("--dead-letter-bytes-max"), "{refused}");
+    assert!(bytes_on_disk(folder.path()) <= 2 * MIB);
+    let lines = all_lines(&path);
+    assert!(
+        (0..kept)
+            .zip(&lines)
+            .all(|(number, line)| is_whole(line, number))
+    );
+    dead.sync().unwrap_err();
+    fs::remove_file(dead.lines().files.segment(1, true)).unwrap();
+    dead.lines().looked = None;
+    dead.sync().unwrap();
+    assert!(is_whole(all_lines(&path).last().unwrap(), kept));
+}
+
+#[test]
+fn payload_beyond_the_limit_of_one_record_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let mut dead = DeadLetter::open(&path, "eks").unwrap();
+    let text = "ö".repeat(PAYLOAD_BYTES_MAX);
+    let mut bytes = text.clone().into_bytes();
+    dead.write(Reject::TooLarge, "e", &from("s", 1), text.as_bytes())
+        .unwrap();
+    bytes[0] = 0xff;
+    dead.write(Reject::TooLarge, "e", &from("s", 2), &bytes)
+        .unwrap();
+    dead.sync().unwrap();
+    let lines = all_lines(&path);
+    assert_eq!(
+        lines[0]["payload"].as_str().unwrap().len(),
+        line::HEAD_BYTES
+    );
+    assert_eq!(lines[0]["payload_bytes"], text.len());
+    assert!(lines[1]["payload_base64"].is_string());
+}
+
+#[test]
+fn a_line_is_its_holder_s_whatever_stands_in_it() {
+    for (error, file) in [
+        ("e", "plain"),
+        (
+            ",\"reason\":\"refused\",\"source\":{\"file\":\"x\"",
+            "a\"b\\",
+        ),
+        ("\u{1b}]0;x\u{7}", "\\\"\\\\"),
+    ] {
+        let mut line = Vec::new();
+        let origin = Origin::File {
+            file: file.into(),
+            record: 1,
+        };
+        let about = About {
+            time: "t",
+            provider: "eks",
+            reason: Reject::Truncated,
+            error,
+            origin: &origin,
+        };
+        line::write(&mut line, &about, b"{\"reason\":\"x\"}", Keep::Whole);
+        let (reason, place) = line::holder(&line);
+        assert_eq!(reason, "truncated");
+        let place: String = serde_json::from_str(&format!("\"{place}\"")).unwrap();
+        assert_eq!(place, file);
+    }
+    assert_eq!(line::holder(b"{\"torn"), Default::default());
+}

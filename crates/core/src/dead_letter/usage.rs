@@ -1,0 +1,117 @@
+//! Who holds how many bytes of the dead letter, and what of the next record may still be kept.
+//!
+//! Bytes are counted by *holder*: the reason together with the file or stream that the record came
+//! from. A holder may hold as many bytes as are still free. So the holder that floods the dead
+//! letter is the one whose payloads are cut, its newest ones, and there is always room for another
+//! one's: nothing that is kept is ever taken away again.
+
+use std::collections::BTreeMap;
+
+use super::line;
+
+/// Holders that are told apart; what comes beyond is counted as one.
+const HOLDERS_MAX: usize = 1024;
+
+/// A reason, and the file or stream.
+pub(super) type Holder = (String, String);
+
+/// Bytes by holder.
+pub(super) type Held = BTreeMap<Holder, u64>;
+
+/// What of a record's payload is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// All of it.
+    Whole,
+    /// Its beginning, with size and SHA-256 of the whole.
+    Head,
+    /// Size and SHA-256 only.
+    Line,
+}
+
+impl Keep {
+    /// From most to least.
+    pub(super) const ALL: [Keep; 3] = [Keep::Whole, Keep::Head, Keep::Line];
+
+    /// So many times the bytes that stay free may one holder hold: of an otherwise empty dead
+    /// letter a half, two thirds, three quarters.
+    fn share(self) -> u64 {
+        match self {
+            Keep::Whole => 1,
+            Keep::Head => 2,
+            Keep::Line => 3,
+        }
+    }
+}
+
+/// Bytes of all files together, and of what is on its way there.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    held: Held,
+    bytes: u64,
+}
+
+impl Usage {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether this line may be kept so.
+    pub(super) fn allows(&self, keep: Keep, line: &[u8], bytes_max: u64) -> bool {
+        let len = line.len() as u64;
+        let free = bytes_max.saturating_sub(self.bytes.saturating_add(len));
+        let holder = self.known(line::holder(line));
+        let held = self.held.get(&holder).copied().unwrap_or_default();
+        free > 0 && held.saturating_add(len) <= free.saturating_mul(keep.share())
+    }
+
+    /// Counts a line, also in `held`, the part of it that is in one file.
+    pub(super) fn add_line(&mut self, holder: Holder, len: u64, held: &mut Held) {
+        let holder = self.known(holder);
+        *held.entry(holder.clone()).or_default() += len;
+        *self.held.entry(holder).or_default() += len;
+        self.bytes += len;
+    }
+
+    /// Counts a file.
+    pub(super) fn add(&mut self, held: &Held) {
+        for (holder, bytes) in held {
+            let holder = self.known(holder.clone());
+            *self.held.entry(holder).or_default() += bytes;
+            self.bytes += bytes;
+        }
+    }
+
+    /// The file is gone.
+    pub(super) fn remove(&mut self, held: &Held) {
+        for (holder, bytes) in held {
+            let holder = self.known(holder.clone());
+            if let Some(there) = self.held.get_mut(&holder) {
+                *there = there.saturating_sub(*bytes);
+            }
+            self.bytes = self.bytes.saturating_sub(*bytes);
+        }
+    }
+
+    fn known(&self, holder: Holder) -> Holder {
+        match self.held.len() < HOLDERS_MAX || self.held.contains_key(&holder) {
+            true => holder,
+            false => Holder::default(),
+        }
+    }
+}
+
+/// The same shares of another total: a file that was compressed.
+pub(super) fn scaled(held: &Held, bytes: u64) -> Held {
+    let all: u128 = held.values().map(|&part| u128::from(part)).sum();
+    let scale = |sum: u128| u64::try_from(sum * u128::from(bytes) / all.max(1)).unwrap_or(bytes);
+    let mut sum = 0;
+    held.iter()
+        .map(|(holder, &part)| {
+            // The difference of two sums, so that all together are the new total.
+            let before = scale(sum);
+            sum += u128::from(part);
+            (holder.clone(), scale(sum) - before)
+        })
+        .collect()
+}
