@@ -6,7 +6,6 @@
 //! down, or a disk that is full, stops the reading, and memory stays where it is.
 
 mod desk;
-mod marks;
 
 use std::future::pending;
 use std::time::Duration;
@@ -200,8 +199,8 @@ where
             delivery.start(batch);
         }
         if let Some(checkpoint) = &mut checkpoint {
-            for (partition, position) in desk.reached() {
-                checkpoint.advance(partition, position);
+            for progress in desk.progress() {
+                checkpoint.take(progress);
             }
         }
         let idle = desk.batcher.is_empty() && delivery.is_idle();
@@ -283,8 +282,8 @@ where
     };
     // Whoever lost the Lease must not write over the checkpoint of the one who has it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
-        for (partition, position) in desk.reached() {
-            checkpoint.advance(partition, position);
+        for progress in desk.progress() {
+            checkpoint.take(progress);
         }
         let within = if why == Ended::Done {
             grace
@@ -300,7 +299,7 @@ where
     }
     source.close().await;
     Outcome {
-        settled_records: desk.tracker.watermark(0).settled,
+        settled_records: desk.tracker.settled_prefix(),
         tally: desk.tally,
         ended: why,
         observer: desk.observer,

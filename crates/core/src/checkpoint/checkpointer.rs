@@ -5,14 +5,16 @@
 //! with the newest positions. The write itself is a future that lives here, so the loop may drop
 //! [`Checkpointer::next`] at any time without losing or repeating one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Checkpoint, Owner, Store, StoreError};
+use super::{Checkpoint, Owner, Store, StoreError, UNANNOUNCED_MAX};
+use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
 
@@ -53,6 +55,10 @@ pub struct Checkpointer<S> {
     interval: Duration,
     /// The newest position of every partition, those of earlier runs included.
     positions: BTreeMap<u32, Position>,
+    /// Partitions that the source reads in this life.
+    announced: BTreeSet<u32>,
+    /// Since when nobody announces a partition whose position is kept.
+    unannounced: BTreeMap<u32, Timestamp>,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
     /// Since when a position waits for a write to begin.
@@ -75,8 +81,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         interval: Duration,
     ) -> Checkpointer<S> {
         let now = Instant::now();
-        let durable = loaded
-            .map(|checkpoint| checkpoint.position)
+        let (durable, unannounced) = loaded
+            .map(|checkpoint| (checkpoint.position, checkpoint.unannounced))
             .unwrap_or_default();
         Checkpointer {
             store: Some(store),
@@ -84,6 +90,8 @@ impl<S: Store + 'static> Checkpointer<S> {
             owner,
             interval,
             positions: durable.clone(),
+            announced: BTreeSet::new(),
+            unannounced,
             durable,
             unsaved_since: None,
             saving_since: None,
@@ -94,8 +102,35 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
+    /// Takes note of what was reached. Does no I/O: [`Checkpointer::next`] does.
+    pub fn take(&mut self, progress: PartitionProgress) {
+        match progress {
+            PartitionProgress::Announced(partition) => self.announce(partition),
+            PartitionProgress::Reached(partition, position) => self.advance(partition, position),
+            PartitionProgress::Retired(partition) => self.retire(partition),
+        }
+    }
+
+    /// The source reads this partition: its position stays for as long as it does.
+    pub fn announce(&mut self, partition: u32) {
+        self.announced.insert(partition);
+        if self.unannounced.remove(&partition).is_some() {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Another partition answers for this one: its position goes.
+    pub fn retire(&mut self, partition: u32) {
+        self.announced.remove(&partition);
+        self.unannounced.remove(&partition);
+        if self.positions.remove(&partition).is_some() {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// A partition is settled up to here. Does no I/O: [`Checkpointer::next`] does.
     pub fn advance(&mut self, partition: u32, position: Position) {
+        self.announce(partition);
         if self.positions.get(&partition) == Some(&position) {
             return;
         }
@@ -176,12 +211,43 @@ impl<S: Store + 'static> Checkpointer<S> {
         };
         self.saving_since = self.unsaved_since.take();
         self.next_at = Instant::now() + self.interval;
-        let checkpoint = Checkpoint::new(&self.owner, self.positions.clone());
+        self.mark_unannounced(Timestamp::now());
+        let checkpoint = Checkpoint {
+            unannounced: self.unannounced.clone(),
+            ..Checkpoint::new(&self.owner, self.positions.clone())
+        };
         self.saving = Some(Box::pin(async move {
             let result = store.save(&checkpoint).await;
             (store, checkpoint, result)
         }));
         true
+    }
+
+    /// Marks the positions that nobody announced in this life, and drops those that nobody has
+    /// announced for long.
+    fn mark_unannounced(&mut self, now: Timestamp) {
+        let unannounced = &mut self.unannounced;
+        self.positions.retain(|&partition, position| {
+            if self.announced.contains(&partition) {
+                return true;
+            }
+            let since = unannounced.entry(partition).or_insert(now);
+            // A clock that was wrong must not keep it for ever.
+            *since = (*since).min(now);
+            if now.duration_since(*since)
+                <= SignedDuration::try_from(UNANNOUNCED_MAX).unwrap_or(SignedDuration::MAX)
+            {
+                return true;
+            }
+            tracing::warn!(
+                partition, %position, %since,
+                "position dropped: no source has announced its partition for too long"
+            );
+            unannounced.remove(&partition);
+            false
+        });
+        let positions = &self.positions;
+        unannounced.retain(|partition, _| positions.contains_key(partition));
     }
 
     fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> Outcome {

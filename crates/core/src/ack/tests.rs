@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn agrees_with_the_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
-        let mut tracker = Tracker::new();
+        let mut tracker = AckTracker::<Position>::new();
         let mut model: BTreeMap<RecordId, Model> = BTreeMap::new();
         let mut read = 0;
         for step in steps {
@@ -112,7 +112,7 @@ proptest! {
 
 #[test]
 fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let stuck = [tracker.open(0, record(0)), tracker.open(1, record(1))];
     for number in 2..100_000 {
         let id = tracker.open(0, record(number));
@@ -139,7 +139,7 @@ fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
 
 #[test]
 fn long_open_windows_settle_backwards() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let ids: Vec<RecordId> = (0..20_000_u64)
         .map(|n| tracker.open(u32::from(n % 2 == 1), record(n)))
         .collect();
@@ -157,7 +157,7 @@ fn long_open_windows_settle_backwards() {
 #[should_panic(expected = "settled without an outstanding event")]
 #[cfg(debug_assertions)]
 fn settling_twice_is_a_bug() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let id = tracker.open(0, record(0));
     tracker.add(id, 1);
     tracker.settle(id);
@@ -168,5 +168,5 @@ fn settling_twice_is_a_bug() {
 #[should_panic(expected = "which is not open")]
 #[cfg(debug_assertions)]
 fn an_unknown_id_is_a_bug() {
-    Tracker::new().close(RecordId(3));
+    AckTracker::<Position>::new().close(RecordId(3));
 }
