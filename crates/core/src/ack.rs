@@ -24,8 +24,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use jiff::Timestamp;
-
 use crate::convert::RecordId;
 use crate::record::Record;
 use crate::source::Position;
@@ -295,13 +293,6 @@ impl<P> AckTracker<P> {
         let oldest_aside = self.aside.keys().map(|id| id.0).min();
         // The front of the queue is open, or the queue is empty.
         oldest_aside.unwrap_or(self.base)
-    }
-
-    /// The time of the oldest record of this partition that is open, where one is. `None` inside:
-    /// its log gives no time.
-    pub fn oldest_open(&self, partition: u32) -> Option<Option<Timestamp>> {
-        let first = self.partitions.get(&partition)?.first?;
-        self.find(first).map(|open| open.record.time)
     }
 
     /// Whether every record is settled.

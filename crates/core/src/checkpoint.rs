@@ -63,6 +63,10 @@ pub struct Checkpoint {
     /// Since when no source has announced a partition whose position is kept, by its index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unannounced: BTreeMap<u32, Timestamp>,
+    /// Where replicas share the logs of a whole: which checkpoint of the whole is part of this one
+    /// already, by the time that stands in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Timestamp>,
     /// When it was written, by the wall clock; for people.
     #[serde(with = "written")]
     pub written: Timestamp,
@@ -78,6 +82,7 @@ impl Checkpoint {
             source: owner.source.clone(),
             position,
             unannounced: BTreeMap::new(),
+            merged: None,
             // As precise as it is written, so that it is the same when it is read.
             written: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
         }

@@ -59,6 +59,8 @@ pub struct Checkpointer<S> {
     announced: BTreeSet<u32>,
     /// Since when nobody announces a partition whose position is kept.
     unannounced: BTreeMap<u32, Timestamp>,
+    /// As the loaded checkpoint has it.
+    merged: Option<Timestamp>,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
     /// Since when a position waits for a write to begin.
@@ -81,8 +83,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         interval: Duration,
     ) -> Checkpointer<S> {
         let now = Instant::now();
-        let (durable, unannounced) = loaded
-            .map(|checkpoint| (checkpoint.position, checkpoint.unannounced))
+        let (durable, unannounced, merged) = loaded
+            .map(|it| (it.position, it.unannounced, it.merged))
             .unwrap_or_default();
         Checkpointer {
             store: Some(store),
@@ -92,6 +94,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             positions: durable.clone(),
             announced: BTreeSet::new(),
             unannounced,
+            merged,
             durable,
             unsaved_since: None,
             saving_since: None,
@@ -214,6 +217,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         self.mark_unannounced(Timestamp::now());
         let checkpoint = Checkpoint {
             unannounced: self.unannounced.clone(),
+            merged: self.merged,
             ..Checkpoint::new(&self.owner, self.positions.clone())
         };
         self.saving = Some(Box::pin(async move {
@@ -277,5 +281,76 @@ impl<S: Store + 'static> Checkpointer<S> {
         let wait = self.backoff.wait(attempts).max(self.interval);
         self.next_at = now + wait;
         Outcome::Failed { retry_in: wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Store for Nowhere {
+        async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+            Ok(None)
+        }
+
+        async fn save(&mut self, _: &Checkpoint) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn owner() -> Owner {
+        Owner {
+            provider: "eks".to_owned(),
+            source: "a".to_owned(),
+        }
+    }
+
+    /// The document after a write, in a life in which only partition 0 is announced.
+    async fn written(loaded: Checkpoint) -> Checkpoint {
+        let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
+        checkpointer.advance(0, fastrand::u64(..).into());
+        assert!(checkpointer.begin());
+        let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
+        // As a store keeps it.
+        let text = checkpoint.write().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn position_unannounced_stays_marked_for_thirty_days() {
+        let loaded = Checkpoint::new(&owner(), [(0, 1.into()), (7, "typo".into())].into());
+        let first = written(loaded).await;
+        assert_eq!(first.position[&7], "typo");
+        assert_eq!(first.unannounced.keys().collect::<Vec<_>>(), [&7]);
+        let mut next = written(first.clone()).await;
+        assert_eq!(next.unannounced, first.unannounced, "since the first time");
+        let ago = |hours| Timestamp::now() - SignedDuration::from_hours(hours);
+        next.unannounced.insert(7, ago(30 * 24 - 1));
+        let mut next = written(next).await;
+        assert!(next.position.contains_key(&7));
+        next.unannounced.insert(7, ago(30 * 24 + 1));
+        let next = written(next).await;
+        assert_eq!(next.position.len(), 1);
+        assert!(next.unannounced.is_empty());
+    }
+
+    #[tokio::test]
+    async fn position_announced_again_loses_its_mark_and_a_retired_one_goes() {
+        let loaded = Checkpoint::new(
+            &owner(),
+            [(0, 1.into()), (7, 2.into()), (8, 3.into())].into(),
+        );
+        let loaded = written(loaded).await;
+        let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
+        assert!(checkpointer.is_clean());
+        checkpointer.take(PartitionProgress::Announced(7));
+        checkpointer.take(PartitionProgress::Retired(8));
+        assert!(!checkpointer.is_clean());
+        assert!(checkpointer.begin());
+        let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
+        assert_eq!(checkpoint.position.keys().collect::<Vec<_>>(), [&0, &7]);
+        assert_eq!(checkpoint.unannounced.keys().collect::<Vec<_>>(), [&0]);
     }
 }
