@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -238,10 +238,10 @@ proptest! {
         // Of each partition: the ids of its present life, in order.
         let mut lives = BTreeMap::<u32, Vec<RecordId>>::new();
         let mut open = Vec::new();
-        let mut retired = std::collections::BTreeSet::new();
-        let mut check = |tracker: &mut AckTracker<u64>,
+        let mut retired = BTreeSet::new();
+        let check = |tracker: &mut AckTracker<u64>,
                          lives: &mut BTreeMap<u32, Vec<RecordId>>,
-                         retired: &mut std::collections::BTreeSet<u32>| {
+                         retired: &mut BTreeSet<u32>| {
             for progress in tracker.progress() {
                 match progress {
                     PartitionProgress::Announced(_) => {}
