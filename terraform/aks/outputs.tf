@@ -14,7 +14,7 @@ output "event_hub_id" {
 }
 
 output "settings" {
-  description = "Settings of the bridge that follow from this module, for deploy/aks/settings.env."
+  description = "Settings of the bridge that follow from this module, for the values of the chart (deploy/aks)."
   value = {
     AUDIT_BRIDGE_EVENT_HUB_NAMESPACE = "${azurerm_eventhub_namespace.audit.name}.${var.endpoint_suffix}"
     AUDIT_BRIDGE_EVENT_HUB           = azurerm_eventhub.audit.name

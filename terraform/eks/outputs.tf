@@ -14,7 +14,7 @@ output "service_account_annotations" {
 }
 
 output "settings" {
-  description = "Settings of the bridge that follow from this module, for deploy/eks/settings.env."
+  description = "Settings of the bridge that follow from this module, for the values of the chart (deploy/eks)."
   value = {
     AWS_REGION = local.region
     # The bridge wants one group per cluster; for several, the groups alone say what to read.

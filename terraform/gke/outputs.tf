@@ -29,7 +29,7 @@ output "sink_filter" {
 }
 
 output "settings" {
-  description = "Settings of the bridge that follow from this module, for deploy/gke/settings.env."
+  description = "Settings of the bridge that follow from this module, for the values of the chart (deploy/gke)."
   value = {
     AUDIT_BRIDGE_PROJECT_ID          = var.project_id
     AUDIT_BRIDGE_CLUSTER_NAME        = var.cluster_name == null ? "" : var.cluster_name

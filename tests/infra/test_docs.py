@@ -1,9 +1,15 @@
 """The pages for people who deploy: their links, the files and settings that they name."""
 
+import json
 import re
+import shlex
 import unittest
 
-from kit import BRIDGES, ROOT
+import yaml
+from chart import example, merged
+from chart import text as rendered
+from kit import BRIDGES, ROOT, need, run
+from tools import go_tool
 
 FOLDERS = ["deploy", "terraform", "cloudformation"]
 # What a new user needs on the one page of his cloud, and what Falco and Sysdig Shield are called by.
@@ -30,6 +36,14 @@ def anchors(page):
     return found
 
 
+def commands(page, program):
+    """The commands of one program in the blocks of a page, continued lines joined."""
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := re.search(rf"^(?:.* && )?({program} .*)", line):
+                yield found[1]
+
+
 class Pages(unittest.TestCase):
     def test_links(self):
         self.assertGreater(len(pages()), 8)
@@ -51,9 +65,66 @@ class Pages(unittest.TestCase):
             steps = re.findall(r"^\*\*(\d)\. (\w+)", text, re.M)
             self.assertEqual([number for number, _ in steps], list("12345")[: len(steps)])
             self.assertEqual(steps[-1][1], "Check")
-            self.assertIn(f"exec -n audit-bridge deploy/{bridge}-audit-bridge -- {bridge}-audit-bridge check", text)
-            self.assertIn(f"kubectl apply -k deploy/examples/{bridge}", text)
-            self.assertIn(f"kubectl delete -k deploy/examples/{bridge}", text)
+            install = f"helm install {bridge}-audit-bridge deploy/helm/audit-bridge --namespace audit-bridge"
+            self.assertIn(f"{install} --values deploy/examples/{bridge}-values.yaml", text)
+            self.assertIn(f"helm test {bridge}-audit-bridge --namespace audit-bridge --logs", text)
+            self.assertIn(f"helm uninstall {bridge}-audit-bridge --namespace audit-bridge", text)
+
+    def test_the_namespace_comes_before_what_is_in_it(self):
+        for page in (ROOT / "deploy").rglob("README.md"):
+            made = False
+            for command in commands(page, "(?:kubectl|helm)"):
+                made = made or "apply -f deploy/namespace.yaml" in command
+                if re.search(r"helm install [a-z-]+ deploy/|kubectl create secret .*-n audit-bridge", command):
+                    self.assertTrue(made, f"{page.relative_to(ROOT)}: {command}")
+
+    def test_helm_commands_are_helms(self):
+        """Those of our chart render; of all others Helm's own parser takes the options."""
+        ours = 0
+        for page in pages():
+            for command in commands(page, "helm"):
+                with self.subTest(page=page.relative_to(ROOT), command=command):
+                    words = shlex.split(command, comments=True)[1:]
+                    if words[:1] == ["install"] and "deploy/helm/audit-bridge" in words:
+                        run(go_tool("helm"), "template", *words[1:], "--kube-version", "1.37")
+                        ours += 1
+                    else:
+                        run(go_tool("helm"), *words, "--help")
+        self.assertGreaterEqual(ours, len(BRIDGES))
+
+    def test_kubectl_commands_are_kubectls(self):
+        checked = 0
+        for page in pages():
+            for command in commands(page, "kubectl"):
+                words = shlex.split(re.split(r"\s(?:\||&&|>|#|&|--)(?:\s|$)", command)[0])[1:]
+                with self.subTest(page=page.relative_to(ROOT), command=command):
+                    run(need("kubectl"), *words, "--help", env={"KUBECONFIG": "/dev/null"})
+                    checked += 1
+        self.assertGreater(checked, 8)
+
+    def test_values_that_are_shown_are_the_charts(self):
+        checked = 0
+        for bridge in BRIDGES:
+            for page in [ROOT / "deploy/README.md", ROOT / f"deploy/{bridge}/README.md"]:
+                for shown in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S):
+                    with self.subTest(page=page.relative_to(ROOT), shown=shown):
+                        rendered(merged(example(bridge), yaml.safe_load(shown)), f"{bridge}-audit-bridge")
+                        checked += 1
+        self.assertGreaterEqual(checked, 5)
+
+    def test_values_that_are_named_exist(self):
+        schema = json.loads((ROOT / "deploy/helm/audit-bridge/values.schema.json").read_text())
+        groups = [key for key, value in schema["properties"].items() if "properties" in value]
+        checked = 0
+        for page in (ROOT / "deploy").rglob("README.md"):
+            for name in re.findall(rf"`((?:{'|'.join(groups)})(?:\.[a-zA-Z]+)+)(?!\.?/)\b", page.read_text()):
+                at = schema
+                with self.subTest(page=page.relative_to(ROOT), value=name):
+                    for part in name.split("."):
+                        self.assertIn(part, at["properties"])
+                        at = at["properties"][part]
+                    checked += 1
+        self.assertGreater(checked, 20)
 
     def test_settings_that_are_named_exist(self):
         sources = [*(ROOT / "crates/core/src").rglob("*.rs"), *(ROOT / "bridges").rglob("src/**/*.rs")]
@@ -64,10 +135,9 @@ class Pages(unittest.TestCase):
 
     def test_files_that_are_named_exist(self):
         for page in pages():
-            for name in re.findall(
-                r"(?:-f|-k|bash|custom=|template-file) ?((?:deploy|cloudformation|terraform)/[\w./-]+)",
-                page.read_text(),
-            ):
+            before = "-f|--values|bash|custom=|template-file|install [a-z-]+"
+            folders = "|".join(FOLDERS)
+            for name in re.findall(rf"(?:{before}) ?((?:{folders})/[\w./-]+)", page.read_text()):
                 self.assertTrue((ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}")
 
     def test_nothing_is_of_one_machine_or_registry(self):

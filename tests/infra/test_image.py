@@ -7,8 +7,8 @@ file's head says.
 import re
 import unittest
 
+from chart import DEPLOY, container, pod, render
 from kit import BRIDGES, ROOT, run, tool
-from manifests import DEPLOY, build, container, pod
 
 
 def instructions():
@@ -41,13 +41,13 @@ class Dockerfile(unittest.TestCase):
         for part in ["+crt-static", "--release", "--locked", '--target "${host}"']:
             self.assertIn(part, command)
 
-    def test_what_runs_is_there_and_runs_as_in_the_manifests(self):
+    def test_what_runs_is_there_and_runs_as_in_the_chart(self):
         (entry,) = self.rest(2, "ENTRYPOINT")
         self.assertEqual(entry, '["/usr/local/bin/audit-bridge"]')
         self.assertIn('ln -s "${BRIDGE}-audit-bridge" /out/usr/local/bin/audit-bridge', " ".join(self.rest(1, "RUN")))
         self.assertIn("--from=build --chown=0:0 /out/usr /usr", self.rest(2, "COPY"))
         for bridge in BRIDGES:
-            objects = build(DEPLOY / bridge)
+            objects = render(bridge)
             context = pod(objects)["spec"]["securityContext"]
             self.assertEqual(self.rest(2, "USER"), [f"{context['runAsUser']}:{context['runAsGroup']}"])
             self.assertEqual(self.rest(2, "EXPOSE"), [str(container(objects)["ports"][0]["containerPort"])])

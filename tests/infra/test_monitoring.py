@@ -5,8 +5,9 @@ import re
 import unittest
 
 import promql_parser
+import yaml
+from chart import CHART, container, kinds, merged, one, pod, render
 from kit import BRIDGES, ROOT
-from manifests import DEPLOY, container, one, overlay, pod
 
 # What Prometheus and its operator add to every series.
 TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "app_kubernetes_io_name"}
@@ -55,15 +56,14 @@ def selectors(expression):
     return found
 
 
-def alerts(bridge="eks"):
-    objects = overlay(bridge, ("monitoring",))
-    (group,) = one(objects, "PrometheusRule")["spec"]["groups"]
+def alerts():
+    """As they are in the chart's file; what becomes of them for a release: Scraping."""
+    (group,) = yaml.safe_load((CHART / "files/rules.yaml").read_text())["spec"]["groups"]
     return group["rules"]
 
 
 def dashboard():
-    objects = overlay("eks", ("monitoring",))
-    return json.loads(one(objects, "ConfigMap", "audit-bridges-dashboard")["data"]["audit-bridges.json"])
+    return json.loads((CHART / "files/audit-bridges.json").read_text())
 
 
 class Metrics(unittest.TestCase):
@@ -137,20 +137,83 @@ class Metrics(unittest.TestCase):
 
 
 class Scraping(unittest.TestCase):
-    def test_the_pod_monitor_finds_the_port(self):
-        for bridge in BRIDGES:
-            objects = overlay(bridge, ("monitoring",))
-            monitor = one(objects, "PodMonitor")["spec"]
-            labels = pod(objects)["metadata"]["labels"]
-            self.assertLessEqual(monitor["selector"]["matchLabels"].items(), labels.items())
-            (endpoint,) = monitor["podMetricsEndpoints"]
-            self.assertIn(endpoint["port"], [port["name"] for port in container(objects)["ports"]])
-            self.assertEqual(endpoint["path"], "/metrics")
-            policy = one(objects, "NetworkPolicy", "audit-bridges-metrics")["spec"]
-            self.assertEqual(policy["ingress"][0]["ports"], [{"port": "admin", "protocol": "TCP"}])
+    SCRAPERS = {"networkPolicy": {"scrapers": [{"namespace": "monitoring"}]}}
 
-    def test_the_dashboard_is_on_disk_as_rendered(self):
-        self.assertEqual(dashboard(), json.loads((DEPLOY / "components/monitoring/audit-bridges.json").read_text()))
+    def objects(self, bridge, scrape, release=None, **more):
+        monitoring = {"scrape": scrape, "labels": {"release": "prometheus"}, "rules": {"enabled": scrape != "azure"}}
+        return render(bridge, merged(self.SCRAPERS, {"monitoring": {**monitoring, **more}}), release)
+
+    def test_each_way_finds_the_port_of_the_readers_only(self):
+        for bridge in BRIDGES:
+            for scrape, kind, group, endpoints in [
+                ("podMonitor", "PodMonitor", "monitoring.coreos.com/v1", "podMetricsEndpoints"),
+                ("serviceMonitor", "ServiceMonitor", "monitoring.coreos.com/v1", "endpoints"),
+                ("gmp", "PodMonitoring", "monitoring.googleapis.com/v1", "endpoints"),
+                ("azure", "PodMonitor", "azmonitoring.coreos.com/v1", "podMetricsEndpoints"),
+            ]:
+                with self.subTest(bridge=bridge, scrape=scrape):
+                    objects = self.objects(bridge, scrape)
+                    monitor = one(objects, kind)
+                    self.assertEqual(monitor["apiVersion"], group)
+                    self.assertEqual(monitor["metadata"]["labels"]["release"], "prometheus")
+                    labels = pod(objects)["metadata"]["labels"]
+                    if kind == "ServiceMonitor":
+                        service = one(objects, "Service")
+                        self.assertLessEqual(service["spec"]["selector"].items(), labels.items())
+                        labels = service["metadata"]["labels"]
+                    self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), labels.items())
+                    (endpoint,) = monitor["spec"][endpoints]
+                    self.assertIn(endpoint["port"], [port["name"] for port in container(objects)["ports"]])
+                    self.assertEqual(endpoint["path"], "/metrics")
+                    # What the dashboard groups by.
+                    self.assertIn("app.kubernetes.io/name", str(monitor["spec"]))
+
+    def test_the_collectors_of_the_clouds_come_in_by_themselves(self):
+        for bridge, scrape, namespace in [("gke", "gmp", "gmp-system"), ("aks", "azure", "kube-system")]:
+            objects = render(bridge, {"monitoring": {"scrape": scrape}})
+            (ingress,) = one(objects, "NetworkPolicy")["spec"]["ingress"]
+            found = [peer["namespaceSelector"]["matchLabels"] for peer in ingress["from"]]
+            self.assertIn({"kubernetes.io/metadata.name": namespace}, found)
+
+    def test_the_rules_are_those_of_the_file_for_the_pods_of_the_release(self):
+        only = 'namespace="audit-bridge",pod=~"prod-[a-z0-9]+-[a-z0-9]+"'
+        for scrape, kind in [("podMonitor", "PrometheusRule"), ("gmp", "Rules")]:
+            (group,) = one(self.objects("eks", scrape, "prod"), kind)["spec"]["groups"]
+            self.assertEqual(group["name"], "prod")
+            self.assertEqual(len(group["rules"]), len(alerts()))
+            for rule, ours in zip(group["rules"], alerts(), strict=True):
+                with self.subTest(alert=ours["alert"]):
+                    for selector in selectors(rule["expr"]):
+                        self.assertIn("namespace", [m.name for m in selector.matchers.matchers], rule["expr"])
+                    plain = rule["expr"].replace("{" + only + "}", "").replace(only + ",", "")
+                    self.assertEqual(plain, ours["expr"])
+                    self.assertEqual(rule["labels"], {**ours["labels"], "release": "prod"})
+                    self.assertEqual(rule["annotations"], ours["annotations"])
+                    self.assertEqual(rule.get("for"), ours.get("for"))
+
+    def test_an_alert_knows_the_pods_of_its_release_from_those_of_another(self):
+        """`prod-b-…` is not a pod of `prod`; AuditBridgeDown would not see that `prod` is gone."""
+        (group,) = one(self.objects("eks", "podMonitor", "prod"), "PrometheusRule")["spec"]["groups"]
+        pattern = re.search(r'pod=~"([^"]+)"', group["rules"][0]["expr"])[1]
+        for name, ours in [("prod-7d9f8c6b5-x2x4z", True), ("prod-b-7d9f8c6b5-x2x4z", False), ("prod-check", False)]:
+            self.assertEqual(bool(re.fullmatch(pattern, name)), ours, name)
+
+    def test_alerts_can_be_labelled(self):
+        rules = {"enabled": True, "alertLabels": {"team": "security"}}
+        (group,) = one(self.objects("eks", "podMonitor", rules=rules), "PrometheusRule")["spec"]["groups"]
+        for rule in group["rules"]:
+            self.assertEqual(rule["labels"]["team"], "security")
+
+    def test_the_dashboard_is_as_on_disk(self):
+        objects = self.objects("eks", "podMonitor", "prod", dashboard={"enabled": True})
+        config = one(objects, "ConfigMap", "prod-dashboard")
+        self.assertEqual(config["metadata"]["labels"]["grafana_dashboard"], "1")
+        board = json.loads(config["data"]["prod.json"])
+        self.assertEqual({**board, "uid": ""}, {**dashboard(), "uid": ""})
+
+    def test_nothing_unless_asked_for(self):
+        for bridge in BRIDGES:
+            self.assertFalse({"PodMonitor", "PrometheusRule", "Service"} & set(kinds(render(bridge))))
 
 
 if __name__ == "__main__":

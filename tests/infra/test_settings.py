@@ -1,4 +1,4 @@
-"""The bridges themselves read the settings of the manifests.
+"""The bridges themselves read what the chart gives them.
 
 Needs the built binaries: BRIDGES_FOLDER says where they are (cargo's test gives it). One setting is
 made wrong on purpose: a bridge names every wrong setting at once and ends before it does anything, so
@@ -9,66 +9,107 @@ import os
 import unittest
 from pathlib import Path
 
+from chart import CHART, container, environment, flags, merged, one, pod, render
 from kit import BRIDGES, run, scratch
-from manifests import DEPLOY, build, container, environment, one, overlay
 
-COMPONENTS = {
-    "eks": ("high-availability",),
-    "gke": ("high-availability",),
-    "aks": ("share-partitions", "connection-string"),
+# Every value that becomes a flag, for the flags that all bridges have and for each one's own.
+SECRETS = {
+    "webhook": {
+        "url": "https://receiver.example.com/",
+        "timeout": "5s",
+        "ca": {"secretName": "webhook-ca"},
+        "token": {"secretName": "webhook-token"},
+        "clientCertificate": {"secretName": "webhook-client"},
+    },
+    "settings": {"batch-wait-max": "2s", "annotate": "cluster=production", "start": "-1h", "in-flight-batches-max": 2},
+}
+CASES = {
+    "eks": [
+        {"replicas": 2},
+        {"eks": {"clusterNames": ["a", "b"], "logGroups": ["/a", "/b"]}, "settings": {"annotate-cluster": True}},
+    ],
+    "gke": [
+        {"replicas": 2, "gke": {"projectId": "my-project", "clusterName": "*", "location": "europe-west3"}},
+        {"replicas": 2, "gke": {"subscription": "projects/my-project/subscriptions/audit"}},
+        {"gke": {"includeDataAccess": True}, "settings": {"requests-per-minute": 20, "poll-interval": "10s"}},
+    ],
+    "aks": [
+        {"replicas": 2, "aks": {"clusterNames": ["a", "b"], "categories": ["kube-audit"]}},
+        {"replicas": 3, "aks": {"sharePartitions": True}},
+        {"aks": {"clientId": "", "connectionString": {"secretName": "s"}}},
+    ],
 }
 # As `az` prints it for a rule of the hub.
 CONNECTION = (
-    "Endpoint=sb://{AUDIT_BRIDGE_EVENT_HUB_NAMESPACE}/;SharedAccessKeyName=audit-bridge;"
-    "SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=;EntityPath={AUDIT_BRIDGE_EVENT_HUB}"
+    "Endpoint=sb://my-namespace.servicebus.windows.net/;SharedAccessKeyName=audit-bridge;"
+    "SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=;EntityPath=insights-logs-kube-audit"
 )
 
 
-def settings(objects):
-    (source,) = container(objects)["envFrom"]
-    return {**one(objects, "ConfigMap", source["configMapRef"]["name"])["data"], **environment(objects)}
-
-
-def problems(bridge, objects, **more):
-    """The settings that `run` finds wrong, as its flags."""
+def binaries():
     folder = os.environ.get("BRIDGES_FOLDER")
     if not folder:
         raise unittest.SkipTest("BRIDGES_FOLDER does not say where the binaries are")
-    given = {**settings(objects), **more}
-    command = [Path(folder) / f"{bridge}-audit-bridge", *container(objects)["args"]]
-    ran = run("env", "-i", *[f"{key}={value}" for key, value in given.items()], *command, check=False, timeout=60)
+    return Path(folder).resolve()
+
+
+def problems(bridge, objects, command="run"):
+    """The settings that the bridge finds wrong, as its flags; its files are there, in a folder of ours."""
+    given = {**environment(objects), "AUDIT_BRIDGE_WEBHOOK_URL": "ftp://a"}
+    (args,) = container(objects)["args"] if command == "run" else one(objects, "Pod")["spec"]["containers"][0]["args"]
+    with scratch() as folder:
+        for mount in container(objects)["volumeMounts"]:
+            (volume,) = [v for v in pod(objects)["spec"]["volumes"] if v["name"] == mount["name"]]
+            for item in volume.get("secret", {}).get("items", []):
+                path = folder / mount["mountPath"].strip("/") / item["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(_content(item["path"]))
+        given = {key: str(folder) + value if value.startswith("/etc/") else value for key, value in given.items()}
+        run_it = ["env", "-i", *[f"{key}={value}" for key, value in given.items()]]
+        ran = run(*run_it, binaries() / f"{bridge}-audit-bridge", args, check=False, timeout=60)
     if ran.returncode != 2:
         raise AssertionError(f"{bridge} ended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
     return sorted(word for line in ran.stderr.splitlines() for word in line.split()[:1] if word.startswith("--"))
 
 
+def _content(name):
+    if name == "connection-string":
+        return CONNECTION
+    if name == "token":
+        return "token"
+    kind = "PRIVATE KEY" if name.endswith(".key") else "CERTIFICATE"
+    return f"-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n"
+
+
 class Settings(unittest.TestCase):
     def test_the_examples_are_accepted(self):
         for bridge in BRIDGES:
-            with self.subTest(bridge=bridge):
-                objects = build(DEPLOY / "examples" / bridge)
-                self.assertEqual(problems(bridge, objects, AUDIT_BRIDGE_WEBHOOK_URL="ftp://a"), ["--webhook-url"])
+            for command in ["run", "check"]:
+                with self.subTest(bridge=bridge, command=command):
+                    self.assertEqual(problems(bridge, render(bridge), command), ["--webhook-url"])
 
-    def test_the_components_are_accepted(self):
+    def test_every_value_becomes_a_flag_that_is_accepted(self):
         for bridge in BRIDGES:
-            with self.subTest(bridge=bridge):
-                objects = overlay(bridge, COMPONENTS[bridge])
-                example = settings(build(DEPLOY / "examples" / bridge))
-                given = {**example, **environment(objects), "AUDIT_BRIDGE_WEBHOOK_URL": "ftp://a"}
-                with scratch() as folder:
-                    if "AUDIT_BRIDGE_CONNECTION_STRING_FILE" in given:
-                        mounted = folder / "connection-string"
-                        mounted.write_text(CONNECTION.format(**example))
-                        given["AUDIT_BRIDGE_CONNECTION_STRING_FILE"] = str(mounted)
-                    self.assertEqual(problems(bridge, objects, **given), ["--webhook-url"])
+            for changes in [SECRETS, *CASES[bridge]]:
+                with self.subTest(bridge=bridge, changes=changes):
+                    self.assertEqual(problems(bridge, render(bridge, changes)), ["--webhook-url"])
 
-    def test_an_unfilled_base_says_what_is_missing(self):
-        missing = {"eks": ["--cluster-name"], "gke": [], "aks": ["--event-hub-namespace"]}
+    def test_every_flag_that_the_chart_sets_exists(self):
+        """A variable that no flag reads would be ignored in silence."""
         for bridge in BRIDGES:
-            with self.subTest(bridge=bridge):
-                found = problems(bridge, build(DEPLOY / bridge))
-                for flag in [*missing[bridge], "--webhook-url"]:
-                    self.assertIn(flag, found)
+            known = {f"AUDIT_BRIDGE_{flag.upper().replace('-', '_')}" for flag in self._flags(bridge)}
+            for changes in [SECRETS, *[merged(SECRETS, case) for case in CASES[bridge]]]:
+                names = {name for name in environment(render(bridge, changes)) if name.startswith("AUDIT_BRIDGE_")}
+                self.assertEqual(names - known, set(), bridge)
+
+    def _flags(self, bridge):
+        said = run(binaries() / f"{bridge}-audit-bridge", "run", "--help").stdout
+        return [word.removeprefix("--") for word in said.split() if word.startswith("--")]
+
+    def test_the_chart_knows_every_flag(self):
+        text = (CHART / "files/flags.yaml").read_text()
+        say = "run: BRIDGES_FOLDER=target/debug python3 tests/infra/chart.py"
+        self.assertEqual(text, flags(binaries()), say)
 
 
 if __name__ == "__main__":

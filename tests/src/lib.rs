@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the real binaries, run as a user runs them.
 
+pub mod attacks;
+pub mod judges;
 pub mod live;
 pub mod python;
 

@@ -1,4 +1,4 @@
-//! Identity and deployment: Terraform, CloudFormation, manifests, the control-plane kit.
+//! Identity and deployment: Terraform, CloudFormation, the chart, the control-plane kit.
 //!
 //! The checks are Python (`tests/infra`), because the tools that know these formats are. Here they
 //! are run; each test is one file of theirs. What a machine lacks is skipped there, and said here
@@ -61,8 +61,8 @@ fn terraform() {
 }
 
 #[test]
-fn manifests() {
-    check("test_manifests");
+fn chart() {
+    check("test_chart");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, flag, words};
 use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::live::Live as _;
 use audit_bridge_core::replay::dump::Dump;
 
@@ -85,7 +85,7 @@ impl Bridge for Aks {
                     false,
                     flag,
                 ),
-                native: native::Options::default(),
+                native: conformance::Options::default(),
             },
         }
     }
@@ -107,7 +107,7 @@ impl Bridge for Aks {
         Arc::new(AksDump)
     }
 
-    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
         AksConvert::new(Options {
             native,
             ..self.options.clone()

@@ -16,11 +16,11 @@ use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::twins::Twins;
+use crate::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, Diagnostic, Log, Payload};
 
 /// The categories that hold audit events.
@@ -38,7 +38,7 @@ pub struct Options {
     /// `cluster_names`, else as the record has it.
     pub annotate_cluster: bool,
     /// What is wanted of every event.
-    pub native: native::Options,
+    pub native: conformance::Options,
 }
 
 impl Default for Options {
@@ -47,7 +47,7 @@ impl Default for Options {
             categories: CATEGORIES.map(str::to_owned).to_vec(),
             cluster_names: Vec::new(),
             annotate_cluster: false,
-            native: native::Options::default(),
+            native: conformance::Options::default(),
         }
     }
 }
@@ -56,9 +56,9 @@ impl Default for Options {
 #[derive(Debug, Default)]
 pub struct AksConvert {
     options: Options,
-    twins: Twins,
+    deduplicator: CategoryDeduplicator,
     /// The last cluster, and what is wanted of its events.
-    annotated: Option<(String, native::Options)>,
+    annotated: Option<(String, conformance::Options)>,
 }
 
 impl AksConvert {
@@ -66,7 +66,7 @@ impl AksConvert {
     pub fn new(options: Options) -> AksConvert {
         AksConvert {
             options,
-            twins: Twins::default(),
+            deduplicator: CategoryDeduplicator::default(),
             annotated: None,
         }
     }
@@ -76,18 +76,25 @@ impl AksConvert {
         if payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(Refusal::not_audit("not a json object"));
         }
-        let text = std::str::from_utf8(payload).map_err(|error| {
-            Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
-        })?;
-        match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-            Payload::Other => Ok(self.options.native.event(payload, false, record.time)?),
-            Payload::Diagnostic(diagnostic) => self.diagnostic(record, diagnostic),
-        }
+        record.with_text(|payload, text, replaced| {
+            match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
+                // Its own bytes, as they may end inside a character.
+                Payload::Other => {
+                    let options = &self.options.native;
+                    Ok(options.event(&record.payload, false, record.time)?)
+                }
+                Payload::Diagnostic(mut diagnostic) => {
+                    diagnostic.replaced |= replaced;
+                    self.diagnostic(record, payload, diagnostic)
+                }
+            }
+        })
     }
 
     fn diagnostic(
         &mut self,
         record: &Record,
+        payload: &Bytes,
         diagnostic: Diagnostic<'_>,
     ) -> Result<Event, Refusal> {
         let category = match &diagnostic.category {
@@ -106,22 +113,31 @@ impl AksConvert {
         let log = match diagnostic.log {
             None if claimed => return Err(Refusal::unparsable("no properties.log")),
             None => return Err(Refusal::not_audit("no properties.log")),
-            Some(Log::Undecodable(error)) => {
-                return Err(Refusal::unparsable(format!("properties.log: {error}")));
-            }
             Some(Log::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(Log::Text(Cow::Borrowed(text))) => record.payload.slice_ref(text.as_bytes()),
-            Some(Log::Json(raw)) => record.payload.slice_ref(raw.text().as_bytes()),
+            Some(Log::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
+            Some(Log::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
         };
         if !claimed && log.trim_ascii_start().first() != Some(&b'{') {
             return Err(Refusal::not_audit("properties.log is no json object"));
         }
-        let time = diagnostic.time.or(record.time);
         let wanted = wanted(&self.options, &mut self.annotated, chosen);
-        let event = wanted.event(&log, claimed, time)?;
+        let context = conformance::Context {
+            claimed,
+            replaced: diagnostic.replaced,
+            record_time: diagnostic.time.or(record.time),
+            ..wanted.context()
+        };
+        let event = conformance::event(&log, &context)?;
+        let cluster = diagnostic.resource_id.as_deref();
         match category {
             Some(category)
-                if self.options.categories.len() > 1 && self.twins.is_twin(category, &event) =>
+                if self.options.categories.len() > 1
+                    && self.deduplicator.is_duplicate(
+                        category,
+                        cluster,
+                        &log,
+                        event.truncated(),
+                    ) =>
             {
                 Err(Refusal::Skip(Skip::Duplicate))
             }
@@ -152,16 +168,16 @@ impl Options {
 /// What is wanted of the events of a cluster.
 fn wanted<'a>(
     options: &'a Options,
-    annotated: &'a mut Option<(String, native::Options)>,
+    annotated: &'a mut Option<(String, conformance::Options)>,
     cluster: Option<&str>,
-) -> &'a native::Options {
+) -> &'a conformance::Options {
     let Some(cluster) = cluster.filter(|_| options.annotate_cluster) else {
         return &options.native;
     };
     let known = annotated.take().filter(|(name, _)| name == cluster);
     let (_, wanted) = annotated.insert(known.unwrap_or_else(|| {
         let mut wanted = options.native.clone();
-        let annotation = (native::CLUSTER.to_owned(), cluster.to_owned());
+        let annotation = (conformance::CLUSTER.to_owned(), cluster.to_owned());
         wanted.annotations.push(annotation);
         (cluster.to_owned(), wanted)
     }));

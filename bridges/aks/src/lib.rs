@@ -5,6 +5,7 @@
 //! string (Azure Kubernetes Service, "Monitoring AKS data reference", resource logs). That string
 //! leaves as it came, byte for byte.
 
+mod category_deduplicator;
 pub mod client;
 pub mod config;
 mod connection_string;
@@ -16,5 +17,4 @@ mod message;
 pub mod partition;
 mod position;
 pub mod source;
-mod twins;
 pub mod wire;

@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{self, ErrorKind, Raw, Scanner};
+use audit_bridge_core::event::json::{self, Raw, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -36,6 +36,9 @@ pub struct Diagnostic<'a> {
     pub resource_id: Option<Cow<'a, str>>,
     /// `properties.log`.
     pub log: Option<Log<'a>>,
+    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now. Azure cuts a long log at
+    /// a count of UTF-16 units, and that may be between the halves of a pair.
+    pub replaced: bool,
 }
 
 /// One line of a log.
@@ -45,8 +48,6 @@ pub enum Log<'a> {
     Text(Cow<'a, str>),
     /// Some other JSON: some exports give the event as the object itself.
     Json(Raw<'a>),
-    /// A string that names half a UTF-16 surrogate pair, so that no text is what it says.
-    Undecodable(json::Error),
 }
 
 /// Reads a record that is a JSON object. Of two members with one name the last wins.
@@ -84,6 +85,7 @@ pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
         is_diagnostic = true;
     }
     scanner.end()?;
+    record.replaced = scanner.replaced();
     Ok(if is_diagnostic {
         Payload::Diagnostic(record)
     } else {
@@ -95,14 +97,11 @@ pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
 fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Error> {
     match scanner.peek() {
         Some(b'{') => log_member(scanner),
-        Some(b'"') => match string(scanner)? {
-            Log::Text(Cow::Borrowed(inner)) => {
-                Ok(log_member(&mut Scanner::new(inner)).unwrap_or(None))
-            }
-            Log::Text(Cow::Owned(inner)) => Ok(log_member(&mut Scanner::new(&inner))
+        Some(b'"') => match scanner.string()? {
+            Cow::Borrowed(inner) => Ok(log_member(&mut Scanner::new(inner)).unwrap_or(None)),
+            Cow::Owned(inner) => Ok(log_member(&mut Scanner::new(&inner))
                 .unwrap_or(None)
                 .map(Log::into_owned)),
-            undecodable => Ok(Some(undecodable)),
         },
         _ => scanner.value().map(|_| None),
     }
@@ -115,43 +114,12 @@ fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Er
         if !key.eq_ignore_ascii_case("log") {
             scanner.value()?;
         } else if scanner.peek() == Some(b'"') {
-            log = Some(string(scanner)?);
+            log = Some(Log::Text(scanner.string()?));
         } else {
             log = Some(Log::Json(scanner.value()?));
         }
     }
     Ok(log)
-}
-
-fn string<'a>(scanner: &mut Scanner<'a>) -> Result<Log<'a>, json::Error> {
-    let mut whole = scanner.clone();
-    match scanner.string() {
-        Ok(text) => Ok(Log::Text(text)),
-        Err(error) if error.kind == ErrorKind::LoneSurrogate => {
-            // Valid JSON all the same: the members behind it are readable.
-            let raw = whole.value()?;
-            *scanner = whole;
-            Ok(up_to_the_half_pair(raw).map_or(Log::Undecodable(error), Log::Text))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Azure cuts a long log at a count of UTF-16 units, and that may be between the halves of a pair.
-/// The string up to there, if the half pair is its end.
-fn up_to_the_half_pair(raw: Raw<'_>) -> Option<Cow<'static, str>> {
-    const HALF: usize = "\\udddd\"".len();
-    let text = raw.text();
-    let at = text.len().checked_sub(HALF)?;
-    let half = text.get(at..)?;
-    if !half.get(..3)?.eq_ignore_ascii_case("\\ud") {
-        return None;
-    }
-    let whole = format!("{}\"", text.get(..at)?);
-    Scanner::new(&whole)
-        .string()
-        .ok()
-        .map(|text| Cow::Owned(text.into_owned()))
 }
 
 impl Log<'_> {
@@ -160,7 +128,6 @@ impl Log<'_> {
             Log::Text(text) => Log::Text(Cow::Owned(text.into_owned())),
             // An object's text is what a string that holds it decodes to.
             Log::Json(raw) => Log::Text(Cow::Owned(raw.text().to_owned())),
-            Log::Undecodable(error) => Log::Undecodable(error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, given};
 use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
@@ -55,7 +55,7 @@ impl Bridge for Eks {
         Arc::new(EksDump)
     }
 
-    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
         EksConvert::new(Options {
             stream_prefix: self.stream_prefix.clone(),
             native,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
@@ -28,14 +28,14 @@ pub struct Options {
     /// Streams that begin so are the audit log (`--log-stream-prefix`).
     pub stream_prefix: String,
     /// What is wanted of every event.
-    pub native: native::Options,
+    pub native: conformance::Options,
 }
 
 impl Default for Options {
     fn default() -> Options {
         Options {
             stream_prefix: STREAM_PREFIX.to_owned(),
-            native: native::Options::default(),
+            native: conformance::Options::default(),
         }
     }
 }
@@ -57,16 +57,27 @@ impl EksConvert {
         if payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(payload));
         }
-        let text = std::str::from_utf8(payload).map_err(|error| {
-            Refusal::unparsable(format!("invalid utf-8 at byte {}", error.valid_up_to()))
-        })?;
-        match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-            Payload::Other => Ok(self.options.native.event(payload, false, record.time)?),
-            Payload::CloudWatch(event) => self.log_event(record, event),
-        }
+        record.with_text(|payload, text, replaced| {
+            match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
+                // Its own bytes, as they may end inside a character.
+                Payload::Other => {
+                    let options = &self.options.native;
+                    Ok(options.event(&record.payload, false, record.time)?)
+                }
+                Payload::CloudWatch(mut event) => {
+                    event.replaced |= replaced;
+                    self.log_event(record, payload, event)
+                }
+            }
+        })
     }
 
-    fn log_event(&self, record: &Record, event: LogEvent<'_>) -> Result<Event, Refusal> {
+    fn log_event(
+        &self,
+        record: &Record,
+        payload: &Bytes,
+        event: LogEvent<'_>,
+    ) -> Result<Event, Refusal> {
         let claimed = match &event.stream {
             Some(stream) if stream.starts_with(&self.options.stream_prefix) => true,
             Some(_) => return Err(Refusal::Skip(Skip::OtherStream)),
@@ -78,21 +89,23 @@ impl EksConvert {
         let message = match event.message {
             None if claimed => return Err(Refusal::unparsable("no message")),
             None => return Err(Refusal::not_audit("no message")),
-            Some(Message::Undecodable(error)) => {
-                return Err(Refusal::unparsable(format!("message: {error}")));
-            }
             Some(Message::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
                 return Err(Refusal::Skip(Skip::ControlMessage));
             }
             Some(Message::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(Message::Text(Cow::Borrowed(text))) => record.payload.slice_ref(text.as_bytes()),
-            Some(Message::Json(raw)) => record.payload.slice_ref(raw.text().as_bytes()),
+            Some(Message::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
+            Some(Message::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
         };
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));
         }
-        let time = event.time.or(record.time);
-        Ok(self.options.native.event(&message, claimed, time)?)
+        let context = conformance::Context {
+            claimed,
+            replaced: event.replaced,
+            record_time: event.time.or(record.time),
+            ..self.options.native.context()
+        };
+        Ok(conformance::event(&message, &context)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audit_bridge_core::config::{Problems, TailArgs, TailFlags, flag, given, words};
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
 use audit_bridge_core::tail::{Limiter, Tail, TimeLog, Window};
 use audit_bridge_core::telemetry::Part;
@@ -239,7 +239,7 @@ impl LiveLog for EksLog {
     fn annotations(&self) -> Vec<(String, String)> {
         let cluster = self.cluster.iter();
         cluster
-            .map(|cluster| (native::CLUSTER.to_owned(), cluster.clone()))
+            .map(|cluster| (conformance::CLUSTER.to_owned(), cluster.clone()))
             .collect()
     }
 

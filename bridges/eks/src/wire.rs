@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{self, ErrorKind, Raw, Scanner};
+use audit_bridge_core::event::json::{self, Raw, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -34,6 +34,8 @@ pub struct LogEvent<'a> {
     /// `messageType` is `CONTROL_MESSAGE`: our own dump reader repeats it in each event of the
     /// subscription message that says so.
     pub control: bool,
+    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
+    pub replaced: bool,
 }
 
 /// The message of a CloudWatch event.
@@ -43,8 +45,6 @@ pub enum Message<'a> {
     Text(Cow<'a, str>),
     /// Some other JSON: the Insights console exports an event as the object itself.
     Json(Raw<'a>),
-    /// A string that names half a UTF-16 surrogate pair, so that no text is what it says.
-    Undecodable(json::Error),
 }
 
 /// Reads a record that is a JSON object. Of two members with one name the last wins.
@@ -82,6 +82,7 @@ pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
         is_cloud_watch |= *key != *"timestamp";
     }
     scanner.end()?;
+    event.replaced = scanner.replaced();
     Ok(if is_cloud_watch {
         Payload::CloudWatch(event)
     } else {
@@ -100,17 +101,7 @@ fn message<'a>(scanner: &mut Scanner<'a>) -> Result<Message<'a>, json::Error> {
     if scanner.peek() != Some(b'"') {
         return scanner.value().map(Message::Json);
     }
-    let mut whole = scanner.clone();
-    match scanner.string() {
-        Ok(text) => Ok(Message::Text(text)),
-        Err(error) if error.kind == ErrorKind::LoneSurrogate => {
-            // Valid JSON all the same: the members behind it are readable.
-            whole.value()?;
-            *scanner = whole;
-            Ok(Message::Undecodable(error))
-        }
-        Err(error) => Err(error),
-    }
+    scanner.string().map(Message::Text)
 }
 
 fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, flag, given};
 use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::native;
+use audit_bridge_core::event::conformance;
 use audit_bridge_core::replay::dump::Dump;
 
 use crate::convert::{Derive, GkeConvert, Options};
@@ -98,7 +98,7 @@ impl Bridge for Gke {
             options: Options {
                 include_data_access,
                 derive,
-                native: native::Options::default(),
+                native: conformance::Options::default(),
                 project: named(&args.project_id),
                 cluster: named(&args.cluster_name),
                 location: named(&args.location),
@@ -120,7 +120,7 @@ impl Bridge for Gke {
         Arc::new(GkeDump)
     }
 
-    fn converter(&self, native: native::Options) -> impl Convert + 'static {
+    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
         GkeConvert::new(Options {
             native,
             ..self.options.clone()

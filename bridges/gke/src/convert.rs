@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Records, Reject, Skip};
-use audit_bridge_core::event::native::{self, Failure};
+use audit_bridge_core::event::conformance::{self, Failure, GivenUp};
 use audit_bridge_core::event::{Event, json};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
@@ -22,10 +22,12 @@ use self::event::{Facts, Stage};
 use crate::method::Request;
 use crate::object::Object;
 use crate::split::{self, Group, Held, Place};
-use crate::wire::{self, Entry};
+use crate::wire::Entry;
 
 /// The type of an audit log's payload.
 const AUDIT_LOG: &str = "type.googleapis.com/google.cloud.audit.AuditLog";
+/// Some tools write one in front of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// The service whose audit log is Kubernetes' own.
 const SERVICE: &str = "k8s.io";
 /// The monitored resource of a cluster's entries.
@@ -39,7 +41,7 @@ pub struct Options {
     /// What is derived where Google's entry does not say it (`--derive`).
     pub derive: Derive,
     /// What is asked of all events.
-    pub native: native::Options,
+    pub native: conformance::Options,
     /// Only entries of this project (`resource.labels.project_id`).
     pub project: Option<String>,
     /// Only entries of this cluster (`resource.labels.cluster_name`).
@@ -55,8 +57,8 @@ pub struct Derive {
     pub groups: bool,
     /// The part of `requestURI`'s query that the entry implies.
     pub query: bool,
-    /// A `ResponseStarted` event for a successful exec, attach or port-forward that came as one
-    /// entry: detection rules wait for that stage.
+    /// A `ResponseStarted` event for an exec, attach or port-forward that came as one entry, whatever
+    /// the answer: detection rules wait for that stage.
     pub started: bool,
 }
 
@@ -145,15 +147,14 @@ impl GkeConvert {
 
     /// Decides about an entry that has been read.
     fn entry(&mut self, id: RecordId, record: &Record, entry: &Entry<'_>, out: &mut Output) {
-        let request = match select(entry, &self.options) {
-            Ok(request) => request,
-            Err(Verdict::Skip(Skip::NotAudit)) if record.damaged => {
+        let selected = match select(entry, &self.options) {
+            Ok(selected) => selected,
+            Err(Skip::NotAudit) if record.damaged => {
                 return out.reject(id, Reject::Unparsable, "no audit log entry");
             }
-            Err(Verdict::Skip(reason)) => return out.skip(id, reason),
-            Err(Verdict::Unparsable(error)) => return out.reject(id, Reject::Unparsable, error),
+            Err(reason) => return out.skip(id, reason),
         };
-        let facts = match Facts::of(entry, request) {
+        let facts = match Facts::of(entry, selected.request()) {
             Ok(facts) => facts,
             Err(error) => return out.reject(id, Reject::Unparsable, error),
         };
@@ -219,9 +220,10 @@ impl GkeConvert {
 
     /// Emits an entry that was selected before it was held.
     fn emit_selected(&self, records: Records, entry: &Entry<'_>, bodies: Bodies, out: &mut Output) {
-        let facts = select(entry, &self.options)
-            .ok()
-            .and_then(|request| Facts::of(entry, request).ok());
+        let selected = select(entry, &self.options).ok();
+        let facts = selected
+            .as_ref()
+            .and_then(|selected| Facts::of(entry, selected.request()).ok());
         match (facts, bodies) {
             (Some(facts), Bodies::All) => self.emit(records, &facts, out),
             (Some(facts), Bodies::None) => self.emit(records, &facts.without_objects(), out),
@@ -236,11 +238,13 @@ impl GkeConvert {
     fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
         let made = |stage: Stage| -> Result<Event, Failure> {
-            let (text, truncated) = facts.write(stage, &self.options);
-            native::fit(
-                Event::new(text, truncated),
-                self.options.native.event_bytes_max,
-            )
+            let context = conformance::Context {
+                claimed: true,
+                replaced: facts.replaced(),
+                given_up: facts.truncated().then_some(GivenUp::ProviderObjects),
+                ..self.options.native.context()
+            };
+            conformance::event(&facts.write(stage, &self.options).into(), &context)
         };
         let event = match made(stage) {
             Ok(event) => event,
@@ -268,31 +272,30 @@ impl GkeConvert {
 
 impl Convert for GkeConvert {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
-        let text = match std::str::from_utf8(&record.payload) {
-            Ok(text) => text,
-            Err(error) => {
-                let error = format!("invalid utf-8 at byte {}", error.valid_up_to());
-                return no_entry(id, record, error, out);
+        record.with_text(|_, text, replaced| {
+            let mut entry = Entry::default();
+            let read = entry.read(text.trim_start_matches(BYTE_ORDER_MARK));
+            entry.replaced |= replaced;
+            if entry.native && entry.payload.is_none() && entry.log_name.is_none() {
+                // Its own bytes, as they may end inside a character.
+                let mark = BYTE_ORDER_MARK.len_utf8();
+                let bytes = match text.starts_with(BYTE_ORDER_MARK) {
+                    true => record.payload.slice(mark..),
+                    false => record.payload.clone(),
+                };
+                let options = &self.options.native;
+                let event = options.event(&bytes, record.damaged, record.time);
+                return out.settle(id, record, event);
             }
-        };
-        let text = wire::repaired(text.trim_start_matches('\u{feff}'));
-        let mut entry = Entry::default();
-        let read = entry.read(&text);
-        if entry.native && entry.payload.is_none() && entry.log_name.is_none() {
-            let payload = match &text {
-                Cow::Borrowed(text) => record.payload.slice_ref(text.as_bytes()),
-                Cow::Owned(text) => Bytes::from(text.clone()),
-            };
-            let event = self
-                .options
-                .native
-                .event(&payload, record.damaged, record.time);
-            return out.settle(id, record, event);
-        }
-        match read {
-            Ok(()) => self.entry(id, record, &entry, out),
-            Err(error) => no_entry(id, record, error.to_string(), out),
-        }
+            match read {
+                Ok(()) => self.entry(id, record, &entry, out),
+                Err(error) => no_entry(id, record, error.to_string(), out),
+            }
+        });
+    }
+
+    fn is_holding(&self, id: RecordId) -> bool {
+        self.held.holds(id)
     }
 
     fn overdue(&mut self, now: Duration, out: &mut Output) {
@@ -316,45 +319,39 @@ enum Bodies {
     None,
 }
 
-/// Why an entry is not converted.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Skip(Skip),
-    Unparsable(String),
-}
-
-/// The request of an entry of Kubernetes' audit log, in the clusters that were asked for.
+/// The names of the request of an entry of Kubernetes' audit log, in the clusters that were asked
+/// for: an error is the reason to skip the entry.
 ///
 /// Members that are missing (the entry was cut by whoever saved it) are taken to match as long as
-/// method and resource name are Kubernetes' and nothing else contradicts.
-fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Request<'a>, Verdict> {
-    let skip = |reason| Err(Verdict::Skip(reason));
+/// method and resource name are Kubernetes' and nothing else contradicts. An entry that names
+/// Kubernetes as its service is one whatever its other members look like.
+fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Selected<'a>, Skip> {
     let Some(payload) = &entry.payload else {
-        return skip(Skip::NotAudit);
+        return Err(Skip::NotAudit);
     };
     let mut missing = None;
     match payload.type_url.as_deref() {
         Some(AUDIT_LOG) => {}
-        Some(_) => return skip(Skip::NotAudit),
+        Some(_) => return Err(Skip::NotAudit),
         None => missing = missing.or(Some(Skip::NotAudit)),
     }
     match entry.log_name.as_deref() {
         Some(name) => match Log::of(name) {
             Some(Log::Activity) => {}
             Some(Log::DataAccess) if options.include_data_access => {}
-            Some(Log::DataAccess) => return skip(Skip::DataAccessDisabled),
-            None => return skip(Skip::OtherLog),
+            Some(Log::DataAccess) => return Err(Skip::DataAccessDisabled),
+            None => return Err(Skip::OtherLog),
         },
         None => missing = missing.or(Some(Skip::OtherLog)),
     }
     match payload.service_name.as_deref() {
         Some(SERVICE) => {}
-        Some(_) => return skip(Skip::OtherService),
+        Some(_) => return Err(Skip::OtherService),
         None => missing = missing.or(Some(Skip::OtherService)),
     }
     match entry.resource.kind.as_deref() {
         Some(RESOURCE) => {}
-        Some(_) => return skip(Skip::OtherResource),
+        Some(_) => return Err(Skip::OtherResource),
         None => missing = missing.or(Some(Skip::OtherResource)),
     }
     let differs = |want: &Option<String>, is: &Option<Cow<'_, str>>| match (want, is) {
@@ -366,26 +363,41 @@ fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Request<'a>, Ve
         || differs(&options.cluster, &labels.cluster_name)
         || differs(&options.location, &labels.location)
     {
-        return skip(Skip::OtherCluster);
+        return Err(Skip::OtherCluster);
     }
-    let method = payload.method_name.as_deref().unwrap_or("");
-    let resource_name = payload.resource_name.as_deref().unwrap_or("");
-    let request = Request::parse(method, resource_name);
-    if let Some(reason) = missing {
-        let producer = entry.operation.producer.as_deref();
-        let named = producer == Some(SERVICE) || payload.service_name.is_some();
-        let contradicts = producer.is_some_and(|producer| producer != SERVICE);
-        let ours = |request: &Request<'_>| {
-            (request.anchored || named) && !resource_name.is_empty() && !contradicts
-        };
-        return request.filter(ours).ok_or(Verdict::Skip(reason));
+    let (method, resource_name) = payload.names();
+    let producer = entry.operation.producer.as_deref();
+    let produced = producer == Some(SERVICE);
+    let named = payload.service_name.is_some();
+    if let Some(reason) = missing
+        && !named
+        && !(produced && entry.resource.kind.is_some())
+    {
+        let request = Request::parse(&method, &resource_name);
+        let contradicts = producer.is_some() && !produced;
+        let ours = |request: Request<'_>| (request.anchored || produced) && !contradicts;
+        if resource_name.is_empty() || !request.is_some_and(ours) {
+            return Err(reason);
+        }
     }
-    request.ok_or_else(|| {
-        Verdict::Unparsable(match method {
-            "" => "no methodName".to_owned(),
-            method => format!("methodName {:?} is none of kubernetes", brief(method)),
-        })
+    Ok(Selected {
+        method,
+        resource_name,
     })
+}
+
+/// The names that tell the request of an entry.
+#[derive(Debug)]
+struct Selected<'a> {
+    method: Cow<'a, str>,
+    resource_name: Cow<'a, str>,
+}
+
+impl Selected<'_> {
+    fn request(&self) -> Request<'_> {
+        Request::parse(&self.method, &self.resource_name)
+            .unwrap_or_else(|| Request::guess(&self.method, &self.resource_name))
+    }
 }
 
 /// The audit logs that carry Kubernetes' requests.
@@ -436,8 +448,10 @@ fn claims(payload: &[u8]) -> bool {
 
 /// The text of a part, which was found to be one before it was held.
 fn text_of(part: &Bytes) -> Cow<'_, str> {
-    let text = std::str::from_utf8(part).unwrap_or_default();
-    wire::repaired(text.trim_start_matches('\u{feff}'))
+    match json::replace_invalid(part) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim_start_matches(BYTE_ORDER_MARK)),
+        Cow::Owned(text) => Cow::Owned(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()),
+    }
 }
 
 /// The value that these parts make; `None` when there is none.
@@ -449,14 +463,6 @@ fn merged<'a>(parts: impl Iterator<Item = json::Raw<'a>>) -> Option<String> {
     let mut out = Vec::new();
     split::merge(&mut out, &parts);
     String::from_utf8(out).ok()
-}
-
-/// A value short enough for a message.
-fn brief(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
-        None => text.into(),
-    }
 }
 
 #[cfg(test)]

@@ -9,18 +9,26 @@
 //! ```
 //!
 //! `FQ(group)` is the group when it has a dot, else `group.k8s.io`; `rev` turns its labels round.
-//! The method decides how many segments mean what; the resource name tells the group verbatim.
-//! Both are free text to us: reading them is total.
+//! The resource name tells the group verbatim, and its segments are told apart by the API server's
+//! own rules (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`), as long as the method does
+//! not contradict. Both are free text to us, much of it chosen by the client (a path that nobody
+//! serves has a resource and a subresource too, which may contain dots): reading them is total.
 
 use std::borrow::Cow;
 
 /// Groups without a dot, which `@type` and `methodName` extend by `.k8s.io`.
 const SHORT_GROUPS: [&str; 5] = ["apps", "batch", "autoscaling", "extensions", "policy"];
 
+/// The resource and the segment of a path that are called so.
+const NAMESPACES: &str = "namespaces";
+/// What follows a namespace without being a resource in it.
+const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
 /// One request to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request<'a> {
-    /// Kubernetes' verb; for a path without resource the HTTP method in lower case.
+    /// Kubernetes' verb; for a path without resource the HTTP method in lower case. Empty where
+    /// Kubernetes has none for the HTTP method.
     pub(crate) verb: &'a str,
     pub(crate) target: Target<'a>,
     /// Method and resource name name the same group and version: no other service's entry.
@@ -72,22 +80,67 @@ impl<'a> Request<'a> {
                 anchored: true,
             });
         }
-        let mut rest = path;
-        let (group, version) = (segment(&mut rest), segment(&mut rest));
-        let anchor = anchored(method, group, version);
-        let is_anchored = anchor.is_some();
-        let (call, group, version, body) = match anchor {
-            Some(call) => (call, Cow::Borrowed(full_group(group)), version, rest),
-            None => {
-                let (call, of_method) = Call::by_version(method)?;
-                if is_version(version) && !group.is_empty() {
-                    (call, Cow::Borrowed(full_group(group)), version, rest)
-                } else {
-                    let group = group_of(of_method.prefix)?;
-                    (call, group, of_method.version, path)
-                }
-            }
+        let mut body = path;
+        let (group, version) = (segment(&mut body), segment(&mut body));
+        if let Some(tail) = anchored(method, group, version)
+            && let Some(call) = Call::read_along(tail, body).or_else(|| Call::read(tail))
+        {
+            let group = Cow::Borrowed(full_group(group));
+            return Some(Request::of_call(call, group, version, body, true));
+        }
+        let (call, of_method) = Call::by_version(method)?;
+        if is_version(version) && !group.is_empty() {
+            let group = Cow::Borrowed(full_group(group));
+            return Some(Request::of_call(call, group, version, body, false));
+        }
+        let group = group_of(of_method.prefix)?;
+        Some(Request::of_call(
+            call,
+            group,
+            of_method.version,
+            path,
+            false,
+        ))
+    }
+
+    /// What can be said of an entry of Kubernetes' audit log whose method is missing or is none of
+    /// Kubernetes': a request is never lost for it. The last token of a method stands in for the
+    /// verb, and what the resource name does not tell stays empty.
+    pub(crate) fn guess(method: &'a str, resource_name: &'a str) -> Request<'a> {
+        let path = resource_name.trim_matches('/');
+        let without_resource = method.strip_prefix("io.k8s.");
+        let last_token = method.rsplit('.').next().unwrap_or_default();
+        let verb = without_resource.unwrap_or(last_token);
+        let mut body = path;
+        let (group, version) = (segment(&mut body), segment(&mut body));
+        let resource = resource_of(body).0;
+        if without_resource.is_some()
+            || group.is_empty()
+            || !is_version(version)
+            || resource.is_empty()
+        {
+            return Request {
+                verb,
+                target: Target::Path(path),
+                anchored: false,
+            };
+        }
+        let call = Call {
+            resource,
+            subresource: "",
+            verb,
         };
+        let group = Cow::Borrowed(full_group(group));
+        Request::of_call(call, group, version, body, false)
+    }
+
+    fn of_call(
+        call: Call<'a>,
+        group: Cow<'a, str>,
+        version: &'a str,
+        body: &'a str,
+        anchored: bool,
+    ) -> Request<'a> {
         let mut target = Resource {
             group,
             version,
@@ -96,11 +149,11 @@ impl<'a> Request<'a> {
             ..Resource::default()
         };
         target.read_path(body);
-        Some(Request {
+        Request {
             verb: call.verb,
             target: Target::Resource(target),
-            anchored: is_anchored,
-        })
+            anchored,
+        }
     }
 
     pub(crate) fn resource(&self) -> Option<&Resource<'a>> {
@@ -118,14 +171,19 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// `objectRef.namespace`: a namespace lies in itself, unless it is being created
-    /// (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`).
+    /// `objectRef.namespace`: what stands alone behind `namespaces` in the path lies in itself, of
+    /// whichever group it is, as the API server asks for none (`requestinfo.go`). The paths of the
+    /// verbs that concern a collection have no name: theirs is that of the new object or of a field
+    /// selector.
     pub(crate) fn object_namespace(&self) -> &'a str {
         match self.resource() {
-            Some(resource) if resource.resource == "namespaces" => match self.verb {
-                "create" => "",
-                _ => resource.name,
-            },
+            Some(resource) if resource.namespace.is_empty() && resource.resource == NAMESPACES => {
+                if resource.subresource.is_empty() && is_of_collection(self.verb) {
+                    ""
+                } else {
+                    resource.name
+                }
+            }
             Some(resource) => resource.namespace,
             None => "",
         }
@@ -135,11 +193,14 @@ impl<'a> Request<'a> {
 impl<'a> Resource<'a> {
     /// Reads what follows group and version in the resource name.
     fn read_path(&mut self, mut body: &'a str) {
-        if self.resource != "namespaces"
-            && let Some(rest) = body.strip_prefix("namespaces/")
-        {
-            body = rest;
-            self.namespace = segment(&mut body);
+        let mut rest = body;
+        if segment(&mut rest) == NAMESPACES && !rest.is_empty() {
+            let namespace = segment(&mut rest);
+            // A namespaced resource may itself be called so.
+            if self.resource != NAMESPACES || first_segment(rest) == NAMESPACES {
+                self.namespace = namespace;
+                body = rest;
+            }
         }
         if segment(&mut body) != self.resource {
             return;
@@ -161,6 +222,7 @@ impl<'a> Resource<'a> {
 }
 
 /// The last tokens of a method.
+#[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     resource: &'a str,
     subresource: &'a str,
@@ -174,6 +236,33 @@ struct OfMethod<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// Reads what is left of a method behind group and version, where the path tells which of its
+    /// dots separate. `None` when the two are about different resources.
+    fn read_along(tail: &'a str, body: &str) -> Option<Call<'a>> {
+        let (resource, subresource) = resource_of(body);
+        let rest = tail
+            .strip_prefix(resource)
+            .filter(|_| !resource.is_empty())?;
+        let resource = tail.get(..resource.len())?;
+        let call = |subresource, verb| Call {
+            resource,
+            subresource,
+            verb,
+        };
+        let Some(rest) = rest.strip_prefix('.') else {
+            return rest.is_empty().then_some(call("", ""));
+        };
+        if !subresource.is_empty()
+            && let Some(verb) = rest.strip_prefix(subresource)
+            && (verb.is_empty() || verb.starts_with('.'))
+        {
+            let verb = verb.trim_start_matches('.');
+            return Some(call(rest.get(..subresource.len())?, verb));
+        }
+        let (subresource, verb) = rest.rsplit_once('.').unwrap_or(("", rest));
+        Some(call(subresource, verb))
+    }
+
     /// `resource.verb` or `resource.subresource.verb`.
     fn read(tail: &'a str) -> Option<Call<'a>> {
         let (rest, verb) = tail.rsplit_once('.')?;
@@ -203,9 +292,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The call that is left of `method` behind this group and version.
-fn anchored<'a>(method: &'a str, group: &str, version: &str) -> Option<Call<'a>> {
-    if group.is_empty() || version.is_empty() {
+/// What is left of `method` behind this group and version.
+fn anchored<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a str> {
+    if group.is_empty() {
         return None;
     }
     let mut rest = method;
@@ -215,7 +304,22 @@ fn anchored<'a>(method: &'a str, group: &str, version: &str) -> Option<Call<'a>>
     for label in group.rsplit('.').chain([version]) {
         rest = rest.strip_prefix(label)?.strip_prefix('.')?;
     }
-    Call::read(rest)
+    Some(rest)
+}
+
+/// Resource and subresource of a path behind group and version, by `requestinfo.go`.
+fn resource_of(body: &str) -> (&str, &str) {
+    let mut parts = body;
+    let mut rest = body;
+    if segment(&mut rest) == NAMESPACES {
+        segment(&mut rest);
+        if !rest.is_empty() && !NAMESPACE_SUBRESOURCES.contains(&first_segment(rest)) {
+            parts = rest;
+        }
+    }
+    let resource = segment(&mut parts);
+    segment(&mut parts);
+    (resource, segment(&mut parts))
 }
 
 /// The group that a method's first tokens name.
@@ -255,6 +359,15 @@ pub(crate) fn is_version(token: &str) -> bool {
         Some((major, minor)) => digits(major) && digits(minor),
         None => digits(rest),
     }
+}
+
+/// Verbs that concern a collection: their path ends before a name.
+pub(crate) fn is_of_collection(verb: &str) -> bool {
+    matches!(verb, "create" | "list" | "watch" | "deletecollection")
+}
+
+fn first_segment(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
 }
 
 /// Takes the first segment off a path.

@@ -169,6 +169,13 @@ impl Held {
         self.take(late?)
     }
 
+    /// Whether a part that this record brought waits here.
+    pub(crate) fn holds(&self, record: RecordId) -> bool {
+        self.groups
+            .values()
+            .any(|group| group.records.contains(&record))
+    }
+
     /// The oldest entry that waits.
     pub(crate) fn oldest(&mut self) -> Option<Group> {
         let key = *self.groups.keys().next()?;

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use audit_bridge_core::event::time;
+use jiff::Timestamp;
+
+/// The bytes of a time, `2020-01-11T01:01:19.410800Z`.
+const LEN: usize = 27;
 
 /// A time as `metav1.MicroTime` writes it, `2020-01-11T01:01:19.410800Z`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +20,7 @@ impl Stamp {
     pub(crate) fn parse(text: &str) -> Option<Stamp> {
         let text = match utc_fraction(text) {
             Some((seconds, fraction)) => {
-                let mut out = String::with_capacity(27);
+                let mut out = String::with_capacity(LEN);
                 out.push_str(seconds);
                 out.push('.');
                 let kept = fraction.get(..6).unwrap_or(fraction);
@@ -25,22 +29,25 @@ impl Stamp {
                 out.push('Z');
                 out
             }
-            None => time::micros(time::parse(text)?),
+            None => written(time::parse(text)?)?,
         };
         Some(Stamp { text })
     }
 
-    /// The time before this one.
+    /// The time before this one; `None` when no receiver could read it.
     pub(crate) fn minus(&self, duration: Duration) -> Option<Stamp> {
         let earlier = time::parse(&self.text)?.checked_sub(duration).ok()?;
-        Some(Stamp {
-            text: time::micros(earlier),
-        })
+        written(earlier).map(|text| Stamp { text })
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// The time as text, if its year has four digits.
+fn written(time: Timestamp) -> Option<String> {
+    Some(time::micros(time)).filter(|text| text.len() == LEN)
 }
 
 /// Date and time to the second, and the digits of the fraction, of a valid time that ends in `Z`.
@@ -139,6 +146,8 @@ mod tests {
             "2023-01-01T00:00:00,123Z",
             "2024-02-13 12:45:06.073905000",
             "20é3-01-01T00:00:00Z",
+            // A year that no receiver reads.
+            "0000-01-01T00:00:00+01:00",
         ] {
             assert_eq!(Stamp::parse(text), None, "{text}");
         }
@@ -162,5 +171,8 @@ mod tests {
         let stamp = Stamp::parse("2024-01-01T00:00:00.25Z").expect("a time");
         let earlier = stamp.minus(Duration::from_millis(1500)).expect("in range");
         assert_eq!(earlier.as_str(), "2023-12-31T23:59:58.750000Z");
+        for hours in [24 * 366 * 2025, 99_999_999] {
+            assert_eq!(stamp.minus(Duration::from_secs(hours * 3600)), None);
+        }
     }
 }

@@ -5,12 +5,14 @@
 //! few codes, where the message decides. Of a success only the rules of the API server tell the
 //! code: a create answers 201, an upgraded connection 101, …
 
+mod details;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw, write_string};
 
 use crate::method::{Connect, Request, Target};
-use crate::object::{Object, integral, write_value};
+use crate::object::{Object, integral};
 
 /// Every `metav1.StatusReason`: old entries give one of them as their message.
 const REASONS: [(&str, i32); 19] = [
@@ -85,11 +87,6 @@ impl<'a> ResponseStatus<'a> {
         }
     }
 
-    /// Whether the request was carried out.
-    pub(crate) fn succeeded(&self) -> bool {
-        self.status.as_deref() != Some("Failure") && self.code.is_some_and(|code| code < 400)
-    }
-
     /// Writes it as the API server does: with empty metadata, and `omitempty` for the rest.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"metadata\":{}");
@@ -105,7 +102,7 @@ impl<'a> ResponseStatus<'a> {
         }
         if let Some(details) = self.details {
             out.extend_from_slice(b",\"details\":");
-            write_value(out, details);
+            details::write(out, details);
         }
         if let Some(code) = self.code {
             out.extend_from_slice(b",\"code\":");
@@ -120,16 +117,19 @@ impl<'a> ResponseStatus<'a> {
 fn copied<'a>(response: &Object<'a>) -> ResponseStatus<'a> {
     let text = |raw: Option<Raw<'a>>| raw?.as_str().filter(|text| !text.is_empty());
     let details = response.details.filter(|raw| raw.kind() == Kind::Object);
-    let code = response.code.filter(|raw| raw.kind() == Kind::Number);
     ResponseStatus {
         status: text(response.status),
         message: text(response.message),
         reason: text(response.reason),
         details,
-        code: code
-            .and_then(|raw| integral(raw.text()).parse().ok())
-            .filter(|&code| code != 0),
+        code: response.code.and_then(int32).filter(|&code| code != 0),
     }
+}
+
+/// The number, when Kubernetes' types could hold it.
+fn int32(raw: Raw<'_>) -> Option<i32> {
+    let number = Some(raw).filter(|raw| raw.kind() == Kind::Number)?;
+    integral(number.text()).parse().ok()
 }
 
 /// The way back from Google's code.
@@ -197,12 +197,21 @@ fn http(request: &Request<'_>, rpc: i64, message: &str) -> (Option<i32>, Option<
     (Some(code), reason)
 }
 
-/// Every 4xx that has no code of its own.
+/// Every 4xx that has no code of its own. What the message begins with are the API server's own
+/// words; further in it quotes what the client sent.
 fn failed_precondition(request: &Request<'_>, message: &str) -> (i32, Option<&'static str>) {
-    let says = |word| message.contains(word);
-    let (code, reason) = if says("is invalid") {
+    let opens = |words: &str| message.starts_with(words);
+    let says = |words: &str| message.contains(words);
+    // `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/errors.go`, and its web framework's.
+    let (code, reason) = if opens("only the following media types are accepted") {
+        (406, "NotAcceptable")
+    } else if opens("the body of the request was in an unknown format") || opens("415: ") {
+        (415, "UnsupportedMediaType")
+    } else if opens("the server does not allow this method") {
+        (405, "MethodNotAllowed")
+    } else if says("is invalid") {
         (422, "Invalid")
-    } else if says("too old") || says("expired") || matches!(request.verb, "list" | "watch") {
+    } else if says("too old") || says("expired") {
         (410, "Expired")
     } else if says("not allowed") || says("not supported") {
         (405, "MethodNotAllowed")
@@ -210,6 +219,8 @@ fn failed_precondition(request: &Request<'_>, message: &str) -> (i32, Option<&'s
         (415, "UnsupportedMediaType")
     } else if says("too large") {
         (413, "RequestEntityTooLarge")
+    } else if matches!(request.verb, "list" | "watch") {
+        (410, "Expired")
     } else if matches!(request.verb, "create" | "update" | "patch") {
         (422, "Invalid")
     } else {

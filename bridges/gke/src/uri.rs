@@ -5,7 +5,7 @@
 
 use audit_bridge_core::event::json::Raw;
 
-use crate::method::{Request, Resource, Target};
+use crate::method::{Request, Resource, Target, is_of_collection};
 
 /// What the labels of an entry say about the query.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,8 +43,7 @@ fn write_resource(out: &mut String, verb: &str, resource: &Resource<'_>) {
         write_segment(out, resource.namespace);
     }
     write_segment(out, resource.resource);
-    let of_collection = matches!(verb, "create" | "list" | "watch" | "deletecollection");
-    if !resource.subresource.is_empty() || !of_collection {
+    if !resource.subresource.is_empty() || !is_of_collection(verb) {
         write_segment(out, resource.name);
     }
     write_segment(out, resource.subresource);

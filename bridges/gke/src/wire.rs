@@ -4,17 +4,16 @@
 //! so a member of a wrong type counts as absent, a 64-bit number may be a string, a flag may be
 //! `"true"`, and of two members with one name the last wins (as in Go).
 //!
-//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest`,
-//! `sourceLocation`, and `authorizationInfo`, whose `granted` follows the outcome of the request
-//! and not the decision of the authorizer.
+//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest` and
+//! `sourceLocation`. Of `authorizationInfo` only `permission` and `resource` are read, where method
+//! or resource name are missing: its `granted` follows the outcome of the request and not the
+//! decision of the authorizer.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
-use memchr::memmem;
 
-use crate::object::Object;
+use crate::object::{Object, integral};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) payload: Option<Payload<'a>>,
     /// It has members of an audit Event, not of a log entry.
     pub(crate) native: bool,
+    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
+    pub(crate) replaced: bool,
 }
 
 /// `google.api.MonitoredResource`.
@@ -75,6 +76,7 @@ pub(crate) struct Payload<'a> {
     pub(crate) principal_email: Option<Cow<'a, str>>,
     pub(crate) principal_subject: Option<Cow<'a, str>>,
     pub(crate) authority_selector: Option<Cow<'a, str>>,
+    authorization: Option<Raw<'a>>,
     pub(crate) caller_ip: Option<Cow<'a, str>>,
     pub(crate) user_agent: Option<Cow<'a, str>>,
     /// `google.rpc.Status`; 0 when there is none.
@@ -114,12 +116,13 @@ impl<'a> Entry<'a> {
                     s.value()?;
                     self.native = true;
                 }
-                "kind" => self.native |= s.value()?.text() == "\"Event\"",
+                "kind" => self.native |= s.value()?.as_str().as_deref() == Some("Event"),
                 _ => {
                     s.value()?;
                 }
             }
         }
+        self.replaced = scanner.replaced();
         scanner.end()
     }
 
@@ -210,6 +213,7 @@ impl<'a> Payload<'a> {
                 "methodName" => self.method_name = string(s)?,
                 "resourceName" => self.resource_name = string(s)?,
                 "authenticationInfo" => self.read_authentication(s)?,
+                "authorizationInfo" => self.authorization = Some(s.value()?),
                 "requestMetadata" => self.read_metadata(s)?,
                 "status" => self.read_status(s)?,
                 "request" => self.request = Object::read(s, text)?,
@@ -220,6 +224,25 @@ impl<'a> Payload<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Method and resource name, where they are texts; else what `authorizationInfo` repeats of
+    /// them.
+    pub(crate) fn names(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        let authorized = |member: &str| {
+            let first = self.authorization?.elements()?.next()?;
+            first.get(member)?.as_str()
+        };
+        let method = self.method_name.as_deref().map(Cow::Borrowed);
+        let resource_name = self.resource_name.as_deref().map(Cow::Borrowed);
+        (
+            method
+                .or_else(|| authorized("permission"))
+                .unwrap_or_default(),
+            resource_name
+                .or_else(|| authorized("resource"))
+                .unwrap_or_default(),
+        )
     }
 
     fn read_authentication(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
@@ -261,7 +284,7 @@ impl<'a> Payload<'a> {
         self.status_message = None;
         object(s, |s, key| {
             match key.as_ref() {
-                "code" => self.status_code = s.value()?.as_i64().unwrap_or(0),
+                "code" => self.status_code = rpc_code(s.value()?),
                 "message" => self.status_message = string(s)?,
                 _ => {
                     s.value()?;
@@ -271,6 +294,11 @@ impl<'a> Payload<'a> {
         })?;
         Ok(())
     }
+}
+
+/// A code of `google.rpc.Status`; 0 when it is none.
+fn rpc_code(raw: Raw<'_>) -> i64 {
+    integral(raw.text().trim_matches('"')).parse().unwrap_or(0)
 }
 
 /// The labels whose value is a string; of two with one key the last.
@@ -327,40 +355,6 @@ fn string<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
         return Ok(None);
     }
     Ok(Some(s.string()?).filter(|text| !text.is_empty()))
-}
-
-/// The text with every escape of half a UTF-16 pair replaced by that of U+FFFD, as Go's decoder
-/// does: strict receivers refuse a whole batch for one of them.
-pub(crate) fn repaired(text: &str) -> Cow<'_, str> {
-    static ESCAPE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));
-    let halves = |at: usize| matches!(text.as_bytes().get(at + 2), Some(b'd' | b'D'));
-    if !ESCAPE.find_iter(text.as_bytes()).any(halves) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        out.push_str(before);
-        let (kept, len) = match (surrogate(escape), surrogate(escape.get(6..).unwrap_or(""))) {
-            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => (true, 12),
-            (Some(_), _) => (false, 6),
-            // Any other escape: its second character may be a backslash or more than one byte.
-            (None, _) => (true, 1 + escape.chars().nth(1).map_or(0, char::len_utf8)),
-        };
-        let (escape, after) = escape.split_at_checked(len).unwrap_or((escape, ""));
-        out.push_str(if kept { escape } else { "\\ufffd" });
-        rest = after;
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
-/// The half pair that the escape in front names.
-fn surrogate(escape: &str) -> Option<u32> {
-    let hex = escape.strip_prefix("\\u")?.get(..4)?;
-    let code = u32::from_str_radix(hex, 16).ok()?;
-    (0xD800..0xE000).contains(&code).then_some(code)
 }
 
 #[cfg(test)]

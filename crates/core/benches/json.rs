@@ -2,7 +2,7 @@
 //!
 //! `floor` is what any converter must do to an enveloped event: unescape the envelope's string and
 //! see that the event in it is valid JSON. Ours does that and everything else of
-//! `native::event` besides.
+//! `conformance::event` besides.
 
 #![allow(missing_docs, reason = "criterion's macros write undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at once")]
@@ -10,8 +10,8 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
+use audit_bridge_core::event::conformance::{self, Context, Options};
 use audit_bridge_core::event::json::{Raw, Scanner};
-use audit_bridge_core::event::native::{self, Context, Options};
 use audit_bridge_testkit::Generator;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -40,6 +40,14 @@ fn message<'a>(envelope: &'a str) -> Cow<'a, str> {
     }
     scanner.end().unwrap();
     message
+}
+
+/// The provider said that it is an audit event.
+fn context(options: &Options) -> Context<'_> {
+    Context {
+        claimed: true,
+        ..options.context()
+    }
 }
 
 fn bench(c: &mut Criterion) {
@@ -113,11 +121,6 @@ fn bench(c: &mut Criterion) {
         });
         group.finish();
 
-        let context = |options| Context {
-            claimed: true,
-            record_time: None,
-            options,
-        };
         let mut group = c.benchmark_group(format!("floor/{name}"));
         group.throughput(Throughput::Bytes(event_bytes as u64));
         for (label, options) in [("ours", &options), ("ours-annotated", &annotate)] {
@@ -125,7 +128,7 @@ fn bench(c: &mut Criterion) {
                 b.iter(|| {
                     for envelope in &envelopes {
                         let text = Bytes::from(message(black_box(envelope)).into_owned());
-                        black_box(native::event(&text, &context(options)).unwrap());
+                        black_box(conformance::event(&text, &context(options)).unwrap());
                     }
                 });
             });
@@ -147,7 +150,7 @@ fn bench(c: &mut Criterion) {
         group.bench_function("pass-through", |b| {
             b.iter(|| {
                 for text in &bytes {
-                    black_box(native::event(black_box(text), &context(&options)).unwrap());
+                    black_box(conformance::event(black_box(text), &context(&options)).unwrap());
                 }
             });
         });

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::chain::chain;
 use crate::event::time;
+use crate::kubernetes::{ApiError, ApiErrorKind};
 use crate::live::Trouble;
 use crate::source::Position;
 use crate::telemetry::Part;
@@ -202,6 +203,19 @@ impl StoreError {
     /// Whether trying again may help without anybody's doing.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. })
+    }
+
+    /// Whether the API server answered 403.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        let StoreError::Unavailable {
+            source: Some(source),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let error = source.downcast_ref::<ApiError>();
+        error.is_some_and(|error| error.kind() == ApiErrorKind::Forbidden)
     }
 
     /// The same, with what to do about it apart.

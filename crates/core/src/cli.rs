@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::{LogArgs, LogFormat, Problems};
 use crate::convert::Convert;
-use crate::event::native;
+use crate::event::conformance;
 use crate::live::Live;
 use crate::replay::dump::Dump;
 
@@ -60,7 +60,7 @@ pub trait Bridge: Sized + Send + 'static {
     fn dump() -> Arc<dyn Dump>;
 
     /// The conversion of the provider's records.
-    fn converter(&self, options: native::Options) -> impl Convert + 'static;
+    fn converter(&self, options: conformance::Options) -> impl Convert + 'static;
 }
 
 #[derive(Debug, Parser)]

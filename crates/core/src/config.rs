@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 
 use crate::batch;
 use crate::chain::chain;
-use crate::event::native;
+use crate::event::conformance;
 use crate::output::{Format, Output};
 use crate::sink::Target;
 use crate::webhook::{self, Webhook, WebhookSettings};
@@ -105,6 +105,14 @@ pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("is no whole number above 0".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+/// A number that is not below `least`.
+fn at_least(number: usize, least: usize, unit: &str) -> Result<usize, String> {
+    match number >= least {
+        true => Ok(number),
+        false => Err(format!("must be at least {least} {unit}")),
     }
 }
 
@@ -279,7 +287,7 @@ pub struct DeliveryArgs {
         value_name = "SPAN"
     )]
     pub batch_wait_max: Option<String>,
-    /// Largest event; a larger one goes without its objects [default: 250KiB]
+    /// Largest event; a larger one is shortened, never left out [default: 250KiB]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_EVENT_BYTES_MAX",
@@ -287,6 +295,15 @@ pub struct DeliveryArgs {
         value_name = "SIZE"
     )]
     pub event_bytes_max: Option<String>,
+    /// Deepest nesting of a body, the list around its events included; what lies deeper is left
+    /// out of the event [default: 250]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_EVENT_DEPTH_MAX",
+        hide_env_values = true,
+        value_name = "LEVELS"
+    )]
+    pub event_depth_max: Option<String>,
     /// POSTs at the same time; 1 keeps the order [default: 4]
     #[arg(
         long,
@@ -360,7 +377,7 @@ pub struct DeliverySettings {
     /// Bytes of records read and not yet settled.
     pub in_flight_bytes_max: usize,
     /// What is asked of every event.
-    pub native: native::Options,
+    pub native: conformance::Options,
     /// Where rejects are kept.
     pub dead_letter: Option<PathBuf>,
 }
@@ -369,12 +386,24 @@ impl DeliveryArgs {
     /// Checks all flags. Without a webhook and an output, `default_output` says whether standard
     /// output is meant.
     pub fn check(&self, default_output: bool, problems: &mut Problems) -> DeliverySettings {
-        let native = native::Options {
+        let native = conformance::Options {
             event_bytes_max: problems.read(
                 "event-bytes-max",
                 self.event_bytes_max.as_deref(),
                 250 << 10,
-                bytes,
+                |text| at_least(bytes(text)?, conformance::Options::EVENT_BYTES_MIN, "bytes"),
+            ),
+            event_depth_max: problems.read(
+                "event-depth-max",
+                self.event_depth_max.as_deref(),
+                250,
+                |text| {
+                    at_least(
+                        count(text)?,
+                        conformance::Options::EVENT_DEPTH_MIN,
+                        "levels",
+                    )
+                },
             ),
             annotations: annotations(&self.annotate).unwrap_or_else(|what| {
                 problems.add("annotate", what);

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::event::Event;
-use crate::event::native::Failure;
+use crate::event::conformance::Failure;
 use crate::record::Record;
 
 /// Names one record on its way through the pipeline; ascending in read order.
@@ -129,16 +129,19 @@ pub enum Reject {
     Refused,
     /// Parts of a split log entry whose first part never came.
     IncompleteSplit,
+    /// The converter itself failed on it: please report it, with the record.
+    Defect,
 }
 
 impl Reject {
     /// Every reason.
-    pub const ALL: [Reject; 5] = [
+    pub const ALL: [Reject; 6] = [
         Reject::Unparsable,
         Reject::Truncated,
         Reject::TooLarge,
         Reject::Refused,
         Reject::IncompleteSplit,
+        Reject::Defect,
     ];
 
     /// The reason's name in the dead letter, in reports and metrics.
@@ -149,6 +152,7 @@ impl Reject {
             Reject::TooLarge => "too_large",
             Reject::Refused => "refused",
             Reject::IncompleteSplit => "incomplete_split",
+            Reject::Defect => "defect",
         }
     }
 }
@@ -283,6 +287,14 @@ impl Output {
         }
     }
 
+    /// Whether something was decided about this record since the last drain.
+    pub fn decides(&self, id: RecordId) -> bool {
+        self.outcomes.iter().any(|outcome| match outcome {
+            Outcome::Event { records, .. } => records.contains(&id),
+            Outcome::Skip { record, .. } | Outcome::Reject { record, .. } => *record == id,
+        })
+    }
+
     /// Takes what was decided since the last call.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Outcome> {
         self.outcomes.drain(..)
@@ -296,6 +308,12 @@ impl Output {
 pub trait Convert: Send {
     /// Decides about one record, or holds it: then it emits nothing for it yet.
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output);
+
+    /// Whether it holds this record, about which it has decided nothing yet.
+    fn is_holding(&self, id: RecordId) -> bool {
+        let _ = id;
+        false
+    }
 
     /// Decides about held records that have waited too long. `now` is monotonic, since the start.
     fn overdue(&mut self, now: std::time::Duration, out: &mut Output) {

@@ -25,13 +25,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, Item};
-use crate::event::{Event, list, native};
+use crate::event::{Event, list};
 use crate::retry::Backoff;
 use crate::sink::{Cause, Sink, Verdict};
 pub use health::{DeliveryStatus, Hold};
@@ -402,9 +401,7 @@ impl<S: Sink + 'static> Delivery<S> {
             return;
         }
         if let Some(entry) = part.first() {
-            // A copy, as the event may be a slice of a whole page.
-            let text = Bytes::copy_from_slice(entry.item.event.text());
-            self.witness = Some(Event::new(text, entry.item.event.truncated()));
+            self.witness = Some(entry.item.event.detached());
         }
         let stripped = part.iter().filter(|entry| entry.newly_truncated).count();
         self.bytes -= part.iter().map(|entry| entry.charge).sum::<usize>();
@@ -448,7 +445,7 @@ impl<S: Sink + 'static> Delivery<S> {
             self.advance(job, now);
             return;
         };
-        if status == 413 && entry.strip(native::strip_objects) {
+        if status == 413 && entry.strip(Event::without_objects) {
             job.parts.push(vec![entry]);
             self.advance(job, now);
             return;

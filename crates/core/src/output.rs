@@ -249,7 +249,7 @@ mod tests {
 
     fn events() -> Vec<Event> {
         ["{\"a\":\"x\\ny\"}", "{\n  \"b\": [1,\r\n 2]\n}"]
-            .map(|text| Event::new(text, false))
+            .map(Event::of_bytes)
             .to_vec()
     }
 

@@ -1,8 +1,12 @@
 //! A record: the provider's bytes with their place.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::event::json;
 
 /// One record as the provider's log holds it.
 ///
@@ -35,6 +39,20 @@ impl Record {
             time: None,
             damaged: false,
             oversized: false,
+        }
+    }
+
+    /// Hands the payload to `read`, as bytes and as text, and says whether bytes in it were no UTF-8
+    /// and are U+FFFD now, as Go's decoder reads them.
+    pub fn with_text<T>(&self, read: impl FnOnce(&Bytes, &str, bool) -> T) -> T {
+        match json::replace_invalid(&self.payload) {
+            Cow::Borrowed(text) => read(&self.payload, text, false),
+            Cow::Owned(text) => {
+                let bytes = Bytes::from(text);
+                // The same memory, so that the bytes can be sliced by parts of the text.
+                let text = std::str::from_utf8(&bytes).unwrap_or_default();
+                read(&bytes, text, true)
+            }
         }
     }
 }

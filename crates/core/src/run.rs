@@ -6,6 +6,7 @@
 //! down, or a disk that is full, stops the reading, and memory stays where it is.
 
 mod desk;
+mod guard;
 
 use std::future::pending;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::checkpoint::{Checkpointer, Outcome as Written, Store};
 use crate::convert::{Convert, Reject, Skip};
 use crate::dead_letter::DeadLetter;
 use crate::deliver::{Delivery, DeliverySettings, DeliveryStatus};
+use crate::event::conformance::Notes;
 use crate::lease::Tenure;
 use crate::record::Origin;
 use crate::shutdown::Stop;
@@ -47,6 +49,11 @@ pub trait Observer {
     /// A record was not for us.
     fn skipped(&mut self, reason: Skip) {
         let _ = reason;
+    }
+
+    /// An event was made in which something was mended, or of which something is missing.
+    fn noted(&mut self, notes: Notes) {
+        let _ = notes;
     }
 
     /// A record, or an event of it, goes to the dead letter.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::convert::{Reject, Skip};
+use crate::event::conformance::Notes;
 
 /// Counts of everything that happened. Serialised as the report's fixed JSON form.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -21,6 +22,12 @@ pub struct Tally {
     pub rejected: BTreeMap<&'static str, u64>,
     /// Events that carry the mark `audit.k8s.io/truncated`.
     pub truncated: u64,
+    /// Events in which something was mended, by what.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub repaired: BTreeMap<&'static str, u64>,
+    /// Events of which something is missing, by what.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shortened: BTreeMap<&'static str, u64>,
     /// Bodies that were accepted, or written.
     pub batches: u64,
     /// Bytes of those bodies.
@@ -33,6 +40,16 @@ impl Tally {
     /// A record that was not for us.
     pub fn skip(&mut self, reason: Skip) {
         *self.skipped.entry(reason.name()).or_default() += 1;
+    }
+
+    /// What was mended in an event, and what is missing of it.
+    pub fn note(&mut self, notes: Notes) {
+        for what in notes.repaired() {
+            *self.repaired.entry(what.name()).or_default() += 1;
+        }
+        for what in notes.given_up() {
+            *self.shortened.entry(what.name()).or_default() += 1;
+        }
     }
 
     /// A record or an event that went to the dead letter.
@@ -66,7 +83,12 @@ impl fmt::Display for Tally {
         if self.truncated > 0 {
             writeln!(f, "truncated  {:>12}", self.truncated)?;
         }
-        for (title, counts) in [("skipped", &self.skipped), ("rejected", &self.rejected)] {
+        for (title, counts) in [
+            ("repaired", &self.repaired),
+            ("shortened", &self.shortened),
+            ("skipped", &self.skipped),
+            ("rejected", &self.rejected),
+        ] {
             for (index, (reason, count)) in counts.iter().enumerate() {
                 let title = if index == 0 { title } else { "" };
                 writeln!(f, "{title:<10} {count:>12}   {reason}")?;

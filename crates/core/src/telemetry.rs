@@ -18,6 +18,7 @@ use self::metrics::{Metrics, count, count_many};
 pub use self::scope::Part;
 use self::scope::{PROCESS, Scope, State};
 use crate::convert::{Reject, Skip};
+use crate::event::conformance::Notes;
 use crate::record::Origin;
 use crate::run::{Doing, Observer};
 use crate::source::Problem;
@@ -109,6 +110,17 @@ impl Telemetry {
     /// A record was not for us.
     pub fn skipped(&self, reason: Skip) {
         count(&self.inner.metrics.records_skipped, "reason", reason.name());
+    }
+
+    /// Something was mended in an event, or is missing of it.
+    pub fn noted(&self, notes: Notes) {
+        let metrics = &self.inner.metrics;
+        for what in notes.repaired() {
+            count(&metrics.events_repaired, "what", what.name());
+        }
+        for what in notes.given_up() {
+            count(&metrics.events_shortened, "what", what.name());
+        }
     }
 
     /// A record, or an event of it, went to the dead letter.
@@ -298,6 +310,10 @@ impl Observer for Telemetry {
 
     fn skipped(&mut self, reason: Skip) {
         Telemetry::skipped(self, reason);
+    }
+
+    fn noted(&mut self, notes: Notes) {
+        Telemetry::noted(self, notes);
     }
 
     fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit_bridge_core::checkpoint::{Checkpoint, KubernetesStore, Owner, Store, StoreError};
+use audit_bridge_core::checkpoint::{
+    Checkpoint, Home, KubernetesStore, Owner, Room, Store, StoreError,
+};
 use audit_bridge_core::kubernetes::Cluster;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
 use serde_json::{Value, json};
@@ -293,4 +295,117 @@ async fn over_the_network_with_a_token() {
     sleep(Duration::from_millis(50)).await;
     let error = text(&store.save(&checkpoint(2)).await.unwrap_err());
     assert!(error.contains("cannot be reached"), "{nobody}: {error}");
+}
+
+/// A cluster whose Role allows `get` and `update` of the one ConfigMap, and no `create`.
+fn limited_to_one_name(fake: &FakeKubernetes) {
+    fake.fail_by(|request| {
+        let named = request.path.ends_with(&format!("/configmaps/{NAME}"));
+        let allowed = named && ["GET", "PUT"].contains(&request.method.as_str());
+        (!allowed).then_some(Fault::Status(403))
+    });
+}
+
+async fn room(fake: &FakeKubernetes, several: bool) -> Result<Room, StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let client = kube::Client::new(fake.service("a"), "audit");
+    let cluster = Cluster::new(client, "audit");
+    let home = Home::lock(dir.path()).unwrap();
+    home.with_config_maps(cluster, NAME, "a")
+        .room(&owner(), several)
+        .await
+}
+
+#[tokio::test]
+async fn store_role_limited_to_one_name_uses_the_empty_object_there() {
+    let fake = FakeKubernetes::new();
+    // As a chart makes it: no data, labels of its own.
+    let made = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
+    fake.put("configmaps", "audit", NAME, made);
+    limited_to_one_name(&fake);
+    let mut opened = room(&fake, false).await.unwrap();
+    assert_eq!(opened.checkpoint, None);
+    opened.store.probe().await.unwrap();
+    opened.store.save(&checkpoint(7)).await.unwrap();
+    assert_eq!(edge(&fake), 7);
+    let labels = &object(&fake)["metadata"]["labels"];
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "Helm");
+    let again = room(&fake, false).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
+}
+
+#[tokio::test]
+async fn store_role_limited_to_one_name_without_the_object_is_held() {
+    let fake = FakeKubernetes::new();
+    limited_to_one_name(&fake);
+    // A start at the newest record, whose position could not be kept, would leave out what comes
+    // before the next start.
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    let text = text(&error);
+    for part in [
+        "is not there",
+        "kubectl -n audit create configmap eks-audit-bridge",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn store_of_several_logs_with_a_limited_role_is_held() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    limited_to_one_name(&fake);
+    let error = room(&fake, true).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains("answered 403"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn store_of_one_log_without_any_right_is_held() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    fake.fail_always(Some(Fault::Status(403)));
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(text(&error).contains("get, update"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_is_hidden() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let mut opened = room(&fake, true).await.unwrap();
+    opened.store.save(&checkpoint(7)).await.unwrap();
+    let names = fake.names("configmaps", "audit");
+    let own = names.iter().find(|name| *name != NAME).unwrap();
+    limited_to_one_name(&fake);
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains(own), "{}", text(&error));
+    // With the right to read it, it goes on there.
+    fake.fail_by(|_| None);
+    let again = room(&fake, false).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
+}
+
+#[tokio::test]
+async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let writes = |fake: &FakeKubernetes| {
+        let all = fake.requests();
+        all.iter().filter(|request| request.method == "PUT").count()
+    };
+    let mut refused = false;
+    fake.fail_by(move |request| {
+        let first =
+            request.method == "PUT" && !std::mem::replace(&mut refused, request.method == "PUT");
+        first.then_some(Fault::Status(409))
+    });
+    let mut opened = room(&fake, true).await.unwrap();
+    assert_eq!(writes(&fake), 0, "`check` opens it too");
+    opened.store.save(&checkpoint(1)).await.unwrap();
+    assert_eq!(writes(&fake), 2);
+    let annotations = &object(&fake)["metadata"]["annotations"];
+    assert_eq!(annotations["audit-bridge/several-logs"], "true");
 }

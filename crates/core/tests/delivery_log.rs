@@ -10,6 +10,7 @@ use audit_bridge_core::batch::{Batch, Item};
 use audit_bridge_core::convert::RecordId;
 use audit_bridge_core::deliver::{Delivery, DeliverySettings};
 use audit_bridge_core::event::Event;
+use audit_bridge_core::event::conformance::Options;
 use audit_bridge_core::sink::{Cause, Sink, Verdict};
 
 /// Collects what is logged.
@@ -61,7 +62,7 @@ async fn one_line_per_change_of_state() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut delivery = Delivery::new(Mending::default(), DeliverySettings::default(), |_, _| {});
     for id in 0..3 {
-        let item = Item::new(Event::new("{}", false), RecordId(id));
+        let item = Item::new(event(), RecordId(id));
         delivery.start(Batch::new(vec![item]));
         delivery.next().await;
     }
@@ -74,4 +75,10 @@ async fn one_line_per_change_of_state() {
     assert!(lines[0].contains("WARN") && lines[0].contains("503"));
     assert!(lines[1].contains("ERROR") && lines[1].contains("--webhook-token-file"));
     assert!(lines[2].contains("INFO") && lines[2].contains("works again"));
+}
+
+fn event() -> Event {
+    let text =
+        r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z"}"#;
+    Options::default().event(&text.into(), true, None).unwrap()
 }

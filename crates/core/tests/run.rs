@@ -16,7 +16,7 @@ use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, Stor
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::native::{self, Context, Options};
+use audit_bridge_core::event::conformance::{self, Options};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Doing, Ended, Observer, Patience, Pipeline, run};
 use audit_bridge_core::shutdown::Stop;
@@ -162,15 +162,14 @@ struct Native(Options);
 
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
-        let context = Context {
-            claimed: false,
-            record_time: None,
-            options: &self.0,
-        };
         if record.payload.starts_with(b"{\"message") {
             return out.skip(id, Skip::OtherStream);
         }
-        out.settle(id, record, native::event(&record.payload, &context));
+        out.settle(
+            id,
+            record,
+            conformance::event(&record.payload, &self.0.context()),
+        );
     }
 }
 

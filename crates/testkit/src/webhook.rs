@@ -4,6 +4,7 @@
 //! half, answer before the body has come.
 
 mod answer;
+mod falco;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -58,6 +59,7 @@ struct State {
     otherwise: Option<Answer>,
     poison: HashMap<String, u16>,
     body_bytes_max: Option<usize>,
+    like_falco: bool,
     received: Vec<Received>,
     at_once: usize,
     at_once_max: usize,
@@ -144,6 +146,12 @@ impl ScriptedWebhook {
     /// Answers every larger body with 413.
     pub fn refuse_bodies_above(&self, bytes: usize) {
         self.state.lock().unwrap().body_bytes_max = Some(bytes);
+    }
+
+    /// Answers, where nothing else was asked for, as Falco does: 200 before it looks at the body,
+    /// which it then may lose. What it lost is judged afterwards, from the bodies.
+    pub fn behave_like_falco(&self) {
+        self.state.lock().unwrap().like_falco = true;
     }
 
     /// Every request so far, in the order in which their bodies were complete.
@@ -337,6 +345,7 @@ fn decide(mut request: Received, state: &Mutex<State>) -> Answer {
         let scripted = state.script.pop_front();
         scripted
             .or_else(|| state.otherwise.clone())
+            .or_else(|| state.like_falco.then(|| falco::answer(&request)))
             .unwrap_or_else(|| Answer::status(200))
     };
     (request.status, request.accepted) = match answer.kind {

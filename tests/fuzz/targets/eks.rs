@@ -6,5 +6,9 @@ use eks_audit_bridge::dump::EksDump;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    audit_bridge_fuzz::convert(input, EksDump, EksConvert::new(Options::default()));
+    let options = Options {
+        native: audit_bridge_fuzz::limits(),
+        ..Options::default()
+    };
+    audit_bridge_fuzz::convert(input, EksDump, EksConvert::new(options));
 });

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let options = Options {
         include_data_access: true,
+        native: audit_bridge_fuzz::limits(),
         ..Options::default()
     };
     audit_bridge_fuzz::convert(input, GkeDump, GkeConvert::new(options));

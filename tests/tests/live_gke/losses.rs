@@ -51,8 +51,9 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
     let mut no_time: Value = serde_json::from_str(&LogEntry::new(100, ago(60)).text()).unwrap();
     no_time["timestamp"] = json!("then");
     no_time["receiveTimestamp"] = json!(7);
-    let mut no_method: Value = serde_json::from_str(&LogEntry::new(101, ago(60)).text()).unwrap();
-    no_method["protoPayload"]["methodName"] = json!(["io.k8s"]);
+    let mut no_id: Value = serde_json::from_str(&LogEntry::new(101, ago(60)).text()).unwrap();
+    no_id["operation"] = json!(["io.k8s"]);
+    no_id["insertId"] = json!("");
     let no_time = no_time.to_string();
     let strays = [
         "7",
@@ -64,7 +65,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
     for stray in strays {
         scene.logging.put_stray(ago(60), stray);
     }
-    scene.logging.put(no_method.to_string());
+    scene.logging.put(no_id.to_string());
     let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..20);
     until("dead letters", || scene.dead_letters().len() >= 6);
@@ -84,7 +85,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
         .collect();
     payloads.sort();
     let mut want: Vec<String> = strays.map(str::to_owned).into();
-    want.push(no_method.to_string());
+    want.push(no_id.to_string());
     want.sort();
     assert_eq!(payloads, want);
     for letter in &letters {

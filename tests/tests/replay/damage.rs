@@ -100,7 +100,7 @@ fn bad_input_is_named_and_costs_nothing_else() {
             .concat(),
             3,
             Some(2),
-            "utf-8",
+            "record 2: unparsable: no stage",
         ),
         (
             "surrogate.jsonl",
@@ -121,9 +121,9 @@ fn bad_input_is_named_and_costs_nothing_else() {
             "huge-number.jsonl",
             good.replace("201", "90071992547409931234567890")
                 .into_bytes(),
-            0,
-            Some(1),
-            "records",
+            3,
+            Some(0),
+            "responseStatus.code is a number, not an integer in range",
         ),
         (
             "no-time.jsonl",

@@ -155,7 +155,7 @@ fn the_report_counts_everything_once() {
         report,
         serde_json::json!({
             "records": 4, "events": 2, "skipped": {"other_stream": 1}, "rejected": {"unparsable": 1},
-            "truncated": 1, "batches": 1
+            "truncated": 1, "shortened": {"provider_identity": 1}, "batches": 1
         })
     );
     assert!(

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use audit_bridge_core::event::conformance::API_VERSION;
 use audit_bridge_core::event::json::{Kind, Raw, write_string};
-use audit_bridge_core::event::native::{API_VERSION, TRUNCATED};
 
 use super::{Options, SERVICE};
 use crate::level::Level;
@@ -17,6 +18,9 @@ use crate::wire::{Entry, Payload};
 
 /// The label with the time that a slow request took (`k8s.io/apiserver/pkg/endpoints/filters`).
 const LATENCY: &str = "apiserver.latency.k8s.io/total";
+/// Longer than any request takes that carries such a label: a session may last for days. (A watch
+/// carries none.)
+const LATENCY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Labels that GKE adds about an exec's command and a dry run.
 const COMMAND: &str = "command.gke.io/command";
 const DRY_RUN: &str = "command.gke.io/dryRun";
@@ -97,17 +101,33 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether a session (exec, attach, port-forward) that was opened came as this one entry.
+    /// Whether a session (exec, attach, port-forward) came as this one entry, which then stands for
+    /// both of the stages that Kubernetes logs, and must be given a `ResponseStarted` event too.
+    ///
+    /// Carried out or refused: the API server decides by the path alone that a request is long
+    /// running, and writes `ResponseStarted` when the answer's code is known
+    /// (`k8s.io/apiserver/pkg/endpoints/filters/audit.go`). The log of a kube-apiserver 1.37 shows
+    /// both stages, with the same `responseStatus`, for an exec, an attach and a port-forward that
+    /// were answered 101, 400 and 500 (403 is not in it, and goes the same way; of a 401 there is
+    /// `ResponseStarted` only). The rules that watch for these attempts, Falco's among them, ask
+    /// for that stage, so that without the twin a refused one would go unseen.
     pub(super) fn is_whole_session(&self) -> bool {
         let operation = &self.entry.operation;
-        self.request.connect() == Some(Connect::Upgrade)
-            && operation.first
-            && operation.last
-            && self.status.succeeded()
+        self.request.connect() == Some(Connect::Upgrade) && operation.first == operation.last
     }
 
-    /// The event's JSON, and whether it carries the mark of a truncated one.
-    pub(super) fn write(&self, stage: Stage, options: &Options) -> (Vec<u8>, bool) {
+    /// Parts of the entry are missing.
+    pub(super) fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Something in the entry had to be replaced by U+FFFD.
+    pub(super) fn replaced(&self) -> bool {
+        self.entry.replaced
+    }
+
+    /// The event's JSON.
+    pub(super) fn write(&self, stage: Stage, options: &Options) -> Vec<u8> {
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
         let mut out = Vec::with_capacity(bodies_bytes + 2048);
@@ -143,9 +163,9 @@ impl<'a> Facts<'a> {
         let received = received.as_ref().unwrap_or(&self.stamp);
         put(o, &[",\"requestReceivedTimestamp\":\"", received.as_str()]);
         put(o, &["\",\"stageTimestamp\":\"", self.stamp.as_str(), "\""]);
-        let truncated = self.write_annotations(o, options);
+        self.write_annotations(o);
         o.push(b'}');
-        (out, truncated)
+        out
     }
 
     /// Connections are logged without bodies; of a proxied request only the answer may have any.
@@ -184,9 +204,10 @@ impl<'a> Facts<'a> {
             write_user(out, name, options.derive.groups);
         }
         out.push(b'}');
+        // Its groups are whatever the caller asked for besides, and no name implies them.
         if let Some(name) = named(&payload.authority_selector) {
             put(out, &[",\"impersonatedUser\":{"]);
-            write_user(out, name, options.derive.groups);
+            write_user(out, name, false);
             out.push(b'}');
         }
     }
@@ -246,28 +267,24 @@ impl<'a> Facts<'a> {
             return None;
         }
         let latency = go_duration(&self.entry.label(LATENCY)?)?;
+        let latency = Some(latency).filter(|latency| *latency <= LATENCY_MAX)?;
         self.stamp.minus(latency)
     }
 
-    /// The labels, the cluster, what the user wants; the user's win over the labels, and those
-    /// over the cluster's. Returns whether the event is marked as truncated.
-    fn write_annotations(&self, out: &mut Vec<u8>, options: &Options) -> bool {
-        let wanted = &options.native.annotations;
-        let is_wanted = |key: &str| wanted.iter().any(|(name, _)| name == key);
+    /// The labels and the cluster; the labels win. What the user wants besides is added, and wins
+    /// over both, where the event leaves.
+    fn write_annotations(&self, out: &mut Vec<u8>) {
         let is_label = |key: &str| self.entry.labels.iter().any(|label| label.key == key);
         let start = out.len();
-        let mut truncated = false;
         let mut annotation = |key: &str, value: &dyn Fn(&mut Vec<u8>)| {
             let first = out.len() == start;
             put(out, &[if first { ",\"annotations\":{" } else { "," }]);
-            truncated |= key == TRUNCATED;
             write_string(out, key);
             out.push(b':');
             value(out);
         };
         for label in &self.entry.labels {
-            let replaced = is_wanted(&label.key) || (self.truncated && label.key == TRUNCATED);
-            if !replaced && label.value.kind() == Kind::String {
+            if label.value.kind() == Kind::String {
                 let text = label.value.text().as_bytes();
                 annotation(&label.key, &|out| out.extend_from_slice(text));
             }
@@ -280,24 +297,13 @@ impl<'a> Facts<'a> {
         ] {
             if let Some(value) = named(value)
                 && !is_label(key)
-                && !is_wanted(key)
             {
                 annotation(key, &|out| write_string(out, value));
             }
         }
-        for (at, (key, value)) in wanted.iter().enumerate() {
-            let later = wanted.get(at + 1..).unwrap_or_default();
-            if !later.iter().any(|(name, _)| name == key) {
-                annotation(key, &|out| write_string(out, value));
-            }
-        }
-        if self.truncated && !is_wanted(TRUNCATED) {
-            annotation(TRUNCATED, &|out| write_string(out, "true"));
-        }
         if out.len() > start {
             out.push(b'}');
         }
-        truncated
     }
 }
 

@@ -225,21 +225,11 @@ fn a_session_in_one_entry_has_a_started_twin() {
         ..Options::default()
     };
     assert_eq!(run_with(underived, &[exec()]).len(), 1);
-    let denied = set(exec(), "/protoPayload/status", json!({"code": 7}));
-    assert_eq!(run(&denied)["responseStatus"]["code"], 403);
-    assert_eq!(
-        run(&set(exec(), "/operation/last", Value::Null))["stage"],
-        "ResponseStarted"
-    );
-    assert_eq!(
-        run(&set(exec(), "/operation", Value::Null))["stage"],
-        "ResponseComplete"
-    );
     // Too large even without objects: one reject, not two.
     let tiny = Options {
-        native: native::Options {
+        native: conformance::Options {
             event_bytes_max: 100,
-            ..native::Options::default()
+            ..conformance::Options::default()
         },
         ..Options::default()
     };
@@ -247,6 +237,128 @@ fn a_session_in_one_entry_has_a_started_twin() {
         run_with(tiny, &[exec()]),
         [(json!({"reject": "too_large"}), vec![0])]
     );
+}
+
+/// The stages that the entry became, each with its code.
+fn stages(entry: &Value) -> Vec<(String, i64)> {
+    let found = run_with(Options::default(), std::slice::from_ref(entry));
+    let of = |event: &Value| {
+        let stage = event["stage"].as_str().expect("a stage").to_owned();
+        (stage, event["responseStatus"]["code"].as_i64().unwrap_or(0))
+    };
+    found.iter().map(|(event, _)| of(event)).collect()
+}
+
+#[test]
+fn session_that_was_refused_has_a_started_twin() {
+    for (rpc, code) in [
+        (3, 400),
+        (5, 404),
+        (7, 403),
+        (13, 500),
+        (14, 503),
+        (16, 401),
+    ] {
+        let refused = set(exec(), "/protoPayload/status", json!({ "code": rpc }));
+        let refused = set(refused, "/protoPayload/response", Value::Null);
+        let want = [
+            ("ResponseStarted".to_owned(), code),
+            ("ResponseComplete".to_owned(), code),
+        ];
+        assert_eq!(stages(&refused), want, "{rpc}");
+        let found = run_with(Options::default(), &[refused]);
+        assert_eq!(found[0].0["responseStatus"], found[1].0["responseStatus"]);
+    }
+    // A code that cannot be told.
+    let unknown = set(exec(), "/protoPayload/status", json!({"code": 99}));
+    let unknown = set(unknown, "/protoPayload/response", Value::Null);
+    assert_eq!(stages(&unknown).len(), 2);
+}
+
+#[test]
+fn session_without_flags_is_whole() {
+    for operation in [
+        Value::Null,
+        json!({"id": "x", "producer": "k8s.io"}),
+        json!({"id": "x", "first": false, "last": false}),
+        json!({"id": "x", "first": [], "last": {}}),
+        json!({"id": "x", "first": "true", "last": "true"}),
+    ] {
+        let entry = set(exec(), "/operation", operation.clone());
+        let found: Vec<_> = stages(&entry).into_iter().map(|(stage, _)| stage).collect();
+        assert_eq!(
+            found,
+            ["ResponseStarted", "ResponseComplete"],
+            "{operation}"
+        );
+    }
+    for (operation, want) in [
+        (json!({"id": "x", "first": true}), "ResponseStarted"),
+        (
+            json!({"id": "x", "first": true, "last": false}),
+            "ResponseStarted",
+        ),
+        (json!({"id": "x", "last": true}), "ResponseComplete"),
+        (
+            json!({"id": "x", "first": false, "last": true}),
+            "ResponseComplete",
+        ),
+    ] {
+        let entry = set(exec(), "/operation", operation.clone());
+        assert_eq!(stages(&entry), [(want.to_owned(), 101)], "{operation}");
+        let refused = set(entry, "/protoPayload/status", json!({"code": 7}));
+        let refused = set(refused, "/protoPayload/response", Value::Null);
+        assert_eq!(stages(&refused), [(want.to_owned(), 403)], "{operation}");
+    }
+}
+
+#[test]
+fn latency_that_cannot_be_is_ignored() {
+    let received = |latency: &str| {
+        run(&with("/labels/apiserver.latency.k8s.io~1total", latency))["requestReceivedTimestamp"]
+            .clone()
+    };
+    let stage = "2024-06-03T09:15:27.104233Z";
+    for latency in [
+        "99999999h",
+        "720h0m0.000001s",
+        "17520000h",
+        "-1s",
+        "",
+        "later",
+        "9e99h",
+    ] {
+        assert_eq!(received(latency), stage, "{latency}");
+    }
+    assert_eq!(received("720h"), "2024-05-04T09:15:27.104233Z");
+    assert_eq!(received("1.5s"), "2024-06-03T09:15:25.604233Z");
+    let first = set(
+        with("/labels/apiserver.latency.k8s.io~1total", "2h"),
+        "/timestamp",
+        "0000-01-01T00:00:00Z",
+    );
+    assert_eq!(
+        run(&first)["requestReceivedTimestamp"],
+        "0000-01-01T00:00:00.000000Z"
+    );
+}
+
+#[test]
+fn resource_name_of_any_length_is_delivered() {
+    let mut options = Options::default();
+    options.native.event_bytes_max = 8 << 20;
+    for piece in ["a", "/", "%2F", "é", ".", "namespaces/", "pods/p/"] {
+        for prefix in ["core/v1/namespaces/shop/pods/", "core/v1/", ""] {
+            let name = format!("{prefix}{}", piece.repeat(300_000 / piece.len()));
+            let entry = set(
+                with("/protoPayload/methodName", "io.k8s.core.v1.pods.get"),
+                "/protoPayload/resourceName",
+                name,
+            );
+            let found = run_with(options.clone(), &[entry]);
+            assert_eq!(found[0].0["kind"], "Event", "{prefix}{piece}");
+        }
+    }
 }
 
 #[test]
@@ -294,9 +406,17 @@ fn users_have_the_groups_that_kubernetes_determines() {
     ));
     assert_eq!(selected["user"]["username"], "dev@example.com");
     assert_eq!(
-        selected["impersonatedUser"]["groups"][1],
-        "system:serviceaccounts:a"
+        selected["impersonatedUser"],
+        json!({"username": "system:serviceaccount:a:b"})
     );
+    // `--as` takes any name, and the groups that come with it are those of `--as-group`.
+    for name in ["system:node:n", "system:anonymous", "root"] {
+        let selected = run(&with(
+            "/protoPayload/authenticationInfo/authoritySelector",
+            name,
+        ));
+        assert_eq!(selected["impersonatedUser"], json!({"username": name}));
+    }
     let underived = Options {
         derive: Derive::NONE,
         ..Options::default()
@@ -395,22 +515,20 @@ fn names_come_from_the_request_where_the_path_has_none() {
 }
 
 #[test]
-fn events_too_large_lose_their_objects_and_say_so() {
-    let entry = with("/protoPayload/request/spec", json!({"x": "y".repeat(5000)}));
+fn events_too_large_are_shortened_and_say_so() {
+    let spec = json!({"x": "y".repeat(50_000), "hostPID": true});
+    let entry = with("/protoPayload/request/spec", spec);
     let options = |event_bytes_max| Options {
-        native: native::Options {
+        native: conformance::Options {
             event_bytes_max,
-            ..native::Options::default()
+            ..conformance::Options::default()
         },
         ..Options::default()
     };
-    let event = &run_with(options(4000), std::slice::from_ref(&entry))[0].0;
-    assert!(event.get("requestObject").is_none() && event.get("responseObject").is_none());
+    let event = &run_with(options(20_000), &[entry])[0].0;
+    assert!(event.to_string().len() <= 20_000);
+    assert_eq!(event["requestObject"]["spec"]["hostPID"], true);
     assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
-    assert_eq!(
-        run_with(options(50), &[entry])[0].0,
-        json!({"reject": "too_large"})
-    );
 }
 
 #[test]

@@ -140,6 +140,90 @@ fn reads_every_shape() {
             "namespaces/n/pods/p",
             "/v1 pods. get [n] p",
         ),
+        // Resources of other groups may be called so too (`requestinfo.go` asks for no group).
+        (
+            "com.example.v1.namespaces.get",
+            "example.com/v1/namespaces/n/namespaces/x",
+            "example.com/v1 namespaces. get [n] x",
+        ),
+        (
+            "com.example.v1.namespaces.list",
+            "example.com/v1/namespaces/n/namespaces",
+            "example.com/v1 namespaces. list [n]",
+        ),
+        (
+            "com.example.v1.namespaces.create",
+            "example.com/v1/namespaces/n/namespaces/x",
+            "example.com/v1 namespaces. create [n] x",
+        ),
+        (
+            "com.example.v1.namespaces.status.update",
+            "example.com/v1/namespaces/n/namespaces/x/status",
+            "example.com/v1 namespaces.status update [n] x",
+        ),
+        (
+            "com.example.v1.namespaces.get",
+            "example.com/v1/namespaces/x",
+            "example.com/v1 namespaces. get [x] x",
+        ),
+        (
+            "com.example.v1.namespaces.status.update",
+            "example.com/v1/namespaces/x/status",
+            "example.com/v1 namespaces.status update [x] x",
+        ),
+        // The path of these has no name: it is that of a field selector.
+        (
+            "io.k8s.core.v1.namespaces.list",
+            "core/v1/namespaces/x",
+            "/v1 namespaces. list [] x",
+        ),
+        (
+            "io.k8s.core.v1.namespaces.watch",
+            "core/v1/namespaces/x",
+            "/v1 namespaces. watch [] x",
+        ),
+        // Clients choose segments with dots in them, also of resources that nobody serves.
+        (
+            "io.k8s.core.v1.pods.a.b.c.get",
+            "core/v1/namespaces/n/pods/p/a.b.c",
+            "/v1 pods.a.b.c get [n] p",
+        ),
+        (
+            "io.k8s.core.v1.po.ds.get",
+            "core/v1/namespaces/n/po.ds/p",
+            "/v1 po.ds. get [n] p",
+        ),
+        (
+            "io.k8s.apps.v1.2.deployments.get",
+            "apps/v1.2/namespaces/n/deployments/d",
+            "apps/v1.2 deployments. get [n] d",
+        ),
+        (
+            "io.k8s.apps..deployments.list",
+            "apps//deployments",
+            "apps/ deployments. list []",
+        ),
+        // The verb of a method that Kubernetes has no verb for is empty.
+        (
+            "io.k8s.core.v1.pods.",
+            "core/v1/namespaces/n/pods/p",
+            "/v1 pods.  [n] p",
+        ),
+        (
+            "io.k8s.core.v1.pods",
+            "core/v1/namespaces/n/pods/p",
+            "/v1 pods.  [n] p",
+        ),
+        (
+            "io.k8s.core.v1.pods.log.",
+            "core/v1/namespaces/n/pods/p/log",
+            "/v1 pods.log  [n] p",
+        ),
+        (
+            "io.k8s.core.v1.pods.log",
+            "core/v1/namespaces/n/pods/p/log",
+            "/v1 pods.log  [n] p",
+        ),
         // A subresource that only the resource name tells.
         (
             "io.k8s.core.v1.pods.get",
@@ -183,6 +267,62 @@ fn refuses_what_is_no_method_of_kubernetes() {
 }
 
 #[test]
+fn method_that_is_none_is_read_off_the_resource_name() {
+    let guess = |method: &str, resource_name: &str| {
+        let request = Request::guess(method, resource_name);
+        let mut uri = String::new();
+        crate::uri::write(&mut uri, &request, None);
+        let resource = request.resource();
+        let resource =
+            resource.map(|r| format!("{}/{} {}.{}", r.group, r.version, r.resource, r.subresource));
+        format!(
+            "{:?} {} {}",
+            request.verb,
+            uri,
+            resource.unwrap_or_default()
+        )
+        .trim_end()
+        .to_owned()
+    };
+    for (method, resource_name, want) in [
+        (
+            "",
+            "apps/v1/namespaces/n/deployments/d/scale",
+            "\"\" /apis/apps/v1/namespaces/n/deployments/d/scale apps/v1 deployments.scale",
+        ),
+        (
+            "",
+            "core/v1/namespaces/n",
+            "\"\" /api/v1/namespaces/n /v1 namespaces.",
+        ),
+        (
+            "",
+            "core/v1/namespaces/n/finalize",
+            "\"\" /api/v1/namespaces/n/finalize /v1 namespaces.finalize",
+        ),
+        ("", "readyz", "\"\" /readyz"),
+        ("", "apis/apps/v1", "\"\" /apis/apps/v1"),
+        ("", "core/v1", "\"\" /core/v1"),
+        ("", "", "\"\" /"),
+        (
+            "google.iam.admin.CreateRole",
+            "core/v1/pods/p",
+            "\"CreateRole\" /api/v1/pods/p /v1 pods.",
+        ),
+        // A method of a request without resource may have a dot: it is a token of RFC 9110.
+        ("io.k8s.get.x", "readyz", "\"get.x\" /readyz"),
+        ("io.k8s.get.x", "core/v1/pods", "\"get.x\" /core/v1/pods"),
+        ("io.k8s.", "readyz", "\"\" /readyz"),
+    ] {
+        assert_eq!(
+            guess(method, resource_name),
+            want,
+            "{method} {resource_name}"
+        );
+    }
+}
+
+#[test]
 fn versions_are_told_from_names() {
     for (token, want) in [
         ("v1", true),
@@ -204,6 +344,9 @@ proptest! {
     #[test]
     fn reading_is_total(method in "\\PC*", resource_name in "\\PC*") {
         let _ = Request::parse(&method, &resource_name);
+        let mut uri = String::new();
+        crate::uri::write(&mut uri, &Request::guess(&method, &resource_name), None);
+        prop_assert!(uri.starts_with('/') && uri.is_ascii(), "{}", uri);
     }
 
     #[test]
@@ -212,10 +355,8 @@ proptest! {
         resource_name in "/?(core|apps|v1|namespaces|n|pods|exec|é|)(/(core|v1|namespaces|n|pods|exec|))*",
     ) {
         if let Some(request) = Request::parse(&method, &resource_name) {
-            prop_assert!(!request.verb.is_empty());
             if let Some(resource) = request.resource() {
                 prop_assert!(!resource.resource.is_empty());
-                prop_assert!(!resource.version.is_empty());
             }
             let mut uri = String::new();
             crate::uri::write(&mut uri, &request, Some(crate::uri::Query::default()));

@@ -105,6 +105,57 @@ fn googles_codes_are_mapped_back() {
             413,
             "RequestEntityTooLarge",
         ),
+        // In the API server's own words, whatever the verb.
+        (
+            GET,
+            9,
+            "only the following media types are accepted: application/json, application/yaml",
+            406,
+            "NotAcceptable",
+        ),
+        (
+            LIST,
+            9,
+            "only the following media types are accepted when converting to meta.k8s.io/v1.Table: application/json",
+            406,
+            "NotAcceptable",
+        ),
+        (
+            CREATE,
+            9,
+            "the body of the request was in an unknown format - accepted media types include: application/json",
+            415,
+            "UnsupportedMediaType",
+        ),
+        (
+            UPDATE,
+            9,
+            "415: Unsupported Media Type",
+            415,
+            "UnsupportedMediaType",
+        ),
+        (
+            LIST,
+            9,
+            "the server does not allow this method on the requested resource",
+            405,
+            "MethodNotAllowed",
+        ),
+        (
+            UPDATE,
+            9,
+            "the server does not allow this method on the requested resource",
+            405,
+            "MethodNotAllowed",
+        ),
+        // A client that quotes them does not change the code.
+        (
+            CREATE,
+            9,
+            "Pod \"p\" is invalid: spec: Invalid value: \"only the following media types are accepted\"",
+            422,
+            "Invalid",
+        ),
         (UPDATE, 9, "", 422, "Invalid"),
         (DELETE, 9, "", 405, "MethodNotAllowed"),
         (CREATE, 9, "NotAcceptable", 406, "NotAcceptable"),
@@ -214,4 +265,51 @@ fn a_status_in_the_response_wins() {
         status(GET, 5, "", "", huge),
         "{\"metadata\":{},\"status\":\"Failure\",\"code\":404}"
     );
+}
+
+#[test]
+fn details_of_a_wrong_type_are_left_out() {
+    for (details, want) in [
+        (
+            r#"{"causes":[{"field":"f","message":"m","reason":"R"}],"group":"g","kind":"k","name":"n","retryAfterSeconds":1,"uid":"u"}"#,
+            r#"{"name":"n","group":"g","kind":"k","uid":"u","causes":[{"reason":"R","message":"m","field":"f"}],"retryAfterSeconds":1}"#,
+        ),
+        (
+            r#"{"name":7,"group":null,"kind":["x"],"uid":{"a":1}}"#,
+            "{}",
+        ),
+        (
+            r#"{"causes":[{"reason":"R","message":1,"field":"f","x":1},"no",null,7,[],{"message":"m"}],"x":"y"}"#,
+            r#"{"causes":[{"reason":"R","field":"f"},{"message":"m"}]}"#,
+        ),
+        (r#"{"causes":{"reason":"R"}}"#, "{}"),
+        (r#"{"causes":[]}"#, "{}"),
+        (
+            r#"{"retryAfterSeconds":1e1}"#,
+            r#"{"retryAfterSeconds":10}"#,
+        ),
+        (r#"{"retryAfterSeconds":"5"}"#, "{}"),
+        (r#"{"retryAfterSeconds":1.5}"#, "{}"),
+        (r#"{"retryAfterSeconds":3000000000}"#, "{}"),
+        (r#"{"name":"a","na\u006de":"b\n"}"#, r#"{"name":"b\n"}"#),
+        (r#"{"name":"a","name":7}"#, "{}"),
+        (r#"{"name":""}"#, "{}"),
+    ] {
+        let body = format!(
+            "{{\"kind\":\"Status\",\"status\":\"Failure\",\"details\":{details},\"code\":409}}"
+        );
+        assert_eq!(
+            status(GET, 10, "", "", &body),
+            format!("{{\"metadata\":{{}},\"status\":\"Failure\",\"details\":{want},\"code\":409}}"),
+            "{details}"
+        );
+    }
+    for details in ["null", "[]", "\"x\"", "7", "true"] {
+        let body = format!("{{\"kind\":\"Status\",\"details\":{details},\"code\":409}}");
+        assert_eq!(
+            status(GET, 10, "", "", &body),
+            "{\"metadata\":{},\"code\":409}",
+            "{details}"
+        );
+    }
 }

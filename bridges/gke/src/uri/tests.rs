@@ -31,6 +31,21 @@ fn paths_are_put_together() {
             "/api/v1/namespaces/ns/finalize",
         ),
         (
+            "com.example.v1.namespaces.get",
+            "example.com/v1/namespaces/n/namespaces/x",
+            "/apis/example.com/v1/namespaces/n/namespaces/x",
+        ),
+        (
+            "com.example.v1.namespaces.list",
+            "example.com/v1/namespaces/n/namespaces",
+            "/apis/example.com/v1/namespaces/n/namespaces",
+        ),
+        (
+            "com.example.v1.namespaces.get",
+            "example.com/v1/namespaces/x",
+            "/apis/example.com/v1/namespaces/x",
+        ),
+        (
             "io.k8s.authorization.rbac.v1.clusterroles.get",
             "rbac.authorization.k8s.io/v1/clusterroles/system:node",
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node",

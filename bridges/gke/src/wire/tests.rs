@@ -59,20 +59,12 @@ fn the_last_of_two_members_wins() {
 }
 
 #[test]
-fn half_surrogate_pairs_are_replaced() {
-    for (text, want) in [
-        (r#""plain""#, r#""plain""#),
-        (r#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
-        (r#""a\ud83d""#, r#""a\ufffd""#),
-        (r#""\ude00\ud83d\uD83Dx""#, r#""\ufffd\ufffd\ufffdx""#),
-        (r#""\ud83d\u0041""#, r#""\ufffd\u0041""#),
-        // An escaped backslash is no escape.
-        (r#""\\ud83d""#, r#""\\ud83d""#),
-        (r#""\\\ud83d""#, r#""\\\ufffd""#),
-        (r#""\ud83"#, r#""\ud83"#),
-        (r#""\ud83é\"#, r#""\ud83é\"#),
+fn half_a_surrogate_pair_is_seen() {
+    for (text, replaced) in [
+        (r#"{"logName":"\ud83d\ude00"}"#, false),
+        (r#"{"logName":"\ud83d"}"#, true),
     ] {
-        assert_eq!(repaired(text), want, "{text}");
+        assert_eq!(read(text).0.replaced, replaced, "{text}");
     }
 }
 

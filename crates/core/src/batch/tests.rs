@@ -4,7 +4,7 @@ use super::*;
 use crate::convert::RecordId;
 
 fn item(number: u64, bytes: usize) -> Item {
-    Item::new(Event::new(vec![b'x'; bytes], false), RecordId(number))
+    Item::new(Event::of_bytes(vec![b'x'; bytes]), RecordId(number))
 }
 
 fn limits(events_max: usize, events_bytes: usize) -> Limits {

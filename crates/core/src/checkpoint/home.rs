@@ -107,16 +107,23 @@ impl ConfigMaps {
             |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
         let wrap = |store: KubernetesStore| AnyStore::Kubernetes(Box::new(store));
         let mut own = store(&object_name(&self.name, owner));
-        let checkpoint = own.load().await?;
-        if checkpoint.is_some() {
-            return Ok((wrap(own), checkpoint));
-        }
+        let forbidden = match own.load().await {
+            Ok(None) => false,
+            Ok(checkpoint) => return Ok((wrap(own), checkpoint)),
+            // A Role that is limited to the common object: a single log has no other.
+            Err(error) if !several && error.is_forbidden() => true,
+            Err(error) => return Err(error),
+        };
         let mut common = store(&self.name);
-        match (common.load().await, several) {
+        let found = common.load().await;
+        if forbidden && found.is_ok() {
+            common.check_alone(&own)?;
+        }
+        match (found, several) {
             (Ok(checkpoint), false) => Ok((wrap(common), checkpoint)),
             (Ok(Some(checkpoint)), true) => Ok((wrap(common), Some(checkpoint))),
             (Err(error), _) if error.is_unavailable() || !several => Err(error),
-            (Ok(None) | Err(_), _) => Ok((wrap(own), None)),
+            (Ok(None) | Err(_), _) => Ok((wrap(own.beside(common)), None)),
         }
     }
 }

@@ -31,6 +31,9 @@ const RIVAL_SILENCE: Duration = Duration::from_secs(30);
 /// Which process wrote the document.
 const WRITER: &str = "audit-bridge/writer";
 
+/// That logs have objects of their own beside this one.
+const SEVERAL: &str = "audit-bridge/several-logs";
+
 /// Who looks after the object.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -47,6 +50,8 @@ pub struct KubernetesStore {
     /// The document that we read at the start or wrote last.
     known: Option<String>,
     rival: Option<Rival>,
+    /// Of a log among several: the object that a single log would have.
+    common: Option<Box<KubernetesStore>>,
 }
 
 /// What is known of the object.
@@ -95,6 +100,15 @@ impl KubernetesStore {
             seen: Seen::Unknown,
             known: None,
             rival: None,
+            common: None,
+        }
+    }
+
+    /// The store of one log among several. `common` is that of a process which reads one log.
+    pub(super) fn beside(self, common: KubernetesStore) -> KubernetesStore {
+        KubernetesStore {
+            common: Some(Box::new(common)),
+            ..self
         }
     }
 
@@ -134,6 +148,83 @@ impl KubernetesStore {
             None => Seen::Absent,
         };
         Ok(())
+    }
+
+    /// Notes on the object, if there is one, that a log has one of its own beside it: for a process
+    /// whose Role lets it see only this one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    async fn mark_several(&mut self) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let Seen::Present(object) = &self.seen else {
+                return Ok(());
+            };
+            if !annotation(object, SEVERAL).is_empty() {
+                return Ok(());
+            }
+            let mut object = object.clone();
+            let annotations = object.metadata.annotations.get_or_insert_default();
+            annotations.insert(SEVERAL.to_owned(), "true".to_owned());
+            let params = PostParams::default();
+            let call = self.api.replace(&self.name, &params, &object);
+            match bounded(REQUEST_WAIT_MAX, call).await {
+                Ok(object) => self.seen = Seen::Present(Box::new(object)),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ApiErrorKind::Conflict | ApiErrorKind::NotFound
+                    ) =>
+                {
+                    self.look().await?;
+                }
+                Err(error) => return Err(self.unavailable("cannot be written", error)),
+            }
+        }
+        Err(self.changes_too_fast())
+    }
+
+    /// Whether this object is all that a process may use which is not allowed to see `own`.
+    ///
+    /// # Errors
+    /// It is not there, so no position could be kept; or the position may be in `own`. To begin
+    /// at the newest record would leave out what came before.
+    pub(super) fn check_alone(&self, own: &KubernetesStore) -> Result<(), StoreError> {
+        let Seen::Present(object) = &self.seen else {
+            let (namespace, name) = (&self.namespace, &self.name);
+            return Err(StoreError::Unavailable {
+                place: self.place.name.clone(),
+                problem: "is not there, and the pod's Role does not let it create one".to_owned(),
+                remedy: format!(
+                    "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
+                ),
+                source: None,
+            });
+        };
+        let empty = self.document()?.is_none();
+        if empty && !annotation(object, SEVERAL).is_empty() {
+            return Err(StoreError::Unavailable {
+                place: own.place.name.clone(),
+                problem: "may hold the position, and the pod's Role does not let it read that"
+                    .to_owned(),
+                remedy: format!(
+                    "add {} to the resourceNames of the Role, or take the annotation {SEVERAL} \
+                     from {} to begin at --start",
+                    own.name, self.name
+                ),
+                source: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn changes_too_fast(&self) -> StoreError {
+        StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: "changes faster than it can be written".to_owned(),
+            remedy: "find out who else writes this ConfigMap; it is tried again".to_owned(),
+            source: None,
+        }
     }
 
     /// The document that was seen, if there is one and it is the owner's.
@@ -207,6 +298,9 @@ impl KubernetesStore {
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
+                if let Some(common) = &mut self.common {
+                    common.mark_several().await?;
+                }
                 let object = self.object(ConfigMap::default(), text);
                 bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await
             }
@@ -306,12 +400,7 @@ impl Store for KubernetesStore {
                 return Ok(());
             }
         }
-        Err(StoreError::Unavailable {
-            place: self.place.name.clone(),
-            problem: "changes faster than it can be written".to_owned(),
-            remedy: "find out who else writes this ConfigMap; it is tried again".to_owned(),
-            source: None,
-        })
+        Err(self.changes_too_fast())
     }
 }
 

@@ -3,22 +3,34 @@
 //! Audit events pass through byte for byte, so what the bridges need of JSON is to know where a
 //! member starts and ends, that all of it is valid (one bad event would make a whole batch
 //! unreadable), and whether the text *ended* or is *wrong*: a cut event is salvaged, a wrong one is
-//! not. Serde's data model answers none of the three. The scanner never recurses, so nesting is a
-//! number to compare and not a stack to overflow.
+//! not. Serde's data model answers none of the three. The scanner never recurses, so it takes any
+//! depth: how deep a value is nested, it says ([`Findings`]).
 //!
-//! Grammar: RFC 8259. A `Raw` slice can be copied into any JSON document as it is.
+//! Grammar: RFC 8259. A `Raw` slice is valid JSON by itself. Whether it may stand in a document for
+//! others (how deep it is, whether a key stands twice, half surrogate pairs) is decided where events
+//! leave, in `conformance`.
+//!
+//! Half of a UTF-16 surrogate pair (`\ud800`) decodes to U+FFFD, as Go's decoder reads it.
 
+mod edit;
+mod findings;
 mod skip;
 mod string;
+mod utf8;
+mod walk;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use edit::Edits;
+pub use findings::Findings;
+pub(crate) use findings::KeyPrints;
+use findings::NoPrints;
+pub(crate) use skip::plain_string_end;
+pub(crate) use string::ends_of;
 pub use string::write_string;
-
-/// Deepest nesting that is accepted. The API server refuses objects far below it, and Go's
-/// decoder, which most receivers use, stops at 10,000.
-pub const DEPTH_MAX: usize = 1024;
+pub use utf8::replace_invalid;
+pub(crate) use walk::{Visit, walk};
 
 /// Why a text is not JSON, and at which byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +48,6 @@ pub enum ErrorKind {
     Incomplete,
     /// Something else stands where this was expected: no longer text could be valid.
     Expected(&'static str),
-    /// Nested deeper than [`DEPTH_MAX`].
-    TooDeep,
-    /// An escape that names half a UTF-16 pair, where the string had to be decoded.
-    LoneSurrogate,
 }
 
 impl fmt::Display for Error {
@@ -47,20 +55,6 @@ impl fmt::Display for Error {
         match self.kind {
             ErrorKind::Incomplete => write!(f, "json ends early, at byte {}", self.at),
             ErrorKind::Expected(what) => write!(f, "expected {what} at byte {}", self.at),
-            ErrorKind::TooDeep => {
-                write!(
-                    f,
-                    "nested deeper than {DEPTH_MAX} levels at byte {}",
-                    self.at
-                )
-            }
-            ErrorKind::LoneSurrogate => {
-                write!(
-                    f,
-                    "escape of half a utf-16 surrogate pair at byte {}",
-                    self.at
-                )
-            }
         }
     }
 }
@@ -71,7 +65,7 @@ impl std::error::Error for Error {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a> {
     text: &'a str,
-    fractional: bool,
+    findings: Findings,
 }
 
 /// What a JSON value is, told by its first byte.
@@ -135,10 +129,15 @@ impl<'a> Raw<'a> {
 
     /// Whether some number in it is written with a fraction or an exponent.
     pub fn has_fractional(self) -> bool {
-        self.fractional
+        self.findings.fractional
     }
 
-    /// The decoded string, when it is one and names no half surrogate pair.
+    /// What stepping over it found.
+    pub fn findings(self) -> Findings {
+        self.findings
+    }
+
+    /// The decoded string, when it is one.
     pub fn as_str(self) -> Option<Cow<'a, str>> {
         let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -185,8 +184,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The members of an object, in the order of the text. A key that names half a surrogate pair comes
-/// as it is written.
+/// The members of an object, in the order of the text.
 #[derive(Debug, Clone)]
 pub struct Members<'a> {
     scanner: Scanner<'a>,
@@ -196,7 +194,7 @@ impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Raw<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (_, key) = self.scanner.member().ok()??;
+        let key = self.scanner.key().ok()??;
         Some((key, self.scanner.value().ok()?))
     }
 }
@@ -225,10 +223,10 @@ impl<'a> Iterator for Elements<'a> {
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    depth: usize,
     /// A container was just opened: no comma before its first member.
     fresh: bool,
-    fractional: bool,
+    /// A string that was decoded named half a surrogate pair.
+    replaced: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -237,10 +235,14 @@ impl<'a> Scanner<'a> {
         Scanner {
             text,
             at: 0,
-            depth: 0,
             fresh: false,
-            fractional: false,
+            replaced: false,
         }
+    }
+
+    /// Whether a string that was decoded named half of a surrogate pair, which is U+FFFD now.
+    pub fn replaced(&self) -> bool {
+        self.replaced
     }
 
     /// Bytes read so far.
@@ -275,13 +277,8 @@ impl<'a> Scanner<'a> {
         match self.peek() {
             Some(byte) if byte == bracket => {
                 self.at += 1;
-                self.depth += 1;
                 self.fresh = true;
-                if self.depth > DEPTH_MAX {
-                    self.fail(ErrorKind::TooDeep)
-                } else {
-                    Ok(())
-                }
+                Ok(())
             }
             Some(_) => self.fail(ErrorKind::Expected(what)),
             None => self.fail(ErrorKind::Incomplete),
@@ -301,25 +298,44 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// The next key with its place, as [`Scanner::key`]; one that cannot be decoded (half a
-    /// surrogate pair) as it is written, which is no name that anyone asks for.
+    /// The next key with its place, as [`Scanner::key`].
     pub(super) fn member(&mut self) -> Result<Option<(usize, Cow<'a, str>)>, Error> {
         if !self.key_start()? {
             return Ok(None);
         }
         let start = self.at;
-        let key = match self.string() {
-            Err(Error {
-                kind: ErrorKind::LoneSurrogate,
-                ..
-            }) => {
-                self.at = skip::string_end(self.text.as_bytes(), start + 1)?;
-                Cow::Borrowed(&self.text[start + 1..self.at - 1])
-            }
-            decoded => decoded?,
-        };
+        let key = self.string()?;
         self.colon()?;
         Ok(Some((start, key)))
+    }
+
+    /// The next key with its place, as it is written between its quotes.
+    #[inline(always)]
+    pub(super) fn raw_member(&mut self) -> Result<Option<(usize, &'a str)>, Error> {
+        if !self.key_start()? {
+            return Ok(None);
+        }
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        let end = skip::string_end(bytes, start + 1, &mut Findings::default())
+            .inspect_err(|error| self.at = error.at)?;
+        self.at = end;
+        self.colon()?;
+        Ok(Some((start, &self.text[start + 1..end - 1])))
+    }
+
+    /// Goes on at a place up to which the text is known to be valid.
+    #[inline(always)]
+    pub(super) fn resume(&mut self, at: usize) {
+        self.at = at;
+        self.fresh = false;
+    }
+
+    /// The key at this place, decoded.
+    pub(super) fn decoded_key(&self, at: usize) -> Result<Cow<'a, str>, Error> {
+        let mut key = self.clone();
+        key.at = at;
+        key.string()
     }
 
     /// Moves to the quote of the next key, or over the end of the object: then there is none.
@@ -369,7 +385,6 @@ impl<'a> Scanner<'a> {
 
     fn close(&mut self) {
         self.at += 1;
-        self.depth = self.depth.saturating_sub(1);
         self.fresh = false;
     }
 
@@ -389,22 +404,38 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// When it is not valid.
     pub fn value(&mut self) -> Result<Raw<'a>, Error> {
+        self.value_with(&mut NoPrints)
+    }
+
+    /// The same, looking for keys that may stand twice in one object, at every depth: see
+    /// [`Findings::may_repeat_a_key`].
+    pub(crate) fn value_and_keys(&mut self, prints: &mut KeyPrints) -> Result<Raw<'a>, Error> {
+        self.value_with(prints)
+    }
+
+    #[inline(always)]
+    fn value_with(&mut self, prints: &mut impl findings::Prints) -> Result<Raw<'a>, Error> {
         self.peek();
         let start = self.at;
-        let outer = std::mem::replace(&mut self.fractional, false);
-        self.skip()?;
-        let raw = Raw {
-            text: &self.text[start..self.at],
-            fractional: self.fractional,
-        };
-        self.fractional |= outer;
-        Ok(raw)
+        let mut findings = Findings::default();
+        self.fresh = false;
+        match skip::value_end(self.text.as_bytes(), start, &mut findings, prints) {
+            Ok(end) => {
+                self.at = end;
+                let text = &self.text[start..end];
+                Ok(Raw { text, findings })
+            }
+            Err(error) => {
+                self.at = error.at;
+                Err(error)
+            }
+        }
     }
 
     /// Decodes the next value, a string; borrowed where it holds no escape.
     ///
     /// # Errors
-    /// When it is no string, or names half a surrogate pair.
+    /// When it is no string.
     pub fn string(&mut self) -> Result<Cow<'a, str>, Error> {
         self.fresh = false;
         match self.peek() {

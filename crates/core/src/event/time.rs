@@ -54,10 +54,37 @@ pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
+/// The bytes of a time as [`micros`] writes it.
+pub const MICROS_LEN: usize = 27;
+
 /// Writes a time as `metav1.MicroTime` does: `2020-01-11T01:01:19.410800Z`; nanoseconds are cut.
 pub fn micros(time: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
     PRINTER.timestamp_to_string(&time)
+}
+
+/// Whether the text is a time exactly as [`micros`] writes it: six fraction digits, UTC. Says no to
+/// some valid ones (before 1970, the last days of a month), which [`parse`] has to look at.
+#[inline]
+pub fn is_micros(text: &str) -> bool {
+    const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
+    let Ok(bytes) = <&[u8; 27]>::try_from(text.as_bytes()) else {
+        return false;
+    };
+    let shape = bytes.iter().zip(SHAPE).fold(true, |all, (byte, shape)| {
+        all & match shape {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == shape,
+        }
+    });
+    let two = |at: usize| 10 * (bytes[at] & 15) + (bytes[at + 1] & 15);
+    shape
+        && &bytes[..4] >= b"1970".as_slice()
+        && (1..=12).contains(&two(5))
+        && (1..=28).contains(&two(8))
+        && two(11) < 24
+        && two(14) < 60
+        && two(17) < 60
 }
 
 #[cfg(test)]
@@ -98,6 +125,33 @@ mod tests {
             ("1716182683", None),
         ] {
             assert_eq!(parse(text).map(micros).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn is_micros_says_yes_only_to_what_micros_writes() {
+        for text in [
+            "2024-05-20T05:24:43.123456Z",
+            "1970-01-01T00:00:00.000000Z",
+            "9999-12-28T23:59:59.999999Z",
+        ] {
+            assert!(is_micros(text), "{text}");
+            assert_eq!(parse(text).map(micros).as_deref(), Some(text));
+        }
+        for text in [
+            "2024-05-20T05:24:43.12345Z",
+            "2024-05-20T05:24:43.1234567Z",
+            "2024-05-20T05:24:43Z",
+            "2024-13-20T05:24:43.123456Z",
+            "2024-00-20T05:24:43.123456Z",
+            "2024-05-20T24:24:43.123456Z",
+            "2024-05-20T05:60:43.123456Z",
+            "2024-05-20T05:24:60.123456Z",
+            "0001-01-01T00:00:00.000000Z",
+            "2024-05-20t05:24:43.123456Z",
+            "",
+        ] {
+            assert!(!is_micros(text), "{text}");
         }
     }
 }

@@ -542,7 +542,7 @@ fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
 fn violation(rest: &[u8]) -> Option<usize> {
     match Scanner::new(valid_prefix(rest)).value() {
         Err(Error {
-            kind: ErrorKind::Expected(_) | ErrorKind::TooDeep,
+            kind: ErrorKind::Expected(_),
             at,
         }) => Some(at),
         _ => None,

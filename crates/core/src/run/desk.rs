@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::guard::Guarded;
 use super::{Ended, Observer, Patience};
 use crate::ack::{AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
@@ -16,7 +17,7 @@ use crate::tally::Tally;
 
 /// What the loop works on between two waits.
 pub(super) struct Desk<Con, Obs> {
-    converter: Con,
+    converter: Guarded<Con>,
     out: Output,
     pub(super) batcher: Batcher,
     pub(super) tracker: AckTracker,
@@ -48,7 +49,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         patience: Patience,
     ) -> Desk<Con, Obs> {
         Desk {
-            converter,
+            converter: Guarded::new(converter),
             out: Output::default(),
             batcher: Batcher::new(batch),
             tracker: AckTracker::new(),
@@ -113,6 +114,11 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         for outcome in out.drain() {
             match outcome {
                 convert::Outcome::Event { event, records } => {
+                    let notes = event.notes();
+                    if !notes.none() {
+                        self.tally.note(notes);
+                        self.observer.noted(notes);
+                    }
                     for &id in records.as_slice() {
                         self.tracker.add(id, 1);
                         self.tracker.close(id);

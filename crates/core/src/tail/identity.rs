@@ -3,8 +3,10 @@
 //! SipHash-2-4 with a fixed key, written out here because it is kept on disk: the standard
 //! library's hasher may change with any release. Two entries that share a hash *and* the same few
 //! seconds would be taken for one; among the 16,000 entries that a busy log files in such a bucket
-//! that is one chance in 10¹⁵ for each entry. Providers choose the identifiers, so nobody else can
-//! aim at a collision.
+//! that is one chance in 10¹⁵ for each entry. That is chance; the key is no secret. The identifiers of
+//! audit entries are the provider's own, but who may write into a Cloud Logging log chooses those of
+//! what they write there: with some four billion tries two of their own can be made one, and the
+//! second is then taken for seen. An entry of somebody else cannot be aimed at with less than 2⁶⁴.
 
 /// The key: any fixed value does, but it must stay, or restarts send duplicates.
 const KEY: (u64, u64) = (0x6175_6469_742d_6272, 0x6964_6765_2d74_6169);

@@ -28,6 +28,8 @@ pub(super) struct Metrics {
     pub(super) records_skipped: Counters,
     pub(super) records_dead_lettered: Counters,
     pub(super) events_truncated: Counter,
+    pub(super) events_shortened: Counters,
+    pub(super) events_repaired: Counters,
     pub(super) late_records: Counters,
     pub(super) webhook_requests: Counters,
     pub(super) webhook_request_duration: Histogram,
@@ -53,6 +55,8 @@ impl Metrics {
             records_skipped: made(new, &names::RECORDS_SKIPPED, Counters::default()),
             records_dead_lettered: made(new, &names::RECORDS_DEAD_LETTERED, Counters::default()),
             events_truncated: made(new, &names::EVENTS_TRUNCATED, Counter::default()),
+            events_shortened: made(new, &names::EVENTS_SHORTENED, Counters::default()),
+            events_repaired: made(new, &names::EVENTS_REPAIRED, Counters::default()),
             late_records: made(new, &names::LATE_RECORDS, Counters::default()),
             webhook_requests: made(new, &names::WEBHOOK_REQUESTS, Counters::default()),
             webhook_request_duration: made(

@@ -55,6 +55,10 @@ metrics! {
         "Records and events kept in the dead letter";
     EVENTS_TRUNCATED = "events_truncated_total", Counter, [],
         "Delivered events that carry the mark audit.k8s.io/truncated";
+    EVENTS_SHORTENED = "events_shortened_total", Counter, ["what"],
+        "Events of which something is missing, by what: an event that lacks several things counts for each";
+    EVENTS_REPAIRED = "events_repaired_total", Counter, ["what"],
+        "Events in which something was mended so that receivers take them, by what";
     LATE_RECORDS = "late_records_total", Counter, ["age"],
         "Records that only an older cursor of the tail found, by that cursor's age";
     WEBHOOK_REQUESTS = "webhook_requests_total", Counter, ["status"],

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::names::{ALL, Kind};
 use super::*;
+use crate::event::conformance::Options;
 
 /// Everything happens once.
 fn busy() -> Telemetry {
@@ -14,6 +15,9 @@ fn busy() -> Telemetry {
         id: "i".to_owned(),
     };
     telemetry.dead_lettered(&origin, Reject::Refused, "no");
+    let cut = r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z","x":[1"#;
+    let event = Options::default().event(&cut.into(), true, None).unwrap();
+    telemetry.noted(event.notes());
     telemetry.late("2m", 4);
     telemetry.webhook_request("200", 0.02);
     telemetry.source_request("ok");

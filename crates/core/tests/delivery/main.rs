@@ -20,6 +20,7 @@ use audit_bridge_core::batch::{Batch, Item};
 use audit_bridge_core::convert::RecordId;
 use audit_bridge_core::deliver::{Delivery, DeliverySettings, Receipt};
 use audit_bridge_core::event::Event;
+use audit_bridge_core::event::conformance::Options;
 use audit_bridge_core::sink::Sink;
 
 /// An event with this number as its identity, with objects.
@@ -29,7 +30,7 @@ fn event(number: u64) -> Event {
          \"stage\":\"ResponseComplete\",\"verb\":\"get\",\"requestObject\":{{\"a\":[1.0]}},\
          \"stageTimestamp\":\"2026-11-21T00:00:00.000000Z\"}}"
     );
-    Event::new(text, false)
+    Options::default().event(&text.into(), true, None).unwrap()
 }
 
 fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch {

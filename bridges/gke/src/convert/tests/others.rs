@@ -94,8 +94,6 @@ fn entries_without_what_an_event_needs_are_rejected() {
         without_ids,
         without_times,
         set(with("/timestamp", "yesterday"), "/receiveTimestamp", 5),
-        with("/protoPayload/methodName", Value::Null),
-        with("/protoPayload/methodName", "google.iam.admin.CreateRole"),
     ] {
         assert_eq!(run(&entry), json!({"reject": "unparsable"}), "{entry}");
     }
@@ -103,6 +101,119 @@ fn entries_without_what_an_event_needs_are_rejected() {
     assert_eq!(late["stageTimestamp"], "2024-06-03T09:15:29.000000Z");
     let foreign = with("/operation/producer", "container.googleapis.com");
     assert_eq!(run(&set(foreign, "/insertId", "i-1"))["auditID"], "i-1");
+}
+
+/// Every member that is read, but for the two that an event cannot do without.
+const MEMBERS: [&str; 30] = [
+    "/labels",
+    "/labels/authorization.k8s.io~1decision",
+    "/logName",
+    "/operation/first",
+    "/operation/last",
+    "/operation/producer",
+    "/protoPayload/@type",
+    "/protoPayload/authenticationInfo",
+    "/protoPayload/authenticationInfo/authoritySelector",
+    "/protoPayload/authenticationInfo/principalEmail",
+    "/protoPayload/authenticationInfo/principalSubject",
+    "/protoPayload/authorizationInfo",
+    "/protoPayload/methodName",
+    "/protoPayload/request",
+    "/protoPayload/request/@type",
+    "/protoPayload/request/metadata",
+    "/protoPayload/request/metadata/name",
+    "/protoPayload/requestMetadata",
+    "/protoPayload/requestMetadata/callerIp",
+    "/protoPayload/resourceName",
+    "/protoPayload/response",
+    "/protoPayload/response/kind",
+    "/protoPayload/serviceName",
+    "/protoPayload/status",
+    "/protoPayload/status/code",
+    "/receiveTimestamp",
+    "/resource",
+    "/resource/labels",
+    "/resource/type",
+    "/split",
+];
+
+#[test]
+fn members_of_a_wrong_type_never_lose_the_event() {
+    let values = [
+        json!(7),
+        json!(true),
+        json!([]),
+        json!([{}]),
+        json!({}),
+        json!({"a": 1.5}),
+    ];
+    let put = |entry: Value, pointer: &str, value: &Value| {
+        let (parent, _) = pointer.rsplit_once('/').expect("a pointer");
+        match entry.pointer(parent).is_some_and(Value::is_object) {
+            true => set(entry, pointer, value.clone()),
+            false => entry,
+        }
+    };
+    for first in MEMBERS {
+        for second in MEMBERS {
+            for value in &values {
+                let entry = put(put(entry(), first, value), second, value);
+                let event = run(&entry);
+                assert_eq!(event["kind"], "Event", "{first} {second} {value}: {event}");
+                assert_eq!(event["auditID"], "0c7d4f6e-1111-4222-8333-944455566677");
+                assert_eq!(event["stageTimestamp"], "2024-06-03T09:15:27.104233Z");
+            }
+        }
+    }
+}
+
+#[test]
+fn id_or_time_of_a_wrong_type_is_taken_from_its_neighbour() {
+    for value in [json!(7), json!([]), json!({"id": 1})] {
+        let event = run(&with("/operation/id", value.clone()));
+        assert_eq!(event["auditID"], "0c7d4f6e-1111-4222-8333-944455566677");
+        assert_eq!(run(&with("/insertId", value.clone()))["kind"], "Event");
+        let event = run(&with("/timestamp", value));
+        assert_eq!(event["stageTimestamp"], "2024-06-03T09:15:29.000000Z");
+    }
+}
+
+#[test]
+fn method_of_a_wrong_type_is_taken_from_the_authorization() {
+    let authorized = with(
+        "/protoPayload/authorizationInfo",
+        json!([{"permission": "io.k8s.apps.v1.deployments.update", "resource": "apps/v1/namespaces/shop/deployments/web", "granted": true}]),
+    );
+    let want = run(&entry());
+    let without_method = set(authorized.clone(), "/protoPayload/methodName", 7);
+    assert_eq!(run(&without_method), want);
+    let without_both = set(without_method, "/protoPayload/resourceName", json!({}));
+    assert_eq!(run(&without_both), want);
+    // Else from the resource name, which does not tell the verb.
+    let guessed = run(&with("/protoPayload/methodName", Value::Null));
+    assert_eq!(guessed["verb"], "");
+    assert_eq!(guessed["requestURI"], want["requestURI"]);
+    assert_eq!(guessed["objectRef"]["resource"], "deployments");
+    // What is no method of Kubernetes is still an entry of its audit log.
+    let odd = run(&with(
+        "/protoPayload/methodName",
+        "google.iam.admin.CreateRole",
+    ));
+    assert_eq!(odd["verb"], "CreateRole");
+    assert_eq!(odd["objectRef"]["name"], "web");
+}
+
+#[test]
+fn status_code_with_a_fraction_is_read() {
+    let refused = set(entry(), "/protoPayload/response", Value::Null);
+    for code in [json!(7), json!("7"), json!(7.0)] {
+        let event = run(&set(
+            refused.clone(),
+            "/protoPayload/status",
+            json!({ "code": code }),
+        ));
+        assert_eq!(event["responseStatus"]["code"], 403, "{code}");
+    }
 }
 
 #[test]
@@ -139,7 +250,12 @@ fn cut_entries_convert_when_nothing_contradicts() {
         "/protoPayload/methodName",
         "x",
     );
-    assert_eq!(run(&other), json!({"skip": "other_service"}));
+    // Whose entry it is, its operation says as well.
+    assert_eq!(run(&other)["verb"], "x");
+    assert_eq!(
+        run(&set(other, "/operation", Value::Null)),
+        json!({"skip": "other_service"})
+    );
 }
 
 #[test]
@@ -158,7 +274,7 @@ fn what_is_no_entry_is_skipped_or_kept() {
         "[".repeat(5000),
         "]".repeat(5000)
     );
-    assert_eq!(run_text(nested, false), reject);
+    assert_eq!(run_text(nested, false), skip);
     let bom = format!("\u{feff}{}", entry());
     assert_eq!(run_text(bom, false)["kind"], "Event");
 }

@@ -4,31 +4,9 @@
 //! a register; space is looked for only where the next byte is no larger than a space, as what API
 //! servers write has none.
 
+use super::findings::{Findings, Prints};
 use super::string::{self, Marks};
-use super::{DEPTH_MAX, Error, ErrorKind, Scanner};
-
-impl Scanner<'_> {
-    /// Steps over one value without recursion.
-    pub(super) fn skip(&mut self) -> Result<(), Error> {
-        let skipped = value_end(
-            self.text.as_bytes(),
-            self.at,
-            DEPTH_MAX.saturating_sub(self.depth),
-            &mut self.fractional,
-        );
-        self.fresh = false;
-        match skipped {
-            Ok(at) => {
-                self.at = at;
-                Ok(())
-            }
-            Err(error) => {
-                self.at = error.at;
-                Err(error)
-            }
-        }
-    }
-}
+use super::{Error, ErrorKind};
 
 pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
     Err(Error { at, kind })
@@ -37,15 +15,15 @@ pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
 /// The containers around the place, one bit each: set for an object. The innermost 64 are in a
 /// register; audit events stay below that, and deeper ones wait in `outer`.
 #[derive(Default)]
-struct Containers {
+pub(super) struct Containers {
     inner: u64,
-    level: usize,
+    pub(super) level: usize,
     outer: Vec<u64>,
 }
 
 impl Containers {
     #[inline(always)]
-    fn push(&mut self, is_object: bool) {
+    pub(super) fn push(&mut self, is_object: bool) {
         if self.level.is_multiple_of(64) && self.level > 0 {
             self.outer.push(self.inner);
         }
@@ -54,7 +32,7 @@ impl Containers {
     }
 
     #[inline(always)]
-    fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.inner >>= 1;
         self.level -= 1;
         if self.level.is_multiple_of(64) && self.level > 0 {
@@ -63,45 +41,49 @@ impl Containers {
     }
 
     #[inline(always)]
-    fn in_object(&self) -> bool {
+    pub(super) fn in_object(&self) -> bool {
         self.inner & 1 == 1
     }
 }
 
 /// Where the value that starts at `at`, perhaps after space, ends.
-fn value_end(
+#[inline(always)]
+pub(super) fn value_end(
     bytes: &[u8],
     mut at: usize,
-    depth_max: usize,
-    fractional: &mut bool,
+    findings: &mut Findings,
+    prints: &mut impl Prints,
 ) -> Result<usize, Error> {
     let mut containers = Containers::default();
     'value: loop {
         at = space_end(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => at = string_end(bytes, at + 1)?,
+            Some(b'"') => at = string_end(bytes, at + 1, findings)?,
             Some(bracket @ (b'{' | b'[')) => {
                 at += 1;
-                if containers.level == depth_max {
-                    return fail(at, ErrorKind::TooDeep);
-                }
                 let is_object = *bracket == b'{';
                 at = space_end(bytes, at);
                 // Both closing brackets are two behind their opening ones in ASCII.
                 if bytes.get(at) == Some(&(bracket + 2)) {
+                    findings.not_only_strings = true;
                     at += 1;
                 } else {
                     containers.push(is_object);
+                    findings.saw_depth(containers.level);
+                    prints.open();
                     if is_object {
-                        at = key_end(bytes, at)?;
+                        at = key_end(bytes, at, findings, prints)?;
                     }
                     continue 'value;
                 }
             }
-            Some(b'-' | b'0'..=b'9') => at = number_end(bytes, at, fractional)?,
-            Some(b't') => at = literal_end(bytes, at, "true")?,
-            Some(b'f') => at = literal_end(bytes, at, "false")?,
-            Some(b'n') => at = literal_end(bytes, at, "null")?,
+            Some(b'-' | b'0'..=b'9') => {
+                findings.not_only_strings = true;
+                at = number_end(bytes, at, &mut findings.fractional)?;
+            }
+            Some(b't') => at = word_end(bytes, at, "true", findings)?,
+            Some(b'f') => at = word_end(bytes, at, "false", findings)?,
+            Some(b'n') => at = word_end(bytes, at, "null", findings)?,
             Some(_) => return fail(at, ErrorKind::Expected("a value")),
             None => return fail(at, ErrorKind::Incomplete),
         }
@@ -112,13 +94,14 @@ fn value_end(
                 Some(b',') => {
                     at += 1;
                     if in_object {
-                        at = key_end(bytes, space_end(bytes, at))?;
+                        at = key_end(bytes, space_end(bytes, at), findings, prints)?;
                     }
                     continue 'value;
                 }
                 Some(&byte) if byte == if in_object { b'}' } else { b']' } => {
                     at += 1;
                     containers.pop();
+                    prints.close();
                 }
                 Some(_) if in_object => {
                     return fail(at, ErrorKind::Expected("a comma or the end of the object"));
@@ -152,9 +135,22 @@ fn spaces_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// The end of the key at `at` and of its colon.
 #[inline(always)]
-fn key_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
+fn key_end(
+    bytes: &[u8],
+    at: usize,
+    findings: &mut Findings,
+    prints: &mut impl Prints,
+) -> Result<usize, Error> {
     match bytes.get(at) {
-        Some(b'"') => colon_end(bytes, string_end(bytes, at + 1)?),
+        Some(b'"') => {
+            let end = string::run_end(bytes, at + 1);
+            if bytes.get(end) == Some(&b'"') {
+                prints.key(bytes, at + 1, end, findings);
+                return colon_end(bytes, end + 1);
+            }
+            prints.escaped_key(findings);
+            colon_end(bytes, escaped_string_end(bytes, end, findings)?)
+        }
         Some(_) => fail(at, ErrorKind::Expected("a key")),
         None => fail(at, ErrorKind::Incomplete),
     }
@@ -172,17 +168,28 @@ pub(super) fn colon_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
 
 /// The end of a string whose opening quote is just before `at`.
 #[inline(always)]
-pub(super) fn string_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
+pub(super) fn string_end(bytes: &[u8], at: usize, findings: &mut Findings) -> Result<usize, Error> {
     let at = string::run_end(bytes, at);
     match bytes.get(at) {
         Some(b'"') => Ok(at + 1),
-        _ => escaped_string_end(bytes, at),
+        _ => escaped_string_end(bytes, at, findings),
     }
+}
+
+/// The end of a string, if it holds no escape.
+#[inline(always)]
+pub(crate) fn plain_string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = string::run_end(bytes, at);
+    (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
 /// The same for the rest of a string that holds escapes, which are seldom alone: 64 bytes at once.
 #[inline(never)]
-fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
+fn escaped_string_end(
+    bytes: &[u8],
+    mut at: usize,
+    findings: &mut Findings,
+) -> Result<usize, Error> {
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         let marks = match rest.first_chunk() {
@@ -200,13 +207,35 @@ fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
                 at += 1;
                 match bytes.get(at) {
                     Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 1,
-                    Some(b'u') => at = hex4(bytes, at + 1)?.0,
+                    Some(b'u') => {
+                        let start = at - 1;
+                        let (end, code) = hex4(bytes, at + 1)?;
+                        at = end;
+                        if (0xD800..0xE000).contains(&code) {
+                            at = surrogate_end(bytes, start, code, findings);
+                        }
+                    }
                     Some(_) => return fail(at, ErrorKind::Expected("an escape")),
                     None => return fail(at, ErrorKind::Incomplete),
                 }
             }
             Some(_) => return fail(at, string::CONTROL),
             None => return fail(at, ErrorKind::Incomplete),
+        }
+    }
+}
+
+/// The end of the escape at `start` that names half a pair, and of the other half if it follows.
+fn surrogate_end(bytes: &[u8], start: usize, code: u32, findings: &mut Findings) -> usize {
+    let other = bytes
+        .get(start + 6..)
+        .filter(|rest| code < 0xDC00 && rest.starts_with(b"\\u"))
+        .and_then(|_| hex4(bytes, start + 8).ok());
+    match other {
+        Some((end, 0xDC00..0xE000)) => end,
+        _ => {
+            findings.lone_surrogate = true;
+            start + 6
         }
     }
 }
@@ -227,7 +256,11 @@ pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
     Ok((at, code))
 }
 
-fn number_end(bytes: &[u8], mut at: usize, fractional: &mut bool) -> Result<usize, Error> {
+pub(super) fn number_end(
+    bytes: &[u8],
+    mut at: usize,
+    fractional: &mut bool,
+) -> Result<usize, Error> {
     if bytes.get(at) == Some(&b'-') {
         at += 1;
     }
@@ -265,7 +298,18 @@ fn digits_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
 }
 
 #[inline(always)]
-fn literal_end(bytes: &[u8], at: usize, word: &'static str) -> Result<usize, Error> {
+fn word_end(
+    bytes: &[u8],
+    at: usize,
+    word: &'static str,
+    findings: &mut Findings,
+) -> Result<usize, Error> {
+    findings.not_only_strings = true;
+    literal_end(bytes, at, word)
+}
+
+#[inline(always)]
+pub(super) fn literal_end(bytes: &[u8], at: usize, word: &'static str) -> Result<usize, Error> {
     let rest = bytes.get(at..).unwrap_or_default();
     if rest.starts_with(word.as_bytes()) {
         Ok(at + word.len())

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use wide::u8x16;
 
-use super::skip::{fail, hex4};
+use super::skip::hex4;
 use super::{Error, ErrorKind, Scanner};
 
 pub(super) const CONTROL: ErrorKind = ErrorKind::Expected("no control character in a string");
@@ -230,27 +230,30 @@ impl<'a> Scanner<'a> {
         Ok(code)
     }
 
+    /// The character that an escape names; half of a surrogate pair is U+FFFD, and what follows it
+    /// is read by itself.
     fn unicode(&mut self) -> Result<char, Error> {
-        let start = self.at;
         let high = self.hex4()?;
-        let lone = fail(start - 2, ErrorKind::LoneSurrogate);
         if !(0xD800..0xE000).contains(&high) {
-            return char::from_u32(high).map_or(lone, Ok);
+            return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
         }
-        let rest = &self.text.as_bytes()[self.at..];
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         if high >= 0xDC00 || !(rest.starts_with(b"\\u") || b"\\u".starts_with(rest)) {
-            return lone;
+            self.replaced = true;
+            return Ok(char::REPLACEMENT_CHARACTER);
         }
         if rest.len() < 2 {
             self.at = self.text.len();
             return self.fail(ErrorKind::Incomplete);
         }
-        self.at += 2;
-        let low = self.hex4()?;
+        let (end, low) = hex4(self.text.as_bytes(), self.at + 2)?;
         if !(0xDC00..0xE000).contains(&low) {
-            return lone;
+            self.replaced = true;
+            return Ok(char::REPLACEMENT_CHARACTER);
         }
-        char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)).map_or(lone, Ok)
+        self.at = end;
+        let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+        Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 }
 
@@ -288,10 +291,16 @@ fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize
 
 /// Appends `text` to `out` as a JSON string, quotes included. Only what JSON demands is escaped.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    write_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends `text` as it stands between the quotes of a JSON string.
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
     let mut at = 0;
     loop {
         let end = run_end(bytes, at);
@@ -310,5 +319,75 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
         }
         at = end + 1;
     }
-    out.push(b'"');
+}
+
+/// The front and the back of a JSON string's inner text, `bytes_max` bytes each at most: cut inside
+/// no character, no escape and no surrogate pair. The whole text is the front if it is no longer
+/// than both together.
+pub(crate) fn ends_of(inner: &str, front_max: usize, back_max: usize) -> (&str, &str) {
+    if inner.len() <= front_max.saturating_add(back_max) {
+        return (inner, "");
+    }
+    (
+        &inner[..unit_start(inner, front_max)],
+        &inner[unit_end(inner, inner.len() - back_max)..],
+    )
+}
+
+/// The last place at or before `at` where a character or an escape starts.
+fn unit_start(inner: &str, at: usize) -> usize {
+    let at = inner.floor_char_boundary(at);
+    let from = at.saturating_sub(ESCAPED_PAIR);
+    match unit_around(inner, from, at) {
+        Some((start, _)) => start,
+        None => at,
+    }
+}
+
+/// The first place at or after `at` where a character or an escape starts.
+fn unit_end(inner: &str, at: usize) -> usize {
+    let at = inner.ceil_char_boundary(at);
+    let from = at.saturating_sub(ESCAPED_PAIR);
+    match unit_around(inner, from, at) {
+        Some((_, end)) => end,
+        None => at,
+    }
+}
+
+/// The bytes of an escaped surrogate pair.
+const ESCAPED_PAIR: usize = "\\ud83d\\ude00".len();
+
+/// The escape, or pair of escapes, that `at` lies inside of.
+fn unit_around(inner: &str, from: usize, at: usize) -> Option<(usize, usize)> {
+    let bytes = inner.as_bytes();
+    // In a row of backslashes every other one starts an escape, from the first one on.
+    let mut start = from;
+    while start > 0 && bytes.get(start - 1) == Some(&b'\\') {
+        start -= 1;
+    }
+    while start < at {
+        let end = match (bytes.get(start), bytes.get(start + 1)) {
+            (Some(b'\\'), Some(b'u')) => start + 6,
+            (Some(b'\\'), _) => start + 2,
+            _ => start + 1,
+        };
+        let end = match (surrogate(bytes, start), surrogate(bytes, end)) {
+            (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => end + 6,
+            _ => end,
+        };
+        if end > at && end - start > 1 {
+            return Some((start, end.min(inner.len())));
+        }
+        start = end;
+    }
+    None
+}
+
+/// The surrogate that the escape at `at` names.
+fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
+    if !bytes.get(at..)?.starts_with(b"\\u") {
+        return None;
+    }
+    let (_, code) = hex4(bytes, at + 2).ok()?;
+    (0xD800..0xE000).contains(&code).then_some(code)
 }

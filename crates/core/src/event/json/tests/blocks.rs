@@ -47,20 +47,23 @@ fn check(text: &str) {
     match (scanner.string(), want) {
         (Ok(decoded), Ok(end)) => {
             assert_eq!(scanner.at(), end, "{text:?}");
-            let theirs: String = serde_json::from_str(&text[..end]).unwrap();
-            assert_eq!(decoded, theirs, "{text:?}");
-            assert_eq!(Raw::parse(&text[..end]).unwrap().as_str().unwrap(), theirs);
+            // Serde refuses half a surrogate pair.
+            match serde_json::from_str::<String>(&text[..end]) {
+                Ok(theirs) => assert_eq!(decoded, theirs, "{text:?}"),
+                Err(_) => assert!(scanner.replaced(), "{text:?}"),
+            }
+            assert_eq!(Raw::parse(&text[..end]).unwrap().as_str().unwrap(), decoded);
+            let findings = Raw::parse(&text[..end]).unwrap().findings();
+            assert_eq!(
+                findings.has_lone_surrogate(),
+                scanner.replaced(),
+                "{text:?}"
+            );
         }
-        (Err(error), Ok(end)) => {
-            assert_eq!(error.kind, ErrorKind::LoneSurrogate, "{text:?}");
-            assert!(serde_json::from_str::<String>(&text[..end]).is_err());
-        }
+        (Err(error), Ok(_)) => panic!("{error}: {text:?}"),
         (got, Err(kind)) => {
             let got = got.map_err(|error| error.kind);
-            assert!(
-                got == Err(kind) || got == Err(ErrorKind::LoneSurrogate),
-                "{text:?}: {got:?}, not {kind:?}"
-            );
+            assert!(got == Err(kind), "{text:?}: {got:?}, not {kind:?}");
         }
     }
 }
@@ -182,7 +185,7 @@ fn errors_name_their_byte() {
 #[test]
 fn containers_mix_at_every_depth() {
     // Across the border where the register of open containers is full.
-    for depth in [1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 500, DEPTH_MAX] {
+    for depth in [1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 500, 1500] {
         let mut text = String::new();
         for level in 0..depth {
             text.push_str(if level % 3 == 0 {
@@ -211,23 +214,6 @@ fn containers_mix_at_every_depth() {
 }
 
 #[test]
-fn depth_counts_what_is_open_already() {
-    let text = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
-    let mut scanner = Scanner::new(&text);
-    for _ in 0..100 {
-        scanner.open_array().unwrap();
-        scanner.element().unwrap();
-    }
-    assert!(scanner.value().is_ok());
-    let text = format!("[{text}]");
-    let mut scanner = Scanner::new(&text);
-    scanner.open_array().unwrap();
-    scanner.element().unwrap();
-    let got = scanner.value().map_err(|error| error.kind);
-    assert_eq!(got, Err(ErrorKind::TooDeep));
-}
-
-#[test]
 fn a_long_string_costs_its_length() {
     let event = "{\"a\":\"\\\\ b\n\"}".repeat(100_000);
     let mut text = Vec::new();
@@ -251,11 +237,11 @@ fn a_short_string_holds_no_page() {
 }
 
 #[test]
-fn a_key_that_cannot_be_decoded_hides_no_other() {
+fn a_key_with_half_a_pair_hides_no_other() {
     let raw = Raw::parse(r#"{"\ud800":1,"b":2}"#).unwrap();
     assert_eq!(raw.get("b").map(Raw::text), Some("2"));
     let keys: Vec<_> = raw.members().unwrap().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["\\ud800", "b"]);
+    assert_eq!(keys, ["\u{fffd}", "b"]);
 }
 
 proptest! {

@@ -1,0 +1,150 @@
+//! The requests that AKS logs twice.
+//!
+//! `kube-audit` holds every audit event, `kube-audit-admin` all but those of get and list ("Monitor
+//! AKS": collect one of the two). Where a diagnostic setting sends both, most requests come twice,
+//! and the second copy is a duplicate. The same category telling an event again is the broker's
+//! redelivery, and goes on: what it was sent for may have been lost.
+//!
+//! Two records are one only when cluster and text are the same. Whoever sends requests chooses much
+//! of an event (audit ID, URI, user agent), also of one in another cluster of the same hub, but not
+//! all of its text, its times least of all: so nobody can send a request that passes for the copy of
+//! another. The texts are compared by an authentication tag of 128 bits under a random key (GMAC), so
+//! that nobody can compute two texts of one tag either; it costs a tenth of a conversion, where a
+//! hash of that strength in software costs half of one.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+/// How many events are remembered: about 4 MiB, eleven minutes of a busy cluster (100 events a
+/// second). The two copies are written by one request, so they come within seconds of each other;
+/// if they do not (two archives read one after the other) the second copy is delivered.
+const EVENTS_MAX: usize = 65_536;
+
+/// The hash of a cluster and the tag of a text.
+type Fingerprint = (u64, [u8; 16]);
+
+/// Which events one category has delivered, that the other may tell again.
+#[derive(Debug)]
+pub(crate) struct CategoryDeduplicator {
+    /// The category that delivered it.
+    delivered: HashMap<Fingerprint, usize>,
+    /// Oldest first.
+    order: VecDeque<Fingerprint>,
+    clusters: RandomState,
+    /// `None` when there is no randomness to be had: then nothing is told from anything.
+    texts: Option<LessSafeKey>,
+}
+
+impl Default for CategoryDeduplicator {
+    fn default() -> CategoryDeduplicator {
+        let mut secret = [0; 16];
+        let key = aws_lc_rs::rand::fill(&mut secret)
+            .and_then(|()| UnboundKey::new(&AES_128_GCM, &secret));
+        CategoryDeduplicator {
+            delivered: HashMap::new(),
+            order: VecDeque::new(),
+            clusters: RandomState::new(),
+            texts: key.ok().map(LessSafeKey::new),
+        }
+    }
+}
+
+impl CategoryDeduplicator {
+    /// Whether a category other than `category` has delivered this event: the same `log`, byte for
+    /// byte, of the same `cluster` (a resource ID, which Azure writes in any case).
+    ///
+    /// If none has, `category` is remembered for it, unless the event is `truncated`: the other copy
+    /// may be whole.
+    pub(crate) fn is_duplicate(
+        &mut self,
+        category: usize,
+        cluster: Option<&str>,
+        log: &[u8],
+        truncated: bool,
+    ) -> bool {
+        let Some(fingerprint) = self.fingerprint(cluster.unwrap_or_default(), log) else {
+            return false;
+        };
+        if let Some(&by) = self.delivered.get(&fingerprint) {
+            return by != category;
+        }
+        if !truncated {
+            if self.order.len() == EVENTS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.delivered.remove(&oldest);
+            }
+            self.delivered.insert(fingerprint, category);
+            self.order.push_back(fingerprint);
+        }
+        false
+    }
+
+    fn fingerprint(&self, cluster: &str, log: &[u8]) -> Option<Fingerprint> {
+        let key = self.texts.as_ref()?;
+        // Nothing is encrypted and no tag leaves the process, so that one nonce does for all.
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, Aad::from(log), &mut [])
+            .ok()?;
+        let cluster = self.clusters.hash_one(cluster.to_ascii_lowercase());
+        Some((cluster, tag.as_ref().try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(id: usize) -> Vec<u8> {
+        format!("{{\"auditID\":\"{id}\",\"stage\":\"ResponseComplete\",\"verb\":\"create\"}}\n")
+            .into_bytes()
+    }
+
+    #[test]
+    fn memory_full_forgets_the_oldest() {
+        let mut deduplicator = CategoryDeduplicator::default();
+        for id in 0..EVENTS_MAX + 10 {
+            assert!(!deduplicator.is_duplicate(0, Some("c"), &log(id), false));
+        }
+        assert_eq!(deduplicator.order.len(), EVENTS_MAX);
+        assert_eq!(deduplicator.delivered.len(), EVENTS_MAX);
+        let mut tell = |id| deduplicator.is_duplicate(1, Some("c"), &log(id), false);
+        assert!(!tell(0), "forgotten");
+        assert!(tell(EVENTS_MAX), "remembered");
+    }
+
+    #[test]
+    fn copies_are_of_one_cluster_and_text() {
+        let mut deduplicator = CategoryDeduplicator::default();
+        let id = "/SUBSCRIPTIONS/0/RESOURCEGROUPS/SHOP/PROVIDERS/M/MANAGEDCLUSTERS/PROD";
+        assert!(!deduplicator.is_duplicate(0, Some(id), b"text", false));
+        for (cluster, log, want) in [
+            (Some(id), &b"text"[..], true),
+            (Some(&*id.to_ascii_lowercase()), b"text", true),
+            // Another cluster of the same name.
+            (Some(&*id.replace("SHOP", "BANK")), b"text", false),
+            (Some("PROD"), b"text", false),
+            (None, b"text", false),
+            (Some(id), b"text\n", false),
+            (Some(id), b"Text", false),
+            (Some(&*format!("{id}t")), b"ext", false),
+        ] {
+            let is_duplicate = deduplicator.is_duplicate(1, cluster, log, true);
+            assert_eq!(is_duplicate, want, "{cluster:?} {log:?}");
+        }
+        assert!(
+            !deduplicator.is_duplicate(0, Some(id), b"text", false),
+            "a redelivery"
+        );
+    }
+
+    #[test]
+    fn key_differs_between_processes() {
+        let tag = || CategoryDeduplicator::default().fingerprint("c", b"text");
+        assert!(tag().is_some());
+        assert_ne!(tag().map(|(_, tag)| tag), tag().map(|(_, tag)| tag));
+    }
+}

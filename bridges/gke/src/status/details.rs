@@ -1,0 +1,96 @@
+//! `responseStatus.details`, as `metav1.StatusDetails` has it.
+//!
+//! What a response holds may have been written by anyone who answers for an API (an aggregated
+//! server, a webhook), while a receiver that knows the type cannot read a whole batch for one member
+//! of another. So members of a wrong type are left out, and so are those that Kubernetes does not
+//! know: the API server copies a typed value, in which they could not stand.
+
+use audit_bridge_core::event::json::{Kind, Raw};
+
+use super::int32;
+
+/// Writes the object, its members in Kubernetes' order.
+pub(super) fn write(out: &mut Vec<u8>, details: Raw<'_>) {
+    const NAMES: [&str; 6] = [
+        "name",
+        "group",
+        "kind",
+        "uid",
+        "causes",
+        "retryAfterSeconds",
+    ];
+    let [name, group, kind, uid, causes, retry_after] = members(details, NAMES);
+    let start = out.len();
+    for (key, text) in [
+        ("name", name),
+        ("group", group),
+        ("kind", kind),
+        ("uid", uid),
+    ] {
+        write_text(out, start, key, text);
+    }
+    write_causes(out, start, causes);
+    if let Some(seconds) = retry_after.and_then(int32).filter(|&seconds| seconds != 0) {
+        write_key(out, start, "retryAfterSeconds");
+        out.extend_from_slice(seconds.to_string().as_bytes());
+    }
+    close(out, start);
+}
+
+/// `metav1.StatusCause`, each.
+fn write_causes(out: &mut Vec<u8>, start: usize, causes: Option<Raw<'_>>) {
+    let causes = causes.and_then(Raw::elements).into_iter().flatten();
+    let mut causes = causes
+        .filter(|cause| cause.kind() == Kind::Object)
+        .peekable();
+    if causes.peek().is_none() {
+        return;
+    }
+    write_key(out, start, "causes");
+    for (at, cause) in causes.enumerate() {
+        out.push(if at == 0 { b'[' } else { b',' });
+        let [reason, message, field] = members(cause, ["reason", "message", "field"]);
+        let start = out.len();
+        for (key, text) in [("reason", reason), ("message", message), ("field", field)] {
+            write_text(out, start, key, text);
+        }
+        close(out, start);
+    }
+    out.push(b']');
+}
+
+/// The members of these names; of two with one name the last.
+fn members<'a, const N: usize>(object: Raw<'a>, names: [&str; N]) -> [Option<Raw<'a>>; N] {
+    let mut found = [None; N];
+    for (key, value) in object.members().into_iter().flatten() {
+        let place = names.iter().position(|name| *name == key);
+        if let Some(slot) = place.and_then(|place| found.get_mut(place)) {
+            *slot = Some(value);
+        }
+    }
+    found
+}
+
+/// Writes a string that is there and says something.
+fn write_text(out: &mut Vec<u8>, start: usize, key: &str, value: Option<Raw<'_>>) {
+    if let Some(value) = value
+        && value.kind() == Kind::String
+        && value.text() != "\"\""
+    {
+        write_key(out, start, key);
+        out.extend_from_slice(value.text().as_bytes());
+    }
+}
+
+/// Writes the key of the next member of the object that begins at `start`.
+fn write_key(out: &mut Vec<u8>, start: usize, key: &str) {
+    out.push(if out.len() == start { b'{' } else { b',' });
+    out.push(b'"');
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Ends the object that begins at `start`.
+fn close(out: &mut Vec<u8>, start: usize) {
+    out.extend_from_slice(if out.len() == start { b"{}" } else { b"}" });
+}

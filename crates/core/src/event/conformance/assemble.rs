@@ -1,0 +1,138 @@
+//! An event written anew with some members changed: what stays keeps its bytes, space and all.
+
+use std::borrow::Cow;
+
+use super::super::json::{self, Raw, Scanner};
+use super::inspect::Seen;
+use super::known::{MEMBERS, Member};
+
+/// What is to be different in the event that leaves.
+#[derive(Debug, Default)]
+pub(super) struct Changes<'a> {
+    gone: [bool; MEMBERS],
+    /// Members with their new values as JSON, in the order in which they are to be written.
+    set: Vec<(Member, String)>,
+    /// Set in the annotations; each key once.
+    annotations: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> Changes<'a> {
+    /// The member goes.
+    pub(super) fn remove(&mut self, name: Member) {
+        self.gone[name as usize] = true;
+    }
+
+    /// The member gets this value, a JSON text.
+    pub(super) fn set(&mut self, name: Member, value: impl Into<String>) {
+        self.gone[name as usize] = true;
+        self.set.retain(|(had, _)| *had != name);
+        self.set.push((name, value.into()));
+    }
+
+    /// The member gets this string.
+    pub(super) fn set_string(&mut self, name: Member, text: &str) {
+        self.set(name, json_string(text));
+    }
+
+    /// The event gets this annotation.
+    pub(super) fn annotate(
+        &mut self,
+        key: impl Into<Cow<'a, str>>,
+        value: impl Into<Cow<'a, str>>,
+    ) {
+        let key = key.into();
+        self.annotations.retain(|(had, _)| *had != key);
+        self.annotations.push((key, value.into()));
+    }
+
+    /// Nothing is to be different.
+    pub(super) fn none(&self) -> bool {
+        self.annotations.is_empty() && self.set.is_empty() && !self.gone.contains(&true)
+    }
+
+    /// The event with the changes.
+    pub(super) fn apply(&self, seen: &Seen<'_>) -> String {
+        let annotates = !self.annotations.is_empty();
+        let mut gone: Vec<_> = Member::ALL
+            .iter()
+            .filter(|&&name| self.gone[name as usize] || (annotates && name == Member::Annotations))
+            .filter_map(|&name| seen.place(name))
+            .collect();
+        gone.sort_unstable_by_key(|place| place.from);
+        let json = seen.json;
+        let new = self.set.iter().map(|(_, value)| value.len() + 32);
+        let notes = self.annotations.iter().map(|(k, v)| k.len() + v.len() + 16);
+        let room = json.len() + new.sum::<usize>() + notes.sum::<usize>() + 64;
+        let mut out = Vec::with_capacity(room);
+        out.push(b'{');
+        let is_head = |name: Member| matches!(name, Member::Kind | Member::ApiVersion);
+        self.push_set(&mut out, is_head);
+        let (mut from, end) = seen.members;
+        for place in &gone {
+            push_members(
+                &mut out,
+                json.get(from..place.from as usize).unwrap_or_default(),
+            );
+            from = place.to as usize;
+        }
+        push_members(&mut out, json.get(from..end).unwrap_or_default());
+        self.push_set(&mut out, |name| !is_head(name));
+        if annotates {
+            push_members(&mut out, "\"annotations\":{");
+            self.push_annotations(&mut out, seen.value(Member::Annotations));
+            out.push(b'}');
+        }
+        out.push(b'}');
+        // Only whole tokens of valid texts were put together.
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    fn push_set(&self, out: &mut Vec<u8>, wanted: impl Fn(Member) -> bool) {
+        for (name, value) in self.set.iter().filter(|(name, _)| wanted(*name)) {
+            push_members(out, &format!("\"{}\":", name.name()));
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+
+    /// What the event had stays as it is written, unless it is set anew.
+    fn push_annotations(&self, out: &mut Vec<u8>, had: Option<Raw<'_>>) {
+        let had = had.map_or("{}", Raw::text);
+        let mut scanner = Scanner::new(had);
+        if scanner.open_object().is_ok() {
+            while let Ok(Some((from, key))) = scanner.member()
+                && scanner.value().is_ok()
+            {
+                if self.annotations.iter().all(|(name, _)| *name != key) {
+                    push_members(out, had.get(from..scanner.at()).unwrap_or_default());
+                }
+            }
+        }
+        for (key, value) in &self.annotations {
+            if !out.ends_with(b"{") {
+                out.push(b',');
+            }
+            json::write_string(out, key);
+            out.push(b':');
+            json::write_string(out, value);
+        }
+    }
+}
+
+/// The text as a JSON string.
+pub(super) fn json_string(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    json::write_string(&mut out, text);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Appends members, or one, to an object, without the space and commas around them; none is fine.
+fn push_members(out: &mut Vec<u8>, text: &str) {
+    let text = text.trim_matches([',', ' ', '\n', '\r', '\t']);
+    if text.is_empty() {
+        return;
+    }
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
+    out.extend_from_slice(text.as_bytes());
+}

@@ -1,0 +1,222 @@
+//! The one pass over an event's text: which members it has, and whether anything is wrong with it.
+//!
+//! Nearly every event is as an API server wrote it, so this looks for signs (a scalar that is no
+//! string, a key whose fingerprint was there before) and leaves what they mean to a second, slower
+//! look. A sign may be false; that there is none is never false.
+
+use super::super::json::{self, ErrorKind, Findings, KeyPrints, Kind, Raw, Scanner};
+use super::super::time;
+use super::known::{MEMBERS, Member};
+use super::shape;
+
+/// Where a member stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its key, at the quote.
+    pub(super) from: u32,
+    /// Its value.
+    pub(super) value: u32,
+    /// Behind the value; 0 when the event has no such member.
+    pub(super) to: u32,
+}
+
+/// What one pass found. Of two members with one name it knows the last, as Go's decoder does.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) json: &'a str,
+    places: [Place; MEMBERS],
+    /// Where the members are: all of them, with the space and commas between.
+    pub(super) members: (usize, usize),
+    /// Of all values that were looked at in the general way.
+    pub(super) findings: Findings,
+    /// A known member may have a type that Kubernetes does not give it.
+    pub(super) odd_types: bool,
+    /// A known member stood twice, or an unknown one may have.
+    repeats: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
+    /// with the reason.
+    pub(super) fn read(json: &'a str) -> (Seen<'a>, Result<(), json::Error>) {
+        let mut seen = Seen {
+            json,
+            places: [Place::default(); MEMBERS],
+            members: (0, 0),
+            findings: Findings::default(),
+            odd_types: false,
+            repeats: false,
+        };
+        let end = seen.walk();
+        (seen, end)
+    }
+
+    fn walk(&mut self) -> Result<(), json::Error> {
+        let json = self.json;
+        let mut scanner = Scanner::new(json);
+        let mut others: Vec<&str> = Vec::new();
+        scanner.open_object()?;
+        self.members = (scanner.at(), scanner.at());
+        while let Some((from, key)) = scanner.raw_member()? {
+            let name = Member::of(key).or_else(|| {
+                // The same name may be spelled in many ways.
+                let spelled = memchr::memchr(b'\\', key.as_bytes()).is_some();
+                self.repeats |= spelled;
+                let decoded = spelled.then(|| scanner.decoded_key(from).ok()).flatten()?;
+                Member::of(&decoded)
+            });
+            scanner.peek();
+            let start = scanner.at();
+            let as_written = name.and_then(|name| shape::end_of(json.as_bytes(), start, name));
+            let is_number = match as_written {
+                Some(end) => {
+                    scanner.resume(end);
+                    false
+                }
+                None => self.look_at(&mut scanner, name)?,
+            };
+            let to = scanner.at();
+            // A number at the very end may have lost digits.
+            if to == json.len() && is_number {
+                return Err(json::Error {
+                    at: to,
+                    kind: ErrorKind::Incomplete,
+                });
+            }
+            self.members.1 = to;
+            match name {
+                Some(name) => {
+                    let place = &mut self.places[name as usize];
+                    self.repeats |= place.to != 0;
+                    *place = Place {
+                        from: place_of(from),
+                        value: place_of(start),
+                        to: place_of(to),
+                    };
+                }
+                None => {
+                    self.repeats |= others.contains(&key);
+                    others.push(key);
+                }
+            }
+        }
+        scanner.end()
+    }
+
+    /// Steps over a value that has not the shape in which an API server writes it, or is an object
+    /// of any shape. Returns whether it is a number.
+    #[inline(never)]
+    fn look_at(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        name: Option<Member>,
+    ) -> Result<bool, json::Error> {
+        // Only the body of a patch is logged as the client wrote it; the objects of other requests
+        // the API server has encoded itself. To look at their keys too costs a quarter of the time
+        // for an event with both objects.
+        let value = match name {
+            Some(Member::ResponseObject) => scanner.value()?,
+            Some(Member::RequestObject) if self.is_encoded() => scanner.value()?,
+            _ => scanner.value_and_keys(&mut KeyPrints::default())?,
+        };
+        self.findings = self.findings.and(value.findings());
+        self.odd_types |= name.is_some_and(|name| !is_surely_typed(name, value));
+        Ok(value.kind() == Kind::Number)
+    }
+
+    /// The verb says that the API server encoded the body itself.
+    fn is_encoded(&self) -> bool {
+        matches!(self.text(Member::Verb), Some(verb) if verb != "\"patch\"" && !verb.contains('\\'))
+    }
+
+    /// Every member, known or not, in the order of the text; keys as they are written, with their
+    /// quotes.
+    pub(super) fn members_as_written(&self) -> impl Iterator<Item = (&'a str, Raw<'a>)> {
+        let json = self.json;
+        let mut scanner = Scanner::new(json);
+        let opened = scanner.open_object().is_ok();
+        std::iter::from_fn(move || {
+            let (from, key) = scanner.raw_member().ok().flatten().filter(|_| opened)?;
+            let key = json.get(from..from + key.len() + 2)?;
+            Some((key, scanner.value().ok()?))
+        })
+    }
+
+    /// Where this member stands.
+    pub(super) fn place(&self, name: Member) -> Option<Place> {
+        let place = self.places[name as usize];
+        (place.to != 0).then_some(place)
+    }
+
+    /// The JSON text of this member's value.
+    pub(super) fn text(&self, name: Member) -> Option<&'a str> {
+        let place = self.place(name)?;
+        self.json.get(place.value as usize..place.to as usize)
+    }
+
+    /// This member's value.
+    pub(super) fn value(&self, name: Member) -> Option<Raw<'a>> {
+        Raw::parse(self.text(name)?).ok()
+    }
+
+    /// The member's decoded string.
+    pub(super) fn string(&self, name: Member) -> Option<String> {
+        self.value(name)?.as_str().map(std::borrow::Cow::into_owned)
+    }
+
+    /// Whether the text itself says that it is an audit event.
+    pub(super) fn claims(&self) -> bool {
+        self.place(Member::AuditId).is_some() || self.text(Member::Kind) == Some("\"Event\"")
+    }
+
+    /// How deep the event is nested by itself; see [`Findings::depth`].
+    pub(super) fn depth(&self) -> usize {
+        // What has the usual shape is no deeper than `user.extra` and its lists.
+        self.findings.depth().max(4) + 1
+    }
+
+    /// Whether some key may stand twice, at any depth that was looked at.
+    pub(super) fn may_repeat_a_key(&self) -> bool {
+        self.repeats || self.findings.may_repeat_a_key()
+    }
+}
+
+fn place_of(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// Whether the value certainly has the type that Kubernetes gives this member, by a quick look.
+fn is_surely_typed(name: Member, value: Raw<'_>) -> bool {
+    let findings = value.findings();
+    match name {
+        Member::Kind
+        | Member::ApiVersion
+        | Member::Level
+        | Member::AuditId
+        | Member::Stage
+        | Member::RequestUri
+        | Member::Verb
+        | Member::UserAgent => value.kind() == Kind::String,
+        Member::SourceIps => {
+            value.kind() == Kind::Array && findings.only_strings() && findings.depth() <= 2
+        }
+        Member::ObjectRef | Member::Annotations => {
+            value.kind() == Kind::Object && findings.only_strings() && findings.depth() <= 2
+        }
+        Member::User | Member::ImpersonatedUser => value.text() == "{}",
+        Member::AuthenticationMetadata | Member::ResponseStatus => false,
+        Member::RequestObject
+        | Member::ResponseObject
+        | Member::RequestReceivedTimestamp
+        | Member::StageTimestamp
+        | Member::Metadata
+        | Member::Timestamp => true,
+    }
+}
+
+/// Whether the value is a time as `metav1.MicroTime` is written, in UTC, by a quick look.
+pub(super) fn is_micro_time(text: &str) -> bool {
+    text.strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .is_some_and(time::is_micros)
+}

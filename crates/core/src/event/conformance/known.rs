@@ -1,0 +1,326 @@
+//! The members of an audit event that Kubernetes knows, and their types.
+//!
+//! A receiver written in Go decodes a whole body or nothing of it, so one member of a wrong type
+//! loses every event beside it (`k8s.io/apiserver/pkg/apis/audit/v1/types.go`,
+//! `k8s.io/api/authentication/v1.UserInfo`, `metav1.Status`). An API server writes none; a forged
+//! record can.
+
+use std::fmt::Write as _;
+
+use super::super::json::{Edits, Kind, Raw};
+
+macro_rules! members {
+    ($($variant:ident = $name:literal: $type:expr;)*) => {
+        /// A member of `audit.k8s.io/v1.Event` (and two of v1beta1's), in the order in which the
+        /// API server writes them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Member {
+            $(#[doc = $name] $variant,)*
+        }
+
+        impl Member {
+            /// All of them.
+            pub(super) const ALL: &[Member] = &[$(Member::$variant),*];
+
+            /// Its key.
+            pub(super) fn name(self) -> &'static str {
+                match self {
+                    $(Member::$variant => $name,)*
+                }
+            }
+
+            /// The member of this key.
+            #[inline(always)]
+            pub(super) fn of(key: &str) -> Option<Member> {
+                match key {
+                    $($name => Some(Member::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The type that Kubernetes gives it.
+            pub(super) fn kind(self) -> &'static Type {
+                match self {
+                    $(Member::$variant => $type,)*
+                }
+            }
+        }
+    };
+}
+
+members! {
+    Kind = "kind": &Type::String;
+    ApiVersion = "apiVersion": &Type::String;
+    Level = "level": &Type::String;
+    AuditId = "auditID": &Type::String;
+    Stage = "stage": &Type::String;
+    RequestUri = "requestURI": &Type::String;
+    Verb = "verb": &Type::String;
+    User = "user": &USER;
+    ImpersonatedUser = "impersonatedUser": &USER;
+    AuthenticationMetadata = "authenticationMetadata": &Type::Struct(&[("impersonationConstraint", Type::String)]);
+    SourceIps = "sourceIPs": &Type::Strings;
+    UserAgent = "userAgent": &Type::String;
+    ObjectRef = "objectRef": &OBJECT_REF;
+    ResponseStatus = "responseStatus": &STATUS;
+    RequestObject = "requestObject": &Type::Any;
+    ResponseObject = "responseObject": &Type::Any;
+    RequestReceivedTimestamp = "requestReceivedTimestamp": &Type::Any;
+    StageTimestamp = "stageTimestamp": &Type::Any;
+    Annotations = "annotations": &Type::MapOfString;
+    // v1beta1 only; no member of v1.
+    Metadata = "metadata": &Type::Any;
+    Timestamp = "timestamp": &Type::Any;
+}
+
+/// How many [`Member`]s there are.
+pub(super) const MEMBERS: usize = Member::ALL.len();
+
+/// A type of Kubernetes' API, as JSON has it. `null` is a value of each: it means absent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    /// Anything: `runtime.Unknown`, or what is looked at elsewhere.
+    Any,
+    String,
+    Int32,
+    Int64,
+    Strings,
+    MapOfString,
+    MapOfStrings,
+    /// These members, and whatever else.
+    Struct(&'static [(&'static str, Type)]),
+    /// A list of structs.
+    Structs(&'static [(&'static str, Type)]),
+}
+
+const USER: Type = Type::Struct(&[
+    ("username", Type::String),
+    ("uid", Type::String),
+    ("groups", Type::Strings),
+    ("extra", Type::MapOfStrings),
+]);
+
+const OBJECT_REF: Type = Type::Struct(&[
+    ("resource", Type::String),
+    ("namespace", Type::String),
+    ("name", Type::String),
+    ("uid", Type::String),
+    ("apiGroup", Type::String),
+    ("apiVersion", Type::String),
+    ("resourceVersion", Type::String),
+    ("subresource", Type::String),
+]);
+
+const STATUS: Type = Type::Struct(&[
+    ("kind", Type::String),
+    ("apiVersion", Type::String),
+    (
+        "metadata",
+        Type::Struct(&[
+            ("selfLink", Type::String),
+            ("resourceVersion", Type::String),
+            ("continue", Type::String),
+            ("remainingItemCount", Type::Int64),
+        ]),
+    ),
+    ("status", Type::String),
+    ("message", Type::String),
+    ("reason", Type::String),
+    (
+        "details",
+        Type::Struct(&[
+            ("name", Type::String),
+            ("group", Type::String),
+            ("kind", Type::String),
+            ("uid", Type::String),
+            (
+                "causes",
+                Type::Structs(&[
+                    ("reason", Type::String),
+                    ("message", Type::String),
+                    ("field", Type::String),
+                ]),
+            ),
+            ("retryAfterSeconds", Type::Int32),
+        ]),
+    ),
+    ("code", Type::Int32),
+]);
+
+/// A known member whose value has a type that Kubernetes does not give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WrongType {
+    /// Where: `user.groups[0]`.
+    pub(super) path: String,
+    is: Kind,
+    wanted: &'static str,
+}
+
+impl std::fmt::Display for WrongType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is {}, not {}", self.path, self.is, self.wanted)
+    }
+}
+
+/// Checks a value's type. An integer that is written with a fraction or an exponent but is one all
+/// the same (`200.0`) goes into `edits`, by its place in `text`, of which `value` is a part.
+pub(super) fn check(
+    text: &str,
+    value: Raw<'_>,
+    wanted: &'static Type,
+    path: &str,
+    edits: &mut Edits,
+) -> Result<(), WrongType> {
+    let wrong = |wanted| {
+        Err(WrongType {
+            path: path.to_owned(),
+            is: value.kind(),
+            wanted,
+        })
+    };
+    let below = |name: &str| format!("{path}.{name}");
+    match (wanted, value.kind()) {
+        (Type::Any, _) | (_, Kind::Null) | (Type::String, Kind::String) => Ok(()),
+        (Type::String, _) => wrong("a string"),
+        (Type::Int32 | Type::Int64, Kind::Number) => {
+            let (min, max) = match wanted {
+                Type::Int32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+                _ => (i64::MIN, i64::MAX),
+            };
+            if let Ok(number) = value.text().parse::<i64>()
+                && (min..=max).contains(&number)
+                && value.text() != "-0"
+            {
+                return Ok(());
+            }
+            match integer_of(value.text()).filter(|number| (min..=max).contains(number)) {
+                Some(number) => {
+                    edits.replace(place_of(text, value), number.to_string());
+                    Ok(())
+                }
+                None => wrong("an integer in range"),
+            }
+        }
+        (Type::Int32 | Type::Int64, _) => wrong("an integer"),
+        (Type::Strings, Kind::Array) => {
+            for (index, element) in value.elements().into_iter().flatten().enumerate() {
+                if !matches!(element.kind(), Kind::String | Kind::Null) {
+                    let path = format!("{path}[{index}]");
+                    return check(text, element, &Type::String, &path, edits);
+                }
+            }
+            Ok(())
+        }
+        (Type::Strings, _) => wrong("a list of strings"),
+        (Type::MapOfString | Type::MapOfStrings, Kind::Object) => {
+            let wanted = match wanted {
+                Type::MapOfString => &Type::String,
+                _ => &Type::Strings,
+            };
+            for (key, value) in value.members().into_iter().flatten() {
+                check(text, value, wanted, &below(&short(&key)), edits)?;
+            }
+            Ok(())
+        }
+        (Type::MapOfString, _) => wrong("a map of strings"),
+        (Type::MapOfStrings, _) => wrong("a map of lists of strings"),
+        (Type::Struct(members), Kind::Object) => {
+            for (key, value) in value.members().into_iter().flatten() {
+                if let Some((name, wanted)) = members.iter().find(|(name, _)| key == *name) {
+                    check(text, value, wanted, &below(name), edits)?;
+                }
+            }
+            Ok(())
+        }
+        (Type::Struct(_), _) => wrong("an object"),
+        (Type::Structs(members), Kind::Array) => {
+            for (index, element) in value.elements().into_iter().flatten().enumerate() {
+                let mut path = path.to_owned();
+                let _ = write!(path, "[{index}]");
+                match element.kind() {
+                    Kind::Null => {}
+                    Kind::Object => {
+                        for (key, value) in element.members().into_iter().flatten() {
+                            if let Some((name, wanted)) =
+                                members.iter().find(|(name, _)| key == *name)
+                            {
+                                check(text, value, wanted, &format!("{path}.{name}"), edits)?;
+                            }
+                        }
+                    }
+                    _ => return check(text, element, &Type::Struct(&[]), &path, edits),
+                }
+            }
+            Ok(())
+        }
+        (Type::Structs(_), _) => wrong("a list of objects"),
+    }
+}
+
+/// Where in `text` the value stands, which is a part of it.
+fn place_of(text: &str, value: Raw<'_>) -> std::ops::Range<usize> {
+    let from = (value.text().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    from..from + value.text().len()
+}
+
+/// A key short enough for a message.
+fn short(key: &str) -> String {
+    match key.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &key[..end]),
+        None => key.to_owned(),
+    }
+}
+
+/// The integer that a number is, however it is written; `None` when it has a fraction or is out of
+/// range.
+fn integer_of(text: &str) -> Option<i64> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let digits = digits.trim_start_matches('0');
+    let trailing = digits.len() - digits.trim_end_matches('0').len();
+    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let digits = match digits.trim_end_matches('0') {
+        "" => return Some(0),
+        digits => digits,
+    };
+    let zeros = usize::try_from(shift.checked_add(i32::try_from(trailing).ok()?)?).ok()?;
+    if digits.len() + zeros > 19 {
+        return None;
+    }
+    let sign = if negative { "-" } else { "" };
+    format!("{sign}{digits}{}", "0".repeat(zeros)).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_however_they_are_written() {
+        for (text, want) in [
+            ("200", Some(200)),
+            ("200.0", Some(200)),
+            ("2e2", Some(200)),
+            ("2E+2", Some(200)),
+            ("0.2e3", Some(200)),
+            ("-0", Some(0)),
+            ("-20.00e1", Some(-200)),
+            ("0e999", Some(0)),
+            ("200.5", None),
+            ("2e-1", None),
+            ("1e400", None),
+            ("9223372036854775807.0", Some(i64::MAX)),
+            ("9223372036854775808.0", None),
+        ] {
+            assert_eq!(integer_of(text), want, "{text}");
+        }
+    }
+}

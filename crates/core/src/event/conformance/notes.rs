@@ -1,0 +1,109 @@
+//! What was mended in an event, and what was given up of it.
+
+macro_rules! notes {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every one.
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+
+            /// Its name in reports and metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($name::$variant => $text,)*
+                }
+            }
+
+            fn bit(self) -> u8 {
+                1 << self as u8
+            }
+        }
+    };
+}
+
+notes! {
+    /// What was mended so that receivers take the event. Nothing is missing for it.
+    Repair {
+        /// A key stood twice in one object: the last value stays, as the API server read it.
+        DuplicateKey = "duplicate_key",
+        /// Bytes that are no UTF-8, or half a UTF-16 surrogate pair: U+FFFD, as Go decodes them.
+        Encoding = "encoding",
+        /// A time that was not written with six digits in UTC, or was no time.
+        Time = "time",
+        /// An integer written with a fraction or an exponent (`200.0`).
+        Number = "number",
+        /// v1beta1 or v1alpha1 became v1, or kind and API version were missing.
+        Version = "version",
+    }
+}
+
+notes! {
+    /// What was given up of an event, which is marked `audit.k8s.io/truncated` for it.
+    GivenUp {
+        /// The API server itself marked it.
+        ApiServer = "api_server",
+        /// The provider cut it within its objects or behind them.
+        ProviderObjects = "provider_objects",
+        /// The provider cut it before its objects: who, what or where may be missing.
+        ProviderIdentity = "provider_identity",
+        /// What lay deeper than `--event-depth-max`.
+        Depth = "depth",
+        /// Parts of responseObject.
+        ResponseObject = "response_object",
+        /// Parts of requestObject.
+        RequestObject = "request_object",
+        /// Parts of other members: URI, user agent, groups, …
+        Identity = "identity",
+    }
+}
+
+impl GivenUp {
+    /// Something outside the objects is missing: this is what an attack looks like.
+    pub fn is_outside_the_objects(self) -> bool {
+        matches!(self, GivenUp::ProviderIdentity | GivenUp::Identity)
+    }
+}
+
+/// All that was done to one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notes {
+    repaired: u8,
+    given_up: u8,
+}
+
+impl Notes {
+    pub(super) fn repair(&mut self, what: Repair) {
+        self.repaired |= what.bit();
+    }
+
+    pub(super) fn give_up(&mut self, what: GivenUp) {
+        self.given_up |= what.bit();
+    }
+
+    /// What was mended.
+    pub fn repaired(self) -> impl Iterator<Item = Repair> {
+        let is = move |what: &Repair| self.repaired & what.bit() != 0;
+        Repair::ALL.iter().copied().filter(is)
+    }
+
+    /// What was given up.
+    pub fn given_up(self) -> impl Iterator<Item = GivenUp> {
+        let is = move |what: &GivenUp| self.given_up & what.bit() != 0;
+        GivenUp::ALL.iter().copied().filter(is)
+    }
+
+    /// Whether the event carries the mark `audit.k8s.io/truncated`.
+    pub fn truncated(self) -> bool {
+        self.given_up != 0
+    }
+
+    /// Whether nothing was done.
+    pub fn none(self) -> bool {
+        self == Notes::default()
+    }
+}

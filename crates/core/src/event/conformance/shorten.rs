@@ -1,0 +1,390 @@
+//! An event that is too large for receivers.
+//!
+//! In this order, each step only as far as it is needed: the members outside the objects come down
+//! to a budget each, for lists by their first and last elements, for the URI by `uri`; then
+//! responseObject is shrunk, then requestObject, by `shrink`. Neither object goes altogether. What
+//! was shortened is said in an annotation, with its length and SHA-256, so that it can be told from
+//! others and found again in the provider's log.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use super::super::json::{Kind, Raw};
+use super::assemble::json_string;
+use super::inspect::Seen;
+use super::known::Member;
+use super::notes::{GivenUp, Notes};
+use super::shrink::{Essential, ends_of_string, essential_bytes, shrink};
+use super::{Failure, SHORTENED, TRUNCATED, uri};
+
+/// What each member outside the objects may have when an event is too large.
+const MEMBER_BYTES_MAX: usize = 8 << 10;
+/// The same for the URI.
+const URI_BYTES_MAX: usize = 32 << 10;
+/// What an event has besides its members and what is said of those that were shortened.
+const AROUND: usize =
+    "{},\"annotations\":{\"audit.k8s.io/truncated\":\"true\",\"audit-bridge/shortened\":\"\"}"
+        .len();
+/// What is said of one member that was shortened, roughly.
+const NOTE_BYTES: usize = 128;
+/// What responseObject keeps before anything of requestObject goes.
+const RESPONSE_BYTES_MIN: usize = 2 << 10;
+
+/// What detection rules read of requestObject: the `ka.req.*` fields of Falco's k8saudit plugin
+/// (`plugins/k8saudit/pkg/k8saudit/extract.go`), and what names the object.
+const REQUEST_OBJECT: Essential = Essential::Members(&[
+    ("kind", Essential::All),
+    ("apiVersion", Essential::All),
+    ("metadata", NAMES),
+    ("subjects", Essential::All),
+    ("roleRef", Essential::All),
+    ("rules", Essential::All),
+    ("data", Essential::All),
+    ("spec", SPEC),
+]);
+
+const NAMES: Essential = Essential::Members(&[
+    ("name", Essential::All),
+    ("generateName", Essential::All),
+    ("namespace", Essential::All),
+    ("uid", Essential::All),
+]);
+
+const SPEC: Essential = Essential::Members(&[
+    ("hostPID", Essential::All),
+    ("hostIPC", Essential::All),
+    ("hostNetwork", Essential::All),
+    ("type", Essential::All),
+    ("ports", Essential::All),
+    ("containers", Essential::Elements(&CONTAINER)),
+    ("initContainers", Essential::Elements(&CONTAINER)),
+    ("ephemeralContainers", Essential::Elements(&CONTAINER)),
+    ("volumes", Essential::Elements(&VOLUME)),
+    (
+        "securityContext",
+        Essential::Members(&[
+            ("runAsUser", Essential::All),
+            ("runAsGroup", Essential::All),
+            ("fsGroup", Essential::All),
+            ("supplementalGroups", Essential::All),
+        ]),
+    ),
+    ("serviceAccountName", Essential::All),
+    ("nodeName", Essential::All),
+]);
+
+const CONTAINER: Essential = Essential::Members(&[
+    ("name", Essential::All),
+    ("image", Essential::All),
+    (
+        "ports",
+        Essential::Elements(&Essential::Members(&[("hostPort", Essential::All)])),
+    ),
+    (
+        "securityContext",
+        Essential::Members(&[
+            ("privileged", Essential::All),
+            ("allowPrivilegeEscalation", Essential::All),
+            ("readOnlyRootFilesystem", Essential::All),
+            ("runAsUser", Essential::All),
+            ("runAsGroup", Essential::All),
+            ("procMount", Essential::All),
+            (
+                "capabilities",
+                Essential::Members(&[("add", Essential::All)]),
+            ),
+        ]),
+    ),
+]);
+
+const VOLUME: Essential = Essential::Keys(&[
+    ("name", Essential::All),
+    ("hostPath", Essential::Members(&[("path", Essential::All)])),
+    (
+        "flexVolume",
+        Essential::Members(&[("driver", Essential::All)]),
+    ),
+]);
+
+const RESPONSE_OBJECT: Essential = Essential::Members(&[
+    ("kind", Essential::All),
+    ("apiVersion", Essential::All),
+    ("metadata", NAMES),
+]);
+
+/// `extra` goes before groups, and groups before those that Kubernetes itself gives.
+const USER: [Essential; 2] = [
+    Essential::Members(&[
+        ("username", Essential::All),
+        ("uid", Essential::All),
+        ("groups", Essential::All),
+    ]),
+    Essential::Members(&[
+        ("username", Essential::All),
+        ("uid", Essential::All),
+        ("groups", Essential::SystemGroups),
+    ]),
+];
+
+const STATUS: Essential = Essential::Members(&[
+    ("metadata", Essential::All),
+    ("status", Essential::All),
+    ("reason", Essential::All),
+    ("code", Essential::All),
+]);
+
+/// What the API server and its plugins say, and what we do.
+const ANNOTATIONS: Essential = Essential::Prefixes(&[
+    "authorization.k8s.io/",
+    "authentication.k8s.io/",
+    "pod-security.kubernetes.io/",
+    "validation.policy.admission.k8s.io/",
+    "audit-bridge/",
+]);
+
+/// The event in at most `max` bytes; it has more.
+pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, Failure> {
+    let (seen, _) = Seen::read(json);
+    let mut least = json.len();
+    for halvings in 0..6 {
+        let mut shortened = Shortened::of(&seen, max, halvings);
+        shortened.shrink_objects(max);
+        let text = shortened.text();
+        if text.len() <= max {
+            for what in shortened.given_up {
+                notes.give_up(what);
+            }
+            return Ok(text);
+        }
+        least = least.min(text.len());
+    }
+    Err(Failure::TooLarge { bytes: least, max })
+}
+
+/// One member of the event.
+struct Part<'a> {
+    member: Option<Member>,
+    /// With its quotes.
+    key: &'a str,
+    value: Cow<'a, str>,
+    /// What it was, when it is no longer.
+    before: Option<&'a str>,
+}
+
+struct Shortened<'a> {
+    parts: Vec<Part<'a>>,
+    given_up: Vec<GivenUp>,
+    /// Members that Kubernetes does not know and that went.
+    others: usize,
+}
+
+impl<'a> Shortened<'a> {
+    /// The event's members, those outside the objects within their budgets.
+    fn of(seen: &Seen<'a>, max: usize, halvings: u32) -> Shortened<'a> {
+        let budget = MEMBER_BYTES_MAX.min(max / 25) >> halvings;
+        let uri_budget = URI_BYTES_MAX.min(max / 7) >> halvings;
+        let mut shortened = Shortened {
+            parts: Vec::new(),
+            given_up: Vec::new(),
+            others: 0,
+        };
+        let mut others_left = 2 * budget;
+        for (key, value) in seen.members_as_written() {
+            let name = key.trim_matches('"');
+            let member = Member::of(name);
+            if member.is_none() {
+                let bytes = key.len() + value.text().len().min(budget) + 2;
+                match others_left.checked_sub(bytes) {
+                    Some(left) => others_left = left,
+                    None => {
+                        shortened.others += 1;
+                        continue;
+                    }
+                }
+            }
+            let value_text = match member {
+                Some(Member::RequestObject | Member::ResponseObject) => None,
+                member => shortened_member(member, value, budget, uri_budget),
+            };
+            shortened.parts.push(Part {
+                member,
+                key,
+                before: value_text.is_some().then(|| value.text()),
+                value: value_text.map_or(Cow::Borrowed(value.text()), Cow::Owned),
+            });
+        }
+        let is_shortened = shortened.parts.iter().any(|part| part.before.is_some());
+        if is_shortened || shortened.others > 0 {
+            shortened.given_up.push(GivenUp::Identity);
+        }
+        shortened
+    }
+
+    fn shrink_objects(&mut self, max: usize) {
+        self.shrink_object(
+            Member::ResponseObject,
+            GivenUp::ResponseObject,
+            RESPONSE_BYTES_MIN.min(max / 25),
+            &RESPONSE_OBJECT,
+            max,
+        );
+        self.shrink_object(
+            Member::RequestObject,
+            GivenUp::RequestObject,
+            2,
+            &REQUEST_OBJECT,
+            max,
+        );
+    }
+
+    /// Takes as much of an object as the event is too large, but leaves `least` of it.
+    fn shrink_object(
+        &mut self,
+        name: Member,
+        what: GivenUp,
+        least: usize,
+        essential: &'static Essential,
+        max: usize,
+    ) {
+        let bytes = self.bytes() + self.note().len();
+        let Some(part) = self.parts.iter_mut().find(|part| part.member == Some(name)) else {
+            return;
+        };
+        let Some(excess) = bytes.checked_sub(max).filter(|excess| *excess > 0) else {
+            return;
+        };
+        let excess = excess + NOTE_BYTES;
+        let Part {
+            value: Cow::Borrowed(text),
+            ..
+        } = part
+        else {
+            return;
+        };
+        let text = *text;
+        let Ok(raw) = Raw::parse(text) else { return };
+        let bytes_max = text.len().saturating_sub(excess).max(least);
+        if text.len() <= bytes_max {
+            return;
+        }
+        part.before = Some(text);
+        part.value = Cow::Owned(shrink(raw, bytes_max, Some(essential)));
+        self.given_up.push(what);
+    }
+
+    /// The event as it is now, without what is said about what was shortened.
+    fn bytes(&self) -> usize {
+        let parts = self
+            .parts
+            .iter()
+            .map(|part| part.key.len() + part.value.len() + 2);
+        parts.sum::<usize>() + AROUND
+    }
+
+    /// What was shortened, for the annotation: `requestURI 262144 bytes sha256:…`.
+    fn note(&self) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            let Some(before) = part.before else { continue };
+            let comma = if out.is_empty() { "" } else { ", " };
+            let name = part.member.map_or("another member", Member::name);
+            let digest = Sha256::digest(before.as_bytes());
+            out.push_str(&format!("{comma}{name} {} bytes sha256:", before.len()));
+            for byte in digest {
+                out.push_str(&format!("{byte:02x}"));
+            }
+        }
+        if self.others > 0 {
+            let comma = if out.is_empty() { "" } else { ", " };
+            out.push_str(&format!("{comma}{} unknown members left out", self.others));
+        }
+        out
+    }
+
+    fn text(&self) -> String {
+        let note = self.note();
+        let mut out = String::with_capacity(self.bytes() + note.len() + 256);
+        let mut annotated = false;
+        for part in &self.parts {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(part.key);
+            out.push(':');
+            if part.member == Some(Member::Annotations) {
+                annotated = true;
+                push_annotations(&mut out, &part.value, &note);
+            } else {
+                out.push_str(&part.value);
+            }
+        }
+        if !annotated {
+            out.push_str(",\"annotations\":");
+            push_annotations(&mut out, "{}", &note);
+        }
+        out.push('}');
+        out
+    }
+}
+
+/// The annotations with what is said about the event.
+fn push_annotations(out: &mut String, had: &str, note: &str) {
+    let new = [(TRUNCATED, "true"), (SHORTENED, note)];
+    let had = Raw::parse(had).ok().and_then(Raw::members);
+    out.push('{');
+    for (key, value) in had.into_iter().flatten() {
+        if new.iter().all(|(name, _)| key != *name) {
+            out.push_str(&json_string(&key));
+            out.push(':');
+            out.push_str(value.text());
+            out.push(',');
+        }
+    }
+    for (at, (key, value)) in new.iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        out.push_str(&format!(
+            "{comma}{}:{}",
+            json_string(key),
+            json_string(value)
+        ));
+    }
+    out.push('}');
+}
+
+/// A member outside the objects within its budget; `None` when it is already.
+fn shortened_member(
+    member: Option<Member>,
+    value: Raw<'_>,
+    budget: usize,
+    uri_budget: usize,
+) -> Option<String> {
+    let budget = match member {
+        Some(Member::RequestUri) => uri_budget,
+        _ => budget,
+    };
+    if value.text().len() <= budget {
+        return None;
+    }
+    let essential: Option<&'static Essential> = match member {
+        Some(Member::RequestUri) if value.kind() == Kind::String => {
+            let text = value.as_str()?;
+            let uri = json_string(&uri::shorten(&text, budget.saturating_sub(2)));
+            // Escapes may make it longer again.
+            return Some(match uri.len() <= budget {
+                true => uri,
+                false => ends_of_string(uri.trim_matches('"'), budget),
+            });
+        }
+        Some(Member::User | Member::ImpersonatedUser) => {
+            let [all, system] = &USER;
+            Some(match essential_bytes(value, all) <= budget {
+                true => all,
+                false => system,
+            })
+        }
+        Some(Member::ResponseStatus) => Some(&STATUS),
+        Some(Member::Annotations) => Some(&ANNOTATIONS),
+        Some(Member::ObjectRef) => Some(&Essential::All),
+        _ => None,
+    };
+    Some(shrink(value, budget, essential))
+}

@@ -1,0 +1,399 @@
+//! A JSON value in fewer bytes: sub-trees go, the value itself stays.
+//!
+//! Whoever pads an object must not decide what is lost of it. What detection rules read
+//! ([`Essential`]) is kept first, as long as it fits. The rest is shared out: small things stay, the
+//! largest are brought down to one size, as large as fits, each by the same rule; a string keeps its
+//! first and last bytes. Only where so many things stand side by side that none of them would keep
+//! enough, the middle ones go: a list or map keeps its first and last elements.
+//!
+//! One walk notes where the larger values end ([`Outline`]), so that going down into them costs no
+//! second look at what lies inside: the time is linear in the text, whatever its shape.
+
+mod outline;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use self::outline::{Outline, Span};
+use super::super::json::{self, Kind, Raw, Scanner};
+
+/// What must not be lost of a value for the sake of anything else in it.
+#[derive(Debug)]
+pub(super) enum Essential {
+    /// All of it.
+    All,
+    /// These members of an object.
+    Members(&'static [(&'static str, Essential)]),
+    /// All keys of an object, and these members.
+    Keys(&'static [(&'static str, Essential)]),
+    /// The members of an object whose keys begin so.
+    Prefixes(&'static [&'static str]),
+    /// Each element of a list.
+    Elements(&'static Essential),
+    /// The strings of a list that begin with `system:`.
+    SystemGroups,
+}
+
+impl Essential {
+    /// Of the member with this key.
+    fn member(&'static self, key: &str) -> Option<&'static Essential> {
+        match self {
+            Essential::All => Some(&Essential::All),
+            Essential::Members(members) | Essential::Keys(members) => members
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, essential)| essential),
+            Essential::Prefixes(prefixes) => prefixes
+                .iter()
+                .any(|prefix| key.starts_with(prefix))
+                .then_some(&Essential::All),
+            Essential::Elements(_) | Essential::SystemGroups => None,
+        }
+    }
+
+    /// Of this element.
+    fn element(&'static self, text: &str) -> Option<&'static Essential> {
+        match self {
+            Essential::All => Some(&Essential::All),
+            Essential::Elements(essential) => Some(essential),
+            Essential::SystemGroups => text.starts_with("\"system:").then_some(&Essential::All),
+            Essential::Members(_) | Essential::Keys(_) | Essential::Prefixes(_) => None,
+        }
+    }
+}
+
+/// The bytes that a value needs when only what is essential is left of it; 0 when nothing is.
+pub(super) fn essential_bytes(value: Raw<'_>, essential: &'static Essential) -> usize {
+    let len = value.text().len();
+    let smallest = len.min(2);
+    match (essential, value.kind()) {
+        (Essential::All, _) => len,
+        (_, Kind::Object) => {
+            let keys = matches!(essential, Essential::Keys(_));
+            let mut bytes = 0;
+            for (key, value) in value.members().into_iter().flatten() {
+                let of = essential
+                    .member(&key)
+                    .map_or(0, |of| essential_bytes(value, of));
+                let of = if keys {
+                    of.max(value.text().len().min(2))
+                } else {
+                    of
+                };
+                if of > 0 {
+                    bytes += key.len() + 4 + of;
+                }
+            }
+            if bytes > 0 { bytes + 2 } else { 0 }
+        }
+        (Essential::Elements(of), Kind::Array) => {
+            let elements = value.elements().into_iter().flatten();
+            2 + elements
+                .map(|element| 1 + essential_bytes(element, of).max(element.text().len().min(2)))
+                .sum::<usize>()
+        }
+        (Essential::SystemGroups, Kind::Array) => {
+            let elements = value.elements().into_iter().flatten();
+            let system = elements.filter(|element| essential.element(element.text()).is_some());
+            let bytes: usize = system.map(|element| 1 + element.text().len()).sum();
+            if bytes > 0 { bytes + 2 } else { 0 }
+        }
+        (_, Kind::Array | Kind::String) => 0,
+        (_, Kind::Number | Kind::Bool | Kind::Null) => smallest.max(len.min(24)),
+    }
+}
+
+/// The most that each of `sizes` may keep so that all of them together take no more than `room`.
+pub(super) fn level(sizes: &[usize], room: usize) -> usize {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable();
+    let (mut left, mut count) = (room, sorted.len());
+    for size in sorted {
+        if size > left / count.max(1) {
+            return left / count.max(1);
+        }
+        left -= size;
+        count -= 1;
+    }
+    usize::MAX
+}
+
+/// What a string keeps of each of its ends before its neighbours in the middle go.
+const END_BYTES: usize = 2048;
+/// What a value keeps before its neighbours in the middle go: both ends of a string, and a note.
+const PART_MIN: usize = 2 * END_BYTES + 64;
+/// Values that stay among larger ones, while they do not take more than half of the room.
+const SMALL: usize = 256;
+/// What a long key keeps at least.
+const KEY_MIN: usize = 256;
+
+/// The value's JSON in at most `bytes_max` bytes. Whole when it fits; never more than two bytes
+/// when less than that is allowed.
+pub(super) fn shrink(
+    value: Raw<'_>,
+    bytes_max: usize,
+    essential: Option<&'static Essential>,
+) -> String {
+    let text = value.text();
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let mut shrinker = Shrinker {
+        text,
+        outline: Outline::of(text),
+        out: String::with_capacity(bytes_max.min(text.len())),
+        shortened_a_key: false,
+    };
+    let whole = shrinker.outline.root(text);
+    shrinker.value(whole, bytes_max, essential);
+    match shrinker.shortened_a_key {
+        // Two keys may be the same now.
+        true => super::mend::mending(&shrinker.out, usize::MAX)
+            .edits
+            .apply(&shrinker.out),
+        false => shrinker.out,
+    }
+}
+
+/// A JSON string with the ends of this inner text, and a note of how much is left out between.
+pub(super) fn ends_of_string(inner: &str, bytes_max: usize) -> String {
+    if inner.len() + 2 <= bytes_max {
+        return format!("\"{inner}\"");
+    }
+    let note = format!("…({} bytes left out)…", inner.len());
+    let Some(room) = bytes_max.checked_sub(note.len() + 2) else {
+        return "\"\"".to_owned();
+    };
+    let (front, back) = json::ends_of(inner, room - room / 2, room / 2);
+    let left_out = inner.len() - front.len() - back.len();
+    format!("\"{front}…({left_out} bytes left out)…{back}\"")
+}
+
+struct Shrinker<'a> {
+    text: &'a str,
+    outline: Outline,
+    out: String,
+    shortened_a_key: bool,
+}
+
+/// A member or an element.
+struct Item {
+    /// With its quotes; empty in a list.
+    key: Range<usize>,
+    value: Span,
+    of: Option<&'static Essential>,
+    /// What of the value is essential.
+    essential: usize,
+}
+
+impl Item {
+    /// Comma and colon.
+    fn signs(&self) -> usize {
+        1 + usize::from(!self.key.is_empty())
+    }
+
+    fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+
+    /// What stays of it in any case.
+    fn least(&self) -> usize {
+        match self.essential {
+            0 => 0,
+            essential => self.signs() + self.key.len().min(KEY_MIN) + essential,
+        }
+    }
+
+    /// What it would need besides.
+    fn more(&self) -> usize {
+        (self.signs() + self.bytes()).saturating_sub(self.least())
+    }
+}
+
+impl<'a> Shrinker<'a> {
+    fn value(&mut self, span: Span, bytes_max: usize, essential: Option<&'static Essential>) {
+        let text = self.text;
+        let value = text.get(span.from..span.to).unwrap_or_default();
+        if value.len() <= bytes_max {
+            self.out.push_str(value);
+            return;
+        }
+        match value.as_bytes().first() {
+            Some(b'{' | b'[') => self.container(span, bytes_max, essential),
+            Some(b'"') => {
+                let inner = value.get(1..value.len() - 1).unwrap_or_default();
+                self.out.push_str(&ends_of_string(inner, bytes_max));
+            }
+            // A number of so many digits is a text.
+            _ => self.out.push_str(&ends_of_string(value, bytes_max)),
+        }
+    }
+
+    fn container(&mut self, span: Span, bytes_max: usize, essential: Option<&'static Essential>) {
+        let is_object = self.text.as_bytes().get(span.from) == Some(&b'{');
+        let (open, close) = if is_object { ('{', '}') } else { ('[', ']') };
+        self.out.push(open);
+        // The first item has no comma.
+        let room = bytes_max.saturating_sub(2) + 1;
+        let items = self.items(span, is_object, bytes_max, essential);
+        let shares = shares(&items, room);
+        let mut first = true;
+        for (item, share) in items.iter().zip(shares) {
+            let Some(share) = share else { continue };
+            let key = self.key(item, share);
+            let Some(left) = share
+                .checked_sub(key.len())
+                .filter(|left| *left >= item.value.len().min(2))
+            else {
+                continue;
+            };
+            if !first {
+                self.out.push(',');
+            }
+            first = false;
+            if is_object {
+                self.out.push_str(&key);
+                self.out.push(':');
+            }
+            self.value(item.value, left, item.of);
+        }
+        self.out.push(close);
+    }
+
+    /// A member's key as it fits.
+    fn key(&mut self, item: &Item, share: usize) -> Cow<'a, str> {
+        let text: &'a str = self.text;
+        let key = text.get(item.key.clone()).unwrap_or_default();
+        let half = share.saturating_sub(item.essential) / 2;
+        if key.len() <= KEY_MIN.max(half) || item.bytes() <= share {
+            return Cow::Borrowed(key);
+        }
+        self.shortened_a_key = true;
+        let inner = key.get(1..key.len() - 1).unwrap_or_default();
+        Cow::Owned(ends_of_string(inner, half.max(KEY_MIN)))
+    }
+
+    /// The members or elements; of very many those in the middle are passed over, as they would not
+    /// fit anyway.
+    fn items(
+        &self,
+        span: Span,
+        is_object: bool,
+        bytes_max: usize,
+        essential: Option<&'static Essential>,
+    ) -> Vec<Item> {
+        let end_max = bytes_max / 2 + 1;
+        let mut front: Vec<Item> = Vec::new();
+        let mut back: VecDeque<Item> = VecDeque::new();
+        for (key, value) in self.outline.items(self.text, span) {
+            let text = self.text.get(value.from..value.to).unwrap_or_default();
+            let of = essential.and_then(|essential| match is_object {
+                true => {
+                    let key = self.text.get(key.clone()).unwrap_or_default();
+                    let key = Scanner::new(key).string().unwrap_or_default();
+                    essential.member(&key)
+                }
+                false => essential.element(text),
+            });
+            let mut bytes = match of {
+                None => 0,
+                Some(Essential::All) => text.len(),
+                Some(of) => Raw::parse(text).map_or(0, |raw| essential_bytes(raw, of)),
+            };
+            if matches!(essential, Some(Essential::Keys(_) | Essential::Elements(_))) {
+                bytes = bytes.max(text.len().min(2));
+            }
+            let item = Item {
+                key,
+                value,
+                of,
+                essential: bytes,
+            };
+            if front.len() < end_max || item.essential > 0 {
+                front.push(item);
+            } else {
+                back.push_back(item);
+                if back.len() > end_max {
+                    back.pop_front();
+                }
+            }
+        }
+        front.extend(back);
+        front.sort_by_key(|item| item.value.from);
+        front
+    }
+}
+
+/// How many bytes of key and value each item may keep; `None` when it goes.
+fn shares(items: &[Item], room: usize) -> Vec<Option<usize>> {
+    let least: usize = items.iter().map(Item::least).sum();
+    let Some(room) = room.checked_sub(least) else {
+        // Not even what is essential fits: it is all that stays, by the same rule.
+        let sizes: Vec<usize> = items.iter().map(Item::least).collect();
+        let kept = kept(&sizes, room);
+        return items
+            .iter()
+            .zip(kept)
+            .map(|(item, kept)| kept.map(|bytes| bytes.saturating_sub(item.signs())))
+            .collect();
+    };
+    let sizes: Vec<usize> = items.iter().map(Item::more).collect();
+    let kept = kept(&sizes, room);
+    items
+        .iter()
+        .zip(kept)
+        .map(|(item, kept)| match (item.least(), kept) {
+            (0, None) => None,
+            (least, kept) => Some((least + kept.unwrap_or(0)).saturating_sub(item.signs())),
+        })
+        .collect()
+}
+
+/// How much each of `sizes` keeps of `room`; `None` when it goes.
+fn kept(sizes: &[usize], room: usize) -> Vec<Option<usize>> {
+    let part_min = PART_MIN.min(room / 4);
+    let level = level(sizes, room);
+    if level >= part_min {
+        let keep = |&size: &usize| (size > 0).then(|| size.min(level));
+        return sizes.iter().map(keep).collect();
+    }
+    let mut kept = vec![None; sizes.len()];
+    let mut room = room;
+    let small: usize = sizes.iter().filter(|size| **size <= SMALL).sum();
+    let small_stay = small <= room / 2;
+    if small_stay {
+        for (kept, &size) in kept.iter_mut().zip(sizes) {
+            if size > 0 && size <= SMALL {
+                *kept = Some(size);
+            }
+        }
+        room -= small;
+    }
+    let candidates: Vec<usize> = (0..sizes.len())
+        .filter(|&at| sizes[at] > 0 && !(small_stay && sizes[at] <= SMALL))
+        .collect();
+    let (mut front, mut back) = (0, candidates.len());
+    let mut from_front = true;
+    while front < back {
+        let at = match from_front {
+            true => candidates[front],
+            false => candidates[back - 1],
+        };
+        let bytes = sizes[at].min(part_min.max(8));
+        if bytes > room {
+            break;
+        }
+        room -= bytes;
+        kept[at] = Some(bytes);
+        match from_front {
+            true => front += 1,
+            false => back -= 1,
+        }
+        from_front = !from_front;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

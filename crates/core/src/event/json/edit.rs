@@ -1,0 +1,46 @@
+//! Changes to a text, made all at once.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Ranges of a text and what is to stand there instead.
+#[derive(Debug, Default, Clone)]
+pub struct Edits {
+    edits: Vec<(Range<usize>, Cow<'static, str>)>,
+}
+
+impl Edits {
+    /// Replaces a range; an empty text removes it.
+    pub fn replace(&mut self, range: Range<usize>, text: impl Into<Cow<'static, str>>) {
+        self.edits.push((range, text.into()));
+    }
+
+    /// Whether nothing is to change.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// Whether the range lies in one that is replaced as a whole. Sort first.
+    pub fn sort(&mut self) {
+        // A range that holds another one comes before it.
+        self.edits
+            .sort_by(|(a, _), (b, _)| a.start.cmp(&b.start).then(b.end.cmp(&a.end)));
+    }
+
+    /// The text with all changes. What lies in a range that is replaced goes with it.
+    pub fn apply(mut self, text: &str) -> String {
+        self.sort();
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for (range, new) in &self.edits {
+            if range.start < at {
+                continue;
+            }
+            out.push_str(text.get(at..range.start).unwrap_or_default());
+            out.push_str(new);
+            at = range.end;
+        }
+        out.push_str(text.get(at..).unwrap_or_default());
+        out
+    }
+}

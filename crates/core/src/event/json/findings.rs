@@ -1,0 +1,197 @@
+//! What stepping over a value found besides its end.
+
+/// What is said of a value that was stepped over: cheap to note, and enough to know that nothing
+/// has to be mended in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Findings {
+    pub(super) fractional: bool,
+    pub(super) lone_surrogate: bool,
+    pub(super) not_only_strings: bool,
+    pub(super) may_repeat_a_key: bool,
+    /// The containers around the innermost value.
+    levels: u32,
+}
+
+impl Findings {
+    #[inline(always)]
+    pub(super) fn saw_depth(&mut self, levels: usize) {
+        self.levels = self.levels.max(u32::try_from(levels).unwrap_or(u32::MAX));
+    }
+
+    /// How deep the value is nested: 1 for a scalar and for an empty container, one more than the
+    /// deepest of what it holds for any other.
+    pub fn depth(self) -> usize {
+        self.levels as usize + 1
+    }
+
+    /// A string in it names half of a UTF-16 surrogate pair.
+    pub fn has_lone_surrogate(self) -> bool {
+        self.lone_surrogate
+    }
+
+    /// All that it holds are strings, in containers that are not empty.
+    pub fn only_strings(self) -> bool {
+        !self.not_only_strings
+    }
+
+    /// A key may stand twice in one of its objects: never wrong when it says no, seldom when yes.
+    /// Says nothing where keys were not looked at.
+    pub fn may_repeat_a_key(self) -> bool {
+        self.may_repeat_a_key
+    }
+
+    /// Both of what was found.
+    pub fn and(self, other: Findings) -> Findings {
+        Findings {
+            fractional: self.fractional | other.fractional,
+            lone_surrogate: self.lone_surrogate | other.lone_surrogate,
+            not_only_strings: self.not_only_strings | other.not_only_strings,
+            may_repeat_a_key: self.may_repeat_a_key | other.may_repeat_a_key,
+            levels: self.levels.max(other.levels),
+        }
+    }
+}
+
+/// Told of the keys of a value while it is stepped over.
+pub(super) trait Prints {
+    /// A container was opened that is not empty.
+    fn open(&mut self);
+    /// A key without escapes, without its quotes.
+    fn key(&mut self, bytes: &[u8], from: usize, to: usize, findings: &mut Findings);
+    /// A key with escapes, which may spell any other.
+    fn escaped_key(&mut self, findings: &mut Findings);
+    /// The container that was opened last is closed.
+    fn close(&mut self);
+}
+
+/// Looks at no key.
+pub(super) struct NoPrints;
+
+impl Prints for NoPrints {
+    #[inline(always)]
+    fn open(&mut self) {}
+    #[inline(always)]
+    fn key(&mut self, _: &[u8], _: usize, _: usize, _: &mut Findings) {}
+    #[inline(always)]
+    fn escaped_key(&mut self, _: &mut Findings) {}
+    #[inline(always)]
+    fn close(&mut self) {}
+}
+
+/// Keys of open objects that are remembered; an event with more is looked at slowly.
+const KEYS_MAX: usize = 128;
+/// Open containers, likewise.
+const LEVELS_MAX: usize = 32;
+
+/// A fingerprint of each key of the objects that are open.
+///
+/// 64 bits of the innermost object say of most keys that they are new; only where the bit of one is
+/// set already its fingerprint is compared with those of the others.
+#[derive(Debug)]
+pub(crate) struct KeyPrints {
+    prints: [u32; KEYS_MAX],
+    len: usize,
+    here: Object,
+    /// Those around it.
+    around: [Object; LEVELS_MAX],
+    level: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Object {
+    /// A bit for each key, by its fingerprint.
+    bits: u64,
+    /// Where its fingerprints start.
+    start: usize,
+}
+
+impl Default for KeyPrints {
+    fn default() -> KeyPrints {
+        KeyPrints {
+            prints: [0; KEYS_MAX],
+            len: 0,
+            here: Object::default(),
+            around: [Object::default(); LEVELS_MAX],
+            level: 0,
+        }
+    }
+}
+
+impl Prints for KeyPrints {
+    #[inline(always)]
+    fn open(&mut self) {
+        // What is deeper counts as one object: its keys may then seem to repeat.
+        if let Some(around) = self.around.get_mut(self.level) {
+            *around = self.here;
+            self.here = Object {
+                bits: 0,
+                start: self.len,
+            };
+        }
+        self.level += 1;
+    }
+
+    #[inline(always)]
+    fn key(&mut self, bytes: &[u8], from: usize, to: usize, findings: &mut Findings) {
+        let print = fingerprint(bytes, from, to);
+        let bit = 1 << (print >> 26);
+        if self.here.bits & bit != 0 {
+            self.compare(print, findings);
+        }
+        self.here.bits |= bit;
+        match self.prints.get_mut(self.len) {
+            Some(slot) => {
+                *slot = print;
+                self.len += 1;
+            }
+            None => findings.may_repeat_a_key = true,
+        }
+    }
+
+    #[inline(always)]
+    fn escaped_key(&mut self, findings: &mut Findings) {
+        findings.may_repeat_a_key = true;
+    }
+
+    #[inline(always)]
+    fn close(&mut self) {
+        self.level -= 1;
+        if let Some(&around) = self.around.get(self.level) {
+            self.len = self.here.start;
+            self.here = around;
+        }
+    }
+}
+
+impl KeyPrints {
+    #[inline(never)]
+    fn compare(&self, print: u32, findings: &mut Findings) {
+        let others = self.prints.get(self.here.start..self.len);
+        findings.may_repeat_a_key |= others.unwrap_or_default().contains(&print);
+    }
+}
+
+/// 32 bits of the key's first and last eight bytes and its length.
+#[inline(always)]
+fn fingerprint(bytes: &[u8], from: usize, to: usize) -> u32 {
+    const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+    let key = bytes.get(from..to).unwrap_or_default();
+    let (first, last) = match (key.first_chunk(), key.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (short(bytes, from, key), 0),
+    };
+    let mixed = (first ^ last.rotate_left(31) ^ (key.len() as u64) << 56).wrapping_mul(MIX);
+    (mixed >> 32) as u32
+}
+
+/// Fewer than eight bytes as a number; mostly read together with what follows them in the text.
+#[inline(always)]
+fn short(bytes: &[u8], from: usize, key: &[u8]) -> u64 {
+    match bytes.get(from..).and_then(|rest| rest.first_chunk()) {
+        Some(chunk) => u64::from_le_bytes(*chunk) & ((1 << (8 * (key.len() & 7))) - 1),
+        None => key
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)),
+    }
+}

@@ -1,0 +1,201 @@
+//! A converter that fails costs the record at which it fails, and nothing else.
+//!
+//! A panic is a defect of ours. It is caught at its record, which goes to the dead letter as
+//! `defect`, so that nobody who finds one can stop the trail of others with it.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::convert::{Convert, Output, RecordId, Reject};
+use crate::record::Record;
+
+/// A converter whose panics are caught.
+pub(super) struct Guarded<Con> {
+    converter: Con,
+    /// Records about which nothing was decided yet.
+    held: BTreeSet<RecordId>,
+}
+
+impl<Con: Convert> Guarded<Con> {
+    pub(super) fn new(converter: Con) -> Guarded<Con> {
+        Guarded {
+            converter,
+            held: BTreeSet::new(),
+        }
+    }
+
+    /// See [`Convert::convert`].
+    pub(super) fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let converter = &mut self.converter;
+        let caught = catch(|| converter.convert(id, record, out));
+        if let Err(what) = caught {
+            out.reject(id, Reject::Defect, defect(&what));
+            self.give_up_what_is_lost(&what, out);
+        }
+        if !out.decides(id) {
+            self.held.insert(id);
+        }
+        self.forget_decided(out);
+    }
+
+    /// See [`Convert::overdue`].
+    pub(super) fn overdue(&mut self, now: Duration, out: &mut Output) {
+        let converter = &mut self.converter;
+        if let Err(what) = catch(|| converter.overdue(now, out)) {
+            self.give_up_what_is_lost(&what, out);
+        }
+        self.forget_decided(out);
+    }
+
+    /// See [`Convert::finish`].
+    pub(super) fn finish(&mut self, out: &mut Output) {
+        let converter = &mut self.converter;
+        // What is left after a failure is tried again: each failure ends at least one record.
+        while let Err(what) = catch(|| converter.finish(out)) {
+            let before = self.held.len();
+            for id in std::mem::take(&mut self.held) {
+                match out.decides(id) || !converter.is_holding(id) {
+                    true if out.decides(id) => {}
+                    true => out.reject(id, Reject::Defect, defect(&what)),
+                    false => {
+                        self.held.insert(id);
+                    }
+                }
+            }
+            if self.held.len() == before {
+                break;
+            }
+        }
+        self.forget_decided(out);
+    }
+
+    /// Records that were held and that the converter has let go of without a decision.
+    fn give_up_what_is_lost(&mut self, what: &str, out: &mut Output) {
+        self.forget_decided(out);
+        let converter = &self.converter;
+        let lost = self.held.iter().filter(|id| !converter.is_holding(**id));
+        for id in lost.copied().collect::<Vec<_>>() {
+            out.reject(id, Reject::Defect, defect(what));
+        }
+    }
+
+    fn forget_decided(&mut self, out: &Output) {
+        if !self.held.is_empty() {
+            self.held.retain(|id| !out.decides(*id));
+        }
+    }
+}
+
+fn catch(work: impl FnOnce()) -> Result<(), String> {
+    // Whatever state the converter is left in is asked for, not relied on.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words_of(&*panic))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    words.unwrap_or_else(|| "no message".to_owned())
+}
+
+fn defect(what: &str) -> String {
+    format!("the converter failed, please report this record: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::{Outcome, Skip};
+    use crate::record::Origin;
+
+    /// Holds records until one comes that says otherwise.
+    #[derive(Default)]
+    struct Holding(Vec<RecordId>);
+
+    impl Convert for Holding {
+        fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+            match &*record.payload {
+                b"hold" => self.0.push(id),
+                b"panic" => panic!("at {}", id.0),
+                b"lose" => {
+                    self.0.remove(0);
+                    panic!("lost one");
+                }
+                _ => out.skip(id, Skip::NotAudit),
+            }
+        }
+
+        fn is_holding(&self, id: RecordId) -> bool {
+            self.0.contains(&id)
+        }
+
+        fn finish(&mut self, _out: &mut Output) {
+            if self.0.pop().is_some() {
+                panic!("at the end");
+            }
+        }
+    }
+
+    fn run(payloads: &[&'static str]) -> Vec<(u64, String)> {
+        let mut guarded = Guarded::new(Holding::default());
+        let mut out = Output::default();
+        let mut ended = Vec::new();
+        let mut take = |out: &mut Output| {
+            ended.extend(out.drain().map(|outcome| match outcome {
+                Outcome::Skip { record, .. } => (record.0, "skipped".to_owned()),
+                Outcome::Reject {
+                    record,
+                    reason: Reject::Defect,
+                    error,
+                } => (
+                    record.0,
+                    error.rsplit(": ").next().unwrap_or_default().to_owned(),
+                ),
+                other => panic!("{other:?}"),
+            }));
+        };
+        for (id, payload) in payloads.iter().enumerate() {
+            let origin = Origin::File {
+                file: "x".into(),
+                record: id as u64,
+            };
+            guarded.convert(
+                RecordId(id as u64),
+                &Record::new(*payload, origin),
+                &mut out,
+            );
+            take(&mut out);
+        }
+        guarded.finish(&mut out);
+        take(&mut out);
+        ended.sort();
+        ended
+    }
+
+    fn ended(all: &[(u64, &str)]) -> Vec<(u64, String)> {
+        all.iter()
+            .map(|(id, how)| (*id, (*how).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn converter_that_panics_costs_its_record_only() {
+        let got = run(&["a", "panic", "b"]);
+        assert_eq!(got, ended(&[(0, "skipped"), (1, "at 1"), (2, "skipped")]));
+    }
+
+    #[test]
+    fn records_that_a_panic_loses_are_ended_too() {
+        let got = run(&["hold", "hold", "lose", "a"]);
+        let want = [
+            (0, "lost one"),
+            (1, "at the end"),
+            (2, "lost one"),
+            (3, "skipped"),
+        ];
+        assert_eq!(got, ended(&want));
+    }
+}

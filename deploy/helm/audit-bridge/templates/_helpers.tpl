@@ -1,0 +1,278 @@
+{{/* The name of all objects: the release's, so that two releases in a namespace share nothing. */}}
+{{- define "audit-bridge.fullname" -}}
+{{- .Values.fullnameOverride | default .Release.Name -}}
+{{- end -}}
+
+{{/* The program, which is also the name of the application. */}}
+{{- define "audit-bridge.program" -}}
+{{- .Values.bridge }}-audit-bridge
+{{- end -}}
+
+{{- define "audit-bridge.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "audit-bridge.program" . }}
+app.kubernetes.io/instance: {{ include "audit-bridge.fullname" . }}
+{{- end -}}
+
+{{/* Of the pods that read, and not of the one that checks. */}}
+{{- define "audit-bridge.readerLabels" -}}
+{{ include "audit-bridge.selectorLabels" . }}
+app.kubernetes.io/component: audit-log-reader
+{{- end -}}
+
+{{- define "audit-bridge.labels" -}}
+{{- $labels := include "audit-bridge.readerLabels" . | fromYaml -}}
+{{- $_ := set $labels "app.kubernetes.io/part-of" "audit-bridges" -}}
+{{- $_ := set $labels "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- mergeOverwrite (deepCopy .Values.commonLabels) $labels | toYaml -}}
+{{- end -}}
+
+{{- define "audit-bridge.metadata" -}}
+name: {{ include "audit-bridge.fullname" . }}
+namespace: {{ .Release.Namespace }}
+labels:
+  {{- include "audit-bridge.labels" . | nindent 2 }}
+{{- end -}}
+
+{{- define "audit-bridge.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "audit-bridge.fullname" .) -}}
+{{- end -}}
+
+{{- define "audit-bridge.image" -}}
+{{- $name := printf "%s/%s" .Values.image.registry (.Values.image.repository | default (printf "audit-bridge/%s" (include "audit-bridge.program" .))) -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Questions: "true" or nothing. */}}
+{{- define "audit-bridge.subscribes" -}}
+{{- if and (eq .Values.bridge "gke") .Values.gke.subscription }}true{{ end -}}
+{{- end -}}
+{{- define "audit-bridge.sharesPartitions" -}}
+{{- if and (eq .Values.bridge "aks") .Values.aks.sharePartitions }}true{{ end -}}
+{{- end -}}
+{{/* Pub/Sub keeps the position itself. */}}
+{{- define "audit-bridge.usesApi" -}}
+{{- if and (eq .Values.checkpoint.store "kubernetes") (not (include "audit-bridge.subscribes" .)) }}true{{ end -}}
+{{- end -}}
+{{- define "audit-bridge.elects" -}}
+{{- if and (include "audit-bridge.usesApi" .) (gt (int .Values.replicas) 1) (not (include "audit-bridge.sharesPartitions" .)) }}true{{ end -}}
+{{- end -}}
+{{/* Several logs in one process: it makes an object for each, under a name that only it knows. */}}
+{{- define "audit-bridge.hasSeveralLogs" -}}
+{{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
+{{- end -}}
+
+{{/* `standard`, `cilium` or nothing. A bare `off` is a boolean in YAML. */}}
+{{- define "audit-bridge.policy" -}}
+{{- if not (has (toString .Values.networkPolicy.type) (list "none" "off" "false")) }}{{ .Values.networkPolicy.type }}{{ end -}}
+{{- end -}}
+
+{{/* The flags of `run`, by their names. */}}
+{{- define "audit-bridge.flags" -}}
+{{- $v := .Values -}}
+{{- $flags := dict "webhook-url" $v.webhook.url "webhook-timeout" $v.webhook.timeout -}}
+{{- if $v.webhook.ca.secretName }}{{ $_ := set $flags "webhook-ca-file" "/etc/audit-bridge/webhook-ca/ca.crt" }}{{ end -}}
+{{- if $v.webhook.token.secretName }}{{ $_ := set $flags "webhook-token-file" "/etc/audit-bridge/webhook-token/token" }}{{ end -}}
+{{- if $v.webhook.clientCertificate.secretName }}
+{{- $_ := set $flags "webhook-client-cert-file" "/etc/audit-bridge/webhook-client/tls.crt" }}
+{{- $_ := set $flags "webhook-client-key-file" "/etc/audit-bridge/webhook-client/tls.key" }}
+{{- end -}}
+{{- if include "audit-bridge.usesApi" . }}
+{{- $_ := set $flags "checkpoint-store" "kubernetes" }}
+{{- $_ := set $flags "checkpoint-name" (include "audit-bridge.fullname" .) }}
+{{- end -}}
+{{- if include "audit-bridge.elects" . }}{{ $_ := set $flags "leader-election" "true" }}{{ end -}}
+{{- if eq $v.bridge "eks" }}
+{{- $_ := set $flags "cluster-name" (join "," $v.eks.clusterNames) }}
+{{- $_ := set $flags "log-group" (join "," $v.eks.logGroups) }}
+{{- else if eq $v.bridge "gke" }}
+{{- $_ := set $flags "project-id" $v.gke.projectId }}
+{{- $_ := set $flags "cluster-name" $v.gke.clusterName }}
+{{- $_ := set $flags "location" $v.gke.location }}
+{{- $_ := set $flags "include-data-access" (ternary "true" "" $v.gke.includeDataAccess) }}
+{{- $_ := set $flags "subscription" $v.gke.subscription }}
+{{- else if eq $v.bridge "aks" }}
+{{- $_ := set $flags "event-hub-namespace" $v.aks.eventHubNamespace }}
+{{- $_ := set $flags "event-hub" $v.aks.eventHub }}
+{{- $_ := set $flags "consumer-group" $v.aks.consumerGroup }}
+{{- $_ := set $flags "cluster-name" (join "," $v.aks.clusterNames) }}
+{{- $_ := set $flags "categories" (join "," $v.aks.categories) }}
+{{- $_ := set $flags "share-partitions" (ternary "true" "" $v.aks.sharePartitions) }}
+{{- if $v.aks.connectionString.secretName }}{{ $_ := set $flags "connection-string-file" "/etc/audit-bridge/event-hub/connection-string" }}{{ end -}}
+{{- end -}}
+{{- range $flag, $value := $v.settings }}
+{{- /* YAML's numbers come as floats, and large ones would be written with an exponent. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end -}}
+{{- $_ := set $flags $flag (toString $value) }}
+{{- end -}}
+{{- toYaml $flags -}}
+{{- end -}}
+
+{{/* The variables of the container. */}}
+{{- define "audit-bridge.env" -}}
+{{- range $flag, $value := include "audit-bridge.flags" . | fromYaml }}
+{{- if $value }}
+- name: {{ printf "AUDIT_BRIDGE_%s" ($flag | replace "-" "_" | upper) }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.eks.region }}
+{{- if eq $.Values.bridge "eks" }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- if and (eq .Values.bridge "gke") .Values.gke.credentials.secretName }}
+- name: GOOGLE_APPLICATION_CREDENTIALS
+  value: /etc/audit-bridge/credentials/key.json
+{{- end }}
+{{- if or .Values.proxy.https .Values.proxy.http }}
+{{- with .Values.proxy.https }}
+- name: HTTPS_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.proxy.http }}
+- name: HTTP_PROXY
+  value: {{ . | quote }}
+{{- end }}
+- name: NO_PROXY
+  value: {{ prepend (ternary (list .Values.proxy.noProxy) list (ne .Values.proxy.noProxy "")) "localhost,127.0.0.1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST),169.254.169.254,169.254.170.23,metadata.google.internal" | join "," | quote }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Secrets as files: volume, Secret, folder, and which key becomes which file. */}}
+{{- define "audit-bridge.secrets" -}}
+{{- $v := .Values -}}
+{{- with $v.webhook.ca }}{{ if .secretName }}
+- {name: webhook-ca, secret: {{ .secretName }}, folder: /etc/audit-bridge/webhook-ca, files: {ca.crt: {{ .key | quote }}}}
+{{- end }}{{ end }}
+{{- with $v.webhook.token }}{{ if .secretName }}
+- {name: webhook-token, secret: {{ .secretName }}, folder: /etc/audit-bridge/webhook-token, files: {token: {{ .key | quote }}}}
+{{- end }}{{ end }}
+{{- with $v.webhook.clientCertificate }}{{ if .secretName }}
+- {name: webhook-client, secret: {{ .secretName }}, folder: /etc/audit-bridge/webhook-client, files: {tls.crt: {{ .certKey | quote }}, tls.key: {{ .keyKey | quote }}}}
+{{- end }}{{ end }}
+{{- if eq $v.bridge "gke" }}{{ with $v.gke.credentials }}{{ if .secretName }}
+- {name: credentials, secret: {{ .secretName }}, folder: /etc/audit-bridge/credentials, files: {key.json: {{ .key | quote }}}}
+{{- end }}{{ end }}{{ end }}
+{{- if eq $v.bridge "aks" }}{{ with $v.aks.connectionString }}{{ if .secretName }}
+- {name: event-hub, secret: {{ .secretName }}, folder: /etc/audit-bridge/event-hub, files: {connection-string: {{ .key | quote }}}}
+{{- end }}{{ end }}{{ end }}
+{{- end -}}
+
+{{- define "audit-bridge.volumeMounts" -}}
+- name: state
+  mountPath: /var/lib/audit-bridge
+{{- range include "audit-bridge.secrets" . | fromYamlArray }}
+- name: {{ .name }}
+  mountPath: {{ .folder }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "audit-bridge.secretVolumes" -}}
+{{- range include "audit-bridge.secrets" . | fromYamlArray }}
+- name: {{ .name }}
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 0440
+    items:
+      {{- range $path, $key := .files }}
+      - key: {{ $key }}
+        path: {{ $path }}
+      {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What the pods that read and the one that checks have in common. */}}
+{{- define "audit-bridge.podLabels" -}}
+{{- $labels := dict "app.kubernetes.io/part-of" "audit-bridges" "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- if and (eq .Values.bridge "aks") (not .Values.aks.connectionString.secretName) }}{{ $_ := set $labels "azure.workload.identity/use" "true" }}{{ end -}}
+{{- $labels = mergeOverwrite (deepCopy .Values.commonLabels) (deepCopy .Values.podLabels) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
+{{- toYaml $labels -}}
+{{- end -}}
+
+{{- define "audit-bridge.podSpec" -}}
+serviceAccountName: {{ include "audit-bridge.serviceAccountName" . }}
+# The cloud's identity comes by a token of its own.
+automountServiceAccountToken: {{ include "audit-bridge.usesApi" . | eq "true" }}
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* The port of a URL, or its scheme's. */}}
+{{- define "audit-bridge.port" -}}
+{{- $authority := regexReplaceAll "^https?://([^/?#]*).*$" . "${1}" -}}
+{{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" -}}
+{{- $port | default (ternary "443" "80" (hasPrefix "https" .)) -}}
+{{- end -}}
+
+{{/* Ports to let out anywhere: names, the clouds' APIs and the API server, the webhook, the proxy. */}}
+{{- define "audit-bridge.egressPorts" -}}
+{{- $ports := list (dict "port" 443 "protocol" "TCP") -}}
+{{- $urls := list .Values.webhook.url .Values.proxy.https .Values.proxy.http -}}
+{{- range $urls }}{{ if . }}
+{{- $ports = append $ports (dict "port" (include "audit-bridge.port" . | int) "protocol" "TCP") }}
+{{- end }}{{ end -}}
+{{- if eq .Values.bridge "aks" }}{{ $ports = append $ports (dict "port" 5671 "protocol" "TCP") }}{{ end -}}
+{{- range .Values.networkPolicy.extraEgressPorts }}
+{{- if kindIs "map" . }}
+{{- $ports = append $ports (dict "port" (int .port) "protocol" (.protocol | default "TCP")) }}
+{{- else }}
+{{- $ports = append $ports (dict "port" (int .) "protocol" "TCP") }}
+{{- end }}
+{{- end -}}
+{{- $ports | uniq | toYaml -}}
+{{- end -}}
+
+{{/* Where identities come from on the node itself, over plain http. */}}
+{{- define "audit-bridge.identityEgress" -}}
+{{- if eq .Values.bridge "eks" -}}
+# EKS Pod Identity: the agent on the node.
+cidrs: [169.254.170.23/32, "fd00:ec2::23/128"]
+ports: [80]
+{{- else if eq .Values.bridge "gke" -}}
+# The metadata server (988 on nodes without Dataplane V2, where the redirection happens after the policy).
+cidrs: [169.254.169.254/32, 169.254.169.252/32]
+ports: [80, 988]
+{{- end -}}
+{{- end -}}
+
+{{- define "audit-bridge.scrapers" -}}
+{{- $known := dict "gmp" (list (dict "namespace" "gmp-system") (dict "namespace" "gke-gmp-system")) "azure" (list (dict "namespace" "kube-system")) -}}
+{{- .Values.networkPolicy.scrapers | default (get $known .Values.monitoring.scrape | default list) | toYaml -}}
+{{- end -}}

@@ -1,0 +1,48 @@
+"""Programs that are built from their Go modules: pinned, once, into target/tools.
+
+Go's checksum database says whether a module is the one that everybody gets. Without Go, or without a
+way to the modules, the test that needs the program is skipped and says so.
+"""
+
+import fcntl
+import functools
+import os
+import tempfile
+import unittest
+from pathlib import Path
+
+from kit import ROOT, need, run
+
+# What each is built from, and its version. helm takes about 80 s on two cores, helm-docs 10 s.
+PROGRAMS = {
+    "helm": ("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2"),
+}
+
+
+@functools.cache
+def go_tool(name) -> Path:
+    """The program's path; built now if it is not there."""
+    module, version = PROGRAMS[name]
+    folder = ROOT / "target/tools"
+    program = folder / f"{name}-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if program.exists():
+            return program
+        go = need("go")
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            install = [go, "install", "-trimpath", "-ldflags=-s -w", f"{module}@{version}"]
+            # Behind the tests that run beside it: they have time limits, this has not.
+            ran = run("nice", "-n", "15", *install, env={"GOBIN": made}, check=False, timeout=3600)
+            if ran.returncode != 0:
+                raise unittest.SkipTest(f"{name} cannot be built: {' '.join(ran.stderr.split())[-300:]}")
+            # Whole or not at all.
+            os.replace(Path(made) / name, program)
+    return program
+
+
+if __name__ == "__main__":
+    for each in PROGRAMS:
+        print(go_tool(each))

@@ -1,0 +1,118 @@
+//! The receiver that behaves as Falco does: it answers 200 first, and the account is made after.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use audit_bridge_testkit::ScriptedWebhook;
+use audit_bridge_tests::attacks;
+use audit_bridge_tests::judges::{Account, Judges};
+use audit_bridge_tests::{BRIDGES, audit_id, event, run_with};
+
+use crate::event_list;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replay_into_falco_is_accounted_for_at_the_judge() {
+    let Some(judges) = Judges::start() else {
+        return;
+    };
+    let webhook = ScriptedWebhook::start().await;
+    webhook.behave_like_falco();
+    let url = webhook.url();
+    let lines: String = (0..500).map(|n| event(n, 0) + "\n").collect();
+    let ran = tokio::task::spawn_blocking(move || {
+        run_with(
+            "eks",
+            &["replay", "-", "--webhook-url", &url],
+            lines.as_bytes(),
+        )
+    });
+    let ran = ran.await.unwrap();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let account = Account::of(judges, &webhook.received());
+    assert_eq!(account.complaints(), Vec::<String>::new());
+    let mut ids = account.falco_ids;
+    ids.sort();
+    assert_eq!(ids, (0..500).map(audit_id).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_falco_cannot_read_is_lost_after_the_200() {
+    let Some(judges) = Judges::start() else {
+        return;
+    };
+    let webhook = ScriptedWebhook::start().await;
+    webhook.behave_like_falco();
+    let good = event_list(&[event(1, 0)]);
+    let bodies = [good.clone(), [&good, &good[..]].concat(), b"{".to_vec()];
+    for body in &bodies {
+        assert_eq!(post(&webhook, "application/json", body), 200);
+    }
+    assert_eq!(post(&webhook, "application/x-ndjson", &good), 400);
+    let account = Account::of(judges, &webhook.received());
+    assert_eq!(account.bodies, 3);
+    let lost: Vec<usize> = account.lost_bodies.iter().map(|(body, _)| *body).collect();
+    assert_eq!(lost, [1, 2], "{account:?}");
+    assert_eq!(account.falco_ids, [audit_id(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_dumps_replayed_into_falco_lose_nothing() {
+    let Some(judges) = Judges::start() else {
+        return;
+    };
+    // Wrong types may end in the dead letter, borrowed texts of several attacks are duplicates of
+    // each other in one dump, and what is only long takes its time.
+    let alone = ["type:", "borrowed:"];
+    let attacks = attacks::all().into_iter();
+    let attacks = attacks.filter(|attack| !alone.iter().any(|kind| attack.name.starts_with(kind)));
+    let attacks: Vec<_> = attacks.step_by(2).collect();
+    for provider in BRIDGES {
+        let webhook = ScriptedWebhook::start().await;
+        webhook.behave_like_falco();
+        let url = webhook.url();
+        let (mut dump, mut names, mut events) = (Vec::new(), Vec::new(), 0);
+        for attack in &attacks {
+            if attack.bridge != provider || attack.name.contains("plain event") {
+                continue;
+            }
+            for record in &attack.records {
+                dump.extend_from_slice(record);
+                dump.push(b'\n');
+            }
+            names.push(&attack.name);
+            events += attack.expected.len();
+        }
+        let ran = tokio::task::spawn_blocking(move || {
+            run_with(provider, &["replay", "-", "--webhook-url", &url], &dump)
+        });
+        let ran = ran.await.unwrap();
+        assert_eq!(ran.status, 0, "{provider}: {}", ran.stderr);
+        let account = Account::of(judges, &webhook.received());
+        let complaints = account.complaints();
+        assert!(
+            complaints.is_empty(),
+            "{provider}: {complaints:#?} of {names:#?}"
+        );
+        assert_eq!(
+            account.falco_ids.len(),
+            events,
+            "{provider}: {}",
+            ran.stderr
+        );
+    }
+}
+
+/// POSTs a body; gives the status.
+fn post(webhook: &ScriptedWebhook, content_type: &str, body: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(webhook.address()).unwrap();
+    write!(
+        stream,
+        "POST /k8s-audit HTTP/1.1\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    stream.write_all(body).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    String::from_utf8_lossy(&head[9..]).parse().unwrap()
+}
