@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use audit_bridge_core::config::{self, Problems, given};
 use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Start, Trouble};
+use audit_bridge_core::source::Position;
 use audit_bridge_core::tail::Positions;
 use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};
 use crate::connection_string::{self, ConnectionString};
 use crate::partition::Timing;
-use crate::position::Begin;
+use crate::position::{self, Begin};
 use crate::source::{EventHub, Partition, share_of_prefetch};
 
 /// The event hub that a diagnostic setting makes for this category unless told otherwise.
@@ -307,6 +308,10 @@ impl LiveLog for AksLog {
         share
             .map(|share| (share.partition.index, Begin::at(start).position()))
             .collect()
+    }
+
+    fn is_further(&self, this: &Position, other: &Position) -> bool {
+        position::is_further(this, other)
     }
 
     async fn open(&self, resume: Resume) -> Result<EventHub, Trouble> {

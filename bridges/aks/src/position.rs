@@ -81,6 +81,15 @@ fn read(position: &Position) -> Option<Begin> {
         .then_some(Begin::After(number))
 }
 
+/// Whether `this` is a message that was reached, behind `other`.
+pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
+    match (read(this), read(other)) {
+        (Some(Begin::After(this)), Some(Begin::After(other))) => this > other,
+        (Some(Begin::After(_)), Some(Begin::Earliest | Begin::From(_))) => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +106,18 @@ mod tests {
             assert_eq!(read(&begin.position()), Some(begin));
         }
         assert_eq!(read(&after(7, Some("4711"))), Some(Begin::After(7)));
+    }
+
+    #[test]
+    fn position_reached_is_further_than_any_that_was_made() {
+        let made = [Begin::Earliest, Begin::From(Timestamp::MAX)].map(Begin::position);
+        for made in &made {
+            assert!(is_further(&after(-1, None), made));
+            assert!(!is_further(made, &after(-1, None)));
+            assert!(!is_further(made, &made.clone()));
+        }
+        assert!(is_further(&after(8, None), &after(7, Some("4711"))));
+        assert!(!is_further(&after(7, None), &after(7, None)));
     }
 
     #[test]

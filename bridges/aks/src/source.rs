@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use audit_bridge_core::live::{Resume, Trouble};
-use audit_bridge_core::source::{Page, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Source};
 use audit_bridge_core::telemetry::Part;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -31,6 +31,8 @@ const PAGES_WAITING: usize = 1;
 #[derive(Debug)]
 pub struct EventHub {
     pages: mpsc::Receiver<Page>,
+    /// The first page: all partitions, since some may be silent for long.
+    announced: Option<Page>,
 }
 
 /// A partition, by its name and by the number that the name is.
@@ -99,7 +101,10 @@ impl EventHub {
         if resume.until.is_none() {
             tokio::spawn(roster.keep());
         }
-        Ok(EventHub { pages })
+        Ok(EventHub {
+            pages,
+            announced: Some(announce(&partitions)),
+        })
     }
 
     /// Begins to read one of so many partitions that replicas share.
@@ -112,13 +117,30 @@ impl EventHub {
     ) -> Result<EventHub, Trouble> {
         let (mut roster, pages) = Roster::new(client, resume, prefetch_bytes_max, timing);
         roster.admit(partition, Begin::resume(partition.index, resume)?);
-        Ok(EventHub { pages })
+        Ok(EventHub {
+            pages,
+            announced: Some(announce(std::slice::from_ref(partition))),
+        })
     }
 }
 
 impl Source for EventHub {
     async fn read(&mut self) -> Option<Page> {
+        if let Some(page) = self.announced.take() {
+            return Some(page);
+        }
         self.pages.recv().await
+    }
+}
+
+/// A page that announces these partitions.
+fn announce(partitions: &[Partition]) -> Page {
+    let partitions = partitions.iter();
+    Page {
+        partitions: partitions
+            .map(|partition| PartitionChange::Announced(partition.index))
+            .collect(),
+        ..Page::default()
     }
 }
 

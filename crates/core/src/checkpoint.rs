@@ -13,6 +13,7 @@ pub mod kubernetes;
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub use kubernetes::KubernetesStore;
 
 /// The version of the document that this release reads and writes.
 pub const VERSION: u32 = 1;
+
+/// How long the position of a partition stays that no source announces: long enough for a person to
+/// find out that a name was mistyped.
+pub const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// The name of the document: a file's name, and a key of the ConfigMap.
 pub const DOCUMENT: &str = "checkpoint.json";
@@ -56,6 +61,13 @@ pub struct Checkpoint {
     pub source: String,
     /// The position of each partition, by its index.
     pub position: BTreeMap<u32, Position>,
+    /// Since when no source has announced a partition whose position is kept, by its index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unannounced: BTreeMap<u32, Timestamp>,
+    /// Where replicas share the logs of a whole: which checkpoint of the whole is part of this one
+    /// already, by the time that stands in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Timestamp>,
     /// When it was written, by the wall clock; for people.
     #[serde(with = "written")]
     pub written: Timestamp,
@@ -70,6 +82,8 @@ impl Checkpoint {
             provider: owner.provider.clone(),
             source: owner.source.clone(),
             position,
+            unannounced: BTreeMap::new(),
+            merged: None,
             // As precise as it is written, so that it is the same when it is read.
             written: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
         }

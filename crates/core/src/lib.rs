@@ -2,14 +2,14 @@
 //!
 //! One way for all data: a *source* yields records (the provider's bytes with their place), a
 //! *converter* makes audit events of them, a *batcher* groups those, *delivery* brings them to the
-//! webhook, and *commit* moves the position only over what was settled.
+//! webhook, and the *ack tracker* moves a position only over what was settled.
 
+pub mod ack;
 pub mod admin;
 pub mod batch;
 pub mod chain;
 pub mod checkpoint;
 pub mod cli;
-pub mod commit;
 pub mod config;
 pub mod convert;
 pub mod dead_letter;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::source::Source;
+use crate::source::{Position, Source};
 use crate::tail::Positions;
 use crate::telemetry::{Part, Telemetry};
 
@@ -57,6 +57,13 @@ pub trait LiveLog: Send + Sync + 'static {
     fn beginning(&self, start: Start) -> Positions {
         let _ = start;
         Positions::default()
+    }
+
+    /// Whether `this` was reached, and lies behind `other`. A position at which a log was only meant
+    /// to begin was not reached. Asked where replicas share, of two positions of one partition.
+    fn is_further(&self, this: &Position, other: &Position) -> bool {
+        let _ = (this, other);
+        false
     }
 
     /// Begins to read. A source that ends without [`Resume::until`] is opened again where it

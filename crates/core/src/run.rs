@@ -7,7 +7,6 @@
 
 mod desk;
 mod guard;
-mod marks;
 
 use std::future::pending;
 use std::time::Duration;
@@ -210,8 +209,8 @@ where
             delivery.start(batch);
         }
         if let Some(checkpoint) = &mut checkpoint {
-            for (partition, position) in desk.reached() {
-                checkpoint.advance(partition, position);
+            for progress in desk.progress() {
+                checkpoint.take(progress);
             }
         }
         // Who is asked to stop does not wait for parked events: they are read again.
@@ -305,8 +304,8 @@ where
     };
     // Whoever lost the Lease must not write over the checkpoint of the one who has it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
-        for (partition, position) in desk.reached() {
-            checkpoint.advance(partition, position);
+        for progress in desk.progress() {
+            checkpoint.take(progress);
         }
         let within = if why == Ended::Done {
             grace
@@ -322,7 +321,7 @@ where
     }
     source.close().await;
     Outcome {
-        settled_records: desk.tracker.watermark(0).settled,
+        settled_records: desk.tracker.settled_prefix(),
         tally: desk.tally,
         ended: why,
         observer: desk.observer,

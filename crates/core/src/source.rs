@@ -19,6 +19,22 @@ pub struct Page {
     pub position: Option<Position>,
     /// What went wrong beside them: the source goes on, but not all of it was read.
     pub problems: Vec<Problem>,
+    /// Partitions that come and go, this one or others, as of this page.
+    pub partitions: Vec<PartitionChange>,
+}
+
+/// A partition comes or goes.
+///
+/// Records or a position of a partition announce it too. A source announces by itself those that
+/// may have nothing to give for long: a position that nobody announces is dropped in the end
+/// ([`crate::checkpoint::UNANNOUNCED_MAX`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// The source reads it.
+    Announced(u32),
+    /// The source never reads it again, since another partition answers for what it owed: once all
+    /// that it gave is settled, its position is dropped.
+    Retired(u32),
 }
 
 /// Something that kept a part of the source from being read.

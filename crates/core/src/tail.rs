@@ -50,7 +50,7 @@ pub use resume::{Positions, ResumeError};
 pub use settings::TailSettings;
 
 use crate::retry::Backoff;
-use crate::source::{Page, Position, Source};
+use crate::source::{Page, PartitionChange, Position, Source};
 use cursor::{Cursor, Scan};
 use log::{ceil, floor};
 use resume::Place;
@@ -88,6 +88,9 @@ pub struct Tail<L: TimeLog> {
     identities_max: usize,
     /// By age, the edge first.
     cursors: Vec<Cursor>,
+    /// Where the edge began in this life. What an older cursor finds before it may have come in an
+    /// earlier life: it says nothing about lateness.
+    began_at: Timestamp,
     /// How long a window of a backlog is, as the density of the log has it.
     span: Duration,
     seen: Seen,
@@ -144,6 +147,7 @@ impl<L: TimeLog> Tail<L> {
             monitor,
             resolution,
             poll_interval,
+            began_at: cursors.first().map_or(Timestamp::MIN, |edge| edge.position),
             cursors,
         };
         if let Some(folder) = settings.seen_dir {
@@ -153,6 +157,18 @@ impl<L: TimeLog> Tail<L> {
         // edge's progress before the others had any, and a restart would begin them at the edge's.
         for index in 0..tail.cursors.len() {
             tail.hand_out(index, Vec::new(), true);
+        }
+        // Only then may those go that the edge has taken over.
+        let cursors = u32::try_from(tail.cursors.len()).unwrap_or(u32::MAX);
+        let gone = positions.range(cursors..);
+        let gone: Vec<_> = gone
+            .map(|(&partition, _)| PartitionChange::Retired(partition))
+            .collect();
+        if !gone.is_empty() {
+            tail.pages.push_back(Page {
+                partitions: gone,
+                ..Page::default()
+            });
         }
         Ok(tail)
     }
@@ -285,6 +301,9 @@ impl<L: TimeLog> Tail<L> {
     fn page(&mut self, index: usize, page: LogPage<L::Raw>) {
         self.limiter.answered();
         self.monitor.answered(index, page.entries.len());
+        // Pages without events say nothing about the density of the log: a group with many old
+        // streams answers with them, however short the window is.
+        let holds_events = !page.entries.is_empty();
         let edge = self.cursors[0].position;
         let mut records = Vec::new();
         for entry in page.entries {
@@ -295,7 +314,8 @@ impl<L: TimeLog> Tail<L> {
             let cursor = &mut self.cursors[index];
             cursor.mark.identities.push((bucket, entry.identity));
             cursor.mark.newest = cursor.mark.newest.max(Some(entry.time));
-            let late = (entry.time < edge).then(|| index.checked_sub(1)).flatten();
+            let read_by_edge = self.began_at <= entry.time && entry.time < edge;
+            let late = read_by_edge.then(|| index.checked_sub(1)).flatten();
             self.monitor.record(entry.time, late);
             records.push(self.log.record(entry.raw));
         }
@@ -304,8 +324,8 @@ impl<L: TimeLog> Tail<L> {
         cursor.due = Instant::now();
         let mut complete = None;
         if let Some(scan) = &mut cursor.scan {
-            scan.pages += 1;
-            let long = scan.pages >= PAGES_MAX && scan.window.span() > SPAN_MIN;
+            scan.pages += u32::from(holds_events);
+            let long = holds_events && scan.pages >= PAGES_MAX && scan.window.span() > SPAN_MIN;
             match page.next {
                 None => complete = cursor.scan.take(),
                 Some(_) if long => {
@@ -370,7 +390,7 @@ impl<L: TimeLog> Tail<L> {
             partition: u32::try_from(index).unwrap_or(u32::MAX),
             records,
             position,
-            problems: Vec::new(),
+            ..Page::default()
         });
     }
 

@@ -209,7 +209,7 @@ impl Source for Log {
             partition,
             records,
             position,
-            problems: Vec::new(),
+            ..Page::default()
         })
     }
 

@@ -10,6 +10,7 @@ mod damage;
 mod delivery;
 mod inputs;
 mod memory;
+mod positions;
 mod settings;
 
 use std::collections::BTreeSet;

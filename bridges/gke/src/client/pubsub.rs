@@ -156,7 +156,7 @@ impl Source for Messages {
                     partition: 0,
                     records,
                     position: Some(json!(self.ledger.given())),
-                    problems: Vec::new(),
+                    ..Page::default()
                 });
             }
         }

@@ -5,14 +5,16 @@
 //! with the newest positions. The write itself is a future that lives here, so the loop may drop
 //! [`Checkpointer::next`] at any time without losing or repeating one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Checkpoint, Owner, Store, StoreError};
+use super::{Checkpoint, Owner, Store, StoreError, UNANNOUNCED_MAX};
+use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
 
@@ -53,6 +55,12 @@ pub struct Checkpointer<S> {
     interval: Duration,
     /// The newest position of every partition, those of earlier runs included.
     positions: BTreeMap<u32, Position>,
+    /// Partitions that the source reads in this life.
+    announced: BTreeSet<u32>,
+    /// Since when nobody announces a partition whose position is kept.
+    unannounced: BTreeMap<u32, Timestamp>,
+    /// As the loaded checkpoint has it.
+    merged: Option<Timestamp>,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
     /// Since when a position waits for a write to begin.
@@ -75,8 +83,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         interval: Duration,
     ) -> Checkpointer<S> {
         let now = Instant::now();
-        let durable = loaded
-            .map(|checkpoint| checkpoint.position)
+        let (durable, unannounced, merged) = loaded
+            .map(|it| (it.position, it.unannounced, it.merged))
             .unwrap_or_default();
         Checkpointer {
             store: Some(store),
@@ -84,6 +92,9 @@ impl<S: Store + 'static> Checkpointer<S> {
             owner,
             interval,
             positions: durable.clone(),
+            announced: BTreeSet::new(),
+            unannounced,
+            merged,
             durable,
             unsaved_since: None,
             saving_since: None,
@@ -94,8 +105,35 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
+    /// Takes note of what was reached. Does no I/O: [`Checkpointer::next`] does.
+    pub fn take(&mut self, progress: PartitionProgress) {
+        match progress {
+            PartitionProgress::Announced(partition) => self.announce(partition),
+            PartitionProgress::Reached(partition, position) => self.advance(partition, position),
+            PartitionProgress::Retired(partition) => self.retire(partition),
+        }
+    }
+
+    /// The source reads this partition: its position stays for as long as it does.
+    pub fn announce(&mut self, partition: u32) {
+        self.announced.insert(partition);
+        if self.unannounced.remove(&partition).is_some() {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Another partition answers for this one: its position goes.
+    pub fn retire(&mut self, partition: u32) {
+        self.announced.remove(&partition);
+        self.unannounced.remove(&partition);
+        if self.positions.remove(&partition).is_some() {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// A partition is settled up to here. Does no I/O: [`Checkpointer::next`] does.
     pub fn advance(&mut self, partition: u32, position: Position) {
+        self.announce(partition);
         if self.positions.get(&partition) == Some(&position) {
             return;
         }
@@ -176,12 +214,44 @@ impl<S: Store + 'static> Checkpointer<S> {
         };
         self.saving_since = self.unsaved_since.take();
         self.next_at = Instant::now() + self.interval;
-        let checkpoint = Checkpoint::new(&self.owner, self.positions.clone());
+        self.mark_unannounced(Timestamp::now());
+        let checkpoint = Checkpoint {
+            unannounced: self.unannounced.clone(),
+            merged: self.merged,
+            ..Checkpoint::new(&self.owner, self.positions.clone())
+        };
         self.saving = Some(Box::pin(async move {
             let result = store.save(&checkpoint).await;
             (store, checkpoint, result)
         }));
         true
+    }
+
+    /// Marks the positions that nobody announced in this life, and drops those that nobody has
+    /// announced for long.
+    fn mark_unannounced(&mut self, now: Timestamp) {
+        let unannounced = &mut self.unannounced;
+        self.positions.retain(|&partition, position| {
+            if self.announced.contains(&partition) {
+                return true;
+            }
+            let since = unannounced.entry(partition).or_insert(now);
+            // A clock that was wrong must not keep it for ever.
+            *since = (*since).min(now);
+            if now.duration_since(*since)
+                <= SignedDuration::try_from(UNANNOUNCED_MAX).unwrap_or(SignedDuration::MAX)
+            {
+                return true;
+            }
+            tracing::warn!(
+                partition, %position, %since,
+                "position dropped: no source has announced its partition for too long"
+            );
+            unannounced.remove(&partition);
+            false
+        });
+        let positions = &self.positions;
+        unannounced.retain(|partition, _| positions.contains_key(partition));
     }
 
     fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> Outcome {
@@ -211,5 +281,76 @@ impl<S: Store + 'static> Checkpointer<S> {
         let wait = self.backoff.wait(attempts).max(self.interval);
         self.next_at = now + wait;
         Outcome::Failed { retry_in: wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Store for Nowhere {
+        async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+            Ok(None)
+        }
+
+        async fn save(&mut self, _: &Checkpoint) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn owner() -> Owner {
+        Owner {
+            provider: "eks".to_owned(),
+            source: "a".to_owned(),
+        }
+    }
+
+    /// The document after a write, in a life in which only partition 0 is announced.
+    async fn written(loaded: Checkpoint) -> Checkpoint {
+        let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
+        checkpointer.advance(0, fastrand::u64(..).into());
+        assert!(checkpointer.begin());
+        let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
+        // As a store keeps it.
+        let text = checkpoint.write().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn position_unannounced_stays_marked_for_thirty_days() {
+        let loaded = Checkpoint::new(&owner(), [(0, 1.into()), (7, "typo".into())].into());
+        let first = written(loaded).await;
+        assert_eq!(first.position[&7], "typo");
+        assert_eq!(first.unannounced.keys().collect::<Vec<_>>(), [&7]);
+        let mut next = written(first.clone()).await;
+        assert_eq!(next.unannounced, first.unannounced, "since the first time");
+        let ago = |hours| Timestamp::now() - SignedDuration::from_hours(hours);
+        next.unannounced.insert(7, ago(30 * 24 - 1));
+        let mut next = written(next).await;
+        assert!(next.position.contains_key(&7));
+        next.unannounced.insert(7, ago(30 * 24 + 1));
+        let next = written(next).await;
+        assert_eq!(next.position.len(), 1);
+        assert!(next.unannounced.is_empty());
+    }
+
+    #[tokio::test]
+    async fn position_announced_again_loses_its_mark_and_a_retired_one_goes() {
+        let loaded = Checkpoint::new(
+            &owner(),
+            [(0, 1.into()), (7, 2.into()), (8, 3.into())].into(),
+        );
+        let loaded = written(loaded).await;
+        let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
+        assert!(checkpointer.is_clean());
+        checkpointer.take(PartitionProgress::Announced(7));
+        checkpointer.take(PartitionProgress::Retired(8));
+        assert!(!checkpointer.is_clean());
+        assert!(checkpointer.begin());
+        let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
+        assert_eq!(checkpoint.position.keys().collect::<Vec<_>>(), [&0, &7]);
+        assert_eq!(checkpoint.unannounced.keys().collect::<Vec<_>>(), [&0]);
     }
 }

@@ -3,25 +3,27 @@
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
 use crate::chain::{chain, printable};
-use crate::checkpoint::{self, AnyStore, Checkpointer, FileStore, Owner, Store as _};
+use crate::checkpoint::{self, AnyStore, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
 use crate::convert::Reject;
 use crate::dead_letter::DeadLetter;
 use crate::output;
 use crate::record::Origin;
 use crate::replay::dump::{Dump, Shape};
-use crate::replay::{Progress, Replay, Settings};
+use crate::replay::{Progress, Replay, Settings, Shard};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::{self, Stop};
-use crate::source::{Page, Problem, Source};
+use crate::source::Problem;
+use crate::tail::Positions;
 use crate::tally::Tally;
 
 /// Rejects that are shown one by one when no dead letter keeps them.
@@ -43,7 +45,8 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "SPAN"
     )]
     give_up_after: Option<String>,
-    /// Leave out the first N records: what an earlier run has settled, as its last line says
+    /// Leave out the first N records of all, unverified: what an earlier run without --state-dir has
+    /// settled, as its last line says
     #[arg(
         long,
         env = "AUDIT_BRIDGE_SKIP_RECORDS",
@@ -51,7 +54,7 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "N"
     )]
     skip_records: Option<String>,
-    /// Keep in this folder how far the replay is, so that the same command goes on there
+    /// Keep in this folder how far each file is replayed, so that the same command goes on there
     #[arg(
         long,
         env = "AUDIT_BRIDGE_STATE_DIR",
@@ -59,6 +62,15 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "PATH"
     )]
     state_dir: Option<PathBuf>,
+    /// Replay every N-th file only, of all sorted by name: I/N with I from 0, or N alone in an Indexed
+    /// Job, whose JOB_COMPLETION_INDEX is I
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SHARD",
+        hide_env_values = true,
+        value_name = "I/N"
+    )]
+    shard: Option<String>,
     /// Write a report here, as JSON
     #[arg(
         long,
@@ -83,6 +95,8 @@ struct Checked<B> {
     shape: Option<Shape>,
     give_up_after: Duration,
     skip_records: u64,
+    state_dir: Option<PathBuf>,
+    shard: Option<Shard>,
 }
 
 pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
@@ -131,7 +145,30 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             );
         }
     }
+    let state_dir = config::path(args.state_dir.as_ref());
+    if state_dir.is_some() {
+        if args.paths.iter().any(|path| path.as_os_str() == "-") {
+            problems.add(
+                "state-dir",
+                "cannot say how far standard input is replayed, since it cannot be read again; \
+                 name files, or leave --state-dir out",
+            );
+        }
+        if config::given(args.skip_records.as_deref()).is_some() {
+            problems.add(
+                "skip-records",
+                "is for a replay without --state-dir: with it, the checkpoint says how far each \
+                 file is replayed",
+            );
+        }
+    }
+    let index = std::env::var("JOB_COMPLETION_INDEX").ok();
+    let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
+        Shard::read(text, index.as_deref()).map(Some)
+    });
     Checked {
+        state_dir,
+        shard,
         bridge,
         dump,
         delivery,
@@ -179,43 +216,34 @@ async fn deliver<B: Bridge>(
         }
         None => None,
     };
-    let state = state::<B>(args).await?;
-    // What an earlier run has settled, whichever way it is known.
-    let settled = state.as_ref().map_or(0, |(_, settled)| *settled);
-    let skip_records = checked.skip_records.max(settled);
+    let state = match &checked.state_dir {
+        Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
+        None => None,
+    };
+    let skip_records = checked.skip_records;
     let source = Replay::start(Settings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
         skip_records,
+        resume: state.as_ref().map(State::positions),
+        shard: checked.shard,
     })
-    .map_err(|error| format!("the reading thread does not start: {error}"))?;
+    .map_err(|error| chain(&error))?;
+    let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
+    let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());
-    if settled > 0 {
-        console.say(&format!(
-            "going on behind {settled} records, as {} has it",
-            checkpoint::DOCUMENT
-        ));
-    }
     let target = settings.destination.open()?;
     let pipeline = Pipeline {
-        source: Counted {
-            source,
-            records: skip_records,
-            every: match state {
-                Some(_) => POSITION_EVERY,
-                None => usize::MAX,
-            },
-            page: Page::default(),
-        },
+        source,
         converter: checked.bridge.converter(settings.native.clone()),
-        sink: if state.is_some() {
+        sink: if keeps_positions {
             target.durable()
         } else {
             target
         },
         dead_letter,
-        checkpoint: state.map(|(checkpoint, _)| checkpoint),
+        checkpoint,
         tenure: None,
         observer: console,
         on_request: Box::new(|_, _| {}),
@@ -239,10 +267,12 @@ async fn deliver<B: Bridge>(
         output::write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
-    let resume = format!(
-        "resume with the same command and --skip-records {}",
-        skip_records + settled_records
-    );
+    let resume = if keeps_positions {
+        "resume with the same command".to_owned()
+    } else {
+        let settled = skip_records + settled_records;
+        format!("resume with the same command and --skip-records {settled}")
+    };
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
         Ended::Stopped => Err(format!("stopped before the end; {resume}")),
@@ -255,64 +285,71 @@ async fn deliver<B: Bridge>(
     }
 }
 
-/// How far an earlier run of the same inputs came, and what keeps how far this one comes.
-async fn state<B: Bridge>(
-    args: &ReplayArgs<B::Args>,
-) -> Result<Option<(Checkpointer<AnyStore>, u64)>, String> {
-    let Some(dir) = config::path(args.state_dir.as_ref()) else {
-        return Ok(None);
-    };
-    let paths: Vec<_> = args
-        .paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    let owner = Owner {
-        provider: B::PROVIDER.to_owned(),
-        source: format!("replay of {}", paths.join(" ")),
-    };
-    let mut store = FileStore::open(&dir, owner.clone()).map_err(|error| chain(&error))?;
-    let loaded = store.load().await.map_err(|error| chain(&error))?;
-    let settled = loaded
-        .as_ref()
-        .and_then(|checkpoint| checkpoint.position.get(&0)?.as_u64())
-        .unwrap_or(0);
-    let interval = Duration::from_secs(1);
-    let checkpointer = Checkpointer::new(AnyStore::File(store), owner, loaded, interval);
-    Ok(Some((checkpointer, settled)))
+/// Where the positions are kept, and what they are.
+struct State {
+    store: FileStore,
+    owner: Owner,
+    loaded: Option<Checkpoint>,
 }
 
-/// A replay whose position is the number of records, told every few of them: a page may hold
-/// thousands, and a crash in its middle is to repeat few.
-struct Counted {
-    source: Replay,
-    records: u64,
-    /// Records between two positions.
-    every: usize,
-    page: Page,
-}
-
-/// Records between two positions where they are kept.
-const POSITION_EVERY: usize = 50;
-
-impl Source for Counted {
-    async fn read(&mut self) -> Option<Page> {
-        if self.page.records.is_empty() {
-            self.page = self.source.read().await?;
-        }
-        let rest = self.page.records.len().min(self.every);
-        let rest = self.page.records.split_off(rest);
-        let page = Page {
-            partition: self.page.partition,
-            records: std::mem::replace(&mut self.page.records, rest),
-            position: None,
-            problems: std::mem::take(&mut self.page.problems),
+impl State {
+    async fn open(dir: &Path, provider: &str) -> Result<State, String> {
+        // Whatever is replayed: the positions say which files they are of.
+        let owner = Owner {
+            provider: provider.to_owned(),
+            source: REPLAY_SOURCE.to_owned(),
         };
-        self.records += page.records.len() as u64;
-        Some(Page {
-            position: Some(self.records.into()),
-            ..page
+        refuse_counted(&dir.join(checkpoint::DOCUMENT))?;
+        let mut store = FileStore::open(dir, owner.clone()).map_err(|error| chain(&error))?;
+        let loaded = store.load().await.map_err(|error| chain(&error))?;
+        Ok(State {
+            store,
+            owner,
+            loaded,
         })
+    }
+
+    fn positions(&self) -> Positions {
+        let loaded = self.loaded.as_ref();
+        loaded.map(|it| it.position.clone()).unwrap_or_default()
+    }
+
+    fn checkpointer(self, inputs: usize) -> Checkpointer<AnyStore> {
+        let interval =
+            CHECKPOINT_INTERVAL.max(CHECKPOINT_PACE * u32::try_from(inputs).unwrap_or(u32::MAX));
+        let store = AnyStore::File(self.store);
+        Checkpointer::new(store, self.owner, self.loaded, interval)
+    }
+}
+
+/// The source of a replay's checkpoint.
+const REPLAY_SOURCE: &str = "replay of saved dumps";
+/// Between two writes of the checkpoint, at least.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for each input: the document grows with them.
+const CHECKPOINT_PACE: Duration = Duration::from_micros(500);
+
+/// Refuses the checkpoint of an earlier release: one count of records over all files.
+fn refuse_counted(path: &Path) -> Result<(), String> {
+    let document = std::fs::read(path).ok();
+    let document = document.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let Some(document) = document else {
+        return Ok(());
+    };
+    let is_replay = document.get("source").and_then(Value::as_str);
+    let is_replay = is_replay.is_some_and(|source| source.starts_with("replay of "));
+    let count = document
+        .get("position")
+        .and_then(|it| it.get("0")?.as_u64());
+    match count.filter(|_| is_replay) {
+        None => Ok(()),
+        Some(count) => Err(format!(
+            "the checkpoint {} is of an earlier release: it counts {count} records over all files, \
+             and cannot tell whether they are still the same files; if they are, finish with \
+             --skip-records {count} instead of --state-dir, or else name a new --state-dir to \
+             replay everything",
+            path.display()
+        )),
     }
 }
 
@@ -364,6 +401,22 @@ impl Console {
 
     fn finish(&self, tally: &Tally) {
         self.bar.finish_and_clear();
+        let count = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let records = count(&self.progress.records_left_out);
+        if records > 0 {
+            self.say(&format!(
+                "going on behind {records} records that were settled before; files left out, since \
+                 all of them was: {}",
+                count(&self.progress.inputs_left_out)
+            ));
+        }
+        let changed = count(&self.progress.inputs_changed);
+        if changed > 0 {
+            self.say(&format!(
+                "files that changed since they were replayed, and were replayed from their \
+                 beginning: {changed}"
+            ));
+        }
         if !self.kept && tally.rejects() > self.shown {
             self.say(&format!(
                 "rejected: {} more like these; keep them all with --dead-letter PATH",

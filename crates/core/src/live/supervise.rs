@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{LiveLog, Resume, Trouble};
 use crate::retry::Backoff;
-use crate::source::{Page, Position, Source};
+use crate::source::{Page, PartitionChange, Position, Source};
 use crate::telemetry::Part;
 
 /// A source that worked for so long had no trouble beginning.
@@ -88,6 +88,11 @@ impl<L: LiveLog> Source for Supervised<L> {
                 continue;
             };
             if let Some(page) = source.read().await {
+                for change in &page.partitions {
+                    if let PartitionChange::Retired(partition) = change {
+                        self.resume.positions.remove(partition);
+                    }
+                }
                 if let Some(position) = &page.position {
                     self.resume
                         .positions

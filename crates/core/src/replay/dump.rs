@@ -116,6 +116,15 @@ pub struct Piece<'a> {
     pub recognised: bool,
 }
 
+impl Piece<'_> {
+    /// Whether it cannot be the beginning of something longer: a JSON object as it stands in the
+    /// content.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.damaged
+            && matches!(&self.bytes, Cow::Borrowed(bytes) if bytes.trim_ascii_start().starts_with(b"{"))
+    }
+}
+
 /// Cuts a byte stream into pieces, front to back, whatever the chunks it arrives in.
 pub trait Split: Send {
     /// Takes complete pieces off the front of `buffer` and returns how many bytes were taken.

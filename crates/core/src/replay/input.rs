@@ -123,6 +123,12 @@ pub struct Progress {
     pub read: AtomicU64,
     /// Bytes of all files; 0 when standard input is among them.
     pub total: AtomicU64,
+    /// Inputs that an earlier run has settled to their end.
+    pub inputs_left_out: AtomicU64,
+    /// Records that an earlier run has settled: of those, and of inputs that go on behind them.
+    pub records_left_out: AtomicU64,
+    /// Inputs that are no longer what an earlier run has read.
+    pub inputs_changed: AtomicU64,
 }
 
 impl Progress {
@@ -135,7 +141,39 @@ impl Progress {
         Progress {
             read: AtomicU64::new(0),
             total: total.into(),
+            ..Progress::default()
         }
+    }
+
+    /// An input is settled to its end already.
+    pub(super) fn leave_out(&self, input: &Input, records: u64) {
+        self.inputs_left_out.fetch_add(1, Ordering::Relaxed);
+        self.records_left_out.fetch_add(records, Ordering::Relaxed);
+        if let Input::File(path) = input {
+            let bytes = path.metadata().map_or(0, |meta| meta.len());
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// An input goes on behind so many records.
+    pub(super) fn resumed(&self, name: &str, records: u64) {
+        if records > 0 {
+            self.records_left_out.fetch_add(records, Ordering::Relaxed);
+            tracing::info!(
+                file = name,
+                records,
+                "the file goes on behind what is settled"
+            );
+        }
+    }
+
+    /// An input is not what an earlier run has read.
+    pub(super) fn changed(&self, name: &str) {
+        self.inputs_changed.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            file = name,
+            "the file changed since it was replayed: it is replayed from its beginning"
+        );
     }
 }
 

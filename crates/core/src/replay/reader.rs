@@ -1,5 +1,6 @@
 //! Reads one file into pieces: the buffer, its limits, and what the file turns out to be.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -34,12 +35,43 @@ pub(super) enum Found<'a> {
     TooLarge(&'a [u8]),
 }
 
+/// Takes what a file holds, in order.
+pub(super) trait Receive {
+    /// The next bytes of the content. All bytes up to the end of a piece come before the piece; where
+    /// its end is not known exactly, more than those.
+    fn passed(&mut self, bytes: &[u8]);
+
+    /// The next piece. `ended`: the content ended behind it, or could not be read on. `false` stops.
+    fn found(&mut self, found: Found<'_>, ended: bool) -> bool;
+}
+
+/// Takes the pieces alone.
+struct Pieces<F>(F);
+
+impl<F: FnMut(Found<'_>) -> bool> Receive for Pieces<F> {
+    fn passed(&mut self, _: &[u8]) {}
+
+    fn found(&mut self, found: Found<'_>, _: bool) -> bool {
+        (self.0)(found)
+    }
+}
+
 /// Reads `content` to its end and hands on its pieces. `found` returns `false` to stop.
 pub(super) fn read(
+    content: Box<dyn Read + Send>,
+    dump: &Arc<dyn Dump>,
+    shape: Option<&Shape>,
+    found: impl FnMut(Found<'_>) -> bool,
+) -> Result<(), Stop> {
+    read_into(content, dump, shape, &mut Pieces(found))
+}
+
+/// Reads `content` to its end and hands on its pieces, and the bytes that they come of.
+pub(super) fn read_into(
     mut content: Box<dyn Read + Send>,
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,
-    mut found: impl FnMut(Found<'_>) -> bool,
+    receive: &mut impl Receive,
 ) -> Result<(), Stop> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
@@ -61,17 +93,32 @@ pub(super) fn read(
         0
     };
     if buffer[bom..filled].iter().all(u8::is_ascii_whitespace) && (last || failure.is_some()) {
+        receive.passed(&buffer[..filled]);
         return failure.map_or(Ok(()), |error| Err(Stop::Io(error)));
     }
     let mut split = splitter(&buffer[bom..filled], dump, shape)?;
     let mut sniff = Sniff::default();
+    receive.passed(&buffer[..bom]);
     let mut start = bom;
+    // How much of what is left in the buffer was passed on already.
+    let mut ahead = 0;
     let mut open = true;
     loop {
         let ended = last || failure.is_some();
-        let taken = split.split(&buffer[start..filled], ended, &mut |piece| {
-            open = open && sniff.pass(piece, &mut found);
+        let part = &buffer[start..filled];
+        let taken = split.split(part, ended, &mut |piece| {
+            let end = end_within(&piece, part).unwrap_or(part.len());
+            if end > ahead {
+                receive.passed(&part[ahead..end]);
+                ahead = end;
+            }
+            open = open && sniff.pass(piece, ended, receive);
         });
+        if taken > ahead {
+            receive.passed(&part[ahead..taken]);
+            ahead = taken;
+        }
+        ahead -= taken;
         start += taken;
         if !open {
             return Err(Stop::Closed);
@@ -104,15 +151,18 @@ pub(super) fn read(
             );
         }
         if filled == RECORD_BYTES_MAX && !last && failure.is_none() {
+            receive.passed(&buffer[ahead..filled]);
             let taken = split.overflow(&buffer[..filled], &mut |piece| {
-                open = open && sniff.pass(piece, &mut found);
+                open = open && sniff.pass(piece, ended, receive);
             });
             if taken.is_none() {
                 sniff.recognised = true;
-                open =
-                    open && sniff.release(&mut found) && found(Found::TooLarge(&buffer[..filled]));
+                open = open
+                    && sniff.release(ended, receive)
+                    && receive.found(Found::TooLarge(&buffer[..filled]), ended);
             }
             start = taken.unwrap_or(filled);
+            ahead = filled - start;
         } else if buffer.len() > BUFFER_BYTES && filled < BUFFER_BYTES / 2 {
             buffer.truncate(BUFFER_BYTES);
             buffer.shrink_to_fit();
@@ -125,6 +175,17 @@ pub(super) fn read(
         ))),
         (None, None) => Ok(()),
     }
+}
+
+/// Where in `part` a piece ends, if that is known: a piece may be a copy, and where damage ends is
+/// told by what follows.
+fn end_within(piece: &Piece<'_>, part: &[u8]) -> Option<usize> {
+    let Cow::Borrowed(bytes) = &piece.bytes else {
+        return None;
+    };
+    let begin = bytes.as_ptr().addr().checked_sub(part.as_ptr().addr())?;
+    let end = begin.checked_add(bytes.len())?;
+    (!piece.damaged && end <= part.len()).then_some(end)
 }
 
 fn read_more(
@@ -187,7 +248,7 @@ struct Sniff {
 }
 
 impl Sniff {
-    fn pass(&mut self, piece: Piece<'_>, found: &mut impl FnMut(Found<'_>) -> bool) -> bool {
+    fn pass(&mut self, piece: Piece<'_>, ended: bool, receive: &mut impl Receive) -> bool {
         if !self.recognised {
             // What follows is not looked at, also when it is in memory already: how a file is
             // read must not depend on the chunks it comes in.
@@ -201,11 +262,12 @@ impl Sniff {
             }
         }
         self.recognised = true;
-        self.release(found) && found(Found::Piece(piece))
+        self.release(ended, receive) && receive.found(Found::Piece(piece), ended)
     }
 
-    fn release(&mut self, found: &mut impl FnMut(Found<'_>) -> bool) -> bool {
-        self.held.drain(..).all(|piece| found(Found::Piece(piece)))
+    fn release(&mut self, ended: bool, receive: &mut impl Receive) -> bool {
+        let mut held = self.held.drain(..);
+        held.all(|piece| receive.found(Found::Piece(piece), ended))
     }
 
     /// What the file is, when it is none of ours.

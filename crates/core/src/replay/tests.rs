@@ -110,6 +110,8 @@ async fn replay_reads_full_files_of_the_dead_letter() {
         dump: Arc::new(Plain),
         shape: None,
         skip_records: 0,
+        resume: None,
+        shard: None,
     })
     .unwrap();
     let mut ids = Vec::new();
@@ -131,6 +133,8 @@ async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
         dump: Arc::new(Plain),
         shape: None,
         skip_records: 0,
+        resume: None,
+        shard: None,
     })
     .unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());

@@ -5,15 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::guard::Guarded;
-use super::marks::Marks;
 use super::{Ended, Observer, Patience};
+use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
-use crate::commit::{self, Tracker};
 use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::DeadLetter;
 use crate::deliver::Receipt;
-use crate::source::{Page, Position};
+use crate::source::{Page, PartitionChange};
 use crate::tally::Tally;
 
 /// What the loop works on between two waits.
@@ -21,8 +20,7 @@ pub(super) struct Desk<Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
     pub(super) batcher: Batcher,
-    pub(super) tracker: Tracker,
-    marks: Marks,
+    pub(super) tracker: AckTracker,
     dead_letter: Option<DeadLetter>,
     /// In the dead letter, but not yet safe on the disk.
     unsynced: Vec<(RecordId, Settle)>,
@@ -54,8 +52,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             converter: Guarded::new(converter),
             out: Output::default(),
             batcher: Batcher::new(batch),
-            tracker: Tracker::new(),
-            marks: Marks::default(),
+            tracker: AckTracker::new(),
             dead_letter,
             unsynced: Vec::new(),
             stuck: None,
@@ -75,11 +72,9 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         self.sync()
     }
 
-    /// The positions that are reached since the last call: all before them is settled.
-    pub(super) fn reached(&mut self) -> Vec<(u32, Position)> {
-        let tracker = &self.tracker;
-        self.marks
-            .reached(|partition| tracker.watermark(partition).settled)
+    /// What is reached since the last call.
+    pub(super) fn progress(&mut self) -> Vec<PartitionProgress> {
+        self.tracker.progress()
     }
 
     pub(super) fn page(&mut self, page: Page) -> Result<(), String> {
@@ -87,8 +82,12 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             self.observer.problem(problem);
         }
         self.observer.received(page.records.len() as u64);
-        self.marks
-            .page(page.partition, page.records.len() as u64, page.position);
+        for change in page.partitions {
+            match change {
+                PartitionChange::Announced(partition) => self.tracker.announce(partition),
+                PartitionChange::Retired(partition) => self.tracker.retire(partition),
+            }
+        }
         let now = Instant::now();
         for record in page.records {
             self.tally.records += 1;
@@ -97,6 +96,9 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 self.converter.convert(id, record, &mut self.out);
             }
             self.outcomes(now)?;
+        }
+        if let Some(position) = page.position {
+            self.tracker.take_position(page.partition, position);
         }
         self.sync()
     }
@@ -218,7 +220,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     /// What these records take of the budget.
     pub(super) fn bytes_of(&self, records: impl Iterator<Item = RecordId>) -> usize {
         records
-            .filter_map(|id| self.tracker.get(id).map(commit::cost))
+            .filter_map(|id| self.tracker.get(id).map(ack::cost))
             .sum()
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Scan {
     pub(super) begun: Timestamp,
     /// When it began, for the next one's time.
     pub(super) begun_at: Instant,
-    /// Pages read of it.
+    /// Pages with events that were read of it.
     pub(super) pages: u32,
     /// It ends where it does only because windows are bounded: more is to be read behind it.
     pub(super) cut: bool,

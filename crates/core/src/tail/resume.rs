@@ -52,11 +52,11 @@ fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where the cursors of these ages (youngest first) go on.
+/// Where the cursors of these ages (youngest first, the edge before all) go on.
 ///
 /// A cursor goes on from its own position. One that is new begins at the lowest of all: what the
-/// others handed out above it may not be settled. The oldest also takes over from those that are
-/// gone.
+/// others handed out above it may not be settled. What an age that was taken away still owed, the
+/// edge takes over, so that its position is needed no more.
 pub(super) fn places(
     ages: &[Duration],
     positions: &Positions,
@@ -68,7 +68,13 @@ pub(super) fn places(
             partition,
             position: position.clone(),
         })?;
-        kept.insert(age, place);
+        // An age stands twice when a crash came between the writes that moved it to another index.
+        kept.entry(age)
+            .and_modify(|other: &mut Place| {
+                other.since = other.since.min(place.since);
+                other.read_to = other.read_to.min(place.read_to);
+            })
+            .or_insert(place);
     }
     let lowest = kept.values().map(|place| place.read_to).min();
     let lowest = lowest.unwrap_or(start);
@@ -80,11 +86,11 @@ pub(super) fn places(
         .iter()
         .map(|&age| kept.remove(&millis(age)).unwrap_or(new))
         .collect();
-    if let Some(oldest) = places.last_mut() {
+    if let Some(edge) = places.first_mut() {
         for gone in kept.values() {
-            oldest.read_to = oldest.read_to.min(gone.read_to);
+            edge.read_to = edge.read_to.min(gone.read_to);
         }
-        oldest.since = oldest.since.min(oldest.read_to);
+        edge.since = edge.since.min(edge.read_to);
     }
     Ok(places)
 }
@@ -119,8 +125,10 @@ mod tests {
         check(&[], &[0, 15], &[0, 0]);
         check(&[(0, 100), (15, 80)], &[0, 15], &[100, 80]);
         check(&[(0, 90), (15, 95)], &[0, 15], &[90, 95]);
-        check(&[(0, 100), (15, 80), (600, 5)], &[0, 30], &[100, 5]);
-        check(&[(0, 100), (15, 80)], &[0, 30, 600], &[100, 80, 80]);
+        check(&[(0, 100), (15, 80), (600, 5)], &[0, 30], &[5, 5]);
+        check(&[(0, 100), (15, 80), (600, 5)], &[0, 15], &[5, 80]);
+        check(&[(0, 100), (15, 80), (15, 60)], &[0, 15], &[100, 60]);
+        check(&[(0, 100), (15, 80)], &[0, 30, 600], &[80, 80, 80]);
         check(&[(0, 100), (600, 5)], &[0], &[5]);
         check(&[(0, 100)], &[0, 600], &[100, 100]);
     }

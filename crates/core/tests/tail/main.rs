@@ -8,6 +8,7 @@
     reason = "tests, with their helpers"
 )]
 
+mod ages;
 mod memory_log;
 mod pipeline;
 mod random;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use audit_bridge_core::tail::{Positions, Stats, Status, Tail};
 use tokio::time::{Instant, timeout};
 
@@ -20,6 +20,8 @@ pub(crate) struct Pipeline {
     /// As the checkpoint has them.
     pub(crate) positions: Positions,
     partitions: BTreeMap<u32, VecDeque<Item>>,
+    /// Partitions whose positions go with the next settlement.
+    retired: BTreeSet<u32>,
     /// How often each record was handed out.
     pub(crate) given: BTreeMap<u64, u32>,
     /// Which are settled.
@@ -35,6 +37,7 @@ impl Pipeline {
             tail,
             positions,
             partitions: BTreeMap::new(),
+            retired: BTreeSet::new(),
             given: BTreeMap::new(),
             settled: BTreeMap::new(),
             safe: BTreeSet::new(),
@@ -66,6 +69,12 @@ impl Pipeline {
     }
 
     fn take(&mut self, page: Page) {
+        for change in &page.partitions {
+            if let PartitionChange::Retired(partition) = change {
+                // The positions before this page are the checkpoint's already, or it waits.
+                self.retired.insert(*partition);
+            }
+        }
         let queue = self.partitions.entry(page.partition).or_default();
         for record in page.records {
             let text = std::str::from_utf8(&record.payload).expect("a number");
@@ -111,6 +120,9 @@ impl Pipeline {
                 self.positions.insert(partition, position);
             }
         }
+        let retired = std::mem::take(&mut self.retired);
+        self.positions
+            .retain(|partition, _| !retired.contains(partition));
     }
 
     /// Reads for so long, settling all at once.

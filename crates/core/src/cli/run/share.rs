@@ -22,10 +22,11 @@ use crate::chain::chain;
 use crate::checkpoint::{Checkpoint, Home, Owner, Room, Store as _, object_name};
 use crate::dead_letter::DeadLetter;
 use crate::lease::Leadership;
-use crate::live::{Live, LiveLog as _};
+use crate::live::{Live, LiveLog, Start};
 use crate::run::Ended;
 use crate::share::{Balancer, Roll, Step};
 use crate::shutdown::Stop;
+use crate::source::Position;
 use crate::tail::Positions;
 use crate::telemetry::Part;
 
@@ -50,20 +51,62 @@ struct View<L> {
 
 /// What all readers need.
 struct Common {
-    /// Where each log begins that has no later checkpoint of its own.
+    /// Where each log begins that did not come further by itself.
     base: Checkpoint,
+    start: Start,
     dead_letter: Option<DeadLetter>,
     /// How many logs one replica may come to read.
     several: usize,
 }
 
 impl Common {
-    /// Where a log begins. Its own checkpoint is the older one when one process has read the whole
-    /// in between.
-    fn positions(&self, own: Option<&Checkpoint>) -> Positions {
-        let own = own.filter(|own| own.written >= self.base.written);
-        own.unwrap_or(&self.base).position.clone()
+    /// Where a log begins, and its checkpoint, which says from now on that the whole's is part of it.
+    fn resume(
+        &self,
+        log: &impl LiveLog,
+        owner: &Owner,
+        own: Option<Checkpoint>,
+    ) -> (Positions, Checkpoint) {
+        let positions = match &own {
+            Some(own) => merge(own, &self.base, |this, other| log.is_further(this, other)),
+            None => self.base.position.clone(),
+        };
+        let its_own = log.beginning(self.start);
+        let checkpoint = Checkpoint {
+            position: positions
+                .iter()
+                .filter(|(partition, _)| its_own.contains_key(partition))
+                .map(|(&partition, position)| (partition, position.clone()))
+                .collect(),
+            merged: Some(self.base.written),
+            ..own.unwrap_or_else(|| Checkpoint::new(owner, Positions::new()))
+        };
+        (positions, checkpoint)
     }
+}
+
+/// A log's own positions, with those of the whole where one process that read all of it came
+/// further. A checkpoint of the whole is merged once: its time of writing is only a name for it, and
+/// the clocks of two machines are never compared.
+fn merge(
+    own: &Checkpoint,
+    base: &Checkpoint,
+    is_further: impl Fn(&Position, &Position) -> bool,
+) -> Positions {
+    let mut positions = own.position.clone();
+    if own.merged == Some(base.written) {
+        return positions;
+    }
+    for (&partition, position) in &base.position {
+        let own = positions.entry(partition);
+        own.and_modify(|own| {
+            if is_further(position, own) {
+                own.clone_from(position);
+            }
+        })
+        .or_insert_with(|| position.clone());
+    }
+    positions
 }
 
 impl<B: Bridge> Process<'_, B> {
@@ -154,6 +197,7 @@ impl<B: Bridge> Process<'_, B> {
         let logs = self.connect().await?;
         let common = Common {
             base: self.base(home, &self.owner(whole), &logs).await?,
+            start: self.checked.state.start,
             dead_letter: self.dead_letter().await?,
             several: logs.len().max(1),
         };
@@ -299,11 +343,14 @@ impl<B: Bridge> Process<'_, B> {
         };
         let ended = match room {
             Err(ended) => ended,
-            Ok(room) => {
+            Ok(mut room) => {
+                let own = room.checkpoint.take();
+                let (positions, checkpoint) = common.resume(&*log, &owner, own);
+                room.checkpoint = Some(checkpoint);
                 let ready = Ready {
                     log,
                     owner,
-                    positions: common.positions(room.checkpoint.as_ref()),
+                    positions,
                     room,
                     tenure,
                     term: Some(leadership.term()),
@@ -330,5 +377,64 @@ impl<B: Bridge> Process<'_, B> {
 async fn give_back(leadership: Leadership) {
     if let Err(error) = leadership.release().await {
         tracing::warn!(error = chain(&error), "a lease is not given back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    fn checkpoint(position: Position, written: i64) -> Checkpoint {
+        let owner = Owner {
+            provider: "aks".to_owned(),
+            source: "hub".to_owned(),
+        };
+        Checkpoint {
+            written: Timestamp::from_second(written).unwrap(),
+            ..Checkpoint::new(&owner, [(0, position)].into())
+        }
+    }
+
+    /// Numbers were reached; anything else was made.
+    fn is_further(this: &Position, other: &Position) -> bool {
+        match (this.as_u64(), other.as_u64()) {
+            (Some(this), Some(other)) => this > other,
+            (this, other) => this.is_some() && other.is_none(),
+        }
+    }
+
+    #[test]
+    fn base_merged_beats_only_what_came_less_far_whatever_the_clocks_say() {
+        let made = || json!("from");
+        for (own, base, want) in [
+            (json!(5), json!(9), json!(9)),
+            (json!(9), json!(5), json!(9)),
+            (json!(9), made(), json!(9)),
+            (made(), json!(5), json!(5)),
+            (made(), made(), made()),
+        ] {
+            for (own_written, base_written) in [(1, 2), (2, 1), (1, 1)] {
+                let own = checkpoint(own.clone(), own_written);
+                let base = checkpoint(base.clone(), base_written);
+                assert_eq!(merge(&own, &base, is_further)[&0], want);
+            }
+        }
+    }
+
+    #[test]
+    fn base_merged_once_counts_no_more_until_it_is_written_again() {
+        let mut own = checkpoint(json!(5), 1);
+        let mut base = checkpoint(json!(9), 2);
+        own.merged = Some(base.written);
+        assert_eq!(
+            merge(&own, &base, is_further)[&0],
+            5,
+            "the hub was made anew"
+        );
+        base.written = Timestamp::from_second(1).unwrap();
+        assert_eq!(merge(&own, &base, is_further)[&0], 9);
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn agrees_with_the_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
-        let mut tracker = Tracker::new();
+        let mut tracker = AckTracker::<Position>::new();
         let mut model: BTreeMap<RecordId, Model> = BTreeMap::new();
         let mut read = 0;
         for step in steps {
@@ -112,7 +112,7 @@ proptest! {
 
 #[test]
 fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let stuck = [tracker.open(0, record(0)), tracker.open(1, record(1))];
     for number in 2..100_000 {
         let id = tracker.open(0, record(number));
@@ -139,7 +139,7 @@ fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
 
 #[test]
 fn long_open_windows_settle_backwards() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let ids: Vec<RecordId> = (0..20_000_u64)
         .map(|n| tracker.open(u32::from(n % 2 == 1), record(n)))
         .collect();
@@ -157,7 +157,7 @@ fn long_open_windows_settle_backwards() {
 #[should_panic(expected = "settled without an outstanding event")]
 #[cfg(debug_assertions)]
 fn settling_twice_is_a_bug() {
-    let mut tracker = Tracker::new();
+    let mut tracker = AckTracker::<Position>::new();
     let id = tracker.open(0, record(0));
     tracker.add(id, 1);
     tracker.settle(id);
@@ -168,5 +168,124 @@ fn settling_twice_is_a_bug() {
 #[should_panic(expected = "which is not open")]
 #[cfg(debug_assertions)]
 fn an_unknown_id_is_a_bug() {
-    Tracker::new().close(RecordId(3));
+    AckTracker::<Position>::new().close(RecordId(3));
+}
+
+/// Opens so many records of a partition.
+fn open(tracker: &mut AckTracker<u64>, partition: u32, records: u64) -> Vec<RecordId> {
+    (0..records)
+        .map(|number| tracker.open(partition, record(number)))
+        .collect()
+}
+
+#[test]
+fn position_is_reached_when_all_before_it_is_settled() {
+    use PartitionProgress::{Announced, Reached};
+    let mut tracker = AckTracker::<u64>::new();
+    let ids = open(&mut tracker, 1, 3);
+    tracker.take_position(1, 30);
+    let more = open(&mut tracker, 1, 3);
+    tracker.take_position(1, 60);
+    tracker.take_position(1, 61);
+    tracker.take_position(0, 7);
+    let started = [Announced(1), Announced(0), Reached(0, 7)];
+    assert_eq!(tracker.progress(), started, "nothing had to be settled");
+    tracker.close(ids[1]);
+    tracker.close(ids[2]);
+    assert_eq!(tracker.progress(), []);
+    assert_eq!(tracker.settled_prefix(), 0);
+    tracker.close(ids[0]);
+    assert_eq!(tracker.progress(), [Reached(1, 30)]);
+    assert_eq!(tracker.settled_prefix(), 3);
+    more.into_iter().for_each(|id| {
+        tracker.close(id);
+    });
+    assert_eq!(tracker.progress(), [Reached(1, 61)], "the newest of two");
+    assert_eq!(tracker.progress(), []);
+    tracker.take_position(1, 62);
+    assert_eq!(tracker.progress(), [Reached(1, 62)], "an idle one moves on");
+    assert_eq!(tracker.settled_prefix(), 6);
+}
+
+#[test]
+fn partition_retired_goes_only_when_all_of_it_is_settled() {
+    use PartitionProgress::{Announced, Reached, Retired};
+    let mut tracker = AckTracker::<u64>::new();
+    let ids = open(&mut tracker, 3, 2);
+    tracker.take_position(3, 1);
+    tracker.retire(3);
+    assert_eq!(tracker.progress(), [Announced(3)]);
+    tracker.close(ids[0]);
+    assert_eq!(tracker.progress(), []);
+    tracker.close(ids[1]);
+    assert_eq!(tracker.progress(), [Reached(3, 1), Retired(3)]);
+    // It may come again, and one that was to go may stay.
+    let id = open(&mut tracker, 3, 1)[0];
+    tracker.retire(3);
+    tracker.announce(3);
+    tracker.close(id);
+    assert_eq!(tracker.progress(), [Announced(3)]);
+}
+
+proptest! {
+    /// Partitions that come and go, records that settle in any order: what is reached is never ahead
+    /// of what is settled, and in the end all of it is reached and gone.
+    #[test]
+    fn progress_is_never_ahead_of_what_is_settled(
+        steps in prop::collection::vec((0_u8..5, 0_u32..4, any::<prop::sample::Index>()), 1..200),
+    ) {
+        let mut tracker = AckTracker::<u64>::new();
+        // Of each partition: the ids of its present life, in order.
+        let mut lives = BTreeMap::<u32, Vec<RecordId>>::new();
+        let mut open = Vec::new();
+        let mut retired = BTreeSet::new();
+        let check = |tracker: &mut AckTracker<u64>,
+                         lives: &mut BTreeMap<u32, Vec<RecordId>>,
+                         retired: &mut BTreeSet<u32>| {
+            for progress in tracker.progress() {
+                match progress {
+                    PartitionProgress::Announced(_) => {}
+                    PartitionProgress::Reached(partition, upto) => {
+                        let all = lives.entry(partition).or_default();
+                        for id in &all[..usize::try_from(upto).unwrap()] {
+                            assert!(tracker.get(*id).is_none(), "{id:?} is open");
+                        }
+                    }
+                    PartitionProgress::Retired(partition) => {
+                        assert!(retired.remove(&partition));
+                        let all = lives.remove(&partition).unwrap_or_default();
+                        assert!(all.iter().all(|id| tracker.get(*id).is_none()));
+                    }
+                }
+            }
+        };
+        for (step, partition, index) in steps {
+            match step {
+                0 | 1 => {
+                    let id = tracker.open(partition, record(0));
+                    open.push(id);
+                    lives.entry(partition).or_default().push(id);
+                }
+                2 => {
+                    let opened = lives.entry(partition).or_default().len() as u64;
+                    tracker.take_position(partition, opened);
+                }
+                3 if !open.is_empty() => {
+                    let id = open.swap_remove(index.index(open.len()));
+                    tracker.close(id);
+                }
+                4 => {
+                    tracker.retire(partition);
+                    retired.insert(partition);
+                }
+                _ => {}
+            }
+            check(&mut tracker, &mut lives, &mut retired);
+        }
+        for id in open {
+            tracker.close(id);
+        }
+        check(&mut tracker, &mut lives, &mut retired);
+        prop_assert!(retired.is_empty() && tracker.is_empty());
+    }
 }

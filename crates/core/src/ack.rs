@@ -1,18 +1,32 @@
-//! Receipts come in any order; the position of a partition moves only over a contiguous prefix of
-//! settled records.
+//! One tracker for all positions: it opens records in read order, takes the position that stands
+//! behind them, and yields it once they, and all before them in their partition, are settled.
 //!
 //! A record is *settled* when the converter is done with it and every event made of it was
 //! delivered or kept in the dead letter. Until then the tracker keeps the record itself, as the
-//! dead letter needs it.
+//! dead letter needs it. Receipts come in any order; a position is reached only over a prefix of
+//! settled records without a gap.
 //!
-//! Everything is O(1), amortised: records live in a queue by id, and the open ones of a partition
-//! are linked in read order. One record that stays open for a day (the webhook refuses it) costs
-//! no memory for those settled behind it: it moves aside and the queue goes on.
+//! # Design
+//! - A **partition** is a part of a source with an order and a position of its own: a partition of
+//!   an event hub, a cursor of a tail, an input of a replay. Sources name them by small numbers.
+//! - A source *announces* a partition, by itself or by the first record or position it gives of it,
+//!   and *retires* one that it will never read again because another partition answers for it. Both
+//!   may happen at any time. A retirement travels like a position: it is reached when everything
+//!   that the partition gave is settled, and only then is its position dropped.
+//! - What is reached leaves as [`PartitionProgress`], in an order that is safe to store after each
+//!   step. The checkpoint merges it; positions of partitions that nobody announced stay there.
+//! - The tracker does not look into positions: their type is the source's affair.
+//!
+//! Everything is O(1), amortised, and nothing is done for a partition that stands still: records
+//! live in a queue by id, and the open ones of a partition are linked in read order. One record that
+//! stays open for a day (the webhook refuses it) costs no memory for those settled behind it: it
+//! moves aside and the queue goes on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::convert::RecordId;
 use crate::record::Record;
+use crate::source::Position;
 
 /// What the book-keeping of one record costs besides its payload, roughly, so that a flood of tiny
 /// records is bounded too.
@@ -54,33 +68,141 @@ struct Open {
     next: Option<RecordId>,
 }
 
-/// One partition: the ends of its list of open records, and all it ever had.
-#[derive(Debug, Default)]
-struct Partition {
+/// One partition: the ends of its list of open records, all it ever had, and the positions that
+/// wait for records to be settled.
+#[derive(Debug)]
+struct Partition<P> {
     first: Option<RecordId>,
     last: Option<RecordId>,
     opened: Watermark,
+    /// How many records must be settled, and the position that is reached then.
+    waiting: VecDeque<(u64, P)>,
+    /// The source will give nothing more of it.
+    retired: bool,
+}
+
+impl<P> Default for Partition<P> {
+    fn default() -> Partition<P> {
+        Partition {
+            first: None,
+            last: None,
+            opened: Watermark::default(),
+            waiting: VecDeque::new(),
+            retired: false,
+        }
+    }
+}
+
+/// How the positions of a source move on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionProgress<P = Position> {
+    /// The source reads this partition.
+    Announced(u32),
+    /// All that the partition gave up to this position is settled.
+    Reached(u32, P),
+    /// All that the partition ever gave is settled, and nothing more will come of it.
+    Retired(u32),
 }
 
 /// Which records are open, and how far each partition is settled.
-#[derive(Debug, Default)]
-pub struct Tracker {
+#[derive(Debug)]
+pub struct AckTracker<P = Position> {
     /// By id, from `base` on; `None` is settled.
     queue: VecDeque<Option<Open>>,
     /// The id of the queue's front.
     base: u64,
     /// Records that were still open when the queue moved past them.
     aside: HashMap<RecordId, Open>,
-    /// By index; a partition that never had a record is an empty one.
-    partitions: Vec<Partition>,
+    partitions: HashMap<u32, Partition<P>>,
+    /// Announced since progress was last taken.
+    announced: Vec<u32>,
+    /// Partitions with a position or a retirement that is not reached.
+    waiting: BTreeSet<u32>,
     open: usize,
     open_bytes: usize,
 }
 
-impl Tracker {
+impl<P> Default for AckTracker<P> {
+    fn default() -> AckTracker<P> {
+        AckTracker {
+            queue: VecDeque::new(),
+            base: 0,
+            aside: HashMap::new(),
+            partitions: HashMap::new(),
+            announced: Vec::new(),
+            waiting: BTreeSet::new(),
+            open: 0,
+            open_bytes: 0,
+        }
+    }
+}
+
+impl<P> AckTracker<P> {
     /// A tracker without records.
-    pub fn new() -> Tracker {
-        Tracker::default()
+    pub fn new() -> AckTracker<P> {
+        AckTracker::default()
+    }
+
+    /// The source reads this partition. One that was to be retired stays.
+    pub fn announce(&mut self, partition: u32) {
+        self.partition(partition).retired = false;
+    }
+
+    /// The source gives nothing more of this partition, and another one answers for it.
+    pub fn retire(&mut self, partition: u32) {
+        self.partition(partition).retired = true;
+        self.waiting.insert(partition);
+    }
+
+    /// The position behind all records of this partition that were opened so far.
+    pub fn take_position(&mut self, partition: u32, position: P) {
+        let place = self.partition(partition);
+        let behind = place.opened.settled;
+        // Nothing came in between: the newer position holds for the same records.
+        if place.waiting.back().is_some_and(|(at, _)| *at == behind) {
+            place.waiting.pop_back();
+        }
+        place.waiting.push_back((behind, position));
+        self.waiting.insert(partition);
+    }
+
+    /// What was reached since the last call: the newest position of each partition, and the
+    /// partitions that came and went.
+    pub fn progress(&mut self) -> Vec<PartitionProgress<P>> {
+        let announced = self.announced.drain(..);
+        let mut progress: Vec<_> = announced.map(PartitionProgress::Announced).collect();
+        if self.waiting.is_empty() {
+            return progress;
+        }
+        for partition in std::mem::take(&mut self.waiting) {
+            let settled = self.watermark(partition).settled;
+            let Some(place) = self.partitions.get_mut(&partition) else {
+                continue;
+            };
+            let mut newest = None;
+            while let Some((behind, _)) = place.waiting.front()
+                && *behind <= settled
+            {
+                newest = place.waiting.pop_front().map(|(_, position)| position);
+            }
+            let position = newest.map(|position| PartitionProgress::Reached(partition, position));
+            progress.extend(position);
+            if place.retired && settled == place.opened.settled {
+                self.partitions.remove(&partition);
+                progress.push(PartitionProgress::Retired(partition));
+            } else if place.retired || !place.waiting.is_empty() {
+                self.waiting.insert(partition);
+            }
+        }
+        progress
+    }
+
+    fn partition(&mut self, partition: u32) -> &mut Partition<P> {
+        let announced = &mut self.announced;
+        self.partitions.entry(partition).or_insert_with(|| {
+            announced.push(partition);
+            Partition::default()
+        })
     }
 
     /// A record that was read from this partition (a small index, as the source counts them),
@@ -88,11 +210,7 @@ impl Tracker {
     /// settled.
     pub fn open(&mut self, partition: u32, record: Record) -> RecordId {
         let id = RecordId(self.base + self.queue.len() as u64);
-        let index = partition as usize;
-        if index >= self.partitions.len() {
-            self.partitions.resize_with(index + 1, Partition::default);
-        }
-        let place = &mut self.partitions[index];
+        let place = self.partition(partition);
         let before = place.opened;
         place.opened = Watermark {
             settled: before.settled + 1,
@@ -160,13 +278,21 @@ impl Tracker {
 
     /// How far this partition is settled without a gap.
     pub fn watermark(&self, partition: u32) -> Watermark {
-        let Some(place) = self.partitions.get(partition as usize) else {
+        let Some(place) = self.partitions.get(&partition) else {
             return Watermark::default();
         };
         place
             .first
             .and_then(|first| self.find(first))
             .map_or(place.opened, |open| open.before)
+    }
+
+    /// How many records, from the first that was ever opened, are settled without a gap, whatever
+    /// their partitions.
+    pub fn settled_prefix(&self) -> u64 {
+        let oldest_aside = self.aside.keys().map(|id| id.0).min();
+        // The front of the queue is open, or the queue is empty.
+        oldest_aside.unwrap_or(self.base)
     }
 
     /// Whether every record is settled.
@@ -225,11 +351,19 @@ impl Tracker {
     fn unlink(&mut self, open: &Open) {
         match open.previous.and_then(|id| self.find_mut(id)) {
             Some(previous) => previous.next = open.next,
-            None => self.partitions[open.partition as usize].first = open.next,
+            None => {
+                if let Some(place) = self.partitions.get_mut(&open.partition) {
+                    place.first = open.next;
+                }
+            }
         }
         match open.next.and_then(|id| self.find_mut(id)) {
             Some(next) => next.previous = open.previous,
-            None => self.partitions[open.partition as usize].last = open.previous,
+            None => {
+                if let Some(place) = self.partitions.get_mut(&open.partition) {
+                    place.last = open.previous;
+                }
+            }
         }
     }
 

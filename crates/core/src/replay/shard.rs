@@ -1,0 +1,91 @@
+//! Every N-th input: how the pods of an Indexed Job divide an archive.
+
+use super::input::Input;
+
+/// One of so many equal parts of the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    index: u64,
+    count: u64,
+}
+
+impl Shard {
+    /// Reads `I/N`, counted from 0, or `N` alone where the environment says which (`index`: the
+    /// completion index of a Job).
+    ///
+    /// # Errors
+    /// It is neither, or there is no such part.
+    pub fn read(text: &str, index: Option<&str>) -> Result<Shard, String> {
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        let (index, count) = match text.split_once('/') {
+            Some((index, count)) => (number(index), number(count)),
+            None => match index {
+                Some(index) => (number(index), number(text)),
+                None => {
+                    return Err(
+                        "names no index: write I/N, or run it in a Job with completionMode: \
+                         Indexed, which sets JOB_COMPLETION_INDEX"
+                            .to_owned(),
+                    );
+                }
+            },
+        };
+        match (index, count) {
+            (Some(index), Some(count)) if index < count => Ok(Shard { index, count }),
+            (Some(index), Some(count)) => Err(format!(
+                "names part {index} of {count}: parts are counted from 0, so the last is {}",
+                count.saturating_sub(1)
+            )),
+            _ => Err("is none of I/N and N, like 0/4".to_owned()),
+        }
+    }
+
+    /// The inputs of this part, sorted by name: whatever order they are given in, the parts are the
+    /// same and have no input in common.
+    pub(super) fn select(self, mut inputs: Vec<Input>) -> Vec<Input> {
+        inputs.sort_by_key(Input::name);
+        (0..)
+            .zip(inputs)
+            .filter(|(number, _)| number % self.count == self.index)
+            .map(|(_, input)| input)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_together_take_every_input_once() {
+        let inputs = |names: &str| -> Vec<Input> {
+            let names = names.chars();
+            names
+                .map(|name| Input::File(name.to_string().into()))
+                .collect()
+        };
+        let mut all = Vec::new();
+        for (index, order) in ["gabcdef", "abcdefg", "fgdeabc"].into_iter().enumerate() {
+            let shard = Shard::read("3", Some(&index.to_string())).unwrap();
+            assert_eq!(Shard::read(&format!("{index}/3"), Some("9")), Ok(shard));
+            all.extend(shard.select(inputs(order)));
+        }
+        all.sort_by_key(Input::name);
+        assert_eq!(all, inputs("abcdefg"));
+    }
+
+    #[test]
+    fn shard_that_is_none_is_refused() {
+        for (wrong, index) in [("", None), ("3", None), ("3/3", None), ("0/0", None)] {
+            assert!(Shard::read(wrong, index).is_err(), "{wrong}");
+        }
+        for (wrong, index) in [
+            ("2", Some("2")),
+            ("x", Some("0")),
+            ("3", Some("")),
+            ("-1/2", None),
+        ] {
+            assert!(Shard::read(wrong, index).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A replay with a state folder: each input has a position of its own, whatever becomes of the others.
+
+use super::*;
+
+/// Replays these inputs with a state folder until the webhook has accepted so many batches of ten;
+/// then it fails until the replay gives up.
+async fn interrupted(
+    webhook: &ScriptedWebhook,
+    state: &str,
+    inputs: &[&str],
+    batches: usize,
+) -> Ran {
+    webhook.script(vec![Answer::status(200); batches]);
+    webhook.otherwise(Answer::status(503));
+    let ran = replayed(webhook, state, inputs).await;
+    assert_eq!(ran.status, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("resume with the same command"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("--skip-records"), "{}", ran.stderr);
+    webhook.accept();
+    ran
+}
+
+async fn replayed(webhook: &ScriptedWebhook, state: &str, inputs: &[&str]) -> Ran {
+    let mut args: Vec<String> = ["replay"].map(str::to_owned).to_vec();
+    args.extend(inputs.iter().map(|&input| input.to_owned()));
+    let url = webhook.url();
+    args.extend(["--webhook-url", &url, "--state-dir", state].map(str::to_owned));
+    args.extend(
+        [
+            "--give-up-after=1s",
+            "--in-flight-batches-max=1",
+            "--batch-events-max=50",
+        ]
+        .map(str::to_owned),
+    );
+    tokio::task::spawn_blocking(move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        run("eks", &args)
+    })
+    .await
+    .unwrap()
+}
+
+fn sorted(webhook: &ScriptedWebhook) -> Vec<String> {
+    let mut accepted = webhook.accepted_ids();
+    accepted.sort();
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_changed_between_two_runs_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let a = write(folder.path(), "a.jsonl", lines(0..100));
+    let b = write(folder.path(), "b.jsonl", lines(100..200));
+    let webhook = ScriptedWebhook::start().await;
+    interrupted(&webhook, &state, &[&a, &b], 3).await;
+    assert_eq!(sorted(&webhook), all_ids(0..150));
+    // A new file comes to stand first, the first one is taken away, and the second is added to.
+    let new = write(folder.path(), "0.jsonl", lines(300..353));
+    write(folder.path(), "b.jsonl", lines(100..220));
+    let ran = replayed(&webhook, &state, &[&new, &b]).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let mut want = all_ids(0..220);
+    want.extend(all_ids(300..353));
+    assert_eq!(sorted(&webhook), want, "each once: {}", ran.stderr);
+    // The file that was taken away is still known, in another order too.
+    let ran = replayed(&webhook, &state, &[&b, &a, &new]).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(sorted(&webhook), want, "nothing is sent again");
+    assert!(
+        ran.stderr.contains("behind 273 records") && ran.stderr.contains("was: 3"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_whose_settled_part_changed_is_replayed_from_its_beginning_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let a = write(folder.path(), "a.jsonl", lines(0..100));
+    let webhook = ScriptedWebhook::start().await;
+    interrupted(&webhook, &state, &[&a], 1).await;
+    // Ten records are put before the others: a count of records would skip them.
+    write(folder.path(), "a.jsonl", lines(500..510) + &lines(0..100));
+    let ran = replayed(&webhook, &state, &[&a]).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("changed since"), "{}", ran.stderr);
+    let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    let want: BTreeSet<_> = all_ids(0..100)
+        .into_iter()
+        .chain(all_ids(500..510))
+        .collect();
+    assert_eq!(accepted, want);
+    // What changes behind the settled part is no change of it.
+    let b = write(folder.path(), "b.jsonl", lines(1000..1100));
+    interrupted(&webhook, &state, &[&b], 1).await;
+    write(
+        folder.path(),
+        "b.jsonl",
+        lines(1000..1050) + &lines(2000..2020),
+    );
+    let before = webhook.accepted_ids().len();
+    let ran = replayed(&webhook, &state, &[&b]).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(!ran.stderr.contains("changed since"), "{}", ran.stderr);
+    assert_eq!(webhook.accepted_ids()[before..], all_ids(2000..2020));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_was_cut_and_is_whole_now_gives_its_last_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let whole = gzip(lines(0..100).as_bytes());
+    let text = lines(0..100);
+    let webhook = ScriptedWebhook::start().await;
+    for (name, cut, all) in [
+        (
+            "packed.jsonl.gz",
+            whole[..whole.len() / 2].to_vec(),
+            whole.clone(),
+        ),
+        (
+            "plain.jsonl",
+            text.as_bytes()[..text.len() - 300].to_vec(),
+            text.clone().into_bytes(),
+        ),
+    ] {
+        let path = write(folder.path(), name, cut);
+        replayed(&webhook, &state, &[&path]).await;
+        write(folder.path(), name, all);
+        let ran = replayed(&webhook, &state, &[&path]).await;
+        assert_eq!(ran.status, 0, "{}", ran.stderr);
+        let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+        assert_eq!(
+            accepted.into_iter().collect::<Vec<_>>(),
+            all_ids(0..100),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn state_folder_with_what_it_cannot_keep_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let dump = write(folder.path(), "a.jsonl", lines(0..10));
+    let ran = run("eks", &["replay", "-", "--state-dir", &state]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("standard input"), "{}", ran.stderr);
+    let ran = run(
+        "eks",
+        &["replay", &dump, "--state-dir", &state, "--skip-records=3"],
+    );
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("--skip-records"), "{}", ran.stderr);
+    // One count over all files, as an earlier release kept it.
+    let old = format!(
+        "{{\"version\":1,\"provider\":\"eks\",\"source\":\"replay of {dump}\",\
+         \"position\":{{\"0\":7}},\"written\":\"2026-11-21T10:00:00.000000Z\"}}"
+    );
+    let path = write(folder.path(), "state/checkpoint.json", &old);
+    let ran = run("eks", &["replay", &dump, "--state-dir", &state]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("--skip-records 7"), "{}", ran.stderr);
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        old,
+        "it is not overwritten"
+    );
+    assert_eq!(ran.events().len(), 0);
+}
+
+#[test]
+fn shards_of_a_folder_give_every_file_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..7 {
+        write(
+            folder.path(),
+            &format!("dumps/{n}.jsonl"),
+            lines(n * 10..n * 10 + 10),
+        );
+    }
+    let dumps = folder.path().join("dumps").display().to_string();
+    let mut all = Vec::new();
+    for index in 0..3 {
+        let explicit = run("eks", &["replay", &dumps, "--shard", &format!("{index}/3")]);
+        assert_eq!(explicit.status, 0, "{}", explicit.stderr);
+        let mut job = command("eks", &["replay", &dumps, "--shard", "3"]);
+        let output = job
+            .env("JOB_COMPLETION_INDEX", index.to_string())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), explicit.stdout);
+        all.extend(ids(&explicit));
+    }
+    all.sort();
+    assert_eq!(all, all_ids(0..70));
+    let ran = run("eks", &["replay", &dumps, "--shard", "3/3"]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("--shard"), "{}", ran.stderr);
+}
