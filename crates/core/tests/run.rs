@@ -181,8 +181,7 @@ impl Source for Log {
                     partition,
                     index,
                 )],
-                position: None,
-                problems: Vec::new(),
+                ..Page::default()
             });
         }
         let partition = open[usize::try_from(self.dice.below(open.len() as u64)).unwrap()];
