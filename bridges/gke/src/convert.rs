@@ -238,13 +238,15 @@ impl GkeConvert {
     fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
         let made = |stage: Stage| -> Result<Event, Failure> {
+            let (text, bodies) = facts.write(stage, &self.options);
             let context = conformance::Context {
                 claimed: true,
+                bodies: &bodies,
                 replaced: facts.replaced(),
                 given_up: facts.truncated().then_some(GivenUp::ProviderObjects),
                 ..self.options.native.context()
             };
-            conformance::event(&facts.write(stage, &self.options).into(), &context)
+            conformance::event(&text.into(), &context)
         };
         let event = match made(stage) {
             Ok(event) => event,

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner, write_string};
+use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, write_string};
 
 use crate::method::{is_version, short_group};
 use crate::wire;
@@ -37,8 +37,8 @@ pub(crate) struct Object<'a> {
     pub(crate) type_url: Option<Cow<'a, str>>,
     /// Where in the text the `@type` members stand, each with the comma before it.
     cuts: Vec<Range<usize>>,
-    /// Some number in it has a fraction or an exponent.
-    fractional: bool,
+    /// What stepping over its members found.
+    findings: Findings,
     /// Members besides `@type`.
     others: usize,
     /// The list under a name that a patch of type `application/json-patch+json` may stand under.
@@ -68,7 +68,11 @@ impl<'a> Object<'a> {
     ) -> Result<Option<Object<'a>>, Error> {
         s.peek();
         let start = s.at();
-        let mut object = Object::default();
+        let mut object = Object {
+            // What is added to it where it is written is no deeper.
+            findings: Findings::default().within(),
+            ..Object::default()
+        };
         let mut from = start + 1;
         let is_object = wire::object(s, |s, key| {
             match key.as_ref() {
@@ -82,7 +86,7 @@ impl<'a> Object<'a> {
                 }
                 key => {
                     let value = s.value()?;
-                    object.fractional |= value.has_fractional();
+                    object.findings = object.findings.and(value.findings().within());
                     object.member(key, value);
                 }
             }
@@ -97,6 +101,11 @@ impl<'a> Object<'a> {
     /// Reads a text that is one object.
     pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
         Object::read(&mut Scanner::new(text), text, Side::Request).ok()?
+    }
+
+    /// What stepping over it found.
+    pub(crate) fn findings(&self) -> Findings {
+        self.findings
     }
 
     /// The whole object.
@@ -123,12 +132,12 @@ impl<'a> Object<'a> {
     fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
         (self.name, self.uid, self.resource_version) = (None, None, None);
         if s.peek() != Some(b'{') {
-            self.fractional |= s.value()?.has_fractional();
+            self.findings = self.findings.and(s.value()?.findings().within());
             return Ok(());
         }
         wire::object(s, |s, key| {
             let value = s.value()?;
-            self.fractional |= value.has_fractional();
+            self.findings = self.findings.and(value.findings().within().within());
             match key.as_ref() {
                 "name" => self.name = Some(value),
                 "uid" => self.uid = Some(value),
@@ -185,7 +194,7 @@ impl<'a> Object<'a> {
             write_string(out, value);
         }
         let comma = out.len() > start;
-        let rewrite = self.fractional || has_lines(self.text);
+        let rewrite = self.findings.has_fractional() || has_lines(self.text);
         // Without the braces: what lies between the cuts, each piece but the first led by a comma.
         let mut from = 1;
         let mut first = true;

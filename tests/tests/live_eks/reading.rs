@@ -113,7 +113,7 @@ async fn what_is_no_event_is_kept_and_the_rest_goes_on() {
         GROUP,
         STREAM,
         now_ms(),
-        "{\"kind\":\"Event\",\"auditID\":\"x\"",
+        "{\"kind\":\"Event\",\"auditID\":\"x\"}",
     );
     world.cloud.put(GROUP, STREAM, now_ms(), &truncated);
     world.put(4, 0);

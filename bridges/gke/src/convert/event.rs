@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use audit_bridge_core::event::conformance::API_VERSION;
+use audit_bridge_core::event::conformance::{API_VERSION, Body};
 use audit_bridge_core::event::json::{Kind, Raw, write_string};
 
 use super::{Options, SERVICE};
@@ -126,8 +126,9 @@ impl<'a> Facts<'a> {
         self.entry.replaced
     }
 
-    /// The event's JSON.
-    pub(super) fn write(&self, stage: Stage, options: &Options) -> Vec<u8> {
+    /// The event's JSON, and where in it objects are of which is known what they hold.
+    pub(super) fn write(&self, stage: Stage, options: &Options) -> (Vec<u8>, Vec<Body>) {
+        let mut known = Vec::new();
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
         let mut out = Vec::with_capacity(bodies_bytes + 2048);
@@ -155,7 +156,15 @@ impl<'a> Facts<'a> {
             ] {
                 if let Some(body) = body {
                     put(o, &[key]);
+                    let start = o.len();
                     body.write(o);
+                    // A patch is looked at for keys that stand twice, and what was replaced as well.
+                    if self.request.verb != "patch" && !self.entry.replaced {
+                        known.push(Body {
+                            range: start..o.len(),
+                            findings: body.findings(),
+                        });
+                    }
                 }
             }
         }
@@ -165,7 +174,7 @@ impl<'a> Facts<'a> {
         put(o, &["\",\"stageTimestamp\":\"", self.stamp.as_str(), "\""]);
         self.write_annotations(o);
         o.push(b'}');
-        out
+        (out, known)
     }
 
     /// Connections are logged without bodies; of a proxied request only the answer may have any.

@@ -6,8 +6,8 @@
 
 use super::super::json::{self, ErrorKind, Findings, KeyPrints, Kind, Raw, Scanner};
 use super::super::time;
-use super::known::{MEMBERS, Member};
-use super::shape;
+use super::known::{self, MEMBERS, Member};
+use super::{Body, shape};
 
 /// Where a member stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +39,11 @@ impl<'a> Seen<'a> {
     /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
     /// with the reason.
     pub(super) fn read(json: &'a str) -> (Seen<'a>, Result<(), json::Error>) {
+        Seen::read_with(json, &[])
+    }
+
+    /// The same; what is known of these parts of the text is not looked at again.
+    pub(super) fn read_with(json: &'a str, bodies: &[Body]) -> (Seen<'a>, Result<(), json::Error>) {
         let mut seen = Seen {
             json,
             places: [Place::default(); MEMBERS],
@@ -47,11 +52,11 @@ impl<'a> Seen<'a> {
             odd_types: false,
             repeats: false,
         };
-        let end = seen.walk();
+        let end = seen.walk(bodies);
         (seen, end)
     }
 
-    fn walk(&mut self) -> Result<(), json::Error> {
+    fn walk(&mut self, bodies: &[Body]) -> Result<(), json::Error> {
         let json = self.json;
         let mut scanner = Scanner::new(json);
         let mut others: Vec<&str> = Vec::new();
@@ -67,7 +72,11 @@ impl<'a> Seen<'a> {
             });
             scanner.peek();
             let start = scanner.at();
-            let as_written = name.and_then(|name| shape::end_of(json.as_bytes(), start, name));
+            let known = bodies.iter().find(|body| body.range.start == start);
+            let as_written = match known {
+                Some(body) => Some(self.take_known(body)),
+                None => name.and_then(|name| shape::end_of(json.as_bytes(), start, name)),
+            };
             let is_number = match as_written {
                 Some(end) => {
                     scanner.resume(end);
@@ -103,6 +112,23 @@ impl<'a> Seen<'a> {
         scanner.end()
     }
 
+    /// An object that was scanned before it was written here. Returns where it ends.
+    fn take_known(&mut self, body: &Body) -> usize {
+        debug_assert!(
+            self.json
+                .get(body.range.clone())
+                .and_then(|text| Raw::parse(text).ok())
+                .is_some_and(|raw| {
+                    raw.findings().depth() <= body.findings.depth()
+                        && (body.findings.has_lone_surrogate()
+                            || !raw.findings().has_lone_surrogate())
+                }),
+            "a body is not what was found of it"
+        );
+        self.findings = self.findings.and(body.findings);
+        body.range.end
+    }
+
     /// Steps over a value that has not the shape in which an API server writes it, or is an object
     /// of any shape. Returns whether it is a number.
     #[inline(never)]
@@ -120,7 +146,7 @@ impl<'a> Seen<'a> {
             _ => scanner.value_and_keys(&mut KeyPrints::default())?,
         };
         self.findings = self.findings.and(value.findings());
-        self.odd_types |= name.is_some_and(|name| !is_surely_typed(name, value));
+        self.odd_types |= name.is_some_and(|name| !known::is_typed(value, name.kind()));
         Ok(value.kind() == Kind::Number)
     }
 
@@ -183,35 +209,6 @@ impl<'a> Seen<'a> {
 
 fn place_of(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
-}
-
-/// Whether the value certainly has the type that Kubernetes gives this member, by a quick look.
-fn is_surely_typed(name: Member, value: Raw<'_>) -> bool {
-    let findings = value.findings();
-    match name {
-        Member::Kind
-        | Member::ApiVersion
-        | Member::Level
-        | Member::AuditId
-        | Member::Stage
-        | Member::RequestUri
-        | Member::Verb
-        | Member::UserAgent => value.kind() == Kind::String,
-        Member::SourceIps => {
-            value.kind() == Kind::Array && findings.only_strings() && findings.depth() <= 2
-        }
-        Member::ObjectRef | Member::Annotations => {
-            value.kind() == Kind::Object && findings.only_strings() && findings.depth() <= 2
-        }
-        Member::User | Member::ImpersonatedUser => value.text() == "{}",
-        Member::AuthenticationMetadata | Member::ResponseStatus => false,
-        Member::RequestObject
-        | Member::ResponseObject
-        | Member::RequestReceivedTimestamp
-        | Member::StageTimestamp
-        | Member::Metadata
-        | Member::Timestamp => true,
-    }
 }
 
 /// Whether the value is a time as `metav1.MicroTime` is written, in UTC, by a quick look.

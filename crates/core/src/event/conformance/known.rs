@@ -162,6 +162,40 @@ impl std::fmt::Display for WrongType {
     }
 }
 
+/// Whether a value has this type as it is written; what has not is looked at by [`check`].
+pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
+    let members = |members: &[(&str, Type)], value: Raw<'_>| {
+        value.members().is_some_and(|mut all| {
+            all.all(|(key, value)| {
+                let known = members.iter().find(|(name, _)| key == *name);
+                known.is_none_or(|(_, wanted)| is_typed(value, wanted))
+            })
+        })
+    };
+    match wanted {
+        Type::Any => true,
+        Type::String => matches!(value.kind(), Kind::String | Kind::Null),
+        Type::Int32 | Type::Int64 => {
+            // Few digits are in the range of both, and need no second look.
+            let text = value.text();
+            text.len() <= 9 && text.bytes().all(|digit| digit.is_ascii_digit())
+        }
+        Type::Strings => value
+            .elements()
+            .is_some_and(|mut all| all.all(|value| is_typed(value, &Type::String))),
+        Type::MapOfString => value
+            .members()
+            .is_some_and(|mut all| all.all(|(_, value)| is_typed(value, &Type::String))),
+        Type::MapOfStrings => value
+            .members()
+            .is_some_and(|mut all| all.all(|(_, value)| is_typed(value, &Type::Strings))),
+        Type::Struct(known) => members(known, value),
+        Type::Structs(known) => value
+            .elements()
+            .is_some_and(|mut all| all.all(|value| members(known, value))),
+    }
+}
+
 /// Checks a value's type. An integer that is written with a fraction or an exponent but is one all
 /// the same (`200.0`) goes into `edits`, by its place in `text`, of which `value` is a part.
 pub(super) fn check(

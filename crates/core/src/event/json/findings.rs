@@ -40,6 +40,19 @@ impl Findings {
         self.may_repeat_a_key
     }
 
+    /// Some number in it is written with a fraction or an exponent.
+    pub fn has_fractional(self) -> bool {
+        self.fractional
+    }
+
+    /// Of a container that holds a value of which this was found.
+    pub fn within(self) -> Findings {
+        Findings {
+            levels: self.levels.saturating_add(1),
+            ..self
+        }
+    }
+
     /// Both of what was found.
     pub fn and(self, other: Findings) -> Findings {
         Findings {

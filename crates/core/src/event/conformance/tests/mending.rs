@@ -306,3 +306,13 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
         );
     }
 }
+
+#[test]
+fn refusals_as_api_servers_write_them_are_not_looked_at_twice() {
+    let status = r#"{"metadata":{},"status":"Failure","message":"pods \"x\" is forbidden: \u003cb\u003e","reason":"Forbidden","details":{"name":"x","kind":"pods","causes":[{"reason":"r","message":"m","field":"f"}],"retryAfterSeconds":1},"code":403}"#;
+    let json = WHOLE.replace(r#"{"metadata":{},"code":201}"#, status);
+    let (seen, end) = Seen::read(&json);
+    assert!(end.is_ok() && is_clean(&seen, &Options::default()));
+    let event = plain(&json).unwrap();
+    assert_eq!(text(&event), json);
+}
