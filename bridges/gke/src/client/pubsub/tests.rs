@@ -58,6 +58,8 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
     let mut messages = Messages::open(connection, 0, telemetry.clone());
     pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
     let page = messages.read().await.unwrap();
+    let ready = || telemetry.is_ready(audit_bridge_core::telemetry::Part::Source);
+    until("ready", ready).await;
     // The last acknowledgment is tried again and again, as long as closing may take.
     pubsub.fail_acks(true);
     messages.commit(0, &page.position.unwrap());
