@@ -1,7 +1,7 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`.
 //!
 //! Whoever reaches the port can hold up neither the process nor the probes: a connection carries
-//! one request, has a few seconds in all, and at most [`CONNECTIONS_MAX`] are open. One more closes
+//! one request, has a few seconds in all, and at most `CONNECTIONS_MAX` are open. One more closes
 //! the oldest: an honest probe is answered within milliseconds and is never the oldest for long,
 //! while a connection that dawdles is.
 

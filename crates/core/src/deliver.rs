@@ -5,17 +5,17 @@
 //! accepted is made smaller until it is alone; alone, it waits outside the slots; failing often
 //! enough, it goes to the dead letter. While nothing is accepted, nothing is given up.**
 //!
-//! - A batch holds one of N slots until its last event is accepted or parked ([`job`]). It is sent
+//! - A batch holds one of N slots until its last event is accepted or parked (`job`). It is sent
 //!   front first, so one slot keeps the order.
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone. A
 //!   body that the receiver calls bad (400, 413, 422) is then refused. Whatever else
-//!   it was, the event is parked ([`parked`]) and tried again for a quarter of an hour.
+//!   it was, the event is parked (`parked`) and tried again for a quarter of an hour.
 //! - To find something that is accepted, a batch whose first event fails alone tries others. When
 //!   none is accepted it counts for no slot any more, so that another batch can show whether the
 //!   receiver works. The oldest batch is always tried first: after an outage, it is the first one
 //!   to get through.
 //! - After a time-out, requests become smaller for all, and grow again with quick answers
-//!   ([`request_limit`]).
+//!   (`request_limit`).
 //!
 //! Waiting is data, not tasks: everything is polled in [`Delivery::next`], nothing is spawned, and
 //! what is in memory is bounded by the bytes that the caller lets in and by

@@ -12,7 +12,7 @@
 //!   every member that Kubernetes knows of its type.
 //!
 //! An event is never refused for being too large, too deep or too odd. What must go goes by rules
-//! that leave nobody the choice of what is seen ([`shorten`](self), `mend`, `cut`), and the event
+//! that leave nobody the choice of what is seen (`shorten`, `mend`, `cut`), and the event
 //! then carries the API server's own mark, `audit.k8s.io/truncated` (`plugin/pkg/audit/truncate`).
 //!
 //! A native event is read here once (`inspect`). Nearly always nothing is wrong with it, and it
