@@ -355,8 +355,12 @@ fn is_clean(seen: &Seen<'_>, options: &Options) -> bool {
 /// Whether the event came with the mark already: the API server itself cut it.
 fn is_marked(seen: &Seen<'_>) -> bool {
     static NAME: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("truncated"));
+    static SPELLED: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));
+    // Of all escapes only one by number can spell a letter.
     let may_be = |text: &str| {
-        NAME.find(text.as_bytes()).is_some() || memchr::memchr(b'\\', text.as_bytes()).is_some()
+        [&NAME, &SPELLED]
+            .iter()
+            .any(|it| it.find(text.as_bytes()).is_some())
     };
     seen.text(Member::Annotations).is_some_and(may_be)
         && seen
