@@ -55,15 +55,13 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
     let connection = Connection::new(NAME, &endpoint).unwrap();
     let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry.clone());
+    let mut messages = Messages::open(connection, 0, telemetry);
     pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
     let page = messages.read().await.unwrap();
-    let ready = || telemetry.is_ready(audit_bridge_core::telemetry::Part::Source);
-    until("ready", ready).await;
     // The last acknowledgment is tried again and again, as long as closing may take.
     pubsub.fail_acks(true);
     messages.commit(0, &page.position.unwrap());
     messages.close().await;
+    // Whether it says "ready" meanwhile depends on when the failing acknowledgments are tried.
     assert_eq!(pubsub.streams_opened(), 1);
-    assert!(telemetry.is_ready(audit_bridge_core::telemetry::Part::Source));
 }
