@@ -184,3 +184,22 @@ pub fn event(n: usize, bytes: usize) -> String {
 pub fn audit_id(n: usize) -> String {
     format!("{n:08x}-0000-4000-8000-000000000000")
 }
+
+/// The samples below a folder, sorted; what is expected of one lies beside it and is none.
+///
+/// # Panics
+/// The folder cannot be read.
+#[expect(clippy::unwrap_used, reason = "it serves tests")]
+pub fn sample_files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(sample_files(&path));
+        } else if !path.to_string_lossy().ends_with(".expected.json") {
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}

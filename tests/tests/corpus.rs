@@ -8,23 +8,9 @@
 )]
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use audit_bridge_tests::{root, run};
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else if !path.to_string_lossy().ends_with(".expected.json") {
-            all.push(path);
-        }
-    }
-    all.sort();
-    all
-}
+use audit_bridge_tests::{root, run, sample_files};
 
 fn outcome(provider: &str, file: &Path, more: &[&str]) -> String {
     let report = tempfile::NamedTempFile::new().unwrap();
@@ -92,7 +78,7 @@ fn every_sample_has_a_reviewed_outcome() {
         ("native", "aks", &[]),
     ] {
         let _ = writeln!(table, "# {provider}-audit-bridge replay {}", more.join(" "));
-        for file in files(&corpus.join(folder)) {
+        for file in sample_files(&corpus.join(folder)) {
             let name = file.strip_prefix(&corpus).unwrap().display().to_string();
             let _ = writeln!(table, "{name}: {}", outcome(provider, &file, more));
         }

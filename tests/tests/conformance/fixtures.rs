@@ -4,23 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use audit_bridge_tests::judges::{Account, Judges};
-use audit_bridge_tests::{BRIDGES, root, run};
+use audit_bridge_tests::{BRIDGES, root, run, sample_files};
 
 use crate::event_list;
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else if !path.to_string_lossy().ends_with(".expected.json") {
-            all.push(path);
-        }
-    }
-    all.sort();
-    all
-}
 
 /// What the judges have against a file's events, and how many there are.
 fn judge(judges: Judges, bridge: &str, file: &Path) -> (usize, Vec<String>) {
@@ -104,7 +90,9 @@ fn every_fixture_gives_events_that_receivers_take() {
     };
     let all = BRIDGES.into_iter().flat_map(|bridge| {
         let folder = root().join("bridges").join(bridge).join("fixtures");
-        files(&folder).into_iter().map(move |file| (bridge, file))
+        sample_files(&folder)
+            .into_iter()
+            .map(move |file| (bridge, file))
     });
     let events = check(judges, all);
     assert!(events > 50, "{events} events");
@@ -132,7 +120,7 @@ fn every_sample_gives_events_that_receivers_take() {
         .into_iter()
         .chain(native);
     let all = folders.flat_map(|(bridge, folder)| {
-        let files = files(&corpus.join(folder)).into_iter();
+        let files = sample_files(&corpus.join(folder)).into_iter();
         files.map(move |file| (bridge, file))
     });
     let events = check(judges, all.chain(tour));
@@ -145,10 +133,10 @@ fn object_refs_of_gke_are_what_the_api_server_makes_of_the_uri() {
     let Some(judges) = Judges::start() else {
         return;
     };
-    let mut all = files(&root().join("bridges/gke/fixtures"));
+    let mut all = sample_files(&root().join("bridges/gke/fixtures"));
     let corpus = root().join("../shared/corpus/gke");
     if corpus.is_dir() {
-        all.extend(files(&corpus));
+        all.extend(sample_files(&corpus));
     }
     let mut complaints = Vec::new();
     for file in &all {

@@ -55,15 +55,14 @@ impl<Con: Convert> Guarded<Con> {
         // What is left after a failure is tried again: each failure ends at least one record.
         while let Err(what) = catch(|| converter.finish(out)) {
             let before = self.held.len();
-            for id in std::mem::take(&mut self.held) {
-                match out.decides(id) || !converter.is_holding(id) {
-                    true if out.decides(id) => {}
-                    true => out.reject(id, Reject::Defect, defect(&what)),
-                    false => {
-                        self.held.insert(id);
-                    }
+            self.held.retain(|id| !out.decides(*id));
+            self.held.retain(|id| {
+                let is_held = converter.is_holding(*id);
+                if !is_held {
+                    out.reject(*id, Reject::Defect, defect(&what));
                 }
-            }
+                is_held
+            });
             if self.held.len() == before {
                 break;
             }

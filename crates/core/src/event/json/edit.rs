@@ -20,16 +20,11 @@ impl Edits {
         self.edits.is_empty()
     }
 
-    /// Whether the range lies in one that is replaced as a whole. Sort first.
-    pub fn sort(&mut self) {
+    /// The text with all changes. What lies in a range that is replaced goes with it.
+    pub fn apply(mut self, text: &str) -> String {
         // A range that holds another one comes before it.
         self.edits
             .sort_by(|(a, _), (b, _)| a.start.cmp(&b.start).then(b.end.cmp(&a.end)));
-    }
-
-    /// The text with all changes. What lies in a range that is replaced goes with it.
-    pub fn apply(mut self, text: &str) -> String {
-        self.sort();
         let mut out = String::with_capacity(text.len());
         let mut at = 0;
         for (range, new) in &self.edits {
