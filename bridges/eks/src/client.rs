@@ -119,19 +119,24 @@ pub struct LogGroup {
     name: String,
     group: String,
     stream_prefix: String,
-    when_silent: String,
 }
 
 impl LogGroup {
     /// The streams of `group` that begin with `stream_prefix`; `name` stands for it in log lines.
     pub fn new(connection: Connection, name: &str, group: &str, stream_prefix: &str) -> LogGroup {
         LogGroup {
-            when_silent: trouble::silent(group, stream_prefix),
             connection,
             name: name.to_owned(),
             group: group.to_owned(),
             stream_prefix: stream_prefix.to_owned(),
         }
+    }
+}
+
+impl LogGroup {
+    /// What to look at when the group never holds anything, or nothing more.
+    pub fn when_silent(&self) -> String {
+        trouble::silent(&self.group, self.connection.region(), &self.stream_prefix)
     }
 }
 
@@ -144,10 +149,6 @@ impl TimeLog for LogGroup {
 
     fn resolution(&self) -> Duration {
         RESOLUTION
-    }
-
-    fn when_silent(&self) -> &str {
-        &self.when_silent
     }
 
     async fn query(

@@ -243,6 +243,10 @@ impl LiveLog for EksLog {
             .collect()
     }
 
+    fn when_silent(&self) -> String {
+        self.log().when_silent()
+    }
+
     async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Trouble> {
         let earliest = Timestamp::from_second(EARLIEST).unwrap_or(Timestamp::UNIX_EPOCH);
         let limiter = Arc::clone(&self.limiter);
@@ -295,7 +299,7 @@ impl EksLog {
         Err(Trouble {
             part: Part::Source,
             what: "can be read, and holds no audit event of the last hour".to_owned(),
-            remedy: log.when_silent().to_owned(),
+            remedy: log.when_silent(),
         })
     }
 

@@ -24,13 +24,15 @@ pub(super) fn role() -> String {
     }
 }
 
-/// What to look at when a group never holds anything.
-pub(super) fn silent(group: &str, stream_prefix: &str) -> String {
+/// What to look at when a group never holds anything, or nothing more.
+pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
     let cluster = cluster_of(group);
     format!(
-        "check that the cluster's audit log is switched on (aws eks update-cluster-config --name \
-         {cluster} --logging '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}') \
-         and that {group} has streams that begin with {stream_prefix}"
+        "look whether the cluster's audit log is switched on: aws eks describe-cluster --region \
+         {region} --name {cluster} --query cluster.logging (on again: aws eks update-cluster-config \
+         --region {region} --name {cluster} --logging \
+         '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}'), and whether {group} has \
+         streams that begin with {stream_prefix}"
     )
 }
 
@@ -87,7 +89,7 @@ where
             "there is no log group {group} in {region}: check --cluster-name \
              (AUDIT_BRIDGE_CLUSTER_NAME) and AWS_REGION; EKS makes the group when a log type is \
              switched on: {}",
-            silent(group, "kube-apiserver-audit-")
+            silent(group, region, "kube-apiserver-audit-")
         )),
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => denied(format!(
             "allow {} the action logs:FilterLogEvents on \

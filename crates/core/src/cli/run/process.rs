@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::Bridge;
@@ -176,6 +177,8 @@ impl<B: Bridge> Process<'_, B> {
             ..
         } = self.checked;
         let telemetry = self.telemetry.log(log.name());
+        let whole = self.checked.live.shared();
+        telemetry.begin(whole.as_deref(), log.when_silent());
         let mut options = delivery.native.clone();
         options.annotations.extend(log.annotations());
         let resume = Resume {
@@ -208,9 +211,20 @@ impl<B: Bridge> Process<'_, B> {
             stop,
             grace: state.shutdown_grace,
         };
-        let outcome = Box::pin(run::run(pipeline)).await;
+        // A task of its own: no log waits for the work of another.
+        let mut task = JoinSet::new();
+        task.spawn(run::run(pipeline));
+        let ended = match task.join_next().await {
+            Some(Ok(outcome)) => outcome.ended,
+            // A panic is the end of the process, as if there were no tasks.
+            Some(Err(broken)) => match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => Ended::Failed(format!("the reading of a log ended: {cancelled}")),
+            },
+            None => Ended::Stopped,
+        };
         telemetry.ended();
-        outcome.ended
+        ended
     }
 
     /// Tries until it works, and says on `/readyz` why it does not.
