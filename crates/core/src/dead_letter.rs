@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -124,7 +125,8 @@ impl DeadLetter {
         })
     }
 
-    /// Runs this on a thread that may block, once no other clone does.
+    /// Runs this on a thread that may block, once no other clone does. In place on a runtime of one
+    /// thread, which is that of a simulation: there the same seed must give the same trace.
     ///
     /// # Errors
     /// What `work` says, or that it broke.
@@ -133,6 +135,9 @@ impl DeadLetter {
         work: impl FnOnce() -> Result<(), DeadLetterError> + Send + 'static,
     ) -> Result<(), DeadLetterError> {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return work();
+        }
         let done = spawn_blocking(move || {
             let done = work();
             drop(turn);

@@ -288,9 +288,11 @@ async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_
     assert_eq!(bridge.terminate(), 0);
 }
 
-/// Puts a record that is no event, of 200 kB.
+/// Puts a record that is no event, of 200 kB that cannot be packed.
 fn put_garbage(world: &World) {
-    let text = "no event ".repeat(22_000);
+    let text: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(200_000)
+        .collect();
     world.cloud.put(GROUP, STREAM, now_ms(), &text);
 }
 

@@ -279,4 +279,4 @@ impl Telemetry {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

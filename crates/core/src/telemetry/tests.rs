@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
 
+use super::health::tests::silent;
 use super::names::{ALL, Kind};
 use super::*;
 use crate::event::conformance::Options;
 
 /// Everything happens once.
 fn busy() -> Telemetry {
-    let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3");
+    let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
+    telemetry.progress();
+    telemetry.standing(&silent(7));
     telemetry.received(3);
     telemetry.delivered(2, 1);
     telemetry.skipped(Skip::OtherStream);
@@ -75,6 +78,7 @@ fn what_is_documented_is_exported_and_nothing_else() {
         "audit_bridge_late_records_total{age=\"2m\"} 4",
         "audit_bridge_webhook_requests_total{status=\"200\"} 1",
         "audit_bridge_in_flight_bytes 77",
+        "audit_bridge_silence_seconds{log=\"l\"} 7.0",
         "audit_bridge_build_info{bridge=\"eks-audit-bridge\",version=\"1.2.3\"} 1",
     ] {
         assert!(text.lines().any(|got| got == line), "{line} in\n{text}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::super::Bridge;
@@ -142,10 +142,15 @@ impl<B: Bridge> Process<'_, B> {
         };
         let dead_letter = self
             .insist(async || {
-                DeadLetter::open_within(path, B::PROVIDER, limits.clone()).map_err(|error| {
+                let (path, limits) = (path.to_owned(), limits.clone());
+                let open = move || DeadLetter::open_within(&path, B::PROVIDER, limits);
+                let opened = spawn_blocking(open).await;
+                let opened = opened.map_err(|broken| chain(&broken));
+                let opened = opened.and_then(|opened| opened.map_err(|error| chain(&error)));
+                opened.map_err(|what| {
                     Setback::Hold(Trouble {
                         part: Part::Checkpoint,
-                        what: chain(&error),
+                        what,
                         remedy: "nothing is read until it can be kept".to_owned(),
                     })
                 })

@@ -38,7 +38,7 @@ fn doing(frontier: Frontier) -> Doing<'static> {
     }
 }
 
-fn silent(seconds: u64) -> Doing<'static> {
+pub(crate) fn silent(seconds: u64) -> Doing<'static> {
     Doing {
         silence: Some(Duration::from_secs(seconds)),
         ..doing(frontier(Timestamp::now()))
