@@ -78,7 +78,8 @@ impl Record {
         let said = String::from_utf8_lossy(&judged.stderr);
         if judged.status.code() == Some(SKIPPED) {
             // Past the test harness, which would keep it to itself.
-            writeln!(std::io::stderr(), "skipped: the alerts {alerts:?}: {said}").unwrap();
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "skipped: the alerts {alerts:?}: {said}").unwrap();
             return;
         }
         assert!(
@@ -261,7 +262,7 @@ async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_
     until_silent(&mut bridge, 4.0);
     record.add(&mut bridge);
     until_grown(&mut bridge, "audit_bridge_silence_seconds", 2.0, || {
-        other(1)
+        other(1);
     });
     record.add(&mut bridge);
     record.fires(&["AuditBridgeSilent"]);

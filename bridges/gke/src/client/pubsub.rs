@@ -166,10 +166,12 @@ impl Source for Messages {
             match incoming {
                 Incoming::NothingMore(time) => read_to = Some(time),
                 Incoming::Message(message) => {
-                    // There is no order: others may be as old as the oldest.
-                    let oldest = read_to.unwrap_or(Timestamp::MAX);
-                    read_to = Some(oldest.min(message.published));
-                    records.extend(self.record(message));
+                    let published = message.published;
+                    if let Some(record) = self.record(message) {
+                        // There is no order: others may be as old as the oldest.
+                        read_to = Some(read_to.unwrap_or(Timestamp::MAX).min(published));
+                        records.push(record);
+                    }
                 }
             }
         }
