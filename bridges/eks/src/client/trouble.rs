@@ -28,9 +28,9 @@ pub(super) fn role() -> String {
 pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
     let cluster = cluster_of(group);
     format!(
-        "look whether the cluster's audit log is switched on: aws eks describe-cluster --region \
-         {region} --name {cluster} --query cluster.logging (on again: aws eks update-cluster-config \
-         --region {region} --name {cluster} --logging \
+        "look whether the cluster's audit log is switched on: aws eks describe-cluster --name \
+         {cluster} --region {region} --query cluster.logging (on again: aws eks update-cluster-config \
+         --name {cluster} --region {region} --logging \
          '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}'), and whether {group} has \
          streams that begin with {stream_prefix}"
     )

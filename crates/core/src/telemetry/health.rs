@@ -47,6 +47,8 @@ impl Default for HealthLimits {
 #[derive(Debug)]
 pub(super) struct Standing {
     frontier: Option<Frontier>,
+    /// All that it was to bring is settled.
+    finished: bool,
     /// When the frontier last moved; at first, when it was to begin.
     moved_at: Instant,
     open_records: usize,
@@ -65,6 +67,7 @@ impl Standing {
     pub(super) fn new(log: &str) -> Standing {
         Standing {
             frontier: None,
+            finished: false,
             moved_at: Instant::now(),
             open_records: 0,
             unsaved_since: None,
@@ -88,6 +91,9 @@ impl Standing {
 
     /// Seconds.
     fn lag(&self) -> f64 {
+        if self.finished {
+            return 0.0;
+        }
         let now = Timestamp::now();
         let settled = self.frontier.map_or_else(
             || self.moved_at.elapsed().as_secs_f64(),
@@ -99,13 +105,16 @@ impl Standing {
 
     /// Why the trail counts as standing still.
     fn stalled(&self, stall_max: Duration) -> Option<String> {
+        if self.finished {
+            return None;
+        }
         if let Some(since) = self.unsaved_since
             && since.elapsed() > stall_max
         {
             let seconds = since.elapsed().as_secs();
             return Some(format!(
-                "the checkpoint has not been written for {seconds} s, and no write has failed: look \
-                 at the disk, or at the API server"
+                "the checkpoint has not been written for {seconds} s: look at the disk, or at the API \
+                 server"
             ));
         }
         let still = self.moved_at.elapsed();
@@ -232,6 +241,11 @@ impl Telemetry {
                 ..Standing::new(silence_of)
             };
         });
+    }
+
+    /// All that this log was to bring is settled: the job is done with it.
+    pub fn finished(&self) {
+        self.own(|scope| scope.standing.finished = true);
     }
 
     /// How far the trail is.

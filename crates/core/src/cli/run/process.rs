@@ -229,6 +229,9 @@ impl<B: Bridge> Process<'_, B> {
             None => Ended::Stopped,
         };
         telemetry.ended();
+        if ended == Ended::Done {
+            telemetry.finished();
+        }
         ended
     }
 

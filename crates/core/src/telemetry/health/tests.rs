@@ -169,6 +169,18 @@ async fn log_that_begins_again_has_its_time_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
+    let telemetry = process();
+    let log = log(&telemetry, "l");
+    log.standing(&doing(frontier(ago(10))));
+    tokio::time::advance(STALL_MAX + MINUTE).await;
+    log.ended();
+    assert!(lag(&telemetry) >= 10.0 && !telemetry.unready().is_empty());
+    log.finished();
+    assert!(lag(&telemetry).abs() < f64::EPSILON && telemetry.unready().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
