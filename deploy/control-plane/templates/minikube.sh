@@ -6,6 +6,7 @@ files="${MINIKUBE_HOME:-$HOME/.minikube}/files/etc/ssl/certs"
 mkdir -p "$files"
 cp audit-policy.yaml webhook.kubeconfig "$files/"
 minikube start \
+  @AUDIT_LOG@
   --extra-config=apiserver.audit-policy-file=/etc/ssl/certs/audit-policy.yaml \
   --extra-config=apiserver.audit-webhook-config-file=/etc/ssl/certs/webhook.kubeconfig \
   --extra-config=apiserver.audit-webhook-batch-max-wait=5s \
