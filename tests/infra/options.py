@@ -20,11 +20,11 @@ def options(folder, bridge, command):
     found = {}
     section = said.partition("\nOptions:\n")[2].partition("\n\nShapes")[0]
     for line in section.splitlines():
-        if begun := re.match(r" +(?:-\w, )?(--[a-z-]+)(?: <(\w+)>| \[=?<?(\w+)>?\])?(?:\.\.\.)?(.*)", line):
-            option, value, maybe, text = begun.groups()
+        if begun := re.match(r" +(?:-\w, )?(--[a-z-]+)(?: <([^>]+)>)?(?:\.\.\.)?(.*)", line):
+            option, value, text = begun.groups()
             words = [text.strip()]
             found[f"{option} {value}" if value else option] = words
-        elif found and line.strip():
+        elif found and line.startswith(" ") and line.strip():
             words.append(line.strip())
     return {option: " ".join(word for word in words if word) for option, words in found.items() if "--help" not in option}
 
@@ -41,7 +41,7 @@ def rows(folder):
     for (option, text), bridges in of.items():
         default = re.search(r" ?\[default(?: for run and check)?: (.*?)\]", text)
         text = text.replace(default[0], "") if default else text
-        cells = [option, default[1] if default else "", text.replace("|", "\\|")]
+        cells = [option.replace("|", "\\|"), default[1] if default else "", text.replace("|", "\\|")]
         everywhere = len(bridges) == len(BRIDGES) and len({tuple(commands) for commands in bridges.values()}) == 1
         for bridge, commands in bridges.items():
             row = (cells[0], ", ".join(commands), *cells[1:])
