@@ -226,7 +226,7 @@ audit_log_of() { # folder
         audit-log-maxbackup=10 audit-log-maxsize=100 > "$1/AUDIT_LOG" ;;
     minikube)
       # Standard output: kubectl logs of the API server.
-      printf -- '--extra-config=apiserver.audit-log-path=- \\\n' > "$1/AUDIT_LOG" ;;
+      echo 'audit_log=--extra-config=apiserver.audit-log-path=-' > "$1/AUDIT_LOG" ;;
   esac
 }
 

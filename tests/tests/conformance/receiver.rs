@@ -108,7 +108,7 @@ fn falco_reads_what_openshifts_collector_posts() {
     let Some(judges) = Judges::start() else {
         return;
     };
-    let collected = |n: u64| {
+    let collected = |n: usize| {
         let mut event: serde_json::Value = serde_json::from_str(&event(n, 0)).unwrap();
         event["@timestamp"] = "2026-11-21T10:00:00.000002Z".into();
         event["log_type"] = "audit".into();
