@@ -21,7 +21,13 @@ def release(registry, folder):
     text, found = re.subn(r'^(  registry: )""$', rf'\1"{registry}"', text, flags=re.M)
     if found != 1:
         raise SystemExit("values.yaml: image.registry is not where it was")
+    note = r"Registry\. Required: no image is published, see deploy/README\.md for how to build and push one\."
+    text, found = re.subn(note, "Registry of the release.", text)
+    if found != 1:
+        raise SystemExit("values.yaml: what stands above image.registry is not what it was")
     values.write_text(text)
+    table = made / "README.md"
+    table.write_text(re.sub(rf'`""` \| {note}', f'`"{registry}"` | Registry of the release.', table.read_text()))
     about = made / "Chart.yaml"
     version = re.search(r"^version: (.+)$", about.read_text(), re.M)[1]
     images = "".join(

@@ -73,6 +73,9 @@ def document(name, target):
     # The time of the commit, so that the same sources give the same document.
     time = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), datetime.timezone.utc)
     root = packages[0]
+    def related(one, how, other):
+        return {"spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other}
+
     return {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -82,15 +85,8 @@ def document(name, target):
         "creationInfo": {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ"), "creators": ["Tool: audit-bridges-sbom"]},
         "packages": packages,
         "relationships": [
-            {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": root["SPDXID"]},
-            *(
-                {
-                    "spdxElementId": root["SPDXID"],
-                    "relationshipType": "DEPENDS_ON",
-                    "relatedSpdxElement": each["SPDXID"],
-                }
-                for each in packages[1:]
-            ),
+            related("SPDXRef-DOCUMENT", "DESCRIBES", root["SPDXID"]),
+            *(related(root["SPDXID"], "DEPENDS_ON", each["SPDXID"]) for each in packages[1:]),
         ],
     }
 

@@ -38,11 +38,11 @@ case "$command" in
   *) usage >&2; exit 2 ;;
 esac
 
-platform='' files='' user='' key='' manifest='' folder=/var/lib/k8s_audit wait=180 dry_run=()
+platform='' files='' user='' key='' manifest='' folder=/var/lib/k8s_audit wait=180 dry_run=''
 hosts=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --dry-run) dry_run=(--dry-run); shift; continue ;;
+    --dry-run) dry_run=--dry-run; shift; continue ;;
     -h | --help) usage; exit 0 ;;
   esac
   [ $# -ge 2 ] || die "$1 needs a value, or is unknown; see --help"
@@ -103,7 +103,7 @@ fi
 
 # The files go through standard input, as one of them may hold a token. The action is apply, restore or undo.
 remote() { # host action
-  local script="d=\$(mktemp -d) && tar -xf - -C \"\$d\" && sudo sh \"\$d/patch-apiserver.sh\" $2 ${dry_run[*]} $manifest $folder \"\$d\"; s=\$?; rm -rf \"\$d\"; exit \$s"
+  local script="d=\$(mktemp -d) && tar -xf - -C \"\$d\" && sudo sh \"\$d/patch-apiserver.sh\" $2 $dry_run $manifest $folder \"\$d\"; s=\$?; rm -rf \"\$d\"; exit \$s"
   # shellcheck disable=SC2029  # all of it was made here
   tar -cf - -C "$work" . | ssh "${options[@]}" "$user@$1" "$script"
 }
@@ -127,7 +127,7 @@ for host in "${hosts[@]}"; do
     restore) said=$(remote "$host" restore) ;;
   esac
   printf '%s\n' "$said"
-  [ ${#dry_run[@]} -eq 0 ] || continue
+  [ -z "$dry_run" ] || continue
   grep -qF "written   $manifest" <<<"$said" || continue
   if comes_back; then
     echo "the API server answers"

@@ -26,7 +26,8 @@ def options(folder, bridge, command):
             found[f"{option} {value}" if value else option] = words
         elif found and line.startswith(" ") and line.strip():
             words.append(line.strip())
-    return {option: " ".join(word for word in words if word) for option, words in found.items() if "--help" not in option}
+    found.pop("--help", None)
+    return {option: " ".join(word for word in words if word) for option, words in found.items()}
 
 
 def rows(folder):

@@ -251,8 +251,8 @@ class Enable(unittest.TestCase):
         with machine() as it:
             it.run("enable")
             # A later kops adds a flag; restore leaves it.
-            text = it.manifest.read_text().replace("    - --allow-privileged", "    - --new=1\n    - --allow-privileged")
-            it.manifest.write_text(text)
+            before = "    - --allow-privileged"
+            it.manifest.write_text(it.manifest.read_text().replace(before, f"    - --new=1\n{before}"))
             it.run("restore")
             self.assertIn("--new=1", it.manifest.read_text())
             self.assertNotIn("audit", it.manifest.read_text().replace("healthcheck", ""))

@@ -92,6 +92,29 @@ class Workflows(unittest.TestCase):
                 self.assertTrue((ROOT / folder.strip("/")).is_dir(), folder)
 
 
+class Plan(unittest.TestCase):
+    """The first step of a release, which stops what should not be one."""
+
+    def plan(self, **env):
+        (step,) = [step for _, step in steps(FOLDER / "release.yml") if step.get("id") == "version"]
+        with scratch() as folder:
+            env = {"GITHUB_OUTPUT": str(folder / "output"), "REGISTRY": REGISTRY, **env}
+            ran = run("bash", "-e", "-c", step["run"], env=env, check=False)
+            output = folder / "output"
+            return ran, output.read_text() if output.exists() else ""
+
+    def test_a_tag_of_this_version_goes_on(self):
+        version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+        ran, output = self.plan(TAG=f"v{version}")
+        self.assertEqual((ran.returncode, output), (0, f"version={version}\n"), ran.stdout)
+
+    def test_another_tag_or_no_registry_stops(self):
+        for env, word in [({"TAG": "v99.0.0"}, "Cargo.toml says"), ({"TAG": "v0.1.0", "REGISTRY": ""}, "REGISTRY")]:
+            ran, output = self.plan(**env)
+            self.assertEqual((ran.returncode, output), (1, ""))
+            self.assertIn(word, ran.stdout)
+
+
 class Released(unittest.TestCase):
     def test_the_chart_has_the_releases_registry(self):
         with scratch() as folder:
@@ -112,6 +135,10 @@ class Released(unittest.TestCase):
                 [f"{REGISTRY}/audit-bridge/{bridge}-audit-bridge:{version}" for bridge in BRIDGES],
             )
             self.assertEqual(about["annotations"]["artifacthub.io/license"], "Apache-2.0")
+            for page in ["values.yaml", "README.md"]:
+                text = (made / page).read_text()
+                self.assertNotIn("no image is published", text)
+                self.assertIn(REGISTRY, text)
 
     @staticmethod
     def _values():
