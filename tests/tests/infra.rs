@@ -97,6 +97,7 @@ fn control_plane() {
 fn pages() {
     check_with_bridges("test_docs");
     check("test_commands");
+    check("test_steps");
 }
 
 #[test]
