@@ -18,6 +18,7 @@ from kit import ROOT, need, run
 PROGRAMS = {
     "helm": ("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     "actionlint": ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
+    "crane": ("github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     "helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2"),
 }
 
