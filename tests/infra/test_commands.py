@@ -51,6 +51,13 @@ def _table(page):
     return re.findall(r"^\| `(--[a-z-]+)[^`]*` \| ([a-z, ]*) \|", text, re.M)
 
 
+def _cargo_of_pages():
+    for page in pages.pages():
+        for words in pages.commands(page):
+            if words[0] == "cargo":
+                yield page, words
+
+
 class Commands(unittest.TestCase):
     def each(self, program, check):
         """Checks the words behind every command of a program; how many there were."""
@@ -146,6 +153,32 @@ class Commands(unittest.TestCase):
 
         self.each("bash", check)
         self.assertGreater(len(asked), 3)
+
+    def test_cargo(self):
+        """What it is asked to build, test or run is there; also what the justfile asks."""
+        recipes = [line.split() for line in (ROOT / "justfile").read_text().splitlines() if line.startswith("    ")]
+        asked = [words[1:] for _, words in _cargo_of_pages()] + [line for line in recipes if "cargo" in line]
+        packages = {path.parent.name for path in ROOT.glob("crates/*/Cargo.toml")} | set(BRIDGES)
+        names = {f"audit-bridge-{name}" for name in packages} | {f"{bridge}-audit-bridge" for bridge in BRIDGES}
+        names.add("audit-bridge-tests")
+        places = {
+            "--test": [ROOT / "tests/tests"],
+            "--bench": [ROOT / "tests/benches"],
+            "--example": [ROOT / "tests/examples", ROOT / "crates/core/examples"],
+        }
+        checked = 0
+        for words in asked:
+            for option, value in zip(words, words[1:], strict=False):
+                with self.subTest(words=words):
+                    if option == "-p":
+                        self.assertIn(value, names)
+                        checked += 1
+                    if option in places:
+                        pattern = value.strip("'*") + "*"
+                        found = [path for place in places[option] for path in place.glob(pattern)]
+                        self.assertTrue(found, f"{option} {value}: there is none")
+                        checked += 1
+        self.assertGreater(checked, 5)
 
     def test_bridges(self):
         known = bridges_options()

@@ -4,12 +4,13 @@ import json
 import os
 import re
 import unittest
+from pathlib import Path
 
 import options
 import yaml
 from chart import CHART, example, merged
 from chart import text as rendered
-from kit import BRIDGES, ROOT
+from kit import BRIDGES, ROOT, run
 from pages import FOLDERS, blocks, commands, name, pages
 
 # What a new user needs on the one page of his cloud, and what Falco and Sysdig Shield are called by.
@@ -85,6 +86,19 @@ class Pages(unittest.TestCase):
         for page, text in options.pages(folder).items():
             say = "run: BRIDGES_FOLDER=target/debug python3 tests/infra/options.py"
             self.assertEqual((ROOT / page).read_text(), text, say)
+
+    def test_the_first_command_shows_events(self):
+        folder = os.environ.get("BRIDGES_FOLDER")
+        if not folder:
+            raise unittest.SkipTest("BRIDGES_FOLDER does not say where the binaries are")
+        words = next(words for words in commands(ROOT / "README.md") if words[:2] == ["cargo", "run"])
+        package, arguments = words[words.index("-p") + 1], words[words.index("--") + 1 :]
+        shown = run(Path(folder).resolve() / package, *arguments).stdout
+        lists = [json.loads(line) for line in shown.splitlines()]
+        self.assertTrue(lists)
+        for each in lists:
+            self.assertEqual((each["kind"], each["apiVersion"]), ("EventList", "audit.k8s.io/v1"))
+            self.assertTrue(each["items"])
 
     def test_every_option_is_in_a_page(self):
         known = yaml.safe_load((CHART / "files/flags.yaml").read_text())

@@ -97,8 +97,9 @@ class Built(unittest.TestCase):
             # What the workflow signs.
             self.assertRegex(pushed.stdout + pushed.stderr, r"(?m)^Digest: sha256:[0-9a-f]{64}$")
             values = {key: value for key, value in example("eks").items() if key != "image"}
-            command = ["template", "x", f"oci://{address}/charts/audit-bridge", "--plain-http", "--kube-version", "1.37"]
-            printed = run(go_tool("helm"), *command, "--values", "-", stdin=yaml.safe_dump(values)).stdout
+            command = ["template", "x", f"oci://{address}/charts/audit-bridge", "--plain-http", "--values", "-"]
+            command += ["--kube-version", "1.37"]
+            printed = run(go_tool("helm"), *command, stdin=yaml.safe_dump(values)).stdout
             self.assertIn(f"image: {address}/audit-bridge/eks-audit-bridge:", printed)
 
 
