@@ -151,7 +151,14 @@ class Rendered(unittest.TestCase):
             self.assertEqual(spec["serviceAccount"]["name"], account["metadata"]["name"])
             self.assertEqual(binding["subjects"][0]["name"], account["metadata"]["name"])
             self.assertEqual(spec["outputs"][0]["tls"]["ca"], {"key": "ca.crt", "secretName": "audit-webhook"})
-            self.assertTrue(spec["outputs"][0]["http"]["url"].startswith("https://"))
+            self.assertEqual(
+                spec["outputs"][0]["http"]["url"], "https://falco-k8saudit-webhook.falco.svc:9765/k8s-audit"
+            )
+            # The operator is installed where it looks for forwarders.
+            operator = list(yaml.safe_load_all((KIT / "templates/openshift-operator.yaml").read_text()))
+            self.assertEqual([item["kind"] for item in operator], ["Namespace", "OperatorGroup", "Subscription"])
+            namespaces = {operator[0]["metadata"]["name"], *(item["metadata"]["namespace"] for item in operator[1:])}
+            self.assertEqual(namespaces, {forwarder["metadata"]["namespace"]})
 
     def test_auditsink(self):
         with scratch() as folder:
