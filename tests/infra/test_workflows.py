@@ -169,7 +169,7 @@ class Released(unittest.TestCase):
                 self.assertNotEqual(package["licenseDeclared"], "NOASSERTION", package["name"])
 
     def test_the_tools_are_pinned(self):
-        for module, version in PROGRAMS.values():
+        for module, version, *_ in PROGRAMS.values():
             self.assertRegex(version, r"^v\d+\.\d+\.\d+$", module)
 
 
