@@ -7,25 +7,28 @@ way to the modules, the test that needs the program is skipped and says so.
 import fcntl
 import functools
 import os
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from kit import ROOT, need, run
 
-# What each is built from, its version, and how. helm takes about 80 s on two cores, helm-docs 10 s,
-# promtool 100 s without the service discoveries of the clouds.
+# What each is built from, its version, and what else the build is told. helm takes about 80 s on two
+# cores, promtool 100 s (without the service discoveries of the clouds), the others 10 to 20 s.
 PROGRAMS = {
-    "helm": ("helm.sh/helm/v3/cmd/helm", "v3.22.0", []),
-    "helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2", []),
-    "promtool": ("github.com/prometheus/prometheus/cmd/promtool", "v0.316.0", ["-tags=remove_all_sd"]),
+    "helm": ("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "actionlint": ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
+    "crane": ("github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
+    "helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2"),
+    "promtool": ("github.com/prometheus/prometheus/cmd/promtool", "v0.316.0", "-tags=remove_all_sd"),
 }
 
 
 @functools.cache
 def go_tool(name) -> Path:
     """The program's path; built now if it is not there."""
-    module, version, how = PROGRAMS[name]
+    module, version, *how = PROGRAMS[name]
     folder = ROOT / "target/tools"
     program = folder / f"{name}-{version}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,5 +49,5 @@ def go_tool(name) -> Path:
 
 
 if __name__ == "__main__":
-    for each in PROGRAMS:
+    for each in sys.argv[1:] or PROGRAMS:
         print(go_tool(each))
