@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, write_string};
+use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
 
 use crate::method::{is_version, short_group};
 use crate::wire;
@@ -159,7 +159,7 @@ impl<'a> Object<'a> {
     }
 
     /// Writes the Kubernetes object.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut String) {
         if self.type_url.as_deref() == Some(PATCH) {
             // A JSON patch is a list, which no Struct can be.
             match self.list {
@@ -182,16 +182,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn write_members(&self, out: &mut Vec<u8>, added: &[(&str, Cow<'_, str>)]) {
-        out.push(b'{');
+    fn write_members(&self, out: &mut String, added: &[(&str, Cow<'_, str>)]) {
+        out.push('{');
         let start = out.len();
         for (key, value) in added {
             if out.len() > start {
-                out.push(b',');
+                out.push(',');
             }
-            write_string(out, key);
-            out.push(b':');
-            write_string(out, value);
+            push_string(out, key);
+            out.push(':');
+            push_string(out, value);
         }
         let comma = out.len() > start;
         let rewrite = self.findings.has_fractional() || has_lines(self.text);
@@ -211,16 +211,16 @@ impl<'a> Object<'a> {
                 }
                 first = false;
                 if comma {
-                    out.push(b',');
+                    out.push(',');
                 }
             }
             if rewrite {
                 normalise(out, piece);
             } else {
-                out.extend_from_slice(piece.as_bytes());
+                out.push_str(piece);
             }
         }
-        out.push(b'}');
+        out.push('}');
     }
 }
 
@@ -261,17 +261,17 @@ fn has_lines(text: &str) -> bool {
 }
 
 /// Writes a value, its numbers as the API server would.
-pub(crate) fn write_value(out: &mut Vec<u8>, value: Raw<'_>) {
+pub(crate) fn write_value(out: &mut String, value: Raw<'_>) {
     if value.has_fractional() || has_lines(value.text()) {
         normalise(out, value.text());
     } else {
-        out.extend_from_slice(value.text().as_bytes());
+        out.push_str(value.text());
     }
 }
 
 /// Copies valid JSON text, or a part of it that starts and ends outside of a string, without the
 /// space around its tokens, and writes each integer in it as one.
-fn normalise(out: &mut Vec<u8>, text: &str) {
+fn normalise(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -286,9 +286,9 @@ fn normalise(out: &mut Vec<u8>, text: &str) {
         };
         let token = text.get(at..at + len).unwrap_or_default();
         match byte {
-            b'-' | b'0'..=b'9' => out.extend_from_slice(integral(token).as_bytes()),
+            b'-' | b'0'..=b'9' => out.push_str(&integral(token)),
             b' ' | b'\n' | b'\r' | b'\t' => {}
-            _ => out.extend_from_slice(token.as_bytes()),
+            _ => out.push_str(token),
         }
         at += len.max(1);
     }

@@ -28,7 +28,7 @@ pub(crate) use findings::KeyPrints;
 use findings::NoPrints;
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::ends_of;
-pub use string::write_string;
+pub use string::{push_string, write_string};
 pub use utf8::replace_invalid;
 pub(crate) use walk::{Visit, walk};
 

@@ -7,7 +7,7 @@
 use super::super::json::{self, ErrorKind, Findings, KeyPrints, Kind, Raw, Scanner};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
-use super::{Body, shape};
+use super::{mend, shape};
 
 /// Where a member stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,11 +39,6 @@ impl<'a> Seen<'a> {
     /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
     /// with the reason.
     pub(super) fn read(json: &'a str) -> (Seen<'a>, Result<(), json::Error>) {
-        Seen::read_with(json, &[])
-    }
-
-    /// The same; what is known of these parts of the text is not looked at again.
-    pub(super) fn read_with(json: &'a str, bodies: &[Body]) -> (Seen<'a>, Result<(), json::Error>) {
         let mut seen = Seen {
             json,
             places: [Place::default(); MEMBERS],
@@ -52,11 +47,45 @@ impl<'a> Seen<'a> {
             odd_types: false,
             repeats: false,
         };
-        let end = seen.walk(bodies);
+        let end = seen.walk();
         (seen, end)
     }
 
-    fn walk(&mut self, bodies: &[Body]) -> Result<(), json::Error> {
+    /// An event that was written here, every member once and of its type, is not read again. (A
+    /// debug build does so and compares.)
+    pub(super) fn of_composed(
+        json: &'a str,
+        places: [Place; MEMBERS],
+        findings: Findings,
+    ) -> Seen<'a> {
+        let seen = Seen {
+            json,
+            places,
+            members: (1, json.len().saturating_sub(1)),
+            findings,
+            odd_types: false,
+            repeats: false,
+        };
+        debug_assert!(seen.is_as_read(), "not what was written: {json}");
+        seen
+    }
+
+    /// Whether reading the text finds no more than is known of it.
+    fn is_as_read(&self) -> bool {
+        let (read, end) = Seen::read(self.json);
+        end.is_ok()
+            && read.places == self.places
+            && read.members == self.members
+            && !read.odd_types
+            && read.depth() <= self.depth()
+            && (self.findings.has_lone_surrogate() || !read.findings.has_lone_surrogate())
+            // That a key may repeat is a guess, where one is escaped.
+            && (self.may_repeat_a_key()
+                || !read.may_repeat_a_key()
+                || !mend::mending(self.json, usize::MAX).repeated_key)
+    }
+
+    fn walk(&mut self) -> Result<(), json::Error> {
         let json = self.json;
         let mut scanner = Scanner::new(json);
         let mut others: Vec<&str> = Vec::new();
@@ -72,11 +101,7 @@ impl<'a> Seen<'a> {
             });
             scanner.peek();
             let start = scanner.at();
-            let known = bodies.iter().find(|body| body.range.start == start);
-            let as_written = match known {
-                Some(body) => Some(self.take_known(body)),
-                None => name.and_then(|name| shape::end_of(json.as_bytes(), start, name)),
-            };
+            let as_written = name.and_then(|name| shape::end_of(json.as_bytes(), start, name));
             let is_number = match as_written {
                 Some(end) => {
                     scanner.resume(end);
@@ -110,23 +135,6 @@ impl<'a> Seen<'a> {
             }
         }
         scanner.end()
-    }
-
-    /// An object that was scanned before it was written here. Returns where it ends.
-    fn take_known(&mut self, body: &Body) -> usize {
-        debug_assert!(
-            self.json
-                .get(body.range.clone())
-                .and_then(|text| Raw::parse(text).ok())
-                .is_some_and(|raw| {
-                    raw.findings().depth() <= body.findings.depth()
-                        && (body.findings.has_lone_surrogate()
-                            || !raw.findings().has_lone_surrogate())
-                }),
-            "a body is not what was found of it"
-        );
-        self.findings = self.findings.and(body.findings);
-        body.range.end
     }
 
     /// Steps over a value that has not the shape in which an API server writes it, or is an object
@@ -207,7 +215,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn place_of(at: usize) -> u32 {
+pub(super) fn place_of(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
