@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use audit_bridge_core::event::conformance::Keys;
 use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
 
 use crate::method::{is_version, short_group};
@@ -29,7 +30,7 @@ pub(crate) enum Side {
 }
 
 /// One body, and the members of it that say something about the request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Object<'a> {
     /// The whole object.
     pub(crate) text: &'a str,
@@ -39,6 +40,8 @@ pub(crate) struct Object<'a> {
     cuts: Vec<Range<usize>>,
     /// What stepping over its members found.
     findings: Findings,
+    /// Whether that says something of their keys.
+    keys: Keys,
     /// Members besides `@type`.
     others: usize,
     /// The list under a name that a patch of type `application/json-patch+json` may stand under.
@@ -60,21 +63,45 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads the next value of `s`, which scans `text`. `None` when it is no object.
+    fn new(keys: Keys) -> Object<'a> {
+        Object {
+            text: "{}",
+            type_url: None,
+            cuts: Vec::new(),
+            // What is added to it where it is written is no deeper.
+            findings: Findings::default().within(),
+            keys,
+            others: 0,
+            list: None,
+            kind: None,
+            api_version: None,
+            name: None,
+            uid: None,
+            resource_version: None,
+            status: None,
+            message: None,
+            reason: None,
+            details: None,
+            code: None,
+            orphan_dependents: None,
+        }
+    }
+
+    /// Reads the next value of `s`, which scans `text`, with a look at its keys or without. `None`
+    /// when it is no object.
     pub(crate) fn read(
         s: &mut Scanner<'a>,
         text: &'a str,
         side: Side,
+        keys: Keys,
     ) -> Result<Option<Object<'a>>, Error> {
         s.peek();
         let start = s.at();
-        let mut object = Object {
-            // What is added to it where it is written is no deeper.
-            findings: Findings::default().within(),
-            ..Object::default()
-        };
+        let mut object = Object::new(keys);
+        let mut names = Names::default();
         let mut from = start + 1;
         let is_object = wire::object(s, |s, key| {
+            object.see_key(&mut names, &key);
             match key.as_ref() {
                 "metadata" if side == Side::Request => object.read_metadata(s)?,
                 "@type" => {
@@ -85,7 +112,7 @@ impl<'a> Object<'a> {
                     return Ok(());
                 }
                 key => {
-                    let value = s.value()?;
+                    let value = object.step_over(s)?;
                     object.findings = object.findings.and(value.findings().within());
                     object.member(key, value);
                 }
@@ -100,12 +127,31 @@ impl<'a> Object<'a> {
 
     /// Reads a text that is one object.
     pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
-        Object::read(&mut Scanner::new(text), text, Side::Request).ok()?
+        let mut scanner = Scanner::new(text);
+        Object::read(&mut scanner, text, Side::Request, Keys::NotSeen).ok()?
+    }
+
+    fn step_over(&self, s: &mut Scanner<'a>) -> Result<Raw<'a>, Error> {
+        match self.keys {
+            Keys::Seen => s.value_and_keys(),
+            Keys::NotSeen => s.value(),
+        }
+    }
+
+    fn see_key(&mut self, names: &mut Names<'a>, key: &Cow<'a, str>) {
+        if self.keys == Keys::Seen && names.may_repeat(key) {
+            self.findings = self.findings.with_repeated_key();
+        }
     }
 
     /// What stepping over it found.
     pub(crate) fn findings(&self) -> Findings {
         self.findings
+    }
+
+    /// Whether [`Object::findings`] says something of its keys.
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys
     }
 
     /// The whole object.
@@ -132,11 +178,13 @@ impl<'a> Object<'a> {
     fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
         (self.name, self.uid, self.resource_version) = (None, None, None);
         if s.peek() != Some(b'{') {
-            self.findings = self.findings.and(s.value()?.findings().within());
+            self.findings = self.findings.and(self.step_over(s)?.findings().within());
             return Ok(());
         }
+        let mut names = Names::default();
         wire::object(s, |s, key| {
-            let value = s.value()?;
+            self.see_key(&mut names, &key);
+            let value = self.step_over(s)?;
             self.findings = self.findings.and(value.findings().within().within());
             match key.as_ref() {
                 "name" => self.name = Some(value),
@@ -221,6 +269,37 @@ impl<'a> Object<'a> {
             }
         }
         out.push('}');
+    }
+}
+
+/// The keys of an object that is being read.
+#[derive(Default)]
+struct Names<'a> {
+    all: [&'a str; NAMES_MAX],
+    count: usize,
+}
+
+/// Keys that are remembered of one object; where there are more, some may repeat.
+const NAMES_MAX: usize = 16;
+
+impl<'a> Names<'a> {
+    /// Whether this key may have been there before: never wrong when it says no.
+    fn may_repeat(&mut self, key: &Cow<'a, str>) -> bool {
+        let Cow::Borrowed(key) = *key else {
+            return true;
+        };
+        let known = self.all.get(..self.count).unwrap_or_default();
+        if known.contains(&key) {
+            return true;
+        }
+        match self.all.get_mut(self.count) {
+            Some(slot) => {
+                *slot = key;
+                self.count += 1;
+                false
+            }
+            None => true,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const EVENT_BYTES: usize = 1600;
 
 /// Which cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Provider {
+pub(crate) enum Provider {
     /// Amazon EKS: CloudWatch Logs
     Eks,
     /// Google GKE: Cloud Logging
@@ -27,7 +27,7 @@ pub enum Provider {
 
 impl Provider {
     /// The first part of the bridge's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Provider::Eks => "eks",
             Provider::Gke => "gke",
@@ -37,14 +37,14 @@ impl Provider {
 }
 
 /// A stand-in that is written to.
-pub enum Cloud {
+pub(crate) enum Cloud {
     CloudWatch(CloudWatch),
     Logging(CloudLogging),
     EventHubs(EventHubs),
 }
 
 impl Cloud {
-    pub async fn start(provider: Provider) -> Cloud {
+    pub(crate) async fn start(provider: Provider) -> Cloud {
         match provider {
             Provider::Eks => {
                 let cloud = CloudWatch::start().await;
@@ -61,7 +61,7 @@ impl Cloud {
     }
 
     /// What it stands for.
-    pub fn about(&self) -> &'static str {
+    pub(crate) fn about(&self) -> &'static str {
         match self {
             Cloud::CloudWatch(_) => "CloudWatch Logs",
             Cloud::Logging(_) => "Cloud Logging",
@@ -70,7 +70,7 @@ impl Cloud {
     }
 
     /// Writes the audit event of this number, as the cloud itself would.
-    pub fn write(&self, n: usize) {
+    pub(crate) fn write(&self, n: usize) {
         let now = Timestamp::now();
         match self {
             Cloud::CloudWatch(cloud) => {
@@ -98,7 +98,7 @@ impl Cloud {
     }
 
     /// The `auditID` of that event.
-    pub fn audit_id(&self, n: usize) -> String {
+    pub(crate) fn audit_id(&self, n: usize) -> String {
         match self {
             Cloud::Logging(_) => LogEntry::audit_id(n),
             _ => audit_id(n),
@@ -106,7 +106,7 @@ impl Cloud {
     }
 
     /// The flags with which a bridge reads it, and its variables. Files go into `folder`.
-    pub fn settings(
+    pub(crate) fn settings(
         &self,
         folder: &Path,
     ) -> std::io::Result<(Vec<String>, Vec<(&'static str, String)>)> {

@@ -59,18 +59,19 @@ async fn what_a_policy_masks_is_read_whole_only_on_request() {
     assert_eq!(bridge.terminate(), 0);
     let asked = world.cloud.recorded();
     assert!(asked.iter().all(|it| it.body["unmask"].is_null()));
-    let body = |number: usize| {
-        let body = world.webhook.received()[number].body.clone();
-        String::from_utf8_lossy(&body).into_owned()
+    // The first request of a bridge is an empty list.
+    let last = || {
+        let all = world.webhook.received();
+        let last = all.iter().rfind(|it| !it.ids.is_empty()).unwrap();
+        String::from_utf8_lossy(&last.body).into_owned()
     };
     let masked = format!("\"username\":\"{}\"", "*".repeat(16));
-    assert!(body(0).contains(&masked), "{}", body(0));
+    assert!(last().contains(&masked), "{}", last());
     world.put(2, 0);
     let bridge = world.start(&["--unmask"]);
     world.until_accepted(2..3, &bridge);
     assert_eq!(bridge.terminate(), 0);
-    let last = world.webhook.received().len() - 1;
-    assert!(body(last).contains("kubernetes-admin"), "{}", body(last));
+    assert!(last().contains("kubernetes-admin"), "{}", last());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -147,7 +147,7 @@ impl<'a> Facts<'a> {
         event.response_status(details.unwrap_or_default(), |out| self.status.write(out));
         if self.carries_objects(stage) {
             if let Some(body) = self.body {
-                event.request_object(body.findings(), |out| body.write(out));
+                event.request_object(body.findings(), body.keys(), |out| body.write(out));
             }
             if let Some(body) = self.response {
                 event.response_object(body.findings(), |out| body.write(out));

@@ -41,7 +41,7 @@ use memchr::memmem;
 
 use self::assemble::Changes;
 use self::changes::changes_of;
-pub use self::compose::{Composer, ObjectRef, Text};
+pub use self::compose::{Composer, Keys, ObjectRef, Text};
 use self::cut::Completed;
 use self::inspect::Seen;
 use self::known::Member;

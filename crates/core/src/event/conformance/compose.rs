@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::super::json::{Findings, KeyPrints, Kind, Raw, Scanner, push_string};
+use super::super::json::{Findings, Kind, Raw, Scanner, push_string};
 use super::inspect::{Place, Seen, place_of};
 use super::known::{MEMBERS, Member};
 use super::{API_VERSION, Context, Event, Failure, Notes, TRUNCATED};
@@ -15,6 +15,15 @@ pub enum Text<'a> {
     Plain(&'a str),
     /// A JSON string as it is written; any other value is left out.
     Json(Raw<'a>),
+}
+
+/// Whether the keys of a value were looked at when it was scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// [`Findings::may_repeat_a_key`] says whether one may stand twice.
+    Seen,
+    /// Nothing is known of them.
+    NotSeen,
 }
 
 /// `objectRef`; what is empty is left out, as the API server does.
@@ -57,14 +66,14 @@ impl Composer {
             marked: false,
         };
         composer.text.push('{');
-        composer.string(Member::Kind, "Event");
-        composer.string(Member::ApiVersion, API_VERSION);
+        composer.plain(Member::Kind, "Event");
+        composer.plain(Member::ApiVersion, API_VERSION);
         composer
     }
 
     /// `level`.
-    pub fn level(&mut self, level: &str) {
-        self.string(Member::Level, level);
+    pub fn level(&mut self, level: &'static str) {
+        self.plain(Member::Level, level);
     }
 
     /// `auditID`.
@@ -73,8 +82,8 @@ impl Composer {
     }
 
     /// `stage`.
-    pub fn stage(&mut self, stage: &str) {
-        self.string(Member::Stage, stage);
+    pub fn stage(&mut self, stage: &'static str) {
+        self.plain(Member::Stage, stage);
     }
 
     /// `requestURI`.
@@ -100,13 +109,13 @@ impl Composer {
 
     fn identity(&mut self, member: Member, name: Option<&str>, groups: &[&str]) {
         self.member(member, |out| {
-            out.push('{');
-            if let Some(name) = name {
-                push_key(out, "username");
-                push_string(out, name);
-            }
+            let Some(name) = name else {
+                return out.push_str("{}");
+            };
+            out.push_str("{\"username\":");
+            push_string(out, name);
             if !groups.is_empty() {
-                push_key(out, "groups");
+                out.push_str(",\"groups\":");
                 push_strings(out, groups);
             }
             out.push('}');
@@ -126,19 +135,19 @@ impl Composer {
     /// `objectRef`.
     pub fn object_ref(&mut self, object: &ObjectRef<'_>) {
         self.member(Member::ObjectRef, |out| {
-            out.push('{');
+            out.push_str("{\"resource\":");
+            push_string(out, object.resource);
             for (key, value) in [
-                ("resource", object.resource),
-                ("namespace", object.namespace),
-                ("name", object.name),
-                ("uid", object.uid),
-                ("apiGroup", object.api_group),
-                ("apiVersion", object.api_version),
-                ("resourceVersion", object.resource_version),
-                ("subresource", object.subresource),
+                (",\"namespace\":", object.namespace),
+                (",\"name\":", object.name),
+                (",\"uid\":", object.uid),
+                (",\"apiGroup\":", object.api_group),
+                (",\"apiVersion\":", object.api_version),
+                (",\"resourceVersion\":", object.resource_version),
+                (",\"subresource\":", object.subresource),
             ] {
                 if !value.is_empty() {
-                    push_key(out, key);
+                    out.push_str(key);
                     push_string(out, value);
                 }
             }
@@ -154,13 +163,15 @@ impl Composer {
     }
 
     /// `requestObject`, made of values that were scanned, of which this was found.
-    pub fn request_object(&mut self, found: Findings, write: impl FnOnce(&mut String)) {
+    ///
+    /// Where the verb is `patch`, the one object that is logged as a client wrote it, its keys have to
+    /// be known: it is looked at once more unless `keys` says that they were part of what was found.
+    pub fn request_object(&mut self, found: Findings, keys: Keys, write: impl FnOnce(&mut String)) {
         self.object(Member::RequestObject, found, write);
-        if self.is_patch {
-            // The one object that is logged as a client wrote it.
+        if self.is_patch && keys == Keys::NotSeen {
             let place = self.places[Member::RequestObject as usize];
             let written = self.text.get(place.value as usize..).unwrap_or_default();
-            let keys = Scanner::new(written).value_and_keys(&mut KeyPrints::default());
+            let keys = Scanner::new(written).value_and_keys();
             let keys = keys.map_or_else(|_| found, Raw::findings);
             self.findings = self.findings.and(keys);
         }
@@ -178,12 +189,12 @@ impl Composer {
 
     /// `requestReceivedTimestamp`, with six digits.
     pub fn request_received(&mut self, time: &str) {
-        self.string(Member::RequestReceivedTimestamp, time);
+        self.plain(Member::RequestReceivedTimestamp, time);
     }
 
     /// `stageTimestamp`, with six digits.
     pub fn stage_timestamp(&mut self, time: &str) {
-        self.string(Member::StageTimestamp, time);
+        self.plain(Member::StageTimestamp, time);
     }
 
     /// `annotations`, each key once.
@@ -195,7 +206,9 @@ impl Composer {
                 if matches!(value, Text::Json(raw) if raw.kind() != Kind::String) {
                     continue;
                 }
-                push_comma(out);
+                if !out.ends_with('{') {
+                    out.push(',');
+                }
                 push_string(out, key);
                 out.push(':');
                 match value {
@@ -216,15 +229,26 @@ impl Composer {
         self.member(name, |out| push_string(out, text));
     }
 
+    /// A text without anything to escape.
+    fn plain(&mut self, name: Member, text: &str) {
+        self.member(name, |out| {
+            out.push('"');
+            out.push_str(text);
+            out.push('"');
+        });
+    }
+
+    #[inline]
     fn member(&mut self, name: Member, write: impl FnOnce(&mut String)) {
         let text = &mut self.text;
-        if text.len() > 1 {
-            text.push(',');
-        }
-        let from = text.len();
-        text.push('"');
-        text.push_str(name.name());
-        text.push_str("\":");
+        let from = match text.len() {
+            1 => 1,
+            len => {
+                text.push(',');
+                len + 1
+            }
+        };
+        text.push_str(name.quoted());
         let value = text.len();
         write(text);
         let place = &mut self.places[name as usize];
@@ -257,21 +281,6 @@ impl Composer {
             text: text.into(),
             notes,
         })
-    }
-}
-
-/// A key without escapes, of the next member of the object that is open.
-fn push_key(out: &mut String, key: &str) {
-    push_comma(out);
-    out.push('"');
-    out.push_str(key);
-    out.push_str("\":");
-}
-
-/// The comma before a member that is not the first.
-fn push_comma(out: &mut String) {
-    if !out.ends_with('{') {
-        out.push(',');
     }
 }
 

@@ -4,7 +4,7 @@
 //! string, a key whose fingerprint was there before) and leaves what they mean to a second, slower
 //! look. A sign may be false; that there is none is never false.
 
-use super::super::json::{self, ErrorKind, Findings, KeyPrints, Kind, Raw, Scanner};
+use super::super::json::{self, ErrorKind, Findings, Kind, Raw, Scanner};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
 use super::{mend, shape};
@@ -33,6 +33,8 @@ pub(super) struct Seen<'a> {
     pub(super) odd_types: bool,
     /// A known member stood twice, or an unknown one may have.
     repeats: bool,
+    /// Both times are there, as they have to be.
+    pub(super) times_are_good: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -46,6 +48,7 @@ impl<'a> Seen<'a> {
             findings: Findings::default(),
             odd_types: false,
             repeats: false,
+            times_are_good: false,
         };
         let end = seen.walk();
         (seen, end)
@@ -58,6 +61,8 @@ impl<'a> Seen<'a> {
         places: [Place; MEMBERS],
         findings: Findings,
     ) -> Seen<'a> {
+        let is_there = |name: Member| places[name as usize].to != 0;
+        let times = [Member::RequestReceivedTimestamp, Member::StageTimestamp];
         let seen = Seen {
             json,
             places,
@@ -65,6 +70,7 @@ impl<'a> Seen<'a> {
             findings,
             odd_types: false,
             repeats: false,
+            times_are_good: times.into_iter().all(is_there),
         };
         debug_assert!(seen.is_as_read(), "not what was written: {json}");
         seen
@@ -77,6 +83,9 @@ impl<'a> Seen<'a> {
             && read.places == self.places
             && read.members == self.members
             && !read.odd_types
+            && [Member::RequestReceivedTimestamp, Member::StageTimestamp]
+                .iter()
+                .all(|&name| read.text(name).is_none_or(is_micro_time))
             && read.depth() <= self.depth()
             && (self.findings.has_lone_surrogate() || !read.findings.has_lone_surrogate())
             // That a key may repeat is a guess, where one is escaped.
@@ -151,7 +160,7 @@ impl<'a> Seen<'a> {
         let value = match name {
             Some(Member::ResponseObject) => scanner.value()?,
             Some(Member::RequestObject) if self.is_encoded() => scanner.value()?,
-            _ => scanner.value_and_keys(&mut KeyPrints::default())?,
+            _ => scanner.value_and_keys()?,
         };
         self.findings = self.findings.and(value.findings());
         self.odd_types |= name.is_some_and(|name| !known::is_typed(value, name.kind()));

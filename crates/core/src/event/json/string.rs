@@ -298,11 +298,20 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The same, to a text.
+#[inline]
 pub fn push_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
-    escaped(text, |piece| out.push_str(piece));
+    match run_end(text.as_bytes(), 0) == text.len() {
+        true => out.push_str(text),
+        false => push_escaped(out, text),
+    }
     out.push('"');
+}
+
+#[inline(never)]
+fn push_escaped(out: &mut String, text: &str) {
+    escaped(text, |piece| out.push_str(piece));
 }
 
 /// Gives `text`, piece by piece, as it stands between the quotes of a JSON string.
