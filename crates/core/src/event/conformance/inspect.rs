@@ -85,7 +85,7 @@ impl<'a> Seen<'a> {
             && !read.odd_types
             && [Member::RequestReceivedTimestamp, Member::StageTimestamp]
                 .iter()
-                .all(|&name| read.text(name).is_none_or(is_micro_time))
+                .all(|&name| read.text(name).is_none_or(is_time))
             && read.depth() <= self.depth()
             && (self.findings.has_lone_surrogate() || !read.findings.has_lone_surrogate())
             // That a key may repeat is a guess, where one is escaped.
@@ -233,4 +233,10 @@ pub(super) fn is_micro_time(text: &str) -> bool {
     text.strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
         .is_some_and(time::is_micros)
+}
+
+/// The same, by the calendar.
+fn is_time(text: &str) -> bool {
+    let text = text.trim_matches('"');
+    time::parse(text).is_some_and(|read| time::micros(read) == text)
 }
