@@ -175,7 +175,7 @@ impl LogGroup {
 impl LogGroup {
     /// What to look at when the group never holds anything, or nothing more.
     pub fn when_silent(&self) -> String {
-        trouble::silent(&self.group, self.connection.region(), &self.stream_prefix)
+        trouble::silent(&self.group.name, self.connection.region(), &self.stream_prefix)
     }
 }
 
