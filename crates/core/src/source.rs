@@ -1,5 +1,6 @@
 //! Where records come from: a live log or saved dumps.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use crate::record::Record;
@@ -7,6 +8,9 @@ use crate::record::Record;
 /// How far one partition of a source has been read, in the source's own terms (a sequence number,
 /// the end of a time window): what the checkpoint keeps and the source resumes from.
 pub type Position = serde_json::Value;
+
+/// The positions of a source, by partition.
+pub type Positions = BTreeMap<u32, Position>;
 
 /// Some records in the order of their partition.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
 
 use std::io::{IsTerminal, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +23,12 @@ use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings, Shard};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::{self, Stop};
+use crate::source::Positions;
 use crate::source::Problem;
-use crate::tail::Positions;
 use crate::tally::Tally;
+
+/// Files that are read at a time: each takes a thread and up to 25 MB.
+const PARALLEL_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// Rejects that are shown one by one when no dead letter keeps them.
 const REJECTS_SHOWN: u64 = 10;
@@ -71,6 +75,15 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "I/N"
     )]
     shard: Option<String>,
+    /// Read so many files at a time, each in its own order [default: one for each core; 1 with
+    /// --output, so that events come in the order of the files]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_PARALLEL",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    parallel: Option<String>,
     /// Write a report here, as JSON
     #[arg(
         long,
@@ -97,6 +110,7 @@ struct Checked<B> {
     skip_records: u64,
     state_dir: Option<PathBuf>,
     shard: Option<Shard>,
+    parallel: NonZeroUsize,
 }
 
 pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
@@ -166,9 +180,22 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
         Shard::read(text, index.as_deref()).map(Some)
     });
+    let parallel_default = match delivery.destination {
+        Destination::Output(..) => NonZeroUsize::MIN,
+        Destination::Webhook(..) => cores(),
+    };
     Checked {
         state_dir,
         shard,
+        parallel: problems.read(
+            "parallel",
+            args.parallel.as_deref(),
+            parallel_default,
+            |text| match text.parse() {
+                Ok(number) if number <= PARALLEL_MAX => Ok(number),
+                _ => Err(format!("is no number from 1 to {PARALLEL_MAX}")),
+            },
+        ),
         bridge,
         dump,
         delivery,
@@ -183,6 +210,12 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             text.parse().map_err(|_| "is no whole number".to_owned())
         }),
     }
+}
+
+/// The cores that this process may use.
+fn cores() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism();
+    cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_MAX))
 }
 
 /// Whether a file that is written would be read by the same replay: it would never end.
@@ -220,14 +253,14 @@ async fn deliver<B: Bridge>(
         Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
         None => None,
     };
-    let skip_records = checked.skip_records;
     let source = Replay::start(Settings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
-        skip_records,
+        skip_records: checked.skip_records,
         resume: state.as_ref().map(State::positions),
         shard: checked.shard,
+        parallel: checked.parallel,
     })
     .map_err(|error| chain(&error))?;
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
@@ -257,7 +290,7 @@ async fn deliver<B: Bridge>(
     let run::Outcome {
         mut tally,
         ended,
-        settled_records,
+        settled,
         observer: console,
     } = run::run(pipeline).await;
     tally.took(started.elapsed());
@@ -270,7 +303,8 @@ async fn deliver<B: Bridge>(
     let resume = if keeps_positions {
         "resume with the same command".to_owned()
     } else {
-        let settled = skip_records + settled_records;
+        let of = |partition| settled.get(&partition).copied().unwrap_or(0);
+        let settled = console.progress.settled_in_order(of);
         format!("resume with the same command and --skip-records {settled}")
     };
     match ended {

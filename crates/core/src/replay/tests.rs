@@ -1,5 +1,7 @@
 //! Content that is in memory already.
 
+use std::collections::BTreeMap;
+
 use super::dump::{Context, Role, Split};
 use super::*;
 
@@ -19,6 +21,7 @@ impl Dump for Plain {
         match key {
             "id" => Role::Record,
             "records" => Role::Records,
+            "panic" => unreachable!("a member that cannot be"),
             _ => Role::Neutral,
         }
     }
@@ -105,15 +108,7 @@ async fn replay_reads_full_files_of_the_dead_letter() {
         dead.sync().unwrap();
     }
     assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
-    let mut replay = Replay::start(Settings {
-        paths: vec![folder.path().to_owned()],
-        dump: Arc::new(Plain),
-        shape: None,
-        skip_records: 0,
-        resume: None,
-        shard: None,
-    })
-    .unwrap();
+    let mut replay = Replay::start(settings(vec![folder.path().to_owned()])).unwrap();
     let mut ids = Vec::new();
     while let Some(page) = replay.read().await {
         assert!(page.problems.is_empty(), "{:?}", page.problems);
@@ -126,17 +121,21 @@ async fn replay_reads_full_files_of_the_dead_letter() {
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
 }
 
-/// Everything that these paths give, and the problems.
-async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
-    let mut replay = Replay::start(Settings {
+fn settings(paths: Vec<PathBuf>) -> Settings {
+    Settings {
         paths,
         dump: Arc::new(Plain),
         shape: None,
         skip_records: 0,
         resume: None,
         shard: None,
-    })
-    .unwrap();
+        parallel: NonZeroUsize::MIN,
+    }
+}
+
+/// Everything that these paths give, and the problems.
+async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
+    let mut replay = Replay::start(settings(paths)).unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());
     while let Some(page) = replay.read().await {
         let payloads = page.records.iter().map(|record| &record.payload[..]);
@@ -200,4 +199,108 @@ fn origin_with_control_characters_is_spelled_out_for_people() {
         record: 1,
     };
     assert_eq!(origin.to_string(), "a\\u{1b}[2Jb: record 1");
+}
+
+/// Files with so many records each, which say their file and their number.
+fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
+    let inputs = (0..).zip(sizes).map(|(file, &size)| {
+        let path = folder.join(format!("{file:03}"));
+        let lines: String = (0..size)
+            .map(|record| format!("{{\"id\":[{file},{record}]}}\n"))
+            .collect();
+        std::fs::write(&path, lines).unwrap();
+        path
+    });
+    inputs.collect()
+}
+
+/// What a replay gives: by partition, the numbers of its records, as they came.
+async fn read_all(settings: Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
+    let mut replay = Replay::start(settings).unwrap();
+    let (mut read, mut problems) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
+    while let Some(page) = replay.read().await {
+        for record in page.records {
+            let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            assert_eq!(value["id"][0], page.partition);
+            let numbers = read.entry(page.partition).or_default();
+            numbers.push(value["id"][1].as_u64().unwrap());
+        }
+        problems.extend(page.problems);
+    }
+    (read, problems, replay.progress())
+}
+
+#[tokio::test]
+async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_all() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..60 {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes: Vec<u64> = (0..random.u64(1..7)).map(|_| random.u64(0..900)).collect();
+        let all: u64 = sizes.iter().sum();
+        let skip = match round % 3 {
+            0 => 0,
+            _ => random.u64(0..=all + 5),
+        };
+        let (read, problems, progress) = read_all(Settings {
+            skip_records: skip,
+            parallel: NonZeroUsize::new(random.usize(1..5)).unwrap(),
+            ..settings(write_inputs(folder.path(), &sizes))
+        })
+        .await;
+        assert_eq!(problems, []);
+        let mut left = skip;
+        let mut want = BTreeMap::new();
+        for (partition, &size) in (0..).zip(&sizes) {
+            let first = left.min(size);
+            left -= first;
+            if first < size {
+                want.insert(partition, (first..size).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(read, want, "{sizes:?}, of which {skip}");
+        // Whatever is settled: a later run that leaves out as many leaves out only what is settled.
+        let settled: BTreeMap<u32, u64> = read
+            .iter()
+            .map(|(&partition, numbers)| match random.bool() {
+                true => (partition, numbers.len() as u64),
+                false => (partition, random.u64(0..=numbers.len() as u64)),
+            })
+            .collect();
+        let next = progress.settled_in_order(|partition| *settled.get(&partition).unwrap_or(&0));
+        let unsettled = (0..).zip(&sizes).scan(0, |before, (partition, &size)| {
+            let first = *before;
+            *before += size;
+            let left_out = skip.saturating_sub(first).min(size);
+            let done = left_out + settled.get(&partition).unwrap_or(&0);
+            Some((done < size).then_some(first + done))
+        });
+        let want = unsettled.flatten().next().unwrap_or(all);
+        assert_eq!(next, want, "{sizes:?}, of which {skip}, then {settled:?}");
+    }
+}
+
+#[tokio::test]
+async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = write_inputs(folder.path(), &[700, 3, 700, 5, 700]);
+    std::fs::remove_file(&paths[1]).unwrap();
+    let panics = "{\"id\":[3,0]}\n{\"panic\":1,\"id\":[3,1]}\n{\"id\":[3,2]}\n";
+    std::fs::write(&paths[3], panics).unwrap();
+    for parallel in [1, 2, 5] {
+        let (read, problems, progress) = read_all(Settings {
+            parallel: NonZeroUsize::new(parallel).unwrap(),
+            ..settings(paths.clone())
+        })
+        .await;
+        for partition in [0, 2, 4] {
+            assert_eq!(read[&partition], (0..700).collect::<Vec<_>>());
+        }
+        let mut errors: Vec<_> = problems.iter().map(|it| it.error.as_str()).collect();
+        errors.sort_unstable();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("check the path"), "{errors:?}");
+        assert!(errors[1].contains("a member that cannot be"), "{errors:?}");
+        let all = |partition| read.get(&partition).map_or(0, |it| it.len() as u64);
+        assert_eq!(progress.settled_in_order(all), 700);
+    }
 }
