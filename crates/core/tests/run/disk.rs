@@ -58,7 +58,7 @@ impl Disk {
 
     /// The next process ends in the middle of a write.
     pub(crate) fn crash_in_a_write(&mut self) {
-        self.crash_in = Some(self.dice.below(120));
+        self.crash_in = Some(self.dice.below(40));
     }
 
     /// Before a step; an error ends the write.

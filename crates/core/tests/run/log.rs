@@ -62,6 +62,14 @@ pub(crate) struct Shard {
     parent: Option<u32>,
 }
 
+impl Shard {
+    /// The records from one position to another.
+    pub(crate) fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Place> {
+        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+        self.records[from.min(to)..to].iter()
+    }
+}
+
 /// Everything that the log holds.
 #[derive(Debug, Default)]
 pub(crate) struct Shards(BTreeMap<u32, Shard>);
@@ -112,6 +120,12 @@ impl Shards {
 
     pub(crate) fn get(&self, id: u32) -> &Shard {
         &self.0[&id]
+    }
+
+    /// Whether a shard comes after another one, or after those that follow that.
+    pub(crate) fn follows(&self, id: u32, other: u32) -> bool {
+        let parent = self.0.get(&id).and_then(|shard| shard.parent);
+        parent.is_some_and(|parent| parent == other || self.follows(parent, other))
     }
 
     /// Those that nothing follows.
@@ -245,9 +259,7 @@ impl Log {
     /// Announces one shard more of those that follow, and retires the one before with the last. Each
     /// begins with a position, so that a checkpoint without the one before says where to go on.
     fn follow(&mut self, id: u32, children: &[u32]) -> Page {
-        let unknown = children
-            .iter()
-            .filter(|child| !self.next.contains_key(child));
+        let unknown = children.iter().filter(|child| !self.known.contains(child));
         let unknown: Vec<u32> = unknown.copied().collect();
         let Some(&child) = unknown.first() else {
             // An earlier life announced them all, and crashed before this one was gone.

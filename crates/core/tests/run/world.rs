@@ -31,9 +31,11 @@ pub(crate) struct World {
     pub(crate) crash: Arc<Notify>,
     /// Events accepted, in order, with their text.
     pub(crate) accepted: Vec<String>,
-    /// When a record was first accepted, or rejected, by its audit ID.
+    /// When a record was first accepted, or rejected, in this life, by its audit ID.
     settled_at: BTreeMap<String, Instant>,
-    /// Positions of this life's pages, with their time.
+    /// Where this life began.
+    start: BTreeMap<u32, u64>,
+    /// Positions of its pages, with their time.
     given: Vec<(Instant, u32, u64)>,
     pub(crate) dead: PathBuf,
     /// The positions of the last write that succeeded, as the process knows.
@@ -60,6 +62,7 @@ impl World {
             crash: Arc::default(),
             accepted: Vec::new(),
             settled_at: BTreeMap::new(),
+            start: BTreeMap::new(),
             given: Vec::new(),
             dead,
             durable: BTreeMap::new(),
@@ -142,14 +145,17 @@ impl World {
             if *at > kept_to || *shard == FILLERS {
                 continue;
             }
-            let records = &self.shards.get(*shard).records[..usize::try_from(*position).unwrap()];
-            if !records.iter().all(settled_by_then) {
+            let from = self.start.get(shard).copied().unwrap_or(0);
+            let mut records = self.shards.get(*shard).between(from, *position);
+            if !records.all(settled_by_then) {
                 continue;
             }
             held += 1;
-            let children = &self.shards.get(*shard).children;
             let kept = self.durable.get(shard).is_some_and(|it| it >= position)
-                || children.iter().any(|it| self.durable.contains_key(it));
+                || self
+                    .durable
+                    .keys()
+                    .any(|id| self.shards.follows(*id, *shard));
             assert!(
                 kept,
                 "{position} of {shard} was reached more than a second ago"
@@ -165,6 +171,8 @@ impl World {
         self.crashed = false;
         self.at_once = 0;
         self.given.clear();
+        self.settled_at.clear();
+        self.start = positions.clone();
         self.durable = positions.clone();
         self.check_before(positions);
         self.note(|| format!("begin {positions:?}"));
