@@ -34,6 +34,8 @@ async fn replayed(webhook: &ScriptedWebhook, state: &str, inputs: &[&str]) -> Ra
             "--give-up-after=1s",
             "--in-flight-batches-max=1",
             "--batch-events-max=50",
+            // So that it is known which records came before it was interrupted.
+            "--parallel=1",
         ]
         .map(str::to_owned),
     );
