@@ -32,6 +32,7 @@ use self::queue::Queue;
 use self::read_input::Reader;
 use self::reader::{Found, Stop};
 pub use self::shard::Shard;
+use crate::convert::Convert;
 use crate::event::json::{Kind, Raw};
 use crate::record::{Origin, Record};
 use crate::source::Positions;
@@ -82,11 +83,15 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Starts to read.
+    /// Starts to read. Where several inputs are read at a time, their records are converted there by
+    /// `forks` of the converter, as far as they can.
     ///
     /// # Errors
     /// A position is none of a replay's, or there is no thread to read in.
-    pub fn start(settings: Settings) -> Result<Replay, StartError> {
+    pub fn start(
+        settings: Settings,
+        forks: impl Fn() -> Option<Box<dyn Convert>>,
+    ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);
         if let Some(shard) = settings.shard {
             inputs = shard.select(inputs);
@@ -114,9 +119,11 @@ impl Replay {
                 progress: Arc::clone(&progress),
                 sender: sender.clone(),
             };
+            // One reader alone has another core for the conversion.
+            let fork = (readers > 1).then(&forks).flatten();
             std::thread::Builder::new()
                 .name("replay-reader".to_owned())
-                .spawn(move || reader.run())
+                .spawn(move || reader.run(fork))
                 .map_err(StartError::Thread)?;
         }
         Ok(Replay {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use crate::convert::Early;
 use crate::record::Record;
 
 /// How far one partition of a source has been read, in the source's own terms (a sequence number,
@@ -19,6 +20,8 @@ pub struct Page {
     pub partition: u32,
     /// The records; none is fine (a position alone, or a problem).
     pub records: Vec<Record>,
+    /// What was decided about them where they were read; the pipeline converts the others.
+    pub early: Early,
     /// Where the partition stands once these records, and all that it gave before, are settled.
     pub position: Option<Position>,
     /// What went wrong beside them: the source goes on, but not all of it was read.

@@ -154,7 +154,7 @@ async fn live(
     let mut store = store.clone();
     let loaded = store.load().await.unwrap();
     let positions = loaded.as_ref().map(|it| it.position.clone());
-    let source = Replay::start(Settings {
+    let settings = Settings {
         paths: paths.to_vec(),
         dump: Arc::new(Plain),
         shape: None,
@@ -162,8 +162,8 @@ async fn live(
         resume: Some(positions.unwrap_or_default()),
         shard: None,
         parallel: NonZeroUsize::new(parallel).unwrap(),
-    })
-    .unwrap();
+    };
+    let source = Replay::start(settings, || None).unwrap();
     let owner = Owner {
         provider: "eks".to_owned(),
         source: "replay".to_owned(),

@@ -15,7 +15,7 @@ use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
 use crate::chain::{chain, printable};
 use crate::checkpoint::{self, AnyStore, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
-use crate::convert::Reject;
+use crate::convert::{Convert as _, Reject};
 use crate::dead_letter::DeadLetter;
 use crate::output;
 use crate::record::Origin;
@@ -253,7 +253,8 @@ async fn deliver<B: Bridge>(
         Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
         None => None,
     };
-    let source = Replay::start(Settings {
+    let converter = checked.bridge.converter(settings.native.clone());
+    let replayed = Settings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
@@ -261,15 +262,15 @@ async fn deliver<B: Bridge>(
         resume: state.as_ref().map(State::positions),
         shard: checked.shard,
         parallel: checked.parallel,
-    })
-    .map_err(|error| chain(&error))?;
+    };
+    let source = Replay::start(replayed, || converter.fork()).map_err(|error| chain(&error))?;
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
     let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());
     let target = settings.destination.open()?;
     let pipeline = Pipeline {
         source,
-        converter: checked.bridge.converter(settings.native.clone()),
+        converter,
         sink: if keeps_positions {
             target.durable()
         } else {

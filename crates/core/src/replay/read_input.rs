@@ -11,6 +11,8 @@ use super::queue::{Queue, Skip};
 use super::reader::{self, Found, Receive, Stop};
 use super::{Progress, Settings, input, problem_of, record_of};
 use crate::chain::{panic_text, printable};
+use crate::convert::{Convert, Output, RecordId};
+use crate::record::Record;
 use crate::source::{Page, Problem};
 
 /// Records and bytes of a page: enough to make the hand-over cheap, small beside the budget.
@@ -27,12 +29,17 @@ pub(super) struct Reader {
     pub(super) sender: mpsc::Sender<Page>,
 }
 
+/// Converts records where they are read.
+pub(super) type Fork = Option<Box<dyn Convert>>;
+
 impl Reader {
-    pub(super) fn run(&self) {
+    pub(super) fn run(&self, mut fork: Fork) {
         while let Some((input, skip)) = self.queue.next() {
             let name = input.input.name();
             // A defect that one input shows must not end the others, nor pass for the end of it.
-            let read = catch_unwind(AssertUnwindSafe(|| self.input(&input, &name, skip)));
+            let read = catch_unwind(AssertUnwindSafe(|| {
+                self.input(&input, &name, skip, &mut fork)
+            }));
             let problem = match read {
                 Ok(Ok(())) => None,
                 Ok(Err(Stop::Closed)) => return,
@@ -60,7 +67,13 @@ impl Reader {
     }
 
     /// Reads an input, or what an earlier run has left of it.
-    fn input(&self, input: &InputPartition, name: &Arc<str>, ahead: Skip<'_>) -> Result<(), Stop> {
+    fn input(
+        &self,
+        input: &InputPartition,
+        name: &Arc<str>,
+        ahead: Skip<'_>,
+        fork: &mut Fork,
+    ) -> Result<(), Stop> {
         let mut skip = 0;
         if let Some(settled) = &input.settled {
             let content = input::open(&input.input, &Arc::default()).map_err(Stop::Io)?;
@@ -84,6 +97,8 @@ impl Reader {
             reader: self,
             input,
             name,
+            fork,
+            out: Output::default(),
             page: Page::default(),
             page_bytes: 0,
             page_records_max: match keeps_positions {
@@ -115,6 +130,8 @@ struct InputPages<'a> {
     reader: &'a Reader,
     input: &'a InputPartition,
     name: &'a Arc<str>,
+    fork: &'a mut Fork,
+    out: Output,
     page: Page,
     page_bytes: usize,
     page_records_max: usize,
@@ -149,6 +166,7 @@ impl Receive for InputPages<'_> {
         }
         let record = record_of(&found, self.name, self.number);
         self.page_bytes += record.payload.len();
+        self.convert(&record);
         self.page.records.push(record);
         if self.page.records.len() >= self.page_records_max || self.page_bytes >= PAGE_BYTES_MAX {
             return self.send(false);
@@ -158,6 +176,18 @@ impl Receive for InputPages<'_> {
 }
 
 impl InputPages<'_> {
+    /// Decides about the next record of the page, where that can be done here. One at which the
+    /// conversion fails is left to the pipeline, which keeps it.
+    fn convert(&mut self, record: &Record) {
+        let Some(fork) = &mut self.fork else { return };
+        let id = RecordId(self.page.records.len() as u64);
+        let out = &mut self.out;
+        match catch_unwind(AssertUnwindSafe(|| fork.convert(id, record, out))) {
+            Ok(()) => self.page.early.take(&mut self.out),
+            Err(_) => drop(self.out.drain()),
+        }
+    }
+
     /// Hands on what is read; `false` when nobody reads on.
     fn send(&mut self, finished: bool) -> bool {
         let mut page = std::mem::take(&mut self.page);

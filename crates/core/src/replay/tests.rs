@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::dump::{Context, Role, Split};
 use super::*;
+use crate::convert::{Outcome, Output, RecordId, Skip};
 
 /// Records are objects with an `id`.
 struct Plain;
@@ -108,7 +109,7 @@ async fn replay_reads_full_files_of_the_dead_letter() {
         dead.sync().unwrap();
     }
     assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
-    let mut replay = Replay::start(settings(vec![folder.path().to_owned()])).unwrap();
+    let mut replay = Replay::start(settings(vec![folder.path().to_owned()]), || None).unwrap();
     let mut ids = Vec::new();
     while let Some(page) = replay.read().await {
         assert!(page.problems.is_empty(), "{:?}", page.problems);
@@ -135,7 +136,7 @@ fn settings(paths: Vec<PathBuf>) -> Settings {
 
 /// Everything that these paths give, and the problems.
 async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
-    let mut replay = Replay::start(settings(paths)).unwrap();
+    let mut replay = Replay::start(settings(paths), || None).unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());
     while let Some(page) = replay.read().await {
         let payloads = page.records.iter().map(|record| &record.payload[..]);
@@ -216,7 +217,7 @@ fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
 
 /// What a replay gives: by partition, the numbers of its records, as they came.
 async fn read_all(settings: Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
-    let mut replay = Replay::start(settings).unwrap();
+    let mut replay = Replay::start(settings, || None).unwrap();
     let (mut read, mut problems) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
     while let Some(page) = replay.read().await {
         for record in page.records {
@@ -303,4 +304,49 @@ async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
         let all = |partition| read.get(&partition).map_or(0, |it| it.len() as u64);
         assert_eq!(progress.settled_in_order(all), 700);
     }
+}
+
+/// Skips all but those records that have to wait, and those at which it fails.
+struct Fork;
+
+impl Convert for Fork {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+        match value["id"][1].as_u64().unwrap() % 10 {
+            3 => {}
+            7 => {
+                out.skip(id, Skip::NotAudit);
+                unreachable!("at the seventh");
+            }
+            _ => out.skip(id, Skip::NotAudit),
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        parallel: NonZeroUsize::new(2).unwrap(),
+        ..settings(write_inputs(folder.path(), &[700, 40]))
+    };
+    let mut replay = Replay::start(settings, || Some(Box::new(Fork))).unwrap();
+    let mut left = 0;
+    while let Some(mut page) = replay.read().await {
+        for (number, record) in page.records.iter().enumerate() {
+            let (id, mut out) = (RecordId(1_000_000), Output::default());
+            let is_decided = page.early.hand_on(number, id, &mut out);
+            let outcomes: Vec<_> = out.drain().collect();
+            let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            let is_left = matches!(value["id"][1].as_u64().unwrap() % 10, 3 | 7);
+            assert_eq!(is_decided, !is_left, "{value}");
+            let skip = Outcome::Skip {
+                record: id,
+                reason: Skip::NotAudit,
+            };
+            assert_eq!(outcomes, if is_left { vec![] } else { vec![skip] });
+            left += u32::from(is_left);
+        }
+    }
+    assert_eq!(left, 148);
 }

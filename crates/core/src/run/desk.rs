@@ -77,7 +77,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         self.tracker.progress()
     }
 
-    pub(super) fn page(&mut self, page: Page) -> Result<(), String> {
+    pub(super) fn page(&mut self, mut page: Page) -> Result<(), String> {
         for problem in &page.problems {
             self.observer.problem(problem);
         }
@@ -89,10 +89,11 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             }
         }
         let now = Instant::now();
-        for record in page.records {
+        for (number, record) in page.records.into_iter().enumerate() {
             self.tally.records += 1;
             let id = self.tracker.open(page.partition, record);
-            if let Some(record) = self.tracker.get(id) {
+            let is_decided = page.early.hand_on(number, id, &mut self.out);
+            if let Some(record) = self.tracker.get(id).filter(|_| !is_decided) {
                 self.converter.convert(id, record, &mut self.out);
             }
             self.outcomes(now)?;
