@@ -254,7 +254,7 @@ fn files_read_side_by_side_give_the_same_events_and_the_same_report() {
             (ran.status, events, report, kept.lines().count())
         };
         let one = replayed("1");
-        assert!(one.1.len() > 20, "{provider}: {}", one.1.len());
+        assert!(one.1.len() >= 20, "{provider}: {}", one.1.len());
         for _ in 0..3 {
             assert_eq!(replayed("4"), one, "{provider}");
         }
