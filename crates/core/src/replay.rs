@@ -89,7 +89,7 @@ impl Replay {
     /// # Errors
     /// A position is none of a replay's, or there is no thread to read in.
     pub fn start(
-        settings: Settings,
+        settings: &Settings,
         forks: impl Fn() -> Option<Box<dyn Convert>>,
     ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);

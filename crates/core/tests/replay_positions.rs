@@ -163,7 +163,7 @@ async fn live(
         shard: None,
         parallel: NonZeroUsize::new(parallel).unwrap(),
     };
-    let source = Replay::start(settings, || None).unwrap();
+    let source = Replay::start(&settings, || None).unwrap();
     let owner = Owner {
         provider: "eks".to_owned(),
         source: "replay".to_owned(),

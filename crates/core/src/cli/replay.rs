@@ -263,7 +263,7 @@ async fn deliver<B: Bridge>(
         shard: checked.shard,
         parallel: checked.parallel,
     };
-    let source = Replay::start(replayed, || converter.fork()).map_err(|error| chain(&error))?;
+    let source = Replay::start(&replayed, || converter.fork()).map_err(|error| chain(&error))?;
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
     let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());

@@ -109,7 +109,7 @@ async fn replay_reads_full_files_of_the_dead_letter() {
         dead.sync().unwrap();
     }
     assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
-    let mut replay = Replay::start(settings(vec![folder.path().to_owned()]), || None).unwrap();
+    let mut replay = Replay::start(&settings(vec![folder.path().to_owned()]), || None).unwrap();
     let mut ids = Vec::new();
     while let Some(page) = replay.read().await {
         assert!(page.problems.is_empty(), "{:?}", page.problems);
@@ -136,7 +136,7 @@ fn settings(paths: Vec<PathBuf>) -> Settings {
 
 /// Everything that these paths give, and the problems.
 async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
-    let mut replay = Replay::start(settings(paths), || None).unwrap();
+    let mut replay = Replay::start(&settings(paths), || None).unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());
     while let Some(page) = replay.read().await {
         let payloads = page.records.iter().map(|record| &record.payload[..]);
@@ -216,7 +216,7 @@ fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
 }
 
 /// What a replay gives: by partition, the numbers of its records, as they came.
-async fn read_all(settings: Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
+async fn read_all(settings: &Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
     let mut replay = Replay::start(settings, || None).unwrap();
     let (mut read, mut problems) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
     while let Some(page) = replay.read().await {
@@ -242,7 +242,7 @@ async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_al
             0 => 0,
             _ => random.u64(0..=all + 5),
         };
-        let (read, problems, progress) = read_all(Settings {
+        let (read, problems, progress) = read_all(&Settings {
             skip_records: skip,
             parallel: NonZeroUsize::new(random.usize(1..5)).unwrap(),
             ..settings(write_inputs(folder.path(), &sizes))
@@ -288,7 +288,7 @@ async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
     let panics = "{\"id\":[3,0]}\n{\"panic\":1,\"id\":[3,1]}\n{\"id\":[3,2]}\n";
     std::fs::write(&paths[3], panics).unwrap();
     for parallel in [1, 2, 5] {
-        let (read, problems, progress) = read_all(Settings {
+        let (read, problems, progress) = read_all(&Settings {
             parallel: NonZeroUsize::new(parallel).unwrap(),
             ..settings(paths.clone())
         })
@@ -330,7 +330,7 @@ async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline(
         parallel: NonZeroUsize::new(2).unwrap(),
         ..settings(write_inputs(folder.path(), &[700, 40]))
     };
-    let mut replay = Replay::start(settings, || Some(Box::new(Fork))).unwrap();
+    let mut replay = Replay::start(&settings, || Some(Box::new(Fork))).unwrap();
     let mut left = 0;
     while let Some(mut page) = replay.read().await {
         for (number, record) in page.records.iter().enumerate() {

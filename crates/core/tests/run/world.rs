@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use audit_bridge_core::source::{Page, PartitionChange};
+use audit_bridge_core::source::{Page, PartitionChange, Position};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -107,7 +107,7 @@ impl World {
                 .collect();
             format!("read {id} {records:?} {position:?} {:?}", page.partitions)
         });
-        if let Some(position) = page.position.as_ref().and_then(|it| it.as_u64()) {
+        if let Some(position) = page.position.as_ref().and_then(Position::as_u64) {
             self.given.push((Instant::now(), page.partition, position));
         }
         let retired = page.partitions.iter().filter_map(|change| match change {
