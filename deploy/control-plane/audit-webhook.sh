@@ -18,10 +18,16 @@ TARGET, where the events go, is one of
   --service NAMESPACE/NAME:PORT/PATH      a service of the cluster, by its ClusterIP: an API server seldom
                                           resolves the names of services. kubectl is asked for the address
       --cluster-ip IP                     the address, where kubectl cannot be asked
-      --dns                               by NAME.NAMESPACE.svc instead
+      --dns                               by NAME.NAMESPACE.svc instead (always so for openshift, whose collector
+                                          is a pod)
       --https                             https instead of http
 
 OPTION
+  --tls-server-name NAME
+                       the name in the webhook's certificate, where the URL has an IP address: nobody issues
+                       certificates for those. With --service it is NAME.NAMESPACE.svc by itself
+  --audit-log          kops, kubeadm, minikube, k3s: write the audit log to a file too (minikube: to the container's
+                       log), from which \`replay\` brings in what the webhook has missed
   --ca-file FILE       PEM of the CA that signed the webhook's certificate
   --token-file FILE    bearer token for the webhook
   --level LEVEL        auditsink only: Metadata (default), Request, RequestResponse
@@ -42,11 +48,12 @@ case "$command" in
 esac
 
 platform='' output='' url='' service='' cluster_ip='' ca_file='' token_file='' level=Metadata
-dns=false scheme=http dry_run=false
+dns=false scheme=http dry_run=false server_name='' audit_log=false
 while [ $# -gt 0 ]; do
   case "$1" in
     --dns) dns=true; shift; continue ;;
     --https) scheme=https; shift; continue ;;
+    --audit-log) audit_log=true; shift; continue ;;
     --dry-run) dry_run=true; shift; continue ;;
     -h | --help) usage; exit 0 ;;
   esac
@@ -59,6 +66,7 @@ while [ $# -gt 0 ]; do
     --cluster-ip) cluster_ip=$2 ;;
     --ca-file) ca_file=$2 ;;
     --token-file) token_file=$2 ;;
+    --tls-server-name) server_name=$2 ;;
     --level) level=$2 ;;
     *) die "unknown option $1; see --help" ;;
   esac
@@ -111,7 +119,7 @@ case "$level" in
 esac
 
 # The target.
-server_name=''
+if [ "$platform" = openshift ] && [ -z "$cluster_ip" ]; then dns=true; fi
 if [ -n "$service" ]; then
   [ -z "$url" ] || die "give --webhook-url or --service, not both"
   [[ $service =~ ^([a-z0-9]([a-z0-9-]*[a-z0-9])?)/([a-z0-9]([a-z0-9-]*[a-z0-9])?):([0-9]{1,5})(/[A-Za-z0-9._~/-]*)$ ]] \
@@ -127,7 +135,7 @@ if [ -n "$service" ]; then
     [[ $host =~ ^[0-9]{1,3}(\.[0-9]{1,3}){3}$ || $host =~ ^[0-9A-Fa-f:]+:[0-9A-Fa-f:]*$ ]] \
       || die "\"$host\" is no address: write --cluster-ip as kubectl get service shows it"
     # A certificate is for the service's name.
-    if [ "$scheme" = https ]; then server_name=$name.$namespace.svc; fi
+    if [ "$scheme" = https ] && [ -z "$server_name" ]; then server_name=$name.$namespace.svc; fi
     case "$host" in *:*) host="[$host]" ;; esac
   fi
   url=$scheme://$host:$port$path
@@ -137,6 +145,26 @@ fi
 [[ $url =~ ^https?://[^/@]*@ ]] && die "the webhook's URL must not have credentials in it; use --token-file"
 [[ $url =~ ^https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/%+=,\&?-]*)?$ ]] \
   || die "the webhook's URL is \"$url\": write http://HOST:PORT/PATH; quotes, spaces and fragments are not taken"
+if [ -n "$server_name" ]; then
+  [[ $server_name =~ ^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$ ]] && [[ ! $server_name =~ ^[0-9.]+$ ]] \
+    || die "--tls-server-name is \"$server_name\": write the name that the certificate has, such as NAME.NAMESPACE.svc"
+  [[ $url = https://* ]] || die "--tls-server-name without https: no certificate would be asked; write https:// or --https"
+fi
+if [[ $url =~ ^https://(\[|[0-9.]+(:|/|$)) ]]; then
+  case "$platform" in
+    iks | openshift | auditsink)
+      die "$platform checks the certificate against the address in $url, and has no way to say another name: write a URL with the name that the certificate has, or (in the cluster's own network) http" ;;
+  esac
+  [ -n "$server_name" ] \
+    || die "$url has an IP address, and a certificate has a name: add --tls-server-name NAME, such as NAME.NAMESPACE.svc"
+fi
+if $audit_log; then
+  case "$platform" in
+    kops | kubeadm | minikube | k3s) ;;
+    rke2) die "RKE2 writes an audit log file by itself as soon as it has a policy; leave out --audit-log" ;;
+    *) die "--audit-log: the API server's files are not yours on $platform" ;;
+  esac
+fi
 if [ -n "$ca_file" ]; then
   [ -r "$ca_file" ] || die "--ca-file $ca_file cannot be read"
   grep -q -- '-----BEGIN CERTIFICATE-----' "$ca_file" || die "--ca-file $ca_file holds no PEM certificate"
@@ -182,6 +210,26 @@ block() { # name file
     { print }'
 }
 
+# An audit log file: at most 10 of 100 MB, for 10 days.
+audit_log_of() { # folder
+  case "$platform" in
+    kops)
+      printf '%s\n' 'auditLogPath: /var/log/kube-apiserver-audit.log' 'auditLogMaxAge: 10' 'auditLogMaxBackups: 10' \
+        'auditLogMaxSize: 100' > "$1/AUDIT_LOG" ;;
+    kubeadm)
+      printf -- '- name: %s\n  value: "%s"\n' audit-log-path /var/log/kubernetes/audit/audit.log audit-log-maxage 10 \
+        audit-log-maxbackup 10 audit-log-maxsize 100 > "$1/AUDIT_LOG"
+      printf -- '- name: audit-log\n  hostPath: /var/log/kubernetes/audit\n  mountPath: /var/log/kubernetes/audit\n  pathType: DirectoryOrCreate\n' \
+        > "$1/AUDIT_LOG_MOUNT" ;;
+    k3s)
+      printf -- '- %s\n' audit-log-path=/var/lib/rancher/k3s/server/logs/audit.log audit-log-maxage=10 \
+        audit-log-maxbackup=10 audit-log-maxsize=100 > "$1/AUDIT_LOG" ;;
+    minikube)
+      # Standard output: kubectl logs of the API server.
+      echo 'audit_log=--extra-config=apiserver.audit-log-path=-' > "$1/AUDIT_LOG" ;;
+  esac
+}
+
 fill() { # template
   local values=$work/values
   mkdir -p "$values"
@@ -191,10 +239,14 @@ fill() { # template
   if [ -n "$ca" ]; then
     printf 'tls:\n  ca:\n    key: ca.crt\n    secretName: audit-webhook\n'
   fi > "$values/OUTPUT_TLS"
+  : > "$values/AUDIT_LOG"
+  : > "$values/AUDIT_LOG_MOUNT"
+  if $audit_log; then audit_log_of "$values"; fi
   # A URL has no character that is special to this sed, but & and |.
   sed -e "s|@URL@|${url//&/\\&}|g" -e "s|@LEVEL@|$level|g" "$here/templates/$1" \
     | block TLS "$values/TLS" | block USER "$values/USER" | block SINK_TLS "$values/SINK_TLS" \
     | block OUTPUT_TLS "$values/OUTPUT_TLS" \
+    | block AUDIT_LOG "$values/AUDIT_LOG" | block AUDIT_LOG_MOUNT "$values/AUDIT_LOG_MOUNT" \
     | block POLICY "$here/audit-policy.yaml" | block KUBECONFIG "$work/new/webhook.kubeconfig"
 }
 

@@ -1,3 +1,10 @@
+variable "create" {
+  description = "Whether to create anything; false, for a configuration that has the module only in some places."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "resource_group_name" {
   description = "Resource group for everything that the module creates. It must exist."
   type        = string
@@ -20,14 +27,18 @@ variable "location" {
   }
 }
 
-variable "cluster_id" {
-  description = "Resource id of the AKS cluster: `az aks show --resource-group GROUP --name CLUSTER --query id --output tsv`."
-  type        = string
+variable "cluster_ids" {
+  description = "Resource ids of the AKS clusters whose log is sent, all in `location`: `az aks show --resource-group GROUP --name CLUSTER --query id --output tsv`."
+  type        = list(string)
   nullable    = false
 
   validation {
-    condition     = can(regex("(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.ContainerService/managedClusters/[0-9A-Za-z][0-9A-Za-z_-]*$", var.cluster_id))
-    error_message = "cluster_id must be the cluster's resource id, /subscriptions/…/managedClusters/NAME without a trailing slash, as `az aks show --query id --output tsv` prints it; not its name."
+    condition     = length(var.cluster_ids) > 0 && length(distinct(var.cluster_ids)) == length(var.cluster_ids)
+    error_message = "cluster_ids: give at least one cluster, and each once."
+  }
+  validation {
+    condition     = alltrue([for id in var.cluster_ids : can(regex("(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.ContainerService/managedClusters/[0-9A-Za-z][0-9A-Za-z_-]*$", id))])
+    error_message = "cluster_ids must be the clusters' resource ids, /subscriptions/…/managedClusters/NAME without a trailing slash, as `az aks show --query id --output tsv` prints them; not their names."
   }
 }
 
@@ -150,7 +161,7 @@ variable "sku" {
 }
 
 variable "capacity" {
-  description = "Throughput units (Standard: 1 MB/s in, 2 MB/s out each) or processing units (Premium) to begin with."
+  description = "Throughput units (Standard: 1 MB/s in, 2 MB/s out each) or processing units (Premium: 1, 2, 4, 8 or 16) to begin with."
   type        = number
   default     = 1
   nullable    = false
@@ -173,27 +184,68 @@ variable "capacity_max" {
 }
 
 variable "partition_count" {
-  description = "Partitions of the hub. They cannot be changed later on Standard."
+  description = "Partitions of the hub: up to 32, on Premium up to 100. They cannot be changed later on Standard."
   type        = number
   default     = 4
   nullable    = false
 
   validation {
-    condition     = var.partition_count >= 1 && var.partition_count <= 32 && floor(var.partition_count) == var.partition_count
-    error_message = "partition_count must be a whole number from 1 to 32."
+    condition     = var.partition_count >= 1 && var.partition_count <= 100 && floor(var.partition_count) == var.partition_count
+    error_message = "partition_count must be a whole number from 1 to 32, on Premium to 100."
   }
 }
 
 variable "retention_days" {
-  description = "How long the hub keeps events: the longest time that the bridge may be away without loss."
+  description = "How long the hub keeps events: the longest time that the bridge may be away without loss. Up to 7, on Premium up to 90."
   type        = number
   default     = 7
   nullable    = false
 
   validation {
-    condition     = var.retention_days >= 1 && var.retention_days <= 7 && floor(var.retention_days) == var.retention_days
-    error_message = "retention_days must be a whole number from 1 to 7."
+    condition     = var.retention_days >= 1 && var.retention_days <= 90 && floor(var.retention_days) == var.retention_days
+    error_message = "retention_days must be a whole number from 1 to 7, on Premium to 90."
   }
+}
+
+variable "private_endpoint_subnet_id" {
+  description = "Resource id of a subnet: the namespace gets a private endpoint there, and is closed to the public network but for allowed_ip_ranges. Left out: open to whoever has an identity or a key."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.private_endpoint_subnet_id == null || can(regex("(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+$", var.private_endpoint_subnet_id))
+    error_message = "private_endpoint_subnet_id must be a subnet's resource id, /subscriptions/…/virtualNetworks/NAME/subnets/NAME."
+  }
+}
+
+variable "private_dns_zone_id" {
+  description = "Resource id of the zone privatelink.servicebus.windows.net that the cluster's network resolves, in which the endpoint gets its name. Left out: you see to the name."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.private_dns_zone_id == null || can(regex("(?i)^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft.Network/privateDnsZones/privatelink[.]servicebus[.][a-z.]+$", var.private_dns_zone_id))
+    error_message = "private_dns_zone_id must be the resource id of a zone privatelink.servicebus.…, as `az network private-dns zone show --query id` prints it."
+  }
+}
+
+variable "allowed_ip_ranges" {
+  description = "Public IPv4 addresses or ranges that may reach the namespace, such as the cluster's outgoing addresses; all others may not. Empty, and without a private endpoint: everybody."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for range in var.allowed_ip_ranges : can(regex("^([0-9]{1,3}[.]){3}[0-9]{1,3}(/([0-9]|[12][0-9]|3[0-2]))?$", range)) && can(cidrhost(strcontains(range, "/") ? range : "${range}/32", 0))])
+    error_message = "allowed_ip_ranges must be IPv4 addresses or ranges: 203.0.113.7 or 203.0.113.0/24."
+  }
+}
+
+variable "create_role_assignment" {
+  description = "Whether to give the identity its role on the hub. False where somebody else assigns roles: see principal_id."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "tags" {

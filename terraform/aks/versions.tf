@@ -4,8 +4,9 @@ terraform {
 
   required_providers {
     azurerm = {
-      source  = "hashicorp/azurerm"
-      version = ">= 4.0, < 5.0"
+      source = "hashicorp/azurerm"
+      # 4.12: a hub by the id of its namespace.
+      version = ">= 4.12, < 5.0"
     }
   }
 }

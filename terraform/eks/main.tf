@@ -9,7 +9,7 @@ data "aws_caller_identity" "current" {}
 
 # Fails in the plan where the issuer is not registered: the role would be created and stay dead.
 data "aws_iam_openid_connect_provider" "cluster" {
-  count = local.irsa && !var.create_oidc_provider ? 1 : 0
+  count = var.create && local.irsa && !var.create_oidc_provider ? 1 : 0
   url   = "https://${local.oidc_issuer}"
 
   lifecycle {
@@ -21,7 +21,7 @@ data "aws_iam_openid_connect_provider" "cluster" {
 }
 
 resource "aws_iam_openid_connect_provider" "cluster" {
-  count          = local.irsa && var.create_oidc_provider ? 1 : 0
+  count          = var.create && local.irsa && var.create_oidc_provider ? 1 : 0
   url            = "https://${local.oidc_issuer}"
   client_id_list = ["sts.amazonaws.com"]
   tags           = var.tags
@@ -65,7 +65,7 @@ locals {
     log_group_arns = local.log_group_arns
   })
   trust_policy = local.irsa ? templatefile("${path.module}/policies/trust-irsa.json.tftpl", {
-    # Empty only when a precondition above fails anyway.
+    # Empty only when a precondition above fails anyway, or nothing is created.
     oidc_provider_arn = coalesce(local.oidc_provider_arn, "none")
     oidc_issuer       = local.oidc_issuer
     namespace         = var.namespace
@@ -78,6 +78,7 @@ locals {
 }
 
 resource "aws_iam_role" "bridge" {
+  count                = var.create ? 1 : 0
   name                 = coalesce(var.role_name, local.default_role)
   path                 = var.role_path
   description          = "Reads the audit log of the EKS cluster ${var.cluster_name} for the audit bridge"
@@ -87,16 +88,17 @@ resource "aws_iam_role" "bridge" {
 }
 
 resource "aws_iam_role_policy" "read" {
+  count  = var.create ? 1 : 0
   name   = "read-audit-log"
-  role   = aws_iam_role.bridge.id
+  role   = aws_iam_role.bridge[0].id
   policy = local.read_policy
 }
 
 resource "aws_eks_pod_identity_association" "bridge" {
-  count           = local.irsa ? 0 : 1
+  count           = var.create && !local.irsa ? 1 : 0
   cluster_name    = var.cluster_name
   namespace       = var.namespace
   service_account = var.service_account
-  role_arn        = aws_iam_role.bridge.arn
+  role_arn        = aws_iam_role.bridge[0].arn
   tags            = var.tags
 }

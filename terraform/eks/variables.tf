@@ -1,3 +1,10 @@
+variable "create" {
+  description = "Whether to create anything; false, for a configuration that has the module only in some places."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "cluster_name" {
   description = "Name of the EKS cluster whose audit log is read. It names the default log group and the role."
   type        = string

@@ -4,8 +4,9 @@ terraform {
 
   required_providers {
     aws = {
-      source  = "hashicorp/aws"
-      version = ">= 5.40"
+      source = "hashicorp/aws"
+      # 5.81: an OIDC provider without a thumbprint.
+      version = ">= 5.81"
     }
   }
 }

@@ -15,12 +15,12 @@ output "service_account_annotations" {
 
 output "subscription" {
   description = "The subscription to read, for --subscription; null when the bridge reads Cloud Logging."
-  value       = local.pubsub ? google_pubsub_subscription.events[0].id : null
+  value       = one(google_pubsub_subscription.events[*].id)
 }
 
 output "dead_letter_subscription" {
-  description = "Where Pub/Sub puts aside what could not be delivered; null when the bridge reads Cloud Logging."
-  value       = local.pubsub ? google_pubsub_subscription.dead_letter[0].id : null
+  description = "Where Pub/Sub puts aside what could not be delivered; null without dead_letter_topic."
+  value       = one(google_pubsub_subscription.dead_letter[*].id)
 }
 
 output "sink_filter" {
@@ -28,13 +28,18 @@ output "sink_filter" {
   value       = local.sink_filter
 }
 
-output "settings" {
-  description = "Settings of the bridge that follow from this module, for the values of the chart (deploy/gke)."
-  value = {
-    AUDIT_BRIDGE_PROJECT_ID          = var.project_id
-    AUDIT_BRIDGE_CLUSTER_NAME        = var.cluster_name == null ? "" : var.cluster_name
-    AUDIT_BRIDGE_LOCATION            = var.location == null ? "" : var.location
-    AUDIT_BRIDGE_INCLUDE_DATA_ACCESS = tostring(var.include_data_access)
-    AUDIT_BRIDGE_SUBSCRIPTION        = local.pubsub ? google_pubsub_subscription.events[0].id : ""
-  }
+output "helm_values" {
+  description = "What the chart has to know of this module, as YAML: `terraform output -raw helm_values > identity.yaml`, for a second `--values`."
+  value = yamlencode({
+    bridge         = "gke"
+    serviceAccount = { name = var.service_account }
+    gke = merge(
+      { projectId = var.project_id },
+      var.cluster_name == null ? {} : { clusterName = var.cluster_name },
+      var.location == null ? {} : { location = var.location },
+      var.include_data_access ? { includeDataAccess = true } : {},
+      local.impersonates ? { serviceAccount = google_service_account.bridge[0].email } : {},
+      local.makes_pubsub ? { subscription = google_pubsub_subscription.events[0].id } : {},
+    )
+  })
 }

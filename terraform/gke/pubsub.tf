@@ -2,11 +2,14 @@
 # subscription of it.
 
 data "google_project" "logs" {
-  count      = local.pubsub ? 1 : 0
+  count      = local.puts_aside ? 1 : 0
   project_id = var.project_id
 }
 
 locals {
+  makes_pubsub  = var.create && local.pubsub
+  puts_aside    = local.makes_pubsub && var.dead_letter_topic
+  every_cluster = var.cluster_name == null || var.cluster_name == "*"
   logs = concat(
     ["projects/${var.project_id}/logs/cloudaudit.googleapis.com%2Factivity"],
     var.include_data_access ? ["projects/${var.project_id}/logs/cloudaudit.googleapis.com%2Fdata_access"] : [],
@@ -15,33 +18,40 @@ locals {
     "resource.type=\"k8s_cluster\"",
     "protoPayload.serviceName=\"k8s.io\"",
     "logName=(${join(" OR ", [for log in local.logs : "\"${log}\""])})",
-    var.cluster_name == null ? "" : "resource.labels.cluster_name=\"${coalesce(var.cluster_name, "-")}\"",
+    local.every_cluster ? "" : "resource.labels.cluster_name=\"${coalesce(var.cluster_name, "-")}\"",
     var.location == null ? "" : "resource.labels.location=\"${coalesce(var.location, "-")}\"",
   ]))
 
   # Pub/Sub itself moves messages to the dead-letter topic, as this account.
-  pubsub_agent = local.pubsub ? "serviceAccount:service-${data.google_project.logs[0].number}@gcp-sa-pubsub.iam.gserviceaccount.com" : ""
+  pubsub_agent = local.puts_aside ? "serviceAccount:service-${data.google_project.logs[0].number}@gcp-sa-pubsub.iam.gserviceaccount.com" : ""
 }
 
 resource "google_pubsub_topic" "events" {
-  count   = local.pubsub ? 1 : 0
+  count   = local.makes_pubsub ? 1 : 0
   project = var.project_id
   name    = var.name
   labels  = var.labels
 }
 
 resource "google_logging_project_sink" "events" {
-  count                  = local.pubsub ? 1 : 0
+  count                  = local.makes_pubsub ? 1 : 0
   project                = var.project_id
   name                   = var.name
   description            = "Kubernetes audit log for the audit bridge"
   destination            = "pubsub.googleapis.com/${google_pubsub_topic.events[0].id}"
   filter                 = local.sink_filter
   unique_writer_identity = true
+
+  lifecycle {
+    precondition {
+      condition     = var.cluster_name != null
+      error_message = "pubsub needs cluster_name: write the cluster whose log the sink sends, or \"*\" for every cluster of the project."
+    }
+  }
 }
 
 resource "google_pubsub_topic_iam_member" "sink" {
-  count   = local.pubsub ? 1 : 0
+  count   = local.makes_pubsub ? 1 : 0
   project = var.project_id
   topic   = google_pubsub_topic.events[0].name
   role    = "roles/pubsub.publisher"
@@ -49,7 +59,7 @@ resource "google_pubsub_topic_iam_member" "sink" {
 }
 
 resource "google_pubsub_subscription" "events" {
-  count                      = local.pubsub ? 1 : 0
+  count                      = local.makes_pubsub ? 1 : 0
   project                    = var.project_id
   name                       = var.name
   topic                      = google_pubsub_topic.events[0].id
@@ -67,15 +77,19 @@ resource "google_pubsub_subscription" "events" {
     maximum_backoff = "600s"
   }
 
-  dead_letter_policy {
-    dead_letter_topic     = google_pubsub_topic.dead_letter[0].id
-    max_delivery_attempts = var.delivery_attempts_max
+  # The bridge keeps what it cannot convert in its own dead letter; Pub/Sub would put aside what it could still deliver.
+  dynamic "dead_letter_policy" {
+    for_each = local.puts_aside ? [1] : []
+    content {
+      dead_letter_topic     = google_pubsub_topic.dead_letter[0].id
+      max_delivery_attempts = var.delivery_attempts_max
+    }
   }
 }
 
 # Only this subscription, not the project.
 resource "google_pubsub_subscription_iam_member" "bridge" {
-  count        = local.pubsub ? 1 : 0
+  count        = local.makes_pubsub ? 1 : 0
   project      = var.project_id
   subscription = google_pubsub_subscription.events[0].name
   role         = "roles/pubsub.subscriber"
@@ -83,7 +97,7 @@ resource "google_pubsub_subscription_iam_member" "bridge" {
 }
 
 resource "google_pubsub_topic" "dead_letter" {
-  count   = local.pubsub ? 1 : 0
+  count   = local.puts_aside ? 1 : 0
   project = var.project_id
   name    = "${var.name}-dead-letter"
   labels  = var.labels
@@ -91,7 +105,7 @@ resource "google_pubsub_topic" "dead_letter" {
 
 # Without a subscription, what is put aside would be gone.
 resource "google_pubsub_subscription" "dead_letter" {
-  count                      = local.pubsub ? 1 : 0
+  count                      = local.puts_aside ? 1 : 0
   project                    = var.project_id
   name                       = "${var.name}-dead-letter"
   topic                      = google_pubsub_topic.dead_letter[0].id
@@ -104,7 +118,7 @@ resource "google_pubsub_subscription" "dead_letter" {
 }
 
 resource "google_pubsub_topic_iam_member" "dead_letter" {
-  count   = local.pubsub ? 1 : 0
+  count   = local.puts_aside ? 1 : 0
   project = var.project_id
   topic   = google_pubsub_topic.dead_letter[0].name
   role    = "roles/pubsub.publisher"
@@ -112,7 +126,7 @@ resource "google_pubsub_topic_iam_member" "dead_letter" {
 }
 
 resource "google_pubsub_subscription_iam_member" "dead_letter" {
-  count        = local.pubsub ? 1 : 0
+  count        = local.puts_aside ? 1 : 0
   project      = var.project_id
   subscription = google_pubsub_subscription.events[0].name
   role         = "roles/pubsub.subscriber"

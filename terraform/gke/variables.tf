@@ -1,3 +1,10 @@
+variable "create" {
+  description = "Whether to create anything; false, for a configuration that has the module only in some places."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "project_id" {
   description = "Id of the project whose clusters' audit log is read."
   type        = string
@@ -81,20 +88,20 @@ variable "source_of_events" {
 }
 
 variable "include_data_access" {
-  description = "Whether Data Access audit logs (reads) are read too. They need roles/logging.privateLogViewer, and must be switched on for the Kubernetes Engine API."
+  description = "Whether Data Access audit logs (reads) are read too. They need logging.privateLogEntries.list, and must be switched on for the Kubernetes Engine API."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "cluster_name" {
-  description = "Only this cluster; all of the project when it is left out. Used by the sink, and passed on in `settings`."
+  description = "Only this cluster; `*`: every cluster of the project. Left out, with `logging`: the cluster that the bridge runs in, which the metadata server tells; `pubsub` needs it."
   type        = string
   default     = null
 
   validation {
-    condition     = var.cluster_name == null || can(regex("^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$", var.cluster_name))
-    error_message = "cluster_name must be a GKE cluster's plain name: at most 40 lower-case letters, digits and -; not projects/…/clusters/…."
+    condition     = var.cluster_name == null || can(regex("^([*]|[a-z]([a-z0-9-]{0,38}[a-z0-9])?)$", var.cluster_name))
+    error_message = "cluster_name must be a GKE cluster's plain name (at most 40 lower-case letters, digits and -) or \"*\"; not projects/…/clusters/…."
   }
 }
 
@@ -107,6 +114,36 @@ variable "location" {
     condition     = var.location == null || can(regex("^[a-z]+-[a-z]+[0-9]+(-[a-z])?$", var.location))
     error_message = "location must be a region or a zone: europe-west3 or europe-west3-a."
   }
+}
+
+variable "log_role" {
+  description = "Role for reading the log (`logging`). Left out: a custom role with the one permission that the bridge uses, which takes the right to make roles. Without that right: `roles/logging.viewer`, with Data Access `roles/logging.privateLogViewer`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.log_role == null || can(regex("^(roles/logging[.](viewer|privateLogViewer)|(projects|organizations)/[^/]+/roles/[A-Za-z0-9_.]+)$", var.log_role))
+    error_message = "log_role must be roles/logging.viewer, roles/logging.privateLogViewer, or a role of yours as projects/PROJECT/roles/ID or organizations/NUMBER/roles/ID."
+  }
+}
+
+variable "custom_role_id" {
+  description = "Id of the custom role that is made without log_role."
+  type        = string
+  default     = "auditBridgeReader"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-zA-Z0-9_.]{3,64}$", var.custom_role_id))
+    error_message = "custom_role_id must have 3 to 64 letters, digits, _ and ."
+  }
+}
+
+variable "dead_letter_topic" {
+  description = "Whether Pub/Sub puts aside what was not acknowledged after delivery_attempts_max attempts. Not needed: the bridge keeps what it cannot convert in its own dead letter, and holds what the receiver does not take."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "name" {
@@ -134,7 +171,7 @@ variable "message_retention" {
 }
 
 variable "delivery_attempts_max" {
-  description = "After so many attempts Pub/Sub puts a message aside into the dead-letter topic. The bridge keeps what it cannot convert in its own dead letter, so this is for what keeps a bridge from getting so far."
+  description = "With dead_letter_topic: after so many attempts Pub/Sub puts a message aside."
   type        = number
   default     = 100
   nullable    = false

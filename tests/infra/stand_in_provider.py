@@ -14,6 +14,24 @@ from concurrent import futures
 import grpc
 
 STRING, BOOL, NUMBER = '"string"', '"bool"', '"number"'
+RULESETS = json.dumps(
+    [
+        "list",
+        [
+            "object",
+            {
+                "default_action": "string",
+                "public_network_access_enabled": "bool",
+                "trusted_service_access_enabled": "bool",
+                "virtual_network_rule": [
+                    "set",
+                    ["object", {"subnet_id": "string", "ignore_missing_virtual_network_service_endpoint": "bool"}],
+                ],
+                "ip_rule": ["list", ["object", {"ip_mask": "string", "action": "string"}]],
+            },
+        ],
+    ]
+)
 STRINGS, MAP = '["list","string"]', '["map","string"]'
 
 # An attribute is (type, how): required, optional, computed, or both of the last two. A block is
@@ -91,6 +109,12 @@ GOOGLE = {
         "google_project_iam_member": _attributes(
             required="project role member", optional_computed="id", computed="etag"
         ),
+        "google_project_iam_custom_role": {
+            **_attributes(
+                required="role_id title", optional="description stage", optional_computed="id project", computed="name"
+            ),
+            "permissions": ('["set","string"]', R),
+        },
         "google_pubsub_topic_iam_member": _iam("topic"),
         "google_pubsub_subscription_iam_member": _iam("subscription"),
         "google_pubsub_topic": {
@@ -139,7 +163,26 @@ AZURE = {
             "auto_inflate_enabled": (BOOL, O),
             "maximum_throughput_units": (NUMBER, OC),
             "local_authentication_enabled": (BOOL, O),
+            "public_network_access_enabled": (BOOL, O),
+            # A block that is written as an attribute.
+            "network_rulesets": (RULESETS, OC),
             "tags": (MAP, O),
+        },
+        "azurerm_private_endpoint": {
+            **_attributes(required="name resource_group_name location subnet_id", optional_computed="id"),
+            "tags": (MAP, O),
+            "private_service_connection": (
+                {
+                    **_attributes(required="name", optional="private_connection_resource_id"),
+                    "is_manual_connection": (BOOL, R),
+                    "subresource_names": (STRINGS, O),
+                },
+                1,
+            ),
+            "private_dns_zone_group": (
+                {**_attributes(required="name", computed="id"), "private_dns_zone_ids": (STRINGS, R)},
+                1,
+            ),
         },
         "azurerm_eventhub": {
             **_attributes(required="name", optional="namespace_id status", optional_computed="id"),

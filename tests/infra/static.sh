@@ -113,4 +113,17 @@ PY
 else
   echo "skipped: resolving by DNS needs root for port 53"
 fi
+# The image that deploy/Dockerfile describes, built without an engine, pushed to a registry on the loopback, and back.
+image=$root/image
+if command -v go >/dev/null; then
+  python3 tests/infra/image.py "$bridge" "$binary" "$image" || fail "the image cannot be built"
+  chroot_into() {
+    if [ "$(id -u)" = 0 ]; then chroot --userspec=65532:65532 "$image" "$@"; else unshare --map-root-user chroot "$image" "$@"; fi
+  }
+  said=$(chroot_into /usr/local/bin/audit-bridge version) || fail "it does not start in its image"
+  [ "$said" = "$version" ] || fail "the image has another program: $said"
+  echo "starts in its image: $said"
+else
+  echo "skipped: Go is not installed, so the image was not built"
+fi
 echo "$name works in an image that has nothing but itself"

@@ -110,6 +110,28 @@ def pods(objects):
     yield one(objects, "Pod")["spec"]
 
 
+def restricted(test, spec):
+    """As Pod Security's "restricted" wants a pod, and nothing of the node."""
+    test.assertTrue(spec["securityContext"]["runAsNonRoot"])
+    test.assertGreater(spec["securityContext"]["runAsUser"], 0)
+    test.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+    for key in ["hostNetwork", "hostPID", "hostIPC", "initContainers"]:
+        test.assertNotIn(key, spec)
+    (only,) = spec["containers"]
+    test.assertEqual(
+        only["securityContext"],
+        {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    )
+    for volume in spec["volumes"]:
+        test.assertEqual(len(set(volume) & VOLUMES), 1, volume)
+        if volume["name"] != "more" and "emptyDir" in volume:
+            test.assertIn("sizeLimit", volume["emptyDir"])
+
+
 class Rendered(unittest.TestCase):
     def test_valid_for_kubernetes(self):
         checked = 0
@@ -139,24 +161,7 @@ class Rendered(unittest.TestCase):
         for name, objects in everything():
             for spec in pods(objects):
                 with self.subTest(name=name):
-                    self.assertTrue(spec["securityContext"]["runAsNonRoot"])
-                    self.assertGreater(spec["securityContext"]["runAsUser"], 0)
-                    self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
-                    for key in ["hostNetwork", "hostPID", "hostIPC", "initContainers"]:
-                        self.assertNotIn(key, spec)
-                    (only,) = spec["containers"]
-                    self.assertEqual(
-                        only["securityContext"],
-                        {
-                            "allowPrivilegeEscalation": False,
-                            "readOnlyRootFilesystem": True,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                    )
-                    for volume in spec["volumes"]:
-                        self.assertEqual(len(set(volume) & VOLUMES), 1, volume)
-                        if volume["name"] != "more" and "emptyDir" in volume:
-                            self.assertIn("sizeLimit", volume["emptyDir"])
+                    restricted(self, spec)
             self.assertNotIn("hostPort", str(objects))
 
     def test_names_and_labels(self):
@@ -607,6 +612,14 @@ class Kept(unittest.TestCase):
         for bridge in BRIDGES:
             kept = (DEPLOY / f"examples/{bridge}.yaml").read_text()
             self.assertEqual(kept, rendered_example(bridge), "run: python3 tests/infra/chart.py")
+
+    def test_the_other_examples_are_valid(self):
+        for name, versions in [("replay-job", ("1.29", VERSIONS[1])), ("sysdig-legacy-service", VERSIONS)]:
+            item = yaml.safe_load((DEPLOY / f"examples/{name}.yaml").read_text())
+            for version in versions:
+                kubernetes_validate.validate(item, version, strict=True)
+        spec = yaml.safe_load((DEPLOY / "examples/replay-job.yaml").read_text())["spec"]["template"]["spec"]
+        restricted(self, spec)
 
     def test_the_examples_can_be_applied_as_they_are(self):
         for bridge in BRIDGES:

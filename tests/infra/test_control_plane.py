@@ -140,7 +140,7 @@ class Rendered(unittest.TestCase):
     def test_openshift(self):
         with scratch() as folder:
             (folder / "ca.crt").write_text(PEM)
-            render(folder / "kit", "openshift", *IP, "--https", "--ca-file", folder / "ca.crt")
+            render(folder / "kit", "openshift", *SERVICE, "--https", "--ca-file", folder / "ca.crt")
             account, binding, forwarder = yaml.safe_load_all((folder / "kit/openshift.yaml").read_text())
             for item in [account, binding]:
                 kubernetes_validate.validate(item, "1.31", strict=True)
@@ -151,7 +151,14 @@ class Rendered(unittest.TestCase):
             self.assertEqual(spec["serviceAccount"]["name"], account["metadata"]["name"])
             self.assertEqual(binding["subjects"][0]["name"], account["metadata"]["name"])
             self.assertEqual(spec["outputs"][0]["tls"]["ca"], {"key": "ca.crt", "secretName": "audit-webhook"})
-            self.assertTrue(spec["outputs"][0]["http"]["url"].startswith("https://"))
+            self.assertEqual(
+                spec["outputs"][0]["http"]["url"], "https://falco-k8saudit-webhook.falco.svc:9765/k8s-audit"
+            )
+            # The operator is installed where it looks for forwarders.
+            operator = list(yaml.safe_load_all((KIT / "templates/openshift-operator.yaml").read_text()))
+            self.assertEqual([item["kind"] for item in operator], ["Namespace", "OperatorGroup", "Subscription"])
+            namespaces = {operator[0]["metadata"]["name"], *(item["metadata"]["namespace"] for item in operator[1:])}
+            self.assertEqual(namespaces, {forwarder["metadata"]["namespace"]})
 
     def test_auditsink(self):
         with scratch() as folder:
@@ -205,6 +212,44 @@ class Target(unittest.TestCase):
             self.assertIn("token: (hidden)", said)
             self.assertNotIn("s3cr3t", said)
 
+    def test_a_certificate_has_a_name(self):
+        cluster, _ = self.rendered("--webhook-url", "https://10.0.0.1/", "--tls-server-name", "falco.example.com")
+        self.assertEqual(cluster, {"server": "https://10.0.0.1/", "tls-server-name": "falco.example.com"})
+        cluster, _ = self.rendered(*IP, "--https", "--tls-server-name", "other.falco.svc")
+        self.assertEqual(cluster["tls-server-name"], "other.falco.svc")
+        for url in ["https://10.0.0.1/", "https://10.0.0.1:443/x", "https://[fd00::1]:9765/k8s-audit"]:
+            for platform in PLATFORMS:
+                with self.subTest(url=url, platform=platform), scratch() as folder:
+                    ran = render(folder / "kit", platform, "--webhook-url", url, check=False)
+                    self.assertEqual(ran.returncode, 2, ran.stdout)
+                    self.assertIn("name", ran.stderr)
+
+    def test_an_audit_log_file_on_request(self):
+        """What replay brings gaps in from; without the option nothing writes one."""
+        for platform in ["kops", "kubeadm", "minikube", "k3s"]:
+            with self.subTest(platform=platform), scratch() as folder:
+                render(folder, platform)
+                without = "".join(snapshot(folder).values())
+                self.assertNotRegex(without, "(?i)audit-?log-?(path|max)")
+                render(folder, platform, *IP, "--audit-log")
+                files = snapshot(folder)
+                for name, text in files.items():
+                    if name.endswith(".sh"):
+                        run(tool("shellcheck"), folder / name)
+                    else:
+                        self.assertTrue(list(yaml.safe_load_all(text)))
+                self.assertRegex("".join(files.values()), "(?i)audit-?log-?path")
+        with scratch() as folder:
+            render(folder, "kubeadm", *IP, "--audit-log")
+            server = yaml.safe_load((folder / "kubeadm.yaml").read_text())["apiServer"]
+            flags = {item["name"]: item["value"] for item in server["extraArgs"]}
+            (volume,) = [item for item in server["extraVolumes"] if item["name"] == "audit-log"]
+            self.assertTrue(flags["audit-log-path"].startswith(f"{volume['mountPath']}/"))
+            self.assertNotIn("readOnly", volume)
+        for platform in ["iks", "openshift", "auditsink", "rke2"]:
+            ran = render("x", platform, *IP, "--audit-log", check=False)
+            self.assertEqual(ran.returncode, 2)
+
     def test_what_would_silently_fail_is_refused_with_what_to_write(self):
         for args, word in [
             ([], "--webhook-url or --service"),
@@ -221,6 +266,8 @@ class Target(unittest.TestCase):
             ([*IP, "--ca-file", "/nonexistent"], "cannot be read"),
             ([*IP, "--ca-file", KIT / "audit-policy.yaml"], "no PEM"),
             ([*IP, "--level", "All"], "Metadata, Request"),
+            ([*IP, "--tls-server-name", "falco.svc"], "without https"),
+            ([*IP, "--https", "--tls-server-name", "10.0.0.1"], "the name that the certificate has"),
             ([*IP, "--what"], "--help"),
             ([*IP, "--what", "ever"], "--help"),
         ]:

@@ -155,6 +155,7 @@ class CloudFormation(unittest.TestCase):
                 "arn:aws:iam::123456789012:oidc-provider/" + ISSUER.removeprefix("https://"),
                 "",
             ],
+            "CreateOidcProvider": ["", "yes"],
             "Namespace": ["*", "", "Audit", "a" * 64],
             "ServiceAccount": ["*", "", "system:serviceaccount:audit-bridge:eks-audit-bridge"],
             "LogGroupName": [GROUP + "/", GROUP + ":*", "/aws/eks/*/cluster", "a" * 513],
@@ -168,11 +169,29 @@ class CloudFormation(unittest.TestCase):
             for value in values:
                 with self.subTest(name=name, value=value), self.assertRaises(Refused) as refused:
                     Template(TEMPLATE, **{"ClusterName": "c", "OidcIssuerUrl": ISSUER, name: value})
-                self.assertGreater(len(str(refused.exception)), len(name) + 20 if name != "Identity" else 0)
+                choice = "AllowedValues" in parameters[name]
+                self.assertGreater(len(str(refused.exception)), 0 if choice else len(name) + 20)
+
+    def test_an_issuer_without_irsa_is_refused(self):
+        with self.assertRaisesRegex(Refused, "Pod Identity needs no issuer"):
+            Template(TEMPLATE, ClusterName="c", Identity="pod-identity", CreateOidcProvider="true")
+
+    def test_the_issuer_is_registered_on_request_and_outlives_the_stack(self):
+        given = {"ClusterName": "c", "OidcIssuerUrl": ISSUER}
+        self.assertIsNone(Template(TEMPLATE, **given).resource("OidcProvider"))
+        template = Template(TEMPLATE, CreateOidcProvider="true", **given)
+        made = {"Url": ISSUER, "ClientIdList": ["sts.amazonaws.com"]}
+        self.assertEqual(template.resource("OidcProvider"), made)
+        provider = template.document["Resources"]["OidcProvider"]
+        self.assertEqual((provider["DeletionPolicy"], provider["UpdateReplacePolicy"]), ("Retain", "Retain"))
+        # The trust names the provider that is registered by this issuer.
+        _, trust = template.role()
+        self.assertTrue(trust["Statement"][0]["Principal"]["Federated"].endswith(ISSUER.removeprefix("https:/")))
 
     def test_longest_names_are_accepted(self):
         Template(TEMPLATE, ClusterName="c" * 100, OidcIssuerUrl=ISSUER, RoleName="r" * 64, LogGroupName="g" * 512)
 
+    # moto's CloudFormation knows no OIDC provider.
     def test_created_in_moto_the_role_carries_the_same_documents(self):
         cases = {
             "default": {"OidcIssuerUrl": ISSUER},

@@ -1,26 +1,17 @@
-"""The Dockerfile, as far as it can be read without a container engine.
+"""The Dockerfile, without a container engine: read, and what it makes of a binary built and unpacked again.
 
-What it builds is shown by tests/infra/static.sh; where an engine runs, `docker buildx build` as the
-file's head says.
+That the binary is static, and runs in this image, tests/infra/static.sh shows; where an engine runs,
+`docker buildx build` as the file's head says.
 """
 
 import re
 import unittest
 
-from chart import DEPLOY, container, pod, render
-from kit import BRIDGES, ROOT, run, tool
-
-
-def instructions():
-    """(stage, instruction, rest), with continued lines joined."""
-    text = (DEPLOY / "Dockerfile").read_text()
-    text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    stage = 0
-    for line in text.replace("\\\n", " ").splitlines():
-        if line.strip():
-            word, _, rest = line.strip().partition(" ")
-            stage += word == "FROM"
-            yield stage, word, " ".join(rest.split())
+import yaml
+from chart import container, example, pod, render
+from image import build, instructions, registry, unpack
+from kit import BRIDGES, ROOT, run, scratch, tool
+from tools import go_tool
 
 
 class Dockerfile(unittest.TestCase):
@@ -69,6 +60,47 @@ class Dockerfile(unittest.TestCase):
     def test_the_version_is_the_workspaces(self):
         version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
         self.assertIn(f"VERSION={version}", self.rest(2, "ARG"))
+
+
+class Built(unittest.TestCase):
+    def test_a_container_of_it_has_what_the_chart_relies_on(self):
+        with registry() as address, scratch() as folder:
+            binary = folder / "binary"
+            binary.write_text("#!/bin/sh\necho started $*\n")
+            binary.chmod(0o755)
+            for bridge in BRIDGES:
+                config, owners = unpack(build(bridge, binary, address), folder / bridge)
+                config = config["config"]
+                context = pod(render(bridge))["spec"]["securityContext"]
+                self.assertEqual(config["User"], f"{context['runAsUser']}:{context['runAsGroup']}")
+                self.assertEqual((config["Entrypoint"], config["Cmd"]), (["/usr/local/bin/audit-bridge"], ["run"]))
+                self.assertEqual(config["Labels"]["org.opencontainers.image.title"], f"{bridge}-audit-bridge")
+                variables = dict(pair.split("=", 1) for pair in config["Env"])
+                # Both names of the program, and the certificates where the environment says.
+                for name in ["audit-bridge", f"{bridge}-audit-bridge"]:
+                    program = folder / bridge / variables["PATH"].strip("/") / name
+                    self.assertEqual(program.resolve().read_bytes(), binary.read_bytes())
+                self.assertIn(variables["SSL_CERT_FILE"], owners)
+                # The one folder that may be written, where the chart mounts the state.
+                (state,) = [m["mountPath"] for m in container(render(bridge))["volumeMounts"] if m["name"] == "state"]
+                writable = [path for path, (user, _, _) in owners.items() if user == context["runAsUser"]]
+                self.assertEqual(writable, [state])
+                self.assertEqual(owners[f"/usr/local/bin/{bridge}-audit-bridge"], (0, 0, 0o555))
+
+    def test_the_chart_goes_into_a_registry_and_comes_back(self):
+        """As the release pushes it and a user installs it."""
+        with registry() as address, scratch() as folder:
+            run("python3", ROOT / ".github/chart.py", address, folder)
+            run(go_tool("helm"), "package", folder / "audit-bridge", "--destination", folder)
+            (package,) = folder.glob("*.tgz")
+            pushed = run(go_tool("helm"), "push", package, f"oci://{address}/charts", "--plain-http")
+            # What the workflow signs.
+            self.assertRegex(pushed.stdout + pushed.stderr, r"(?m)^Digest: sha256:[0-9a-f]{64}$")
+            values = {key: value for key, value in example("eks").items() if key != "image"}
+            command = ["template", "x", f"oci://{address}/charts/audit-bridge", "--plain-http", "--values", "-"]
+            command += ["--kube-version", "1.37"]
+            printed = run(go_tool("helm"), *command, stdin=yaml.safe_dump(values)).stdout
+            self.assertIn(f"image: {address}/audit-bridge/eks-audit-bridge:", printed)
 
 
 class Scripts(unittest.TestCase):

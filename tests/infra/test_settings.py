@@ -6,11 +6,13 @@ when it names that one only, it takes all the others.
 """
 
 import os
+import re
 import unittest
 from pathlib import Path
 
-from chart import CHART, container, environment, flags, merged, one, pod, render
-from kit import BRIDGES, run, scratch
+import yaml
+from chart import CHART, DEPLOY, container, environment, flags, merged, one, pod, render
+from kit import BRIDGES, ROOT, run, scratch
 
 # Every value that becomes a flag, for the flags that all bridges have and for each one's own.
 SECRETS = {
@@ -101,6 +103,28 @@ class Settings(unittest.TestCase):
             for changes in [SECRETS, *[merged(SECRETS, case) for case in CASES[bridge]]]:
                 names = {name for name in environment(render(bridge, changes)) if name.startswith("AUDIT_BRIDGE_")}
                 self.assertEqual(names - known, set(), bridge)
+
+    def test_the_job_replays_every_file_once(self):
+        """Its arguments, run by the real binary for every index."""
+        job = yaml.safe_load((DEPLOY / "examples/replay-job.yaml").read_text())["spec"]
+        (only,) = job["template"]["spec"]["containers"]
+        dump = (ROOT / "bridges/eks/fixtures/filter-log-events.json").read_text()
+        whole = run(binaries() / "eks-audit-bridge", "replay", "-", "--format", "events", stdin=dump).stdout
+        with scratch() as folder:
+            for path in ["dumps", "state"]:
+                (folder / path).mkdir()
+            for number in range(20):
+                (folder / f"dumps/{number:02}.json").write_text(dump)
+            events = ""
+            for index in range(job["completions"]):
+                args = [arg.replace("$(JOB_COMPLETION_INDEX)", str(index)) for arg in only["args"]]
+                args = [re.sub(r"(?<![\w/])/(dumps|state)", rf"{folder}/\1", arg) for arg in args]
+                args = ["--output=-" if arg.startswith("--webhook-url=") else arg for arg in args] + ["--format=events"]
+                env = {"JOB_COMPLETION_INDEX": str(index)}
+                events += run(binaries() / "eks-audit-bridge", *args, env=env).stdout
+                # A pod that is made anew has nothing left to do.
+                self.assertEqual(run(binaries() / "eks-audit-bridge", *args, env=env).stdout, "")
+            self.assertEqual(sorted(events.splitlines()), sorted(whole.splitlines() * 20))
 
     def _flags(self, bridge):
         said = run(binaries() / f"{bridge}-audit-bridge", "run", "--help").stdout

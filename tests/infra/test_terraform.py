@@ -5,7 +5,9 @@ import re
 import unittest
 
 import boto3
+from chart import render
 from kit import BRIDGES, ROOT, Terraform, moto, need, run, scratch
+from modules import TABLES, tables
 from recorded import ISSUER
 from stand_in_provider import stand_in
 from test_eks_identity import of_the_module
@@ -28,6 +30,17 @@ provider "aws" {{
 """
 
 
+CLIENT = "00000000-0000-0000-0000-00000000000c"
+
+
+def examples(bridge):
+    return sorted(path.name for path in (ROOT / f"terraform/{bridge}/examples").iterdir() if path.is_dir())
+
+
+def floor(path):
+    return re.search(r'^ +version = "(>= [\d.]+)', path.read_text(), re.M)[1]
+
+
 class Modules(unittest.TestCase):
     def test_format(self):
         run(need("terraform"), "fmt", "-check", "-recursive", "-diff", ROOT / "terraform")
@@ -39,14 +52,45 @@ class Modules(unittest.TestCase):
                 blocks = text.count('\nvariable "') + text.count('\noutput "') + text.startswith(("variable", "output"))
                 self.assertEqual(text.count("\n  description = "), blocks, f"{bridge}/{name}")
 
-    def test_every_variable_is_in_the_readme(self):
+    def test_the_readme_has_every_variable_with_its_default_and_every_output(self):
         for bridge in BRIDGES:
             folder = ROOT / "terraform" / bridge
-            readme = (folder / "README.md").read_text()
-            for line in (folder / "variables.tf").read_text().splitlines():
-                if line.startswith("variable "):
-                    name = line.split('"')[1]
-                    self.assertIn(f"`{name}`", readme)
+            text = (folder / "README.md").read_text()
+            with self.subTest(bridge=bridge):
+                kept = re.search(TABLES, text, re.S)[1]
+                self.assertEqual(tables(folder), kept, "run: python3 tests/infra/modules.py")
+
+    def test_the_floor_of_the_provider_is_the_same_everywhere(self):
+        for bridge in BRIDGES:
+            folder = ROOT / "terraform" / bridge
+            want = floor(folder / "versions.tf")
+            self.assertIn(f"`{want}", (folder / "README.md").read_text())
+            for name in examples(bridge):
+                self.assertEqual(floor(folder / f"examples/{name}/main.tf"), want, name)
+
+    def test_sources_of_modules_exist(self):
+        for bridge in BRIDGES:
+            folder = ROOT / "terraform" / bridge
+            for path in [*folder.rglob("*.tf"), folder / "README.md"]:
+                for source in re.findall(r'^ +source += "([^"]+)"', path.read_text(), re.M):
+                    if source.startswith("hashicorp/"):
+                        continue
+                    # Of a page: as seen from beside a clone of the repository.
+                    start = ROOT if path.name == "README.md" else path.parent
+                    source = source.removeprefix("./audit-bridges/") if path.name == "README.md" else source
+                    self.assertEqual((start / source).resolve(), folder, f"{path.name}: {source}")
+
+    def test_the_values_are_the_charts(self):
+        """What a module prints is taken by the chart, beside the example of the cloud."""
+        for bridge, given in {
+            "eks": {"region": "eu-central-1", "clusterNames": ["a"], "roleArn": "arn:aws:iam::111122223333:role/r"},
+            "gke": {"projectId": "p", "clusterName": "*", "serviceAccount": "a@p.iam.gserviceaccount.com"},
+            "aks": {"eventHubNamespace": "n.servicebus.windows.net", "categories": ["kube-audit"], "clientId": CLIENT},
+        }.items():
+            printed = (ROOT / f"terraform/{bridge}/outputs.tf").read_text()
+            for key in given:
+                self.assertRegex(printed, rf"\b{key}\b")
+            render(bridge, {"serviceAccount": {"name": f"{bridge}-audit-bridge"}, bridge: given})
 
     def _own_tests(self, bridge):
         with scratch() as folder:
@@ -63,10 +107,11 @@ class Modules(unittest.TestCase):
             module.run("init", "-backend=false", "-input=false")
             module.run("validate")
             self.assertRegex(module.run("test").stdout, r"Success! [1-9]\d+ passed, 0 failed")
-            example = Terraform(module.folder / "examples/complete", module.folder / "examples/copy")
-            example.env |= env
-            example.run("init", "-backend=false", "-input=false")
-            example.run("validate")
+            for name in examples(bridge):
+                example = Terraform(module.folder / "examples" / name, module.folder / f"examples/{name}-copy")
+                example.env |= env
+                example.run("init", "-backend=false", "-input=false")
+                example.run("validate")
 
     def test_eks_without_its_provider(self):
         self._own_tests_without_the_provider("eks")
@@ -98,11 +143,13 @@ class Modules(unittest.TestCase):
         self._own_tests("aks")
 
     def _example(self, bridge):
-        with scratch() as folder:
-            Terraform(ROOT / "terraform" / bridge, folder / "module")
-            example = Terraform(folder / "module/examples/complete", folder / "module/examples/copy")
-            example.init()
-            example.run("validate")
+        self.assertGreaterEqual(len(examples(bridge)), 2)
+        for name in examples(bridge):
+            with scratch() as folder:
+                Terraform(ROOT / "terraform" / bridge, folder / "module")
+                example = Terraform(folder / f"module/examples/{name}", folder / "module/examples/copy")
+                example.init()
+                example.run("validate")
 
     def test_eks_example(self):
         self._example("eks")

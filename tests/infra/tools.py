@@ -7,15 +7,18 @@ way to the modules, the test that needs the program is skipped and says so.
 import fcntl
 import functools
 import os
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from kit import ROOT, need, run
 
-# What each is built from, and its version. helm takes about 80 s on two cores, helm-docs 10 s.
+# What each is built from, and its version. helm takes about 80 s on two cores, the others 10 to 20 s.
 PROGRAMS = {
     "helm": ("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "actionlint": ("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
+    "crane": ("github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     "helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2"),
 }
 
@@ -44,5 +47,5 @@ def go_tool(name) -> Path:
 
 
 if __name__ == "__main__":
-    for each in PROGRAMS:
+    for each in sys.argv[1:] or PROGRAMS:
         print(go_tool(each))

@@ -1,4 +1,4 @@
-//! Identity and deployment: Terraform, CloudFormation, the chart, the control-plane kit.
+//! Identity and deployment: Terraform, CloudFormation, the chart, the control-plane kit; the pages and the workflows.
 //!
 //! The checks are Python (`tests/infra`), because the tools that know these formats are. Here they
 //! are run; each test is one file of theirs. What a machine lacks is skipped there, and said here
@@ -65,13 +65,15 @@ fn chart() {
     check("test_chart");
 }
 
+/// Runs it with the built bridges at hand.
+fn check_with_bridges(module: &str) {
+    let built = BRIDGES.map(binary);
+    check_with(module, &[("BRIDGES_FOLDER", built[0].parent().unwrap())]);
+}
+
 #[test]
 fn settings() {
-    let built = BRIDGES.map(binary);
-    check_with(
-        "test_settings",
-        &[("BRIDGES_FOLDER", built[0].parent().unwrap())],
-    );
+    check_with_bridges("test_settings");
 }
 
 #[test]
@@ -88,9 +90,18 @@ fn image() {
 fn control_plane() {
     check("test_audit_policy");
     check("test_control_plane");
+    check("test_enable_audit");
 }
 
 #[test]
 fn pages() {
-    check("test_docs");
+    check_with_bridges("test_docs");
+    check("test_commands");
+    check("test_steps");
+}
+
+#[test]
+fn workflows() {
+    check("test_workflows");
+    check("test_dependencies");
 }

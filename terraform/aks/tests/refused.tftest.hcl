@@ -6,7 +6,7 @@ mock_provider "azurerm" {}
 variables {
   resource_group_name = "audit"
   location            = "westeurope"
-  cluster_id          = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/production"
+  cluster_ids         = ["/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/production"]
   oidc_issuer_url     = "https://westeurope.oic.prod-aks.azure.com/00000000-0000-0000-0000-000000000002/00000000-0000-0000-0000-000000000003/"
 }
 
@@ -34,19 +34,19 @@ run "location_a_display_name" {
   }
 }
 
-run "cluster_id_a_name" {
+run "cluster_ids_a_name" {
   command         = plan
-  expect_failures = [var.cluster_id]
+  expect_failures = [var.cluster_ids]
   variables {
-    cluster_id = "production"
+    cluster_ids = ["production"]
   }
 }
 
-run "cluster_id_a_trailing_slash" {
+run "cluster_ids_a_trailing_slash" {
   command         = plan
-  expect_failures = [var.cluster_id]
+  expect_failures = [var.cluster_ids]
   variables {
-    cluster_id = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/production/"
+    cluster_ids = ["/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/production/"]
   }
 }
 
@@ -182,7 +182,7 @@ run "partition_count_too_many" {
   command         = plan
   expect_failures = [var.partition_count]
   variables {
-    partition_count = 33
+    partition_count = 101
   }
 }
 
@@ -190,7 +190,7 @@ run "retention_days_too_many" {
   command         = plan
   expect_failures = [var.retention_days]
   variables {
-    retention_days = 8
+    retention_days = 91
   }
 }
 
@@ -199,5 +199,81 @@ run "tags_a_slash" {
   expect_failures = [var.tags]
   variables {
     tags = { "a/b" = "c" }
+  }
+}
+
+run "partition_count_too_many_for_standard" {
+  command         = plan
+  expect_failures = [azurerm_eventhub_namespace.audit]
+  variables {
+    partition_count = 33
+  }
+}
+
+run "retention_days_too_many_for_standard" {
+  command         = plan
+  expect_failures = [azurerm_eventhub_namespace.audit]
+  variables {
+    retention_days = 8
+  }
+}
+
+run "capacity_not_of_premium" {
+  command         = plan
+  expect_failures = [azurerm_eventhub_namespace.audit]
+  variables {
+    sku      = "Premium"
+    capacity = 3
+  }
+}
+
+run "cluster_ids_none" {
+  command         = plan
+  expect_failures = [var.cluster_ids]
+  variables {
+    cluster_ids = []
+  }
+}
+
+run "cluster_ids_twice" {
+  command         = plan
+  expect_failures = [var.cluster_ids]
+  variables {
+    cluster_ids = [
+      "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/a",
+      "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/production/providers/Microsoft.ContainerService/managedClusters/a",
+    ]
+  }
+}
+
+run "private_endpoint_subnet_id_a_name" {
+  command         = plan
+  expect_failures = [var.private_endpoint_subnet_id]
+  variables {
+    private_endpoint_subnet_id = "endpoints"
+  }
+}
+
+run "private_dns_zone_id_of_something_else" {
+  command         = plan
+  expect_failures = [var.private_dns_zone_id]
+  variables {
+    private_dns_zone_id = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/net/providers/Microsoft.Network/privateDnsZones/privatelink.blob.core.windows.net"
+  }
+}
+
+run "allowed_ip_ranges_a_name" {
+  command         = plan
+  expect_failures = [var.allowed_ip_ranges]
+  variables {
+    allowed_ip_ranges = ["office"]
+  }
+}
+
+run "allowed_ip_ranges_out_of_range" {
+  command         = plan
+  expect_failures = [var.allowed_ip_ranges]
+  variables {
+    allowed_ip_ranges = ["300.1.1.1"]
   }
 }

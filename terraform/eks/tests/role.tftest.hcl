@@ -75,12 +75,12 @@ run "default" {
     error_message = "the trust does not name the issuer's provider"
   }
   assert {
-    condition     = aws_iam_role.bridge.assume_role_policy == output.trust_policy && aws_iam_role_policy.read.policy == output.read_policy
+    condition     = aws_iam_role.bridge[0].assume_role_policy == output.trust_policy && aws_iam_role_policy.read[0].policy == output.read_policy
     error_message = "the role carries other documents than the outputs show"
   }
   assert {
-    condition     = startswith(aws_iam_role.bridge.name, "eks-audit-production-eu-central-1-")
-    error_message = "name: ${aws_iam_role.bridge.name}"
+    condition     = startswith(aws_iam_role.bridge[0].name, "eks-audit-production-eu-central-1-")
+    error_message = "name: ${aws_iam_role.bridge[0].name}"
   }
   assert {
     condition     = length(aws_eks_pod_identity_association.bridge) == 0 && length(aws_iam_openid_connect_provider.cluster) == 0
@@ -118,10 +118,22 @@ run "issuer_is_registered_on_request" {
     condition     = output.service_account_annotations["eks.amazonaws.com/role-arn"] == "arn:aws:iam::111122223333:role/mocked"
     error_message = "the annotation is wrong"
   }
+  assert {
+    condition = yamldecode(output.helm_values) == {
+      bridge         = "eks"
+      serviceAccount = { name = "eks-audit-bridge" }
+      eks = {
+        region       = "eu-central-1"
+        clusterNames = ["production"]
+        roleArn      = "arn:aws:iam::111122223333:role/mocked"
+      }
+    }
+    error_message = "values: ${output.helm_values}"
+  }
 }
 
 run "several_log_groups" {
-  command = plan
+  command = apply
 
   variables {
     log_group_names = ["/aws/eks/production/cluster", "audit/all-clusters", "audit/all-clusters"]
@@ -131,12 +143,12 @@ run "several_log_groups" {
     error_message = "two groups, each in both forms: ${output.read_policy}"
   }
   assert {
-    condition     = output.settings.AUDIT_BRIDGE_CLUSTER_NAME == "" && run.default.settings.AUDIT_BRIDGE_CLUSTER_NAME == "production"
-    error_message = "the bridge wants one group per cluster"
+    condition     = !can(yamldecode(output.helm_values).eks.clusterNames)
+    error_message = "the bridge wants one group per cluster: ${output.helm_values}"
   }
   assert {
-    condition     = output.settings.AUDIT_BRIDGE_LOG_GROUP == "/aws/eks/production/cluster,audit/all-clusters"
-    error_message = "settings: ${output.settings.AUDIT_BRIDGE_LOG_GROUP}"
+    condition     = yamldecode(output.helm_values).eks.logGroups == ["/aws/eks/production/cluster", "audit/all-clusters"]
+    error_message = "values: ${output.helm_values}"
   }
 }
 
@@ -152,7 +164,7 @@ run "partition" {
     error_message = "the partition is wrong: ${output.read_policy}"
   }
   assert {
-    condition     = aws_iam_role.bridge.name != run.default.role_name
+    condition     = aws_iam_role.bridge[0].name != run.default.role_name
     error_message = "the same cluster name in another region gets the same role name"
   }
 }
@@ -164,8 +176,8 @@ run "long_cluster_name" {
     cluster_name = "a-cluster-name-of-one-hundred-characters-a-cluster-name-of-one-hundred-characters-a-cluster-name-one"
   }
   assert {
-    condition     = length(aws_iam_role.bridge.name) <= 64
-    error_message = "IAM refuses this name: ${aws_iam_role.bridge.name}"
+    condition     = length(aws_iam_role.bridge[0].name) <= 64
+    error_message = "IAM refuses this name: ${aws_iam_role.bridge[0].name}"
   }
 }
 
@@ -176,7 +188,7 @@ run "long_cluster_name_with_the_same_beginning" {
     cluster_name = "a-cluster-name-of-one-hundred-characters-a-cluster-name-of-one-hundred-characters-a-cluster-name-two"
   }
   assert {
-    condition     = aws_iam_role.bridge.name != run.long_cluster_name.role_name
+    condition     = aws_iam_role.bridge[0].name != run.long_cluster_name.role_name
     error_message = "two clusters share a role name"
   }
 }
@@ -227,14 +239,30 @@ run "options" {
   }
   assert {
     condition = (
-      aws_iam_role.bridge.name == "audit" && aws_iam_role.bridge.path == "/security/" &&
-      aws_iam_role.bridge.permissions_boundary == "arn:aws:iam::111122223333:policy/boundary" &&
-      aws_iam_role.bridge.tags == tomap({ team = "security" })
+      aws_iam_role.bridge[0].name == "audit" && aws_iam_role.bridge[0].path == "/security/" &&
+      aws_iam_role.bridge[0].permissions_boundary == "arn:aws:iam::111122223333:policy/boundary" &&
+      aws_iam_role.bridge[0].tags == tomap({ team = "security" })
     )
     error_message = "an option is lost"
   }
   assert {
     condition     = strcontains(output.trust_policy, "\"system:serviceaccount:falco:bridge\"")
     error_message = "trust: ${output.trust_policy}"
+  }
+}
+
+run "nothing" {
+  command = apply
+
+  variables {
+    create = false
+  }
+  assert {
+    condition     = length(aws_iam_role.bridge) + length(aws_iam_role_policy.read) + length(aws_iam_openid_connect_provider.cluster) == 0
+    error_message = "create = false creates something"
+  }
+  assert {
+    condition     = output.role_arn == null && length(output.service_account_annotations) == 0
+    error_message = "there is no role to tell of"
   }
 }

@@ -10,6 +10,9 @@ mock_provider "google" {
       name  = "projects/my-project/serviceAccounts/gke-audit-bridge@my-project.iam.gserviceaccount.com"
     }
   }
+  mock_resource "google_project_iam_custom_role" {
+    defaults = { name = "projects/my-project/roles/auditBridgeReader" }
+  }
   mock_resource "google_pubsub_topic" {
     defaults = { id = "projects/my-project/topics/mocked" }
   }
@@ -29,8 +32,19 @@ run "default" {
   command = apply
 
   assert {
-    condition     = google_project_iam_member.logs[0].role == "roles/logging.viewer"
-    error_message = "more than the viewer: ${google_project_iam_member.logs[0].role}"
+    condition     = google_project_iam_member.logs[0].role == "projects/my-project/roles/auditBridgeReader" && google_project_iam_custom_role.reader[0].permissions == toset(["logging.logEntries.list"])
+    error_message = "more than the one call: ${google_project_iam_member.logs[0].role}"
+  }
+  assert {
+    condition = yamldecode(output.helm_values) == {
+      bridge         = "gke"
+      serviceAccount = { name = "gke-audit-bridge" }
+      gke = {
+        projectId      = "my-project"
+        serviceAccount = "gke-audit-bridge@my-project.iam.gserviceaccount.com"
+      }
+    }
+    error_message = "values: ${output.helm_values}"
   }
   assert {
     condition     = google_project_iam_member.logs[0].member == "serviceAccount:gke-audit-bridge@my-project.iam.gserviceaccount.com"
@@ -54,15 +68,43 @@ run "default" {
   }
 }
 
-run "data_access_needs_the_private_viewer" {
+run "data_access_needs_one_more_permission" {
   command = apply
 
   variables {
     include_data_access = true
   }
   assert {
-    condition     = google_project_iam_member.logs[0].role == "roles/logging.privateLogViewer"
+    condition     = google_project_iam_custom_role.reader[0].permissions == toset(["logging.logEntries.list", "logging.privateLogEntries.list"])
+    error_message = "permissions: ${join(", ", google_project_iam_custom_role.reader[0].permissions)}"
+  }
+}
+
+run "a_role_that_is_there" {
+  command = apply
+
+  variables {
+    log_role = "roles/logging.viewer"
+  }
+  assert {
+    condition     = google_project_iam_member.logs[0].role == "roles/logging.viewer" && length(google_project_iam_custom_role.reader) == 0
     error_message = "role: ${google_project_iam_member.logs[0].role}"
+  }
+}
+
+run "nothing" {
+  command = apply
+
+  variables {
+    create           = false
+    source_of_events = "pubsub"
+  }
+  assert {
+    condition = (
+      length(google_service_account.bridge) + length(google_project_iam_member.logs) + length(google_project_iam_custom_role.reader) +
+      length(google_pubsub_topic.events) + length(google_logging_project_sink.events) == 0
+    )
+    error_message = "create = false creates something"
   }
 }
 
@@ -119,23 +161,16 @@ run "pubsub" {
     error_message = "the sink may not publish"
   }
   assert {
-    condition     = google_pubsub_subscription.events[0].expiration_policy[0].ttl == "" && google_pubsub_subscription.dead_letter[0].expiration_policy[0].ttl == ""
+    condition     = google_pubsub_subscription.events[0].expiration_policy[0].ttl == ""
     error_message = "an idle subscription would be deleted"
   }
   assert {
-    condition     = google_pubsub_subscription.events[0].dead_letter_policy[0].max_delivery_attempts == 100
-    error_message = "messages are put aside too early"
+    condition     = length(google_pubsub_subscription.events[0].dead_letter_policy) == 0 && length(google_pubsub_topic.dead_letter) == 0
+    error_message = "the bridge needs no dead-letter topic"
   }
   assert {
-    condition = alltrue([
-      for grant in [google_pubsub_topic_iam_member.dead_letter[0].member, google_pubsub_subscription_iam_member.dead_letter[0].member] :
-      grant == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
-    ])
-    error_message = "Pub/Sub itself could not put messages aside"
-  }
-  assert {
-    condition     = output.settings.AUDIT_BRIDGE_SUBSCRIPTION == "projects/my-project/subscriptions/mocked"
-    error_message = "settings: ${output.settings.AUDIT_BRIDGE_SUBSCRIPTION}"
+    condition     = yamldecode(output.helm_values).gke.subscription == "projects/my-project/subscriptions/mocked" && yamldecode(output.helm_values).gke.clusterName == "production"
+    error_message = "values: ${output.helm_values}"
   }
 }
 
@@ -145,9 +180,35 @@ run "pubsub_with_data_access" {
   variables {
     source_of_events    = "pubsub"
     include_data_access = true
+    cluster_name        = "*"
   }
   assert {
     condition     = strcontains(output.sink_filter, "logName=(\"projects/my-project/logs/cloudaudit.googleapis.com%2Factivity\" OR \"projects/my-project/logs/cloudaudit.googleapis.com%2Fdata_access\")")
+    error_message = "filter: ${output.sink_filter}"
+  }
+}
+
+run "pubsub_with_a_dead_letter_topic" {
+  command = apply
+
+  variables {
+    source_of_events  = "pubsub"
+    cluster_name      = "*"
+    dead_letter_topic = true
+  }
+  assert {
+    condition     = google_pubsub_subscription.events[0].dead_letter_policy[0].max_delivery_attempts == 100 && google_pubsub_subscription.dead_letter[0].expiration_policy[0].ttl == ""
+    error_message = "messages are put aside too early, or lost there"
+  }
+  assert {
+    condition = alltrue([
+      for grant in [google_pubsub_topic_iam_member.dead_letter[0].member, google_pubsub_subscription_iam_member.dead_letter[0].member] :
+      grant == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+    ])
+    error_message = "Pub/Sub itself could not put messages aside"
+  }
+  assert {
+    condition     = !strcontains(output.sink_filter, "cluster_name")
     error_message = "filter: ${output.sink_filter}"
   }
 }

@@ -190,3 +190,27 @@ run "labels_a_capital" {
     labels = { Team = "x" }
   }
 }
+
+run "log_role_of_something_else" {
+  command         = plan
+  expect_failures = [var.log_role]
+  variables {
+    log_role = "roles/owner"
+  }
+}
+
+run "custom_role_id_with_dashes" {
+  command         = plan
+  expect_failures = [var.custom_role_id]
+  variables {
+    custom_role_id = "audit-bridge"
+  }
+}
+
+run "pubsub_of_no_cluster" {
+  command         = plan
+  expect_failures = [google_logging_project_sink.events]
+  variables {
+    source_of_events = "pubsub"
+  }
+}

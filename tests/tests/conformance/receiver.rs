@@ -102,6 +102,37 @@ async fn hostile_dumps_replayed_into_falco_lose_nothing() {
     }
 }
 
+/// `deploy/control-plane`: OpenShift's collector posts arrays, with fields of its own in each event.
+#[test]
+fn falco_reads_what_openshifts_collector_posts() {
+    let Some(judges) = Judges::start() else {
+        return;
+    };
+    let collected = |n: usize| {
+        let mut event: serde_json::Value = serde_json::from_str(&event(n, 0)).unwrap();
+        event["@timestamp"] = "2026-11-21T10:00:00.000002Z".into();
+        event["log_type"] = "audit".into();
+        event["log_source"] = "kubeAPI".into();
+        event["openshift"] = serde_json::json!({"cluster_id": "1", "sequence": n});
+        event
+    };
+    let body = serde_json::json!([collected(1), collected(2)]).to_string();
+    let verdict = judges.falco(body.as_bytes());
+    assert_eq!((&verdict.refused, verdict.items.len()), (&None, 2));
+    for (item, n) in verdict.items.iter().zip(1..) {
+        assert_eq!(item.lost, None);
+        assert_eq!(item.fields["ka.auditid"], audit_id(n));
+    }
+    // Its other form, a line for each, is none.
+    let lines = format!("{}\n{}\n", collected(1), collected(2));
+    assert!(judges.falco(lines.as_bytes()).refused.is_some());
+    // What an older mapping does: the time under another name.
+    let mut untimed = collected(3);
+    untimed.as_object_mut().unwrap().remove("stageTimestamp");
+    let verdict = judges.falco(untimed.to_string().as_bytes());
+    assert!(verdict.items[0].lost.is_some());
+}
+
 /// POSTs a body; gives the status.
 fn post(webhook: &ScriptedWebhook, content_type: &str, body: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(webhook.address()).unwrap();

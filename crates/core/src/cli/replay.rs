@@ -23,12 +23,15 @@ use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings, Shard};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::{self, Stop};
-use crate::source::Positions;
-use crate::source::Problem;
+use crate::source::{Positions, Problem};
 use crate::tally::Tally;
 
-/// Files that are read at a time: each takes a thread and up to 25 MB.
+/// Files that are read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest record,
+/// and a window of zstd.
 const PARALLEL_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// The same unless the user says otherwise: a pod without a limit sees all cores of its node, but
+/// has not the memory for them, and what the readers feed is one loop.
+const PARALLEL_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
 /// Rejects that are shown one by one when no dead letter keeps them.
 const REJECTS_SHOWN: u64 = 10;
@@ -75,8 +78,8 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "I/N"
     )]
     shard: Option<String>,
-    /// Read so many files at a time, each in its own order [default: one for each core; 1 with
-    /// --output, so that events come in the order of the files]
+    /// Read so many files at a time, each in its own order [default: one for each core, at most 8; 1
+    /// with --output]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_PARALLEL",
@@ -180,9 +183,9 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
         Shard::read(text, index.as_deref()).map(Some)
     });
-    let parallel_default = match delivery.destination {
+    let parallel = match delivery.destination {
         Destination::Output(..) => NonZeroUsize::MIN,
-        Destination::Webhook(..) => cores(),
+        Destination::Webhook(..) => parallel_default(),
     };
     Checked {
         state_dir,
@@ -190,7 +193,7 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
         parallel: problems.read(
             "parallel",
             args.parallel.as_deref(),
-            parallel_default,
+            parallel,
             |text| match text.parse() {
                 Ok(number) if number <= PARALLEL_MAX => Ok(number),
                 _ => Err(format!("is no number from 1 to {PARALLEL_MAX}")),
@@ -212,10 +215,10 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     }
 }
 
-/// The cores that this process may use.
-fn cores() -> NonZeroUsize {
+/// A file for each core that this process may use.
+fn parallel_default() -> NonZeroUsize {
     let cores = std::thread::available_parallelism();
-    cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_MAX))
+    cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_DEFAULT_MAX))
 }
 
 /// Whether a file that is written would be read by the same replay: it would never end.

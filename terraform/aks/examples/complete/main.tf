@@ -7,7 +7,7 @@ terraform {
   required_providers {
     azurerm = {
       source  = "hashicorp/azurerm"
-      version = ">= 4.0, < 5.0"
+      version = ">= 4.12, < 5.0"
     }
   }
 }
@@ -37,11 +37,12 @@ data "azurerm_kubernetes_cluster" "this" {
 }
 
 module "audit_hub" {
+  # In a configuration of yours: the path to this module in a clone of the repository, at a release.
   source = "../.."
 
   resource_group_name = var.resource_group_name
   location            = data.azurerm_kubernetes_cluster.this.location
-  cluster_id          = data.azurerm_kubernetes_cluster.this.id
+  cluster_ids         = [data.azurerm_kubernetes_cluster.this.id]
   oidc_issuer_url     = data.azurerm_kubernetes_cluster.this.oidc_issuer_url
 }
 
@@ -49,6 +50,6 @@ output "service_account_annotations" {
   value = module.audit_hub.service_account_annotations
 }
 
-output "settings" {
-  value = module.audit_hub.settings
+output "helm_values" {
+  value = module.audit_hub.helm_values
 }

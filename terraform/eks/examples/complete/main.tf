@@ -6,7 +6,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.40"
+      version = ">= 5.81"
     }
   }
 }
@@ -30,6 +30,7 @@ data "aws_eks_cluster" "this" {
 }
 
 module "audit_reader" {
+  # In a configuration of yours: the path to this module in a clone of the repository, at a release.
   source = "../.."
 
   cluster_name    = var.cluster_name
@@ -44,6 +45,6 @@ output "role_arn" {
   value = module.audit_reader.role_arn
 }
 
-output "settings" {
-  value = module.audit_reader.settings
+output "helm_values" {
+  value = module.audit_reader.helm_values
 }

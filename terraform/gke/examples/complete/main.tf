@@ -22,10 +22,12 @@ provider "google" {
 }
 
 module "audit_reader" {
+  # In a configuration of yours: the path to this module in a clone of the repository, at a release.
   source = "../.."
 
   project_id       = var.project_id
   source_of_events = "pubsub"
+  cluster_name     = "*"
   labels           = { part-of = "audit-bridges" }
 }
 
@@ -33,6 +35,6 @@ output "service_account_annotations" {
   value = module.audit_reader.service_account_annotations
 }
 
-output "settings" {
-  value = module.audit_reader.settings
+output "helm_values" {
+  value = module.audit_reader.helm_values
 }

@@ -1,0 +1,71 @@
+"""The options of `az` and `gcloud`, as those programs tell them of the commands that stand in the pages.
+
+    AZ=/path/to/az GCLOUD=gcloud python3 tests/infra/cli_options.py   # records them in cli_options.json
+
+The record is what the pages are held against where the programs are not at hand, which is nearly everywhere. A
+command that is new in a page has to be recorded.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pages
+from kit import run
+
+RECORD = Path(__file__).parent / "cli_options.json"
+PROGRAMS = {"az": "AZ", "gcloud": "GCLOUD"}
+
+
+def known():
+    return json.loads(RECORD.read_text())
+
+
+def command(program, words, record):
+    """The longest beginning of the words that is a command of the record; None when there is none."""
+    for count in range(len(pages.path(words)), 0, -1):
+        found = " ".join(words[:count])
+        if found in record[program]:
+            return found
+    return None
+
+
+def help_of(program, words):
+    """The options that a command has, or None when it is none."""
+    ran = run(os.environ[PROGRAMS[program]], *words, "--help", check=False, env={"AZURE_CORE_COLLECT_TELEMETRY": "0"})
+    if ran.returncode != 0:
+        return None
+    text = re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout)
+    # A group of commands is none itself.
+    if re.search(r"^(Group|GROUPS|COMMANDS)$", text, re.M):
+        return None
+    if program == "az":
+        text = "\n".join(re.findall(r"^    (-.*?)(?:\[Required\]|:|$)", text, re.M))
+    else:
+        text = "".join(re.findall(r"^(?:SYNOPSIS|GCLOUD WIDE FLAGS)\n.*?(?=^[A-Z]|\Z)", text, re.M | re.S))
+    return sorted(set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", text)))
+
+
+def record():
+    found = {}
+    for program, variable in PROGRAMS.items():
+        if not shutil.which(os.environ.get(variable, "")):
+            raise SystemExit(f"{variable} does not name the program {program}")
+        found[program] = {}
+        for _, words in pages.of(program):
+            # The shortest that is a command: what follows are its operands.
+            for count in range(1, len(pages.path(words)) + 1):
+                name = " ".join(words[:count])
+                options = found[program].get(name) or help_of(program, words[:count])
+                if options:
+                    found[program][name] = options
+                    break
+            else:
+                raise SystemExit(f"{program} {' '.join(words)}: no such command")
+    RECORD.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    record()
