@@ -38,7 +38,7 @@ use crate::record::{Origin, Record};
 use crate::source::Positions;
 use crate::source::{Page, PartitionChange, Problem, Source};
 
-/// Pages between the reading threads and the pipeline, at least.
+/// Pages between a reading thread and the pipeline.
 const PAGES_AHEAD: usize = 2;
 /// How much of a record that is too large is kept for the dead letter.
 const TOO_LARGE_KEPT_BYTES: usize = 64 << 10;
@@ -109,7 +109,7 @@ impl Replay {
         };
         let readers = settings.parallel.get().min(count);
         // One more for the first page, which is there before anybody reads.
-        let (sender, pages) = mpsc::channel(PAGES_AHEAD.max(readers) + 1);
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD * readers + 1);
         let _ = sender.try_send(first);
         let queue = Arc::new(Queue::new(inputs, settings.skip_records));
         for _ in 0..readers {
