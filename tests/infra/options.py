@@ -20,7 +20,7 @@ def options(folder, bridge, command):
     found = {}
     section = said.partition("\nOptions:\n")[2].partition("\n\nShapes")[0]
     for line in section.splitlines():
-        if begun := re.match(r" +(?:-\w, )?(--[a-z-]+)(?: <([^>]+)>)?(?:\.\.\.)?(.*)", line):
+        if begun := re.match(r" +(?:-\w, )?(--[a-z-]+)(?: \[?<([^>]+)>\]?)?(?:\.\.\.)?(.*)", line):
             option, value, text = begun.groups()
             words = [text.strip()]
             found[f"{option} {value}" if value else option] = words

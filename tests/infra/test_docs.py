@@ -87,11 +87,11 @@ class Pages(unittest.TestCase):
             say = "run: BRIDGES_FOLDER=target/debug python3 tests/infra/options.py"
             self.assertEqual((ROOT / page).read_text(), text, say)
 
-    def test_the_first_command_shows_events(self):
+    def test_a_saved_dump_shows_events(self):
         folder = os.environ.get("BRIDGES_FOLDER")
         if not folder:
             raise unittest.SkipTest("BRIDGES_FOLDER does not say where the binaries are")
-        words = next(words for words in commands(ROOT / "README.md") if words[:2] == ["cargo", "run"])
+        words = next(words for words in commands(ROOT / "README.md") if words[:3] == ["cargo", "run", "-p"])
         package, arguments = words[words.index("-p") + 1], words[words.index("--") + 1 :]
         shown = run(Path(folder).resolve() / package, *arguments).stdout
         lists = [json.loads(line) for line in shown.splitlines()]

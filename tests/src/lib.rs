@@ -38,7 +38,7 @@ pub fn binary(provider: &str) -> PathBuf {
         // test suite: nothing is compiled a second time.
         build
             .args(["build", "--quiet", "--locked", "--workspace"])
-            .args(["--bins", "--test", "tidy"])
+            .args(["--bins", "--test", "tidy", "--example", "demo"])
             .current_dir(root());
         if folder.ends_with("release") {
             build.arg("--release");

@@ -1,4 +1,4 @@
-//! How the partitions are doing, as one answer: what is ready, and whether there is more to read.
+//! How the partitions are doing, as one answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,8 @@ pub(crate) struct Health {
 enum State {
     /// Nothing came of it yet.
     Starting,
-    /// It is read; `idle`: it has nothing more at the moment.
-    Reading { idle: bool },
+    /// It is read.
+    Reading,
     /// It cannot be read.
     Failing(Fault),
 }
@@ -52,9 +52,9 @@ impl Health {
     }
 
     /// A partition can be read.
-    pub(crate) fn reading(&self, partition: &str, idle: bool) {
+    pub(crate) fn reading(&self, partition: &str) {
         self.change(|all| {
-            all.insert(partition.to_owned(), State::Reading { idle });
+            all.insert(partition.to_owned(), State::Reading);
         });
     }
 
@@ -88,7 +88,7 @@ impl Health {
     fn was_reading(&self, partition: &str) -> bool {
         let all = self.partitions.lock();
         let all = all.unwrap_or_else(PoisonError::into_inner);
-        matches!(all.get(partition), Some(State::Reading { .. }))
+        matches!(all.get(partition), Some(State::Reading))
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, State>)) {
@@ -97,11 +97,6 @@ impl Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         change(&mut all);
-        let drained = !all.is_empty()
-            && all
-                .values()
-                .all(|state| matches!(state, State::Reading { idle: true }));
-        self.telemetry.drained(drained);
         let mut failing = all.iter().filter_map(|(name, state)| match state {
             State::Failing(fault) => Some((name, fault)),
             _ => None,
@@ -113,10 +108,7 @@ impl Health {
             };
             self.telemetry
                 .not_ready(fault.part(), format!("partition {name}{more}: {fault}"));
-        } else if all
-            .values()
-            .all(|state| matches!(state, State::Reading { .. }))
-        {
+        } else if all.values().all(|state| matches!(state, State::Reading)) {
             self.telemetry.ready(Part::Source);
             self.telemetry.ready(Part::Identity);
             self.telemetry.process().ready(Part::Identity);

@@ -302,6 +302,15 @@ impl LiveLog for AksLog {
         &self.name
     }
 
+    fn when_silent(&self) -> String {
+        format!(
+            "look whether each cluster's diagnostic setting still sends kube-audit or \
+             kube-audit-admin to {}: az monitor diagnostic-settings list --resource $(az aks show \
+             --resource-group GROUP --name CLUSTER --query id --output tsv)",
+            self.client.hub().name
+        )
+    }
+
     fn beginning(&self, start: Start) -> Positions {
         let share = self.share.iter();
         share

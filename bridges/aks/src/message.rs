@@ -6,11 +6,14 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::replay::dump::Dump;
 use audit_bridge_core::replay::read_from;
-use audit_bridge_core::source::Page;
+use audit_bridge_core::source::{Page, ReadTo};
+
+use jiff::Timestamp;
 
 use crate::client::Message;
 use crate::dump::AksDump;
@@ -23,14 +26,17 @@ pub(crate) struct Cutter {
     partition: u32,
     /// Its name in the dead letter: `HUB/ID`.
     stream: Arc<str>,
+    /// A partition that is quiet is asked within so long whether it holds more.
+    again_within: Duration,
 }
 
 impl Cutter {
-    pub(crate) fn new(partition: u32, stream: Arc<str>) -> Cutter {
+    pub(crate) fn new(partition: u32, stream: Arc<str>, again_within: Duration) -> Cutter {
         Cutter {
             dump: Arc::new(AksDump),
             partition,
             stream,
+            again_within,
         }
     }
 
@@ -63,15 +69,29 @@ impl Cutter {
         }
         page.partition = self.partition;
         page.position = position;
+        page.read_to = message.enqueued.map(|time| self.read_to(time));
         page
     }
 
-    /// A page that only says where the partition stands.
-    pub(crate) fn standing(&self, sequence_number: i64) -> Page {
+    /// A page that only says where the partition stands: behind this message, if that is new, and
+    /// with nothing behind it at this time, if that was asked.
+    pub(crate) fn standing(
+        &self,
+        sequence_number: Option<i64>,
+        nothing_more: Option<Timestamp>,
+    ) -> Page {
         Page {
             partition: self.partition,
-            position: Some(after(sequence_number, None)),
+            position: sequence_number.map(|number| after(number, None)),
+            read_to: nothing_more.map(|time| self.read_to(time)),
             ..Page::default()
+        }
+    }
+
+    fn read_to(&self, time: Timestamp) -> ReadTo {
+        ReadTo {
+            time,
+            again_within: self.again_within,
         }
     }
 
@@ -91,7 +111,7 @@ mod tests {
     use super::*;
 
     fn page(body: &str) -> Page {
-        let cutter = Cutter::new(3, Arc::from("hub/3"));
+        let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
         cutter.page(Message {
             sequence_number: Some(17),
             offset: Some("4711".to_owned()),

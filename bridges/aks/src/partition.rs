@@ -30,7 +30,7 @@ pub struct Timing {
     pub attach: Duration,
     /// Nothing for so long: there is nothing more at the moment.
     pub idle: Duration,
-    /// A silent link is asked whether it still lives so often.
+    /// A silent link is asked whether it still lives so often, and whether there is more.
     pub probe: Duration,
     /// How long a partition that seems to have begun anew is given to show that it has not.
     pub confirm: Duration,
@@ -43,10 +43,19 @@ impl Default for Timing {
         Timing {
             attach: Duration::from_secs(3),
             idle: Duration::from_secs(1),
-            probe: Duration::from_secs(30),
+            probe: Duration::from_secs(10),
             confirm: Duration::from_secs(10),
             discover: Duration::from_secs(60),
         }
+    }
+}
+
+impl Timing {
+    /// The same where so many partitions are asked, with at least this pause from one to the next.
+    pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> Timing {
+        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+        self.probe = self.probe.max(pause.saturating_mul(partitions));
+        self
     }
 }
 
@@ -73,8 +82,8 @@ pub(crate) struct Reader {
     /// The sequence number of the last message that was handed on, or that need not be.
     last: Option<i64>,
     pages: mpsc::Sender<Page>,
-    /// What was last told of it: whether it is idle, while it works.
-    told: Option<bool>,
+    /// It was said that it works.
+    told: bool,
     failures: u32,
     backoff: Backoff,
 }
@@ -97,17 +106,19 @@ impl Reader {
         pages: mpsc::Sender<Page>,
     ) -> Reader {
         let stream = format!("{}/{id}", shared.client.hub().name);
+        // The answer takes a while, and a lost one is asked for again.
+        let again_within = shared.timing.probe * 3 / 2;
         Reader {
             shared,
             id: id.to_owned(),
-            cutter: Cutter::new(index, stream.into()),
+            cutter: Cutter::new(index, stream.into(), again_within),
             last: match begin {
                 Begin::After(last) => Some(last),
                 Begin::Earliest | Begin::From(_) => None,
             },
             begin,
             pages,
-            told: None,
+            told: false,
             failures: 0,
             backoff: Backoff::seeded(u64::from(index) ^ seed()),
         }
@@ -131,7 +142,7 @@ impl Reader {
                 }
                 Err(fault) => fault,
             };
-            self.told = None;
+            self.told = false;
             self.failures = self.failures.saturating_add(1);
             self.shared.health.failed(&self.id, self.failures, &fault);
             let wait = self.backoff.wait(self.failures);
@@ -175,7 +186,7 @@ impl Reader {
                 }
                 Err(_) => {
                     patience = shared.timing.idle;
-                    self.works(true);
+                    self.works();
                     let due = quiet.since.elapsed() >= shared.timing.probe;
                     let at_the_end = shared.until.is_some_and(|until| until <= Timestamp::now());
                     if (due || at_the_end) && self.probe(connection, &mut quiet).await? {
@@ -188,6 +199,7 @@ impl Reader {
 
     /// Where the receiver begins; `None` when nobody takes pages any more.
     async fn place(&mut self, connection: &Connection) -> Result<Option<Start>, Fault> {
+        let mut asked_at = Timestamp::now();
         let mut bounds = connection.bounds(&self.id).await?;
         self.shared.health.telemetry().source_request("ok");
         let last = match (self.last, self.begin) {
@@ -199,6 +211,7 @@ impl Reader {
         if bounds.last < last {
             // Properties may lag behind for a moment; a hub that was made anew stays so.
             sleep(self.shared.timing.confirm).await;
+            asked_at = Timestamp::now();
             bounds = connection.bounds(&self.id).await?;
         }
         let last = if bounds.last < last {
@@ -213,9 +226,12 @@ impl Reader {
         } else {
             last
         };
-        if self.last != Some(last) {
-            self.last = Some(last);
-            if self.pages.send(self.cutter.standing(last)).await.is_err() {
+        let nothing_more = (bounds.last <= last || bounds.is_empty).then_some(asked_at);
+        let news = Some(last).filter(|_| self.last != Some(last));
+        self.last = Some(last);
+        if news.is_some() || nothing_more.is_some() {
+            let page = self.cutter.standing(news, nothing_more);
+            if self.pages.send(page).await.is_err() {
                 return Ok(None);
             }
         }
@@ -224,7 +240,7 @@ impl Reader {
 
     /// Hands a message on.
     async fn take(&mut self, message: Message) -> Option<Done> {
-        self.works(false);
+        self.works();
         if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)
             && enqueued >= until
         {
@@ -252,11 +268,10 @@ impl Reader {
         None
     }
 
-    fn works(&mut self, idle: bool) {
+    fn works(&mut self) {
         self.failures = 0;
-        if self.told != Some(idle) {
-            self.told = Some(idle);
-            self.shared.health.reading(&self.id, idle);
+        if !std::mem::replace(&mut self.told, true) {
+            self.shared.health.reading(&self.id);
         }
     }
 
@@ -275,6 +290,11 @@ impl Reader {
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
+            // Whoever takes no pages any more has ended this, too.
+            let _ = self
+                .pages
+                .send(self.cutter.standing(None, Some(asked_at)))
+                .await;
             return Ok(self.shared.until.is_some_and(|until| until <= asked_at));
         }
         // What is on its way now will have come by the next time.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_core::live::{Resume, Trouble};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
@@ -23,6 +24,8 @@ const PREFETCH_BYTES_MAX: usize = 16 << 20;
 const PREFETCH_MAX: usize = 300;
 /// Event Hubs has at most 1024 partitions a hub, in its largest tier.
 const PARTITIONS_MAX: u32 = 4096;
+/// Event Hubs answers 50 questions about partitions a second, of all who ask a namespace.
+const PROBE_PACE: Duration = Duration::from_millis(100);
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
 
@@ -93,6 +96,7 @@ impl EventHub {
             "reading"
         );
         let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
+        let timing = timing.paced(PROBE_PACE, partitions.len());
         let (mut roster, pages) = Roster::new(client, &resume, bytes, timing);
         for partition in &partitions {
             let begin = Begin::resume(partition.index, &resume)?;
@@ -211,14 +215,14 @@ impl Roster {
             .is_err()
         {
             match names(&self.shared.client).await {
-                Ok(ids) => self.compare(&ids),
+                Ok(ids) => self.compare(&ids).await,
                 // The readers tell of their troubles themselves.
                 Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
             }
         }
     }
 
-    fn compare(&mut self, ids: &[String]) {
+    async fn compare(&mut self, ids: &[String]) {
         for id in ids {
             if self.readers.contains_key(id) {
                 continue;
@@ -249,6 +253,14 @@ impl Roster {
                 let _ = reader.send(());
             }
             self.shared.health.left(&id);
+            if let Ok(index) = id.parse() {
+                let left = Page {
+                    partitions: vec![PartitionChange::Left(index)],
+                    ..Page::default()
+                };
+                // Whoever takes no pages any more needs no news.
+                let _ = self.pages.send(left).await;
+            }
         }
     }
 }

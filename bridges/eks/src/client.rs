@@ -14,9 +14,10 @@ use audit_bridge_core::live::Trouble;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
 use audit_bridge_core::telemetry::Part;
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::Builder;
@@ -25,12 +26,30 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::trouble::Asked;
+use crate::group::Group;
+
 /// CloudWatch Logs counts milliseconds.
 pub const RESOLUTION: Duration = Duration::from_millis(1);
 
 /// How long one request may take: a page has up to 1 MB.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// What CloudTrail calls the sessions of an assumed role.
+const SESSION_NAME: &str = "eks-audit-bridge";
+
+/// How the log groups of one account and region are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Access {
+    /// Where the environment says another, or none.
+    pub region: Option<String>,
+    /// The ARN of a role to assume first.
+    pub role: Option<String>,
+    /// What that role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// Asks for what a data protection policy masks.
+    pub unmask: bool,
+}
 
 /// An account and region, with credentials that renew themselves.
 #[derive(Debug, Clone)]
@@ -38,16 +57,32 @@ pub struct Connection {
     client: Client,
     credentials: SharedCredentialsProvider,
     region: String,
+    access: Access,
 }
 
 impl Connection {
     /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
-    /// instance. Region, partition, FIPS and endpoints come from its own variables too.
+    /// instance. Partition, FIPS and endpoints come from its own variables too, and so does the
+    /// region unless it is given: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
     ///
     /// # Errors
     /// There is no region, or nothing in the chain.
-    pub async fn new() -> Result<Connection, Trouble> {
-        let config = aws_config::defaults(BehaviorVersion::latest()).load().await;
+    pub async fn new(access: Access) -> Result<Connection, Trouble> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = &access.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        let mut config = loader.load().await;
+        if let Some(role) = &access.role {
+            let mut provider = AssumeRoleProvider::builder(role)
+                .session_name(SESSION_NAME)
+                .configure(&config);
+            if let Some(id) = &access.external_id {
+                provider = provider.external_id(id);
+            }
+            let provider = SharedCredentialsProvider::new(provider.build().await);
+            config = config.into_builder().credentials_provider(provider).build();
+        }
         let missing = |what: &str, remedy: &str| Trouble {
             part: Part::Identity,
             what: what.to_owned(),
@@ -56,7 +91,7 @@ impl Connection {
         let region = config.region().map(ToString::to_string).ok_or_else(|| {
             missing(
                 "no AWS region is known",
-                "set AWS_REGION to the region of the cluster",
+                "set --aws-region (AUDIT_BRIDGE_AWS_REGION) or AWS_REGION to the region of the cluster",
             )
         })?;
         let credentials = config.credentials_provider().ok_or_else(|| {
@@ -79,6 +114,7 @@ impl Connection {
             client,
             credentials,
             region,
+            access,
         })
     }
 
@@ -92,7 +128,7 @@ impl Connection {
     /// # Errors
     /// There are none, and why.
     pub async fn identity(&self) -> Result<String, Trouble> {
-        let role = trouble::role();
+        let role = trouble::role(self.access.role.as_deref());
         match self.credentials.provide_credentials().await {
             Ok(credentials) => {
                 let expiry = credentials
@@ -105,8 +141,11 @@ impl Connection {
             }
             Err(error) => Err(Trouble {
                 part: Part::Identity,
-                what: chain(&error),
-                remedy: trouble::IDENTITY_REMEDY.to_owned(),
+                what: format!("no credentials for {role}: {}", chain(&error)),
+                remedy: match self.access.role {
+                    Some(_) => trouble::ASSUME_REMEDY.to_owned(),
+                    None => trouble::IDENTITY_REMEDY.to_owned(),
+                },
             }),
         }
     }
@@ -117,21 +156,26 @@ impl Connection {
 pub struct LogGroup {
     connection: Connection,
     name: String,
-    group: String,
+    group: Group,
     stream_prefix: String,
-    when_silent: String,
 }
 
 impl LogGroup {
     /// The streams of `group` that begin with `stream_prefix`; `name` stands for it in log lines.
-    pub fn new(connection: Connection, name: &str, group: &str, stream_prefix: &str) -> LogGroup {
+    pub fn new(connection: Connection, name: &str, group: &Group, stream_prefix: &str) -> LogGroup {
         LogGroup {
-            when_silent: trouble::silent(group, stream_prefix),
             connection,
             name: name.to_owned(),
-            group: group.to_owned(),
+            group: group.clone(),
             stream_prefix: stream_prefix.to_owned(),
         }
+    }
+}
+
+impl LogGroup {
+    /// What to look at when the group never holds anything, or nothing more.
+    pub fn when_silent(&self) -> String {
+        trouble::silent(&self.group, self.connection.region(), &self.stream_prefix)
     }
 }
 
@@ -146,25 +190,24 @@ impl TimeLog for LogGroup {
         RESOLUTION
     }
 
-    fn when_silent(&self) -> &str {
-        &self.when_silent
-    }
-
     async fn query(
         &self,
         window: &Window,
         token: Option<&str>,
     ) -> Result<LogPage<FilteredLogEvent>, QueryError> {
-        let answer = self
-            .connection
-            .client
-            .filter_log_events()
-            .log_group_name(&self.group)
+        let request = self.connection.client.filter_log_events();
+        let request = match self.group.place {
+            Some(_) => request.log_group_identifier(self.group.to_string()),
+            None => request.log_group_name(&self.group.name),
+        };
+        let answer = request
             .log_stream_name_prefix(&self.stream_prefix)
             .start_time(window.start.as_millisecond())
             // The API includes the end, a window does not.
             .end_time(window.end.as_millisecond() - 1)
             .set_next_token(token.map(str::to_owned))
+            // Left out unless it is wanted: the permission is asked for only where it is used.
+            .set_unmask(self.connection.access.unmask.then_some(true))
             .send()
             .await;
         let page = answer.map_err(|error| {
@@ -172,7 +215,10 @@ impl TimeLog for LogGroup {
                 &error,
                 &self.group,
                 &self.connection.region,
-                token.is_some(),
+                Asked {
+                    with_token: token.is_some(),
+                    access: &self.connection.access,
+                },
             )
         })?;
         let entries = page.events.unwrap_or_default().into_iter();

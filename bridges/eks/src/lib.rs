@@ -11,5 +11,6 @@ pub mod component;
 pub mod config;
 pub mod convert;
 pub mod dump;
+pub mod group;
 pub mod live;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! The log groups of EKS clusters, read live.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use audit_bridge_core::config::{Problems, TailArgs, TailFlags, flag, given, words};
@@ -9,7 +10,8 @@ use audit_bridge_core::tail::{Limiter, Tail, TimeLog, Window};
 use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::client::{Connection, LogGroup};
+use crate::client::{Access, Connection, LogGroup};
+use crate::group::{Group, is_region};
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
@@ -27,7 +29,7 @@ const LOOK_PAGES_MAX: u32 = 20;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct LiveArgs {
-    /// The cluster to read; may be repeated, for clusters of one account and region
+    /// The cluster to read; may be repeated
     #[arg(
         long,
         env = "AUDIT_BRIDGE_CLUSTER_NAME",
@@ -35,12 +37,12 @@ pub struct LiveArgs {
         value_name = "NAME"
     )]
     cluster_name: Vec<String>,
-    /// Its log group, one for each cluster [default: /aws/eks/CLUSTER/cluster]
+    /// Its log group, one for each cluster; the ARN, where another account or region has it [default: /aws/eks/CLUSTER/cluster]
     #[arg(
         long,
         env = "AUDIT_BRIDGE_LOG_GROUP",
         hide_env_values = true,
-        value_name = "GROUP"
+        value_name = "NAME|ARN"
     )]
     log_group: Vec<String>,
     /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
@@ -61,6 +63,40 @@ pub struct LiveArgs {
         value_name = "N"
     )]
     requests_per_second: Option<String>,
+    /// The region of the log groups [default: AWS_REGION, else the profile's]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_AWS_REGION",
+        hide_env_values = true,
+        value_name = "REGION"
+    )]
+    aws_region: Option<String>,
+    /// A role of another account to assume for the log groups of that account; may be repeated
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ROLE_ARN",
+        hide_env_values = true,
+        value_name = "ARN"
+    )]
+    role_arn: Vec<String>,
+    /// The external ID that the trust policies of these roles ask for
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ROLE_EXTERNAL_ID",
+        hide_env_values = true,
+        value_name = "ID"
+    )]
+    role_external_id: Option<String>,
+    /// Read what a data protection policy masks; needs the permission logs:Unmask
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_UNMASK",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    unmask: Option<String>,
     #[command(flatten)]
     tail: TailArgs,
 }
@@ -68,17 +104,21 @@ pub struct LiveArgs {
 /// A group to read, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
-    group: String,
+    group: Group,
     cluster: Option<String>,
 }
 
-/// The log groups of one account and region, configured.
+/// The log groups that one identity may read, configured.
 #[derive(Debug)]
 pub struct EksLive {
     wanted: Vec<Wanted>,
     stream_prefix: String,
     annotate_cluster: bool,
     requests_per_second: f64,
+    /// For groups that no ARN says more of.
+    access: Access,
+    /// The role to assume, by account.
+    roles: BTreeMap<String, String>,
     flags: TailFlags,
 }
 
@@ -88,8 +128,10 @@ impl LiveArgs {
         let list = |values: &[String]| -> Vec<String> {
             values.iter().flat_map(|value| words(value)).collect()
         };
+        let wanted = wanted(&list(&self.cluster_name), &list(&self.log_group), problems);
+        let roles = roles(&list(&self.role_arn), &wanted, problems);
         EksLive {
-            wanted: wanted(&list(&self.cluster_name), &list(&self.log_group), problems),
+            wanted,
             stream_prefix: stream_prefix.to_owned(),
             annotate_cluster: problems.read(
                 "annotate-cluster",
@@ -106,6 +148,18 @@ impl LiveArgs {
                     _ => Err("is no number above 0 and up to 100".to_owned()),
                 },
             ),
+            access: Access {
+                region: problems.read("aws-region", self.aws_region.as_deref(), None, |text| {
+                    match is_region(text) {
+                        true => Ok(Some(text.to_owned())),
+                        false => Err("is no region like eu-central-1".to_owned()),
+                    }
+                }),
+                role: None,
+                external_id: given(self.role_external_id.as_deref()).map(str::to_owned),
+                unmask: problems.read("unmask", self.unmask.as_deref(), false, flag),
+            },
+            roles,
             flags: self.tail.check(&REVISIT_AFTER, problems),
         }
     }
@@ -122,12 +176,14 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
             );
         }
     }
+    let mut read = Vec::new();
     for group in groups {
-        if !is_group(group) {
-            problems.add(
-                "log-group",
-                "is no name of a log group: up to 512 letters, digits and . - _ / #; not an ARN",
-            );
+        match Group::parse(group) {
+            Ok(group) => read.push(group),
+            Err(what) => {
+                problems.add("log-group", what);
+                read.push(Group::named(group));
+            }
         }
     }
     if clusters.is_empty() && groups.is_empty() {
@@ -146,15 +202,15 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
         true => clusters
             .iter()
             .map(|cluster| Wanted {
-                group: format!("/aws/eks/{cluster}/cluster"),
+                group: Group::named(format!("/aws/eks/{cluster}/cluster")),
                 cluster: Some(cluster.clone()),
             })
             .collect(),
-        false => groups
-            .iter()
+        false => read
+            .into_iter()
             .enumerate()
             .map(|(index, group)| Wanted {
-                group: group.clone(),
+                group,
                 cluster: clusters.get(index).cloned(),
             })
             .collect(),
@@ -168,6 +224,39 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
     all
 }
 
+/// The roles by their accounts: each is for groups whose ARN names that account.
+fn roles(arns: &[String], wanted: &[Wanted], problems: &mut Problems) -> BTreeMap<String, String> {
+    let mut roles = BTreeMap::new();
+    for arn in arns {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let account = match *parts {
+            ["arn", _, "iam", "", account, role] if role.starts_with("role/") => account,
+            _ => {
+                problems.add("role-arn", "is no ARN like arn:aws:iam::ACCOUNT:role/NAME");
+                continue;
+            }
+        };
+        let of_account = |wanted: &Wanted| {
+            wanted
+                .group
+                .place
+                .as_ref()
+                .is_some_and(|it| it.account == account)
+        };
+        if !wanted.iter().any(of_account) {
+            problems.add(
+                "role-arn",
+                "is of an account of which no --log-group is: give the groups of that account by \
+                 their ARNs",
+            );
+        }
+        if roles.insert(account.to_owned(), arn.clone()).is_some() {
+            problems.add("role-arn", "names two roles of one account");
+        }
+    }
+    roles
+}
+
 /// A name that the EKS API takes (`CreateCluster`, `name`).
 fn is_cluster(name: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -176,32 +265,52 @@ fn is_cluster(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// A name that CloudWatch Logs takes (`CreateLogGroup`, `logGroupName`).
-fn is_group(name: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || "._/#-".contains(c);
-    !name.is_empty() && name.len() <= 512 && name.chars().all(inside)
-}
-
 impl Live for EksLive {
     type Log = EksLog;
 
     async fn connect(&self) -> Result<Vec<EksLog>, Trouble> {
-        let connection = Connection::new().await?;
-        // The quota is the account's in that region, whatever is read.
-        let limiter = Arc::new(Limiter::new(self.requests_per_second));
-        let logs = self.wanted.iter().map(|wanted| EksLog {
-            name: format!("{}:{}", connection.region(), wanted.group),
-            cluster: match self.annotate_cluster {
-                true => wanted.cluster.clone().or(Some(wanted.group.clone())),
-                false => None,
+        // The quota is one for all groups of an account and region.
+        let mut reached: BTreeMap<Access, (Connection, Arc<Limiter>)> = BTreeMap::new();
+        let mut logs = Vec::new();
+        for wanted in &self.wanted {
+            let access = self.access(wanted);
+            let (connection, limiter) = match reached.get(&access) {
+                Some(found) => found.clone(),
+                None => {
+                    let connection = Connection::new(access.clone()).await?;
+                    let limiter = Arc::new(Limiter::new(self.requests_per_second));
+                    reached.insert(access, (connection.clone(), Arc::clone(&limiter)));
+                    (connection, limiter)
+                }
+            };
+            let cluster = wanted.cluster.clone();
+            logs.push(EksLog {
+                name: wanted.group.key(connection.region()),
+                cluster: cluster
+                    .or_else(|| Some(wanted.group.to_string()))
+                    .filter(|_| self.annotate_cluster),
+                wanted: wanted.clone(),
+                stream_prefix: self.stream_prefix.clone(),
+                connection,
+                limiter,
+                flags: self.flags.clone(),
+            });
+        }
+        Ok(logs)
+    }
+}
+
+impl EksLive {
+    /// How this group is reached.
+    fn access(&self, wanted: &Wanted) -> Access {
+        match &wanted.group.place {
+            Some(place) => Access {
+                region: Some(place.region.clone()),
+                role: self.roles.get(&place.account).cloned(),
+                ..self.access.clone()
             },
-            wanted: wanted.clone(),
-            stream_prefix: self.stream_prefix.clone(),
-            connection: connection.clone(),
-            limiter: Arc::clone(&limiter),
-            flags: self.flags.clone(),
-        });
-        Ok(logs.collect())
+            None => self.access.clone(),
+        }
     }
 }
 
@@ -243,6 +352,10 @@ impl LiveLog for EksLog {
             .collect()
     }
 
+    fn when_silent(&self) -> String {
+        self.log().when_silent()
+    }
+
     async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Trouble> {
         let earliest = Timestamp::from_second(EARLIEST).unwrap_or(Timestamp::UNIX_EPOCH);
         let limiter = Arc::clone(&self.limiter);
@@ -280,11 +393,23 @@ impl EksLog {
             let audit = page
                 .entries
                 .iter()
-                .filter(|entry| self.is_audit(entry.raw.log_stream_name()))
-                .count();
-            if audit > 0 {
+                .filter(|entry| self.is_audit(entry.raw.log_stream_name()));
+            let (mut count, mut masked) = (0, 0);
+            for entry in audit {
+                count += 1;
+                masked += usize::from(is_masked(entry.raw.message().unwrap_or_default()));
+            }
+            if count > 0 {
+                let masked = match masked {
+                    0 => String::new(),
+                    _ => format!(
+                        "; {masked} of the first {count} look as a data protection policy leaves \
+                         them, with asterisks for what they said: --unmask (AUDIT_BRIDGE_UNMASK) \
+                         and the permission logs:Unmask read the whole"
+                    ),
+                };
                 return Ok(format!(
-                    "can be read; {audit} or more audit events in the last hour"
+                    "can be read; {count} or more audit events in the last hour{masked}"
                 ));
             }
             token = page.next;
@@ -295,13 +420,19 @@ impl EksLog {
         Err(Trouble {
             part: Part::Source,
             what: "can be read, and holds no audit event of the last hour".to_owned(),
-            remedy: log.when_silent().to_owned(),
+            remedy: log.when_silent(),
         })
     }
 
     fn is_audit(&self, stream: Option<&str>) -> bool {
         stream.is_some_and(|stream| stream.starts_with(&self.stream_prefix))
     }
+}
+
+/// Whether a data protection policy seems to have masked something: it puts an asterisk for each
+/// character. (So may a client, which is why this is said and nothing depends on it.)
+fn is_masked(message: &str) -> bool {
+    message.contains("******")
 }
 
 #[cfg(test)]
@@ -316,17 +447,41 @@ mod tests {
     fn groups_are_named_or_made_of_clusters() {
         let mut problems = Problems::default();
         let all = wanted(&names(&["b", "a_1"]), &[], &mut problems);
-        assert_eq!(all[0].group, "/aws/eks/a_1/cluster");
+        assert_eq!(all[0].group.name, "/aws/eks/a_1/cluster");
         assert_eq!(all[1].cluster.as_deref(), Some("b"));
         let all = wanted(&names(&["a"]), &names(&["/own/group"]), &mut problems);
         assert_eq!(
             all,
             [Wanted {
-                group: "/own/group".to_owned(),
+                group: Group::named("/own/group"),
                 cluster: Some("a".to_owned())
             }]
         );
         assert!(problems.is_empty(), "{problems}");
+    }
+
+    #[test]
+    fn roles_are_of_accounts_whose_groups_are_read() {
+        let group = "arn:aws:logs:eu-west-1:123456789012:log-group:g";
+        let role = |account: &str| format!("arn:aws:iam::{account}:role/reader");
+        for (arns, said) in [
+            (vec!["reader".to_owned()], "is no ARN like"),
+            (vec![role("210987654321")], "no --log-group"),
+            (
+                vec![role("123456789012"), role("123456789012")],
+                "two roles",
+            ),
+            (vec![role("123456789012")], ""),
+        ] {
+            let mut problems = Problems::default();
+            let wanted = wanted(&[], &names(&[group]), &mut problems);
+            let roles = roles(&arns, &wanted, &mut problems);
+            assert!(problems.to_string().contains(said), "{said}: {problems}");
+            assert_eq!(problems.is_empty(), said.is_empty());
+            if said.is_empty() {
+                assert_eq!(roles["123456789012"], arns[0]);
+            }
+        }
     }
 
     #[test]
@@ -338,7 +493,8 @@ mod tests {
             (vec!["x y"], vec![], "no name of an EKS cluster"),
             (vec!["x", "y"], vec!["/g"], "once for each"),
             (vec!["x", "x"], vec![], "twice"),
-            (vec![], vec!["/aws/eks/*/cluster"], "no name of a log group"),
+            (vec![], vec!["/aws/eks/*/cluster"], "neither a name"),
+            (vec![], vec!["arn:aws:logs:x"], "is no ARN like"),
         ] {
             let mut problems = Problems::default();
             wanted(&names(&clusters), &names(&groups), &mut problems);

@@ -1,6 +1,7 @@
 //! The settings that only this bridge needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_core::cli::Bridge;
 use audit_bridge_core::config::{Problems, flag, given};
@@ -73,6 +74,8 @@ impl Bridge for Gke {
     const NAME: &'static str = "gke-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of GKE clusters to an audit webhook";
     const PROVIDER: &'static str = "gke";
+    // A quiet cluster's log holds nothing for long.
+    const SILENCE_MAX: Option<Duration> = None;
     type Args = Args;
     type LiveArgs = LiveArgs;
     type Live = GkeLive;

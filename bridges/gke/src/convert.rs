@@ -241,15 +241,13 @@ impl GkeConvert {
     fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
         let made = |stage: Stage| -> Result<Event, Failure> {
-            let (text, bodies) = facts.write(stage, &self.options);
             let context = conformance::Context {
                 claimed: true,
-                bodies: &bodies,
                 replaced: facts.replaced(),
                 given_up: facts.truncated().then_some(GivenUp::ProviderObjects),
                 ..self.options.native.context()
             };
-            conformance::event(&text.into(), &context)
+            facts.compose(stage, &self.options).event(&context)
         };
         let event = match made(stage) {
             Ok(event) => event,
@@ -472,9 +470,9 @@ fn merged<'a>(parts: impl Iterator<Item = json::Raw<'a>>) -> Option<String> {
     if parts.is_empty() {
         return None;
     }
-    let mut out = Vec::new();
+    let mut out = String::new();
     split::merge(&mut out, &parts);
-    String::from_utf8(out).ok()
+    Some(out)
 }
 
 #[cfg(test)]

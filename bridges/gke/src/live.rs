@@ -190,6 +190,13 @@ impl LiveLog for GkeLog {
         }
     }
 
+    fn when_silent(&self) -> String {
+        match &self.0 {
+            Kind::Logging(log) => log.when_silent(),
+            Kind::PubSub(subscription) => subscription.when_silent(),
+        }
+    }
+
     async fn open(&self, resume: Resume) -> Result<GkeSource, Trouble> {
         Ok(GkeSource(match &self.0 {
             Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume)?)),

@@ -9,7 +9,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, write_string};
+use audit_bridge_core::event::conformance::Keys;
+use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
 
 use crate::method::{is_version, short_group};
 use crate::wire;
@@ -29,7 +30,7 @@ pub(crate) enum Side {
 }
 
 /// One body, and the members of it that say something about the request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Object<'a> {
     /// The whole object.
     pub(crate) text: &'a str,
@@ -39,6 +40,8 @@ pub(crate) struct Object<'a> {
     cuts: Vec<Range<usize>>,
     /// What stepping over its members found.
     findings: Findings,
+    /// Whether that says something of their keys.
+    keys: Keys,
     /// Members besides `@type`.
     others: usize,
     /// The list under a name that a patch of type `application/json-patch+json` may stand under.
@@ -60,21 +63,45 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads the next value of `s`, which scans `text`. `None` when it is no object.
+    fn new(keys: Keys) -> Object<'a> {
+        Object {
+            text: "{}",
+            type_url: None,
+            cuts: Vec::new(),
+            // What is added to it where it is written is no deeper.
+            findings: Findings::default().within(),
+            keys,
+            others: 0,
+            list: None,
+            kind: None,
+            api_version: None,
+            name: None,
+            uid: None,
+            resource_version: None,
+            status: None,
+            message: None,
+            reason: None,
+            details: None,
+            code: None,
+            orphan_dependents: None,
+        }
+    }
+
+    /// Reads the next value of `s`, which scans `text`, with a look at its keys or without. `None`
+    /// when it is no object.
     pub(crate) fn read(
         s: &mut Scanner<'a>,
         text: &'a str,
         side: Side,
+        keys: Keys,
     ) -> Result<Option<Object<'a>>, Error> {
         s.peek();
         let start = s.at();
-        let mut object = Object {
-            // What is added to it where it is written is no deeper.
-            findings: Findings::default().within(),
-            ..Object::default()
-        };
+        let mut object = Object::new(keys);
+        let mut names = Names::default();
         let mut from = start + 1;
         let is_object = wire::object(s, |s, key| {
+            object.see_key(&mut names, &key);
             match key.as_ref() {
                 "metadata" if side == Side::Request => object.read_metadata(s)?,
                 "@type" => {
@@ -85,7 +112,7 @@ impl<'a> Object<'a> {
                     return Ok(());
                 }
                 key => {
-                    let value = s.value()?;
+                    let value = object.step_over(s)?;
                     object.findings = object.findings.and(value.findings().within());
                     object.member(key, value);
                 }
@@ -100,12 +127,31 @@ impl<'a> Object<'a> {
 
     /// Reads a text that is one object.
     pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
-        Object::read(&mut Scanner::new(text), text, Side::Request).ok()?
+        let mut scanner = Scanner::new(text);
+        Object::read(&mut scanner, text, Side::Request, Keys::NotSeen).ok()?
+    }
+
+    fn step_over(&self, s: &mut Scanner<'a>) -> Result<Raw<'a>, Error> {
+        match self.keys {
+            Keys::Seen => s.value_and_keys(),
+            Keys::NotSeen => s.value(),
+        }
+    }
+
+    fn see_key(&mut self, names: &mut Names<'a>, key: &Cow<'a, str>) {
+        if self.keys == Keys::Seen && names.may_repeat(key) {
+            self.findings = self.findings.with_repeated_key();
+        }
     }
 
     /// What stepping over it found.
     pub(crate) fn findings(&self) -> Findings {
         self.findings
+    }
+
+    /// Whether [`Object::findings`] says something of its keys.
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys
     }
 
     /// The whole object.
@@ -132,11 +178,13 @@ impl<'a> Object<'a> {
     fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
         (self.name, self.uid, self.resource_version) = (None, None, None);
         if s.peek() != Some(b'{') {
-            self.findings = self.findings.and(s.value()?.findings().within());
+            self.findings = self.findings.and(self.step_over(s)?.findings().within());
             return Ok(());
         }
+        let mut names = Names::default();
         wire::object(s, |s, key| {
-            let value = s.value()?;
+            self.see_key(&mut names, &key);
+            let value = self.step_over(s)?;
             self.findings = self.findings.and(value.findings().within().within());
             match key.as_ref() {
                 "name" => self.name = Some(value),
@@ -159,7 +207,7 @@ impl<'a> Object<'a> {
     }
 
     /// Writes the Kubernetes object.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut String) {
         if self.type_url.as_deref() == Some(PATCH) {
             // A JSON patch is a list, which no Struct can be.
             match self.list {
@@ -182,16 +230,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn write_members(&self, out: &mut Vec<u8>, added: &[(&str, Cow<'_, str>)]) {
-        out.push(b'{');
+    fn write_members(&self, out: &mut String, added: &[(&str, Cow<'_, str>)]) {
+        out.push('{');
         let start = out.len();
         for (key, value) in added {
             if out.len() > start {
-                out.push(b',');
+                out.push(',');
             }
-            write_string(out, key);
-            out.push(b':');
-            write_string(out, value);
+            push_string(out, key);
+            out.push(':');
+            push_string(out, value);
         }
         let comma = out.len() > start;
         let rewrite = self.findings.has_fractional() || has_lines(self.text);
@@ -211,16 +259,47 @@ impl<'a> Object<'a> {
                 }
                 first = false;
                 if comma {
-                    out.push(b',');
+                    out.push(',');
                 }
             }
             if rewrite {
                 normalise(out, piece);
             } else {
-                out.extend_from_slice(piece.as_bytes());
+                out.push_str(piece);
             }
         }
-        out.push(b'}');
+        out.push('}');
+    }
+}
+
+/// The keys of an object that is being read.
+#[derive(Default)]
+struct Names<'a> {
+    all: [&'a str; NAMES_MAX],
+    count: usize,
+}
+
+/// Keys that are remembered of one object; where there are more, some may repeat.
+const NAMES_MAX: usize = 16;
+
+impl<'a> Names<'a> {
+    /// Whether this key may have been there before: never wrong when it says no.
+    fn may_repeat(&mut self, key: &Cow<'a, str>) -> bool {
+        let Cow::Borrowed(key) = *key else {
+            return true;
+        };
+        let known = self.all.get(..self.count).unwrap_or_default();
+        if known.contains(&key) {
+            return true;
+        }
+        match self.all.get_mut(self.count) {
+            Some(slot) => {
+                *slot = key;
+                self.count += 1;
+                false
+            }
+            None => true,
+        }
     }
 }
 
@@ -261,17 +340,17 @@ fn has_lines(text: &str) -> bool {
 }
 
 /// Writes a value, its numbers as the API server would.
-pub(crate) fn write_value(out: &mut Vec<u8>, value: Raw<'_>) {
+pub(crate) fn write_value(out: &mut String, value: Raw<'_>) {
     if value.has_fractional() || has_lines(value.text()) {
         normalise(out, value.text());
     } else {
-        out.extend_from_slice(value.text().as_bytes());
+        out.push_str(value.text());
     }
 }
 
 /// Copies valid JSON text, or a part of it that starts and ends outside of a string, without the
 /// space around its tokens, and writes each integer in it as one.
-fn normalise(out: &mut Vec<u8>, text: &str) {
+fn normalise(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -286,9 +365,9 @@ fn normalise(out: &mut Vec<u8>, text: &str) {
         };
         let token = text.get(at..at + len).unwrap_or_default();
         match byte {
-            b'-' | b'0'..=b'9' => out.extend_from_slice(integral(token).as_bytes()),
+            b'-' | b'0'..=b'9' => out.push_str(&integral(token)),
             b' ' | b'\n' | b'\r' | b'\t' => {}
-            _ => out.extend_from_slice(token.as_bytes()),
+            _ => out.push_str(token),
         }
         at += len.max(1);
     }

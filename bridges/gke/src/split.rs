@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use audit_bridge_core::convert::RecordId;
-use audit_bridge_core::event::json::{Kind, Raw, write_string};
+use audit_bridge_core::event::json::{Kind, Raw, push_string};
 use bytes::Bytes;
 
 use crate::wire;
@@ -191,14 +191,14 @@ impl Held {
 }
 
 /// Joins the parts of one value, given in the order of their index.
-pub(crate) fn merge(out: &mut Vec<u8>, values: &[Raw<'_>]) {
+pub(crate) fn merge(out: &mut String, values: &[Raw<'_>]) {
     merge_at(out, values, 0);
 }
 
-fn merge_at(out: &mut Vec<u8>, values: &[Raw<'_>], depth: usize) {
+fn merge_at(out: &mut String, values: &[Raw<'_>], depth: usize) {
     let says_something = |raw: &&Raw<'_>| !matches!(raw.text(), "\"\"" | "null");
     let Some(first) = values.iter().find(says_something).or(values.first()) else {
-        out.extend_from_slice(b"null");
+        out.push_str("null");
         return;
     };
     let of_kind: Vec<Raw<'_>> = values
@@ -208,25 +208,25 @@ fn merge_at(out: &mut Vec<u8>, values: &[Raw<'_>], depth: usize) {
         .collect();
     match first.kind() {
         _ if of_kind.len() == 1 || depth >= DEPTH_MAX => {
-            out.extend_from_slice(first.text().as_bytes());
+            out.push_str(first.text());
         }
         Kind::Object => merge_objects(out, &of_kind, depth),
         Kind::Array => merge_arrays(out, &of_kind, depth),
         Kind::String => {
             // The texts between the quotes: escapes stay as they are.
-            out.push(b'"');
+            out.push('"');
             for raw in &of_kind {
                 let inner = raw.text().strip_prefix('"');
                 let inner = inner.and_then(|text| text.strip_suffix('"'));
-                out.extend_from_slice(inner.unwrap_or_default().as_bytes());
+                out.push_str(inner.unwrap_or_default());
             }
-            out.push(b'"');
+            out.push('"');
         }
-        Kind::Number | Kind::Bool | Kind::Null => out.extend_from_slice(first.text().as_bytes()),
+        Kind::Number | Kind::Bool | Kind::Null => out.push_str(first.text()),
     }
 }
 
-fn merge_objects(out: &mut Vec<u8>, objects: &[Raw<'_>], depth: usize) {
+fn merge_objects(out: &mut String, objects: &[Raw<'_>], depth: usize) {
     // The members in the order in which the parts bring them up.
     let mut members: Vec<(Cow<'_, str>, Vec<Raw<'_>>, usize)> = Vec::new();
     let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
@@ -246,41 +246,41 @@ fn merge_objects(out: &mut Vec<u8>, objects: &[Raw<'_>], depth: usize) {
             }
         }
     }
-    out.push(b'{');
+    out.push('{');
     for (at, (key, values, _)) in members.iter().enumerate() {
         if at > 0 {
-            out.push(b',');
+            out.push(',');
         }
-        write_string(out, key);
-        out.push(b':');
+        push_string(out, key);
+        out.push(':');
         match values.as_slice() {
             // A type that each part repeats is not a text that was cut.
             [first, rest @ ..]
                 if matches!(key.as_ref(), "@type" | "kind" | "apiVersion")
                     && rest.iter().all(|value| value.text() == first.text()) =>
             {
-                out.extend_from_slice(first.text().as_bytes());
+                out.push_str(first.text());
             }
             values => merge_at(out, values, depth + 1),
         }
     }
-    out.push(b'}');
+    out.push('}');
 }
 
-fn merge_arrays(out: &mut Vec<u8>, arrays: &[Raw<'_>], depth: usize) {
+fn merge_arrays(out: &mut String, arrays: &[Raw<'_>], depth: usize) {
     let mut parts: Vec<_> = arrays.iter().filter_map(|raw| raw.elements()).collect();
-    out.push(b'[');
+    out.push('[');
     for at in 0.. {
         let values: Vec<Raw<'_>> = parts.iter_mut().filter_map(Iterator::next).collect();
         if values.is_empty() {
             break;
         }
         if at > 0 {
-            out.push(b',');
+            out.push(',');
         }
         merge_at(out, &values, depth + 1);
     }
-    out.push(b']');
+    out.push(']');
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use jiff::Timestamp;
 /// The bytes of a time, `2020-01-11T01:01:19.410800Z`.
 const LEN: usize = 27;
 
+/// The second of Go's zero time, in UTC.
+const GO_ZERO: &str = "0001-01-01T00:00:00";
+
 /// A time as `metav1.MicroTime` writes it, `2020-01-11T01:01:19.410800Z`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -16,8 +19,12 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// Reads an RFC 3339 time; digits beyond microseconds are cut. Nearly all of Google's are in
-    /// UTC already, so that only their fraction has to be padded or cut.
+    /// UTC already, so that only their fraction has to be padded or cut. Go's zero time is none: it
+    /// stands for a time that was never set.
     pub(crate) fn parse(text: &str) -> Option<Stamp> {
+        if text.starts_with(GO_ZERO) {
+            return None;
+        }
         let text = match utc_fraction(text) {
             Some((seconds, fraction)) => {
                 let mut out = String::with_capacity(LEN);
@@ -111,6 +118,13 @@ pub(crate) fn go_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_was_never_set_is_none() {
+        for text in ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"] {
+            assert_eq!(Stamp::parse(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn times_have_six_digits_and_a_z() {

@@ -9,7 +9,7 @@ mod details;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Kind, Raw, write_string};
+use audit_bridge_core::event::json::{Kind, Raw, push_string};
 
 use crate::method::{Connect, Request, Target};
 use crate::object::{Object, integral};
@@ -88,27 +88,27 @@ impl<'a> ResponseStatus<'a> {
     }
 
     /// Writes it as the API server does: with empty metadata, and `omitempty` for the rest.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"metadata\":{}");
+    pub(crate) fn write(&self, out: &mut String) {
+        out.push_str("{\"metadata\":{}");
         for (key, value) in [
-            (&b",\"status\":"[..], &self.status),
-            (b",\"message\":", &self.message),
-            (b",\"reason\":", &self.reason),
+            (",\"status\":", &self.status),
+            (",\"message\":", &self.message),
+            (",\"reason\":", &self.reason),
         ] {
             if let Some(value) = value {
-                out.extend_from_slice(key);
-                write_string(out, value);
+                out.push_str(key);
+                push_string(out, value);
             }
         }
         if let Some(details) = self.details {
-            out.extend_from_slice(b",\"details\":");
+            out.push_str(",\"details\":");
             details::write(out, details);
         }
         if let Some(code) = self.code {
-            out.extend_from_slice(b",\"code\":");
-            out.extend_from_slice(code.to_string().as_bytes());
+            out.push_str(",\"code\":");
+            out.push_str(&code.to_string());
         }
-        out.push(b'}');
+        out.push('}');
     }
 }
 

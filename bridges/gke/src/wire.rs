@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 
+use audit_bridge_core::event::conformance::Keys;
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
 
 use crate::object::{Object, Side, integral};
@@ -216,8 +217,15 @@ impl<'a> Payload<'a> {
                 "authorizationInfo" => self.authorization = Some(s.value()?),
                 "requestMetadata" => self.read_metadata(s)?,
                 "status" => self.read_status(s)?,
-                "request" => self.request = Object::read(s, text, Side::Request)?,
-                "response" => self.response = Object::read(s, text, Side::Response)?,
+                "request" => {
+                    // Its keys matter where a client wrote it: in a patch, for all that is known here.
+                    let is_other = self.method_name.as_deref().is_some_and(|it| !is_patch(it));
+                    let keys = if is_other { Keys::NotSeen } else { Keys::Seen };
+                    self.request = Object::read(s, text, Side::Request, keys)?;
+                }
+                "response" => {
+                    self.response = Object::read(s, text, Side::Response, Keys::NotSeen)?;
+                }
                 _ => {
                     s.value()?;
                 }
@@ -294,6 +302,10 @@ impl<'a> Payload<'a> {
         })?;
         Ok(())
     }
+}
+
+fn is_patch(method_name: &str) -> bool {
+    method_name.ends_with(".patch")
 }
 
 /// A code of `google.rpc.Status`; 0 when it is none.

@@ -179,10 +179,6 @@ impl TimeLog for SimulatedLog {
         "simulated"
     }
 
-    fn when_silent(&self) -> &str {
-        "nothing: it is a simulation"
-    }
-
     fn resolution(&self) -> Duration {
         Duration::from_millis(1)
     }

@@ -287,6 +287,18 @@ impl<P> AckTracker<P> {
             .map_or(place.opened, |open| open.before)
     }
 
+    /// How many records of this partition were ever opened.
+    pub fn opened(&self, partition: u32) -> u64 {
+        let place = self.partitions.get(&partition);
+        place.map_or(0, |place| place.opened.settled)
+    }
+
+    /// The oldest record of this partition that is open, in read order.
+    pub fn oldest_open(&self, partition: u32) -> Option<&Record> {
+        let first = self.partitions.get(&partition)?.first?;
+        self.get(first)
+    }
+
     /// How many records of each partition, from its first, are settled without a gap.
     pub fn settled(&self) -> HashMap<u32, u64> {
         let partitions = self.partitions.keys();

@@ -125,6 +125,10 @@ async fn readyz(State(telemetry): State<Telemetry>) -> Response {
     if let Some(leader) = telemetry.leader() {
         body["standing_by_for"] = leader.into();
     }
+    let silent = telemetry.silent();
+    if !silent.is_empty() {
+        body["silent"] = serde_json::json!(silent);
+    }
     let parked = telemetry.parked_events();
     if parked > 0 {
         body["parked_events"] = parked.into();

@@ -68,9 +68,30 @@ pub struct Checkpoint {
     /// already, by the time that stands in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<Timestamp>,
+    /// What a restart has to know to go on telling how the log does.
+    #[serde(default, skip_serializing_if = "Health::is_unknown")]
+    pub health: Health,
     /// When it was written, by the wall clock; for people.
     #[serde(with = "written")]
     pub written: Timestamp,
+}
+
+/// Times by which a log's lag and its silence are told across a restart. Nothing is read by them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Up to when all that the log held is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_to: Option<Timestamp>,
+    /// When a record of the audit log last arrived at the head of the log, by this machine's clock;
+    /// when reading began, where none ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Timestamp>,
+}
+
+impl Health {
+    fn is_unknown(&self) -> bool {
+        *self == Health::default()
+    }
 }
 
 impl Checkpoint {
@@ -84,6 +105,7 @@ impl Checkpoint {
             position,
             unannounced: BTreeMap::new(),
             merged: None,
+            health: Health::default(),
             // As precise as it is written, so that it is the same when it is read.
             written: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
         }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
@@ -14,6 +15,7 @@ use crate::live::Live;
 use crate::replay::dump::Dump;
 
 mod check;
+mod health;
 mod live;
 mod replay;
 mod run;
@@ -42,6 +44,9 @@ pub trait Bridge: Sized + Send + 'static {
     /// What its client library must not log unless `RUST_LOG` says otherwise, as `NAME=LEVEL` with
     /// commas between: what we tell of ourselves.
     const LOG_FILTER: &'static str = "";
+    /// `--silence-max` where it is not given: on most providers the API server of a running cluster
+    /// writes audit events every second.
+    const SILENCE_MAX: Option<Duration> = Some(Duration::from_secs(15 * 60));
     /// The flags that only this provider has.
     type Args: Args + Clone;
     /// The flags that only `run` and `check` have besides.

@@ -23,6 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use self::files::{Faults, Files, Segment, Step, account_of_plain};
 pub use self::limits::{Figures, Limits, WhenFull};
@@ -58,12 +61,15 @@ pub struct DeadLetterError {
     source: io::Error,
 }
 
-/// An open dead letter. Its calls block, for the time of a disk write. Clones write to one file:
-/// several logs of a process share it.
+/// An open dead letter. Its calls block, for the time of a disk write or of packing a file: use
+/// [`DeadLetter::run_blocking`] where that must not be. Clones write to one file: several logs of a
+/// process share it.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     path: PathBuf,
     lines: Arc<Mutex<Lines>>,
+    /// Whoever has it blocks a thread with this file: one thread is enough, however many logs wait.
+    turn: Arc<Semaphore>,
 }
 
 /// The files, and what is on its way there.
@@ -115,7 +121,30 @@ impl DeadLetter {
         Ok(DeadLetter {
             path: path.to_owned(),
             lines: Arc::new(Mutex::new(lines)),
+            turn: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// Runs this on a thread that may block, once no other clone does. In place on a runtime of one
+    /// thread, which is that of a simulation: there the same seed must give the same trace.
+    ///
+    /// # Errors
+    /// What `work` says, or that it broke.
+    pub async fn run_blocking(
+        &self,
+        work: impl FnOnce() -> Result<(), DeadLetterError> + Send + 'static,
+    ) -> Result<(), DeadLetterError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return work();
+        }
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        done.await
+            .unwrap_or_else(|broken| Err(error(&self.path, io::Error::other(broken))))
     }
 
     /// Adds a record, or what there is room for of it. It is safe only after [`DeadLetter::sync`].

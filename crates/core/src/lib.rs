@@ -15,6 +15,7 @@ pub mod convert;
 pub mod dead_letter;
 pub mod deliver;
 pub mod event;
+pub mod frontier;
 pub mod kubernetes;
 pub mod lease;
 pub mod live;

@@ -51,6 +51,10 @@ pub trait LiveLog: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What to look at when no audit record arrives though the log can be read: the commands that show
+    /// the provider's switch, for people.
+    fn when_silent(&self) -> String;
+
     /// The position at which it begins without a checkpoint, where replicas share: written down
     /// once, by the first that starts, so that it is the same for all however late they come.
     fn beginning(&self, start: Start) -> Positions {

@@ -5,6 +5,7 @@
 //! slot, the byte budget is not full, and what has to be kept can be kept. So a webhook that is
 //! down, or a disk that is full, stops the reading, and memory stays where it is.
 
+mod dead_letter_writer;
 mod desk;
 mod guard;
 
@@ -17,11 +18,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::desk::Desk;
 use crate::batch;
-use crate::checkpoint::{Checkpointer, Outcome as Written, Store};
+use crate::checkpoint::{Checkpointer, Health, Outcome as Written, Store};
 use crate::convert::{Convert, Reject, Skip};
 use crate::dead_letter::DeadLetter;
 use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery, DeliveryStatus};
 use crate::event::conformance::Notes;
+use crate::frontier::Frontier;
 use crate::lease::Tenure;
 use crate::record::Origin;
 use crate::shutdown::Stop;
@@ -41,10 +43,9 @@ pub trait Observer {
         let _ = records;
     }
 
-    /// The way out took events, so many of them marked as truncated, the newest of a record of
-    /// this time.
-    fn delivered(&mut self, events: u64, truncated: u64, newest: Option<Timestamp>) {
-        let _ = (events, truncated, newest);
+    /// The way out took events, so many of them marked as truncated.
+    fn delivered(&mut self, events: u64, truncated: u64) {
+        let _ = (events, truncated);
     }
 
     /// A record was not for us.
@@ -86,6 +87,15 @@ pub struct Doing<'a> {
     /// Bytes of records that are read and not yet settled, and of their events that are under way,
     /// but for those that are parked.
     pub in_flight_bytes: usize,
+    /// Up to when all is settled.
+    pub frontier: Frontier,
+    /// How many records are read and not settled, those of parked events among them.
+    pub open_records: usize,
+    /// Since when positions wait to be written, where that should have been done by now.
+    pub unsaved_since: Option<Instant>,
+    /// How long no record of the audit log had arrived when the head of the log was last read;
+    /// `None` before it was.
+    pub silence: Option<Duration>,
 }
 
 /// Told of every request to the webhook: its status (or what went wrong) and its seconds.
@@ -192,8 +202,18 @@ where
         ..ConcurrencyLimit::default()
     };
     let mut delivery = Delivery::new(sink, limit, on_request);
-    let mut desk = Desk::new(converter, batch, dead_letter, observer, patience);
     let started = Instant::now();
+    let before = checkpoint.as_ref().map(Checkpointer::health);
+    let before = before.unwrap_or_default();
+    let silent_before = before.arrived.map_or(Duration::ZERO, elapsed_since);
+    let mut desk = Desk::new(
+        converter,
+        batch,
+        dead_letter,
+        observer,
+        patience,
+        before.settled_to.unwrap_or_else(Timestamp::now),
+    );
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ended = false;
@@ -216,8 +236,9 @@ where
         }
         // Who is asked to stop does not wait for parked events: they are read again.
         let idle = desk.batcher.is_empty()
+            && desk.rejects_are_safe()
             && (delivery.is_idle() || leave_at.is_some() && delivery.only_parked());
-        if ended && idle && desk.stuck.is_none() {
+        if ended && idle {
             break if leave_at.is_some() {
                 Ended::Stopped
             } else {
@@ -255,18 +276,21 @@ where
                     }
                 }
             }
-            page = source.read(), if !ended && room => {
-                let result = match page {
-                    Some(page) => desk.page(page),
-                    None => {
-                        ended = true;
-                        desk.finish()
-                    }
-                };
-                if let Err(why) = result {
+            written = async { match &mut desk.dead_letter {
+                Some(dead_letter) => dead_letter.next().await,
+                None => pending().await,
+            } } => {
+                if let Err(why) = desk.written(written) {
                     break Ended::Failed(why);
                 }
             }
+            page = source.read(), if !ended && room => match page {
+                Some(page) => desk.page(page),
+                None => {
+                    ended = true;
+                    desk.finish();
+                }
+            },
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
             () = stop.asked(), if leave_at.is_none() => {
                 ended = true;
@@ -276,16 +300,27 @@ where
                 if leave_at.is_some_and(|at| at <= Instant::now()) {
                     break Ended::Stopped;
                 }
-                if let Err(why) = desk.turn(started.elapsed()) {
-                    break Ended::Failed(why);
-                }
+                desk.turn(started.elapsed());
                 parked_bytes = desk.bytes_of(delivery.parked_records());
                 let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
                 let failure = failure.map(|failure| failure.error.to_string());
+                let frontier = desk.frontier();
+                let silence = desk.silence(started, silent_before);
+                if let Some(checkpoint) = &mut checkpoint {
+                    let arrived = silence.and_then(|silence| Timestamp::now().checked_sub(silence).ok());
+                    checkpoint.set_health(Health {
+                        settled_to: Some(frontier.to.time),
+                        arrived: arrived.or(before.arrived),
+                    });
+                }
                 desk.observer.turn(&desk.tally, &Doing {
                     delivery: delivery.status(),
                     keeping: desk.stuck.as_deref().or(failure.as_deref()),
                     in_flight_bytes,
+                    frontier,
+                    open_records: desk.tracker.open_records(),
+                    unsaved_since: checkpoint.as_ref().and_then(Checkpointer::overdue_since),
+                    silence,
                 });
                 let now = Instant::now();
                 if ended && leave_at.is_none() && desk.batcher.is_empty() {
@@ -303,6 +338,9 @@ where
             }
         }
     };
+    if desk.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
+        desk.write_rejects(LAST_CHECKPOINT).await;
+    }
     // Whoever lost the Lease must not write over the checkpoint of the one who has it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
         for progress in desk.progress() {
@@ -327,4 +365,10 @@ where
         ended: why,
         observer: desk.observer,
     }
+}
+
+/// How long ago that was; nothing where it lies ahead.
+fn elapsed_since(time: Timestamp) -> Duration {
+    let elapsed = Timestamp::now().duration_since(time);
+    Duration::try_from(elapsed).unwrap_or_default()
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::convert::Early;
 use crate::record::Record;
@@ -24,10 +27,25 @@ pub struct Page {
     pub early: Early,
     /// Where the partition stands once these records, and all that it gave before, are settled.
     pub position: Option<Position>,
+    /// Up to when the partition is read with this page. A partition of which this is never said
+    /// counts for no lag: a cursor of a tail that trails the edge on purpose.
+    pub read_to: Option<ReadTo>,
     /// What went wrong beside them: the source goes on, but not all of it was read.
     pub problems: Vec<Problem>,
     /// Partitions that come and go, this one or others, as of this page.
     pub partitions: Vec<PartitionChange>,
+}
+
+/// Up to when a partition is read: what its log held before that was given, with this page or an
+/// earlier one. The lag is measured from here, once all of it is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadTo {
+    /// The end of a window, the time at which the provider took a message in, or the time of an
+    /// answer that there is nothing more.
+    pub time: Timestamp,
+    /// As long as the log answers, the source says a later time within so long, also where there is
+    /// nothing more. A lag that is no longer than this is none.
+    pub again_within: Duration,
 }
 
 /// A partition comes or goes.
@@ -37,11 +55,14 @@ pub struct Page {
 /// ([`crate::checkpoint::UNANNOUNCED_MAX`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionChange {
-    /// The source reads it.
+    /// The source reads it, and says up to when ([`Page::read_to`]): until it has, nothing of it is
+    /// read, and the lag grows.
     Announced(u32),
     /// The source never reads it again, since another partition answers for what it owed: once all
     /// that it gave is settled, its position is dropped.
     Retired(u32),
+    /// The provider has it no more. Its position stays, but nothing is to be expected of it.
+    Left(u32),
 }
 
 /// Something that kept a part of the source from being read.

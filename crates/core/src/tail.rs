@@ -50,7 +50,7 @@ pub use resume::ResumeError;
 pub use settings::TailSettings;
 
 use crate::retry::Backoff;
-use crate::source::{Page, PartitionChange, Position, Positions, Source};
+use crate::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
 use cursor::{Cursor, Scan};
 use log::{ceil, floor};
 use resume::Place;
@@ -121,7 +121,7 @@ impl<L: TimeLog> Tail<L> {
         ages.retain(|age| !age.is_zero());
         ages.sort_unstable();
         ages.dedup();
-        let monitor = Monitor::new(log.name(), &ages, settings.telemetry, log.when_silent());
+        let monitor = Monitor::new(log.name(), &ages, settings.telemetry);
         ages.insert(0, Duration::ZERO);
         let places = resume::places(&ages, positions, floor(settings.start, resolution))?;
         let poll_interval = settings.poll_interval.max(Duration::from_millis(1));
@@ -253,6 +253,9 @@ impl<L: TimeLog> Tail<L> {
         if cursor.scan.is_none() {
             let Some((window, cut)) = cursor.plan(now, limit, span, resolution) else {
                 cursor.due = now_at + self.poll_interval;
+                if index == 0 && self.until.is_some_and(|until| until <= before) {
+                    self.say_read_to(now);
+                }
                 return;
             };
             cursor.scan = Some(Scan {
@@ -386,12 +389,31 @@ impl<L: TimeLog> Tail<L> {
             };
             resume::position(cursor.age, place)
         });
+        // The others trail on purpose.
+        let edge_read_to = (complete && index == 0).then(|| self.read_to(self.cursors[0].position));
         self.pages.push_back(Page {
             partition: u32::try_from(index).unwrap_or(u32::MAX),
             records,
             position,
+            read_to: edge_read_to,
             ..Page::default()
         });
+    }
+
+    /// The edge's end is reached: nothing more is to be expected of it.
+    fn say_read_to(&mut self, now: Timestamp) {
+        let read_to = Some(self.read_to(now));
+        self.pages.push_back(Page {
+            read_to,
+            ..Page::default()
+        });
+    }
+
+    fn read_to(&self, time: Timestamp) -> ReadTo {
+        ReadTo {
+            time,
+            again_within: self.poll_interval * 2,
+        }
     }
 
     fn failed(&mut self, index: usize, error: &QueryError) {

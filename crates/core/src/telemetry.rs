@@ -3,6 +3,7 @@
 //! One function per operational event; where the event deserves a log line, the same function
 //! writes it. Labels are bounded and never hold an auditID.
 
+pub mod health;
 mod metrics;
 pub mod names;
 mod scope;
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::metrics::{Metrics, count, count_many};
@@ -104,11 +104,10 @@ impl Telemetry {
         self.inner.metrics.records_received.inc_by(records);
     }
 
-    /// The webhook accepted events, the newest of a record of this time.
-    pub fn delivered(&self, events: u64, truncated: u64, newest: Option<Timestamp>) {
+    /// The webhook accepted events.
+    pub fn delivered(&self, events: u64, truncated: u64) {
         self.inner.metrics.events_delivered.inc_by(events);
         self.inner.metrics.events_truncated.inc_by(truncated);
-        self.own(|scope| scope.newest_delivered = scope.newest_delivered.max(newest));
     }
 
     /// A record was not for us.
@@ -191,11 +190,6 @@ impl Telemetry {
         scopes.map(|scope| scope.parked.events).sum()
     }
 
-    /// Whether the source has nothing more at this moment.
-    pub fn drained(&self, drained: bool) {
-        self.own(|scope| scope.drained = drained);
-    }
-
     /// The checkpoint was written.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
@@ -249,6 +243,17 @@ impl Telemetry {
         let state = self.state();
         let several = state.logs().count() > 1;
         let mut unready = BTreeMap::<&'static str, String>::new();
+        for (scope, why) in state.stalled() {
+            let text = unready.entry(Part::Progress.name()).or_default();
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            if several {
+                text.push_str(&scope.name);
+                text.push_str(": ");
+            }
+            text.push_str(&why);
+        }
         let scopes = state.scopes.iter().enumerate();
         for (index, scope) in scopes.filter(|(_, scope)| !scope.retired) {
             for (part, why) in &scope.parts {
@@ -293,7 +298,6 @@ impl Telemetry {
             let own = (state.scopes.len() == 1).then_some(&state.scopes[PROCESS]);
             let logs: Vec<&Scope> = own.into_iter().chain(state.logs()).collect();
             let most = |of: fn(&Scope) -> f64| logs.iter().map(|log| of(log)).fold(0.0, f64::max);
-            metrics.lag.set(most(Scope::lag));
             metrics.checkpoint_age.set(most(Scope::checkpoint_age));
             let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
             let in_flight = logs.iter().map(|scope| scope.in_flight_bytes).sum();
@@ -309,6 +313,7 @@ impl Telemetry {
             let active = state.logs().filter(|scope| scope.progress.is_some());
             metrics.active_logs.set(whole(active.count()));
         }
+        self.render_health();
         let unready = self.unready();
         for part in Part::ALL.map(Part::name) {
             let labels = vec![("part", part.to_owned())];
@@ -339,8 +344,8 @@ impl Observer for Telemetry {
         Telemetry::received(self, records);
     }
 
-    fn delivered(&mut self, events: u64, truncated: u64, newest: Option<Timestamp>) {
-        Telemetry::delivered(self, events, truncated, newest);
+    fn delivered(&mut self, events: u64, truncated: u64) {
+        Telemetry::delivered(self, events, truncated);
     }
 
     fn skipped(&mut self, reason: Skip) {
@@ -370,6 +375,7 @@ impl Observer for Telemetry {
     fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
         self.progress();
         self.in_flight(doing.in_flight_bytes);
+        self.standing(doing);
         let delivery = &doing.delivery;
         self.parked(delivery.parked);
         match (&delivery.outage, delivery.last_accepted) {

@@ -9,7 +9,7 @@
 mod log;
 mod server;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -85,6 +85,9 @@ struct State {
     credentials_last: Duration,
     issued: HashMap<String, Instant>,
     web_identity: Option<String>,
+    external_id: Option<String>,
+    infrequent_access: HashSet<String>,
+    sensitive: Option<String>,
 }
 
 /// The stand-in. It stops when it is dropped.
@@ -125,6 +128,9 @@ impl CloudWatch {
             credentials_last: Duration::from_secs(3600),
             issued: HashMap::new(),
             web_identity: None,
+            external_id: None,
+            infrequent_access: HashSet::new(),
+            sensitive: None,
         }));
         let router = server::router(Arc::clone(&state));
         let task = tokio::spawn(async move {
@@ -145,6 +151,18 @@ impl CloudWatch {
     /// Makes a group.
     pub fn group(&self, group: &str) {
         self.lock().groups.entry(group.to_owned()).or_default();
+    }
+
+    /// Makes a group of the class Infrequent Access.
+    pub fn infrequent_access(&self, group: &str) {
+        self.group(group);
+        self.lock().infrequent_access.insert(group.to_owned());
+    }
+
+    /// A data protection policy finds this text sensitive: asterisks stand for it, unless a request
+    /// asks to unmask.
+    pub fn sensitive(&self, text: &str) {
+        self.lock().sensitive = Some(text.to_owned());
     }
 
     /// Puts an event that is visible at once. Returns its id.
@@ -227,6 +245,11 @@ impl CloudWatch {
         let mut state = self.lock();
         state.web_identity = Some(token.to_owned());
         state.credentials_last = last;
+    }
+
+    /// Roles are assumed only with this external ID.
+    pub fn external_id(&self, id: &str) {
+        self.lock().external_id = Some(id.to_owned());
     }
 
     /// All requests so far.

@@ -69,6 +69,20 @@ async fn what_is_wrong_comes_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn masked_events_and_a_region_that_the_environment_does_not_have() {
+    let world = World::new().await;
+    world.cloud.sensitive("kubernetes-admin");
+    world.put(1, 60_000);
+    let ran = check(&world, &["--aws-region=us-east-2"]);
+    assert_eq!(ran.status, 0, "{}", ran.stdout);
+    for said in ["us-east-2:/aws/eks/prod", "--unmask", "logs:Unmask"] {
+        assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
+    }
+    let ran = check(&world, &["--unmask"]);
+    assert!(!ran.stdout.contains("logs:Unmask"), "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_events_fails_the_check() {
     let world = World::new().await;
     let ran = check(&world, &[]);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use audit_bridge_tests::event;
 use audit_bridge_tests::live::wait;
 
-use super::World;
+use super::{GROUP, STREAM, World, now_ms};
 
 /// The variables that EKS gives a pod.
 fn irsa(world: &World, token: &str) -> Vec<(&'static str, String)> {
@@ -90,4 +91,36 @@ async fn pod_identity_works_too() {
     world.until_accepted(1..2, &bridge);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_another_account_is_read_by_a_role_of_that_account() {
+    let world = World::new().await;
+    let far = "/aws/eks/far/cluster";
+    let arn = format!("arn:aws:logs:us-east-2:123456789012:log-group:{far}");
+    let role = "arn:aws:iam::123456789012:role/reader";
+    world.cloud.external_id("ours");
+    world.cloud.group(far);
+    world.cloud.put(far, STREAM, now_ms(), &event(7, 600));
+    let group = format!("--log-group={GROUP},{arn}");
+    let role_arn = format!("--role-arn={role}");
+    let flags = ["--cluster-name=far", &group, &role_arn, "--start=-1m"];
+    let mut bridge = world.start(&flags);
+    let why = bridge.until_not_ready("identity", "sts:AssumeRole");
+    assert!(
+        why.contains(role) && why.contains("--role-external-id"),
+        "{why}"
+    );
+    assert_eq!(bridge.terminate(), 0);
+    let bridge = world.start(&[&flags[..], &["--role-external-id=ours"]].concat());
+    world.until_accepted(7..8, &bridge);
+    assert_eq!(bridge.terminate(), 0);
+    let asked = world.cloud.recorded();
+    let of_far = asked
+        .iter()
+        .filter(|it| it.body["logGroupIdentifier"] == arn.as_str());
+    for request in of_far {
+        let key = request.access_key.as_deref().unwrap();
+        assert!(key.starts_with("ASIA"), "not by the role: {key}");
+    }
 }

@@ -9,6 +9,7 @@
 mod check;
 mod identity;
 mod kill;
+mod outages;
 mod reading;
 mod replicas;
 mod trouble;

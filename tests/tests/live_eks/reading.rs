@@ -244,3 +244,22 @@ async fn pages_of_a_megabyte_pass_in_little_memory() {
     assert!(peak < 128 << 10, "{peak} KiB at most");
     assert_eq!(bridge.terminate(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_another_account_and_region_is_read_by_its_arn() {
+    let world = World::new().await;
+    let far = "/aws/eks/far/cluster";
+    let arn = format!("arn:aws:logs:us-east-2:123456789012:log-group:{far}");
+    world.cloud.group(far);
+    world.cloud.put(far, STREAM, now_ms(), &event(7, 600));
+    world.put(1, 0);
+    let groups = format!("--log-group={GROUP},{arn}:*");
+    let mut bridge = world.start(&["--cluster-name=far", &groups, "--start=-1m"]);
+    world.until_accepted(7..8, &bridge);
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    let asked = world.cloud.recorded();
+    let by = |member: &str, value: &str| asked.iter().any(|it| it.body[member] == value);
+    assert!(by("logGroupIdentifier", &arn) && by("logGroupName", GROUP));
+}

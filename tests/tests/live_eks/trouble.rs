@@ -38,6 +38,43 @@ async fn an_unknown_group_says_how_to_switch_the_log_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_infrequent_access_says_what_it_is_and_how_to_go_on() {
+    let world = World::new().await;
+    world.cloud.infrequent_access("/aws/eks/rare/cluster");
+    let mut bridge = world.start(&["--cluster-name=rare"]);
+    let why = bridge.until_not_ready("source", "Infrequent Access");
+    assert!(why.contains("/aws/eks/rare/cluster"), "{why}");
+    assert!(why.contains("Standard"), "{why}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_masks_is_read_whole_only_on_request() {
+    let world = World::new().await;
+    world.cloud.sensitive("kubernetes-admin");
+    world.put(1, 0);
+    let mut bridge = world.start(&["--start=-1m"]);
+    world.until_accepted(1..2, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    let asked = world.cloud.recorded();
+    assert!(asked.iter().all(|it| it.body["unmask"].is_null()));
+    // The first request of a bridge is an empty list.
+    let last = || {
+        let all = world.webhook.received();
+        let last = all.iter().rfind(|it| !it.ids.is_empty()).unwrap();
+        String::from_utf8_lossy(&last.body).into_owned()
+    };
+    let masked = format!("\"username\":\"{}\"", "*".repeat(16));
+    assert!(last().contains(&masked), "{}", last());
+    world.put(2, 0);
+    let bridge = world.start(&["--unmask"]);
+    world.until_accepted(2..3, &bridge);
+    assert_eq!(bridge.terminate(), 0);
+    assert!(last().contains("kubernetes-admin"), "{}", last());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_api_answers_nothing_is_lost() {
     let world = World::new().await;
     world.cloud.page_events_max(5);

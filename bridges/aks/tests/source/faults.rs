@@ -244,3 +244,42 @@ async fn a_source_that_is_dropped_leaves_no_connection_behind() {
         until(|| hubs.connections_now() == 0).await;
     }
 }
+
+/// Reads until there is a page without records that says up to when it read.
+async fn until_nothing_more(source: &mut EventHub, after: Timestamp) {
+    let wait = async {
+        while let Some(page) = source.read().await {
+            let said = page.read_to.is_some_and(|to| to.time > after);
+            if page.records.is_empty() && said {
+                return;
+            }
+        }
+    };
+    timeout(MUST_COME, wait).await.expect("it is said in time");
+}
+
+#[tokio::test]
+async fn partition_quiet_says_that_there_is_nothing_more_and_one_that_holds_more_does_not() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 1);
+    hubs.publish(HUB, 0, body("first"));
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read(&mut source, &mut got, 1).await;
+    for _ in 0..3 {
+        until_nothing_more(&mut source, Timestamp::now()).await;
+    }
+    // The link falls silent, and only then something comes.
+    hubs.silence(HUB, 0, true);
+    hubs.publish(HUB, 0, body("second"));
+    let published = Timestamp::now();
+    let lied = timeout(
+        Duration::from_secs(3),
+        until_nothing_more(&mut source, published),
+    )
+    .await;
+    assert!(lied.is_err(), "there is more");
+    hubs.silence(HUB, 0, false);
+    read(&mut source, &mut got, 2).await;
+    until_nothing_more(&mut source, Timestamp::now()).await;
+}

@@ -8,29 +8,42 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
+use super::Access;
+use crate::group::Group;
+
 /// What to do about missing credentials.
 pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \
      with eks.amazonaws.com/role-arn, and let the role's trust policy name this namespace and \
      ServiceAccount) or EKS Pod Identity; then restart the pod";
 
+/// What to do where a role cannot be assumed.
+pub(super) const ASSUME_REMEDY: &str = "let the pod's own role call sts:AssumeRole on the role of \
+     --role-arn, and let that role's trust policy name the pod's role (and the --role-external-id, \
+     if it asks for one)";
+
 const CLOCK_REMEDY: &str = "set this machine's clock right (chrony, NTP): AWS refuses signatures \
      that are more than 5 minutes off";
 
-/// Who we are, as far as the environment says.
-pub(super) fn role() -> String {
+/// Who we are: the role that was assumed, else as far as the environment says.
+pub(super) fn role(assumed: Option<&str>) -> String {
+    if let Some(role) = assumed {
+        return format!("the role {role}");
+    }
     match std::env::var("AWS_ROLE_ARN") {
         Ok(role) if !role.is_empty() => format!("the role {role}"),
         _ => "this identity".to_owned(),
     }
 }
 
-/// What to look at when a group never holds anything.
-pub(super) fn silent(group: &str, stream_prefix: &str) -> String {
+/// What to look at when a group never holds anything, or nothing more.
+pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
     let cluster = cluster_of(group);
     format!(
-        "check that the cluster's audit log is switched on (aws eks update-cluster-config --name \
-         {cluster} --logging '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}') \
-         and that {group} has streams that begin with {stream_prefix}"
+        "look whether the cluster's audit log is switched on: aws eks describe-cluster --name \
+         {cluster} --region {region} --query cluster.logging (on again: aws eks update-cluster-config \
+         --name {cluster} --region {region} --logging \
+         '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}'), and whether {group} has \
+         streams that begin with {stream_prefix}"
     )
 }
 
@@ -42,22 +55,35 @@ fn cluster_of(group: &str) -> &str {
         .unwrap_or("CLUSTER")
 }
 
+/// What was asked for in a request that failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The page of a token, which may be too old.
+    pub(super) with_token: bool,
+    /// By whom, and whether unmasked.
+    pub(super) access: &'a Access,
+}
+
 /// What a failed `FilterLogEvents` means.
 pub(super) fn query<R>(
     error: &SdkError<FilterLogEventsError, R>,
-    group: &str,
+    group: &Group,
     region: &str,
-    with_token: bool,
+    asked: Asked<'_>,
 ) -> QueryError
 where
     R: std::fmt::Debug + 'static,
 {
+    let assumed = asked.access.role.as_deref();
     let SdkError::ServiceError(answer) = error else {
         let detail = chain(error);
         return match lacks_credentials(error) {
             true => QueryError::Unauthenticated {
-                detail: format!("no AWS credentials for {}: {detail}", role()),
-                remedy: IDENTITY_REMEDY.to_owned(),
+                detail: format!("no AWS credentials for {}: {detail}", role(assumed)),
+                remedy: match assumed {
+                    Some(_) => ASSUME_REMEDY.to_owned(),
+                    None => IDENTITY_REMEDY.to_owned(),
+                },
             },
             false => QueryError::Transient { detail },
         };
@@ -85,14 +111,29 @@ where
         | "RequestLimitExceeded" => QueryError::Throttled { after: None },
         "ResourceNotFoundException" => denied(format!(
             "there is no log group {group} in {region}: check --cluster-name \
-             (AUDIT_BRIDGE_CLUSTER_NAME) and AWS_REGION; EKS makes the group when a log type is \
-             switched on: {}",
-            silent(group, "kube-apiserver-audit-")
+             (AUDIT_BRIDGE_CLUSTER_NAME) and --aws-region (AUDIT_BRIDGE_AWS_REGION, AWS_REGION); EKS \
+             makes the group when a log type is switched on: {}",
+            silent(&group.name, region, "kube-apiserver-audit-")
         )),
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => denied(format!(
-            "allow {} the action logs:FilterLogEvents on \
-             arn:PARTITION:logs:{region}:ACCOUNT:log-group:{group} and the same with :* at its end",
-            role()
+            "allow {} the action logs:FilterLogEvents{} on {} and the same with :* at its end",
+            role(assumed),
+            if asked.access.unmask {
+                " and, for --unmask, logs:Unmask"
+            } else {
+                ""
+            },
+            match group.place {
+                Some(_) => group.to_string(),
+                None => format!("arn:PARTITION:logs:{region}:ACCOUNT:log-group:{group}"),
+            },
+        )),
+        // What FilterLogEvents answers for a group that is not of the Standard class.
+        "InvalidOperationException" => denied(format!(
+            "{group} has the log class Infrequent Access, which FilterLogEvents cannot read, and a \
+             group keeps its class: delete the group, and EKS makes it anew in the Standard class \
+             (switch the cluster's audit log off and on again); what the old one holds can be \
+             exported by Logs Insights"
         )),
         "RequestExpired"
         | "RequestTimeTooSkewed"
@@ -105,7 +146,7 @@ where
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => unauthenticated(IDENTITY_REMEDY),
-        "InvalidParameterException" | "ValidationException" if with_token => {
+        "InvalidParameterException" | "ValidationException" if asked.with_token => {
             QueryError::TokenExpired
         }
         "InvalidParameterException" | "ValidationException" => denied(

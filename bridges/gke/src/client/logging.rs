@@ -200,10 +200,6 @@ impl TimeLog for CloudLogging {
         &self.name
     }
 
-    fn when_silent(&self) -> &str {
-        "a running cluster is never so quiet: check --project-id, --cluster-name and --location"
-    }
-
     /// Google's times have nanoseconds, and filters compare them.
     fn resolution(&self) -> Duration {
         Duration::from_nanos(1)

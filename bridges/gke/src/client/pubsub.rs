@@ -16,12 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, Position, ReadTo, Source};
 use audit_bridge_core::tail::Identity;
 use audit_bridge_core::telemetry::Telemetry;
 use bytes::Bytes;
 use google_cloud_pubsub::subscriber::ShutdownToken;
 use google_cloud_pubsub::subscriber::handler::Handler;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -44,9 +45,18 @@ const REMEMBERED_MAX: usize = 200_000;
 /// What an acknowledgment may take at the end.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
+/// What the reader has for the source.
+enum Incoming {
+    Message(Delivery),
+    /// Nothing came for a while, and the service answered at this time.
+    NothingMore(Timestamp),
+}
+
 /// A message on its way from the client to the source.
 struct Delivery {
     id: String,
+    /// When the service took it in.
+    published: Timestamp,
     data: Bytes,
     handler: Handler,
 }
@@ -54,9 +64,11 @@ struct Delivery {
 /// The messages of a subscription.
 pub(crate) struct Messages {
     name: Arc<str>,
-    incoming: mpsc::Receiver<Delivery>,
+    incoming: mpsc::Receiver<Incoming>,
     /// Taken from the channel and not looked at yet: nothing between two polls.
-    taken: Vec<Delivery>,
+    taken: Vec<Incoming>,
+    /// The reader says within so long up to when it read.
+    again_within: Duration,
     ledger: Ledger<Handler>,
     /// How many are open, for the reader, which may only begin anew when there are none.
     open: watch::Sender<usize>,
@@ -74,6 +86,7 @@ impl Messages {
         let (open, opened) = watch::channel(0);
         let token = Arc::default();
         let name = connection.subscription().into();
+        let again_within = connection.watch.again_within();
         let reader = tokio::spawn(reader::read_for_ever(
             connection,
             outgoing,
@@ -85,6 +98,7 @@ impl Messages {
             name,
             incoming,
             taken: Vec::new(),
+            again_within,
             ledger: Ledger::new(given, REMEMBERED_MAX),
             open,
             confirming: JoinSet::new(),
@@ -143,23 +157,36 @@ impl Messages {
 
 impl Source for Messages {
     async fn read(&mut self) -> Option<Page> {
-        loop {
-            let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
-            if taken == 0 {
-                return None;
-            }
-            let taken = std::mem::take(&mut self.taken);
-            let records: Vec<Record> = taken.into_iter().filter_map(|it| self.record(it)).collect();
-            self.open.send_replace(self.ledger.open());
-            if !records.is_empty() {
-                return Some(Page {
-                    partition: 0,
-                    records,
-                    position: Some(json!(self.ledger.given())),
-                    ..Page::default()
-                });
+        let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
+        if taken == 0 {
+            return None;
+        }
+        let (mut records, mut read_to) = (Vec::new(), None);
+        for incoming in std::mem::take(&mut self.taken) {
+            match incoming {
+                Incoming::NothingMore(time) => read_to = Some(time),
+                Incoming::Message(message) => {
+                    let published = message.published;
+                    if let Some(record) = self.record(message) {
+                        // There is no order: others may be as old as the oldest.
+                        read_to = Some(read_to.unwrap_or(Timestamp::MAX).min(published));
+                        records.push(record);
+                    }
+                }
             }
         }
+        self.open.send_replace(self.ledger.open());
+        let given = json!(self.ledger.given());
+        Some(Page {
+            partition: 0,
+            position: (!records.is_empty()).then_some(given),
+            records,
+            read_to: read_to.map(|time| ReadTo {
+                time,
+                again_within: self.again_within,
+            }),
+            ..Page::default()
+        })
     }
 
     fn commit(&mut self, _: u32, position: &Position) {

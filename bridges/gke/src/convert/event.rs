@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use audit_bridge_core::event::conformance::{API_VERSION, Body};
-use audit_bridge_core::event::json::{Kind, Raw, write_string};
+use audit_bridge_core::event::conformance::{Composer, ObjectRef, Text};
+use audit_bridge_core::event::json::Raw;
 
 use super::{Options, SERVICE};
 use crate::level::Level;
-use crate::method::{Connect, Request, Resource};
+use crate::method::{Connect, Request};
 use crate::object::Object;
 use crate::stamp::{Stamp, go_duration};
 use crate::status::{ResponseStatus, Rpc};
@@ -126,55 +126,38 @@ impl<'a> Facts<'a> {
         self.entry.replaced
     }
 
-    /// The event's JSON, and where in it objects are of which is known what they hold.
-    pub(super) fn write(&self, stage: Stage, options: &Options) -> (Vec<u8>, Vec<Body>) {
-        let mut known = Vec::new();
+    /// The event, member by member.
+    pub(super) fn compose(&self, stage: Stage, options: &Options) -> Composer {
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
-        let mut out = Vec::with_capacity(bodies_bytes + 2048);
-        let o = &mut out;
+        let mut event = Composer::new(bodies_bytes + 2048);
         let level = match self.truncated {
             true => Level::Metadata,
             false => Level::of(&self.request, self.body.is_some(), self.response.is_some()),
         };
-        put(o, &["{\"kind\":\"Event\",\"apiVersion\":\"", API_VERSION]);
-        put(o, &["\",\"level\":\"", level.name(), "\",\"auditID\":"]);
-        write_string(o, self.audit_id);
-        put(o, &[",\"stage\":\"", stage.name(), "\",\"requestURI\":"]);
-        self.write_uri(o, options);
-        put(o, &[",\"verb\":"]);
-        write_string(o, self.request.verb);
-        self.write_users(o, options);
-        self.write_source(o);
-        self.write_object_ref(o);
-        put(o, &[",\"responseStatus\":"]);
-        self.status.write(o);
+        event.level(level.name());
+        event.audit_id(self.audit_id);
+        event.stage(stage.name());
+        event.request_uri(&self.uri(options));
+        event.verb(self.request.verb);
+        self.write_users(&mut event, options);
+        self.write_source(&mut event);
+        self.write_object_ref(&mut event);
+        let details = self.status.details.map(Raw::findings);
+        event.response_status(details.unwrap_or_default(), |out| self.status.write(out));
         if self.carries_objects(stage) {
-            for (key, body) in [
-                (",\"requestObject\":", self.body),
-                (",\"responseObject\":", self.response),
-            ] {
-                if let Some(body) = body {
-                    put(o, &[key]);
-                    let start = o.len();
-                    body.write(o);
-                    // A patch is looked at for keys that stand twice, and what was replaced as well.
-                    if self.request.verb != "patch" && !self.entry.replaced {
-                        known.push(Body {
-                            range: start..o.len(),
-                            findings: body.findings(),
-                        });
-                    }
-                }
+            if let Some(body) = self.body {
+                event.request_object(body.findings(), body.keys(), |out| body.write(out));
+            }
+            if let Some(body) = self.response {
+                event.response_object(body.findings(), |out| body.write(out));
             }
         }
         let received = self.received();
-        let received = received.as_ref().unwrap_or(&self.stamp);
-        put(o, &[",\"requestReceivedTimestamp\":\"", received.as_str()]);
-        put(o, &["\",\"stageTimestamp\":\"", self.stamp.as_str(), "\""]);
-        self.write_annotations(o);
-        o.push(b'}');
-        (out, known)
+        event.request_received(received.as_ref().unwrap_or(&self.stamp).as_str());
+        event.stage_timestamp(self.stamp.as_str());
+        self.write_annotations(&mut event);
+        event
     }
 
     /// Connections are logged without bodies; of a proxied request only the answer may have any.
@@ -186,7 +169,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn write_uri(&self, out: &mut Vec<u8>, options: &Options) {
+    fn uri(&self, options: &Options) -> String {
         let (dry_run, command) = (self.entry.label(DRY_RUN), self.entry.label(COMMAND));
         let query = options.derive.query.then_some(Query {
             dry_run: named(&dry_run),
@@ -194,12 +177,12 @@ impl<'a> Facts<'a> {
         });
         let mut uri = String::with_capacity(128);
         uri::write(&mut uri, &self.request, query);
-        write_string(out, &uri);
+        uri
     }
 
     /// `user` and `impersonatedUser`. A caller that failed to authenticate has no name: then the
     /// API server writes an empty user.
-    fn write_users(&self, out: &mut Vec<u8>, options: &Options) {
+    fn write_users(&self, event: &mut Composer, options: &Options) {
         let payload = self.payload;
         let name = named(&payload.principal_email).or_else(|| {
             let subject = named(&payload.principal_subject)?;
@@ -208,33 +191,29 @@ impl<'a> Facts<'a> {
                 .find_map(|kind| subject.strip_prefix(kind));
             Some(stripped.unwrap_or(subject))
         });
-        put(out, &[",\"user\":{"]);
-        if let Some(name) = name {
-            write_user(out, name, options.derive.groups);
+        match name.filter(|_| options.derive.groups) {
+            Some(account) => with_groups(account, |groups| event.user(name, groups)),
+            None => event.user(name, &[]),
         }
-        out.push(b'}');
         // Its groups are whatever the caller asked for besides, and no name implies them.
         if let Some(name) = named(&payload.authority_selector) {
-            put(out, &[",\"impersonatedUser\":{"]);
-            write_user(out, name, false);
-            out.push(b'}');
+            event.impersonated_user(name);
         }
     }
 
-    fn write_source(&self, out: &mut Vec<u8>) {
+    fn write_source(&self, event: &mut Composer) {
         // Google puts words such as `private` where it has no address.
         if let Some(ip) = named(&self.payload.caller_ip)
             && ip.parse::<IpAddr>().is_ok()
         {
-            put(out, &[",\"sourceIPs\":[\"", ip, "\"]"]);
+            event.source_ips(&[ip]);
         }
         if let Some(agent) = named(&self.payload.user_agent) {
-            put(out, &[",\"userAgent\":"]);
-            write_string(out, agent);
+            event.user_agent(agent);
         }
     }
 
-    fn write_object_ref(&self, out: &mut Vec<u8>) {
+    fn write_object_ref(&self, event: &mut Composer) {
         let Some(resource) = self.request.resource() else {
             return;
         };
@@ -250,24 +229,16 @@ impl<'a> Facts<'a> {
         };
         let uid = of_body(|body| body.uid, &["create", "update"]);
         let version = of_body(|body| body.resource_version, &["create", "update"]);
-        let Resource { group, .. } = resource;
-        put(out, &[",\"objectRef\":{\"resource\":"]);
-        write_string(out, resource.resource);
-        for (key, value) in [
-            (",\"namespace\":", self.request.object_namespace()),
-            (",\"name\":", name.as_deref().unwrap_or("")),
-            (",\"uid\":", uid.as_deref().unwrap_or("")),
-            (",\"apiGroup\":", group),
-            (",\"apiVersion\":", resource.version),
-            (",\"resourceVersion\":", version.as_deref().unwrap_or("")),
-            (",\"subresource\":", resource.subresource),
-        ] {
-            if !value.is_empty() {
-                put(out, &[key]);
-                write_string(out, value);
-            }
-        }
-        out.push(b'}');
+        event.object_ref(&ObjectRef {
+            resource: resource.resource,
+            namespace: self.request.object_namespace(),
+            name: name.as_deref().unwrap_or(""),
+            uid: uid.as_deref().unwrap_or(""),
+            api_group: &resource.group,
+            api_version: resource.version,
+            resource_version: version.as_deref().unwrap_or(""),
+            subresource: resource.subresource,
+        });
     }
 
     /// When the request came in: the API server annotates slow requests with the time they took.
@@ -282,36 +253,24 @@ impl<'a> Facts<'a> {
 
     /// The labels and the cluster; the labels win. What the user wants besides is added, and wins
     /// over both, where the event leaves.
-    fn write_annotations(&self, out: &mut Vec<u8>) {
-        let is_label = |key: &str| self.entry.labels.iter().any(|label| label.key == key);
-        let start = out.len();
-        let mut annotation = |key: &str, value: &dyn Fn(&mut Vec<u8>)| {
-            let first = out.len() == start;
-            put(out, &[if first { ",\"annotations\":{" } else { "," }]);
-            write_string(out, key);
-            out.push(b':');
-            value(out);
-        };
-        for label in &self.entry.labels {
-            if label.value.kind() == Kind::String {
-                let text = label.value.text().as_bytes();
-                annotation(&label.key, &|out| out.extend_from_slice(text));
-            }
-        }
+    fn write_annotations(&self, event: &mut Composer) {
+        let labels = &self.entry.labels;
         let resource = &self.entry.resource;
-        for (key, value) in [
+        let places = [
             ("cluster_name", &resource.cluster_name),
             ("location", &resource.location),
             ("project_id", &resource.project_id),
-        ] {
-            if let Some(value) = named(value)
-                && !is_label(key)
-            {
-                annotation(key, &|out| write_string(out, value));
-            }
-        }
-        if out.len() > start {
-            out.push(b'}');
+        ];
+        let places = places.into_iter().filter_map(|(key, value)| {
+            let is_label = labels.iter().any(|label| label.key == key);
+            Some((key, Text::Plain(named(value).filter(|_| !is_label)?)))
+        });
+        let labels = labels
+            .iter()
+            .map(|label| (&*label.key, Text::Json(label.value)));
+        let mut all = labels.chain(places).peekable();
+        if all.peek().is_some() {
+            event.annotations(all);
         }
     }
 }
@@ -352,41 +311,29 @@ fn rpc<'a>(payload: &'a Payload<'_>) -> Rpc<'a> {
     }
 }
 
-/// `username` and, where Kubernetes' rules determine them, `groups`.
-fn write_user(out: &mut Vec<u8>, name: &str, derive_groups: bool) {
-    put(out, &["\"username\":"]);
-    write_string(out, name);
-    if !derive_groups {
-        return;
-    }
-    // `serviceaccount/util.go`, the node authorizer and `authenticated_group_adder.go`. The groups
-    // of anyone else are unknown, and some of them would look like all of them.
+/// Gives the groups that Kubernetes' rules determine: `serviceaccount/util.go`, the node authorizer
+/// and `authenticated_group_adder.go`. The groups of anyone else are unknown, and some of them would
+/// look like all of them.
+fn with_groups(name: &str, give: impl FnOnce(&[&str])) {
     if let Some(account) = name.strip_prefix("system:serviceaccount:") {
-        if let Some((namespace, account)) = account.split_once(':')
-            && !namespace.is_empty()
-            && !account.is_empty()
-        {
-            put(out, &[",\"groups\":[\"system:serviceaccounts\","]);
-            write_string(out, &format!("system:serviceaccounts:{namespace}"));
-            put(out, &[",\"system:authenticated\"]"]);
+        match account.split_once(':') {
+            Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() => give(&[
+                "system:serviceaccounts",
+                &format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated",
+            ]),
+            _ => give(&[]),
         }
     } else if name.starts_with("system:node:") {
-        put(
-            out,
-            &[",\"groups\":[\"system:nodes\",\"system:authenticated\"]"],
-        );
+        give(&["system:nodes", "system:authenticated"]);
     } else if name == "system:anonymous" {
-        put(out, &[",\"groups\":[\"system:unauthenticated\"]"]);
+        give(&["system:unauthenticated"]);
+    } else {
+        give(&[]);
     }
 }
 
 /// The text, when it is there and not empty.
 fn named<'a>(text: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
     text.as_deref().filter(|text| !text.is_empty())
-}
-
-fn put(out: &mut Vec<u8>, texts: &[&str]) {
-    for text in texts {
-        out.extend_from_slice(text.as_bytes());
-    }
 }

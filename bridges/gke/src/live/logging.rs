@@ -101,6 +101,15 @@ impl LoggingLog {
         &self.name
     }
 
+    pub(super) fn when_silent(&self) -> String {
+        let project = &self.selection.project;
+        format!(
+            "a running cluster is seldom so quiet: check --project-id, --cluster-name and \
+             --location, and whether entries are excluded or turned away: gcloud logging sinks \
+             describe _Default --project {project}; gcloud logging sinks list --project {project}"
+        )
+    }
+
     pub(super) fn open(&self, resume: Resume) -> Result<Tail<CloudLogging>, Trouble> {
         let earliest = Timestamp::now().checked_sub(KEPT_MAX);
         self.settings.tail.open(

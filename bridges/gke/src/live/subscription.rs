@@ -17,6 +17,16 @@ impl Subscription {
         ))
     }
 
+    pub(super) fn when_silent(&self) -> String {
+        let name = &self.name;
+        let project = name.split('/').nth(1).unwrap_or("PROJECT");
+        format!(
+            "look at the log sink that feeds it, its filter and its exclusions: gcloud logging sinks \
+             list --project {project}; gcloud logging sinks describe SINK --project {project}; and at \
+             its topic: gcloud pubsub subscriptions describe {name}"
+        )
+    }
+
     pub(super) async fn check(&self) -> Vec<Finding> {
         let connection = match Connection::new(&self.name, &self.endpoint) {
             Ok(connection) => connection,

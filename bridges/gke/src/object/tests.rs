@@ -2,9 +2,9 @@ use super::*;
 
 fn written(text: &str) -> String {
     let object = Object::parse(text).expect(text);
-    let mut out = Vec::new();
+    let mut out = String::new();
     object.write(&mut out);
-    String::from_utf8(out).expect("utf-8")
+    out
 }
 
 #[test]
@@ -104,16 +104,48 @@ fn integers_are_written_as_integers() {
 
 #[test]
 fn metadata_that_is_no_object_has_its_numbers_mended_too() {
-    for side in [Side::Request, Side::Response] {
+    for (side, keys) in [
+        (Side::Request, Keys::Seen),
+        (Side::Request, Keys::NotSeen),
+        (Side::Response, Keys::NotSeen),
+    ] {
         for text in [
             r#"{"metadata":[1e3,{"a":2.0}],"b":1}"#,
             r#"{"metadata":{"a":[1e3,{"a":2.0}]},"b":1}"#,
         ] {
-            let object = Object::read(&mut Scanner::new(text), text, side);
-            let mut out = Vec::new();
+            let object = Object::read(&mut Scanner::new(text), text, side, keys);
+            let mut out = String::new();
             object.expect("json").expect("an object").write(&mut out);
-            let out = String::from_utf8(out).expect("utf-8");
             assert_eq!(out, text.replace("1e3", "1000").replace("2.0", "2"));
         }
     }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_found_at_every_level() {
+    let repeats = |text: &str| {
+        let object = Object::read(&mut Scanner::new(text), text, Side::Request, Keys::Seen);
+        let object = object.expect("json").expect("an object");
+        object.findings().may_repeat_a_key()
+    };
+    for twice in [
+        r#"{"rules":[1],"rules":[2]}"#,
+        r#"{"rules":[1],"r\u0075les":[2]}"#,
+        r#"{"metadata":{"name":"a","name":"b"}}"#,
+        r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#,
+        r#"{"metadata":[{"a":1,"a":2}]}"#,
+        r#"{"metadata":{},"metadata":{}}"#,
+        r#"{"spec":{"a":[{"b":{"c":1,"c":2}}]}}"#,
+    ] {
+        assert!(repeats(twice), "{twice}");
+    }
+    for once in [
+        r#"{}"#,
+        r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#,
+        r#"{"metadata":{"metadata":1,"name":"a"},"name":"a"}"#,
+    ] {
+        assert!(!repeats(once), "{once}");
+    }
+    let many: Vec<String> = (0..40).map(|n| format!("\"k{n}\":{n}")).collect();
+    assert!(repeats(&format!("{{{}}}", many.join(","))), "a guess");
 }

@@ -10,7 +10,7 @@ use audit_bridge_core::event::json::{Kind, Raw};
 use super::int32;
 
 /// Writes the object, its members in Kubernetes' order.
-pub(super) fn write(out: &mut Vec<u8>, details: Raw<'_>) {
+pub(super) fn write(out: &mut String, details: Raw<'_>) {
     const NAMES: [&str; 6] = [
         "name",
         "group",
@@ -32,13 +32,13 @@ pub(super) fn write(out: &mut Vec<u8>, details: Raw<'_>) {
     write_causes(out, start, causes);
     if let Some(seconds) = retry_after.and_then(int32).filter(|&seconds| seconds != 0) {
         write_key(out, start, "retryAfterSeconds");
-        out.extend_from_slice(seconds.to_string().as_bytes());
+        out.push_str(&seconds.to_string());
     }
     close(out, start);
 }
 
 /// `metav1.StatusCause`, each.
-fn write_causes(out: &mut Vec<u8>, start: usize, causes: Option<Raw<'_>>) {
+fn write_causes(out: &mut String, start: usize, causes: Option<Raw<'_>>) {
     let causes = causes.and_then(Raw::elements).into_iter().flatten();
     let mut causes = causes
         .filter(|cause| cause.kind() == Kind::Object)
@@ -48,7 +48,7 @@ fn write_causes(out: &mut Vec<u8>, start: usize, causes: Option<Raw<'_>>) {
     }
     write_key(out, start, "causes");
     for (at, cause) in causes.enumerate() {
-        out.push(if at == 0 { b'[' } else { b',' });
+        out.push(if at == 0 { '[' } else { ',' });
         let [reason, message, field] = members(cause, ["reason", "message", "field"]);
         let start = out.len();
         for (key, text) in [("reason", reason), ("message", message), ("field", field)] {
@@ -56,7 +56,7 @@ fn write_causes(out: &mut Vec<u8>, start: usize, causes: Option<Raw<'_>>) {
         }
         close(out, start);
     }
-    out.push(b']');
+    out.push(']');
 }
 
 /// The members of these names; of two with one name the last.
@@ -72,25 +72,25 @@ fn members<'a, const N: usize>(object: Raw<'a>, names: [&str; N]) -> [Option<Raw
 }
 
 /// Writes a string that is there and says something.
-fn write_text(out: &mut Vec<u8>, start: usize, key: &str, value: Option<Raw<'_>>) {
+fn write_text(out: &mut String, start: usize, key: &str, value: Option<Raw<'_>>) {
     if let Some(value) = value
         && value.kind() == Kind::String
         && value.text() != "\"\""
     {
         write_key(out, start, key);
-        out.extend_from_slice(value.text().as_bytes());
+        out.push_str(value.text());
     }
 }
 
 /// Writes the key of the next member of the object that begins at `start`.
-fn write_key(out: &mut Vec<u8>, start: usize, key: &str) {
-    out.push(if out.len() == start { b'{' } else { b',' });
-    out.push(b'"');
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
+fn write_key(out: &mut String, start: usize, key: &str) {
+    out.push(if out.len() == start { '{' } else { ',' });
+    out.push('"');
+    out.push_str(key);
+    out.push_str("\":");
 }
 
 /// Ends the object that begins at `start`.
-fn close(out: &mut Vec<u8>, start: usize) {
-    out.extend_from_slice(if out.len() == start { b"{}" } else { b"}" });
+fn close(out: &mut String, start: usize) {
+    out.push_str(if out.len() == start { "{}" } else { "}" });
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Checkpoint, Owner, Store, StoreError, UNANNOUNCED_MAX};
+use super::{Checkpoint, Health, Owner, Store, StoreError, UNANNOUNCED_MAX};
 use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
@@ -61,6 +61,7 @@ pub struct Checkpointer<S> {
     unannounced: BTreeMap<u32, Timestamp>,
     /// As the loaded checkpoint has it.
     merged: Option<Timestamp>,
+    health: Health,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
     /// Since when a position waits for a write to begin.
@@ -83,8 +84,16 @@ impl<S: Store + 'static> Checkpointer<S> {
         interval: Duration,
     ) -> Checkpointer<S> {
         let now = Instant::now();
-        let (durable, unannounced, merged) = loaded
-            .map(|it| (it.position, it.unannounced, it.merged))
+        let (durable, unannounced, merged, health) = loaded
+            .map(|it| {
+                // An earlier release wrote no such time; by then all this was settled.
+                let settled_to = it.health.settled_to.or(Some(it.written));
+                let health = Health {
+                    settled_to,
+                    ..it.health
+                };
+                (it.position, it.unannounced, it.merged, health)
+            })
             .unwrap_or_default();
         Checkpointer {
             store: Some(store),
@@ -95,6 +104,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             announced: BTreeSet::new(),
             unannounced,
             merged,
+            health,
             durable,
             unsaved_since: None,
             saving_since: None,
@@ -203,6 +213,22 @@ impl<S: Store + 'static> Checkpointer<S> {
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Since when a position waits for longer than the interval, and as long again for the write.
+    pub fn overdue_since(&self) -> Option<Instant> {
+        let since = self.saving_since.or(self.unsaved_since)?;
+        Some(since + self.interval * 2).filter(|due| *due < Instant::now())
+    }
+
+    /// What is written beside the positions: at first what the store held.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Writes this beside the positions, the next time that they are written.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = health;
+    }
+
     /// Why writes fail, until one succeeds.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
@@ -218,6 +244,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         let checkpoint = Checkpoint {
             unannounced: self.unannounced.clone(),
             merged: self.merged,
+            health: self.health,
             ..Checkpoint::new(&self.owner, self.positions.clone())
         };
         self.saving = Some(Box::pin(async move {

@@ -8,10 +8,12 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Bridge;
+use super::health::HealthArgs;
 use crate::checkpoint::StoreKind;
 use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
 use crate::live::{self, Live as _, Start};
 use crate::shutdown;
+use crate::telemetry::health::HealthLimits;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct RunArgs<A: Args, L: Args> {
@@ -19,6 +21,8 @@ pub(super) struct RunArgs<A: Args, L: Args> {
     pub(super) state: StateArgs,
     #[command(flatten)]
     pub(super) delivery: DeliveryArgs,
+    #[command(flatten)]
+    health: HealthArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
     #[command(flatten)]
@@ -240,6 +244,7 @@ pub(super) struct Checked<B: Bridge> {
     pub(super) live: B::Live,
     pub(super) state: State,
     pub(super) delivery: DeliverySettings,
+    pub(super) health: HealthLimits,
 }
 
 impl<A: Args, L: Args> RunArgs<A, L> {
@@ -284,6 +289,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             live,
             state,
             delivery,
+            health: self.health.check::<B>(problems),
         }
     }
 }

@@ -54,6 +54,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     let mut stop =
         Stop::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
+    telemetry.set_limits(checked.health);
     let target = Arc::new(checked.delivery.destination.open()?.durable());
     let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "started");

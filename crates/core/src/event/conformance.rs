@@ -21,6 +21,7 @@
 
 mod assemble;
 mod changes;
+mod compose;
 mod cut;
 mod inspect;
 mod known;
@@ -40,6 +41,7 @@ use memchr::memmem;
 
 use self::assemble::Changes;
 use self::changes::changes_of;
+pub use self::compose::{Composer, Keys, ObjectRef, Text};
 use self::cut::Completed;
 use self::inspect::Seen;
 use self::known::Member;
@@ -145,20 +147,8 @@ pub struct Context<'a> {
     pub given_up: Option<GivenUp>,
     /// The time of the provider's record: the last resort for a missing `stageTimestamp`.
     pub record_time: Option<Timestamp>,
-    /// The objects in a text that the caller wrote itself, from parts that were scanned already.
-    pub bodies: &'a [Body],
     /// What is asked for all events.
     pub options: &'a Options,
-}
-
-/// A `requestObject` or `responseObject` in a text that was put together from scanned parts, and what
-/// the scan found: it is not scanned again. (A debug build does so and compares.)
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Body {
-    /// Where it stands in the text.
-    pub range: std::ops::Range<usize>,
-    /// Of the whole object.
-    pub findings: json::Findings,
 }
 
 /// What the user wants of every event.
@@ -205,7 +195,6 @@ impl Options {
             replaced: false,
             given_up: None,
             record_time: None,
-            bodies: &[],
             options: self,
         }
     }
@@ -266,24 +255,14 @@ impl Failure {
 /// # Errors
 /// See [`Failure`].
 pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
-    let mut notes = Notes::default();
-    if context.replaced {
-        notes.repair(Repair::Encoding);
-    }
-    if let Some(what) = context.given_up {
-        notes.give_up(what);
-    }
+    let mut notes = Notes::of(context);
     let trimmed = text.trim_ascii();
     let (bytes, marked) = match trimmed.strip_suffix(TRUNCATION_MARKER) {
         Some(bytes) => (bytes, true),
         None => (trimmed, false),
     };
     let decoded = decode(bytes, &mut notes);
-    let bodies = match &decoded {
-        Cow::Borrowed(json) if json.len() == text.len() => context.bodies,
-        _ => &[],
-    };
-    let (seen, end) = Seen::read_with(&decoded, bodies);
+    let (seen, end) = Seen::read(&decoded);
     let ends_early = match end {
         Ok(()) => marked,
         Err(error) if error.kind == ErrorKind::Incomplete => true,
@@ -295,7 +274,7 @@ pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
     let depth_max = context.options.own_depth_max();
     if end.is_ok() && !ends_early && is_clean(&seen, context.options) {
         let changes = changes_of(&seen, None, context, &mut notes)?;
-        return finish(text, &seen, &changes, context, notes);
+        return native(text, &seen, &changes, context, notes);
     }
     let completed = match end {
         Ok(()) => ends_early.then(|| Completed {
@@ -318,7 +297,7 @@ pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
         return Err(Failure::of(claimed, error.to_string()));
     }
     let changes = changes_of(&seen, completed.as_ref(), context, &mut notes)?;
-    finish(text, &seen, &changes, context, notes)
+    native(text, &seen, &changes, context, notes)
 }
 
 /// The bytes as text. What ends inside a character ends before it: there it was cut.
@@ -417,28 +396,41 @@ fn mend<'a>(
     Ok(Cow::Owned(edits.apply(&json)))
 }
 
-/// Writes the event, unless nothing is to be different, and shortens it where it is too large.
-fn finish(
+/// The event of a text that was read; where nothing is different, it stays where it is.
+fn native(
     text: &Bytes,
     seen: &Seen<'_>,
     changes: &Changes<'_>,
     context: &Context<'_>,
     mut notes: Notes,
 ) -> Result<Event, Failure> {
-    if is_marked(seen) && !notes.truncated() {
+    let written = finish(seen, is_marked(seen), changes, context, &mut notes)?;
+    let text = match written {
+        Some(written) => written.into(),
+        None if is_part_of(seen.json, text) => text.slice_ref(seen.json.as_bytes()),
+        None => Bytes::copy_from_slice(seen.json.as_bytes()),
+    };
+    Ok(Event { text, notes })
+}
+
+/// Writes the event, unless nothing is to be different, and shortens it where it is too large.
+fn finish(
+    seen: &Seen<'_>,
+    is_marked: bool,
+    changes: &Changes<'_>,
+    context: &Context<'_>,
+    notes: &mut Notes,
+) -> Result<Option<String>, Failure> {
+    if is_marked && !notes.truncated() {
         notes.give_up(GivenUp::ApiServer);
     }
     let max = context.options.event_bytes_max;
-    let written = match changes.none() {
-        true => Cow::Borrowed(seen.json),
-        false => Cow::Owned(changes.apply(seen)),
-    };
-    let text = match written {
-        json if json.len() > max => shorten::shorten(&json, max, &mut notes)?.into(),
-        Cow::Borrowed(json) if is_part_of(json, text) => text.slice_ref(json.as_bytes()),
-        json => Bytes::from(json.into_owned()),
-    };
-    Ok(Event { text, notes })
+    let written = (!changes.none()).then(|| changes.apply(seen));
+    let json = written.as_deref().unwrap_or(seen.json);
+    if json.len() > max {
+        return shorten::shorten(json, max, notes).map(Some);
+    }
+    Ok(written)
 }
 
 /// Whether this text is the same memory as a part of the bytes.

@@ -24,11 +24,10 @@ use std::fmt;
 
 pub use edit::Edits;
 pub use findings::Findings;
-pub(crate) use findings::KeyPrints;
-use findings::NoPrints;
+use findings::{KeyPrints, NoPrints};
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::ends_of;
-pub use string::write_string;
+pub use string::{push_string, write_string};
 pub use utf8::replace_invalid;
 pub(crate) use walk::{Visit, walk};
 
@@ -289,13 +288,32 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When neither a key nor the end comes next.
+    #[inline]
     pub fn key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
+        if let Some(key) = self.plain_key() {
+            return Ok(Some(Cow::Borrowed(key)));
+        }
         if !self.key_start()? {
             return Ok(None);
         }
         let key = self.string()?;
         self.colon()?;
         Ok(Some(key))
+    }
+
+    /// The next key, if it is written without escapes and without space around it.
+    #[inline(always)]
+    fn plain_key(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes();
+        let quote = match self.fresh {
+            true => self.at,
+            false => skip::literal_end(bytes, self.at, ",").ok()?,
+        };
+        let from = skip::literal_end(bytes, quote, "\"").ok()?;
+        let end = string::run_end(bytes, from);
+        self.at = skip::literal_end(bytes, end, "\":").ok()?;
+        self.fresh = false;
+        self.text.get(from..end)
     }
 
     /// The next key with its place, as [`Scanner::key`].
@@ -409,8 +427,11 @@ impl<'a> Scanner<'a> {
 
     /// The same, looking for keys that may stand twice in one object, at every depth: see
     /// [`Findings::may_repeat_a_key`].
-    pub(crate) fn value_and_keys(&mut self, prints: &mut KeyPrints) -> Result<Raw<'a>, Error> {
-        self.value_with(prints)
+    ///
+    /// # Errors
+    /// When it is not valid.
+    pub fn value_and_keys(&mut self) -> Result<Raw<'a>, Error> {
+        self.value_with(&mut KeyPrints::default())
     }
 
     #[inline(always)]

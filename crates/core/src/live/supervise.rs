@@ -168,6 +168,10 @@ mod tests {
             "numbers"
         }
 
+        fn when_silent(&self) -> String {
+            "count".to_owned()
+        }
+
         async fn open(&self, resume: Resume) -> Result<Counting, Trouble> {
             let next = resume.positions.get(&0).and_then(Position::as_u64);
             let next = next.unwrap_or_default();

@@ -1,17 +1,20 @@
-//! What the loop works on between two waits: conversion, accounting, the dead letter.
+//! What the loop works on between two waits: conversion, accounting, what goes to the dead letter.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
+use super::dead_letter_writer::{DeadLetterWriter, Line, Settle};
 use super::guard::Guarded;
 use super::{Ended, Observer, Patience};
 use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
 use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
+use crate::frontier::{Frontier, FrontierTracker};
 use crate::source::{Page, PartitionChange};
 use crate::tally::Tally;
 
@@ -21,23 +24,15 @@ pub(super) struct Desk<Con, Obs> {
     out: Output,
     pub(super) batcher: Batcher,
     pub(super) tracker: AckTracker,
-    dead_letter: Option<DeadLetter>,
-    /// In the dead letter, but not yet safe on the disk.
-    unsynced: Vec<(RecordId, Settle)>,
-    /// Why the dead letter cannot be made safe; it is tried again at every turn.
+    frontier: FrontierTracker,
+    /// When a record of the audit log last arrived at the head of the log.
+    arrived_at: Option<Instant>,
+    pub(super) dead_letter: Option<DeadLetterWriter>,
+    /// Why the dead letter cannot be made safe; it is tried again and again.
     pub(super) stuck: Option<String>,
     patience: Patience,
     pub(super) observer: Obs,
     pub(super) tally: Tally,
-}
-
-/// What the safety of a dead letter settles.
-#[derive(Clone, Copy)]
-enum Settle {
-    /// The whole record: it did not convert.
-    Record,
-    /// One of its events: it was refused.
-    Event,
 }
 
 impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
@@ -47,14 +42,16 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         dead_letter: Option<DeadLetter>,
         observer: Obs,
         patience: Patience,
+        settled_to: Timestamp,
     ) -> Desk<Con, Obs> {
         Desk {
             converter: Guarded::new(converter),
             out: Output::default(),
             batcher: Batcher::new(batch),
             tracker: AckTracker::new(),
-            dead_letter,
-            unsynced: Vec::new(),
+            frontier: FrontierTracker::new(settled_to),
+            arrived_at: None,
+            dead_letter: dead_letter.map(DeadLetterWriter::new),
             stuck: None,
             patience,
             observer,
@@ -63,13 +60,12 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     }
 
     /// A turn of the clock.
-    pub(super) fn turn(&mut self, since_start: Duration) -> Result<(), String> {
+    pub(super) fn turn(&mut self, since_start: Duration) {
         // In a replay, time says nothing about the parts of a split entry.
         if self.patience == Patience::Endless {
             self.converter.overdue(since_start, &mut self.out);
-            self.outcomes(Instant::now())?;
+            self.outcomes(Instant::now());
         }
-        self.sync()
     }
 
     /// What is reached since the last call.
@@ -77,42 +73,83 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         self.tracker.progress()
     }
 
-    pub(super) fn page(&mut self, mut page: Page) -> Result<(), String> {
+    /// Up to when all is settled.
+    pub(super) fn frontier(&mut self) -> Frontier {
+        self.frontier.frontier(&self.tracker)
+    }
+
+    /// How long no record of the audit log had arrived when the head of the log was last read: since
+    /// the last that did, or since `before` this process `started`. It does not grow while the log
+    /// cannot be read, since nobody knows then; `None` before the head is reached.
+    pub(super) fn silence(&self, started: Instant, before: Duration) -> Option<Duration> {
+        let head_at = self.frontier.head_at()?;
+        Some(match self.arrived_at {
+            Some(arrived_at) => head_at.saturating_duration_since(arrived_at),
+            None => head_at.saturating_duration_since(started) + before,
+        })
+    }
+
+    pub(super) fn page(&mut self, mut page: Page) {
         for problem in &page.problems {
             self.observer.problem(problem);
         }
         self.observer.received(page.records.len() as u64);
         for change in page.partitions {
             match change {
-                PartitionChange::Announced(partition) => self.tracker.announce(partition),
-                PartitionChange::Retired(partition) => self.tracker.retire(partition),
+                PartitionChange::Announced(partition) => {
+                    self.tracker.announce(partition);
+                    self.frontier.announce(partition);
+                }
+                PartitionChange::Retired(partition) => {
+                    self.tracker.retire(partition);
+                    self.frontier.remove(partition);
+                }
+                PartitionChange::Left(partition) => self.frontier.remove(partition),
             }
         }
         let now = Instant::now();
+        let at_head = page.read_to.is_some() || self.frontier.counts(page.partition);
         for (number, record) in page.records.into_iter().enumerate() {
             self.tally.records += 1;
+            let time = record.time;
             let id = self.tracker.open(page.partition, record);
             let is_decided = page.early.hand_on(number, id, &mut self.out);
             if let Some(record) = self.tracker.get(id).filter(|_| !is_decided) {
                 self.converter.convert(id, record, &mut self.out);
             }
-            self.outcomes(now)?;
+            if self.outcomes(now) {
+                self.arrived(now, time.filter(|_| !at_head));
+            }
         }
         if let Some(position) = page.position {
             self.tracker.take_position(page.partition, position);
         }
-        self.sync()
+        if let Some(read_to) = page.read_to {
+            self.frontier
+                .read_to(page.partition, read_to, &self.tracker);
+        }
     }
 
-    pub(super) fn finish(&mut self) -> Result<(), String> {
+    /// A record of the audit log was read: it arrived now, or, where a cursor behind the edge found
+    /// it, which may have read it before, no later than at this time of the log.
+    fn arrived(&mut self, now: Instant, time: Option<Timestamp>) {
+        let ago = time.map_or(Duration::ZERO, |time| {
+            Duration::try_from(Timestamp::now().duration_since(time)).unwrap_or_default()
+        });
+        self.arrived_at = self.arrived_at.max(now.checked_sub(ago));
+    }
+
+    pub(super) fn finish(&mut self) {
         self.converter.finish(&mut self.out);
-        self.outcomes(Instant::now())?;
-        self.sync()
+        self.outcomes(Instant::now());
     }
 
-    fn outcomes(&mut self, now: Instant) -> Result<(), String> {
+    /// Whether any of them was of the audit log: what is skipped is not.
+    fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
+        let mut audit = false;
         for outcome in out.drain() {
+            audit |= !matches!(outcome, convert::Outcome::Skip { .. });
             match outcome {
                 convert::Outcome::Event { event, records } => {
                     let notes = event.notes();
@@ -126,38 +163,32 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                     }
                     self.batcher.push(Item::new(event, records), now);
                 }
-                convert::Outcome::Skip { record, reason } => self.skip(record, reason)?,
+                convert::Outcome::Skip { record, reason } => self.skip(record, reason),
                 convert::Outcome::Reject {
                     record,
                     reason,
                     error,
-                } => self.reject(record, Settle::Record, reason, &error)?,
+                } => self.reject(record, Settle::Record, reason, &error),
             }
         }
         self.out = out;
-        Ok(())
+        audit
     }
 
-    fn skip(&mut self, id: RecordId, reason: Skip) -> Result<(), String> {
+    fn skip(&mut self, id: RecordId, reason: Skip) {
         // What was read of it may look like nothing of ours, but nobody has seen the rest.
         if self.tracker.get(id).is_some_and(|record| record.oversized) {
-            return self.reject(id, Settle::Record, Reject::TooLarge, "");
+            self.reject(id, Settle::Record, Reject::TooLarge, "");
+            return;
         }
         self.tally.skip(reason);
         self.observer.skipped(reason);
         self.tracker.close(id);
-        Ok(())
     }
 
-    fn reject(
-        &mut self,
-        id: RecordId,
-        settle: Settle,
-        mut reason: Reject,
-        mut error: &str,
-    ) -> Result<(), String> {
+    fn reject(&mut self, id: RecordId, settle: Settle, mut reason: Reject, mut error: &str) {
         let Some(record) = self.tracker.get(id) else {
-            return Ok(());
+            return;
         };
         if record.oversized {
             reason = Reject::TooLarge;
@@ -166,15 +197,16 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         self.tally.reject(reason);
         self.observer.reject(&record.origin, reason, error);
         match &mut self.dead_letter {
-            Some(dead_letter) => {
-                let written = dead_letter.write(reason, error, &record.origin, &record.payload);
-                // What could not be written waits in the dead letter's own memory.
-                self.unsynced.push((id, settle));
-                written.or_else(|error| self.cannot_keep(chain(&error)))?;
-            }
+            Some(dead_letter) => dead_letter.add(Line {
+                record: id,
+                settle,
+                reason,
+                error: error.to_owned(),
+                origin: record.origin.clone(),
+                payload: record.payload.clone(),
+            }),
             None => self.settle(id, settle),
         }
-        Ok(())
     }
 
     fn settle(&mut self, id: RecordId, settle: Settle) {
@@ -190,17 +222,16 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 self.tally.batches += 1;
                 self.tally.bytes_out += bytes as u64;
                 let events = items.len() as u64;
-                let (mut truncated, mut newest) = (0, None);
+                let mut truncated = 0;
                 for item in items {
                     truncated += u64::from(item.event.truncated());
                     for &id in item.records.as_slice() {
-                        newest = newest.max(self.tracker.get(id).and_then(|record| record.time));
                         self.tracker.settle(id);
                     }
                 }
                 self.tally.events += events;
                 self.tally.truncated += truncated;
-                self.observer.delivered(events, truncated, newest);
+                self.observer.delivered(events, truncated);
                 Ok(())
             }
             Receipt::Rejected {
@@ -209,9 +240,9 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 error,
             } => {
                 for &id in item.records.as_slice() {
-                    self.reject(id, Settle::Event, reason, &error)?;
+                    self.reject(id, Settle::Event, reason, &error);
                 }
-                self.sync()
+                Ok(())
             }
             Receipt::SlotFreed => Ok(()),
             Receipt::Broken { detail, .. } => Err(detail),
@@ -225,28 +256,46 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             .sum()
     }
 
-    /// Makes the dead letter safe, and with it what stands in it.
-    fn sync(&mut self) -> Result<(), String> {
-        if self.unsynced.is_empty() {
-            return Ok(());
-        }
-        if let Some(Err(error)) = self.dead_letter.as_mut().map(DeadLetter::sync) {
-            return self.cannot_keep(chain(&error));
-        }
-        self.stuck = None;
-        for (id, settle) in std::mem::take(&mut self.unsynced) {
-            self.settle(id, settle);
-        }
-        Ok(())
+    /// Whether all rejects are safe in the dead letter.
+    pub(super) fn rejects_are_safe(&self) -> bool {
+        self.dead_letter
+            .as_ref()
+            .is_none_or(DeadLetterWriter::is_idle)
     }
 
-    /// The dead letter does not take a record: nothing is settled by it, and nothing more is read.
-    fn cannot_keep(&mut self, why: String) -> Result<(), String> {
-        if self.patience != Patience::Endless {
-            return Err(why);
+    /// Rejects are safe, or cannot be made so: then nothing more is read.
+    ///
+    /// # Errors
+    /// Why they are not, where that is the end.
+    pub(super) fn written(
+        &mut self,
+        written: Result<Vec<(RecordId, Settle)>, DeadLetterError>,
+    ) -> Result<(), String> {
+        match written {
+            Ok(safe) => {
+                self.stuck = None;
+                for (id, settle) in safe {
+                    self.settle(id, settle);
+                }
+                Ok(())
+            }
+            Err(error) if self.patience != Patience::Endless => Err(chain(&error)),
+            Err(error) => {
+                self.stuck = Some(chain(&error));
+                Ok(())
+            }
         }
-        self.stuck = Some(why);
-        Ok(())
+    }
+
+    /// Waits until rejects are safe, at the end, where that can be.
+    pub(super) async fn write_rejects(&mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        while let Some(writer) = &mut self.dead_letter
+            && !writer.is_idle()
+            && let Ok(Ok(safe)) = timeout_at(deadline, writer.next()).await
+        {
+            _ = self.written(Ok(safe));
+        }
     }
 
     /// The end, which must find every record settled.

@@ -122,9 +122,6 @@ pub trait TimeLog: Send + Sync + 'static {
     /// The unit of the log's times: windows start and end on whole multiples of it.
     fn resolution(&self) -> Duration;
 
-    /// What to look at when the log answers and never holds anything.
-    fn when_silent(&self) -> &str;
-
     /// One page of what the log holds in this window *now*; `token` is that of the page before.
     ///
     /// It must not try again by itself: requests are counted, paced and repeated by the caller.

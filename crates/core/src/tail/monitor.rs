@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::log::QueryError;
@@ -14,9 +13,6 @@ use crate::telemetry::{Part, Telemetry};
 /// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
 const TRANSIENT_FAILURES_MAX: u32 = 2;
 const THROTTLED_MAX: u32 = 9;
-
-/// An API server writes audit events all the time: silence for so long is worth a word.
-const SILENCE: Duration = Duration::from_secs(900);
 
 /// Records that no younger cursor found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +82,6 @@ struct Inner {
     troubles: Vec<Option<Trouble>>,
     overflowed: bool,
     telemetry: Option<Telemetry>,
-    /// What to look at when nothing ever comes.
-    when_silent: String,
-    /// Since when nothing came, or it was last said so.
-    silent_since: Instant,
 }
 
 /// What a cursor waits for.
@@ -101,12 +93,7 @@ struct Trouble {
 }
 
 impl Monitor {
-    pub(super) fn new(
-        log: &str,
-        ages: &[Duration],
-        telemetry: Option<Telemetry>,
-        when_silent: &str,
-    ) -> Monitor {
+    pub(super) fn new(log: &str, ages: &[Duration], telemetry: Option<Telemetry>) -> Monitor {
         let late = ages.iter().map(|&age| Late { age, records: 0 });
         Monitor(Arc::new(Mutex::new(Inner {
             log: log.to_owned(),
@@ -118,8 +105,6 @@ impl Monitor {
             troubles: vec![None; ages.len() + 1],
             overflowed: false,
             telemetry,
-            when_silent: when_silent.to_owned(),
-            silent_since: Instant::now(),
         })))
     }
 
@@ -169,7 +154,7 @@ impl Monitor {
             }
         });
         if cursor == 0 {
-            inner.caught_up(false);
+            inner.stats.caught_up = false;
         }
         if failures > bearable {
             let trouble = Trouble {
@@ -187,8 +172,6 @@ impl Monitor {
         let stats = &mut inner.stats;
         stats.records += 1;
         stats.newest = stats.newest.max(Some(time));
-        inner.silent_since = Instant::now();
-        let stats = &mut inner.stats;
         if let Some(late) = late.and_then(|late| stats.late.get_mut(late)) {
             late.records += 1;
             let age = span(late.age);
@@ -200,15 +183,7 @@ impl Monitor {
     pub(super) fn read_to(&self, read_to: Timestamp, end: bool) {
         let mut inner = self.lock();
         inner.stats.read_to = Some(read_to);
-        inner.caught_up(end);
-        if end && inner.silent_since.elapsed() >= SILENCE {
-            inner.silent_since = Instant::now();
-            warn!(
-                log = inner.log,
-                remedy = inner.when_silent,
-                "the log can be read, and has held nothing for a while"
-            );
-        }
+        inner.stats.caught_up = end;
     }
 
     /// Records up to this time are settled.
@@ -253,11 +228,6 @@ impl Inner {
         if let Some(telemetry) = &self.telemetry {
             what(telemetry);
         }
-    }
-
-    fn caught_up(&mut self, caught_up: bool) {
-        self.stats.caught_up = caught_up;
-        self.tell(|telemetry| telemetry.drained(caught_up));
     }
 
     fn set_trouble(&mut self, cursor: usize, trouble: Option<Trouble>) {

@@ -18,6 +18,7 @@ type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Seconds = Gauge<f64, AtomicU64>;
+type SecondsOf = Family<Labels, Seconds>;
 
 /// One of each of [`names::ALL`].
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Metrics {
     pub(super) active_logs: Gauge,
     pub(super) leader: Gauge,
     pub(super) lag: Seconds,
+    pub(super) silence: SecondsOf,
+    pub(super) silence_max: Seconds,
     pub(super) checkpoint_age: Seconds,
     pub(super) in_flight: Gauge,
     pub(super) parked_events: Gauge,
@@ -82,6 +85,8 @@ impl Metrics {
             active_logs: made(new, &names::ACTIVE_LOGS, Gauge::default()),
             leader: made(new, &names::LEADER, Gauge::default()),
             lag: made(new, &names::LAG, Seconds::default()),
+            silence: made(new, &names::SILENCE, SecondsOf::default()),
+            silence_max: made(new, &names::SILENCE_MAX, Seconds::default()),
             checkpoint_age: made(new, &names::CHECKPOINT_AGE, Seconds::default()),
             in_flight: made(new, &names::IN_FLIGHT, Gauge::default()),
             parked_events: made(new, &names::PARKED_EVENTS, Gauge::default()),

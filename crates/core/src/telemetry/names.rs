@@ -76,13 +76,17 @@ metrics! {
     RECORDS_EXPIRED = "records_expired_total", Counter, [],
         "Records that the provider had deleted before they were read: an expired position";
     READY = "ready", Gauge, ["part"],
-        "1 when this part works: identity, source, checkpoint, webhook; 0 when /readyz says why it does not";
+        "1 when this part works: identity, source, checkpoint, webhook, progress; 0 when /readyz says why it does not";
     ACTIVE_LOGS = "active_logs", Gauge, [],
         "Logs that this process reads now: log groups, clusters, event hubs, or partitions of one that replicas share";
     LEADER = "leader", Gauge, [],
         "1 when this process reads, 0 while it waits for the Lease that another one holds";
     LAG = "lag_seconds", Gauge, [],
-        "Now minus the time of the newest delivered record, in seconds; 0 when the source has nothing more";
+        "Seconds from the settled frontier to now: from the time of the oldest record that is read and not settled, else from the last answer that there is nothing more; 0 while that answer is fresh, the largest of all logs";
+    SILENCE = "silence_seconds", Gauge, ["log"],
+        "Seconds without the arrival of an audit record, up to the last time that the head of the log could be read; for at most 1000 logs";
+    SILENCE_MAX = "silence_max_seconds", Gauge, [],
+        "Silence for longer than so many seconds is warned about (--silence-max); 0 when it is not";
     CHECKPOINT_AGE = "checkpoint_age_seconds", Gauge, [],
         "Seconds since the checkpoint was last written";
     IN_FLIGHT = "in_flight_bytes", Gauge, [],

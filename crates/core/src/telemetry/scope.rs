@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::health::{HealthLimits, Standing};
 use crate::deliver::ParkedStatus;
 
 /// The place of the process in the list of scopes.
@@ -21,11 +21,22 @@ pub enum Part {
     Checkpoint,
     /// The receiver.
     Webhook,
+    /// The trail itself: it moves on, or there is nothing more.
+    Progress,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 4] = [
+    pub const ALL: [Part; 5] = [
+        Part::Identity,
+        Part::Source,
+        Part::Checkpoint,
+        Part::Webhook,
+        Part::Progress,
+    ];
+
+    /// Those that have to be shown to work before the process is ready.
+    pub(super) const TO_BE_SHOWN: [Part; 4] = [
         Part::Identity,
         Part::Source,
         Part::Checkpoint,
@@ -39,6 +50,7 @@ impl Part {
             Part::Source => "source",
             Part::Checkpoint => "checkpoint",
             Part::Webhook => "webhook",
+            Part::Progress => "progress",
         }
     }
 }
@@ -49,6 +61,7 @@ pub(super) struct State {
     pub(super) scopes: Vec<Scope>,
     /// Who reads instead of us, as the Lease has it.
     pub(super) standby: Option<String>,
+    pub(super) limits: HealthLimits,
 }
 
 impl State {
@@ -60,8 +73,9 @@ impl State {
     /// Of a process that has no logs yet.
     pub(super) fn new(process: &str) -> State {
         State {
-            scopes: vec![Scope::new(process, &Part::ALL)],
+            scopes: vec![Scope::new(process, &Part::TO_BE_SHOWN)],
             standby: None,
+            limits: HealthLimits::default(),
         }
     }
 }
@@ -74,9 +88,8 @@ pub(super) struct Scope {
     pub(super) parts: BTreeMap<Part, Option<String>>,
     pub(super) since: Instant,
     pub(super) checkpoint_written: Option<Instant>,
-    pub(super) newest_delivered: Option<Timestamp>,
-    /// The source says that it has nothing more.
-    pub(super) drained: bool,
+    /// How far the trail is, as the loop last said.
+    pub(super) standing: Standing,
     pub(super) in_flight_bytes: usize,
     /// Events that fail while others are accepted.
     pub(super) parked: ParkedStatus,
@@ -94,22 +107,11 @@ impl Scope {
             parts: parts.iter().map(|&part| (part, unseen())).collect(),
             since: Instant::now(),
             checkpoint_written: None,
-            newest_delivered: None,
-            drained: false,
+            standing: Standing::new(name),
             in_flight_bytes: 0,
             parked: ParkedStatus::default(),
             progress: None,
             retired: false,
-        }
-    }
-
-    pub(super) fn lag(&self) -> f64 {
-        match self.newest_delivered {
-            Some(newest) if !(self.drained && self.in_flight_bytes == 0) => {
-                let behind = Timestamp::now().duration_since(newest);
-                behind.as_secs_f64().max(0.0)
-            }
-            _ => 0.0,
         }
     }
 

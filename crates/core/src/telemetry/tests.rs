@@ -1,14 +1,17 @@
 use std::collections::BTreeSet;
 
+use super::health::tests::silent;
 use super::names::{ALL, Kind};
 use super::*;
 use crate::event::conformance::Options;
 
 /// Everything happens once.
 fn busy() -> Telemetry {
-    let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3");
+    let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
+    telemetry.progress();
+    telemetry.standing(&silent(7));
     telemetry.received(3);
-    telemetry.delivered(2, 1, Some(Timestamp::now()));
+    telemetry.delivered(2, 1);
     telemetry.skipped(Skip::OtherStream);
     let origin = Origin::Stream {
         stream: "s".into(),
@@ -75,27 +78,11 @@ fn what_is_documented_is_exported_and_nothing_else() {
         "audit_bridge_late_records_total{age=\"2m\"} 4",
         "audit_bridge_webhook_requests_total{status=\"200\"} 1",
         "audit_bridge_in_flight_bytes 77",
+        "audit_bridge_silence_seconds{log=\"l\"} 7.0",
         "audit_bridge_build_info{bridge=\"eks-audit-bridge\",version=\"1.2.3\"} 1",
     ] {
         assert!(text.lines().any(|got| got == line), "{line} in\n{text}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn lag_is_zero_once_there_is_nothing_more() {
-    let telemetry = Telemetry::new("b", "1");
-    let hour_ago = Timestamp::now() - jiff::SignedDuration::from_hours(1);
-    telemetry.delivered(1, 0, Some(hour_ago));
-    let lag = |telemetry: &Telemetry| -> f64 {
-        let text = telemetry.render();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("audit_bridge_lag_seconds "));
-        line.unwrap().parse().unwrap()
-    };
-    assert!(lag(&telemetry) >= 3600.0);
-    telemetry.drained(true);
-    assert!(lag(&telemetry).abs() < f64::EPSILON);
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,10 +218,6 @@ impl TimeLog for MemoryLog {
         "memory"
     }
 
-    fn when_silent(&self) -> &str {
-        "nothing"
-    }
-
     fn resolution(&self) -> Duration {
         self.resolution
     }

@@ -23,11 +23,22 @@ pub(super) fn filter(
     state: &mut State,
     body: &Value,
 ) -> Result<Value, (&'static str, &'static str)> {
-    let group = body["logGroupName"].as_str().unwrap_or_default();
+    // Either, never both (CloudWatch Logs API Reference).
+    let group = match (&body["logGroupName"], &body["logGroupIdentifier"]) {
+        (Value::String(name), Value::Null) => name,
+        (Value::Null, Value::String(arn)) => arn.rsplit(':').next().unwrap_or_default(),
+        _ => "",
+    };
     if !state.groups.contains_key(group) {
         return Err((
             "ResourceNotFoundException",
             "The specified log group does not exist.",
+        ));
+    }
+    if state.infrequent_access.contains(group) {
+        return Err((
+            "InvalidOperationException",
+            "This operation is not supported for log groups of the class INFREQUENT_ACCESS.",
         ));
     }
     let place = match body["nextToken"].as_str() {
@@ -84,6 +95,14 @@ pub(super) fn filter(
         empty: state.empty_pages,
     });
     let next = next.map(|place| token(state, place));
+    if let Some(sensitive) = &state.sensitive
+        && body["unmask"] != true
+    {
+        for event in &mut found {
+            let mask = "*".repeat(sensitive.len());
+            event.message = event.message.replace(sensitive, &mask);
+        }
+    }
     Ok(answer(&found, next))
 }
 

@@ -59,7 +59,7 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
         .and_then(|value| value.split('/').next())
         .map(str::to_owned);
     let Some(target) = header("x-amz-target") else {
-        return sts(&state, &body);
+        return sts(&state, access_key, &body);
     };
     let action = target.rsplit('.').next().unwrap_or_default();
     let recorded = Recorded {
@@ -132,8 +132,9 @@ fn cut(body: &str) -> Response {
         .unwrap()
 }
 
-/// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the one action that is not signed.
-fn sts(state: &Shared, body: &[u8]) -> Response {
+/// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the one action that is not signed, and
+/// `AssumeRole`.
+fn sts(state: &Shared, access_key: Option<String>, body: &[u8]) -> Response {
     let form: Value = String::from_utf8_lossy(body)
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -145,19 +146,31 @@ fn sts(state: &Shared, body: &[u8]) -> Response {
     state.recorded.push(Recorded {
         action: format!("sts:{action}"),
         body: form.clone(),
-        access_key: None,
+        access_key: access_key.clone(),
     });
     let xml = |status: u16, text: String| {
         let status = StatusCode::from_u16(status).unwrap();
         (status, [("content-type", "text/xml")], text).into_response()
     };
-    let wanted = state.web_identity.clone();
-    if form["WebIdentityToken"].as_str() != wanted.as_deref() {
+    let refused = match action.as_str() {
+        "AssumeRole" => {
+            let asked = form["ExternalId"].as_str();
+            let denied = access_key.is_none() || asked != state.external_id.as_deref();
+            denied.then_some(("AccessDenied", "not authorized to perform: sts:AssumeRole"))
+        }
+        _ => {
+            let wanted = state.web_identity.as_deref();
+            let denied = form["WebIdentityToken"].as_str() != wanted;
+            denied.then_some(("InvalidIdentityToken", "the token is not the cluster's"))
+        }
+    };
+    if let Some((code, message)) = refused {
         return xml(
-            400,
-            "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidIdentityToken</Code>\
-             <Message>the token is not the cluster's</Message></Error></ErrorResponse>"
-                .to_owned(),
+            if code == "AccessDenied" { 403 } else { 400 },
+            format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>\
+                 <Message>{message}</Message></Error></ErrorResponse>"
+            ),
         );
     }
     let last = state.credentials_last;
@@ -165,13 +178,13 @@ fn sts(state: &Shared, body: &[u8]) -> Response {
     xml(
         200,
         format!(
-            "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
-             <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{key}</AccessKeyId>\
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+             <{action}Result><Credentials><AccessKeyId>{key}</AccessKeyId>\
              <SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken>\
              <Expiration>{}</Expiration></Credentials>\
              <AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/reader/x</Arn>\
              <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>\
-             </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
+             </{action}Result></{action}Response>",
             rfc3339(SystemTime::now() + last)
         ),
     )

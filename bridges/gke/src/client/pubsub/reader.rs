@@ -16,13 +16,14 @@ use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
+use jiff::Timestamp;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Delivery, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
+use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::endpoint::Endpoint;
 use crate::client::identity::{Identity, NoToken};
 
@@ -34,8 +35,8 @@ const LEASE: Duration = Duration::from_secs(30);
 /// The service keeps no message longer by default: so long may a hold last.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const PROBE_MAX: Duration = Duration::from_secs(10);
-/// Nothing came for so long: there is nothing more now.
-const DRAINED_AFTER: Duration = Duration::from_secs(1);
+/// Nothing came for so long, and the service answers: there is nothing more now.
+const QUIET: Duration = Duration::from_secs(1);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -48,8 +49,16 @@ pub(super) struct Watch {
     pub(super) silence_max: Duration,
 }
 
+impl Watch {
+    /// Within so long it is said again up to when messages were read: a probe is left out where a
+    /// message came shortly before it.
+    pub(super) fn again_within(self) -> Duration {
+        self.probe_interval * 2
+    }
+}
+
 const WATCH: Watch = Watch {
-    probe_interval: Duration::from_secs(30),
+    probe_interval: Duration::from_secs(10),
     silence_max: Duration::from_secs(300),
 };
 
@@ -220,7 +229,7 @@ impl Connection {
 /// Reads until the source is gone.
 pub(super) async fn read_for_ever(
     connection: Connection,
-    outgoing: mpsc::Sender<Delivery>,
+    outgoing: mpsc::Sender<Incoming>,
     open: watch::Receiver<usize>,
     token: Arc<Mutex<Option<ShutdownToken>>>,
     telemetry: Telemetry,
@@ -252,16 +261,16 @@ pub(super) async fn read_for_ever(
 async fn attend(
     connection: &Connection,
     mut stream: MessageStream,
-    outgoing: &mpsc::Sender<Delivery>,
+    outgoing: &mpsc::Sender<Incoming>,
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
 ) -> Option<Trouble> {
     let watch = connection.watch;
     let mut probe = interval(watch.probe_interval);
+    probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     // What has been told of the stream; the next of either kind is news.
     let mut well = false;
-    let mut drained = false;
     loop {
         // Not dropped half-way: the client would begin its connecting anew.
         let mut next = std::pin::pin!(stream.next());
@@ -278,10 +287,15 @@ async fn attend(
                     if well && silent < watch.probe_interval {
                         continue;
                     }
+                    let asked_at = Timestamp::now();
                     match connection.probe().await {
                         Ok(()) => {
                             telemetry.source_request("ok");
                             ready(telemetry);
+                            if silent > QUIET {
+                                // Where there is no room, messages wait that say more.
+                                let _ = outgoing.try_send(Incoming::NothingMore(asked_at));
+                            }
                         }
                         Err(trouble) => {
                             well = false;
@@ -290,28 +304,25 @@ async fn attend(
                         }
                     }
                 }
-                () = sleep_until(heard + DRAINED_AFTER), if !drained => {
-                    drained = true;
-                    telemetry.drained(true);
-                }
             }
         };
         match next {
             Some(Ok((message, handler))) => {
                 heard = Instant::now();
-                if std::mem::take(&mut drained) {
-                    telemetry.drained(false);
-                }
                 if !std::mem::replace(&mut well, true) {
                     ready(telemetry);
                 }
+                let published = message
+                    .publish_time
+                    .and_then(|time| Timestamp::new(time.seconds(), time.nanos()).ok());
                 let delivery = Delivery {
                     id: message.message_id,
+                    published: published.unwrap_or_else(Timestamp::now),
                     data: message.data,
                     handler,
                 };
                 // Waits while nobody reads: that is what holds the service back.
-                if outgoing.send(delivery).await.is_err() {
+                if outgoing.send(Incoming::Message(delivery)).await.is_err() {
                     return None;
                 }
             }

@@ -65,3 +65,44 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
     // Whether it says "ready" meanwhile depends on when the failing acknowledgments are tried.
     assert_eq!(pubsub.streams_opened(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_answers() {
+    let pubsub = PubSub::start(NAME).await;
+    let endpoint = Endpoint::read(&pubsub.url()).unwrap();
+    let mut connection = Connection::new(NAME, &endpoint).unwrap();
+    connection.watch = Watch {
+        probe_interval: Duration::from_millis(50),
+        silence_max: Duration::from_secs(300),
+    };
+    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
+    let mut messages = Messages::open(connection, 0, telemetry.clone());
+    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let page = messages.read().await.unwrap();
+    assert_eq!(page.records.len(), 1);
+    assert!(page.read_to.is_some());
+    for _ in 0..3 {
+        let before = Timestamp::now();
+        let page = loop {
+            let page = messages.read().await.unwrap();
+            if page.read_to.unwrap().time >= before {
+                break page;
+            }
+        };
+        assert!(page.records.is_empty() && page.position.is_none());
+    }
+    pubsub.permit(false);
+    until("denied", || {
+        !telemetry.is_ready(audit_bridge_core::telemetry::Part::Source)
+    })
+    .await;
+    // Those that were said before.
+    let denied = Timestamp::now();
+    let said = timeout(Duration::from_secs(1), async {
+        while let Some(page) = messages.read().await {
+            assert!(page.read_to.unwrap().time < denied);
+        }
+    });
+    assert!(said.await.is_err());
+    messages.close().await;
+}

@@ -296,3 +296,31 @@ fn native_events_pass_through() {
     let cut = run_text(event[..event.len() - 6].to_owned(), false);
     assert_eq!(cut["annotations"]["audit.k8s.io/truncated"], "true");
 }
+
+#[test]
+fn a_patch_says_each_key_once_wherever_its_method_stands() {
+    let patch = r#""request":{"@type":"k8s.io/Patch","rules":["harmless"],"r\u0075les":["all"]}"#;
+    let method = r#""methodName":"io.k8s.authorization.rbac.v1.clusterroles.patch""#;
+    let rest = with("/protoPayload/methodName", Value::Null);
+    let rest = set(rest, "/protoPayload/request", Value::Null);
+    let rest = set(rest, "/protoPayload/response", Value::Null);
+    let name = "rbac.authorization.k8s.io/v1/clusterroles/view";
+    let rest = set(rest, "/protoPayload/resourceName", name).to_string();
+    for members in [format!("{method},{patch}"), format!("{patch},{method}")] {
+        let text = rest.replace(
+            "\"protoPayload\":{",
+            &format!("\"protoPayload\":{{{members},"),
+        );
+        let mut out = Output::default();
+        GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
+        let events: Vec<_> = out.drain().collect();
+        let [Outcome::Event { event, .. }] = &events[..] else {
+            unreachable!("{events:?}");
+        };
+        let text = std::str::from_utf8(event.text()).expect("utf-8");
+        assert!(text.contains("[\"all\"]"), "{text}");
+        assert!(!text.contains("harmless"), "{text}");
+        let repaired: Vec<_> = event.notes().repaired().collect();
+        assert_eq!(repaired, [conformance::Repair::DuplicateKey]);
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::super::Bridge;
@@ -141,10 +142,15 @@ impl<B: Bridge> Process<'_, B> {
         };
         let dead_letter = self
             .insist(async || {
-                DeadLetter::open_within(path, B::PROVIDER, limits.clone()).map_err(|error| {
+                let (path, limits) = (path.to_owned(), limits.clone());
+                let open = move || DeadLetter::open_within(&path, B::PROVIDER, limits);
+                let opened = spawn_blocking(open).await;
+                let opened = opened.map_err(|broken| chain(&broken));
+                let opened = opened.and_then(|opened| opened.map_err(|error| chain(&error)));
+                opened.map_err(|what| {
                     Setback::Hold(Trouble {
                         part: Part::Checkpoint,
-                        what: chain(&error),
+                        what,
                         remedy: "nothing is read until it can be kept".to_owned(),
                     })
                 })
@@ -176,6 +182,8 @@ impl<B: Bridge> Process<'_, B> {
             ..
         } = self.checked;
         let telemetry = self.telemetry.log(log.name());
+        let whole = self.checked.live.shared();
+        telemetry.begin(whole.as_deref(), log.when_silent());
         let mut options = delivery.native.clone();
         options.annotations.extend(log.annotations());
         let resume = Resume {
@@ -208,9 +216,23 @@ impl<B: Bridge> Process<'_, B> {
             stop,
             grace: state.shutdown_grace,
         };
-        let outcome = Box::pin(run::run(pipeline)).await;
+        // A task of its own: no log waits for the work of another.
+        let mut task = JoinSet::new();
+        task.spawn(run::run(pipeline));
+        let ended = match task.join_next().await {
+            Some(Ok(outcome)) => outcome.ended,
+            // A panic is the end of the process, as if there were no tasks.
+            Some(Err(broken)) => match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => Ended::Failed(format!("the reading of a log ended: {cancelled}")),
+            },
+            None => Ended::Stopped,
+        };
         telemetry.ended();
-        outcome.ended
+        if ended == Ended::Done {
+            telemetry.finished();
+        }
+        ended
     }
 
     /// Tries until it works, and says on `/readyz` why it does not.

@@ -63,8 +63,8 @@ impl<'a> Changes<'a> {
         let new = self.set.iter().map(|(_, value)| value.len() + 32);
         let notes = self.annotations.iter().map(|(k, v)| k.len() + v.len() + 16);
         let room = json.len() + new.sum::<usize>() + notes.sum::<usize>() + 64;
-        let mut out = Vec::with_capacity(room);
-        out.push(b'{');
+        let mut out = String::with_capacity(room);
+        out.push('{');
         let is_head = |name: Member| matches!(name, Member::Kind | Member::ApiVersion);
         self.push_set(&mut out, is_head);
         let (mut from, end) = seen.members;
@@ -80,22 +80,21 @@ impl<'a> Changes<'a> {
         if annotates {
             push_members(&mut out, "\"annotations\":{");
             self.push_annotations(&mut out, seen.value(Member::Annotations));
-            out.push(b'}');
+            out.push('}');
         }
-        out.push(b'}');
-        // Only whole tokens of valid texts were put together.
-        String::from_utf8(out).unwrap_or_default()
+        out.push('}');
+        out
     }
 
-    fn push_set(&self, out: &mut Vec<u8>, wanted: impl Fn(Member) -> bool) {
+    fn push_set(&self, out: &mut String, wanted: impl Fn(Member) -> bool) {
         for (name, value) in self.set.iter().filter(|(name, _)| wanted(*name)) {
             push_members(out, &format!("\"{}\":", name.name()));
-            out.extend_from_slice(value.as_bytes());
+            out.push_str(value);
         }
     }
 
     /// What the event had stays as it is written, unless it is set anew.
-    fn push_annotations(&self, out: &mut Vec<u8>, had: Option<Raw<'_>>) {
+    fn push_annotations(&self, out: &mut String, had: Option<Raw<'_>>) {
         let had = had.map_or("{}", Raw::text);
         let mut scanner = Scanner::new(had);
         if scanner.open_object().is_ok() {
@@ -108,31 +107,31 @@ impl<'a> Changes<'a> {
             }
         }
         for (key, value) in &self.annotations {
-            if !out.ends_with(b"{") {
-                out.push(b',');
+            if !out.ends_with('{') {
+                out.push(',');
             }
-            json::write_string(out, key);
-            out.push(b':');
-            json::write_string(out, value);
+            json::push_string(out, key);
+            out.push(':');
+            json::push_string(out, value);
         }
     }
 }
 
 /// The text as a JSON string.
 pub(super) fn json_string(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len() + 2);
-    json::write_string(&mut out, text);
-    String::from_utf8(out).unwrap_or_default()
+    let mut out = String::with_capacity(text.len() + 2);
+    json::push_string(&mut out, text);
+    out
 }
 
 /// Appends members, or one, to an object, without the space and commas around them; none is fine.
-fn push_members(out: &mut Vec<u8>, text: &str) {
+fn push_members(out: &mut String, text: &str) {
     let text = text.trim_matches([',', ' ', '\n', '\r', '\t']);
     if text.is_empty() {
         return;
     }
-    if !out.ends_with(b"{") {
-        out.push(b',');
+    if !out.ends_with('{') {
+        out.push(',');
     }
-    out.extend_from_slice(text.as_bytes());
+    out.push_str(text);
 }

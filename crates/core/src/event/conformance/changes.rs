@@ -54,7 +54,9 @@ pub(super) fn changes_of<'a>(
     for (key, value) in &context.options.annotations {
         changes.annotate(key.as_str(), value.as_str());
     }
-    set_times(seen, completed.is_some(), context, &mut changes, notes)?;
+    if !seen.times_are_good {
+        set_times(seen, completed.is_some(), context, &mut changes, notes)?;
+    }
     if let Some(completed) = completed {
         notes.give_up(add_what_follows_from_the_uri(seen, completed, &mut changes));
         changes.annotate(TRUNCATED, "true");

@@ -4,10 +4,10 @@
 //! string, a key whose fingerprint was there before) and leaves what they mean to a second, slower
 //! look. A sign may be false; that there is none is never false.
 
-use super::super::json::{self, ErrorKind, Findings, KeyPrints, Kind, Raw, Scanner};
+use super::super::json::{self, ErrorKind, Findings, Kind, Raw, Scanner};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
-use super::{Body, shape};
+use super::{mend, shape};
 
 /// Where a member stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,17 +33,14 @@ pub(super) struct Seen<'a> {
     pub(super) odd_types: bool,
     /// A known member stood twice, or an unknown one may have.
     repeats: bool,
+    /// Both times are there, as they have to be.
+    pub(super) times_are_good: bool,
 }
 
 impl<'a> Seen<'a> {
     /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
     /// with the reason.
     pub(super) fn read(json: &'a str) -> (Seen<'a>, Result<(), json::Error>) {
-        Seen::read_with(json, &[])
-    }
-
-    /// The same; what is known of these parts of the text is not looked at again.
-    pub(super) fn read_with(json: &'a str, bodies: &[Body]) -> (Seen<'a>, Result<(), json::Error>) {
         let mut seen = Seen {
             json,
             places: [Place::default(); MEMBERS],
@@ -51,12 +48,53 @@ impl<'a> Seen<'a> {
             findings: Findings::default(),
             odd_types: false,
             repeats: false,
+            times_are_good: false,
         };
-        let end = seen.walk(bodies);
+        let end = seen.walk();
         (seen, end)
     }
 
-    fn walk(&mut self, bodies: &[Body]) -> Result<(), json::Error> {
+    /// An event that was written here, every member once and of its type, is not read again. (A
+    /// debug build does so and compares.)
+    pub(super) fn of_composed(
+        json: &'a str,
+        places: [Place; MEMBERS],
+        findings: Findings,
+    ) -> Seen<'a> {
+        let is_there = |name: Member| places[name as usize].to != 0;
+        let times = [Member::RequestReceivedTimestamp, Member::StageTimestamp];
+        let seen = Seen {
+            json,
+            places,
+            members: (1, json.len().saturating_sub(1)),
+            findings,
+            odd_types: false,
+            repeats: false,
+            times_are_good: times.into_iter().all(is_there),
+        };
+        debug_assert!(seen.is_as_read(), "not what was written: {json}");
+        seen
+    }
+
+    /// Whether reading the text finds no more than is known of it.
+    fn is_as_read(&self) -> bool {
+        let (read, end) = Seen::read(self.json);
+        end.is_ok()
+            && read.places == self.places
+            && read.members == self.members
+            && !read.odd_types
+            && [Member::RequestReceivedTimestamp, Member::StageTimestamp]
+                .iter()
+                .all(|&name| read.text(name).is_none_or(is_time))
+            && read.depth() <= self.depth()
+            && (self.findings.has_lone_surrogate() || !read.findings.has_lone_surrogate())
+            // That a key may repeat is a guess, where one is escaped.
+            && (self.may_repeat_a_key()
+                || !read.may_repeat_a_key()
+                || !mend::mending(self.json, usize::MAX).repeated_key)
+    }
+
+    fn walk(&mut self) -> Result<(), json::Error> {
         let json = self.json;
         let mut scanner = Scanner::new(json);
         let mut others: Vec<&str> = Vec::new();
@@ -72,11 +110,7 @@ impl<'a> Seen<'a> {
             });
             scanner.peek();
             let start = scanner.at();
-            let known = bodies.iter().find(|body| body.range.start == start);
-            let as_written = match known {
-                Some(body) => Some(self.take_known(body)),
-                None => name.and_then(|name| shape::end_of(json.as_bytes(), start, name)),
-            };
+            let as_written = name.and_then(|name| shape::end_of(json.as_bytes(), start, name));
             let is_number = match as_written {
                 Some(end) => {
                     scanner.resume(end);
@@ -112,23 +146,6 @@ impl<'a> Seen<'a> {
         scanner.end()
     }
 
-    /// An object that was scanned before it was written here. Returns where it ends.
-    fn take_known(&mut self, body: &Body) -> usize {
-        debug_assert!(
-            self.json
-                .get(body.range.clone())
-                .and_then(|text| Raw::parse(text).ok())
-                .is_some_and(|raw| {
-                    raw.findings().depth() <= body.findings.depth()
-                        && (body.findings.has_lone_surrogate()
-                            || !raw.findings().has_lone_surrogate())
-                }),
-            "a body is not what was found of it"
-        );
-        self.findings = self.findings.and(body.findings);
-        body.range.end
-    }
-
     /// Steps over a value that has not the shape in which an API server writes it, or is an object
     /// of any shape. Returns whether it is a number.
     #[inline(never)]
@@ -143,7 +160,7 @@ impl<'a> Seen<'a> {
         let value = match name {
             Some(Member::ResponseObject) => scanner.value()?,
             Some(Member::RequestObject) if self.is_encoded() => scanner.value()?,
-            _ => scanner.value_and_keys(&mut KeyPrints::default())?,
+            _ => scanner.value_and_keys()?,
         };
         self.findings = self.findings.and(value.findings());
         self.odd_types |= name.is_some_and(|name| !known::is_typed(value, name.kind()));
@@ -207,7 +224,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn place_of(at: usize) -> u32 {
+pub(super) fn place_of(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
@@ -216,4 +233,10 @@ pub(super) fn is_micro_time(text: &str) -> bool {
     text.strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
         .is_some_and(time::is_micros)
+}
+
+/// The same, by the calendar.
+fn is_time(text: &str) -> bool {
+    let text = text.trim_matches('"');
+    time::parse(text).is_some_and(|read| time::micros(read) == text)
 }

@@ -29,6 +29,13 @@ macro_rules! members {
                 }
             }
 
+            /// Its key as it is written before a value: `"verb":`.
+            pub(super) fn quoted(self) -> &'static str {
+                match self {
+                    $(Member::$variant => concat!("\"", $name, "\":"),)*
+                }
+            }
+
             /// The member of this key.
             #[inline(always)]
             pub(super) fn of(key: &str) -> Option<Member> {

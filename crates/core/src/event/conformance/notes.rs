@@ -1,5 +1,7 @@
 //! What was mended in an event, and what was given up of it.
 
+use super::Context;
+
 macro_rules! notes {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$about])*
@@ -77,6 +79,18 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// What the caller did to an event before it came here.
+    pub(super) fn of(context: &Context<'_>) -> Notes {
+        let mut notes = Notes::default();
+        if context.replaced {
+            notes.repair(Repair::Encoding);
+        }
+        if let Some(what) = context.given_up {
+            notes.give_up(what);
+        }
+        notes
+    }
+
     pub(super) fn repair(&mut self, what: Repair) {
         self.repaired |= what.bit();
     }

@@ -53,6 +53,14 @@ impl Findings {
         }
     }
 
+    /// The same of a value in which a key may stand twice.
+    pub fn with_repeated_key(self) -> Findings {
+        Findings {
+            may_repeat_a_key: true,
+            ..self
+        }
+    }
+
     /// Both of what was found.
     pub fn and(self, other: Findings) -> Findings {
         Findings {
@@ -101,7 +109,7 @@ const LEVELS_MAX: usize = 32;
 /// 64 bits of the innermost object say of most keys that they are new; only where the bit of one is
 /// set already its fingerprint is compared with those of the others.
 #[derive(Debug)]
-pub(crate) struct KeyPrints {
+pub(super) struct KeyPrints {
     prints: [u32; KEYS_MAX],
     len: usize,
     here: Object,

@@ -293,28 +293,49 @@ fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    write_escaped(out, text);
+    escaped(text, |piece| out.extend_from_slice(piece.as_bytes()));
     out.push(b'"');
 }
 
-/// Appends `text` as it stands between the quotes of a JSON string.
-fn write_escaped(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The same, to a text.
+#[inline]
+pub fn push_string(out: &mut String, text: &str) {
+    out.reserve(text.len() + 2);
+    out.push('"');
+    match run_end(text.as_bytes(), 0) == text.len() {
+        true => out.push_str(text),
+        false => push_escaped(out, text),
+    }
+    out.push('"');
+}
+
+#[inline(never)]
+fn push_escaped(out: &mut String, text: &str) {
+    escaped(text, |piece| out.push_str(piece));
+}
+
+/// Gives `text`, piece by piece, as it stands between the quotes of a JSON string.
+#[inline(always)]
+fn escaped(text: &str, mut put: impl FnMut(&str)) {
+    const HEX: [&str; 16] = [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f",
+    ];
     let bytes = text.as_bytes();
     let mut at = 0;
     loop {
         let end = run_end(bytes, at);
-        out.extend_from_slice(&bytes[at..end]);
+        put(&text[at..end]);
         let Some(&byte) = bytes.get(end) else { break };
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' => put("\\\""),
+            b'\\' => put("\\\\"),
+            b'\n' => put("\\n"),
+            b'\r' => put("\\r"),
+            b'\t' => put("\\t"),
             _ => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
+                put("\\u00");
+                put(HEX[usize::from(byte >> 4)]);
+                put(HEX[usize::from(byte & 15)]);
             }
         }
         at = end + 1;

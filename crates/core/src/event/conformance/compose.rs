@@ -1,0 +1,296 @@
+//! Events that are put together from a format that is not the API server's: written member by
+//! member, and known while they are written, so that nothing of them is read again.
+
+use bytes::Bytes;
+
+use super::super::json::{Findings, Kind, Raw, Scanner, push_string};
+use super::inspect::{Place, Seen, place_of};
+use super::known::{MEMBERS, Member};
+use super::{API_VERSION, Context, Event, Failure, Notes, TRUNCATED};
+
+/// What an annotation says.
+#[derive(Debug, Clone, Copy)]
+pub enum Text<'a> {
+    /// As it is to be read.
+    Plain(&'a str),
+    /// A JSON string as it is written; any other value is left out.
+    Json(Raw<'a>),
+}
+
+/// Whether the keys of a value were looked at when it was scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// [`Findings::may_repeat_a_key`] says whether one may stand twice.
+    Seen,
+    /// Nothing is known of them.
+    NotSeen,
+}
+
+/// `objectRef`; what is empty is left out, as the API server does.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    missing_docs,
+    reason = "the members of `audit.k8s.io/v1.ObjectReference`"
+)]
+pub struct ObjectRef<'a> {
+    pub resource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub api_group: &'a str,
+    pub api_version: &'a str,
+    pub resource_version: &'a str,
+    pub subresource: &'a str,
+}
+
+/// Writes one event, its members in the order in which it is told of them: each at most once.
+#[derive(Debug)]
+pub struct Composer {
+    text: String,
+    places: [Place; MEMBERS],
+    findings: Findings,
+    /// The verb is one whose request object is looked at for keys that stand twice.
+    is_patch: bool,
+    /// An annotation is the mark of an event that was cut.
+    marked: bool,
+}
+
+impl Composer {
+    /// An event with nothing but its kind and version, and room for so many bytes.
+    pub fn new(bytes: usize) -> Composer {
+        let mut composer = Composer {
+            text: String::with_capacity(bytes),
+            places: [Place::default(); MEMBERS],
+            findings: Findings::default(),
+            is_patch: false,
+            marked: false,
+        };
+        composer.text.push('{');
+        composer.plain(Member::Kind, "Event");
+        composer.plain(Member::ApiVersion, API_VERSION);
+        composer
+    }
+
+    /// `level`.
+    pub fn level(&mut self, level: &'static str) {
+        self.plain(Member::Level, level);
+    }
+
+    /// `auditID`.
+    pub fn audit_id(&mut self, id: &str) {
+        self.string(Member::AuditId, id);
+    }
+
+    /// `stage`.
+    pub fn stage(&mut self, stage: &'static str) {
+        self.plain(Member::Stage, stage);
+    }
+
+    /// `requestURI`.
+    pub fn request_uri(&mut self, uri: &str) {
+        self.string(Member::RequestUri, uri);
+    }
+
+    /// `verb`; before the request object.
+    pub fn verb(&mut self, verb: &str) {
+        self.is_patch = verb == "patch";
+        self.string(Member::Verb, verb);
+    }
+
+    /// `user`, with no member where there is no name.
+    pub fn user(&mut self, name: Option<&str>, groups: &[&str]) {
+        self.identity(Member::User, name, groups);
+    }
+
+    /// `impersonatedUser`.
+    pub fn impersonated_user(&mut self, name: &str) {
+        self.identity(Member::ImpersonatedUser, Some(name), &[]);
+    }
+
+    fn identity(&mut self, member: Member, name: Option<&str>, groups: &[&str]) {
+        self.member(member, |out| {
+            let Some(name) = name else {
+                return out.push_str("{}");
+            };
+            out.push_str("{\"username\":");
+            push_string(out, name);
+            if !groups.is_empty() {
+                out.push_str(",\"groups\":");
+                push_strings(out, groups);
+            }
+            out.push('}');
+        });
+    }
+
+    /// `sourceIPs`.
+    pub fn source_ips(&mut self, addresses: &[&str]) {
+        self.member(Member::SourceIps, |out| push_strings(out, addresses));
+    }
+
+    /// `userAgent`.
+    pub fn user_agent(&mut self, agent: &str) {
+        self.string(Member::UserAgent, agent);
+    }
+
+    /// `objectRef`.
+    pub fn object_ref(&mut self, object: &ObjectRef<'_>) {
+        self.member(Member::ObjectRef, |out| {
+            out.push_str("{\"resource\":");
+            push_string(out, object.resource);
+            for (key, value) in [
+                (",\"namespace\":", object.namespace),
+                (",\"name\":", object.name),
+                (",\"uid\":", object.uid),
+                (",\"apiGroup\":", object.api_group),
+                (",\"apiVersion\":", object.api_version),
+                (",\"resourceVersion\":", object.resource_version),
+                (",\"subresource\":", object.subresource),
+            ] {
+                if !value.is_empty() {
+                    out.push_str(key);
+                    push_string(out, value);
+                }
+            }
+            out.push('}');
+        });
+    }
+
+    /// `responseStatus`, a `metav1.Status` whose members have their types; what is in it besides
+    /// texts of the caller was found to be so.
+    pub fn response_status(&mut self, found: Findings, write: impl FnOnce(&mut String)) {
+        self.findings = self.findings.and(found.within());
+        self.member(Member::ResponseStatus, write);
+    }
+
+    /// `requestObject`, made of values that were scanned, of which this was found.
+    ///
+    /// Where the verb is `patch`, the one object that is logged as a client wrote it, its keys have to
+    /// be known: it is looked at once more unless `keys` says that they were part of what was found.
+    pub fn request_object(&mut self, found: Findings, keys: Keys, write: impl FnOnce(&mut String)) {
+        self.object(Member::RequestObject, found, write);
+        if self.is_patch && keys == Keys::NotSeen {
+            let place = self.places[Member::RequestObject as usize];
+            let written = self.text.get(place.value as usize..).unwrap_or_default();
+            let keys = Scanner::new(written).value_and_keys();
+            let keys = keys.map_or_else(|_| found, Raw::findings);
+            self.findings = self.findings.and(keys);
+        }
+    }
+
+    /// `responseObject`; as [`Composer::request_object`].
+    pub fn response_object(&mut self, found: Findings, write: impl FnOnce(&mut String)) {
+        self.object(Member::ResponseObject, found, write);
+    }
+
+    fn object(&mut self, member: Member, found: Findings, write: impl FnOnce(&mut String)) {
+        self.findings = self.findings.and(found);
+        self.member(member, write);
+    }
+
+    /// `requestReceivedTimestamp`, with six digits.
+    pub fn request_received(&mut self, time: &str) {
+        self.plain(Member::RequestReceivedTimestamp, time);
+    }
+
+    /// `stageTimestamp`, with six digits.
+    pub fn stage_timestamp(&mut self, time: &str) {
+        self.plain(Member::StageTimestamp, time);
+    }
+
+    /// `annotations`, each key once.
+    pub fn annotations<'a>(&mut self, all: impl Iterator<Item = (&'a str, Text<'a>)>) {
+        let (mut marked, mut findings) = (false, self.findings);
+        self.member(Member::Annotations, |out| {
+            out.push('{');
+            for (key, value) in all {
+                if matches!(value, Text::Json(raw) if raw.kind() != Kind::String) {
+                    continue;
+                }
+                if !out.ends_with('{') {
+                    out.push(',');
+                }
+                push_string(out, key);
+                out.push(':');
+                match value {
+                    Text::Plain(text) => push_string(out, text),
+                    Text::Json(raw) => {
+                        out.push_str(raw.text());
+                        findings = findings.and(raw.findings());
+                    }
+                }
+                marked |= key == TRUNCATED;
+            }
+            out.push('}');
+        });
+        (self.marked, self.findings) = (marked, findings);
+    }
+
+    fn string(&mut self, name: Member, text: &str) {
+        self.member(name, |out| push_string(out, text));
+    }
+
+    /// A text without anything to escape.
+    fn plain(&mut self, name: Member, text: &str) {
+        self.member(name, |out| {
+            out.push('"');
+            out.push_str(text);
+            out.push('"');
+        });
+    }
+
+    #[inline]
+    fn member(&mut self, name: Member, write: impl FnOnce(&mut String)) {
+        let text = &mut self.text;
+        let from = match text.len() {
+            1 => 1,
+            len => {
+                text.push(',');
+                len + 1
+            }
+        };
+        text.push_str(name.quoted());
+        let value = text.len();
+        write(text);
+        let place = &mut self.places[name as usize];
+        debug_assert_eq!(place.to, 0, "{} was written already", name.name());
+        *place = Place {
+            from: place_of(from),
+            value: place_of(value),
+            to: place_of(text.len()),
+        };
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn event(mut self, context: &Context<'_>) -> Result<Event, Failure> {
+        self.text.push('}');
+        let seen = Seen::of_composed(&self.text, self.places, self.findings);
+        if context.replaced || !super::is_clean(&seen, context.options) {
+            return super::event(&Bytes::from(self.text), context);
+        }
+        let mut notes = Notes::of(context);
+        let changes = super::changes_of(&seen, None, context, &mut notes)?;
+        let written = super::finish(&seen, self.marked, &changes, context, &mut notes)?;
+        let text = match written {
+            Some(text) => text,
+            None => self.text,
+        };
+        Ok(Event {
+            text: text.into(),
+            notes,
+        })
+    }
+}
+
+fn push_strings(out: &mut String, all: &[&str]) {
+    out.push('[');
+    for (at, text) in all.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_string(out, text);
+    }
+    out.push(']');
+}

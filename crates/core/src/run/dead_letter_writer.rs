@@ -1,0 +1,120 @@
+//! Brings rejects to the dead letter on a thread that may block, so that a slow disk, or a full file
+//! that is packed, does not stop the loop. A record is settled only once its line is on the disk.
+//!
+//! One job at a time takes all that waits: it is written and synced together. What waits is bounded
+//! by the bytes that may be read and not yet settled, since its records are open.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use crate::convert::{RecordId, Reject};
+use crate::dead_letter::{DeadLetter, DeadLetterError};
+use crate::record::Origin;
+
+/// From one failure to the next attempt.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the safety of a line settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// The whole record: it did not convert.
+    Record,
+    /// One of its events: it was refused.
+    Event,
+}
+
+/// A reject on its way to the dead letter.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) record: RecordId,
+    pub(super) settle: Settle,
+    pub(super) reason: Reject,
+    pub(super) error: String,
+    pub(super) origin: Origin,
+    pub(super) payload: Bytes,
+}
+
+type Job = Pin<Box<dyn Future<Output = Result<(), DeadLetterError>> + Send>>;
+
+/// A dead letter with what is on its way there.
+pub(super) struct DeadLetterWriter {
+    dead_letter: DeadLetter,
+    waiting: Vec<Line>,
+    /// What the next success makes safe: the lines of the job, and of those that failed before it.
+    written: Vec<(RecordId, Settle)>,
+    job: Option<Job>,
+    not_before: Instant,
+}
+
+impl DeadLetterWriter {
+    pub(super) fn new(dead_letter: DeadLetter) -> DeadLetterWriter {
+        DeadLetterWriter {
+            dead_letter,
+            waiting: Vec::new(),
+            written: Vec::new(),
+            job: None,
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Takes a reject. Does no I/O: [`DeadLetterWriter::next`] does.
+    pub(super) fn add(&mut self, line: Line) {
+        self.waiting.push(line);
+    }
+
+    /// Whether all that was added is safe.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.written.is_empty()
+    }
+
+    /// What has become safe. Waits for ever while there is nothing to write. Dropping the future
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// The disk did not take it; the next call tries again, a little later.
+    pub(super) async fn next(&mut self) -> Result<Vec<(RecordId, Settle)>, DeadLetterError> {
+        if self.is_idle() {
+            return pending().await;
+        }
+        if self.job.is_none() {
+            sleep_until(self.not_before).await;
+        }
+        let job = match &mut self.job {
+            Some(job) => job,
+            None => {
+                let lines = std::mem::take(&mut self.waiting);
+                let settles = lines.iter().map(|line| (line.record, line.settle));
+                self.written.extend(settles);
+                self.job.insert(write(self.dead_letter.clone(), lines))
+            }
+        };
+        let result = job.await;
+        self.job = None;
+        match result {
+            Ok(()) => Ok(std::mem::take(&mut self.written)),
+            Err(error) => {
+                self.not_before = Instant::now() + RETRY;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Writes and syncs lines, and those that an earlier failure left in the dead letter's memory.
+fn write(mut dead_letter: DeadLetter, lines: Vec<Line>) -> Job {
+    Box::pin(async move {
+        let blocking = dead_letter.clone();
+        let done = blocking.run_blocking(move || {
+            for line in lines {
+                // What could not be written stays in memory, and the sync tries again.
+                let _ = dead_letter.write(line.reason, &line.error, &line.origin, &line.payload);
+            }
+            dead_letter.sync()
+        });
+        done.await
+    })
+}
