@@ -110,9 +110,11 @@ impl World {
         if let Some(position) = page.position.as_ref().and_then(Position::as_u64) {
             self.given.push((Instant::now(), page.partition, position));
         }
-        let retired = page.partitions.iter().filter_map(|change| match change {
-            PartitionChange::Retired(id) => Some(*id),
-            PartitionChange::Announced(_) => None,
+        let retired = page.partitions.iter().filter_map(|change| {
+            let PartitionChange::Retired(id) = change else {
+                return None;
+            };
+            Some(*id)
         });
         let open = retired.into_iter().any(|id| {
             let records = &self.shards.get(id).records;
