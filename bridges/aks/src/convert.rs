@@ -13,6 +13,7 @@
 //! chosen: it may be one of theirs.
 
 use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
 use audit_bridge_core::event::Event;
@@ -53,10 +54,11 @@ impl Default for Options {
 }
 
 /// Converts records of diagnostic settings, and audit events by themselves.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AksConvert {
     options: Options,
-    deduplicator: CategoryDeduplicator,
+    /// One for all forks.
+    deduplicator: Arc<Mutex<CategoryDeduplicator>>,
     /// The last cluster, and what is wanted of its events.
     annotated: Option<(String, conformance::Options)>,
 }
@@ -66,7 +68,7 @@ impl AksConvert {
     pub fn new(options: Options) -> AksConvert {
         AksConvert {
             options,
-            deduplicator: CategoryDeduplicator::default(),
+            deduplicator: Arc::default(),
             annotated: None,
         }
     }
@@ -129,19 +131,14 @@ impl AksConvert {
         };
         let event = conformance::event(&log, &context)?;
         let cluster = diagnostic.resource_id.as_deref();
-        match category {
-            Some(category)
-                if self.options.categories.len() > 1
-                    && self.deduplicator.is_duplicate(
-                        category,
-                        cluster,
-                        &log,
-                        event.truncated(),
-                    ) =>
-            {
-                Err(Refusal::Skip(Skip::Duplicate))
-            }
-            _ => Ok(event),
+        let Some(category) = category.filter(|_| self.options.categories.len() > 1) else {
+            return Ok(event);
+        };
+        let deduplicator = self.deduplicator.lock();
+        let mut deduplicator = deduplicator.unwrap_or_else(PoisonError::into_inner);
+        match deduplicator.is_duplicate(category, cluster, &log, event.truncated()) {
+            true => Err(Refusal::Skip(Skip::Duplicate)),
+            false => Ok(event),
         }
     }
 
@@ -194,6 +191,10 @@ impl Convert for AksConvert {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         let result = self.decide(record);
         out.settle(id, record, result);
+    }
+
+    fn fork(&self) -> Option<Box<dyn Convert>> {
+        Some(Box::new(self.clone()))
     }
 }
 

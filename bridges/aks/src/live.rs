@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use audit_bridge_core::config::{self, Problems, given};
 use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Start, Trouble};
-use audit_bridge_core::source::Position;
-use audit_bridge_core::tail::Positions;
+use audit_bridge_core::source::{Position, Positions};
 use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
 

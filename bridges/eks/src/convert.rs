@@ -114,6 +114,10 @@ impl Convert for EksConvert {
         let result = self.decide(record);
         out.settle(id, record, result);
     }
+
+    fn fork(&self) -> Option<Box<dyn Convert>> {
+        Some(Box::new(self.clone()))
+    }
 }
 
 /// A text that is no JSON object. Between events that were taken out of a dump, a line of another

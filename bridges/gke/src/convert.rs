@@ -134,6 +134,8 @@ impl std::error::Error for DeriveError {}
 pub struct GkeConvert {
     options: Options,
     held: Held,
+    /// Parts of an entry meet in the converter that this is a fork of.
+    leaves_parts: bool,
 }
 
 impl GkeConvert {
@@ -141,7 +143,7 @@ impl GkeConvert {
     pub fn new(options: Options) -> GkeConvert {
         GkeConvert {
             options,
-            held: Held::default(),
+            ..GkeConvert::default()
         }
     }
 
@@ -166,6 +168,7 @@ impl GkeConvert {
                 Reject::IncompleteSplit,
                 "part of a split entry that does not say which",
             ),
+            Place::Part { .. } if self.leaves_parts => {}
             Place::Part { uid, index, total } => {
                 let complete = self.held.add((uid, index, total), id, &record.payload);
                 if let Some(group) = complete {
@@ -292,6 +295,13 @@ impl Convert for GkeConvert {
                 Err(error) => no_entry(id, record, error.to_string(), out),
             }
         });
+    }
+
+    fn fork(&self) -> Option<Box<dyn Convert>> {
+        Some(Box::new(GkeConvert {
+            leaves_parts: true,
+            ..GkeConvert::new(self.options.clone())
+        }))
     }
 
     fn is_holding(&self, id: RecordId) -> bool {

@@ -21,10 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::Source;
+use audit_bridge_core::source::{Positions, Source};
 use audit_bridge_core::tail::{
-    Clock, Entry, Identity, Limiter, LogPage, Positions, QueryError, Tail, TailSettings, TimeLog,
-    Window,
+    Clock, Entry, Identity, Limiter, LogPage, QueryError, Tail, TailSettings, TimeLog, Window,
 };
 use bytes::Bytes;
 use jiff::Timestamp;

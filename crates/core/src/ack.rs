@@ -299,12 +299,12 @@ impl<P> AckTracker<P> {
         self.get(first)
     }
 
-    /// How many records, from the first that was ever opened, are settled without a gap, whatever
-    /// their partitions.
-    pub fn settled_prefix(&self) -> u64 {
-        let oldest_aside = self.aside.keys().map(|id| id.0).min();
-        // The front of the queue is open, or the queue is empty.
-        oldest_aside.unwrap_or(self.base)
+    /// How many records of each partition, from its first, are settled without a gap.
+    pub fn settled(&self) -> HashMap<u32, u64> {
+        let partitions = self.partitions.keys();
+        partitions
+            .map(|&partition| (partition, self.watermark(partition).settled))
+            .collect()
     }
 
     /// Whether every record is settled.

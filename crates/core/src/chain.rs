@@ -1,5 +1,6 @@
-//! What an error says, with its causes, and text of others made fit for a terminal.
+//! What an error or a panic says, with its causes, and text of others made fit for a terminal.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -19,6 +20,15 @@ pub fn chain(error: &dyn Error) -> String {
         next = error.source();
     }
     printable(&text.replace(['\n', '\r'], " ")).into_owned()
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Text that others chose (a file name, a part of a dump) for people: characters that a terminal

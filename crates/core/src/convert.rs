@@ -4,6 +4,7 @@
 //! reason, or *rejected* for a reason (and kept in the dead letter). A converter may hold a record
 //! until others arrive (a log entry that the provider split); what it holds it must emit later.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 
@@ -229,6 +230,52 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether it is of one record alone, and which.
+    fn record(&self) -> Option<RecordId> {
+        match self {
+            Outcome::Event {
+                records: Records::One(id),
+                ..
+            } => Some(*id),
+            Outcome::Event { .. } => None,
+            Outcome::Skip { record, .. } | Outcome::Reject { record, .. } => Some(*record),
+        }
+    }
+
+    /// The same of one record under another name.
+    fn renamed(mut self, id: RecordId) -> Outcome {
+        match &mut self {
+            Outcome::Event { records, .. } => *records = id.into(),
+            Outcome::Skip { record, .. } | Outcome::Reject { record, .. } => *record = id,
+        }
+        self
+    }
+}
+
+/// What a [fork](Convert::fork) decided about the records of a page, by their number in it.
+#[derive(Debug, Default)]
+pub struct Early(VecDeque<Outcome>);
+
+impl Early {
+    /// Takes what was decided about the newest record.
+    pub(crate) fn take(&mut self, out: &mut Output) {
+        self.0.extend(out.drain());
+    }
+
+    /// Hands on what was decided about this record of the page; whether anything was.
+    pub(crate) fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
+        let number = Some(RecordId(number as u64));
+        let before = out.outcomes.len();
+        while self.0.front().is_some_and(|it| it.record() == number) {
+            let outcome = self.0.pop_front();
+            out.outcomes
+                .extend(outcome.map(|outcome| outcome.renamed(id)));
+        }
+        out.outcomes.len() > before
+    }
+}
+
 /// Where a converter puts what it decided.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -312,6 +359,13 @@ impl Output {
 pub trait Convert: Send {
     /// Decides about one record, or holds it: then it emits nothing for it yet.
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output);
+
+    /// The same conversion for another thread, which decides about records where they are read. It
+    /// knows the others' records as far as that matters, holds none, and decides nothing about one
+    /// that has to wait for others: that one comes to this converter. `None`: there is no such.
+    fn fork(&self) -> Option<Box<dyn Convert>> {
+        None
+    }
 
     /// Whether it holds this record, about which it has decided nothing yet.
     fn is_holding(&self, id: RecordId) -> bool {

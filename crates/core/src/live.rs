@@ -10,8 +10,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::source::{Position, Source};
-use crate::tail::Positions;
+use crate::source::{Position, Positions, Source};
 use crate::telemetry::{Part, Telemetry};
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.

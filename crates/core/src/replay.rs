@@ -2,18 +2,22 @@
 //!
 //! files → content (gzip, zstd) → shape → pieces → records. The shapes themselves are told by the
 //! bridges ([`dump::Dump`]); reading, limits, damage and the order of files are here. Each input is a
-//! partition with a position of its own (`position`).
+//! partition with a position of its own (`position`). Several are read side by side, each by one
+//! thread (`read_input`), which takes the next one when it is done (`queue`).
 
 mod boundary;
 pub mod dump;
 mod input;
 mod json_split;
 mod position;
+mod queue;
+mod read_input;
 mod reader;
 mod shard;
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,21 +28,17 @@ use tokio::sync::mpsc;
 use self::dump::{Dump, Shape};
 pub use self::input::Progress;
 pub use self::position::PositionError;
-use self::position::{Compared, Follower, InputPartition};
-use self::reader::{Found, Receive, Stop};
+use self::queue::Queue;
+use self::read_input::Reader;
+use self::reader::{Found, Stop};
 pub use self::shard::Shard;
-use crate::chain::printable;
+use crate::convert::Convert;
 use crate::event::json::{Kind, Raw};
 use crate::record::{Origin, Record};
+use crate::source::Positions;
 use crate::source::{Page, PartitionChange, Problem, Source};
-use crate::tail::Positions;
 
-/// Records and bytes of a page: enough to make the hand-over cheap, small beside the budget.
-const PAGE_RECORDS_MAX: usize = 512;
-const PAGE_BYTES_MAX: usize = 256 << 10;
-/// Records of a page where positions are kept: a crash in its middle is to repeat few.
-const KEPT_PAGE_RECORDS_MAX: usize = 50;
-/// Pages between the reading thread and the pipeline.
+/// Pages between a reading thread and the pipeline.
 const PAGES_AHEAD: usize = 2;
 /// How much of a record that is too large is kept for the dead letter.
 const TOO_LARGE_KEPT_BYTES: usize = 64 << 10;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub resume: Option<Positions>,
     /// Which of the inputs.
     pub shard: Option<Shard>,
+    /// How many inputs are read at a time, each in its own order.
+    pub parallel: NonZeroUsize,
 }
 
 /// A replay that cannot begin.
@@ -72,7 +74,7 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-/// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in a thread of their own.
+/// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in threads of their own.
 #[derive(Debug)]
 pub struct Replay {
     pages: mpsc::Receiver<Page>,
@@ -81,42 +83,49 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Starts to read.
+    /// Starts to read. Where several inputs are read at a time, their records are converted there by
+    /// `forks` of the converter, as far as they can.
     ///
     /// # Errors
     /// A position is none of a replay's, or there is no thread to read in.
-    pub fn start(settings: Settings) -> Result<Replay, StartError> {
+    pub fn start(
+        settings: &Settings,
+        forks: impl Fn() -> Option<Box<dyn Convert>>,
+    ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);
         if let Some(shard) = settings.shard {
             inputs = shard.select(inputs);
         }
-        let progress = Arc::new(Progress::of(&inputs));
         let none = Positions::new();
         let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
         let count = inputs.len();
-        let (sender, pages) = mpsc::channel(PAGES_AHEAD);
+        let progress = Arc::new(Progress::of(&inputs, settings.skip_records));
         let announced = inputs.iter();
         let announced = announced.map(|input| PartitionChange::Announced(input.partition));
-        let mut reading = Reading {
-            page: Page {
-                problems,
-                partitions: announced.collect(),
-                ..Page::default()
-            },
-            page_records_max: match settings.resume {
-                Some(_) => KEPT_PAGE_RECORDS_MAX,
-                None => PAGE_RECORDS_MAX,
-            },
-            settings,
-            progress: Arc::clone(&progress),
-            page_bytes: 0,
-            seen: 0,
-            sender,
+        let first = Page {
+            problems,
+            partitions: announced.collect(),
+            ..Page::default()
         };
-        std::thread::Builder::new()
-            .name("replay-reader".to_owned())
-            .spawn(move || reading.run(&inputs))
-            .map_err(StartError::Thread)?;
+        let readers = settings.parallel.get().min(count);
+        // One more for the first page, which is there before anybody reads.
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD * readers + 1);
+        let _ = sender.try_send(first);
+        let queue = Arc::new(Queue::new(inputs, settings.skip_records));
+        for _ in 0..readers {
+            let reader = Reader {
+                queue: Arc::clone(&queue),
+                settings: settings.clone(),
+                progress: Arc::clone(&progress),
+                sender: sender.clone(),
+            };
+            // One reader alone has another core for the conversion.
+            let fork = (readers > 1).then(&forks).flatten();
+            std::thread::Builder::new()
+                .name("replay-reader".to_owned())
+                .spawn(move || reader.run(fork))
+                .map_err(StartError::Thread)?;
+        }
         Ok(Replay {
             pages,
             progress,
@@ -138,155 +147,6 @@ impl Replay {
 impl Source for Replay {
     async fn read(&mut self) -> Option<Page> {
         self.pages.recv().await
-    }
-}
-
-/// The reading thread.
-struct Reading {
-    settings: Settings,
-    progress: Arc<Progress>,
-    page: Page,
-    page_bytes: usize,
-    page_records_max: usize,
-    /// Records of all inputs so far.
-    seen: u64,
-    sender: mpsc::Sender<Page>,
-}
-
-impl Reading {
-    fn run(&mut self, inputs: &[InputPartition]) {
-        if !self.send() {
-            return;
-        }
-        for input in inputs {
-            let name = input.input.name();
-            match self.input(input, &name) {
-                Ok(()) => {}
-                Err(Stop::Closed) => return,
-                Err(stop) => {
-                    let problem = problem_of(&stop, &name, &*self.settings.dump);
-                    self.page.problems.extend(problem);
-                    if !self.send() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Reads an input, or what an earlier run has left of it.
-    fn input(&mut self, input: &InputPartition, name: &Arc<str>) -> Result<(), Stop> {
-        let mut skip = 0;
-        if let Some(settled) = &input.settled {
-            let content = input::open(&input.input, &Arc::default()).map_err(Stop::Io)?;
-            let compared = position::compare(content, settled).map_err(Stop::Io)?;
-            match compared {
-                Compared::Whole if settled.finished => {
-                    self.progress.leave_out(&input.input, settled.records);
-                    return Ok(());
-                }
-                Compared::Whole => skip = settled.records,
-                Compared::Longer => skip = settled.records - settled.uncertain.min(settled.records),
-                Compared::Changed | Compared::Shorter => {
-                    self.progress.changed(name);
-                }
-            }
-            self.progress.resumed(name, skip);
-        }
-        let content = input::open(&input.input, &self.progress).map_err(Stop::Io)?;
-        let dump = Arc::clone(&self.settings.dump);
-        let shape = self.settings.shape;
-        let mut reader = InputReader {
-            reading: self,
-            input,
-            name,
-            skip,
-            number: 0,
-            follower: None,
-        };
-        reader.follower = reader
-            .reading
-            .settings
-            .resume
-            .is_some()
-            .then(Follower::default);
-        let read = reader::read_into(content, &dump, shape.as_ref(), &mut reader);
-        if read.is_ok() && reader.number == 0 {
-            tracing::warn!(file = %printable(name), "the file holds no records");
-        }
-        match reader.send(read.is_ok()) {
-            true => read,
-            false => Err(Stop::Closed),
-        }
-    }
-
-    fn send(&mut self) -> bool {
-        self.page_bytes = 0;
-        self.sender
-            .blocking_send(std::mem::take(&mut self.page))
-            .is_ok()
-    }
-}
-
-/// Makes pages of one input.
-struct InputReader<'a> {
-    reading: &'a mut Reading,
-    input: &'a InputPartition,
-    name: &'a Arc<str>,
-    /// Records that an earlier run has settled.
-    skip: u64,
-    /// Records so far.
-    number: u64,
-    /// Where positions are kept.
-    follower: Option<Follower>,
-}
-
-impl Receive for InputReader<'_> {
-    fn passed(&mut self, bytes: &[u8]) {
-        if let Some(follower) = &mut self.follower {
-            follower.passed(bytes);
-        }
-    }
-
-    fn found(&mut self, found: Found<'_>, ended: bool) -> bool {
-        self.number += 1;
-        if let Some(follower) = &mut self.follower {
-            let (damaged, whole) = match &found {
-                Found::Piece(piece) => (piece.damaged, piece.is_whole()),
-                Found::TooLarge(_) => (true, false),
-            };
-            follower.record(damaged, whole, ended);
-        }
-        self.reading.seen += 1;
-        if self.number <= self.skip || self.reading.seen <= self.reading.settings.skip_records {
-            return !self.reading.sender.is_closed();
-        }
-        let record = record_of(&found, self.name, self.number);
-        let reading = &mut *self.reading;
-        reading.page_bytes += record.payload.len();
-        reading.page.records.push(record);
-        if reading.page.records.len() >= reading.page_records_max
-            || reading.page_bytes >= PAGE_BYTES_MAX
-        {
-            return self.send(false);
-        }
-        true
-    }
-}
-
-impl InputReader<'_> {
-    /// Hands on what is read; `false` when nobody reads on.
-    fn send(&mut self, finished: bool) -> bool {
-        let page = &mut self.reading.page;
-        page.partition = self.input.partition;
-        // Never behind what was settled before: the same input may be cut since.
-        page.position = self
-            .follower
-            .as_ref()
-            .filter(|follower| finished || follower.records() > self.skip)
-            .map(|follower| follower.position(&self.input.key, finished))
-            .and_then(|position| serde_json::to_value(position).ok());
-        self.reading.send()
     }
 }
 

@@ -9,6 +9,7 @@ mod dead_letter_writer;
 mod desk;
 mod guard;
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::time::Duration;
 
@@ -163,8 +164,8 @@ pub struct Outcome<Obs> {
     pub tally: Tally,
     /// How it ended.
     pub ended: Ended,
-    /// How many records from the first are settled without a gap.
-    pub settled_records: u64,
+    /// How many records of each partition, from its first, are settled without a gap.
+    pub settled: HashMap<u32, u64>,
     /// Whom it told.
     pub observer: Obs,
 }
@@ -359,7 +360,7 @@ where
     }
     source.close().await;
     Outcome {
-        settled_records: desk.tracker.settled_prefix(),
+        settled: desk.tracker.settled(),
         tally: desk.tally,
         ended: why,
         observer: desk.observer,

@@ -1,15 +1,20 @@
 //! Where records come from: a live log or saved dumps.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::convert::Early;
 use crate::record::Record;
 
 /// How far one partition of a source has been read, in the source's own terms (a sequence number,
 /// the end of a time window): what the checkpoint keeps and the source resumes from.
 pub type Position = serde_json::Value;
+
+/// The positions of a source, by partition.
+pub type Positions = BTreeMap<u32, Position>;
 
 /// Some records in the order of their partition.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ pub struct Page {
     pub partition: u32,
     /// The records; none is fine (a position alone, or a problem).
     pub records: Vec<Record>,
+    /// What was decided about them where they were read; the pipeline converts the others.
+    pub early: Early,
     /// Where the partition stands once these records, and all that it gave before, are settled.
     pub position: Option<Position>,
     /// Up to when the partition is read with this page. A partition of which this is never said

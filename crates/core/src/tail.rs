@@ -46,11 +46,11 @@ pub use identity::Identity;
 pub use limiter::Limiter;
 pub use log::{Clock, Entry, LogPage, QueryError, SystemClock, TimeLog, Window};
 pub use monitor::{Late, Monitor, Stats, Status};
-pub use resume::{Positions, ResumeError};
+pub use resume::ResumeError;
 pub use settings::TailSettings;
 
 use crate::retry::Backoff;
-use crate::source::{Page, PartitionChange, Position, ReadTo, Source};
+use crate::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
 use cursor::{Cursor, Scan};
 use log::{ceil, floor};
 use resume::Place;

@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, Stor
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::json::Raw;
-use audit_bridge_core::record::Record;
+use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
 use audit_bridge_core::replay::{Replay, Settings};
 use audit_bridge_core::run::{Ended, Observer, Patience, Pipeline, run};
@@ -62,6 +63,8 @@ impl Dump for Plain {
 #[derive(Default)]
 struct Settled {
     records: BTreeMap<String, u64>,
+    /// The newest record of each input, in this life.
+    newest: BTreeMap<String, u64>,
     until_crash: Option<u64>,
     crashed: bool,
 }
@@ -81,6 +84,15 @@ impl Convert for Settle {
         if let Some(left) = &mut settled.until_crash {
             *left -= 1;
         }
+        let Origin::File {
+            file,
+            record: number,
+        } = &record.origin
+        else {
+            unreachable!("{}", record.origin);
+        };
+        let before = settled.newest.insert(file.to_string(), *number);
+        assert!(before < Some(*number), "the order of {file}");
         let text = String::from_utf8_lossy(&record.payload).into_owned();
         *settled.records.entry(text).or_default() += 1;
         out.skip(id, Skip::OtherStream);
@@ -131,24 +143,27 @@ async fn live(
     store: &Memory,
     settled: &Arc<Mutex<Settled>>,
     crash_after: Option<u64>,
+    parallel: usize,
 ) -> Option<Ended> {
     {
         let mut settled = settled.lock().unwrap();
+        settled.newest.clear();
         settled.until_crash = crash_after;
         settled.crashed = false;
     }
     let mut store = store.clone();
     let loaded = store.load().await.unwrap();
     let positions = loaded.as_ref().map(|it| it.position.clone());
-    let source = Replay::start(Settings {
+    let settings = Settings {
         paths: paths.to_vec(),
         dump: Arc::new(Plain),
         shape: None,
         skip_records: 0,
         resume: Some(positions.unwrap_or_default()),
         shard: None,
-    })
-    .unwrap();
+        parallel: NonZeroUsize::new(parallel).unwrap(),
+    };
+    let source = Replay::start(&settings, || None).unwrap();
     let owner = Owner {
         provider: "eks".to_owned(),
         source: "replay".to_owned(),
@@ -261,6 +276,11 @@ fn write_packed(path: &Path, text: &str) {
     std::fs::write(path, packed).unwrap();
 }
 
+/// How many inputs are read at a time.
+fn parallel(world: &mut World) -> usize {
+    world.random.usize(1..5)
+}
+
 async fn attack(seed: u64) -> [u64; 3] {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World {
@@ -279,7 +299,7 @@ async fn attack(seed: u64) -> [u64; 3] {
     for _ in 0..world.random.u32(1..8) {
         let paths = world.write();
         let crash_after = world.random.bool().then(|| world.random.u64(0..600));
-        match live(&paths, &store, &settled, crash_after).await {
+        match live(&paths, &store, &settled, crash_after, parallel(&mut world)).await {
             Some(ended) => assert_eq!(ended, Ended::Done, "seed {seed}"),
             None => crashes += 1,
         }
@@ -290,7 +310,7 @@ async fn attack(seed: u64) -> [u64; 3] {
     }
     let paths = world.write();
     for _ in 0..2 {
-        let ended = live(&paths, &store, &settled, None).await;
+        let ended = live(&paths, &store, &settled, None, parallel(&mut world)).await;
         assert_eq!(ended, Some(Ended::Done), "seed {seed}");
     }
     let (all, before) = {
@@ -307,7 +327,7 @@ async fn attack(seed: u64) -> [u64; 3] {
         (all, settled.records.len() as u64)
     };
     // Two lives in peace over the same inputs: another one finds nothing to do.
-    let ended = live(&paths, &store, &settled, None).await;
+    let ended = live(&paths, &store, &settled, None, parallel(&mut world)).await;
     assert_eq!(ended, Some(Ended::Done), "seed {seed}");
     let again: u64 = settled.lock().unwrap().records.values().sum();
     assert_eq!(

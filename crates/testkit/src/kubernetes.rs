@@ -18,6 +18,7 @@ use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -68,6 +69,8 @@ struct State {
     always: Option<Fault>,
     chooser: Option<Chooser>,
     token: Option<String>,
+    /// By client, how many seconds its clock is ahead.
+    clocks: BTreeMap<String, i64>,
 }
 
 /// The fake; clones share its state.
@@ -167,6 +170,11 @@ impl FakeKubernetes {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
+    /// The clock of this client is so many seconds ahead, by the times that it writes into Leases.
+    pub fn skew_clock(&self, client: &str, seconds: i64) {
+        self.lock().clocks.insert(client.to_owned(), seconds);
+    }
+
     /// All requests so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
@@ -215,7 +223,7 @@ impl FakeKubernetes {
             let value = parts.headers.get(name);
             value.and_then(|value| value.to_str().ok()).unwrap_or("")
         };
-        let recorded = Recorded {
+        let mut recorded = Recorded {
             client,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
@@ -225,6 +233,9 @@ impl FakeKubernetes {
         let patch = header(CONTENT_TYPE).to_owned();
         let (number, fault, admitted) = {
             let mut state = self.lock();
+            if let Some(&seconds) = state.clocks.get(&recorded.client) {
+                skew(&mut recorded.body, seconds);
+            }
             let token = state.token.as_ref();
             let admitted =
                 token.is_none_or(|token| header(AUTHORIZATION) == format!("Bearer {token}"));
@@ -412,6 +423,21 @@ fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     match &mut object["metadata"] {
         Value::Object(metadata) => metadata,
         _ => unreachable!("it was just made one"),
+    }
+}
+
+/// Moves the times of a Lease.
+fn skew(object: &mut Value, seconds: i64) {
+    for name in ["acquireTime", "renewTime"] {
+        let Some(time) = object["spec"][name].as_str() else {
+            continue;
+        };
+        let moved = time
+            .parse::<Timestamp>()
+            .and_then(|time| time.checked_add(SignedDuration::from_secs(seconds)));
+        if let Ok(moved) = moved {
+            object["spec"][name] = format!("{moved:.6}").into();
+        }
     }
 }
 

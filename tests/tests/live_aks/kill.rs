@@ -1,9 +1,13 @@
-//! `kill -9` at random, again and again, while the hub and the receiver fail: what is lost?
+//! `kill -9` at random, again and again, while the hub and the receiver fail: what is lost, and what
+//! comes again?
+//!
+//! What a kill repeats is what was delivered behind the checkpoint, never what it covers. How much
+//! that is in time (a second's worth) is asserted where time is simulated: `crates/core/tests/run`.
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
 use audit_bridge_tests::live::{number, trouble};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::*;
 
@@ -12,14 +16,14 @@ const PARTITIONS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_nothing_is_lost() {
-    let kills = number("KILLS").unwrap_or(60);
+    let kills = number("KILLS").unwrap_or(100);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut dice = fastrand::Rng::with_seed(seed);
     let stage = Arc::new(Stage::new(PARTITIONS).await);
     let going = Arc::new(AtomicBool::new(true));
     // Who holds it has fair weather.
-    let fair = Arc::new(Mutex::new(()));
+    let fair = Arc::new(AsyncMutex::new(()));
     let issuer = Issuer::start(&stage, PARTITIONS, Duration::from_millis(10), dice.fork());
     let weather = {
         let (stage, going, fair) = (stage.clone(), going.clone(), fair.clone());
@@ -48,6 +52,9 @@ async fn killed_at_random_nothing_is_lost() {
         })
     };
 
+    let checkpoint = stage.path("state").join("checkpoint.json");
+    let kept_now = || kept(&std::fs::read_to_string(&checkpoint).unwrap_or_default());
+    let mut account = Account::default();
     for kill in 0..kills {
         stage.webhook.script(trouble(&mut dice));
         // On a busy machine none would come far in such weather.
@@ -63,17 +70,65 @@ async fn killed_at_random_nothing_is_lost() {
             assert!(wait(came).is_some(), "SEED={seed}\n{}", bridge.log());
         }
         bridge.kill();
+        account.life(&stage, &issuer, kept_now());
     }
     going.store(false, Ordering::Relaxed);
     weather.await.unwrap();
+    let published = issuer.published.clone();
     let issued = issuer.stop().await;
 
     let bridge = stage.start(&["--start", "earliest"]);
     stage.until_accepted(&bridge, 0..issued);
     assert_eq!(bridge.terminate(), 0);
     let accepted = stage.webhook.accepted_ids();
-    println!("{issued} issued, {} accepted", accepted.len());
+    account.check(&accepted, &published.lock().unwrap());
+    println!(
+        "{issued} issued, {} accepted, at most {} behind a checkpoint at a kill",
+        accepted.len(),
+        account.behind_max
+    );
     assert!(stage.dead_letter().is_empty());
     let once: BTreeSet<_> = accepted.into_iter().collect();
     assert_eq!(once.len(), issued, "and nothing that was never issued");
+}
+
+/// What came since the last kill, and what the checkpoint said then.
+#[derive(Default)]
+struct Account {
+    kept: BTreeMap<usize, i64>,
+    /// Events that had been accepted by then.
+    accepted: usize,
+    /// The most that had been accepted and that no checkpoint covered.
+    behind_max: usize,
+}
+
+impl Account {
+    /// A life ended, and left this checkpoint.
+    fn life(&mut self, stage: &Stage, issuer: &Issuer, kept: BTreeMap<usize, i64>) {
+        let accepted = stage.webhook.accepted_ids();
+        let published = issuer.published.lock().unwrap();
+        self.check(&accepted, &published);
+        let behind: BTreeSet<_> = accepted
+            .iter()
+            .filter(|id| !is_kept(&kept, published[*id]))
+            .collect();
+        self.behind_max = self.behind_max.max(behind.len());
+        self.accepted = accepted.len();
+        for (partition, last) in &self.kept {
+            assert!(kept.get(partition) >= Some(last), "{partition} went back");
+        }
+        self.kept = kept;
+    }
+
+    /// Nothing came again that the checkpoint had covered.
+    fn check(&self, accepted: &[String], published: &BTreeMap<String, (usize, i64)>) {
+        for id in &accepted[self.accepted..] {
+            let place = published[id];
+            assert!(!is_kept(&self.kept, place), "{id} of {place:?} came again");
+        }
+    }
+}
+
+fn is_kept(kept: &BTreeMap<usize, i64>, (partition, sequence): (usize, i64)) -> bool {
+    kept.get(&partition).is_some_and(|&last| sequence <= last)
 }

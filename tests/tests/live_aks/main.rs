@@ -16,10 +16,10 @@ mod python;
 mod sharing;
 mod volume;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_testkit::{EventHubs, ScriptedWebhook};
@@ -140,6 +140,8 @@ impl Stage {
 struct Issuer {
     going: Arc<AtomicBool>,
     task: JoinHandle<usize>,
+    /// By audit ID, the partition and the sequence number.
+    published: Arc<Mutex<BTreeMap<String, (usize, i64)>>>,
 }
 
 impl Issuer {
@@ -150,20 +152,30 @@ impl Issuer {
         mut dice: fastrand::Rng,
     ) -> Issuer {
         let going = Arc::new(AtomicBool::new(true));
-        let (stage, still) = (stage.clone(), going.clone());
+        let published = Arc::new(Mutex::new(BTreeMap::new()));
+        let (stage, still, places) = (stage.clone(), going.clone(), published.clone());
         let task = tokio::spawn(async move {
             let mut issued = 0;
             while still.load(Ordering::Relaxed) {
                 let next = issued + dice.usize(1..4);
                 let records: Vec<_> = (issued..next).map(record).collect();
                 let partition = dice.usize(0..partitions);
-                stage.hubs.publish(HUB, partition, message(&records));
+                {
+                    // Locked, so that nobody meets a message whose place is not known.
+                    let mut places = places.lock().unwrap();
+                    let at = stage.hubs.publish(HUB, partition, message(&records));
+                    places.extend((issued..next).map(|n| (audit_id(n), (partition, at))));
+                }
                 issued = next;
                 tokio::time::sleep(pause).await;
             }
             issued
         });
-        Issuer { going, task }
+        Issuer {
+            going,
+            task,
+            published,
+        }
     }
 
     /// Ends it: how many events were published.
@@ -175,12 +187,19 @@ impl Issuer {
 
 /// How many messages a checkpoint has passed.
 fn passed(checkpoint: &str) -> i64 {
+    kept(checkpoint).values().map(|last| last + 1).sum()
+}
+
+/// The last message that a checkpoint has passed, by partition.
+fn kept(checkpoint: &str) -> BTreeMap<usize, i64> {
     let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap_or_default();
     let positions = checkpoint["position"].as_object().into_iter().flatten();
     positions
-        .filter_map(|(_, position)| position["sequence_number"].as_i64())
-        .map(|last| last + 1)
-        .sum()
+        .filter_map(|(partition, position)| {
+            let last = position["sequence_number"].as_i64()?;
+            Some((partition.parse().ok()?, last))
+        })
+        .collect()
 }
 
 /// A record of this category whose log is this text.

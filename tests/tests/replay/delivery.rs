@@ -198,3 +198,44 @@ async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
         "no more, no less than it says"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_read_side_by_side_are_resumed_by_a_count_that_leaves_nothing_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dumps = folder.path().join("dumps").display().to_string();
+    for n in 0..5 {
+        let name = format!("dumps/{n}.jsonl");
+        write(folder.path(), &name, lines(n * 300..n * 300 + 300));
+    }
+    let webhook = ScriptedWebhook::start().await;
+    let replay = |more: Vec<String>| {
+        let (url, dumps) = (webhook.url(), dumps.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut args = vec!["replay", &dumps, "--webhook-url", &url];
+            args.extend([
+                "--give-up-after=1s",
+                "--batch-events-max=20",
+                "--parallel=3",
+            ]);
+            args.extend(more.iter().map(String::as_str));
+            run("eks", &args)
+        })
+    };
+    let mut skip = Vec::new();
+    for accepted in [25, 40] {
+        webhook.script(vec![Answer::status(200); accepted]);
+        webhook.otherwise(Answer::status(503));
+        let ran = replay(skip).await.unwrap();
+        assert_eq!(ran.status, 1, "{}", ran.stderr);
+        let (_, settled) = ran.stderr.rsplit_once("--skip-records ").unwrap();
+        let settled: usize = settled.trim().parse().unwrap();
+        let came: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+        assert!(all_ids(0..settled).iter().all(|id| came.contains(id)));
+        skip = vec![format!("--skip-records={settled}")];
+    }
+    webhook.accept();
+    let ran = replay(skip).await.unwrap();
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let came: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    assert_eq!(came, all_ids(0..1500).into_iter().collect());
+}

@@ -231,3 +231,32 @@ fn the_dead_letter_keeps_what_replay_reads_again() {
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("--dead-letter"), "{}", ran.stderr);
 }
+
+#[test]
+fn files_read_side_by_side_give_the_same_events_and_the_same_report() {
+    for provider in BRIDGES {
+        let fixtures = root().join("bridges").join(provider).join("fixtures");
+        let folder = tempfile::tempdir().unwrap();
+        let (dead, json) = (folder.path().join("dead"), folder.path().join("report"));
+        let replayed = |parallel: &str| {
+            let _ = std::fs::remove_file(&dead);
+            let mut args = vec!["replay", fixtures.to_str().unwrap(), "--format=events"];
+            args.extend(["--dead-letter", dead.to_str().unwrap()]);
+            args.extend(["--report", json.to_str().unwrap(), "--parallel", parallel]);
+            let ran = run(provider, &args);
+            let mut events: Vec<String> = ran.stdout.lines().map(str::to_owned).collect();
+            events.sort();
+            let mut report = report(json.to_str().unwrap());
+            for name in ["elapsed_seconds", "batches", "bytes_out"] {
+                report[name] = 0.into();
+            }
+            let kept = std::fs::read_to_string(&dead).unwrap();
+            (ran.status, events, report, kept.lines().count())
+        };
+        let one = replayed("1");
+        assert!(one.1.len() >= 20, "{provider}: {}", one.1.len());
+        for _ in 0..3 {
+            assert_eq!(replayed("4"), one, "{provider}");
+        }
+    }
+}

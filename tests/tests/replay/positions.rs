@@ -34,6 +34,8 @@ async fn replayed(webhook: &ScriptedWebhook, state: &str, inputs: &[&str]) -> Ra
             "--give-up-after=1s",
             "--in-flight-batches-max=1",
             "--batch-events-max=50",
+            // So that it is known which records came before it was interrupted.
+            "--parallel=1",
         ]
         .map(str::to_owned),
     );
@@ -206,4 +208,104 @@ fn shards_of_a_folder_give_every_file_once() {
     let ran = run("eks", &["replay", &dumps, "--shard", "3/3"]);
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("--shard"), "{}", ran.stderr);
+}
+
+/// By file, how many of its records the checkpoint says are settled.
+fn kept(state: &str) -> BTreeMap<String, u64> {
+    let text = std::fs::read(Path::new(state).join("checkpoint.json")).unwrap_or_default();
+    let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let positions = document["position"].as_object().into_iter().flatten();
+    positions
+        .map(|(_, position)| {
+            let input = position["input"].as_str().unwrap().to_owned();
+            (input, position["records"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+/// `kill -9` in the middle of files that are read side by side; `KILLS=n` for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_nothing_is_lost_and_nothing_settled_comes_again() {
+    const RECORDS: usize = 1500;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let kills = audit_bridge_tests::live::number("KILLS").unwrap_or(25);
+    let seed = audit_bridge_tests::live::number("SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed} KILLS={kills}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let webhook = ScriptedWebhook::start().await;
+    webhook.otherwise(Answer::status(200).after(Duration::from_millis(4)));
+    // By number, which records each file holds.
+    let mut files = BTreeMap::<String, Vec<usize>>::new();
+    let mut next = 0;
+    let mut one_more = |files: &mut BTreeMap<String, Vec<usize>>, random: &mut fastrand::Rng| {
+        let name = format!("dumps/{:02}{}", random.u32(0..100), next);
+        let numbers: Vec<usize> = (next..next + RECORDS).collect();
+        let text = lines(next..next + RECORDS);
+        next += RECORDS;
+        let path = match random.bool() {
+            true => write(folder.path(), &name, gzip(text.as_bytes())),
+            false => write(folder.path(), &name, text),
+        };
+        files.insert(path, numbers);
+    };
+    for _ in 0..4 {
+        one_more(&mut files, &mut random);
+    }
+    let dumps = folder.path().join("dumps").display().to_string();
+    let url = webhook.url();
+    let mut args = vec![
+        "replay",
+        &dumps,
+        "--webhook-url",
+        &url,
+        "--state-dir",
+        &state,
+    ];
+    args.extend(["--parallel=3", "--batch-events-max=25"]);
+    let (mut settled, mut before) = (BTreeMap::new(), 0);
+    let check =
+        |settled: &BTreeMap<String, u64>, before: usize, files: &BTreeMap<_, Vec<usize>>| {
+            let accepted = webhook.accepted_ids();
+            let kept: BTreeSet<String> = settled
+                .iter()
+                .flat_map(|(file, &records)| &files[file][..usize::try_from(records).unwrap()])
+                .map(|&number| audit_id(number))
+                .collect();
+            let again = accepted[before..].iter().find(|id| kept.contains(*id));
+            assert_eq!(again, None, "SEED={seed}: it was settled before");
+            accepted.len()
+        };
+    for kill in 0..kills {
+        let mut child = command("eks", &args)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(random.u64(20..1500))).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        before = check(&settled, before, &files);
+        settled = kept(&state);
+        if kill % 4 == 3 {
+            one_more(&mut files, &mut random);
+        }
+    }
+    webhook.accept();
+    let ran = tokio::task::spawn_blocking({
+        let args: Vec<String> = args.iter().map(|&it| it.to_owned()).collect();
+        move || {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            run("eks", &args)
+        }
+    });
+    let ran = ran.await.unwrap();
+    assert_eq!(ran.status, 0, "SEED={seed}: {}", ran.stderr);
+    let accepted = check(&settled, before, &files);
+    let came: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
+    let missing = files
+        .values()
+        .flatten()
+        .find(|&&n| !came.contains(&audit_id(n)));
+    assert_eq!(missing, None, "SEED={seed}: lost");
+    println!("{} events, {accepted} accepted", came.len());
 }

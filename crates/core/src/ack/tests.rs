@@ -193,10 +193,10 @@ fn position_is_reached_when_all_before_it_is_settled() {
     tracker.close(ids[1]);
     tracker.close(ids[2]);
     assert_eq!(tracker.progress(), []);
-    assert_eq!(tracker.settled_prefix(), 0);
+    assert_eq!(tracker.settled()[&1], 0);
     tracker.close(ids[0]);
     assert_eq!(tracker.progress(), [Reached(1, 30)]);
-    assert_eq!(tracker.settled_prefix(), 3);
+    assert_eq!(tracker.settled()[&1], 3);
     more.into_iter().for_each(|id| {
         tracker.close(id);
     });
@@ -204,7 +204,7 @@ fn position_is_reached_when_all_before_it_is_settled() {
     assert_eq!(tracker.progress(), []);
     tracker.take_position(1, 62);
     assert_eq!(tracker.progress(), [Reached(1, 62)], "an idle one moves on");
-    assert_eq!(tracker.settled_prefix(), 6);
+    assert_eq!(tracker.settled()[&1], 6);
 }
 
 #[test]

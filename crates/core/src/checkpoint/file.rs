@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::spawn_blocking;
 
@@ -98,7 +98,6 @@ impl StateDir {
 }
 
 /// The store of `--checkpoint-store file`.
-#[derive(Debug)]
 pub struct FileStore {
     owner: Owner,
     files: Arc<Files>,
@@ -106,7 +105,6 @@ pub struct FileStore {
     begun: u64,
 }
 
-#[derive(Debug)]
 struct Files {
     /// A write that nobody waits for any more still has the lock.
     state: Arc<StateDir>,
@@ -114,12 +112,21 @@ struct Files {
     progress: Mutex<Progress>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Progress {
+    before_step: Option<BeforeStep>,
     /// What is there was read, or was written by us.
     known: bool,
     /// The newest write that is done: an older one that comes late does nothing.
     written: u64,
+}
+
+impl std::fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileStore")
+            .field("place", &self.files.place.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileStore {
@@ -159,6 +166,12 @@ impl FileStore {
 }
 
 impl FileStore {
+    /// From now on, this is called before each step of a write.
+    pub fn before_each_step(&mut self, call: BeforeStep) {
+        let mut progress = self.files.lock_progress();
+        progress.before_step = Some(call);
+    }
+
     /// Writes a file beside and removes it.
     ///
     /// # Errors
@@ -200,12 +213,16 @@ impl Store for FileStore {
 }
 
 impl Files {
+    fn lock_progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn document(&self) -> PathBuf {
         self.state.path.join(DOCUMENT)
     }
 
     fn load(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.lock_progress();
         let path = self.document();
         refuse_link(&path)?;
         let mut bytes = Vec::new();
@@ -234,11 +251,15 @@ impl Files {
         if !known {
             self.load(owner)?;
         }
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.lock_progress();
         if number <= progress.written {
             return Ok(());
         }
-        if let Err(error) = replace(&self.state.path, bytes, &mut |_| Ok(())) {
+        let mut before = |step| match &mut progress.before_step {
+            Some(call) => call(step),
+            None => Ok(()),
+        };
+        if let Err(error) = replace(&self.state.path, bytes, &mut before) {
             // The rest of it takes room on a disk that may be full.
             let _ = remove_beside(&self.state.path);
             return Err(unavailable(&self.document(), "cannot be written", error));
@@ -257,15 +278,24 @@ impl Files {
     }
 }
 
-/// What a write consists of; tests fail before any of them.
+/// What a write consists of, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub enum Step {
+    /// The file beside is made.
     Create,
+    /// The document is written to it.
     Write,
+    /// It is brought to the disk.
     SyncFile,
+    /// It takes the document's name.
     Rename,
+    /// The name is brought to the disk.
     SyncFolder,
 }
+
+/// Called before each step of a write, which fails when this does: so that tests can play a disk
+/// that is full, or a machine that stops there.
+pub type BeforeStep = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
 
 fn replace(
     folder: &Path,

@@ -1,6 +1,7 @@
 //! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
 
 use std::io::{IsTerminal, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
 use crate::chain::{chain, printable};
 use crate::checkpoint::{self, AnyStore, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
-use crate::convert::Reject;
+use crate::convert::{Convert as _, Reject};
 use crate::dead_letter::DeadLetter;
 use crate::output;
 use crate::record::Origin;
@@ -22,9 +23,15 @@ use crate::replay::dump::{Dump, Shape};
 use crate::replay::{Progress, Replay, Settings, Shard};
 use crate::run::{self, Doing, Ended, Observer, Patience, Pipeline};
 use crate::shutdown::{self, Stop};
-use crate::source::Problem;
-use crate::tail::Positions;
+use crate::source::{Positions, Problem};
 use crate::tally::Tally;
+
+/// Files that are read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest record,
+/// and a window of zstd.
+const PARALLEL_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// The same unless the user says otherwise: a pod without a limit sees all cores of its node, but
+/// has not the memory for them, and what the readers feed is one loop.
+const PARALLEL_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
 /// Rejects that are shown one by one when no dead letter keeps them.
 const REJECTS_SHOWN: u64 = 10;
@@ -71,6 +78,15 @@ pub(super) struct ReplayArgs<A: Args> {
         value_name = "I/N"
     )]
     shard: Option<String>,
+    /// Read so many files at a time, each in its own order [default: one for each core, at most 8; 1
+    /// with --output]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_PARALLEL",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    parallel: Option<String>,
     /// Write a report here, as JSON
     #[arg(
         long,
@@ -97,6 +113,7 @@ struct Checked<B> {
     skip_records: u64,
     state_dir: Option<PathBuf>,
     shard: Option<Shard>,
+    parallel: NonZeroUsize,
 }
 
 pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
@@ -166,9 +183,22 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
         Shard::read(text, index.as_deref()).map(Some)
     });
+    let parallel = match delivery.destination {
+        Destination::Output(..) => NonZeroUsize::MIN,
+        Destination::Webhook(..) => parallel_default(),
+    };
     Checked {
         state_dir,
         shard,
+        parallel: problems.read(
+            "parallel",
+            args.parallel.as_deref(),
+            parallel,
+            |text| match text.parse() {
+                Ok(number) if number <= PARALLEL_MAX => Ok(number),
+                _ => Err(format!("is no number from 1 to {PARALLEL_MAX}")),
+            },
+        ),
         bridge,
         dump,
         delivery,
@@ -183,6 +213,12 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             text.parse().map_err(|_| "is no whole number".to_owned())
         }),
     }
+}
+
+/// A file for each core that this process may use.
+fn parallel_default() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism();
+    cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_DEFAULT_MAX))
 }
 
 /// Whether a file that is written would be read by the same replay: it would never end.
@@ -220,23 +256,24 @@ async fn deliver<B: Bridge>(
         Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
         None => None,
     };
-    let skip_records = checked.skip_records;
-    let source = Replay::start(Settings {
+    let converter = checked.bridge.converter(settings.native.clone());
+    let replayed = Settings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
-        skip_records,
+        skip_records: checked.skip_records,
         resume: state.as_ref().map(State::positions),
         shard: checked.shard,
-    })
-    .map_err(|error| chain(&error))?;
+        parallel: checked.parallel,
+    };
+    let source = Replay::start(&replayed, || converter.fork()).map_err(|error| chain(&error))?;
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
     let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());
     let target = settings.destination.open()?;
     let pipeline = Pipeline {
         source,
-        converter: checked.bridge.converter(settings.native.clone()),
+        converter,
         sink: if keeps_positions {
             target.durable()
         } else {
@@ -257,7 +294,7 @@ async fn deliver<B: Bridge>(
     let run::Outcome {
         mut tally,
         ended,
-        settled_records,
+        settled,
         observer: console,
     } = run::run(pipeline).await;
     tally.took(started.elapsed());
@@ -270,7 +307,8 @@ async fn deliver<B: Bridge>(
     let resume = if keeps_positions {
         "resume with the same command".to_owned()
     } else {
-        let settled = skip_records + settled_records;
+        let of = |partition| settled.get(&partition).copied().unwrap_or(0);
+        let settled = console.progress.settled_in_order(of);
         format!("resume with the same command and --skip-records {settled}")
     };
     match ended {

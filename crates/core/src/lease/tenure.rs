@@ -47,7 +47,20 @@ impl fmt::Display for Lost {
 struct State {
     /// Until when we are the leader, unless a renewal succeeds.
     valid_until: Instant,
+    /// Why the last renewal failed, if it did.
+    failure: Option<String>,
     lost: Option<Lost>,
+}
+
+impl State {
+    /// Why it is over, which it is once nothing renewed it in time, whoever has noticed.
+    fn over(&self) -> Option<Lost> {
+        let expired = || Lost::Expired {
+            why: self.failure.clone(),
+        };
+        let lost = self.lost.clone();
+        lost.or_else(|| (Instant::now() >= self.valid_until).then(expired))
+    }
 }
 
 /// Says whether the leadership still lasts; as many as there are tasks that need to know.
@@ -60,39 +73,28 @@ impl Tenure {
     /// Whether we are the leader now, by the clock: right even when nothing else runs.
     pub fn is_leader(&self) -> bool {
         let state = self.state.borrow();
-        state.lost.is_none()
-            && Instant::now() < state.valid_until
-            && self.state.has_changed().is_ok()
+        state.over().is_none() && self.state.has_changed().is_ok()
     }
 
-    /// Waits for the end of the leadership. Dropping the future loses nothing.
+    /// Waits for the end of the leadership. Dropping the future loses nothing. Ready at its first
+    /// poll when it is over: a process that hung must not do anything else before.
     pub async fn lost(&mut self) -> Lost {
         loop {
             let state = self.state.borrow_and_update().clone();
-            if let Some(lost) = state.lost {
+            if let Some(lost) = state.over() {
                 return lost;
             }
-            let changed = tokio::select! {
-                changed = self.state.changed() => changed.is_ok(),
-                // The renewal says why; but it need not be running for the tenure to end.
-                () = sleep_until(state.valid_until) => {
-                    tokio::task::yield_now().await;
-                    let state = self.state.borrow().clone();
-                    if state.lost.is_none() && Instant::now() < state.valid_until {
-                        continue;
-                    }
-                    return state.lost.unwrap_or_else(unexplained);
-                }
-            };
-            if !changed {
-                return self.state.borrow().lost.clone().unwrap_or_else(unexplained);
+            tokio::select! {
+                biased;
+                changed = self.state.changed() => if changed.is_err() {
+                    // Nobody renews it any more.
+                    let state = self.state.borrow();
+                    return state.lost.clone().unwrap_or(Lost::Expired { why: None });
+                },
+                () = sleep_until(state.valid_until) => {}
             }
         }
     }
-}
-
-fn unexplained() -> Lost {
-    Lost::Expired { why: None }
 }
 
 /// The leadership itself. Dropped without [`Leadership::release`], it ends at once for us and
@@ -109,6 +111,7 @@ impl Leadership {
     pub(super) fn begin(seat: Seat, held: Held) -> Leadership {
         let (to, state) = watch::channel(State {
             valid_until: held.sent + seat.timing.renew_deadline,
+            failure: None,
             lost: None,
         });
         let (stop, stopped) = oneshot::channel();
@@ -181,13 +184,12 @@ impl Renewal {
         let period = self.seat.timing.retry_period;
         let mut valid_until = self.held.sent + self.seat.timing.renew_deadline;
         let mut next = self.held.sent + period;
-        let mut lost = unexplained();
         loop {
             if let Err(stop) = or_stop(&mut stop, sleep_until(next.min(valid_until))).await {
                 return self.stop(stop).await;
             }
             if Instant::now() >= valid_until {
-                self.end(lost);
+                self.to.send_modify(|state| state.lost = state.over());
                 return Ok(());
             }
             next = Instant::now() + period;
@@ -199,8 +201,10 @@ impl Renewal {
             match result {
                 Ok(Ok(())) => {
                     valid_until = self.held.sent + self.seat.timing.renew_deadline;
-                    self.to.send_modify(|state| state.valid_until = valid_until);
-                    lost = unexplained();
+                    self.to.send_modify(|state| {
+                        state.valid_until = valid_until;
+                        state.failure = None;
+                    });
                 }
                 Ok(Err(Trouble::Taken(holder))) => {
                     self.end(Lost::Taken { holder });
@@ -209,9 +213,8 @@ impl Renewal {
                 Ok(Err(Trouble::Failed(error))) => {
                     tracing::warn!(lease = %self.seat.name, %error, "the lease could not be renewed, trying again");
                     let remedy = error.remedy("leases", &self.seat.namespace);
-                    lost = Lost::Expired {
-                        why: Some(format!("{error}; {remedy}")),
-                    };
+                    let failure = format!("{error}; {remedy}");
+                    self.to.send_modify(|state| state.failure = Some(failure));
                 }
                 // The deadline has passed: the next turn ends it.
                 Err(_) => {}

@@ -1,12 +1,14 @@
 //! The files of a replay: what the paths name, and what is in them once unpacked.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::position::InputPartition;
 use crate::chain::printable;
 use crate::source::Problem;
 
@@ -116,7 +118,7 @@ pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
     }
 }
 
-/// How far the reading is, for the progress bar: bytes as they are on disk.
+/// How far the reading is: for the progress bar, in bytes as they are on disk, and for a later run.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes read so far.
@@ -129,20 +131,63 @@ pub struct Progress {
     pub records_left_out: AtomicU64,
     /// Inputs that are no longer what an earlier run has read.
     pub inputs_changed: AtomicU64,
+    /// The partitions of the inputs, in their order.
+    order: Vec<u32>,
+    /// As in [`Settings`](super::Settings).
+    skip_records: u64,
+    /// By partition: the records of an input that was read to its end; `None` of one that failed.
+    ended: Mutex<HashMap<u32, Option<u64>>>,
 }
 
 impl Progress {
-    pub(super) fn of(inputs: &[Input]) -> Progress {
-        let sizes = inputs.iter().map(|input| match input {
+    pub(super) fn of(inputs: &[InputPartition], skip_records: u64) -> Progress {
+        let sizes = inputs.iter().map(|input| match &input.input {
             Input::Stdin => None,
             Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
         });
         let total = sizes.sum::<Option<u64>>().unwrap_or(0);
         Progress {
-            read: AtomicU64::new(0),
             total: total.into(),
+            order: inputs.iter().map(|input| input.partition).collect(),
+            skip_records,
             ..Progress::default()
         }
+    }
+
+    /// An input was read to its end, and gave so many records.
+    pub(super) fn ended(&self, partition: u32, records: u64) {
+        self.lock_ended().insert(partition, Some(records));
+    }
+
+    /// An input was not read to its end.
+    pub(super) fn failed(&self, partition: u32) {
+        self.lock_ended().insert(partition, None);
+    }
+
+    /// How many records, over all inputs in their order, a later run may leave out, where `settled`
+    /// says how many of each partition are settled without a gap. What comes from an input that
+    /// failed on is not among them: it may have more records then.
+    pub fn settled_in_order(&self, settled: impl Fn(u32) -> u64) -> u64 {
+        let ended = self.lock_ended();
+        let mut before = 0;
+        for partition in &self.order {
+            let records = match ended.get(partition) {
+                Some(None) => break,
+                Some(Some(records)) => *records,
+                None => u64::MAX,
+            };
+            let left_out = self.skip_records.saturating_sub(before).min(records);
+            let here = left_out + settled(*partition);
+            before += here;
+            if here < records {
+                break;
+            }
+        }
+        before
+    }
+
+    fn lock_ended(&self) -> MutexGuard<'_, HashMap<u32, Option<u64>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An input is settled to its end already.

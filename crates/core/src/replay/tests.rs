@@ -1,7 +1,10 @@
 //! Content that is in memory already.
 
+use std::collections::BTreeMap;
+
 use super::dump::{Context, Role, Split};
 use super::*;
+use crate::convert::{Outcome, Output, RecordId, Skip};
 
 /// Records are objects with an `id`.
 struct Plain;
@@ -19,6 +22,7 @@ impl Dump for Plain {
         match key {
             "id" => Role::Record,
             "records" => Role::Records,
+            "panic" => unreachable!("a member that cannot be"),
             _ => Role::Neutral,
         }
     }
@@ -105,15 +109,7 @@ async fn replay_reads_full_files_of_the_dead_letter() {
         dead.sync().unwrap();
     }
     assert!(folder.path().join("dead.jsonl.000001.zst").is_file());
-    let mut replay = Replay::start(Settings {
-        paths: vec![folder.path().to_owned()],
-        dump: Arc::new(Plain),
-        shape: None,
-        skip_records: 0,
-        resume: None,
-        shard: None,
-    })
-    .unwrap();
+    let mut replay = Replay::start(&settings(vec![folder.path().to_owned()]), || None).unwrap();
     let mut ids = Vec::new();
     while let Some(page) = replay.read().await {
         assert!(page.problems.is_empty(), "{:?}", page.problems);
@@ -126,17 +122,21 @@ async fn replay_reads_full_files_of_the_dead_letter() {
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
 }
 
-/// Everything that these paths give, and the problems.
-async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
-    let mut replay = Replay::start(Settings {
+fn settings(paths: Vec<PathBuf>) -> Settings {
+    Settings {
         paths,
         dump: Arc::new(Plain),
         shape: None,
         skip_records: 0,
         resume: None,
         shard: None,
-    })
-    .unwrap();
+        parallel: NonZeroUsize::MIN,
+    }
+}
+
+/// Everything that these paths give, and the problems.
+async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
+    let mut replay = Replay::start(&settings(paths), || None).unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());
     while let Some(page) = replay.read().await {
         let payloads = page.records.iter().map(|record| &record.payload[..]);
@@ -200,4 +200,153 @@ fn origin_with_control_characters_is_spelled_out_for_people() {
         record: 1,
     };
     assert_eq!(origin.to_string(), "a\\u{1b}[2Jb: record 1");
+}
+
+/// Files with so many records each, which say their file and their number.
+fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
+    let inputs = (0..).zip(sizes).map(|(file, &size)| {
+        let path = folder.join(format!("{file:03}"));
+        let lines: String = (0..size)
+            .map(|record| format!("{{\"id\":[{file},{record}]}}\n"))
+            .collect();
+        std::fs::write(&path, lines).unwrap();
+        path
+    });
+    inputs.collect()
+}
+
+/// What a replay gives: by partition, the numbers of its records, as they came.
+async fn read_all(settings: &Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
+    let mut replay = Replay::start(settings, || None).unwrap();
+    let (mut read, mut problems) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
+    while let Some(page) = replay.read().await {
+        for record in page.records {
+            let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            assert_eq!(value["id"][0], page.partition);
+            let numbers = read.entry(page.partition).or_default();
+            numbers.push(value["id"][1].as_u64().unwrap());
+        }
+        problems.extend(page.problems);
+    }
+    (read, problems, replay.progress())
+}
+
+#[tokio::test]
+async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_all() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..60 {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes: Vec<u64> = (0..random.u64(1..7)).map(|_| random.u64(0..900)).collect();
+        let all: u64 = sizes.iter().sum();
+        let skip = match round % 3 {
+            0 => 0,
+            _ => random.u64(0..=all + 5),
+        };
+        let (read, problems, progress) = read_all(&Settings {
+            skip_records: skip,
+            parallel: NonZeroUsize::new(random.usize(1..5)).unwrap(),
+            ..settings(write_inputs(folder.path(), &sizes))
+        })
+        .await;
+        assert_eq!(problems, []);
+        let mut left = skip;
+        let mut want = BTreeMap::new();
+        for (partition, &size) in (0..).zip(&sizes) {
+            let first = left.min(size);
+            left -= first;
+            if first < size {
+                want.insert(partition, (first..size).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(read, want, "{sizes:?}, of which {skip}");
+        // Whatever is settled: a later run that leaves out as many leaves out only what is settled.
+        let settled: BTreeMap<u32, u64> = read
+            .iter()
+            .map(|(&partition, numbers)| match random.bool() {
+                true => (partition, numbers.len() as u64),
+                false => (partition, random.u64(0..=numbers.len() as u64)),
+            })
+            .collect();
+        let next = progress.settled_in_order(|partition| *settled.get(&partition).unwrap_or(&0));
+        let unsettled = (0..).zip(&sizes).scan(0, |before, (partition, &size)| {
+            let first = *before;
+            *before += size;
+            let left_out = skip.saturating_sub(first).min(size);
+            let done = left_out + settled.get(&partition).unwrap_or(&0);
+            Some((done < size).then_some(first + done))
+        });
+        let want = unsettled.flatten().next().unwrap_or(all);
+        assert_eq!(next, want, "{sizes:?}, of which {skip}, then {settled:?}");
+    }
+}
+
+#[tokio::test]
+async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = write_inputs(folder.path(), &[700, 3, 700, 5, 700]);
+    std::fs::remove_file(&paths[1]).unwrap();
+    let panics = "{\"id\":[3,0]}\n{\"panic\":1,\"id\":[3,1]}\n{\"id\":[3,2]}\n";
+    std::fs::write(&paths[3], panics).unwrap();
+    for parallel in [1, 2, 5] {
+        let (read, problems, progress) = read_all(&Settings {
+            parallel: NonZeroUsize::new(parallel).unwrap(),
+            ..settings(paths.clone())
+        })
+        .await;
+        for partition in [0, 2, 4] {
+            assert_eq!(read[&partition], (0..700).collect::<Vec<_>>());
+        }
+        let mut errors: Vec<_> = problems.iter().map(|it| it.error.as_str()).collect();
+        errors.sort_unstable();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("check the path"), "{errors:?}");
+        assert!(errors[1].contains("a member that cannot be"), "{errors:?}");
+        let all = |partition| read.get(&partition).map_or(0, |it| it.len() as u64);
+        assert_eq!(progress.settled_in_order(all), 700);
+    }
+}
+
+/// Skips all but those records that have to wait, and those at which it fails.
+struct Fork;
+
+impl Convert for Fork {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+        match value["id"][1].as_u64().unwrap() % 10 {
+            3 => {}
+            7 => {
+                out.skip(id, Skip::NotAudit);
+                unreachable!("at the seventh");
+            }
+            _ => out.skip(id, Skip::NotAudit),
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        parallel: NonZeroUsize::new(2).unwrap(),
+        ..settings(write_inputs(folder.path(), &[700, 40]))
+    };
+    let mut replay = Replay::start(&settings, || Some(Box::new(Fork))).unwrap();
+    let mut left = 0;
+    while let Some(mut page) = replay.read().await {
+        for (number, record) in page.records.iter().enumerate() {
+            let (id, mut out) = (RecordId(1_000_000), Output::default());
+            let is_decided = page.early.hand_on(number, id, &mut out);
+            let outcomes: Vec<_> = out.drain().collect();
+            let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            let is_left = matches!(value["id"][1].as_u64().unwrap() % 10, 3 | 7);
+            assert_eq!(is_decided, !is_left, "{value}");
+            let skip = Outcome::Skip {
+                record: id,
+                reason: Skip::NotAudit,
+            };
+            assert_eq!(outcomes, if is_left { vec![] } else { vec![skip] });
+            left += u32::from(is_left);
+        }
+    }
+    assert_eq!(left, 148);
 }

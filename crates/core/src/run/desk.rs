@@ -89,7 +89,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         })
     }
 
-    pub(super) fn page(&mut self, page: Page) {
+    pub(super) fn page(&mut self, mut page: Page) {
         for problem in &page.problems {
             self.observer.problem(problem);
         }
@@ -109,11 +109,12 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         }
         let now = Instant::now();
         let at_head = page.read_to.is_some() || self.frontier.counts(page.partition);
-        for record in page.records {
+        for (number, record) in page.records.into_iter().enumerate() {
             self.tally.records += 1;
             let time = record.time;
             let id = self.tracker.open(page.partition, record);
-            if let Some(record) = self.tracker.get(id) {
+            let is_decided = page.early.hand_on(number, id, &mut self.out);
+            if let Some(record) = self.tracker.get(id).filter(|_| !is_decided) {
                 self.converter.convert(id, record, &mut self.out);
             }
             if self.outcomes(now) {

@@ -3,11 +3,11 @@
 //! A panic is a defect of ours. It is caught at its record, which goes to the dead letter as
 //! `defect`, so that nobody who finds one can stop the trail of others with it.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::chain::panic_text;
 use crate::convert::{Convert, Output, RecordId, Reject};
 use crate::record::Record;
 
@@ -89,15 +89,7 @@ impl<Con: Convert> Guarded<Con> {
 
 fn catch(work: impl FnOnce()) -> Result<(), String> {
     // Whatever state the converter is left in is asked for, not relied on.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words_of(&*panic))
-}
-
-fn words_of(panic: &(dyn Any + Send)) -> String {
-    let words = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    words.unwrap_or_else(|| "no message".to_owned())
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(&*panic))
 }
 
 fn defect(what: &str) -> String {

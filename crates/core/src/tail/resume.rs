@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::source::Position;
-
-/// The positions of a checkpoint, by partition.
-pub type Positions = BTreeMap<u32, Position>;
+use crate::source::{Position, Positions};
 
 /// A position that is none of a tail's.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use audit_bridge_core::tail::{Positions, TailSettings};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::tail::TailSettings;
 use fastrand::Rng;
 
 use crate::memory_log::{Fault, MemoryLog};

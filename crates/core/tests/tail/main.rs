@@ -19,7 +19,8 @@ mod trouble;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::tail::{Limiter, Positions, Tail, TailSettings};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::tail::{Limiter, Tail, TailSettings};
 use jiff::Timestamp;
 
 use memory_log::{MemoryLog, TestClock};

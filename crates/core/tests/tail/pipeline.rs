@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
-use audit_bridge_core::tail::{Positions, Stats, Status, Tail};
+use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
+use audit_bridge_core::tail::{Stats, Status, Tail};
 use tokio::time::{Instant, timeout};
 
 use crate::memory_log::MemoryLog;

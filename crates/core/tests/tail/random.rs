@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::tail::{Clock, Limiter, Positions, Tail, TailSettings};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::tail::{Clock, Limiter, Tail, TailSettings};
 use fastrand::Rng;
 use jiff::Timestamp;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::tail::{Limiter, Positions, Tail, TailSettings};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::tail::{Limiter, Tail, TailSettings};
 use tokio::time::Instant;
 
 use crate::memory_log::{MemoryLog, Request};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use audit_bridge_core::tail::{Positions, Tail, TailSettings};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::tail::{Tail, TailSettings};
 use std::sync::Arc;
 
 use crate::memory_log::MemoryLog;

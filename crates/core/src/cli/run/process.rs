@@ -19,7 +19,7 @@ use crate::retry::Backoff;
 use crate::run::{self, Ended, Patience, Pipeline};
 use crate::shutdown::Stop;
 use crate::sink::Target;
-use crate::tail::Positions;
+use crate::source::Positions;
 use crate::telemetry::{Part, Telemetry};
 
 /// Between two writes of the checkpoint, at least.

@@ -26,8 +26,7 @@ use crate::live::{Live, LiveLog, Start};
 use crate::run::Ended;
 use crate::share::{Balancer, Roll, Step};
 use crate::shutdown::Stop;
-use crate::source::Position;
-use crate::tail::Positions;
+use crate::source::{Position, Positions};
 use crate::telemetry::Part;
 
 /// From one look at the other replicas to the next.

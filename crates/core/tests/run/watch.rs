@@ -1,0 +1,70 @@
+//! What must hold at all times, and which states were reached.
+
+use std::cmp::Ordering;
+
+use audit_bridge_core::convert::Reject;
+use audit_bridge_core::deliver::PARKED_BYTES_MAX;
+use audit_bridge_core::record::Origin;
+use audit_bridge_core::run::{Doing, Observer};
+use audit_bridge_core::tally::Tally;
+
+use super::log::id;
+use super::world::Shared;
+
+pub(crate) struct Watch {
+    world: Shared,
+    in_flight_bytes_max: usize,
+    request_events_max: usize,
+}
+
+impl Watch {
+    pub(crate) fn new(world: &Shared, in_flight_bytes_max: usize) -> Watch {
+        Watch {
+            world: world.clone(),
+            in_flight_bytes_max,
+            request_events_max: usize::MAX,
+        }
+    }
+
+    fn saw(&self, state: &'static str) {
+        self.world.lock().unwrap().saw(state);
+    }
+}
+
+impl Observer for Watch {
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        let mut world = self.world.lock().unwrap();
+        world.saw(reason.name());
+        world.note(|| format!("reject {origin} {reason} {error}"));
+        let Origin::Stream { stream, id: number } = origin else {
+            unreachable!("{origin}");
+        };
+        let number: usize = number.parse().unwrap();
+        let place = world.shards.get(stream.parse().unwrap()).records[number];
+        world.settle(&id(place));
+    }
+
+    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+        // The limit, and one page that was read while there was room; and the records of a parked
+        // event that is on its way to the dead letter.
+        assert!(
+            doing.in_flight_bytes <= self.in_flight_bytes_max + 30 * 1200,
+            "{} bytes",
+            doing.in_flight_bytes
+        );
+        let delivery = &doing.delivery;
+        assert!(delivery.parked.bytes <= PARKED_BYTES_MAX);
+        if delivery.parked.events > 0 {
+            self.saw("parked");
+        }
+        if delivery.outage.is_some() {
+            self.saw("outage");
+        }
+        let before = std::mem::replace(&mut self.request_events_max, delivery.request_events_max);
+        match delivery.request_events_max.cmp(&before) {
+            Ordering::Less => self.saw("shrunk"),
+            Ordering::Greater => self.saw("grown"),
+            Ordering::Equal => {}
+        }
+    }
+}
