@@ -14,7 +14,7 @@ use audit_bridge_core::live::Trouble;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
 use audit_bridge_core::telemetry::Part;
-use aws_config::BehaviorVersion;
+use aws_config::{AppName, BehaviorVersion};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -27,6 +27,9 @@ use serde::Serialize;
 
 /// CloudWatch Logs counts milliseconds.
 pub const RESOLUTION: Duration = Duration::from_millis(1);
+
+/// What the SDK adds to its own user agent; `/` is not allowed in it.
+const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));
 
 /// How long one request may take: a page has up to 1 MB.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -47,7 +50,12 @@ impl Connection {
     /// # Errors
     /// There is no region, or nothing in the chain.
     pub async fn new() -> Result<Connection, Trouble> {
-        let config = aws_config::defaults(BehaviorVersion::latest()).load().await;
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        // It ends up in the user agent of every request, those for credentials included.
+        if let Ok(name) = AppName::new(APP_NAME) {
+            loader = loader.app_name(name);
+        }
+        let config = loader.load().await;
         let missing = |what: &str, remedy: &str| Trouble {
             part: Part::Identity,
             what: what.to_owned(),

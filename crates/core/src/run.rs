@@ -280,7 +280,7 @@ where
                 }
                 parked_bytes = desk.bytes_of(delivery.parked_records());
                 let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
-                let failure = failure.map(|failure| failure.error.to_string());
+                let failure = failure.map(|failure| failure.error.trouble().to_string());
                 desk.observer.turn(&desk.tally, &Doing {
                     delivery: delivery.status(),
                     keeping: desk.stuck.as_deref().or(failure.as_deref()),
@@ -316,7 +316,7 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error, "the last checkpoint was not written: what was delivered since the one before is sent again");
+            tracing::error!(error = %failure.error.trouble(), "the last checkpoint was not written: what was delivered since the one before is sent again");
         }
     }
     source.close().await;

@@ -1,7 +1,7 @@
 //! Writes the newest positions at a steady pace, beside the run loop.
 //!
 //! At most one write is under way and at most one begins per interval; positions that arrive in
-//! between replace each other. A write that fails is tried again for ever with backoff, always
+//! between replace each other, and nothing is written that the store holds already. A write that fails is tried again for ever with backoff, always
 //! with the newest positions. The write itself is a future that lives here, so the loop may drop
 //! [`Checkpointer::next`] at any time without losing or repeating one.
 
@@ -17,6 +17,10 @@ use super::{Checkpoint, Owner, Store, StoreError, UNANNOUNCED_MAX};
 use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
+
+/// How long a write that failed waits at least, where the interval is longer: nothing is read
+/// meanwhile.
+const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// How often a last write is tried again while the process ends.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
@@ -63,6 +67,7 @@ pub struct Checkpointer<S> {
     merged: Option<Timestamp>,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
+    durable_unannounced: BTreeMap<u32, Timestamp>,
     /// Since when a position waits for a write to begin.
     unsaved_since: Option<Instant>,
     /// The same of the write under way.
@@ -93,6 +98,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             interval,
             positions: durable.clone(),
             announced: BTreeSet::new(),
+            durable_unannounced: unannounced.clone(),
             unannounced,
             merged,
             durable,
@@ -151,6 +157,7 @@ impl<S: Store + 'static> Checkpointer<S> {
                 self.store = Some(store);
                 return self.settle(checkpoint, result);
             }
+            self.drop_unchanged();
             if self.unsaved_since.is_none() {
                 return pending().await;
             }
@@ -166,6 +173,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     pub async fn flush(&mut self, within: Duration) -> Vec<(u32, Position)> {
         let deadline = Instant::now() + within;
         let mut durable = BTreeMap::new();
+        self.drop_unchanged();
         while !self.is_clean() {
             self.next_at = self.next_at.min(Instant::now());
             match timeout_at(deadline, self.next()).await {
@@ -184,6 +192,18 @@ impl<S: Store + 'static> Checkpointer<S> {
             }
         }
         durable.into_iter().collect()
+    }
+
+    /// Positions may come back to what the store holds (a partition that was moved on is read anew):
+    /// then there is nothing to write.
+    fn drop_unchanged(&mut self) {
+        let is_unchanged = self.saving.is_none()
+            && self.failure.is_none()
+            && self.positions == self.durable
+            && self.unannounced == self.durable_unannounced;
+        if is_unchanged {
+            self.unsaved_since = None;
+        }
     }
 
     /// Whether every position is durable.
@@ -260,6 +280,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         let Err(error) = result else {
             self.saved_at = now;
             self.failure = None;
+            self.durable_unannounced = checkpoint.unannounced;
             let old = std::mem::replace(&mut self.durable, checkpoint.position);
             let moved = |(partition, position): &(&u32, &Position)| {
                 old.get(*partition).is_none_or(|old| old != *position)
@@ -278,7 +299,8 @@ impl<S: Store + 'static> Checkpointer<S> {
             attempts,
             since,
         });
-        let wait = self.backoff.wait(attempts).max(self.interval);
+        let least = self.interval.min(RETRY_WAIT_MIN);
+        let wait = self.backoff.wait(attempts).max(least);
         self.next_at = now + wait;
         Outcome::Failed { retry_in: wait }
     }

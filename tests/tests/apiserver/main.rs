@@ -1,0 +1,15 @@
+//! A real API server as the judge: what it logs is what we deliver, what we keep in it survives, and
+//! what we ship is admitted by it.
+//!
+//! Skipped, visibly, where there is no Go. `APISERVER_RELEASES=all` judges 1.31 besides the newest.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod contracts;
+mod native;
+mod recording;
+mod stand_in;
