@@ -5,6 +5,7 @@
 //! standard error and gives nothing.
 
 pub mod client;
+pub mod gke;
 mod hostile;
 pub mod tour;
 
@@ -238,7 +239,8 @@ impl ApiServer {
     /// When the server gives none.
     pub fn service_account(&self, namespace: &str, name: &str) -> String {
         let admin = self.client(ADMIN);
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
         let all = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         admin.post(&all, &account);
         let token = admin.post(&format!("{all}/{name}/token"), &json!({"spec": {}}));
@@ -262,7 +264,10 @@ impl ApiServer {
 }
 
 fn serve(program: &Path, folder: &Path, flags: &[String]) -> Child {
-    let said = File::options().create(true).append(true).open(folder.join("stderr"));
+    let said = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("stderr"));
     let child = Command::new(program)
         .arg("serve")
         .arg(folder)

@@ -2,6 +2,7 @@
 //! any depth, keys that stand twice, bytes that are no UTF-8, numbers that fit nowhere.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The values of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +89,11 @@ impl Leaves {
         let inner = self.values.range(below.clone()..);
         let inner = inner.take_while(|(path, _)| path.starts_with(&below));
         let mut gone: Vec<String> = inner.map(|(path, _)| path.clone()).collect();
-        gone.extend(self.values.get_key_value(place).map(|(path, _)| path.clone()));
+        gone.extend(
+            self.values
+                .get_key_value(place)
+                .map(|(path, _)| path.clone()),
+        );
         for path in &gone {
             self.values.remove(path);
         }
@@ -169,10 +174,16 @@ impl Reader<'_> {
         assert_eq!(self.next_byte(), Some(b':'), "no colon at {}", self.at);
         self.at += 1;
         self.path.push('/');
-        self.path.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        let place = std::mem::take(&mut self.path);
-        self.leaves.doubles += usize::from(self.leaves.remove(&place));
-        self.path = place;
+        self.path
+            .push_str(&name.replace('~', "~0").replace('/', "~1"));
+        let from = (Bound::Included(self.path.as_str()), Bound::Unbounded);
+        let mut behind = self.leaves.values.range::<str, _>(from);
+        let may_be_there = behind
+            .next()
+            .is_some_and(|(path, _)| path.starts_with(&self.path));
+        if may_be_there {
+            self.leaves.doubles += usize::from(self.leaves.remove(&self.path));
+        }
     }
 
     fn enter(&mut self, open: u8) {
@@ -192,7 +203,11 @@ impl Reader<'_> {
         };
         self.path.truncate(container.path);
         if container.is_empty {
-            let empty = if container.index.is_some() { "[]" } else { "{}" };
+            let empty = if container.index.is_some() {
+                "[]"
+            } else {
+                "{}"
+            };
             self.value(empty.to_owned());
         }
     }
@@ -254,7 +269,8 @@ impl Reader<'_> {
             b'f' => '\u{c}',
             b'u' => {
                 let first = self.unit();
-                let low = (0xd800..0xdc00).contains(&first) && self.text[self.at..].starts_with(b"\\u");
+                let low =
+                    (0xd800..0xdc00).contains(&first) && self.text[self.at..].starts_with(b"\\u");
                 let second = low.then(|| {
                     self.at += 2;
                     self.unit()
@@ -306,7 +322,8 @@ mod tests {
 
     #[test]
     fn leaves_every_kind_of_value_has_its_place() {
-        let text = br#" { "a" : [ 1e400 , "x\"\u00fc\ud83d\ude00" , [ ] , { } ] , "b/c~" : null } "#;
+        let text =
+            br#" { "a" : [ 1e400 , "x\"\u00fc\ud83d\ude00" , [ ] , { } ] , "b/c~" : null } "#;
         let want = [
             ("/a/0", "1e400"),
             ("/a/1", "\"x\"\u{fc}\u{1f600}"),
@@ -332,7 +349,10 @@ mod tests {
             assert!(!leaves.is_unicode);
             assert_eq!(leaves.get("/0"), Some("a\u{fffd}\u{fffd}b"));
         }
-        assert_eq!(Leaves::of(br#"["\ud800\u0041"]"#).get("/0"), Some("\u{fffd}A"));
+        assert_eq!(
+            Leaves::of(br#"["\ud800\u0041"]"#).get("/0"),
+            Some("\u{fffd}A")
+        );
         assert!(Leaves::of(br#"["\ud83d\ude00"]"#).is_unicode);
     }
 
@@ -349,7 +369,13 @@ mod tests {
         let (here, there) = (br#"{"a":1,"b":2}"#, br#"{"a":1,"b":3,"c":4}"#);
         let (here, there) = (Leaves::of(here), Leaves::of(there));
         let found = here.differences(&there);
-        let places: Vec<_> = found.iter().map(|it| (it.place, it.here, it.there)).collect();
-        assert_eq!(places, [("/b", Some("2"), Some("3")), ("/c", None, Some("4"))]);
+        let places: Vec<_> = found
+            .iter()
+            .map(|it| (it.place, it.here, it.there))
+            .collect();
+        assert_eq!(
+            places,
+            [("/b", Some("2"), Some("3")), ("/c", None, Some("4"))]
+        );
     }
 }

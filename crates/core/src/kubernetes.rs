@@ -324,7 +324,11 @@ mod tests {
             r#"configmaps "b" is forbidden: {user} cannot update resource "configmaps" in API group "" in the namespace "audit""#
         );
         for (message, want, remedy) in [
-            (role.as_str(), Refusal::Role, "get, update and create on configmaps"),
+            (
+                role.as_str(),
+                Refusal::Role,
+                "get, update and create on configmaps",
+            ),
             (
                 r#"configmaps "b" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#,
                 Refusal::Quota,

@@ -369,7 +369,11 @@ impl State {
                 "Operation cannot be fulfilled on {} \"{}\": StorageError: invalid object, Code: 4, \
                  Key: /registry/{}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
                  failed: UID in precondition: {uid}, UID in object meta: ",
-                full_name(&key.1), key.2, key.1, key.0, key.2
+                full_name(&key.1),
+                key.2,
+                key.1,
+                key.0,
+                key.2
             );
             return failure(409, "Conflict", &message);
         }
@@ -406,7 +410,11 @@ impl State {
             return refused;
         }
         if there["immutable"] == json!(true) && object["data"] != there["data"] {
-            return failure(422, "Invalid", "data: Forbidden: field is immutable when `immutable` is set");
+            return failure(
+                422,
+                "Invalid",
+                "data: Forbidden: field is immutable when `immutable` is set",
+            );
         }
         for kept in ["uid", "creationTimestamp", "resourceVersion"] {
             let value = there["metadata"][kept].clone();
@@ -517,15 +525,26 @@ fn invalid(plural: &str, object: &Value) -> Option<Response> {
         }
         _ => {
             let data = object["data"].as_object().into_iter().flatten();
-            let bytes: usize = data.filter_map(|(_, value)| value.as_str()).map(str::len).sum();
+            let bytes: usize = data
+                .filter_map(|(_, value)| value.as_str())
+                .map(str::len)
+                .sum();
             if bytes <= DATA_BYTES_MAX {
                 return None;
             }
             format!("[]: Too long: may not be more than {DATA_BYTES_MAX} bytes")
         }
     };
-    let kind = if plural == "leases" { "Lease.coordination.k8s.io" } else { "ConfigMap" };
-    Some(failure(422, "Invalid", &format!("{kind} \"{name}\" is invalid: {what}")))
+    let kind = if plural == "leases" {
+        "Lease.coordination.k8s.io"
+    } else {
+        "ConfigMap"
+    };
+    Some(failure(
+        422,
+        "Invalid",
+        &format!("{kind} \"{name}\" is invalid: {what}"),
+    ))
 }
 
 /// RFC 7396.

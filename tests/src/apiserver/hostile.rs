@@ -33,13 +33,23 @@ fn bodies(tour: &mut Tour<'_>) {
     }
     let nested = format!("{}{}", "[".repeat(11_000), "]".repeat(11_000));
     tour.patch(400, &map, MERGE, format!(r#"{{"x":{nested}}}"#));
-    for value in [&b"\xff\xfe\xc3("[..], br"\ud800", br"\u0000", b"<>&\xe2\x80\xa8"] {
+    for value in [
+        &b"\xff\xfe\xc3("[..],
+        br"\ud800",
+        br"\u0000",
+        b"<>&\xe2\x80\xa8",
+    ] {
         let patch = [&br#"{"data":{"odd":""#[..], value, br#""}}"#].concat();
         tour.send(200, &Request::new("PATCH", &*map).body(MERGE, patch));
     }
     // Padding beside what matters, in the object and in what is small and many.
     let long = "p".repeat(280_000);
-    tour.patch(200, &map, MERGE, json!({"data": {"pad": long, "seen": "yes"}}));
+    tour.patch(
+        200,
+        &map,
+        MERGE,
+        json!({"data": {"pad": long, "seen": "yes"}}),
+    );
     let many = vec!["0"; 130_000].join(",");
     let patch = format!(r#"{{"x":[{many}],"data":{{"seen":"yes"}}}}"#);
     tour.patch(200, &map, MERGE, patch);
@@ -49,22 +59,34 @@ fn requests(tour: &mut Tour<'_>) {
     let admin = tour.admin.clone();
     let pod = format!("{NS}/pods/p1");
     let long = "a".repeat(200_000);
-    tour.send(200, &Request::new("GET", format!("{pod}?x={long}&command=cat")));
+    tour.send(
+        200,
+        &Request::new("GET", format!("{pod}?x={long}&command=cat")),
+    );
     tour.send(404, &Request::new("GET", format!("{NS}/pods/{long}")));
     // As many parameters, the one that matters last.
     let many: String = (0..20_000).map(|n| format!("p{n}=0123&")).collect();
     tour.send(200, &Request::new("GET", format!("{pod}?{many}dryRun=All")));
     let version = || Request::new("GET", "/version");
     tour.send(200, &version().header("Audit-ID", "my-own-audit-id"));
-    tour.send(200, &version().header("Audit-ID", "quote\"backslash\\tab\tend"));
+    tour.send(
+        200,
+        &version().header("Audit-ID", "quote\"backslash\\tab\tend"),
+    );
     tour.send(200, &version().header("Audit-ID", "i".repeat(33_000)));
     tour.send(200, &version().header("User-Agent", "u".repeat(270_000)));
     tour.send(200, &version().header("User-Agent", &b"caf\xe9 \xff"[..]));
     let chain = "203.0.113.7, 198.51.100.2";
-    tour.send(200, &version().header("X-Forwarded-For", chain).header("X-Real-Ip", "192.0.2.9"));
-    let chain: Vec<String> = (0..20_000).map(|n| format!("10.{}.{}.1", n / 250, n % 250)).collect();
+    let apis = Request::new("GET", "/apis").header("X-Real-Ip", "192.0.2.9");
+    tour.send(200, &apis.header("X-Forwarded-For", chain));
+    let chain: Vec<String> = (0..20_000)
+        .map(|n| format!("10.{}.{}.1", n / 250, n % 250))
+        .collect();
     tour.send(200, &version().header("X-Forwarded-For", chain.join(", ")));
-    for target in [&b"/api/v1/namespaces/tour/pods/\xff\xfe"[..], b"/version?x=\xc3("] {
+    for target in [
+        &b"/api/v1/namespaces/tour/pods/\xff\xfe"[..],
+        b"/version?x=\xc3(",
+    ] {
         tour.send_as(&admin, &[200, 400, 404], &Request::new("GET", target));
     }
     let mut groups = Request::new("GET", pod).header("Impersonate-User", "alice");

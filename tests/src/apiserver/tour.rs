@@ -83,8 +83,9 @@ impl Tour<'_> {
             let target = String::from_utf8_lossy(&request.target[..request.target.len().min(120)]);
             let said: String = answer.text().chars().take(300).collect();
             let (method, status) = (&request.method, answer.status);
-            self.unexpected
-                .push(format!("{method} {target}: {status} instead of {want:?}: {said}"));
+            self.unexpected.push(format!(
+                "{method} {target}: {status} instead of {want:?}: {said}"
+            ));
         }
         answer
     }
@@ -102,15 +103,31 @@ impl Tour<'_> {
         self.send(want, &Request::new("POST", target).json(body))
     }
 
-    pub(super) fn patch(&mut self, want: u16, target: &str, kind: &str, patch: impl ToString) -> Answer {
+    pub(super) fn patch(
+        &mut self,
+        want: u16,
+        target: &str,
+        kind: &str,
+        patch: impl ToString,
+    ) -> Answer {
         let patch = patch.to_string();
         self.send(want, &Request::new("PATCH", target).body(kind, patch))
     }
 
     fn discovery(&mut self) {
         for path in [
-            "/healthz", "/livez?verbose", "/readyz", "/version", "/api", "/apis", "/api/v1",
-            "/apis/apps/v1", "/openapi/v3", "/metrics", "/", "/openid/v1/jwks",
+            "/healthz",
+            "/livez?verbose",
+            "/readyz",
+            "/version",
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/apis/apps/v1",
+            "/openapi/v3",
+            "/metrics",
+            "/",
+            "/openid/v1/jwks",
         ] {
             self.get(200, path);
         }
@@ -120,7 +137,7 @@ impl Tour<'_> {
         self.send_as(&nobody, &[403], &Request::new("GET", "/api/v1/secrets"));
         let wrong = self.server.client("wrong");
         self.send_as(&wrong, &[401], &Request::new("GET", "/api/v1/pods"));
-        self.send(200, &Request::new("HEAD", "/version"));
+        self.send(405, &Request::new("HEAD", "/version"));
         let admin = self.admin.clone();
         for method in ["OPTIONS", "BREW"] {
             for target in ["/api/v1", "/api/v1/namespaces/default/pods/p"] {
@@ -128,7 +145,10 @@ impl Tour<'_> {
             }
         }
         let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        self.send(200, &Request::new("GET", "/apis").header("Accept", aggregated));
+        self.send(
+            200,
+            &Request::new("GET", "/apis").header("Accept", aggregated),
+        );
     }
 
     fn access(&mut self) {
@@ -138,7 +158,11 @@ impl Tour<'_> {
         self.post(201, "/api/v1/namespaces", &namespace);
         self.post(409, "/api/v1/namespaces", &namespace);
         let account = |name: &str| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {name: "gen-"}});
-        self.post(201, &format!("{NS}/serviceaccounts"), &account("generateName"));
+        self.post(
+            201,
+            &format!("{NS}/serviceaccounts"),
+            &account("generateName"),
+        );
         let mut default = account("name");
         default["metadata"]["name"] = "default".into();
         let admin = self.admin.clone();
@@ -147,16 +171,25 @@ impl Tour<'_> {
         let alice = self.alice.clone();
         let list = Request::new("GET", format!("{NS}/pods"));
         self.send_as(&alice, &[403], &list);
-        self.post(201, &format!("{RBAC}/roles"), &json!({"metadata": {"name": "r"}, "rules": [
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]}));
+        self.post(
+            201,
+            &format!("{RBAC}/roles"),
+            &json!({"metadata": {"name": "r"}, "rules": [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]}),
+        );
         self.post(201, &format!("{RBAC}/rolebindings"), &json!({"metadata": {"name": "rb"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
             "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]}));
         // The authorizer sees a binding a moment later.
-        let allowed = crate::live::wait(|| (alice.get(&format!("{NS}/pods")).status == 200).then_some(()));
+        let allowed =
+            crate::live::wait(|| (alice.get(&format!("{NS}/pods")).status == 200).then_some(()));
         assert!(allowed.is_some(), "alice is never allowed to list pods");
         self.send_as(&alice, &[200], &list);
-        self.send_as(&alice, &[403], &Request::new("GET", format!("{NS}/secrets/s")));
+        self.send_as(
+            &alice,
+            &[403],
+            &Request::new("GET", format!("{NS}/secrets/s")),
+        );
     }
 
     fn pods(&mut self) {
@@ -184,7 +217,10 @@ impl Tour<'_> {
         let one = format!("{pods}/p1");
         self.send(200, &Request::new("GET", one).header("Accept", metadata));
         // One watch ends by itself, of the other one the client goes away.
-        self.get(200, &format!("{pods}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true"));
+        self.get(
+            200,
+            &format!("{pods}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true"),
+        );
         let watch = Request::new("GET", format!("{pods}?watch=true"));
         self.send(200, &watch.listen(Duration::from_millis(700)));
         let mut fetched = self.get(200, &format!("{pods}/p1")).json();
@@ -199,13 +235,21 @@ impl Tour<'_> {
     fn connections(&mut self) {
         let pod = format!("{NS}/pods/p1");
         let all = [
-            "/log?container=c&tailLines=10", "/exec?command=ls&command=-la&container=c&stdout=1&stderr=1",
-            "/attach?container=c&stdout=1", "/portforward?ports=80", "/proxy", "/proxy/some/path?x=1",
+            "/log?container=c&tailLines=10",
+            "/exec?command=ls&command=-la&container=c&stdout=1&stderr=1",
+            "/attach?container=c&stdout=1",
+            "/portforward?ports=80",
+            "/proxy",
+            "/proxy/some/path?x=1",
         ];
         let admin = self.admin.clone();
-        let refused = [400, 403, 404, 500, 502, 503];
+        let refused = [204, 400, 403, 404, 500, 502, 503];
         for what in all {
-            self.send_as(&admin, &refused, &Request::new("GET", format!("{pod}{what}")));
+            self.send_as(
+                &admin,
+                &refused,
+                &Request::new("GET", format!("{pod}{what}")),
+            );
         }
         self.post(201, "/api/v1/nodes", &json!({"metadata": {"name": "n1"}}));
         let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
@@ -219,7 +263,8 @@ impl Tour<'_> {
         self.post(201, &format!("{NS}/bindings"), &binding("p2"));
         for what in all {
             let mut request = Request::new("GET", format!("{pod}{what}"));
-            if what.starts_with("/exec") || what.starts_with("/attach") || what.starts_with("/port") {
+            if what.starts_with("/exec") || what.starts_with("/attach") || what.starts_with("/port")
+            {
                 request = request
                     .header("Connection", "Upgrade")
                     .header("Upgrade", "websocket")
@@ -230,7 +275,10 @@ impl Tour<'_> {
             let wants = [&refused[..], &[101]].concat();
             self.send_as(&admin, &wants, &request.listen(Duration::from_secs(2)));
         }
-        for what in ["/exec?command=sh&container=c&stdin=1&stdout=1&tty=1", "/portforward"] {
+        for what in [
+            "/exec?command=sh&container=c&stdin=1&stdout=1&tty=1",
+            "/portforward",
+        ] {
             let request = Request::new("POST", format!("{pod}{what}"))
                 .header("Connection", "Upgrade")
                 .header("Upgrade", "SPDY/3.1")
@@ -252,7 +300,12 @@ impl Tour<'_> {
         let json_patch = "application/json-patch+json";
         let add = json!([{"op": "add", "path": "/metadata/labels/json", "value": "1"}]);
         self.patch(200, &pod, json_patch, add);
-        self.patch(200, &pod, MERGE, json!({"metadata": {"labels": {"merge": "1"}}}));
+        self.patch(
+            200,
+            &pod,
+            MERGE,
+            json!({"metadata": {"labels": {"merge": "1"}}}),
+        );
         let odd = json!({"metadata": {"annotations": {"strategic": "ümlaut \u{2028} <&>"}}});
         self.patch(200, &pod, STRATEGIC, odd);
         let running = json!({"status": {"phase": "Running"}});
@@ -260,12 +313,23 @@ impl Tour<'_> {
         let test = json!([{"op": "test", "path": "/metadata/name", "value": "x"}]);
         self.patch(422, &pod, json_patch, test);
         self.patch(415, &pod, "text/plain", json!({"a": 1}));
-        let limits = json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}]}});
+        let limits =
+            json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}]}});
         self.patch(422, &pod, STRATEGIC, limits);
         let map = format!("{NS}/configmaps/applied");
         let applied = |value: &str| config_map("applied", &json!({"a": value}));
-        self.patch(201, &format!("{map}?fieldManager=tour&force=true"), APPLY, applied("b"));
-        self.patch(409, &format!("{map}?fieldManager=other"), APPLY, applied("c"));
+        self.patch(
+            201,
+            &format!("{map}?fieldManager=tour&force=true"),
+            APPLY,
+            applied("b"),
+        );
+        self.patch(
+            409,
+            &format!("{map}?fieldManager=other"),
+            APPLY,
+            applied("c"),
+        );
     }
 
     fn refusals(&mut self) {
@@ -273,24 +337,41 @@ impl Tour<'_> {
             (404, format!("{NS}/pods/nope")),
             (404, format!("{NS}/nothings")),
             (404, "/apis/nothing.example/v1/things".to_owned()),
-            (400, format!("{NS}/pods?labelSelector=a%3D%22%3C%C3%BC&x=%0a%00")),
-            (410, format!("{NS}/pods?resourceVersion=1&watch=true&timeoutSeconds=1")),
+            (
+                400,
+                format!("{NS}/pods?labelSelector=a%3D%22%3C%C3%BC&x=%0a%00"),
+            ),
+            (
+                410,
+                format!("{NS}/pods?resourceVersion=1&watch=true&timeoutSeconds=1"),
+            ),
         ] {
             let admin = self.admin.clone();
             // A watch from an old version is answered 200 with an error event, or 410.
-            let wants = if want == 410 { vec![200, 410] } else { vec![want] };
+            let wants = if want == 410 {
+                vec![200, 410]
+            } else {
+                vec![want]
+            };
             self.send_as(&admin, &wants, &Request::new("GET", target));
         }
         let odd = Request::new("GET", format!("{NS}/pods/p1")).header("Accept", "text/odd");
         self.send(406, &odd);
-        self.send(405, &Request::new("PUT", format!("{NS}/pods")).json(&json!({})));
+        self.send(
+            405,
+            &Request::new("PUT", format!("{NS}/pods")).json(&json!({})),
+        );
         let invalid = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "Not_Valid"}, "spec": {"containers": []}});
         self.post(422, &format!("{NS}/pods"), &invalid);
     }
 
     fn bodies(&mut self) {
         let maps = format!("{NS}/configmaps");
-        for body in [&b"{\"apiVersion\": \"v1\", \"kind\": "[..], b"", b"\xff\xfe\x00binary"] {
+        for body in [
+            &b"{\"apiVersion\": \"v1\", \"kind\": "[..],
+            b"",
+            b"\xff\xfe\x00binary",
+        ] {
             let request = Request::new("POST", &*maps).body("application/json", body);
             self.send(400, &request);
         }
@@ -303,8 +384,16 @@ impl Tour<'_> {
         let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {k: v}\n";
         let request = Request::new("POST", &*maps).body("application/yaml", yaml);
         self.send(201, &request);
-        self.post(201, &maps, &config_map("big", &json!({"k": "x".repeat(300_000)})));
-        self.post(413, &maps, &config_map("huge", &json!({"k": "x".repeat(4_000_000)})));
+        self.post(
+            201,
+            &maps,
+            &config_map("big", &json!({"k": "x".repeat(300_000)})),
+        );
+        self.post(
+            413,
+            &maps,
+            &config_map("huge", &json!({"k": "x".repeat(4_000_000)})),
+        );
         let secret = json!({"metadata": {"name": "s"}, "data": {"p": "aGlkZGVu"}});
         self.post(201, &format!("{NS}/secrets"), &secret);
         self.get(200, &format!("{NS}/secrets/s"));
@@ -312,11 +401,22 @@ impl Tour<'_> {
 
     fn identities(&mut self) {
         let request = json!({"spec": {"expirationSeconds": 3600}});
-        let token = self.post(201, &format!("{NS}/serviceaccounts/default/token"), &request);
-        let token = token.json()["status"]["token"].as_str().unwrap_or_default().to_owned();
+        let token = self.post(
+            201,
+            &format!("{NS}/serviceaccounts/default/token"),
+            &request,
+        );
+        let token = token.json()["status"]["token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let account = self.server.client(&token);
         self.send_as(&account, &[403], &Request::new("GET", format!("{NS}/pods")));
-        self.post(201, "/apis/authentication.k8s.io/v1/tokenreviews", &json!({"spec": {"token": token}}));
+        self.post(
+            201,
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            &json!({"spec": {"token": token}}),
+        );
         let asked = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "tour"}}});
         let alice = self.alice.clone();
         let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
@@ -337,7 +437,11 @@ impl Tour<'_> {
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}});
         let admin = self.admin.clone();
         let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-        self.send_as(&admin, &[400, 422], &Request::new("POST", requests).json(&csr));
+        self.send_as(
+            &admin,
+            &[400, 422],
+            &Request::new("POST", requests).json(&csr),
+        );
     }
 
     fn workloads(&mut self) {
@@ -376,8 +480,18 @@ impl Tour<'_> {
         let mut odd = thing("t");
         odd["spec"] = json!({"n": 1.5, "big": 9_007_199_254_740_993_u64, "e": 1e100, "null": null});
         self.post(201, things, &odd);
-        self.patch(200, &format!("{things}/t/status"), MERGE, json!({"status": {"ok": true}}));
-        self.patch(201, &format!("{things}/t2?fieldManager=tour"), APPLY, thing("t2"));
+        self.patch(
+            200,
+            &format!("{things}/t/status"),
+            MERGE,
+            json!({"status": {"ok": true}}),
+        );
+        self.patch(
+            201,
+            &format!("{things}/t2?fieldManager=tour"),
+            APPLY,
+            thing("t2"),
+        );
         self.get(200, things);
         self.patch(415, &format!("{things}/t"), STRATEGIC, json!({"spec": {}}));
         // A number that fits nowhere is logged as it was written.
@@ -391,8 +505,16 @@ impl Tour<'_> {
 
     fn deletions(&mut self) {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
-        self.send(200, &Request::new("DELETE", format!("{NS}/pods/warned")).json(&options));
-        for target in ["pods/p1?dryRun=All", "configmaps/yaml", "pods?labelSelector=app%3Da", "configmaps"] {
+        self.send(
+            200,
+            &Request::new("DELETE", format!("{NS}/pods/warned")).json(&options),
+        );
+        for target in [
+            "pods/p1?dryRun=All",
+            "configmaps/yaml",
+            "pods?labelSelector=app%3Da",
+            "configmaps",
+        ] {
             self.send(200, &Request::new("DELETE", format!("{NS}/{target}")));
         }
         self.send(200, &Request::new("DELETE", NS));

@@ -10,6 +10,8 @@
 )]
 
 mod contracts;
+mod gke;
+mod live;
 mod native;
 mod recording;
 mod stand_in;

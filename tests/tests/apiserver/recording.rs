@@ -59,14 +59,19 @@ async fn record(release: Release) -> Option<Arc<Vec<Native>>> {
         Leaves::of(&request.body).elements("/items")
     });
     let mut sent: BTreeMap<_, _> = sent.map(|event| (key(&event), event)).collect();
-    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
     let all: Vec<_> = lines
         .map(|line| {
             let event = Leaves::of(line);
             let Some(sent) = sent.remove(&key(&event)) else {
                 panic!("logged, but not sent: {:?}", key(&event));
             };
-            Native { line: line.to_vec(), sent }
+            Native {
+                line: line.to_vec(),
+                sent,
+            }
         })
         .collect();
     assert!(sent.is_empty(), "sent, but not logged: {:?}", sent.keys());

@@ -122,11 +122,23 @@ fn config_maps(ask: &mut Interview) {
     let a = format!("{MAPS}/a");
     ask.get("get of a missing ConfigMap", &a);
     ask.put("put of a missing ConfigMap", &a, &map("a", &json!({})));
-    ask.put("dry put of a missing ConfigMap", &format!("{a}?dryRun=All"), &map("a", &json!({})));
-    ask.post("dry post", &format!("{MAPS}?dryRun=All"), &map("a", &json!({})));
+    ask.put(
+        "dry put of a missing ConfigMap",
+        &format!("{a}?dryRun=All"),
+        &map("a", &json!({})),
+    );
+    ask.post(
+        "dry post",
+        &format!("{MAPS}?dryRun=All"),
+        &map("a", &json!({})),
+    );
     ask.get("get after a dry post", &a);
     let missing = "/api/v1/namespaces/missing/configmaps";
-    ask.post("post into a missing namespace", missing, &map("a", &json!({})));
+    ask.post(
+        "post into a missing namespace",
+        missing,
+        &map("a", &json!({})),
+    );
     ask.get("get from a missing namespace", &format!("{missing}/a"));
     let versioned = with(&map("a", &json!({})), "resourceVersion", "1".into());
     ask.post("post with a version", MAPS, &versioned);
@@ -139,41 +151,65 @@ fn config_maps(ask: &mut Interview) {
     let moved = ask.put("put without a version", &a, &map("a", &json!({"k": "w"})));
     ask.same("put with changes keeps the version", &made, &moved);
     ask.put("put over an old version", &a, &made);
-    ask.merge("patch with an old version", &a, &json!({"metadata": {
-        "resourceVersion": made["metadata"]["resourceVersion"]}, "data": {"k": "x"}}));
+    ask.merge(
+        "patch with an old version",
+        &a,
+        &json!({"metadata": {
+        "resourceVersion": made["metadata"]["resourceVersion"]}, "data": {"k": "x"}}),
+    );
     ask.merge("patch", &a, &json!({"data": {"k": "y", "l": null}}));
     let large = map("a", &json!({"k": "x".repeat((1 << 20) + 1)}));
     ask.put("put of more than 1 MiB", &a, &large);
     let largest = map("a", &json!({"k": "x".repeat(1 << 20)}));
     ask.put("put of 1 MiB", &a, &largest);
-    ask.post("post of more than 1 MiB", MAPS, &map("b", &json!({"k": "x".repeat((1 << 20) + 1)})));
-    ask.put("put of more than 3 MiB", &a, &map("a", &json!({"k": "x".repeat(3 << 20)})));
+    ask.post(
+        "post of more than 1 MiB",
+        MAPS,
+        &map("b", &json!({"k": "x".repeat((1 << 20) + 1)})),
+    );
+    ask.put(
+        "put of more than 3 MiB",
+        &a,
+        &map("a", &json!({"k": "x".repeat(3 << 20)})),
+    );
     ask.delete("delete", &a);
     ask.delete("delete again", &a);
     ask.put("put of a deleted ConfigMap", &a, &moved);
-    ask.put("put of a deleted ConfigMap, no uid", &a, &with(&moved, "uid", Value::Null));
+    ask.put(
+        "put of a deleted ConfigMap, no uid",
+        &a,
+        &with(&moved, "uid", Value::Null),
+    );
 }
 
 fn leases(ask: &mut Interview) {
     let a = format!("{LEASES}/a");
-    let spec = |time: &str| {
-        json!({"holderIdentity": "x", "leaseDurationSeconds": 15, "renewTime": time, "leaseTransitions": 0})
-    };
+    let spec = |time: &str| json!({"holderIdentity": "x", "leaseDurationSeconds": 15, "renewTime": time, "leaseTransitions": 0});
     let good = spec("2026-11-21T10:00:00.000001Z");
     ask.get("get of a missing Lease", &a);
-    ask.put("dry put of a missing Lease", &format!("{a}?dryRun=All"), &lease("a", &good));
+    ask.put(
+        "dry put of a missing Lease",
+        &format!("{a}?dryRun=All"),
+        &lease("a", &good),
+    );
     ask.get("get after a dry put", &a);
     ask.put("put of a missing Lease, no uid", &a, &lease("a", &good));
     ask.post("post of a Lease that is there", LEASES, &lease("a", &good));
     let there = ask.get("get of a Lease", &a);
-    ask.put("put of a Lease without a version", &a, &with(&there, "resourceVersion", Value::Null));
+    ask.put(
+        "put of a Lease without a version",
+        &a,
+        &with(&there, "resourceVersion", Value::Null),
+    );
     for time in ["2026-11-21T10:00:00Z", "2026-11-21T10:00:00.5Z"] {
         let mut odd = there.clone();
         odd["spec"]["renewTime"] = time.into();
         let answer = ask.client.put(&a, &odd);
         // The message quotes Go's own words about the time.
         let answer = Answer {
-            body: json!({"reason": answer.json()["reason"]}).to_string().into(),
+            body: json!({"reason": answer.json()["reason"]})
+                .to_string()
+                .into(),
             ..answer
         };
         ask.note("put of a Lease with a short time", &answer);
@@ -184,14 +220,22 @@ fn leases(ask: &mut Interview) {
         ask.put("put of a Lease without a duration", &a, &odd);
     }
     let same = ask.put("put of a Lease without changes", &a, &there);
-    ask.same("put of a Lease without changes keeps the version", &there, &same);
+    ask.same(
+        "put of a Lease without changes keeps the version",
+        &there,
+        &same,
+    );
     let mut taken = there.clone();
     taken["spec"]["holderIdentity"] = "".into();
     let taken = ask.put("put of a Lease", &a, &taken);
     ask.put("put of a Lease over an old version", &a, &there);
     ask.delete("delete of a Lease", &a);
     ask.put("put of a deleted Lease, with uid", &a, &taken);
-    ask.put("put of a deleted Lease, no uid, with a version", &a, &with(&taken, "uid", Value::Null));
+    ask.put(
+        "put of a deleted Lease, no uid, with a version",
+        &a,
+        &with(&taken, "uid", Value::Null),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +256,10 @@ async fn stand_in_is_asked_the_same_and_answers_the_same() {
             .zip(&of_the_fake)
             .filter(|(real, fake)| real != fake)
             .collect();
-        assert!(differing.is_empty(), "{release:?}, (real, stand-in): {differing:#?}");
+        assert!(
+            differing.is_empty(),
+            "{release:?}, (real, stand-in): {differing:#?}"
+        );
         assert_eq!(of_the_real.len(), of_the_fake.len());
     }
 }

@@ -111,8 +111,12 @@ impl Home {
             provider: String::new(),
             source: String::new(),
         };
-        let ConfigMaps { cluster, writer, .. } = config_maps;
-        KubernetesStore::new(cluster, name, writer, nobody).probe().await
+        let ConfigMaps {
+            cluster, writer, ..
+        } = config_maps;
+        KubernetesStore::new(cluster, name, writer, nobody)
+            .probe()
+            .await
     }
 }
 

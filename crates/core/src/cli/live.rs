@@ -248,7 +248,9 @@ fn checkpoint_interval(text: &str) -> Result<Duration, String> {
     let span = config::duration(text)?;
     match (INTERVAL_MIN..=INTERVAL_MAX).contains(&span) {
         true => Ok(span),
-        false => Err(format!("is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}")),
+        false => Err(format!(
+            "is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}"
+        )),
     }
 }
 
