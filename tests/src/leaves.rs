@@ -119,6 +119,16 @@ impl Leaves {
     }
 }
 
+impl FromIterator<(String, String)> for Leaves {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(values: T) -> Leaves {
+        Leaves {
+            values: values.into_iter().collect(),
+            is_unicode: true,
+            ..Leaves::default()
+        }
+    }
+}
+
 /// A place where two texts differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference<'a> {
