@@ -4,6 +4,7 @@
 //! Go is not needed to build or use the bridges. Where it is missing, [`ApiServer::start`] says so on
 //! standard error and gives nothing.
 
+pub mod chart;
 pub mod client;
 pub mod gke;
 mod hostile;

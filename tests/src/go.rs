@@ -145,7 +145,7 @@ fn remove_older(judges: &Path, prefix: &str) {
 }
 
 /// A line on standard error, past the test harness.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

@@ -9,9 +9,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod admission;
 mod contracts;
 mod gke;
 mod live;
 mod native;
 mod recording;
 mod stand_in;
+mod state;
