@@ -89,7 +89,15 @@ fn charts_objects_are_taken_and_their_pods_created_under_pod_security_restricted
     for release in Release::judged() {
         for (bridge, settings, replicas) in [
             ("eks", &["replicas=2"][..], 2),
-            ("gke", &["replicas=1", "persistence.enabled=true"], 1),
+            (
+                "gke",
+                &[
+                    "replicas=1",
+                    "persistence.enabled=true",
+                    "deadLetter.ephemeral=false",
+                ],
+                1,
+            ),
             ("aks", &["replicas=3", "aks.sharePartitions=true"], 3),
         ] {
             let Some(server) = ApiServer::start(release, &[]) else {

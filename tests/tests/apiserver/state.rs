@@ -31,7 +31,9 @@ impl Installed {
         let webhook = ScriptedWebhook::start().await;
         tokio::task::block_in_place(|| {
             let helm = chart::helm()?;
-            let server = ApiServer::start(Release::Newest, &[])?;
+            let folder = tempfile::tempdir().unwrap();
+            let log = folder.path().join("audit.log").display().to_string();
+            let server = ApiServer::start(Release::Newest, &[format!("--audit-log-path={log}")])?;
             server.shipped_namespace();
             for document in chart::render(&helm, bridge, settings) {
                 if document.kind != "Deployment" {
@@ -42,7 +44,7 @@ impl Installed {
             let installed = Installed {
                 server,
                 webhook,
-                folder: tempfile::tempdir().unwrap(),
+                folder,
             };
             installed.log_in(bridge);
             Some(installed)
@@ -193,6 +195,7 @@ async fn elected_replicas_with_the_charts_role_lose_nothing_whatever_happens_to_
 fn elected(eks: &mut Eks) {
     let name = "eks-audit-bridge";
     let admin = eks.installed.server.client(ADMIN);
+    eks.put(0..20);
     let (status, said) = eks.check();
     assert_eq!(status, 0, "{said}");
     let quick = ["--checkpoint-interval=1s"];
@@ -200,7 +203,6 @@ fn elected(eks: &mut Eks) {
     first.until_ready();
     let mut second = eks.start("b", &quick);
     wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
-    eks.put(0..20);
     eks.installed.until_accepted(0..20, &first);
 
     // The first goes in good order, the second is killed.
@@ -266,10 +268,23 @@ fn elected(eks: &mut Eks) {
     third.until_ready();
     assert_eq!(third.terminate(), 0);
 
-    // The API server knows who asked.
-    let agent = format!("{name}/{}", env!("CARGO_PKG_VERSION"));
-    let fields = admin.get(&map).json()["metadata"]["managedFields"].to_string();
-    assert!(fields.contains(name), "{agent} is not in {fields}");
+    assert_named(&eks.installed, name);
+}
+
+/// The API server's log names the bridge and its version as the agent of all that it asked.
+fn assert_named(installed: &Installed, bridge: &str) {
+    let log = std::fs::read_to_string(installed.path("audit.log")).unwrap();
+    let user = format!("system:serviceaccount:audit-bridge:{bridge}");
+    let agent = format!("{bridge}/{}", env!("CARGO_PKG_VERSION"));
+    let mut requests = 0;
+    for line in log.lines().filter(|line| line.contains(&user)) {
+        let event: Value = serde_json::from_str(line).unwrap();
+        if event["user"]["username"] == *user {
+            assert_eq!(event["userAgent"], *agent);
+            requests += 1;
+        }
+    }
+    assert!(requests > 50, "{requests}");
 }
 
 struct Aks {
@@ -369,6 +384,7 @@ async fn sharing_replicas_with_the_charts_role_lose_nothing_and_are_told_what_re
 fn sharing(aks: &mut Aks) {
     let name = "aks-audit-bridge";
     let admin = aks.installed.server.client(ADMIN);
+    aks.publish(0..120);
     // A quota of the namespace, a Role without update: `check` sees both before anybody runs.
     let _controllers = aks.installed.server.controllers();
     let quotas = format!("{NS}/resourcequotas");
@@ -403,7 +419,6 @@ fn sharing(aks: &mut Aks) {
         replica.until_metric("audit_bridge_active_logs", 3.0);
         replica.until_ready();
     }
-    aks.publish(0..120);
     aks.installed.until_accepted(0..120, &one);
     let mut three = aks.replica("three");
     for replica in [&mut one, &mut two, &mut three] {
@@ -423,6 +438,7 @@ fn sharing(aks: &mut Aks) {
     aks.publish(300..360);
     aks.installed.until_accepted(0..360, &three);
     assert_eq!(three.terminate(), 0);
+    assert_named(&aks.installed, name);
 }
 
 /// `check` looks at the cluster also when the source is down, and says that the namespace is going.
