@@ -458,7 +458,9 @@ impl Tour<'_> {
         self.send(200, &Request::new("PUT", scale).json(&fetched));
         let service = json!({"metadata": {"name": "svc"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "a"}}});
         self.post(201, &format!("{NS}/services"), &service);
-        self.get(503, &format!("{NS}/services/svc/proxy/x"));
+        let admin = self.admin.clone();
+        let proxy = Request::new("GET", format!("{NS}/services/svc/proxy/x"));
+        self.send_as(&admin, &[404, 503], &proxy);
         let event = json!({"metadata": {"name": "e"}, "reason": "Tour", "message": "m",
             "involvedObject": {"kind": "Pod", "namespace": "tour", "name": "p1"}});
         self.post(201, &format!("{NS}/events"), &event);

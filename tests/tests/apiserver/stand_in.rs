@@ -244,13 +244,19 @@ async fn stand_in_is_asked_the_same_and_answers_the_same() {
     fake.lack_namespace("missing");
     let serving = fake.serve().await.unwrap();
     let address: SocketAddr = serving.url().trim_start_matches("http://").parse().unwrap();
-    let of_the_fake = tokio::task::block_in_place(|| interview(Client::new(address, None)));
+    let mut of_the_fake = tokio::task::block_in_place(|| interview(Client::new(address, None)));
     for release in Release::judged() {
         let Some(server) = ApiServer::start(release, &[]) else {
             return;
         };
         server.namespace("audit", &json!({}));
-        let of_the_real = interview(server.client(ADMIN));
+        let mut of_the_real = interview(server.client(ADMIN));
+        // Messages are those of the newest release.
+        if release == Release::Oldest {
+            for told in of_the_real.iter_mut().chain(&mut of_the_fake) {
+                told.message.clear();
+            }
+        }
         let differing: Vec<_> = of_the_real
             .iter()
             .zip(&of_the_fake)

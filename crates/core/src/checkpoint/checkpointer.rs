@@ -322,6 +322,23 @@ mod tests {
         }
     }
 
+    struct Broken;
+
+    impl Store for Broken {
+        async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+            Ok(None)
+        }
+
+        async fn save(&mut self, _: &Checkpoint) -> Result<(), StoreError> {
+            Err(StoreError::Unavailable {
+                place: String::new(),
+                problem: String::new(),
+                remedy: String::new(),
+                source: None,
+            })
+        }
+    }
+
     fn owner() -> Owner {
         Owner {
             provider: "eks".to_owned(),
@@ -338,6 +355,36 @@ mod tests {
         // As a store keeps it.
         let text = checkpoint.write().unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn positions_back_where_the_store_has_them_are_not_written() {
+        let loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
+        let mut checkpointer =
+            Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::from_secs(3600));
+        checkpointer.advance(0, 2.into());
+        assert!(!checkpointer.is_clean());
+        checkpointer.advance(0, 1.into());
+        assert_eq!(checkpointer.flush(Duration::from_secs(3600)).await, []);
+        assert!(checkpointer.is_clean());
+        checkpointer.advance(0, 2.into());
+        let flushed = checkpointer.flush(Duration::from_secs(3600)).await;
+        assert_eq!(flushed, [(0, 2.into())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn write_that_failed_is_tried_again_long_before_a_long_interval_is_over() {
+        let interval = Duration::from_secs(600);
+        let mut checkpointer = Checkpointer::new(Broken, owner(), None, interval);
+        checkpointer.advance(0, 1.into());
+        let outcome = checkpointer.next().await;
+        let Outcome::Failed { retry_in } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(
+            (RETRY_WAIT_MIN..interval / 10).contains(&retry_in),
+            "{retry_in:?}"
+        );
     }
 
     #[tokio::test]
