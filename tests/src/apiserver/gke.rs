@@ -108,7 +108,7 @@ pub fn entry(event: &Value, alone: bool) -> Value {
         );
     }
     let mut operation = json!({"id": id, "producer": "k8s.io"});
-    if alone && !started || started {
+    if alone || started {
         operation["first"] = true.into();
     }
     if !started {
@@ -254,6 +254,10 @@ pub fn as_struct(value: &Value) -> Value {
 }
 
 /// Google's status of an HTTP status.
+#[expect(
+    clippy::match_overlapping_arm,
+    reason = "the first that fits, as Google's own table"
+)]
 fn status(response: &Value) -> Value {
     let rpc = match response["code"].as_u64().unwrap_or_default() {
         200..300 => return json!({}),

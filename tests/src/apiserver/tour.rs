@@ -103,6 +103,7 @@ impl Tour<'_> {
         self.send(want, &Request::new("POST", target).json(body))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json!(…)")]
     pub(super) fn patch(
         &mut self,
         want: u16,

@@ -129,7 +129,6 @@ fn client_options() -> ClientOptions {
     ClientOptions {
         user_agent: UserAgentOptions {
             application_id: Some(id.collect()),
-            ..UserAgentOptions::default()
         },
         ..ClientOptions::default()
     }
