@@ -49,10 +49,10 @@ fn mutants(spec: &Value) -> Vec<(&'static str, Value)> {
             context(spec, "allowPrivilegeEscalation", true.into());
         }),
         mutant("escalation", &|spec| {
-            context(spec, "allowPrivilegeEscalation", true.into())
+            context(spec, "allowPrivilegeEscalation", true.into());
         }),
         mutant("capabilities", &|spec| {
-            context(spec, "capabilities", json!({"drop": ["NET_RAW"]}))
+            context(spec, "capabilities", json!({"drop": ["NET_RAW"]}));
         }),
         mutant("added capability", &|spec| {
             context(

@@ -200,7 +200,7 @@ async fn cloud_logging(natives: &[recording::Native]) {
     let mut bridge = start("gke", &state, &webhook, &flags, &[]);
     let flags = ["--include-data-access"];
     tokio::task::block_in_place(|| {
-        assert_as_replayed("gke logging", &flags, &path, &webhook, &mut bridge)
+        assert_as_replayed("gke logging", &flags, &path, &webhook, &mut bridge);
     });
     assert_eq!(bridge.terminate(), 0);
 }
@@ -229,7 +229,7 @@ async fn pubsub(natives: &[recording::Native]) {
     let mut bridge = start("gke", &state, &webhook, &flags, &[]);
     let flags = ["--include-data-access"];
     tokio::task::block_in_place(|| {
-        assert_as_replayed("gke pubsub", &flags, &path, &webhook, &mut bridge)
+        assert_as_replayed("gke pubsub", &flags, &path, &webhook, &mut bridge);
     });
     assert_eq!(bridge.terminate(), 0);
 }

@@ -28,7 +28,7 @@ fn busy() -> Telemetry {
 
 /// What a test's subscriber has heard.
 #[derive(Clone, Default)]
-struct Heard(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Heard {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
