@@ -256,6 +256,10 @@ async fn stand_in_is_asked_the_same_and_answers_the_same() {
             for told in of_the_real.iter_mut().chain(&mut of_the_fake) {
                 told.message.clear();
             }
+            // It tells of the precondition, as for a Lease; the newest one says that there is none.
+            let differs = |told: &Told| told.question.starts_with("put of a deleted ConfigMap");
+            of_the_real.retain(|told| !differs(told));
+            of_the_fake.retain(|told| !differs(told));
         }
         let differing: Vec<_> = of_the_real
             .iter()
