@@ -6,17 +6,22 @@
 //! standard error and gives nothing.
 
 mod account;
-mod build;
 mod server;
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::go::{GoProgram, Missing};
 pub use account::{Account, LostItem};
 use server::Server;
+
+const PROGRAM: GoProgram = GoProgram {
+    folder: "judge",
+    modules: "go.mod",
+    linker_flags: "",
+};
 
 /// The judges: one process for all tests of a test binary.
 #[derive(Debug, Clone, Copy)]
@@ -141,14 +146,11 @@ impl Judges {
     /// # Panics
     /// When the program does not build; in CI also for want of modules.
     pub fn start() -> Option<Judges> {
-        static SERVER: OnceLock<Result<Server, build::Missing>> = OnceLock::new();
-        match SERVER.get_or_init(|| build::program().map(Server::new)) {
+        static SERVER: OnceLock<Result<Server, Missing>> = OnceLock::new();
+        match SERVER.get_or_init(|| PROGRAM.build().map(Server::new)) {
             Ok(server) => Some(Judges { server }),
             Err(missing) => {
-                let thread = std::thread::current();
-                let test = thread.name().unwrap_or("a test");
-                let line = format!("skipped: {test}: {missing}\n");
-                let _ = std::io::stderr().write_all(line.as_bytes());
+                missing.say();
                 None
             }
         }

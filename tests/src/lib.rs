@@ -1,7 +1,10 @@
 //! What the end-to-end tests share: the real binaries, run as a user runs them.
 
+pub mod apiserver;
 pub mod attacks;
+pub mod go;
 pub mod judges;
+pub mod leaves;
 pub mod live;
 pub mod python;
 

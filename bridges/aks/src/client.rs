@@ -31,6 +31,8 @@ pub use fault::{Fault, FaultKind};
 /// What the client library must not log: it repeats each failure that we tell of ourselves.
 pub(crate) const LOG_FILTER: &str =
     "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
+/// What the broker is told of who connects.
+const APPLICATION_ID: &str = concat!("aks-audit-bridge/", env!("CARGO_PKG_VERSION"));
 /// What a token is asked for.
 const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.
@@ -123,6 +125,7 @@ impl Client {
     pub(crate) async fn connect(&self) -> Result<Connection, Fault> {
         let mut builder = ConsumerClient::builder()
             .with_consumer_group(self.hub.consumer_group.clone())
+            .with_application_id(APPLICATION_ID.to_owned())
             .with_retry_options(RetryOptions {
                 max_retries: 0,
                 ..RetryOptions::default()
@@ -230,9 +233,15 @@ impl Client {
                 "check --event-hub-namespace ({namespace}): it must be the whole host name, like \
                  NAME.servicebus.windows.net; with a private endpoint, the cluster must resolve it"
             ),
-            FaultKind::Unreachable => format!(
-                "check that {namespace} lets this network in and that TCP port 5671 is open"
-            ),
+            FaultKind::Unreachable => match &self.hub.endpoint {
+                None => format!(
+                    "check that {namespace} lets this network in and that TCP port 5671 is open"
+                ),
+                Some(endpoint) => format!(
+                    "check that something listens at {endpoint}, where AMQP connections go instead \
+                     of to {namespace}, and that this network is let in"
+                ),
+            },
             FaultKind::Tls => "something on the way shows another certificate than Azure's; trust \
                                its authority with SSL_CERT_FILE"
                 .to_owned(),

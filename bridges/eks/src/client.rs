@@ -17,7 +17,7 @@ use audit_bridge_core::telemetry::Part;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{AppName, BehaviorVersion, Region};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::Builder;
@@ -31,6 +31,9 @@ use crate::group::Group;
 
 /// CloudWatch Logs counts milliseconds.
 pub const RESOLUTION: Duration = Duration::from_millis(1);
+
+/// What the SDK adds to its own user agent; `/` is not allowed in it.
+const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));
 
 /// How long one request may take: a page has up to 1 MB.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -71,6 +74,10 @@ impl Connection {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = &access.region {
             loader = loader.region(Region::new(region.clone()));
+        }
+        // It ends up in the user agent of every request, those for credentials included.
+        if let Ok(name) = AppName::new(APP_NAME) {
+            loader = loader.app_name(name);
         }
         let mut config = loader.load().await;
         if let Some(role) = &access.role {
@@ -175,7 +182,11 @@ impl LogGroup {
 impl LogGroup {
     /// What to look at when the group never holds anything, or nothing more.
     pub fn when_silent(&self) -> String {
-        trouble::silent(&self.group.name, self.connection.region(), &self.stream_prefix)
+        trouble::silent(
+            &self.group.name,
+            self.connection.region(),
+            &self.stream_prefix,
+        )
     }
 }
 

@@ -7,3 +7,6 @@ pub(crate) mod logging;
 pub(crate) mod metadata;
 mod page;
 pub(crate) mod pubsub;
+
+/// Who asks, in requests that we make ourselves.
+const USER_AGENT: &str = concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION"));

@@ -5,6 +5,7 @@ mod logging;
 mod subscription;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_core::config::{Problems, TailArgs, TailFlags, count, given};
 use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
@@ -19,6 +20,8 @@ use crate::config::Named;
 
 /// No more than this: the quota of a project, which others use too, is 60 a minute.
 const REQUESTS_PER_MINUTE: usize = 30;
+/// Pub/Sub sends nothing more while too much is not acknowledged, and that follows the checkpoint.
+const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_secs(1);
 /// The ages of the older cursors, in seconds.
 const REVISIT_AFTER: [u64; 2] = [30, 600];
 
@@ -194,6 +197,13 @@ impl LiveLog for GkeLog {
         match &self.0 {
             Kind::Logging(log) => log.when_silent(),
             Kind::PubSub(subscription) => subscription.when_silent(),
+        }
+    }
+
+    fn checkpoint_interval_max(&self) -> Duration {
+        match &self.0 {
+            Kind::Logging(_) => Duration::MAX,
+            Kind::PubSub(_) => ACKNOWLEDGE_INTERVAL,
         }
     }
 

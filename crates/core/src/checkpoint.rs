@@ -158,7 +158,7 @@ impl Checkpoint {
         // Maps with integer keys and plain values cannot fail to serialise; the type cannot say so.
         serde_json::to_string(self).map_err(|error| StoreError::Unavailable {
             place: DOCUMENT.to_owned(),
-            problem: "cannot be put into words".to_owned(),
+            problem: "could not be serialised".to_owned(),
             remedy: "this is a defect, please report it".to_owned(),
             source: Some(error.into()),
         })
@@ -237,7 +237,7 @@ impl StoreError {
             return false;
         };
         let error = source.downcast_ref::<ApiError>();
-        error.is_some_and(|error| error.kind() == ApiErrorKind::Forbidden)
+        error.is_some_and(|error| matches!(error.kind(), ApiErrorKind::Forbidden(_)))
     }
 
     /// The same, with what to do about it apart.

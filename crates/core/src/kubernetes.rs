@@ -10,7 +10,9 @@ use std::fmt::{self, Display};
 use std::future::Future;
 use std::time::Duration;
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use kube::config::KubeConfigOptions;
+use kube::core::Status;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
@@ -50,12 +52,16 @@ impl Cluster {
 
     /// The cluster of `KUBECONFIG` when that is set, else the one this pod runs in, else the one
     /// of the user's own kubeconfig. Without a namespace, that of the service account (or of the
-    /// kubeconfig's context) is taken. Connects to nothing yet.
+    /// kubeconfig's context) is taken. The API server's audit log names `bridge` and our version as
+    /// the user agent. Connects to nothing yet.
     ///
     /// # Errors
     /// Neither is there, or a file of theirs is damaged.
-    pub async fn connect(namespace: Option<&str>) -> Result<Cluster, ConnectError> {
+    pub async fn connect(bridge: &str, namespace: Option<&str>) -> Result<Cluster, ConnectError> {
         let mut config = configuration().await?;
+        let agent = format!("{bridge}/{}", env!("CARGO_PKG_VERSION"));
+        let agent = HeaderValue::try_from(agent).map_err(connect_error)?;
+        config.headers.push((USER_AGENT, agent));
         config.connect_timeout = Some(CONNECT_WAIT_MAX);
         config.default_retry = false;
         let namespace = namespace.unwrap_or(&config.default_namespace).trim();
@@ -104,8 +110,8 @@ fn connect_error(error: impl Display) -> ConnectError {
 pub enum ApiErrorKind {
     /// 401: the token is missing, expired or of another cluster.
     Unauthorized,
-    /// 403: the service account lacks a right.
-    Forbidden,
+    /// 403: the service account lacks a right, or the request is refused for another reason.
+    Forbidden(Refusal),
     /// 404: the object, or its namespace, is not there.
     NotFound,
     /// 409 to a create: the object is there.
@@ -118,6 +124,71 @@ pub enum ApiErrorKind {
     Unreachable,
     /// Any other answer, or one that cannot be understood.
     Other,
+}
+
+/// What a 403 is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No Role gives the right. An API server that has just started may say so too.
+    Role,
+    /// A quota of the namespace is used up.
+    Quota,
+    /// The namespace is being deleted.
+    Terminating,
+    /// The API server has just started.
+    Starting,
+    /// An admission webhook or policy.
+    Admission,
+}
+
+impl Refusal {
+    /// The API server has one status for all of them, and tells them apart in its message only.
+    fn of(status: &Status) -> Refusal {
+        let message = status.message.as_str();
+        let causes = status.details.as_ref().map(|details| &details.causes);
+        let is_terminating = causes
+            .into_iter()
+            .flatten()
+            .any(|cause| cause.reason == "NamespaceTerminating");
+        if is_terminating || message.contains("because it is being terminated") {
+            Refusal::Terminating
+        } else if message.contains("exceeded quota") || message.contains("failed quota") {
+            Refusal::Quota
+        } else if message.contains("not yet ready to handle request") {
+            Refusal::Starting
+        } else if message.contains("is forbidden: User ") && message.contains(" cannot ") {
+            Refusal::Role
+        } else {
+            Refusal::Admission
+        }
+    }
+}
+
+impl Refusal {
+    fn remedy(self, resource: &str, namespace: &str) -> String {
+        match self {
+            Refusal::Role => format!(
+                "give the pod's service account a Role with the verbs get, update and create on \
+                 {resource} in the namespace {namespace}, and a RoleBinding to it (an API server \
+                 that has just started may answer so for a moment)"
+            ),
+            Refusal::Quota => format!(
+                "raise the ResourceQuota of the namespace {namespace} that the answer names, or \
+                 delete {resource} there that nobody needs"
+            ),
+            Refusal::Terminating => format!(
+                "the namespace {namespace} is being deleted: let the bridge run in one that stays"
+            ),
+            Refusal::Starting => {
+                "the API server has just started; it is tried again, and nothing need be done"
+                    .to_owned()
+            }
+            Refusal::Admission => format!(
+                "an admission policy or webhook of the cluster refuses it, not the Role: exempt \
+                 {resource} of the bridge in the namespace {namespace} from what the answer names"
+            ),
+        }
+    }
 }
 
 /// A call to the Kubernetes API that failed.
@@ -144,10 +215,7 @@ impl ApiError {
                  that the pod mounts one (automountServiceAccountToken: true) and that its \
                  ServiceAccount still exists; the token is read again before it expires"
                 .to_owned(),
-            ApiErrorKind::Forbidden => format!(
-                "give the pod's service account a Role with the verbs get, update and create on \
-                 {resource} in the namespace {namespace}, and a RoleBinding to it"
-            ),
+            ApiErrorKind::Forbidden(refusal) => refusal.remedy(resource, namespace),
             ApiErrorKind::NotFound => format!("check that the namespace {namespace} exists"),
             ApiErrorKind::AlreadyExists
             | ApiErrorKind::Conflict
@@ -174,7 +242,7 @@ impl From<kube::Error> for ApiError {
             kube::Error::Api(status) => {
                 let kind = match (status.code, status.reason.as_str()) {
                     (401, _) => ApiErrorKind::Unauthorized,
-                    (403, _) => ApiErrorKind::Forbidden,
+                    (403, _) => ApiErrorKind::Forbidden(Refusal::of(&status)),
                     (404, _) => ApiErrorKind::NotFound,
                     (409, "AlreadyExists") => ApiErrorKind::AlreadyExists,
                     (409, _) => ApiErrorKind::Conflict,
@@ -224,8 +292,6 @@ fn said(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
 
     fn api(code: u16, reason: &str) -> ApiError {
@@ -237,7 +303,6 @@ mod tests {
     fn answers_are_told_apart() {
         for (code, reason, kind) in [
             (401, "Unauthorized", ApiErrorKind::Unauthorized),
-            (403, "Forbidden", ApiErrorKind::Forbidden),
             (404, "NotFound", ApiErrorKind::NotFound),
             (409, "AlreadyExists", ApiErrorKind::AlreadyExists),
             (409, "Conflict", ApiErrorKind::Conflict),
@@ -251,11 +316,46 @@ mod tests {
         }
     }
 
+    /// Messages of kube-apiserver 1.31 and 1.37.
     #[test]
-    fn a_missing_right_names_the_verbs() {
-        let remedy = api(403, "Forbidden").remedy("configmaps", "audit");
-        for part in ["get, update and create", "configmaps", "audit", "Role"] {
-            assert!(remedy.contains(part), "{remedy}");
+    fn refusal_of_each_cause_keeps_the_servers_words_and_has_its_own_remedy() {
+        let user = r#"User "system:serviceaccount:audit:b""#;
+        let role = format!(
+            r#"configmaps "b" is forbidden: {user} cannot update resource "configmaps" in API group "" in the namespace "audit""#
+        );
+        for (message, want, remedy) in [
+            (
+                role.as_str(),
+                Refusal::Role,
+                "get, update and create on configmaps",
+            ),
+            (
+                r#"configmaps "b" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#,
+                Refusal::Quota,
+                "ResourceQuota of the namespace audit",
+            ),
+            (
+                r#"configmaps "b" is forbidden: unable to create new content in namespace audit because it is being terminated"#,
+                Refusal::Terminating,
+                "namespace audit is being deleted",
+            ),
+            (
+                r#"configmaps "b" is forbidden: not yet ready to handle request"#,
+                Refusal::Starting,
+                "just started",
+            ),
+            (
+                r#"admission webhook "w.example" denied the request: no"#,
+                Refusal::Admission,
+                "webhook",
+            ),
+        ] {
+            let status = Status::failure(message, "Forbidden").with_code(403);
+            let error = ApiError::from(kube::Error::Api(status.boxed()));
+            assert_eq!(error.kind(), ApiErrorKind::Forbidden(want));
+            assert!(error.to_string().contains(message), "{error}");
+            let said = error.remedy("configmaps", "audit");
+            assert!(said.contains(remedy), "{said}");
         }
     }
 }

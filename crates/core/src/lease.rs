@@ -233,18 +233,20 @@ impl Elector {
             api, name, timing, ..
         } = &self.seat;
         let asked = async {
-            match self.seat.get().await? {
-                Some(lease) => {
-                    self.seat
-                        .bounded(api.replace(name, &params, &lease))
-                        .await?
-                }
+            let lease = match self.seat.get().await? {
+                Some(lease) => lease,
+                // It has to be created first and updated from then on.
                 None => {
                     let lease = claim::made(name, &self.seat.identity, *timing);
-                    self.seat.bounded(api.create(&params, &lease)).await?
+                    self.seat.bounded(api.create(&params, &lease)).await?;
+                    lease
                 }
             };
-            Ok::<(), ApiError>(())
+            let updated = self.seat.bounded(api.replace(name, &params, &lease)).await;
+            match updated {
+                Err(error) if error.kind() != ApiErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
         };
         asked.await.map_err(|error| Waiting::Unavailable {
             remedy: self.remedy(&error),

@@ -7,6 +7,7 @@ pub mod supervise;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -67,6 +68,13 @@ pub trait LiveLog: Send + Sync + 'static {
     fn is_further(&self, this: &Position, other: &Position) -> bool {
         let _ = (this, other);
         false
+    }
+
+    /// The longest time from one checkpoint to the next that this log can do with, whatever
+    /// `--checkpoint-interval` says: a provider may hold back records until earlier ones are
+    /// acknowledged, which follows the checkpoint.
+    fn checkpoint_interval_max(&self) -> Duration {
+        Duration::MAX
     }
 
     /// Begins to read. A source that ends without [`Resume::until`] is opened again where it

@@ -303,7 +303,7 @@ where
                 desk.turn(started.elapsed());
                 parked_bytes = desk.bytes_of(delivery.parked_records());
                 let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
-                let failure = failure.map(|failure| failure.error.to_string());
+                let failure = failure.map(|failure| failure.error.trouble().to_string());
                 let frontier = desk.frontier();
                 let silence = desk.silence(started, silent_before);
                 if let Some(checkpoint) = &mut checkpoint {
@@ -355,7 +355,7 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error, "the last checkpoint was not written: what was delivered since the one before is sent again");
+            tracing::error!(error = %failure.error.trouble(), "the last checkpoint was not written: what was delivered since the one before is sent again");
         }
     }
     source.close().await;

@@ -195,7 +195,8 @@ impl Balancer {
     }
 }
 
-fn seat_name(name: &str, number: usize) -> String {
+/// The name of a replica's own Lease.
+pub(crate) fn seat_name(name: &str, number: usize) -> String {
     format!("{name}-member-{number}")
 }
 

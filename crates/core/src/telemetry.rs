@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::metrics::{Metrics, count, count_many};
 pub use self::scope::Part;
-use self::scope::{PROCESS, Scope, State};
+use self::scope::{NOT_TRIED, PROCESS, Scope, State};
 use crate::convert::{Reject, Skip};
 use crate::dead_letter::Figures;
 use crate::deliver::ParkedStatus;
@@ -218,8 +218,15 @@ impl Telemetry {
     /// A part works.
     pub fn ready(&self, part: Part) {
         let before = self.own(|scope| scope.parts.insert(part, None));
-        if let Some(Some(was)) = before {
-            tracing::info!(part = part.name(), was, "ready");
+        match before {
+            // Each part begins so, of the process and of each log: what matters is the last one.
+            Some(Some(was)) if was == NOT_TRIED => {
+                if self.unready().is_empty() {
+                    tracing::info!("ready");
+                }
+            }
+            Some(Some(was)) => tracing::info!(part = part.name(), was, "ready"),
+            Some(None) | None => {}
         }
     }
 

@@ -1,10 +1,10 @@
 //! An API server that knows ConfigMaps and Leases, with the real rules for versions, and fails on
-//! cue.
+//! cue. That it answers as the real one is asked of both (`tests/tests/apiserver`).
 //!
 //! It answers in process (its [`FakeKubernetes::service`] is what a `kube::Client` is made of, so
 //! time may be paused) or on a loopback port ([`FakeKubernetes::serve`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -24,8 +24,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// etcd takes no larger request.
-const BODY_BYTES_MAX: usize = 3 << 19;
+/// The API server reads no larger request.
+const BODY_BYTES_MAX: usize = 3 << 20;
+/// All data of a ConfigMap.
+const DATA_BYTES_MAX: usize = 1 << 20;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ type Chooser = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
 #[derive(Default)]
 struct State {
     /// By namespace, plural and name.
-    objects: BTreeMap<(String, String, String), Value>,
+    objects: BTreeMap<Key, Value>,
     version: u64,
     requests: Vec<Recorded>,
     next: VecDeque<Fault>,
@@ -71,7 +73,12 @@ struct State {
     token: Option<String>,
     /// By client, how many seconds its clock is ahead.
     clocks: BTreeMap<String, i64>,
+    /// Namespaces that are not there; all others are.
+    missing: BTreeSet<String>,
 }
+
+/// Namespace, plural and name.
+type Key = (String, String, String);
 
 /// The fake; clones share its state.
 #[derive(Clone, Default)]
@@ -130,6 +137,11 @@ impl FakeKubernetes {
     /// Asks every request for this bearer token.
     pub fn require_token(&self, token: &str) {
         self.lock().token = Some(token.to_owned());
+    }
+
+    /// Has no such namespace; without this, every namespace is there.
+    pub fn lack_namespace(&self, name: &str) {
+        self.lock().missing.insert(name.to_owned());
     }
 
     /// A way in without a network, for `kube::Client::new`. `client` shows up in the record.
@@ -217,7 +229,8 @@ impl FakeKubernetes {
     async fn answer(&self, client: String, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-            return failure(413, "RequestEntityTooLarge", "the request is too large");
+            let message = "Request entity too large: limit is 3145728";
+            return failure(413, "RequestEntityTooLarge", message);
         };
         let header = |name| {
             let value = parts.headers.get(name);
@@ -311,64 +324,126 @@ impl State {
         };
         let key = key(namespace, plural, name);
         let there = self.objects.get(&key).cloned();
-        let Some(there) = there else {
-            if *method != Method::POST {
-                let message = format!("{plural} \"{name}\" not found");
-                return failure(404, "NotFound", &message);
-            }
-            if request.body["metadata"]["resourceVersion"].is_string() {
-                let message = "resourceVersion should not be set on objects to be created";
-                return failure(400, "BadRequest", message);
-            }
-            let mut object = request.body.clone();
-            metadata(&mut object).insert("namespace".to_owned(), namespace.into());
-            return answer(201, &self.store(key, object));
-        };
-        match *method {
-            Method::GET => answer(200, &there),
-            Method::POST => {
-                let message = format!("{plural} \"{name}\" already exists");
-                failure(409, "AlreadyExists", &message)
-            }
-            Method::DELETE => {
+        match (method.as_str(), there) {
+            ("GET", Some(there)) => answer(200, &there),
+            ("DELETE", Some(_)) => {
                 self.objects.remove(&key);
                 answer(200, &json!({"kind": "Status", "status": "Success"}))
             }
-            Method::PUT | Method::PATCH => {
+            ("POST", there) => self.create(key, &request.body, there.is_some()),
+            ("PUT", Some(there)) => self.update(key, &there, request.body.clone()),
+            ("PUT", None) if plural == "leases" => self.create_by_update(key, &request.body),
+            ("PATCH", Some(there)) if patch == "application/merge-patch+json" => {
                 let mut object = there.clone();
-                match *method {
-                    Method::PUT => object = request.body.clone(),
-                    _ if patch == "application/merge-patch+json" => {
-                        merge(&mut object, &request.body);
-                    }
-                    _ => return failure(415, "UnsupportedMediaType", "merge patches only"),
-                }
-                // An update without a version is unconditional, as for the real one.
-                let wanted = &request.body["metadata"]["resourceVersion"];
-                if !wanted.is_null() && *wanted != there["metadata"]["resourceVersion"] {
-                    let message = format!(
-                        "Operation cannot be fulfilled on {plural} \"{name}\": the object has \
-                         been modified; please apply your changes to the latest version and try \
-                         again"
-                    );
-                    return failure(409, "Conflict", &message);
-                }
-                if there["immutable"] == json!(true) && object["data"] != there["data"] {
-                    return failure(422, "Invalid", "data: Forbidden: field is immutable");
-                }
-                for kept in ["uid", "creationTimestamp"] {
-                    let value = there["metadata"][kept].clone();
-                    metadata(&mut object).insert(kept.to_owned(), value);
-                }
-                metadata(&mut object).insert("namespace".to_owned(), namespace.into());
-                answer(200, &self.store(key, object))
+                merge(&mut object, &request.body);
+                self.update(key, &there, object)
+            }
+            ("PATCH", Some(_)) => failure(415, "UnsupportedMediaType", "merge patches only"),
+            ("GET" | "DELETE" | "PUT" | "PATCH", None) => {
+                let message = format!("{} \"{name}\" not found", full_name(plural));
+                failure(404, "NotFound", &message)
             }
             _ => failure(405, "MethodNotAllowed", "not supported by the fake"),
         }
     }
 
+    fn create(&mut self, key: Key, object: &Value, is_there: bool) -> Response {
+        let (namespace, plural, name) = &key;
+        if let Some(refused) = malformed(plural, object) {
+            return refused;
+        }
+        if self.missing.contains(namespace) {
+            let message = format!("namespaces \"{namespace}\" not found");
+            return failure(404, "NotFound", &message);
+        }
+        if object["metadata"]["resourceVersion"].is_string() {
+            let message = "resourceVersion should not be set on objects to be created";
+            return failure(500, "", message);
+        }
+        if let Some(refused) = invalid(plural, object) {
+            return refused;
+        }
+        if is_there {
+            let message = format!("{} \"{name}\" already exists", full_name(plural));
+            return failure(409, "AlreadyExists", &message);
+        }
+        let mut object = object.clone();
+        metadata(&mut object).insert("namespace".to_owned(), namespace.clone().into());
+        answer(201, &self.store(key, object))
+    }
+
+    /// A Lease may be created by an update, but for one that was meant to be there.
+    fn create_by_update(&mut self, key: Key, object: &Value) -> Response {
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        if !uid.is_empty() {
+            let message = format!(
+                "Operation cannot be fulfilled on {} \"{}\": StorageError: invalid object, Code: 4, \
+                 Key: /registry/{}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: UID in precondition: {uid}, UID in object meta: ",
+                full_name(&key.1),
+                key.2,
+                key.1,
+                key.0,
+                key.2
+            );
+            return failure(409, "Conflict", &message);
+        }
+        let mut object = object.clone();
+        metadata(&mut object).remove("resourceVersion");
+        self.create(key, &object, false)
+    }
+
+    fn update(&mut self, key: Key, there: &Value, mut object: Value) -> Response {
+        let (namespace, plural, name) = &key;
+        if let Some(refused) = malformed(plural, &object) {
+            return refused;
+        }
+        let wanted = &object["metadata"]["resourceVersion"];
+        let unversioned = wanted.as_str().is_none_or(str::is_empty);
+        // An update of a ConfigMap without a version is unconditional.
+        if unversioned && plural == "leases" {
+            let message = format!(
+                "{} \"{name}\" is invalid: metadata.resourceVersion: Invalid value: 0: must be \
+                 specified for an update",
+                full_name(plural)
+            );
+            return failure(422, "Invalid", &message);
+        }
+        if !unversioned && *wanted != there["metadata"]["resourceVersion"] {
+            let message = format!(
+                "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; \
+                 please apply your changes to the latest version and try again",
+                full_name(plural)
+            );
+            return failure(409, "Conflict", &message);
+        }
+        if let Some(refused) = invalid(plural, &object) {
+            return refused;
+        }
+        if there["immutable"] == json!(true) && object["data"] != there["data"] {
+            return failure(
+                422,
+                "Invalid",
+                "data: Forbidden: field is immutable when `immutable` is set",
+            );
+        }
+        for kept in ["uid", "creationTimestamp", "resourceVersion"] {
+            let value = there["metadata"][kept].clone();
+            metadata(&mut object).insert(kept.to_owned(), value);
+        }
+        metadata(&mut object).insert("namespace".to_owned(), namespace.clone().into());
+        for kept in ["apiVersion", "kind"] {
+            object[kept] = there[kept].clone();
+        }
+        // Nothing changed: nothing is written.
+        if object == *there {
+            return answer(200, there);
+        }
+        answer(200, &self.store(key, object))
+    }
+
     /// Stores an object with the next version.
-    fn store(&mut self, key: (String, String, String), mut object: Value) -> Value {
+    fn store(&mut self, key: Key, mut object: Value) -> Value {
         self.version += 1;
         let version = self.version;
         let (api, kind) = match key.1.as_str() {
@@ -408,7 +483,7 @@ fn place(path: &str) -> Option<(&str, &str, Option<&str>)> {
     (found == plural && parts.next().is_none()).then_some((namespace, plural, name))
 }
 
-fn key(namespace: &str, plural: &str, name: &str) -> (String, String, String) {
+fn key(namespace: &str, plural: &str, name: &str) -> Key {
     (namespace.to_owned(), plural.to_owned(), name.to_owned())
 }
 
@@ -441,6 +516,63 @@ fn skew(object: &mut Value, seconds: i64) {
     }
 }
 
+/// A resource with its group, as messages have it.
+fn full_name(plural: &str) -> String {
+    match plural {
+        "leases" => "leases.coordination.k8s.io".to_owned(),
+        plural => plural.to_owned(),
+    }
+}
+
+/// Why a body cannot be read, if it cannot: a time of a Lease has exactly six digits.
+fn malformed(plural: &str, object: &Value) -> Option<Response> {
+    let times = ["renewTime", "acquireTime"].map(|name| object["spec"][name].as_str());
+    let is_good = |time: &str| {
+        let fraction = time.split_once('.').map(|(_, rest)| rest);
+        fraction.is_some_and(|rest| rest.bytes().take_while(u8::is_ascii_digit).count() == 6)
+    };
+    let bad = times.into_iter().flatten().find(|time| !is_good(time));
+    let time = bad.filter(|_| plural == "leases")?;
+    let message = format!(
+        "Lease in version \"v1\" cannot be handled as a Lease: parsing time \"{time}\" as \
+         \"2006-01-02T15:04:05.000000Z07:00\": cannot parse"
+    );
+    Some(failure(400, "BadRequest", &message))
+}
+
+/// Why an object is refused, if it is.
+fn invalid(plural: &str, object: &Value) -> Option<Response> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let what = match plural {
+        "leases" => {
+            let seconds = object["spec"]["leaseDurationSeconds"].as_i64();
+            let seconds = seconds.filter(|seconds| *seconds <= 0)?;
+            format!("spec.leaseDurationSeconds: Invalid value: {seconds}: must be greater than 0")
+        }
+        _ => {
+            let data = object["data"].as_object().into_iter().flatten();
+            let bytes: usize = data
+                .filter_map(|(_, value)| value.as_str())
+                .map(str::len)
+                .sum();
+            if bytes <= DATA_BYTES_MAX {
+                return None;
+            }
+            format!("[]: Too long: may not be more than {DATA_BYTES_MAX} bytes")
+        }
+    };
+    let kind = if plural == "leases" {
+        "Lease.coordination.k8s.io"
+    } else {
+        "ConfigMap"
+    };
+    Some(failure(
+        422,
+        "Invalid",
+        &format!("{kind} \"{name}\" is invalid: {what}"),
+    ))
+}
+
 /// RFC 7396.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
@@ -463,7 +595,10 @@ fn merge(target: &mut Value, patch: &Value) {
 fn refusal(status: u16) -> Response {
     let (reason, message) = match status {
         401 => ("Unauthorized", "Unauthorized"),
-        403 => ("Forbidden", "the service account cannot do that"),
+        403 => (
+            "Forbidden",
+            "the object is forbidden: User \"system:serviceaccount:audit:bridge\" cannot do that",
+        ),
         404 => ("NotFound", "namespaces \"missing\" not found"),
         409 => ("Conflict", "the object has been modified"),
         429 => ("TooManyRequests", "too many requests"),
@@ -475,7 +610,7 @@ fn refusal(status: u16) -> Response {
 }
 
 fn failure(code: u16, reason: &str, message: &str) -> Response {
-    let status = json!({
+    let mut status = json!({
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
@@ -484,6 +619,9 @@ fn failure(code: u16, reason: &str, message: &str) -> Response {
         "reason": reason,
         "code": code,
     });
+    if reason.is_empty() {
+        status["reason"].take();
+    }
     answer(code, &status)
 }
 

@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::http::{ClientOptions, UserAgentOptions};
 use azure_identity::{
-    ClientSecretCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
-    UserAssignedId, WorkloadIdentityCredential,
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
+
+/// What the SDK puts before its own user agent: at most so many characters, of which `/` is none.
+const APPLICATION_ID: &str = concat!("aks-audit-bridge-", env!("CARGO_PKG_VERSION"));
+const APPLICATION_ID_CHARS_MAX: usize = 24;
 
 /// What is shown to Event Hubs.
 #[derive(Clone)]
@@ -71,7 +77,13 @@ impl Credential {
         };
         let (kind, tokens): (_, azure_core::Result<Arc<dyn TokenCredential>>) =
             if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-                let tokens = WorkloadIdentityCredential::new(None);
+                let options = WorkloadIdentityCredentialOptions {
+                    credential_options: ClientAssertionCredentialOptions {
+                        client_options: client_options(),
+                    },
+                    ..WorkloadIdentityCredentialOptions::default()
+                };
+                let tokens = WorkloadIdentityCredential::new(Some(options));
                 (IdentityKind::WorkloadIdentity, tokens.map(|it| it as _))
             } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
                 let (Some(tenant), Some(client)) =
@@ -83,12 +95,15 @@ impl Credential {
                     );
                 };
                 let secret = Secret::new(secret);
-                let tokens = ClientSecretCredential::new(&tenant, client, secret, None);
+                let options = ClientSecretCredentialOptions {
+                    client_options: client_options(),
+                };
+                let tokens = ClientSecretCredential::new(&tenant, client, secret, Some(options));
                 (IdentityKind::ClientSecret, tokens.map(|it| it as _))
             } else {
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: variable("AZURE_CLIENT_ID").map(UserAssignedId::ClientId),
-                    ..ManagedIdentityCredentialOptions::default()
+                    client_options: client_options(),
                 };
                 let tokens = ManagedIdentityCredential::new(Some(options));
                 (IdentityKind::ManagedIdentity, tokens.map(|it| it as _))
@@ -105,6 +120,17 @@ impl Credential {
             Credential::Identity { kind, .. } => kind.name(),
             Credential::ConnectionStringFile(_) => "connection string",
         }
+    }
+}
+
+/// Requests for tokens name us.
+fn client_options() -> ClientOptions {
+    let id = APPLICATION_ID.chars().take(APPLICATION_ID_CHARS_MAX);
+    ClientOptions {
+        user_agent: UserAgentOptions {
+            application_id: Some(id.collect()),
+        },
+        ..ClientOptions::default()
     }
 }
 

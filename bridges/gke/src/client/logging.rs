@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
 
+use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::identity::{Identity, NoToken};
 use super::page::{Answer, LogEntry};
@@ -58,7 +59,7 @@ impl CloudLogging {
             .timeout(ATTEMPT_MAX)
             .connect_timeout(CONNECT_MAX)
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION")));
+            .user_agent(USER_AGENT);
         if endpoint.plain {
             http = http.no_proxy();
         }

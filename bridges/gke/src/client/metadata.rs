@@ -35,6 +35,7 @@ fn host() -> Option<String> {
 pub(crate) async fn place() -> Result<Place, String> {
     let host = host().unwrap_or_else(|| HOST.to_owned());
     let http = reqwest::Client::builder()
+        .user_agent(super::USER_AGENT)
         .timeout(WAIT_MAX)
         .connect_timeout(WAIT_MAX)
         .no_proxy()

@@ -1,7 +1,7 @@
 //! Writes the newest positions at a steady pace, beside the run loop.
 //!
 //! At most one write is under way and at most one begins per interval; positions that arrive in
-//! between replace each other. A write that fails is tried again for ever with backoff, always
+//! between replace each other, and nothing is written that the store holds already. A write that fails is tried again for ever with backoff, always
 //! with the newest positions. The write itself is a future that lives here, so the loop may drop
 //! [`Checkpointer::next`] at any time without losing or repeating one.
 
@@ -17,6 +17,10 @@ use super::{Checkpoint, Health, Owner, Store, StoreError, UNANNOUNCED_MAX};
 use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
+
+/// How long a write that failed waits at least, where the interval is longer: nothing is read
+/// meanwhile.
+const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// How often a last write is tried again while the process ends.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
@@ -64,6 +68,7 @@ pub struct Checkpointer<S> {
     health: Health,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
+    durable_unannounced: BTreeMap<u32, Timestamp>,
     /// Since when a position waits for a write to begin.
     unsaved_since: Option<Instant>,
     /// The same of the write under way.
@@ -102,6 +107,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             interval,
             positions: durable.clone(),
             announced: BTreeSet::new(),
+            durable_unannounced: unannounced.clone(),
             unannounced,
             merged,
             health,
@@ -161,6 +167,7 @@ impl<S: Store + 'static> Checkpointer<S> {
                 self.store = Some(store);
                 return self.settle(checkpoint, result);
             }
+            self.drop_unchanged();
             if self.unsaved_since.is_none() {
                 return pending().await;
             }
@@ -176,6 +183,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     pub async fn flush(&mut self, within: Duration) -> Vec<(u32, Position)> {
         let deadline = Instant::now() + within;
         let mut durable = BTreeMap::new();
+        self.drop_unchanged();
         while !self.is_clean() {
             self.next_at = self.next_at.min(Instant::now());
             match timeout_at(deadline, self.next()).await {
@@ -194,6 +202,18 @@ impl<S: Store + 'static> Checkpointer<S> {
             }
         }
         durable.into_iter().collect()
+    }
+
+    /// Positions may come back to what the store holds (a partition that was moved on is read anew):
+    /// then there is nothing to write.
+    fn drop_unchanged(&mut self) {
+        let is_unchanged = self.saving.is_none()
+            && self.failure.is_none()
+            && self.positions == self.durable
+            && self.unannounced == self.durable_unannounced;
+        if is_unchanged {
+            self.unsaved_since = None;
+        }
     }
 
     /// Whether every position is durable.
@@ -287,6 +307,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         let Err(error) = result else {
             self.saved_at = now;
             self.failure = None;
+            self.durable_unannounced = checkpoint.unannounced;
             let old = std::mem::replace(&mut self.durable, checkpoint.position);
             let moved = |(partition, position): &(&u32, &Position)| {
                 old.get(*partition).is_none_or(|old| old != *position)
@@ -305,7 +326,8 @@ impl<S: Store + 'static> Checkpointer<S> {
             attempts,
             since,
         });
-        let wait = self.backoff.wait(attempts).max(self.interval);
+        let least = self.interval.min(RETRY_WAIT_MIN);
+        let wait = self.backoff.wait(attempts).max(least);
         self.next_at = now + wait;
         Outcome::Failed { retry_in: wait }
     }
@@ -327,6 +349,23 @@ mod tests {
         }
     }
 
+    struct Broken;
+
+    impl Store for Broken {
+        async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+            Ok(None)
+        }
+
+        async fn save(&mut self, _: &Checkpoint) -> Result<(), StoreError> {
+            Err(StoreError::Unavailable {
+                place: String::new(),
+                problem: String::new(),
+                remedy: String::new(),
+                source: None,
+            })
+        }
+    }
+
     fn owner() -> Owner {
         Owner {
             provider: "eks".to_owned(),
@@ -343,6 +382,36 @@ mod tests {
         // As a store keeps it.
         let text = checkpoint.write().unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn positions_back_where_the_store_has_them_are_not_written() {
+        let loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
+        let mut checkpointer =
+            Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::from_secs(3600));
+        checkpointer.advance(0, 2.into());
+        assert!(!checkpointer.is_clean());
+        checkpointer.advance(0, 1.into());
+        assert_eq!(checkpointer.flush(Duration::from_secs(3600)).await, []);
+        assert!(checkpointer.is_clean());
+        checkpointer.advance(0, 2.into());
+        let flushed = checkpointer.flush(Duration::from_secs(3600)).await;
+        assert_eq!(flushed, [(0, 2.into())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn write_that_failed_is_tried_again_long_before_a_long_interval_is_over() {
+        let interval = Duration::from_secs(600);
+        let mut checkpointer = Checkpointer::new(Broken, owner(), None, interval);
+        checkpointer.advance(0, 1.into());
+        let outcome = checkpointer.next().await;
+        let Outcome::Failed { retry_in } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(
+            (RETRY_WAIT_MIN..interval / 10).contains(&retry_in),
+            "{retry_in:?}"
+        );
     }
 
     #[tokio::test]

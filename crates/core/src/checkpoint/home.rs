@@ -97,6 +97,29 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Shows that a ConfigMap of this name could be written, and writes none. Without ConfigMaps
+    /// there is nothing to show that the lock has not shown.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&self, name: &str) -> Result<(), StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(());
+        };
+        let nobody = Owner {
+            provider: String::new(),
+            source: String::new(),
+        };
+        let ConfigMaps {
+            cluster, writer, ..
+        } = config_maps;
+        KubernetesStore::new(cluster, name, writer, nobody)
+            .probe()
+            .await
+    }
+}
+
 impl ConfigMaps {
     async fn find(
         &self,

@@ -112,7 +112,8 @@ impl KubernetesStore {
         }
     }
 
-    /// Asks the API server to write the object and not to keep it.
+    /// Asks the API server to write the object and not to keep it. One that is not there has to be
+    /// created first and updated from then on, so both are asked for.
     ///
     /// # Errors
     /// Why it would not.
@@ -122,19 +123,21 @@ impl KubernetesStore {
             ..PostParams::default()
         };
         self.look().await?;
-        let result = match &self.seen {
-            Seen::Present(object) => {
-                let call = self.api.replace(&self.name, &params, object);
-                bounded(REQUEST_WAIT_MAX, call).await
-            }
+        let mut absent = ConfigMap::default();
+        absent.metadata.name = Some(self.name.clone());
+        let object = match &self.seen {
+            Seen::Present(object) => object,
             Seen::Unknown | Seen::Absent => {
-                let mut object = ConfigMap::default();
-                object.metadata.name = Some(self.name.clone());
-                bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await
+                let created = bounded(REQUEST_WAIT_MAX, self.api.create(&params, &absent)).await;
+                created.map_err(|error| self.unavailable("cannot be created", error))?;
+                &absent
             }
         };
-        match result {
+        let call = self.api.replace(&self.name, &params, object);
+        match bounded(REQUEST_WAIT_MAX, call).await {
             Ok(_) => Ok(()),
+            // Who may not update is told so before anybody looks whether it is there.
+            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.unavailable("cannot be written", error)),
         }
     }

@@ -13,11 +13,12 @@ use serde::Serialize;
 use super::live::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::chain::chain;
-use crate::checkpoint::{Home, Owner, StoreError, StoreKind};
+use crate::checkpoint::{Home, Owner, StoreError, StoreKind, object_name};
 use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing, Waiting};
 use crate::live::{Finding, Live, LiveLog, Trouble};
+use crate::share::seat_name;
 use crate::sink::{Answer, Failure, Verdict};
 use crate::telemetry::Part;
 
@@ -66,31 +67,47 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::LiveArgs>) -> u8 {
 /// Looks at everything, also behind what does not work: one run shows all there is to mend.
 async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
     let mut found = vec![Finding::good("configuration", "every setting is valid")];
-    let mut owners = Vec::new();
+    let owner = |source: String| Owner {
+        provider: B::PROVIDER.to_owned(),
+        source,
+    };
+    let whole = checked.live.shared().map(owner);
+    let mut places = Places {
+        owners: whole.iter().cloned().collect(),
+        part: None,
+    };
     match checked.live.connect().await {
         Ok(logs) => {
             // What is shared out is one thing: one part of it speaks for all.
-            let whole = checked.live.shared();
             let parts = whole.as_ref().map_or(usize::MAX, |_| 1);
             for log in logs.iter().take(parts) {
                 found.extend(log.check().await);
-                owners.push(Owner {
-                    provider: B::PROVIDER.to_owned(),
-                    source: whole.clone().unwrap_or_else(|| log.name().to_owned()),
-                });
+                let name = owner(log.name().to_owned());
+                match whole {
+                    Some(_) => places.part = Some(name),
+                    None => places.owners.push(name),
+                }
             }
         }
         Err(trouble) => found.push(Finding::bad(trouble.part.name(), trouble)),
     }
-    found.push(state(checked, &owners).await);
+    found.push(state(checked, &places).await);
     found.push(dead_letter(checked.delivery.dead_letter.as_deref()));
     found.push(webhook(checked).await);
     found.push(clock(&found));
     found
 }
 
+/// Whose checkpoints have to be kept, as far as that is known.
+struct Places {
+    /// None where the source cannot be reached to ask.
+    owners: Vec<Owner>,
+    /// One part of what replicas share.
+    part: Option<Owner>,
+}
+
 /// Whether the checkpoint can be kept.
-async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
+async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     let what = "checkpoint";
     let state = &checked.state;
     let refused = |error: StoreError| Finding::bad(what, error.trouble());
@@ -104,10 +121,15 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
         Err(error) => return refused(error),
     };
     if state.store == StoreKind::Kubernetes {
-        match Cluster::connect(None).await {
+        match Cluster::connect(B::NAME, None).await {
             Ok(cluster) => {
-                if (state.leader_election || checked.live.shared().is_some())
-                    && let Err(trouble) = lease(&cluster, &state.name).await
+                let shared = checked.live.shared().is_some();
+                let name = match shared {
+                    true => seat_name(&state.name, 0),
+                    false => state.name.clone(),
+                };
+                if (state.leader_election || shared)
+                    && let Err(trouble) = lease(&cluster, &name).await
                 {
                     return Finding::bad(what, trouble);
                 }
@@ -123,18 +145,32 @@ async fn state<B: Bridge>(checked: &Checked<B>, owners: &[Owner]) -> Finding {
             }
         }
     }
-    let mut places = 0;
+    let Places { owners, part } = places;
+    let mut there = 0;
     for owner in owners {
         let mut room = match home.room(owner, owners.len() > 1).await {
             Ok(room) => room,
             Err(error) => return refused(error),
         };
-        places += usize::from(room.checkpoint.is_some());
+        there += usize::from(room.checkpoint.is_some());
         if let Err(error) = room.store.probe().await {
             return refused(error);
         }
     }
-    let found = match places {
+    // What is named after a part can be asked for only where the parts are known, and where nothing
+    // is known the name alone.
+    let more = match (part, owners.is_empty()) {
+        (Some(part), _) => Some(object_name(&state.name, part)),
+        (None, true) => Some(state.name.clone()),
+        (None, false) => None,
+    };
+    if let Some(name) = more
+        && let Err(error) = home.probe(&name).await
+    {
+        return refused(error);
+    }
+    let found = match there {
+        _ if owners.is_empty() => "can be written; whose it is, the source has to tell".to_owned(),
         0 => format!(
             "can be written; there is none yet, so reading begins at --start ({})",
             state.start

@@ -15,6 +15,13 @@ use crate::live::{self, Live as _, Start};
 use crate::shutdown;
 use crate::telemetry::health::HealthLimits;
 
+/// Defaults of `--checkpoint-interval`.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+const KUBERNETES_INTERVAL: Duration = Duration::from_secs(10);
+/// Its limits.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(600);
+
 #[derive(Debug, Clone, Args)]
 pub(super) struct RunArgs<A: Args, L: Args> {
     #[command(flatten)]
@@ -50,6 +57,14 @@ pub(super) struct StateArgs {
         value_name = "STORE"
     )]
     checkpoint_store: Option<String>,
+    /// From one write of the checkpoint to the next, at least; a crash repeats what was delivered since the last one [default: 1s; with --checkpoint-store kubernetes 10s, as each write is a request, and an event of the audit log]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CHECKPOINT_INTERVAL",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    checkpoint_interval: Option<String>,
     /// Name of the ConfigMap and of the Lease [default: the name of the bridge]
     #[arg(
         long,
@@ -109,6 +124,7 @@ pub(super) struct StateArgs {
 pub(super) struct State {
     pub(super) dir: PathBuf,
     pub(super) store: StoreKind,
+    pub(super) checkpoint_interval: Duration,
     pub(super) name: String,
     pub(super) leader_election: bool,
     pub(super) start: Start,
@@ -155,6 +171,15 @@ impl StateArgs {
             dir: config::path(self.state_dir.as_ref())
                 .unwrap_or_else(|| PathBuf::from("/var/lib/audit-bridge")),
             store,
+            checkpoint_interval: problems.read(
+                "checkpoint-interval",
+                self.checkpoint_interval.as_deref(),
+                match store {
+                    StoreKind::File => FILE_INTERVAL,
+                    StoreKind::Kubernetes => KUBERNETES_INTERVAL,
+                },
+                checkpoint_interval,
+            ),
             name,
             leader_election,
             start: problems.read(
@@ -220,6 +245,16 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn checkpoint_interval(text: &str) -> Result<Duration, String> {
+    let span = config::duration(text)?;
+    match (INTERVAL_MIN..=INTERVAL_MAX).contains(&span) {
+        true => Ok(span),
+        false => Err(format!(
+            "is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}"
+        )),
     }
 }
 
@@ -312,6 +347,7 @@ mod tests {
             let state = State {
                 dir: PathBuf::new(),
                 store: StoreKind::File,
+                checkpoint_interval: FILE_INTERVAL,
                 name: String::new(),
                 leader_election: false,
                 start: Start::Latest(now),

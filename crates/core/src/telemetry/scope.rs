@@ -80,6 +80,9 @@ impl State {
     }
 }
 
+/// Why a part is not ready that nobody has tried.
+pub(super) const NOT_TRIED: &str = "not tried yet";
+
 /// What is known of the process as a whole, or of one log.
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -101,7 +104,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn new(name: &str, parts: &[Part]) -> Scope {
-        let unseen = || Some("not tried yet".to_owned());
+        let unseen = || Some(NOT_TRIED.to_owned());
         Scope {
             name: name.to_owned(),
             parts: parts.iter().map(|&part| (part, unseen())).collect(),

@@ -29,6 +29,47 @@ fn busy() -> Telemetry {
     telemetry
 }
 
+/// What a test's subscriber has heard.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Heard {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
+    let heard = Heard::default();
+    let writer = heard.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let process = Telemetry::new("eks-audit-bridge", "1.2.3");
+        let log = process.log("a");
+        for telemetry in [&process, &log] {
+            for part in Part::ALL {
+                telemetry.ready(part);
+            }
+        }
+        log.not_ready(Part::Source, "throttled");
+        log.ready(Part::Source);
+    });
+    let text = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("WARN")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(!text.contains("not tried yet"), "{text}");
+    assert!(lines[1].contains("throttled"), "{text}");
+}
+
 #[test]
 fn what_is_documented_is_exported_and_nothing_else() {
     let text = busy().render();

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
+use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
 use crate::client::identity::{Identity, NoToken};
 
@@ -78,7 +79,9 @@ impl Connection {
     /// # Errors
     /// The HTTP client cannot be made.
     pub(crate) fn new(subscription: &str, endpoint: &Endpoint) -> Result<Connection, Trouble> {
-        let mut http = reqwest::Client::builder().timeout(PROBE_MAX);
+        let mut http = reqwest::Client::builder()
+            .timeout(PROBE_MAX)
+            .user_agent(USER_AGENT);
         if endpoint.plain {
             http = http.no_proxy();
         }

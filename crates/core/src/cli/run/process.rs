@@ -22,8 +22,6 @@ use crate::sink::Target;
 use crate::source::Positions;
 use crate::telemetry::{Part, Telemetry};
 
-/// Between two writes of the checkpoint, at least.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between any two writes, where many logs have one each: an API server has other things to do.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 
@@ -82,7 +80,7 @@ impl<B: Bridge> Process<'_, B> {
                 elector: None,
             });
         }
-        let cluster = Cluster::connect(None)
+        let cluster = Cluster::connect(B::NAME, None)
             .await
             .map_err(|error| format!("--checkpoint-store kubernetes: {}", chain(&error)))?;
         let identity = lease::identity();
@@ -195,6 +193,7 @@ impl<B: Bridge> Process<'_, B> {
             telemetry: telemetry.clone(),
         };
         let requests = telemetry.clone();
+        let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
@@ -204,7 +203,7 @@ impl<B: Bridge> Process<'_, B> {
                 room.store,
                 owner,
                 room.checkpoint,
-                pace(several),
+                pace(state.checkpoint_interval.min(longest), several),
             )),
             tenure,
             observer: telemetry.clone(),
@@ -257,9 +256,9 @@ impl<B: Bridge> Process<'_, B> {
 }
 
 /// From one write of a checkpoint to the next, where so many are written.
-fn pace(several: usize) -> Duration {
+fn pace(interval: Duration, several: usize) -> Duration {
     let several = u32::try_from(several).unwrap_or(u32::MAX);
-    CHECKPOINT_INTERVAL.max(CHECKPOINT_PACE.saturating_mul(several))
+    interval.max(CHECKPOINT_PACE.saturating_mul(several))
 }
 
 /// Waits for the loss of what may be lost.

@@ -1,0 +1,228 @@
+//! HTTP/1.1 by hand, so that a test can send what no client would. It speaks to an API server's
+//! plain port and to the stand-in alike.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long an answer may take.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A way in to an API server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: SocketAddr,
+    token: Option<String>,
+}
+
+/// A request; anything may stand in it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// Path and query, as they are sent.
+    pub target: Vec<u8>,
+    /// Besides `Host`, `Authorization`, `Content-Length` and `Connection`.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body, if there is one.
+    pub body: Option<Vec<u8>>,
+    /// How long to listen to an answer that may have no end; otherwise to its end.
+    pub listen: Option<Duration>,
+}
+
+impl Request {
+    /// A request without a body.
+    pub fn new(method: &str, target: impl Into<Vec<u8>>) -> Request {
+        Request {
+            method: method.to_owned(),
+            target: target.into(),
+            ..Request::default()
+        }
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Request {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a body of this media type.
+    #[must_use]
+    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Request {
+        self.body = Some(body.into());
+        self.header("Content-Type", media_type)
+    }
+
+    /// With this as its JSON body.
+    #[must_use]
+    pub fn json(self, body: &Value) -> Request {
+        self.body("application/json", body.to_string())
+    }
+
+    /// Listens for so long only.
+    #[must_use]
+    pub fn listen(mut self, wait: Duration) -> Request {
+        self.listen = Some(wait);
+        self
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// 0 when there was none.
+    pub status: u16,
+    /// As they came.
+    pub head: String,
+    /// Without the framing.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; `Null` when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The `message` of a `Status`.
+    pub fn message(&self) -> String {
+        self.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+impl Client {
+    /// A way in at a plain port, with a bearer token or as nobody.
+    pub fn new(address: SocketAddr, token: Option<&str>) -> Client {
+        Client {
+            address,
+            token: token.map(str::to_owned),
+        }
+    }
+
+    /// GET.
+    pub fn get(&self, target: &str) -> Answer {
+        self.send(&Request::new("GET", target))
+    }
+
+    /// POST of an object.
+    pub fn post(&self, target: &str, object: &Value) -> Answer {
+        self.send(&Request::new("POST", target).json(object))
+    }
+
+    /// PUT of an object.
+    pub fn put(&self, target: &str, object: &Value) -> Answer {
+        self.send(&Request::new("PUT", target).json(object))
+    }
+
+    /// DELETE.
+    pub fn delete(&self, target: &str) -> Answer {
+        self.send(&Request::new("DELETE", target))
+    }
+
+    /// A merge patch.
+    pub fn merge(&self, target: &str, patch: &Value) -> Answer {
+        let patch = patch.to_string();
+        let request = Request::new("PATCH", target).body("application/merge-patch+json", patch);
+        self.send(&request)
+    }
+
+    /// Sends a request on a connection of its own.
+    pub fn send(&self, request: &Request) -> Answer {
+        let mut text = request.method.clone().into_bytes();
+        text.push(b' ');
+        text.extend_from_slice(&request.target);
+        text.extend_from_slice(b" HTTP/1.1\r\nHost: localhost\r\n");
+        let mut header = |name: &str, value: &[u8]| {
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value);
+            text.extend_from_slice(b"\r\n");
+        };
+        for (name, value) in &request.headers {
+            header(name, value);
+        }
+        if let Some(token) = &self.token {
+            header("Authorization", format!("Bearer {token}").as_bytes());
+        }
+        if !request.headers.iter().any(|(name, _)| name == "Connection") {
+            header("Connection", b"close");
+        }
+        let body = request.body.as_deref();
+        if let Some(body) = body {
+            header("Content-Length", body.len().to_string().as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(body.unwrap_or_default());
+        let wait = request.listen.unwrap_or(ANSWER_WAIT_MAX);
+        parse(&self.exchange(&text, wait))
+    }
+
+    /// Whatever came back until the end, or until `wait` was over.
+    fn exchange(&self, text: &[u8], wait: Duration) -> Vec<u8> {
+        let mut all = Vec::new();
+        let Ok(mut stream) = TcpStream::connect(self.address) else {
+            return all;
+        };
+        // Who refuses early does not read all of it: that is no reason not to listen.
+        let _ = stream.write_all(text);
+        let deadline = Instant::now() + wait;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+                return all;
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return all,
+                Ok(read) => all.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let Some(end) = end else {
+        return Answer::default();
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+    let body = &bytes[end + 4..];
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    Answer {
+        status: status.unwrap_or_default(),
+        body: if chunked { joined(body) } else { body.to_vec() },
+        head,
+    }
+}
+
+/// The content of chunks, as far as it came.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
+        let size = std::str::from_utf8(&chunks[..end]).unwrap_or_default();
+        let Ok(size) = usize::from_str_radix(size.trim(), 16) else {
+            break;
+        };
+        let rest = &chunks[end + 2..];
+        all.extend_from_slice(&rest[..size.min(rest.len())]);
+        if size == 0 || rest.len() < size + 2 {
+            break;
+        }
+        chunks = &rest[size + 2..];
+    }
+    all
+}

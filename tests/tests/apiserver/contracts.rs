@@ -1,0 +1,271 @@
+//! How what a bridge delivers may differ from what the API server sent to its own webhook: the
+//! contracts, each named and counted. Anything else is a defect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use audit_bridge_tests::leaves::{Difference, Leaves};
+
+/// `--event-bytes-max` and `--event-depth-max`, as they come.
+const EVENT_BYTES_MAX: usize = 250 << 10;
+const DEPTH_MAX: usize = 250;
+
+/// The log's line says what it is, the item of a webhook's list does not.
+pub(crate) const KIND: &str = "kind and apiVersion are told";
+/// Bytes that are no UTF-8, lone surrogates.
+pub(crate) const ENCODING: &str = "what is no unicode is replaced";
+/// Of a key that stands twice, the last.
+pub(crate) const DOUBLES: &str = "a key that stands twice stands once";
+/// Containers below the limit are empty.
+pub(crate) const DEPTH: &str = "what is nested too deep is emptied";
+/// What is too large is shortened.
+pub(crate) const SIZE: &str = "what is too large is shortened";
+/// Behind the provider's cut nothing is known.
+pub(crate) const CUT: &str = "what the provider cut is missing";
+
+const MARK: &str = "/annotations/audit.k8s.io~1truncated";
+const NOTE: &str = "/annotations/audit-bridge~1shortened";
+
+/// An event on its way.
+pub(crate) struct Case<'a> {
+    /// As the API server logged it.
+    pub(crate) line: &'a [u8],
+    /// As it sent it to its webhook.
+    pub(crate) native: &'a Leaves,
+    /// As we deliver it.
+    pub(crate) ours: &'a Leaves,
+    /// How large that is.
+    pub(crate) bytes: usize,
+    /// Where the provider cut the line, if it did.
+    pub(crate) cut: Option<Cut>,
+}
+
+/// What a provider cut.
+pub(crate) struct Cut {
+    /// The members that were whole before it.
+    whole: BTreeSet<String>,
+}
+
+impl Cut {
+    /// A line that was cut here.
+    pub(crate) fn at(line: &[u8], cut: usize) -> Cut {
+        let ends = member_ends(line).into_iter();
+        Cut {
+            whole: ends
+                .filter(|(_, end)| *end <= cut)
+                .map(|(name, _)| name)
+                .collect(),
+        }
+    }
+
+    fn is_behind(&self, member: &str) -> bool {
+        !self.whole.contains(member)
+    }
+}
+
+impl Case<'_> {
+    /// The contracts that explain all differences, or what none explains.
+    pub(crate) fn contracts(&self) -> Result<Vec<&'static str>, String> {
+        let (native, ours) = (self.native, self.ours);
+        let mut found = Vec::new();
+        let mut add = |name: &'static str| {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        };
+        if ours.doubles > 0 || !ours.is_unicode || self.bytes > EVENT_BYTES_MAX {
+            return Err("it is not fit for receivers".to_owned());
+        }
+        // Counted in the list of the body: two levels more.
+        if ours.depth + 2 > DEPTH_MAX {
+            return Err(format!("{} levels", ours.depth));
+        }
+        if !native.is_unicode {
+            add(ENCODING);
+        }
+        if native.doubles > 0 {
+            add(DOUBLES);
+        }
+        for difference in ours.differences(native) {
+            match self.contract(&difference) {
+                Some(name) => add(name),
+                None => return Err(format!("{}: {}", difference.place, brief(&difference))),
+            }
+        }
+        let marked = ours.get(MARK) == Some("true");
+        let must = found.iter().any(|name| [DEPTH, SIZE, CUT].contains(name));
+        if marked != must {
+            return Err(format!("marked: {marked}"));
+        }
+        self.what_matters_is_there()?;
+        Ok(found)
+    }
+
+    fn contract(&self, difference: &Difference<'_>) -> Option<&'static str> {
+        let Difference { place, here, there } = *difference;
+        let top = place.split('/').nth(1).unwrap_or_default();
+        if ["kind", "apiVersion"].contains(&top) && there.is_none() {
+            return Some(KIND);
+        }
+        if let Some(cut) = &self.cut
+            && cut.is_behind(top)
+        {
+            // What is derived from the path is right, or it is left out.
+            let derived = place.starts_with("/objectRef/") && !cut.is_behind("requestURI");
+            let shortened = is_long(there) && self.line.len() > EVENT_BYTES_MAX;
+            return match !derived || here.is_none() {
+                true => Some(CUT),
+                false => shortened.then_some(SIZE),
+            };
+        }
+        let cause = if self.native.depth + 2 > DEPTH_MAX {
+            DEPTH
+        } else if self.line.len() > EVENT_BYTES_MAX {
+            SIZE
+        } else if self.cut.is_some() {
+            CUT
+        } else {
+            return None;
+        };
+        let is_object = ["requestObject", "responseObject"].contains(&top);
+        let may = match cause {
+            _ if place == MARK => true,
+            DEPTH => is_object && place.matches('/').count() >= DEPTH_MAX - 3,
+            SIZE => {
+                let large = [
+                    "requestURI",
+                    "userAgent",
+                    "auditID",
+                    "sourceIPs",
+                    "impersonatedUser",
+                ];
+                is_object || place == NOTE || large.contains(&top) || is_long(there)
+            }
+            _ => false,
+        };
+        may.then_some(cause)
+    }
+
+    /// What the tour's hostile requests try to hide.
+    fn what_matters_is_there(&self) -> Result<(), String> {
+        if self.cut.is_some() {
+            return Ok(());
+        }
+        let seen = "/requestObject/data/seen";
+        if self.native.get(seen) != self.ours.get(seen) {
+            return Err(format!("{seen} is hidden"));
+        }
+        for part in ["command=cat", "dryRun=All"] {
+            let has = |event: &Leaves| event.get("/requestURI").unwrap_or_default().contains(part);
+            if has(self.native) && !has(self.ours) {
+                return Err(format!("{part} is hidden"));
+            }
+        }
+        let masters = |event: &Leaves| {
+            let mut groups = event.values.range("/impersonatedUser/groups/".to_owned()..);
+            groups.any(|(_, group)| group == "\"system:masters")
+        };
+        if masters(self.native) != masters(self.ours) {
+            return Err("the group is hidden".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A value that has to be shortened, wherever it stands.
+fn is_long(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.len() > 4096)
+}
+
+fn brief(difference: &Difference<'_>) -> String {
+    let short = |value: Option<&str>| -> String {
+        value.map_or("nothing".to_owned(), |value| {
+            value.chars().take(120).collect()
+        })
+    };
+    format!(
+        "{} instead of {}",
+        short(difference.here),
+        short(difference.there)
+    )
+}
+
+/// Where each member of an object ends in its text.
+fn member_ends(text: &[u8]) -> BTreeMap<String, usize> {
+    let mut ends = BTreeMap::new();
+    let (mut depth, mut at, mut name) = (0, 0, None::<String>);
+    while at < text.len() {
+        match text[at] {
+            b'"' => {
+                let begin = at + 1;
+                at += 1;
+                while text[at] != b'"' {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+                if depth == 1 && text.get(at + 1) == Some(&b':') && name.is_none() {
+                    name = Some(String::from_utf8_lossy(&text[begin..at]).into_owned());
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        let ends_member = depth == 1 && text[at] == b',' || depth == 0;
+        if ends_member && let Some(name) = name.take() {
+            ends.insert(name, at);
+        }
+        at += 1;
+    }
+    ends
+}
+
+/// How many events each contract explains.
+#[derive(Default)]
+pub(crate) struct Account {
+    counts: BTreeMap<&'static str, usize>,
+    unexplained: Vec<String>,
+}
+
+impl Account {
+    pub(crate) fn add(&mut self, event: &str, contracts: Result<Vec<&'static str>, String>) {
+        match contracts {
+            Ok(names) => {
+                for name in names {
+                    *self.counts.entry(name).or_default() += 1;
+                }
+            }
+            Err(what) => self.unexplained.push(format!("{event}: {what}")),
+        }
+    }
+
+    /// Fails unless these contracts, and no others, explain everything; some of them so many events.
+    pub(crate) fn assert(&self, name: &str, contracts: &[(&str, Option<usize>)]) {
+        println!("{name}: {:?}", self.counts);
+        let some: Vec<_> = self.unexplained.iter().take(20).collect();
+        let all = self.unexplained.len();
+        assert!(all == 0, "{name}: {all} without a contract: {some:#?}");
+        let mut want: Vec<_> = contracts
+            .iter()
+            .map(|(name, count)| (*name, count.or_else(|| self.counts.get(name).copied())))
+            .collect();
+        want.sort_unstable();
+        let counts = self.counts.iter();
+        let counts: Vec<_> = counts.map(|(name, count)| (*name, Some(*count))).collect();
+        assert_eq!(counts, want, "{name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_ends_are_those_of_the_first_level() {
+        let text = br#"{"a":"x,}","b":{"c":[1,"}"],"d":2},"e":3}"#;
+        let ends = member_ends(text);
+        let ends: Vec<_> = ends
+            .iter()
+            .map(|(name, end)| (&**name, text[*end]))
+            .collect();
+        assert_eq!(ends, [("a", b','), ("b", b','), ("e", b'}')]);
+    }
+}

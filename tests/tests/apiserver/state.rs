@@ -1,0 +1,471 @@
+//! Checkpoints, Leases and shared partitions in a real API server, with the rights that the chart
+//! gives and no others: the real binaries, and everything that goes wrong around them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use audit_bridge_testkit::{CloudWatch, EventHubs, ScriptedWebhook};
+use audit_bridge_tests::apiserver::{ADMIN, ApiServer, Release, chart};
+use audit_bridge_tests::live::{Running, wait};
+use audit_bridge_tests::{audit_id, command, event};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+const NS: &str = "/api/v1/namespaces/audit-bridge";
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/audit-bridge/roles";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/audit-bridge/leases";
+const GROUP: &str = "/aws/eks/prod/cluster";
+const HUB: &str = "insights-logs-kube-audit";
+
+/// A server with what the chart makes of a bridge, its Deployment aside, and a kubeconfig of its
+/// service account.
+struct Installed {
+    server: ApiServer,
+    webhook: ScriptedWebhook,
+    folder: tempfile::TempDir,
+}
+
+impl Installed {
+    async fn new(bridge: &str, settings: &[&str]) -> Option<Installed> {
+        let webhook = ScriptedWebhook::start().await;
+        tokio::task::block_in_place(|| {
+            let helm = chart::helm()?;
+            let folder = tempfile::tempdir().unwrap();
+            let log = folder.path().join("audit.log").display().to_string();
+            let server = ApiServer::start(Release::Newest, &[format!("--audit-log-path={log}")])?;
+            server.shipped_namespace();
+            for document in chart::render(&helm, bridge, settings) {
+                if document.kind != "Deployment" {
+                    let made = server.create(&document);
+                    assert_eq!(made.status, 201, "{}", made.text());
+                }
+            }
+            let installed = Installed {
+                server,
+                webhook,
+                folder,
+            };
+            installed.log_in(bridge);
+            Some(installed)
+        })
+    }
+
+    fn log_in(&self, bridge: &str) {
+        let account = format!("{bridge}-audit-bridge");
+        let token = self.server.service_account("audit-bridge", &account);
+        let config = self.server.kubeconfig(&token, "audit-bridge");
+        std::fs::write(self.path("kubeconfig"), config).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn until_accepted(&self, events: std::ops::Range<usize>, bridge: &Running) {
+        let want: BTreeSet<_> = events.map(audit_id).collect();
+        let mut missing = 0;
+        let came = wait(|| {
+            let ids: BTreeSet<_> = self.webhook.accepted_ids().into_iter().collect();
+            missing = want.difference(&ids).count();
+            (missing == 0).then_some(())
+        });
+        assert!(
+            came.is_some(),
+            "{missing} of {} never came\n{}",
+            want.len(),
+            bridge.log()
+        );
+    }
+
+    /// The verbs that a Role gives, all rules alike.
+    fn give(&self, role: &str, verbs: &[&str]) {
+        let admin = self.server.client(ADMIN);
+        let target = format!("{ROLES}/{role}");
+        let mut there = admin.get(&target).json();
+        for rule in there["rules"].as_array_mut().unwrap() {
+            rule["verbs"] = json!(verbs);
+        }
+        assert_eq!(admin.put(&target, &there).status, 200);
+    }
+}
+
+fn checkpoint(installed: &Installed, name: &str) -> Value {
+    let object = installed
+        .server
+        .client(ADMIN)
+        .get(&format!("{NS}/configmaps/{name}"))
+        .json();
+    let text = object["data"]["checkpoint.json"]
+        .as_str()
+        .unwrap_or_default();
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+struct Eks {
+    installed: Installed,
+    cloud: CloudWatch,
+}
+
+impl Eks {
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let nowhere = self.installed.path("none").display().to_string();
+        vec![
+            ("AWS_ENDPOINT_URL", self.cloud.url()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_CONFIG_FILE", nowhere.clone()),
+            ("AWS_SHARED_CREDENTIALS_FILE", nowhere),
+            ("AWS_ACCESS_KEY_ID", "AKIATEST".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+            (
+                "KUBECONFIG",
+                self.installed.path("kubeconfig").display().to_string(),
+            ),
+        ]
+    }
+
+    fn args(&self, state: &Path) -> Vec<String> {
+        let url = self.installed.webhook.url();
+        let state = state.display().to_string();
+        [
+            "--cluster-name=prod",
+            "--poll-interval=100ms",
+            "--revisit-after=600ms,3s",
+            "--requests-per-second=60",
+            "--batch-wait-max=50ms",
+            "--checkpoint-store=kubernetes",
+            "--leader-election",
+            "--start=-1m",
+            "--state-dir",
+            &state,
+            "--webhook-url",
+            &url,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn start(&self, name: &str, more: &[&str]) -> Running {
+        let args = self.args(&self.installed.path(name));
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.extend(more);
+        let variables = self.variables();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        Running::start("eks", &args, &variables)
+    }
+
+    fn check(&self) -> (i32, String) {
+        let args = self.args(&self.installed.path("check"));
+        let mut all = vec!["check"];
+        all.extend(args.iter().map(String::as_str));
+        let output = command("eks", &all)
+            .envs(self.variables())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    }
+
+    fn put(&self, events: std::ops::Range<usize>) {
+        for n in events {
+            let now = Timestamp::now().as_millisecond();
+            self.cloud
+                .put(GROUP, "kube-apiserver-audit-1a2b", now, &event(n, 600));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn elected_replicas_with_the_charts_role_lose_nothing_whatever_happens_to_the_server() {
+    let Some(installed) = Installed::new("eks", &["replicas=2"]).await else {
+        return;
+    };
+    let cloud = CloudWatch::start().await;
+    cloud.group(GROUP);
+    let mut eks = Eks { installed, cloud };
+    tokio::task::block_in_place(|| elected(&mut eks));
+}
+
+fn elected(eks: &mut Eks) {
+    let name = "eks-audit-bridge";
+    let admin = eks.installed.server.client(ADMIN);
+    eks.put(0..20);
+    let (status, said) = eks.check();
+    assert_eq!(status, 0, "{said}");
+    let quick = ["--checkpoint-interval=1s"];
+    let mut first = eks.start("a", &quick);
+    first.until_ready();
+    let mut second = eks.start("b", &quick);
+    wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
+    eks.installed.until_accepted(0..20, &first);
+
+    // The first goes in good order, the second is killed.
+    assert_eq!(first.terminate(), 0);
+    eks.put(20..40);
+    eks.installed.until_accepted(0..40, &second);
+    second.until_ready();
+    let mut third = eks.start("c", &quick);
+    wait(|| third.log().contains("standing by").then_some(())).expect("the third waits");
+    second.kill();
+    eks.put(40..60);
+    eks.installed.until_accepted(0..60, &third);
+    third.until_ready();
+
+    // The server goes away for a moment and comes back.
+    eks.installed.server.kill();
+    eks.put(60..80);
+    std::thread::sleep(Duration::from_secs(2));
+    eks.installed.server.restart();
+    eks.put(80..100);
+    eks.installed.until_accepted(0..100, &third);
+    third.until_ready();
+
+    // The right to update goes: the server's own words are told, by `check` too.
+    eks.installed.give(name, &["get"]);
+    eks.put(100..110);
+    let words = "cannot update resource";
+    let why = third.until_not_ready("checkpoint", words);
+    assert!(why.contains("get, update and create"), "{why}");
+    let (status, said) = eks.check();
+    assert!(status == 1 && said.contains(words), "{said}");
+    eks.installed.give(name, &["get", "update"]);
+    eks.installed.until_accepted(0..110, &third);
+    third.until_ready();
+
+    // Somebody deletes the ConfigMap: the chart's Role does not let the bridge make it anew.
+    let map = format!("{NS}/configmaps/{name}");
+    assert_eq!(admin.delete(&map).status, 200);
+    eks.put(110..120);
+    third.until_not_ready("checkpoint", "cannot create resource");
+    let (status, said) = eks.check();
+    assert!(status == 1 && said.contains(name), "{said}");
+    let again = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    assert_eq!(admin.post(&format!("{NS}/configmaps"), &again).status, 201);
+    eks.installed.until_accepted(0..120, &third);
+    third.until_ready();
+    let written = wait(|| {
+        checkpoint(&eks.installed, name)["source"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    assert_eq!(
+        written.as_deref(),
+        Some("eu-central-1:/aws/eks/prod/cluster")
+    );
+
+    // And the Lease, which somebody makes again.
+    assert_eq!(admin.delete(&format!("{LEASES}/{name}")).status, 200);
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
+    assert_eq!(admin.post(LEASES, &lease).status, 201);
+    eks.put(120..140);
+    eks.installed.until_accepted(0..140, &third);
+    third.until_ready();
+    assert_eq!(third.terminate(), 0);
+
+    assert_named(&eks.installed, name);
+}
+
+/// The API server's log names the bridge and its version as the agent of all that it asked.
+fn assert_named(installed: &Installed, bridge: &str) {
+    let log = std::fs::read_to_string(installed.path("audit.log")).unwrap();
+    let user = format!("system:serviceaccount:audit-bridge:{bridge}");
+    let agent = format!("{bridge}/{}", env!("CARGO_PKG_VERSION"));
+    let mut requests = 0;
+    for line in log.lines().filter(|line| line.contains(&user)) {
+        let event: Value = serde_json::from_str(line).unwrap();
+        if event["user"]["username"] == *user {
+            assert_eq!(event["userAgent"], *agent);
+            requests += 1;
+        }
+    }
+    assert!(requests > 50, "{requests}");
+}
+
+struct Aks {
+    installed: Installed,
+    hubs: EventHubs,
+    partitions: usize,
+}
+
+impl Aks {
+    fn args(&self, state: &str) -> Vec<String> {
+        let path = |name: &str| self.installed.path(name).display().to_string();
+        let url = self.installed.webhook.url();
+        [
+            "--webhook-url",
+            &url,
+            "--state-dir",
+            &path(state),
+            "--connection-string-file",
+            &path("connection-string"),
+            "--batch-wait-max",
+            "100ms",
+            "--checkpoint-store",
+            "kubernetes",
+            "--checkpoint-interval",
+            "1s",
+            "--share-partitions",
+            "--start",
+            "earliest",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn replica(&self, name: &str) -> Running {
+        let args = self.args(name);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let kubeconfig = self.installed.path("kubeconfig").display().to_string();
+        Running::start("aks", &args, &[("KUBECONFIG", &kubeconfig)])
+    }
+
+    fn check(&self) -> (i32, String) {
+        let args = self.args("check");
+        let mut all = vec!["check"];
+        all.extend(args.iter().map(String::as_str));
+        let mut command = command("aks", &all);
+        let output = command
+            .env("KUBECONFIG", self.installed.path("kubeconfig"))
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    }
+
+    fn publish(&self, events: std::ops::Range<usize>) {
+        for n in events {
+            let record = json!({
+                "time": "2026-11-21T10:00:00.1234567Z", "category": "kube-audit",
+                "operationName": "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read",
+                "resourceId": "/SUBSCRIPTIONS/0/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/PROD",
+                "properties": {"log": event(n, 1000), "stream": "stdout", "pod": "kube-apiserver-0"},
+            });
+            self.hubs.publish(
+                HUB,
+                n % self.partitions,
+                json!({"records": [record]}).to_string(),
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sharing_replicas_with_the_charts_role_lose_nothing_and_are_told_what_refuses_them() {
+    let settings = ["replicas=3", "aks.sharePartitions=true"];
+    let Some(installed) = Installed::new("aks", &settings).await else {
+        return;
+    };
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 6);
+    std::fs::write(
+        installed.path("connection-string"),
+        hubs.connection_string(HUB),
+    )
+    .unwrap();
+    let mut aks = Aks {
+        installed,
+        hubs,
+        partitions: 6,
+    };
+    tokio::task::block_in_place(|| sharing(&mut aks));
+    aks.hubs.go_down().await;
+    tokio::task::block_in_place(|| without_the_source(&aks));
+}
+
+fn sharing(aks: &mut Aks) {
+    let name = "aks-audit-bridge";
+    let admin = aks.installed.server.client(ADMIN);
+    aks.publish(0..120);
+    // A quota of the namespace, a Role without update: `check` sees both before anybody runs.
+    let _controllers = aks.installed.server.controllers();
+    let quotas = format!("{NS}/resourcequotas");
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
+        "spec": {"hard": {"count/configmaps": "1"}}});
+    assert_eq!(admin.post(&quotas, &quota).status, 201);
+    let used = wait(|| {
+        admin.get(&format!("{quotas}/few")).json()["status"]["used"]["count/configmaps"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    assert!(used.is_some(), "the quota is never counted");
+    let (status, said) = aks.check();
+    assert!(
+        status == 1 && said.contains("exceeded quota") && said.contains("ResourceQuota"),
+        "{said}"
+    );
+    assert_eq!(admin.delete(&format!("{quotas}/few")).status, 200);
+    aks.installed.give(name, &["get", "create"]);
+    let (status, said) = aks.check();
+    assert!(
+        status == 1 && said.contains("cannot update resource"),
+        "{said}"
+    );
+    aks.installed.give(name, &["get", "create", "update"]);
+    let (status, said) = aks.check();
+    assert_eq!(status, 0, "{said}");
+
+    let mut one = aks.replica("one");
+    let mut two = aks.replica("two");
+    for replica in [&mut one, &mut two] {
+        replica.until_metric("audit_bridge_active_logs", 3.0);
+        replica.until_ready();
+    }
+    aks.installed.until_accepted(0..120, &one);
+    let mut three = aks.replica("three");
+    for replica in [&mut one, &mut two, &mut three] {
+        replica.until_metric("audit_bridge_active_logs", 2.0);
+    }
+    aks.publish(120..240);
+    one.kill();
+    aks.installed.server.kill();
+    aks.publish(240..300);
+    aks.installed.server.restart();
+    aks.installed.until_accepted(0..300, &two);
+    for replica in [&mut two, &mut three] {
+        replica.until_metric("audit_bridge_active_logs", 3.0);
+        replica.until_ready();
+    }
+    assert_eq!(two.terminate(), 0);
+    aks.publish(300..360);
+    aks.installed.until_accepted(0..360, &three);
+    assert_eq!(three.terminate(), 0);
+    assert_named(&aks.installed, name);
+}
+
+/// `check` looks at the cluster also when the source is down, and says that the namespace is going.
+fn without_the_source(aks: &Aks) {
+    let name = "aks-audit-bridge";
+    let admin = aks.installed.server.client(ADMIN);
+    aks.installed.give(name, &["get", "create"]);
+    let (status, said) = aks.check();
+    assert!(
+        status == 1 && said.contains("cannot update resource"),
+        "{said}"
+    );
+    aks.installed.give(name, &["get", "create", "update"]);
+    let pod = json!({"finalizers": ["test.example/stay"]});
+    let maps = format!("{NS}/configmaps");
+    let keeps = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stays", "finalizers": pod["finalizers"]}});
+    assert_eq!(admin.post(&maps, &keeps).status, 201);
+    // Without the controllers the namespace stays as it is: being deleted.
+    assert_eq!(admin.delete(NS).status, 200);
+    for name in admin.get(LEASES).json()["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let name = name["metadata"]["name"].as_str().unwrap_or_default();
+        assert_eq!(admin.delete(&format!("{LEASES}/{name}")).status, 200);
+    }
+    let (status, said) = aks.check();
+    assert!(status == 1 && said.contains("is being deleted"), "{said}");
+}
