@@ -498,9 +498,9 @@ fn replicas_share_logs_and_nothing_is_lost_whatever_happens_to_them() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(20),
+        None => 0..number("SCHEDULES").unwrap_or(60),
     };
-    let many = seeds.end - seeds.start >= 20;
+    let many = seeds.end - seeds.start >= 60;
     let mut seen = BTreeMap::<&str, u64>::new();
     for seed in seeds {
         println!("SEED={seed}");
