@@ -101,7 +101,13 @@ impl<'a> Object<'a> {
         let mut names = Names::default();
         let mut from = start + 1;
         let is_object = wire::object(s, |s, key| {
-            object.see_key(&mut names, &key);
+            let plain = match key {
+                Cow::Borrowed(plain) => Some(plain),
+                Cow::Owned(_) => None,
+            };
+            if object.keys == Keys::Seen && !names.are_without(plain) {
+                object.findings = object.findings.with_repeated_key();
+            }
             match key.as_ref() {
                 "metadata" if side == Side::Request => object.read_metadata(s)?,
                 "@type" => {
@@ -135,12 +141,6 @@ impl<'a> Object<'a> {
         match self.keys {
             Keys::Seen => s.value_and_keys(),
             Keys::NotSeen => s.value(),
-        }
-    }
-
-    fn see_key(&mut self, names: &mut Names<'a>, key: &Cow<'a, str>) {
-        if self.keys == Keys::Seen && names.may_repeat(key) {
-            self.findings = self.findings.with_repeated_key();
         }
     }
 
@@ -183,7 +183,13 @@ impl<'a> Object<'a> {
         }
         let mut names = Names::default();
         wire::object(s, |s, key| {
-            self.see_key(&mut names, &key);
+            let plain = match key {
+                Cow::Borrowed(plain) => Some(plain),
+                Cow::Owned(_) => None,
+            };
+            if self.keys == Keys::Seen && !names.are_without(plain) {
+                self.findings = self.findings.with_repeated_key();
+            }
             let value = self.step_over(s)?;
             self.findings = self.findings.and(value.findings().within().within());
             match key.as_ref() {
@@ -283,23 +289,22 @@ struct Names<'a> {
 const NAMES_MAX: usize = 16;
 
 impl<'a> Names<'a> {
-    /// Whether this key may have been there before: never wrong when it says no.
-    fn may_repeat(&mut self, key: &Cow<'a, str>) -> bool {
-        let Cow::Borrowed(key) = *key else {
-            return true;
+    /// Whether this key was not there before: never wrong when it says yes. `None` is one that is
+    /// written with escapes, of which nothing is known.
+    fn are_without(&mut self, key: Option<&'a str>) -> bool {
+        let Some(key) = key else {
+            return false;
         };
         let known = self.all.get(..self.count).unwrap_or_default();
         if known.contains(&key) {
-            return true;
+            return false;
         }
-        match self.all.get_mut(self.count) {
-            Some(slot) => {
-                *slot = key;
-                self.count += 1;
-                false
-            }
-            None => true,
-        }
+        let Some(slot) = self.all.get_mut(self.count) else {
+            return false;
+        };
+        *slot = key;
+        self.count += 1;
+        true
     }
 }
 

@@ -36,6 +36,12 @@ impl Provider {
     }
 }
 
+/// The flags and variables of a bridge.
+pub(crate) struct Reading {
+    pub(crate) flags: Vec<String>,
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
+
 /// A stand-in that is written to.
 pub(crate) enum Cloud {
     CloudWatch(CloudWatch),
@@ -105,42 +111,39 @@ impl Cloud {
         }
     }
 
-    /// The flags with which a bridge reads it, and its variables. Files go into `folder`.
-    pub(crate) fn settings(
-        &self,
-        folder: &Path,
-    ) -> std::io::Result<(Vec<String>, Vec<(&'static str, String)>)> {
+    /// How a bridge reads it. Files go into `folder`.
+    pub(crate) fn reading(&self, folder: &Path) -> std::io::Result<Reading> {
         Ok(match self {
-            Cloud::CloudWatch(cloud) => (
-                vec![
+            Cloud::CloudWatch(cloud) => Reading {
+                flags: vec![
                     "--cluster-name=demo".to_owned(),
                     "--poll-interval=500ms".to_owned(),
                     "--requests-per-second=10".to_owned(),
                 ],
-                vec![
+                variables: vec![
                     ("AWS_ENDPOINT_URL", cloud.url()),
                     ("AWS_REGION", "eu-central-1".to_owned()),
                     ("AWS_ACCESS_KEY_ID", "demo".to_owned()),
                     ("AWS_SECRET_ACCESS_KEY", "demo".to_owned()),
                 ],
-            ),
-            Cloud::Logging(cloud) => (
-                vec![
+            },
+            Cloud::Logging(cloud) => Reading {
+                flags: vec![
                     "--project-id=p".to_owned(),
                     "--cluster-name=c".to_owned(),
                     "--poll-interval=500ms".to_owned(),
                     "--requests-per-minute=600".to_owned(),
                     format!("--logging-endpoint={}", cloud.url()),
                 ],
-                Vec::new(),
-            ),
+                variables: Vec::new(),
+            },
             Cloud::EventHubs(cloud) => {
                 let file = folder.join("connection-string");
                 std::fs::write(&file, cloud.connection_string(HUB))?;
-                (
-                    vec![format!("--connection-string-file={}", file.display())],
-                    Vec::new(),
-                )
+                Reading {
+                    flags: vec![format!("--connection-string-file={}", file.display())],
+                    variables: Vec::new(),
+                }
             }
         })
     }

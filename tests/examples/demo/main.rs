@@ -122,7 +122,8 @@ async fn main() -> ExitCode {
     let webhook = ScriptedWebhook::start().await;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let (mut args, variables) = cloud.settings(folder.path()).unwrap();
+    let reading = cloud.reading(folder.path()).unwrap();
+    let (mut args, variables) = (reading.flags, reading.variables);
     args.push(format!("--webhook-url={}", webhook.url()));
     args.push(format!("--state-dir={}", state.display()));
     args.push("--batch-wait-max=200ms".to_owned());

@@ -59,7 +59,7 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
         .and_then(|value| value.split('/').next())
         .map(str::to_owned);
     let Some(target) = header("x-amz-target") else {
-        return sts(&state, access_key, &body);
+        return sts(&state, access_key.as_deref(), &body);
     };
     let action = target.rsplit('.').next().unwrap_or_default();
     let recorded = Recorded {
@@ -134,7 +134,7 @@ fn cut(body: &str) -> Response {
 
 /// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the one action that is not signed, and
 /// `AssumeRole`.
-fn sts(state: &Shared, access_key: Option<String>, body: &[u8]) -> Response {
+fn sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response {
     let form: Value = String::from_utf8_lossy(body)
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -146,7 +146,7 @@ fn sts(state: &Shared, access_key: Option<String>, body: &[u8]) -> Response {
     state.recorded.push(Recorded {
         action: format!("sts:{action}"),
         body: form.clone(),
-        access_key: access_key.clone(),
+        access_key: access_key.map(str::to_owned),
     });
     let xml = |status: u16, text: String| {
         let status = StatusCode::from_u16(status).unwrap();
