@@ -324,3 +324,53 @@ fn a_patch_says_each_key_once_wherever_its_method_stands() {
         assert_eq!(repaired, [conformance::Repair::DuplicateKey]);
     }
 }
+
+#[test]
+fn half_a_surrogate_pair_in_any_place_is_replaced() {
+    for place in [
+        r#""request":{"\ud800":1}"#,
+        r#""request":{"metadata":{"\ud800":"a","\ud801":"b"}}"#,
+        r#""request":{"a":{"\ud800":["\udfff"]}}"#,
+        r#""response":{"kind":"Status","details":{"name":"\ud800"}}"#,
+        r#""response":{"\ud800":{}}"#,
+    ] {
+        let rest = with("/protoPayload/request", Value::Null);
+        let rest = set(rest, "/protoPayload/response", Value::Null).to_string();
+        let payload = format!("\"protoPayload\":{{{place},");
+        let labels = r#""labels":{"\ud800":"a","b":"\ud800","#;
+        let text = rest.replace("\"protoPayload\":{", &payload).replace(
+            "\"labels\":{\"authorization",
+            &format!("{labels}\"authorization"),
+        );
+        let mut out = Output::default();
+        GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
+        let events: Vec<_> = out.drain().collect();
+        let [Outcome::Event { event, .. }] = &events[..] else {
+            unreachable!("{place}: {events:?}");
+        };
+        let text = std::str::from_utf8(event.text()).expect("utf-8");
+        assert!(!text.contains("\\ud"), "{text}");
+        assert!(text.contains('\u{fffd}'), "{text}");
+    }
+}
+
+#[test]
+fn a_verb_that_no_api_server_has_is_looked_at_as_a_patch_is() {
+    let rest = with("/protoPayload/request", Value::Null);
+    let rest = set(
+        rest,
+        "/protoPayload/methodName",
+        "io.k8s.apps.v1.deployments.p\"x",
+    );
+    let twice = "\"protoPayload\":{\"request\":{\"a\":1,\"a\":2},";
+    let text = rest.to_string().replace("\"protoPayload\":{", twice);
+    let mut out = Output::default();
+    GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
+    let events: Vec<_> = out.drain().collect();
+    let [Outcome::Event { event, .. }] = &events[..] else {
+        unreachable!("{events:?}");
+    };
+    let text = std::str::from_utf8(event.text()).expect("utf-8");
+    assert!(text.contains("\"verb\":\"p\\\"x\""), "{text}");
+    assert!(!text.contains("\"a\":1"), "{text}");
+}

@@ -93,7 +93,9 @@ impl Composer {
 
     /// `verb`; before the request object.
     pub fn verb(&mut self, verb: &str) {
-        self.is_patch = verb == "patch";
+        // As for native events, one that could be spelled otherwise is not taken for another.
+        let is_plain = verb.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        self.is_patch = verb == "patch" || !is_plain;
         self.string(Member::Verb, verb);
     }
 
@@ -266,8 +268,12 @@ impl Composer {
     /// See [`Failure`].
     pub fn event(mut self, context: &Context<'_>) -> Result<Event, Failure> {
         self.text.push('}');
+        // Where something was replaced, what was found of the parts says too little.
+        if context.replaced {
+            return super::event(&Bytes::from(self.text), context);
+        }
         let seen = Seen::of_composed(&self.text, self.places, self.findings);
-        if context.replaced || !super::is_clean(&seen, context.options) {
+        if !super::is_clean(&seen, context.options) {
             return super::event(&Bytes::from(self.text), context);
         }
         let mut notes = Notes::of(context);
