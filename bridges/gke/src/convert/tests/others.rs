@@ -297,6 +297,17 @@ fn native_events_pass_through() {
     assert_eq!(cut["annotations"]["audit.k8s.io/truncated"], "true");
 }
 
+/// The one event of an entry's text.
+fn only_event(text: String) -> Event {
+    let mut out = Output::default();
+    GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
+    let mut outcomes: Vec<_> = out.drain().collect();
+    match (outcomes.pop(), &outcomes[..]) {
+        (Some(Outcome::Event { event, .. }), []) => event,
+        other => unreachable!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_patch_says_each_key_once_wherever_its_method_stands() {
     let patch = r#""request":{"@type":"k8s.io/Patch","rules":["harmless"],"r\u0075les":["all"]}"#;
@@ -311,12 +322,7 @@ fn a_patch_says_each_key_once_wherever_its_method_stands() {
             "\"protoPayload\":{",
             &format!("\"protoPayload\":{{{members},"),
         );
-        let mut out = Output::default();
-        GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
-        let events: Vec<_> = out.drain().collect();
-        let [Outcome::Event { event, .. }] = &events[..] else {
-            unreachable!("{events:?}");
-        };
+        let event = only_event(text);
         let text = std::str::from_utf8(event.text()).expect("utf-8");
         assert!(text.contains("[\"all\"]"), "{text}");
         assert!(!text.contains("harmless"), "{text}");
@@ -342,12 +348,7 @@ fn half_a_surrogate_pair_in_any_place_is_replaced() {
             "\"labels\":{\"authorization",
             &format!("{labels}\"authorization"),
         );
-        let mut out = Output::default();
-        GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
-        let events: Vec<_> = out.drain().collect();
-        let [Outcome::Event { event, .. }] = &events[..] else {
-            unreachable!("{place}: {events:?}");
-        };
+        let event = only_event(text);
         let text = std::str::from_utf8(event.text()).expect("utf-8");
         assert!(!text.contains("\\ud"), "{text}");
         assert!(text.contains('\u{fffd}'), "{text}");
@@ -364,12 +365,7 @@ fn a_verb_that_no_api_server_has_is_looked_at_as_a_patch_is() {
     );
     let twice = "\"protoPayload\":{\"request\":{\"a\":1,\"a\":2},";
     let text = rest.to_string().replace("\"protoPayload\":{", twice);
-    let mut out = Output::default();
-    GkeConvert::default().convert(RecordId(1), &record(text), &mut out);
-    let events: Vec<_> = out.drain().collect();
-    let [Outcome::Event { event, .. }] = &events[..] else {
-        unreachable!("{events:?}");
-    };
+    let event = only_event(text);
     let text = std::str::from_utf8(event.text()).expect("utf-8");
     assert!(text.contains("\"verb\":\"p\\\"x\""), "{text}");
     assert!(!text.contains("\"a\":1"), "{text}");
