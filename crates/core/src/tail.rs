@@ -30,6 +30,7 @@ mod log;
 mod monitor;
 mod resume;
 mod seen;
+mod segment_writer;
 mod segments;
 mod settings;
 
@@ -55,6 +56,7 @@ use cursor::{Cursor, Scan};
 use log::{ceil, floor};
 use resume::Place;
 use seen::{Seen, bucket_of};
+use segment_writer::SegmentWriter;
 use segments::Segments;
 
 /// The first window of a backlog, and the bounds of those that follow.
@@ -71,6 +73,9 @@ const PAGES_MAX: u32 = 64;
 
 /// No answer after so long is a failure.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end waits for a disk.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// So many failures of one page, and the window is begun again: the token may be the trouble.
 const TOKEN_FAILURES_MAX: u32 = 5;
@@ -94,7 +99,7 @@ pub struct Tail<L: TimeLog> {
     /// How long a window of a backlog is, as the density of the log has it.
     span: Duration,
     seen: Seen,
-    segments: Option<Segments>,
+    segments: Option<SegmentWriter>,
     /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
     requests: JoinSet<Result<LogPage<L::Raw>, QueryError>>,
     /// Ready to be handed out.
@@ -103,7 +108,8 @@ pub struct Tail<L: TimeLog> {
 
 impl<L: TimeLog> Tail<L> {
     /// A tail that goes on from `positions`, or begins at the settings' start when there are none.
-    /// In that case identities that an earlier life left behind are deleted.
+    /// In that case identities that an earlier life left behind are deleted. Blocks for the time that
+    /// it takes to read them.
     ///
     /// A folder for identities that cannot be used is told by a warning, and costs duplicates.
     ///
@@ -194,7 +200,7 @@ impl<L: TimeLog> Tail<L> {
                     true => segments.clear(),
                     false => segments.forget(horizon),
                 }
-                self.segments = Some(segments);
+                self.segments = Some(SegmentWriter::new(segments, self.identities_max));
             }
             Err(error) => warn!(
                 folder = %folder.display(), %error,
@@ -509,5 +515,16 @@ impl<L: TimeLog> Source for Tail<L> {
             segments.append(&mut mark.identities);
         }
         self.trim();
+    }
+
+    /// Waits for the identities that are still being written, for a while.
+    async fn close(&mut self) {
+        if let Some(segments) = &mut self.segments
+            && timeout(CLOSE_WAIT_MAX, segments.flush()).await.is_err()
+        {
+            warn!(
+                "the disk is too slow to keep identities, after a restart some records will be sent again"
+            );
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use super::file::StateDir;
 use super::{AnyStore, Checkpoint, DOCUMENT, FileStore, KubernetesStore, Owner, Store, StoreError};
 use crate::kubernetes::Cluster;
@@ -47,9 +49,11 @@ impl Home {
     ///
     /// # Errors
     /// As for [`StateDir::lock`].
-    pub fn lock(dir: &Path) -> Result<Home, StoreError> {
+    pub async fn lock(dir: &Path) -> Result<Home, StoreError> {
+        let path = dir.to_owned();
+        let dir = on_disk(dir, move || StateDir::lock(&path)).await?;
         Ok(Home {
-            dir: Arc::new(StateDir::lock(dir)?),
+            dir: Arc::new(dir),
             config_maps: None,
         })
     }
@@ -75,16 +79,21 @@ impl Home {
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
     pub async fn room(&self, owner: &Owner, several: bool) -> Result<Room, StoreError> {
-        let dir = place(self.dir.path(), owner, several);
-        let state = match dir == self.dir.path() {
-            true => Arc::clone(&self.dir),
-            false => Arc::new(StateDir::lock(&dir)?),
-        };
-        let seen_dir = dir.join("seen");
+        let (root, file_owner) = (Arc::clone(&self.dir), owner.clone());
+        let file_store = on_disk(self.dir.path(), move || {
+            let dir = place(root.path(), &file_owner, several);
+            let state = match dir == root.path() {
+                true => root,
+                false => Arc::new(StateDir::lock(&dir)?),
+            };
+            FileStore::within(state, file_owner)
+        })
+        .await?;
+        let seen_dir = file_store.folder().join("seen");
         let (store, checkpoint) = match &self.config_maps {
             Some(config_maps) => config_maps.find(owner, several).await?,
             None => {
-                let mut store = FileStore::within(state, owner.clone())?;
+                let mut store = file_store;
                 let checkpoint = store.load().await?;
                 (AnyStore::File(store), checkpoint)
             }
@@ -157,6 +166,21 @@ pub fn object_name(name: &str, owner: &Owner) -> String {
     format!("{name}-{}", suffix(owner))
 }
 
+/// Works on a folder on a thread that may block.
+async fn on_disk<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(StoreError::Unavailable {
+            place: folder.display().to_string(),
+            problem: "was not reached: the task that works on it ended".to_owned(),
+            remedy: "it is tried again".to_owned(),
+            source: Some(error.into()),
+        })
+    })
+}
+
 /// The folder of a log.
 fn place(root: &Path, owner: &Owner, several: bool) -> PathBuf {
     let own = root.join(suffix(owner));
@@ -219,16 +243,16 @@ mod tests {
     async fn clusters_come_and_go_and_keep_their_places() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (owner("r:/aws/eks/A/cluster"), owner("r:/aws/eks/b/cluster"));
-        let open = || Home::lock(dir.path()).unwrap();
+        let open = async || Home::lock(dir.path()).await.unwrap();
 
-        let home = open();
+        let home = open().await;
         let room = home.room(&a, false).await.unwrap();
         assert_eq!(position(&room), None);
         save(room, &a, 1).await;
         assert!(dir.path().join(DOCUMENT).is_file(), "one log, at the top");
         drop(home);
 
-        let home = open();
+        let home = open().await;
         let room = home.room(&a, true).await.unwrap();
         assert_eq!(position(&room), Some(1), "still where it was");
         let other = home.room(&b, true).await.unwrap();
@@ -236,7 +260,7 @@ mod tests {
         save(other, &b, 2).await;
         drop((room, home));
 
-        let home = open();
+        let home = open().await;
         let alone = home.room(&b, false).await.unwrap();
         assert_eq!(position(&alone), Some(2));
         drop(alone);

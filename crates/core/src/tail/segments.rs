@@ -167,11 +167,12 @@ impl Segments {
             let path = self
                 .folder
                 .join(format!("seen-{:010}.bin", self.next_number));
+            // Also where it fails: somebody else's file may have the name.
+            self.next_number += 1;
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(&path)?;
-            self.next_number += 1;
             let mut header = MAGIC.to_vec();
             header.extend(self.log.to_le_bytes());
             file.write_all(&header)?;
