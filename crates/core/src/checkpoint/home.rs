@@ -6,9 +6,12 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::file::StateDir;
-use super::{AnyStore, Checkpoint, DOCUMENT, FileStore, KubernetesStore, Owner, Store, StoreError};
+use super::{
+    AnyStore, Checkpoint, DOCUMENT, FileStore, KubernetesIdentities, KubernetesStore, Owner, Store,
+    StoreError,
+};
 use crate::kubernetes::Cluster;
-use crate::tail::Identity;
+use crate::tail::{Identity, IdentityStore};
 
 /// What `--checkpoint-store` chooses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Room {
     pub checkpoint: Option<Checkpoint>,
     /// For the identities that it has seen.
     pub seen_dir: PathBuf,
+    /// Where they are kept for the next replica, beside a checkpoint in a ConfigMap.
+    pub identities: Option<Arc<dyn IdentityStore>>,
 }
 
 impl Home {
@@ -90,18 +95,25 @@ impl Home {
         })
         .await?;
         let seen_dir = file_store.folder().join("seen");
-        let (store, checkpoint) = match &self.config_maps {
-            Some(config_maps) => config_maps.find(owner, several).await?,
+        let (store, checkpoint, identities) = match &self.config_maps {
+            Some(config_maps) => {
+                let (store, checkpoint) = config_maps.find(owner, several).await?;
+                let identities = KubernetesIdentities::new(&config_maps.cluster, store.name());
+                let identities: Arc<dyn IdentityStore> = Arc::new(identities);
+                let store = AnyStore::Kubernetes(Box::new(store));
+                (store, checkpoint, Some(identities))
+            }
             None => {
                 let mut store = file_store;
                 let checkpoint = store.load().await?;
-                (AnyStore::File(store), checkpoint)
+                (AnyStore::File(store), checkpoint, None)
             }
         };
         Ok(Room {
             store,
             checkpoint,
             seen_dir,
+            identities,
         })
     }
 }
@@ -134,14 +146,13 @@ impl ConfigMaps {
         &self,
         owner: &Owner,
         several: bool,
-    ) -> Result<(AnyStore, Option<Checkpoint>), StoreError> {
+    ) -> Result<(KubernetesStore, Option<Checkpoint>), StoreError> {
         let store =
             |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
-        let wrap = |store: KubernetesStore| AnyStore::Kubernetes(Box::new(store));
         let mut own = store(&object_name(&self.name, owner));
         let forbidden = match own.load().await {
             Ok(None) => false,
-            Ok(checkpoint) => return Ok((wrap(own), checkpoint)),
+            Ok(checkpoint) => return Ok((own, checkpoint)),
             // A Role that is limited to the common object: a single log has no other.
             Err(error) if !several && error.is_forbidden() => true,
             Err(error) => return Err(error),
@@ -152,10 +163,10 @@ impl ConfigMaps {
             common.check_alone(&own)?;
         }
         match (found, several) {
-            (Ok(checkpoint), false) => Ok((wrap(common), checkpoint)),
-            (Ok(Some(checkpoint)), true) => Ok((wrap(common), Some(checkpoint))),
+            (Ok(checkpoint), false) => Ok((common, checkpoint)),
+            (Ok(Some(checkpoint)), true) => Ok((common, Some(checkpoint))),
             (Err(error), _) if error.is_unavailable() || !several => Err(error),
-            (Ok(None) | Err(_), _) => Ok((wrap(own.beside(common)), None)),
+            (Ok(None) | Err(_), _) => Ok((own.beside(common), None)),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Problems, duration, words};
 use crate::live::{Resume, Trouble};
-use crate::tail::{Limiter, SystemClock, Tail, TailSettings, TimeLog};
+use crate::tail::{Limiter, LoadedIdentities, SystemClock, Tail, TailSettings, TimeLog};
 use crate::telemetry::Part;
 
 /// How often the log is read, and how far back again.
@@ -75,12 +75,17 @@ impl TailFlags {
         earliest: Timestamp,
         limiter: Arc<Limiter>,
     ) -> Result<Tail<L>, Trouble> {
+        let identities = match resume.identities {
+            Some(store) => Some(LoadedIdentities::load(store).await),
+            None => None,
+        };
         let settings = TailSettings {
             poll_interval: self.poll_interval,
             revisit_after: self.revisit_after.clone(),
             start: resume.start.time(earliest),
             until: resume.until,
             seen_dir: Some(resume.seen_dir),
+            identities,
             telemetry: Some(resume.telemetry),
             ..TailSettings::default()
         };

@@ -192,6 +192,7 @@ impl<B: Bridge> Process<'_, B> {
             until: state.until,
             term,
             seen_dir: room.seen_dir,
+            identities: room.identities,
             telemetry: telemetry.clone(),
         };
         let requests = telemetry.clone();
