@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, flag, words};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, flag, words};
+use audit_bridge_app::provider::Live as _;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::live::Live as _;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
 use crate::convert::{AksConvert, CATEGORIES, Options};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use audit_bridge_core::telemetry::{Part, Telemetry};
+use audit_bridge_app::telemetry::Telemetry;
+use audit_bridge_core::readiness::Part;
 
 use crate::client::{Fault, FaultKind};
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use audit_bridge_core::config::{self, Problems, given};
-use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Start, Trouble};
+use audit_bridge_app::config::{self, Problems, given};
+use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume, Start};
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Position, Positions};
-use audit_bridge_core::telemetry::Part;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};

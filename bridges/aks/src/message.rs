@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::Dump;
-use audit_bridge_core::replay::read_from;
 use audit_bridge_core::source::{Page, ReadTo};
+use audit_bridge_replay::dump::Dump;
+use audit_bridge_replay::read_from;
 
 use jiff::Timestamp;
 

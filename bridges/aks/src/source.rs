@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::live::{Resume, Trouble};
+use audit_bridge_app::provider::Resume;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Page, PartitionChange, Source};
-use audit_bridge_core::telemetry::Part;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::live::Trouble;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, given};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;

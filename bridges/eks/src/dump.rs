@@ -16,7 +16,7 @@ mod table;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 
 use self::piece::LogEventText;
 use crate::{component, wire};

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use audit_bridge_core::config::{Problems, TailArgs, TailFlags, flag, given, words};
+use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, words};
+use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
-use audit_bridge_core::tail::{Limiter, Tail, TimeLog, Window};
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Trouble;
+use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::{Access, Connection, LogGroup};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, flag, given};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, flag, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::convert::{Derive, GkeConvert, Options};
 use crate::dump::GkeDump;

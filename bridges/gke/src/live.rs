@@ -7,10 +7,11 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::config::{Problems, TailArgs, TailFlags, count, given};
-use audit_bridge_core::live::{Finding, Live, LiveLog, Resume, Trouble};
+use audit_bridge_app::config::{Problems, TailArgs, TailFlags, count, given};
+use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume};
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_core::tail::{Limiter, Tail};
+use audit_bridge_tail::{Limiter, Tail};
 
 use self::logging::LoggingLog;
 use crate::client::endpoint::Endpoint;

@@ -259,12 +259,12 @@ pub struct Early(VecDeque<Outcome>);
 
 impl Early {
     /// Takes what was decided about the newest record.
-    pub(crate) fn take(&mut self, out: &mut Output) {
+    pub fn take(&mut self, out: &mut Output) {
         self.0.extend(out.drain());
     }
 
     /// Hands on what was decided about this record of the page; whether anything was.
-    pub(crate) fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
+    pub fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
         while self.0.front().is_some_and(|it| it.record() == number) {

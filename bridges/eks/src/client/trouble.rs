@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::tail::QueryError;
+use audit_bridge_tail::QueryError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;

@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::Raw;
-use audit_bridge_core::replay::dump::Piece;
+use audit_bridge_replay::dump::Piece;
 
 use super::groups::{Grammar, Groups};
 use super::lines;

@@ -3,7 +3,7 @@
 //!
 //! Also the file `aws-logs-write-test`, which an export task leaves beside its data.
 
-use audit_bridge_core::replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Split};
 
 use super::lines::{self, Lines};
 use super::piece::{LogEventText, Shown, of_bytes};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::tail::{Entry, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_tail::{Entry, LogPage, QueryError, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use audit_bridge_core::live::{Finding, Resume, Trouble};
-use audit_bridge_core::tail::{Limiter, QueryError, Tail};
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_app::provider::{Finding, Resume};
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Trouble;
+use audit_bridge_tail::{Limiter, QueryError, Tail};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Logging, identity, no_identity};
@@ -207,7 +208,7 @@ fn trouble(error: QueryError) -> Trouble {
 
 #[cfg(test)]
 mod tests {
-    use audit_bridge_core::config::{Problems, TailArgs};
+    use audit_bridge_app::config::{Problems, TailArgs};
     use clap::{Args, FromArgMatches};
 
     use super::*;

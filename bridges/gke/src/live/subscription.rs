@@ -1,6 +1,7 @@
 //! A Pub/Sub subscription as a live log.
 
-use audit_bridge_core::live::{Finding, Resume, Trouble};
+use audit_bridge_app::provider::{Finding, Resume};
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::Position;
 
 use super::{Subscription, identity, no_identity};

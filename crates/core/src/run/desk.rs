@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dead_letter_writer::{DeadLetterWriter, Line, Settle};
 use super::guard::Guarded;
-use super::{Ended, Observer, Patience};
+use super::{Ended, Patience};
 use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
@@ -15,6 +15,7 @@ use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
+use crate::observer::Observer;
 use crate::source::{Page, PartitionChange};
 use crate::tally::Tally;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::retry::retry_after;
-use audit_bridge_core::tail::QueryError;
+use audit_bridge_tail::QueryError;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
