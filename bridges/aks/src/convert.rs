@@ -12,6 +12,8 @@
 //! A record that does not say which cluster it is from is converted whichever clusters were
 //! chosen: it may be one of theirs.
 
+mod category_deduplicator;
+
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +23,7 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::category_deduplicator::CategoryDeduplicator;
+use crate::convert::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, Diagnostic, Log, Payload};
 
 /// The categories that hold audit events.

@@ -1,6 +1,11 @@
 //! An event hub as a source: a reader for each of its partitions, and a look now and then whether
 //! there are more.
 
+mod health;
+mod message;
+pub mod partition;
+pub(crate) mod position;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::client::{Client, Fault};
-use crate::health::Health;
-use crate::partition::{Reader, Shared, Timing};
-use crate::position::Begin;
+use crate::source::health::Health;
+use crate::source::partition::{Reader, Shared, Timing};
+use crate::source::position::Begin;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;

@@ -4,6 +4,7 @@
 //! The SDK never tries again by itself here: the tail paces, counts and repeats requests, and a
 //! second attempt behind its back would defeat its limit.
 
+pub(crate) mod group;
 mod trouble;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use self::trouble::Asked;
-use crate::group::Group;
+use crate::client::group::Group;
 
 /// CloudWatch Logs counts milliseconds.
 pub const RESOLUTION: Duration = Duration::from_millis(1);

@@ -8,6 +8,8 @@
 //! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
 //! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
 
+pub mod component;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
@@ -16,7 +18,6 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::component;
 use crate::wire::{self, LogEvent, Message, Payload};
 
 /// How the audit log's streams begin (Amazon EKS User Guide).

@@ -7,10 +7,8 @@
 //! *is* the event, so it leaves as it came, byte for byte.
 
 pub mod client;
-pub mod component;
 pub mod config;
 pub mod convert;
 pub mod dump;
-pub mod group;
-pub mod live;
+pub mod provider;
 pub mod wire;

@@ -5,6 +5,12 @@
 //! writes its fields. Pure: the same record gives the same event, live or from a dump.
 
 mod event;
+mod level;
+mod method;
+mod split;
+mod stamp;
+mod status;
+mod uri;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,10 +25,10 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use self::event::{Facts, Stage};
-use crate::method::Request;
-use crate::object::Object;
-use crate::split::{self, Group, Held, Place};
+use self::method::Request;
+use self::split::{Group, Held, Place};
 use crate::wire::Entry;
+use crate::wire::object::Object;
 
 /// The type of an audit log's payload.
 const AUDIT_LOG: &str = "type.googleapis.com/google.cloud.audit.AuditLog";

@@ -9,16 +9,16 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::config::{LogArgs, LogFormat, Problems};
-use crate::provider::Live;
+use crate::provider::Provider;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
 mod check;
 mod health;
-mod live;
 mod replay;
 mod run;
+mod run_args;
 
 /// What is logged unless `RUST_LOG` says otherwise: the API server's client repeats each failure
 /// that we tell of ourselves.
@@ -50,16 +50,20 @@ pub trait Bridge: Sized + Send + 'static {
     /// The flags that only this provider has.
     type Args: Args + Clone;
     /// The flags that only `run` and `check` have besides.
-    type LiveArgs: Args + Clone;
+    type ProviderArgs: Args + Clone;
     /// The provider, to be read live.
-    type Live: Live;
+    type Provider: Provider;
 
     /// Checks the flags and reports all that is wrong with them.
     fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
 
     /// Checks the flags of `run` and `check`, and reports all that is wrong with them.
-    fn live(&self, args: &Self::Args, live: &Self::LiveArgs, problems: &mut Problems)
-    -> Self::Live;
+    fn provider(
+        &self,
+        args: &Self::Args,
+        provider: &Self::ProviderArgs,
+        problems: &mut Problems,
+    ) -> Self::Provider;
 
     /// The shapes of the provider's dumps.
     fn dump() -> Arc<dyn Dump>;
@@ -78,7 +82,7 @@ struct Cli<A: Args, L: Args> {
 #[derive(Debug, Subcommand)]
 enum Command<A: Args, L: Args> {
     /// Tail the provider's log and deliver, until stopped
-    Run(Box<live::RunArgs<A, L>>),
+    Run(Box<run_args::RunArgs<A, L>>),
     /// Convert and deliver saved dumps: files, folders, - for standard input
     Replay(Box<replay::ReplayArgs<A>>),
     /// Look whether all is in place: identity, source, state, webhook, clock
@@ -96,14 +100,14 @@ struct VersionArgs {
 
 /// The whole program.
 pub fn main<B: Bridge>() -> ExitCode {
-    let command = Cli::<B::Args, B::LiveArgs>::command()
+    let command = Cli::<B::Args, B::ProviderArgs>::command()
         .name(B::NAME)
         .bin_name(B::NAME)
         .about(B::ABOUT)
         .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()));
     let parsed = command
         .try_get_matches()
-        .and_then(|matches| Cli::<B::Args, B::LiveArgs>::from_arg_matches(&matches));
+        .and_then(|matches| Cli::<B::Args, B::ProviderArgs>::from_arg_matches(&matches));
     let status = match parsed {
         Ok(Cli {
             command: Command::Run(args),

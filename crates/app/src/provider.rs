@@ -16,18 +16,17 @@ use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Position, Positions, Source};
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
-pub trait Live: Send + Sync + 'static {
+pub trait Provider: Send + Sync + 'static {
     /// What it reads.
-    type Log: LiveLog;
+    type Log: ProviderLog;
 
     /// Whether a job can end at a time (`--until`): not where the provider has no order of time.
     fn has_ends(&self) -> bool {
         true
     }
 
-    /// The name of the whole, where replicas share its logs among them, each log read by one.
-    /// Then `connect` is also asked now and then whether there are other logs.
-    fn shared(&self) -> Option<String> {
+    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked now and then whether there are other logs.
+    fn shared(&self) -> Option<Shared> {
         None
     }
 
@@ -39,8 +38,17 @@ pub trait Live: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Trouble>> + Send;
 }
 
+/// Logs that replicas share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The name of the whole.
+    pub name: String,
+    /// The flag that asked for it, without its dashes.
+    pub flag: &'static str,
+}
+
 /// One log: read by one pipeline, with a checkpoint of its own.
-pub trait LiveLog: Send + Sync + 'static {
+pub trait ProviderLog: Send + Sync + 'static {
     /// Its records.
     type Source: Source;
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aks_audit_bridge::client::{Client, Credential, Hub, IdentityKind};
-use aks_audit_bridge::partition::Timing;
 use aks_audit_bridge::source::EventHub;
+use aks_audit_bridge::source::partition::Timing;
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::readiness::Part;

@@ -9,7 +9,7 @@ use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
 use super::Access;
-use crate::group::Group;
+use crate::client::group::Group;
 
 /// What to do about missing credentials.
 pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \

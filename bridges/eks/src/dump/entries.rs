@@ -20,7 +20,8 @@ use audit_bridge_replay::dump::Piece;
 use super::groups::{Grammar, Groups};
 use super::lines;
 use super::piece::{LogEventText, Shown, compact, of_bytes};
-use crate::{component, wire};
+use crate::convert::component;
+use crate::wire;
 
 /// Cuts in front of each line that starts with a time.
 pub(super) type Entries = Groups<Entry>;

@@ -7,7 +7,7 @@ use audit_bridge_replay::dump::{Piece, Split};
 
 use super::lines::{self, Lines};
 use super::piece::{LogEventText, Shown, of_bytes};
-use crate::component;
+use crate::convert::component;
 
 /// What an export task writes to see whether it may.
 const WRITE_TEST: &str = "Permission Check Successful";

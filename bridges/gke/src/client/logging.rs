@@ -23,7 +23,7 @@ use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::identity::{Identity, NoToken};
 use super::page::{Answer, LogEntry};
-use crate::filter::Selection;
+use crate::client::filter::Selection;
 
 /// What the API may be asked for at most.
 const PAGE_SIZE_MAX: usize = 1000;

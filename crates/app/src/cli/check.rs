@@ -10,12 +10,12 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::live::{Checked, RunArgs};
+use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing, Waiting};
-use crate::provider::{Finding, Live, LiveLog};
+use crate::provider::{Finding, Provider, ProviderLog};
 use crate::share::seat_name;
 use crate::state::{Home, StoreKind, object_name};
 use audit_bridge_core::chain::chain;
@@ -33,13 +33,13 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    live: RunArgs<A, L>,
+    run: RunArgs<A, L>,
 }
 
-pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::LiveArgs>) -> u8 {
+pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8 {
     let mut problems = Problems::default();
-    init_logging::<B>(&args.live.log, &mut problems);
-    let checked = args.live.check::<B>(&mut problems);
+    init_logging::<B>(&args.run.log, &mut problems);
+    let checked = args.run.check::<B>(&mut problems);
     if !problems.is_empty() {
         return usage(&problems);
     }
@@ -73,12 +73,12 @@ async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
         provider: B::PROVIDER.to_owned(),
         source,
     };
-    let whole = checked.live.shared().map(owner);
+    let whole = checked.provider.shared().map(|shared| owner(shared.name));
     let mut places = Places {
         owners: whole.iter().cloned().collect(),
         part: None,
     };
-    match checked.live.connect().await {
+    match checked.provider.connect().await {
         Ok(logs) => {
             // What is shared out is one thing: one part of it speaks for all.
             let parts = whole.as_ref().map_or(usize::MAX, |_| 1);
@@ -125,7 +125,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     if state.store == StoreKind::Kubernetes {
         match Cluster::connect(B::NAME, None).await {
             Ok(cluster) => {
-                let shared = checked.live.shared().is_some();
+                let shared = checked.provider.shared().is_some();
                 let name = match shared {
                     true => seat_name(&state.name, 0),
                     false => state.name.clone(),

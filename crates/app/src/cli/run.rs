@@ -17,11 +17,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use self::process::Process;
-use super::live::{Checked, RunArgs};
+use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
 use crate::config::Problems;
-use crate::provider::Live as _;
+use crate::provider::Provider as _;
 use crate::shutdown;
 use crate::telemetry::Telemetry;
 use audit_bridge_core::readiness::Part;
@@ -30,7 +30,7 @@ use audit_bridge_core::run::Ended;
 use audit_bridge_core::sink::{Failure, Target, Verdict};
 use audit_bridge_core::stop::Stop;
 
-pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::LiveArgs>) -> u8 {
+pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     let mut problems = Problems::default();
     init_logging::<B>(&args.log, &mut problems);
     let checked = args.check::<B>(&mut problems);
@@ -69,8 +69,8 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     let Some(home) = or_stop(&mut stop, process.home()).await.transpose()? else {
         return Ok(());
     };
-    let ended = match checked.live.shared() {
-        Some(whole) => process.share(&home, &whole, &mut stop).await?,
+    let ended = match checked.provider.shared() {
+        Some(whole) => process.share(&home, &whole.name, &mut stop).await?,
         None => process.lead(&home, &mut stop).await?,
     };
     match ended {

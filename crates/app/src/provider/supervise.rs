@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{LiveLog, Resume};
+use super::{ProviderLog, Resume};
 use audit_bridge_core::readiness::Part;
 use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::retry::Backoff;
@@ -22,7 +22,7 @@ const STEADY: Duration = Duration::from_secs(60);
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Trouble>> + Send>>;
 
 /// A log that is read for ever.
-pub struct Supervised<L: LiveLog> {
+pub struct Supervised<L: ProviderLog> {
     log: Arc<L>,
     resume: Resume,
     source: Option<L::Source>,
@@ -33,7 +33,7 @@ pub struct Supervised<L: LiveLog> {
     backoff: Backoff,
 }
 
-impl<L: LiveLog> Supervised<L> {
+impl<L: ProviderLog> Supervised<L> {
     /// Opens nothing yet: the first read does.
     pub fn new(log: Arc<L>, resume: Resume) -> Supervised<L> {
         let now = Instant::now();
@@ -81,7 +81,7 @@ impl<L: LiveLog> Supervised<L> {
     }
 }
 
-impl<L: LiveLog> Source for Supervised<L> {
+impl<L: ProviderLog> Source for Supervised<L> {
     async fn read(&mut self) -> Option<Page> {
         loop {
             self.open().await;
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    impl LiveLog for Numbers {
+    impl ProviderLog for Numbers {
         type Source = Counting;
 
         fn name(&self) -> &'static str {

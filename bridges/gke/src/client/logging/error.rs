@@ -11,7 +11,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::filter::Selection;
+use crate::client::filter::Selection;
 
 /// The longest message that is passed on.
 const MESSAGE_CHARS_MAX: usize = 400;

@@ -6,7 +6,7 @@ use super::super::Bridge;
 use super::or_stop;
 use super::process::{Process, Ready, Residence, lost_of};
 use crate::lease::{Elector, Leadership, Waiting};
-use crate::provider::{Live, LiveLog as _};
+use crate::provider::{Provider, ProviderLog as _};
 use crate::state::Home;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
@@ -125,7 +125,7 @@ impl<B: Bridge> Process<'_, B> {
         home: &Home,
         tenure: &Option<Tenure>,
         first: bool,
-    ) -> Result<Prepared<<B::Live as Live>::Log>, String> {
+    ) -> Result<Prepared<<B::Provider as Provider>::Log>, String> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
         let mut ready = Vec::new();

@@ -7,11 +7,11 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::super::Bridge;
-use super::super::live::Checked;
+use super::super::run_args::Checked;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, Timing};
 use crate::provider::supervise::Supervised;
-use crate::provider::{Live, LiveLog, Resume};
+use crate::provider::{Provider, ProviderLog, Resume};
 use crate::state::{Home, Room, StoreKind};
 use crate::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
@@ -97,10 +97,10 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Connects to the provider: all logs that there are.
-    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Live as Live>::Log>>, String> {
-        let live = &self.checked.live;
+    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, String> {
+        let provider = &self.checked.provider;
         let logs = self
-            .insist(async || live.connect().await.map_err(Setback::Hold))
+            .insist(async || provider.connect().await.map_err(Setback::Hold))
             .await?;
         for part in [Part::Identity, Part::Source] {
             self.telemetry.ready(part);
@@ -164,7 +164,7 @@ impl<B: Bridge> Process<'_, B> {
     /// One pipeline, from its first record to its end; so many at most share what is bounded.
     pub(super) async fn read(
         &self,
-        ready: Ready<<B::Live as Live>::Log>,
+        ready: Ready<<B::Provider as Provider>::Log>,
         several: usize,
         dead_letter: &Option<DeadLetter>,
         stop: Stop,
@@ -184,8 +184,9 @@ impl<B: Bridge> Process<'_, B> {
             ..
         } = self.checked;
         let telemetry = self.telemetry.log(log.name());
-        let whole = self.checked.live.shared();
-        telemetry.begin(whole.as_deref(), log.when_silent());
+        let whole = self.checked.provider.shared();
+        let whole = whole.as_ref().map(|whole| whole.name.as_str());
+        telemetry.begin(whole, log.when_silent());
         let mut options = delivery.native.clone();
         options.annotations.extend(log.annotations());
         let resume = Resume {

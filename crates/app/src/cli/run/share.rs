@@ -19,7 +19,7 @@ use super::super::Bridge;
 use super::or_stop;
 use super::process::{Process, Ready, Residence, Setback, lost_of};
 use crate::lease::Leadership;
-use crate::provider::{Live, LiveLog, Start};
+use crate::provider::{Provider, ProviderLog, Start};
 use crate::share::{Balancer, Roll, Step};
 use crate::state::{Home, Room, object_name};
 use audit_bridge_core::chain::chain;
@@ -37,7 +37,7 @@ const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
 
-type Log<B> = <<B as Bridge>::Live as Live>::Log;
+type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 
 /// What this process sees around it.
 struct View<L> {
@@ -63,7 +63,7 @@ impl Common {
     /// Where a log begins, and its checkpoint, which says from now on that the whole's is part of it.
     fn resume(
         &self,
-        log: &impl LiveLog,
+        log: &impl ProviderLog,
         owner: &Owner,
         own: Option<Checkpoint>,
     ) -> (Positions, Checkpoint) {
@@ -273,7 +273,7 @@ impl<B: Bridge> Process<'_, B> {
         }
         if view.next_list <= Instant::now() {
             view.next_list = Instant::now() + LIST_INTERVAL;
-            let list = timeout(LIST_MAX, self.checked.live.connect());
+            let list = timeout(LIST_MAX, self.checked.provider.connect());
             match or_stop(&mut halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();

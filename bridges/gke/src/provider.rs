@@ -2,22 +2,23 @@
 //! finds of them.
 
 mod logging;
+mod names;
 mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::config::{Problems, TailArgs, TailFlags, count, given};
-use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_tail::{Limiter, Tail};
 
 use self::logging::LoggingLog;
+pub(crate) use self::names::{Named, Names};
 use crate::client::endpoint::Endpoint;
 use crate::client::logging::CloudLogging;
 use crate::client::pubsub::Messages;
-use crate::config::Named;
 
 /// No more than this: the quota of a project, which others use too, is 60 a minute.
 const REQUESTS_PER_MINUTE: usize = 30;
@@ -29,7 +30,7 @@ const REVISIT_AFTER: [u64; 2] = [30, 600];
 /// The flags that only a live log needs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud Logging, live")]
-pub struct LiveArgs {
+pub struct ProviderArgs {
     /// Read this Pub/Sub subscription, which a log sink feeds, instead of Cloud Logging's API
     #[arg(
         long,
@@ -66,22 +67,14 @@ pub struct LiveArgs {
     tail: TailArgs,
 }
 
-/// Which log is meant, as far as the settings say it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Names {
-    pub(crate) project: Named,
-    pub(crate) cluster: Named,
-    pub(crate) location: Named,
-}
-
-impl LiveArgs {
+impl ProviderArgs {
     /// Checks the flags, and reads the variables that Google's own tools have.
     pub(crate) fn check(
         &self,
         mut names: Names,
         data_access: bool,
         problems: &mut Problems,
-    ) -> GkeLive {
+    ) -> GkeProvider {
         let variable = |name: &str| std::env::var(name).ok();
         names.project = names
             .project
@@ -121,7 +114,7 @@ impl LiveArgs {
             problems.read("subscription", self.subscription.as_deref(), None, |text| {
                 subscription(text).map(Some)
             });
-        GkeLive {
+        GkeProvider {
             logging,
             subscription: subscription.map(|name| Subscription { name, endpoint }),
             limiter: Arc::new(Limiter::new(requests_per_minute as f64 / 60.0)),
@@ -147,14 +140,14 @@ pub(crate) struct Subscription {
 
 /// A project's or a cluster's audit log, as configured.
 #[derive(Debug)]
-pub struct GkeLive {
+pub struct GkeProvider {
     logging: Logging,
     subscription: Option<Subscription>,
     /// One for all requests that draw on the project's quota.
     limiter: Arc<Limiter>,
 }
 
-impl Live for GkeLive {
+impl Provider for GkeProvider {
     type Log = GkeLog;
 
     /// A subscription gives what comes, in any order.
@@ -184,7 +177,7 @@ enum Kind<L, P> {
     PubSub(P),
 }
 
-impl LiveLog for GkeLog {
+impl ProviderLog for GkeLog {
     type Source = GkeSource;
 
     fn name(&self) -> &str {

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, words};
-use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::readiness::Part;
 use audit_bridge_core::readiness::Trouble;
 use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::client::group::{Group, is_region};
 use crate::client::{Access, Connection, LogGroup};
-use crate::group::{Group, is_region};
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
@@ -29,7 +29,7 @@ const LOOK_PAGES_MAX: u32 = 20;
 /// The flags of reading live.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
-pub struct LiveArgs {
+pub struct ProviderArgs {
     /// The cluster to read; may be repeated
     #[arg(
         long,
@@ -111,7 +111,7 @@ struct Wanted {
 
 /// The log groups that one identity may read, configured.
 #[derive(Debug)]
-pub struct EksLive {
+pub struct EksProvider {
     wanted: Vec<Wanted>,
     stream_prefix: String,
     annotate_cluster: bool,
@@ -123,15 +123,15 @@ pub struct EksLive {
     flags: TailFlags,
 }
 
-impl LiveArgs {
+impl ProviderArgs {
     /// Checks the flags.
-    pub(crate) fn check(&self, stream_prefix: &str, problems: &mut Problems) -> EksLive {
+    pub(crate) fn check(&self, stream_prefix: &str, problems: &mut Problems) -> EksProvider {
         let list = |values: &[String]| -> Vec<String> {
             values.iter().flat_map(|value| words(value)).collect()
         };
         let wanted = wanted(&list(&self.cluster_name), &list(&self.log_group), problems);
         let roles = roles(&list(&self.role_arn), &wanted, problems);
-        EksLive {
+        EksProvider {
             wanted,
             stream_prefix: stream_prefix.to_owned(),
             annotate_cluster: problems.read(
@@ -266,7 +266,7 @@ fn is_cluster(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-impl Live for EksLive {
+impl Provider for EksProvider {
     type Log = EksLog;
 
     async fn connect(&self) -> Result<Vec<EksLog>, Trouble> {
@@ -301,7 +301,7 @@ impl Live for EksLive {
     }
 }
 
-impl EksLive {
+impl EksProvider {
     /// How this group is reached.
     fn access(&self, wanted: &Wanted) -> Access {
         match &wanted.group.place {
@@ -339,7 +339,7 @@ impl EksLog {
     }
 }
 
-impl LiveLog for EksLog {
+impl ProviderLog for EksLog {
     type Source = Tail<LogGroup>;
 
     fn name(&self) -> &str {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::client::Message;
 use crate::dump::AksDump;
-use crate::position::after;
+use crate::source::position::after;
 
 /// Cuts messages of one partition into records.
 pub(crate) struct Cutter {

@@ -271,7 +271,7 @@ fn method_that_is_none_is_read_off_the_resource_name() {
     let guess = |method: &str, resource_name: &str| {
         let request = Request::guess(method, resource_name);
         let mut uri = String::new();
-        crate::uri::write(&mut uri, &request, None);
+        crate::convert::uri::write(&mut uri, &request, None);
         let resource = request.resource();
         let resource =
             resource.map(|r| format!("{}/{} {}.{}", r.group, r.version, r.resource, r.subresource));
@@ -345,7 +345,7 @@ proptest! {
     fn reading_is_total(method in "\\PC*", resource_name in "\\PC*") {
         let _ = Request::parse(&method, &resource_name);
         let mut uri = String::new();
-        crate::uri::write(&mut uri, &Request::guess(&method, &resource_name), None);
+        crate::convert::uri::write(&mut uri, &Request::guess(&method, &resource_name), None);
         prop_assert!(uri.starts_with('/') && uri.is_ascii(), "{}", uri);
     }
 
@@ -359,7 +359,7 @@ proptest! {
                 prop_assert!(!resource.resource.is_empty());
             }
             let mut uri = String::new();
-            crate::uri::write(&mut uri, &request, Some(crate::uri::Query::default()));
+            crate::convert::uri::write(&mut uri, &request, Some(crate::convert::uri::Query::default()));
             prop_assert!(uri.starts_with('/'), "{}", uri);
             prop_assert!(uri.is_ascii());
         }

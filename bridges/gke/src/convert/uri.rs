@@ -5,7 +5,7 @@
 
 use audit_bridge_core::event::json::Raw;
 
-use crate::method::{Request, Resource, Target, is_of_collection};
+use crate::convert::method::{Request, Resource, Target, is_of_collection};
 
 /// What the labels of an entry say about the query.
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,7 +4,7 @@
 //! carry none, so the policy is asked: the one that Kubernetes' own `configure-helper.sh`
 //! (`create-master-audit-policy`) installs, which GKE's documentation says theirs follows.
 
-use crate::method::{Request, Resource};
+use crate::convert::method::{Request, Resource};
 
 /// Groups that the policy lists by name.
 const KNOWN_GROUPS: [&str; 18] = [

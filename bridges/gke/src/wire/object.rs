@@ -12,7 +12,7 @@ use std::ops::Range;
 use audit_bridge_core::event::conformance::Keys;
 use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
 
-use crate::method::{is_version, short_group};
+use super::names::{is_version, short_group};
 use crate::wire;
 
 /// The type of a patch: the rest of the object is the patch itself.

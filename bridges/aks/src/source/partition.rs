@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
-use crate::health::Health;
-use crate::message::Cutter;
-use crate::position::Begin;
+use crate::source::health::Health;
+use crate::source::message::Cutter;
+use crate::source::position::Begin;
 
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@ use std::io::Write as _;
 
 use super::*;
 
-fn args() -> LiveArgs {
-    LiveArgs {
+fn args() -> ProviderArgs {
+    ProviderArgs {
         event_hub_namespace: None,
         event_hub: None,
         consumer_group: None,
@@ -14,18 +14,18 @@ fn args() -> LiveArgs {
     }
 }
 
-fn with_file(text: &str) -> (tempfile::NamedTempFile, LiveArgs) {
+fn with_file(text: &str) -> (tempfile::NamedTempFile, ProviderArgs) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "{text}").unwrap();
     let path = file.path().to_owned();
-    let args = LiveArgs {
+    let args = ProviderArgs {
         connection_string_file: Some(path),
         ..args()
     };
     (file, args)
 }
 
-fn check(args: &LiveArgs) -> (AksLive, String) {
+fn check(args: &ProviderArgs) -> (AksProvider, String) {
     let mut problems = Problems::default();
     let live = args.check(&mut problems);
     let text = match problems.is_empty() {
@@ -39,7 +39,7 @@ const KEY: &str = "SharedAccessKeyName=listen;SharedAccessKey=dG9wc2VjcmV0";
 
 #[test]
 fn an_identity_needs_the_namespace_only() {
-    let (live, problems) = check(&LiveArgs {
+    let (live, problems) = check(&ProviderArgs {
         event_hub_namespace: Some("Audit.servicebus.windows.net".to_owned()),
         ..args()
     });
@@ -75,7 +75,7 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
     let (_plain, plain) = with_file(&format!(
         "Endpoint=sb://emulator:5672/;{KEY};UseDevelopmentEmulator=true"
     ));
-    let named = |namespace: &str| LiveArgs {
+    let named = |namespace: &str| ProviderArgs {
         event_hub_namespace: Some(namespace.to_owned()),
         ..args()
     };
@@ -84,14 +84,14 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         (named("audit"), "is no host name"),
         (named("sb://ns.servicebus.windows.net/"), "is no host name"),
         (
-            LiveArgs {
+            ProviderArgs {
                 event_hub: Some("a/b".to_owned()),
                 ..named("ns.example.com")
             },
             "--event-hub (AUDIT_BRIDGE_EVENT_HUB): is no name",
         ),
         (
-            LiveArgs {
+            ProviderArgs {
                 event_hub_endpoint: Some("amqp://10.1.2.3".to_owned()),
                 ..named("ns.example.com")
             },
@@ -99,14 +99,14 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         ),
         (nothing, "has no Endpoint"),
         (
-            LiveArgs {
+            ProviderArgs {
                 event_hub: Some("mine".to_owned()),
                 ..other.clone()
             },
             "is for another event hub",
         ),
         (
-            LiveArgs {
+            ProviderArgs {
                 event_hub_namespace: Some("else.servicebus.windows.net".to_owned()),
                 ..other
             },
@@ -114,7 +114,7 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         ),
         (plain, "UseDevelopmentEmulator=true: without TLS"),
         (
-            LiveArgs {
+            ProviderArgs {
                 connection_string_file: Some("/does/not/exist".into()),
                 ..args()
             },

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Bridge;
 use super::health::HealthArgs;
 use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
-use crate::provider::{self, Live as _, Start};
+use crate::provider::{self, Provider as _, Shared, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
 use crate::telemetry::health::HealthLimits;
@@ -35,7 +35,7 @@ pub(super) struct RunArgs<A: Args, L: Args> {
     #[command(flatten)]
     bridge: A,
     #[command(flatten)]
-    live: L,
+    provider: L,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -276,7 +276,7 @@ fn object_name(text: &str) -> Result<String, String> {
 /// [`RunArgs`], checked.
 pub(super) struct Checked<B: Bridge> {
     pub(super) bridge: B,
-    pub(super) live: B::Live,
+    pub(super) provider: B::Provider,
     pub(super) state: State,
     pub(super) delivery: DeliverySettings,
     pub(super) health: HealthLimits,
@@ -285,19 +285,18 @@ pub(super) struct Checked<B: Bridge> {
 impl<A: Args, L: Args> RunArgs<A, L> {
     pub(super) fn check<B>(&self, problems: &mut Problems) -> Checked<B>
     where
-        B: Bridge<Args = A, LiveArgs = L>,
+        B: Bridge<Args = A, ProviderArgs = L>,
     {
         let bridge = B::configure(&self.bridge, problems);
-        let live = bridge.live(&self.bridge, &self.live, problems);
+        let provider = bridge.provider(&self.bridge, &self.provider, problems);
         let state = self.state.check::<B>(problems);
-        if state.until.is_some() && !live.has_ends() {
+        if state.until.is_some() && !provider.has_ends() {
             problems.add(
                 "until",
                 "cannot be combined with what is read: it has no end",
             );
         }
-        if live.shared().is_some() {
-            let flag = "share-partitions";
+        if let Some(Shared { flag, .. }) = provider.shared() {
             if state.store == StoreKind::File {
                 problems.add(
                     flag,
@@ -321,7 +320,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             .get_or_insert_with(|| state.dir.join("dead-letter.jsonl"));
         Checked {
             bridge,
-            live,
+            provider,
             state,
             delivery,
             health: self.health.check::<B>(problems),

@@ -9,11 +9,10 @@ use audit_bridge_core::readiness::Trouble;
 use audit_bridge_tail::{Limiter, QueryError, Tail};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Logging, identity, no_identity};
+use super::{Logging, Named, identity, no_identity};
+use crate::client::filter::Selection;
 use crate::client::logging::CloudLogging;
 use crate::client::metadata::{self, Place};
-use crate::config::Named;
-use crate::filter::Selection;
 use crate::wire;
 
 /// No bucket keeps entries longer: ten years.
@@ -213,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::client::endpoint::Endpoint;
-    use crate::live::Names;
+    use crate::provider::Names;
 
     fn named(text: &str) -> Named {
         match text {

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw, push_string};
 
-use crate::method::{Connect, Request, Target};
-use crate::object::{Object, integral};
+use crate::convert::method::{Connect, Request, Target};
+use crate::wire::object::{Object, integral};
 
 /// Every `metav1.StatusReason`: old entries give one of them as their message.
 const REASONS: [(&str, i32); 19] = [

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use audit_bridge_app::config::{self, Problems, given};
-use audit_bridge_app::provider::{Finding, Live, LiveLog, Resume, Start};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
 use audit_bridge_core::readiness::Part;
 use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::client::connection_string::{self, ConnectionString};
 use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};
-use crate::connection_string::{self, ConnectionString};
-use crate::partition::Timing;
-use crate::position::{self, Begin};
+use crate::source::partition::Timing;
+use crate::source::position::{self, Begin};
 use crate::source::{EventHub, Partition, share_of_prefetch};
 
 /// The event hub that a diagnostic setting makes for this category unless told otherwise.
@@ -22,6 +22,8 @@ const EVENT_HUB: &str = "insights-logs-kube-audit";
 const CONSUMER_GROUP: &str = "$Default";
 /// What may be on its way to us from one partition.
 const PREFETCH_BYTES_MAX: usize = 8 << 20;
+/// The flag by which replicas share the partitions.
+const SHARE_PARTITIONS: &str = "share-partitions";
 /// How far back `check` looks for a message.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 
@@ -29,7 +31,7 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "event_hubs")]
 #[command(next_help_heading = "Event Hubs")]
-pub struct LiveArgs {
+pub struct ProviderArgs {
     /// Host name of the namespace, like NAME.servicebus.windows.net
     #[arg(
         long,
@@ -92,7 +94,7 @@ pub struct LiveArgs {
 
 /// An event hub, configured.
 #[derive(Debug)]
-pub struct AksLive {
+pub struct AksProvider {
     hub: Hub,
     connection_string_file: Option<PathBuf>,
     prefetch_bytes_max: usize,
@@ -101,9 +103,9 @@ pub struct AksLive {
     client: OnceLock<Client>,
 }
 
-impl LiveArgs {
+impl ProviderArgs {
     /// Checks the flags.
-    pub(crate) fn check(&self, problems: &mut Problems) -> AksLive {
+    pub(crate) fn check(&self, problems: &mut Problems) -> AksProvider {
         let file = self
             .connection_string_file
             .clone()
@@ -141,7 +143,7 @@ impl LiveArgs {
                 })
                 .ok()
         });
-        AksLive {
+        AksProvider {
             hub: Hub {
                 endpoint: hub.endpoint.or(emulator),
                 ..hub
@@ -154,7 +156,7 @@ impl LiveArgs {
                 config::bytes,
             ),
             share_partitions: problems.read(
-                "share-partitions",
+                SHARE_PARTITIONS,
                 self.share_partitions.as_deref(),
                 false,
                 config::flag,
@@ -233,7 +235,7 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-impl AksLive {
+impl AksProvider {
     fn client(&self) -> Result<Client, Trouble> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
@@ -251,7 +253,7 @@ impl AksLive {
     }
 }
 
-impl Live for AksLive {
+impl Provider for AksProvider {
     type Log = AksLog;
 
     async fn connect(&self) -> Result<Vec<AksLog>, Trouble> {
@@ -274,8 +276,11 @@ impl Live for AksLive {
         Ok(logs.collect())
     }
 
-    fn shared(&self) -> Option<String> {
-        self.share_partitions.then(|| self.hub.to_string())
+    fn shared(&self) -> Option<Shared> {
+        self.share_partitions.then(|| Shared {
+            name: self.hub.to_string(),
+            flag: SHARE_PARTITIONS,
+        })
     }
 }
 
@@ -296,7 +301,7 @@ struct Share {
     count: usize,
 }
 
-impl LiveLog for AksLog {
+impl ProviderLog for AksLog {
     type Source = EventHub;
 
     fn name(&self) -> &str {

@@ -89,7 +89,7 @@ impl fmt::Display for Group {
 }
 
 /// A region, as AWS writes it.
-pub fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.len() <= 32 && text.contains('-') && text.chars().all(inside)
 }
