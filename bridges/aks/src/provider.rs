@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use audit_bridge_app::config::{self, Problems, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
 

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
 use aws_config::retry::RetryConfig;

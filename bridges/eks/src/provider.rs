@@ -6,8 +6,7 @@ use std::sync::Arc;
 use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, words};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 

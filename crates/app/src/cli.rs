@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::conformance;
+use audit_bridge_replay::dump::Dump;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::config::{LogArgs, LogFormat, Problems};
 use crate::provider::Provider;
-use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::conformance;
-use audit_bridge_replay::dump::Dump;
 
 mod check;
 mod health;

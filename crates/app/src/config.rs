@@ -16,7 +16,7 @@ use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::{self, WhenFull};
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::output::{Format, Output};
-use audit_bridge_core::sink::Target;
+use audit_bridge_core::target::Target;
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
 pub use tail::{TailArgs, TailFlags};
 

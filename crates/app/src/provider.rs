@@ -9,11 +9,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::source::{Position, Positions, Source};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::telemetry::Telemetry;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_core::source::{Position, Positions, Source};
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
 pub trait Provider: Send + Sync + 'static {

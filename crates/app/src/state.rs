@@ -5,11 +5,12 @@ mod config_map;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::config_map::KubernetesStore;
-use crate::kubernetes::Cluster;
 use audit_bridge_core::checkpoint::file::StateDir;
 use audit_bridge_core::checkpoint::{Checkpoint, DOCUMENT, FileStore, Owner, Store, StoreError};
 use audit_bridge_tail::Identity;
+
+pub use self::config_map::KubernetesStore;
+use crate::kubernetes::Cluster;
 
 /// The store that was chosen at the start.
 #[derive(Debug)]

@@ -3,19 +3,16 @@
 //! One function per operational event; where the event deserves a log line, the same function
 //! writes it. Labels are bounded and never hold an auditID.
 
-pub mod health;
+mod health;
 mod metrics;
 pub mod names;
 mod scope;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use self::metrics::{Metrics, count, count_many};
-use self::scope::{NOT_TRIED, PROCESS, Scope, State};
 use audit_bridge_core::convert::{Reject, Skip};
 use audit_bridge_core::dead_letter::Figures;
 use audit_bridge_core::deliver::ParkedStatus;
@@ -25,6 +22,11 @@ use audit_bridge_core::readiness::Part;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::source::Problem;
 use audit_bridge_core::tally::Tally;
+use tokio::time::Instant;
+
+use self::metrics::{Metrics, count, count_many};
+use self::scope::{NOT_TRIED, PROCESS, Scope, State};
+pub use self::standing::{HealthLimits, STALL_MAX};
 
 /// The loop turns several times a second; silent for so long, it hangs.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);

@@ -26,5 +26,6 @@ pub mod sink;
 pub mod source;
 pub mod stop;
 pub mod tally;
+pub mod target;
 pub mod tenure;
 pub mod webhook;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::position::InputPartition;
 use audit_bridge_core::chain::printable;
 use audit_bridge_core::source::Problem;
 
@@ -140,15 +139,19 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(super) fn of(inputs: &[InputPartition], skip_records: u64) -> Progress {
-        let sizes = inputs.iter().map(|input| match &input.input {
+    /// Of these inputs, each with its partition.
+    pub(super) fn of<'a>(
+        inputs: impl Iterator<Item = (&'a Input, u32)> + Clone,
+        skip_records: u64,
+    ) -> Progress {
+        let sizes = inputs.clone().map(|(input, _)| match input {
             Input::Stdin => None,
             Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
         });
         let total = sizes.sum::<Option<u64>>().unwrap_or(0);
         Progress {
             total: total.into(),
-            order: inputs.iter().map(|input| input.partition).collect(),
+            order: inputs.map(|(_, partition)| partition).collect(),
             skip_records,
             ..Progress::default()
         }

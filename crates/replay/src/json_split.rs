@@ -10,10 +10,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use audit_bridge_core::event::json::{Error, ErrorKind, Kind, Raw, Scanner};
+
 use super::boundary::{Boundary, Edge};
 use super::dead_letter_form;
 use super::dump::{Context, Dump, Piece, Role, Split};
-use audit_bridge_core::event::json::{Error, ErrorKind, Kind, Raw, Scanner};
 
 /// How much of an object is looked at to tell what it is.
 const HEAD_BYTES_MAX: usize = 64 << 10;

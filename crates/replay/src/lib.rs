@@ -21,6 +21,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::source::{Page, PartitionChange, Positions, Problem, Source};
 use base64::Engine as _;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -32,11 +36,6 @@ use self::queue::Queue;
 use self::read_input::Reader;
 use self::reader::{Found, Stop};
 pub use self::shard::Shard;
-use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::Positions;
-use audit_bridge_core::source::{Page, PartitionChange, Problem, Source};
 
 /// Pages between a reading thread and the pipeline.
 const PAGES_AHEAD: usize = 2;
@@ -99,7 +98,8 @@ impl Replay {
         let none = Positions::new();
         let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
         let count = inputs.len();
-        let progress = Arc::new(Progress::of(&inputs, settings.skip_records));
+        let places = inputs.iter().map(|it| (&it.input, it.partition));
+        let progress = Arc::new(Progress::of(places, settings.skip_records));
         let announced = inputs.iter();
         let announced = announced.map(|input| PartitionChange::Announced(input.partition));
         let first = Page {

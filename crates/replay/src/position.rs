@@ -21,11 +21,11 @@ use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use audit_bridge_core::source::Position;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::input::Input;
-use audit_bridge_core::source::Position;
 
 /// How much is hashed at a time.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -4,16 +4,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use audit_bridge_core::chain::{panic_text, printable};
+use audit_bridge_core::convert::{Convert, Output, RecordId};
+use audit_bridge_core::record::Record;
+use audit_bridge_core::source::{Page, Problem};
 use tokio::sync::mpsc;
 
 use super::position::{self, Compared, Follower, InputPartition};
 use super::queue::{Queue, Skip};
 use super::reader::{self, Found, Receive, Stop};
 use super::{Progress, Settings, input, problem_of, record_of};
-use audit_bridge_core::chain::{panic_text, printable};
-use audit_bridge_core::convert::{Convert, Output, RecordId};
-use audit_bridge_core::record::Record;
-use audit_bridge_core::source::{Page, Problem};
 
 /// Records and bytes of a page: enough to make the hand-over cheap, small beside the budget.
 const PAGE_RECORDS_MAX: usize = 512;

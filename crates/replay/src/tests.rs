@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use audit_bridge_core::convert::{Outcome, Output, RecordId, Skip};
+
 use super::dump::{Context, Role, Split};
 use super::*;
-use audit_bridge_core::convert::{Outcome, Output, RecordId, Skip};
 
 /// Records are objects with an `id`.
 struct Plain;
@@ -101,7 +102,7 @@ async fn replay_reads_full_files_of_the_dead_letter() {
             record: id,
         };
         dead.write(
-            audit_bridge_core::convert::Reject::Refused,
+            audit_bridge_core::convert::Reject::REFUSED,
             "e",
             &origin,
             payload.as_bytes(),
@@ -316,10 +317,10 @@ impl Convert for Fork {
         match value["id"][1].as_u64().unwrap() % 10 {
             3 => {}
             7 => {
-                out.skip(id, Skip::NotAudit);
+                out.skip(id, Skip::NOT_AUDIT);
                 unreachable!("at the seventh");
             }
-            _ => out.skip(id, Skip::NotAudit),
+            _ => out.skip(id, Skip::NOT_AUDIT),
         }
     }
 }
@@ -343,7 +344,7 @@ async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline(
             assert_eq!(is_decided, !is_left, "{value}");
             let skip = Outcome::Skip {
                 record: id,
-                reason: Skip::NotAudit,
+                reason: Skip::NOT_AUDIT,
             };
             assert_eq!(outcomes, if is_left { vec![] } else { vec![skip] });
             left += u32::from(is_left);

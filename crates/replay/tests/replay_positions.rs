@@ -96,7 +96,7 @@ impl Convert for Settle {
         assert!(before < Some(*number), "the order of {file}");
         let text = String::from_utf8_lossy(&record.payload).into_owned();
         *settled.records.entry(text).or_default() += 1;
-        out.skip(id, Skip::OtherStream);
+        out.skip(id, Skip::OTHER_CLUSTER);
     }
 }
 

@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::record::Record;
 use jiff::Timestamp;
 
 use super::identity::Identity;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_core::record::Record;
 
 /// A stretch of a log: from `start`, included, to `end`, excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

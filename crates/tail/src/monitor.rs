@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use audit_bridge_core::observer::SourceObserver;
+use audit_bridge_core::readiness::Part;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::log::QueryError;
-use audit_bridge_core::observer::SourceObserver;
-use audit_bridge_core::readiness::Part;
 
 /// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
 const TRANSIENT_FAILURES_MAX: u32 = 2;

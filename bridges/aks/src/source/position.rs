@@ -1,8 +1,7 @@
 //! Where a partition begins, and what the checkpoint keeps of it.
 
 use audit_bridge_app::provider::{Resume, Start};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde_json::json;

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use audit_bridge_app::provider::{Finding, Resume};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_tail::{Limiter, QueryError, Tail};
 use jiff::{SignedDuration, Timestamp};
 

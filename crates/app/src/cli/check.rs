@@ -6,6 +6,10 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::checkpoint::{Owner, StoreError};
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::sink::{Answer, Failure, Verdict};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,11 +22,6 @@ use crate::lease::{self, Elector, Timing, Waiting};
 use crate::provider::{Finding, Provider, ProviderLog};
 use crate::share::seat_name;
 use crate::state::{Home, StoreKind, object_name};
-use audit_bridge_core::chain::chain;
-use audit_bridge_core::checkpoint::{Owner, StoreError};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_core::sink::{Answer, Failure, Verdict};
 
 /// A clock that is further off misleads a tail: it would read what is not there yet, or late.
 const SKEW_SECONDS_MAX: f64 = 60.0;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Bridge;
 use crate::config::{self, Problems};
-use crate::telemetry::health::{HealthLimits, STALL_MAX};
+use crate::telemetry::{HealthLimits, STALL_MAX};
 
 /// What turns the silence off.
 const OFF: &str = "off";

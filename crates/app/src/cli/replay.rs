@@ -7,14 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
-
-use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
-use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
-use crate::shutdown;
-use crate::state::AnyStore;
 use audit_bridge_core::chain::{chain, printable};
 use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use audit_bridge_core::convert::{Convert as _, Reject};
@@ -27,6 +19,14 @@ use audit_bridge_core::source::{Positions, Problem};
 use audit_bridge_core::tally::Tally;
 use audit_bridge_replay::dump::{Dump, Shape};
 use audit_bridge_replay::{Progress, Replay, Settings, Shard};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
+use crate::shutdown;
+use crate::state::AnyStore;
 
 /// Files that are read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest record,
 /// and a window of zstd.

@@ -14,6 +14,12 @@ mod share;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::run::Ended;
+use audit_bridge_core::sink::{Failure, Verdict};
+use audit_bridge_core::stop::Stop;
+use audit_bridge_core::target::Target;
 use tokio::time::sleep;
 
 use self::process::Process;
@@ -24,11 +30,6 @@ use crate::config::Problems;
 use crate::provider::Provider as _;
 use crate::shutdown;
 use crate::telemetry::Telemetry;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::run::Ended;
-use audit_bridge_core::sink::{Failure, Target, Verdict};
-use audit_bridge_core::stop::Stop;
 
 pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     let mut problems = Problems::default();

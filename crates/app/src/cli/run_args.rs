@@ -13,7 +13,7 @@ use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, fla
 use crate::provider::{self, Provider as _, Shared, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
-use crate::telemetry::health::HealthLimits;
+use crate::telemetry::HealthLimits;
 
 /// Defaults of `--checkpoint-interval`.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);

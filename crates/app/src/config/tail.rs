@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_tail::{Limiter, SystemClock, Tail, TailSettings, TimeLog};
 use clap::Args;
 use jiff::Timestamp;
 
 use super::{Problems, duration, words};
 use crate::provider::Resume;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_tail::{Limiter, SystemClock, Tail, TailSettings, TimeLog};
 
 /// How often the log is read, and how far back again.
 #[derive(Debug, Clone, Args)]

@@ -8,13 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use tokio::time::{Instant, sleep_until};
 
 use super::{ProviderLog, Resume};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 
 /// A source that worked for so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);

@@ -9,15 +9,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use audit_bridge_core::checkpoint::{
+    Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
-use audit_bridge_core::checkpoint::{
-    Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner,
-};
 
 /// How long one request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
-
-use super::health::{HealthLimits, Standing};
 use audit_bridge_core::deliver::ParkedStatus;
 use audit_bridge_core::readiness::Part;
+use tokio::time::Instant;
+
+use super::standing::{HealthLimits, Standing};
 
 /// The place of the process in the list of scopes.
 pub(super) const PROCESS: usize = 0;

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
+use audit_bridge_core::event::conformance::Options;
+
 use super::health::tests::silent;
 use super::names::{ALL, Kind};
 use super::*;
-use audit_bridge_core::event::conformance::Options;
 
 /// Everything happens once.
 fn busy() -> Telemetry {
@@ -12,12 +13,12 @@ fn busy() -> Telemetry {
     telemetry.standing(&silent(7));
     telemetry.received(3);
     telemetry.delivered(2, 1);
-    telemetry.skipped(Skip::OtherStream);
+    telemetry.skipped(Skip::new("other_stream"));
     let origin = Origin::Stream {
         stream: "s".into(),
         id: "i".to_owned(),
     };
-    telemetry.dead_lettered(&origin, Reject::Refused, "no");
+    telemetry.dead_lettered(&origin, Reject::REFUSED, "no");
     let cut = r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z","x":[1"#;
     let event = Options::default().event(&cut.into(), true, None).unwrap();
     telemetry.noted(event.notes());

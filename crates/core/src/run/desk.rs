@@ -179,7 +179,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     fn skip(&mut self, id: RecordId, reason: Skip) {
         // What was read of it may look like nothing of ours, but nobody has seen the rest.
         if self.tracker.get(id).is_some_and(|record| record.oversized) {
-            self.reject(id, Settle::Record, Reject::TooLarge, "");
+            self.reject(id, Settle::Record, Reject::TOO_LARGE, "");
             return;
         }
         self.tally.skip(reason);
@@ -192,7 +192,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             return;
         };
         if record.oversized {
-            reason = Reject::TooLarge;
+            reason = Reject::TOO_LARGE;
             error = "the record is larger than what is read of one; its beginning is kept";
         }
         self.tally.reject(reason);

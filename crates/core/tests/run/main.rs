@@ -45,7 +45,7 @@ struct Native(Options);
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         if record.payload.starts_with(b"{\"message") {
-            return out.skip(id, Skip::OtherStream);
+            return out.skip(id, Skip::OTHER_CLUSTER);
         }
         out.settle(
             id,

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
+use audit_bridge_core::event::json::{Kind, Raw};
+
 use super::*;
 use crate::dump::{Context, Role};
-use audit_bridge_core::event::json::{Kind, Raw};
 
 /// Records are objects with an `id`; containers hold them in `events`, under the name of a
 /// `stream`; a string is a record; `@id` marks another form of one.

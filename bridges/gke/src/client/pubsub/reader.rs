@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::retry::Backoff;
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;

@@ -1,5 +1,11 @@
 //! One process reads all logs: alone, or elected among replicas by a Lease.
 
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::run::Ended;
+use audit_bridge_core::stop::Stop;
+use audit_bridge_core::tenure::Tenure;
 use futures_util::future::join_all;
 
 use super::super::Bridge;
@@ -8,12 +14,6 @@ use super::process::{Process, Ready, Residence, lost_of};
 use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
 use crate::state::Home;
-use audit_bridge_core::chain::chain;
-use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::run::Ended;
-use audit_bridge_core::stop::Stop;
-use audit_bridge_core::tenure::Tenure;
 
 /// All logs with their state, and where rejects go.
 type Prepared<L> = (Vec<Ready<L>>, Option<DeadLetter>);

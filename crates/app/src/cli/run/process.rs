@@ -3,6 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
+use audit_bridge_core::dead_letter::{DeadLetter, Limits};
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
+use audit_bridge_core::source::Positions;
+use audit_bridge_core::stop::Stop;
+use audit_bridge_core::target::Target;
+use audit_bridge_core::tenure::Tenure;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
@@ -14,17 +24,6 @@ use crate::provider::supervise::Supervised;
 use crate::provider::{Provider, ProviderLog, Resume};
 use crate::state::{Home, Room, StoreKind};
 use crate::telemetry::Telemetry;
-use audit_bridge_core::chain::chain;
-use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
-use audit_bridge_core::dead_letter::{DeadLetter, Limits};
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::readiness::Trouble;
-use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
-use audit_bridge_core::sink::Target;
-use audit_bridge_core::source::Positions;
-use audit_bridge_core::stop::Stop;
-use audit_bridge_core::tenure::Tenure;
 
 /// Between any two writes, where many logs have one each: an API server has other things to do.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);

@@ -10,6 +10,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _};
+use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::run::Ended;
+use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::stop::Stop;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -22,13 +29,6 @@ use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, Start};
 use crate::share::{Balancer, Roll, Step};
 use crate::state::{Home, Room, object_name};
-use audit_bridge_core::chain::chain;
-use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _};
-use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
-use audit_bridge_core::run::Ended;
-use audit_bridge_core::source::{Position, Positions};
-use audit_bridge_core::stop::Stop;
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@
 //! servers write has none.
 
 use super::findings::{Findings, Prints};
-use super::string::{self, Marks};
+use super::string::{self, Marks, hex4};
 use super::{Error, ErrorKind};
 
 pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
@@ -238,22 +238,6 @@ fn surrogate_end(bytes: &[u8], start: usize, code: u32, findings: &mut Findings)
             start + 6
         }
     }
-}
-
-/// The end of four hexadecimal digits, and the number they are.
-pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
-    let mut code = 0;
-    for _ in 0..4 {
-        let Some(&byte) = bytes.get(at) else {
-            return fail(at, ErrorKind::Incomplete);
-        };
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            return fail(at, ErrorKind::Expected("four hexadecimal digits"));
-        };
-        code = code * 16 + digit;
-        at += 1;
-    }
-    Ok((at, code))
 }
 
 pub(super) fn number_end(

@@ -6,6 +6,8 @@
     reason = "a test may stop at once"
 )]
 
+mod modules;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,47 +79,93 @@ fn lines_with(files: &[PathBuf], words: &[&str]) -> Vec<String> {
     found
 }
 
+/// Which of our packages each may use, beside what its tests use.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("audit-bridge-core", &[]),
+    ("audit-bridge-replay", &[CORE]),
+    ("audit-bridge-tail", &[CORE]),
+    ("audit-bridge-app", &[CORE, REPLAY, TAIL]),
+    ("aks-audit-bridge", &[CORE, REPLAY, TAIL, APP]),
+    ("eks-audit-bridge", &[CORE, REPLAY, TAIL, APP]),
+    ("gke-audit-bridge", &[CORE, REPLAY, TAIL, APP]),
+    ("audit-bridge-testkit", &[CORE]),
+    ("audit-bridge-tests", &["audit-bridge-testkit"]),
+];
+const CORE: &str = "audit-bridge-core";
+const REPLAY: &str = "audit-bridge-replay";
+const TAIL: &str = "audit-bridge-tail";
+const APP: &str = "audit-bridge-app";
+
+/// Libraries that belong into some of our packages only. Cargo keeps them out of the others, as long
+/// as nobody adds them there.
+const LIBRARIES: [(&str, &[&str]); 12] = [
+    ("kube", &[APP]),
+    ("k8s-openapi", &[APP]),
+    ("prometheus-client", &[APP]),
+    ("tracing-subscriber", &[APP]),
+    ("indicatif", &[APP]),
+    ("axum", &[APP, "audit-bridge-testkit"]),
+    ("hyper", &[APP]),
+    (
+        "clap",
+        &[
+            APP,
+            "aks-audit-bridge",
+            "eks-audit-bridge",
+            "gke-audit-bridge",
+        ],
+    ),
+    ("rustls", &[CORE]),
+    // Google's own client decodes a page of entries all or not at all, and writes them anew.
+    ("reqwest", &[CORE, "gke-audit-bridge"]),
+    ("flate2", &[REPLAY, "eks-audit-bridge"]),
+    ("csv", &["eks-audit-bridge"]),
+];
+
 #[test]
 fn arrows_point_from_the_core_to_the_tests() {
     let packages = packages();
-    let ours = |name: &str| name.ends_with("-audit-bridge") || name.starts_with("audit-bridge-");
-    let uses = |name: &str| -> Vec<String> {
-        packages[name]
-            .iter()
-            .filter(|name| ours(name))
-            .cloned()
-            .collect()
-    };
-    assert_eq!(
-        uses("audit-bridge-core"),
-        Vec::<String>::new(),
-        "the core knows nobody"
-    );
-    for bridge in BRIDGES {
-        assert_eq!(
-            uses(&format!("{bridge}-audit-bridge")),
-            ["audit-bridge-core"]
-        );
+    let arrows = BTreeMap::from(ARROWS);
+    for (name, uses) in &packages {
+        let Some(may) = arrows.get(name.as_str()) else {
+            panic!("a package nobody planned: {name}");
+        };
+        let ours = |name: &&String| arrows.contains_key(name.as_str());
+        for used in uses.iter().filter(ours) {
+            assert!(may.contains(&used.as_str()), "{name} must not use {used}");
+        }
+        for (library, may) in LIBRARIES {
+            assert!(
+                may.contains(&name.as_str()) || !uses.iter().any(|used| used == library),
+                "{name} must not use {library}"
+            );
+        }
     }
-    assert!(
-        !packages["audit-bridge-tests"]
-            .iter()
-            .any(|name| name.ends_with("-audit-bridge"))
-    );
-    let known = [
-        "audit-bridge-core",
-        "audit-bridge-testkit",
-        "audit-bridge-tests",
-    ];
-    for name in packages.keys() {
-        let bridge = BRIDGES
-            .iter()
-            .any(|bridge| *name == format!("{bridge}-audit-bridge"));
-        assert!(
-            bridge || known.contains(&name.as_str()),
-            "a package nobody planned: {name}"
-        );
+    for (library, may) in LIBRARIES {
+        for name in may {
+            let uses = &packages[*name];
+            assert!(uses.iter().any(|used| used == library), "{name}: {library}");
+        }
     }
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    let mut crates = 0;
+    let mut circles = Vec::new();
+    for folder in ["crates", "bridges"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let src = entry.unwrap().path().join("src");
+            if !src.is_dir() {
+                continue;
+            }
+            crates += 1;
+            let found = modules::Modules::read(&src).circles();
+            circles.extend(found.iter().map(|it| format!("{}: {it}", src.display())));
+        }
+    }
+    assert!(crates >= 8, "{crates}");
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 #[test]
@@ -139,31 +187,48 @@ fn the_vocabulary_does_no_io_and_has_no_clock() {
 
 #[test]
 fn http_and_cloud_sdks_stay_in_their_rooms() {
-    let core = rust_files(&root().join("crates/core/src"));
-    let elsewhere: Vec<_> = core
-        .into_iter()
-        .filter(|file| !file.to_string_lossy().contains("webhook"))
-        .collect();
+    let outside = |folder: PathBuf, room: &str| -> Vec<PathBuf> {
+        let files = rust_files(&folder).into_iter();
+        files
+            .filter(|file| {
+                let name = file.to_string_lossy();
+                !name.contains(room) && !name.ends_with("main.rs")
+            })
+            .collect()
+    };
+    let core = outside(root().join("crates/core/src"), "webhook");
     assert_eq!(
-        lines_with(&elsewhere, &["reqwest", "rustls"]),
+        lines_with(&core, &["reqwest", "rustls"]),
         Vec::<String>::new()
     );
     for bridge in BRIDGES {
-        let files: Vec<_> = rust_files(&root().join("bridges").join(bridge).join("src"))
-            .into_iter()
-            .filter(|file| {
-                let name = file.to_string_lossy();
-                !name.contains("client") && !name.ends_with("main.rs")
-            })
-            .collect();
+        let files = outside(root().join("bridges").join(bridge).join("src"), "client");
+        assert!(files.len() > 4);
         let sdks = ["aws_sdk", "aws_config", "google_cloud", "azure_", "reqwest"];
         assert_eq!(lines_with(&files, &sdks), Vec::<String>::new());
     }
-    // GKE's client alone speaks HTTP itself: Google's own decodes a page of entries all or not at
-    // all, and writes them anew.
-    for bridge in BRIDGES.iter().filter(|bridge| **bridge != "gke") {
-        let files = rust_files(&root().join("bridges").join(bridge).join("src"));
-        assert_eq!(lines_with(&files, &["reqwest"]), Vec::<String>::new());
+}
+
+/// The rooms of a bridge: a newcomer finds the same in each.
+#[test]
+fn bridges_have_the_same_rooms() {
+    for bridge in BRIDGES {
+        let src = root().join("bridges").join(bridge).join("src");
+        let mut rooms: Vec<String> = std::fs::read_dir(&src)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .filter(|room| room != "source")
+            .collect();
+        rooms.sort();
+        assert_eq!(
+            rooms,
+            [
+                "client", "config", "convert", "dump", "lib", "main", "provider", "wire"
+            ],
+            "{bridge}"
+        );
     }
 }
 
