@@ -31,7 +31,7 @@ const OTHER_CATEGORY: Skip = Skip::new("other_category");
 const DUPLICATE: Skip = Skip::new("duplicate");
 
 /// The categories that hold audit events.
-pub const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
+pub(crate) const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,6 @@ pub mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
-pub mod provider;
+mod provider;
 pub mod source;
-pub mod wire;
+mod wire;

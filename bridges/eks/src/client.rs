@@ -30,7 +30,7 @@ use self::trouble::Asked;
 use crate::client::group::Group;
 
 /// CloudWatch Logs counts milliseconds.
-pub const RESOLUTION: Duration = Duration::from_millis(1);
+pub(crate) const RESOLUTION: Duration = Duration::from_millis(1);
 
 /// What the SDK adds to its own user agent; `/` is not allowed in it.
 const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));

@@ -8,7 +8,7 @@
 //! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
 //! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
 
-pub mod component;
+pub(crate) mod component;
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ const OTHER_STREAM: Skip = Skip::new("other_stream");
 const CONTROL_MESSAGE: Skip = Skip::new("control_message");
 
 /// How the audit log's streams begin (Amazon EKS User Guide).
-pub const STREAM_PREFIX: &str = "kube-apiserver-audit-";
+pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 //! components (Amazon EKS User Guide, "Send control plane logs to CloudWatch Logs"). The message
 //! *is* the event, so it leaves as it came, byte for byte.
 
-pub mod client;
+mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
-pub mod provider;
-pub mod wire;
+mod provider;
+mod wire;

@@ -46,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When the port cannot be had: which, and what to do.
-pub async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<SocketAddr, String> {
+pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<SocketAddr, String> {
     let advice = "choose another with --admin-address (AUDIT_BRIDGE_ADMIN_ADDRESS)";
     let listener = TcpListener::bind(address)
         .await

@@ -158,7 +158,7 @@ fn annotations(values: &[String]) -> Result<Vec<(String, String)>, String> {
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object per line.
@@ -167,7 +167,7 @@ pub enum LogFormat {
 
 /// The flags of logging, which every command has.
 #[derive(Debug, Clone, Args)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// How log lines are written: text or json [default: text on a terminal, else json]
     #[arg(
         long,
@@ -180,7 +180,7 @@ pub struct LogArgs {
 
 impl LogArgs {
     /// The format, by the terminal where it is not given.
-    pub fn format(&self, terminal: bool, problems: &mut Problems) -> LogFormat {
+    pub(crate) fn format(&self, terminal: bool, problems: &mut Problems) -> LogFormat {
         let default = if terminal {
             LogFormat::Text
         } else {
@@ -202,7 +202,7 @@ impl LogArgs {
 /// The flags of delivery that all bridges share.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Delivery")]
-pub struct DeliveryArgs {
+pub(crate) struct DeliveryArgs {
     /// Where to POST the events
     #[arg(
         long,
@@ -370,7 +370,7 @@ pub struct DeliveryArgs {
 
 /// Where events go.
 #[derive(Debug, Clone)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// To a webhook.
     Webhook(WebhookSettings),
     /// To a file, or to standard output (`-`).
@@ -383,7 +383,7 @@ impl Destination {
     /// # Errors
     /// The output cannot be written, or a file of the webhook's settings cannot be used: which,
     /// and what to do.
-    pub fn open(&self) -> Result<Target, String> {
+    pub(crate) fn open(&self) -> Result<Target, String> {
         match self {
             Destination::Webhook(settings) => Webhook::new(settings)
                 .map(Target::Webhook)
@@ -397,7 +397,7 @@ impl Destination {
 
 /// [`DeliveryArgs`], checked.
 #[derive(Debug, Clone)]
-pub struct DeliverySettings {
+pub(crate) struct DeliverySettings {
     /// Where to.
     pub destination: Destination,
     /// When a batch is complete.
@@ -417,7 +417,7 @@ pub struct DeliverySettings {
 impl DeliveryArgs {
     /// Checks all flags. Without a webhook and an output, `default_output` says whether standard
     /// output is meant.
-    pub fn check(&self, default_output: bool, problems: &mut Problems) -> DeliverySettings {
+    pub(crate) fn check(&self, default_output: bool, problems: &mut Problems) -> DeliverySettings {
         let native = conformance::Options {
             event_bytes_max: problems.read(
                 "event-bytes-max",

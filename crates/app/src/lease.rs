@@ -28,7 +28,7 @@ use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
 pub use tenure::Leadership;
 
 /// The longest Lease: a candidate waits no longer than this for one that is not renewed.
-pub const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// When a Lease is renewed, given up and taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Elector {
 
     /// The same candidate, for another Lease.
     #[must_use]
-    pub fn sibling(&self, name: &str) -> Elector {
+    pub(crate) fn sibling(&self, name: &str) -> Elector {
         Elector {
             seat: Seat {
                 name: name.to_owned(),
@@ -264,7 +264,7 @@ impl Elector {
     ///
     /// # Errors
     /// The Lease cannot be read or written.
-    pub async fn try_acquire(&mut self) -> Result<Option<Leadership>, ApiError> {
+    pub(crate) async fn try_acquire(&mut self) -> Result<Option<Leadership>, ApiError> {
         match self.attempt().await? {
             Attempt::Taken(held) => Ok(Some(Leadership::begin(self.seat.clone(), *held))),
             Attempt::Held(_) => Ok(None),
@@ -286,7 +286,7 @@ impl Elector {
     }
 
     /// Whether another holder has missed a renewal, from what the looks have seen: it may be gone.
-    pub fn is_overdue(&self) -> bool {
+    pub(crate) fn is_overdue(&self) -> bool {
         let due = self.seat.timing.retry_period * 2;
         let observed = self.observed.as_ref().filter(|_| self.other().is_some());
         observed.is_some_and(|observed| observed.at.elapsed() > due)
@@ -294,7 +294,7 @@ impl Elector {
 
     /// Whether the Lease says that its holder went long ago. That is by the holder's clock and
     /// ours: good for a guess, not for taking the Lease.
-    pub fn is_forgotten(&self) -> bool {
+    pub(crate) fn is_forgotten(&self) -> bool {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| {
             let age = claim::age(&observed.lease);

@@ -3,13 +3,13 @@
 //!
 //! A bridge hands a [`cli::Bridge`] to [`cli::main`], and supplies a [`provider::Provider`].
 
-pub mod admin;
+mod admin;
 pub mod cli;
 pub mod config;
 pub mod kubernetes;
 pub mod lease;
 pub mod provider;
 pub mod share;
-pub mod shutdown;
+mod shutdown;
 pub mod state;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 //! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
 //! pipeline) is not here: [`supervise`] reopens, the `run` command does the rest.
 
-pub mod supervise;
+pub(crate) mod supervise;
 
 use std::fmt;
 use std::future::Future;

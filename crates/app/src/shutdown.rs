@@ -6,14 +6,14 @@ use audit_bridge_core::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long what is in flight may still be delivered after the first signal.
-pub const GRACE: Duration = Duration::from_secs(25);
+pub(crate) const GRACE: Duration = Duration::from_secs(25);
 
 /// Listens for SIGTERM and SIGINT. A second one ends the process with the status that a shell
 /// gives for the signal.
 ///
 /// # Errors
 /// When the operating system does not let this process listen.
-pub fn on_signal() -> std::io::Result<Stop> {
+pub(crate) fn on_signal() -> std::io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (ask, stop) = Stop::by_hand();

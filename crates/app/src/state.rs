@@ -52,7 +52,7 @@ impl Store for AnyStore {
 
 /// What `--checkpoint-store` chooses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
+pub(crate) enum StoreKind {
     /// A file in the state folder.
     File,
     /// A `ConfigMap`.
@@ -195,7 +195,7 @@ impl ConfigMaps {
 
 /// The name of a log's own object in the cluster: of its ConfigMap where there are several, and of
 /// its Lease where replicas share them.
-pub fn object_name(name: &str, owner: &Owner) -> String {
+pub(crate) fn object_name(name: &str, owner: &Owner) -> String {
     format!("{name}-{}", suffix(owner))
 }
 

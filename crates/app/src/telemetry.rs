@@ -5,7 +5,7 @@
 
 mod health;
 mod metrics;
-pub mod names;
+mod names;
 mod scope;
 mod standing;
 
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::metrics::{Metrics, count, count_many};
 use self::scope::{NOT_TRIED, PROCESS, Scope, State};
-pub use self::standing::{HealthLimits, STALL_MAX};
+pub(crate) use self::standing::{HealthLimits, STALL_MAX};
 
 /// The loop turns several times a second; silent for so long, it hangs.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ impl Telemetry {
 
     /// Another replica reads, and this one waits for its Lease: that is as ready as it can be.
     /// `None`: this one reads.
-    pub fn standby(&self, holder: Option<&str>) {
+    pub(crate) fn standby(&self, holder: Option<&str>) {
         self.inner.metrics.leader.set(i64::from(holder.is_none()));
         self.state().standby = holder.map(str::to_owned);
     }
@@ -129,7 +129,7 @@ impl Telemetry {
     }
 
     /// A record, or an event of it, went to the dead letter.
-    pub fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
+    pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
         tracing::warn!(%origin, %reason, error, "a record went to the dead letter");
         count(
             &self.inner.metrics.records_dead_lettered,
@@ -139,12 +139,12 @@ impl Telemetry {
     }
 
     /// Where the dead letter says how full it is.
-    pub fn dead_letter_figures(&self) -> Arc<Figures> {
+    pub(crate) fn dead_letter_figures(&self) -> Arc<Figures> {
         Arc::clone(&self.inner.dead_letter)
     }
 
     /// A request to the webhook came to its end.
-    pub fn webhook_request(&self, status: &str, seconds: f64) {
+    pub(crate) fn webhook_request(&self, status: &str, seconds: f64) {
         count(&self.inner.metrics.webhook_requests, "status", status);
         self.inner.metrics.webhook_request_duration.observe(seconds);
     }
@@ -181,7 +181,7 @@ impl Telemetry {
     }
 
     /// How many events are parked, of all logs.
-    pub fn parked_events(&self) -> usize {
+    pub(crate) fn parked_events(&self) -> usize {
         let state = self.state();
         let scopes = state.scopes.iter().filter(|scope| !scope.retired);
         scopes.map(|scope| scope.parked.events).sum()

@@ -26,11 +26,11 @@ pub use checkpointer::{Checkpointer, Failure, Outcome};
 pub use file::FileStore;
 
 /// The version of the document that this release reads and writes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// How long the position of a partition stays that no source announces: long enough for a person to
 /// find out that a name was mistyped.
-pub const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
+pub(crate) const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// The name of the document: a file's name, and a key of the ConfigMap.
 pub const DOCUMENT: &str = "checkpoint.json";

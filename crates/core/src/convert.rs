@@ -309,7 +309,7 @@ impl Output {
     }
 
     /// Whether something was decided about this record since the last drain.
-    pub fn decides(&self, id: RecordId) -> bool {
+    pub(crate) fn decides(&self, id: RecordId) -> bool {
         self.outcomes.iter().any(|outcome| match outcome {
             Outcome::Event { records, .. } => records.contains(&id),
             Outcome::Skip { record, .. } | Outcome::Reject { record, .. } => *record == id,

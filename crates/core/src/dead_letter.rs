@@ -130,7 +130,7 @@ impl DeadLetter {
     ///
     /// # Errors
     /// What `work` says, or that it broke.
-    pub async fn run_blocking(
+    pub(crate) async fn run_blocking(
         &self,
         work: impl FnOnce() -> Result<(), DeadLetterError> + Send + 'static,
     ) -> Result<(), DeadLetterError> {

@@ -7,7 +7,7 @@
 //! Nothing here knows of flags, of the Kubernetes API, of metrics or of a port: what happens is told
 //! to an *observer*.
 
-pub mod ack;
+mod ack;
 pub mod batch;
 pub mod chain;
 pub mod checkpoint;

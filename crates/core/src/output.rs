@@ -32,7 +32,7 @@ pub struct OutputError {
 
 impl OutputError {
     /// Whether the reader of the pipe went away.
-    pub fn is_pipe_closed(&self) -> bool {
+    pub(crate) fn is_pipe_closed(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
     }
 }

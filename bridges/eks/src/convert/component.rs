@@ -3,7 +3,7 @@
 
 /// Whether a message is a log line of such a component: klog (API server, scheduler, controller
 /// managers) or logfmt (authenticator).
-pub fn is_log_line(message: &str) -> bool {
+pub(crate) fn is_log_line(message: &str) -> bool {
     is_klog(message) || message.starts_with("time=\"")
 }
 

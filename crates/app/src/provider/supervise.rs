@@ -21,7 +21,7 @@ const STEADY: Duration = Duration::from_secs(60);
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Trouble>> + Send>>;
 
 /// A log that is read for ever.
-pub struct Supervised<L: ProviderLog> {
+pub(crate) struct Supervised<L: ProviderLog> {
     log: Arc<L>,
     resume: Resume,
     source: Option<L::Source>,
@@ -34,7 +34,7 @@ pub struct Supervised<L: ProviderLog> {
 
 impl<L: ProviderLog> Supervised<L> {
     /// Opens nothing yet: the first read does.
-    pub fn new(log: Arc<L>, resume: Resume) -> Supervised<L> {
+    pub(crate) fn new(log: Arc<L>, resume: Resume) -> Supervised<L> {
         let now = Instant::now();
         Supervised {
             log,

@@ -109,7 +109,7 @@ impl State {
 
 impl Telemetry {
     /// From when on a log is not well.
-    pub fn set_limits(&self, limits: HealthLimits) {
+    pub(crate) fn set_limits(&self, limits: HealthLimits) {
         self.state().limits = limits;
     }
 

@@ -20,7 +20,7 @@ type Gauges = Family<Labels, Gauge>;
 type Seconds = Gauge<f64, AtomicU64>;
 type SecondsOf = Family<Labels, Seconds>;
 
-/// One of each of [`names::ALL`].
+/// One of each of [`names`].
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,

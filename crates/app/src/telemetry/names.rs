@@ -1,12 +1,9 @@
 //! Every metric: its name, unit, labels and meaning. The registry is built from this list, so a
-//! metric that is not here does not exist.
-
-/// The prefix of all names.
-pub const PREFIX: &str = "audit_bridge";
+//! metric that is not here does not exist, and one that is not registered does not compile.
 
 /// What a metric's value means over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Only grows; starts at 0 with the process. Its name ends in `_total`.
     Counter,
     /// Goes up and down.
@@ -17,7 +14,7 @@ pub enum Kind {
 
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Metric {
+pub(crate) struct Metric {
     /// Its full name in `/metrics`.
     pub name: &'static str,
     /// What it is.
@@ -32,7 +29,7 @@ macro_rules! metrics {
     ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $about:literal;)*) => {
         $(
             #[doc = $about]
-            pub const $constant: Metric = Metric {
+            pub(crate) const $constant: Metric = Metric {
                 name: concat!("audit_bridge_", $name),
                 kind: Kind::$kind,
                 labels: &[$($label),*],
@@ -40,7 +37,8 @@ macro_rules! metrics {
             };
         )*
         /// All of them.
-        pub const ALL: &[Metric] = &[$($constant),*];
+        #[cfg(test)]
+        pub(crate) const ALL: &[Metric] = &[$($constant),*];
     };
 }
 

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 /// `--stall-max` where it is not given. A rolling restart is done in less, and an event that the
 /// webhook does not take is parked for longer.
-pub const STALL_MAX: Duration = Duration::from_secs(300);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(300);
 
 /// When a log is not well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HealthLimits {
+pub(crate) struct HealthLimits {
     /// The trail stands still for longer: not ready.
     pub stall_max: Duration,
     /// No audit record arrives for longer: warned about. `None`: never.
