@@ -7,10 +7,12 @@ pub(crate) mod supervise;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Position, Positions, Source};
+use audit_bridge_tail::IdentityStore;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::telemetry::Telemetry;
@@ -111,6 +113,8 @@ pub struct Resume {
     pub term: Option<i64>,
     /// A folder for what this log has seen.
     pub seen_dir: PathBuf,
+    /// Where what this log has seen is kept for the next replica, if anywhere.
+    pub identities: Option<Arc<dyn IdentityStore>>,
     /// Who is told how it goes: this log's place.
     pub telemetry: Telemetry,
 }

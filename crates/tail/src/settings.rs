@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 use audit_bridge_core::observer::SourceObserver;
 
+use super::identity_chunks::LoadedIdentities;
+
 /// What a tail is told.
 #[derive(Debug, Clone)]
 pub struct TailSettings {
@@ -29,6 +31,9 @@ pub struct TailSettings {
     /// Where the identities of settled records are kept over a restart: a folder for this log
     /// alone. Without it a restart repeats what was handed out within the oldest age.
     pub seen_dir: Option<PathBuf>,
+    /// Identities that another process kept, and where they are kept for the next one. Without it a
+    /// take-over repeats what was handed out within the oldest age.
+    pub identities: Option<LoadedIdentities>,
     /// Who is told of requests, lateness and readiness, besides the tail's monitor.
     pub observer: Option<Arc<dyn SourceObserver>>,
 }
@@ -43,6 +48,7 @@ impl Default for TailSettings {
             until: None,
             identities_max: 4_000_000,
             seen_dir: None,
+            identities: None,
             observer: None,
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::readiness::{Part, Trouble};
-use audit_bridge_tail::{Limiter, SystemClock, Tail, TailSettings, TimeLog};
+use audit_bridge_tail::{Limiter, LoadedIdentities, SystemClock, Tail, TailSettings, TimeLog};
 use clap::Args;
 use jiff::Timestamp;
+use tokio::task::spawn_blocking;
 
 use super::{Problems, duration, words};
 use crate::provider::Resume;
@@ -67,24 +68,37 @@ impl TailFlags {
     ///
     /// # Errors
     /// The checkpoint's positions are none of a tail's.
-    pub fn open<L: TimeLog>(
+    pub async fn open<L: TimeLog>(
         &self,
         log: L,
         resume: Resume,
         earliest: Timestamp,
         limiter: Arc<Limiter>,
     ) -> Result<Tail<L>, Trouble> {
+        let identities = match resume.identities {
+            Some(store) => Some(LoadedIdentities::load(store).await),
+            None => None,
+        };
         let settings = TailSettings {
             poll_interval: self.poll_interval,
             revisit_after: self.revisit_after.clone(),
             start: resume.start.time(earliest),
             until: resume.until,
             seen_dir: Some(resume.seen_dir),
+            identities,
             observer: Some(Arc::new(resume.telemetry)),
             ..TailSettings::default()
         };
         let clock = Arc::new(SystemClock);
-        Tail::new(log, settings, &resume.positions, limiter, clock).map_err(|error| Trouble {
+        let positions = resume.positions;
+        // It reads the identities that an earlier life left on the disk.
+        let opened = spawn_blocking(move || Tail::new(log, settings, &positions, limiter, clock));
+        let opened = opened.await.map_err(|error| Trouble {
+            part: Part::Source,
+            what: format!("the tail of the log could not be opened: {error}"),
+            remedy: "please report this".to_owned(),
+        })?;
+        opened.map_err(|error| Trouble {
             part: Part::Checkpoint,
             what: error.to_string(),
             remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),

@@ -1,11 +1,11 @@
 use audit_bridge_core::deliver::{DeliveryStatus, ParkedStatus};
+use audit_bridge_core::frontier::Frontier;
 use audit_bridge_core::source::ReadTo;
 use jiff::SignedDuration;
 
 use super::*;
 use crate::telemetry::STALL_MAX;
 use crate::telemetry::scope::TO_BE_SHOWN;
-use audit_bridge_core::frontier::Frontier;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
