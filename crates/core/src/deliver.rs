@@ -233,8 +233,8 @@ impl<S: Sink + 'static> Delivery<S> {
             self.receipts.push_back(Receipt::Rejected {
                 error: self.health.newest_failure().to_owned(),
                 reason: match entry.refused {
-                    true => Reject::Refused,
-                    false => Reject::Undeliverable,
+                    true => Reject::REFUSED,
+                    false => Reject::UNDELIVERABLE,
                 },
                 item: entry.item,
             });
@@ -471,7 +471,7 @@ impl<S: Sink + 'static> Delivery<S> {
         if failure.cause.blames_body() {
             self.receipts.push_back(Receipt::Rejected {
                 item: entry.item,
-                reason: Reject::Refused,
+                reason: Reject::REFUSED,
                 error: failure.detail,
             });
             return;
@@ -492,7 +492,7 @@ impl<S: Sink + 'static> Delivery<S> {
             ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
             ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {
                 item: parked.entry.item,
-                reason: Reject::Refused,
+                reason: Reject::REFUSED,
                 error: parked.detail,
             }),
         }
@@ -511,7 +511,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.receipts.push_back(Receipt::Rejected {
             error: parked.why(now),
             item: parked.entry.item,
-            reason: Reject::Undeliverable,
+            reason: Reject::UNDELIVERABLE,
         });
     }
 }
