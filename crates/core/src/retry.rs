@@ -14,8 +14,9 @@ pub(crate) const FIRST: Duration = Duration::from_millis(500);
 /// The ceiling of every wait, unless the receiver asks for more.
 pub(crate) const CAP: Duration = Duration::from_secs(30);
 
-/// The longest `Retry-After` that is believed.
-pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// The longest `Retry-After` that is believed: a wait of one's own is no longer, and what stands in an
+/// event may be why it was asked for.
+pub(crate) const RETRY_AFTER_MAX: Duration = CAP;
 
 /// The ceiling of a parked event's first wait, which doubles with every failure.
 pub(crate) const PARKED_FIRST: Duration = Duration::from_secs(5);
@@ -115,11 +116,11 @@ mod tests {
         let now: Timestamp = "2026-11-21T08:49:37Z".parse().unwrap();
         for (value, want) in [
             ("0", Some(0)),
-            (" 120 ", Some(120)),
-            ("601", Some(600)),
-            ("99999999999999999999999", Some(600)),
+            (" 12 ", Some(12)),
+            ("601", Some(30)),
+            ("99999999999999999999999", Some(30)),
             ("Sat, 21 Nov 2026 08:50:07 GMT", Some(30)),
-            ("Sat, 21 Nov 2026 09:49:37 GMT", Some(600)),
+            ("Sat, 21 Nov 2026 09:49:37 GMT", Some(30)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
             ("-1", None),
             ("1.5", None),

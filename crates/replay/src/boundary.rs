@@ -26,23 +26,11 @@ pub(super) struct Boundary {
     in_string: u64,
     /// 1 when the next byte is escaped.
     escaped: u64,
-    /// Spaces in front of the value on its line: a line with the same indent that opens an object
-    /// is the next record, not a part of this one.
-    indent: usize,
     /// The bracket that has to close the value.
     closing: u8,
 }
 
 impl Boundary {
-    /// For a value with so many blanks before it on its line; `None` when it stands behind other
-    /// text, and so has no indent of its own.
-    pub(super) fn new(indent: Option<usize>) -> Boundary {
-        Boundary {
-            indent: indent.unwrap_or(usize::MAX),
-            ..Boundary::default()
-        }
-    }
-
     /// Looks at the next bytes of the value; the first call starts with its first byte.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Edge {
         if self.closing == 0 {
@@ -79,7 +67,7 @@ impl Boundary {
                     let mark = 1u64 << bit;
                     marks &= marks - 1;
                     if masks.newline & mark != 0 {
-                        if strings & mark != 0 || self.next_record_at(bytes, at + bit) {
+                        if strings & mark != 0 || Boundary::next_record_at(bytes, at + bit) {
                             return Edge::Damaged;
                         }
                     } else if open & mark != 0 {
@@ -115,19 +103,12 @@ impl Boundary {
         escaped
     }
 
-    /// Whether the line after this newline opens an object where only the next record can stand:
-    /// as far to the left as this one, and not where JSON allows a value.
-    fn next_record_at(&self, bytes: &[u8], newline: usize) -> bool {
+    /// Whether the line after this newline opens an object where JSON allows no value: then it is
+    /// the next record.
+    fn next_record_at(bytes: &[u8], newline: usize) -> bool {
         let line = &bytes[newline + 1..];
-        let Some(head) = line.get(..self.indent.saturating_add(1).min(line.len())) else {
-            return false;
-        };
-        let opens = head.len() == self.indent.saturating_add(1)
-            && head[self.indent] == b'{'
-            && head[..self.indent]
-                .iter()
-                .all(|byte| matches!(byte, b' ' | b'\t'));
-        if !opens {
+        let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
+        if line.get(blanks.count()) != Some(&b'{') {
             return false;
         }
         let before = bytes[..newline].trim_ascii_end().last();
@@ -188,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn end(text: &str) -> Edge {
-        Boundary::new(Some(0)).feed(text.as_bytes())
+        Boundary::default().feed(text.as_bytes())
     }
 
     #[test]
@@ -216,14 +197,8 @@ mod tests {
         assert_eq!(end("{\"a\":{\"b\":1\n{\"a\":1}"), Edge::Damaged);
         assert_eq!(end("{\"a\":[1},{\"a\":2}]"), Edge::Damaged);
         assert_eq!(end("{\"a\":{\"b\":1,\n{\"a\":1}\n{\"a\":1}"), Edge::Damaged);
-        let mut nested = Boundary::new(Some(2));
-        assert_eq!(nested.feed(b"{\n    \"a\": 1\n  {\n  }"), Edge::Damaged);
-        let mut inline = Boundary::new(None);
-        assert_eq!(
-            inline.feed(b"{\"a\":1\n{\"b\":2}"),
-            Edge::Open,
-            "no indent to compare with"
-        );
+        assert_eq!(end("{\n    \"a\": 1\n  {\n  }"), Edge::Damaged);
+        assert_eq!(end("{\"a\":1\n \t {\"b\":2}"), Edge::Damaged);
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
@@ -244,7 +219,7 @@ mod tests {
             let all = format!("{text}{tail}");
             prop_assert_eq!(end(&all), Edge::End(text.len()));
             // Piecewise, in multiples of the block.
-            let mut boundary = Boundary::new(Some(0));
+            let mut boundary = Boundary::default();
             let mut at = 0;
             for part in all.as_bytes().chunks(chunk * 64) {
                 match boundary.feed(part) {

@@ -4,8 +4,8 @@
 //! What a top-level object (or array element) is, the names of its first members tell; its end is
 //! found by brackets alone ([`Boundary`]). Reading it is the converter's business, so a record that
 //! is wrong inside costs that record only. Where the structure itself is damaged, the next record
-//! is found by how records of this file begin: at the same indent on a line of their own, or with
-//! the same first member.
+//! is found by how records of this file begin: on a line of their own, no further to the right, or
+//! with the same first member.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Dropping {
     /// What starts here, before anything of it was looked at.
     fn of(start: &[u8]) -> Dropping {
         match start.first() {
-            Some(b'{' | b'[') => Dropping::Brackets(Boundary::new(None)),
+            Some(b'{' | b'[') => Dropping::Brackets(Boundary::default()),
             // The opening quote counts as escaped, as it is not the end.
             Some(b'"') => Dropping::String(true),
             _ => Dropping::Line,
@@ -245,7 +245,7 @@ impl JsonSplit {
         plain: bool,
         piece: &mut dyn FnMut(Piece<'_>),
     ) -> Step {
-        let mut boundary = Boundary::new(self.indent);
+        let mut boundary = Boundary::default();
         let (end, damaged) = match boundary.feed(rest) {
             Edge::End(end) => (end, false),
             Edge::Open if !last => return Step::More,
@@ -523,14 +523,16 @@ fn valid_prefix(bytes: &[u8]) -> &str {
     }
 }
 
-/// The next line that begins as the line of this value does: same indent, same bracket.
+/// The next line that begins with the bracket of this value, as far to the left or further.
 fn next_sibling(rest: &[u8], indent: Option<usize>) -> Option<usize> {
-    let (indent, bracket) = (indent?, rest.first()?);
+    let (indent, bracket) = (indent.unwrap_or(0), rest.first()?);
     memchr::memchr_iter(b'\n', rest)
         .map(|newline| newline + 1)
         .find(|&line| {
             let line = &rest[line..];
-            line.get(indent) == Some(bracket) && blanks(&line[..indent]).is_some()
+            let lead = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
+            let lead = lead.count();
+            lead <= indent && line.get(lead) == Some(bracket)
         })
 }
 

@@ -190,6 +190,41 @@ fn damage_costs_the_damaged_record_only() {
     );
 }
 
+/// A line that is torn, wherever it stands and wherever the tear is, costs what stands on it.
+#[test]
+fn line_torn_at_any_byte_costs_no_other_line() {
+    let torn = r#"{"id":1,"a":{"b":[{"c":"d\"{"},2]},"e":[[{}],"f"]}"#;
+    let good: Vec<String> = (2..6)
+        .map(|n| format!(r#"{{"id":{n},"a":[{{"b":1}}]}}"#))
+        .collect();
+    let lines = good.join("\n");
+    let page = |records: &[&str]| format!(r#"{{"events":[{}]}}"#, records.join(","));
+    let pages = [page(&[&good[0], &good[1]]), page(&[&good[2], &good[3]])].join("\n");
+    for cut in 1..torn.len() {
+        let torn = &torn[..cut];
+        let page_of = |before: &str| format!(r#"{{"events":[{before}{torn}"#);
+        for (line, rest) in [
+            (torn.to_owned(), &lines),
+            (format!(" {torn}"), &lines),
+            (format!("   \t{torn}"), &lines),
+            (format!(r#"{{"id":7}}{torn}"#), &lines),
+            (format!("{{}}{torn}"), &lines),
+            (format!(r#"{{"id":7}}, {torn}"#), &lines),
+            (page_of(""), &pages),
+            (page_of(r#"{"id":7},"#), &pages),
+            (page_of(r#"{"id":7}, "#), &pages),
+        ] {
+            let text = format!(r#"{{"id":8}}{}{line}{}{rest}{}"#, "\n", "\n", "\n");
+            for chunk in [usize::MAX, 64] {
+                let (got, _) = pieces(text.as_bytes(), chunk);
+                for good in &good {
+                    assert!(got.contains(good), "{good} is lost behind {line}: {got:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cut_file_says_so() {
     let (got, result) = pieces(br#"{"events":[{"id":1},{"id":2}"#, 10);
