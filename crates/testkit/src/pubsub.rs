@@ -1,5 +1,5 @@
 //! One Pub/Sub subscription: StreamingPull, Acknowledge and ModifyAckDeadline over gRPC, and
-//! `testIamPermissions` over REST, on one port.
+//! `testIamPermissions`, `pull` and `modifyAckDeadline` over REST, on one port.
 //!
 //! It keeps the real one's rules: a message is leased to one stream until its deadline, which may
 //! be put off, and is sent again when it passes or the message is given back; a stream gets no more
@@ -64,6 +64,11 @@ struct State {
     /// Streams below this number are to end.
     cut_below: u64,
     refusals: VecDeque<Code>,
+    refuse_always: Option<Code>,
+    /// Nothing is answered.
+    hangs: bool,
+    /// Streams below this number bring nothing any more, and do not end.
+    dead_below: u64,
     acks_fail: bool,
     permitted: bool,
     token_prefix: Option<String>,
@@ -74,6 +79,12 @@ struct State {
     extensions: usize,
     held_bytes_max: i64,
 }
+
+/// The number of no stream: what is pulled is leased to it.
+const PULLS: u64 = 0;
+
+/// How long what is pulled is leased, as a subscription has it by default.
+const PULL_LEASE_SECONDS: i32 = 10;
 
 /// The fake on a port of its own. It stops when it is dropped.
 #[derive(Debug)]
@@ -135,6 +146,26 @@ impl PubSub {
     /// Refuses the next stream with this code; more than one queue up.
     pub fn refuse_next(&self, code: Code) {
         self.lock().refusals.push_back(code);
+    }
+
+    /// Refuses every stream with this code, until it is `None`. Everything else is answered.
+    pub fn refuse_always(&self, code: Option<Code>) {
+        self.lock().refuse_always = code;
+    }
+
+    /// Whether the network takes everything and brings nothing, without a word. Streams that are open
+    /// when it begins stay dead.
+    pub fn hang(&self, hangs: bool) {
+        let mut state = self.lock();
+        state.hangs = hangs;
+        state.dead_below = state.streams_opened + 1;
+    }
+
+    /// All streams that are open bring nothing any more, and do not end: a box on the way forgot their
+    /// connections. All else is well.
+    pub fn forget_streams(&self) {
+        let mut state = self.lock();
+        state.dead_below = state.streams_opened + 1;
     }
 
     /// Ends all streams that are open, as the real one does every now and then.
@@ -236,6 +267,28 @@ impl State {
             return Err(Status::not_found(message));
         }
         Ok(())
+    }
+
+    /// The messages that a stream gets at most now.
+    fn lease_to_stream(&mut self, stream: u64, seconds: i32) -> Vec<(u64, usize)> {
+        match self.muted || stream < self.dead_below {
+            true => Vec::new(),
+            false => self.lease(stream, seconds),
+        }
+    }
+
+    /// One message for who asks once.
+    fn pull(&mut self) -> Option<(u64, usize)> {
+        let holding = Holding {
+            messages: 0,
+            bytes: 0,
+            messages_max: 1,
+            bytes_max: 0,
+        };
+        self.streams.insert(PULLS, holding);
+        let pulled = self.lease(PULLS, PULL_LEASE_SECONDS).pop();
+        self.streams.remove(&PULLS);
+        pulled
     }
 
     /// Takes back what was leased for too long.
