@@ -211,14 +211,14 @@ impl PubSub {
         acked.filter(|it| it.standing == Standing::Acked).count()
     }
 
-    /// How many times messages were sent, all together.
+    /// How many times messages were sent by streams, all together.
     pub fn deliveries(&self) -> usize {
         let state = self.lock();
         let sent = state.messages.iter().map(|it| it.deliveries as usize);
         sent.sum()
     }
 
-    /// How many messages were given back.
+    /// How many messages of streams were given back.
     pub fn nacks(&self) -> usize {
         self.lock().nacks
     }
@@ -288,6 +288,9 @@ impl State {
         self.streams.insert(PULLS, holding);
         let pulled = self.lease(PULLS, PULL_LEASE_SECONDS).pop();
         self.streams.remove(&PULLS);
+        if let Some((_, index)) = pulled {
+            self.messages[index].deliveries -= 1;
+        }
         pulled
     }
 
@@ -378,7 +381,11 @@ impl State {
         for id in ids {
             let number = number(id)?;
             if seconds == 0 {
-                self.nacks += usize::from(self.end(number, Standing::Ready));
+                let pulled = self
+                    .leases
+                    .get(&number)
+                    .is_some_and(|it| it.stream == PULLS);
+                self.nacks += usize::from(self.end(number, Standing::Ready) && !pulled);
             } else if let Some(lease) = self.leases.get_mut(&number) {
                 lease.until = until;
                 self.extensions += 1;

@@ -120,10 +120,21 @@ pub fn dead_letter_is_full(trail: &impl Trail) {
 pub fn dead_letter_is_full_and_holds(trail: &impl Trail) {
     let flags = ["--dead-letter-bytes-max=1MiB", "--dead-letter-full=hold"];
     let mut outage = Outage::of(trail, &flags);
-    for _ in 0..8 {
-        put_garbage(trail);
-    }
     let why = "--dead-letter-bytes-max";
+    // One after the other: what waits is written too, once there is room.
+    for number in 1..30 {
+        put_garbage(trail);
+        let taken = wait(|| {
+            let counted = outage
+                .bridge
+                .metric("audit_bridge_records_dead_lettered_total");
+            (counted >= f64::from(number)).then_some(())
+        });
+        assert!(taken.is_some(), "{}", outage.bridge.log());
+        if outage.bridge.not_ready()["checkpoint"].is_string() {
+            break;
+        }
+    }
     outage.bridge.until_not_ready("checkpoint", why);
     outage.put();
     outage.until_still("read and not settled");
