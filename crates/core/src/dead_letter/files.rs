@@ -147,9 +147,12 @@ impl Files {
             }
             let both = found.insert(number, packed).is_some();
             if both {
-                // The packed one is whole, or it would not have this name.
-                remove(&self.segment(number, false))?;
-                found.insert(number, true);
+                // A crash came before the plain one was removed; or a disk that lies lost the packed
+                // one with the power, though it had been synced.
+                let (plain, packed) = (self.segment(number, false), self.segment(number, true));
+                let is_whole = unpacked_bytes(&packed) >= Some(fs::metadata(&plain)?.len());
+                remove(if is_whole { &plain } else { &packed })?;
+                found.insert(number, is_whole);
             }
         }
         found
@@ -258,6 +261,12 @@ fn account_of_packed(path: &Path) -> io::Result<Held> {
         Some(held) => scaled(&held, bytes),
         None => Held::from([(<(String, String)>::default(), bytes)]),
     })
+}
+
+/// How many bytes there are in a packed file; `None` when it is damaged.
+fn unpacked_bytes(path: &Path) -> Option<u64> {
+    let mut decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
+    io::copy(&mut decoder, &mut io::sink()).ok()
 }
 
 fn account(held: &Held) -> io::Result<Vec<u8>> {

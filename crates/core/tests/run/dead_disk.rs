@@ -33,6 +33,8 @@ pub(crate) struct DeadDisk {
     path: PathBuf,
     /// The content of each file after a loss of power.
     durable: HashMap<Inode, Vec<u8>>,
+    /// Bytes of each file that are on the disk as far as the kernel knows.
+    clean: HashMap<Inode, u64>,
     /// The names after a loss of power.
     names: BTreeMap<String, Inode>,
     /// The names were brought to the disk by a sync that lied.
@@ -52,6 +54,7 @@ impl DeadDisk {
             dice: Dice(plan.seed ^ 0xdead),
             path: path.to_owned(),
             durable: HashMap::new(),
+            clean: HashMap::new(),
             names: BTreeMap::new(),
             names_lied: false,
             synced: Ids::new(),
@@ -74,6 +77,7 @@ impl DeadDisk {
             // What the start does is synced, and nothing fails then.
             for (_, inode) in disk.listing() {
                 let content = disk.content(inode);
+                disk.clean.entry(inode).or_insert(content.len() as u64);
                 disk.durable.entry(inode).or_insert(content);
             }
             disk.keep_names();
@@ -128,10 +132,10 @@ impl DeadDisk {
                 if let Some(inode) = inode(&self.path)
                     && self.dice.chance(70)
                 {
-                    let safe = self.durable.get(&inode).map_or(0, Vec::len);
+                    let clean = self.clean.get(&inode).copied().unwrap_or(0);
                     let file = OpenOptions::new().write(true).open(&self.path).unwrap();
-                    file.set_len(file.metadata().unwrap().len().min(safe as u64))
-                        .unwrap();
+                    let len = file.metadata().unwrap().len();
+                    file.set_len(len.min(clean)).unwrap();
                 }
                 "dead letter sync failed"
             }
@@ -167,6 +171,8 @@ impl DeadDisk {
     /// A sync brought all lines of a file to the disk, or lies.
     fn brought(&mut self, inode: Inode, lines: Ids, lies: bool) {
         self.synced.extend(lines.iter().cloned());
+        let content = self.content(inode);
+        self.clean.insert(inode, content.len() as u64);
         if lies {
             let durable = self.durable.entry(inode).or_default();
             let held = ids(durable);
@@ -174,7 +180,6 @@ impl DeadDisk {
             return;
         }
         self.lied.retain(|id| !lines.contains(id));
-        let content = self.content(inode);
         self.durable.insert(inode, content);
     }
 
@@ -190,6 +195,7 @@ impl DeadDisk {
         self.names_lied = false;
         let alive: BTreeSet<Inode> = self.names.values().copied().collect();
         self.durable.retain(|inode, _| alive.contains(inode));
+        self.clean.retain(|inode, _| alive.contains(inode));
     }
 
     /// The files of the dead letter.
@@ -223,7 +229,7 @@ impl DeadDisk {
             fs::remove_file(path).unwrap();
         }
         let names = std::mem::take(&mut self.names);
-        let mut durable = HashMap::new();
+        let (mut durable, mut clean) = (HashMap::new(), HashMap::new());
         for (name, old) in names {
             let mut content = self.durable.remove(&old).unwrap_or_default();
             let packed = is_packed(Path::new(&name));
@@ -235,10 +241,11 @@ impl DeadDisk {
             let path = self.path.with_file_name(&name);
             fs::write(&path, &content).unwrap();
             let inode = inode(&path).unwrap();
+            clean.insert(inode, content.len() as u64);
             durable.insert(inode, content);
             self.names.insert(name, inode);
         }
-        self.durable = durable;
+        (self.durable, self.clean) = (durable, clean);
         let left = kept(&self.path);
         let may_be = match self.names_lied {
             true => &self.synced,
