@@ -2,7 +2,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::deliver::{DeliveryStatus, ParkedStatus};
+use crate::run::Observer as _;
 use crate::source::ReadTo;
+use crate::tally::Tally;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -257,4 +259,22 @@ async fn silence_of_many_logs_is_bounded() {
         SILENT_LOGS_MAX
     );
     assert_eq!(telemetry.silent().len(), SILENT_LOGS_NAMED_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoint_written_while_the_dead_letter_is_stuck_is_not_ready() {
+    let telemetry = process();
+    let mut log = log(&telemetry, "a");
+    let mut turn = |keeping| {
+        let doing = Doing {
+            keeping,
+            ..doing(frontier(Timestamp::now()))
+        };
+        log.turn(&Tally::default(), &doing);
+        log.checkpoint_written();
+    };
+    turn(Some("the dead letter is full"));
+    assert_eq!(telemetry.unready()["checkpoint"], "the dead letter is full");
+    turn(None);
+    assert!(!telemetry.unready().contains_key("checkpoint"));
 }
