@@ -150,14 +150,14 @@ impl DeadDisk {
             Step::Sync => {
                 if let Some(inode) = inode(&self.path) {
                     let lines = ids(&fs::read(&self.path).unwrap());
-                    self.brought(inode, lines, lies);
+                    self.brought(inode, &lines, lies);
                 }
             }
             Step::SyncFolder => self.brought_names(lies),
             Step::RenamePacked => {
                 let beside = self.path.with_file_name(".dead.jsonl.tmp");
                 let lines = ids(&unpacked(&beside));
-                self.brought(inode(&beside).unwrap(), lines, lies);
+                self.brought(inode(&beside).unwrap(), &lines, lies);
             }
             Step::RemovePlain => {
                 self.brought_names(lies);
@@ -169,7 +169,7 @@ impl DeadDisk {
     }
 
     /// A sync brought all lines of a file to the disk, or lies.
-    fn brought(&mut self, inode: Inode, lines: Ids, lies: bool) {
+    fn brought(&mut self, inode: Inode, lines: &Ids, lies: bool) {
         self.synced.extend(lines.iter().cloned());
         let content = self.content(inode);
         self.clean.insert(inode, content.len() as u64);
