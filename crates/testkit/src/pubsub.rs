@@ -158,7 +158,9 @@ impl PubSub {
     pub fn hang(&self, hangs: bool) {
         let mut state = self.lock();
         state.hangs = hangs;
-        state.dead_below = state.streams_opened + 1;
+        if hangs {
+            state.dead_below = state.streams_opened + 1;
+        }
     }
 
     /// All streams that are open bring nothing any more, and do not end: a box on the way forgot their
