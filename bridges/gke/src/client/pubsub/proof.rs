@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use audit_bridge_core::live::Trouble;
-use audit_bridge_core::telemetry::Telemetry;
+use audit_bridge_app::telemetry::Telemetry;
+use audit_bridge_core::readiness::Trouble;
 use jiff::Timestamp;
 use tokio::time::Instant;
 

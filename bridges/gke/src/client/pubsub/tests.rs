@@ -1,4 +1,4 @@
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::Part;
 use audit_bridge_testkit::{LogEntry, PubSub};
 use jiff::Timestamp;
 
