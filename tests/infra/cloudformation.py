@@ -84,7 +84,7 @@ class Template:
 
     def _call(self, name, argument):
         if name == "Ref":
-            return self.values[argument]
+            return argument if argument in self.document["Resources"] else self.values[argument]
         if name == "Sub":
             text, names = (argument, {}) if isinstance(argument, str) else argument
             names = {**self.values, **{key: self.get(item) for key, item in names.items()}}
@@ -96,9 +96,7 @@ class Template:
         if name == "Not":
             return not self.get(argument[0])
         if name in ("And", "Or"):
-            return (all if name == "And" else any)([self.get(item) for item in argument])
-        if name == "Condition":
-            return self.get(self.document["Conditions"][argument])
+            return (all if name == "And" else any)([self._condition(item) for item in argument])
         if name == "GetAtt":
             return self._attribute(*argument.split("."))
         if name == "Split":
@@ -106,6 +104,11 @@ class Template:
         if name == "Select":
             return self.get(argument[1])[argument[0]]
         raise ValueError(f"the renderer does not know !{name}")
+
+    def _condition(self, item):
+        """A condition within another: its function, or its name."""
+        named = isinstance(item, dict) and item.get("Condition")
+        return self.get(self.document["Conditions"][named] if named else item)
 
     def _attribute(self, resource, attribute):
         """A stream's ARN follows from its name; what AWS makes up stays as it is written."""
@@ -123,8 +126,11 @@ class Template:
         return self.get(resource["Properties"])
 
     def policies(self, name="Role"):
-        """The permissions of a role, by the policies' names."""
-        return {policy["PolicyName"]: policy["PolicyDocument"] for policy in self.resource(name)["Policies"]}
+        """The permissions of a role, by the policies' names: its own, and those that are put on it."""
+        put = [self.resource(each) for each, its in self.document["Resources"].items() if its["Type"] == "AWS::IAM::Policy"]
+        put = [policy for policy in put if policy and policy["Roles"] == [name]]
+        found = [*self.resource(name).get("Policies", []), *put]
+        return {policy["PolicyName"]: policy["PolicyDocument"] for policy in found}
 
     def trust(self, name="Role"):
         """Who may assume a role."""
