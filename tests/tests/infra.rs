@@ -56,6 +56,11 @@ fn eks_identity() {
 }
 
 #[test]
+fn eks_stream() {
+    check("test_eks_stream");
+}
+
+#[test]
 fn terraform() {
     check("test_terraform");
 }
