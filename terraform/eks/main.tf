@@ -59,12 +59,14 @@ locals {
   # AWS has been seen to check FilterLogEvents against either form (the second covers the streams).
   log_group_arns = flatten([for arn in concat(local.own_log_group_arns, local.read_by_us) : [arn, "${arn}:*"]])
 
-  all_log_groups = concat(local.log_group_names, local.foreign_log_group_arns)
+  # A stream is read whole: the bridge takes no log group beside it, and a cluster's name would keep out the others.
+  all_log_groups = local.has_stream ? [] : concat(local.log_group_names, local.foreign_log_group_arns)
+  settings_roles = local.has_stream ? local.stream_role_arns : var.assume_role_arns
   # Further flags of the bridge, by name.
   settings = merge(
     local.reads_stream ? { stream = local.stream_is_ours ? local.stream_name : local.stream_arn } : {},
-    length(var.assume_role_arns) > 0 ? { role-arn = join(",", var.assume_role_arns) } : {},
-    var.assume_role_external_id != null ? { role-external-id = var.assume_role_external_id } : {},
+    length(local.settings_roles) > 0 ? { role-arn = join(",", local.settings_roles) } : {},
+    length(local.settings_roles) > 0 && var.assume_role_external_id != null ? { role-external-id = var.assume_role_external_id } : {},
     var.unmask ? { unmask = "true" } : {},
   )
 
@@ -112,12 +114,19 @@ resource "aws_iam_role" "bridge" {
       error_message = "read_log_groups is false and there is no stream, so the role could read nothing: set create_stream = true, or name the stream in stream_arn."
     }
     precondition {
-      condition     = var.read_log_groups || !var.unmask && length(var.log_group_arns) == 0
-      error_message = "unmask and log_group_arns are for reading log groups, which read_log_groups = false rules out: leave them out. What a stream carries was masked before; unmask cannot reach it."
+      condition     = var.read_log_groups || length(var.log_group_arns) == 0
+      error_message = "log_group_arns are read as log groups, which read_log_groups = false rules out: leave one of the two out."
     }
     precondition {
-      condition     = alltrue([for account in local.role_accounts : contains([for arn in var.log_group_arns : try(split(":", arn)[4], "")], account)])
-      error_message = "assume_role_arns names a role of an account of which log_group_arns has no log group, and the bridge would refuse it: add arn:aws:logs:REGION:ACCOUNT:log-group:NAME of that account, or leave the role out."
+      condition     = !var.unmask || !local.has_stream
+      error_message = "unmask does nothing for a stream, whose events were masked on their way into it, and the bridge refuses it: leave it out, or read the log group without a stream."
+    }
+    precondition {
+      condition = alltrue([
+        for account in local.role_accounts :
+        contains(concat([for arn in var.log_group_arns : try(split(":", arn)[4], "")], [local.stream_place[4]]), account)
+      ])
+      error_message = "assume_role_arns names a role of an account of which there is nothing to read, and the bridge would refuse it: add arn:aws:logs:REGION:ACCOUNT:log-group:NAME of that account to log_group_arns, or leave the role out."
     }
     precondition {
       condition     = var.assume_role_external_id == null || length(var.assume_role_arns) > 0

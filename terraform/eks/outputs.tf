@@ -23,7 +23,7 @@ output "helm_values" {
         { region = local.region },
         # The bridge wants one group per cluster; for several, the groups alone say what to read.
         length(local.all_log_groups) == 1 ? { clusterNames = [var.cluster_name] } : {},
-        length(local.all_log_groups) == 1 && length(var.log_group_names) == 0 ? {} : { logGroups = local.all_log_groups },
+        length(local.all_log_groups) > 1 || length(var.log_group_names) > 0 && !local.has_stream ? { logGroups = local.all_log_groups } : {},
         var.create && local.irsa ? { roleArn = aws_iam_role.bridge[0].arn } : {},
       )
     },

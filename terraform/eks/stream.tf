@@ -12,8 +12,12 @@ locals {
   stream_name    = trimprefix(local.stream_place[5], "stream/")
   stream_is_ours = local.stream_place[3] == local.region && local.stream_place[4] == local.account_id
 
+  # A stream of another account is read by a role there, where one is named; else by ours, if the stream's own policy lets it.
+  stream_role_arns = [for arn in var.assume_role_arns : arn if try(split(":", arn)[4], "") == local.stream_place[4]]
+
   makes_stream = var.create && var.create_stream
   reads_stream = var.create && local.has_stream
+  by_us        = local.reads_stream && length(local.stream_role_arns) == 0
   subscribes   = local.reads_stream && var.subscribe
   encrypted    = var.stream_kms_key_arn != null
 
@@ -57,7 +61,7 @@ resource "aws_kinesis_stream" "events" {
 }
 
 resource "aws_iam_role_policy" "read_stream" {
-  count  = local.reads_stream ? 1 : 0
+  count  = local.by_us ? 1 : 0
   name   = "read-stream"
   role   = aws_iam_role.bridge[0].id
   policy = local.read_stream_policy
@@ -65,7 +69,7 @@ resource "aws_iam_role_policy" "read_stream" {
 
 # Kinesis asks the key on behalf of who reads and writes.
 resource "aws_iam_role_policy" "decrypt_stream" {
-  count  = local.reads_stream && local.encrypted ? 1 : 0
+  count  = local.by_us && local.encrypted ? 1 : 0
   name   = "decrypt-stream"
   role   = aws_iam_role.bridge[0].id
   policy = local.key_policies["kms:Decrypt"]

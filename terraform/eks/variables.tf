@@ -103,14 +103,14 @@ variable "read_log_groups" {
 }
 
 variable "unmask" {
-  description = "Whether the bridge may read what a data protection policy masks (`logs:Unmask`), for --unmask."
+  description = "Whether the bridge may read what a data protection policy masks (`logs:Unmask`), for --unmask. Not with a stream, which carries it masked."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "assume_role_arns" {
-  description = "Roles of other accounts that read the log groups there, for --role-arn: one for each account, whose trust names the bridge's role."
+  description = "Roles of other accounts that read the log groups (or the stream) there, for --role-arn: one for each account, whose trust names the bridge's role."
   type        = list(string)
   default     = []
   nullable    = false

@@ -7,6 +7,7 @@ the calls that the role allows.
 import contextlib
 import gzip
 import json
+import re
 import tempfile
 import time
 import unittest
@@ -15,6 +16,8 @@ from pathlib import Path
 import boto3
 import policies
 import recorded
+import yaml
+from chart import environment, merged, render
 from cloudformation import Refused, Template
 from kit import ROOT, Terraform, moto, scratch
 from recorded import ISSUER, used_actions
@@ -152,9 +155,10 @@ class SameInBoth(unittest.TestCase):
 class LeastPrivilege(unittest.TestCase):
     def test_listed_actions_are_those_of_the_policies(self):
         options = ["--stream", "--role-arn", "--unmask"]
-        given = {"StreamName": STREAM, "StreamKmsKeyArn": key(), "AssumeRoleArns": ",".join(ROLES), "Unmask": "true"}
-        everything = reader(Identity="pod-identity", **given).policies()
-        granted = policies.actions(policies.together(*everything.values()))
+        given = {"Identity": "pod-identity", "AssumeRoleArns": ",".join(ROLES)}
+        streams = reader(StreamName=STREAM, StreamKmsKeyArn=key(), **given).policies()
+        unmasks = reader(Unmask="true", **given).policies()
+        granted = policies.actions(policies.together(*streams.values(), *unmasks.values()))
         self.assertEqual(granted, used_actions(*options, implied=True))
         self.assertEqual(len(recorded.known_actions()), len(granted), "an option that nobody knows")
 
@@ -315,7 +319,8 @@ class RefusedParameters(unittest.TestCase):
     def test_combinations_are_refused_with_what_to_write(self):
         for given, words in [
             ({"ReadLogGroup": "false"}, "could read nothing: set CreateStream=true"),
-            ({"ReadLogGroup": "false", "StreamName": "a", "Unmask": "true"}, "leave it out"),
+            ({"StreamName": "a", "Unmask": "true"}, "masked on their way into it"),
+            ({"CreateStream": "true", "Unmask": "true"}, "masked on their way into it"),
             ({"StreamKmsKeyArn": key()}, "there is none: set CreateStream=true"),
             ({"StreamShards": "2"}, "set CreateStream=true, or leave"),
             ({"StreamName": "a", "StreamRetentionHours": "48"}, "set CreateStream=true, or leave"),
@@ -347,6 +352,23 @@ class RefusedParameters(unittest.TestCase):
                         other(template, **{name: value})
                     least = 0 if "AllowedValues" in parameter else len(name) + 20
                     self.assertGreater(len(str(refused.exception)), least)
+
+
+class Page(unittest.TestCase):
+    def test_every_parameter_of_every_template_is_in_the_page_with_its_default(self):
+        page = (FOLDER / "README.md").read_text()
+        sections = page.split("\n## ")
+        for name, text in zip(["reader", "account", "destination"], sections, strict=True):
+            names = ["destination", "member"] if name == "destination" else [name]
+            for each in names:
+                self.assertIn(f"(eks-audit-{each}.yaml)", page)
+                document = reader().document if each == "reader" else other(each).document
+                for parameter, its in document["Parameters"].items():
+                    self.assertIn(f"`{parameter}`", text, f"{each}: {parameter}")
+                    default = its.get("Default")
+                    if each == "reader" and default:
+                        (row,) = [line for line in text.splitlines() if re.match(rf"\|[^|]*`{parameter}`", line)]
+                        self.assertIn(f"`{default}`", row, parameter)
 
 
 @contextlib.contextmanager
@@ -437,11 +459,8 @@ class EndToEnd(unittest.TestCase):
 
     def apply(self, url, folder, variables):
         """A configuration of ours, applied in moto, and its outputs."""
-        env = {f"TF_VAR_{name}": value if isinstance(value, str) else json.dumps(value) for name, value in variables.items()}
         folder.init()
-        folder.run("apply", "-auto-approve", "-input=false", env=env)
-        again = folder.run("plan", "-detailed-exitcode", "-input=false", check=False, env=env)
-        self.assertEqual(again.returncode, 0, f"a second plan changes something\n{again.stdout}{again.stderr}")
+        folder.run("apply", "-auto-approve", "-input=false", env=environment_of(variables))
         outputs = json.loads(folder.run("output", "-json").stdout)
         return {name: output["value"] for name, output in outputs.items()}
 
@@ -460,6 +479,8 @@ class EndToEnd(unittest.TestCase):
                 "read_log_groups": False,
             }
             outputs = self.apply(url, module, given)
+            again = module.run("plan", "-detailed-exitcode", "-input=false", check=False, env=environment_of(given))
+            self.assertEqual(again.returncode, 0, f"a second plan changes something\n{again.stdout}{again.stderr}")
             iam, kinesis = self.client("iam", url), self.client("kinesis", url)
             writer = outputs["writer_role_arn"].rpartition("/")[2]
             template = reader(CreateStream="true", ReadLogGroup="false")
@@ -534,7 +555,14 @@ class EndToEnd(unittest.TestCase):
     def test_example_of_another_account_makes_what_the_template_makes(self):
         with scratch() as folder, moto() as url:
             example = self.example(folder, url, "accounts", "other")
-            self.apply(url, example, {})
+            outputs = self.apply(url, example, {})
+            # The chart takes what the module prints, and the bridge gets it.
+            objects = render("eks", merged({"eks": {"clusterNames": []}}, yaml.safe_load(outputs["helm_values"])))
+            given = environment(objects)
+            self.assertEqual(given["AUDIT_BRIDGE_ROLE_ARN"], f"arn:aws:iam::{MEMBER}:role/eks-audit-reader")
+            self.assertEqual(given["AUDIT_BRIDGE_ROLE_EXTERNAL_ID"], "audit-bridge")
+            far = f"arn:aws:logs:eu-central-1:{MEMBER}:log-group:/aws/eks/far/cluster"
+            self.assertEqual(given["AUDIT_BRIDGE_LOG_GROUP"], f"{GROUP},{far}")
             roles = self.client("iam", url).list_roles()["Roles"]
             (bridge,) = [role for role in roles if role["RoleName"].startswith("eks-audit-production")]
             template = other("account", BridgeRoleArn=bridge["Arn"])
@@ -544,6 +572,13 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual(inline(there, made["RoleName"]), template.policies())
             assume = inline(self.client("iam", url), bridge["RoleName"])["assume-readers"]
             self.assertEqual(assume["Statement"][0]["Resource"], [made["Arn"]])
+
+
+def environment_of(variables):
+    """Variables of Terraform, as the environment gives them."""
+    return {
+        f"TF_VAR_{name}": value if isinstance(value, str) else json.dumps(value) for name, value in variables.items()
+    }
 
 
 def inline(iam, role):

@@ -427,13 +427,22 @@ run "nothing_to_read" {
   }
 }
 
-run "unmask_without_log_groups" {
+run "unmask_of_a_stream" {
+  command         = plan
+  expect_failures = [aws_iam_role.bridge]
+  variables {
+    create_stream = true
+    unmask        = true
+  }
+}
+
+run "log_groups_of_other_accounts_that_may_not_be_read" {
   command         = plan
   expect_failures = [aws_iam_role.bridge]
   variables {
     create_stream   = true
     read_log_groups = false
-    unmask          = true
+    log_group_arns  = ["arn:aws:logs:eu-central-1:444455556666:log-group:/aws/eks/far/cluster"]
   }
 }
 

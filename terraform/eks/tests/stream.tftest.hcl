@@ -130,11 +130,12 @@ run "created" {
     condition     = jsondecode(output.read_policy).Statement[0].Action == ["logs:FilterLogEvents"]
     error_message = "the log group cannot be read: ${output.read_policy}"
   }
+  # A cluster's name would keep out what other clusters send.
   assert {
     condition = yamldecode(output.helm_values) == {
       bridge         = "eks"
       serviceAccount = { name = "eks-audit-bridge" }
-      eks            = { region = "eu-central-1", clusterNames = ["production"], roleArn = "arn:aws:iam::111122223333:role/mocked" }
+      eks            = { region = "eu-central-1", roleArn = "arn:aws:iam::111122223333:role/mocked" }
       settings       = { stream = "eks-audit-production" }
     }
     error_message = "values: ${output.helm_values}"
@@ -231,6 +232,48 @@ run "a_stream_of_another_account_and_region_is_only_read" {
   }
   assert {
     condition     = yamldecode(output.helm_values).settings == { stream = var.stream_arn }
+    error_message = "values: ${output.helm_values}"
+  }
+}
+
+run "a_stream_of_another_account_by_a_role_there" {
+  command = apply
+
+  variables {
+    stream_arn              = "arn:aws:kinesis:eu-central-1:444455556666:stream/audit"
+    subscribe               = false
+    assume_role_arns        = ["arn:aws:iam::444455556666:role/audit"]
+    assume_role_external_id = "ours"
+  }
+  assert {
+    condition     = length(aws_iam_role_policy.read_stream) == 0 && length(aws_iam_role_policy.assume) == 1
+    error_message = "the role there reads it, ours need not"
+  }
+  assert {
+    condition = yamldecode(output.helm_values).settings == {
+      stream           = var.stream_arn
+      role-arn         = "arn:aws:iam::444455556666:role/audit"
+      role-external-id = "ours"
+    }
+    error_message = "values: ${output.helm_values}"
+  }
+}
+
+run "roles_for_catching_up_are_no_setting_of_the_stream" {
+  command = apply
+
+  variables {
+    create_stream    = true
+    log_group_names  = ["/aws/eks/production/cluster", "/aws/eks/staging/cluster"]
+    log_group_arns   = ["arn:aws:logs:eu-central-1:444455556666:log-group:/aws/eks/far/cluster"]
+    assume_role_arns = ["arn:aws:iam::444455556666:role/audit"]
+  }
+  assert {
+    condition     = length(aws_iam_role_policy.read_stream) == 1 && length(aws_iam_role_policy.assume) == 1
+    error_message = "a permission is missing"
+  }
+  assert {
+    condition     = yamldecode(output.helm_values).settings == { stream = "eks-audit-production" } && !can(yamldecode(output.helm_values).eks.logGroups)
     error_message = "values: ${output.helm_values}"
   }
 }
