@@ -127,7 +127,8 @@ class Template:
 
     def policies(self, name="Role"):
         """The permissions of a role, by the policies' names: its own, and those that are put on it."""
-        put = [self.resource(each) for each, its in self.document["Resources"].items() if its["Type"] == "AWS::IAM::Policy"]
+        resources = self.document["Resources"].items()
+        put = [self.resource(each) for each, its in resources if its["Type"] == "AWS::IAM::Policy"]
         put = [policy for policy in put if policy and policy["Roles"] == [name]]
         found = [*self.resource(name).get("Policies", []), *put]
         return {policy["PolicyName"]: policy["PolicyDocument"] for policy in found}

@@ -14,6 +14,7 @@ TEMPLATE = ROOT / "cloudformation/eks-audit-reader.yaml"
 PLACES = [("aws", "eu-central-1", "com"), ("aws-cn", "cn-north-1", "com.cn"), ("aws-us-gov", "us-gov-west-1", "com")]
 ACCOUNT = "123456789012"
 GROUP = "/aws/eks/production/cluster"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 CALL = {"action": "logs:FilterLogEvents", "body": {"logGroupName": GROUP, "limit": 10000}}
 
@@ -164,7 +165,7 @@ class CloudFormation(unittest.TestCase):
             "LogGroupName": [GROUP + "/", GROUP + ":*", "/aws/eks/*/cluster", "a" * 513],
             "ReadLogGroup": ["", "no", "false"],
             "Unmask": ["yes"],
-            "AssumeRoleArns": ["reader", "arn:aws:iam::123456789012:role/*", "arn:aws:iam::123456789012:role/a,", "a,b"],
+            "AssumeRoleArns": ["reader", "a,b", f"{ROLE}*", f"{ROLE}a,"],
             "CreateStream": ["yes"],
             "StreamName": ["arn:aws:kinesis:eu-central-1:123456789012:stream/audit", "a" * 129, "a b"],
             "StreamShards": ["-1", "1.5", "10001", "", "4"],

@@ -77,6 +77,11 @@ fn check_with_bridges(module: &str) {
 }
 
 #[test]
+fn eks_calls() {
+    check_with_bridges("test_eks_calls");
+}
+
+#[test]
 fn settings() {
     check_with_bridges("test_settings");
 }
