@@ -116,8 +116,8 @@ variable "assume_role_arns" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for arn in var.assume_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[0-9A-Za-z+=,.@_/-]*[0-9A-Za-z+=,.@_-]$", arn))])
-    error_message = "assume_role_arns must be ARNs like arn:aws:iam::ACCOUNT:role/NAME, without wildcards."
+    condition     = alltrue([for arn in var.assume_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[0-9A-Za-z+=.@_/-]*[0-9A-Za-z+=.@_-]$", arn))])
+    error_message = "assume_role_arns must be ARNs like arn:aws:iam::ACCOUNT:role/NAME, without wildcards, and without commas, at which the bridge would part them."
   }
   validation {
     condition     = length(distinct([for arn in var.assume_role_arns : split(":", "${arn}:::::")[4]])) == length(var.assume_role_arns)

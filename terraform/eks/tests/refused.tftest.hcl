@@ -253,6 +253,14 @@ run "assume_role_arns_wildcard" {
   }
 }
 
+run "assume_role_arns_with_a_comma" {
+  command         = plan
+  expect_failures = [var.assume_role_arns]
+  variables {
+    assume_role_arns = ["arn:aws:iam::444455556666:role/one,two"]
+  }
+}
+
 run "assume_role_arns_a_user" {
   command         = plan
   expect_failures = [var.assume_role_arns]
