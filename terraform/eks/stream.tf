@@ -13,7 +13,9 @@ locals {
   stream_is_ours = local.stream_place[3] == local.region && local.stream_place[4] == local.account_id
 
   # A stream of another account is read by a role there, where one is named; else by ours, if the stream's own policy lets it.
-  stream_role_arns = [for arn in var.assume_role_arns : arn if try(split(":", arn)[4], "") == local.stream_place[4]]
+  stream_role_arns = local.stream_place[4] == local.account_id ? [] : [
+    for arn in var.assume_role_arns : arn if try(split(":", arn)[4], "") == local.stream_place[4]
+  ]
 
   makes_stream = var.create && var.create_stream
   reads_stream = var.create && local.has_stream

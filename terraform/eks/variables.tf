@@ -96,7 +96,7 @@ variable "log_group_arns" {
 }
 
 variable "read_log_groups" {
-  description = "Whether the bridge may read the log groups themselves (`logs:FilterLogEvents`). False where it reads a stream only and never catches up on a gap of it."
+  description = "Whether the bridge may read the log groups themselves (`logs:FilterLogEvents`). False where it reads a stream only, and never what a filter has skipped."
   type        = bool
   default     = true
   nullable    = false
