@@ -151,13 +151,15 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
     iterator.issued_ms = now;
     iterator.generation = generation;
     let rest = shard.position(iterator.from);
-    let behind_ms = shard.records.get(rest).map_or(0, |it| now - it.arrival_ms);
+    // "A value of zero indicates that record processing is caught up."
+    let behind = |it: &Record| (now - it.arrival_ms).max(1);
+    let behind_ms = shard.records.get(rest).map_or(0, behind);
     let closed = shard.closed.is_some() && rest == shard.records.len();
     let end = closed && (records.is_empty() || !settings.end_apart);
     let encrypted = stream.key.is_some();
     let mut answer = json!({
         "Records": records.iter().map(|it| record(it, encrypted)).collect::<Vec<_>>(),
-        "MillisBehindLatest": behind_ms.max(0),
+        "MillisBehindLatest": behind_ms,
     });
     if end {
         answer["ChildShards"] = child_shards(stream, iterator.shard);

@@ -123,14 +123,13 @@ impl Stream {
             shard_count: 0,
             pending: None,
         };
-        let width = u128::MAX / u128::from(shards);
+        // 2^128 by the number of shards, rounded down; of one shard the width is never looked at.
+        let of = u128::from(shards);
+        let width = (u128::MAX / of).wrapping_add(u128::from(u128::MAX % of == of - 1));
         for n in 0..shards {
-            let start = u128::from(n) * width;
-            let end = if n + 1 == shards {
-                u128::MAX
-            } else {
-                start + width - 1
-            };
+            let start = u128::from(n).wrapping_mul(width);
+            let last = n + 1 == shards;
+            let end = if last { u128::MAX } else { start + width - 1 };
             stream.add_shard((start, end), Vec::new(), now_ms / 1000, now_ms);
         }
         stream

@@ -489,9 +489,9 @@ async fn scripted_faults_hit_their_operation_only() {
 
 #[tokio::test(start_paused = true)]
 async fn held_answer_leaves_when_it_is_released() {
-    let kinesis = std::sync::Arc::new(stand_in(1));
+    let kinesis = Arc::new(stand_in(1));
     kinesis.hold("ListShards");
-    let asked = std::sync::Arc::clone(&kinesis);
+    let asked = Arc::clone(&kinesis);
     let task = tokio::spawn(async move { ask(&asked, "ListShards", json!({})).await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(!task.is_finished());
