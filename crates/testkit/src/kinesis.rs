@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use self::account::{OrderBreach, WrittenRecord};
+pub use self::account::{OrderBreach, ReadCall, WrittenRecord, shard_of_iterator};
 pub use self::controls::ShardStatus;
 pub use self::error::{
     ServiceError, access_denied, internal_failure, iterator_expired, kms_faults,

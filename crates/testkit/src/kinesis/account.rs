@@ -8,6 +8,7 @@ use super::Kinesis;
 use super::sequence::SequenceNumber;
 use super::stream::{Stream, shard_id};
 use super::subscription::{self, LogLine};
+use super::token::ShardIterator;
 
 /// A record that was written, whether it is still there or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,19 @@ pub struct WrittenRecord {
     pub data: Bytes,
 }
 
+/// A `GetRecords` that was answered, with records or without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadCall {
+    /// The shard that was read.
+    pub shard_id: String,
+    /// When, by the clock of the service, in milliseconds.
+    pub at_ms: i64,
+    /// How many records the answer had.
+    pub records: usize,
+    /// It was the end of the shard.
+    pub end: bool,
+}
+
 /// Records of a child shard were handed out before the end of a parent was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderBreach {
@@ -31,6 +45,11 @@ pub struct OrderBreach {
     pub parent: String,
     /// Records of the parent that nobody had been handed then.
     pub unserved: usize,
+}
+
+/// The shard of an iterator: what a request for records is about, for [`Kinesis::choose`].
+pub fn shard_of_iterator(iterator: &str) -> Option<String> {
+    ShardIterator::decode(iterator).map(|it| shard_id(it.shard))
 }
 
 impl Kinesis {
@@ -67,6 +86,11 @@ impl Kinesis {
             !served.contains_key(&place)
         });
         written
+    }
+
+    /// All `GetRecords` that were answered whole, in their order.
+    pub fn reads(&self, stream: &str) -> Vec<ReadCall> {
+        self.lock().stream(stream).reads.clone()
     }
 
     /// Where readers took a child shard before its parents, in the order of events. Only the first

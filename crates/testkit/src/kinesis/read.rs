@@ -8,7 +8,7 @@ use super::error::ServiceError;
 use super::sequence::SequenceNumber;
 use super::stream::{Record, Shard, Stream, shard_id};
 use super::token::ShardIterator;
-use super::{ACCOUNT, OrderBreach, Settings, State, operations};
+use super::{ACCOUNT, OrderBreach, ReadCall, Settings, State, operations};
 
 /// No answer holds more records than this.
 pub(super) const ANSWER_RECORDS_MAX: usize = 10_000;
@@ -96,8 +96,11 @@ fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumb
     Ok(later.map_or(shard.tip(), |record| record.sequence))
 }
 
-/// A number of this shard; whether its record is still there, or was ever, makes no difference: a
-/// number that is trimmed is before the oldest record.
+/// A number of this shard; whether its record is still there, or ever was, makes no difference. That
+/// a trimmed number begins at the oldest record is inferred: Kinesis documents no error for it, as
+/// DynamoDB Streams does (`TrimmedDataAccessException`). The refusals are those that the service was
+/// seen to give: "It encodes shardId-…" (boto3's issue 1478, amazon-kinesis-client's issue 391),
+/// "did not come from this stream" (amazon-kinesis-connectors' issue 8).
 fn of_shard(shard: &Shard, stream: &str, text: &str) -> Result<SequenceNumber, ServiceError> {
     let id = shard_id(shard.number);
     let invalid = |why: &str| {
@@ -168,6 +171,12 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
     }
     if intact {
         note(stream, iterator.shard, &records, end);
+        stream.reads.push(ReadCall {
+            shard_id: id,
+            at_ms: now,
+            records: records.len(),
+            end,
+        });
     }
     Ok(answer)
 }

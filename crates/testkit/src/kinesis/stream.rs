@@ -8,7 +8,7 @@ use md5::{Digest as _, Md5};
 use super::error::ServiceError;
 use super::quota::{Meter, Quota};
 use super::sequence::{Parts, SequenceNumber};
-use super::{ACCOUNT, OrderBreach, REGION, WrittenRecord};
+use super::{ACCOUNT, OrderBreach, REGION, ReadCall, WrittenRecord};
 
 /// A record in a shard.
 #[derive(Debug, Clone)]
@@ -62,6 +62,7 @@ pub(super) struct Stream {
     /// How often each record was in an answer.
     pub(super) served: HashMap<SequenceNumber, usize>,
     pub(super) breaches: Vec<OrderBreach>,
+    pub(super) reads: Vec<ReadCall>,
     pub(super) lists: Meter,
     counter: u64,
     shard_count: u32,
@@ -118,6 +119,7 @@ impl Stream {
             account: Vec::new(),
             served: HashMap::new(),
             breaches: Vec::new(),
+            reads: Vec::new(),
             lists: Meter::new(Quota::LISTS),
             counter: 0,
             shard_count: 0,

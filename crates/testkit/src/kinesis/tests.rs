@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::subscription::{self, SubscribedEvent, Subscription};
 use super::*;
@@ -485,6 +486,87 @@ async fn scripted_faults_hit_their_operation_only() {
     kinesis.heal();
     records(&kinesis, &first).await;
     assert_eq!(kinesis.calls("GetRecords"), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chosen_fault_hits_one_shard() {
+    let kinesis = stand_in(2);
+    let slow = "shardId-000000000001";
+    kinesis.choose(move |request| {
+        let iterator = request.body["ShardIterator"].as_str()?;
+        let shard = shard_of_iterator(iterator)?;
+        (shard == slow).then(|| Fault::Slow(Duration::from_secs(5)))
+    });
+    for shard in ["shardId-000000000000", slow] {
+        let first = iterator(&kinesis, shard, "TRIM_HORIZON", json!({})).await;
+        records(&kinesis, &first).await;
+    }
+    assert_eq!(kinesis.now_ms(), START_MS + 5000);
+    let reads = kinesis.reads(STREAM);
+    assert_eq!(reads[1].shard_id, slow);
+    assert_eq!(
+        (reads[1].at_ms, reads[1].records, reads[1].end),
+        (START_MS, 0, false)
+    );
+}
+
+/// What comes back on the network, until the connection ends.
+async fn post(kinesis: &Kinesis, operation: &str, body: &Value) -> String {
+    let address = kinesis.url().replace("http://", "");
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let body = body.to_string();
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\
+         x-amz-target: Kinesis_20131202.{operation}\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential=AKIA/20261121/x, Signature=0\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn network_carries_answers_refusals_and_faults() {
+    let kinesis = Kinesis::start().await;
+    kinesis.create_stream(STREAM, 1);
+    let body = json!({"StreamName": STREAM});
+    let (head, answer) = {
+        let answer = post(&kinesis, "ListShards", &body).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.to_owned(),
+            serde_json::from_str::<Value>(body).unwrap(),
+        )
+    };
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains("application/x-amz-json-1.1"), "{head}");
+    assert_eq!(answer, kinesis.call("ListShards", &body).await.unwrap());
+    assert_eq!(kinesis.recorded()[0].access_key.as_deref(), Some("AKIA"));
+
+    let refused = post(&kinesis, "ListShards", &json!({"StreamName": "none"})).await;
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    assert!(refused.contains("ResourceNotFoundException"), "{refused}");
+    let unknown = post(&kinesis, "SubscribeToShard", &body).await;
+    assert!(unknown.contains("UnknownOperationException"), "{unknown}");
+
+    kinesis.script(
+        "ListShards",
+        [Fault::Cut, Fault::Garbage, internal_failure()],
+    );
+    let cut = post(&kinesis, "ListShards", &body).await;
+    assert!(!cut.contains(&answer.to_string()), "{cut}");
+    assert!(
+        post(&kinesis, "ListShards", &body)
+            .await
+            .ends_with("<html>")
+    );
+    assert!(
+        post(&kinesis, "ListShards", &body)
+            .await
+            .starts_with("HTTP/1.1 500")
+    );
 }
 
 #[tokio::test(start_paused = true)]
