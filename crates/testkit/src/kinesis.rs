@@ -91,6 +91,7 @@ struct Settings {
     list_shards_max: usize,
     read_quotas: bool,
     resharding_takes_ms: i64,
+    trimmed_stuck: bool,
     write_quotas: bool,
 }
 
@@ -123,6 +124,7 @@ impl State {
                 list_shards_max: 1000,
                 read_quotas: false,
                 resharding_takes_ms: 0,
+                trimmed_stuck: false,
                 write_quotas: false,
             },
             streams: BTreeMap::new(),

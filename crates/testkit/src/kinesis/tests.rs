@@ -188,6 +188,37 @@ async fn trimmed_number_begins_at_the_oldest_record() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trimmed_number_where_it_is_stuck_gives_nothing_until_the_horizon_is_asked_for() {
+    let kinesis = stand_in(1);
+    kinesis.trimmed_stuck(true);
+    let (shard, first) = kinesis.put(STREAM, "k", "0");
+    let (_, last) = kinesis.put(STREAM, "k", "1");
+    kinesis.advance(Duration::from_secs(25 * 3600));
+    kinesis.put(STREAM, "k", "2");
+    let from = async |kind: &str, number: Option<&str>| {
+        let more = number.map_or(json!({}), |it| json!({"StartingSequenceNumber": it}));
+        let iterator = iterator(&kinesis, &shard, kind, more).await;
+        let answer = records(&kinesis, &iterator).await;
+        assert!(answer["NextShardIterator"].is_string());
+        let behind = answer["MillisBehindLatest"].as_i64().unwrap();
+        (data(&answer).concat(), behind)
+    };
+    let day = 24 * 3600 * 1000;
+    let after = Some(first.as_str());
+    assert_eq!(
+        from("AFTER_SEQUENCE_NUMBER", after).await,
+        (String::new(), day)
+    );
+    assert_eq!(from("TRIM_HORIZON", None).await, ("2".to_owned(), 0));
+    // Nothing is missing behind the last that is gone.
+    let after = Some(last.as_str());
+    assert_eq!(
+        from("AFTER_SEQUENCE_NUMBER", after).await,
+        ("2".to_owned(), 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn closed_shard_ends_with_its_children_named() {
     for apart in [false, true] {
         let kinesis = stand_in(1);
