@@ -359,7 +359,7 @@ impl LiveLog for EksLog {
     async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Trouble> {
         let earliest = Timestamp::from_second(EARLIEST).unwrap_or(Timestamp::UNIX_EPOCH);
         let limiter = Arc::clone(&self.limiter);
-        self.flags.open(self.log(), resume, earliest, limiter)
+        self.flags.open(self.log(), resume, earliest, limiter).await
     }
 
     async fn check(&self) -> Vec<Finding> {

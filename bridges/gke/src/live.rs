@@ -209,7 +209,7 @@ impl LiveLog for GkeLog {
 
     async fn open(&self, resume: Resume) -> Result<GkeSource, Trouble> {
         Ok(GkeSource(match &self.0 {
-            Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume)?)),
+            Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume).await?)),
             Kind::PubSub(subscription) => Kind::PubSub(subscription.open(resume)?),
         }))
     }

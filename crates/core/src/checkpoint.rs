@@ -9,6 +9,7 @@ mod checkpointer;
 pub mod file;
 mod home;
 pub mod kubernetes;
+mod kubernetes_identities;
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -29,6 +30,7 @@ pub use checkpointer::{Checkpointer, Failure, Outcome};
 pub use file::FileStore;
 pub use home::{Home, Room, StoreKind, object_name};
 pub use kubernetes::KubernetesStore;
+pub use kubernetes_identities::{IDENTITY_CHUNKS, KubernetesIdentities};
 
 /// The version of the document that this release reads and writes.
 pub const VERSION: u32 = 1;

@@ -7,11 +7,13 @@ pub mod supervise;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::source::{Position, Positions, Source};
+use crate::tail::IdentityStore;
 use crate::telemetry::{Part, Telemetry};
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
@@ -102,6 +104,8 @@ pub struct Resume {
     pub term: Option<i64>,
     /// A folder for what this log has seen.
     pub seen_dir: PathBuf,
+    /// Where what this log has seen is kept for the next replica, if anywhere.
+    pub identities: Option<Arc<dyn IdentityStore>>,
     /// Who is told how it goes: this log's place.
     pub telemetry: Telemetry,
 }

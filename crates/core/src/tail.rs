@@ -25,11 +25,13 @@
 
 mod cursor;
 mod identity;
+mod identity_chunks;
 mod limiter;
 mod log;
 mod monitor;
 mod resume;
 mod seen;
+mod segment_writer;
 mod segments;
 mod settings;
 
@@ -43,6 +45,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 pub use identity::Identity;
+pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
 pub use limiter::Limiter;
 pub use log::{Clock, Entry, LogPage, QueryError, SystemClock, TimeLog, Window};
 pub use monitor::{Late, Monitor, Stats, Status};
@@ -52,9 +55,11 @@ pub use settings::TailSettings;
 use crate::retry::Backoff;
 use crate::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
 use cursor::{Cursor, Scan};
+use identity_chunks::ChunkWriter;
 use log::{ceil, floor};
 use resume::Place;
 use seen::{Seen, bucket_of};
+use segment_writer::SegmentWriter;
 use segments::Segments;
 
 /// The first window of a backlog, and the bounds of those that follow.
@@ -71,6 +76,9 @@ const PAGES_MAX: u32 = 64;
 
 /// No answer after so long is a failure.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end waits for identities to be kept.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// So many failures of one page, and the window is begun again: the token may be the trouble.
 const TOKEN_FAILURES_MAX: u32 = 5;
@@ -94,7 +102,8 @@ pub struct Tail<L: TimeLog> {
     /// How long a window of a backlog is, as the density of the log has it.
     span: Duration,
     seen: Seen,
-    segments: Option<Segments>,
+    segments: Option<SegmentWriter>,
+    chunks: Option<ChunkWriter>,
     /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
     requests: JoinSet<Result<LogPage<L::Raw>, QueryError>>,
     /// Ready to be handed out.
@@ -103,7 +112,8 @@ pub struct Tail<L: TimeLog> {
 
 impl<L: TimeLog> Tail<L> {
     /// A tail that goes on from `positions`, or begins at the settings' start when there are none.
-    /// In that case identities that an earlier life left behind are deleted.
+    /// In that case identities that an earlier life left behind are deleted. Blocks for the time that
+    /// it takes to read them.
     ///
     /// A folder for identities that cannot be used is told by a warning, and costs duplicates.
     ///
@@ -135,6 +145,7 @@ impl<L: TimeLog> Tail<L> {
         let mut tail = Tail {
             seen: Seen::new(settings.identities_max),
             segments: None,
+            chunks: None,
             requests: JoinSet::new(),
             pages: VecDeque::new(),
             span: SPAN_FIRST,
@@ -152,6 +163,9 @@ impl<L: TimeLog> Tail<L> {
         };
         if let Some(folder) = settings.seen_dir {
             tail.recall(&folder, positions.is_empty());
+        }
+        if let Some(loaded) = settings.identities {
+            tail.recall_chunks(loaded, positions.is_empty());
         }
         // First of all every cursor says where it begins. Otherwise the checkpoint might hold the
         // edge's progress before the others had any, and a restart would begin them at the edge's.
@@ -194,13 +208,30 @@ impl<L: TimeLog> Tail<L> {
                     true => segments.clear(),
                     false => segments.forget(horizon),
                 }
-                self.segments = Some(segments);
+                self.segments = Some(SegmentWriter::new(segments, self.identities_max));
             }
             Err(error) => warn!(
                 folder = %folder.display(), %error,
                 "cannot keep identities, after a restart some records will be sent again"
             ),
         }
+        self.trim();
+    }
+
+    /// Takes over the identities that another process kept.
+    fn recall_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
+        let horizon = bucket_of(self.horizon());
+        let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
+        let (seen, now) = (&mut self.seen, self.clock.now());
+        let found = |(bucket, identity)| {
+            if bucket >= horizon {
+                seen.insert(bucket, identity);
+            }
+        };
+        let name = self.log.name();
+        self.chunks = Some(ChunkWriter::new(
+            loaded, name, oldest_age, afresh, now, found,
+        ));
         self.trim();
     }
 
@@ -453,6 +484,9 @@ impl<L: TimeLog> Tail<L> {
         if let Some(segments) = &mut self.segments {
             segments.forget(bucket_of(horizon));
         }
+        if let Some(chunks) = &mut self.chunks {
+            chunks.save_when_due();
+        }
         // Positions that nobody settles (there is no checkpoint): their identities are for the
         // disk only.
         let waiting: usize = self.cursors.iter().map(Cursor::waiting).sum();
@@ -505,9 +539,30 @@ impl<L: TimeLog> Source for Tail<L> {
             return;
         };
         self.monitor.settled(mark.newest);
+        if let Some(chunks) = &mut self.chunks {
+            chunks.append(&mark.identities, self.clock.now());
+        }
         if let Some(segments) = &mut self.segments {
             segments.append(&mut mark.identities);
         }
         self.trim();
+    }
+
+    /// Waits for the identities that are still being written, for a while.
+    async fn close(&mut self) {
+        let (segments, chunks) = (&mut self.segments, &mut self.chunks);
+        let flush = async {
+            if let Some(segments) = segments {
+                segments.flush().await;
+            }
+            if let Some(chunks) = chunks {
+                chunks.flush().await;
+            }
+        };
+        if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
+            warn!(
+                "not all identities could be kept, after a restart some records will be sent again"
+            );
+        }
     }
 }

@@ -310,7 +310,7 @@ async fn room(fake: &FakeKubernetes, several: bool) -> Result<Room, StoreError> 
     let dir = tempfile::tempdir().unwrap();
     let client = kube::Client::new(fake.service("a"), "audit");
     let cluster = Cluster::new(client, "audit");
-    let home = Home::lock(dir.path()).unwrap();
+    let home = Home::lock(dir.path()).await.unwrap();
     home.with_config_maps(cluster, NAME, "a")
         .room(&owner(), several)
         .await

@@ -88,6 +88,7 @@ fn resume(start: Start) -> Resume {
         until: None,
         term: None,
         seen_dir: "unused".into(),
+        identities: None,
         telemetry: Telemetry::new("aks-audit-bridge", "0").log("hub"),
     }
 }

@@ -110,14 +110,15 @@ impl LoggingLog {
         )
     }
 
-    pub(super) fn open(&self, resume: Resume) -> Result<Tail<CloudLogging>, Trouble> {
+    pub(super) async fn open(&self, resume: Resume) -> Result<Tail<CloudLogging>, Trouble> {
         let earliest = Timestamp::now().checked_sub(KEPT_MAX);
-        self.settings.tail.open(
+        let opened = self.settings.tail.open(
             self.client()?,
             resume,
             earliest.unwrap_or(Timestamp::UNIX_EPOCH),
             Arc::clone(&self.limiter),
-        )
+        );
+        opened.await
     }
 
     pub(super) async fn check(&self) -> Vec<Finding> {

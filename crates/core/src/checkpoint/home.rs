@@ -3,10 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use super::file::StateDir;
-use super::{AnyStore, Checkpoint, DOCUMENT, FileStore, KubernetesStore, Owner, Store, StoreError};
+use super::{
+    AnyStore, Checkpoint, DOCUMENT, FileStore, KubernetesIdentities, KubernetesStore, Owner, Store,
+    StoreError,
+};
 use crate::kubernetes::Cluster;
-use crate::tail::Identity;
+use crate::tail::{Identity, IdentityStore};
 
 /// What `--checkpoint-store` chooses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct Room {
     pub checkpoint: Option<Checkpoint>,
     /// For the identities that it has seen.
     pub seen_dir: PathBuf,
+    /// Where they are kept for the next replica, beside a checkpoint in a ConfigMap.
+    pub identities: Option<Arc<dyn IdentityStore>>,
 }
 
 impl Home {
@@ -47,9 +54,11 @@ impl Home {
     ///
     /// # Errors
     /// As for [`StateDir::lock`].
-    pub fn lock(dir: &Path) -> Result<Home, StoreError> {
+    pub async fn lock(dir: &Path) -> Result<Home, StoreError> {
+        let path = dir.to_owned();
+        let dir = on_disk(dir, move || StateDir::lock(&path)).await?;
         Ok(Home {
-            dir: Arc::new(StateDir::lock(dir)?),
+            dir: Arc::new(dir),
             config_maps: None,
         })
     }
@@ -75,24 +84,36 @@ impl Home {
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
     pub async fn room(&self, owner: &Owner, several: bool) -> Result<Room, StoreError> {
-        let dir = place(self.dir.path(), owner, several);
-        let state = match dir == self.dir.path() {
-            true => Arc::clone(&self.dir),
-            false => Arc::new(StateDir::lock(&dir)?),
-        };
-        let seen_dir = dir.join("seen");
-        let (store, checkpoint) = match &self.config_maps {
-            Some(config_maps) => config_maps.find(owner, several).await?,
+        let (root, file_owner) = (Arc::clone(&self.dir), owner.clone());
+        let file_store = on_disk(self.dir.path(), move || {
+            let dir = place(root.path(), &file_owner, several);
+            let state = match dir == root.path() {
+                true => root,
+                false => Arc::new(StateDir::lock(&dir)?),
+            };
+            FileStore::within(state, file_owner)
+        })
+        .await?;
+        let seen_dir = file_store.folder().join("seen");
+        let (store, checkpoint, identities) = match &self.config_maps {
+            Some(config_maps) => {
+                let (store, checkpoint) = config_maps.find(owner, several).await?;
+                let identities = KubernetesIdentities::new(&config_maps.cluster, store.name());
+                let identities: Arc<dyn IdentityStore> = Arc::new(identities);
+                let store = AnyStore::Kubernetes(Box::new(store));
+                (store, checkpoint, Some(identities))
+            }
             None => {
-                let mut store = FileStore::within(state, owner.clone())?;
+                let mut store = file_store;
                 let checkpoint = store.load().await?;
-                (AnyStore::File(store), checkpoint)
+                (AnyStore::File(store), checkpoint, None)
             }
         };
         Ok(Room {
             store,
             checkpoint,
             seen_dir,
+            identities,
         })
     }
 }
@@ -125,14 +146,13 @@ impl ConfigMaps {
         &self,
         owner: &Owner,
         several: bool,
-    ) -> Result<(AnyStore, Option<Checkpoint>), StoreError> {
+    ) -> Result<(KubernetesStore, Option<Checkpoint>), StoreError> {
         let store =
             |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
-        let wrap = |store: KubernetesStore| AnyStore::Kubernetes(Box::new(store));
         let mut own = store(&object_name(&self.name, owner));
         let forbidden = match own.load().await {
             Ok(None) => false,
-            Ok(checkpoint) => return Ok((wrap(own), checkpoint)),
+            Ok(checkpoint) => return Ok((own, checkpoint)),
             // A Role that is limited to the common object: a single log has no other.
             Err(error) if !several && error.is_forbidden() => true,
             Err(error) => return Err(error),
@@ -143,10 +163,10 @@ impl ConfigMaps {
             common.check_alone(&own)?;
         }
         match (found, several) {
-            (Ok(checkpoint), false) => Ok((wrap(common), checkpoint)),
-            (Ok(Some(checkpoint)), true) => Ok((wrap(common), Some(checkpoint))),
+            (Ok(checkpoint), false) => Ok((common, checkpoint)),
+            (Ok(Some(checkpoint)), true) => Ok((common, Some(checkpoint))),
             (Err(error), _) if error.is_unavailable() || !several => Err(error),
-            (Ok(None) | Err(_), _) => Ok((wrap(own.beside(common)), None)),
+            (Ok(None) | Err(_), _) => Ok((own.beside(common), None)),
         }
     }
 }
@@ -155,6 +175,21 @@ impl ConfigMaps {
 /// its Lease where replicas share them.
 pub fn object_name(name: &str, owner: &Owner) -> String {
     format!("{name}-{}", suffix(owner))
+}
+
+/// Works on a folder on a thread that may block.
+async fn on_disk<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(StoreError::Unavailable {
+            place: folder.display().to_string(),
+            problem: "was not reached: the task that works on it ended".to_owned(),
+            remedy: "it is tried again".to_owned(),
+            source: Some(error.into()),
+        })
+    })
 }
 
 /// The folder of a log.
@@ -219,16 +254,16 @@ mod tests {
     async fn clusters_come_and_go_and_keep_their_places() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (owner("r:/aws/eks/A/cluster"), owner("r:/aws/eks/b/cluster"));
-        let open = || Home::lock(dir.path()).unwrap();
+        let open = async || Home::lock(dir.path()).await.unwrap();
 
-        let home = open();
+        let home = open().await;
         let room = home.room(&a, false).await.unwrap();
         assert_eq!(position(&room), None);
         save(room, &a, 1).await;
         assert!(dir.path().join(DOCUMENT).is_file(), "one log, at the top");
         drop(home);
 
-        let home = open();
+        let home = open().await;
         let room = home.room(&a, true).await.unwrap();
         assert_eq!(position(&room), Some(1), "still where it was");
         let other = home.room(&b, true).await.unwrap();
@@ -236,7 +271,7 @@ mod tests {
         save(other, &b, 2).await;
         drop((room, home));
 
-        let home = open();
+        let home = open().await;
         let alone = home.room(&b, false).await.unwrap();
         assert_eq!(position(&alone), Some(2));
         drop(alone);

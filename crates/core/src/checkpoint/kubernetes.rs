@@ -104,6 +104,11 @@ impl KubernetesStore {
         }
     }
 
+    /// The ConfigMap's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The store of one log among several. `common` is that of a process which reads one log.
     pub(super) fn beside(self, common: KubernetesStore) -> KubernetesStore {
         KubernetesStore {

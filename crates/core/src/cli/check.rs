@@ -111,7 +111,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     let what = "checkpoint";
     let state = &checked.state;
     let refused = |error: StoreError| Finding::bad(what, error.trouble());
-    let mut home = match Home::lock(&state.dir) {
+    let mut home = match Home::lock(&state.dir).await {
         Ok(home) => home,
         // That is how it looks beside a bridge that runs.
         Err(StoreError::Locked { holder, .. }) => {

@@ -206,6 +206,7 @@ mod tests {
             until: None,
             term: None,
             seen_dir: "nowhere".into(),
+            identities: None,
             telemetry: telemetry.clone(),
         };
         let mut source = Supervised::new(Arc::clone(&log), resume);

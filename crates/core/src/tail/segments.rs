@@ -23,6 +23,9 @@ const HEADER_BYTES: usize = 16;
 /// Bucket and count before the identities, checksum behind them.
 const FRAME_HEAD_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 8;
+/// A frame without its identities, and each of these.
+pub(super) const FRAME_BYTES: usize = FRAME_HEAD_BYTES + CHECKSUM_BYTES;
+pub(super) const IDENTITY_BYTES: usize = 8;
 
 /// A file that has grown to this size is closed: some 130,000 identities.
 const SEGMENT_BYTES_MAX: u64 = 1 << 20;
@@ -111,20 +114,15 @@ impl Segments {
             return Ok(None);
         }
         let mut newest = i64::MIN;
-        let mut rest = &bytes[HEADER_BYTES..];
-        while !rest.is_empty() {
-            let Some((bucket, identities, behind)) = frame(rest) else {
-                warn!(
-                    path = %path.display(), ignored_bytes = rest.len(),
-                    "remembered identities are cut off or damaged, some records may be sent again"
-                );
-                break;
-            };
-            for identity in identities.chunks_exact(8) {
-                found(bucket, Identity(number(identity)));
-            }
+        let ignored = read_frames(&bytes[HEADER_BYTES..], |bucket, identity| {
             newest = newest.max(bucket);
-            rest = behind;
+            found(bucket, identity);
+        });
+        if ignored > 0 {
+            warn!(
+                path = %path.display(), ignored_bytes = ignored,
+                "remembered identities are cut off or damaged, some records may be sent again"
+            );
         }
         Ok(Some(newest))
     }
@@ -137,14 +135,7 @@ impl Segments {
         settled.sort_unstable();
         let mut bytes = Vec::with_capacity(settled.len() * 8 + 64);
         for group in settled.chunk_by(|one, other| one.0 == other.0) {
-            let start = bytes.len();
-            bytes.extend(group[0].0.to_le_bytes());
-            bytes.extend(u32::try_from(group.len()).unwrap_or(u32::MAX).to_le_bytes());
-            for (_, identity) in group {
-                bytes.extend(identity.0.to_le_bytes());
-            }
-            let sum = checksum(&bytes[start..]);
-            bytes.extend(sum.to_le_bytes());
+            push_frame(&mut bytes, group[0].0, group.iter().map(|filed| filed.1));
         }
         let newest = settled.last().map_or(i64::MIN, |last| last.0);
         match self.write(&bytes, newest) {
@@ -167,11 +158,12 @@ impl Segments {
             let path = self
                 .folder
                 .join(format!("seen-{:010}.bin", self.next_number));
+            // Also where it fails: somebody else's file may have the name.
+            self.next_number += 1;
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(&path)?;
-            self.next_number += 1;
             let mut header = MAGIC.to_vec();
             header.extend(self.log.to_le_bytes());
             file.write_all(&header)?;
@@ -224,6 +216,33 @@ fn number_of(path: &Path) -> Option<u64> {
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// Writes a frame.
+pub(super) fn push_frame(
+    bytes: &mut Vec<u8>,
+    bucket: i64,
+    identities: impl ExactSizeIterator<Item = Identity>,
+) {
+    let start = bytes.len();
+    bytes.extend(bucket.to_le_bytes());
+    let count = u32::try_from(identities.len()).unwrap_or(u32::MAX);
+    bytes.extend(count.to_le_bytes());
+    for identity in identities {
+        bytes.extend(identity.0.to_le_bytes());
+    }
+    bytes.extend(checksum(&bytes[start..]).to_le_bytes());
+}
+
+/// Reads frames up to the first that is cut off or damaged. Returns how many bytes are left.
+pub(super) fn read_frames(mut rest: &[u8], mut found: impl FnMut(i64, Identity)) -> usize {
+    while let Some((bucket, identities, behind)) = frame(rest) {
+        for identity in identities.chunks_exact(IDENTITY_BYTES) {
+            found(bucket, Identity(number(identity)));
+        }
+        rest = behind;
+    }
+    rest.len()
 }
 
 /// The first frame: its bucket, its identities, what follows.

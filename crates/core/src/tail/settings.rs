@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::identity_chunks::LoadedIdentities;
 use crate::telemetry::Telemetry;
 
 /// What a tail is told.
@@ -28,6 +29,9 @@ pub struct TailSettings {
     /// Where the identities of settled records are kept over a restart: a folder for this log
     /// alone. Without it a restart repeats what was handed out within the oldest age.
     pub seen_dir: Option<PathBuf>,
+    /// Identities that another process kept, and where they are kept for the next one. Without it a
+    /// take-over repeats what was handed out within the oldest age.
+    pub identities: Option<LoadedIdentities>,
     /// Who is told of requests, lateness and readiness, besides the tail's monitor.
     pub telemetry: Option<Telemetry>,
 }
@@ -42,6 +46,7 @@ impl Default for TailSettings {
             until: None,
             identities_max: 4_000_000,
             seen_dir: None,
+            identities: None,
             telemetry: None,
         }
     }

@@ -14,6 +14,7 @@ mod pipeline;
 mod random;
 mod reading;
 mod restarts;
+mod takeover;
 mod trouble;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::{Positions, Source as _};
 use audit_bridge_core::tail::{Tail, TailSettings};
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ async fn a_restart_in_peace_repeats_nothing_and_misses_nothing() {
         tail.run_secs(40 + round % 7 * 13).await;
         positions = tail.positions.clone();
         given.extend(tail.given.keys().copied());
+        tail.tail.close().await;
         // Whoever is away for a while finds what came meanwhile.
         tokio::time::sleep(std::time::Duration::from_secs(round % 5 * 10)).await;
     }

@@ -73,7 +73,9 @@ impl<B: Bridge> Process<'_, B> {
     /// The state of the process.
     pub(super) async fn home(&self) -> Result<Residence, String> {
         let state = &self.checked.state;
-        let home = self.insist(async || Ok(Home::lock(&state.dir)?)).await?;
+        let home = self
+            .insist(async || Ok(Home::lock(&state.dir).await?))
+            .await?;
         if state.store == StoreKind::File {
             return Ok(Residence {
                 home,
@@ -190,6 +192,7 @@ impl<B: Bridge> Process<'_, B> {
             until: state.until,
             term,
             seen_dir: room.seen_dir,
+            identities: room.identities,
             telemetry: telemetry.clone(),
         };
         let requests = telemetry.clone();
