@@ -14,6 +14,7 @@
 mod account;
 mod controls;
 mod error;
+mod filter;
 mod operations;
 mod quota;
 mod read;
@@ -40,6 +41,7 @@ pub use self::error::{
     ServiceError, access_denied, internal_failure, iterator_expired, kms_faults,
     throughput_exceeded,
 };
+pub use self::filter::SubscriptionFilter;
 pub use crate::cloud_watch::{Fault, Recorded};
 
 /// The account that all streams are in.
@@ -182,7 +184,7 @@ impl Kinesis {
     }
 
     /// Answers [`Kinesis::call`] only, without any stream. Its clock begins at this time, so that a
-    /// run with paused time can be repeated.
+    /// run with paused time can be repeated; make it within the runtime whose time is paused.
     pub fn in_process(start_ms: i64) -> Kinesis {
         Kinesis {
             state: Arc::new(Mutex::new(State::new(start_ms))),

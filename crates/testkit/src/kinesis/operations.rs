@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::error::{ServiceError, stream_of_arn};
+use super::quota::Meter;
 use super::stream::{Shard, Stream, hash_key, shard_id, shard_number};
 use super::token::NextToken;
 use super::{State, read};
@@ -173,10 +174,9 @@ fn describe_stream(state: &mut State, body: &Value) -> Result<Value, ServiceErro
 
 fn describe_stream_summary(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
     let now = state.clock.now_ms();
-    if state.settings.read_quotas && !state.summaries.admits(now) {
-        return Err(limit_exceeded());
+    if state.settings.read_quotas {
+        within(&mut state.summaries, now)?;
     }
-    state.summaries.charge(now, 0);
     let stream = state.stream_of(body)?;
     let open = stream.shards.values().filter(|it| it.closed.is_none());
     let mut json = description(stream);
@@ -186,8 +186,13 @@ fn describe_stream_summary(state: &mut State, body: &Value) -> Result<Value, Ser
     Ok(json!({"StreamDescriptionSummary": json}))
 }
 
-fn limit_exceeded() -> ServiceError {
-    ServiceError::new("LimitExceededException", "Rate exceeded")
+/// Counts a call, if it is within its quota.
+fn within(meter: &mut Meter, now_ms: i64) -> Result<(), ServiceError> {
+    if !meter.admits(now_ms) {
+        return Err(ServiceError::new("LimitExceededException", "Rate exceeded"));
+    }
+    meter.charge(now_ms, 0);
+    Ok(())
 }
 
 fn retain(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
@@ -221,10 +226,9 @@ fn list_shards(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
             .ok_or_else(|| ServiceError::no_stream(name))?,
         None => state.stream_of(body)?,
     };
-    if quotas && !stream.lists.admits(now) {
-        return Err(limit_exceeded());
+    if quotas {
+        within(&mut stream.lists, now)?;
     }
-    stream.lists.charge(now, 0);
     let mut shards = listed(stream, after);
     let wanted = shard_filter(stream, &filter)?;
     shards.retain(|shard| wanted(shard));

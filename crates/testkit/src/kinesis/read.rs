@@ -149,8 +149,10 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
     } else {
         read(shard, iterator.from, limit, &settings, now)
     };
-    let bytes = reading.records.iter().map(size).sum();
-    shard.read.charge(now, bytes);
+    if settings.read_quotas {
+        let bytes = reading.records.iter().map(size).sum();
+        shard.read.charge(now, bytes);
+    }
     iterator.from = reading.next;
     iterator.issued_ms = now;
     iterator.generation = generation;

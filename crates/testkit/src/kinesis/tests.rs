@@ -431,9 +431,13 @@ async fn empty_answers_come_before_records() {
 #[tokio::test(start_paused = true)]
 async fn quotas_refuse_the_sixth_read_and_the_second_mebibyte() {
     let kinesis = stand_in(1);
+    let first = iterator(&kinesis, "shardId-000000000000", "TRIM_HORIZON", json!({})).await;
+    for _ in 0..20 {
+        records(&kinesis, &first).await;
+    }
+    // What was read before there were quotas does not count.
     kinesis.read_quotas(true);
     kinesis.write_quotas(true);
-    let first = iterator(&kinesis, "shardId-000000000000", "TRIM_HORIZON", json!({})).await;
     for _ in 0..5 {
         records(&kinesis, &first).await;
     }
@@ -655,6 +659,32 @@ fn subscription_record_is_read_as_it_was_written() {
         assert!(subscription::read(&record).is_empty(), "{what}");
     }
     assert!(subscription::bomb(10 << 20).len() < 20 << 10);
+}
+
+#[tokio::test]
+async fn filter_that_is_off_skips_what_is_filed() {
+    let (logs, kinesis) = (crate::CloudWatch::start().await, stand_in(1));
+    let subscription = Subscription::of_cluster(ACCOUNT, "prod");
+    let filter = SubscriptionFilter::new(&logs, &kinesis, STREAM, subscription);
+    let delivered = || {
+        let lines = kinesis.written_lines(STREAM);
+        let messages: Vec<_> = lines.into_iter().map(|it| it.event.message).collect();
+        messages.concat()
+    };
+    let first = filter.file(START_MS, &["a".to_owned(), "b".to_owned()]);
+    filter.switch_off(true);
+    filter.file(START_MS, &["c".to_owned()]);
+    filter.switch_off(false);
+    filter.other_ids(true);
+    let last = filter.file(START_MS, &["d".to_owned()]);
+    assert_eq!(delivered(), "abd");
+    assert_eq!(kinesis.written(STREAM).len(), 2);
+    filter.deliver(&first);
+    assert_eq!(delivered(), "abdab");
+    // The group numbers from one.
+    let id = |number: usize| SubscribedEvent::new(number, START_MS, "").id;
+    assert_eq!([&first[0].id, &first[1].id], [&id(1), &id(2)]);
+    assert!((1..5).all(|number| last[0].id != id(number)));
 }
 
 /// One step of a writer, of who reshards, or of time.
