@@ -297,7 +297,7 @@ class Releases(unittest.TestCase):
 
 def chunks():
     """How many objects the bridge uses for what was delivered lately."""
-    (source,) = ROOT.glob("crates/**/kubernetes_identities.rs")
+    (source,) = ROOT.glob("crates/**/config_map_identities.rs")
     return int(re.search(r"IDENTITY_CHUNKS: usize = (\d+);", source.read_text())[1])
 
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, given};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, given};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::live::{EksLive, LiveArgs};
+use crate::provider::{EksProvider, ProviderArgs};
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,8 +37,8 @@ impl Bridge for Eks {
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
     type Args = Args;
-    type LiveArgs = LiveArgs;
-    type Live = EksLive;
+    type ProviderArgs = ProviderArgs;
+    type Provider = EksProvider;
 
     fn configure(args: &Args, _: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
@@ -47,8 +47,8 @@ impl Bridge for Eks {
         }
     }
 
-    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> EksLive {
-        live.check(&self.stream_prefix, problems)
+    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> EksProvider {
+        provider.check(&self.stream_prefix, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

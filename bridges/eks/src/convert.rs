@@ -8,19 +8,24 @@
 //! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
 //! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
 
+pub(crate) mod component;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
-use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance;
+use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::component;
 use crate::wire::{self, LogEvent, Message, Payload};
 
+/// Another log stream of the group: authenticator, scheduler, …
+const OTHER_STREAM: Skip = Skip::new("other_stream");
+/// CloudWatch's own liveness message.
+const CONTROL_MESSAGE: Skip = Skip::new("control_message");
+
 /// How the audit log's streams begin (Amazon EKS User Guide).
-pub const STREAM_PREFIX: &str = "kube-apiserver-audit-";
+pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +85,17 @@ impl EksConvert {
     ) -> Result<Event, Refusal> {
         let claimed = match &event.stream {
             Some(stream) if stream.starts_with(&self.options.stream_prefix) => true,
-            Some(_) => return Err(Refusal::Skip(Skip::OtherStream)),
+            Some(_) => return Err(Refusal::Skip(OTHER_STREAM)),
             None => false,
         };
         if event.control {
-            return Err(Refusal::Skip(Skip::ControlMessage));
+            return Err(Refusal::Skip(CONTROL_MESSAGE));
         }
         let message = match event.message {
             None if claimed => return Err(Refusal::unparsable("no message")),
             None => return Err(Refusal::not_audit("no message")),
             Some(Message::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
-                return Err(Refusal::Skip(Skip::ControlMessage));
+                return Err(Refusal::Skip(CONTROL_MESSAGE));
             }
             Some(Message::Text(Cow::Owned(text))) => Bytes::from(text),
             Some(Message::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
@@ -126,7 +131,7 @@ impl Convert for EksConvert {
 fn refuse_text(text: &[u8]) -> Refusal {
     match std::str::from_utf8(text) {
         Ok(text) if component::is_log_line(text.trim_ascii_start()) => {
-            Refusal::Skip(Skip::NotAudit)
+            Refusal::Skip(Skip::NOT_AUDIT)
         }
         _ => Refusal::not_audit("neither an audit event nor a log line of another component"),
     }

@@ -16,10 +16,11 @@ mod table;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 
 use self::piece::LogEventText;
-use crate::{component, wire};
+use crate::convert::component;
+use crate::wire;
 
 /// The dump shapes of CloudWatch Logs.
 #[derive(Debug, Clone, Copy, Default)]

@@ -6,11 +6,9 @@
 //! components (Amazon EKS User Guide, "Send control plane logs to CloudWatch Logs"). The message
 //! *is* the event, so it leaves as it came, byte for byte.
 
-pub mod client;
-pub mod component;
+mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
-pub mod group;
-pub mod live;
-pub mod wire;
+mod provider;
+mod wire;

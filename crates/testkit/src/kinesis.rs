@@ -13,8 +13,10 @@
 
 mod account;
 mod controls;
+mod entries;
 mod error;
 mod filter;
+mod members;
 mod operations;
 mod quota;
 mod read;
@@ -35,8 +37,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use self::account::{OrderBreach, ReadCall, WrittenRecord, shard_of_iterator};
+pub use self::account::shard_of_iterator;
 pub use self::controls::ShardStatus;
+pub use self::entries::{OrderBreach, ReadCall, WrittenRecord};
 pub use self::error::{
     ServiceError, access_denied, internal_failure, iterator_expired, kms_faults,
     throughput_exceeded,

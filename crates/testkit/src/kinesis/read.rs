@@ -4,11 +4,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::entries::{OrderBreach, ReadCall};
 use super::error::ServiceError;
 use super::sequence::SequenceNumber;
 use super::stream::{Record, Shard, Stream, shard_id};
 use super::token::ShardIterator;
-use super::{ACCOUNT, OrderBreach, ReadCall, Settings, State, operations};
+use super::{ACCOUNT, Settings, State, members};
 
 /// No answer holds more records than this.
 pub(super) const ANSWER_RECORDS_MAX: usize = 10_000;
@@ -19,7 +20,7 @@ pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Valu
     let now = state.clock.now_ms();
     let read_quotas = state.settings.read_quotas;
     let generation = state.generation;
-    let id = operations::text(body, "ShardId")?.to_owned();
+    let id = members::text(body, "ShardId")?.to_owned();
     let stream = state.stream_of(body)?;
     let name = stream.name.clone();
     let from = start(stream.shard(&id)?, &name, body, now)?;
@@ -48,7 +49,7 @@ fn start(
     body: &Value,
     now_ms: i64,
 ) -> Result<SequenceNumber, ServiceError> {
-    let kind = operations::text(body, "ShardIteratorType")?;
+    let kind = members::text(body, "ShardIteratorType")?;
     let number = body["StartingSequenceNumber"].as_str();
     match (kind, number) {
         ("TRIM_HORIZON", None) => Ok(shard.horizon()),
@@ -80,7 +81,7 @@ fn mismatch(kind: &str, number: &str) -> ServiceError {
 /// "If a record with this exact time stamp does not exist, the iterator returned is for the next
 /// (later) record"; a time in the future is refused, by the service's clock.
 fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumber, ServiceError> {
-    let Some(at_ms) = operations::time_ms(&body["Timestamp"]) else {
+    let Some(at_ms) = members::time_ms(&body["Timestamp"]) else {
         return Err(ServiceError::invalid(
             "Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request \
              has no timestamp parameter.",
@@ -175,7 +176,7 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
 
 /// An iterator that was handed out and is not expired.
 fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardIterator, ServiceError> {
-    let token = operations::text(body, "ShardIterator")?;
+    let token = members::text(body, "ShardIterator")?;
     let iterator = ShardIterator::decode(token)
         .ok_or_else(|| ServiceError::invalid("Invalid ShardIterator."))?;
     let last = state.settings.iterators_last_ms;
@@ -275,7 +276,7 @@ fn size(record: &Record) -> usize {
 fn record(record: &Record, encrypted: bool) -> Value {
     let mut json = json!({
         "SequenceNumber": record.sequence.to_string(),
-        "ApproximateArrivalTimestamp": operations::seconds(record.arrival_ms),
+        "ApproximateArrivalTimestamp": members::seconds(record.arrival_ms),
         "Data": BASE64_STANDARD.encode(&record.data),
         "PartitionKey": record.partition_key,
     });
@@ -292,7 +293,7 @@ fn child_shards(stream: &Stream, number: u32) -> Value {
             json!({
                 "ShardId": shard_id(child.number),
                 "ParentShards": child.parents.iter().copied().map(shard_id).collect::<Vec<_>>(),
-                "HashKeyRange": operations::hash_key_range(child),
+                "HashKeyRange": members::hash_key_range(child),
             })
         })
         .collect()

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use super::entries::{OrderBreach, ReadCall, WrittenRecord};
 use super::error::ServiceError;
 use super::quota::{Meter, Quota};
 use super::sequence::{Parts, SequenceNumber};
-use super::{ACCOUNT, OrderBreach, REGION, ReadCall, WrittenRecord};
+use super::{ACCOUNT, REGION};
 
 /// A record in a shard.
 #[derive(Debug, Clone)]
