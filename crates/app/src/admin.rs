@@ -105,7 +105,7 @@ async fn answer_connection(stream: TcpStream, router: Router) {
 }
 
 async fn livez(State(telemetry): State<Telemetry>) -> Response {
-    match telemetry.stuck() {
+    match telemetry.stuck_for() {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(silent) => {
             let why = format!("the loop has made no turn for {} s\n", silent.as_secs());
@@ -149,7 +149,7 @@ async fn metrics(State(telemetry): State<Telemetry>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audit_bridge_core::readiness::Part;
+    use audit_bridge_core::readiness::Component;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -179,8 +179,8 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["ready"], false);
         assert_eq!(body["not_ready"]["source"], "not tried yet");
-        for part in Part::ALL {
-            telemetry.ready(part);
+        for component in Component::ALL {
+            telemetry.ready(component);
         }
         assert_eq!(get(address, "/readyz").await.0, 200);
         let (status, body) = get(address, "/metrics").await;

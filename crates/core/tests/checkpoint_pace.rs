@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::checkpoint::{
-    Checkpoint, Checkpointer, FileStore, Outcome, Owner, Store, StoreError,
+    Checkpoint, Checkpointer, FileStore, Owner, SaveOutcome, Store, StoreError,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -99,7 +99,7 @@ async fn at_most_one_write_a_second_with_the_newest_positions() {
         tokio::select! {
             biased;
             outcome = checkpointer.next() => {
-                let Outcome::Saved(positions) = outcome else { panic!("{outcome:?}") };
+                let SaveOutcome::Saved(positions) = outcome else { panic!("{outcome:?}") };
                 let [(0, position)] = positions.as_slice() else { panic!("{positions:?}") };
                 committed = position.as_u64().unwrap();
                 // Durable is what is in the store, not what came since.
@@ -130,7 +130,7 @@ async fn nothing_is_written_while_nothing_moves() {
     checkpointer.advance(3, json!("x"));
     assert!(!checkpointer.is_clean());
     let outcome = checkpointer.next().await;
-    assert_eq!(outcome, Outcome::Saved(vec![(3, json!("x"))]));
+    assert_eq!(outcome, SaveOutcome::Saved(vec![(3, json!("x"))]));
     assert_eq!(checkpointer.age(), Duration::ZERO);
     checkpointer.advance(3, json!("x"));
     assert!(checkpointer.is_clean());
@@ -150,7 +150,7 @@ async fn partitions_of_earlier_runs_are_kept() {
     assert!(checkpointer.is_clean());
     checkpointer.advance(0, json!(2));
     let outcome = checkpointer.next().await;
-    assert_eq!(outcome, Outcome::Saved(vec![(0, json!(2))]));
+    assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(2))]));
     let want = BTreeMap::from([(0, json!(2)), (1, json!(10))]);
     assert_eq!(saved(&store), want);
 }
@@ -165,7 +165,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
     loop {
         checkpointer.advance(failed % 2, json!(failed));
         match checkpointer.next().await {
-            Outcome::Failed { retry_in } => {
+            SaveOutcome::Failed { retry_in } => {
                 failed += 1;
                 assert!((SECOND..=30 * SECOND).contains(&retry_in));
                 let failure = checkpointer.failure().unwrap();
@@ -174,7 +174,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
                 assert!(failure.error.to_string().contains("make room"));
                 assert_eq!(checkpointer.age(), begin.elapsed());
             }
-            Outcome::Saved(positions) => {
+            SaveOutcome::Saved(positions) => {
                 assert_eq!(positions, [(0, json!(40)), (1, json!(39))]);
                 break;
             }
@@ -252,7 +252,7 @@ async fn with_a_real_file_under_paused_time() {
     for n in 0..5 {
         checkpointer.advance(0, json!(n));
         let outcome = checkpointer.next().await;
-        assert_eq!(outcome, Outcome::Saved(vec![(0, json!(n))]));
+        assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(n))]));
     }
     checkpointer.advance(0, json!(9));
     assert_eq!(checkpointer.flush(SECOND).await, [(0, json!(9))]);

@@ -25,7 +25,7 @@ pub(super) fn bucket_of(time: Timestamp) -> i64 {
 
 /// The identities met, at most so many.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenIdentities {
     buckets: BTreeMap<i64, Bucket>,
     len: usize,
     len_max: usize,
@@ -37,9 +37,9 @@ struct Bucket {
     newcomers: HashSet<u64, BuildHasherDefault<AsIs>>,
 }
 
-impl Seen {
-    pub(super) fn new(len_max: usize) -> Seen {
-        Seen {
+impl SeenIdentities {
+    pub(super) fn new(len_max: usize) -> SeenIdentities {
+        SeenIdentities {
             buckets: BTreeMap::new(),
             len: 0,
             len_max: len_max.max(1),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_identity_is_new_once() {
-        let mut seen = Seen::new(1 << 20);
+        let mut seen = SeenIdentities::new(1 << 20);
         for round in 0..2 {
             for number in 0..5000 {
                 let bucket = bucket_of(at(number as i64 / 50));
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_limit_costs_the_oldest() {
-        let mut seen = Seen::new(100);
+        let mut seen = SeenIdentities::new(100);
         for number in 0..150 {
             seen.insert(number / 10, id(number as u64));
         }

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use audit_bridge_testkit::ScriptedWebhook;
-use audit_bridge_tests::apiserver::client::Answer;
+use audit_bridge_tests::apiserver::client::ApiAnswer;
 use audit_bridge_tests::apiserver::{ADMIN, ApiServer, Release, chart};
 use audit_bridge_tests::live::wait;
 use audit_bridge_tests::root;
@@ -25,7 +25,7 @@ fn pods(server: &ApiServer, bridge: &str) -> Vec<Value> {
 }
 
 /// Whether a pod with this specification would be admitted.
-fn admitted(server: &ApiServer, spec: &Value) -> Answer {
+fn admitted(server: &ApiServer, spec: &Value) -> ApiAnswer {
     let pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec});
     server

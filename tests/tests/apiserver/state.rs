@@ -387,7 +387,7 @@ async fn sharing_replicas_with_the_charts_role_lose_nothing_and_are_told_what_re
         partitions: 6,
     };
     tokio::task::block_in_place(|| sharing(&mut aks));
-    aks.hubs.go_down().await;
+    aks.hubs.stop_listening().await;
     tokio::task::block_in_place(|| without_the_source(&aks));
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use audit_bridge_tests::attacks::{self, Attack, Batch, Expected, Falco, Rule};
+use audit_bridge_tests::attacks::{self, Attack, Expected, Falco, HostileBatch, Rule};
 use audit_bridge_tests::judges::{FalcoItem, Judges};
 use audit_bridge_tests::live::number;
 use serde_json::Value;
@@ -166,7 +166,7 @@ fn hostile_log_entries_of_gke_are_seen() {
 }
 
 /// Everything that is wrong with what a bridge made of a batch.
-fn judge(judges: Judges, batch: &Batch) -> Vec<String> {
+fn judge(judges: Judges, batch: &HostileBatch) -> Vec<String> {
     let converted = convert(batch.bridge, &batch.records);
     let mut found = Vec::new();
     let mut expected: Vec<&Expected> = batch.expected.iter().collect();

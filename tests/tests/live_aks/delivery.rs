@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::Answer;
+use audit_bridge_testkit::WebhookAnswer;
 
 use super::*;
 
@@ -62,7 +62,7 @@ async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
         let settled: BTreeSet<_> = stage.webhook.accepted_ids().into_iter().collect();
         stage
             .webhook
-            .otherwise(Answer::status(200).after(Duration::from_millis(30)));
+            .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(30)));
         stage.publish(published..published + 1000, 8);
         published += 1000;
         let some = wait(|| {
@@ -95,7 +95,7 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
     // `OUTAGE_SECONDS=180` for one of minutes.
     let seconds = std::env::var("OUTAGE_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(6);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     stage.publish(100..300, 4);
     let why = bridge.until_not_ready("source", "refused");
     assert!(why.contains("something listens at"), "{why}");
@@ -105,7 +105,7 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
     stage.until_accepted(&bridge, 0..300);
     bridge.until_ready();
 
-    stage.webhook.otherwise(Answer::status(503));
+    stage.webhook.set_answer(WebhookAnswer::status(503));
     stage.publish(300..400, 4);
     bridge.until_not_ready("webhook", "");
     stage.hubs.cut();
@@ -121,13 +121,13 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_that_is_down_at_the_start_costs_nothing() {
     let stage = Stage::new(2).await;
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     let mut bridge = stage.start(&[]);
     bridge.until_not_ready("source", "something listens at");
     stage.publish(0..20, 2);
     stage.hubs.come_back().await;
     stage.until_accepted(&bridge, 0..20);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     // A bridge in trouble still ends when it is told to.
     bridge.until_not_ready("source", "refused");
     assert_eq!(bridge.terminate(), 0);

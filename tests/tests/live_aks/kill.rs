@@ -38,7 +38,7 @@ async fn killed_at_random_nothing_is_lost() {
                         stage.hubs.expire_tokens();
                     }
                     2 => {
-                        stage.hubs.go_down().await;
+                        stage.hubs.stop_listening().await;
                         tokio::time::sleep(Duration::from_millis(dice.u64(20..400))).await;
                         stage.hubs.come_back().await;
                     }

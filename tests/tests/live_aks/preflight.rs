@@ -47,7 +47,7 @@ async fn a_check_names_what_is_missing() {
     let string = stage.hubs.connection_string("other");
     std::fs::write(stage.path("connection-string"), string).unwrap();
     fails(&[], &["404", "--event-hub (other)"]);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     fails(&[], &["refused", "something listens at"]);
 }
 

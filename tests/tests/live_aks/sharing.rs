@@ -3,8 +3,8 @@
 
 mod random;
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Serving};
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
 
 use super::*;
 
@@ -12,7 +12,7 @@ use super::*;
 struct Cluster {
     stage: Arc<Stage>,
     api: FakeKubernetes,
-    _serving: Serving,
+    _serving: KubernetesServer,
     partitions: usize,
 }
 
@@ -171,8 +171,8 @@ async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
     assert_eq!(settled, 300);
 
     // In the middle of batches: one is killed, and what it had under way comes again.
-    let slow = Answer::status(200).after(Duration::from_millis(100));
-    cluster.stage.webhook.otherwise(slow.clone());
+    let slow = WebhookAnswer::status(200).after(Duration::from_millis(100));
+    cluster.stage.webhook.set_answer(slow.clone());
     cluster.publish(300..900);
     let some = wait(|| (cluster.stage.webhook.accepted_ids().len() > settled + 50).then_some(()));
     assert!(some.is_some());

@@ -1,7 +1,7 @@
 //! `check`, and what wrong settings come to.
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::{Ran, command, run};
 
 use super::World;
@@ -49,8 +49,8 @@ async fn all_in_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_comes_with_its_remedy() {
     let world = World::new().await;
-    world.webhook.otherwise(Answer::status(404));
-    world.cloud.script([Fault::denied()]);
+    world.webhook.set_answer(WebhookAnswer::status(404));
+    world.cloud.script([CloudWatchFault::denied()]);
     std::fs::write(world.state(), "a file, where a folder should be").unwrap();
     let ran = check(&world, &["--json"]);
     assert_eq!(ran.status, 1);

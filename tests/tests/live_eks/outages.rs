@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::{audit_id, root};
@@ -116,7 +116,7 @@ fn recovers(world: &World, bridge: &mut Running, end: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn receiver_down_is_seen_and_passes() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
-    world.webhook.otherwise(Answer::status(503));
+    world.webhook.set_answer(WebhookAnswer::status(503));
     world.put(5, 0);
     bridge.until_not_ready("webhook", "503");
     let why = bridge.until_not_ready("progress", "a record is read and not settled");
@@ -171,7 +171,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
         "AuditBridgeNotReady",
         "AuditBridgeEventsParked",
     ]);
-    world.webhook.cure(&audit_id(5));
+    world.webhook.accept_event(&audit_id(5));
     recovers(&world, &mut bridge, next);
     assert_eq!(bridge.terminate(), 0);
 }
@@ -182,7 +182,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
     // Before it can be silent.
     world.put(5, 0);
     world.until_accepted(5..6, &bridge);
-    world.cloud.choose(|_| Some(Fault::denied()));
+    world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     bridge.until_not_ready("source", "logs:FilterLogEvents");
     bridge.until_not_ready(
         "progress",
@@ -203,7 +203,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
         "AuditBridgeSourceFailing",
     ]);
     world.put(6, 0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     recovers(&world, &mut bridge, 7);
     assert_eq!(bridge.terminate(), 0);
 }
@@ -212,7 +212,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 async fn source_throttled_is_seen_and_passes() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
     world.put(5, 0);
-    world.cloud.choose(|_| Some(Fault::throttled()));
+    world.cloud.choose(|_| Some(CloudWatchFault::throttled()));
     bridge.until_not_ready("progress", "told neither more");
     until_lag(&mut bridge, 3.0);
     record.add(&mut bridge);
@@ -228,7 +228,7 @@ async fn source_throttled_is_seen_and_passes() {
         "AuditBridgeNotReady",
         "AuditBridgeThrottled",
     ]);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     recovers(&world, &mut bridge, 6);
     assert_eq!(bridge.terminate(), 0);
 }
@@ -375,7 +375,7 @@ async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
     world.cloud.group(other);
     world.cloud.choose(|request| {
         let hangs = request.body["logGroupName"] == GROUP;
-        hangs.then_some(Fault::Slow(Duration::from_secs(3600)))
+        hangs.then_some(CloudWatchFault::Slow(Duration::from_secs(3600)))
     });
     let mut bridge = world.start(&["--cluster-name=other", "--start=-1m", STALL]);
     world
@@ -385,6 +385,6 @@ async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
     let why = bridge.until_not_ready("progress", GROUP);
     assert!(!why.contains(other), "{why}");
     until_lag(&mut bridge, 3.0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     drop(bridge);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
 use audit_bridge_testkit::tls::rsa_key_pem;
-use audit_bridge_testkit::{LogEntry, Pki, ScriptedWebhook};
+use audit_bridge_testkit::{Pki, PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::{Ran, command};
 use serde_json::{Value, json};
@@ -37,9 +37,9 @@ async fn on_gke_it_finds_project_cluster_location_and_token() {
     scene.logging.metadata(Metadata::of("p", "c", "l"));
     scene.logging.require_token("metadata-token");
     scene.put(0..5, ago(30));
-    let other = LogEntry {
+    let other = PodEntry {
         cluster: "other".to_owned(),
-        ..LogEntry::new(9, ago(30))
+        ..PodEntry::new(9, ago(30))
     };
     scene.logging.put(other.text());
     let host = scene.logging.host();
@@ -148,7 +148,7 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
     let ca = path("ca.pem", pki.ca_pem());
     let logging = CloudLogging::start_tls(pki.acceptor(&["127.0.0.1"], None)).await;
     logging.require_token(token);
-    logging.put(LogEntry::new(0, ago(30)).text());
+    logging.put(PodEntry::new(0, ago(30)).text());
     let webhook = ScriptedWebhook::start().await;
     let credentials = path("credentials.json", &file(&logging.url()).to_string());
     let (endpoint, url) = (logging.url(), webhook.url());
@@ -168,7 +168,7 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
     let mut bridge = Running::start("gke", &args.concat(), &variables);
     bridge.until_ready();
     until("the entry", || {
-        webhook.accepted_ids() == [LogEntry::audit_id(0)]
+        webhook.accepted_ids() == [PodEntry::audit_id(0)]
     });
     assert!(!bridge.log().contains("PRIVATE KEY"));
     assert_eq!(bridge.terminate(), 0);
@@ -250,9 +250,9 @@ async fn a_missing_role_is_held_with_its_remedy() {
 async fn data_access_needs_the_private_viewer() {
     let scene = Scene::new().await;
     scene.logging.private_logs(false);
-    let entry = LogEntry {
+    let entry = PodEntry {
         log: "data_access".to_owned(),
-        ..LogEntry::new(0, ago(30))
+        ..PodEntry::new(0, ago(30))
     };
     scene.logging.put(entry.text());
     let mut bridge = scene.run(&["--start", "-1m", "--include-data-access"]);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_logging::Fault;
-use audit_bridge_testkit::{Answer, LogEntry};
+use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
+use audit_bridge_testkit::{PodEntry, WebhookAnswer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -15,14 +15,14 @@ async fn faults_of_the_api_lose_nothing() {
     scene.logging.pages_of(40);
     scene.put(0..400, ago(60));
     let faults = [
-        Fault::Status(503, "The service is currently unavailable."),
-        Fault::Status(429, "Quota exceeded for quota metric 'Read requests'"),
-        Fault::Cut,
-        Fault::Status(500, "Internal error encountered."),
-        Fault::Body("<html>a proxy's greeting</html>"),
-        Fault::Body(r#"{"error":{"code":503}}"#),
-        Fault::Slow(Duration::from_millis(700)),
-        Fault::Status(504, "Deadline expired"),
+        CloudLoggingFault::Status(503, "The service is currently unavailable."),
+        CloudLoggingFault::Status(429, "Quota exceeded for quota metric 'Read requests'"),
+        CloudLoggingFault::Cut,
+        CloudLoggingFault::Status(500, "Internal error encountered."),
+        CloudLoggingFault::Body("<html>a proxy's greeting</html>"),
+        CloudLoggingFault::Body(r#"{"error":{"code":503}}"#),
+        CloudLoggingFault::Slow(Duration::from_millis(700)),
+        CloudLoggingFault::Status(504, "Deadline expired"),
     ];
     for fault in faults {
         scene.logging.fail_next(fault);
@@ -48,10 +48,10 @@ async fn faults_of_the_api_lose_nothing() {
 async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
     let scene = Scene::new().await;
     scene.put(0..20, ago(60));
-    let mut no_time: Value = serde_json::from_str(&LogEntry::new(100, ago(60)).text()).unwrap();
+    let mut no_time: Value = serde_json::from_str(&PodEntry::new(100, ago(60)).text()).unwrap();
     no_time["timestamp"] = json!("then");
     no_time["receiveTimestamp"] = json!(7);
-    let mut no_id: Value = serde_json::from_str(&LogEntry::new(101, ago(60)).text()).unwrap();
+    let mut no_id: Value = serde_json::from_str(&PodEntry::new(101, ago(60)).text()).unwrap();
     no_id["operation"] = json!(["io.k8s"]);
     no_id["insertId"] = json!("");
     let no_time = no_time.to_string();
@@ -100,7 +100,7 @@ async fn killed_again_and_again_it_loses_nothing() {
     scene.logging.pages_of(50);
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(20)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(20)));
     scene.put(0..2000, ago(120));
     let small = [
         "--start",
@@ -152,13 +152,13 @@ async fn a_webhook_that_is_down_stops_the_reading_and_loses_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(100);
     for number in 0..2000 {
-        let entry = LogEntry {
+        let entry = PodEntry {
             bytes: 5000,
-            ..LogEntry::new(number, ago(60))
+            ..PodEntry::new(number, ago(60))
         };
         scene.logging.put(entry.text());
     }
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     let mut bridge = scene.run(&["--start", "-5m", "--in-flight-bytes-max", "1MiB"]);
     until("it reads", || {
         bridge.metric("audit_bridge_records_received_total") > 0.0

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
-use audit_bridge_testkit::{Answer, LogEntry, PubSub, ScriptedWebhook};
+use audit_bridge_testkit::{PodEntry, PubSub, ScriptedWebhook, WebhookAnswer};
 use audit_bridge_tests::command;
 use audit_bridge_tests::live::Running;
 use serde_json::Value;
@@ -46,9 +46,9 @@ impl Scene {
 
     fn publish(&self, numbers: std::ops::Range<usize>, bytes: usize) {
         for number in numbers {
-            let entry = LogEntry {
+            let entry = PodEntry {
                 bytes,
-                ..LogEntry::new(number, ago(1))
+                ..PodEntry::new(number, ago(1))
             };
             self.pubsub.publish(entry.text());
         }
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn until_accepted(&self, numbers: std::ops::Range<usize>) {
-        let want: BTreeSet<String> = numbers.map(LogEntry::audit_id).collect();
+        let want: BTreeSet<String> = numbers.map(PodEntry::audit_id).collect();
         until(&format!("{} events", want.len()), || {
             self.accepted().is_superset(&want)
         });
@@ -91,7 +91,7 @@ impl Scene {
 async fn messages_are_acknowledged_after_the_webhook_took_them() {
     let scene = Scene::new().await;
     scene.publish(0..500, 0);
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     let mut bridge = scene.run("one", &[]);
     until("it tries", || scene.webhook.requests() > 1);
     std::thread::sleep(Duration::from_secs(3));
@@ -114,7 +114,7 @@ async fn what_is_open_is_bounded_and_given_back_at_the_end() {
     let scene = Scene::new().await;
     // 40 MB
     scene.publish(0..4000, 10_000);
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     // Room for everything here: only what the service is told bounds it.
     let roomy = [
         "--in-flight-batches-max",
@@ -161,7 +161,7 @@ async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
     scene.pubsub.lease_at_most(Duration::from_secs(5));
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(100)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(100)));
     let slow = [
         "--batch-events-max",
         "10",
@@ -186,7 +186,7 @@ async fn replicas_that_keep_dying_lose_nothing() {
     scene.pubsub.lease_at_most(Duration::from_secs(3));
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(50)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(50)));
     let slow = [
         "--batch-events-max",
         "10",
@@ -205,9 +205,10 @@ async fn replicas_that_keep_dying_lose_nothing() {
         });
         if round % 2 == 0 {
             scene.pubsub.cut_streams();
-            scene
-                .webhook
-                .script([Answer::status(503), Answer::reset_after_reading()]);
+            scene.webhook.script([
+                WebhookAnswer::status(503),
+                WebhookAnswer::reset_after_reading(),
+            ]);
         }
         std::mem::replace(&mut survivor, next).kill();
     }
@@ -237,7 +238,7 @@ async fn a_message_that_comes_again_while_it_is_held_is_delivered_once() {
     let scene = Scene::new().await;
     // Leases run out on the way, whatever the client does about them.
     scene.pubsub.lease_at_most(Duration::from_secs(1));
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     scene.publish(0..20, 0);
     let bridge = scene.run("one", &[]);
     until("they come again", || scene.pubsub.deliveries() >= 60);
@@ -310,7 +311,7 @@ async fn split_entries_come_together_across_messages() {
         let items = list["items"].as_array()?.clone();
         let event = items
             .into_iter()
-            .find(|it| it["auditID"] == LogEntry::audit_id(0))?;
+            .find(|it| it["auditID"] == PodEntry::audit_id(0))?;
         Some(event["requestObject"]["metadata"]["annotations"]["filling"].clone())
     });
     assert_eq!(filling.unwrap(), "x".repeat(70) + &"y".repeat(30));

@@ -8,12 +8,12 @@ async fn a_webhook_gets_everything_through_its_bad_moments() {
     let dump = write(folder.path(), "dump.jsonl", lines(0..2000));
     let webhook = ScriptedWebhook::start().await;
     webhook.script([
-        Answer::status(503).header("retry-after", "0"),
-        Answer::status(429),
-        Answer::reset_before_reading(),
-        Answer::reset_after_reading(),
-        Answer::status(401),
-        Answer::half(),
+        WebhookAnswer::status(503).header("retry-after", "0"),
+        WebhookAnswer::status(429),
+        WebhookAnswer::reset_before_reading(),
+        WebhookAnswer::reset_after_reading(),
+        WebhookAnswer::status(401),
+        WebhookAnswer::half(),
     ]);
     webhook.poison(&audit_id(777), 400);
     webhook.refuse_bodies_above(300 << 10);
@@ -59,7 +59,7 @@ async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
     let state = folder.path().join("state").display().to_string();
     let webhook = ScriptedWebhook::start().await;
     // The second of ten batches is never answered.
-    webhook.script([Answer::status(200), Answer::never()]);
+    webhook.script([WebhookAnswer::status(200), WebhookAnswer::never()]);
     let url = webhook.url();
     let mut args = vec![
         "replay",
@@ -105,8 +105,8 @@ async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
     let webhook = ScriptedWebhook::start().await;
-    webhook.script([Answer::status(200)]);
-    webhook.otherwise(Answer::status(503));
+    webhook.script([WebhookAnswer::status(200)]);
+    webhook.set_answer(WebhookAnswer::status(503));
     let replay = |more: Vec<String>| {
         let (url, dump) = (webhook.url(), dump.clone());
         tokio::task::spawn_blocking(move || {
@@ -153,7 +153,7 @@ async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
     let webhook = ScriptedWebhook::start().await;
-    webhook.otherwise(Answer::status(200).after(Duration::from_millis(150)));
+    webhook.set_answer(WebhookAnswer::status(200).after(Duration::from_millis(150)));
     let url = webhook.url();
     let child = command(
         "eks",
@@ -223,8 +223,8 @@ async fn files_read_side_by_side_are_resumed_by_a_count_that_leaves_nothing_out(
     };
     let mut skip = Vec::new();
     for accepted in [25, 40] {
-        webhook.script(vec![Answer::status(200); accepted]);
-        webhook.otherwise(Answer::status(503));
+        webhook.script(vec![WebhookAnswer::status(200); accepted]);
+        webhook.set_answer(WebhookAnswer::status(503));
         let ran = replay(skip).await.unwrap();
         assert_eq!(ran.status, 1, "{}", ran.stderr);
         let (_, settled) = ran.stderr.rsplit_once("--skip-records ").unwrap();

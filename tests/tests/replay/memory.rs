@@ -86,7 +86,7 @@ async fn memory_is_bounded_while_the_webhook_refuses_everything() {
     let dump = write(folder.path(), "dump.jsonl", dump);
     let webhook = ScriptedWebhook::start().await;
     // Each event is tried alone and waits: nothing else holds as many at once.
-    webhook.otherwise(Answer::status(400));
+    webhook.set_answer(WebhookAnswer::status(400));
     let url = webhook.url();
     let (status, peak) = tokio::task::spawn_blocking(move || {
         let args = ["replay", &dump, "--webhook-url", &url];

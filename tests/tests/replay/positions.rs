@@ -10,8 +10,8 @@ async fn interrupted(
     inputs: &[&str],
     batches: usize,
 ) -> Ran {
-    webhook.script(vec![Answer::status(200); batches]);
-    webhook.otherwise(Answer::status(503));
+    webhook.script(vec![WebhookAnswer::status(200); batches]);
+    webhook.set_answer(WebhookAnswer::status(503));
     let ran = replayed(webhook, state, inputs).await;
     assert_eq!(ran.status, 1, "{}", ran.stderr);
     assert!(
@@ -234,7 +234,7 @@ async fn killed_at_random_nothing_is_lost_and_nothing_settled_comes_again() {
     println!("SEED={seed} KILLS={kills}");
     let mut random = fastrand::Rng::with_seed(seed);
     let webhook = ScriptedWebhook::start().await;
-    webhook.otherwise(Answer::status(200).after(Duration::from_millis(4)));
+    webhook.set_answer(WebhookAnswer::status(200).after(Duration::from_millis(4)));
     // By number, which records each file holds.
     let mut files = BTreeMap::<String, Vec<usize>>::new();
     let mut next = 0;

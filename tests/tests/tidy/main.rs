@@ -7,6 +7,7 @@
 )]
 
 mod modules;
+mod names;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

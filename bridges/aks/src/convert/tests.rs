@@ -236,9 +236,9 @@ fn damaged_text_is_kept() {
 
 #[test]
 fn clusters_are_chosen_by_the_end_of_their_resource() {
-    let mut convert = AksConvert::new(Options {
+    let mut convert = AksConvert::new(AksConvertOptions {
         cluster_names: vec!["other".to_owned(), "shop-prod".to_owned()],
-        ..Options::default()
+        ..AksConvertOptions::default()
     });
     for (resource, converted) in [
         (CLUSTER, true),
@@ -262,10 +262,10 @@ fn clusters_are_chosen_by_the_end_of_their_resource() {
 #[test]
 fn an_event_says_its_cluster_when_asked() {
     let named = |names: &[&str]| {
-        AksConvert::new(Options {
+        AksConvert::new(AksConvertOptions {
             cluster_names: names.iter().map(|&name| name.to_owned()).collect(),
             annotate_cluster: true,
-            ..Options::default()
+            ..AksConvertOptions::default()
         })
     };
     let annotated = |convert: &mut AksConvert, resource: &str| {
@@ -294,9 +294,9 @@ fn an_event_says_its_cluster_when_asked() {
 
 #[test]
 fn categories_can_be_chosen() {
-    let mut convert = AksConvert::new(Options {
+    let mut convert = AksConvert::new(AksConvertOptions {
         categories: vec!["kube-audit-admin".to_owned()],
-        ..Options::default()
+        ..AksConvertOptions::default()
     });
     let admin = of("kube-audit-admin", &quoted(EVENT));
     assert_eq!(

@@ -106,7 +106,7 @@ fn names_say_what_an_object_is() {
 fn pieces_that_are_no_objects() {
     let bring = |piece: &str| {
         AksDump
-            .record(Raw::parse(piece).unwrap(), &Context::empty())
+            .record(Raw::parse(piece).unwrap(), &PieceContext::empty())
             .map(Cow::into_owned)
     };
     assert_eq!(

@@ -15,7 +15,7 @@ use audit_bridge_replay::read_from;
 
 use jiff::Timestamp;
 
-use crate::client::Message;
+use crate::client::HubMessage;
 use crate::dump::AksDump;
 use crate::source::position::after;
 
@@ -46,7 +46,7 @@ impl Cutter {
     }
 
     /// All records of a message, with the position behind it.
-    pub(crate) fn page(&self, message: Message) -> Page {
+    pub(crate) fn page(&self, message: HubMessage) -> Page {
         let position = message
             .sequence_number
             .map(|number| after(number, message.offset.as_deref()));
@@ -112,7 +112,7 @@ mod tests {
 
     fn page(body: &str) -> Page {
         let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
-        cutter.page(Message {
+        cutter.page(HubMessage {
             sequence_number: Some(17),
             offset: Some("4711".to_owned()),
             enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),

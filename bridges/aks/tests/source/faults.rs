@@ -57,7 +57,7 @@ async fn refused_connections_are_tried_until_they_are_taken() {
     let hubs = EventHubs::start().await;
     survives(&hubs, 2, async |round| {
         if round % 3 == 1 {
-            hubs.go_down().await;
+            hubs.stop_listening().await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
             hubs.come_back().await;
         }

@@ -45,7 +45,7 @@ async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
     assert!((metric(&telemetry, expired) - 70.0).abs() < 0.5);
 
     // The same while it reads: an outage longer than the retention.
-    hubs.go_down().await;
+    hubs.stop_listening().await;
     for number in 100..150 {
         hubs.publish(HUB, 0, body(&number.to_string()));
     }
@@ -83,9 +83,15 @@ async fn a_position_that_is_none_of_ours_stops_before_it_does_harm() {
     hubs.add_hub(HUB, 1);
     let mut wrong = resume(latest());
     wrong.positions = [(0, json!("2026-11-21T10:00:00Z"))].into();
-    let trouble = open(&hubs, wrong).await.unwrap_err();
-    assert!(trouble.to_string().contains("partition 0"), "{trouble}");
-    assert!(trouble.remedy.contains("sequence_number"), "{trouble}");
+    let unavailable = open(&hubs, wrong).await.unwrap_err();
+    assert!(
+        unavailable.to_string().contains("partition 0"),
+        "{unavailable}"
+    );
+    assert!(
+        unavailable.remedy.contains("sequence_number"),
+        "{unavailable}"
+    );
 }
 
 #[tokio::test]

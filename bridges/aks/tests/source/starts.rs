@@ -29,7 +29,7 @@ async fn all_partitions_are_read_in_order_from_the_beginning() {
     listen(&mut source, &mut got, Duration::from_secs(2)).await;
     assert_eq!(got.count(), 161, "nothing comes twice");
     assert!(
-        telemetry.is_ready(Part::Source),
+        telemetry.is_ready(Component::Source),
         "{:?}",
         telemetry.unready()
     );

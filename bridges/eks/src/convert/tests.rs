@@ -141,9 +141,9 @@ fn damaged_text_is_kept_unless_it_is_a_whole_line_of_another_component() {
 
 #[test]
 fn the_prefix_of_streams_can_be_chosen() {
-    let mut convert = EksConvert::new(Options {
+    let mut convert = EksConvert::new(EksConvertOptions {
         stream_prefix: "audit/".to_owned(),
-        ..Options::default()
+        ..EksConvertOptions::default()
     });
     for (stream, event) in [("audit/1", true), (STREAM, false)] {
         let payload = format!(

@@ -403,7 +403,9 @@ fn a_record_that_is_too_large_is_dropped_and_the_next_is_read() {
 fn subscription_data_is_unpacked_or_refused_with_the_reason() {
     let record = |json: &str| {
         let raw = Raw::parse(json).unwrap();
-        EksDump.record(raw, &Context::empty()).map(Cow::into_owned)
+        EksDump
+            .record(raw, &PieceContext::empty())
+            .map(Cow::into_owned)
     };
     let gzip = "H4sIAAAAAAAA/6tWSkksSVSyqlYqSyzKzEvMTVWyMqwFAAxC2SAVAAAA";
     let error = record(&format!("{{\"Data\":\"{gzip}!\"}}")).unwrap_err();
@@ -458,14 +460,14 @@ fn files_of_two_formats_put_together_are_read() {
 #[test]
 fn containers_tell_their_events_what_they_know() {
     let event = r#"{"id":"1","timestamp":1,"message":"x"}"#;
-    let bring = |piece: &str, context: &Context| {
+    let bring = |piece: &str, context: &PieceContext| {
         EksDump
             .record(Raw::parse(piece).unwrap(), context)
             .unwrap()
             .into_owned()
     };
     let quoted = |text: &str| format!("\"{text}\"");
-    let data = Context::new([
+    let data = PieceContext::new([
         ("messageType", quoted("DATA_MESSAGE")),
         ("logStream", quoted("s\\u0061")),
     ]);
@@ -477,7 +479,7 @@ fn containers_tell_their_events_what_they_know() {
         bring("\"x\"", &data),
         r#"{"logStreamName":"sa","message":"x"}"#
     );
-    let control = Context::new([
+    let control = PieceContext::new([
         ("logStream", quoted("")),
         ("messageType", quoted("CONTROL_MESSAGE")),
     ]);
@@ -487,7 +489,7 @@ fn containers_tell_their_events_what_they_know() {
     );
     let piece = Raw::parse(event).unwrap();
     assert!(matches!(
-        EksDump.record(piece, &Context::empty()),
+        EksDump.record(piece, &PieceContext::empty()),
         Ok(Cow::Borrowed(_))
     ));
     for native in [

@@ -7,7 +7,9 @@ const ENTRY: &str = r#"{"insertId":"i?>~","logName":"projects/p/logs/cloudaudit.
 
 fn record(text: &str) -> Result<String, String> {
     let raw = Raw::parse(text).expect("json");
-    GkeDump.record(raw, &Context::empty()).map(Cow::into_owned)
+    GkeDump
+        .record(raw, &PieceContext::empty())
+        .map(Cow::into_owned)
 }
 
 #[test]

@@ -7,8 +7,8 @@ fn item(number: u64, bytes: usize) -> Item {
     Item::new(Event::of_bytes(vec![b'x'; bytes]), RecordId(number))
 }
 
-fn limits(events_max: usize, events_bytes: usize) -> Limits {
-    Limits {
+fn limits(events_max: usize, events_bytes: usize) -> BatchLimits {
+    BatchLimits {
         events_max,
         bytes_max: list::OVERHEAD_BYTES + events_bytes,
         wait_max: Duration::from_secs(1),

@@ -54,11 +54,11 @@ fn bytes_on_disk(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-fn within(bytes_max: u64, when_full: WhenFull) -> Limits {
-    Limits {
+fn within(bytes_max: u64, when_full: WhenFull) -> DeadLetterLimits {
+    DeadLetterLimits {
         bytes_max: Some(bytes_max),
         when_full,
-        ..Limits::default()
+        ..DeadLetterLimits::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DETAIL_BYTES_MAX;
 use crate::chain::chain;
-use crate::sink::{Cause, Failure, Verdict};
+use crate::sink::{Cause, RequestFailure, Verdict};
 
 /// What to do about a token file that cannot be used.
 pub(super) const TOKEN_REMEDY: &str = "check --webhook-token-file \
@@ -57,7 +57,7 @@ pub(super) fn of_status(
         300..=399 => Some(REDIRECT_REMEDY),
         _ => None,
     };
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         cause: Cause::Status(status),
         detail,
         remedy: remedy.map(Cow::Borrowed),
@@ -80,7 +80,7 @@ pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     } else {
         (Cause::Other, None)
     };
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         detail: match cause {
             Cause::Timeout => format!("no answer within {}s", timeout.as_secs_f64()),
             _ => chain(&error),

@@ -4,9 +4,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use audit_bridge_core::webhook::{Webhook, WebhookSettings, parse_url};
-use audit_bridge_testkit::{Answer, ScriptedWebhook};
+use audit_bridge_testkit::{ScriptedWebhook, WebhookAnswer};
 
 use super::{batch, deliver_all, delivery, event};
 
@@ -21,7 +21,7 @@ fn webhook(receiver: &ScriptedWebhook) -> Webhook {
     Webhook::new(&settings(&receiver.url())).unwrap()
 }
 
-fn failure(verdict: Verdict) -> Failure {
+fn failure(verdict: Verdict) -> RequestFailure {
     match verdict {
         Verdict::Failed(failure) => failure,
         other => panic!("{other:?}"),
@@ -48,7 +48,7 @@ async fn every_row_of_the_status_table() {
         ),
     ] {
         for status in statuses {
-            receiver.script([Answer::status(status).body("be\tcause")]);
+            receiver.script([WebhookAnswer::status(status).body("be\tcause")]);
             let failure = failure(webhook.send(&[event(1)]).await);
             assert_eq!(failure.cause, Cause::Status(status));
             assert_eq!(failure.cause.blames_body(), bad_body, "{status}");
@@ -62,7 +62,7 @@ async fn every_row_of_the_status_table() {
         }
     }
     for status in [200, 201, 202, 204] {
-        receiver.script([Answer::status(status)]);
+        receiver.script([WebhookAnswer::status(status)]);
         let verdict = webhook.send(&[event(1)]).await;
         assert_eq!(verdict, Verdict::Accepted { status });
     }
@@ -125,11 +125,11 @@ async fn poison_is_isolated_over_http_and_large_bodies_are_split() {
 async fn resets_halves_and_silence_are_tried_again() {
     let receiver = ScriptedWebhook::start().await;
     receiver.script([
-        Answer::reset_before_reading(),
-        Answer::reset_after_reading(),
-        Answer::half(),
-        Answer::never(),
-        Answer::status(200).after(Duration::from_secs(2)),
+        WebhookAnswer::reset_before_reading(),
+        WebhookAnswer::reset_after_reading(),
+        WebhookAnswer::half(),
+        WebhookAnswer::never(),
+        WebhookAnswer::status(200).after(Duration::from_secs(2)),
     ]);
     let mut settings = settings(&receiver.url());
     settings.timeout = Duration::from_millis(300);
@@ -137,7 +137,7 @@ async fn resets_halves_and_silence_are_tried_again() {
     let mut causes = Vec::new();
     loop {
         match webhook.send(&[event(7)]).await {
-            Verdict::Failed(Failure { cause, detail, .. }) => {
+            Verdict::Failed(RequestFailure { cause, detail, .. }) => {
                 assert!(!detail.contains("http://"), "{detail}");
                 causes.push(cause);
             }
@@ -157,7 +157,7 @@ async fn resets_halves_and_silence_are_tried_again() {
 #[tokio::test]
 async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::half_body(200), Answer::half_body(400)]);
+    receiver.script([WebhookAnswer::half_body(200), WebhookAnswer::half_body(400)]);
     let webhook = webhook(&receiver);
     assert_eq!(
         webhook.send(&[event(1)]).await,
@@ -171,7 +171,7 @@ async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
 #[tokio::test]
 async fn an_early_413_is_seen_while_the_body_is_still_sent() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::early(413)]);
+    receiver.script([WebhookAnswer::early(413)]);
     let events: Vec<_> = (0..20_000).map(event).collect();
     let failure = failure(webhook(&receiver).send(&events).await);
     assert_eq!(failure.cause, Cause::Status(413));
@@ -184,7 +184,7 @@ async fn a_port_without_listener_is_tried_again() {
     let webhook = Webhook::new(&settings(&format!("http://{address}/"))).unwrap();
     let failure = failure(webhook.send(&[event(1)]).await);
     assert_eq!(failure.cause, Cause::Connect);
-    assert!(!failure.cause.saw_events());
+    assert!(!failure.cause.reached_receiver());
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn redirects_are_not_followed() {
         ScriptedWebhook::start().await,
     );
     for status in [301, 302, 303, 307, 308] {
-        receiver.script([Answer::redirect(status, &other.url())]);
+        receiver.script([WebhookAnswer::redirect(status, &other.url())]);
         let failure = failure(webhook(&receiver).send(&[event(1)]).await);
         assert_eq!(failure.cause, Cause::Status(status));
     }
@@ -212,7 +212,7 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn retry_after_is_honoured_over_http() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::status(429).header("Retry-After", "1")]);
+    receiver.script([WebhookAnswer::status(429).header("Retry-After", "1")]);
     let mut delivery = delivery(webhook(&receiver), 1);
     let start = Instant::now();
     let ends = deliver_all(&mut delivery, [batch([0])]).await;
@@ -254,7 +254,7 @@ async fn the_token_is_read_again_and_never_shown() {
     assert_eq!(receiver.requests(), 0);
     for token in ["s3cret1", "s3cret2"] {
         fs::write(&path, format!(" {token}\n")).unwrap();
-        receiver.script([Answer::status(401).body("who?")]);
+        receiver.script([WebhookAnswer::status(401).body("who?")]);
         let failure = failure(webhook.send(&[event(1)]).await);
         assert!(!failure.detail.contains("s3cret"), "{}", failure.detail);
         let sent = receiver.received().pop().unwrap();

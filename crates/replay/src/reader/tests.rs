@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::json::{Raw, ValueKind};
 
 use super::*;
-use crate::dump::{Context, Role};
+use crate::dump::{PieceContext, Role};
 
 /// Records are objects with an `id`; containers hold them in `events`, under the name of a
 /// `stream`; a string is a record; `@id` marks another form of one.
@@ -30,7 +30,7 @@ impl Dump for Plain {
         &["stream"]
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
         match (context.str("stream"), piece.get("@id")) {
             (Some(stream), _) => Ok(format!("{stream}:{}", piece.text()).into()),
             (None, Some(id)) => Ok(format!("{{\"id\":{}}}", id.text()).into()),
@@ -39,10 +39,10 @@ impl Dump for Plain {
     }
 
     fn recognises(&self, piece: Raw<'_>) -> bool {
-        piece.kind() == Kind::String
+        piece.kind() == ValueKind::String
     }
 
-    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }
@@ -75,9 +75,9 @@ fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
     (
         all,
         result.map_err(|stop| match stop {
-            Stop::Io(error) => error.to_string(),
-            Stop::Shape(what) => what,
-            Stop::Closed => "closed".to_owned(),
+            Unreadable::Io(error) => error.to_string(),
+            Unreadable::Shape(what) => what,
+            Unreadable::Closed => "closed".to_owned(),
         }),
     )
 }

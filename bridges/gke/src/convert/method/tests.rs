@@ -5,8 +5,8 @@ use proptest::prelude::*;
 fn read(method: &str, resource_name: &str) -> Option<String> {
     let request = Request::parse(method, resource_name)?;
     Some(match &request.target {
-        Target::Path(path) => format!("{} /{path}", request.verb),
-        Target::Resource(r) => format!(
+        RequestTarget::Path(path) => format!("{} /{path}", request.verb),
+        RequestTarget::Resource(r) => format!(
             "{}/{} {}.{} {} [{}] {} {}",
             r.group,
             r.version,

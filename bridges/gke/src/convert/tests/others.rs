@@ -58,11 +58,11 @@ fn other_entries_are_skipped_by_the_first_thing_that_differs() {
 
 #[test]
 fn other_clusters_are_skipped_when_one_is_asked_for() {
-    let cluster = |name: &str| Options {
+    let cluster = |name: &str| GkeConvertOptions {
         cluster: Some(name.to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
-    let of = |options: Options, entry: Value| run_with(options, &[entry]).remove(0).0;
+    let of = |options: GkeConvertOptions, entry: Value| run_with(options, &[entry]).remove(0).0;
     assert_eq!(
         of(cluster("green"), entry()),
         json!({"skip": "other_cluster"})
@@ -70,14 +70,14 @@ fn other_clusters_are_skipped_when_one_is_asked_for() {
     assert_eq!(of(cluster("blue"), entry())["kind"], "Event");
     let unnamed = with("/resource/labels", json!({}));
     assert_eq!(of(cluster("green"), unnamed)["kind"], "Event");
-    let elsewhere = Options {
+    let elsewhere = GkeConvertOptions {
         location: Some("us".to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(of(elsewhere, entry()), json!({"skip": "other_cluster"}));
-    let project = Options {
+    let project = GkeConvertOptions {
         project: Some("q".to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(of(project, entry()), json!({"skip": "other_cluster"}));
 }

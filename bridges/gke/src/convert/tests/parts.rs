@@ -41,7 +41,7 @@ fn parts_become_one_event_in_any_order() {
         (vec![c.clone(), a.clone(), b.clone()], vec![0, 1, 2]),
         (vec![b.clone(), b.clone(), c, a], vec![0, 1, 2, 3]),
     ] {
-        let found = run_with(Options::default(), &order);
+        let found = run_with(GkeConvertOptions::default(), &order);
         let [(event, records)] = found.as_slice() else {
             panic!("one event: {found:?}");
         };
@@ -66,7 +66,7 @@ fn a_split_entry_in_one_part_is_whole() {
 #[test]
 fn the_first_part_stands_for_the_others() {
     let [a, b, c] = parts();
-    let found = run_with(Options::default(), &[b.clone(), a.clone()]);
+    let found = run_with(GkeConvertOptions::default(), &[b.clone(), a.clone()]);
     let [(event, records)] = found.as_slice() else {
         panic!("one event: {found:?}");
     };
@@ -78,7 +78,7 @@ fn the_first_part_stands_for_the_others() {
     assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
     assert_eq!(event["objectRef"]["name"], "web");
     let lost = json!({"reject": "incomplete_split"});
-    let found = run_with(Options::default(), &[b, c]);
+    let found = run_with(GkeConvertOptions::default(), &[b, c]);
     assert_eq!(found, [(lost.clone(), vec![0]), (lost.clone(), vec![1])]);
     // Numbers that cannot be.
     let stray = set(a, "/split/totalSplits", 99_999);

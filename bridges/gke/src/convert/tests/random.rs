@@ -58,9 +58,9 @@ fn check(outcomes: Vec<Outcome>) {
 }
 
 fn convert_all(payloads: Vec<Bytes>, damaged: bool) {
-    let mut convert = GkeConvert::new(Options {
+    let mut convert = GkeConvert::new(GkeConvertOptions {
         include_data_access: true,
-        ..Options::default()
+        ..GkeConvertOptions::default()
     });
     let mut out = Output::default();
     let mut settled = std::collections::HashSet::new();

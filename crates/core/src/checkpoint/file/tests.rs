@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-const STEPS: [Step; 5] = [
-    Step::Create,
-    Step::Write,
-    Step::SyncFile,
-    Step::Rename,
-    Step::SyncFolder,
+const STEPS: [WriteStep; 5] = [
+    WriteStep::Create,
+    WriteStep::Write,
+    WriteStep::SyncFile,
+    WriteStep::Rename,
+    WriteStep::SyncFolder,
 ];
 
 fn owner() -> Owner {
@@ -31,7 +31,7 @@ fn bytes(n: u64) -> Vec<u8> {
 }
 
 /// Stops a write before `step`, as a crash does: nothing is cleaned up.
-fn crash(folder: &Path, step: Step, error: ErrorKind) -> io::Result<()> {
+fn crash(folder: &Path, step: WriteStep, error: ErrorKind) -> io::Result<()> {
     replace(folder, &bytes(2), &mut |at| match at == step {
         true => Err(error.into()),
         false => Ok(()),
@@ -48,7 +48,7 @@ async fn a_crash_at_any_step_leaves_the_old_or_the_new_document() {
         crash(folder.path(), step, ErrorKind::Other).unwrap_err();
         let mut store = FileStore::open(folder.path(), owner()).unwrap();
         let found = store.load().await.unwrap().unwrap();
-        let want = if step == Step::SyncFolder { 2 } else { 1 };
+        let want = if step == WriteStep::SyncFolder { 2 } else { 1 };
         assert_eq!(found.position[&0], json!({"at": want}), "{step:?}");
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
@@ -69,7 +69,7 @@ async fn a_first_write_that_crashes_leaves_nothing_or_all() {
         crash(folder.path(), step, ErrorKind::Other).unwrap_err();
         let mut store = FileStore::open(folder.path(), owner()).unwrap();
         let found = store.load().await.unwrap();
-        assert_eq!(found.is_some(), step == Step::SyncFolder, "{step:?}");
+        assert_eq!(found.is_some(), step == WriteStep::SyncFolder, "{step:?}");
     }
 }
 
@@ -150,7 +150,7 @@ fn failures_of_the_file_system_say_what_to_do() {
         (ErrorKind::Other, "tried again"),
     ] {
         let folder = TempDir::new().unwrap();
-        let error = crash(folder.path(), Step::Write, kind).unwrap_err();
+        let error = crash(folder.path(), WriteStep::Write, kind).unwrap_err();
         let error = unavailable(folder.path(), "cannot be written", error);
         assert!(error.is_unavailable());
         assert!(error.to_string().contains(part), "{error}");

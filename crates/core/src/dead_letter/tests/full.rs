@@ -207,7 +207,7 @@ fn a_line_is_its_holder_s_whatever_stands_in_it() {
             file: file.into(),
             record: 1,
         };
-        let about = About {
+        let about = LineMetadata {
             time: "t",
             provider: "eks",
             reason: Reject::TRUNCATED,

@@ -15,7 +15,7 @@ fn kind_and_api_version_are_filled_in() {
         ] {
             let json = json.replacen('{', &format!("{{{version}"), 1);
             for claimed in [true, false] {
-                let event = convert(&json, claimed, None, &Options::default()).unwrap();
+                let event = convert(&json, claimed, None, &EventOptions::default()).unwrap();
                 value(&event);
                 assert_eq!(count(&event, "kind"), 1, "{}", text(&event));
                 assert_eq!(count(&event, "apiVersion"), 1, "{}", text(&event));
@@ -103,14 +103,14 @@ fn an_annotation_asked_for_twice_comes_once() {
 #[test]
 fn of_two_members_with_one_name_the_last_wins() {
     let twice = MINIMAL.replacen('{', r#"{"kind":"Pod","auditID":7,"annotations":1,"#, 1);
-    let want = Failure::Unparsable("annotations is a number, not a map of strings".to_owned());
+    let want = EventError::Unparsable("annotations is a number, not a map of strings".to_owned());
     assert_eq!(plain(&twice), Err(want));
     let twice = MINIMAL.replacen('{', r#"{"kind":"Pod","auditID":7,"#, 1);
     let event = plain(&twice).unwrap();
     assert_eq!(text(&event), MINIMAL);
     assert!(event.notes().repaired().eq([Repair::DuplicateKey]));
     let last = MINIMAL.replace(r#","verb":"get""#, r#","verb":"get","kind":"Pod""#);
-    assert!(matches!(plain(&last), Err(Failure::Unparsable(_))));
+    assert!(matches!(plain(&last), Err(EventError::Unparsable(_))));
 }
 
 #[test]

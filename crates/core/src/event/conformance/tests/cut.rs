@@ -41,7 +41,7 @@ fn check(
     cut: usize,
     suffix: &str,
     claimed: bool,
-    options: &Options,
+    options: &EventOptions,
 ) -> bool {
     let given = format!("{}{suffix}", &json[..cut]);
     let got = convert(&given, claimed, Some(RECORD_TIME), options);
@@ -64,7 +64,7 @@ fn check(
             // Only what is cut before its audit ID is no event, or what has no name of one.
             let starts_id = left.contains("\"auditID\":\"") || left.contains("\"auditID\": \"");
             assert!(!starts_id, "{failure}: {given}");
-            let want = matches!(failure, Failure::Truncated("auditID")) == claims;
+            let want = matches!(failure, EventError::Truncated("auditID")) == claims;
             assert!(want, "{failure:?}: {given}");
             return false;
         }
@@ -218,7 +218,7 @@ fn damage_is_no_cut() {
         for suffix in SUFFIXES {
             let got = plain(&format!("{wrong}{suffix}"));
             assert!(
-                matches!(got, Err(Failure::Unparsable(_))),
+                matches!(got, Err(EventError::Unparsable(_))),
                 "{wrong}: {got:?}"
             );
         }
@@ -269,7 +269,7 @@ fn what_follows_from_the_path_is_derived() {
             false,
         ),
     ] {
-        let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+        let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
         let value = value(&event);
         assert_eq!(
             (&value["stage"], &value["verb"]),
@@ -299,13 +299,13 @@ fn what_follows_from_the_path_is_derived() {
     }
     // Inside an escape, and inside a segment.
     let cut = format!("{front}{}", uri.replace("a%20b", "a%2"));
-    let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+    let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
     assert_eq!(
         value(&event)["requestURI"],
         "/api/v1/namespaces/x/pods/y/exec?command=a"
     );
     let cut = format!("{front}{}", uri.replace("ec?command=a%20b", ""));
-    let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+    let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
     assert_eq!(value(&event)["objectRef"]["subresource"], Value::Null);
     assert_eq!(value(&event)["objectRef"]["name"], "y");
 }
@@ -313,9 +313,16 @@ fn what_follows_from_the_path_is_derived() {
 #[test]
 fn nothing_left_at_all() {
     for text in ["", " ", "[Truncated...]", "{", "{[Truncated...]"] {
-        assert_eq!(plain(text), Err(Failure::Truncated("auditID")), "{text:?}");
-        let unclaimed = convert(text, false, None, &Options::default());
-        assert_eq!(unclaimed, Err(Failure::NotAudit("no auditID".to_owned())));
+        assert_eq!(
+            plain(text),
+            Err(EventError::Truncated("auditID")),
+            "{text:?}"
+        );
+        let unclaimed = convert(text, false, None, &EventOptions::default());
+        assert_eq!(
+            unclaimed,
+            Err(EventError::NotAudit("no auditID".to_owned()))
+        );
     }
 }
 

@@ -94,7 +94,7 @@ fn text_that_is_no_unicode_leaves_as_go_reads_it() {
     let at = WHOLE.find("say").unwrap();
     let mut bytes = WHOLE.as_bytes().to_vec();
     bytes.splice(at..at + 3, *b"\xff\xc3\x28\xe2\x82");
-    let options = Options::default();
+    let options = EventOptions::default();
     let made = event(&Bytes::from(bytes), &options.context()).unwrap();
     let want = WHOLE.replacen("say", "\u{fffd}\u{fffd}(\u{fffd}\u{fffd}", 1);
     assert_eq!(text(&made), want);
@@ -117,8 +117,8 @@ fn a_text_that_ends_inside_a_character_was_cut_there() {
     for cut in at + 1..at + 4 {
         for end in [&b""[..], b"[Truncated...]", b"\n"] {
             let bytes = [&WHOLE.as_bytes()[..cut], end].concat();
-            let options = Options::default();
-            let context = Context {
+            let options = EventOptions::default();
+            let context = EventContext {
                 record_time: RECORD_TIME.parse().ok(),
                 ..options.context()
             };
@@ -143,7 +143,7 @@ fn names_are_compared_after_unescaping() {
     ] {
         let json = MINIMAL.replacen(from, to, 1);
         for claimed in [true, false] {
-            let event = convert(&json, claimed, None, &Options::default()).unwrap();
+            let event = convert(&json, claimed, None, &EventOptions::default()).unwrap();
             assert_eq!(text(&event), json);
         }
     }
@@ -216,7 +216,7 @@ fn wrong_types_are_named_and_certain_numbers_mended() {
         let json = WHOLE.replacen(from, to, 1);
         assert_eq!(
             plain(&json),
-            Err(Failure::Unparsable(want.to_owned())),
+            Err(EventError::Unparsable(want.to_owned())),
             "{to}"
         );
     }
@@ -275,9 +275,9 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
         format!(r#"{{"username":"u",{extra}}}"#),
     ] {
         let json = WHOLE.replace(r#"{"username":"jürgen","groups":["a","b"]}"#, &user);
-        let (seen, end) = Seen::read(&json);
+        let (seen, end) = Inspection::read(&json);
         assert!(
-            end.is_ok() && is_clean(&seen, &Options::default()),
+            end.is_ok() && is_clean(&seen, &EventOptions::default()),
             "{user}"
         );
     }
@@ -298,10 +298,10 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
         r#""username""#,
     ] {
         let json = WHOLE.replace(r#"{"username":"jürgen","groups":["a","b"]}"#, user);
-        let (seen, _) = Seen::read(&json);
+        let (seen, _) = Inspection::read(&json);
         assert!(seen.odd_types, "{user}");
         assert!(
-            matches!(plain(&json), Err(Failure::Unparsable(_))),
+            matches!(plain(&json), Err(EventError::Unparsable(_))),
             "{user}"
         );
     }
@@ -311,8 +311,8 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
 fn refusals_as_api_servers_write_them_are_not_looked_at_twice() {
     let status = r#"{"metadata":{},"status":"Failure","message":"pods \"x\" is forbidden: \u003cb\u003e","reason":"Forbidden","details":{"name":"x","kind":"pods","causes":[{"reason":"r","message":"m","field":"f"}],"retryAfterSeconds":1},"code":403}"#;
     let json = WHOLE.replace(r#"{"metadata":{},"code":201}"#, status);
-    let (seen, end) = Seen::read(&json);
-    assert!(end.is_ok() && is_clean(&seen, &Options::default()));
+    let (seen, end) = Inspection::read(&json);
+    assert!(end.is_ok() && is_clean(&seen, &EventOptions::default()));
     let event = plain(&json).unwrap();
     assert_eq!(text(&event), json);
 }

@@ -99,7 +99,7 @@ proptest! {
     fn whole_events_pass_through(members in any_event(), space in "[ \n\r\t]{0,3}") {
         let json = render(&members, &space);
         let bytes = Bytes::from(format!("{space}{json}{space}"));
-        let options = Options::default();
+        let options = EventOptions::default();
         let event = event(&bytes, &options.context()).unwrap();
         // Only a key that stands twice is a reason to write it anew; in a responseObject, which the
         // API server encodes itself, it need not be seen.
@@ -122,7 +122,7 @@ proptest! {
         annotations in prop::collection::vec((any::<String>(), any::<String>()), 1..4),
     ) {
         let json = mend::mending(&render(&members, &space), 1000).edits.apply(&render(&members, &space));
-        let options = Options { annotations: annotations.clone(), ..Options::default() };
+        let options = EventOptions { annotations: annotations.clone(), ..EventOptions::default() };
         let event = convert(&json, true, None, &options).unwrap();
         assert_rest_kept(&json, &event, &["annotations"]);
         let annotated = Raw::parse(text(&event)).unwrap().get("annotations").unwrap();
@@ -153,17 +153,17 @@ proptest! {
         let cut = at.index(json.len());
         prop_assume!(json.is_char_boundary(cut));
         let given = format!("{}{}", &json[..cut], if marked { "[Truncated...]" } else { "" });
-        match convert(&given, true, Some(RECORD_TIME), &Options::default()) {
+        match convert(&given, true, Some(RECORD_TIME), &EventOptions::default()) {
             Ok(event) => {
                 prop_assert!(event.truncated());
                 prop_assert!(Raw::parse(text(&event)).is_ok(), "{}", text(&event));
             }
-            Err(failure) => prop_assert!(matches!(failure, Failure::Truncated(_)), "{}", failure),
+            Err(failure) => prop_assert!(matches!(failure, EventError::Truncated(_)), "{}", failure),
         }
     }
 
     #[test]
     fn any_text_at_all_is_survived(text in "(\\{\"auditID\":\"x\",)?[\\[\\]{}\",:0-9a-u\\\\ .-]{0,60}", claimed: bool) {
-        let _ = convert(&text, claimed, None, &Options::default());
+        let _ = convert(&text, claimed, None, &EventOptions::default());
     }
 }

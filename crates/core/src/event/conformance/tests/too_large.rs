@@ -5,7 +5,7 @@ use super::*;
 /// Enough for every event here without its padding.
 const LIMIT: usize = 64 << 10;
 
-fn limit() -> Options {
+fn limit() -> EventOptions {
     options(&[], LIMIT)
 }
 
@@ -271,7 +271,7 @@ fn everything_at_once_still_fits() {
     let json = format!(
         r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{big}","auditID":"{big}","stage":"{big}","requestURI":"{big}","verb":"{big}","user":{{"username":"{big}","uid":"{big}","groups":{list},"extra":{{"{big}":{list}}}}},"impersonatedUser":{{"username":"{big}"}},"sourceIPs":{list},"userAgent":"{big}","objectRef":{{"resource":"{big}","name":"{big}"}},"responseStatus":{{"message":"{big}","code":200}},"requestObject":"{big}","responseObject":{list},"stageTimestamp":"2024-05-20T05:24:43.000000Z","annotations":{{"{big}":"{big}"}},"x":{list},"{big}":1}}"#
     );
-    for max in [Options::EVENT_BYTES_MIN, LIMIT, 250 << 10] {
+    for max in [EventOptions::EVENT_BYTES_MIN, LIMIT, 250 << 10] {
         let event = convert(&json, true, None, &options(&[], max)).unwrap();
         assert!(event.text().len() <= max);
         let got = value(&event);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::live::wait;
 
 use super::{World, checkpoints};
@@ -11,7 +11,7 @@ use super::{World, checkpoints};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_log_is_a_hold_with_its_remedy() {
     let world = World::new().await;
-    world.cloud.choose(|_| Some(Fault::denied()));
+    world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     let mut bridge = world.start(&["--start=-1m"]);
     let why = bridge.until_not_ready("source", "logs:FilterLogEvents");
     assert!(why.contains("log-group:/aws/eks/prod/cluster"), "{why}");
@@ -22,7 +22,7 @@ async fn a_denied_log_is_a_hold_with_its_remedy() {
         "one line, not many:\n{log}"
     );
     world.put(1, 0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     world.until_accepted(1..2, &bridge);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
@@ -82,12 +82,16 @@ async fn whatever_the_api_answers_nothing_is_lost() {
     world.cloud.choose(move |request| {
         turn += 1;
         match turn % 16 {
-            1 => Some(Fault::throttled()),
-            2 => Some(Fault::Error(503, "ServiceUnavailableException", "later")),
-            3 => Some(Fault::Cut),
-            4 => Some(Fault::Garbage),
-            5 => Some(Fault::Slow(Duration::from_millis(80))),
-            6 if request.body["nextToken"].is_string() => Some(Fault::Error(
+            1 => Some(CloudWatchFault::throttled()),
+            2 => Some(CloudWatchFault::Error(
+                503,
+                "ServiceUnavailableException",
+                "later",
+            )),
+            3 => Some(CloudWatchFault::Cut),
+            4 => Some(CloudWatchFault::Garbage),
+            5 => Some(CloudWatchFault::Slow(Duration::from_millis(80))),
+            6 if request.body["nextToken"].is_string() => Some(CloudWatchFault::Error(
                 400,
                 "InvalidParameterException",
                 "The specified nextToken is invalid.",
@@ -108,7 +112,7 @@ async fn whatever_the_api_answers_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_fails_holds_the_checkpoint() {
     let world = World::new().await;
-    world.webhook.otherwise(Answer::status(401));
+    world.webhook.set_answer(WebhookAnswer::status(401));
     let mut bridge = world.start(&["--start=-1m"]);
     bridge.until_not_ready("webhook", "--webhook-token-file");
     for n in 0..20 {

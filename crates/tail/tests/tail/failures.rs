@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_bridge_tail::{QueryError, Status};
+use audit_bridge_tail::{QueryError, TailStatus};
 
 use crate::memory_log::{Fault, MemoryLog, Request, denied};
 use crate::{at, settings, tail};
@@ -31,7 +31,7 @@ async fn first_requests(script: Vec<Fault>) -> Vec<Request> {
     let mut tail = tail(&log, settings);
     tail.run_secs(300).await;
     tail.assert_each_once(0..10);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
     log.requests()
 }
 
@@ -118,11 +118,14 @@ async fn a_scan_that_fails_moves_nothing_however_long() {
     assert_eq!(tail.positions, positions);
     assert_eq!((tail.given.len(), tail.stats().read_to), (given, read_to));
     assert!(!tail.stats().caught_up);
-    assert!(matches!(tail.status(), Status::Held { remedy: None, .. }));
+    assert!(matches!(
+        tail.status(),
+        TailStatus::Held { remedy: None, .. }
+    ));
     log.script([]);
     tail.run_secs(3_600).await;
     tail.assert_each_once(0..100);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,10 +133,10 @@ async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
     let log = MemoryLog::millis();
     let id = log.put_ms(1_000, 1_000);
     let mut tail = tail(&log, settings());
-    assert_eq!(tail.status(), Status::Starting);
+    assert_eq!(tail.status(), TailStatus::Starting);
     log.script(std::iter::repeat_n(Fault::Error(denied()), 60));
     tail.run_secs(300).await;
-    let Status::Held { detail, remedy, .. } = tail.status() else {
+    let TailStatus::Held { detail, remedy, .. } = tail.status() else {
         panic!("{:?}", tail.status());
     };
     assert!(detail.contains("not authorised"), "{detail}");
@@ -142,7 +145,7 @@ async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
     assert!(requests < 60, "{requests} in five minutes");
     tail.run_secs(3_600).await;
     tail.assert_each_once([id]);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
     let stats = tail.stats();
     assert_eq!((stats.failed, stats.throttled), (60, 0));
 }
