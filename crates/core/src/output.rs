@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_or_a_list_is_one_line() {
+    fn output_event_or_list_is_one_line() {
         assert_eq!(
             String::from_utf8(lines(&events(), Format::Events)).unwrap(),
             "{\"a\":\"x\\ny\"}\n{   \"b\": [1,   2] }\n"
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_grows_and_a_torn_line_is_ended() {
+    async fn output_file_with_torn_line_ends_it_and_appends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
         std::fs::write(&path, "{\"torn\":").unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn files_written_are_their_owner_s() {
+    fn output_file_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().unwrap();
@@ -307,7 +307,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_full_disk_is_an_error_with_a_remedy() {
+    async fn output_full_disk_is_an_error_with_remedy() {
         let output = JsonLinesOutput::file(Path::new("/dev/full"), Format::Events).unwrap();
         match output.send(&events()).await {
             Verdict::Broken {

@@ -88,7 +88,7 @@ fn saved(store: &Scripted) -> BTreeMap<u32, Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_one_write_a_second_with_the_newest_positions() {
+async fn checkpointer_busy_writes_newest_positions_once_per_interval() {
     let store = Scripted::default();
     store.0.lock().unwrap().takes = Duration::from_millis(300);
     let mut checkpointer = checkpointer(&store);
@@ -121,7 +121,7 @@ async fn at_most_one_write_a_second_with_the_newest_positions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_while_nothing_moves() {
+async fn checkpointer_idle_writes_nothing() {
     let store = Scripted::default();
     let mut checkpointer = checkpointer(&store);
     assert!(timeout(100 * SECOND, checkpointer.next()).await.is_err());
@@ -140,7 +140,7 @@ async fn nothing_is_written_while_nothing_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_of_earlier_runs_are_kept() {
+async fn checkpointer_partition_of_earlier_run_is_kept() {
     let store = Scripted::default();
     let positions = BTreeMap::from([(0, json!(1)), (1, json!(10))]);
     let loaded = Checkpoint::new(&owner(), positions);
@@ -156,7 +156,7 @@ async fn partitions_of_earlier_runs_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
+async fn checkpointer_save_failed_next_success_reports_all_positions() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..40).map(|_| full()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -188,7 +188,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_waits_for_the_write_under_way_and_writes_the_rest() {
+async fn checkpointer_flush_waits_for_running_write_and_writes_the_rest() {
     let store = Scripted::default();
     store.0.lock().unwrap().takes = Duration::from_millis(400);
     let mut checkpointer = checkpointer(&store);
@@ -207,7 +207,7 @@ async fn the_end_waits_for_the_write_under_way_and_writes_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_tries_again_but_not_for_ever() {
+async fn checkpointer_flush_failing_retries_within_its_limit() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..3).map(|_| full()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -232,7 +232,7 @@ async fn the_end_tries_again_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_does_not_wait_for_a_person() {
+async fn checkpointer_flush_refused_does_not_retry() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..100).map(|_| refused()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -245,7 +245,7 @@ async fn the_end_does_not_wait_for_a_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_real_file_under_paused_time() {
+async fn checkpointer_with_file_store_keeps_its_pace() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = FileStore::open(folder.path(), owner()).unwrap();
     let mut checkpointer = Checkpointer::new(store, owner(), None, SECOND);

@@ -53,7 +53,7 @@ impl Sink for Mending {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_line_per_change_of_state() {
+async fn delivery_log_has_one_line_per_state_change() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()

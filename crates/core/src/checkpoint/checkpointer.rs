@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn positions_back_where_the_store_has_them_are_not_written() {
+    async fn checkpointer_position_equal_to_stored_is_not_written() {
         let loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
         let mut checkpointer =
             Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::from_secs(3600));
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn write_that_failed_is_tried_again_long_before_a_long_interval_is_over() {
+    async fn checkpointer_write_failed_is_retried_before_long_interval() {
         let interval = Duration::from_secs(600);
         let mut checkpointer = Checkpointer::new(Broken, owner(), None, interval);
         checkpointer.advance(0, 1.into());
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn position_unannounced_stays_marked_for_thirty_days() {
+    async fn checkpointer_partition_unannounced_keeps_position_thirty_days() {
         let loaded = Checkpoint::new(&owner(), [(0, 1.into()), (7, "typo".into())].into());
         let first = written(loaded).await;
         assert_eq!(first.position[&7], "typo");
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn position_announced_again_loses_its_mark_and_a_retired_one_goes() {
+    async fn checkpointer_partition_announced_again_clears_mark_and_retired_one_goes() {
         let loaded = Checkpoint::new(
             &owner(),
             [(0, 1.into()), (7, 2.into()), (8, 3.into())].into(),

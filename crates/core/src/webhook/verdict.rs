@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_table() {
+    fn verdict_of_each_status_follows_the_table() {
         for status in 100..=599_u16 {
             if (200..300).contains(&status) {
                 continue;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_receiver_said_is_printable_and_bounded() {
+    fn verdict_receiver_text_is_printable_and_bounded() {
         let text = |body: &[u8]| match of_status(400, "Bad Request", body, None) {
             Verdict::Failed(failure) => failure.detail,
             other => panic!("{other:?}"),

@@ -242,7 +242,7 @@ fn play(seed: u64, traced: bool) -> Shared {
 }
 
 #[test]
-fn nothing_is_lost_whatever_fails() {
+fn run_random_faults_lose_nothing() {
     let mut seen = BTreeMap::<&str, u64>::new();
     let schedules = schedules(2000);
     let many = schedules.end - schedules.start >= 2000;
@@ -287,7 +287,7 @@ fn nothing_is_lost_whatever_fails() {
 }
 
 #[test]
-fn same_seed_gives_the_same_trace() {
+fn run_same_seed_gives_the_same_trace() {
     for seed in schedules(100) {
         let trace = || play(seed, true).lock().unwrap().trace.take().unwrap();
         let (one, other) = (trace(), trace());

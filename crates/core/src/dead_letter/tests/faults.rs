@@ -49,7 +49,7 @@ fn fail(dead: &DeadLetter, at: FileStep, mut failures: u32) {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_every_synced_line_readable() {
+fn dead_letter_crash_at_any_step_leaves_synced_lines_readable() {
     for step in STEPS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
@@ -86,7 +86,7 @@ fn a_crash_at_any_step_leaves_every_synced_line_readable() {
 }
 
 #[test]
-fn faults_that_pass_lose_and_repeat_nothing() {
+fn dead_letter_fault_that_passes_loses_and_repeats_nothing() {
     for step in STEPS {
         for failures in 1..4 {
             let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn faults_that_pass_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
+fn dead_letter_sync_failed_lines_go_to_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();

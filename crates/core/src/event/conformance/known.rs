@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_read_however_they_are_written() {
+    fn integer_in_any_notation_is_read() {
         for (text, want) in [
             ("200", Some(200)),
             ("200.0", Some(200)),

@@ -131,7 +131,7 @@ fn assert_rest_kept(before: &str, event: &Event, changed: &[&str]) {
 }
 
 #[test]
-fn a_whole_event_is_not_touched_and_not_copied() {
+fn event_whole_is_neither_changed_nor_copied() {
     let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(WHOLE).unwrap());
     for json in [WHOLE, MINIMAL, &pretty.unwrap()] {
         for claimed in [true, false] {
@@ -151,7 +151,7 @@ fn a_whole_event_is_not_touched_and_not_copied() {
 }
 
 #[test]
-fn what_is_no_event_is_told_from_what_should_be_one() {
+fn event_error_tells_foreign_text_from_broken_event() {
     let cases = [
         ("{}", "no auditID"),
         ("[]", "expected an object at byte 0"),
@@ -185,7 +185,7 @@ fn what_is_no_event_is_told_from_what_should_be_one() {
 }
 
 #[test]
-fn what_says_that_it_is_an_event_must_be_one() {
+fn event_claimed_but_broken_is_rejected() {
     for (json, want) in [
         (r#"{"kind":"Event"}"#, "no auditID"),
         (
@@ -231,7 +231,7 @@ fn what_says_that_it_is_an_event_must_be_one() {
 }
 
 #[test]
-fn messages_stay_short() {
+fn event_error_message_stays_short() {
     let long = format!(r#"{{"kind":"{}"}}"#, "ä".repeat(10_000));
     let Err(EventError::Unparsable(what)) = plain(&long) else {
         panic!("it is none");
@@ -240,13 +240,13 @@ fn messages_stay_short() {
 }
 
 #[test]
-fn a_verb_may_be_empty() {
+fn event_empty_verb_is_accepted() {
     let json = MINIMAL.replace("\"get\"", "\"\"");
     assert_eq!(text(&plain(&json).unwrap()), json);
 }
 
 #[test]
-fn ten_megabytes_in_a_string() {
+fn event_ten_megabyte_string_is_shortened() {
     let long = "\\\"x\\\\ü".repeat(1_500_000);
     let json = MINIMAL.replace("\"get\"", &format!("\"get\",\"userAgent\":\"{long}\""));
     let unlimited = options(&[], usize::MAX);

@@ -144,7 +144,7 @@ fn is_part_of(part: &Value, whole: &Value) -> bool {
 }
 
 #[test]
-fn every_cut_keeps_what_is_complete_and_nothing_else() {
+fn event_cut_anywhere_keeps_exactly_its_complete_members() {
     let unlimited = options(&[], usize::MAX);
     let annotated = options(&[("cluster", "x")], usize::MAX);
     for json in samples() {
@@ -167,7 +167,7 @@ fn every_cut_keeps_what_is_complete_and_nothing_else() {
 }
 
 #[test]
-fn half_a_number_is_no_number() {
+fn event_cut_inside_a_number_drops_it() {
     let front = MINIMAL.trim_end_matches('}');
     for (end, kept) in [
         (r#","status":200"#, None),
@@ -208,7 +208,7 @@ fn half_a_number_is_no_number() {
 }
 
 #[test]
-fn damage_is_no_cut() {
+fn event_damaged_is_not_taken_for_cut() {
     // A marker behind something that no longer text could mend.
     for wrong in [
         r#"{"auditID":"i",,"#,
@@ -229,7 +229,7 @@ fn damage_is_no_cut() {
 }
 
 #[test]
-fn what_follows_from_the_path_is_derived() {
+fn event_cut_derives_object_ref_from_the_path() {
     let front =
         r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"i""#;
     let uri = r#","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/x/pods/y/exec?command=a%20b"#;
@@ -311,7 +311,7 @@ fn what_follows_from_the_path_is_derived() {
 }
 
 #[test]
-fn nothing_left_at_all() {
+fn event_cut_with_nothing_left_is_rejected() {
     for text in ["", " ", "[Truncated...]", "{", "{[Truncated...]"] {
         assert_eq!(
             plain(text),
@@ -327,7 +327,7 @@ fn nothing_left_at_all() {
 }
 
 #[test]
-fn a_cut_event_without_any_time_leaves_with_one_that_is_none() {
+fn event_cut_without_any_time_gets_the_zero_time() {
     let cut = &WHOLE[..WHOLE.find(",\"user\"").unwrap()];
     let event = plain(cut).unwrap();
     let got = value(&event);

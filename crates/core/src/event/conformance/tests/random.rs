@@ -96,7 +96,7 @@ fn render(members: &[(String, String)], space: &str) -> String {
 
 proptest! {
     #[test]
-    fn whole_events_pass_through(members in any_event(), space in "[ \n\r\t]{0,3}") {
+    fn event_generated_whole_passes_unchanged(members in any_event(), space in "[ \n\r\t]{0,3}") {
         let json = render(&members, &space);
         let bytes = Bytes::from(format!("{space}{json}{space}"));
         let options = EventOptions::default();
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn annotations_leave_all_else_alone(
+    fn event_generated_with_annotations_changes_nothing_else(
         members in any_event(),
         space in "[ \n\r\t]{0,3}",
         annotations in prop::collection::vec((any::<String>(), any::<String>()), 1..4),
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_is_salvaged_or_refused(
+    fn event_generated_cut_is_salvaged_or_rejected(
         members in any_event(),
         space in "[ \n\r\t]{0,1}",
         at in any::<prop::sample::Index>(),
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_at_all_is_survived(text in "(\\{\"auditID\":\"x\",)?[\\[\\]{}\",:0-9a-u\\\\ .-]{0,60}", claimed: bool) {
+    fn event_from_any_text_never_panics(text in "(\\{\"auditID\":\"x\",)?[\\[\\]{}\",:0-9a-u\\\\ .-]{0,60}", claimed: bool) {
         let _ = convert(&text, claimed, None, &EventOptions::default());
     }
 }

@@ -33,7 +33,7 @@ fn with(members: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn it_is_filled_from_the_next_best_time() {
+fn event_without_time_takes_the_next_best() {
     let received = "\"2024-05-20T05:24:43.5+02:00\"";
     let old = "\"2023-05-20T05:24:43Z\"";
     for none in NONE {
@@ -73,7 +73,7 @@ fn it_is_filled_from_the_next_best_time() {
 }
 
 #[test]
-fn without_any_time_it_is_refused() {
+fn event_without_any_time_is_rejected() {
     for none in NONE {
         let json = with(&[("stageTimestamp", none), ("requestReceivedTimestamp", none)]);
         for claimed in [true, false] {
@@ -87,7 +87,7 @@ fn without_any_time_it_is_refused() {
 }
 
 #[test]
-fn every_time_leaves_with_six_digits_in_utc() {
+fn event_time_in_any_form_leaves_in_utc_microseconds() {
     for (time, want) in [
         (
             "2024-05-20T05:24:43.123456789123Z",
@@ -114,7 +114,7 @@ fn every_time_leaves_with_six_digits_in_utc() {
 }
 
 #[test]
-fn an_odd_time_of_arrival_is_the_records_own() {
+fn event_with_odd_record_time_takes_its_own() {
     let stage = ("stageTimestamp", "\"2024-05-20T05:24:43.000000Z\"");
     for odd in [
         "7",
