@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn api_error_kind_is_told_by_code_and_reason() {
         for (code, reason, kind) in [
             (401, "Unauthorized", ApiErrorKind::Unauthorized),
             (404, "NotFound", ApiErrorKind::NotFound),
@@ -318,7 +318,7 @@ mod tests {
 
     /// Messages of kube-apiserver 1.31 and 1.37.
     #[test]
-    fn refusal_of_each_cause_keeps_the_servers_words_and_has_its_own_remedy() {
+    fn api_error_forbidden_keeps_server_words_and_has_a_remedy() {
         let user = r#"User "system:serviceaccount:audit:b""#;
         let role = format!(
             r#"configmaps "b" is forbidden: {user} cannot update resource "configmaps" in API group "" in the namespace "audit""#

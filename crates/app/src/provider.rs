@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_and_ends() {
+    fn start_option_is_parsed_and_bounded() {
         let now: Timestamp = "2026-11-21T18:00:00Z".parse().unwrap();
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         assert_eq!(Start::read("latest", now), Ok(Start::Latest(now)));

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_differ_by_one_at_most_and_add_up() {
+    fn shares_of_any_membership_differ_by_one_and_add_up() {
         for logs in 0..40 {
             for replicas in 1..9 {
                 let shares: Vec<usize> = (0..replicas)

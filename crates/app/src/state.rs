@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clusters_come_and_go_and_keep_their_places() {
+    async fn state_of_clusters_added_and_removed_stays_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (owner("r:/aws/eks/A/cluster"), owner("r:/aws/eks/b/cluster"));
         let open = async || StateLayout::lock(dir.path()).await.unwrap();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_fit_for_config_maps_and_differ() {
+    fn log_suffix_fits_config_maps_and_is_unique() {
         let name = suffix(&owner("eu-west-1:/aws/eks/Prod_1/cluster"));
         assert!(
             name.starts_with("eu-west-1-aws-eks-prod-1-cluster-"),

@@ -65,7 +65,7 @@ async fn check_held(store: &mut KubernetesStore, parts: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_saved_is_loaded_by_the_next_process() {
+async fn store_saved_checkpoint_is_loaded_by_next_process() {
     let fake = FakeKubernetes::new();
     let mut first = store(&fake, "a-1");
     assert_eq!(first.load().await.unwrap(), None);
@@ -93,7 +93,7 @@ async fn what_is_saved_is_loaded_by_the_next_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_the_object_is_left_alone() {
+async fn store_keeps_other_data_of_the_object() {
     let fake = FakeKubernetes::new();
     let made = json!({
         "metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"a": "b"}},
@@ -138,7 +138,7 @@ async fn check_refused(document: &str, parts: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_ours_is_refused_and_left_alone() {
+async fn store_foreign_document_is_refused_and_kept() {
     let mut foreign = serde_json::to_value(checkpoint(1)).unwrap();
     foreign["provider"] = "aks".into();
     let parts = ["provider aks", "provider eks", "ConfigMap of its own"];
@@ -152,7 +152,7 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_held_with_a_remedy_and_heal() {
+async fn store_failure_is_held_with_remedy_and_recovers() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -196,7 +196,7 @@ async fn failures_are_held_with_a_remedy_and_heal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_whose_answer_was_lost_is_our_own() {
+async fn store_write_with_lost_answer_is_recognised() {
     for fault in [
         KubernetesFault::NoAnswer,
         KubernetesFault::Late(Duration::from_secs(12)),
@@ -219,7 +219,7 @@ async fn a_write_whose_answer_was_lost_is_our_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_beside_the_document_is_no_conflict() {
+async fn store_change_beside_the_document_is_no_conflict() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -233,7 +233,7 @@ async fn a_change_beside_the_document_is_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_object_is_written_anew() {
+async fn store_deleted_object_is_created_again() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -244,7 +244,7 @@ async fn a_deleted_object_is_written_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_writers_are_a_conflict_until_one_is_silent() {
+async fn store_second_writer_conflicts_until_the_first_is_silent() {
     let fake = FakeKubernetes::new();
     let (mut ours, mut other) = (store(&fake, "pod-a"), store(&fake, "pod-b"));
     ours.load().await.unwrap();
@@ -269,7 +269,7 @@ async fn two_writers_are_a_conflict_until_one_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_document_that_comes_meanwhile_is_left_alone() {
+async fn store_foreign_document_arriving_later_is_kept() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -284,7 +284,7 @@ async fn a_foreign_document_that_comes_meanwhile_is_left_alone() {
 }
 
 #[tokio::test]
-async fn over_the_network_with_a_token() {
+async fn store_over_network_authenticates_with_token() {
     let fake = FakeKubernetes::new();
     fake.require_token("s3cret");
     let serving = fake.serve().await.unwrap();
@@ -386,7 +386,7 @@ async fn store_of_one_log_without_any_right_is_held() {
 }
 
 #[tokio::test]
-async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_is_hidden() {
+async fn store_of_one_of_several_logs_with_hidden_object_is_held() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
     let mut opened = open_log(&fake, true).await.unwrap();
@@ -404,7 +404,7 @@ async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_i
 }
 
 #[tokio::test]
-async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() {
+async fn store_several_logs_mark_is_written_before_first_object() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
     let writes = |fake: &FakeKubernetes| {

@@ -43,7 +43,7 @@ fn cut_off(fake: &FakeKubernetes, client: &'static str, fault: KubernetesFault) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_candidate_makes_the_lease_and_renews_it() {
+async fn lease_first_candidate_creates_and_renews_it() {
     let fake = FakeKubernetes::new();
     let leadership = lead(&fake, "a").await;
     let first = spec(&fake);
@@ -67,7 +67,7 @@ async fn the_first_candidate_makes_the_lease_and_renews_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_candidate_waits_and_says_why_once() {
+async fn lease_candidate_waits_and_reports_reason_once() {
     let fake = FakeKubernetes::new();
     let _leadership = lead(&fake, "a").await;
     let mut told = Vec::new();
@@ -93,7 +93,7 @@ async fn a_candidate_waits_and_says_why_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_silent_stops_before_another_begins() {
+async fn lease_holder_cut_off_stops_before_another_begins() {
     for fault in [
         KubernetesFault::Silence,
         KubernetesFault::Status(500),
@@ -128,7 +128,7 @@ async fn a_holder_that_is_silent_stops_before_another_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_holder_is_followed_within_duration_and_period() {
+async fn lease_holder_killed_is_followed_within_duration_and_period() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     let candidate = tokio::spawn({
@@ -148,7 +148,7 @@ async fn a_killed_holder_is_followed_within_duration_and_period() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_released_lease_is_taken_at_the_next_look() {
+async fn lease_released_is_taken_at_next_retry() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     let mut lease_hold = first.lease_hold();
@@ -169,7 +169,7 @@ async fn a_released_lease_is_taken_at_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_finds_the_version_of_a_renewal_that_landed_late() {
+async fn lease_release_after_late_renewal_finds_its_version() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     fake.fail_next(KubernetesFault::NoAnswer);
@@ -179,7 +179,7 @@ async fn a_release_finds_the_version_of_a_renewal_that_landed_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_survive_lost_answers_edits_and_a_deletion() {
+async fn lease_renewal_survives_lost_answers_edits_and_deletion() {
     let fake = FakeKubernetes::new();
     let leadership = lead(&fake, "a").await;
     fake.fail_next(KubernetesFault::NoAnswer);
@@ -197,7 +197,7 @@ async fn renewals_survive_lost_answers_edits_and_a_deletion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_bears_another_name_is_lost_at_the_next_renewal() {
+async fn lease_taken_by_another_is_lost_at_next_renewal() {
     let fake = FakeKubernetes::new();
     let mut leadership = lead(&fake, "a").await;
     let mut taken = fake.object("leases", "audit", NAME).unwrap();
@@ -212,7 +212,7 @@ async fn a_lease_that_bears_another_name_is_lost_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_times_in_the_lease_are_not_believed() {
+async fn lease_times_written_are_not_trusted() {
     for renewed in ["2001-01-01T00:00:00.000000Z", "2199-01-01T00:00:00.000000Z"] {
         let fake = FakeKubernetes::new();
         let lease = json!({"spec": {
@@ -232,7 +232,7 @@ async fn the_times_in_the_lease_are_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_deleted_under_its_holder_is_not_taken_at_once() {
+async fn lease_deleted_under_holder_is_not_taken_at_once() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     let candidate = tokio::spawn({
@@ -249,7 +249,7 @@ async fn a_lease_deleted_under_its_holder_is_not_taken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_leadership_can_be_won_again() {
+async fn leadership_lost_can_be_won_again() {
     let fake = FakeKubernetes::new();
     let mut elector = elector(&fake, "a");
     let mut leadership = elector.acquire(|_| {}).await;
@@ -262,7 +262,7 @@ async fn a_lost_leadership_can_be_won_again() {
 }
 
 #[test]
-fn times_that_cannot_keep_the_promise_are_refused() {
+fn lease_timing_unsafe_is_refused() {
     let check = |lease, renew, retry| {
         let timing = LeaseTiming {
             lease_duration: Duration::from_millis(lease),
@@ -378,7 +378,7 @@ async fn check_one_leader(seed: u64) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_never_more_than_one_leader() {
+async fn lease_random_schedule_has_at_most_one_leader() {
     let mut led = 0;
     for seed in 0..100 {
         led += check_one_leader(seed).await;

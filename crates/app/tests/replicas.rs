@@ -498,7 +498,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
 }
 
 #[test]
-fn replicas_share_logs_and_nothing_is_lost_whatever_happens_to_them() {
+fn replicas_sharing_logs_random_faults_lose_nothing() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,

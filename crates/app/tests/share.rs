@@ -73,7 +73,7 @@ fn shares(replicas: &[Replica]) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_come_and_go_and_every_log_has_one_reader() {
+async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
     let fake = FakeKubernetes::new();
     let mut all = vec![Replica::new(&fake, "a", 8)];
     live(&mut all, 3).await;
@@ -116,7 +116,7 @@ async fn they_come_and_go_and_every_log_has_one_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_replicas_than_logs_and_logs_that_come_and_go() {
+async fn replicas_more_than_logs_share_logs_that_come_and_go() {
     let fake = FakeKubernetes::new();
     let mut all: Vec<Replica> = ["a", "b", "c"]
         .map(|name| Replica::new(&fake, name, 2))
@@ -143,7 +143,7 @@ async fn more_replicas_than_logs_and_logs_that_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_cut_off_loses_all_and_comes_back() {
+async fn replica_cut_off_loses_all_logs_and_returns() {
     let fake = FakeKubernetes::new();
     let mut all: Vec<Replica> = ["a", "b"].map(|name| Replica::new(&fake, name, 6)).into();
     live(&mut all, 4).await;
@@ -157,7 +157,7 @@ async fn one_that_is_cut_off_loses_all_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_seat_that_was_left_long_ago_counts_for_nothing() {
+async fn member_lease_expired_long_ago_is_not_counted() {
     let fake = FakeKubernetes::new();
     for number in 0..2 {
         let spec = json!({
@@ -176,7 +176,7 @@ async fn a_seat_that_was_left_long_ago_counts_for_nothing() {
 /// Replicas that start, leave, die and are cut off at random. Whatever happened, once it is quiet
 /// every log has a reader.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_every_log_finds_a_reader() {
+async fn replicas_random_schedule_gives_every_log_a_reader() {
     let seed = std::env::var("SEED").ok().and_then(|it| it.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");

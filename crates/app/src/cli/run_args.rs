@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_and_until_that_contradict_the_checkpoint_are_refused_with_the_way_out() {
+    fn start_or_until_against_checkpoint_is_refused_with_remedy() {
         let now = Timestamp::now();
         for (has_checkpoint, start_given, until, refused) in [
             (true, true, true, Some("leave --start out")),

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_counts_transitions_and_a_renewal_does_not() {
+    fn claim_counts_a_transition_and_renewal_does_not() {
         let timing = LeaseTiming::default();
         let first = made("x", "a", timing);
         let renewed = taken(first.clone(), "a", timing);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_at_least_ours_and_bounded() {
+    fn lease_duration_is_at_least_ours_and_bounded() {
         let timing = LeaseTiming::default();
         for (seconds, want) in [
             (None, 15),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_always_changes_the_time() {
+    fn renewal_always_changes_the_time() {
         let now = Timestamp::now();
         for _ in 0..1000 {
             let last = MicroTime(Timestamp::now());

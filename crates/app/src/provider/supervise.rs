@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_behind_what_it_gave_for_ever() {
+    async fn supervised_log_reopened_continues_behind_its_last_record() {
         let log = Arc::new(Numbers {
             script: Mutex::new(vec![Some(9), None, Some(0), Some(2), None, None, Some(3)]),
             opened_at: Mutex::default(),

@@ -48,7 +48,7 @@ impl std::io::Write for Heard {
 }
 
 #[test]
-fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
+fn ready_is_logged_once_then_per_recovered_component() {
     let heard = Heard::default();
     let writer = heard.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -74,7 +74,7 @@ fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
 }
 
 #[test]
-fn what_is_documented_is_exported_and_nothing_else() {
+fn metrics_exported_are_exactly_those_documented() {
     let text = busy().render();
     let exported: BTreeSet<(String, String)> = text
         .lines()
@@ -130,7 +130,7 @@ fn what_is_documented_is_exported_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_names_what_is_missing_and_liveness_the_silence() {
+async fn readyz_names_missing_components_and_livez_a_stuck_loop() {
     let telemetry = Telemetry::new("b", "1");
     assert_eq!(telemetry.unready().len(), 4);
     for component in Component::ALL {

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_beats_only_what_came_less_far_whatever_the_clocks_say() {
+    fn base_checkpoint_merged_wins_only_where_further_whatever_the_clocks() {
         let made = || json!("from");
         for (own, base, want) in [
             (json!(5), json!(9), json!(9)),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_once_counts_no_more_until_it_is_written_again() {
+    fn base_checkpoint_merged_once_is_ignored_until_rewritten() {
         let mut own = checkpoint(json!(5), 1);
         let mut base = checkpoint(json!(9), 2);
         own.merged = Some(base.written);

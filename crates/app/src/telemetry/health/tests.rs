@@ -79,7 +79,7 @@ fn lag(telemetry: &Telemetry) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lag_is_that_of_the_log_farthest_behind_and_none_while_another_replica_reads() {
+async fn lag_is_of_the_log_farthest_behind_and_none_on_standby() {
     let telemetry = process();
     let (one, two) = (log(&telemetry, "one"), log(&telemetry, "two"));
     one.log_progress(&progress(frontier(ago(3600))));
@@ -93,7 +93,7 @@ async fn lag_is_that_of_the_log_farthest_behind_and_none_while_another_replica_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn lag_grows_while_the_provider_is_not_reached_at_all() {
+async fn lag_grows_while_provider_is_unreachable() {
     let telemetry = Telemetry::new("b", "1");
     tokio::time::advance(MINUTE).await;
     assert!(lag(&telemetry) >= 60.0, "not connected");
@@ -108,7 +108,7 @@ async fn lag_grows_while_the_provider_is_not_reached_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checkpoint_that_is_not_written_is_lag_and_then_not_ready() {
+async fn checkpoint_unwritten_becomes_lag_then_not_ready() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     let since = Instant::now();
@@ -126,7 +126,7 @@ async fn checkpoint_that_is_not_written_is_lag_and_then_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_moves() {
+async fn frontier_stalled_is_not_ready_until_it_moves() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     let place = frontier(ago(7200));
@@ -163,7 +163,7 @@ async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn log_that_begins_again_has_its_time_again() {
+async fn log_reopened_gets_its_stall_time_again() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     log.log_progress(&progress(frontier(ago(10))));
@@ -174,7 +174,7 @@ async fn log_that_begins_again_has_its_time_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
+async fn log_finished_neither_lags_nor_stalls() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     log.log_progress(&progress(frontier(ago(10))));
@@ -186,7 +186,7 @@ async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
+async fn silence_is_reported_per_log_and_keeps_process_ready() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE * 15),
@@ -222,7 +222,7 @@ async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_of_one_whole_are_silent_only_together() {
+async fn silence_of_partitions_counts_only_together() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE),
@@ -247,7 +247,7 @@ async fn partitions_of_one_whole_are_silent_only_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_many_logs_is_bounded() {
+async fn silence_of_many_logs_is_reported_for_a_bounded_number() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE),
