@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn windows_join_without_gap_and_stay_behind_age_limit_and_span() {
+    async fn cursor_windows_join_without_gap_within_age_and_span() {
         let cursor = cursor(15, 0);
         let plan = |now: i64, limit: i64, span: u64| {
             cursor.plan(at(now), at(limit), Duration::from_secs(span), MILLI)
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_old_when_another_read_it_is_skipped() {
+    async fn cursor_window_covered_by_another_is_skipped() {
         let mut cursor = cursor(600, 0);
         let ns = Duration::from_nanos(1);
         // Read at 700: only what is before 100 was old enough.
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn positions_are_settled_in_order_and_once() {
+    async fn cursor_positions_settle_in_order_and_once() {
         let mut cursor = cursor(0, 0);
         for (read_to, number) in [(10, 1u64), (20, 2), (30, 3)] {
             let identity = super::super::Identity::of(&[&number.to_le_bytes()]);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_went_back_takes_the_cursor_along() {
+    async fn cursor_clock_set_back_moves_it_back() {
         let mut cursor = cursor(15, 1000);
         assert!(!cursor.rewind(at(1015), MILLI));
         assert!(!cursor.rewind(at(1014), MILLI), "set right a little");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn marks_are_bounded_and_nothing_is_settled_early() {
+    async fn cursor_unsettled_positions_are_bounded_and_never_settle_early() {
         let mut cursor = cursor(0, 0);
         for number in 0..10_000 {
             cursor.position = at(number);

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_half_open_and_times_fall_on_the_resolution() {
+    fn window_is_half_open_and_times_are_floored() {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let millis = Duration::from_millis(1);
         let odd = time("2026-11-21T10:00:00.0015Z");

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors_go_on_where_they_were_whatever_the_settings_became() {
+    fn cursors_resumed_under_new_settings_continue_in_place() {
         check(&[], &[0, 15], &[0, 0]);
         check(&[(0, 100), (15, 80)], &[0, 15], &[100, 80]);
         check(&[(0, 90), (15, 95)], &[0, 15], &[90, 95]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_position_is_refused() {
+    fn resume_foreign_position_is_refused() {
         for foreign in [
             "7",
             "null",

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn each_identity_is_new_once() {
+    fn seen_identity_is_new_once() {
         let mut seen = SeenIdentities::new(1 << 20);
         for round in 0..2 {
             for number in 0..5000 {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_costs_the_oldest() {
+    fn seen_identities_above_limit_forget_the_oldest() {
         let mut seen = SeenIdentities::new(100);
         for number in 0..150 {
             seen.insert(number / 10, id(number as u64));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_times_have_buckets_too() {
+    fn seen_negative_time_has_a_bucket() {
         assert_eq!(bucket_of(at(-1)), -1);
         assert_eq!(bucket_of(at(0)), 0);
         assert_eq!(bucket_of(at(15)), 0);

@@ -47,7 +47,7 @@ fn offsets(requests: &[Request]) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn empty_pages_are_followed() {
+async fn pages_empty_are_followed() {
     let script = vec![Fault::Empty, Fault::Empty, Fault::None, Fault::Empty];
     let requests = first_requests(script).await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn empty_pages_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_keeps_the_page() {
+async fn query_throttled_keeps_page_token() {
     let script = vec![
         Fault::None,
         throttled(None),
@@ -74,7 +74,7 @@ async fn throttling_keeps_the_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_begins_the_window_again() {
+async fn page_token_expired_restarts_the_window() {
     let script = vec![
         Fault::None,
         Fault::None,
@@ -86,7 +86,7 @@ async fn an_expired_token_begins_the_window_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_keeps_failing_begins_the_window_again() {
+async fn page_failing_repeatedly_restarts_the_window() {
     let mut script = vec![Fault::None];
     script.extend(std::iter::repeat_n(weather(), 5));
     let requests = first_requests(script).await;
@@ -97,13 +97,13 @@ async fn a_page_that_keeps_failing_begins_the_window_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_and_a_broken_client_are_failures_like_others() {
+async fn query_timeout_and_client_panic_are_retried() {
     let requests = first_requests(vec![Fault::Silence, Fault::Panic, Fault::None]).await;
     assert_eq!(offsets(&requests[..4]), ["", "", "", "2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scan_that_fails_moves_nothing_however_long() {
+async fn scan_failing_for_long_moves_no_position() {
     let log = MemoryLog::millis();
     log.pages_of(3);
     for n in 0..100 {
@@ -129,7 +129,7 @@ async fn a_scan_that_fails_moves_nothing_however_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
+async fn query_denied_is_held_with_remedy_and_retried_seldom() {
     let log = MemoryLog::millis();
     let id = log.put_ms(1_000, 1_000);
     let mut tail = tail(&log, settings());
@@ -151,7 +151,7 @@ async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
+async fn clock_jumping_ahead_and_back_loses_nothing() {
     let log = MemoryLog::millis();
     for n in 0..600 {
         log.put_ms(n * 10_000, n * 10_000 + (n % 5) * 30_000);
@@ -172,7 +172,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_set_right_by_a_little_repeats_nothing() {
+async fn clock_corrected_slightly_repeats_nothing() {
     let log = MemoryLog::millis();
     for n in 0..1_000 {
         log.put_ms(n * 1_000, n * 1_000);
