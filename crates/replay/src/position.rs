@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn input_compared_tells_what_became_of_its_settled_part() {
+    fn input_comparison_tells_how_settled_part_changed() {
         let long = vec![b'x'; 3 * CHUNK_BYTES + 7];
         for (before, now, want) in [
             (&b"abc"[..], &b"abc"[..], InputComparison::Whole),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_resorted_and_added_keep_their_partitions() {
+    fn inputs_reordered_and_added_keep_their_partitions() {
         let file = |name: &str| Input::File(name.into());
         let kept = |name: &str| {
             let position = InputPosition {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn position_at_a_damaged_end_says_which_records_are_uncertain() {
+    fn position_at_damaged_end_names_uncertain_records() {
         let mut follower = InputFollower::default();
         follower.record(true, false, false);
         follower.record(false, true, true);

@@ -47,7 +47,7 @@ fn page(content: &str) -> Page {
 }
 
 #[test]
-fn a_message_gives_its_records() {
+fn message_gives_its_records() {
     let page = page(r#"{"records":[{"id":1},{"id":2}, oops]}"#);
     let got: Vec<_> = page
         .records
@@ -69,7 +69,7 @@ fn a_message_gives_its_records() {
 }
 
 #[test]
-fn a_message_of_no_known_shape_is_a_problem() {
+fn message_of_unknown_shape_is_a_problem() {
     let foreign = page("hello");
     assert_eq!(foreign.records, []);
     assert_eq!(foreign.problems.len(), 1);
@@ -86,7 +86,7 @@ fn a_message_of_no_known_shape_is_a_problem() {
 }
 
 #[tokio::test]
-async fn replay_reads_full_files_of_the_dead_letter() {
+async fn replay_dead_letter_reads_its_packed_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = audit_bridge_core::dead_letter::DeadLetterLimits {
@@ -149,7 +149,7 @@ async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn folder_with_pipes_links_and_sockets_gives_its_regular_files_only() {
+async fn folder_with_pipes_and_links_gives_regular_files_only() {
     use std::os::unix::fs::symlink;
 
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -174,7 +174,7 @@ async fn folder_with_pipes_links_and_sockets_gives_its_regular_files_only() {
 }
 
 #[tokio::test]
-async fn zstd_window_above_the_limit_is_refused_with_the_remedy() {
+async fn zstd_window_above_limit_is_refused_with_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let pack = |name: &str, window_log| {
         let path = folder.path().join(name);
@@ -196,7 +196,7 @@ async fn zstd_window_above_the_limit_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn origin_with_control_characters_is_spelled_out_for_people() {
+fn origin_with_control_characters_is_escaped() {
     let origin = Origin::File {
         file: "a\u{1b}[2Jb".into(),
         record: 1,
@@ -236,7 +236,7 @@ async fn read_all(
 }
 
 #[tokio::test]
-async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_all() {
+async fn inputs_read_in_parallel_keep_order_and_skip_records() {
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..60 {
         let folder = tempfile::tempdir().unwrap();
@@ -285,7 +285,7 @@ async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_al
 }
 
 #[tokio::test]
-async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
+async fn input_failing_leaves_others_and_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let paths = write_inputs(folder.path(), &[700, 3, 700, 5, 700]);
     std::fs::remove_file(&paths[1]).unwrap();
@@ -328,7 +328,7 @@ impl Convert for Fork {
 }
 
 #[tokio::test]
-async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline() {
+async fn records_converted_by_readers_leave_the_rest_to_the_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ReplaySettings {
         parallel: NonZeroUsize::new(2).unwrap(),

@@ -339,7 +339,7 @@ async fn attack(seed: u64) -> [u64; 3] {
 }
 
 #[test]
-fn inputs_changed_between_lives_lose_nothing_and_finished_ones_come_once() {
+fn inputs_changed_between_runs_lose_nothing_and_finished_come_once() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
