@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_on_its_way_is_bounded() {
+    fn prefetch_share_of_all_partitions_is_bounded() {
         let mib = 1 << 20;
         for (bytes, partitions, want) in [
             (8 * mib, 1, 8),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_small_numbers() {
+    fn partition_name_must_be_a_small_number() {
         assert_eq!(Partition::of("31").map(|it| it.index), Ok(31));
         for wrong in ["", "-1", "a", "4096", "99999999999"] {
             assert!(Partition::of(wrong).is_err(), "{wrong}");

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_the_api_s_own_json() {
+    fn record_is_the_json_of_the_api() {
         let event = FilteredLogEvent::builder()
             .log_stream_name("kube-apiserver-audit-1")
             .timestamp(1_700_000_000_123)
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_the_event_ids_and_never_collide_without_one() {
+    fn identity_is_the_event_id_or_unique_without_one() {
         let start = Timestamp::UNIX_EPOCH;
         let event = |message: &str| FilteredLogEvent::builder().message(message).build();
         assert_ne!(

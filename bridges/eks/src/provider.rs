@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_named_or_made_of_clusters() {
+    fn log_groups_are_named_or_derived_from_clusters() {
         let mut problems = Problems::default();
         let all = wanted(&names(&["b", "a_1"]), &[], &mut problems);
         assert_eq!(all[0].group.name, "/aws/eks/a_1/cluster");
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_of_accounts_whose_groups_are_read() {
+    fn roles_must_match_accounts_of_the_groups() {
         let group = "arn:aws:logs:eu-west-1:123456789012:log-group:g";
         let role = |account: &str| format!("arn:aws:iam::{account}:role/reader");
         for (arns, said) in [
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_at_once() {
+    fn settings_contradicting_are_all_named() {
         for (clusters, groups, said) in [
             (vec![], vec![], "is missing"),
             (vec!["arn:aws:eks:eu:1:cluster/x"], vec![], "not an ARN"),

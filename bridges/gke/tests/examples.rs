@@ -38,7 +38,7 @@ fn convert(text: &str, options: GkeConvertOptions) -> Vec<Value> {
 }
 
 #[test]
-fn every_example_converts_as_written_down() {
+fn examples_convert_as_recorded() {
     insta::glob!("../fixtures/examples", "*.json", |path| {
         let text = std::fs::read_to_string(path).expect("a fixture");
         let options = GkeConvertOptions {
@@ -50,7 +50,7 @@ fn every_example_converts_as_written_down() {
 }
 
 #[test]
-fn data_access_is_left_out_unless_asked_for() {
+fn data_access_is_skipped_unless_selected() {
     for name in ["12-nodes-list", "13a-anonymous-probe", "14-path-denied"] {
         let path = format!(
             "{}/fixtures/examples/{name}.json",

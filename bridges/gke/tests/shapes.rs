@@ -54,7 +54,7 @@ fn records(raw: Raw<'_>) -> Vec<String> {
 }
 
 #[test]
-fn all_shapes_of_one_entry_give_one_event() {
+fn entry_in_each_shape_gives_the_same_event() {
     let path = format!(
         "{}/fixtures/examples/02-pod-by-controller-modern.json",
         env!("CARGO_MANIFEST_DIR")

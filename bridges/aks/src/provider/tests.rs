@@ -38,7 +38,7 @@ fn check(args: &AksProviderArgs) -> (AksProvider, String) {
 const KEY: &str = "SharedAccessKeyName=listen;SharedAccessKey=dG9wc2VjcmV0";
 
 #[test]
-fn an_identity_needs_the_namespace_only() {
+fn settings_with_identity_need_the_namespace_only() {
     let (live, problems) = check(&AksProviderArgs {
         event_hub_namespace: Some("Audit.servicebus.windows.net".to_owned()),
         ..args()
@@ -56,7 +56,7 @@ fn an_identity_needs_the_namespace_only() {
 }
 
 #[test]
-fn a_connection_string_says_the_rest() {
+fn settings_with_connection_string_need_nothing_else() {
     let (_file, args) = with_file(&format!(
         "Endpoint=sb://localhost:7001/;{KEY};EntityPath=hub;UseDevelopmentEmulator=true"
     ));
@@ -68,7 +68,7 @@ fn a_connection_string_says_the_rest() {
 }
 
 #[test]
-fn every_wrong_setting_is_named_and_none_is_shown() {
+fn settings_wrong_are_all_named_and_none_is_shown() {
     let ns = "Endpoint=sb://ns.servicebus.windows.net/";
     let (_missing, nothing) = with_file("");
     let (_other, other) = with_file(&format!("{ns};{KEY};EntityPath=other"));

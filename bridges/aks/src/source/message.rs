@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_record_is_one_with_its_bytes_untouched() {
+    fn message_each_record_keeps_its_bytes() {
         let one = r#"{ "category":"kube-audit", "properties":{"log":"{\"a\":1.0}\n"}}"#;
         let two = r#"{"category":"kube-apiserver","properties":{"log":"I1121"}}"#;
         let page = page(&format!("{{\"records\": [{one},\n {two} ]}}"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_of_a_diagnostic_setting_is_one_record() {
+    fn message_of_unknown_form_is_one_record() {
         for body in ["", "hello", "<xml/>", "[1,2]", "\u{0}\u{1}"] {
             let page = page(body);
             assert!(page.problems.is_empty(), "{body:?}: {:?}", page.problems);

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_is_kept_and_read_again() {
+    fn position_written_is_read_again() {
         let time: Timestamp = "2026-11-21T10:00:00.123456789Z".parse().unwrap();
         for begin in [
             PartitionStart::After(-1),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn position_reached_is_further_than_any_that_was_made() {
+    fn position_reached_is_further_than_any_start() {
         let made = [
             PartitionStart::Earliest,
             PartitionStart::From(Timestamp::MAX),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_is_none_is_refused() {
+    fn position_invalid_is_refused() {
         for wrong in [
             json!(null),
             json!(7),

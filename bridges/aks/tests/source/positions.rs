@@ -11,7 +11,7 @@ fn after(number: i64) -> Resume {
 }
 
 #[tokio::test]
-async fn reading_goes_on_exactly_behind_a_position() {
+async fn position_given_is_read_on_exactly_behind() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..10 {
@@ -28,7 +28,7 @@ async fn reading_goes_on_exactly_behind_a_position() {
 }
 
 #[tokio::test]
-async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
+async fn position_expired_is_reported_with_its_gap() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..100 {
@@ -57,7 +57,7 @@ async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
 }
 
 #[tokio::test]
-async fn a_hub_that_was_made_anew_is_read_from_its_beginning() {
+async fn hub_created_again_is_read_from_its_beginning() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..5 {
@@ -78,7 +78,7 @@ async fn a_hub_that_was_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn a_position_that_is_none_of_ours_stops_before_it_does_harm() {
+async fn position_foreign_is_refused() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let mut wrong = resume(latest());
@@ -95,7 +95,7 @@ async fn a_position_that_is_none_of_ours_stops_before_it_does_harm() {
 }
 
 #[tokio::test]
-async fn numbers_begin_where_they_begin() {
+async fn position_of_first_message_need_not_be_zero() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.skip_to(HUB, 0, 1 << 40);

@@ -22,7 +22,7 @@ fn says(unavailable: &Unavailable, part: Component, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_hub_that_does_not_exist() {
+async fn hub_missing_is_named_with_its_option() {
     let hubs = EventHubs::start().await;
     hubs.add_hub("another", 1);
     let unavailable = refused(&client(&hubs)).await;
@@ -34,7 +34,7 @@ async fn a_hub_that_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_role_that_is_missing() {
+async fn role_missing_is_named_with_remedy() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.deny_listen(true);
@@ -55,7 +55,7 @@ async fn a_role_that_is_missing() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_does_not_resolve_or_answer() {
+async fn namespace_unresolved_or_silent_is_named() {
     let mut wrong = HubAddress {
         namespace: "no-such-namespace.invalid".to_owned(),
         name: HUB.to_owned(),
@@ -83,7 +83,7 @@ async fn a_namespace_that_does_not_resolve_or_answer() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for() {
+async fn certificate_untrusted_is_named() {
     let pki = Pki::new();
     let hubs = EventHubs::start_tls(pki.acceptor(&["localhost"], None)).await;
     let mut hub = hub(&hubs);
@@ -97,7 +97,7 @@ async fn a_certificate_that_nobody_vouches_for() {
 }
 
 #[tokio::test]
-async fn an_identity_that_gives_no_token() {
+async fn identity_without_token_is_named_with_remedy() {
     #[derive(Debug)]
     struct NoTokens;
     #[async_trait::async_trait]
@@ -128,7 +128,7 @@ async fn an_identity_that_gives_no_token() {
 }
 
 #[tokio::test]
-async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
+async fn connection_string_file_is_reread_and_must_name_the_same_hub() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -171,7 +171,7 @@ async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
 }
 
 #[tokio::test]
-async fn a_consumer_group_that_does_not_exist_and_one_that_is_made_later() {
+async fn consumer_group_missing_is_named_and_used_once_created() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 2);
     hubs.publish(HUB, 0, body("waits"));

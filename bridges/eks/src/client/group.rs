@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_arns_are_told_apart_and_written_again() {
+    fn log_group_name_or_arn_survives_a_round_trip() {
         let arn = "arn:aws-us-gov:logs:us-gov-west-1:123456789012:log-group:/aws/eks/a/cluster";
         for text in ["/aws/eks/a/cluster", "own.group#1", arn] {
             assert_eq!(LogGroupName::parse(text).unwrap().to_string(), text);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused() {
+    fn log_group_invalid_is_refused() {
         for wrong in [
             "",
             "/aws/eks/*/cluster",

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_cut_and_their_bytes_stay() {
+    fn page_answer_is_split_and_keeps_its_bytes() {
         check("{}", &[], None);
         check(" { } \n", &[], None);
         check(r#"{"nextPageToken":"t\u0041"}"#, &[], Some("tA"));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_costs_only_itself() {
+    fn page_invalid_entry_costs_only_itself() {
         check(
             "{\"entries\":[7,null,\"x\",[1],{\"a\":tru},{\"a\" 1},{\"a\":\"\u{1}\\q\"},{\"b\":2}]}",
             &[
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn page_invalid_answer_is_refused() {
         for body in [
             "",
             "<html>",
@@ -298,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_cut_or_refused(
+        fn page_any_bytes_are_split_or_refused(
             words in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "}", "[", "]", "\"", "\\", ",", ":", " ", "7", "\"entries\":[", "{}",
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_known_by_log_time_and_insert_id() {
+    fn entry_identity_is_log_time_and_insert_id() {
         let read = |text: &str| IdentifiedEntry::read(Bytes::copy_from_slice(text.as_bytes()));
         let one =
             read(r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"i","x":1}"#);

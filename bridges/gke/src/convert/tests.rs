@@ -110,7 +110,7 @@ fn run_text(text: impl Into<Bytes>, damaged: bool) -> Value {
 }
 
 #[test]
-fn fields_stand_in_the_order_of_the_api_server() {
+fn event_members_are_in_api_server_order() {
     let mut convert = GkeConvert::default();
     let mut out = Output::default();
     let entry = with("/protoPayload/authenticationInfo/authoritySelector", "root");
@@ -136,7 +136,7 @@ fn fields_stand_in_the_order_of_the_api_server() {
 }
 
 #[test]
-fn the_stage_is_what_the_entry_stands_for() {
+fn event_stage_follows_the_entry() {
     let stage = |operation: Value| run(&with("/operation", operation))["stage"].clone();
     let id = "x";
     assert_eq!(
@@ -183,7 +183,7 @@ fn exec() -> Value {
 }
 
 #[test]
-fn a_session_in_one_entry_has_a_started_twin() {
+fn session_in_one_entry_gets_a_response_started_event() {
     let found = run_with(GkeConvertOptions::default(), &[exec()]);
     let stages: Vec<_> = found
         .iter()
@@ -250,7 +250,7 @@ fn stages(entry: &Value) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn session_that_was_refused_has_a_started_twin() {
+fn session_refused_gets_a_response_started_event() {
     for (rpc, code) in [
         (3, 400),
         (5, 404),
@@ -313,7 +313,7 @@ fn session_without_flags_is_whole() {
 }
 
 #[test]
-fn latency_that_cannot_be_is_ignored() {
+fn latency_impossible_is_ignored() {
     let received = |latency: &str| {
         run(&with("/labels/apiserver.latency.k8s.io~1total", latency))["requestReceivedTimestamp"]
             .clone()
@@ -362,7 +362,7 @@ fn resource_name_of_any_length_is_delivered() {
 }
 
 #[test]
-fn users_have_the_groups_that_kubernetes_determines() {
+fn user_groups_are_those_kubernetes_determines() {
     let user = |name: &str| {
         run(&with(
             "/protoPayload/authenticationInfo/principalEmail",
@@ -432,7 +432,7 @@ fn users_have_the_groups_that_kubernetes_determines() {
 }
 
 #[test]
-fn the_address_is_one_or_it_is_left_out() {
+fn source_ip_invalid_is_left_out() {
     let ips =
         |ip: &str| run(&with("/protoPayload/requestMetadata/callerIp", ip))["sourceIPs"].clone();
     for ip in ["::1", "127.0.0.1", "2001:db8::7"] {
@@ -444,7 +444,7 @@ fn the_address_is_one_or_it_is_left_out() {
 }
 
 #[test]
-fn annotations_are_labels_and_the_cluster_and_what_the_user_wants() {
+fn annotations_are_labels_cluster_and_configured_ones() {
     let entry = with(
         "/labels",
         json!({"a": "1", "odd": 7, "worse": {"x": "y"}, "cluster_name": "mine", "b": "1"}),
@@ -476,7 +476,7 @@ fn entry_text() -> String {
 }
 
 #[test]
-fn names_come_from_the_request_where_the_path_has_none() {
+fn object_name_missing_in_path_comes_from_the_request() {
     let create = with(
         "/protoPayload/methodName",
         "io.k8s.apps.v1.deployments.create",
@@ -515,7 +515,7 @@ fn names_come_from_the_request_where_the_path_has_none() {
 }
 
 #[test]
-fn events_too_large_are_shortened_and_say_so() {
+fn event_too_large_is_shortened_and_marked() {
     let spec = json!({"x": "y".repeat(50_000), "hostPID": true});
     let entry = with("/protoPayload/request/spec", spec);
     let options = |event_bytes_max| GkeConvertOptions {
@@ -532,7 +532,7 @@ fn events_too_large_are_shortened_and_say_so() {
 }
 
 #[test]
-fn derive_is_read_and_written() {
+fn derive_option_survives_a_round_trip() {
     for (text, want) in [
         ("groups,query,started", Some(Derive::default())),
         ("none", Some(Derive::NONE)),

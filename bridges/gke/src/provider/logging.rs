@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_where_it_runs() {
+    fn settings_missing_come_from_the_metadata_server() {
         check(
             ["", "", ""],
             "projects/here/locations/zone/clusters/cluster",

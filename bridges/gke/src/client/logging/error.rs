@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_remedy() {
+    fn api_error_names_the_remedy() {
         let said = |text: &str| format!(r#"{{"error":{{"message":"{text}"}}}}"#);
         let denied = said("Permission denied");
         let viewer = remedy(into_query_error(403, &denied, false, false));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_tried_again() {
+    fn api_error_transient_is_retried() {
         let after = Some(Duration::from_secs(7));
         assert_eq!(
             into_query_error(429, "", false, false),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_again_shares_the_fate_of_the_first() {
+    fn ack_ledger_redelivered_message_shares_the_first_ones_fate() {
         let mut ack_ledger = AckLedger::new(10, 100);
         assert_eq!(ack_ledger.admit(id(1), "1"), Admission::New);
         assert_eq!(ack_ledger.admit(id(2), "2"), Admission::New);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_forgotten_in_time_and_what_is_open_is_not() {
+    fn ack_ledger_settled_is_forgotten_in_time_and_open_is_not() {
         let mut ack_ledger = AckLedger::new(0, 3);
         for n in 1..=10 {
             assert_eq!(ack_ledger.admit(id(n), n), Admission::New);

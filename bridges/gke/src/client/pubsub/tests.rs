@@ -19,7 +19,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open() {
+async fn stream_silent_is_replaced_unless_messages_are_open() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
     let mut connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
@@ -57,7 +57,7 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_closed_no_further_stream_is_opened() {
+async fn subscription_closing_opens_no_further_stream() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
     let connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
@@ -74,7 +74,7 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_answers() {
+async fn stream_quiet_reports_its_end_only_while_service_answers() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
     let mut connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();

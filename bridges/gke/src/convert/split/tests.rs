@@ -12,7 +12,7 @@ fn join(parts: &[&str]) -> String {
 }
 
 #[test]
-fn parts_are_joined_by_kind() {
+fn split_parts_are_joined_by_type() {
     for (parts, want) in [
         (&[r#"{"a":1}"#][..], r#"{"a":1}"#),
         (&[r#"{"a":1}"#, r#"{"b":2}"#], r#"{"a":1,"b":2}"#),
@@ -48,7 +48,7 @@ fn parts_are_joined_by_kind() {
 }
 
 #[test]
-fn numbers_that_cannot_be_are_no_parts() {
+fn split_impossible_numbers_are_no_parts() {
     let place = |uid: Option<&str>, index, total| {
         let split = wire::LogSplit {
             uid: uid.map(Cow::Borrowed),
@@ -83,7 +83,7 @@ fn numbers_that_cannot_be_are_no_parts() {
 }
 
 #[test]
-fn parts_wait_in_bounded_time_and_memory() {
+fn split_parts_wait_in_bounded_time_and_memory() {
     let mut held = PendingSplits::default();
     let payload = Bytes::from(vec![b'x'; 1 << 20]);
     assert!(held.add(("a", 0, 2), RecordId(1), &payload).is_none());
