@@ -239,7 +239,7 @@ fn leases(ask: &mut Interview) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stand_in_is_asked_the_same_and_answers_the_same() {
+async fn stand_in_asked_the_same_answers_like_the_server() {
     let fake = FakeKubernetes::new();
     fake.lack_namespace("missing");
     let serving = fake.serve().await.unwrap();

@@ -11,7 +11,7 @@ use audit_bridge_tests::{BRIDGES, audit_id, event, run_with};
 use crate::event_list;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replay_into_falco_is_accounted_for_at_the_judge() {
+async fn replay_into_falco_arrives_completely() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -36,7 +36,7 @@ async fn replay_into_falco_is_accounted_for_at_the_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_falco_cannot_read_is_lost_after_the_200() {
+async fn falco_unreadable_event_is_lost_after_the_200() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -56,7 +56,7 @@ async fn what_falco_cannot_read_is_lost_after_the_200() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_dumps_replayed_into_falco_lose_nothing() {
+async fn replay_of_hostile_dumps_into_falco_loses_nothing() {
     let Some(judges) = Judges::start() else {
         return;
     };

@@ -7,7 +7,7 @@ use audit_bridge_testkit::WebhookAnswer;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_goes_on_exactly_where_it_stopped() {
+async fn restart_continues_exactly_where_it_stopped() {
     let stage = Stage::new(4).await;
     stage.publish(0..50, 4);
     let mut bridge = stage.start(&["--start", "earliest"]);
@@ -26,7 +26,7 @@ async fn a_restart_goes_on_exactly_where_it_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
+async fn start_latest_skips_the_past_and_restart_finds_the_rest() {
     let stage = Stage::new(3).await;
     for n in 0..9 {
         let old = vec![message(&[record(n)]).into()];
@@ -47,7 +47,7 @@ async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
+async fn killed_midway_loses_nothing_and_repeats_only_in_flight() {
     let stage = Stage::new(8).await;
     let mut published = 0;
     let mut may_repeat = BTreeSet::new();
@@ -85,7 +85,7 @@ async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
+async fn outage_of_hub_or_receiver_loses_nothing() {
     let stage = Stage::new(4).await;
     let mut bridge = stage.start(&["--start", "earliest"]);
     bridge.until_ready();
@@ -119,7 +119,7 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hub_that_is_down_at_the_start_costs_nothing() {
+async fn hub_down_at_start_loses_nothing() {
     let stage = Stage::new(2).await;
     stage.hubs.stop_listening().await;
     let mut bridge = stage.start(&[]);
@@ -135,7 +135,7 @@ async fn a_hub_that_is_down_at_the_start_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn detached_links_and_expired_tokens_go_unnoticed_by_the_receiver() {
+async fn link_detached_or_token_expired_loses_and_repeats_nothing() {
     let stage = Stage::new(4).await;
     stage.hubs.token_lifetime(Duration::from_secs(5));
     let mut bridge = stage.start(&["--start", "earliest"]);
@@ -155,7 +155,7 @@ async fn detached_links_and_expired_tokens_go_unnoticed_by_the_receiver() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_position_is_an_error_and_a_metric_and_reading_goes_on() {
+async fn position_expired_is_logged_and_counted_and_reading_continues() {
     let stage = Stage::new(1).await;
     stage.publish(0..10, 1);
     let bridge = stage.start(&["--start", "earliest"]);
@@ -173,7 +173,7 @@ async fn an_expired_position_is_an_error_and_a_metric_and_reading_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_delivers_what_there_is_and_ends() {
+async fn job_delivers_what_there_is_and_ends() {
     let stage = Stage::new(3).await;
     stage.publish(0..30, 3);
     let mut bridge = stage.start(&["--start", "earliest", "--until", "now"]);

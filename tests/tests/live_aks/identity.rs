@@ -93,7 +93,7 @@ impl Entra {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workload_identity_exchanges_the_pods_token_and_outlives_it() {
+async fn workload_identity_exchanges_pod_token_and_renews_it() {
     let entra = Entra::new().await;
     // The library takes a token for a new one once it has less than five minutes left: soon, for
     // this one. The links on it have ended by then.
@@ -142,7 +142,7 @@ async fn workload_identity_exchanges_the_pods_token_and_outlives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_identity_that_is_refused_is_said_and_mended_by_itself() {
+async fn identity_refused_is_reported_and_recovers() {
     let entra = Entra::new().await;
     let refusal = json!({
         "error": "invalid_client",
@@ -170,7 +170,7 @@ async fn an_identity_that_is_refused_is_said_and_mended_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_secret_is_shown_to_the_authority_only() {
+async fn client_secret_is_shown_to_the_authority_only() {
     let entra = Entra::new().await;
     entra.authority.set_answer(token("by-secret", 3600));
     entra.publish(0..4);
@@ -189,7 +189,7 @@ async fn a_client_secret_is_shown_to_the_authority_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_managed_identity_asks_the_platform() {
+async fn managed_identity_asks_the_platform() {
     let entra = Entra::new().await;
     // The library's other ways to a managed identity all end at fixed addresses.
     let platform = ScriptedWebhook::start().await;

@@ -16,7 +16,7 @@ use super::{GROUP, World, now_ms};
 const RATE: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_at_random_nothing_is_lost() {
+async fn killed_at_random_loses_nothing() {
     let kills = number("KILLS").unwrap_or(200);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");

@@ -114,7 +114,7 @@ fn recovers(world: &World, bridge: &mut Running, end: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_down_is_seen_and_passes() {
+async fn receiver_down_is_reported_and_recovers() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
     world.webhook.set_answer(WebhookAnswer::status(503));
     world.put(5, 0);
@@ -141,7 +141,7 @@ async fn receiver_down_is_seen_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
+async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
     let (world, mut bridge, mut record) = healthy(&["--batch-events-max=2"]).await;
     world.webhook.poison(&audit_id(5), 500);
     let mut next = 5;
@@ -177,7 +177,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_denied_is_seen_and_says_nothing_of_silence() {
+async fn source_denied_is_reported_without_silence() {
     let (world, mut bridge, mut record) = healthy(&["--silence-max=1s"]).await;
     // Before it can be silent.
     world.put(5, 0);
@@ -209,7 +209,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_throttled_is_seen_and_passes() {
+async fn source_throttled_is_reported_and_recovers() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
     world.put(5, 0);
     world.cloud.choose(|_| Some(CloudWatchFault::throttled()));
@@ -240,7 +240,7 @@ fn until_silent(bridge: &mut Running, seconds: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
+async fn log_switched_off_is_reported_also_after_restart() {
     let (world, mut bridge, _) = healthy(&["--silence-max=4s"]).await;
     // The machine may be slow: it is healthy while it is not silent.
     let mut next = 5;
@@ -298,7 +298,7 @@ fn put_garbage(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
+async fn dead_letter_full_is_reported_and_delivery_continues() {
     let (world, mut bridge, mut record) = healthy(&["--dead-letter-bytes-max=1MiB"]).await;
     let mut garbage = || put_garbage(&world);
     until_grown(
@@ -322,7 +322,7 @@ async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_that_holds_is_seen_in_lag_and_readiness() {
+async fn dead_letter_full_on_hold_shows_in_lag_and_readiness() {
     let flags = ["--dead-letter-bytes-max=1MiB", "--dead-letter-full=hold"];
     let (world, mut bridge, mut record) = healthy(&flags).await;
     for _ in 0..8 {
@@ -342,7 +342,7 @@ async fn dead_letter_full_that_holds_is_seen_in_lag_and_readiness() {
 /// A disk that takes nothing and does not fail, as a network file system that is away: a pipe that
 /// nobody reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
+async fn disk_hanging_stops_neither_other_events_nor_the_process() {
     let world = World::new().await;
     let pipe = world.folder.path().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -369,7 +369,7 @@ async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
+async fn log_hanging_does_not_stop_another() {
     let world = World::new().await;
     let other = "/aws/eks/other/cluster";
     world.cloud.group(other);

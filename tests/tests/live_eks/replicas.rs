@@ -49,7 +49,7 @@ fn replica(world: &World, variables: &[(&'static str, String)], name: &str) -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
+async fn replica_takes_over_without_loss_or_duplicates() {
     let (world, api, _serving, variables) = world().await;
     let mut first = replica(&world, &variables, "a");
     first.until_ready();
@@ -95,7 +95,7 @@ async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
+async fn check_tries_config_map_write_without_writing() {
     let (world, api, _serving, variables) = world().await;
     world.put(1, 0);
     let args = world.args();
@@ -129,7 +129,7 @@ async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_refuses_is_a_hold() {
+async fn api_server_refusing_is_held() {
     let (world, api, _serving, variables) = world().await;
     api.fail_always(Some(KubernetesFault::Status(403)));
     let mut bridge = replica(&world, &variables, "a");

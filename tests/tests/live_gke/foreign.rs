@@ -48,7 +48,7 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn googles_client_for_python_reads_the_same_entries() {
+async fn stand_in_serves_googles_python_client() {
     let (log, filter, want) = log_and_filter().await;
     let interpreter = python("tests/requirements-gke.txt");
     let script = root().join("tests/tests/live_gke/list_entries.py");
@@ -70,7 +70,7 @@ async fn googles_client_for_python_reads_the_same_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn gcloud_reads_the_same_entries() {
+async fn stand_in_serves_gcloud() {
     if Command::new("gcloud").arg("--version").output().is_err() {
         let _ = writeln!(std::io::stderr(), "skipped: there is no gcloud here");
         return;
@@ -186,7 +186,7 @@ impl Emulator {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_bridge_reads_from_googles_emulator() {
+async fn emulator_of_google_is_read() {
     let Some(emulator) = Emulator::start() else {
         let _ = writeln!(
             std::io::stderr(),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{Scene, ago, examples, parts, sorted_lines, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_entry_arrives_once_however_it_shows() {
+async fn entries_late_or_repeated_arrive_once() {
     let scene = Scene::new().await;
     scene.logging.pages_of(150);
     // Many under one time, across the pages' borders.
@@ -55,7 +55,7 @@ async fn each_entry_arrives_once_however_it_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_filter_selects_cluster_and_logs() {
+async fn filter_selects_cluster_and_logs() {
     let scene = Scene::new().await;
     let entry = |number: usize, change: &dyn Fn(&mut PodEntry)| {
         let mut entry = PodEntry::new(number, ago(30));
@@ -94,7 +94,7 @@ async fn the_filter_selects_cluster_and_logs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn split_entries_come_together_across_pages_and_polls() {
+async fn split_entries_across_pages_and_polls_are_joined() {
     let scene = Scene::new().await;
     scene.logging.pages_of(1);
     let [first, second] = parts(0, ago(60));
@@ -162,7 +162,7 @@ async fn live_and_replay_give_the_same_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_keep_to_the_pace_and_throttling_is_told() {
+async fn requests_keep_their_rate_and_throttling_is_reported() {
     let scene = Scene::new().await;
     scene.put(0..10, ago(30));
     scene.logging.fail_next(CloudLoggingFault::RetryAfter("1"));
@@ -179,7 +179,7 @@ async fn requests_keep_to_the_pace_and_throttling_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pages_that_are_too_large_come_in_smaller_ones() {
+async fn pages_too_large_are_asked_for_smaller() {
     let scene = Scene::new().await;
     // 24 MiB in one page: more than is held of one.
     for number in 0..48 {

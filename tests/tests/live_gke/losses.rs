@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Scene, ago, sample, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn faults_of_the_api_lose_nothing() {
+async fn api_faults_lose_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(40);
     scene.put(0..400, ago(60));
@@ -45,7 +45,7 @@ async fn faults_of_the_api_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
+async fn entry_invalid_goes_to_dead_letter_and_blocks_nothing() {
     let scene = Scene::new().await;
     scene.put(0..20, ago(60));
     let mut no_time: Value = serde_json::from_str(&PodEntry::new(100, ago(60)).text()).unwrap();
@@ -95,7 +95,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_again_and_again_it_loses_nothing() {
+async fn killed_repeatedly_loses_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(50);
     scene
@@ -128,7 +128,7 @@ async fn killed_again_and_again_it_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_restart_repeats_nothing_and_goes_on_where_it_was() {
+async fn restart_repeats_nothing_and_continues() {
     let scene = Scene::new().await;
     scene.put(0..300, ago(60));
     let bridge = scene.run(&["--start", "-5m"]);
@@ -148,7 +148,7 @@ async fn a_restart_repeats_nothing_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_webhook_that_is_down_stops_the_reading_and_loses_nothing() {
+async fn webhook_down_stops_the_reading_and_loses_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(100);
     for number in 0..2000 {

@@ -88,7 +88,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn messages_are_acknowledged_after_the_webhook_took_them() {
+async fn messages_are_acknowledged_after_the_webhook_accepted() {
     let scene = Scene::new().await;
     scene.publish(0..500, 0);
     scene.webhook.set_answer(WebhookAnswer::status(503));
@@ -110,7 +110,7 @@ async fn messages_are_acknowledged_after_the_webhook_took_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_open_is_bounded_and_given_back_at_the_end() {
+async fn messages_open_are_bounded_and_returned_at_the_end() {
     let scene = Scene::new().await;
     // 40 MB
     scene.publish(0..4000, 10_000);
@@ -140,7 +140,7 @@ async fn what_is_open_is_bounded_and_given_back_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_end_in_good_order_acknowledges_all_that_was_delivered() {
+async fn clean_stop_acknowledges_all_that_was_delivered() {
     for exactly_once in [false, true] {
         let scene = Scene::new().await;
         if exactly_once {
@@ -156,7 +156,7 @@ async fn an_end_in_good_order_acknowledges_all_that_was_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
+async fn replica_killed_of_two_loses_nothing() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(5));
     scene
@@ -181,7 +181,7 @@ async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn replicas_that_keep_dying_lose_nothing() {
+async fn replicas_dying_repeatedly_lose_nothing() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(3));
     scene
@@ -218,7 +218,7 @@ async fn replicas_that_keep_dying_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_acknowledgment_costs_no_second_delivery() {
+async fn acknowledgment_lost_causes_no_second_delivery() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(2));
     scene.pubsub.fail_acks(true);
@@ -234,7 +234,7 @@ async fn a_lost_acknowledgment_costs_no_second_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_message_that_comes_again_while_it_is_held_is_delivered_once() {
+async fn message_redelivered_while_held_is_delivered_once() {
     let scene = Scene::new().await;
     // Leases run out on the way, whatever the client does about them.
     scene.pubsub.lease_at_most(Duration::from_secs(1));
@@ -250,7 +250,7 @@ async fn a_message_that_comes_again_while_it_is_held_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn streams_that_end_are_opened_again() {
+async fn stream_ended_is_reopened() {
     let scene = Scene::new().await;
     scene.publish(0..100, 0);
     scene.pubsub.refuse_next(Code::Unavailable);
@@ -272,7 +272,7 @@ async fn streams_that_end_are_opened_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_no_entry_ends_in_the_dead_letter_and_is_acknowledged() {
+async fn message_invalid_goes_to_dead_letter_and_is_acknowledged() {
     let scene = Scene::new().await;
     let strays = ["", "7", "{\"protoPayload\":", "hello", "7"];
     for stray in strays {
@@ -291,7 +291,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn split_entries_come_together_across_messages() {
+async fn split_entries_across_messages_are_joined() {
     let scene = Scene::new().await;
     let [first, second] = parts(0, ago(5));
     scene.pubsub.publish(second);
@@ -346,7 +346,7 @@ async fn live_and_replay_give_the_same_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_missing_role_is_held_with_its_remedy() {
+async fn role_missing_is_held_with_remedy() {
     let scene = Scene::new().await;
     scene.pubsub.permit(false);
     scene.publish(0..10, 0);
@@ -365,7 +365,7 @@ async fn a_missing_role_is_held_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
+async fn service_unreachable_is_reported_and_quiet_one_is_ready() {
     let scene = Scene::new().await;
     let mut quiet = scene.run("quiet", &[]);
     quiet.until_ready();
@@ -385,7 +385,7 @@ async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn its_identity_is_the_metadata_servers_and_is_renewed_when_it_is_refused() {
+async fn token_of_metadata_server_refused_is_renewed() {
     let scene = Scene::new().await;
     let server = CloudLogging::start().await;
     let mut metadata = Metadata::of("p", "c", "l");
@@ -421,7 +421,7 @@ async fn its_identity_is_the_metadata_servers_and_is_renewed_when_it_is_refused(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_of_another_project_is_told() {
+async fn subscription_of_another_project_is_named() {
     let scene = Scene::new().await;
     let (pubsub, webhook) = (scene.pubsub.url(), scene.webhook.url());
     let state = scene.folder.path().join("one");

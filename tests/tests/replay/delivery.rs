@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_gets_everything_through_its_bad_moments() {
+async fn webhook_failing_at_times_gets_everything() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..2000));
     let webhook = ScriptedWebhook::start().await;
@@ -53,7 +53,7 @@ async fn a_webhook_gets_everything_through_its_bad_moments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
+async fn state_folder_given_resumes_also_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
     let state = folder.path().join("state").display().to_string();
@@ -101,7 +101,7 @@ async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
+async fn replay_given_up_says_how_to_resume_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
     let webhook = ScriptedWebhook::start().await;
@@ -149,7 +149,7 @@ async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
+async fn signal_delivers_in_flight_and_says_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
     let webhook = ScriptedWebhook::start().await;
@@ -200,7 +200,7 @@ async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_read_side_by_side_are_resumed_by_a_count_that_leaves_nothing_out() {
+async fn files_read_in_parallel_resume_by_count_without_loss() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = folder.path().join("dumps").display().to_string();
     for n in 0..5 {

@@ -11,7 +11,7 @@ use super::*;
 const PARTITIONS: usize = 7;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_becomes_of_replicas_nothing_is_lost() {
+async fn replicas_random_faults_lose_nothing() {
     let seconds = number("SECONDS").unwrap_or(40);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} SECONDS={seconds}");
