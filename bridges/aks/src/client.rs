@@ -364,7 +364,7 @@ impl HubConnection {
     /// Ends it, politely but not for long: it may be broken already.
     pub(crate) async fn close(self) {
         if !matches!(timeout(CLOSE_MAX, self.consumer.close()).await, Ok(Ok(()))) {
-            tracing::debug!("a connection to the event hub ended without a farewell");
+            tracing::debug!("connection close failed or timed out");
         }
     }
 }

@@ -98,7 +98,7 @@ impl EventHub {
         tracing::info!(
             event_hub = client.hub().name,
             partitions = partitions.len(),
-            "reading"
+            "event hub opened"
         );
         let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
         let timing = timing.paced(PROBE_PACE, partitions.len());
@@ -223,7 +223,7 @@ impl PartitionSet {
             match names(&self.shared.client).await {
                 Ok(ids) => self.compare(&ids).await,
                 // The readers tell of their troubles themselves.
-                Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
+                Err(fault) => tracing::debug!(why = %fault, "listing partitions failed; retrying"),
             }
         }
     }
@@ -237,11 +237,11 @@ impl PartitionSet {
                 Ok(partition) => {
                     tracing::info!(
                         partition = id,
-                        "a partition was added; it is read from its beginning"
+                        "partition added: reading it from its beginning"
                     );
                     self.admit(&partition, PartitionStart::Earliest);
                 }
-                Err(unavailable) => tracing::error!(%unavailable, "a partition cannot be read"),
+                Err(unavailable) => tracing::error!(%unavailable, "partition could not be opened"),
             }
         }
         let gone: Vec<String> = self
@@ -253,7 +253,7 @@ impl PartitionSet {
         for id in gone {
             tracing::warn!(
                 partition = id,
-                "a partition is gone: the event hub was made anew"
+                "partition no longer exists: the event hub was created again"
             );
             if let Some(reader) = self.readers.remove(&id) {
                 let _ = reader.send(());

@@ -72,7 +72,7 @@ async fn accept_connections(listener: TcpListener, router: Router) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "the admin port cannot accept connections; it tries on");
+                    tracing::warn!(%error, "admin port accept failed; retrying");
                 }
                 failing = true;
                 sleep(ACCEPT_PAUSE).await;

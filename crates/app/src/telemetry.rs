@@ -130,7 +130,7 @@ impl Telemetry {
 
     /// A record, or an event of it, went to the dead letter.
     pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
-        tracing::warn!(%origin, %reason, error, "a record went to the dead letter");
+        tracing::warn!(%origin, %reason, error, "record rejected to the dead letter");
         count(
             &self.inner.metrics.records_dead_lettered,
             "reason",
@@ -165,7 +165,7 @@ impl Telemetry {
             place,
             records,
             remedy,
-            "the provider deleted records before they were read: they are lost"
+            "records expired at the provider before they were read; they are lost"
         );
         self.inner.metrics.records_expired.inc_by(records);
     }
@@ -219,10 +219,10 @@ impl Telemetry {
             // Each part begins so, of the process and of each log: what matters is the last one.
             Some(Some(was)) if was == NOT_TRIED => {
                 if self.unready().is_empty() {
-                    tracing::info!("ready");
+                    tracing::info!("all components ready");
                 }
             }
-            Some(Some(was)) => tracing::info!(part = component.name(), was, "ready"),
+            Some(Some(was)) => tracing::info!(part = component.name(), was, "component ready"),
             Some(None) | None => {}
         }
     }
@@ -232,7 +232,7 @@ impl Telemetry {
         let why = why.into();
         let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
         if before != Some(Some(why.clone())) {
-            tracing::warn!(part = component.name(), why, "not ready");
+            tracing::warn!(part = component.name(), why, "component not ready");
         }
     }
 
@@ -369,7 +369,7 @@ impl Observer for Telemetry {
         tracing::error!(
             place = problem.place,
             error = problem.error,
-            "not all was read"
+            "input not read completely"
         );
     }
 

@@ -259,8 +259,8 @@ impl Lines {
                         self.buffer.truncate(from);
                         tracing::error!(
                             line,
-                            "the dead letter is full, and this is all that is kept of a record: \
-                             deliver it with replay, remove its files, or raise \
+                            "dead letter full: only this line is kept of a record; \
+                     deliver it with replay, remove its files, or raise \
                              --dead-letter-bytes-max (AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX)"
                         );
                     }
@@ -387,7 +387,7 @@ impl Lines {
         if self.safe >= SEGMENT_BYTES_MAX.min(bytes_max / 8)
             && let Err(error) = self.renew()
         {
-            tracing::warn!(path = %self.files.path().display(), %error, "a new dead letter file cannot be begun; it is tried again");
+            tracing::warn!(path = %self.files.path().display(), %error, "dead letter file could not be created; retrying");
         }
         let mut failed = false;
         for (number, segment) in &mut self.segments {
@@ -401,7 +401,7 @@ impl Lines {
                     *segment = Segment { held, packed: true };
                 }
                 Err(error) => {
-                    tracing::warn!(path = %self.files.path().display(), number, %error, "a full dead letter file cannot be packed; it is tried again");
+                    tracing::warn!(path = %self.files.path().display(), number, %error, "dead letter file could not be compressed; retrying");
                     failed = true;
                     break;
                 }

@@ -353,7 +353,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.pause_until = None;
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
-            tracing::debug!(events = self.limit.events, "requests become larger again");
+            tracing::debug!(events = self.limit.events, "request size limit raised");
         }
         let mut taken = Vec::new();
         match answer.job {
@@ -399,7 +399,7 @@ impl<S: Sink + 'static> Delivery<S> {
             tracing::warn!(
                 events = answer.events,
                 events_max = self.limit.events,
-                "webhook did not answer in time: requests become smaller"
+                "webhook timed out: request size limit lowered"
             );
         }
         let others_accepted = self.accepted > job.failed_at;

@@ -291,7 +291,7 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error.to_unavailable(), "the last checkpoint was not written: what was delivered since the one before is sent again");
+            tracing::error!(error = %failure.error.to_unavailable(), "final checkpoint not written: events delivered since the previous one are sent again");
         }
     }
     source.close().await;

@@ -49,7 +49,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
             walk(path, &mut inputs, &mut problems);
             if inputs.len() + problems.len() == before {
                 let folder = path.to_string_lossy();
-                tracing::warn!(folder = %printable(&folder), "the folder holds no files");
+                tracing::warn!(folder = %printable(&folder), "folder holds no files");
             }
         } else {
             inputs.push(Input::File(path.clone()));
@@ -80,7 +80,7 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
             Ok(kind) => tracing::warn!(
                 path = %printable(&path.to_string_lossy()),
                 kind = kind_name(kind),
-                "skipped: not a regular file; name it on the command line to read it"
+                "file skipped: not a regular file; name it on the command line to read it"
             ),
             Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
         }
@@ -210,7 +210,7 @@ impl ReplayProgress {
             tracing::info!(
                 file = name,
                 records,
-                "the file goes on behind what is settled"
+                "file resumed behind its settled records"
             );
         }
     }
@@ -220,7 +220,7 @@ impl ReplayProgress {
         self.inputs_changed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             file = name,
-            "the file changed since it was replayed: it is replayed from its beginning"
+            "file changed since it was replayed: replaying it from its beginning"
         );
     }
 }

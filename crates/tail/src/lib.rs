@@ -212,7 +212,7 @@ impl<L: TimeLog> Tail<L> {
             }
             Err(error) => warn!(
                 folder = %folder.display(), %error,
-                "cannot keep identities, after a restart some records will be sent again"
+                "identities not written: a restart sends some records again"
             ),
         }
         self.trim();
@@ -570,9 +570,7 @@ impl<L: TimeLog> Source for Tail<L> {
             }
         };
         if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
-            warn!(
-                "not all identities could be kept, after a restart some records will be sent again"
-            );
+            warn!("identities not completely written: a restart sends some records again");
         }
     }
 }

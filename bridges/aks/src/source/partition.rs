@@ -139,7 +139,7 @@ impl PartitionReader {
         loop {
             let fault = match self.read_until_closed(over.as_mut()).await {
                 Ok(done) => {
-                    tracing::debug!(partition = self.id, ?done, "reading ended");
+                    tracing::debug!(partition = self.id, ?done, "partition reader ended");
                     return;
                 }
                 Err(fault) => fault,
@@ -227,8 +227,8 @@ impl PartitionReader {
                 partition = self.cutter.stream(),
                 position = last,
                 newest = bounds.last,
-                "the partition ends before our position: it was made anew, or the checkpoint is \
-                 of another event hub; reading begins at its oldest message"
+                "position expired: the partition ends before it. It was created again, or the \
+                 checkpoint is of another event hub; reading from its oldest message"
             );
             bounds.first - 1
         } else {

@@ -68,18 +68,14 @@ impl PartitionHealth {
         // A link ends now and then, also by a token that ran out: one that worked is opened again
         // before there is anything to say.
         if failures == 1 && self.was_reading(partition) {
-            tracing::info!(
-                partition,
-                why = fault.what,
-                "a link ended; it is opened again"
-            );
+            tracing::info!(partition, why = fault.what, "link ended: reopening it");
             return;
         }
         tracing::warn!(
             partition,
             failures,
             why = fault.what,
-            "a partition cannot be read; it is tried again"
+            "partition read failed; retrying"
         );
         self.change(|all| {
             all.insert(partition.to_owned(), State::Failing(fault.clone()));

@@ -150,7 +150,7 @@ impl SubscriptionMessages {
             Handler::ExactlyOnce(handler) => {
                 self.confirming.spawn(async {
                     if let Err(error) = handler.confirmed_ack().await {
-                        tracing::debug!(%error, "an acknowledgment was not confirmed");
+                        tracing::debug!(%error, "acknowledgment not confirmed");
                     }
                 });
             }
@@ -220,7 +220,7 @@ impl Source for SubscriptionMessages {
         {
             tracing::warn!(
                 subscription = %self.name,
-                "not all acknowledgments were sent: some messages will be delivered again"
+                "acknowledgments not all sent: some messages are delivered again"
             );
         }
     }

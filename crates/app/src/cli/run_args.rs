@@ -239,7 +239,7 @@ impl StateSettings {
             (true, true, false) => {
                 tracing::warn!(
                     log,
-                    "--start (AUDIT_BRIDGE_START) is ignored: reading goes on from the checkpoint"
+                    "--start (AUDIT_BRIDGE_START) ignored: reading resumes from the checkpoint"
                 );
                 Ok(())
             }

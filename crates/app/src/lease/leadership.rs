@@ -126,7 +126,7 @@ impl Renewal {
                     return Ok(());
                 }
                 Ok(Err(RenewalError::Failed(error))) => {
-                    tracing::warn!(lease = %self.candidacy.name, %error, "the lease could not be renewed, trying again");
+                    tracing::warn!(lease = %self.candidacy.name, %error, "lease renewal failed; retrying");
                     let remedy = error.remedy("leases", &self.candidacy.namespace);
                     let failure = format!("{error}; {remedy}");
                     self.to.failed(failure);

@@ -298,7 +298,7 @@ impl KubernetesStore {
         };
         let text = text.to_owned();
         if since.elapsed() >= RIVAL_SILENCE {
-            tracing::warn!(config_map = %self.name, writer, "the other writer of the checkpoint is silent, going on over its document");
+            tracing::warn!(config_map = %self.name, writer, "checkpoint taken over from a silent writer");
             self.rival = None;
             return Ok(());
         }
@@ -332,7 +332,7 @@ impl KubernetesStore {
                 let call = self.api.replace(&self.name, &params, &object);
                 match bounded(REQUEST_WAIT_MAX, call).await {
                     Err(error) if error.kind() == ApiErrorKind::NotFound => {
-                        tracing::warn!(config_map = %self.name, "the checkpoint was deleted, writing it anew");
+                        tracing::warn!(config_map = %self.name, "checkpoint object deleted; creating it again");
                         return Ok(Sent::Again);
                     }
                     result => result,

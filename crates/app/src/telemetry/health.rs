@@ -98,7 +98,7 @@ impl TelemetryState {
                 remedy = least.silence_remedy,
                 "silence: the log can be read, and no audit record arrives"
             ),
-            false => tracing::info!(log = name, "audit records arrive again"),
+            false => tracing::info!(log = name, "silence ended: audit records arrive again"),
         }
         for scope in &mut self.scopes {
             if scope.log_progress.silence_of == name {

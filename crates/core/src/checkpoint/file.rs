@@ -83,7 +83,7 @@ impl StateDir {
             .set_len(0)
             .and_then(|()| file.write_all(account.as_bytes()))
         {
-            tracing::warn!(file = %name.display(), %error, "the lock file does not say who holds it");
+            tracing::warn!(file = %name.display(), %error, "lock file could not be written: it does not name its holder");
         }
         Ok(StateDir {
             path: path.to_owned(),

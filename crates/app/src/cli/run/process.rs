@@ -130,7 +130,7 @@ impl<B: Bridge> Process<'_, B> {
             .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
             .await?;
         let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
-        tracing::info!(log = owner.source, positions, "the checkpoint is read");
+        tracing::info!(log = owner.source, positions, "checkpoint loaded");
         Ok(log_state)
     }
 

@@ -249,7 +249,7 @@ impl<B: Bridge> Process<'_, B> {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
-            tracing::warn!(log, "it is gone");
+            tracing::warn!(log, "partition no longer exists; its reader stops");
             view.balancer.remove(&log);
             view.logs.remove(&log);
         }
@@ -283,7 +283,7 @@ impl<B: Bridge> Process<'_, B> {
                 }
                 // Whoever reads tells of the trouble.
                 Some(Ok(Err(unavailable))) => {
-                    tracing::debug!(%unavailable, "the logs are not told");
+                    tracing::debug!(%unavailable, "listing logs failed; retrying");
                 }
                 Some(Err(_)) | None => {}
             }
@@ -312,7 +312,7 @@ impl<B: Bridge> Process<'_, B> {
                 replicas = membership.replicas,
                 logs,
                 share,
-                "replicas share the logs"
+                "membership changed: replicas share the logs"
             );
         }
     }
@@ -323,7 +323,10 @@ impl<B: Bridge> Process<'_, B> {
             release_lease(leadership).await;
         }
         if let Err(error) = balancer.release_member_lease().await {
-            tracing::warn!(error = chain(&error), "the seat is not given back");
+            tracing::warn!(
+                error = chain(&error),
+                "member lease release failed; it expires by itself"
+            );
         }
     }
 
@@ -370,11 +373,11 @@ impl<B: Bridge> Process<'_, B> {
             tracing::warn!(
                 log = name,
                 why,
-                "stopped reading it, another replica may read it now"
+                "lease lost: reading stopped, another replica may read now"
             );
         } else {
             release_lease(leadership).await;
-            tracing::info!(log = name, "given up");
+            tracing::info!(log = name, "partition released");
         }
         (name, ended)
     }
@@ -382,7 +385,10 @@ impl<B: Bridge> Process<'_, B> {
 
 async fn release_lease(leadership: Leadership) {
     if let Err(error) = leadership.release().await {
-        tracing::warn!(error = chain(&error), "a lease is not given back");
+        tracing::warn!(
+            error = chain(&error),
+            "lease release failed; it expires by itself"
+        );
     }
 }
 
