@@ -116,7 +116,7 @@ impl EventHub {
         })
     }
 
-    /// Begins to read one of so many partitions that replicas share.
+    /// Starts to read one partition of those that replicas share.
     pub(crate) fn open_partition(
         client: &HubClient,
         partition: &Partition,
@@ -154,7 +154,7 @@ fn announce(partitions: &[Partition]) -> Page {
     }
 }
 
-/// How many bytes may be on their way from each of so many partitions.
+/// How many bytes may be prefetched from each partition.
 pub(crate) fn share_of_prefetch(bytes_max: usize, partitions: usize) -> usize {
     bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1))
 }
@@ -165,7 +165,7 @@ fn prefetch(bytes_max: usize) -> u32 {
     u32::try_from(messages).unwrap_or(1)
 }
 
-/// Who reads what.
+/// The readers of all partitions.
 struct PartitionSet {
     shared: Arc<ReaderContext>,
     pages: mpsc::Sender<Page>,
@@ -174,7 +174,7 @@ struct PartitionSet {
 }
 
 impl PartitionSet {
-    /// Nobody reads yet; what they will read arrives at the other end.
+    /// A set without readers, and the channel on which their pages arrive.
     fn new(
         client: &HubClient,
         resume: &Resume,
@@ -222,7 +222,7 @@ impl PartitionSet {
         {
             match names(&self.shared.client).await {
                 Ok(ids) => self.compare(&ids).await,
-                // The readers tell of their troubles themselves.
+                // The readers report their own failures.
                 Err(fault) => tracing::debug!(why = %fault, "listing partitions failed; retrying"),
             }
         }
@@ -264,7 +264,7 @@ impl PartitionSet {
                     partitions: vec![PartitionChange::Left(index)],
                     ..Page::default()
                 };
-                // Whoever takes no pages any more needs no news.
+                // The source was dropped: nothing to report.
                 let _ = self.pages.send(left).await;
             }
         }

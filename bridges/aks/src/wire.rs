@@ -41,7 +41,6 @@ pub(crate) struct Diagnostic<'a> {
     pub replaced: bool,
 }
 
-/// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogLine<'a> {
     /// A string, decoded; mostly with a line feed at its end.

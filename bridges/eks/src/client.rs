@@ -125,7 +125,6 @@ impl AwsConnection {
         })
     }
 
-    /// The region.
     pub fn region(&self) -> &str {
         &self.region
     }

@@ -378,7 +378,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Opens the way out.
+    /// Opens the sink.
     ///
     /// # Errors
     /// The output cannot be written, or a file of the webhook's settings cannot be used: which,

@@ -207,7 +207,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// It works.
+    /// A check that succeeded.
     pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Finding {
         Finding {
             what: what.into(),
@@ -216,7 +216,7 @@ impl Finding {
         }
     }
 
-    /// It does not.
+    /// A check that failed.
     pub fn failed(what: impl Into<String>, unavailable: Unavailable) -> Finding {
         Finding {
             what: what.into(),

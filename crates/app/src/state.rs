@@ -76,7 +76,6 @@ struct ConfigMaps {
     writer: String,
 }
 
-/// The state of one log.
 #[derive(Debug)]
 pub struct LogState {
     /// Where its checkpoint goes.
@@ -104,7 +103,7 @@ impl StateLayout {
     }
 
     /// The same with the checkpoints in ConfigMaps whose names begin so. `writer` is this
-    /// process's own mark.
+    /// process's own identity.
     #[must_use]
     pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> StateLayout {
         StateLayout {

@@ -112,12 +112,12 @@ impl Telemetry {
         self.inner.metrics.events_truncated.inc_by(truncated);
     }
 
-    /// A record was not for us.
+    /// A record was skipped.
     pub fn skipped(&self, reason: Skip) {
         count(&self.inner.metrics.records_skipped, "reason", reason.name());
     }
 
-    /// Something was mended in an event, or is missing of it.
+    /// Something was repaired in an event, or is missing of it.
     pub fn noted(&self, notes: Notes) {
         let metrics = &self.inner.metrics;
         for what in notes.repaired() {
@@ -187,7 +187,6 @@ impl Telemetry {
         scopes.map(|scope| scope.parked.events).sum()
     }
 
-    /// The checkpoint was written.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
         self.ready(Component::Checkpoint);
@@ -207,16 +206,16 @@ impl Telemetry {
         });
     }
 
-    /// This log is another process's now. Asked for again ([`Telemetry::log`]), it begins anew.
+    /// Another process reads this log now. [`Telemetry::log`] starts it again.
     pub fn retired(&self) {
         self.own(|scope| scope.retired = true);
     }
 
-    /// A part works.
+    /// A component is ready.
     pub fn ready(&self, component: Component) {
         let before = self.own(|scope| scope.components.insert(component, None));
         match before {
-            // Each part begins so, of the process and of each log: what matters is the last one.
+            // Every component begins untried, of the process and of each log: only the last one is logged.
             Some(Some(was)) if was == NOT_TRIED => {
                 if self.unready().is_empty() {
                     tracing::info!("all components ready");
@@ -227,7 +226,7 @@ impl Telemetry {
         }
     }
 
-    /// A part does not work: why, and what to do. The log has it once, until it changes.
+    /// A component is not ready: why, and what to do. Logged once per reason.
     pub fn not_ready(&self, component: Component, why: impl Into<String>) {
         let why = why.into();
         let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
@@ -236,7 +235,7 @@ impl Telemetry {
         }
     }
 
-    /// Whether a part works, from this place's view.
+    /// Whether a component is ready, in the scope of this handle.
     pub fn is_ready(&self, component: Component) -> bool {
         self.own(|scope| matches!(scope.components.get(&component), Some(None)))
     }
@@ -394,7 +393,7 @@ impl Observer for Telemetry {
                 self.ready(Component::Webhook);
                 self.process().ready(Component::Webhook);
             }
-            // Nothing was sent yet: whoever starts the run asks the webhook first.
+            // Nothing was sent yet: the start of the run probes the webhook first.
             (None, None) => {}
         }
         match progress.storage_error {

@@ -177,7 +177,6 @@ pub enum Outcome {
     /// An event to deliver. It settles the records once the webhook has it; several records when
     /// the provider had split the entry.
     Event {
-        /// The event.
         event: Event,
         /// The records it was made of.
         records: Records,
@@ -233,7 +232,7 @@ impl EarlyOutcomes {
         self.0.extend(out.drain());
     }
 
-    /// Hands on what was decided about this record of the page; whether anything was.
+    /// Moves what was decided about this record of the page to `out`; false if nothing was.
     pub fn take_record(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();

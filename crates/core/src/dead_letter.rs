@@ -39,7 +39,7 @@ use crate::record::Origin;
 /// Lines in memory before they are written: a burst costs one write, not thousands.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
 
-/// Lines in memory before they are synced, too: what is not synced may have to be written anew.
+/// Lines in memory before they are synced, too: what is not synced may have to be written again.
 const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 /// No provider gives a record this large; of a larger one the beginning is kept.
@@ -48,7 +48,7 @@ const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The file that is written is packed at this size, or at an eighth of all that may be kept.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// From one look whether somebody took files away to the next.
+/// How often the folder is checked for removed files.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The dead letter cannot take a record; the position must not pass it.
@@ -83,7 +83,7 @@ struct Lines {
     limits: DeadLetterLimits,
     /// Whole lines that are not known to be safe; the first of them may be in the file.
     buffer: Vec<u8>,
-    /// So many bytes of the buffer are in the file.
+    /// Bytes of the buffer that are in the file.
     in_file: usize,
     /// Bytes of the file that are safe.
     safe: u64,
@@ -347,7 +347,7 @@ impl Lines {
             let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
             self.faults.before(FileStep::Rename)?;
             match fs::rename(self.files.path(), self.files.segment(number, false)) {
-                // Somebody took it away.
+                // The file was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 renamed => renamed?,
             }
@@ -431,7 +431,7 @@ impl Lines {
         })
     }
 
-    /// Notices files that somebody took away.
+    /// Drops removed files from the accounting.
     fn forget_removed_files(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return;

@@ -99,7 +99,7 @@ pub struct Delivery<S> {
 }
 
 impl<S: Sink + 'static> Delivery<S> {
-    /// Nothing in flight yet. `observe` is told of every request: its label (see
+    /// Nothing in flight yet. `observe` receives every request: its label (see
     /// [`Verdict::label`]) and how many seconds it took.
     pub fn new(
         sink: S,
@@ -339,7 +339,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 });
             }
         }
-        // Whoever waits in `next` must learn that there is room, or it waits for ever.
+        // Wakes a caller that waits in `next`: a slot is free.
         if !had_room && self.has_room() && self.receipts.is_empty() {
             self.receipts.push_back(Receipt::SlotFreed);
         }

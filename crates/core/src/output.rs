@@ -17,7 +17,6 @@ pub enum Format {
     /// One POST body.
     #[default]
     EventList,
-    /// One event.
     Events,
 }
 

@@ -76,7 +76,7 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
             Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
-            // A link may lead anywhere, and a pipe has no end: whoever means them names them.
+            // A link may lead anywhere, and a pipe has no end: they are read only when named.
             Ok(kind) => tracing::warn!(
                 path = %printable(&path.to_string_lossy()),
                 kind = kind_name(kind),
@@ -157,7 +157,7 @@ impl ReplayProgress {
         }
     }
 
-    /// An input was read to its end, and gave so many records.
+    /// An input was read to its end; `records`: how many it gave.
     pub(super) fn ended(&self, partition: u32, records: u64) {
         self.lock_ended().insert(partition, Some(records));
     }
@@ -203,7 +203,7 @@ impl ReplayProgress {
         }
     }
 
-    /// An input goes on behind so many records.
+    /// An input is resumed behind this many records.
     pub(super) fn resumed(&self, name: &str, records: u64) {
         if records > 0 {
             self.records_left_out.fetch_add(records, Ordering::Relaxed);

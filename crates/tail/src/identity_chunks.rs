@@ -81,7 +81,6 @@ impl std::fmt::Debug for LoadedIdentities {
     }
 }
 
-/// Writes chunks.
 pub(super) struct ChunkWriter {
     store: Arc<dyn IdentityStore>,
     /// Stands for the log's name.

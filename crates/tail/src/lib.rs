@@ -80,7 +80,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the end waits for identities to be kept.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// So many failures of one page, and the window is begun again: the token may be the trouble.
+/// After this many failures of one page its window is read again from the start: the page token may
+/// be invalid.
 const TOKEN_FAILURES_MAX: u32 = 5;
 
 /// The tail of a log. Its partitions are its cursors: the edge is 0, the others follow by age.

@@ -197,7 +197,7 @@ impl Monitor {
         stats.newest_settled = stats.newest_settled.max(newest);
     }
 
-    /// So many identities are remembered.
+    /// How many identities are remembered.
     pub(super) fn identities(&self, identities: usize) {
         self.lock().stats.identities = identities;
     }

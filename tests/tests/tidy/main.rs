@@ -268,6 +268,24 @@ fn dependencies_have_one_tls_stack() {
     assert_eq!(rustls, 1, "one rustls");
 }
 
+/// A newcomer reads first what a module is for.
+#[test]
+fn modules_begin_with_what_they_are_for() {
+    let mut without = Vec::new();
+    for folder in ["crates", "bridges", "tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let built = file.components().any(|part| part.as_os_str() == "target");
+            if built || file.ends_with("tests.rs") {
+                continue;
+            }
+            if !std::fs::read_to_string(&file).unwrap().starts_with("//!") {
+                without.push(file.display().to_string());
+            }
+        }
+    }
+    assert!(without.is_empty(), "without a line of //!: {without:#?}");
+}
+
 #[test]
 fn files_stay_below_their_limit() {
     let mut large = Vec::new();

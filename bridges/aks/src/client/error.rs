@@ -17,7 +17,7 @@ use azure_messaging_eventhubs::error::ErrorKind;
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
 
-/// What kind of trouble it is.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubErrorKind {
     /// There is no token, or no usable connection string.
@@ -44,7 +44,7 @@ pub enum HubErrorKind {
     Other,
 }
 
-/// Trouble with the event hub.
+/// An error of the event hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubError {
     /// Of this kind.

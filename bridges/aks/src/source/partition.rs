@@ -53,7 +53,7 @@ impl Default for PartitionTiming {
 }
 
 impl PartitionTiming {
-    /// The same where so many partitions are asked, with at least this pause from one to the next.
+    /// The same for this many partitions, with at least this pause from one query to the next.
     pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> PartitionTiming {
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         self.probe = self.probe.max(pause.saturating_mul(partitions));
@@ -75,7 +75,6 @@ pub(crate) struct ReaderContext {
     pub(crate) owner_level: Option<i64>,
 }
 
-/// Reads one partition.
 pub(crate) struct PartitionReader {
     shared: Arc<ReaderContext>,
     id: String,
@@ -93,7 +92,7 @@ pub(crate) struct PartitionReader {
 /// Why the reading ended for good.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
-    /// Nobody takes pages of it any more.
+    /// The source was dropped.
     Closed,
     /// All up to the end of the job was read.
     Reached,
@@ -202,7 +201,7 @@ impl PartitionReader {
         }
     }
 
-    /// Where the receiver begins; `None` when nobody takes pages any more.
+    /// Where the receiver begins; `None` when the source was dropped.
     async fn place(
         &mut self,
         connection: &HubConnection,
@@ -302,7 +301,7 @@ impl PartitionReader {
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
-            // Whoever takes no pages any more has ended this, too.
+            // The source was dropped, and this reader ends with it.
             let _ = self
                 .pages
                 .send(self.cutter.standing(None, Some(asked_at)))

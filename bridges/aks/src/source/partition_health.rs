@@ -20,7 +20,6 @@ pub(crate) struct PartitionHealth {
 enum State {
     /// Nothing came of it yet.
     Starting,
-    /// It is read.
     Reading,
     /// It cannot be read.
     Failing(HubError),
@@ -59,7 +58,7 @@ impl PartitionHealth {
         });
     }
 
-    /// An attempt at a partition failed, so many in a row.
+    /// An attempt at a partition failed; `failures`: how many in a row.
     pub(crate) fn failed(&self, partition: &str, failures: u32, fault: &HubError) {
         self.telemetry.source_request(fault.status());
         if fault.kind == HubErrorKind::Busy {

@@ -61,7 +61,6 @@ struct Delivery {
     handler: Handler,
 }
 
-/// The messages of a subscription.
 pub(crate) struct SubscriptionMessages {
     name: Arc<str>,
     incoming: mpsc::Receiver<Incoming>,

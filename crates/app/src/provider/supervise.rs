@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{ProviderLog, Resume};
 
-/// A source that worked for so long had no trouble beginning.
+/// A source that ran this long counts as opened successfully.
 const STEADY: Duration = Duration::from_secs(60);
 
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Unavailable>> + Send>>;

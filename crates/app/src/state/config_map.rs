@@ -59,7 +59,7 @@ pub struct KubernetesStore {
     namespace: String,
     owner: Owner,
     place: StoreLocation,
-    /// This process's mark.
+    /// This process's identity.
     writer: String,
     seen: Seen,
     /// The document that we read at the start or wrote last.
@@ -317,7 +317,7 @@ impl KubernetesStore {
     /// Sends the document once, over what was seen.
     async fn send(&mut self, text: &str) -> Result<Sent, StoreError> {
         let params = PostParams::default();
-        // Until the answer is here, nobody knows what is there.
+        // Until the answer is here, the state of the object is unknown.
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
@@ -389,7 +389,7 @@ impl KubernetesStore {
 
 enum Sent {
     Done,
-    /// Somebody was faster.
+    /// Another writer was faster.
     Again,
 }
 

@@ -73,7 +73,7 @@ impl TelemetryState {
         all
     }
 
-    /// Warns once when a log has fallen silent, and says when it has ended.
+    /// Warns once when a log falls silent, and logs the end of the silence.
     fn warn_of_silence(&mut self, scope: usize) {
         let Some(max) = self.limits.silence_max else {
             return;

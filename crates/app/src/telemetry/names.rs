@@ -12,12 +12,10 @@ pub(crate) enum MetricKind {
     Histogram,
 }
 
-/// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Metric {
     /// Its full name in `/metrics`.
     pub name: &'static str,
-    /// What it is.
     pub kind: MetricKind,
     /// Its labels; their values are bounded.
     pub labels: &'static [&'static str],

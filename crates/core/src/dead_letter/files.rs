@@ -100,7 +100,7 @@ impl DeadLetterFiles {
         self.folder.join(name)
     }
 
-    /// A packed file until it is whole; hidden, so that nobody reads it.
+    /// A packed file until it is whole; hidden, so that no reader takes it.
     fn unfinished(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -256,7 +256,7 @@ fn account_of_packed(path: &Path) -> io::Result<BytesByHolder> {
         held.map(|(reason, place, bytes)| ((reason, place), bytes))
             .collect()
     });
-    // Somebody else's file counts all the same.
+    // A foreign file counts as well.
     Ok(match held {
         Some(held) => scaled(&held, bytes),
         None => BytesByHolder::from([(<(String, String)>::default(), bytes)]),

@@ -121,7 +121,7 @@ pub(super) struct Job {
     pub(super) from: usize,
     /// How many events it may have.
     take: usize,
-    /// So many events from the front failed together. 0: nothing is known.
+    /// How many events from the front failed together. 0: unknown.
     suspects: usize,
     /// Waits since something of it was accepted.
     pub(super) waits: u32,
@@ -328,7 +328,7 @@ impl Job {
         }
     }
 
-    /// Waits no longer, unless the receiver asked for it.
+    /// Ends the wait, unless the receiver asked for it.
     pub(super) fn skip_wait(&mut self, now: Instant) {
         if let JobState::Waiting { at, asked: false } = &mut self.state {
             *at = now;

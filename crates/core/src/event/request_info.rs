@@ -26,7 +26,6 @@ pub struct RequestInfo {
 /// How much of a URI is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// All of it.
     Whole,
     /// It was cut: its last part may be longer than what is there.
     Cut,

@@ -41,7 +41,6 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How a stream is watched.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamWatch {
     /// Between two questions whether all is well.
@@ -266,7 +265,7 @@ pub(super) async fn read_for_ever(
     }
 }
 
-/// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
+/// Forwards the messages of a stream. Returns why it ended; `None` when it is only to be replaced.
 async fn forward_stream(
     connection: &SubscriptionConnection,
     mut stream: MessageStream,

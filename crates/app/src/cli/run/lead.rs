@@ -19,7 +19,7 @@ use crate::state::StateLayout;
 type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
 
 impl<B: Bridge> Process<'_, B> {
-    /// Reads all logs, whenever it is this process's turn.
+    /// Reads all logs whenever this process holds the Lease.
     pub(super) async fn read_as_leader(
         &self,
         process_state: &ProcessState,
@@ -161,7 +161,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 }
 
-/// What all came to: a failure, else the loss of the Lease, else whatever it was.
+/// The overall result: a failure, else the loss of the Lease, else any.
 fn worst_of(all: Vec<Ended>) -> Ended {
     let rank = |ended: &Ended| match ended {
         Ended::Failed(_) | Ended::GaveUp(_) => 3,

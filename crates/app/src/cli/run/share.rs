@@ -42,7 +42,7 @@ type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 /// What this process sees around it.
 struct View<L> {
     balancer: Balancer,
-    /// All logs, whoever reads them.
+    /// All logs, also those that other replicas read.
     logs: BTreeMap<String, Arc<L>>,
     membership: Option<Membership>,
     next_look: Instant,
@@ -186,7 +186,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Connects, and settles where logs begin that nobody has read.
+    /// Connects, and decides where logs without a checkpoint begin.
     async fn prepare_share(
         &self,
         process_state: &ProcessState,
@@ -244,7 +244,7 @@ impl<B: Bridge> Process<'_, B> {
         .await
     }
 
-    /// Takes note of the logs that there are.
+    /// Adds new logs and drops those that no longer exist.
     fn update_logs(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
@@ -261,7 +261,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Waits for the next look around, and looks.
+    /// Waits until the next look at the Leases is due, lists the logs, and rebalances.
     async fn rebalance_after_wait(
         &self,
         mut view: View<Log<B>>,
@@ -281,7 +281,7 @@ impl<B: Bridge> Process<'_, B> {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.update_logs(&mut view, &logs);
                 }
-                // Whoever reads tells of the trouble.
+                // The readers report it as not ready.
                 Some(Ok(Err(unavailable))) => {
                     tracing::debug!(%unavailable, "listing logs failed; retrying");
                 }
@@ -295,7 +295,7 @@ impl<B: Bridge> Process<'_, B> {
         (view, step)
     }
 
-    /// Says what was seen.
+    /// Reports readiness, and logs a changed membership.
     fn report_membership(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
         match &step.failure {
             Some(unavailable) => self
@@ -317,7 +317,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Gives back at the end what the last look had taken.
+    /// Releases at the end the Leases that the last look had acquired.
     async fn release_gained(&self, balancer: Balancer, step: RebalanceStep) {
         for (_, leadership) in step.gained {
             release_lease(leadership).await;
@@ -330,7 +330,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Reads one log for as long as its Lease is ours and nobody asks to give it up.
+    /// Reads one log while its Lease is held, until it is asked to stop.
     async fn read_while_leader(
         &self,
         layout: &StateLayout,

@@ -354,7 +354,7 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
-/// A URI as a JSON string of at most so many bytes.
+/// A URI as a JSON string of at most `bytes_max` bytes.
 fn shortened_uri(text: &str, budget: usize) -> String {
     let mut room = budget.saturating_sub(2);
     // What JSON escapes (a quote, a control character) makes it longer again.
