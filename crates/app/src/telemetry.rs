@@ -187,9 +187,10 @@ impl Telemetry {
         scopes.map(|scope| scope.parked.events).sum()
     }
 
+    /// The checkpoint was written. Whether all that is kept can be is said by the loop's next turn: the
+    /// dead letter may still be stuck.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
-        self.ready(Component::Checkpoint);
     }
 
     /// The loop made a turn.

@@ -352,3 +352,18 @@ pub trait Convert: Send {
         let _ = out;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_name_other_than_a_label_is_refused() {
+        for name in ["other_log", "duplicate"] {
+            assert!(is_reason(name), "{name}");
+        }
+        for name in ["", "Other", "other log", "other-log", "other\n"] {
+            assert!(!is_reason(name), "{name:?}");
+        }
+    }
+}

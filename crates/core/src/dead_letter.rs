@@ -27,7 +27,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use self::files::{DeadLetterFiles, Faults, FileStep, Segment, account_of_plain};
+pub use self::files::{BeforeStep, FileStep};
+use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
 pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
 use self::line::LineMetadata;
 use self::usage::{BytesByHolder, Keep, Usage};
@@ -180,6 +181,11 @@ impl DeadLetter {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on, this is called before each step of a write.
+    pub fn before_each_step(&self, call: BeforeStep) {
+        self.lines().faults = Faults(Some(call));
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -412,15 +418,24 @@ impl Lines {
         }
     }
 
+    /// Whether there is more than may be kept. What waits to be written counts as half of the limit
+    /// at most: else a burst that is larger than the limit could not be written to an empty dead
+    /// letter either, and nobody could make room for it.
+    fn is_full(&self) -> bool {
+        let waiting = self.buffer.len() as u64;
+        let kept = self.usage.bytes().saturating_sub(waiting);
+        let max = self.limits.bytes_max;
+        max.is_some_and(|max| kept + waiting.min(max / 2) > max)
+    }
+
     /// Fails while there is more than may be kept and nothing may be left out.
     fn hold_when_full(&mut self) -> Result<(), DeadLetterError> {
         let holds = self.regular && self.limits.when_full == WhenFull::Hold;
-        let full = |usage: &Usage, limit: Option<u64>| limit.is_some_and(|max| usage.bytes() > max);
-        if !holds || !full(&self.usage, self.limits.bytes_max) {
+        if !holds || !self.is_full() {
             return Ok(());
         }
         self.forget_removed_files();
-        if !full(&self.usage, self.limits.bytes_max) {
+        if !self.is_full() {
             return Ok(());
         }
         Err(DeadLetterError {

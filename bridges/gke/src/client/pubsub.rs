@@ -10,6 +10,7 @@
 //! acknowledged.
 
 mod ack_ledger;
+mod proof;
 mod reader;
 
 use std::sync::{Arc, Mutex, PoisonError};
