@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use audit_bridge_testkit::ScriptedWebhook;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::audit_id;
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, STALL, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, STALL, Trail, everywhere};
 
 use super::{GROUP, STREAM, World, now_ms};
 
@@ -39,26 +39,26 @@ impl Trail for World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_down_is_seen_and_passes() {
+async fn receiver_down_is_reported_and_recovers() {
     everywhere::receiver_is_down(&World::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
+async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
     everywhere::one_event_is_answered_500(&World::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_denied_is_seen_and_says_nothing_of_silence() {
+async fn source_denied_is_reported_without_silence() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &["--silence-max=2s"]);
-    world.cloud.choose(|_| Some(Fault::denied()));
+    let mut outage = OutageRun::of(&world, &["--silence-max=2s"]);
+    world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     outage
         .bridge
         .until_not_ready("source", "logs:FilterLogEvents");
     outage.until_still("told neither more nor that there is nothing more");
     outage.observe("audit_bridge_source_requests_total", 2.0, |_| {});
-    world.cloud.heal();
+    world.cloud.clear_faults();
     outage.passes(&[
         "AuditBridgeLagging",
         "AuditBridgeNotReady",
@@ -67,14 +67,14 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_throttled_is_seen_and_passes() {
+async fn source_throttled_is_reported_and_recovers() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &[]);
-    world.cloud.choose(|_| Some(Fault::throttled()));
+    let mut outage = OutageRun::of(&world, &[]);
+    world.cloud.choose(|_| Some(CloudWatchFault::throttled()));
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_source_throttled_total", 2.0, |_| {});
-    world.cloud.heal();
+    world.cloud.clear_faults();
     outage.passes(&[
         "AuditBridgeLagging",
         "AuditBridgeNotReady",
@@ -83,7 +83,7 @@ async fn source_throttled_is_seen_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
+async fn log_switched_off_is_reported_also_after_restart() {
     let world = World::new().await;
     let other = || {
         let stream = "kube-scheduler-1a2b";
@@ -93,7 +93,7 @@ async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
+async fn dead_letter_full_is_reported_and_delivery_continues() {
     everywhere::dead_letter_is_full(&World::new().await);
 }
 
@@ -105,20 +105,22 @@ async fn dead_letter_full_that_holds_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_that_hangs_is_seen_and_passes() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &[]);
+    let mut outage = OutageRun::of(&world, &[]);
     let hour = Duration::from_secs(3600);
-    world.cloud.choose(move |_| Some(Fault::Slow(hour)));
+    world
+        .cloud
+        .choose(move |_| Some(CloudWatchFault::Slow(hour)));
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_lag_seconds", 3.0, |_| {});
-    world.cloud.heal();
+    world.cloud.clear_faults();
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
 /// A disk that takes nothing and does not fail, as a network file system that is away: a pipe that
 /// nobody reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
+async fn disk_hanging_stops_neither_other_events_nor_the_process() {
     let world = World::new().await;
     let pipe = world.folder.path().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -145,13 +147,13 @@ async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
+async fn log_hanging_does_not_stop_another() {
     let world = World::new().await;
     let other = "/aws/eks/other/cluster";
     world.cloud.group(other);
     world.cloud.choose(|request| {
         let hangs = request.body["logGroupName"] == GROUP;
-        hangs.then_some(Fault::Slow(Duration::from_secs(3600)))
+        hangs.then_some(CloudWatchFault::Slow(Duration::from_secs(3600)))
     });
     let mut bridge = world.start(&["--cluster-name=other", "--start=-1m", STALL]);
     world
@@ -161,7 +163,7 @@ async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
     let why = bridge.until_not_ready("progress", GROUP);
     assert!(!why.contains(other), "{why}");
     bridge.until_above("audit_bridge_lag_seconds", 3.0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     world.put(2, 0);
     world.until_accepted(1..3, &bridge);
     bridge.until_ready();

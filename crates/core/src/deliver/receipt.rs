@@ -31,7 +31,7 @@ pub enum Receipt {
     /// A slot became free, and no event ended with it. Nothing to do but to look at
     /// [`Delivery::has_room`](super::Delivery::has_room).
     SlotFreed,
-    /// The way out is broken (an output that cannot be written). The events are still in flight
+    /// The sink is broken (an output that cannot be written). The events are still in flight
     /// and are tried again if the caller goes on; it had better stop.
     Broken {
         /// What failed, with the remedy.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use audit_bridge_testkit::cloud_logging::Fault;
-use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
+use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
+use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, Trail, everywhere};
 use jiff::Timestamp;
 
 use crate::Scene;
@@ -28,7 +28,7 @@ impl Trail for Scene {
     }
 
     fn audit_id(&self, event: usize) -> String {
-        LogEntry::audit_id(event)
+        PodEntry::audit_id(event)
     }
 
     fn put_garbage(&self, text: &str) {
@@ -50,9 +50,11 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_denied_is_seen_and_says_nothing_of_silence() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &["--silence-max=2s"]);
+    let mut outage = OutageRun::of(&scene, &["--silence-max=2s"]);
     let denied = "Permission denied for all log views";
-    scene.logging.fail_always(Some(Fault::Status(403, denied)));
+    scene
+        .logging
+        .fail_always(Some(CloudLoggingFault::Status(403, denied)));
     outage
         .bridge
         .until_not_ready("source", "roles/logging.viewer");
@@ -70,11 +72,11 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_throttled_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     let throttled = "Quota exceeded for quota metric 'Read requests'";
     scene
         .logging
-        .fail_always(Some(Fault::Status(429, throttled)));
+        .fail_always(Some(CloudLoggingFault::Status(429, throttled)));
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_source_throttled_total", 2.0, |_| {});
@@ -89,8 +91,8 @@ async fn source_throttled_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
-    scene.logging.fail_always(Some(Fault::Silence));
+    let mut outage = OutageRun::of(&scene, &[]);
+    scene.logging.fail_always(Some(CloudLoggingFault::Silence));
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_lag_seconds", 3.0, |_| {});
@@ -102,7 +104,7 @@ async fn source_that_hangs_is_seen_and_passes() {
 async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
     let scene = Scene::new().await;
     let other = || {
-        let entry = LogEntry::new(0, Timestamp::now()).text();
+        let entry = PodEntry::new(0, Timestamp::now()).text();
         let other = entry.replace("\"k8s.io\"", "\"container.googleapis.com\"");
         scene.logging.put(other);
     };

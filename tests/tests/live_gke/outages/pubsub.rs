@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
+use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, Trail, everywhere};
 use jiff::Timestamp;
 use tonic::Code;
 
@@ -24,12 +24,12 @@ impl Trail for Scene {
     }
 
     fn put(&self, event: usize) {
-        let entry = LogEntry::new(event, Timestamp::now());
+        let entry = PodEntry::new(event, Timestamp::now());
         self.pubsub.publish(entry.text());
     }
 
     fn audit_id(&self, event: usize) -> String {
-        LogEntry::audit_id(event)
+        PodEntry::audit_id(event)
     }
 
     fn put_garbage(&self, text: &str) {
@@ -50,7 +50,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_denied_is_seen_and_says_nothing_of_silence() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &["--silence-max=25s"]);
+    let mut outage = OutageRun::of(&scene, &["--silence-max=25s"]);
     scene.pubsub.permit(false);
     scene.pubsub.cut_streams();
     outage
@@ -73,7 +73,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_throttled_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.refuse_always(Some(Code::ResourceExhausted));
     scene.pubsub.cut_streams();
     outage.put();
@@ -87,7 +87,7 @@ async fn source_throttled_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn network_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.hang(true);
     outage.put();
     outage.bridge.until_not_ready("source", "cannot be reached");
@@ -101,19 +101,19 @@ async fn network_that_hangs_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stream_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
-    scene.pubsub.mute(true);
+    let mut outage = OutageRun::of(&scene, &[]);
+    scene.pubsub.set_silent(true);
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_lag_seconds", 3.0, |_| {});
-    scene.pubsub.mute(false);
+    scene.pubsub.set_silent(false);
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stream_that_was_forgotten_is_replaced() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.forget_streams();
     outage.put();
     outage.until_accepted();
@@ -124,7 +124,7 @@ async fn stream_that_was_forgotten_is_replaced() {
 async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
     let scene = Scene::new().await;
     let other = || {
-        let entry = LogEntry::new(0, Timestamp::now()).text();
+        let entry = PodEntry::new(0, Timestamp::now()).text();
         let other = entry.replace("\"k8s.io\"", "\"container.googleapis.com\"");
         scene.pubsub.publish(other);
     };

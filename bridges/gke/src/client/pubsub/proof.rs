@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::Unavailable;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::reader::{Connection, ready};
+use super::reader::{SubscriptionConnection, ready};
 
 /// Nothing came for so long: the service is asked whether there is more.
 const QUIET: Duration = Duration::from_secs(1);
@@ -66,15 +66,15 @@ pub(super) enum Proof {
     /// It is to be replaced, without a word.
     Old,
     /// It does not work.
-    Broken(Trouble),
+    Broken(Unavailable),
 }
 
 /// Asks the service about a stream on which nothing came.
 pub(super) async fn prove(
-    connection: &Connection,
+    connection: &SubscriptionConnection,
     watched: &mut Watched,
     is_open: bool,
-) -> Result<Proof, Trouble> {
+) -> Result<Proof, Unavailable> {
     let (asked_at, silent) = (Timestamp::now(), watched.heard.elapsed());
     connection.probe().await?;
     // Who did not answer may have forgotten the stream.

@@ -5,7 +5,7 @@
 //! now and then whether we may consume the subscription, which needs no right of its own. That it
 //! answers does not mean that its stream works: a proxy may let one pass and not the other, streams
 //! have a quota of their own. So a quiet stream is believed only when the service, asked for one
-//! message, has none ([`Connection::holds_more`]); and a stream that brings nothing while there is
+//! message, has none ([`SubscriptionConnection::holds_more`]); and a stream that brings nothing while there is
 //! more, or on which nothing came for long, is replaced by a new one.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
@@ -30,7 +30,7 @@ use super::proof::{Proof, Watched, prove};
 use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
-use crate::client::identity::{Identity, NoToken};
+use crate::client::token_source::{NoToken, TokenSource};
 
 /// The one right that is needed.
 const PERMISSION: &str = "pubsub.subscriptions.consume";
@@ -43,16 +43,15 @@ const PROBE_MAX: Duration = Duration::from_secs(10);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How a stream is watched.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watch {
+pub(super) struct StreamWatch {
     /// Between two questions whether all is well.
     pub(super) probe_interval: Duration,
     /// A stream that was silent for so long may be dead.
     pub(super) silence_max: Duration,
 }
 
-impl Watch {
+impl StreamWatch {
     /// Within so long it is said again up to when messages were read: a probe is left out where a
     /// message came shortly before it.
     pub(super) fn again_within(self) -> Duration {
@@ -60,41 +59,44 @@ impl Watch {
     }
 }
 
-const WATCH: Watch = Watch {
+const WATCH: StreamWatch = StreamWatch {
     probe_interval: Duration::from_secs(10),
     silence_max: Duration::from_secs(300),
 };
 
 /// The subscription, and who asks for it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct SubscriptionConnection {
     subscription: String,
     endpoint: Endpoint,
-    identity: Identity,
+    identity: TokenSource,
     http: reqwest::Client,
-    pub(super) watch: Watch,
+    pub(super) watch: StreamWatch,
 }
 
-impl Connection {
+impl SubscriptionConnection {
     /// The subscription of this full name.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub(crate) fn new(subscription: &str, endpoint: &Endpoint) -> Result<Connection, Trouble> {
+    pub(crate) fn new(
+        subscription: &str,
+        endpoint: &Endpoint,
+    ) -> Result<SubscriptionConnection, Unavailable> {
         let mut http = reqwest::Client::builder()
             .timeout(PROBE_MAX)
             .user_agent(USER_AGENT);
         if endpoint.plain {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(|error| Trouble {
-            part: Part::Source,
-            what: chain(&error),
+        let http = http.build().map_err(|error| Unavailable {
+            component: Component::Source,
+            reason: chain(&error),
             remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
         })?;
-        Ok(Connection {
+        Ok(SubscriptionConnection {
             subscription: subscription.to_owned(),
-            identity: Identity::new(endpoint, SCOPE),
+            identity: TokenSource::new(endpoint, SCOPE),
             endpoint: endpoint.clone(),
             http,
             watch: WATCH,
@@ -110,16 +112,16 @@ impl Connection {
     ///
     /// # Errors
     /// There is no token, and what to do about it.
-    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Trouble> {
+    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Unavailable> {
         let headers = self.identity.headers().await;
-        headers.map_err(NoToken::trouble)
+        headers.map_err(NoToken::into_unavailable)
     }
 
     /// Asks the service whether we may consume the subscription. Changes nothing.
     ///
     /// # Errors
     /// We may not, or nobody answers; and what to do about it.
-    pub(crate) async fn probe(&self) -> Result<(), Trouble> {
+    pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let asked = json!({"permissions": [PERMISSION]});
         let (status, body) = self.ask("testIamPermissions", &asked).await?;
         let said = body["error"]["message"].as_str().unwrap_or_default();
@@ -142,8 +144,8 @@ impl Connection {
     /// consumer has. It comes by a stream then, as if nobody had asked.
     ///
     /// # Errors
-    /// As [`Connection::probe`].
-    pub(super) async fn holds_more(&self) -> Result<bool, Trouble> {
+    /// As [`SubscriptionConnection::probe`].
+    pub(super) async fn holds_more(&self) -> Result<bool, Unavailable> {
         // It would wait otherwise, and take what comes meanwhile from the stream.
         let asked = json!({"maxMessages": 1, "returnImmediately": true});
         let (status, body) = self.ask("pull", &asked).await?;
@@ -162,15 +164,15 @@ impl Connection {
         }
         let ids: Vec<_> = received.iter().map(|it| &it["ackId"]).collect();
         let back = json!({"ackIds": ids, "ackDeadlineSeconds": 0});
-        if let Err(trouble) = self.ask("modifyAckDeadline", &back).await {
+        if let Err(unavailable) = self.ask("modifyAckDeadline", &back).await {
             // It comes again when its lease is over.
-            tracing::debug!(%trouble, "a message could not be given back");
+            tracing::debug!(%unavailable, "a message could not be given back");
         }
         Ok(true)
     }
 
     /// Calls a method of the subscription over REST: the status and the JSON that it answers with.
-    async fn ask(&self, method: &str, body: &Value) -> Result<(StatusCode, Value), Trouble> {
+    async fn ask(&self, method: &str, body: &Value) -> Result<(StatusCode, Value), Unavailable> {
         let url = format!("{}/v1/{}:{method}", self.endpoint.url, self.subscription);
         let request = self
             .http
@@ -189,10 +191,13 @@ impl Connection {
     }
 
     /// A stream of messages.
-    async fn stream(&self) -> Result<MessageStream, Trouble> {
+    async fn stream(&self) -> Result<MessageStream, Unavailable> {
         // Fails with better words than the client would find.
         self.authorization().await?;
-        let made = self.identity.credentials().map_err(NoToken::trouble)?;
+        let made = self
+            .identity
+            .credentials()
+            .map_err(NoToken::into_unavailable)?;
         let credentials: Credentials = match made {
             Some(credentials) => credentials.into(),
             None => anonymous::Builder::new().build(),
@@ -214,51 +219,51 @@ impl Connection {
     }
 
     /// Why a stream ended.
-    fn ended(&self, error: &google_cloud_pubsub::Error) -> Trouble {
+    fn ended(&self, error: &google_cloud_pubsub::Error) -> Unavailable {
         let said = chain(error);
         match error.status().map(|status| status.code) {
             Some(Code::Unauthenticated) => {
                 self.identity.renew();
                 self.unauthenticated(&said)
             }
-            Some(Code::NotFound) => Trouble {
-                part: Part::Source,
-                what: format!("{} does not exist: {said}", self.subscription),
+            Some(Code::NotFound) => Unavailable {
+                component: Component::Source,
+                reason: format!("{} does not exist: {said}", self.subscription),
                 remedy: "check --subscription, or create it on the topic that the log sink feeds"
                     .to_owned(),
             },
             Some(Code::PermissionDenied) => self.denied(&said),
-            Some(Code::InvalidArgument) => Trouble {
-                part: Part::Source,
-                what: format!("{}: {said}", self.subscription),
+            Some(Code::InvalidArgument) => Unavailable {
+                component: Component::Source,
+                reason: format!("{}: {said}", self.subscription),
                 remedy: "check that it is a pull subscription, and --subscription".to_owned(),
             },
             _ => self.unreachable(&said),
         }
     }
 
-    fn denied(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("{}: {said}", self.subscription),
+    fn denied(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("{}: {said}", self.subscription),
             remedy: "check --subscription, and grant roles/pubsub.subscriber on the subscription \
                      to the identity of the bridge"
                 .to_owned(),
         }
     }
 
-    fn unauthenticated(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Identity,
-            what: format!("pub/sub does not know the identity: {said}"),
+    fn unauthenticated(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Identity,
+            reason: format!("pub/sub does not know the identity: {said}"),
             remedy: self.identity.remedy(),
         }
     }
 
-    pub(super) fn unreachable(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("pub/sub cannot be reached: {said}"),
+    pub(super) fn unreachable(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("pub/sub cannot be reached: {said}"),
             remedy: "it is tried again; check network policies, proxies and --pubsub-endpoint"
                 .to_owned(),
         }
@@ -267,7 +272,7 @@ impl Connection {
 
 /// Reads until the source is gone.
 pub(super) async fn read_for_ever(
-    connection: Connection,
+    connection: SubscriptionConnection,
     outgoing: mpsc::Sender<Incoming>,
     open: watch::Receiver<usize>,
     token: Arc<Mutex<Option<ShutdownToken>>>,
@@ -283,7 +288,7 @@ pub(super) async fn read_for_ever(
                 *token.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(stream.shutdown_token());
                 watched.begin();
-                attend(
+                forward_stream(
                     &connection,
                     stream,
                     &outgoing,
@@ -293,28 +298,28 @@ pub(super) async fn read_for_ever(
                 )
                 .await
             }
-            Err(trouble) => Some(trouble),
+            Err(unavailable) => Some(unavailable),
         };
         if begun.elapsed() > STEADY {
             failures = 0;
         }
-        let Some(trouble) = ended else { continue };
+        let Some(unavailable) = ended else { continue };
         telemetry.source_request("error");
-        telemetry.not_ready(trouble.part, trouble.to_string());
+        telemetry.not_ready(unavailable.component, unavailable.to_string());
         failures += 1;
         sleep(backoff.wait(failures)).await;
     }
 }
 
-/// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
-async fn attend(
-    connection: &Connection,
+/// Forwards the messages of a stream. Returns why it ended; `None` when it is only to be replaced.
+async fn forward_stream(
+    connection: &SubscriptionConnection,
     mut stream: MessageStream,
     outgoing: &mpsc::Sender<Incoming>,
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
     watched: &mut Watched,
-) -> Option<Trouble> {
+) -> Option<Unavailable> {
     let watch = connection.watch;
     let mut probe = interval(watch.probe_interval);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -350,11 +355,11 @@ async fn attend(
                         }
                         Ok(Proof::Unknown) if watched.waiting => {}
                         Ok(Proof::Unknown | Proof::Old) => ready(telemetry),
-                        Ok(Proof::Broken(trouble)) => return Some(trouble),
-                        Err(trouble) => {
+                        Ok(Proof::Broken(unavailable)) => return Some(unavailable),
+                        Err(unavailable) => {
                             watched.well = false;
                             watched.failed = true;
-                            telemetry.not_ready(trouble.part, trouble.to_string());
+                            telemetry.not_ready(unavailable.component, unavailable.to_string());
                         }
                     }
                 }
@@ -384,7 +389,7 @@ async fn attend(
 }
 
 pub(super) fn ready(telemetry: &Telemetry) {
-    telemetry.ready(Part::Source);
-    telemetry.ready(Part::Identity);
-    telemetry.process().ready(Part::Identity);
+    telemetry.ready(Component::Source);
+    telemetry.ready(Component::Identity);
+    telemetry.process().ready(Component::Identity);
 }

@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::super::json::{Kind, Raw};
+use super::super::json::{Raw, ValueKind};
 use super::assemble::json_string;
-use super::inspect::Seen;
+use super::inspect::Inspection;
 use super::known::Member;
 use super::notes::{GivenUp, Notes};
 use super::shrink::{Essential, ends_of_string, essential_bytes, shrink};
-use super::{Failure, SHORTENED, TRUNCATED, uri};
+use super::{EventError, SHORTENED, TRUNCATED, uri};
 
 /// What each member outside the objects may have when an event is too large.
 const MEMBER_BYTES_MAX: usize = 8 << 10;
@@ -142,8 +142,8 @@ const ANNOTATIONS: Essential = Essential::Prefixes(&[
 ]);
 
 /// The event in at most `max` bytes; it has more.
-pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, Failure> {
-    let (seen, _) = Seen::read(json);
+pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, EventError> {
+    let (seen, _) = Inspection::read(json);
     let mut least = json.len();
     for halvings in 0..6 {
         let mut shortened = Shortened::of(&seen, max, halvings);
@@ -157,7 +157,7 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
         }
         least = least.min(text.len());
     }
-    Err(Failure::TooLarge { bytes: least, max })
+    Err(EventError::TooLarge { bytes: least, max })
 }
 
 /// What the members outside the objects may have.
@@ -197,7 +197,7 @@ struct Shortened<'a> {
 
 impl<'a> Shortened<'a> {
     /// The event's members, those outside the objects within their budgets.
-    fn of(seen: &Seen<'a>, max: usize, halvings: u32) -> Shortened<'a> {
+    fn of(seen: &Inspection<'a>, max: usize, halvings: u32) -> Shortened<'a> {
         let budgets = Budgets::of(max, halvings);
         let budget = budgets.member;
         let mut shortened = Shortened {
@@ -370,7 +370,7 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
-/// A URI as a JSON string of at most so many bytes.
+/// A URI as a JSON string of at most `bytes_max` bytes.
 fn shortened_uri(text: &str, budget: usize) -> String {
     let mut room = budget.saturating_sub(2);
     // What JSON escapes (a quote, a control character) makes it longer again.
@@ -397,7 +397,7 @@ fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -
         return None;
     }
     let essential: Option<&'static Essential> = match member {
-        Some(Member::RequestUri) if value.kind() == Kind::String => {
+        Some(Member::RequestUri) if value.kind() == ValueKind::String => {
             let text = value.as_str()?;
             return Some(shortened_uri(&text, budget));
         }
