@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, given};
+use audit_bridge_core::config::{Problems, flag, given, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::replay::dump::Dump;
 
+use crate::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::live::{EksLive, LiveArgs};
+use crate::live::LiveArgs;
+use crate::mode::Mode;
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,12 +26,30 @@ pub struct Args {
         value_name = "PREFIX"
     )]
     log_stream_prefix: Option<String>,
+    /// Only this cluster, or ACCOUNT/CLUSTER where records name their account; may be repeated
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CLUSTER_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    cluster_name: Vec<String>,
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    annotate_cluster: Option<String>,
 }
 
 /// The EKS bridge, configured.
 #[derive(Debug)]
 pub struct Eks {
-    stream_prefix: String,
+    options: Options,
 }
 
 impl Bridge for Eks {
@@ -38,17 +58,32 @@ impl Bridge for Eks {
     const PROVIDER: &'static str = "eks";
     type Args = Args;
     type LiveArgs = LiveArgs;
-    type Live = EksLive;
+    type Live = Mode;
 
-    fn configure(args: &Args, _: &mut Problems) -> Eks {
+    fn configure(args: &Args, problems: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
+        let names = args.cluster_name.iter().flat_map(|names| words(names));
+        let clusters: Vec<ClusterName> = names.map(|name| ClusterName::read(&name)).collect();
+        if !clusters.iter().all(ClusterName::is_valid) {
+            problems.add("cluster-name", NO_CLUSTER);
+        }
         Eks {
-            stream_prefix: prefix.to_owned(),
+            options: Options {
+                stream_prefix: prefix.to_owned(),
+                clusters,
+                annotate_cluster: problems.read(
+                    "annotate-cluster",
+                    args.annotate_cluster.as_deref(),
+                    false,
+                    flag,
+                ),
+                native: conformance::Options::default(),
+            },
         }
     }
 
-    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> EksLive {
-        live.check(&self.stream_prefix, problems)
+    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> Mode {
+        Mode::check(live, &self.options, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {
@@ -57,8 +92,8 @@ impl Bridge for Eks {
 
     fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
         EksConvert::new(Options {
-            stream_prefix: self.stream_prefix.clone(),
             native,
+            ..self.options.clone()
         })
     }
 }

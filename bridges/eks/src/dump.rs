@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use audit_bridge_core::event::json::{Kind, Raw};
 use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
 
+pub(crate) use self::packed::UNPACKED_BYTES_MAX;
 use self::piece::LogEventText;
 use crate::{component, wire};
 
@@ -108,7 +109,7 @@ impl Dump for EksDump {
     }
 
     fn context_names(&self) -> &'static [&'static str] {
-        &["messageType", "logStream"]
+        &["messageType", "owner", "logGroup", "logStream"]
     }
 
     fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {

@@ -7,10 +7,15 @@
 //! *is* the event, so it leaves as it came, byte for byte.
 
 pub mod client;
+pub mod cluster;
 pub mod component;
 pub mod config;
 pub mod convert;
 pub mod dump;
 pub mod group;
 pub mod live;
+pub mod mode;
+pub mod source;
+pub mod stream;
+pub mod stream_name;
 pub mod wire;

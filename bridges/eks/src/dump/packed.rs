@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 /// A subscription message has at most 1 MiB packed. More than this is not unpacked, so that memory
 /// stays bounded; the whole is then kept as it came.
-const UNPACKED_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
 /// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
 /// of a Firehose transformation.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{Problems, duration, words};
+use super::{Problems, duration, given, words};
 use crate::live::{Resume, Trouble};
 use crate::tail::{Limiter, SystemClock, Tail, TailSettings, TimeLog};
 use crate::telemetry::Part;
@@ -41,6 +41,15 @@ pub struct TailFlags {
 }
 
 impl TailArgs {
+    /// The flags, and whether each was given.
+    pub fn given(&self) -> [(&'static str, bool); 2] {
+        [
+            ("poll-interval", &self.poll_interval),
+            ("revisit-after", &self.revisit_after),
+        ]
+        .map(|(flag, value)| (flag, given(value.as_deref()).is_some()))
+    }
+
     /// Checks the flags; `revisit_after` is the default of that flag, in seconds.
     pub fn check(&self, revisit_after: &[u64], problems: &mut Problems) -> TailFlags {
         let default = revisit_after.iter().copied().map(Duration::from_secs);

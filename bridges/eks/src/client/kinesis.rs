@@ -1,0 +1,166 @@
+//! Kinesis Data Streams as far as a reader needs it: four calls, what they answer, and what their
+//! failures mean. [`aws`] makes them with the SDK.
+
+pub mod aws;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use audit_bridge_core::live::Trouble;
+use audit_bridge_core::telemetry::Part;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use self::aws::KinesisStream;
+use crate::source::position::SequenceNumber;
+
+/// The calls that a reader makes on one stream.
+pub trait StreamApi: Send + Sync + 'static {
+    /// `ListShards`: all that the stream still has, closed ones included.
+    ///
+    /// # Errors
+    /// What it means is in the fault.
+    fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, Fault>> + Send;
+
+    /// `GetShardIterator`: good for five minutes.
+    ///
+    /// # Errors
+    /// [`FaultKind::BadPosition`] where the shard does not take this place.
+    fn iterator(
+        &self,
+        shard: &str,
+        place: &Place,
+    ) -> impl Future<Output = Result<String, Fault>> + Send;
+
+    /// `GetRecords`: so many records at most, and 10 MiB.
+    ///
+    /// # Errors
+    /// [`FaultKind::IteratorExpired`], [`FaultKind::Throttled`], or what a person has to mend.
+    fn records(
+        &self,
+        iterator: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<Answer, Fault>> + Send;
+
+    /// `DescribeStreamSummary`.
+    ///
+    /// # Errors
+    /// What it means is in the fault.
+    fn summary(&self) -> impl Future<Output = Result<Summary, Fault>> + Send;
+}
+
+/// A shard, as the stream lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// `shardId-000000000012`.
+    pub id: String,
+    /// The shards that were split or merged into this one: none, one or two.
+    pub parents: Vec<String>,
+    /// The smallest number that a record of it can have.
+    pub first: Option<SequenceNumber>,
+    /// It takes no more records.
+    pub is_closed: bool,
+}
+
+/// Where to begin to read a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this record.
+    After(SequenceNumber),
+    /// With the oldest record that is still there.
+    Oldest,
+    /// With the first record that arrived at this time or later.
+    From(Timestamp),
+}
+
+/// One answer of `GetRecords`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The records, in order.
+    pub records: Vec<Packed>,
+    /// Where it goes on; `None` at the end of a closed shard.
+    pub next: Option<String>,
+    /// How far the last record is behind the newest of the shard.
+    pub behind: Duration,
+}
+
+/// A record of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Its number.
+    pub number: SequenceNumber,
+    /// When the stream took it in, by the provider's clock.
+    pub arrived: Option<Timestamp>,
+    /// What the producer put.
+    pub data: Bytes,
+}
+
+/// What a stream says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// `ACTIVE`, `UPDATING`, `CREATING`, `DELETING`.
+    pub status: String,
+    /// How long it keeps records.
+    pub retention: Duration,
+    /// Its key, where it is encrypted.
+    pub key: Option<String>,
+    /// Shards that take records.
+    pub open_shards: usize,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What to do.
+    pub kind: FaultKind,
+    /// What is not ready because of it.
+    pub part: Part,
+    /// In the provider's words.
+    pub what: String,
+    /// What a person can do.
+    pub remedy: String,
+}
+
+/// What a failed call asks of the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Wait, and ask less often.
+    Throttled,
+    /// Ask for another iterator.
+    IteratorExpired,
+    /// The shard does not take the number: it is trimmed, or of another stream of that name.
+    BadPosition,
+    /// There is no such stream or shard.
+    NotFound,
+    /// Wait, and try again.
+    Other,
+}
+
+impl Fault {
+    /// Its name in the metric of requests.
+    pub fn status(&self) -> &'static str {
+        match self.kind {
+            FaultKind::Throttled => "throttled",
+            FaultKind::IteratorExpired => "expired",
+            FaultKind::BadPosition | FaultKind::NotFound => "refused",
+            FaultKind::Other => "error",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Trouble {
+        Trouble {
+            part: fault.part,
+            what: fault.what,
+            remedy: fault.remedy,
+        }
+    }
+}
