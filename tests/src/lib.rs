@@ -6,6 +6,7 @@ pub mod go;
 pub mod judges;
 pub mod leaves;
 pub mod live;
+pub mod npm;
 pub mod python;
 
 use std::io::Write as _;

@@ -1,0 +1,85 @@
+//! The account of what was written and what was handed out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Kinesis;
+use super::sequence::SequenceNumber;
+use super::stream::{Stream, shard_id};
+use super::subscription::{self, LogLine};
+
+/// A record that was written, whether it is still there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenRecord {
+    /// The shard that took it.
+    pub shard_id: String,
+    /// Its sequence number.
+    pub sequence_number: String,
+    /// The key that chose the shard.
+    pub partition_key: String,
+    /// What it holds.
+    pub data: Bytes,
+}
+
+/// Records of a child shard were handed out before the end of a parent was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderBreach {
+    /// The shard that was read too early.
+    pub child: String,
+    /// The shard that comes before it.
+    pub parent: String,
+    /// Records of the parent that nobody had been handed then.
+    pub unserved: usize,
+}
+
+impl Kinesis {
+    /// All records that were ever written to a stream, in the order of writing.
+    pub fn written(&self, stream: &str) -> Vec<WrittenRecord> {
+        self.lock().stream(stream).account.clone()
+    }
+
+    /// The log lines of all subscription records that were ever written, in the order of writing.
+    pub fn written_lines(&self, stream: &str) -> Vec<LogLine> {
+        let records = self.written(stream);
+        let lines = records.iter().flat_map(|it| subscription::read(&it.data));
+        lines.collect()
+    }
+
+    /// How often each record was in a whole answer, by shard and sequence number. Records that were
+    /// not are not named.
+    pub fn served(&self, stream: &str) -> BTreeMap<(String, String), usize> {
+        let state = self.lock();
+        let stream = state.stream(stream);
+        let named = |(number, times): (&SequenceNumber, &usize)| {
+            let shard = number.shard().map(shard_id).unwrap_or_default();
+            ((shard, number.to_string()), *times)
+        };
+        stream.served.iter().map(named).collect()
+    }
+
+    /// Written records that were in no whole answer so far.
+    pub fn unserved(&self, stream: &str) -> Vec<WrittenRecord> {
+        let served = self.served(stream);
+        let mut written = self.written(stream);
+        written.retain(|it| {
+            let place = (it.shard_id.clone(), it.sequence_number.clone());
+            !served.contains_key(&place)
+        });
+        written
+    }
+
+    /// Where readers took a child shard before its parents, in the order of events. Only the first
+    /// time that a parent ends counts: reading it again later is no breach.
+    pub fn order_breaches(&self, stream: &str) -> Vec<OrderBreach> {
+        self.lock().stream(stream).breaches.clone()
+    }
+}
+
+impl super::State {
+    /// A stream that a test names.
+    pub(super) fn stream(&self, name: &str) -> &Stream {
+        let found = self.streams.get(name);
+        found.unwrap_or_else(|| panic!("there is no stream {name}"))
+    }
+}

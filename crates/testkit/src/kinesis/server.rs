@@ -1,0 +1,131 @@
+//! JSON 1.1 of Kinesis, and the same calls in process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State as Extract;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::Value;
+
+use super::error::ServiceError;
+use super::{CallError, Fault, Recorded, State, operations};
+use crate::cloud_watch::{cut, error, reply};
+
+type Shared = Arc<Mutex<State>>;
+
+/// What leaves.
+enum Outcome {
+    Answer(Value),
+    Refused(ServiceError),
+    Garbage,
+    Cut(Value),
+}
+
+pub(super) fn router(state: Shared) -> Router {
+    Router::new().fallback(answer).with_state(state)
+}
+
+async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let access_key = header("authorization")
+        .and_then(|value| value.split("Credential=").nth(1))
+        .and_then(|value| value.split('/').next())
+        .map(str::to_owned);
+    let target = header("x-amz-target").unwrap_or_default();
+    let operation = target.strip_prefix("Kinesis_20131202.").unwrap_or_default();
+    let recorded = Recorded {
+        action: format!("kinesis:{operation}"),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+        access_key,
+    };
+    match perform(&state, operation, recorded).await {
+        Outcome::Answer(answer) => reply(200, text(&answer)),
+        Outcome::Refused(it) => reply(it.status, error(&it.code, &it.message).to_string()),
+        Outcome::Garbage => reply(200, "<html>".to_owned()),
+        Outcome::Cut(answer) => cut(&text(&answer)),
+    }
+}
+
+/// An operation without an output has an empty body.
+fn text(answer: &Value) -> String {
+    if answer.is_null() {
+        return String::new();
+    }
+    answer.to_string()
+}
+
+pub(super) async fn call(
+    state: &Shared,
+    operation: &str,
+    body: &Value,
+) -> Result<Value, CallError> {
+    let recorded = Recorded {
+        action: format!("kinesis:{operation}"),
+        body: body.clone(),
+        access_key: None,
+    };
+    match perform(state, operation, recorded).await {
+        Outcome::Answer(answer) => Ok(answer),
+        Outcome::Refused(error) => Err(CallError::Service(error)),
+        Outcome::Garbage | Outcome::Cut(_) => Err(CallError::Broken),
+    }
+}
+
+/// Does what is asked, unless a fault forbids it, and waits as long as the answer is kept back.
+async fn perform(state: &Shared, operation: &str, recorded: Recorded) -> Outcome {
+    let (outcome, slow, mut held) = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = fault(&mut state, operation, &recorded);
+        let held = state.held.subscribe();
+        state.intact = !matches!(fault, Some(Fault::Cut | Fault::Garbage));
+        let (outcome, slow) = match fault {
+            Some(Fault::Error(status, code, message)) => {
+                let mut error = ServiceError::new(code, message);
+                error.status = status;
+                (Outcome::Refused(error), None)
+            }
+            fault => decide(
+                operations::answer(&mut state, operation, &recorded.body),
+                fault,
+            ),
+        };
+        state.recorded.push(recorded);
+        (outcome, slow, held)
+    };
+    if let Some(wait) = slow {
+        tokio::time::sleep(wait).await;
+    }
+    let free = |held: &Vec<String>| !held.iter().any(|it| it == operation);
+    // The stand-in may be gone by then.
+    let _ = held.wait_for(free).await;
+    outcome
+}
+
+fn fault(state: &mut State, operation: &str, recorded: &Recorded) -> Option<Fault> {
+    let scripted = state
+        .scripts
+        .get_mut(operation)
+        .and_then(|it| it.pop_front());
+    scripted
+        .or_else(|| state.refused.get(operation).cloned())
+        .or_else(|| state.chooser.as_mut().and_then(|choose| choose(recorded)))
+}
+
+/// What leaves of what was done, and how long it waits before.
+fn decide(
+    result: Result<Value, ServiceError>,
+    fault: Option<Fault>,
+) -> (Outcome, Option<std::time::Duration>) {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => return (Outcome::Refused(error), None),
+    };
+    match fault {
+        Some(Fault::Garbage) => (Outcome::Garbage, None),
+        Some(Fault::Cut) => (Outcome::Cut(answer), None),
+        Some(Fault::Slow(wait)) => (Outcome::Answer(answer), Some(wait)),
+        Some(Fault::Error(..)) | None => (Outcome::Answer(answer), None),
+    }
+}
