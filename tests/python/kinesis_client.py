@@ -153,12 +153,12 @@ def writing(judge, saw):
 def listing(judge, saw):
     ids = lambda shards: [it["ShardId"] for it in shards]
     saw["list"] = ids(judge.shards())
-    saw["list_in_pages"] = ids(judge.shards(MaxResults=2))
     saw["list_after"] = ids(judge.shards(ExclusiveStartShardId="shardId-000000000000"))
     for kind in ("AT_LATEST", "FROM_TRIM_HORIZON", "AT_TRIM_HORIZON"):
         saw[f"list_{kind}"] = ids(judge.shards(ShardFilter={"Type": kind}))
     after = {"Type": "AFTER_SHARD_ID", "ShardId": "shardId-000000000001"}
     saw["list_AFTER_SHARD_ID"] = ids(judge.shards(ShardFilter=after))
+    saw["list_in_pages"] = ids(judge.shards(MaxResults=2))
 
 
 def resharding(judge, saw):

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::stream::{Stream, hash_key, shard_id};
+use super::subscription::{SubscribedEvent, Subscription};
 use super::{Fault, Kinesis, Recorded};
 
 /// A shard that is listed.
@@ -118,6 +119,34 @@ impl Kinesis {
             it.settle(now);
             child_ids(it, lower).remove(0)
         })
+    }
+
+    /// Splits or merges, as this number chooses, so that one to `shards_max` shards are open: a
+    /// number from a seeded generator makes a schedule that can be repeated. Returns the children.
+    pub fn reshard(&self, stream: &str, choice: u64, shards_max: usize) -> Vec<String> {
+        let open = self.open_shards(stream);
+        let pick = |among: usize| usize::try_from(choice / 2 % among as u64).unwrap();
+        let full = open.len() >= shards_max;
+        if open.len() > 1 && (full || choice.is_multiple_of(2)) {
+            let lower = pick(open.len() - 1);
+            return vec![self.merge(stream, &open[lower], &open[lower + 1])];
+        }
+        if full {
+            return Vec::new();
+        }
+        self.split(stream, &open[pick(open.len())])
+    }
+
+    /// Writes one record of these log events, as a subscription filter does that distributes by log
+    /// stream: the order of a log stream is that of its shard.
+    pub fn deliver(
+        &self,
+        stream: &str,
+        subscription: &Subscription,
+        events: &[SubscribedEvent],
+    ) -> (String, String) {
+        let record = subscription.record(events);
+        self.put(stream, &subscription.log_stream, record)
     }
 
     /// Forgets the records that arrived before this time, and the shards that were closed before

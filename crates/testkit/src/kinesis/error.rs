@@ -77,15 +77,14 @@ pub fn iterator_expired() -> Fault {
     )
 }
 
-/// The role may not do it.
-pub fn access_denied() -> Fault {
-    Fault::Error(
-        400,
-        "AccessDeniedException",
-        "User: arn:aws:sts::123456789012:assumed-role/reader/x is not authorized to perform: \
-         kinesis:GetRecords on resource: arn:aws:kinesis:eu-central-1:123456789012:stream/audit \
-         because no identity-based policy allows the kinesis:GetRecords action",
-    )
+/// The role may not call an operation (`GetRecords`).
+pub fn access_denied(operation: &str) -> Fault {
+    let message = format!(
+        "User: arn:aws:sts::{ACCOUNT}:assumed-role/reader/x is not authorized to perform: \
+         kinesis:{operation} on resource: arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/audit because \
+         no identity-based policy allows the kinesis:{operation} action"
+    );
+    Fault::Error(400, "AccessDeniedException", message.leak())
 }
 
 /// The service has a fault of its own.

@@ -477,7 +477,7 @@ async fn scripted_faults_hit_their_operation_only() {
     );
     records(&kinesis, &first).await;
     assert!(kinesis.unserved(STREAM).is_empty());
-    kinesis.refuse("GetRecords", access_denied());
+    kinesis.refuse("GetRecords", access_denied("GetRecords"));
     for _ in 0..3 {
         let (code, _) = refusal(&kinesis, "GetRecords", body.clone()).await;
         assert_eq!(code, "AccessDeniedException");
@@ -531,7 +531,13 @@ fn subscription_record_is_read_as_it_was_written() {
         lines.into_iter().map(|it| it.event).collect::<Vec<_>>(),
         events
     );
-    assert!(subscription::read(&subscription::control_message(START_MS)).is_empty());
+    let kinesis = stand_in(1);
+    kinesis.deliver(STREAM, &subscription, &events);
+    kinesis.put(STREAM, "k", subscription::control_message(START_MS));
+    assert_eq!(kinesis.written_lines(STREAM).len(), 3);
+    for (what, record) in subscription::foreign_records() {
+        assert!(subscription::read(&record).is_empty(), "{what}");
+    }
     assert!(subscription::bomb(10 << 20).len() < 20 << 10);
 }
 
@@ -539,35 +545,28 @@ fn subscription_record_is_read_as_it_was_written() {
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8),
-    Split(u8),
-    Merge(u8),
+    Reshard(u64),
     Pass(u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => any::<u8>().prop_map(Step::Put),
-        1 => any::<u8>().prop_map(Step::Split),
-        1 => any::<u8>().prop_map(Step::Merge),
+        2 => any::<u64>().prop_map(Step::Reshard),
         1 => any::<u16>().prop_map(Step::Pass),
     ]
 }
 
 fn apply(kinesis: &Kinesis, step: &Step, number: usize) {
-    let open = kinesis.open_shards(STREAM);
     match step {
         Step::Put(key) => {
-            kinesis.put(STREAM, &format!("key-{key}"), format!("{key}/{number:06}"));
+            let data = format!("{key}/{number:06}");
+            kinesis.put(STREAM, &format!("key-{key}"), data);
         }
-        Step::Split(which) if open.len() < 16 => {
-            kinesis.split(STREAM, &open[usize::from(*which) % open.len()]);
-        }
-        Step::Merge(which) if open.len() > 1 => {
-            let lower = usize::from(*which) % (open.len() - 1);
-            kinesis.merge(STREAM, &open[lower], &open[lower + 1]);
+        Step::Reshard(choice) => {
+            kinesis.reshard(STREAM, *choice, 16);
         }
         Step::Pass(ms) => kinesis.advance(Duration::from_millis(u64::from(*ms))),
-        Step::Split(_) | Step::Merge(_) => {}
     }
 }
 
