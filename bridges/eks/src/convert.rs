@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::cluster::{ClusterName, cluster_of};
 use crate::component;
+use crate::dump::packed_fault;
 use crate::wire::{self, LogEvent, Message, Payload};
 
 /// How the audit log's streams begin (Amazon EKS User Guide).
@@ -87,7 +88,11 @@ impl EksConvert {
                 // Its own bytes, as they may end inside a character.
                 Payload::Other => {
                     let options = &self.options.native;
-                    Ok(options.event(&record.payload, false, record.time)?)
+                    let made = options.event(&record.payload, false, record.time);
+                    made.map_err(|failure| match packed_fault(text) {
+                        Some(why) if record.damaged => Refusal::unparsable(why),
+                        _ => failure.into(),
+                    })
                 }
                 Payload::CloudWatch(mut event) => {
                     event.replaced |= replaced;

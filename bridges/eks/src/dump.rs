@@ -151,6 +151,11 @@ impl Dump for EksDump {
     }
 }
 
+/// Why a record that holds a subscription's packed data is no log event.
+pub(crate) fn packed_fault(text: &str) -> Option<String> {
+    packed::fault(Raw::parse(text).ok()?)
+}
+
 /// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
 /// usual shape is not walked through.
 fn object<'a>(piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {

@@ -21,6 +21,23 @@ pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     }
 }
 
+/// Why the data in this object cannot be read, if there is any, or not to its end.
+pub(super) fn fault(object: Raw<'_>) -> Option<String> {
+    let mut members = object.members()?;
+    let data = members.find_map(|(key, value)| data(&key, value))?;
+    match unpack(data) {
+        Err(why) => Some(why),
+        Ok(text) => match Raw::parse(&text) {
+            Ok(_) => None,
+            Err(_) if text.len() as u64 >= UNPACKED_BYTES_MAX - 3 => Some(format!(
+                "the subscription's data is more than {} MiB unpacked: what follows is not read",
+                UNPACKED_BYTES_MAX >> 20
+            )),
+            Err(error) => Some(format!("the subscription's data is no whole json: {error}")),
+        },
+    }
+}
+
 /// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
 /// at the limit: the reader sees that it does not end, reads the log events that are there, and
 /// keeps the packed whole besides.

@@ -173,13 +173,8 @@ impl World {
         while self.source.is_none() {
             let api = Arc::new(StandIn(Arc::clone(&self.kinesis)));
             let resume = self.resume();
-            let opened = StreamSource::open(
-                api,
-                STREAM,
-                &resume,
-                Budgets::default(),
-                Timing::default(),
-            );
+            let opened =
+                StreamSource::open(api, STREAM, &resume, Budgets::default(), Timing::default());
             match opened.await {
                 Ok(source) => self.source = Some(source),
                 Err(trouble) => {
@@ -332,7 +327,9 @@ async fn schedule(seed: u64) {
                 let is_expiry = operation != "GetRecords";
                 if !(is_expiry && matches!(fault, Failure::Error(_, "ExpiredIteratorException", _)))
                 {
-                    world.kinesis.script(operation, vec![fault; dice.usize(1..4)]);
+                    world
+                        .kinesis
+                        .script(operation, vec![fault; dice.usize(1..4)]);
                 }
             }
             65..75 => world.keep(),
@@ -356,7 +353,10 @@ async fn schedule(seed: u64) {
     let listed = world.kinesis.shards(STREAM);
     for index in world.kept.keys() {
         let id = format!("shardId-{index:012}");
-        assert!(listed.iter().any(|shard| shard.shard_id == id), "{id} is kept");
+        assert!(
+            listed.iter().any(|shard| shard.shard_id == id),
+            "{id} is kept"
+        );
     }
     let came = world.came.len();
     world.crash();
@@ -366,7 +366,11 @@ async fn schedule(seed: u64) {
 
 #[test]
 fn random_schedules_lose_nothing_and_keep_the_order() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|it| it.parse::<u64>().ok())
+    };
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SCHEDULES").unwrap_or(300),
@@ -390,7 +394,11 @@ async fn stream_read_from_now_keeps_that_time_before_its_first_call() {
     world.write(0, 1);
     world.open().await;
     world.read(Duration::from_secs(30)).await;
-    assert_eq!(world.kinesis.calls("GetRecords"), 0, "not kept, so not read");
+    assert_eq!(
+        world.kinesis.calls("GetRecords"),
+        0,
+        "not kept, so not read"
+    );
     assert_eq!(world.reached.len(), 2);
     world.keep();
     // A crash before the first record skips nothing.
@@ -419,7 +427,10 @@ async fn shard_read_too_late_tells_the_gap_and_goes_on_at_its_oldest_record() {
     world.read(Duration::from_secs(3)).await;
     assert_eq!(world.came, [0, 1]);
     let metrics = world.telemetry.render();
-    assert!(metrics.contains("audit_bridge_records_expired_total 1"), "{metrics}");
+    assert!(
+        metrics.contains("audit_bridge_records_expired_total 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

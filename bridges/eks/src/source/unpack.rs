@@ -1,9 +1,10 @@
 //! From a record of the stream to records of the log: one for each log event.
 //!
-//! A subscription puts gzip of `{"messageType":…,"logEvents":[…]}`, which is a dump shape, so it is
-//! read by the same code, and a record's payload is what replay makes of such a dump. What only
-//! looks like it, or is larger than what is unpacked, takes the way of a dump that AWS's API
-//! carried in base64: what can be read of it is, and the packed whole goes to the dead letter.
+//! A subscription puts gzip of `{"messageType":…,"logEvents":[…]}`, which is a dump shape: a record's
+//! payload is what replay makes of such a dump, by the same code. Only here the whole is at hand, so
+//! that what it says of all its events may also stand behind them. What only looks like it, or is
+//! larger than what is unpacked, takes the way of a dump that AWS's API carried in base64: what can
+//! be read of it is, and the packed whole goes to the dead letter.
 
 use std::io::{Cursor, Read as _};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use audit_bridge_core::event::json::{self, Raw};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_core::replay::dump::{Context, Dump};
 use audit_bridge_core::replay::read_from;
 use audit_bridge_core::source::{Page, ReadTo};
 use base64::Engine as _;
@@ -119,14 +120,30 @@ impl Unpacker {
     /// What the text holds, if it is whole.
     fn read(&self, text: Vec<u8>) -> Option<Vec<Record>> {
         let text = bytes::Bytes::from(text);
+        let json = std::str::from_utf8(&text).ok().map(Raw::parse);
+        if let Some(Ok(message)) = json
+            && let Some(events) = message.get("logEvents")
+        {
+            return self.log_events(message, events);
+        }
         let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
         if page.problems.is_empty() && page.records.iter().all(|record| !record.damaged) {
             return Some(page.records);
         }
         // Whole JSON that is no log event is of another producer.
-        let is_whole = std::str::from_utf8(&text)
-            .is_ok_and(|text| Raw::parse(text).is_ok_and(|raw| raw.get("logEvents").is_none()));
-        is_whole.then(|| vec![self.whole(text)])
+        matches!(json, Some(Ok(_))).then(|| vec![self.whole(text.clone())])
+    }
+
+    /// The log events of a subscription's message.
+    fn log_events(&self, message: Raw<'_>, events: Raw<'_>) -> Option<Vec<Record>> {
+        let names = self.dump.context_names().iter();
+        let said = names.filter_map(|name| Some((*name, message.get(name)?.text().to_owned())));
+        let context = Context::new(said);
+        let record = |event: Raw<'_>| {
+            let payload = self.dump.record(event, &context).ok()?;
+            Some(self.whole(payload.into_owned()))
+        };
+        events.elements()?.map(record).collect()
     }
 
     /// One record that is what it is.
