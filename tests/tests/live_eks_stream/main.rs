@@ -58,6 +58,8 @@ impl Stage {
             "--state-dir".to_owned(),
             self.path("state").display().to_string(),
             "--batch-wait-max=50ms".to_owned(),
+            // So that the order of requests is that of the stream.
+            "--in-flight-batches-max=1".to_owned(),
         ];
         if !more.iter().any(|arg| arg.starts_with("--stream")) {
             args.push(format!("--stream={STREAM}"));

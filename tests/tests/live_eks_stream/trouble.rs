@@ -8,7 +8,9 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stream_that_cannot_be_read_is_a_hold_with_its_remedy() {
     let stage = Stage::new(1).await;
-    stage.kinesis.refuse("GetRecords", access_denied());
+    stage
+        .kinesis
+        .refuse("GetRecords", access_denied("GetRecords"));
     let mut bridge = stage.start(&["--start=earliest"]);
     let why = bridge.until_not_ready("source", "kinesis:GetShardIterator");
     assert!(why.contains("stream/audit"), "{why}");
@@ -105,9 +107,10 @@ async fn check_says_what_the_stream_holds_or_what_to_do() {
         "{said}"
     );
     assert!(said.contains("key/0a1b"), "{said}");
-    stage
-        .kinesis
-        .refuse("DescribeStreamSummary", access_denied());
+    stage.kinesis.refuse(
+        "DescribeStreamSummary",
+        access_denied("DescribeStreamSummary"),
+    );
     let (status, said) = stage.check(&[]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
