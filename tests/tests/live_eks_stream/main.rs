@@ -55,14 +55,15 @@ impl Stage {
         let mut args = vec![
             "--webhook-url".to_owned(),
             self.webhook.url(),
-            "--state-dir".to_owned(),
-            self.path("state").display().to_string(),
             "--batch-wait-max=50ms".to_owned(),
             // So that the order of requests is that of the stream.
             "--in-flight-batches-max=1".to_owned(),
         ];
         if !more.iter().any(|arg| arg.starts_with("--stream")) {
             args.push(format!("--stream={STREAM}"));
+        }
+        if !more.contains(&"--state-dir") {
+            args.push(format!("--state-dir={}", self.path("state").display()));
         }
         args.extend(more.iter().map(|&arg| arg.to_owned()));
         args

@@ -158,7 +158,8 @@ impl Unpacker {
         text.push(b'}');
         let text = bytes::Bytes::from(text);
         let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
-        match page.problems.is_empty() && !page.records.is_empty() {
+        // What is wrong with it must be among them, or it is lost.
+        match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
             true => page.records,
             false => vec![Record {
                 // Nobody knows what it was: it is kept.

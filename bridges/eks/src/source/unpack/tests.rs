@@ -151,12 +151,7 @@ fn record_of_another_producer_is_skipped_and_never_kept() {
 #[test]
 fn broken_record_is_kept_and_position_goes_on() {
     // Nothing is in them, or it can be told what it is.
-    let whole = [
-        "gzip of nothing",
-        "gzip of text",
-        "gzip of an array",
-        "no events",
-    ];
+    let whole = ["gzip of nothing", "gzip of an array", "no events"];
     let why = [
         ("cut within gzip", "no gzip of text"),
         ("wrong checksum", "no gzip of text"),
