@@ -170,7 +170,7 @@ class Rendered(unittest.TestCase):
         self.assertEqual((about["version"], about["appVersion"]), (version, version))
         for bridge in BRIDGES:
             objects = render(bridge)
-            self.assertEqual(kinds(objects), BASE)
+            self.assertEqual(sorted(set(kinds(objects))), BASE)
             own = f"{bridge}-audit-bridge"
             for item in objects:
                 labels = item["metadata"]["labels"]
@@ -295,13 +295,21 @@ class Releases(unittest.TestCase):
         self.assertIn({"name": "state", "persistentVolumeClaim": {"claimName": "mine"}}, volumes)
 
 
+def chunks():
+    """How many objects the bridge uses for what was delivered lately."""
+    (source,) = ROOT.glob("crates/**/config_map_identities.rs")
+    return int(re.search(r"IDENTITY_CHUNKS: usize = (\d+);", source.read_text())[1])
+
+
 class Rights(unittest.TestCase):
     def test_only_its_own_objects_and_no_create(self):
         for bridge, replicas in itertools.product(BRIDGES, [1, 2]):
             objects = render(bridge, {"replicas": replicas})
             own = f"{bridge}-audit-bridge"
             verbs = ["get", "update"]
-            rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [own], "verbs": verbs}]
+            # A hub's positions are exact: nothing of it is read again.
+            ring = [] if bridge == "aks" else [f"{own}-seen-{slot}" for slot in range(chunks())]
+            rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [own, *ring], "verbs": verbs}]
             if replicas == 2:
                 group = "coordination.k8s.io"
                 rules.append({"apiGroups": [group], "resources": ["leases"], "resourceNames": [own], "verbs": verbs})
@@ -309,7 +317,9 @@ class Rights(unittest.TestCase):
             self.assertEqual(one(objects, "Role")["rules"], rules)
             self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
             # What it may not create is there, and empty: an upgrade must not touch what was written.
-            self.assertEqual(set(one(objects, "ConfigMap", own)), {"apiVersion", "kind", "metadata"})
+            for name in [own, *ring]:
+                self.assertEqual(set(one(objects, "ConfigMap", name)), {"apiVersion", "kind", "metadata"})
+            self.assertEqual(kinds(objects).count("ConfigMap"), 1 + len(ring))
             for item in [item for item in objects if item["kind"] == "Lease"]:
                 self.assertEqual(set(item), {"apiVersion", "kind", "metadata"})
 
@@ -365,7 +375,7 @@ class State(unittest.TestCase):
         keep = {"helm.sh/resource-policy": "keep"}
         objects = render("eks", DURABLE)
         self.assertEqual(one(objects, "PersistentVolumeClaim")["metadata"]["annotations"], keep)
-        self.assertEqual(one(objects, "ConfigMap")["metadata"]["annotations"], keep)
+        self.assertEqual(one(objects, "ConfigMap", "eks-audit-bridge")["metadata"]["annotations"], keep)
         objects = render("eks", merged(DURABLE, {"persistence": {"keep": False}, "checkpoint": {"keep": False}}))
         self.assertNotIn("keep", str(objects))
 

@@ -164,7 +164,7 @@ class Commands(unittest.TestCase):
         places = {
             "--test": [ROOT / "tests/tests"],
             "--bench": [ROOT / "tests/benches"],
-            "--example": [ROOT / "tests/examples", ROOT / "crates/core/examples"],
+            "--example": [ROOT / "tests/examples", ROOT / "crates/tail/examples"],
         }
         checked = 0
         for words in asked:

@@ -23,7 +23,7 @@ RULES = {
 
 def metrics():
     """Every metric of names.rs: its series, with their labels."""
-    text = (ROOT / "crates/core/src/telemetry/names.rs").read_text()
+    text = (ROOT / "crates/app/src/telemetry/names.rs").read_text()
     found = {}
     for name, kind, labels in re.findall(r'= "(\w+)", (Counter|Gauge|Histogram), \[([^\]]*)\]', text):
         series = [""] if kind != "Histogram" else ["_bucket", "_count", "_sum"]

@@ -4,6 +4,7 @@
 //! first began, which sends everything twice, or, for a start at the end, leaves out what came
 //! while there was no link. Whoever reads here opens anew, from the position that was reached.
 
+pub(crate) mod connection_string;
 mod credential;
 mod fault;
 
@@ -23,7 +24,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::connection_string::ConnectionString;
+use crate::client::connection_string::ConnectionString;
 pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
 pub use fault::{Fault, FaultKind};

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, flag, words};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, flag, words};
+use audit_bridge_app::provider::Provider as _;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::live::Live as _;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
 use crate::convert::{AksConvert, CATEGORIES, Options};
 use crate::dump::AksDump;
-use crate::live::{AksLive, LiveArgs};
+use crate::provider::{AksProvider, ProviderArgs};
 
 /// The flags of diagnostic settings.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,8 +58,8 @@ impl Bridge for Aks {
     const PROVIDER: &'static str = "aks";
     const LOG_FILTER: &'static str = LOG_FILTER;
     type Args = Args;
-    type LiveArgs = LiveArgs;
-    type Live = AksLive;
+    type ProviderArgs = ProviderArgs;
+    type Provider = AksProvider;
 
     fn configure(args: &Args, problems: &mut Problems) -> Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
@@ -90,9 +90,9 @@ impl Bridge for Aks {
         }
     }
 
-    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> AksLive {
-        let live = live.check(problems);
-        if live.shared().is_some() && self.options.categories.len() > 1 {
+    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> AksProvider {
+        let provider = provider.check(problems);
+        if provider.shared().is_some() && self.options.categories.len() > 1 {
             tracing::warn!(
                 categories = self.options.categories.join(","),
                 "replicas that share partitions cannot tell the two copies of a request that is \
@@ -100,7 +100,7 @@ impl Bridge for Aks {
                  --categories (AUDIT_BRIDGE_CATEGORIES)"
             );
         }
-        live
+        provider
     }
 
     fn dump() -> Arc<dyn Dump> {

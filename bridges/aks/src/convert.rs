@@ -12,20 +12,26 @@
 //! A record that does not say which cluster it is from is converted whichever clusters were
 //! chosen: it may be one of theirs.
 
+mod category_deduplicator;
+
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
-use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance;
+use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::category_deduplicator::CategoryDeduplicator;
+use crate::convert::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, Diagnostic, Log, Payload};
 
+/// Another category of the same event hub.
+const OTHER_CATEGORY: Skip = Skip::new("other_category");
+/// Delivered already, from another of the provider's logs.
+const DUPLICATE: Skip = Skip::new("duplicate");
+
 /// The categories that hold audit events.
-pub const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
+pub(crate) const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,15 +107,12 @@ impl AksConvert {
     ) -> Result<Event, Refusal> {
         let category = match &diagnostic.category {
             None => None,
-            Some(name) => Some(
-                self.category(name)
-                    .ok_or(Refusal::Skip(Skip::OtherCategory))?,
-            ),
+            Some(name) => Some(self.category(name).ok_or(Refusal::Skip(OTHER_CATEGORY))?),
         };
         let cluster = diagnostic.resource_id.as_deref().map(cluster_of);
         let chosen = cluster.and_then(|cluster| self.options.chosen(cluster));
         if cluster.is_some() && chosen.is_none() {
-            return Err(Refusal::Skip(Skip::OtherCluster));
+            return Err(Refusal::Skip(Skip::OTHER_CLUSTER));
         }
         let claimed = category.is_some();
         let log = match diagnostic.log {
@@ -137,7 +140,7 @@ impl AksConvert {
         let deduplicator = self.deduplicator.lock();
         let mut deduplicator = deduplicator.unwrap_or_else(PoisonError::into_inner);
         match deduplicator.is_duplicate(category, cluster, &log, event.truncated()) {
-            true => Err(Refusal::Skip(Skip::Duplicate)),
+            true => Err(Refusal::Skip(DUPLICATE)),
             false => Ok(event),
         }
     }

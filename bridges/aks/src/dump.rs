@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 
 /// The dump shapes of AKS diagnostic settings.
 #[derive(Debug, Clone, Copy, Default)]

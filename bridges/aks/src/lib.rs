@@ -5,16 +5,10 @@
 //! string (Azure Kubernetes Service, "Monitoring AKS data reference", resource logs). That string
 //! leaves as it came, byte for byte.
 
-mod category_deduplicator;
 pub mod client;
 pub mod config;
-mod connection_string;
 pub mod convert;
 pub mod dump;
-mod health;
-pub mod live;
-mod message;
-pub mod partition;
-mod position;
+mod provider;
 pub mod source;
-pub mod wire;
+mod wire;

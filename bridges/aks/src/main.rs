@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use aks_audit_bridge::config::Aks;
-use audit_bridge_core::cli;
+use audit_bridge_app::cli;
 
 fn main() -> ExitCode {
     cli::main::<Aks>()

@@ -1,20 +1,25 @@
 //! An event hub as a source: a reader for each of its partitions, and a look now and then whether
 //! there are more.
 
+mod health;
+mod message;
+pub mod partition;
+pub(crate) mod position;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::live::{Resume, Trouble};
+use audit_bridge_app::provider::Resume;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
-use audit_bridge_core::telemetry::Part;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::client::{Client, Fault};
-use crate::health::Health;
-use crate::partition::{Reader, Shared, Timing};
-use crate::position::Begin;
+use crate::source::health::Health;
+use crate::source::partition::{Reader, Shared, Timing};
+use crate::source::position::Begin;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;

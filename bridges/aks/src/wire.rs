@@ -18,7 +18,7 @@ use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     /// A record of a diagnostic setting, read to its end.
     Diagnostic(Diagnostic<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -27,7 +27,7 @@ pub enum Payload<'a> {
 
 /// A record of a diagnostic setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Diagnostic<'a> {
+pub(crate) struct Diagnostic<'a> {
     /// `time`: when the log line was written, a moment after the event's own times.
     pub time: Option<Timestamp>,
     /// `category`, unless it is empty.
@@ -43,7 +43,7 @@ pub struct Diagnostic<'a> {
 
 /// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Log<'a> {
+pub(crate) enum Log<'a> {
     /// A string, decoded; mostly with a line feed at its end.
     Text(Cow<'a, str>),
     /// Some other JSON: some exports give the event as the object itself.
@@ -57,7 +57,7 @@ pub enum Log<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut record = Diagnostic::default();
     let mut is_diagnostic = false;

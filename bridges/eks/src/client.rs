@@ -4,17 +4,19 @@
 //! The SDK never tries again by itself here: the tail paces, counts and repeats requests, and a
 //! second attempt behind its back would defeat its limit.
 
-pub mod kinesis;
+pub(crate) mod cluster;
+pub(crate) mod group;
+pub(crate) mod kinesis;
+pub(crate) mod stream_name;
 mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::live::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -28,10 +30,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use self::trouble::Asked;
-use crate::group::Group;
+use crate::client::group::Group;
 
 /// CloudWatch Logs counts milliseconds.
-pub const RESOLUTION: Duration = Duration::from_millis(1);
+pub(crate) const RESOLUTION: Duration = Duration::from_millis(1);
 
 /// What the SDK adds to its own user agent; `/` is not allowed in it.
 const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));

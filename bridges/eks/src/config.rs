@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, flag, given, words};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, flag, given, words};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
-use crate::cluster::{ClusterName, NO_CLUSTER};
+use crate::client::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, Options, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::live::LiveArgs;
-use crate::mode::Mode;
+use crate::provider::ProviderArgs;
+use crate::provider::mode::Mode;
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,8 +57,8 @@ impl Bridge for Eks {
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
     type Args = Args;
-    type LiveArgs = LiveArgs;
-    type Live = Mode;
+    type ProviderArgs = ProviderArgs;
+    type Provider = Mode;
 
     fn configure(args: &Args, problems: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
@@ -82,8 +82,8 @@ impl Bridge for Eks {
         }
     }
 
-    fn live(&self, _: &Args, live: &LiveArgs, problems: &mut Problems) -> Mode {
-        Mode::check(live, &self.options, problems)
+    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> Mode {
+        Mode::check(provider, &self.options, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

@@ -9,21 +9,26 @@
 //! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
 //! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
 
+pub(crate) mod component;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
-use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance;
+use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::cluster::{ClusterName, cluster_of};
-use crate::component;
-use crate::dump::packed_fault;
+use crate::client::cluster::{ClusterName, cluster_of};
+use crate::dump::packed;
 use crate::wire::{self, LogEvent, Message, Payload};
 
+/// Another log stream of the group: authenticator, scheduler, …
+const OTHER_STREAM: Skip = Skip::new("other_stream");
+/// CloudWatch's own liveness message.
+const CONTROL_MESSAGE: Skip = Skip::new("control_message");
+
 /// How the audit log's streams begin (Amazon EKS User Guide).
-pub const STREAM_PREFIX: &str = "kube-apiserver-audit-";
+pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +94,7 @@ impl EksConvert {
                 Payload::Other => {
                     let options = &self.options.native;
                     let made = options.event(&record.payload, false, record.time);
-                    made.map_err(|failure| match packed_fault(text) {
+                    made.map_err(|failure| match packed::fault(text) {
                         Some(why) if record.damaged => Refusal::unparsable(why),
                         _ => failure.into(),
                     })
@@ -112,21 +117,21 @@ impl EksConvert {
             && !event.control
             && !self.options.wants(event.account.as_deref(), group)
         {
-            return Err(Refusal::Skip(Skip::OtherCluster));
+            return Err(Refusal::Skip(Skip::OTHER_CLUSTER));
         }
         let claimed = match &event.stream {
             Some(stream) if stream.starts_with(&self.options.stream_prefix) => true,
-            Some(_) => return Err(Refusal::Skip(Skip::OtherStream)),
+            Some(_) => return Err(Refusal::Skip(OTHER_STREAM)),
             None => false,
         };
         if event.control {
-            return Err(Refusal::Skip(Skip::ControlMessage));
+            return Err(Refusal::Skip(CONTROL_MESSAGE));
         }
         let message = match event.message {
             None if claimed => return Err(Refusal::unparsable("no message")),
             None => return Err(Refusal::not_audit("no message")),
             Some(Message::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
-                return Err(Refusal::Skip(Skip::ControlMessage));
+                return Err(Refusal::Skip(CONTROL_MESSAGE));
             }
             Some(Message::Text(Cow::Owned(text))) => Bytes::from(text),
             Some(Message::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
@@ -205,7 +210,7 @@ impl Convert for EksConvert {
 fn refuse_text(text: &[u8]) -> Refusal {
     match std::str::from_utf8(text) {
         Ok(text) if component::is_log_line(text.trim_ascii_start()) => {
-            Refusal::Skip(Skip::NotAudit)
+            Refusal::Skip(Skip::NOT_AUDIT)
         }
         _ => Refusal::not_audit("neither an audit event nor a log line of another component"),
     }

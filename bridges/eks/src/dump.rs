@@ -9,18 +9,18 @@ mod entries;
 mod groups;
 mod lines;
 mod messages;
-mod packed;
+pub(crate) mod packed;
 mod piece;
 mod table;
 
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 
-pub(crate) use self::packed::UNPACKED_BYTES_MAX;
 use self::piece::LogEventText;
-use crate::{component, wire};
+use crate::convert::component;
+use crate::wire;
 
 /// The dump shapes of CloudWatch Logs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,11 +149,6 @@ impl Dump for EksDump {
             None => None,
         }
     }
-}
-
-/// Why a record that holds a subscription's packed data is no log event.
-pub(crate) fn packed_fault(text: &str) -> Option<String> {
-    packed::fault(Raw::parse(text).ok()?)
 }
 
 /// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the

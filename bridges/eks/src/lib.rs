@@ -6,16 +6,10 @@
 //! components (Amazon EKS User Guide, "Send control plane logs to CloudWatch Logs"). The message
 //! *is* the event, so it leaves as it came, byte for byte.
 
-pub mod client;
-pub mod cluster;
-pub mod component;
+mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
-pub mod group;
-pub mod live;
-pub mod mode;
-pub mod source;
-pub mod stream;
-pub mod stream_name;
-pub mod wire;
+mod provider;
+mod source;
+mod wire;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use audit_bridge_core::cli;
+use audit_bridge_app::cli;
 use eks_audit_bridge::config::Eks;
 
 fn main() -> ExitCode {

@@ -1,9 +1,9 @@
 //! A Kinesis stream as a source: a reader for each of its shards, as soon as those that it was split
 //! or merged from are read to their ends, and a look now and then whether there are others.
 
-pub mod budget;
+pub(crate) mod budget;
 mod lineage;
-pub mod position;
+pub(crate) mod position;
 pub(crate) mod reader;
 mod unpack;
 
@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
-use audit_bridge_core::live::partitions::PartitionHealth;
-use audit_bridge_core::live::{Resume, Trouble};
+use audit_bridge_app::provider::Resume;
+use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_core::readiness::Trouble;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::lineage::Lineage;
 pub(crate) use self::lineage::{bad_position, index_of};
 use self::position::ShardPosition;
-pub use self::reader::{Budgets, Timing};
+pub(crate) use self::reader::{Budgets, Timing};
 use self::reader::{Done, Reader, Shared};
 pub(crate) use self::unpack::group_of;
 use crate::client::kinesis::{Shard, StreamApi};
@@ -46,7 +47,7 @@ impl StreamSource {
     ///
     /// # Errors
     /// The stream does not tell its shards, or the checkpoint's positions are not ours.
-    pub async fn open<A: StreamApi>(
+    pub(crate) async fn open<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
         resume: &Resume,
@@ -81,7 +82,7 @@ impl StreamSource {
     ///
     /// # Errors
     /// The checkpoint's position is not ours, or the stream does not tell its shards.
-    pub async fn open_shard<A: StreamApi>(
+    pub(crate) async fn open_shard<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
         shard: &Shard,
@@ -98,7 +99,7 @@ impl StreamSource {
             Some(position) => position,
             None if resume.positions.is_empty() => ShardPosition::at(resume.start),
             // It came after them.
-            None => ShardPosition::at(audit_bridge_core::live::Start::Earliest),
+            None => ShardPosition::at(audit_bridge_app::provider::Start::Earliest),
         };
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         if begin == ShardPosition::ENDED && !is_reborn(&*api, shard, timing).await? {

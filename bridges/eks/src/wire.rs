@@ -15,7 +15,7 @@ use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     /// A CloudWatch event, read to its end.
     CloudWatch(LogEvent<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -24,7 +24,7 @@ pub enum Payload<'a> {
 
 /// A CloudWatch event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogEvent<'a> {
+pub(crate) struct LogEvent<'a> {
     /// `logStreamName`; `None` also when it is empty, as a subscription's control message has it.
     pub stream: Option<Cow<'a, str>>,
     /// `logGroup` of a subscription; elsewhere the user named the group.
@@ -44,7 +44,7 @@ pub struct LogEvent<'a> {
 
 /// The message of a CloudWatch event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// A string, decoded.
     Text(Cow<'a, str>),
     /// Some other JSON: the Insights console exports an event as the object itself.
@@ -58,7 +58,7 @@ pub enum Message<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut event = LogEvent::default();
     let mut is_cloud_watch = false;
@@ -98,10 +98,10 @@ pub fn read(text: &str) -> Result<Payload<'_>, json::Error> {
 
 /// `messageType` of the message with which CloudWatch Logs checks a subscription's destination
 /// (CloudWatch Logs User Guide, "Subscription filters").
-pub const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
+pub(crate) const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
 
 /// How the text of such a message starts.
-pub const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
+pub(crate) const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
 
 fn message<'a>(scanner: &mut Scanner<'a>) -> Result<Message<'a>, json::Error> {
     if scanner.peek() != Some(b'"') {
@@ -115,7 +115,7 @@ fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 }
 
 /// A time as CloudWatch and Insights write it, a number or a string: see [`date_or_millis`].
-pub fn millis(raw: Raw<'_>) -> Option<Timestamp> {
+pub(crate) fn millis(raw: Raw<'_>) -> Option<Timestamp> {
     match raw.as_i64() {
         Some(ms) => of_millis(ms),
         None => date(&raw.as_str()?),
@@ -123,7 +123,7 @@ pub fn millis(raw: Raw<'_>) -> Option<Timestamp> {
 }
 
 /// Milliseconds since 1970 in digits, or [`date`].
-pub fn date_or_millis(text: &str) -> Option<Timestamp> {
+pub(crate) fn date_or_millis(text: &str) -> Option<Timestamp> {
     match text.parse() {
         Ok(ms) => of_millis(ms),
         Err(_) => date(text),
@@ -136,7 +136,7 @@ fn of_millis(ms: i64) -> Option<Timestamp> {
 
 /// A time as text: RFC 3339, or without a zone (then it is UTC), with `T` or a space in between:
 /// `2026-11-21 18:46:35.975` (Insights), `2026-11-21T18:46:35` (`aws logs tail --format short`).
-pub fn date(text: &str) -> Option<Timestamp> {
+pub(crate) fn date(text: &str) -> Option<Timestamp> {
     let read = time::parse(text).or_else(|| {
         let civil = text.parse::<DateTime>().ok()?;
         civil

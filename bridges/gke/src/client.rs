@@ -2,6 +2,7 @@
 //! names a client library or speaks HTTP.
 
 pub(crate) mod endpoint;
+pub(crate) mod filter;
 pub(crate) mod identity;
 pub(crate) mod logging;
 pub(crate) mod metadata;

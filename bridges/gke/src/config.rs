@@ -3,18 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::cli::Bridge;
-use audit_bridge_core::config::{Problems, flag, given};
+use audit_bridge_app::cli::Bridge;
+use audit_bridge_app::config::{Problems, flag};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 
 use crate::convert::{Derive, GkeConvert, Options};
 use crate::dump::GkeDump;
-use crate::live::{GkeLive, LiveArgs, Names};
-
-/// In place of a name: all of them.
-const ANY: &str = "*";
+use crate::provider::{GkeProvider, Named, Names, ProviderArgs};
 
 /// The flags of Cloud Logging.
 #[derive(Debug, Clone, clap::Args)]
@@ -77,8 +74,8 @@ impl Bridge for Gke {
     // A quiet cluster's log holds nothing for long.
     const SILENCE_MAX: Option<Duration> = None;
     type Args = Args;
-    type LiveArgs = LiveArgs;
-    type Live = GkeLive;
+    type ProviderArgs = ProviderArgs;
+    type Provider = GkeProvider;
 
     fn configure(args: &Args, problems: &mut Problems) -> Gke {
         let named = |value: &Option<String>| Named::of(value.as_deref()).name();
@@ -109,14 +106,19 @@ impl Bridge for Gke {
         }
     }
 
-    fn live(&self, args: &Args, live: &LiveArgs, problems: &mut Problems) -> GkeLive {
+    fn provider(
+        &self,
+        args: &Args,
+        provider: &ProviderArgs,
+        problems: &mut Problems,
+    ) -> GkeProvider {
         let named = |value: &Option<String>| Named::of(value.as_deref());
         let names = Names {
             project: named(&args.project_id),
             cluster: named(&args.cluster_name),
             location: named(&args.location),
         };
-        live.check(names, self.options.include_data_access, problems)
+        provider.check(names, self.options.include_data_access, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {
@@ -128,41 +130,5 @@ impl Bridge for Gke {
             native,
             ..self.options.clone()
         })
-    }
-}
-
-/// What a setting says of a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// Nothing: whatever is found.
-    Unset,
-    /// All, also where one would be found.
-    Any,
-    /// This one.
-    One(String),
-}
-
-impl Named {
-    pub(crate) fn of(value: Option<&str>) -> Named {
-        match given(value) {
-            None => Named::Unset,
-            Some(ANY) => Named::Any,
-            Some(name) => Named::One(name.to_owned()),
-        }
-    }
-
-    pub(crate) fn or(self, other: Named) -> Named {
-        match self {
-            Named::Unset => other,
-            set => set,
-        }
-    }
-
-    /// The name, when there is just one.
-    pub(crate) fn name(&self) -> Option<String> {
-        match self {
-            Named::One(name) => Some(name.clone()),
-            Named::Unset | Named::Any => None,
-        }
     }
 }

@@ -5,6 +5,12 @@
 //! writes its fields. Pure: the same record gives the same event, live or from a dump.
 
 mod event;
+mod level;
+mod method;
+mod split;
+mod stamp;
+mod status;
+mod uri;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,10 +25,21 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use self::event::{Facts, Stage};
-use crate::method::Request;
-use crate::object::Object;
-use crate::split::{self, Group, Held, Place};
+use self::method::Request;
+use self::split::{Group, Held, Place};
 use crate::wire::Entry;
+use crate::wire::object::Object;
+
+/// Another log of the project.
+const OTHER_LOG: Skip = Skip::new("other_log");
+/// Another service's audit log.
+const OTHER_SERVICE: Skip = Skip::new("other_service");
+/// A monitored resource that is no cluster.
+const OTHER_RESOURCE: Skip = Skip::new("other_resource");
+/// Data Access entries, which were not asked for.
+const DATA_ACCESS_DISABLED: Skip = Skip::new("data_access_disabled");
+/// Parts of a split log entry whose first part never came.
+const INCOMPLETE_SPLIT: Reject = Reject::new("incomplete_split");
 
 /// The type of an audit log's payload.
 const AUDIT_LOG: &str = "type.googleapis.com/google.cloud.audit.AuditLog";
@@ -151,21 +168,21 @@ impl GkeConvert {
     fn entry(&mut self, id: RecordId, record: &Record, entry: &Entry<'_>, out: &mut Output) {
         let selected = match select(entry, &self.options) {
             Ok(selected) => selected,
-            Err(Skip::NotAudit) if record.damaged => {
-                return out.reject(id, Reject::Unparsable, "no audit log entry");
+            Err(Skip::NOT_AUDIT) if record.damaged => {
+                return out.reject(id, Reject::UNPARSABLE, "no audit log entry");
             }
             Err(reason) => return out.skip(id, reason),
         };
         let facts = match Facts::of(entry, selected.request()) {
             Ok(facts) => facts,
-            Err(error) => return out.reject(id, Reject::Unparsable, error),
+            Err(error) => return out.reject(id, Reject::UNPARSABLE, error),
         };
         match Place::of(entry.split.as_ref()) {
             Place::Whole => self.emit(id.into(), &facts, out),
             Place::Stray { first: true } => self.emit(id.into(), &facts.without_objects(), out),
             Place::Stray { first: false } => out.reject(
                 id,
-                Reject::IncompleteSplit,
+                INCOMPLETE_SPLIT,
                 "part of a split entry that does not say which",
             ),
             Place::Part { .. } if self.leaves_parts => {}
@@ -211,7 +228,7 @@ impl GkeConvert {
         let Some(first) = group.first() else {
             let error = format!("{}, not the first; {why}", group.describe());
             for id in records {
-                out.reject(id, Reject::IncompleteSplit, error.clone());
+                out.reject(id, INCOMPLETE_SPLIT, error.clone());
             }
             return;
         };
@@ -232,7 +249,7 @@ impl GkeConvert {
             (Some(facts), Bodies::None) => self.emit(records, &facts.without_objects(), out),
             (None, _) => {
                 for &id in records.iter() {
-                    out.reject(id, Reject::Unparsable, "the parts make no audit log entry");
+                    out.reject(id, Reject::UNPARSABLE, "the parts make no audit log entry");
                 }
             }
         }
@@ -253,8 +270,8 @@ impl GkeConvert {
             Ok(event) => event,
             Err(error) => {
                 let reason = match error {
-                    Failure::TooLarge { .. } => Reject::TooLarge,
-                    _ => Reject::Unparsable,
+                    Failure::TooLarge { .. } => Reject::TOO_LARGE,
+                    _ => Reject::UNPARSABLE,
                 };
                 for &id in records.iter() {
                     out.reject(id, reason, error.to_string());
@@ -337,32 +354,32 @@ enum Bodies {
 /// Kubernetes as its service is one whatever its other members look like.
 fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Selected<'a>, Skip> {
     let Some(payload) = &entry.payload else {
-        return Err(Skip::NotAudit);
+        return Err(Skip::NOT_AUDIT);
     };
     let mut missing = None;
     match payload.type_url.as_deref() {
         Some(AUDIT_LOG) => {}
-        Some(_) => return Err(Skip::NotAudit),
-        None => missing = missing.or(Some(Skip::NotAudit)),
+        Some(_) => return Err(Skip::NOT_AUDIT),
+        None => missing = missing.or(Some(Skip::NOT_AUDIT)),
     }
     match entry.log_name.as_deref() {
         Some(name) => match Log::of(name) {
             Some(Log::Activity) => {}
             Some(Log::DataAccess) if options.include_data_access => {}
-            Some(Log::DataAccess) => return Err(Skip::DataAccessDisabled),
-            None => return Err(Skip::OtherLog),
+            Some(Log::DataAccess) => return Err(DATA_ACCESS_DISABLED),
+            None => return Err(OTHER_LOG),
         },
-        None => missing = missing.or(Some(Skip::OtherLog)),
+        None => missing = missing.or(Some(OTHER_LOG)),
     }
     match payload.service_name.as_deref() {
         Some(SERVICE) => {}
-        Some(_) => return Err(Skip::OtherService),
-        None => missing = missing.or(Some(Skip::OtherService)),
+        Some(_) => return Err(OTHER_SERVICE),
+        None => missing = missing.or(Some(OTHER_SERVICE)),
     }
     match entry.resource.kind.as_deref() {
         Some(RESOURCE) => {}
-        Some(_) => return Err(Skip::OtherResource),
-        None => missing = missing.or(Some(Skip::OtherResource)),
+        Some(_) => return Err(OTHER_RESOURCE),
+        None => missing = missing.or(Some(OTHER_RESOURCE)),
     }
     let differs = |want: &Option<String>, is: &Option<Cow<'_, str>>| match (want, is) {
         (Some(want), Some(is)) => want != is,
@@ -373,7 +390,7 @@ fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Selected<'a>, S
         || differs(&options.cluster, &labels.cluster_name)
         || differs(&options.location, &labels.location)
     {
-        return Err(Skip::OtherCluster);
+        return Err(Skip::OTHER_CLUSTER);
     }
     let (method, resource_name) = payload.names();
     let producer = entry.operation.producer.as_deref();
@@ -438,9 +455,9 @@ impl Log {
 /// A record that is no JSON object.
 fn no_entry(id: RecordId, record: &Record, error: String, out: &mut Output) {
     if record.damaged || claims(&record.payload) {
-        out.reject(id, Reject::Unparsable, error);
+        out.reject(id, Reject::UNPARSABLE, error);
     } else {
-        out.skip(id, Skip::NotAudit);
+        out.skip(id, Skip::NOT_AUDIT);
     }
 }
 

@@ -15,7 +15,7 @@ mod yaml;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};

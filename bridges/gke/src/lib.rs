@@ -4,13 +4,13 @@
 //! (`google.cloud.audit.AuditLog` inside a `LogEntry`), and this bridge translates them back:
 //!
 //! - [`dump`]: saved entries in all their shapes become plain `LogEntry` JSON;
-//! - `wire`: one pass over an entry's text finds the members that count;
+//! - `wire`: one pass over an entry's text finds the members that count, and the bodies (`object`);
 //! - [`convert`]: selects the Kubernetes ones and writes the event, with the help of
 //!   `method` (what was asked of which object), `uri` (where), `level` (how much was logged),
-//!   `status` (what was answered), `object` (the bodies) and `stamp` (when);
-//! - `split`: entries that Cloud Logging cut into parts wait here for the others;
-//! - [`live`]: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
-//!   (`client`), as `filter` selects it.
+//!   `status` (what was answered) and `stamp` (when); entries that Cloud Logging cut into parts wait
+//!   in `split` for the others;
+//! - [`provider`]: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
+//!   (`client`), as its `filter` selects it.
 //!
 //! What the translation lost is left out, except what Kubernetes' own rules determine
 //! ([`convert::Derive`] switches that off).
@@ -19,13 +19,5 @@ mod client;
 pub mod config;
 pub mod convert;
 pub mod dump;
-mod filter;
-mod level;
-pub mod live;
-mod method;
-mod object;
-mod split;
-mod stamp;
-mod status;
-mod uri;
+mod provider;
 mod wire;

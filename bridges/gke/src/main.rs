@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use audit_bridge_core::cli;
+use audit_bridge_app::cli;
 use gke_audit_bridge::config::Gke;
 
 fn main() -> ExitCode {

@@ -9,12 +9,15 @@
 //! or resource name are missing: its `granted` follows the outcome of the request and not the
 //! decision of the authorizer.
 
+pub(crate) mod names;
+pub(crate) mod object;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::event::conformance::Keys;
 use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
 
-use crate::object::{Object, Side, integral};
+use crate::wire::object::{Object, Side, integral};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]

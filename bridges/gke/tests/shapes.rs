@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::event::json::Raw;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::{Context, Dump, Role};
+use audit_bridge_replay::dump::{Context, Dump, Role};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use gke_audit_bridge::convert::{GkeConvert, Options};

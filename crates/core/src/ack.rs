@@ -39,13 +39,13 @@ const SETTLED_PER_OPEN_MAX: usize = 4;
 const QUEUE_LEN_MIN: usize = 4096;
 
 /// The bytes that a record takes of the budget while it is open.
-pub fn cost(record: &Record) -> usize {
+pub(crate) fn cost(record: &Record) -> usize {
     record.payload.len() + RECORD_OVERHEAD_BYTES
 }
 
 /// How far a partition is settled without a gap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Watermark {
+pub(crate) struct Watermark {
     /// How many of the partition's records, from its first, are settled.
     pub settled: u64,
     /// The last of them; `None` when there is none.
@@ -95,7 +95,7 @@ impl<P> Default for Partition<P> {
 
 /// How the positions of a source move on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartitionProgress<P = Position> {
+pub(crate) enum PartitionProgress<P = Position> {
     /// The source reads this partition.
     Announced(u32),
     /// All that the partition gave up to this position is settled.
@@ -106,7 +106,7 @@ pub enum PartitionProgress<P = Position> {
 
 /// Which records are open, and how far each partition is settled.
 #[derive(Debug)]
-pub struct AckTracker<P = Position> {
+pub(crate) struct AckTracker<P = Position> {
     /// By id, from `base` on; `None` is settled.
     queue: VecDeque<Option<Open>>,
     /// The id of the queue's front.
@@ -139,23 +139,23 @@ impl<P> Default for AckTracker<P> {
 
 impl<P> AckTracker<P> {
     /// A tracker without records.
-    pub fn new() -> AckTracker<P> {
+    pub(crate) fn new() -> AckTracker<P> {
         AckTracker::default()
     }
 
     /// The source reads this partition. One that was to be retired stays.
-    pub fn announce(&mut self, partition: u32) {
+    pub(crate) fn announce(&mut self, partition: u32) {
         self.partition(partition).retired = false;
     }
 
     /// The source gives nothing more of this partition, and another one answers for it.
-    pub fn retire(&mut self, partition: u32) {
+    pub(crate) fn retire(&mut self, partition: u32) {
         self.partition(partition).retired = true;
         self.waiting.insert(partition);
     }
 
     /// The position behind all records of this partition that were opened so far.
-    pub fn take_position(&mut self, partition: u32, position: P) {
+    pub(crate) fn take_position(&mut self, partition: u32, position: P) {
         let place = self.partition(partition);
         let behind = place.opened.settled;
         // Nothing came in between: the newer position holds for the same records.
@@ -168,7 +168,7 @@ impl<P> AckTracker<P> {
 
     /// What was reached since the last call: the newest position of each partition, and the
     /// partitions that came and went.
-    pub fn progress(&mut self) -> Vec<PartitionProgress<P>> {
+    pub(crate) fn progress(&mut self) -> Vec<PartitionProgress<P>> {
         let announced = self.announced.drain(..);
         let mut progress: Vec<_> = announced.map(PartitionProgress::Announced).collect();
         if self.waiting.is_empty() {
@@ -208,7 +208,7 @@ impl<P> AckTracker<P> {
     /// A record that was read from this partition (a small index, as the source counts them),
     /// after all those opened before it. It stays open until it is closed and its events are
     /// settled.
-    pub fn open(&mut self, partition: u32, record: Record) -> RecordId {
+    pub(crate) fn open(&mut self, partition: u32, record: Record) -> RecordId {
         let id = RecordId(self.base + self.queue.len() as u64);
         let place = self.partition(partition);
         let before = place.opened;
@@ -239,7 +239,7 @@ impl<P> AckTracker<P> {
     }
 
     /// `events` more events of this record are on their way.
-    pub fn add(&mut self, id: RecordId, events: u32) {
+    pub(crate) fn add(&mut self, id: RecordId, events: u32) {
         let open = self.find_mut(id);
         debug_assert!(open.is_some(), "events of {id:?}, which is not open");
         if let Some(open) = open {
@@ -249,7 +249,7 @@ impl<P> AckTracker<P> {
 
     /// One event of this record was delivered, or is safe in the dead letter. Returns the bytes
     /// that this freed: not 0 only when it settled the record.
-    pub fn settle(&mut self, id: RecordId) -> usize {
+    pub(crate) fn settle(&mut self, id: RecordId) -> usize {
         let open = self.find_mut(id);
         debug_assert!(
             open.as_ref().is_some_and(|open| open.outstanding > 0),
@@ -263,7 +263,7 @@ impl<P> AckTracker<P> {
     /// The converter is done with this record: its events were added, or it was skipped, or it is
     /// safe in the dead letter. Closing an open record twice is harmless. Returns the bytes that
     /// this freed.
-    pub fn close(&mut self, id: RecordId) -> usize {
+    pub(crate) fn close(&mut self, id: RecordId) -> usize {
         let open = self.find_mut(id);
         debug_assert!(open.is_some(), "{id:?} closed, which is not open");
         let Some(open) = open else { return 0 };
@@ -272,12 +272,12 @@ impl<P> AckTracker<P> {
     }
 
     /// The record, while it is open.
-    pub fn get(&self, id: RecordId) -> Option<&Record> {
+    pub(crate) fn get(&self, id: RecordId) -> Option<&Record> {
         self.find(id).map(|open| &open.record)
     }
 
     /// How far this partition is settled without a gap.
-    pub fn watermark(&self, partition: u32) -> Watermark {
+    pub(crate) fn watermark(&self, partition: u32) -> Watermark {
         let Some(place) = self.partitions.get(&partition) else {
             return Watermark::default();
         };
@@ -288,37 +288,32 @@ impl<P> AckTracker<P> {
     }
 
     /// How many records of this partition were ever opened.
-    pub fn opened(&self, partition: u32) -> u64 {
+    pub(crate) fn opened(&self, partition: u32) -> u64 {
         let place = self.partitions.get(&partition);
         place.map_or(0, |place| place.opened.settled)
     }
 
     /// The oldest record of this partition that is open, in read order.
-    pub fn oldest_open(&self, partition: u32) -> Option<&Record> {
+    pub(crate) fn oldest_open(&self, partition: u32) -> Option<&Record> {
         let first = self.partitions.get(&partition)?.first?;
         self.get(first)
     }
 
     /// How many records of each partition, from its first, are settled without a gap.
-    pub fn settled(&self) -> HashMap<u32, u64> {
+    pub(crate) fn settled(&self) -> HashMap<u32, u64> {
         let partitions = self.partitions.keys();
         partitions
             .map(|&partition| (partition, self.watermark(partition).settled))
             .collect()
     }
 
-    /// Whether every record is settled.
-    pub fn is_empty(&self) -> bool {
-        self.open == 0
-    }
-
     /// How many records are open.
-    pub fn open_records(&self) -> usize {
+    pub(crate) fn open_records(&self) -> usize {
         self.open
     }
 
     /// What the open records take of the budget, by [`cost`].
-    pub fn open_bytes(&self) -> usize {
+    pub(crate) fn open_bytes(&self) -> usize {
         self.open_bytes
     }
 

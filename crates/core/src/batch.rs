@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use crate::convert::Records;
+use crate::convert::Records;
 use crate::event::{Event, list};
 
 /// An event on its way to the webhook, and the records that are settled when it arrives.
@@ -74,7 +74,7 @@ impl Default for Limits {
 
 /// Collects events until a batch is complete.
 #[derive(Debug)]
-pub struct Batcher {
+pub(crate) struct Batcher {
     limits: Limits,
     /// Batches that wait to be fetched, at most two per push, with the time of their oldest event.
     complete: VecDeque<(Instant, Batch)>,
@@ -87,7 +87,7 @@ pub struct Batcher {
 
 impl Batcher {
     /// An empty batcher.
-    pub fn new(limits: Limits) -> Batcher {
+    pub(crate) fn new(limits: Limits) -> Batcher {
         Batcher {
             limits: Limits {
                 events_max: limits.events_max.max(1),
@@ -102,7 +102,7 @@ impl Batcher {
 
     /// Takes one item. Fetch complete batches with [`Batcher::due`] before the next push, or
     /// they pile up here.
-    pub fn push(&mut self, item: Item, now: Instant) {
+    pub(crate) fn push(&mut self, item: Item, now: Instant) {
         let event = item.event.text().len();
         if !self.items.is_empty() && self.bytes + 1 + event > self.limits.bytes_max {
             self.complete();
@@ -118,7 +118,7 @@ impl Batcher {
 
     /// When [`Batcher::due`] will have something: in the past when it has something already;
     /// `None` when nothing waits.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.complete.front() {
             Some((since, _)) => Some(*since),
             None => self.oldest.map(|oldest| oldest + self.limits.wait_max),
@@ -127,7 +127,7 @@ impl Batcher {
 
     /// The next batch that is complete, or whose oldest event has waited long enough. Call it
     /// until it gives `None`.
-    pub fn due(&mut self, now: Instant) -> Option<Batch> {
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Batch> {
         if self.complete.is_empty() && self.overdue(now) {
             self.complete();
         }
@@ -135,7 +135,7 @@ impl Batcher {
     }
 
     /// The next batch, complete or not. Call it until it gives `None`.
-    pub fn flush(&mut self) -> Option<Batch> {
+    pub(crate) fn flush(&mut self) -> Option<Batch> {
         if self.complete.is_empty() && !self.items.is_empty() {
             self.complete();
         }
@@ -143,12 +143,12 @@ impl Batcher {
     }
 
     /// Whether a complete batch waits to be fetched.
-    pub fn has_complete(&self) -> bool {
+    pub(crate) fn has_complete(&self) -> bool {
         !self.complete.is_empty()
     }
 
     /// Whether nothing waits here.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.complete.is_empty() && self.items.is_empty()
     }
 

@@ -7,8 +7,6 @@
 
 mod checkpointer;
 pub mod file;
-mod home;
-pub mod kubernetes;
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -21,21 +19,18 @@ use serde_json::Value;
 
 use crate::chain::chain;
 use crate::event::time;
-use crate::kubernetes::{ApiError, ApiErrorKind};
-use crate::live::Trouble;
+use crate::readiness::Part;
+use crate::readiness::Trouble;
 use crate::source::Position;
-use crate::telemetry::Part;
 pub use checkpointer::{Checkpointer, Failure, Outcome};
 pub use file::FileStore;
-pub use home::{Home, Room, StoreKind, object_name};
-pub use kubernetes::KubernetesStore;
 
 /// The version of the document that this release reads and writes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// How long the position of a partition stays that no source announces: long enough for a person to
 /// find out that a name was mistyped.
-pub const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
+pub(crate) const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// The name of the document: a file's name, and a key of the ConfigMap.
 pub const DOCUMENT: &str = "checkpoint.json";
@@ -112,7 +107,10 @@ impl Checkpoint {
     }
 
     /// Reads a document and checks that it is `owner`'s.
-    pub(crate) fn read(bytes: &[u8], owner: &Owner, place: &Place) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// It is damaged, of a newer release, or another source's.
+    pub fn read(bytes: &[u8], owner: &Owner, place: &Place) -> Result<Self, StoreError> {
         let damaged = |found: String| StoreError::Refused {
             place: place.name.clone(),
             found,
@@ -154,7 +152,10 @@ impl Checkpoint {
     }
 
     /// The document's bytes.
-    pub(crate) fn write(&self) -> Result<String, StoreError> {
+    ///
+    /// # Errors
+    /// A defect: a document can always be serialised.
+    pub fn write(&self) -> Result<String, StoreError> {
         // Maps with integer keys and plain values cannot fail to serialise; the type cannot say so.
         serde_json::to_string(self).map_err(|error| StoreError::Unavailable {
             place: DOCUMENT.to_owned(),
@@ -164,20 +165,21 @@ impl Checkpoint {
         })
     }
 
-    fn is_of(&self, owner: &Owner) -> bool {
+    /// Whether these positions are this owner's.
+    pub fn is_of(&self, owner: &Owner) -> bool {
         self.provider == owner.provider && self.source == owner.source
     }
 }
 
 /// A store's place, in the words of its messages.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub struct Place {
     /// The file or the ConfigMap.
-    pub(crate) name: String,
+    pub name: String,
     /// How two sources are kept apart.
-    pub(crate) separate: String,
+    pub separate: String,
     /// How to begin anew.
-    pub(crate) restart: String,
+    pub restart: String,
 }
 
 /// Why a checkpoint cannot be read or written.
@@ -227,19 +229,6 @@ impl StoreError {
         matches!(self, StoreError::Unavailable { .. })
     }
 
-    /// Whether the API server answered 403.
-    pub(crate) fn is_forbidden(&self) -> bool {
-        let StoreError::Unavailable {
-            source: Some(source),
-            ..
-        } = self
-        else {
-            return false;
-        };
-        let error = source.downcast_ref::<ApiError>();
-        error.is_some_and(|error| matches!(error.kind(), ApiErrorKind::Forbidden(_)))
-    }
-
     /// The same, with what to do about it apart.
     pub fn trouble(&self) -> Trouble {
         let text = chain(self);
@@ -274,46 +263,11 @@ pub trait Store: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The store that was chosen at the start.
-#[derive(Debug)]
-pub enum AnyStore {
-    /// `--checkpoint-store file`.
-    File(FileStore),
-    /// `--checkpoint-store kubernetes`.
-    Kubernetes(Box<KubernetesStore>),
-}
-
-impl AnyStore {
-    /// Shows that a checkpoint could be written, and writes none.
-    ///
-    /// # Errors
-    /// Why it could not.
-    pub async fn probe(&mut self) -> Result<(), StoreError> {
-        match self {
-            AnyStore::File(store) => store.probe().await,
-            AnyStore::Kubernetes(store) => store.probe().await,
-        }
-    }
-}
-
-impl Store for AnyStore {
-    async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
-        match self {
-            AnyStore::File(store) => store.load().await,
-            AnyStore::Kubernetes(store) => store.load().await,
-        }
-    }
-
-    async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        match self {
-            AnyStore::File(store) => store.save(checkpoint).await,
-            AnyStore::Kubernetes(store) => store.save(checkpoint).await,
-        }
-    }
-}
-
 /// What a store says to a checkpoint that is not its owner's.
-pub(crate) fn check_owner(
+///
+/// # Errors
+/// Refused, where it is not.
+pub fn check_owner(
     checkpoint: &Checkpoint,
     owner: &Owner,
     place: &Place,

@@ -58,108 +58,78 @@ impl From<Vec<RecordId>> for Records {
     }
 }
 
-/// Why a record is not for us: counted, never an error, not kept.
+/// Why a record is not for us: counted, never an error, not kept. Each bridge has reasons of its own,
+/// as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Skip {
-    /// Another category of the same event hub.
-    OtherCategory,
-    /// Another cluster's record.
-    OtherCluster,
-    /// Another log stream of the group: authenticator, scheduler, …
-    OtherStream,
-    /// Another log of the project.
-    OtherLog,
-    /// Another service's audit log.
-    OtherService,
-    /// A monitored resource that is no cluster.
-    OtherResource,
-    /// No audit event, and never claimed to be one.
-    NotAudit,
-    /// Data Access entries, which were not asked for.
-    DataAccessDisabled,
-    /// The provider's own liveness message.
-    ControlMessage,
-    /// Delivered already, from another of the provider's logs.
-    Duplicate,
-}
+pub struct Skip(&'static str);
 
 impl Skip {
-    /// Every reason, in the order of the contract.
-    pub const ALL: [Skip; 10] = [
-        Skip::OtherCategory,
-        Skip::OtherCluster,
-        Skip::OtherStream,
-        Skip::OtherLog,
-        Skip::OtherService,
-        Skip::OtherResource,
-        Skip::NotAudit,
-        Skip::DataAccessDisabled,
-        Skip::ControlMessage,
-        Skip::Duplicate,
-    ];
+    /// No audit event, and never claimed to be one.
+    pub const NOT_AUDIT: Skip = Skip::new("not_audit");
+    /// Another cluster's record.
+    pub const OTHER_CLUSTER: Skip = Skip::new("other_cluster");
+
+    /// A reason by its name in reports and metrics: lower-case letters and underscores.
+    ///
+    /// # Panics
+    /// It is not written so; for a constant, the compiler says so.
+    pub const fn new(name: &'static str) -> Skip {
+        assert!(is_reason(name), "lower-case letters and underscores");
+        Skip(name)
+    }
 
     /// The reason's name in reports and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Skip::OtherCategory => "other_category",
-            Skip::OtherCluster => "other_cluster",
-            Skip::OtherStream => "other_stream",
-            Skip::OtherLog => "other_log",
-            Skip::OtherService => "other_service",
-            Skip::OtherResource => "other_resource",
-            Skip::NotAudit => "not_audit",
-            Skip::DataAccessDisabled => "data_access_disabled",
-            Skip::ControlMessage => "control_message",
-            Skip::Duplicate => "duplicate",
-        }
+        self.0
     }
 }
 
-/// Why a record, or an event made of it, is in the dead letter.
+/// Why a record, or an event made of it, is in the dead letter. Each bridge may have reasons of its
+/// own, as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Reject {
-    /// It claims to be an audit record and cannot be read as one.
-    Unparsable,
-    /// The provider cut it before what a receiver needs.
-    Truncated,
-    /// Larger than receivers take, even without its objects.
-    TooLarge,
-    /// The webhook refused this event, and accepted others.
-    Refused,
-    /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
-    Undeliverable,
-    /// Parts of a split log entry whose first part never came.
-    IncompleteSplit,
-    /// The converter itself failed on it: please report it, with the record.
-    Defect,
-}
+pub struct Reject(&'static str);
 
 impl Reject {
-    /// Every reason.
-    pub const ALL: [Reject; 7] = [
-        Reject::Unparsable,
-        Reject::Truncated,
-        Reject::TooLarge,
-        Reject::Refused,
-        Reject::Undeliverable,
-        Reject::IncompleteSplit,
-        Reject::Defect,
-    ];
+    /// It claims to be an audit record and cannot be read as one.
+    pub const UNPARSABLE: Reject = Reject::new("unparsable");
+    /// The provider cut it before what a receiver needs.
+    pub const TRUNCATED: Reject = Reject::new("truncated");
+    /// Larger than receivers take, even without its objects.
+    pub const TOO_LARGE: Reject = Reject::new("too_large");
+    /// The webhook refused this event, and accepted others.
+    pub const REFUSED: Reject = Reject::new("refused");
+    /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
+    pub const UNDELIVERABLE: Reject = Reject::new("undeliverable");
+    /// The converter itself failed on it: please report it, with the record.
+    pub const DEFECT: Reject = Reject::new("defect");
+
+    /// A reason by its name in the dead letter, in reports and metrics: lower-case letters and
+    /// underscores.
+    ///
+    /// # Panics
+    /// It is not written so; for a constant, the compiler says so.
+    pub const fn new(name: &'static str) -> Reject {
+        assert!(is_reason(name), "lower-case letters and underscores");
+        Reject(name)
+    }
 
     /// The reason's name in the dead letter, in reports and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Reject::Unparsable => "unparsable",
-            Reject::Truncated => "truncated",
-            Reject::TooLarge => "too_large",
-            Reject::Refused => "refused",
-            Reject::Undeliverable => "undeliverable",
-            Reject::IncompleteSplit => "incomplete_split",
-            Reject::Defect => "defect",
-        }
+        self.0
     }
+}
+
+/// Whether a name can be a reason's.
+const fn is_reason(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut at = 0;
+    while at < name.len() {
+        if !name[at].is_ascii_lowercase() && name[at] != b'_' {
+            return false;
+        }
+        at += 1;
+    }
+    at > 0
 }
 
 impl fmt::Display for Skip {
@@ -259,12 +229,12 @@ pub struct Early(VecDeque<Outcome>);
 
 impl Early {
     /// Takes what was decided about the newest record.
-    pub(crate) fn take(&mut self, out: &mut Output) {
+    pub fn take(&mut self, out: &mut Output) {
         self.0.extend(out.drain());
     }
 
     /// Hands on what was decided about this record of the page; whether anything was.
-    pub(crate) fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
+    pub fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
         while self.0.front().is_some_and(|it| it.record() == number) {
@@ -325,13 +295,13 @@ impl Output {
             Err(Refusal::Skip(reason)) => self.skip(id, reason),
             // What stands in a damaged place is no stranger: it may be half of a record.
             Err(Refusal::Failure(Failure::NotAudit(_))) if !record.damaged => {
-                self.skip(id, Skip::NotAudit);
+                self.skip(id, Skip::NOT_AUDIT);
             }
             Err(Refusal::Failure(failure)) => {
                 let reason = match failure {
-                    Failure::Truncated(_) => Reject::Truncated,
-                    Failure::TooLarge { .. } => Reject::TooLarge,
-                    Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::Unparsable,
+                    Failure::Truncated(_) => Reject::TRUNCATED,
+                    Failure::TooLarge { .. } => Reject::TOO_LARGE,
+                    Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::UNPARSABLE,
                 };
                 self.reject(id, reason, failure.to_string());
             }
@@ -339,7 +309,7 @@ impl Output {
     }
 
     /// Whether something was decided about this record since the last drain.
-    pub fn decides(&self, id: RecordId) -> bool {
+    pub(crate) fn decides(&self, id: RecordId) -> bool {
         self.outcomes.iter().any(|outcome| match outcome {
             Outcome::Event { records, .. } => records.contains(&id),
             Outcome::Skip { record, .. } | Outcome::Reject { record, .. } => *record == id,

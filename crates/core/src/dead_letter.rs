@@ -130,7 +130,7 @@ impl DeadLetter {
     ///
     /// # Errors
     /// What `work` says, or that it broke.
-    pub async fn run_blocking(
+    pub(crate) async fn run_blocking(
         &self,
         work: impl FnOnce() -> Result<(), DeadLetterError> + Send + 'static,
     ) -> Result<(), DeadLetterError> {
@@ -248,7 +248,9 @@ impl Lines {
                 for keep in Keep::ALL.into_iter().skip(usize::from(large)) {
                     self.buffer.truncate(from);
                     whole = line::write(&mut self.buffer, &about, payload, keep);
-                    if self.usage.allows(keep, &self.buffer[from..], bytes_max) {
+                    let line = &self.buffer[from..];
+                    let (holder, len) = (line::holder(line), line.len() as u64);
+                    if self.usage.allows(keep, holder, len, bytes_max) {
                         break;
                     }
                     whole = false;

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::batch::{Batch, Item};
 use crate::convert::{RecordId, Reject};
 use crate::event::{Event, list};
-use crate::retry::{self, Backoff};
+use crate::retry::Backoff;
 use crate::sink::{Cause, Failure, Sink, Verdict};
 use health::Health;
 pub use health::{DeliveryStatus, Outage};
@@ -233,8 +233,8 @@ impl<S: Sink + 'static> Delivery<S> {
             self.receipts.push_back(Receipt::Rejected {
                 error: self.health.newest_failure().to_owned(),
                 reason: match entry.refused {
-                    true => Reject::Refused,
-                    false => Reject::Undeliverable,
+                    true => Reject::REFUSED,
+                    false => Reject::UNDELIVERABLE,
                 },
                 item: entry.item,
             });
@@ -348,6 +348,8 @@ impl<S: Sink + 'static> Delivery<S> {
         self.accepted = self.accepted.max(answer.number);
         self.ended.accepted += u64::from(answer.job.is_some());
         self.health.accepted(now);
+        // It did not mean all of us.
+        self.pause_until = None;
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
             tracing::debug!(events = self.limit.events, "requests become larger again");
@@ -424,11 +426,9 @@ impl<S: Sink + 'static> Delivery<S> {
         let job = &mut self.jobs[at];
         // The receiver means us, not this batch, unless it takes others.
         let takes_others = others_accepted || self.health.accepted_within(now, TAKES_OTHERS);
-        let after = match takes_others {
-            true => failure.after.map(|after| after.min(retry::CAP)),
-            false => failure.after,
-        };
-        let asked = after.is_some_and(|after| after >= Duration::from_secs(1));
+        let asked = failure
+            .after
+            .is_some_and(|after| after >= Duration::from_secs(1));
         match next {
             Next::Culprit(entry) => {
                 self.bytes -= entry.charge;
@@ -445,7 +445,7 @@ impl<S: Sink + 'static> Delivery<S> {
             _ => {
                 self.health.failed(now, &failure);
                 job.waits = job.waits.saturating_add(1);
-                let until = now + self.backoff.wait_asked(job.waits, after);
+                let until = now + self.backoff.wait_asked(job.waits, failure.after);
                 job.wait(until, asked);
                 if asked && !takes_others && job.waits == 1 {
                     self.pause_until = self.pause_until.max(Some(until));
@@ -471,7 +471,7 @@ impl<S: Sink + 'static> Delivery<S> {
         if failure.cause.blames_body() {
             self.receipts.push_back(Receipt::Rejected {
                 item: entry.item,
-                reason: Reject::Refused,
+                reason: Reject::REFUSED,
                 error: failure.detail,
             });
             return;
@@ -492,7 +492,7 @@ impl<S: Sink + 'static> Delivery<S> {
             ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
             ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {
                 item: parked.entry.item,
-                reason: Reject::Refused,
+                reason: Reject::REFUSED,
                 error: parked.detail,
             }),
         }
@@ -511,7 +511,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.receipts.push_back(Receipt::Rejected {
             error: parked.why(now),
             item: parked.entry.item,
-            reason: Reject::Undeliverable,
+            reason: Reject::UNDELIVERABLE,
         });
     }
 }

@@ -32,7 +32,7 @@ pub struct OutputError {
 
 impl OutputError {
     /// Whether the reader of the pipe went away.
-    pub fn is_pipe_closed(&self) -> bool {
+    pub(crate) fn is_pipe_closed(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
     }
 }
@@ -202,7 +202,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Writes a file that only its owner may read: what is in it comes from an audit log.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true);
     options.mode(0o600).open(path)?.write_all(bytes)

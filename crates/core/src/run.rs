@@ -19,84 +19,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use self::desk::Desk;
 use crate::batch;
 use crate::checkpoint::{Checkpointer, Health, Outcome as Written, Store};
-use crate::convert::{Convert, Reject, Skip};
+use crate::convert::Convert;
 use crate::dead_letter::DeadLetter;
-use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery, DeliveryStatus};
-use crate::event::conformance::Notes;
-use crate::frontier::Frontier;
-use crate::lease::Tenure;
-use crate::record::Origin;
-use crate::shutdown::Stop;
+use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery};
+use crate::observer::{Doing, Observer};
 use crate::sink::Sink;
-use crate::source::{Problem, Source};
+use crate::source::Source;
+use crate::stop::Stop;
 use crate::tally::Tally;
+use crate::tenure::Tenure;
 
 /// How often progress is shown, held records are looked at, and failures add up to giving up.
 const TICK: Duration = Duration::from_millis(250);
 /// How long the last checkpoint may take when something waits for this process to be gone.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
-
-/// Told of what happens on the way. What it does not want to know, it leaves out.
-pub trait Observer {
-    /// Records came from the source.
-    fn received(&mut self, records: u64) {
-        let _ = records;
-    }
-
-    /// The way out took events, so many of them marked as truncated.
-    fn delivered(&mut self, events: u64, truncated: u64) {
-        let _ = (events, truncated);
-    }
-
-    /// A record was not for us.
-    fn skipped(&mut self, reason: Skip) {
-        let _ = reason;
-    }
-
-    /// An event was made in which something was mended, or of which something is missing.
-    fn noted(&mut self, notes: Notes) {
-        let _ = notes;
-    }
-
-    /// A record, or an event of it, goes to the dead letter.
-    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
-        let _ = (origin, reason, error);
-    }
-
-    /// A part of the source was not read.
-    fn problem(&mut self, problem: &Problem) {
-        let _ = problem;
-    }
-
-    /// A checkpoint was written.
-    fn checkpoint_written(&mut self) {}
-
-    /// Every now and then: how far it is, and how it is doing.
-    fn turn(&mut self, tally: &Tally, doing: &Doing<'_>) {
-        let _ = (tally, doing);
-    }
-}
-
-/// How a run is doing.
-#[derive(Debug)]
-pub struct Doing<'a> {
-    /// The way out.
-    pub delivery: DeliveryStatus,
-    /// Why positions or rejects cannot be kept; nothing is read until they can.
-    pub keeping: Option<&'a str>,
-    /// Bytes of records that are read and not yet settled, and of their events that are under way,
-    /// but for those that are parked.
-    pub in_flight_bytes: usize,
-    /// Up to when all is settled.
-    pub frontier: Frontier,
-    /// How many records are read and not settled, those of parked events among them.
-    pub open_records: usize,
-    /// Since when positions wait to be written, where that should have been done by now.
-    pub unsaved_since: Option<Instant>,
-    /// How long no record of the audit log had arrived when the head of the log was last read;
-    /// `None` before it was.
-    pub silence: Option<Duration>,
-}
 
 /// Told of every request to the webhook: its status (or what went wrong) and its seconds.
 pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;

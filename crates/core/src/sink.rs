@@ -1,5 +1,4 @@
-//! Where events go: the webhook, or an output for people. One narrow trait, so that delivery is
-//! tested against a fake.
+//! Where events go: one narrow trait, so that delivery is tested against a fake.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,8 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::event::Event;
-use crate::output::Output;
-use crate::webhook::Webhook;
 
 /// Takes events and says what became of them.
 pub trait Sink: Send + Sync {
@@ -20,37 +17,6 @@ pub trait Sink: Send + Sync {
     /// How many requests may be under way at once, if the sink itself has a limit.
     fn in_flight_max(&self) -> usize {
         usize::MAX
-    }
-}
-
-/// Either of the two ways out.
-#[derive(Debug)]
-pub enum Target {
-    /// POST to a webhook.
-    Webhook(Webhook),
-    /// Standard output or a file.
-    Output(Output),
-}
-
-impl Target {
-    /// The same for a run with a checkpoint: what is accepted survives a crash.
-    #[must_use]
-    pub fn durable(self) -> Target {
-        match self {
-            Target::Output(output) => Target::Output(output.durable()),
-            webhook @ Target::Webhook(_) => webhook,
-        }
-    }
-
-    /// Asks the receiver whether it would take events, with an empty list.
-    pub async fn ask(&self) -> Answer {
-        match self {
-            Target::Webhook(webhook) => webhook.ask().await,
-            Target::Output(_) => Answer {
-                verdict: Verdict::Accepted { status: 200 },
-                server_time: None,
-            },
-        }
     }
 }
 
@@ -70,22 +36,6 @@ impl<S: Sink> Sink for Arc<S> {
 
     fn in_flight_max(&self) -> usize {
         (**self).in_flight_max()
-    }
-}
-
-impl Sink for Target {
-    async fn send(&self, events: &[Event]) -> Verdict {
-        match self {
-            Target::Webhook(webhook) => webhook.send(events).await,
-            Target::Output(output) => output.send(events).await,
-        }
-    }
-
-    fn in_flight_max(&self) -> usize {
-        match self {
-            Target::Webhook(webhook) => webhook.in_flight_max(),
-            Target::Output(output) => output.in_flight_max(),
-        }
     }
 }
 

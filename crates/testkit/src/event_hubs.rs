@@ -8,6 +8,7 @@ mod broker;
 mod link;
 mod nodes;
 mod relay;
+mod rights;
 mod server;
 
 use std::fmt;
@@ -180,7 +181,7 @@ impl EventHubs {
 
     /// All tokens expire at once: every link ends with `amqp:unauthorized-access`.
     pub fn expire_tokens(&self) -> usize {
-        self.broker.order(|_| true, &server::expired())
+        self.broker.order(|_| true, &rights::expired())
     }
 
     /// From now on a link ends when its connection's newest token is so old.

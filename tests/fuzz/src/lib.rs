@@ -11,8 +11,8 @@ use audit_bridge_core::event::conformance::Options as Limits;
 use audit_bridge_core::event::json::{Kind, Raw};
 use audit_bridge_core::event::{Event, time};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::Dump;
-use audit_bridge_core::replay::{read_bytes, read_from};
+use audit_bridge_replay::dump::Dump;
+use audit_bridge_replay::{read_bytes, read_from};
 
 /// Converts the records of an input: each must end in exactly one way, and every event must be one
 /// that receivers take.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use aks_audit_bridge::dump::AksDump;
-use audit_bridge_core::replay::dump::Dump;
+use audit_bridge_replay::dump::Dump;
 use eks_audit_bridge::dump::EksDump;
 use gke_audit_bridge::dump::GkeDump;
 use libfuzzer_sys::fuzz_target;

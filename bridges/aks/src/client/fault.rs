@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::Part;
 use azure_core::error::ErrorKind as AzureErrorKind;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};

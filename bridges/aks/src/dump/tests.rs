@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::record::Record;
-use audit_bridge_core::replay::read_bytes;
+use audit_bridge_replay::read_bytes;
 
 use super::*;
 use crate::convert::AksConvert;

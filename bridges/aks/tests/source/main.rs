@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aks_audit_bridge::client::{Client, Credential, Hub, IdentityKind};
-use aks_audit_bridge::partition::Timing;
 use aks_audit_bridge::source::EventHub;
-use audit_bridge_core::live::{Resume, Start, Trouble};
+use aks_audit_bridge::source::partition::Timing;
+use audit_bridge_app::provider::{Resume, Start};
+use audit_bridge_app::telemetry::Telemetry;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_core::telemetry::{Part, Telemetry};
 use audit_bridge_testkit::EventHubs;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
@@ -88,6 +89,7 @@ fn resume(start: Start) -> Resume {
         until: None,
         term: None,
         seen_dir: "unused".into(),
+        identities: None,
         telemetry: Telemetry::new("aks-audit-bridge", "0").log("hub"),
     }
 }

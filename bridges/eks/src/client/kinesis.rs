@@ -1,22 +1,22 @@
 //! Kinesis Data Streams as far as a reader needs it: four calls, what they answer, and what their
 //! failures mean. [`aws`] makes them with the SDK.
 
-pub mod aws;
+mod aws;
+mod sequence_number;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use audit_bridge_core::live::Trouble;
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::{Part, Trouble};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::aws::KinesisStream;
-use crate::source::position::SequenceNumber;
+pub(crate) use self::aws::KinesisStream;
+pub(crate) use self::sequence_number::SequenceNumber;
 
 /// The calls that a reader makes on one stream.
-pub trait StreamApi: Send + Sync + 'static {
+pub(crate) trait StreamApi: Send + Sync + 'static {
     /// `ListShards`: all that the stream still has, closed ones included.
     ///
     /// # Errors
@@ -52,20 +52,20 @@ pub trait StreamApi: Send + Sync + 'static {
 
 /// A shard, as the stream lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shard {
+pub(crate) struct Shard {
     /// `shardId-000000000012`.
-    pub id: String,
+    pub(crate) id: String,
     /// The shards that were split or merged into this one: none, one or two.
-    pub parents: Vec<String>,
+    pub(crate) parents: Vec<String>,
     /// The smallest number that a record of it can have.
-    pub first: Option<SequenceNumber>,
+    pub(crate) first: Option<SequenceNumber>,
     /// It takes no more records.
-    pub is_closed: bool,
+    pub(crate) is_closed: bool,
 }
 
 /// Where to begin to read a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Behind this record.
     After(SequenceNumber),
     /// With the oldest record that is still there.
@@ -76,55 +76,55 @@ pub enum Place {
 
 /// One answer of `GetRecords`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The records, in order.
-    pub records: Vec<Packed>,
+    pub(crate) records: Vec<Packed>,
     /// Where it goes on; `None` at the end of a closed shard.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
     /// How far the last record is behind the newest of the shard.
-    pub behind: Duration,
+    pub(crate) behind: Duration,
 }
 
 /// A record of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// Its number.
-    pub number: SequenceNumber,
+    pub(crate) number: SequenceNumber,
     /// When the stream took it in, by the provider's clock.
-    pub arrived: Option<Timestamp>,
+    pub(crate) arrived: Option<Timestamp>,
     /// What the producer put.
-    pub data: Bytes,
+    pub(crate) data: Bytes,
 }
 
 /// What a stream says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// `ACTIVE`, `UPDATING`, `CREATING`, `DELETING`.
-    pub status: String,
+    pub(crate) status: String,
     /// How long it keeps records.
-    pub retention: Duration,
+    pub(crate) retention: Duration,
     /// Its key, where it is encrypted.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Shards that take records.
-    pub open_shards: usize,
+    pub(crate) open_shards: usize,
 }
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What to do.
-    pub kind: FaultKind,
+    pub(crate) kind: FaultKind,
     /// What is not ready because of it.
-    pub part: Part,
+    pub(crate) part: Part,
     /// In the provider's words.
-    pub what: String,
+    pub(crate) what: String,
     /// What a person can do.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 /// What a failed call asks of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// Wait, and ask less often.
     Throttled,
     /// Ask for another iterator.
@@ -139,7 +139,7 @@ pub enum FaultKind {
 
 impl Fault {
     /// Its name in the metric of requests.
-    pub fn status(&self) -> &'static str {
+    pub(crate) fn status(&self) -> &'static str {
         match self.kind {
             FaultKind::Throttled => "throttled",
             FaultKind::IteratorExpired => "expired",

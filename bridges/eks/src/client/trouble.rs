@@ -3,14 +3,14 @@
 use std::error::Error as StdError;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::tail::QueryError;
+use audit_bridge_tail::QueryError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
 use super::Access;
-use crate::cluster::cluster_of;
-use crate::group::Group;
+use crate::client::cluster::cluster_of;
+use crate::client::group::Group;
 
 /// What to do about missing credentials.
 pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \

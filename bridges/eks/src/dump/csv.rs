@@ -4,7 +4,7 @@
 //! A record ends at a line end outside quotes, which only a scan from the front can tell; the
 //! `csv` crate then reads whole records.
 
-use audit_bridge_core::replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Split};
 
 use super::piece::{LogEventText, Shown, of_bytes};
 use crate::wire;

@@ -15,12 +15,13 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::Raw;
-use audit_bridge_core::replay::dump::Piece;
+use audit_bridge_replay::dump::Piece;
 
 use super::groups::{Grammar, Groups};
 use super::lines;
 use super::piece::{LogEventText, Shown, compact, of_bytes};
-use crate::{component, wire};
+use crate::convert::component;
+use crate::wire;
 
 /// Cuts in front of each line that starts with a time.
 pub(super) type Entries = Groups<Entry>;

@@ -1,6 +1,6 @@
 //! Records that are one line, or a line and those that continue it.
 
-use audit_bridge_core::replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Split};
 
 use super::lines::Lines;
 

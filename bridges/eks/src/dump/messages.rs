@@ -3,11 +3,11 @@
 //!
 //! Also the file `aws-logs-write-test`, which an export task leaves beside its data.
 
-use audit_bridge_core::replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Split};
 
 use super::lines::{self, Lines};
 use super::piece::{LogEventText, Shown, of_bytes};
-use crate::component;
+use crate::convert::component;
 
 /// What an export task writes to see whether it may.
 const WRITE_TEST: &str = "Permission Check Successful";

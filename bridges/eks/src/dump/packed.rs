@@ -22,8 +22,8 @@ pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
 }
 
 /// Why the data in this object cannot be read, if there is any, or not to its end.
-pub(super) fn fault(object: Raw<'_>) -> Option<String> {
-    let mut members = object.members()?;
+pub(crate) fn fault(object: &str) -> Option<String> {
+    let mut members = Raw::parse(object).ok()?.members()?;
     let data = members.find_map(|(key, value)| data(&key, value))?;
     match unpack(data) {
         Err(why) => Some(why),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{self, Kind, Raw};
-use audit_bridge_core::replay::dump::{Context, Piece};
+use audit_bridge_replay::dump::{Context, Piece};
 use jiff::Timestamp;
 
 use crate::wire;

@@ -7,7 +7,7 @@
 //! Besides, lines that are no event: `SEARCHEDLOGSTREAMS`, tokens, `None`. A message may hold tabs
 //! and line ends (klog), so the columns are counted from both ends.
 
-use audit_bridge_core::replay::dump::Piece;
+use audit_bridge_replay::dump::Piece;
 use jiff::Timestamp;
 
 use super::groups::{Grammar, Groups};

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::Piece;
-use audit_bridge_core::replay::read_bytes;
+use audit_bridge_replay::dump::Piece;
+use audit_bridge_replay::read_bytes;
 use proptest::prelude::*;
 
 use super::*;

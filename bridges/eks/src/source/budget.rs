@@ -10,18 +10,18 @@ const UNIT_BYTES: usize = 1 << 10;
 
 /// Bytes that all shards of the process share.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     units: Arc<Semaphore>,
     total: usize,
 }
 
 /// The right to hold so many bytes, until it is dropped.
 #[derive(Debug)]
-pub struct Permit(Option<OwnedSemaphorePermit>);
+pub(crate) struct Permit(Option<OwnedSemaphorePermit>);
 
 impl Budget {
     /// So many bytes.
-    pub fn new(bytes: usize) -> Budget {
+    pub(crate) fn new(bytes: usize) -> Budget {
         let total = units(bytes);
         Budget {
             units: Arc::new(Semaphore::new(total)),
@@ -30,7 +30,7 @@ impl Budget {
     }
 
     /// Waits until so many bytes may be held; more than all counts as all.
-    pub async fn take(&self, bytes: usize) -> Permit {
+    pub(crate) async fn take(&self, bytes: usize) -> Permit {
         let wanted = u32::try_from(units(bytes).min(self.total)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         Permit(
@@ -44,7 +44,7 @@ impl Budget {
 
 impl Permit {
     /// They are no more than so many.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(crate) fn shrink(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {
             let unneeded = permit.num_permits().saturating_sub(units(bytes));
             drop(permit.split(unneeded));

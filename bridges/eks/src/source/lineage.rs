@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use audit_bridge_core::live::{Start, Trouble};
+use audit_bridge_app::provider::Start;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::telemetry::Part;
 
 use super::position::{Begin, ShardPosition};
 use crate::client::kinesis::Shard;

@@ -1,75 +1,16 @@
 //! Where a shard begins, and what the checkpoint keeps of it.
 
-use std::cmp::Ordering;
-use std::fmt;
-
-use audit_bridge_core::live::Start;
+use audit_bridge_app::provider::Start;
 use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::client::kinesis::Place;
-
-/// The number of a record within its shard: decimal digits, up to 186 bits. Greater is later.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SequenceNumber(String);
-
-impl SequenceNumber {
-    /// Reads digits.
-    pub fn parse(text: &str) -> Option<SequenceNumber> {
-        let digits = !text.is_empty() && text.len() <= 256;
-        (digits && text.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| SequenceNumber(text.to_owned()))
-    }
-
-    /// As the stream says it.
-    pub fn of_stream(text: String) -> SequenceNumber {
-        SequenceNumber(text)
-    }
-}
-
-impl Ord for SequenceNumber {
-    fn cmp(&self, other: &SequenceNumber) -> Ordering {
-        let digits = |number: &SequenceNumber| number.0.trim_start_matches('0').len();
-        let value = |number: &'_ SequenceNumber| number.0.trim_start_matches('0').to_owned();
-        digits(self)
-            .cmp(&digits(other))
-            .then_with(|| value(self).cmp(&value(other)))
-            .then_with(|| self.0.cmp(&other.0))
-    }
-}
-
-impl PartialOrd for SequenceNumber {
-    fn partial_cmp(&self, other: &SequenceNumber) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl fmt::Display for SequenceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for SequenceNumber {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<SequenceNumber, String> {
-        SequenceNumber::parse(&text).ok_or_else(|| format!("{text:?} is no sequence number"))
-    }
-}
-
-impl From<SequenceNumber> for String {
-    fn from(number: SequenceNumber) -> String {
-        number.0
-    }
-}
+use crate::client::kinesis::{Place, SequenceNumber};
 
 /// Where a shard stands, as the checkpoint keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum ShardPosition {
+pub(crate) enum ShardPosition {
     /// Behind this record; `read_to`: all that the shard held at that time was read.
     After {
         /// The record's number.
@@ -93,7 +34,7 @@ pub enum ShardPosition {
 /// Where a shard begins that nobody has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Begin {
+pub(crate) enum Begin {
     /// At its oldest record.
     Earliest,
     /// At what arrived at this time or later.
@@ -127,7 +68,7 @@ const EARLIEST: &str = "earliest";
 
 impl Begin {
     /// Where the iterator begins.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         match self {
             Begin::Earliest => Place::Oldest,
             Begin::Time(time) => Place::From(*time),
@@ -138,7 +79,7 @@ impl Begin {
 /// `true`, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "bool", into = "bool")]
-pub struct ShardEnd;
+pub(crate) struct ShardEnd;
 
 impl TryFrom<bool> for ShardEnd {
     type Error = &'static str;
@@ -159,12 +100,12 @@ impl From<ShardEnd> for bool {
 
 impl ShardPosition {
     /// The end of a shard.
-    pub const ENDED: ShardPosition = ShardPosition::Ended {
+    pub(crate) const ENDED: ShardPosition = ShardPosition::Ended {
         shard_end: ShardEnd,
     };
 
     /// Where a shard begins that nobody has read.
-    pub fn at(start: Start) -> ShardPosition {
+    pub(crate) fn at(start: Start) -> ShardPosition {
         ShardPosition::From {
             from: match start {
                 Start::Earliest => Begin::Earliest,
@@ -177,29 +118,24 @@ impl ShardPosition {
     ///
     /// # Errors
     /// It is none of these.
-    pub fn read(position: &Position) -> Option<ShardPosition> {
+    pub(crate) fn read(position: &Position) -> Option<ShardPosition> {
         ShardPosition::deserialize(position).ok()
     }
 
     /// For the checkpoint.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         // Strings and a flag cannot fail to serialise.
         serde_json::to_value(self).unwrap_or_default()
-    }
-
-    /// Whether nobody has read the shard yet.
-    pub fn is_beginning(&self) -> bool {
-        matches!(self, ShardPosition::From { .. })
     }
 }
 
 /// Whether this is the end of a shard.
-pub fn is_end(position: &Position) -> bool {
+pub(crate) fn is_end(position: &Position) -> bool {
     ShardPosition::read(position) == Some(ShardPosition::ENDED)
 }
 
 /// Whether `this` was reached, and lies behind `other`.
-pub fn is_further(this: &Position, other: &Position) -> bool {
+pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
     use ShardPosition::{After, Ended, From};
 
     let number = |position: &ShardPosition| match position {
@@ -218,7 +154,6 @@ pub fn is_further(this: &Position, other: &Position) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -279,13 +214,5 @@ mod tests {
         let end = ShardPosition::ENDED.position();
         assert!(is_further(&end, &high) && !is_further(&high, &end));
         assert!(!is_further(&end, &end.clone()));
-    }
-
-    proptest! {
-        #[test]
-        fn sequence_numbers_ordered_as_the_numbers_they_are(a in any::<u128>(), b in any::<u128>()) {
-            let number = |n: u128| SequenceNumber::parse(&n.to_string()).unwrap();
-            prop_assert_eq!(number(a).cmp(&number(b)), a.cmp(&b));
-        }
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::live::partitions::PartitionHealth;
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::retry::Backoff;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -17,10 +17,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use audit_bridge_core::source::Page;
 
 use super::budget::Budget;
-use super::position::{SequenceNumber, ShardPosition};
+use super::position::ShardPosition;
 use super::unpack::Unpacker;
-use crate::client::kinesis::{Answer, Fault, FaultKind, Packed, Place, Shard, StreamApi};
-use crate::dump::UNPACKED_BYTES_MAX;
+use crate::client::kinesis::{
+    Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi,
+};
+use crate::dump::packed::UNPACKED_BYTES_MAX;
 
 /// The largest answer.
 const ANSWER_BYTES_MAX: usize = 10 << 20;
@@ -40,20 +42,20 @@ const THROTTLED_MAX: u32 = 8;
 
 /// When a shard is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// At the head of the shard, from one call to the next.
-    pub poll: Duration,
+    pub(crate) poll: Duration,
     /// Behind it: five calls a second are for all that read the shard.
-    pub gap: Duration,
+    pub(crate) gap: Duration,
     /// How often the position of a quiet shard is written again with the time up to which it is
     /// read.
-    pub refresh: Duration,
+    pub(crate) refresh: Duration,
     /// How often the stream is asked for its shards.
-    pub list: Duration,
+    pub(crate) list: Duration,
     /// The same while a shard's children are missing in the list.
-    pub list_again: Duration,
+    pub(crate) list_again: Duration,
     /// How long a stream that seems to have been made anew is given to show that it was not.
-    pub confirm: Duration,
+    pub(crate) confirm: Duration,
 }
 
 impl Default for Timing {
@@ -71,11 +73,11 @@ impl Default for Timing {
 
 /// Bytes that all shards of the process may hold.
 #[derive(Debug, Clone)]
-pub struct Budgets {
+pub(crate) struct Budgets {
     /// Of answers, from before the call until the last record is unpacked.
-    pub packed: Budget,
+    pub(crate) packed: Budget,
     /// Of records that are unpacked, until the pipeline takes them.
-    pub unpacked: Budget,
+    pub(crate) unpacked: Budget,
 }
 
 impl Default for Budgets {

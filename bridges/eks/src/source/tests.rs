@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit_bridge_core::live::Start;
+use audit_bridge_app::provider::Start;
+use audit_bridge_app::telemetry::Telemetry;
+use audit_bridge_core::readiness::Part;
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::telemetry::{Part, Telemetry};
 use audit_bridge_testkit::Kinesis;
 use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, Subscription};
 use audit_bridge_testkit::kinesis::{
@@ -19,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
+use crate::client::kinesis::SequenceNumber;
 use crate::client::kinesis::{Answer, Fault, FaultKind, Packed, Place, Summary};
-use crate::source::position::SequenceNumber;
 
 const STREAM: &str = "audit";
 
@@ -164,6 +165,7 @@ impl World {
             until: None,
             term: None,
             seen_dir: "nowhere".into(),
+            identities: None,
             telemetry: self.telemetry.clone(),
         }
     }

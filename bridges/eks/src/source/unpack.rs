@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use audit_bridge_core::event::json::{self, Raw};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::replay::dump::{Context, Dump};
-use audit_bridge_core::replay::read_from;
 use audit_bridge_core::source::{Page, ReadTo};
+use audit_bridge_replay::dump::{Context, Dump};
+use audit_bridge_replay::read_from;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::position::ShardPosition;
 use crate::client::kinesis::Packed;
-use crate::dump::{EksDump, UNPACKED_BYTES_MAX};
+use crate::dump::EksDump;
+use crate::dump::packed::UNPACKED_BYTES_MAX;
 
 /// A page holds so many bytes of records, and one record more: what is read must not overshoot the
 /// pipeline's budget by a whole record of the stream.

@@ -8,8 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::live::Trouble;
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::{Part, Trouble};
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, mds,
 };

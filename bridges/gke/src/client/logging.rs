@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::tail::{Entry, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_tail::{Entry, LogPage, QueryError, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -23,7 +23,7 @@ use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::identity::{Identity, NoToken};
 use super::page::{Answer, LogEntry};
-use crate::filter::Selection;
+use crate::client::filter::Selection;
 
 /// What the API may be asked for at most.
 const PAGE_SIZE_MAX: usize = 1000;

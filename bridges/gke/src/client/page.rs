@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use audit_bridge_core::event::json::{Error, Kind, Scanner};
-use audit_bridge_core::tail::Identity;
+use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use jiff::Timestamp;
 

@@ -15,10 +15,10 @@ mod reader;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, Position, ReadTo, Source};
-use audit_bridge_core::tail::Identity;
-use audit_bridge_core::telemetry::Telemetry;
+use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use google_cloud_pubsub::subscriber::ShutdownToken;
 use google_cloud_pubsub::subscriber::handler::Handler;

@@ -8,12 +8,12 @@ use audit_bridge_core::event::conformance::{Composer, ObjectRef, Text};
 use audit_bridge_core::event::json::Raw;
 
 use super::{Options, SERVICE};
-use crate::level::Level;
-use crate::method::{Connect, Request};
-use crate::object::Object;
-use crate::stamp::{Stamp, go_duration};
-use crate::status::{ResponseStatus, Rpc};
-use crate::uri::{self, Query};
+use crate::convert::level::Level;
+use crate::convert::method::{Connect, Request};
+use crate::convert::stamp::{Stamp, go_duration};
+use crate::convert::status::{ResponseStatus, Rpc};
+use crate::convert::uri::{self, Query};
+use crate::wire::object::Object;
 use crate::wire::{Entry, Payload};
 
 /// The label with the time that a slow request took (`k8s.io/apiserver/pkg/endpoints/filters`).

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::Raw;
-use audit_bridge_core::replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Split};
 use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 

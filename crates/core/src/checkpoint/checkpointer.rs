@@ -122,7 +122,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     }
 
     /// Takes note of what was reached. Does no I/O: [`Checkpointer::next`] does.
-    pub fn take(&mut self, progress: PartitionProgress) {
+    pub(crate) fn take(&mut self, progress: PartitionProgress) {
         match progress {
             PartitionProgress::Announced(partition) => self.announce(partition),
             PartitionProgress::Reached(partition, position) => self.advance(partition, position),
@@ -139,7 +139,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     }
 
     /// Another partition answers for this one: its position goes.
-    pub fn retire(&mut self, partition: u32) {
+    pub(crate) fn retire(&mut self, partition: u32) {
         self.announced.remove(&partition);
         self.unannounced.remove(&partition);
         if self.positions.remove(&partition).is_some() {
@@ -227,14 +227,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         self.saved_at.elapsed()
     }
 
-    /// How long the oldest position has waited that is not durable yet; zero when all are.
-    pub fn unsaved_for(&self) -> Duration {
-        let since = self.saving_since.or(self.unsaved_since);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
     /// Since when a position waits for longer than the interval, and as long again for the write.
-    pub fn overdue_since(&self) -> Option<Instant> {
+    pub(crate) fn overdue_since(&self) -> Option<Instant> {
         let since = self.saving_since.or(self.unsaved_since)?;
         Some(since + self.interval * 2).filter(|due| *due < Instant::now())
     }
@@ -245,7 +239,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     }
 
     /// Writes this beside the positions, the next time that they are written.
-    pub fn set_health(&mut self, health: Health) {
+    pub(crate) fn set_health(&mut self, health: Health) {
         self.health = health;
     }
 

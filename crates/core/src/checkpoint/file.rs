@@ -166,6 +166,11 @@ impl FileStore {
 }
 
 impl FileStore {
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.files.state.path
+    }
+
     /// From now on, this is called before each step of a write.
     pub fn before_each_step(&mut self, call: BeforeStep) {
         let mut progress = self.files.lock_progress();

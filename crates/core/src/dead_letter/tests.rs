@@ -80,14 +80,14 @@ fn a_line_per_record_whatever_its_payload_is() {
         (b"\xff\x00", "payload_base64", json!("/wA=")),
     ];
     for (payload, _, _) in &payloads {
-        dead.write(Reject::Truncated, "cut\nshort", &origin(), payload)
+        dead.write(Reject::TRUNCATED, "cut\nshort", &origin(), payload)
             .unwrap();
     }
     let stream = Origin::Stream {
         stream: "kube-apiserver-audit-1".into(),
         id: "37".to_owned(),
     };
-    dead.write(Reject::Refused, "no", &stream, b"1").unwrap();
+    dead.write(Reject::REFUSED, "no", &stream, b"1").unwrap();
     dead.sync().unwrap();
 
     let lines = lines(&path);
@@ -118,7 +118,7 @@ fn opening_again_appends_and_ends_a_half_line() {
     let path = folder.path().join("dead.jsonl");
     for _ in 0..2 {
         let mut dead = DeadLetter::open(&path, "gke").unwrap();
-        dead.write(Reject::Unparsable, "e", &origin(), b"{}")
+        dead.write(Reject::UNPARSABLE, "e", &origin(), b"{}")
             .unwrap();
         dead.sync().unwrap();
     }
@@ -129,7 +129,7 @@ fn opening_again_appends_and_ends_a_half_line() {
         .write_all(b"{\"time\":\"20")
         .unwrap();
     let mut dead = DeadLetter::open(&path, "gke").unwrap();
-    dead.write(Reject::Unparsable, "e", &origin(), b"{}")
+    dead.write(Reject::UNPARSABLE, "e", &origin(), b"{}")
         .unwrap();
     dead.sync().unwrap();
     let text = fs::read_to_string(&path).unwrap();
@@ -164,7 +164,7 @@ fn a_missing_folder_is_named() {
 #[test]
 fn a_full_disk_is_named_and_keeps_the_record() {
     let mut dead = DeadLetter::open(Path::new("/dev/full"), "aks").unwrap();
-    dead.write(Reject::Refused, "e", &origin(), b"{}").unwrap();
+    dead.write(Reject::REFUSED, "e", &origin(), b"{}").unwrap();
     for _ in 0..2 {
         let text = dead.sync().unwrap_err().to_string();
         assert!(text.contains("the disk is full"), "{text}");

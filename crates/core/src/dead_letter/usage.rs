@@ -7,8 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use super::line;
-
 /// Holders that are told apart; what comes beyond is counted as one.
 const HOLDERS_MAX: usize = 1024;
 
@@ -56,11 +54,10 @@ impl Usage {
         self.bytes
     }
 
-    /// Whether this line may be kept so.
-    pub(super) fn allows(&self, keep: Keep, line: &[u8], bytes_max: u64) -> bool {
-        let len = line.len() as u64;
+    /// Whether a line of this holder, and of so many bytes, may be kept so.
+    pub(super) fn allows(&self, keep: Keep, holder: Holder, len: u64, bytes_max: u64) -> bool {
         let free = bytes_max.saturating_sub(self.bytes.saturating_add(len));
-        let holder = self.known(line::holder(line));
+        let holder = self.known(holder);
         let held = self.held.get(&holder).copied().unwrap_or_default();
         free > 0 && held.saturating_add(len) <= free.saturating_mul(keep.share())
     }

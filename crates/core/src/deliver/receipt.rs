@@ -21,8 +21,8 @@ pub enum Receipt {
     Rejected {
         /// The event, as it came.
         item: Item,
-        /// [`Reject::Refused`] when the receiver said that the body is bad, else
-        /// [`Reject::Undeliverable`].
+        /// [`Reject::REFUSED`] when the receiver said that the body is bad, else
+        /// [`Reject::UNDELIVERABLE`].
         reason: Reject,
         /// What the receiver said, and what was tried.
         error: String,

@@ -49,16 +49,16 @@ pub use self::notes::{GivenUp, Notes, Repair};
 use super::json::{self, Edits, ErrorKind};
 
 /// The API version that every event leaves with.
-pub const API_VERSION: &str = "audit.k8s.io/v1";
+pub(crate) const API_VERSION: &str = "audit.k8s.io/v1";
 /// The annotation on an event of which something is missing (upstream's own).
-pub const TRUNCATED: &str = "audit.k8s.io/truncated";
+pub(crate) const TRUNCATED: &str = "audit.k8s.io/truncated";
 /// The annotation on an event whose `stageTimestamp` is the provider's record time (`record`), or
 /// stands for one that is lost (`unknown`).
-pub const STAGE_TIMESTAMP: &str = "audit-bridge/stage-timestamp";
+pub(crate) const STAGE_TIMESTAMP: &str = "audit-bridge/stage-timestamp";
 /// The annotation on an event whose `requestReceivedTimestamp` is the provider's record time.
-pub const RECEIVED_TIMESTAMP: &str = "audit-bridge/request-received-timestamp";
+pub(crate) const RECEIVED_TIMESTAMP: &str = "audit-bridge/request-received-timestamp";
 /// The annotation that says of each member that was shortened how long it was, and its SHA-256.
-pub const SHORTENED: &str = "audit-bridge/shortened";
+pub(crate) const SHORTENED: &str = "audit-bridge/shortened";
 /// The annotation that says which cluster an event is of (`--annotate-cluster`).
 pub const CLUSTER: &str = "audit-bridge/cluster";
 /// How CloudWatch's event ends when EKS cut it.

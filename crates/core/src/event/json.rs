@@ -22,7 +22,7 @@ mod walk;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use edit::Edits;
+pub(crate) use edit::Edits;
 pub use findings::Findings;
 use findings::{KeyPrints, NoPrints};
 pub(crate) use skip::plain_string_end;
@@ -268,7 +268,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When the next value is none.
-    pub fn open_array(&mut self) -> Result<(), Error> {
+    pub(crate) fn open_array(&mut self) -> Result<(), Error> {
         self.open(b'[', "an array")
     }
 

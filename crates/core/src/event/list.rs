@@ -9,7 +9,7 @@ const HEAD: &[u8] =
 const TAIL: &[u8] = b"]}";
 
 /// Bytes that every body has besides its events and the commas between them.
-pub const OVERHEAD_BYTES: usize = HEAD.len() + TAIL.len();
+pub(crate) const OVERHEAD_BYTES: usize = HEAD.len() + TAIL.len();
 
 /// Joins events into one body; an empty list is a valid body too.
 pub fn body(events: &[Event]) -> Bytes {

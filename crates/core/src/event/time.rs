@@ -55,7 +55,7 @@ pub fn parse(text: &str) -> Option<Timestamp> {
 }
 
 /// The bytes of a time as [`micros`] writes it.
-pub const MICROS_LEN: usize = 27;
+pub(crate) const MICROS_LEN: usize = 27;
 
 /// Writes a time as `metav1.MicroTime` does: `2020-01-11T01:01:19.410800Z`; nanoseconds are cut.
 pub fn micros(time: Timestamp) -> String {
@@ -66,7 +66,7 @@ pub fn micros(time: Timestamp) -> String {
 /// Whether the text is a time exactly as [`micros`] writes it: six fraction digits, UTC. Says no to
 /// some valid ones (before 1970, the last days of a month), which [`parse`] has to look at.
 #[inline]
-pub fn is_micros(text: &str) -> bool {
+pub(crate) fn is_micros(text: &str) -> bool {
     const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
     let Ok(bytes) = <&[u8; 27]>::try_from(text.as_bytes()) else {
         return false;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dead_letter_writer::{DeadLetterWriter, Line, Settle};
 use super::guard::Guarded;
-use super::{Ended, Observer, Patience};
+use super::{Ended, Patience};
 use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
@@ -15,6 +15,7 @@ use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
+use crate::observer::Observer;
 use crate::source::{Page, PartitionChange};
 use crate::tally::Tally;
 
@@ -178,7 +179,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     fn skip(&mut self, id: RecordId, reason: Skip) {
         // What was read of it may look like nothing of ours, but nobody has seen the rest.
         if self.tracker.get(id).is_some_and(|record| record.oversized) {
-            self.reject(id, Settle::Record, Reject::TooLarge, "");
+            self.reject(id, Settle::Record, Reject::TOO_LARGE, "");
             return;
         }
         self.tally.skip(reason);
@@ -191,7 +192,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             return;
         };
         if record.oversized {
-            reason = Reject::TooLarge;
+            reason = Reject::TOO_LARGE;
             error = "the record is larger than what is read of one; its beginning is kept";
         }
         self.tally.reject(reason);

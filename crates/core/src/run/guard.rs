@@ -31,7 +31,7 @@ impl<Con: Convert> Guarded<Con> {
         let converter = &mut self.converter;
         let caught = catch(|| converter.convert(id, record, out));
         if let Err(what) = caught {
-            out.reject(id, Reject::Defect, defect(&what));
+            out.reject(id, Reject::DEFECT, defect(&what));
             self.give_up_what_is_lost(&what, out);
         }
         if !out.decides(id) {
@@ -59,7 +59,7 @@ impl<Con: Convert> Guarded<Con> {
             self.held.retain(|id| {
                 let is_held = converter.is_holding(*id);
                 if !is_held {
-                    out.reject(*id, Reject::Defect, defect(&what));
+                    out.reject(*id, Reject::DEFECT, defect(&what));
                 }
                 is_held
             });
@@ -76,7 +76,7 @@ impl<Con: Convert> Guarded<Con> {
         let converter = &self.converter;
         let lost = self.held.iter().filter(|id| !converter.is_holding(**id));
         for id in lost.copied().collect::<Vec<_>>() {
-            out.reject(id, Reject::Defect, defect(what));
+            out.reject(id, Reject::DEFECT, defect(what));
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
                     self.0.remove(0);
                     panic!("lost one");
                 }
-                _ => out.skip(id, Skip::NotAudit),
+                _ => out.skip(id, Skip::NOT_AUDIT),
             }
         }
 
@@ -139,7 +139,7 @@ mod tests {
                 Outcome::Skip { record, .. } => (record.0, "skipped".to_owned()),
                 Outcome::Reject {
                     record,
-                    reason: Reject::Defect,
+                    reason: Reject::DEFECT,
                     error,
                 } => (
                     record.0,

@@ -89,8 +89,8 @@ impl Ends {
             } => {
                 assert!(error.contains("the webhook answered"), "{error}");
                 match reason {
-                    Reject::Refused => self.refused.push(number(&item)),
-                    Reject::Undeliverable => self.undeliverable.push(number(&item)),
+                    Reject::REFUSED => self.refused.push(number(&item)),
+                    Reject::UNDELIVERABLE => self.undeliverable.push(number(&item)),
                     other => panic!("{other:?}"),
                 }
             }

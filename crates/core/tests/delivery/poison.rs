@@ -128,6 +128,27 @@ async fn event_answered_with_a_long_retry_after_does_not_silence_the_others() {
     assert!(from > 20_000 && delivery.status().parked.events == 1);
 }
 
+/// Nothing was accepted before it, so the receiver may mean everything.
+#[tokio::test(start_paused = true)]
+async fn first_event_answered_with_a_long_retry_after_holds_the_others_for_minutes_at_most() {
+    for (size, slots) in [(100, 1), (1, 1), (10, 4)] {
+        let answer = (answered_after(503, 600), Duration::from_millis(5));
+        let (fake, _) = failing_on(|id| id == 0, answer);
+        let mut delivery = delivery(fake, slots);
+        let until = Instant::now() + Duration::from_secs(180);
+        let (mut from, mut ends) = (0, Ends::default());
+        while Instant::now() < until {
+            if delivery.has_room() && from < 100 {
+                delivery.start(batch(from..from + size));
+                from += size;
+            }
+            ends += receipts_for(&mut delivery, Duration::from_millis(100)).await;
+        }
+        let delivered = ends.delivered.len();
+        assert_eq!(delivered, 99, "{size} events a batch, {slots} slots");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn event_failing_at_first_is_delivered_when_the_receiver_takes_it() {
     let until = Instant::now() + Duration::from_secs(600);

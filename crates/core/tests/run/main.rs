@@ -28,7 +28,7 @@ use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::event::conformance::{self, Options};
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
-use audit_bridge_core::shutdown::Stop;
+use audit_bridge_core::stop::Stop;
 
 use self::disk::{Disk, DiskStore, positions};
 use self::log::{FILLERS, Log};
@@ -45,7 +45,7 @@ struct Native(Options);
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         if record.payload.starts_with(b"{\"message") {
-            return out.skip(id, Skip::OtherStream);
+            return out.skip(id, Skip::OTHER_CLUSTER);
         }
         out.settle(
             id,

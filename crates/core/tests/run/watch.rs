@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use audit_bridge_core::convert::Reject;
 use audit_bridge_core::deliver::PARKED_BYTES_MAX;
+use audit_bridge_core::observer::{Doing, Observer};
 use audit_bridge_core::record::Origin;
-use audit_bridge_core::run::{Doing, Observer};
 use audit_bridge_core::tally::Tally;
 
 use super::log::id;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::broker::{Broker, Place, Stored};
-use super::server::{Rights, expired};
+use super::rights::{Rights, expired};
 
 /// How often the age of the token is looked at.
 const LOOK: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::PutToken;
 use super::broker::{Broker, Partition, State};
-use super::server::Rights;
+use super::rights::Rights;
 
 /// An answer on its way.
 pub(super) type Answer = Message<AmqpValue<Value>>;

@@ -1,7 +1,7 @@
 //! Connections, sessions and the links that clients ask for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use fe2o3_amqp::Sender;
 use fe2o3_amqp::acceptor::{
@@ -14,42 +14,13 @@ use fe2o3_amqp_types::performatives::Attach;
 use fe2o3_amqp_types::primitives::{Symbol, Value};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::broker::{Broker, Place};
+use super::rights::Rights;
 use super::{link, nodes};
 
 /// The name of the filter that says where a receiver begins.
 const SELECTOR: &str = "apache.org:selector-filter:string";
-
-/// What the links of one connection share: the tokens that were put on it.
-#[derive(Debug, Default)]
-pub(super) struct Rights {
-    /// By audience, when.
-    put: Mutex<HashMap<String, Instant>>,
-}
-
-impl Rights {
-    pub(super) fn put(&self, audience: &str) {
-        let mut put = self.put.lock().unwrap();
-        put.insert(audience.to_owned(), Instant::now());
-    }
-
-    /// When a token for this hub was last put.
-    pub(super) fn since(&self, hub: &str) -> Option<Instant> {
-        let put = self.put.lock().unwrap();
-        put.iter()
-            .filter(|(audience, _)| audience.contains(&format!("/{hub}")))
-            .map(|(_, at)| *at)
-            .max()
-    }
-}
-
-/// The error of a link whose token ran out.
-pub(super) fn expired() -> Error {
-    let why = "The token has expired. Unauthorized access. 'Listen' claim(s) are required.";
-    Error::new(AmqpError::UnauthorizedAccess, why.to_owned(), None)
-}
 
 /// Serves one connection to its end.
 pub(super) async fn connection(stream: DuplexStream, broker: Arc<Broker>) {

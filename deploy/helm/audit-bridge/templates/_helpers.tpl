@@ -67,6 +67,17 @@ labels:
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
 {{- end -}}
 
+{{/* A log that is queried by time is read again a few times: what was delivered of it is kept for the next pod. */}}
+{{- define "audit-bridge.keepsIdentities" -}}
+{{- if and (include "audit-bridge.usesApi" .) (ne .Values.bridge "aks") }}true{{ end -}}
+{{- end -}}
+{{/* The ConfigMaps for that, as many as the bridge uses. */}}
+{{- define "audit-bridge.identityNames" -}}
+{{- range until 8 }}
+- {{ include "audit-bridge.fullname" $ }}-seen-{{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* `standard`, `cilium` or nothing. A bare `off` is a boolean in YAML. */}}
 {{- define "audit-bridge.policy" -}}
 {{- if not (has (toString .Values.networkPolicy.type) (list "none" "off" "false")) }}{{ .Values.networkPolicy.type }}{{ end -}}

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::live::Trouble;
-use audit_bridge_core::telemetry::Part;
+use audit_bridge_core::readiness::{Part, Trouble};
 use aws_config::retry::RetryConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -18,18 +17,17 @@ use aws_sdk_kinesis::types::{self, EncryptionType, ShardIteratorType};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::super::stream_name::StreamName;
 use super::super::trouble::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::{Access, AwsIdentity, identity, timeouts};
-use super::{Answer, Fault, FaultKind, Packed, Place, Shard, StreamApi, Summary};
-use crate::source::position::SequenceNumber;
-use crate::stream_name::StreamName;
+use super::{Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi, Summary};
 
 /// Pages of `ListShards`: a thousand shards each.
 const LIST_PAGES_MAX: usize = 100;
 
 /// One stream, with credentials that renew themselves.
 #[derive(Debug, Clone)]
-pub struct KinesisStream {
+pub(crate) struct KinesisStream {
     client: Client,
     credentials: SharedCredentialsProvider,
     region: String,
@@ -42,7 +40,7 @@ impl KinesisStream {
     ///
     /// # Errors
     /// There is no region, or nothing in the chain.
-    pub async fn new(access: Access, stream: StreamName) -> Result<KinesisStream, Trouble> {
+    pub(crate) async fn new(access: Access, stream: StreamName) -> Result<KinesisStream, Trouble> {
         let AwsIdentity {
             config,
             credentials,
@@ -64,16 +62,11 @@ impl KinesisStream {
         })
     }
 
-    /// The region.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
     /// Gets credentials once, for `check`: until when they are good, if the provider says so.
     ///
     /// # Errors
     /// There are none, and why.
-    pub async fn identity(&self) -> Result<String, Trouble> {
+    pub(crate) async fn identity(&self) -> Result<String, Trouble> {
         identity(&self.credentials, self.access.role.as_deref()).await
     }
 

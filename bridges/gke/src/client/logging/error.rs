@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::retry::retry_after;
-use audit_bridge_core::tail::QueryError;
+use audit_bridge_tail::QueryError;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::filter::Selection;
+use crate::client::filter::Selection;
 
 /// The longest message that is passed on.
 const MESSAGE_CHARS_MAX: usize = 400;

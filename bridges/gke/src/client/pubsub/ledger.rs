@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use audit_bridge_core::tail::Identity;
+use audit_bridge_tail::Identity;
 
 /// What became of a message that came in.
 #[derive(Debug, PartialEq, Eq)]

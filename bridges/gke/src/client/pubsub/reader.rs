@@ -8,10 +8,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::live::Trouble;
+use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::telemetry::{Part, Telemetry};
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::client::Subscriber;

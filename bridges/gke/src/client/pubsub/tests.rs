@@ -39,7 +39,7 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
     until("acknowledged", || pubsub.acked() == 1).await;
     // Silent now: it may be quiet, it may be dead.
     until("replaced", || pubsub.streams_opened() >= 3).await;
-    assert!(telemetry.is_ready(audit_bridge_core::telemetry::Part::Source));
+    assert!(telemetry.is_ready(audit_bridge_core::readiness::Part::Source));
     pubsub.publish(LogEntry::new(1, Timestamp::now()).text());
     // Pages that say only that there was nothing more come before it.
     let page = loop {
@@ -100,7 +100,7 @@ async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_ans
     }
     pubsub.permit(false);
     until("denied", || {
-        !telemetry.is_ready(audit_bridge_core::telemetry::Part::Source)
+        !telemetry.is_ready(audit_bridge_core::readiness::Part::Source)
     })
     .await;
     // Those that were said before.

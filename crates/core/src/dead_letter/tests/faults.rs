@@ -23,7 +23,7 @@ fn write(dead: &mut DeadLetter, number: u64) {
     };
     let payload = format!("{{\"x\":\"{}\"}}", "A".repeat(4000));
     // What cannot be written now is kept in memory.
-    let _ = dead.write(Reject::Truncated, "e", &origin, payload.as_bytes());
+    let _ = dead.write(Reject::TRUNCATED, "e", &origin, payload.as_bytes());
 }
 
 /// The records that can be read, and how many lines there are of them.

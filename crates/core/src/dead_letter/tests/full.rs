@@ -45,14 +45,14 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     let limits = within(8 * MIB, WhenFull::Drop);
     let figures = Arc::clone(&limits.figures);
     let mut dead = DeadLetter::open_within(&path, "eks", limits.clone()).unwrap();
-    write(&mut dead, Reject::Truncated, "a", 0..3);
-    write(&mut dead, Reject::TooLarge, "flood", 100..400);
-    write(&mut dead, Reject::Refused, "flood", 0..3);
+    write(&mut dead, Reject::TRUNCATED, "a", 0..3);
+    write(&mut dead, Reject::TOO_LARGE, "flood", 100..400);
+    write(&mut dead, Reject::REFUSED, "flood", 0..3);
     // Nothing is forgotten by a restart.
     drop(dead);
     let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
-    write(&mut dead, Reject::TooLarge, "flood", 400..450);
-    write(&mut dead, Reject::TooLarge, "b", 0..2);
+    write(&mut dead, Reject::TOO_LARGE, "flood", 400..450);
+    write(&mut dead, Reject::TOO_LARGE, "b", 0..2);
 
     assert!(bytes_on_disk(folder.path()) <= 8 * MIB);
     assert_eq!(figures.bytes(), bytes_on_disk(folder.path()));
@@ -105,7 +105,7 @@ fn dead_letter_of_text_that_compresses_keeps_more() {
     let payload = format!("{{\"x\":\"{}\"}}", "A".repeat(258_000));
     for number in 0..200 {
         let origin = from("flood", number);
-        dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes())
+        dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes())
             .unwrap();
         dead.sync().unwrap();
     }
@@ -125,7 +125,7 @@ fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
     let payload = noise(1);
     for number in 0..5000 {
         let origin = from("flood", number);
-        dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes())
+        dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes())
             .unwrap();
         dead.sync().unwrap();
     }
@@ -133,7 +133,7 @@ fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
     assert_eq!(figures.payloads_dropped(), 5000);
     // There is still room for another one's.
     let origin = from("other", 1);
-    dead.write(Reject::Refused, "e", &origin, b"{\"a\":1}")
+    dead.write(Reject::REFUSED, "e", &origin, b"{\"a\":1}")
         .unwrap();
     dead.sync().unwrap();
     assert_eq!(all_lines(&path).last().unwrap()["payload"]["a"], 1);
@@ -149,7 +149,7 @@ fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
     let refused = loop {
         let payload = noise(kept);
         let origin = from("flood", kept);
-        let written = dead.write(Reject::TooLarge, "e", &origin, payload.as_bytes());
+        let written = dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes());
         match written.and_then(|()| dead.sync()) {
             Ok(()) => kept += 1,
             Err(error) => break error.to_string(),
@@ -177,10 +177,10 @@ fn payload_beyond_the_limit_of_one_record_is_cut() {
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
     let text = "ö".repeat(PAYLOAD_BYTES_MAX);
     let mut bytes = text.clone().into_bytes();
-    dead.write(Reject::TooLarge, "e", &from("s", 1), text.as_bytes())
+    dead.write(Reject::TOO_LARGE, "e", &from("s", 1), text.as_bytes())
         .unwrap();
     bytes[0] = 0xff;
-    dead.write(Reject::TooLarge, "e", &from("s", 2), &bytes)
+    dead.write(Reject::TOO_LARGE, "e", &from("s", 2), &bytes)
         .unwrap();
     dead.sync().unwrap();
     let lines = all_lines(&path);
@@ -210,7 +210,7 @@ fn a_line_is_its_holder_s_whatever_stands_in_it() {
         let about = About {
             time: "t",
             provider: "eks",
-            reason: Reject::Truncated,
+            reason: Reject::TRUNCATED,
             error,
             origin: &origin,
         };

@@ -4,6 +4,9 @@
 //! string, a key whose fingerprint was there before) and leaves what they mean to a second, slower
 //! look. A sign may be false; that there is none is never false.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use super::super::json::{self, ErrorKind, Findings, Kind, Raw, Scanner};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
@@ -97,7 +100,7 @@ impl<'a> Seen<'a> {
     fn walk(&mut self) -> Result<(), json::Error> {
         let json = self.json;
         let mut scanner = Scanner::new(json);
-        let mut others: Vec<&str> = Vec::new();
+        let mut others: HashSet<&str> = HashSet::new();
         scanner.open_object()?;
         self.members = (scanner.at(), scanner.at());
         while let Some((from, key)) = scanner.raw_member()? {
@@ -138,8 +141,7 @@ impl<'a> Seen<'a> {
                     };
                 }
                 None => {
-                    self.repeats |= others.contains(&key);
-                    others.push(key);
+                    self.repeats |= !others.insert(key);
                 }
             }
         }
@@ -172,16 +174,19 @@ impl<'a> Seen<'a> {
         matches!(self.text(Member::Verb), Some(verb) if verb != "\"patch\"" && !verb.contains('\\'))
     }
 
-    /// Every member, known or not, in the order of the text; keys as they are written, with their
-    /// quotes.
-    pub(super) fn members_as_written(&self) -> impl Iterator<Item = (&'a str, Raw<'a>)> {
+    /// Every member, known or not, in the order of the text: its key as it is written, with its
+    /// quotes, and its name.
+    pub(super) fn members_as_written(
+        &self,
+    ) -> impl Iterator<Item = (&'a str, Cow<'a, str>, Raw<'a>)> {
         let json = self.json;
         let mut scanner = Scanner::new(json);
         let opened = scanner.open_object().is_ok();
         std::iter::from_fn(move || {
             let (from, key) = scanner.raw_member().ok().flatten().filter(|_| opened)?;
+            let name = scanner.decoded_key(from).ok()?;
             let key = json.get(from..from + key.len() + 2)?;
-            Some((key, scanner.value().ok()?))
+            Some((key, name, scanner.value().ok()?))
         })
     }
 
@@ -204,7 +209,7 @@ impl<'a> Seen<'a> {
 
     /// The member's decoded string.
     pub(super) fn string(&self, name: Member) -> Option<String> {
-        self.value(name)?.as_str().map(std::borrow::Cow::into_owned)
+        self.value(name)?.as_str().map(Cow::into_owned)
     }
 
     /// Whether the text itself says that it is an audit event.

@@ -185,7 +185,8 @@ pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
         Type::Int32 | Type::Int64 => {
             // Few digits are in the range of both, and need no second look.
             let text = value.text();
-            text.len() <= 9 && text.bytes().all(|digit| digit.is_ascii_digit())
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            digits.len() <= 9 && digits.bytes().all(|digit| digit.is_ascii_digit()) && text != "-0"
         }
         Type::Strings => value
             .elements()

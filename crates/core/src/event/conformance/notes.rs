@@ -64,13 +64,6 @@ notes! {
     }
 }
 
-impl GivenUp {
-    /// Something outside the objects is missing: this is what an attack looks like.
-    pub fn is_outside_the_objects(self) -> bool {
-        matches!(self, GivenUp::ProviderIdentity | GivenUp::Identity)
-    }
-}
-
 /// All that was done to one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Notes {

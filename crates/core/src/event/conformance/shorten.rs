@@ -165,8 +165,8 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
 /// One member of the event.
 struct Part<'a> {
     member: Option<Member>,
-    /// With its quotes.
-    key: &'a str,
+    /// With its quotes; a known member's as Kubernetes spells it.
+    key: Cow<'a, str>,
     value: Cow<'a, str>,
     /// What it was, when it is no longer.
     before: Option<&'a str>,
@@ -190,9 +190,8 @@ impl<'a> Shortened<'a> {
             others: 0,
         };
         let mut others_left = 2 * budget;
-        for (key, value) in seen.members_as_written() {
-            let name = key.trim_matches('"');
-            let member = Member::of(name);
+        for (key, name, value) in seen.members_as_written() {
+            let member = Member::of(&name);
             if member.is_none() {
                 let bytes = key.len() + value.text().len().min(budget) + 2;
                 match others_left.checked_sub(bytes) {
@@ -206,6 +205,11 @@ impl<'a> Shortened<'a> {
             let value_text = match member {
                 Some(Member::RequestObject | Member::ResponseObject) => None,
                 member => shortened_member(member, value, budget, uri_budget),
+            };
+            let key = match (member, name) {
+                // It was spelled with an escape.
+                (Some(member), Cow::Owned(_)) => Cow::Owned(json_string(member.name())),
+                _ => Cow::Borrowed(key),
             };
             shortened.parts.push(Part {
                 member,
@@ -308,7 +312,7 @@ impl<'a> Shortened<'a> {
         let mut annotated = false;
         for part in &self.parts {
             out.push(if out.is_empty() { '{' } else { ',' });
-            out.push_str(part.key);
+            out.push_str(&part.key);
             out.push(':');
             if part.member == Some(Member::Annotations) {
                 annotated = true;
@@ -350,6 +354,22 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
+/// A URI as a JSON string of at most so many bytes.
+fn shortened_uri(text: &str, budget: usize) -> String {
+    let mut room = budget.saturating_sub(2);
+    // What JSON escapes (a quote, a control character) makes it longer again.
+    for _ in 0..4 {
+        let uri = json_string(&uri::shorten(text, room));
+        if uri.len() <= budget {
+            return uri;
+        }
+        room = room * budget / (uri.len() + 1);
+    }
+    let uri = json_string(&uri::shorten(text, room));
+    let inner = uri.get(1..uri.len() - 1).unwrap_or_default();
+    ends_of_string(inner, budget)
+}
+
 /// A member outside the objects within its budget; `None` when it is already.
 fn shortened_member(
     member: Option<Member>,
@@ -367,12 +387,7 @@ fn shortened_member(
     let essential: Option<&'static Essential> = match member {
         Some(Member::RequestUri) if value.kind() == Kind::String => {
             let text = value.as_str()?;
-            let uri = json_string(&uri::shorten(&text, budget.saturating_sub(2)));
-            // Escapes may make it longer again.
-            return Some(match uri.len() <= budget {
-                true => uri,
-                false => ends_of_string(uri.trim_matches('"'), budget),
-            });
+            return Some(shortened_uri(&text, budget));
         }
         Some(Member::User | Member::ImpersonatedUser) => {
             let [all, system] = &USER;

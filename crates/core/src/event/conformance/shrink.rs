@@ -1,7 +1,7 @@
 //! A JSON value in fewer bytes: sub-trees go, the value itself stays.
 //!
 //! Whoever pads an object must not decide what is lost of it. What detection rules read
-//! ([`Essential`]) is kept first, as long as it fits. The rest is shared out: small things stay, the
+//! ([`Essential`]) is kept first, as long as it fits and leaves a little for the rest. The rest is shared out: small things stay, the
 //! largest are brought down to one size, as large as fits, each by the same rule; a string keeps its
 //! first and last bytes. Only where so many things stand side by side that none of them would keep
 //! enough, the middle ones go: a list or map keeps its first and last elements.
@@ -125,6 +125,8 @@ const END_BYTES: usize = 2048;
 const PART_MIN: usize = 2 * END_BYTES + 64;
 /// Values that stay among larger ones, while they do not take more than half of the room.
 const SMALL: usize = 256;
+/// The share of the room that what is essential leaves to the rest: one part of so many.
+const OTHERS_SHARE: usize = 16;
 /// What a long key keeps at least.
 const KEY_MIN: usize = 256;
 
@@ -205,9 +207,14 @@ impl Item {
         }
     }
 
+    /// With its signs.
+    fn whole(&self) -> usize {
+        self.signs() + self.bytes()
+    }
+
     /// What it would need besides.
     fn more(&self) -> usize {
-        (self.signs() + self.bytes()).saturating_sub(self.least())
+        self.whole().saturating_sub(self.least())
     }
 }
 
@@ -327,25 +334,19 @@ impl<'a> Shrinker<'a> {
 
 /// How many bytes of key and value each item may keep; `None` when it goes.
 fn shares(items: &[Item], room: usize) -> Vec<Option<usize>> {
-    let least: usize = items.iter().map(Item::least).sum();
-    let Some(room) = room.checked_sub(least) else {
-        // Not even what is essential fits: it is all that stays, by the same rule.
-        let sizes: Vec<usize> = items.iter().map(Item::least).collect();
-        let kept = kept(&sizes, room);
-        return items
-            .iter()
-            .zip(kept)
-            .map(|(item, kept)| kept.map(|bytes| bytes.saturating_sub(item.signs())))
-            .collect();
-    };
-    let sizes: Vec<usize> = items.iter().map(Item::more).collect();
-    let kept = kept(&sizes, room);
-    items
-        .iter()
-        .zip(kept)
-        .map(|(item, kept)| match (item.least(), kept) {
-            (0, None) => None,
-            (least, kept) => Some((least + kept.unwrap_or(0)).saturating_sub(item.signs())),
+    let least: Vec<usize> = items.iter().map(Item::least).collect();
+    let others: usize = items.iter().map(Item::more).sum();
+    // What is essential can be padded too, and must not take all the room for that.
+    let first = kept(&least, room - (room / OTHERS_SHARE).min(others));
+    let given: usize = first.iter().flatten().sum();
+    let more: Vec<usize> = items.iter().map(Item::more).collect();
+    let second = kept(&more, room.saturating_sub(given));
+    let parts = std::iter::zip(first, second);
+    std::iter::zip(items, parts)
+        .map(|(item, (first, second))| {
+            let is_there = first.is_some() || second.is_some();
+            let share = first.unwrap_or(0) + second.unwrap_or(0);
+            is_there.then(|| share.saturating_sub(item.signs()))
         })
         .collect()
 }

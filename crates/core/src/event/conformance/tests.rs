@@ -4,6 +4,7 @@ mod changes;
 mod cut;
 mod mending;
 mod random;
+mod spelling;
 mod time;
 mod too_large;
 

@@ -5,23 +5,23 @@ use std::ops::Range;
 
 /// Ranges of a text and what is to stand there instead.
 #[derive(Debug, Default, Clone)]
-pub struct Edits {
+pub(crate) struct Edits {
     edits: Vec<(Range<usize>, Cow<'static, str>)>,
 }
 
 impl Edits {
     /// Replaces a range; an empty text removes it.
-    pub fn replace(&mut self, range: Range<usize>, text: impl Into<Cow<'static, str>>) {
+    pub(crate) fn replace(&mut self, range: Range<usize>, text: impl Into<Cow<'static, str>>) {
         self.edits.push((range, text.into()));
     }
 
     /// Whether nothing is to change.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
 
     /// The text with all changes. What lies in a range that is replaced goes with it.
-    pub fn apply(mut self, text: &str) -> String {
+    pub(crate) fn apply(mut self, text: &str) -> String {
         // A range that holds another one comes before it.
         self.edits
             .sort_by(|(a, _), (b, _)| a.start.cmp(&b.start).then(b.end.cmp(&a.end)));

@@ -6,7 +6,6 @@
 pub struct Findings {
     pub(super) fractional: bool,
     pub(super) lone_surrogate: bool,
-    pub(super) not_only_strings: bool,
     pub(super) may_repeat_a_key: bool,
     /// The containers around the innermost value.
     levels: u32,
@@ -27,11 +26,6 @@ impl Findings {
     /// A string in it names half of a UTF-16 surrogate pair.
     pub fn has_lone_surrogate(self) -> bool {
         self.lone_surrogate
-    }
-
-    /// All that it holds are strings, in containers that are not empty.
-    pub fn only_strings(self) -> bool {
-        !self.not_only_strings
     }
 
     /// A key may stand twice in one of its objects: never wrong when it says no, seldom when yes.
@@ -66,7 +60,6 @@ impl Findings {
         Findings {
             fractional: self.fractional | other.fractional,
             lone_surrogate: self.lone_surrogate | other.lone_surrogate,
-            not_only_strings: self.not_only_strings | other.not_only_strings,
             may_repeat_a_key: self.may_repeat_a_key | other.may_repeat_a_key,
             levels: self.levels.max(other.levels),
         }

@@ -5,7 +5,7 @@
 //! servers write has none.
 
 use super::findings::{Findings, Prints};
-use super::string::{self, Marks};
+use super::string::{self, Marks, hex4};
 use super::{Error, ErrorKind};
 
 pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
@@ -65,7 +65,6 @@ pub(super) fn value_end(
                 at = space_end(bytes, at);
                 // Both closing brackets are two behind their opening ones in ASCII.
                 if bytes.get(at) == Some(&(bracket + 2)) {
-                    findings.not_only_strings = true;
                     at += 1;
                 } else {
                     containers.push(is_object);
@@ -78,12 +77,11 @@ pub(super) fn value_end(
                 }
             }
             Some(b'-' | b'0'..=b'9') => {
-                findings.not_only_strings = true;
                 at = number_end(bytes, at, &mut findings.fractional)?;
             }
-            Some(b't') => at = word_end(bytes, at, "true", findings)?,
-            Some(b'f') => at = word_end(bytes, at, "false", findings)?,
-            Some(b'n') => at = word_end(bytes, at, "null", findings)?,
+            Some(b't') => at = literal_end(bytes, at, "true")?,
+            Some(b'f') => at = literal_end(bytes, at, "false")?,
+            Some(b'n') => at = literal_end(bytes, at, "null")?,
             Some(_) => return fail(at, ErrorKind::Expected("a value")),
             None => return fail(at, ErrorKind::Incomplete),
         }
@@ -240,22 +238,6 @@ fn surrogate_end(bytes: &[u8], start: usize, code: u32, findings: &mut Findings)
     }
 }
 
-/// The end of four hexadecimal digits, and the number they are.
-pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
-    let mut code = 0;
-    for _ in 0..4 {
-        let Some(&byte) = bytes.get(at) else {
-            return fail(at, ErrorKind::Incomplete);
-        };
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            return fail(at, ErrorKind::Expected("four hexadecimal digits"));
-        };
-        code = code * 16 + digit;
-        at += 1;
-    }
-    Ok((at, code))
-}
-
 pub(super) fn number_end(
     bytes: &[u8],
     mut at: usize,
@@ -295,17 +277,6 @@ fn digits_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
         at += 1;
     }
     Ok(at)
-}
-
-#[inline(always)]
-fn word_end(
-    bytes: &[u8],
-    at: usize,
-    word: &'static str,
-    findings: &mut Findings,
-) -> Result<usize, Error> {
-    findings.not_only_strings = true;
-    literal_end(bytes, at, word)
 }
 
 #[inline(always)]

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 
 use wide::u8x16;
 
-use super::skip::hex4;
 use super::{Error, ErrorKind, Scanner};
 
 pub(super) const CONTROL: ErrorKind = ErrorKind::Expected("no control character in a string");
@@ -402,6 +401,23 @@ fn unit_around(inner: &str, from: usize, at: usize) -> Option<(usize, usize)> {
         start = end;
     }
     None
+}
+
+/// The end of four hexadecimal digits, and the number they are.
+pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
+    let fail = |at: usize, kind: ErrorKind| Err(Error { at, kind });
+    let mut code = 0;
+    for _ in 0..4 {
+        let Some(&byte) = bytes.get(at) else {
+            return fail(at, ErrorKind::Incomplete);
+        };
+        let Some(digit) = char::from(byte).to_digit(16) else {
+            return fail(at, ErrorKind::Expected("four hexadecimal digits"));
+        };
+        code = code * 16 + digit;
+        at += 1;
+    }
+    Ok((at, code))
 }
 
 /// The surrogate that the escape at `at` names.

@@ -1,0 +1,421 @@
+//! An event hub with the diagnostic logs of AKS clusters, read live.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use audit_bridge_app::config::{self, Problems, given};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::source::{Position, Positions};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::client::connection_string::{self, ConnectionString};
+use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};
+use crate::source::partition::Timing;
+use crate::source::position::{self, Begin};
+use crate::source::{EventHub, Partition, share_of_prefetch};
+
+/// The event hub that a diagnostic setting makes for this category unless told otherwise.
+const EVENT_HUB: &str = "insights-logs-kube-audit";
+/// The consumer group that every event hub has.
+const CONSUMER_GROUP: &str = "$Default";
+/// What may be on its way to us from one partition.
+const PREFETCH_BYTES_MAX: usize = 8 << 20;
+/// The flag by which replicas share the partitions.
+const SHARE_PARTITIONS: &str = "share-partitions";
+/// How far back `check` looks for a message.
+const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
+
+/// The flags of reading live.
+#[derive(Debug, Clone, clap::Args)]
+#[group(id = "event_hubs")]
+#[command(next_help_heading = "Event Hubs")]
+pub struct ProviderArgs {
+    /// Host name of the namespace, like NAME.servicebus.windows.net
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_EVENT_HUB_NAMESPACE",
+        hide_env_values = true,
+        value_name = "HOST"
+    )]
+    event_hub_namespace: Option<String>,
+    /// The event hub [default: the connection string's, else insights-logs-kube-audit]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_EVENT_HUB",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    event_hub: Option<String>,
+    /// The consumer group; one that nobody else reads with [default: $Default]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CONSUMER_GROUP",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    consumer_group: Option<String>,
+    /// File with a connection string (Listen), instead of an identity; read again for each connection
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CONNECTION_STRING_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    connection_string_file: Option<PathBuf>,
+    /// Where to connect to instead of the namespace: amqps://, or amqp:// on this machine
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_EVENT_HUB_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    event_hub_endpoint: Option<String>,
+    /// What may be on its way from one partition; 16MiB for all together at most [default: 8MiB]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_PREFETCH_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
+    prefetch_bytes_max: Option<String>,
+    /// Let replicas share the partitions, each read by one; needs --checkpoint-store kubernetes
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SHARE_PARTITIONS",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    share_partitions: Option<String>,
+}
+
+/// An event hub, configured.
+#[derive(Debug)]
+pub struct AksProvider {
+    hub: Hub,
+    connection_string_file: Option<PathBuf>,
+    prefetch_bytes_max: usize,
+    share_partitions: bool,
+    /// One for all, so that a token is asked for once.
+    client: OnceLock<Client>,
+}
+
+impl ProviderArgs {
+    /// Checks the flags.
+    pub(crate) fn check(&self, problems: &mut Problems) -> AksProvider {
+        let file = self
+            .connection_string_file
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty());
+        let read = file.as_ref().and_then(|path| {
+            let text = read_connection_string(path);
+            let read = text.and_then(|text| ConnectionString::parse(&text));
+            read.map_err(|what| problems.add("connection-string-file", what))
+                .ok()
+        });
+        let hub = Hub {
+            namespace: self.namespace(file.is_some(), read.as_ref(), problems),
+            name: self.hub(read.as_ref(), problems),
+            consumer_group: problems.read(
+                "consumer-group",
+                self.consumer_group.as_deref(),
+                CONSUMER_GROUP.to_owned(),
+                name,
+            ),
+            endpoint: problems.read(
+                "event-hub-endpoint",
+                self.event_hub_endpoint.as_deref(),
+                None,
+                |text| connection_string::endpoint(text).map(Some),
+            ),
+        };
+        let emulator = read.and_then(|read| read.emulator);
+        let emulator = emulator.and_then(|endpoint| {
+            connection_string::endpoint(&endpoint)
+                .map_err(|what| {
+                    problems.add(
+                        "connection-string-file",
+                        format!("says UseDevelopmentEmulator=true: {what}"),
+                    );
+                })
+                .ok()
+        });
+        AksProvider {
+            hub: Hub {
+                endpoint: hub.endpoint.or(emulator),
+                ..hub
+            },
+            connection_string_file: file,
+            prefetch_bytes_max: problems.read(
+                "prefetch-bytes-max",
+                self.prefetch_bytes_max.as_deref(),
+                PREFETCH_BYTES_MAX,
+                config::bytes,
+            ),
+            share_partitions: problems.read(
+                SHARE_PARTITIONS,
+                self.share_partitions.as_deref(),
+                false,
+                config::flag,
+            ),
+            client: OnceLock::new(),
+        }
+    }
+
+    fn namespace(
+        &self,
+        by_file: bool,
+        read: Option<&ConnectionString>,
+        problems: &mut Problems,
+    ) -> String {
+        let flag = "event-hub-namespace";
+        let own = problems.read(flag, self.event_hub_namespace.as_deref(), None, |text| {
+            host(text).map(Some)
+        });
+        let told = read.map(|read| read.namespace.to_ascii_lowercase());
+        match (own, told) {
+            (Some(own), Some(told)) if own != told => {
+                problems.add(
+                    flag,
+                    "is another one than that of the connection string; leave one of them out",
+                );
+                own
+            }
+            (Some(own), _) => own,
+            (None, Some(told)) => told,
+            (None, None) => {
+                if !by_file && given(self.event_hub_namespace.as_deref()).is_none() {
+                    problems.add(
+                        flag,
+                        "is missing; name the namespace's host, like NAME.servicebus.windows.net",
+                    );
+                }
+                String::new()
+            }
+        }
+    }
+
+    fn hub(&self, read: Option<&ConnectionString>, problems: &mut Problems) -> String {
+        let told = read.and_then(|read| read.entity_path.clone());
+        let own = problems.read("event-hub", self.event_hub.as_deref(), None, |text| {
+            name(text).map(Some)
+        });
+        if let (Some(own), Some(told)) = (&own, &told)
+            && own != told
+        {
+            problems.add(
+                "connection-string-file",
+                "is for another event hub (its EntityPath) than --event-hub",
+            );
+        }
+        own.or(told).unwrap_or_else(|| EVENT_HUB.to_owned())
+    }
+}
+
+/// A host name, as the portal shows it.
+fn host(text: &str) -> Result<String, String> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if text.chars().all(inside) && (text.contains('.') || text == "localhost") {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("is no host name; write it whole, like NAME.servicebus.windows.net".to_owned())
+    }
+}
+
+/// A name of an event hub or a consumer group, which becomes a part of a path.
+fn name(text: &str) -> Result<String, String> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
+    if text.len() <= 256 && text.chars().all(inside) {
+        Ok(text.to_owned())
+    } else {
+        Err("is no name: letters, digits and . - _ $".to_owned())
+    }
+}
+
+impl AksProvider {
+    fn client(&self) -> Result<Client, Trouble> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let credential = match &self.connection_string_file {
+            Some(path) => Credential::ConnectionStringFile(path.clone()),
+            None => Credential::from_environment().map_err(|what| Trouble {
+                part: Part::Identity,
+                what,
+                remedy: "set it, or use --connection-string-file".to_owned(),
+            })?,
+        };
+        let client = || Client::new(self.hub.clone(), credential);
+        Ok(self.client.get_or_init(client).clone())
+    }
+}
+
+impl Provider for AksProvider {
+    type Log = AksLog;
+
+    async fn connect(&self) -> Result<Vec<AksLog>, Trouble> {
+        let whole = AksLog {
+            name: self.hub.to_string(),
+            client: self.client()?,
+            prefetch_bytes_max: self.prefetch_bytes_max,
+            share: None,
+        };
+        if !self.share_partitions {
+            return Ok(vec![whole]);
+        }
+        let partitions = Partition::all(&whole.client).await?;
+        let count = partitions.len();
+        let logs = partitions.into_iter().map(|partition| AksLog {
+            name: format!("{}/{}", whole.name, partition.id),
+            share: Some(Share { partition, count }),
+            ..whole.clone()
+        });
+        Ok(logs.collect())
+    }
+
+    fn shared(&self) -> Option<Shared> {
+        self.share_partitions.then(|| Shared {
+            name: self.hub.to_string(),
+            flag: SHARE_PARTITIONS,
+        })
+    }
+}
+
+/// One event hub for one consumer group, or a partition of it.
+#[derive(Debug, Clone)]
+pub struct AksLog {
+    name: String,
+    client: Client,
+    prefetch_bytes_max: usize,
+    /// The partition, where replicas share them.
+    share: Option<Share>,
+}
+
+/// One partition of several.
+#[derive(Debug, Clone)]
+struct Share {
+    partition: Partition,
+    count: usize,
+}
+
+impl ProviderLog for AksLog {
+    type Source = EventHub;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn when_silent(&self) -> String {
+        format!(
+            "look whether each cluster's diagnostic setting still sends kube-audit or \
+             kube-audit-admin to {}: az monitor diagnostic-settings list --resource $(az aks show \
+             --resource-group GROUP --name CLUSTER --query id --output tsv)",
+            self.client.hub().name
+        )
+    }
+
+    fn beginning(&self, start: Start) -> Positions {
+        let share = self.share.iter();
+        share
+            .map(|share| (share.partition.index, Begin::at(start).position()))
+            .collect()
+    }
+
+    fn is_further(&self, this: &Position, other: &Position) -> bool {
+        position::is_further(this, other)
+    }
+
+    async fn open(&self, resume: Resume) -> Result<EventHub, Trouble> {
+        let timing = Timing::default();
+        let bytes = self.prefetch_bytes_max;
+        match &self.share {
+            None => EventHub::open(&self.client, resume, bytes, timing).await,
+            Some(Share { partition, count }) => {
+                let bytes = share_of_prefetch(bytes, *count);
+                EventHub::open_partition(&self.client, partition, &resume, bytes, timing)
+            }
+        }
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let identity = match self.client.identity().await {
+            Ok(found) => Finding::good("identity", found),
+            Err(fault) => return vec![Finding::bad("identity", fault.into())],
+        };
+        let what = format!("source {}", self.name);
+        let source = match self.look().await {
+            Ok(found) => Finding::good(what, found),
+            Err(trouble) => Finding::bad(what, trouble),
+        };
+        vec![identity, source]
+    }
+}
+
+impl AksLog {
+    fn is_shared_out(&self, fault: &Fault) -> bool {
+        self.share.is_some() && fault.kind == FaultKind::Stolen
+    }
+
+    /// Asks for the partitions, attaches to one, and looks for a message of the last hour.
+    async fn look(&self) -> Result<String, Trouble> {
+        let connection = self.client.connect().await?;
+        let looked = async {
+            let partitions = connection.partitions().await?;
+            let mut newest = None;
+            for (index, partition) in partitions.iter().enumerate() {
+                let bounds = connection.bounds(partition).await?;
+                newest = newest.max(bounds.last_enqueued.filter(|_| bounds.last >= 0));
+                if index == 0 {
+                    let timing = Timing::default();
+                    let attach = connection.try_receiver(partition, bounds.last, timing.attach);
+                    match attach.await {
+                        // By another replica: so it can be read.
+                        Err(fault) if self.is_shared_out(&fault) => {}
+                        attached => attached?,
+                    }
+                }
+            }
+            Ok::<_, Fault>((partitions.len(), newest))
+        };
+        let looked = looked.await;
+        connection.close().await;
+        let (partitions, newest) = looked?;
+        let recent = Timestamp::now().checked_sub(LOOK_BACK);
+        match newest {
+            Some(newest) if recent.is_ok_and(|recent| newest >= recent) => Ok(format!(
+                "can be read; partitions: {partitions}, newest message: {newest:.0}"
+            )),
+            newest => Err(Trouble {
+                part: Part::Source,
+                what: match newest {
+                    Some(newest) => {
+                        format!("can be read, and holds no message since {newest:.0}")
+                    }
+                    None => "can be read, and holds no message".to_owned(),
+                },
+                remedy: "check the cluster's diagnostic setting: it must send kube-audit or \
+                         kube-audit-admin to this event hub (the first messages take some minutes)"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Trouble {
+        Trouble {
+            part: fault.part(),
+            remedy: match (fault.remedy.is_empty(), fault.kind) {
+                (false, _) => fault.remedy,
+                (true, FaultKind::Ended) => "it is tried again".to_owned(),
+                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
+            },
+            what: fault.what,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! From a message of the event hub to records.
+//!
+//! A message is `{"records":[…]}`, as every dump of one is, and it is read by the same code. What
+//! is none of the known shapes is one record all the same: it goes to the dead letter, and the
+//! partition goes on.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::source::{Page, ReadTo};
+use audit_bridge_replay::dump::Dump;
+use audit_bridge_replay::read_from;
+
+use jiff::Timestamp;
+
+use crate::client::Message;
+use crate::dump::AksDump;
+use crate::source::position::after;
+
+/// Cuts messages of one partition into records.
+pub(crate) struct Cutter {
+    dump: Arc<dyn Dump>,
+    /// Which partition of the source.
+    partition: u32,
+    /// Its name in the dead letter: `HUB/ID`.
+    stream: Arc<str>,
+    /// A partition that is quiet is asked within so long whether it holds more.
+    again_within: Duration,
+}
+
+impl Cutter {
+    pub(crate) fn new(partition: u32, stream: Arc<str>, again_within: Duration) -> Cutter {
+        Cutter {
+            dump: Arc::new(AksDump),
+            partition,
+            stream,
+            again_within,
+        }
+    }
+
+    /// The partition's name, for people.
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// All records of a message, with the position behind it.
+    pub(crate) fn page(&self, message: Message) -> Page {
+        let position = message
+            .sequence_number
+            .map(|number| after(number, message.offset.as_deref()));
+        let mut page = read_from(&self.dump, &self.stream, Cursor::new(message.body.clone()));
+        if !page.problems.is_empty() {
+            page.problems.clear();
+            page.records.clear();
+            page.records.push(Record {
+                payload: message.body,
+                origin: self.origin(None, 0),
+                time: None,
+                // Nobody knows what it was: it is kept.
+                damaged: true,
+                oversized: false,
+            });
+        }
+        for (number, record) in (1..).zip(&mut page.records) {
+            record.origin = self.origin(message.sequence_number, number);
+            record.time = message.enqueued;
+        }
+        page.partition = self.partition;
+        page.position = position;
+        page.read_to = message.enqueued.map(|time| self.read_to(time));
+        page
+    }
+
+    /// A page that only says where the partition stands: behind this message, if that is new, and
+    /// with nothing behind it at this time, if that was asked.
+    pub(crate) fn standing(
+        &self,
+        sequence_number: Option<i64>,
+        nothing_more: Option<Timestamp>,
+    ) -> Page {
+        Page {
+            partition: self.partition,
+            position: sequence_number.map(|number| after(number, None)),
+            read_to: nothing_more.map(|time| self.read_to(time)),
+            ..Page::default()
+        }
+    }
+
+    fn read_to(&self, time: Timestamp) -> ReadTo {
+        ReadTo {
+            time,
+            again_within: self.again_within,
+        }
+    }
+
+    fn origin(&self, sequence_number: Option<i64>, record: usize) -> Origin {
+        let message = sequence_number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        Origin::Stream {
+            stream: Arc::clone(&self.stream),
+            id: format!("{message}:{record}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn page(body: &str) -> Page {
+        let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
+        cutter.page(Message {
+            sequence_number: Some(17),
+            offset: Some("4711".to_owned()),
+            enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),
+            body: body.to_owned().into(),
+        })
+    }
+
+    fn payloads(page: &Page) -> Vec<&str> {
+        let payloads = page.records.iter().map(|record| &*record.payload);
+        payloads
+            .map(|bytes| std::str::from_utf8(bytes).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn each_record_is_one_with_its_bytes_untouched() {
+        let one = r#"{ "category":"kube-audit", "properties":{"log":"{\"a\":1.0}\n"}}"#;
+        let two = r#"{"category":"kube-apiserver","properties":{"log":"I1121"}}"#;
+        let page = page(&format!("{{\"records\": [{one},\n {two} ]}}"));
+        assert_eq!(payloads(&page), [one, two]);
+        assert_eq!(page.partition, 3);
+        assert_eq!(
+            page.position,
+            Some(json!({"sequence_number": 17, "offset": "4711"}))
+        );
+        let origins = page.records.iter().map(|record| record.origin.to_string());
+        assert_eq!(origins.collect::<Vec<_>>(), ["hub/3: 17:1", "hub/3: 17:2"]);
+        assert!(page.records.iter().all(|record| record.time.is_some()));
+    }
+
+    #[test]
+    fn what_is_no_message_of_a_diagnostic_setting_is_one_record() {
+        for body in ["", "hello", "<xml/>", "[1,2]", "\u{0}\u{1}"] {
+            let page = page(body);
+            assert!(page.problems.is_empty(), "{body:?}: {:?}", page.problems);
+            assert!(page.position.is_some(), "{body:?}");
+            if !body.is_empty() {
+                assert_eq!(payloads(&page), [body]);
+                assert!(page.records[0].damaged, "{body:?}");
+            }
+        }
+        let page = page(r#"{"records":[]}"#);
+        assert!(page.records.is_empty() && page.problems.is_empty());
+    }
+}

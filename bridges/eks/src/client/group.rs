@@ -1,0 +1,137 @@
+//! Which log group: its name, or the ARN of one in another account or region.
+
+use std::fmt;
+
+/// A log group of CloudWatch Logs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Where it is, if its ARN was given.
+    pub place: Option<Place>,
+}
+
+/// What an ARN says of a group besides its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// `aws`, `aws-cn`, `aws-us-gov`.
+    pub partition: String,
+    /// Its region.
+    pub region: String,
+    /// The account that has it, twelve digits.
+    pub account: String,
+}
+
+impl Group {
+    /// A group of the own account and region.
+    pub fn named(name: impl Into<String>) -> Group {
+        Group {
+            name: name.into(),
+            place: None,
+        }
+    }
+
+    /// Reads a name or an ARN, with or without the `:*` at its end.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Group, &'static str> {
+        let Some(rest) = text.strip_prefix("arn:") else {
+            return match is_name(text) {
+                true => Ok(Group::named(text)),
+                false => Err(
+                    "is neither a name of a log group (up to 512 letters, digits and . - _ / #) \
+                     nor an ARN",
+                ),
+            };
+        };
+        let parts: Vec<&str> = rest.splitn(6, ':').collect();
+        let [partition, "logs", region, account, "log-group", name] = *parts else {
+            return Err("is no ARN like arn:aws:logs:REGION:ACCOUNT:log-group:NAME");
+        };
+        let name = name.strip_suffix(":*").unwrap_or(name);
+        let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        if !partition.starts_with("aws") || !is_region(region) || !is_account || !is_name(name) {
+            return Err("is no ARN like arn:aws:logs:REGION:ACCOUNT:log-group:NAME");
+        }
+        Ok(Group {
+            name: name.to_owned(),
+            place: Some(Place {
+                partition: partition.to_owned(),
+                region: region.to_owned(),
+                account: account.to_owned(),
+            }),
+        })
+    }
+
+    /// What stands for it in positions and log lines, among the groups of all regions.
+    pub fn key(&self, region: &str) -> String {
+        match &self.place {
+            Some(place) => format!("{}:{}:{}", place.region, place.account, self.name),
+            None => format!("{region}:{}", self.name),
+        }
+    }
+}
+
+/// The name, or the ARN as the API wants it: without the `:*`.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            let Place {
+                partition,
+                region,
+                account,
+            } = place;
+            write!(f, "arn:{partition}:logs:{region}:{account}:log-group:")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// A region, as AWS writes it.
+pub(crate) fn is_region(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.len() <= 32 && text.contains('-') && text.chars().all(inside)
+}
+
+/// A name that CloudWatch Logs takes (`CreateLogGroup`, `logGroupName`).
+fn is_name(name: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._/#-".contains(c);
+    !name.is_empty() && name.len() <= 512 && name.chars().all(inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_arns_are_told_apart_and_written_again() {
+        let arn = "arn:aws-us-gov:logs:us-gov-west-1:123456789012:log-group:/aws/eks/a/cluster";
+        for text in ["/aws/eks/a/cluster", "own.group#1", arn] {
+            assert_eq!(Group::parse(text).unwrap().to_string(), text);
+        }
+        let starred = Group::parse(&format!("{arn}:*")).unwrap();
+        assert_eq!(starred.to_string(), arn);
+        let key = "us-gov-west-1:123456789012:/aws/eks/a/cluster";
+        assert_eq!(starred.key("eu-west-1"), key);
+        assert_eq!(Group::named("g").key("eu-west-1"), "eu-west-1:g");
+    }
+
+    #[test]
+    fn what_is_neither_is_refused() {
+        for wrong in [
+            "",
+            "/aws/eks/*/cluster",
+            "arn:aws:logs:eu-west-1:12345:log-group:g",
+            "arn:aws:s3:eu-west-1:123456789012:log-group:g",
+            "arn:aws:logs:euwest1:123456789012:log-group:g",
+            "arn:aws:logs:eu-west-1:123456789012:log-group:",
+            "arn:aws:logs:eu-west-1:123456789012:log-group:g:log-stream:s",
+        ] {
+            assert!(Group::parse(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "eu", "EU-central-1", "eu central-1", "https://x-1"] {
+            assert!(!is_region(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the other components of the control plane write into the same log group, told by its text
+//! where the stream is not known.
+
+/// Whether a message is a log line of such a component: klog (API server, scheduler, controller
+/// managers) or logfmt (authenticator).
+pub(crate) fn is_log_line(message: &str) -> bool {
+    is_klog(message) || message.starts_with("time=\"")
+}
+
+/// `I0520 05:24:43.888087      11 file.go:152] …` (k8s.io/klog).
+fn is_klog(line: &str) -> bool {
+    let digits = |from: usize, to: usize| {
+        line.get(from..to)
+            .is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    line.starts_with(['I', 'W', 'E', 'F'])
+        && digits(1, 5)
+        && line.get(5..6) == Some(" ")
+        && digits(6, 8)
+        && line.get(8..9) == Some(":")
+}
+
+/// Whether a message looks like something out of the log group: such a line, or an audit event.
+pub(crate) fn is_known(message: &str) -> bool {
+    is_log_line(message)
+        || (message.trim_ascii_start().starts_with('{')
+            && (message.contains("\"auditID\"") || message.contains("audit.k8s.io/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_are_told_by_their_start() {
+        for (text, want) in [
+            ("I0520 05:24:43.888087      11 a.go:152] Skip", true),
+            ("E1231 23:59:59.000001       1 b.go:1] x", true),
+            (
+                "time=\"2022-10-07T18:10:46Z\" level=info msg=\"access granted\"",
+                true,
+            ),
+            ("I0520 5:24:43", false),
+            ("Info: all is well", false),
+            ("{\"kind\":\"Event\"}", false),
+            ("Iü0520 05:24:43", false),
+            ("", false),
+        ] {
+            assert_eq!(is_log_line(text), want, "{text}");
+        }
+    }
+}

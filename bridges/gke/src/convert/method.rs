@@ -1,0 +1,360 @@
+//! What was asked of which object: `methodName` and `resourceName`.
+//!
+//! ```text
+//! methodName   = rev(FQ(group)) "." version "." resource ["." subresource] "." verb
+//!              | "io.k8s." httpMethod                            (no resource: exactly 3 tokens)
+//! resourceName = ("core" | group) "/" version ["/namespaces/" ns] "/" resource
+//!                    ["/" name ["/" subresource ["/" rest]]]
+//!              | path without its leading slash                  (no resource)
+//! ```
+//!
+//! `FQ(group)` is the group when it has a dot, else `group.k8s.io`; `rev` turns its labels round.
+//! The resource name tells the group verbatim, and its segments are told apart by the API server's
+//! own rules (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`), as long as the method does
+//! not contradict. Both are free text to us, much of it chosen by the client (a path that nobody
+//! serves has a resource and a subresource too, which may contain dots): reading them is total.
+
+use std::borrow::Cow;
+
+use crate::wire::names::{is_version, short_group};
+
+/// The resource and the segment of a path that are called so.
+const NAMESPACES: &str = "namespaces";
+/// What follows a namespace without being a resource in it.
+const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
+/// One request to the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request<'a> {
+    /// Kubernetes' verb; for a path without resource the HTTP method in lower case. Empty where
+    /// Kubernetes has none for the HTTP method.
+    pub(crate) verb: &'a str,
+    pub(crate) target: Target<'a>,
+    /// Method and resource name name the same group and version: no other service's entry.
+    pub(crate) anchored: bool,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    /// A path such as `readyz`, without its leading slash.
+    Path(&'a str),
+    /// An object or a collection.
+    Resource(Resource<'a>),
+}
+
+/// `k8s.io/apiserver/pkg/apis/audit.ObjectReference`, and the path below it. Empty: absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Resource<'a> {
+    pub(crate) group: Cow<'a, str>,
+    pub(crate) version: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) subresource: &'a str,
+    /// As the path has it; see [`Request::object_namespace`].
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// What follows the subresource: the path of a proxied request.
+    pub(crate) rest: &'a str,
+}
+
+/// Subresources that hand the connection over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connect {
+    /// exec, attach, portforward: always upgraded.
+    Upgrade,
+    /// proxy: a plain answer as a rule.
+    Proxy,
+}
+
+impl<'a> Request<'a> {
+    /// Reads both names. `None` when the method is none of Kubernetes'.
+    pub(crate) fn parse(method: &'a str, resource_name: &'a str) -> Option<Request<'a>> {
+        let path = resource_name.trim_matches('/');
+        if let Some(verb) = method.strip_prefix("io.k8s.")
+            && !verb.contains('.')
+        {
+            return (!verb.is_empty()).then_some(Request {
+                verb,
+                target: Target::Path(path),
+                anchored: true,
+            });
+        }
+        let mut body = path;
+        let (group, version) = (segment(&mut body), segment(&mut body));
+        if let Some(tail) = anchored(method, group, version)
+            && let Some(call) = Call::read_along(tail, body).or_else(|| Call::read(tail))
+        {
+            let group = Cow::Borrowed(full_group(group));
+            return Some(Request::of_call(call, group, version, body, true));
+        }
+        let (call, of_method) = Call::by_version(method)?;
+        if is_version(version) && !group.is_empty() {
+            let group = Cow::Borrowed(full_group(group));
+            return Some(Request::of_call(call, group, version, body, false));
+        }
+        let group = group_of(of_method.prefix)?;
+        Some(Request::of_call(
+            call,
+            group,
+            of_method.version,
+            path,
+            false,
+        ))
+    }
+
+    /// What can be said of an entry of Kubernetes' audit log whose method is missing or is none of
+    /// Kubernetes': a request is never lost for it. The last token of a method stands in for the
+    /// verb, and what the resource name does not tell stays empty.
+    pub(crate) fn guess(method: &'a str, resource_name: &'a str) -> Request<'a> {
+        let path = resource_name.trim_matches('/');
+        let without_resource = method.strip_prefix("io.k8s.");
+        let last_token = method.rsplit('.').next().unwrap_or_default();
+        let verb = without_resource.unwrap_or(last_token);
+        let mut body = path;
+        let (group, version) = (segment(&mut body), segment(&mut body));
+        let resource = resource_of(body).0;
+        if without_resource.is_some()
+            || group.is_empty()
+            || !is_version(version)
+            || resource.is_empty()
+        {
+            return Request {
+                verb,
+                target: Target::Path(path),
+                anchored: false,
+            };
+        }
+        let call = Call {
+            resource,
+            subresource: "",
+            verb,
+        };
+        let group = Cow::Borrowed(full_group(group));
+        Request::of_call(call, group, version, body, false)
+    }
+
+    fn of_call(
+        call: Call<'a>,
+        group: Cow<'a, str>,
+        version: &'a str,
+        body: &'a str,
+        anchored: bool,
+    ) -> Request<'a> {
+        let mut target = Resource {
+            group,
+            version,
+            resource: call.resource,
+            subresource: call.subresource,
+            ..Resource::default()
+        };
+        target.read_path(body);
+        Request {
+            verb: call.verb,
+            target: Target::Resource(target),
+            anchored,
+        }
+    }
+
+    pub(crate) fn resource(&self) -> Option<&Resource<'a>> {
+        match &self.target {
+            Target::Resource(resource) => Some(resource),
+            Target::Path(_) => None,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Option<Connect> {
+        match self.resource()?.subresource {
+            "exec" | "attach" | "portforward" => Some(Connect::Upgrade),
+            "proxy" => Some(Connect::Proxy),
+            _ => None,
+        }
+    }
+
+    /// `objectRef.namespace`: what stands alone behind `namespaces` in the path lies in itself, of
+    /// whichever group it is, as the API server asks for none (`requestinfo.go`). The paths of the
+    /// verbs that concern a collection have no name: theirs is that of the new object or of a field
+    /// selector.
+    pub(crate) fn object_namespace(&self) -> &'a str {
+        match self.resource() {
+            Some(resource) if resource.namespace.is_empty() && resource.resource == NAMESPACES => {
+                if resource.subresource.is_empty() && is_of_collection(self.verb) {
+                    ""
+                } else {
+                    resource.name
+                }
+            }
+            Some(resource) => resource.namespace,
+            None => "",
+        }
+    }
+}
+
+impl<'a> Resource<'a> {
+    /// Reads what follows group and version in the resource name.
+    fn read_path(&mut self, mut body: &'a str) {
+        let mut rest = body;
+        if segment(&mut rest) == NAMESPACES && !rest.is_empty() {
+            let namespace = segment(&mut rest);
+            // A namespaced resource may itself be called so.
+            if self.resource != NAMESPACES || first_segment(rest) == NAMESPACES {
+                self.namespace = namespace;
+                body = rest;
+            }
+        }
+        if segment(&mut body) != self.resource {
+            return;
+        }
+        self.name = segment(&mut body);
+        let mut rest = body;
+        let first = segment(&mut rest);
+        if self.subresource.is_empty() {
+            self.subresource = first;
+            body = rest;
+        } else if first == self.subresource {
+            body = rest;
+        }
+        // GKE up to 1.13 wrote the pod's name once more behind exec and attach.
+        let doubled =
+            body == self.name && matches!(self.subresource, "exec" | "attach" | "portforward");
+        self.rest = if doubled { "" } else { body };
+    }
+}
+
+/// The last tokens of a method.
+#[derive(Debug, Clone, Copy)]
+struct Call<'a> {
+    resource: &'a str,
+    subresource: &'a str,
+    verb: &'a str,
+}
+
+/// The tokens before them, when the method alone must tell.
+struct OfMethod<'a> {
+    prefix: &'a str,
+    version: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// Reads what is left of a method behind group and version, where the path tells which of its
+    /// dots separate. `None` when the two are about different resources.
+    fn read_along(tail: &'a str, body: &str) -> Option<Call<'a>> {
+        let (resource, subresource) = resource_of(body);
+        let rest = tail
+            .strip_prefix(resource)
+            .filter(|_| !resource.is_empty())?;
+        let resource = tail.get(..resource.len())?;
+        let call = |subresource, verb| Call {
+            resource,
+            subresource,
+            verb,
+        };
+        let Some(rest) = rest.strip_prefix('.') else {
+            return rest.is_empty().then_some(call("", ""));
+        };
+        if !subresource.is_empty()
+            && let Some(verb) = rest.strip_prefix(subresource)
+            && (verb.is_empty() || verb.starts_with('.'))
+        {
+            let verb = verb.trim_start_matches('.');
+            return Some(call(rest.get(..subresource.len())?, verb));
+        }
+        let (subresource, verb) = rest.rsplit_once('.').unwrap_or(("", rest));
+        Some(call(subresource, verb))
+    }
+
+    /// `resource.verb` or `resource.subresource.verb`.
+    fn read(tail: &'a str) -> Option<Call<'a>> {
+        let (rest, verb) = tail.rsplit_once('.')?;
+        let (resource, subresource) = match rest.split_once('.') {
+            Some((_, "")) => return None,
+            Some((resource, subresource)) => (resource, subresource),
+            None => (rest, ""),
+        };
+        let whole = !resource.is_empty() && !verb.is_empty() && !subresource.contains('.');
+        whole.then_some(Call {
+            resource,
+            subresource,
+            verb,
+        })
+    }
+
+    /// Finds the last token that looks like a version and has two or three tokens behind it.
+    fn by_version(method: &'a str) -> Option<(Call<'a>, OfMethod<'a>)> {
+        let mut dots = method.rmatch_indices('.').map(|(at, _)| at).skip(1);
+        let candidates = [dots.next(), dots.next()];
+        candidates.into_iter().flatten().find_map(|dot| {
+            let (head, tail) = method.split_at_checked(dot)?;
+            let (prefix, version) = head.rsplit_once('.').unwrap_or(("", head));
+            let call = Call::read(tail.strip_prefix('.')?)?;
+            is_version(version).then_some((call, OfMethod { prefix, version }))
+        })
+    }
+}
+
+/// What is left of `method` behind this group and version.
+fn anchored<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a str> {
+    if group.is_empty() {
+        return None;
+    }
+    let mut rest = method;
+    if !group.contains('.') {
+        rest = rest.strip_prefix("io.k8s.")?;
+    }
+    for label in group.rsplit('.').chain([version]) {
+        rest = rest.strip_prefix(label)?.strip_prefix('.')?;
+    }
+    Some(rest)
+}
+
+/// Resource and subresource of a path behind group and version, by `requestinfo.go`.
+fn resource_of(body: &str) -> (&str, &str) {
+    let mut parts = body;
+    let mut rest = body;
+    if segment(&mut rest) == NAMESPACES {
+        segment(&mut rest);
+        if !rest.is_empty() && !NAMESPACE_SUBRESOURCES.contains(&first_segment(rest)) {
+            parts = rest;
+        }
+    }
+    let resource = segment(&mut parts);
+    segment(&mut parts);
+    (resource, segment(&mut parts))
+}
+
+/// The group that a method's first tokens name.
+fn group_of(prefix: &str) -> Option<Cow<'_, str>> {
+    if prefix.split('.').any(str::is_empty) {
+        return None;
+    }
+    let labels: Vec<&str> = prefix.rsplit('.').collect();
+    let group = labels.join(".");
+    Some(match short_group(&group) {
+        short if short.len() == group.len() => Cow::Owned(group),
+        short => Cow::Owned(short.to_owned()),
+    })
+}
+
+/// Group of a resource name: only the core group, which has no name, was given one.
+fn full_group(group: &str) -> &str {
+    if group == "core" { "" } else { group }
+}
+
+/// Verbs that concern a collection: their path ends before a name.
+pub(crate) fn is_of_collection(verb: &str) -> bool {
+    matches!(verb, "create" | "list" | "watch" | "deletecollection")
+}
+
+fn first_segment(mut path: &str) -> &str {
+    segment(&mut path)
+}
+
+/// Takes the first segment off a path.
+fn segment<'a>(path: &mut &'a str) -> &'a str {
+    let whole = *path;
+    let end = memchr::memchr(b'/', whole.as_bytes()).unwrap_or(whole.len());
+    *path = whole.get(end + 1..).unwrap_or_default();
+    whole.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,441 @@
+//! The bodies: `protoPayload.request` and `.response` to `requestObject` and `responseObject`.
+//!
+//! Both are `google.protobuf.Struct`s that hold the Kubernetes object next to an `@type` that
+//! Google added. Their text is copied as it is; only the `@type` goes, a missing `kind` and
+//! `apiVersion` are read off it, and numbers that went through a double and came out with a
+//! fraction or an exponent are written as the integers they were (receivers compare the raw text,
+//! of `runAsUser` for example).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use audit_bridge_core::event::conformance::Keys;
+use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
+
+use super::names::{is_version, short_group};
+use crate::wire;
+
+/// The type of a patch: the rest of the object is the patch itself.
+const PATCH: &str = "k8s.io/Patch";
+/// Integers with more digits keep their text: `protojson` itself writes an exponent from here on.
+const DIGITS_MAX: usize = 21;
+
+/// Whose body it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Its metadata names the object that is asked for.
+    Request,
+    /// Nobody asks for what its metadata says, which is stepped over as a whole.
+    Response,
+}
+
+/// One body, and the members of it that say something about the request.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    /// The whole object.
+    pub(crate) text: &'a str,
+    /// `@type`.
+    pub(crate) type_url: Option<Cow<'a, str>>,
+    /// Where in the text the `@type` members stand, each with the comma before it.
+    cuts: Vec<Range<usize>>,
+    /// What stepping over its members found.
+    findings: Findings,
+    /// Whether that says something of their keys.
+    keys: Keys,
+    /// Members besides `@type`.
+    others: usize,
+    /// The list under a name that a patch of type `application/json-patch+json` may stand under.
+    list: Option<Raw<'a>>,
+    pub(crate) kind: Option<Raw<'a>>,
+    pub(crate) api_version: Option<Raw<'a>>,
+    /// `metadata.name`, `.uid`, `.resourceVersion`.
+    pub(crate) name: Option<Raw<'a>>,
+    pub(crate) uid: Option<Raw<'a>>,
+    pub(crate) resource_version: Option<Raw<'a>>,
+    /// The members of a `metav1.Status`.
+    pub(crate) status: Option<Raw<'a>>,
+    pub(crate) message: Option<Raw<'a>>,
+    pub(crate) reason: Option<Raw<'a>>,
+    pub(crate) details: Option<Raw<'a>>,
+    pub(crate) code: Option<Raw<'a>>,
+    /// Of `metav1.DeleteOptions`.
+    pub(crate) orphan_dependents: Option<Raw<'a>>,
+}
+
+impl<'a> Object<'a> {
+    fn new(keys: Keys) -> Object<'a> {
+        Object {
+            text: "{}",
+            type_url: None,
+            cuts: Vec::new(),
+            // What is added to it where it is written is no deeper.
+            findings: Findings::default().within(),
+            keys,
+            others: 0,
+            list: None,
+            kind: None,
+            api_version: None,
+            name: None,
+            uid: None,
+            resource_version: None,
+            status: None,
+            message: None,
+            reason: None,
+            details: None,
+            code: None,
+            orphan_dependents: None,
+        }
+    }
+
+    /// Reads the next value of `s`, which scans `text`, with a look at its keys or without. `None`
+    /// when it is no object.
+    pub(crate) fn read(
+        s: &mut Scanner<'a>,
+        text: &'a str,
+        side: Side,
+        keys: Keys,
+    ) -> Result<Option<Object<'a>>, Error> {
+        s.peek();
+        let start = s.at();
+        let mut object = Object::new(keys);
+        let mut names = Names::default();
+        let mut from = start + 1;
+        let is_object = wire::object(s, |s, key| {
+            let plain = match key {
+                Cow::Borrowed(plain) => Some(plain),
+                Cow::Owned(_) => None,
+            };
+            if object.keys == Keys::Seen && !names.are_without(plain) {
+                object.findings = object.findings.with_repeated_key();
+            }
+            match key.as_ref() {
+                "metadata" if side == Side::Request => object.read_metadata(s)?,
+                "@type" => {
+                    let value = s.value()?;
+                    object.type_url = value.as_str();
+                    object.cuts.push(from - start..s.at() - start);
+                    from = s.at();
+                    return Ok(());
+                }
+                key => {
+                    let value = object.step_over(s)?;
+                    object.findings = object.findings.and(value.findings().within());
+                    object.member(key, value);
+                }
+            }
+            object.others += 1;
+            from = s.at();
+            Ok(())
+        })?;
+        object.text = text.get(start..s.at()).unwrap_or("{}");
+        Ok(is_object.then_some(object))
+    }
+
+    /// Reads a text that is one object.
+    pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
+        let mut scanner = Scanner::new(text);
+        Object::read(&mut scanner, text, Side::Request, Keys::NotSeen).ok()?
+    }
+
+    fn step_over(&self, s: &mut Scanner<'a>) -> Result<Raw<'a>, Error> {
+        match self.keys {
+            Keys::Seen => s.value_and_keys(),
+            Keys::NotSeen => s.value(),
+        }
+    }
+
+    /// What stepping over it found.
+    pub(crate) fn findings(&self) -> Findings {
+        self.findings
+    }
+
+    /// Whether [`Object::findings`] says something of its keys.
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys
+    }
+
+    /// The whole object.
+    pub(crate) fn raw(&self) -> Option<Raw<'a>> {
+        Raw::parse(self.text).ok()
+    }
+
+    fn member(&mut self, key: &str, value: Raw<'a>) {
+        let slot = match key {
+            "kind" => &mut self.kind,
+            "apiVersion" => &mut self.api_version,
+            "status" => &mut self.status,
+            "message" => &mut self.message,
+            "reason" => &mut self.reason,
+            "details" => &mut self.details,
+            "code" => &mut self.code,
+            "orphanDependents" => &mut self.orphan_dependents,
+            "value" | "items" | "patch" if value.kind() == Kind::Array => &mut self.list,
+            _ => return,
+        };
+        *slot = Some(value);
+    }
+
+    fn read_metadata(&mut self, s: &mut Scanner<'a>) -> Result<(), Error> {
+        (self.name, self.uid, self.resource_version) = (None, None, None);
+        if s.peek() != Some(b'{') {
+            self.findings = self.findings.and(self.step_over(s)?.findings().within());
+            return Ok(());
+        }
+        let mut names = Names::default();
+        wire::object(s, |s, key| {
+            let plain = match key {
+                Cow::Borrowed(plain) => Some(plain),
+                Cow::Owned(_) => None,
+            };
+            if self.keys == Keys::Seen && !names.are_without(plain) {
+                self.findings = self.findings.with_repeated_key();
+            }
+            let value = self.step_over(s)?;
+            self.findings = self.findings.and(value.findings().within().within());
+            match key.as_ref() {
+                "name" => self.name = Some(value),
+                "uid" => self.uid = Some(value),
+                "resourceVersion" => self.resource_version = Some(value),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Whether it is a `metav1.Status`.
+    pub(crate) fn is_status(&self) -> bool {
+        self.kind.is_some_and(|kind| kind.text() == "\"Status\"")
+            || self
+                .type_url
+                .as_deref()
+                .is_some_and(|url| url.ends_with("/v1.Status"))
+    }
+
+    /// Writes the Kubernetes object.
+    pub(crate) fn write(&self, out: &mut String) {
+        if self.type_url.as_deref() == Some(PATCH) {
+            // A JSON patch is a list, which no Struct can be.
+            match self.list {
+                Some(list) if self.others == 1 => write_value(out, list),
+                _ => self.write_members(out, &[]),
+            }
+            return;
+        }
+        let typed = self.type_url.as_deref().and_then(Typed::parse);
+        let Some(typed) = typed else {
+            return self.write_members(out, &[]);
+        };
+        let kind = Some(("kind", Cow::Borrowed(typed.kind))).filter(|_| self.kind.is_none());
+        let version = typed.api_version().map(|version| ("apiVersion", version));
+        let version = version.filter(|_| self.api_version.is_none());
+        match (kind, version) {
+            (Some(kind), Some(version)) => self.write_members(out, &[kind, version]),
+            (Some(member), None) | (None, Some(member)) => self.write_members(out, &[member]),
+            (None, None) => self.write_members(out, &[]),
+        }
+    }
+
+    fn write_members(&self, out: &mut String, added: &[(&str, Cow<'_, str>)]) {
+        out.push('{');
+        let start = out.len();
+        for (key, value) in added {
+            if out.len() > start {
+                out.push(',');
+            }
+            push_string(out, key);
+            out.push(':');
+            push_string(out, value);
+        }
+        let comma = out.len() > start;
+        let rewrite = self.findings.has_fractional() || has_lines(self.text);
+        // Without the braces: what lies between the cuts, each piece but the first led by a comma.
+        let mut from = 1;
+        let mut first = true;
+        let end = self.text.len().saturating_sub(1);
+        let ends = self.cuts.iter().map(|cut| (cut.start, cut.end));
+        for (stop, next) in ends.chain([(end, end)]) {
+            let mut piece = self.text.get(from..stop).unwrap_or_default();
+            from = next;
+            if first {
+                piece = piece.trim_ascii_start();
+                piece = piece.strip_prefix(',').unwrap_or(piece);
+                if piece.trim_ascii().is_empty() {
+                    continue;
+                }
+                first = false;
+                if comma {
+                    out.push(',');
+                }
+            }
+            if rewrite {
+                normalise(out, piece);
+            } else {
+                out.push_str(piece);
+            }
+        }
+        out.push('}');
+    }
+}
+
+/// The keys of an object that is being read.
+#[derive(Default)]
+struct Names<'a> {
+    all: [&'a str; NAMES_MAX],
+    count: usize,
+}
+
+/// Keys that are remembered of one object; where there are more, some may repeat.
+const NAMES_MAX: usize = 16;
+
+impl<'a> Names<'a> {
+    /// Whether this key was not there before: never wrong when it says yes. `None` is one that is
+    /// written with escapes, of which nothing is known.
+    fn are_without(&mut self, key: Option<&'a str>) -> bool {
+        let Some(key) = key else {
+            return false;
+        };
+        let known = self.all.get(..self.count).unwrap_or_default();
+        if known.contains(&key) {
+            return false;
+        }
+        let Some(slot) = self.all.get_mut(self.count) else {
+            return false;
+        };
+        *slot = key;
+        self.count += 1;
+        true
+    }
+}
+
+/// An `@type` such as `apps.k8s.io/v1.Deployment`.
+struct Typed<'a> {
+    group: &'a str,
+    version: &'a str,
+    kind: &'a str,
+}
+
+impl Typed<'_> {
+    fn parse(type_url: &str) -> Option<Typed<'_>> {
+        let (group, rest) = type_url.rsplit_once('/')?;
+        let (version, kind) = rest.split_once('.')?;
+        let whole = !group.is_empty() && !kind.is_empty();
+        whole.then_some(Typed {
+            group,
+            version,
+            kind,
+        })
+    }
+
+    /// `None` for the internal version, which no object has.
+    fn api_version(&self) -> Option<Cow<'static, str>> {
+        if !is_version(self.version) {
+            return None;
+        }
+        Some(match short_group(self.group) {
+            "" => self.version.to_owned().into(),
+            group => format!("{group}/{}", self.version).into(),
+        })
+    }
+}
+
+/// Whether the text was laid out for reading. Events are written on one line each.
+fn has_lines(text: &str) -> bool {
+    memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some()
+}
+
+/// Writes a value, its numbers as the API server would.
+pub(crate) fn write_value(out: &mut String, value: Raw<'_>) {
+    if value.has_fractional() || has_lines(value.text()) {
+        normalise(out, value.text());
+    } else {
+        out.push_str(value.text());
+    }
+}
+
+/// Copies valid JSON text, or a part of it that starts and ends outside of a string, without the
+/// space around its tokens, and writes each integer in it as one.
+fn normalise(out: &mut String, text: &str) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let len = match byte {
+            b'"' => string_len(bytes, at),
+            b'-' | b'0'..=b'9' => bytes
+                .iter()
+                .skip(at)
+                .take_while(|b| number_byte(**b))
+                .count(),
+            _ => 1,
+        };
+        let token = text.get(at..at + len).unwrap_or_default();
+        match byte {
+            b'-' | b'0'..=b'9' => out.push_str(&integral(token)),
+            b' ' | b'\n' | b'\r' | b'\t' => {}
+            _ => out.push_str(token),
+        }
+        at += len.max(1);
+    }
+}
+
+fn number_byte(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// The bytes of the string that starts at `start`, quotes included.
+fn string_len(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1 - start,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len() - start
+}
+
+/// The number without fraction and exponent when it is an integer: exact, as it never is a double.
+pub(crate) fn integral(number: &str) -> Cow<'_, str> {
+    let Some(exponent_at) = number.find(['e', 'E', '.']) else {
+        return Cow::Borrowed(number);
+    };
+    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()),
+        None => (number, Some(0)),
+    };
+    debug_assert!(exponent_at <= mantissa.len());
+    let Some(exponent) = exponent else {
+        return Cow::Borrowed(number);
+    };
+    let (sign, magnitude) = match mantissa.strip_prefix('-') {
+        Some(magnitude) => ("-", magnitude),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let digits = format!("{whole}{fraction}");
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        return Cow::Borrowed("0");
+    }
+    // The digits times ten to this power.
+    let power = i64::from(exponent) - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+    if power >= 0 {
+        let zeros = usize::try_from(power).unwrap_or(usize::MAX);
+        if digits.len().saturating_add(zeros) > DIGITS_MAX {
+            return Cow::Borrowed(number);
+        }
+        return format!("{sign}{digits}{}", "0".repeat(zeros)).into();
+    }
+    let drop = usize::try_from(power.unsigned_abs()).unwrap_or(usize::MAX);
+    match digits.len().checked_sub(drop).map(|at| digits.split_at(at)) {
+        Some((kept, dropped)) if !kept.is_empty() && dropped.bytes().all(|b| b == b'0') => {
+            format!("{sign}{kept}").into()
+        }
+        _ => Cow::Borrowed(number),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! The command line that all bridges share: parse, check, build, run, exit status.
+
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::conformance;
+use audit_bridge_replay::dump::Dump;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use crate::config::{LogArgs, LogFormat, Problems};
+use crate::provider::Provider;
+
+mod check;
+mod health;
+mod replay;
+mod run;
+mod run_args;
+
+/// What is logged unless `RUST_LOG` says otherwise: the API server's client repeats each failure
+/// that we tell of ourselves.
+const LOG_DEFAULT: &str = "info,kube_client=off";
+
+/// Exit status: done.
+const DONE: u8 = 0;
+/// Exit status: something failed.
+const FAILED: u8 = 1;
+/// Exit status: usage or configuration.
+const USAGE: u8 = 2;
+/// Exit status: a replay finished, and some records are in the dead letter.
+const DEAD_LETTERS: u8 = 3;
+
+/// One provider: what a bridge's `main` hands to [`main`].
+pub trait Bridge: Sized + Send + 'static {
+    /// The binary's name.
+    const NAME: &'static str;
+    /// What it is, in a line.
+    const ABOUT: &'static str;
+    /// The provider's name in the dead letter and the checkpoint: `eks`, `gke`, `aks`.
+    const PROVIDER: &'static str;
+    /// What its client library must not log unless `RUST_LOG` says otherwise, as `NAME=LEVEL` with
+    /// commas between: what we tell of ourselves.
+    const LOG_FILTER: &'static str = "";
+    /// `--silence-max` where it is not given: on most providers the API server of a running cluster
+    /// writes audit events every second.
+    const SILENCE_MAX: Option<Duration> = Some(Duration::from_secs(15 * 60));
+    /// The flags that only this provider has.
+    type Args: Args + Clone;
+    /// The flags that only `run` and `check` have besides.
+    type ProviderArgs: Args + Clone;
+    /// The provider, to be read live.
+    type Provider: Provider;
+
+    /// Checks the flags and reports all that is wrong with them.
+    fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
+
+    /// Checks the flags of `run` and `check`, and reports all that is wrong with them.
+    fn provider(
+        &self,
+        args: &Self::Args,
+        provider: &Self::ProviderArgs,
+        problems: &mut Problems,
+    ) -> Self::Provider;
+
+    /// The shapes of the provider's dumps.
+    fn dump() -> Arc<dyn Dump>;
+
+    /// The conversion of the provider's records.
+    fn converter(&self, options: conformance::Options) -> impl Convert + 'static;
+}
+
+#[derive(Debug, Parser)]
+#[command(version, disable_version_flag = true, subcommand_required = true)]
+struct Cli<A: Args, L: Args> {
+    #[command(subcommand)]
+    command: Command<A, L>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<A: Args, L: Args> {
+    /// Tail the provider's log and deliver, until stopped
+    Run(Box<run_args::RunArgs<A, L>>),
+    /// Convert and deliver saved dumps: files, folders, - for standard input
+    Replay(Box<replay::ReplayArgs<A>>),
+    /// Look whether all is in place: identity, source, state, webhook, clock
+    Check(Box<check::CheckArgs<A, L>>),
+    /// Print the version
+    Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+struct VersionArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole program.
+pub fn main<B: Bridge>() -> ExitCode {
+    let command = Cli::<B::Args, B::ProviderArgs>::command()
+        .name(B::NAME)
+        .bin_name(B::NAME)
+        .about(B::ABOUT)
+        .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()));
+    let parsed = command
+        .try_get_matches()
+        .and_then(|matches| Cli::<B::Args, B::ProviderArgs>::from_arg_matches(&matches));
+    let status = match parsed {
+        Ok(Cli {
+            command: Command::Run(args),
+        }) => run::run::<B>(&args),
+        Ok(Cli {
+            command: Command::Check(args),
+        }) => check::check::<B>(&args),
+        Ok(Cli {
+            command: Command::Replay(args),
+        }) => replay::replay::<B>(&args),
+        Ok(Cli {
+            command: Command::Version(args),
+        }) => version::<B>(&args),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { USAGE } else { DONE }
+        }
+    };
+    ExitCode::from(status)
+}
+
+/// The names that `--shape` takes.
+fn shapes<B: Bridge>() -> String {
+    let dump = B::dump();
+    let lines = dump
+        .shapes()
+        .iter()
+        .map(|shape| format!("\n  {:<28}{}", shape.name, shape.about));
+    format!("Shapes, told by content:{}", lines.collect::<String>())
+}
+
+fn version<B: Bridge>(args: &VersionArgs) -> u8 {
+    let version = env!("CARGO_PKG_VERSION");
+    let line = if args.json {
+        serde_json::json!({"name": B::NAME, "version": version}).to_string()
+    } else {
+        format!("{} {version}", B::NAME)
+    };
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => DONE,
+        Err(_) => FAILED,
+    }
+}
+
+/// What the commands run on.
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime does not start: {error}"))
+}
+
+/// Prints what is wrong with the configuration.
+fn usage(problems: &Problems) -> u8 {
+    let _ = write!(std::io::stderr(), "error: {problems}");
+    USAGE
+}
+
+/// Log lines go to standard error; `RUST_LOG` says which.
+fn init_logging<B: Bridge>(args: &LogArgs, problems: &mut Problems) {
+    let terminal = std::io::stderr().is_terminal();
+    let format = args.format(terminal, problems);
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new(format!("{LOG_DEFAULT},{}", B::LOG_FILTER))
+    });
+    let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .with_target(false);
+    // A second subscriber (in tests) is no reason to fail.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}

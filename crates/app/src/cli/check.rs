@@ -1,0 +1,364 @@
+//! `check`: looks whether all is in place before `run` has to find out.
+//!
+//! It changes nothing: the source is read once, the state is written beside and removed, and the
+//! webhook gets an empty list.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::checkpoint::{Owner, StoreError};
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::sink::{Answer, Failure, Verdict};
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::run_args::{Checked, RunArgs};
+use super::{Bridge, DONE, FAILED, init_logging, usage};
+use crate::config::{Destination, Problems};
+use crate::kubernetes::Cluster;
+use crate::lease::{self, Elector, Timing, Waiting};
+use crate::provider::{Finding, Provider, ProviderLog};
+use crate::share::seat_name;
+use crate::state::{Home, StoreKind, object_name};
+
+/// A clock that is further off misleads a tail: it would read what is not there yet, or late.
+const SKEW_SECONDS_MAX: f64 = 60.0;
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct CheckArgs<A: Args, L: Args> {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunArgs<A, L>,
+}
+
+pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8 {
+    let mut problems = Problems::default();
+    init_logging::<B>(&args.run.log, &mut problems);
+    let checked = args.run.check::<B>(&mut problems);
+    if !problems.is_empty() {
+        return usage(&problems);
+    }
+    let found = super::runtime().map(|runtime| {
+        let found = runtime.block_on(look(&checked));
+        runtime.shutdown_background();
+        found
+    });
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            return FAILED;
+        }
+    };
+    let good = found.iter().all(|finding| finding.result.is_ok());
+    let printed = match args.json {
+        true => json(&found, good),
+        false => table(&found),
+    };
+    match writeln!(std::io::stdout(), "{printed}") {
+        Ok(()) if good => DONE,
+        _ => FAILED,
+    }
+}
+
+/// Looks at everything, also behind what does not work: one run shows all there is to mend.
+async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
+    let mut found = vec![Finding::good("configuration", "every setting is valid")];
+    let owner = |source: String| Owner {
+        provider: B::PROVIDER.to_owned(),
+        source,
+    };
+    let whole = checked.provider.shared().map(|shared| owner(shared.name));
+    let mut places = Places {
+        owners: whole.iter().cloned().collect(),
+        part: None,
+    };
+    match checked.provider.connect().await {
+        Ok(logs) => {
+            // What is shared out is one thing: one part of it speaks for all.
+            let parts = whole.as_ref().map_or(usize::MAX, |_| 1);
+            for log in logs.iter().take(parts) {
+                found.extend(log.check().await);
+                let name = owner(log.name().to_owned());
+                match whole {
+                    Some(_) => places.part = Some(name),
+                    None => places.owners.push(name),
+                }
+            }
+        }
+        Err(trouble) => found.push(Finding::bad(trouble.part.name(), trouble)),
+    }
+    found.push(state(checked, &places).await);
+    found.push(dead_letter(checked.delivery.dead_letter.as_deref()));
+    found.push(webhook(checked).await);
+    found.push(clock(&found));
+    found
+}
+
+/// Whose checkpoints have to be kept, as far as that is known.
+struct Places {
+    /// None where the source cannot be reached to ask.
+    owners: Vec<Owner>,
+    /// One part of what replicas share.
+    part: Option<Owner>,
+}
+
+/// Whether the checkpoint can be kept.
+async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
+    let what = "checkpoint";
+    let state = &checked.state;
+    let refused = |error: StoreError| Finding::bad(what, error.trouble());
+    let mut home = match Home::lock(&state.dir).await {
+        Ok(home) => home,
+        // That is how it looks beside a bridge that runs.
+        Err(StoreError::Locked { holder, .. }) => {
+            let found = format!("in use by {holder}: a bridge that runs, so it can be kept");
+            return Finding::good(what, found);
+        }
+        Err(error) => return refused(error),
+    };
+    if state.store == StoreKind::Kubernetes {
+        match Cluster::connect(B::NAME, None).await {
+            Ok(cluster) => {
+                let shared = checked.provider.shared().is_some();
+                let name = match shared {
+                    true => seat_name(&state.name, 0),
+                    false => state.name.clone(),
+                };
+                if (state.leader_election || shared)
+                    && let Err(trouble) = lease(&cluster, &name).await
+                {
+                    return Finding::bad(what, trouble);
+                }
+                home = home.with_config_maps(cluster, &state.name, &lease::identity());
+            }
+            Err(error) => {
+                let trouble = Trouble {
+                    part: Part::Checkpoint,
+                    what: chain(&error),
+                    remedy: "or use --checkpoint-store file".to_owned(),
+                };
+                return Finding::bad(what, trouble);
+            }
+        }
+    }
+    let Places { owners, part } = places;
+    let mut there = 0;
+    for owner in owners {
+        let mut room = match home.room(owner, owners.len() > 1).await {
+            Ok(room) => room,
+            Err(error) => return refused(error),
+        };
+        there += usize::from(room.checkpoint.is_some());
+        if let Err(error) = room.store.probe().await {
+            return refused(error);
+        }
+    }
+    // What is named after a part can be asked for only where the parts are known, and where nothing
+    // is known the name alone.
+    let more = match (part, owners.is_empty()) {
+        (Some(part), _) => Some(object_name(&state.name, part)),
+        (None, true) => Some(state.name.clone()),
+        (None, false) => None,
+    };
+    if let Some(name) = more
+        && let Err(error) = home.probe(&name).await
+    {
+        return refused(error);
+    }
+    let found = match there {
+        _ if owners.is_empty() => "can be written; whose it is, the source has to tell".to_owned(),
+        0 => format!(
+            "can be written; there is none yet, so reading begins at --start ({})",
+            state.start
+        ),
+        _ => "can be written; there is one to go on from".to_owned(),
+    };
+    Finding::good(what, found)
+}
+
+/// Whether the Lease can be taken.
+async fn lease(cluster: &Cluster, name: &str) -> Result<(), Trouble> {
+    let trouble = |what: String, remedy: String| Trouble {
+        part: Part::Checkpoint,
+        what,
+        remedy,
+    };
+    let elector = Elector::new(cluster, name, &lease::identity(), Timing::default());
+    let elector = elector.map_err(|error| {
+        let remedy = "this is a defect, please report it".to_owned();
+        trouble(chain(&error), remedy)
+    })?;
+    match elector.probe().await {
+        Err(Waiting::Unavailable { error, remedy }) => Err(trouble(chain(&error), remedy)),
+        Ok(()) | Err(Waiting::Held { .. }) => Ok(()),
+    }
+}
+
+/// Whether rejects can be kept.
+fn dead_letter(path: Option<&Path>) -> Finding {
+    let what = "dead letter";
+    let Some(path) = path else {
+        return Finding::good(what, "none");
+    };
+    if path.is_symlink() {
+        return Finding::bad(
+            what,
+            Trouble {
+                part: Part::Checkpoint,
+                what: format!("{} is a symbolic link", path.display()),
+                remedy: "name the file itself with --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
+                    .to_owned(),
+            },
+        );
+    }
+    let there = path.exists();
+    let opened = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
+    match opened {
+        Ok(_) => {
+            if !there {
+                let _ = std::fs::remove_file(path);
+            }
+            Finding::good(what, format!("{} can be written", path.display()))
+        }
+        Err(error) => Finding::bad(
+            what,
+            Trouble {
+                part: Part::Checkpoint,
+                what: format!("{} cannot be written: {error}", path.display()),
+                remedy: "make its folder and let this user write there, or name another with \
+                         --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
+                    .to_owned(),
+            },
+        ),
+    }
+}
+
+/// Whether the webhook takes an empty list.
+async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
+    let what = "webhook";
+    let trouble = |what: String, remedy: &str| Trouble {
+        part: Part::Webhook,
+        what,
+        remedy: remedy.to_owned(),
+    };
+    let target = match checked.delivery.destination.open() {
+        Ok(target) => target,
+        Err(error) => return Finding::bad(what, trouble(error, "mend it and check again")),
+    };
+    let Answer {
+        verdict,
+        server_time,
+    } = target.ask().await;
+    let result = match verdict {
+        Verdict::Accepted { status } => {
+            let warning = match &checked.delivery.destination {
+                Destination::Webhook(settings) => settings.warning(),
+                Destination::Output(..) => None,
+            };
+            let warning = warning.map(|it| format!("; warning: {it}"));
+            let warning = warning.unwrap_or_default();
+            Ok(format!("answered {status} to an empty EventList{warning}"))
+        }
+        Verdict::Failed(Failure { detail, remedy, .. }) => {
+            let reach = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) is up \
+                         and can be reached from here (network policies, proxies)";
+            Err(trouble(detail, remedy.as_deref().unwrap_or(reach)))
+        }
+        Verdict::Broken { detail, .. } => Err(trouble(detail, "mend it and check again")),
+    };
+    Finding {
+        what: what.to_owned(),
+        result,
+        server_time,
+    }
+}
+
+/// How far the clock is off, by whoever told the time; the provider's clock counts first.
+fn clock(found: &[Finding]) -> Finding {
+    let what = "clock";
+    let now = Timestamp::now();
+    let Some((teller, time)) = found
+        .iter()
+        .find_map(|finding| Some((&finding.what, finding.server_time?)))
+    else {
+        return Finding::good(what, "nobody told the time: not compared");
+    };
+    let skew = now.duration_since(time).as_secs_f64();
+    if skew.abs() <= SKEW_SECONDS_MAX {
+        return Finding::good(what, format!("{skew:+.0} s against the {teller}'s"));
+    }
+    Finding::bad(
+        what,
+        Trouble {
+            part: Part::Source,
+            what: format!("this clock is {skew:+.0} s off against the {teller}'s"),
+            remedy: "set it right (chrony, NTP): the tail reads up to now, and what now is must \
+                     be right"
+                .to_owned(),
+        },
+    )
+}
+
+fn table(found: &[Finding]) -> String {
+    let width = found.iter().map(|finding| finding.what.len()).max();
+    let width = width.unwrap_or_default();
+    let mut text = String::new();
+    for finding in found {
+        let (mark, said) = match &finding.result {
+            Ok(found) => ("ok    ", found.clone()),
+            Err(trouble) => {
+                let indent = " ".repeat(width + 8);
+                (
+                    "FAILED",
+                    format!("{}\n{indent}→ {}", trouble.what, trouble.remedy),
+                )
+            }
+        };
+        text.push_str(&format!("{:width$}  {mark}  {said}\n", finding.what));
+    }
+    text.pop();
+    text
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    checks: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    check: &'a str,
+    ok: bool,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+}
+
+fn json(found: &[Finding], ok: bool) -> String {
+    let checks = found
+        .iter()
+        .map(|finding| {
+            let (detail, remedy) = match &finding.result {
+                Ok(found) => (found.as_str(), None),
+                Err(trouble) => (trouble.what.as_str(), Some(trouble.remedy.as_str())),
+            };
+            Line {
+                check: &finding.what,
+                ok: finding.result.is_ok(),
+                detail,
+                remedy,
+            }
+        })
+        .collect();
+    // Plain text and flags cannot fail to serialise.
+    serde_json::to_string(&Report { ok, checks }).unwrap_or_default()
+}

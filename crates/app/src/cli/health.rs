@@ -1,0 +1,61 @@
+//! The flags that say when a log is not well.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Bridge;
+use crate::config::{self, Problems};
+use crate::telemetry::{HealthLimits, STALL_MAX};
+
+/// What turns the silence off.
+const OFF: &str = "off";
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Health")]
+pub(super) struct HealthArgs {
+    /// Not ready when the trail stands still for so long although there is more [default: 5m]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_STALL_MAX",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    stall_max: Option<String>,
+    /// Warn when no audit record arrives for so long: a span, or off [default: 15m; GKE: off]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SILENCE_MAX",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    silence_max: Option<String>,
+}
+
+impl HealthArgs {
+    pub(super) fn check<B: Bridge>(&self, problems: &mut Problems) -> HealthLimits {
+        HealthLimits {
+            stall_max: problems.read(
+                "stall-max",
+                self.stall_max.as_deref(),
+                STALL_MAX,
+                config::duration,
+            ),
+            silence_max: problems.read(
+                "silence-max",
+                self.silence_max.as_deref(),
+                B::SILENCE_MAX,
+                silence,
+            ),
+        }
+    }
+}
+
+fn silence(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        OFF => Ok(None),
+        _ => config::duration(text)
+            .map(Some)
+            .map_err(|_| "is neither off nor a time span like 15m".to_owned()),
+    }
+}

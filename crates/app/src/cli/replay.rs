@@ -1,0 +1,488 @@
+//! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
+
+use std::io::{IsTerminal, Write as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use audit_bridge_core::chain::{chain, printable};
+use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
+use audit_bridge_core::convert::{Convert as _, Reject};
+use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::observer::{Doing, Observer};
+use audit_bridge_core::output;
+use audit_bridge_core::record::Origin;
+use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
+use audit_bridge_core::source::{Positions, Problem};
+use audit_bridge_core::tally::Tally;
+use audit_bridge_replay::dump::{Dump, Shape};
+use audit_bridge_replay::{Progress, Replay, Settings, Shard};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
+use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
+use crate::shutdown;
+use crate::state::AnyStore;
+
+/// Files that are read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest record,
+/// and a window of zstd.
+const PARALLEL_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// The same unless the user says otherwise: a pod without a limit sees all cores of its node, but
+/// has not the memory for them, and what the readers feed is one loop.
+const PARALLEL_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+
+/// Rejects that are shown one by one when no dead letter keeps them.
+const REJECTS_SHOWN: u64 = 10;
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReplayArgs<A: Args> {
+    /// Saved dumps: files, folders (walked in order), or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The shape of the dumps, where their content should not tell it; the names are below
+    #[arg(long, env = "AUDIT_BRIDGE_SHAPE", hide_env_values = true)]
+    shape: Option<String>,
+    /// Give up when the webhook has accepted nothing for so long [default: 5m]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_GIVE_UP_AFTER",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    give_up_after: Option<String>,
+    /// Leave out the first N records of all, unverified: what an earlier run without --state-dir has
+    /// settled, as its last line says
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SKIP_RECORDS",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    skip_records: Option<String>,
+    /// Keep in this folder how far each file is replayed, so that the same command goes on there
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_STATE_DIR",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    state_dir: Option<PathBuf>,
+    /// Replay every N-th file only, of all sorted by name: I/N with I from 0, or N alone in an Indexed
+    /// Job, whose JOB_COMPLETION_INDEX is I
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SHARD",
+        hide_env_values = true,
+        value_name = "I/N"
+    )]
+    shard: Option<String>,
+    /// Read so many files at a time, each in its own order [default: one for each core, at most 8; 1
+    /// with --output]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_PARALLEL",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    parallel: Option<String>,
+    /// Write a report here, as JSON
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_REPORT",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    bridge: A,
+}
+
+/// [`ReplayArgs`], checked.
+struct Checked<B> {
+    bridge: B,
+    dump: Arc<dyn Dump>,
+    delivery: DeliverySettings,
+    shape: Option<Shape>,
+    give_up_after: Duration,
+    skip_records: u64,
+    state_dir: Option<PathBuf>,
+    shard: Option<Shard>,
+    parallel: NonZeroUsize,
+}
+
+pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
+    let mut problems = Problems::default();
+    init_logging::<B>(&args.log, &mut problems);
+    let checked = check::<B>(args, &mut problems);
+    if !problems.is_empty() {
+        return usage(&problems);
+    }
+    let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {}", printable(&error));
+        FAILED
+    })
+}
+
+fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Checked<B> {
+    let bridge = B::configure(&args.bridge, problems);
+    let dump = B::dump();
+    let shape = problems.read("shape", args.shape.as_deref(), None, |name| {
+        let known = dump.shapes();
+        known
+            .iter()
+            .find(|shape| shape.name == name)
+            .map(|shape| Some(*shape))
+            .ok_or_else(|| {
+                let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
+                format!("is not one of {}", names.join(", "))
+            })
+    });
+    let delivery = args.delivery.check(true, problems);
+    let written = [
+        ("dead-letter", delivery.dead_letter.as_deref()),
+        ("report", args.report.as_deref()),
+    ]
+    .into_iter()
+    .chain(match &delivery.destination {
+        Destination::Output(path, _) if path != "-" => Some(("output", Some(Path::new(path)))),
+        _ => None,
+    });
+    for (flag, path) in written {
+        if path.is_some_and(|path| is_input(path, &args.paths)) {
+            problems.add(
+                flag,
+                "lies among the files to replay; write it to another place",
+            );
+        }
+    }
+    let state_dir = config::path(args.state_dir.as_ref());
+    if state_dir.is_some() {
+        if args.paths.iter().any(|path| path.as_os_str() == "-") {
+            problems.add(
+                "state-dir",
+                "cannot say how far standard input is replayed, since it cannot be read again; \
+                 name files, or leave --state-dir out",
+            );
+        }
+        if config::given(args.skip_records.as_deref()).is_some() {
+            problems.add(
+                "skip-records",
+                "is for a replay without --state-dir: with it, the checkpoint says how far each \
+                 file is replayed",
+            );
+        }
+    }
+    let index = std::env::var("JOB_COMPLETION_INDEX").ok();
+    let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
+        Shard::read(text, index.as_deref()).map(Some)
+    });
+    let parallel = match delivery.destination {
+        Destination::Output(..) => NonZeroUsize::MIN,
+        Destination::Webhook(..) => parallel_default(),
+    };
+    Checked {
+        state_dir,
+        shard,
+        parallel: problems.read(
+            "parallel",
+            args.parallel.as_deref(),
+            parallel,
+            |text| match text.parse() {
+                Ok(number) if number <= PARALLEL_MAX => Ok(number),
+                _ => Err(format!("is no number from 1 to {PARALLEL_MAX}")),
+            },
+        ),
+        bridge,
+        dump,
+        delivery,
+        shape,
+        give_up_after: problems.read(
+            "give-up-after",
+            args.give_up_after.as_deref(),
+            Duration::from_secs(300),
+            config::duration,
+        ),
+        skip_records: problems.read("skip-records", args.skip_records.as_deref(), 0, |text| {
+            text.parse().map_err(|_| "is no whole number".to_owned())
+        }),
+    }
+}
+
+/// A file for each core that this process may use.
+fn parallel_default() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism();
+    cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_DEFAULT_MAX))
+}
+
+/// Whether a file that is written would be read by the same replay: it would never end.
+fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    // A file that does not exist yet lies where its folder lies.
+    let written = real(path).or_else(|| {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        Some(real(folder.unwrap_or(Path::new(".")))?.join(path.file_name()?))
+    });
+    let Some(written) = written else { return false };
+    inputs.iter().filter_map(|input| real(input)).any(|input| {
+        // Devices such as /dev/null may be both.
+        (input.is_file() && input == written) || (input.is_dir() && written.starts_with(input))
+    })
+}
+
+async fn deliver<B: Bridge>(
+    args: &ReplayArgs<B::Args>,
+    checked: &Checked<B>,
+) -> Result<u8, String> {
+    let started = Instant::now();
+    let settings = &checked.delivery;
+    let dead_letter = match &settings.dead_letter {
+        Some(path) => {
+            let limits = settings.dead_letter_limits.clone();
+            let opened = DeadLetter::open_within(path, B::PROVIDER, limits);
+            Some(opened.map_err(|error| chain(&error))?)
+        }
+        None => None,
+    };
+    let state = match &checked.state_dir {
+        Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
+        None => None,
+    };
+    let converter = checked.bridge.converter(settings.native.clone());
+    let replayed = Settings {
+        paths: args.paths.clone(),
+        dump: Arc::clone(&checked.dump),
+        shape: checked.shape,
+        skip_records: checked.skip_records,
+        resume: state.as_ref().map(State::positions),
+        shard: checked.shard,
+        parallel: checked.parallel,
+    };
+    let source = Replay::start(&replayed, || converter.fork()).map_err(|error| chain(&error))?;
+    let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
+    let keeps_positions = checkpoint.is_some();
+    let console = Console::new(source.progress(), dead_letter.is_some());
+    let target = settings.destination.open()?;
+    let pipeline = Pipeline {
+        source,
+        converter,
+        sink: if keeps_positions {
+            target.durable()
+        } else {
+            target
+        },
+        dead_letter,
+        checkpoint,
+        tenure: None,
+        observer: console,
+        on_request: Box::new(|_, _| {}),
+        batch: settings.batch,
+        in_flight_batches_max: settings.in_flight_batches_max,
+        in_flight_bytes_max: settings.in_flight_bytes_max,
+        patience: Patience::GiveUpAfter(checked.give_up_after),
+        grace: shutdown::GRACE,
+        stop: shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
+    };
+    let run::Outcome {
+        mut tally,
+        ended,
+        settled,
+        observer: console,
+    } = run::run(pipeline).await;
+    tally.took(started.elapsed());
+    console.finish(&tally);
+    if let Some(path) = &args.report {
+        let json = serde_json::to_string(&tally).map_err(|error| error.to_string())?;
+        output::write_private(path, (json + "\n").as_bytes())
+            .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
+    }
+    let resume = if keeps_positions {
+        "resume with the same command".to_owned()
+    } else {
+        let of = |partition| settled.get(&partition).copied().unwrap_or(0);
+        let settled = console.progress.settled_in_order(of);
+        format!("resume with the same command and --skip-records {settled}")
+    };
+    match ended {
+        Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
+        Ended::Stopped => Err(format!("stopped before the end; {resume}")),
+        Ended::Failed(why) | Ended::LostLease(why) => {
+            Err(format!("{why}; once it is mended, {resume}"))
+        }
+        Ended::Done if console.problems > 0 => Ok(FAILED),
+        Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
+        Ended::Done => Ok(DONE),
+    }
+}
+
+/// Where the positions are kept, and what they are.
+struct State {
+    store: FileStore,
+    owner: Owner,
+    loaded: Option<Checkpoint>,
+}
+
+impl State {
+    async fn open(dir: &Path, provider: &str) -> Result<State, String> {
+        // Whatever is replayed: the positions say which files they are of.
+        let owner = Owner {
+            provider: provider.to_owned(),
+            source: REPLAY_SOURCE.to_owned(),
+        };
+        refuse_counted(&dir.join(checkpoint::DOCUMENT))?;
+        let mut store = FileStore::open(dir, owner.clone()).map_err(|error| chain(&error))?;
+        let loaded = store.load().await.map_err(|error| chain(&error))?;
+        Ok(State {
+            store,
+            owner,
+            loaded,
+        })
+    }
+
+    fn positions(&self) -> Positions {
+        let loaded = self.loaded.as_ref();
+        loaded.map(|it| it.position.clone()).unwrap_or_default()
+    }
+
+    fn checkpointer(self, inputs: usize) -> Checkpointer<AnyStore> {
+        let interval =
+            CHECKPOINT_INTERVAL.max(CHECKPOINT_PACE * u32::try_from(inputs).unwrap_or(u32::MAX));
+        let store = AnyStore::File(self.store);
+        Checkpointer::new(store, self.owner, self.loaded, interval)
+    }
+}
+
+/// The source of a replay's checkpoint.
+const REPLAY_SOURCE: &str = "replay of saved dumps";
+/// Between two writes of the checkpoint, at least.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for each input: the document grows with them.
+const CHECKPOINT_PACE: Duration = Duration::from_micros(500);
+
+/// Refuses the checkpoint of an earlier release: one count of records over all files.
+fn refuse_counted(path: &Path) -> Result<(), String> {
+    let document = std::fs::read(path).ok();
+    let document = document.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let Some(document) = document else {
+        return Ok(());
+    };
+    let is_replay = document.get("source").and_then(Value::as_str);
+    let is_replay = is_replay.is_some_and(|source| source.starts_with("replay of "));
+    let count = document
+        .get("position")
+        .and_then(|it| it.get("0")?.as_u64());
+    match count.filter(|_| is_replay) {
+        None => Ok(()),
+        Some(count) => Err(format!(
+            "the checkpoint {} is of an earlier release: it counts {count} records over all files, \
+             and cannot tell whether they are still the same files; if they are, finish with \
+             --skip-records {count} instead of --state-dir, or else name a new --state-dir to \
+             replay everything",
+            path.display()
+        )),
+    }
+}
+
+/// What a person sees of a replay, all on standard error.
+struct Console {
+    bar: ProgressBar,
+    progress: Arc<Progress>,
+    /// Rejects are kept elsewhere.
+    kept: bool,
+    shown: u64,
+    problems: u64,
+}
+
+impl Console {
+    fn new(progress: Arc<Progress>, kept: bool) -> Console {
+        let total = progress.total.load(Ordering::Relaxed);
+        let bar = if total > 0 {
+            ProgressBar::new(total)
+        } else {
+            ProgressBar::no_length()
+        };
+        let template = if total > 0 {
+            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left"
+        } else {
+            "{spinner} {bytes}  {bytes_per_sec}  {msg}  {elapsed}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_draw_target(if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(4)
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        Console {
+            bar,
+            progress,
+            kept,
+            shown: 0,
+            problems: 0,
+        }
+    }
+
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{}", printable(line));
+        });
+    }
+
+    fn finish(&self, tally: &Tally) {
+        self.bar.finish_and_clear();
+        let count = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let records = count(&self.progress.records_left_out);
+        if records > 0 {
+            self.say(&format!(
+                "going on behind {records} records that were settled before; files left out, since \
+                 all of them was: {}",
+                count(&self.progress.inputs_left_out)
+            ));
+        }
+        let changed = count(&self.progress.inputs_changed);
+        if changed > 0 {
+            self.say(&format!(
+                "files that changed since they were replayed, and were replayed from their \
+                 beginning: {changed}"
+            ));
+        }
+        if !self.kept && tally.rejects() > self.shown {
+            self.say(&format!(
+                "rejected: {} more like these; keep them all with --dead-letter PATH",
+                tally.rejects() - self.shown
+            ));
+        }
+        let _ = write!(std::io::stderr(), "{tally}");
+    }
+}
+
+impl Observer for Console {
+    fn turn(&mut self, tally: &Tally, _: &Doing<'_>) {
+        self.bar
+            .set_position(self.progress.read.load(Ordering::Relaxed));
+        self.bar.set_message(format!("{} events", tally.events));
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.problems += 1;
+        self.say(&format!("error: {}: {}", problem.place, problem.error));
+    }
+
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        if !self.kept && self.shown < REJECTS_SHOWN {
+            self.shown += 1;
+            self.say(&format!("rejected: {origin}: {reason}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `run`: the logs of a provider through the pipeline, until stopped.
+//!
+//! Nothing that may mend itself ends the process: it holds, `/readyz` says why, and it goes on. What
+//! ends it is the configuration, a checkpoint that is somebody else's, and a way out that broke.
+//!
+//! A process reads all logs ([`lead`]), on the strength of a Lease where several would; or it reads
+//! those that are its share among replicas ([`share`]). Both read a log in the same way
+//! ([`process`]).
+
+mod lead;
+mod process;
+mod share;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::run::Ended;
+use audit_bridge_core::sink::{Failure, Verdict};
+use audit_bridge_core::stop::Stop;
+use audit_bridge_core::target::Target;
+use tokio::time::sleep;
+
+use self::process::Process;
+use super::run_args::{Checked, RunArgs};
+use super::{Bridge, DONE, FAILED, init_logging, usage};
+use crate::admin;
+use crate::config::Problems;
+use crate::provider::Provider as _;
+use crate::shutdown;
+use crate::telemetry::Telemetry;
+
+pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
+    let mut problems = Problems::default();
+    init_logging::<B>(&args.log, &mut problems);
+    let checked = args.check::<B>(&mut problems);
+    if !problems.is_empty() {
+        return usage(&problems);
+    }
+    let result = super::runtime().and_then(|runtime| {
+        let result = runtime.block_on(tail(&checked));
+        // What a client still has under way must not hold up the end.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        result
+    });
+    match result {
+        Ok(()) => DONE,
+        Err(error) => {
+            tracing::error!(error, "ended");
+            FAILED
+        }
+    }
+}
+
+async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
+    let mut stop =
+        shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
+    let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
+    telemetry.set_limits(checked.health);
+    let target = Arc::new(checked.delivery.destination.open()?.durable());
+    let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
+    tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "started");
+    tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
+    let process = Process {
+        checked,
+        telemetry,
+        target,
+    };
+    let Some(home) = or_stop(&mut stop, process.home()).await.transpose()? else {
+        return Ok(());
+    };
+    let ended = match checked.provider.shared() {
+        Some(whole) => process.share(&home, &whole.name, &mut stop).await?,
+        None => process.lead(&home, &mut stop).await?,
+    };
+    match ended {
+        Ended::Failed(why) | Ended::GaveUp(why) => Err(why),
+        Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
+            tracing::info!("stopped: all that was read is settled or will be sent again");
+            Ok(())
+        }
+    }
+}
+
+/// What `work` comes to, unless it is time to stop before.
+async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.asked() => None,
+        result = work => Some(result),
+    }
+}
+
+/// Asks the webhook with an empty list until it accepts one, or an event: on a quiet cluster
+/// nothing else would tell whether it is there.
+async fn ask_webhook(target: Arc<Target>, telemetry: Telemetry) {
+    let mut backoff = Backoff::seeded(fastrand::u64(..));
+    for failures in 1.. {
+        let why = match target.ask().await.verdict {
+            Verdict::Accepted { .. } => {
+                telemetry.ready(Part::Webhook);
+                return;
+            }
+            Verdict::Failed(Failure {
+                detail,
+                remedy: Some(remedy),
+                ..
+            }) => format!("{detail}, to an empty EventList; {remedy}"),
+            Verdict::Failed(Failure { detail, .. }) | Verdict::Broken { detail, .. } => detail,
+        };
+        if telemetry.is_ready(Part::Webhook) {
+            return;
+        }
+        telemetry.not_ready(Part::Webhook, why);
+        sleep(backoff.wait(failures)).await;
+    }
+}

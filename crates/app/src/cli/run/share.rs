@@ -1,0 +1,569 @@
+//! Replicas share the logs: each process reads those whose Leases it holds.
+//!
+//! A log that is gained is opened only then, its checkpoint included, so that it goes on where
+//! another replica stopped. One that is given up is first delivered to the last record that was
+//! read, and its checkpoint written; then its Lease is given back. One whose Lease is lost is
+//! stopped at once. A log that comes after others waits, once its Lease is won, until their
+//! checkpoints say that they are read to their ends; those that are belong to nobody's share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
+use audit_bridge_core::dead_letter::DeadLetter;
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::run::Ended;
+use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::stop::Stop;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::super::Bridge;
+use super::or_stop;
+use super::process::{Process, Ready, Residence, Setback, lost_of};
+use crate::lease::Leadership;
+use crate::provider::{Provider, ProviderLog, Start};
+use crate::share::{Balancer, Roll, Step};
+use crate::state::{Home, Room, object_name};
+
+/// From one look at the other replicas to the next.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// From one look at the provider's logs to the next.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// From one look at the checkpoints of logs that another one waits for to the next.
+const WAIT_INTERVAL: Duration = Duration::from_secs(2);
+/// How long that look may take.
+const LIST_MAX: Duration = Duration::from_secs(20);
+
+type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
+
+/// What this process sees around it.
+struct View<L> {
+    balancer: Balancer,
+    /// All logs, whoever reads them.
+    logs: BTreeMap<String, Arc<L>>,
+    /// Those of them that are read to their ends: nobody's share.
+    ended: BTreeSet<String>,
+    roll: Option<Roll>,
+    next_look: Instant,
+    next_list: Instant,
+}
+
+/// What this process reads.
+#[derive(Default)]
+struct Hands {
+    /// And means to keep.
+    reading: BTreeSet<String>,
+    /// And is giving up, or has lost and still has to stop.
+    leaving: BTreeSet<String>,
+}
+
+/// What all readers need.
+struct Common {
+    /// Where each log begins that did not come further by itself.
+    base: Checkpoint,
+    start: Start,
+    dead_letter: Option<DeadLetter>,
+    /// How many logs one replica may come to read.
+    several: usize,
+}
+
+impl<L> View<L> {
+    /// Nobody has to read this log any more.
+    fn end(&mut self, log: String) {
+        self.balancer.remove(&log);
+        self.ended.insert(log);
+    }
+
+    /// The logs that have to be read to their ends before this one.
+    fn parents_of(&self, log: &L) -> Vec<Arc<L>>
+    where
+        L: ProviderLog,
+    {
+        let names = log.after();
+        let parents = names.iter().filter(|name| !self.ended.contains(*name));
+        parents
+            .filter_map(|name| self.logs.get(name).cloned())
+            .collect()
+    }
+}
+
+impl Common {
+    /// Where a log begins, and its checkpoint, which says from now on that the whole's is part of it.
+    fn resume(
+        &self,
+        log: &impl ProviderLog,
+        owner: &Owner,
+        own: Option<Checkpoint>,
+    ) -> (Positions, Checkpoint) {
+        let positions = match &own {
+            Some(own) => merge(own, &self.base, |this, other| log.is_further(this, other)),
+            None => self.base.position.clone(),
+        };
+        let its_own = log.beginning(self.start);
+        let checkpoint = Checkpoint {
+            position: positions
+                .iter()
+                .filter(|(partition, _)| its_own.contains_key(partition))
+                .map(|(&partition, position)| (partition, position.clone()))
+                .collect(),
+            merged: Some(self.base.written),
+            ..own.unwrap_or_else(|| Checkpoint::new(owner, Positions::new()))
+        };
+        (positions, checkpoint)
+    }
+}
+
+/// A log's own positions, with those of the whole where one process that read all of it came
+/// further. A checkpoint of the whole is merged once: its time of writing is only a name for it, and
+/// the clocks of two machines are never compared.
+fn merge(
+    own: &Checkpoint,
+    base: &Checkpoint,
+    is_further: impl Fn(&Position, &Position) -> bool,
+) -> Positions {
+    let mut positions = own.position.clone();
+    if own.merged == Some(base.written) {
+        return positions;
+    }
+    for (&partition, position) in &base.position {
+        let own = positions.entry(partition);
+        own.and_modify(|own| {
+            if is_further(position, own) {
+                own.clone_from(position);
+            }
+        })
+        .or_insert_with(|| position.clone());
+    }
+    positions
+}
+
+impl<B: Bridge> Process<'_, B> {
+    /// Reads this replica's share until it is time to stop.
+    pub(super) async fn share(
+        &self,
+        residence: &Residence,
+        whole: &str,
+        stop: &mut Stop,
+    ) -> Result<Ended, String> {
+        let prepared = or_stop(stop, self.prepare_share(residence, whole)).await;
+        let Some((common, view)) = prepared.transpose()? else {
+            return Ok(Ended::Stopped);
+        };
+        let home = &residence.home;
+        let (halt, halted) = Stop::by_hand();
+        let mut readers = FuturesUnordered::new();
+        let mut reading = BTreeMap::<String, watch::Sender<bool>>::new();
+        let mut leaving = BTreeSet::<String>::new();
+        let mut done = Vec::new();
+        let first = self.turn(home, &common, view, Hands::default(), halted.clone());
+        let mut turn = Some(Box::pin(first));
+        let mut ending = None;
+        loop {
+            if ending.is_some() {
+                halt.send_replace(true);
+                reading.values().for_each(|stop| {
+                    stop.send_replace(true);
+                });
+                if readers.is_empty() && turn.is_none() {
+                    return Ok(ending.unwrap_or(Ended::Stopped));
+                }
+            }
+            let (mut view, step) = tokio::select! {
+                biased;
+                () = stop.asked(), if ending.is_none() => {
+                    ending = Some(Ended::Stopped);
+                    continue;
+                }
+                Some((log, ended)) = readers.next(), if !readers.is_empty() => {
+                    reading.remove(&log);
+                    leaving.remove(&log);
+                    match ended {
+                        Ended::Failed(_) | Ended::GaveUp(_) => ending = Some(ended),
+                        Ended::Done => done.push(log),
+                        Ended::Stopped | Ended::LostLease(_) => {}
+                    }
+                    continue;
+                }
+                turned = async { match &mut turn {
+                    Some(turn) => turn.await,
+                    None => pending().await,
+                } } => turned,
+            };
+            turn = None;
+            if ending.is_some() {
+                self.part(view.balancer, step).await;
+                continue;
+            }
+            for log in done.drain(..) {
+                tracing::info!(log, "a log is read to its end");
+                view.end(log);
+                // What comes after it may begin.
+                view.next_list = Instant::now();
+            }
+            self.tell(&mut view, &step);
+            for log in step.give_up {
+                if let Some(stop) = reading.remove(&log) {
+                    stop.send_replace(true);
+                    leaving.insert(log);
+                }
+            }
+            for (log, leadership) in step.gained {
+                if let Some(found) = view.logs.get(&log) {
+                    let (stop, stopped) = Stop::by_hand();
+                    reading.insert(log, stop);
+                    let found = Arc::clone(found);
+                    let parents = view.parents_of(&found);
+                    readers.push(self.hold(home, &common, found, parents, leadership, stopped));
+                }
+            }
+            let hands = Hands {
+                reading: reading.keys().cloned().collect(),
+                leaving: leaving.clone(),
+            };
+            let next = self.turn(home, &common, view, hands, halted.clone());
+            turn = Some(Box::pin(next));
+        }
+    }
+
+    /// Connects, and settles where logs begin that nobody has read.
+    async fn prepare_share(
+        &self,
+        residence: &Residence,
+        whole: &str,
+    ) -> Result<(Common, View<Log<B>>), String> {
+        let Residence { home, elector } = residence;
+        let elector = elector
+            .as_ref()
+            .ok_or("replicas can share logs only with --checkpoint-store kubernetes")?;
+        let logs = self.connect().await?;
+        let common = Common {
+            base: self.base(home, &self.owner(whole), &logs).await?,
+            start: self.checked.state.start,
+            dead_letter: self.dead_letter().await?,
+            several: logs.len().max(1),
+        };
+        self.telemetry.ready(Part::Checkpoint);
+        let mut view = View {
+            balancer: Balancer::new(elector),
+            logs: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            roll: None,
+            next_look: Instant::now(),
+            next_list: Instant::now() + LIST_INTERVAL,
+        };
+        self.know(&mut view, &logs);
+        self.find_ended(home, &common, &mut view, &Hands::default())
+            .await;
+        Ok((common, view))
+    }
+
+    /// The checkpoint of the whole: of a process that read all of it, or made by the first replica
+    /// that ever started. A log without a checkpoint begins there, so that nothing is left out
+    /// when the replica that comes to read it starts later.
+    async fn base(
+        &self,
+        home: &Home,
+        owner: &Owner,
+        logs: &[Arc<Log<B>>],
+    ) -> Result<Checkpoint, String> {
+        let start = self.checked.state.start;
+        self.insist(async || {
+            let mut room = home.room(owner, false).await?;
+            if let Some(there) = room.checkpoint {
+                return Ok(there);
+            }
+            let positions = logs.iter().flat_map(|log| log.beginning(start)).collect();
+            let made = Checkpoint::new(owner, positions);
+            match room.store.save(&made).await {
+                Ok(()) => Ok(made),
+                // Another replica may have been faster.
+                Err(error) => match home.room(owner, false).await?.checkpoint {
+                    Some(there) => Ok(there),
+                    None => Err(Setback::from(error)),
+                },
+            }
+        })
+        .await
+    }
+
+    /// Takes note of the logs that there are.
+    fn know(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
+        let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
+        let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
+        for log in gone.cloned().collect::<Vec<_>>() {
+            match view.ended.remove(&log) {
+                true => tracing::info!(log, "a log that was read to its end is forgotten"),
+                false => tracing::warn!(log, "it is gone"),
+            }
+            view.balancer.remove(&log);
+            view.logs.remove(&log);
+        }
+        for log in logs {
+            if !view.ended.contains(log.name()) {
+                let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
+                view.balancer.add(log.name(), &lease);
+            }
+            let known = view.logs.entry(log.name().to_owned());
+            known.or_insert_with(|| Arc::clone(log));
+        }
+    }
+
+    /// Looks which logs others have read to their ends: only one that is closed can be.
+    async fn find_ended(
+        &self,
+        home: &Home,
+        common: &Common,
+        view: &mut View<Log<B>>,
+        hands: &Hands,
+    ) {
+        let closed: Vec<_> = view
+            .logs
+            .values()
+            .filter(|log| log.is_closed() && !view.ended.contains(log.name()))
+            .filter(|log| !hands.reading.contains(log.name()))
+            .cloned()
+            .collect();
+        for log in closed {
+            match self.is_at_end(home, common, &*log).await {
+                Ok(true) => view.end(log.name().to_owned()),
+                Ok(false) => {}
+                // Whoever reads it, or wants to, tells of the trouble.
+                Err(error) => tracing::debug!(%error, "a checkpoint cannot be read"),
+            }
+        }
+    }
+
+    /// Whether a log's checkpoint, or that of the whole, says that it is read to its end.
+    async fn is_at_end(
+        &self,
+        home: &Home,
+        common: &Common,
+        log: &Log<B>,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner(log.name());
+        let own = home.peek(&owner).await?;
+        let (positions, _) = common.resume(log, &owner, own);
+        Ok(log.is_at_end(&positions))
+    }
+
+    /// Waits until those that this log comes after are read to their ends, or gone.
+    async fn wait_for_parents(
+        &self,
+        home: &Home,
+        common: &Common,
+        log: &Log<B>,
+        parents: Vec<Arc<Log<B>>>,
+    ) -> Result<(), String> {
+        for parent in parents {
+            let mut told = false;
+            while log.after().iter().any(|name| name == parent.name())
+                && !self
+                    .insist(async || Ok(self.is_at_end(home, common, &*parent).await?))
+                    .await?
+            {
+                if !std::mem::replace(&mut told, true) {
+                    let (log, parent) = (log.name(), parent.name());
+                    tracing::info!(
+                        log,
+                        parent,
+                        "a log waits until another one is read to its end"
+                    );
+                }
+                sleep(WAIT_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next look around, and looks.
+    async fn turn(
+        &self,
+        home: &Home,
+        common: &Common,
+        mut view: View<Log<B>>,
+        hands: Hands,
+        mut halted: Stop,
+    ) -> (View<Log<B>>, Step) {
+        let waited = or_stop(&mut halted, sleep_until(view.next_look)).await;
+        if waited.is_none() {
+            return (view, Step::default());
+        }
+        if view.next_list <= Instant::now() {
+            view.next_list = Instant::now() + LIST_INTERVAL;
+            let list = timeout(LIST_MAX, self.checked.provider.connect());
+            match or_stop(&mut halted, list).await {
+                Some(Ok(Ok(logs))) => {
+                    let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
+                    self.know(&mut view, &logs);
+                    let find = self.find_ended(home, common, &mut view, &hands);
+                    let _ = or_stop(&mut halted, timeout(LIST_MAX, find)).await;
+                }
+                // Whoever reads tells of the trouble.
+                Some(Ok(Err(trouble))) => tracing::debug!(%trouble, "the logs are not told"),
+                Some(Err(_)) | None => {}
+            }
+        }
+        let step = view.balancer.step(&hands.reading, &hands.leaving).await;
+        // Replicas must not look in step.
+        let jitter = LOOK_INTERVAL.mul_f64(fastrand::f64() / 2.0);
+        view.next_look = Instant::now() + LOOK_INTERVAL - jitter;
+        (view, step)
+    }
+
+    /// Says what was seen.
+    fn tell(&self, view: &mut View<Log<B>>, step: &Step) {
+        match &step.trouble {
+            Some(trouble) => self.telemetry.not_ready(Part::Checkpoint, trouble.clone()),
+            None => self.telemetry.ready(Part::Checkpoint),
+        }
+        if let Some(roll) = step.roll
+            && view.roll != Some(roll)
+        {
+            view.roll = Some(roll);
+            let logs = view.logs.len() - view.ended.len();
+            let share = roll.share(logs);
+            tracing::info!(
+                replicas = roll.replicas,
+                logs,
+                share,
+                "replicas share the logs"
+            );
+        }
+    }
+
+    /// Gives back at the end what the last look had taken.
+    async fn part(&self, balancer: Balancer, step: Step) {
+        for (_, leadership) in step.gained {
+            give_back(leadership).await;
+        }
+        if let Err(error) = balancer.leave().await {
+            tracing::warn!(error = chain(&error), "the seat is not given back");
+        }
+    }
+
+    /// Reads one log for as long as its Lease is ours and nobody asks to give it up.
+    async fn hold(
+        &self,
+        home: &Home,
+        common: &Common,
+        log: Arc<Log<B>>,
+        parents: Vec<Arc<Log<B>>>,
+        leadership: Leadership,
+        mut stop: Stop,
+    ) -> (String, Ended) {
+        let name = log.name().to_owned();
+        let owner = self.owner(&name);
+        let tenure = Some(leadership.tenure());
+        let mut lost = tenure.clone();
+        let room: Result<Room, Ended> = tokio::select! {
+            biased;
+            () = stop.asked() => Err(Ended::Stopped),
+            why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
+            room = async {
+                self.wait_for_parents(home, common, &log, parents).await?;
+                self.room(home, &owner, true).await
+            } => room.map_err(Ended::Failed),
+        };
+        let ended = match room {
+            Err(ended) => ended,
+            Ok(mut room) => {
+                let own = room.checkpoint.take();
+                let (positions, checkpoint) = common.resume(&*log, &owner, own);
+                room.checkpoint = Some(checkpoint);
+                let ready = Ready {
+                    log,
+                    owner,
+                    positions,
+                    room,
+                    tenure,
+                    term: Some(leadership.term()),
+                };
+                self.read(ready, common.several, &common.dead_letter, stop)
+                    .await
+            }
+        };
+        self.telemetry.log(&name).retired();
+        if let Ended::LostLease(why) = &ended {
+            tracing::warn!(
+                log = name,
+                why,
+                "stopped reading it, another replica may read it now"
+            );
+        } else {
+            give_back(leadership).await;
+            tracing::info!(log = name, "given up");
+        }
+        (name, ended)
+    }
+}
+
+async fn give_back(leadership: Leadership) {
+    if let Err(error) = leadership.release().await {
+        tracing::warn!(error = chain(&error), "a lease is not given back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    fn checkpoint(position: Position, written: i64) -> Checkpoint {
+        let owner = Owner {
+            provider: "aks".to_owned(),
+            source: "hub".to_owned(),
+        };
+        Checkpoint {
+            written: Timestamp::from_second(written).unwrap(),
+            ..Checkpoint::new(&owner, [(0, position)].into())
+        }
+    }
+
+    /// Numbers were reached; anything else was made.
+    fn is_further(this: &Position, other: &Position) -> bool {
+        match (this.as_u64(), other.as_u64()) {
+            (Some(this), Some(other)) => this > other,
+            (this, other) => this.is_some() && other.is_none(),
+        }
+    }
+
+    #[test]
+    fn base_merged_beats_only_what_came_less_far_whatever_the_clocks_say() {
+        let made = || json!("from");
+        for (own, base, want) in [
+            (json!(5), json!(9), json!(9)),
+            (json!(9), json!(5), json!(9)),
+            (json!(9), made(), json!(9)),
+            (made(), json!(5), json!(5)),
+            (made(), made(), made()),
+        ] {
+            for (own_written, base_written) in [(1, 2), (2, 1), (1, 1)] {
+                let own = checkpoint(own.clone(), own_written);
+                let base = checkpoint(base.clone(), base_written);
+                assert_eq!(merge(&own, &base, is_further)[&0], want);
+            }
+        }
+    }
+
+    #[test]
+    fn base_merged_once_counts_no_more_until_it_is_written_again() {
+        let mut own = checkpoint(json!(5), 1);
+        let mut base = checkpoint(json!(9), 2);
+        own.merged = Some(base.written);
+        assert_eq!(
+            merge(&own, &base, is_further)[&0],
+            5,
+            "the hub was made anew"
+        );
+        base.written = Timestamp::from_second(1).unwrap();
+        assert_eq!(merge(&own, &base, is_further)[&0], 9);
+    }
+}

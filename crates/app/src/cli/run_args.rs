@@ -1,0 +1,365 @@
+//! What `run` and `check` share: their flags, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::Bridge;
+use super::health::HealthArgs;
+use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
+use crate::provider::{self, Provider as _, Shared, Start};
+use crate::shutdown;
+use crate::state::StoreKind;
+use crate::telemetry::HealthLimits;
+
+/// Defaults of `--checkpoint-interval`.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+const KUBERNETES_INTERVAL: Duration = Duration::from_secs(10);
+/// Its limits.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs<A: Args, L: Args> {
+    #[command(flatten)]
+    pub(super) state: StateArgs,
+    #[command(flatten)]
+    pub(super) delivery: DeliveryArgs,
+    #[command(flatten)]
+    health: HealthArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    #[command(flatten)]
+    bridge: A,
+    #[command(flatten)]
+    provider: L,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "State")]
+pub(super) struct StateArgs {
+    /// Folder for the checkpoint, what was seen, and the dead letter [default: /var/lib/audit-bridge]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_STATE_DIR",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    state_dir: Option<PathBuf>,
+    /// Where the checkpoint is kept: file, in the state folder, or kubernetes, in a ConfigMap [default: file]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CHECKPOINT_STORE",
+        hide_env_values = true,
+        value_name = "STORE"
+    )]
+    checkpoint_store: Option<String>,
+    /// From one write of the checkpoint to the next, at least; a crash repeats what was delivered since the last one [default: 1s; with --checkpoint-store kubernetes 10s, as each write is a request, and an event of the audit log]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CHECKPOINT_INTERVAL",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    checkpoint_interval: Option<String>,
+    /// Name of the ConfigMap and of the Lease [default: the name of the bridge]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CHECKPOINT_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    checkpoint_name: Option<String>,
+    /// Of several replicas let one read, elected by a Lease; needs --checkpoint-store kubernetes
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_LEADER_ELECTION",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    leader_election: Option<String>,
+    /// Where to begin without a checkpoint: latest, earliest, a span back like -15m, or a time [default: latest]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_START",
+        hide_env_values = true,
+        value_name = "START",
+        allow_hyphen_values = true
+    )]
+    start: Option<String>,
+    /// Deliver what there is up to this time and end: now, a span back like -15m, or a time
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_UNTIL",
+        hide_env_values = true,
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    until: Option<String>,
+    /// Address of /livez, /readyz and /metrics [default: 0.0.0.0:8080]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ADMIN_ADDRESS",
+        hide_env_values = true,
+        value_name = "ADDRESS"
+    )]
+    admin_address: Option<String>,
+    /// How long what is in flight may still be delivered after SIGTERM [default: 25s]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_SHUTDOWN_GRACE",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    shutdown_grace: Option<String>,
+}
+
+/// [`StateArgs`], checked.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) dir: PathBuf,
+    pub(super) store: StoreKind,
+    pub(super) checkpoint_interval: Duration,
+    pub(super) name: String,
+    pub(super) leader_election: bool,
+    pub(super) start: Start,
+    /// `--start` is not the default.
+    pub(super) start_given: bool,
+    pub(super) until: Option<Timestamp>,
+    pub(super) admin_address: SocketAddr,
+    pub(super) shutdown_grace: Duration,
+}
+
+impl StateArgs {
+    fn check<B: Bridge>(&self, problems: &mut Problems) -> State {
+        let now = Timestamp::now();
+        let text = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
+        let store = problems.read(
+            "checkpoint-store",
+            self.checkpoint_store.as_deref(),
+            StoreKind::File,
+            |text| match text {
+                "file" => Ok(StoreKind::File),
+                "kubernetes" => Ok(StoreKind::Kubernetes),
+                _ => Err("is neither file nor kubernetes".to_owned()),
+            },
+        );
+        let leader_election = problems.read(
+            "leader-election",
+            self.leader_election.as_deref(),
+            false,
+            flag,
+        );
+        if leader_election && store == StoreKind::File {
+            problems.add(
+                "leader-election",
+                "needs --checkpoint-store kubernetes: replicas must share their checkpoint",
+            );
+        }
+        let name = problems.read(
+            "checkpoint-name",
+            self.checkpoint_name.as_deref(),
+            B::NAME.to_owned(),
+            object_name,
+        );
+        let state = State {
+            dir: config::path(self.state_dir.as_ref())
+                .unwrap_or_else(|| PathBuf::from("/var/lib/audit-bridge")),
+            store,
+            checkpoint_interval: problems.read(
+                "checkpoint-interval",
+                self.checkpoint_interval.as_deref(),
+                match store {
+                    StoreKind::File => FILE_INTERVAL,
+                    StoreKind::Kubernetes => KUBERNETES_INTERVAL,
+                },
+                checkpoint_interval,
+            ),
+            name,
+            leader_election,
+            start: problems.read(
+                "start",
+                text(&self.start).as_deref(),
+                Start::Latest(now),
+                |text| Start::read(text, now),
+            ),
+            start_given: given(self.start.as_deref()).is_some(),
+            until: problems.read("until", self.until.as_deref(), None, |text| {
+                provider::until(text, now).map(Some)
+            }),
+            admin_address: problems.read(
+                "admin-address",
+                self.admin_address.as_deref(),
+                SocketAddr::from(([0, 0, 0, 0], 8080)),
+                |text| {
+                    text.parse().map_err(|_| {
+                        "is no address with a port; write it like 0.0.0.0:8080".to_owned()
+                    })
+                },
+            ),
+            shutdown_grace: problems.read(
+                "shutdown-grace",
+                self.shutdown_grace.as_deref(),
+                shutdown::GRACE,
+                config::duration,
+            ),
+        };
+        if let (Start::At(start), Some(until)) = (state.start, state.until)
+            && until <= start
+        {
+            problems.add("until", "is not after --start: there is nothing between");
+        }
+        state
+    }
+}
+
+impl State {
+    /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
+    /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
+    /// be told so, a job for a window of time would leave a part of it out, or read another one.
+    ///
+    /// # Errors
+    /// What cannot be done, and what to do instead.
+    pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), String> {
+        match (has_checkpoint, self.start_given, self.until.is_some()) {
+            (true, true, true) => Err(format!(
+                "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
+                 begin there: leave --start out to go on from the checkpoint, or give the job a \
+                 --state-dir (or --checkpoint-name) of its own"
+            )),
+            (false, false, true) => Err(format!(
+                "{log} has no checkpoint, and --until (AUDIT_BRIDGE_UNTIL) needs to know where to \
+                 begin: name it with --start, such as earliest or -2h"
+            )),
+            (true, true, false) => {
+                tracing::warn!(
+                    log,
+                    "--start (AUDIT_BRIDGE_START) is ignored: reading goes on from the checkpoint"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn checkpoint_interval(text: &str) -> Result<Duration, String> {
+    let span = config::duration(text)?;
+    match (INTERVAL_MIN..=INTERVAL_MAX).contains(&span) {
+        true => Ok(span),
+        false => Err(format!(
+            "is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}"
+        )),
+    }
+}
+
+/// The name of a Kubernetes object, with room for a suffix.
+fn object_name(text: &str) -> Result<String, String> {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ends = |c: char| c != '-';
+    if text.len() <= 200
+        && text.chars().all(inside)
+        && text.starts_with(ends)
+        && text.ends_with(ends)
+    {
+        Ok(text.to_owned())
+    } else {
+        Err("is no name of a ConfigMap: lower-case letters, digits and dashes".to_owned())
+    }
+}
+
+/// [`RunArgs`], checked.
+pub(super) struct Checked<B: Bridge> {
+    pub(super) bridge: B,
+    pub(super) provider: B::Provider,
+    pub(super) state: State,
+    pub(super) delivery: DeliverySettings,
+    pub(super) health: HealthLimits,
+}
+
+impl<A: Args, L: Args> RunArgs<A, L> {
+    pub(super) fn check<B>(&self, problems: &mut Problems) -> Checked<B>
+    where
+        B: Bridge<Args = A, ProviderArgs = L>,
+    {
+        let bridge = B::configure(&self.bridge, problems);
+        let provider = bridge.provider(&self.bridge, &self.provider, problems);
+        let state = self.state.check::<B>(problems);
+        if state.until.is_some() && !provider.has_ends() {
+            problems.add(
+                "until",
+                "cannot be combined with what is read: it has no end",
+            );
+        }
+        if let Some(Shared { flag, .. }) = provider.shared() {
+            if state.store == StoreKind::File {
+                problems.add(
+                    flag,
+                    "needs --checkpoint-store kubernetes: replicas must share their checkpoints",
+                );
+            }
+            if state.leader_election {
+                problems.add(
+                    flag,
+                    "cannot be combined with --leader-election, which lets one replica read all",
+                );
+            }
+            if state.until.is_some() {
+                problems.add(flag, "cannot be combined with --until: a job reads alone");
+            }
+        }
+        let mut delivery = self.delivery.check(false, problems);
+        // Nothing is lost silently, also when nobody thought of a dead letter.
+        delivery
+            .dead_letter
+            .get_or_insert_with(|| state.dir.join("dead-letter.jsonl"));
+        Checked {
+            bridge,
+            provider,
+            state,
+            delivery,
+            health: self.health.check::<B>(problems),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_and_until_that_contradict_the_checkpoint_are_refused_with_the_way_out() {
+        let now = Timestamp::now();
+        for (has_checkpoint, start_given, until, refused) in [
+            (true, true, true, Some("leave --start out")),
+            (false, false, true, Some("name it with --start")),
+            (true, false, true, None),
+            (false, true, true, None),
+            (true, true, false, None),
+            (false, false, false, None),
+        ] {
+            let state = State {
+                dir: PathBuf::new(),
+                store: StoreKind::File,
+                checkpoint_interval: FILE_INTERVAL,
+                name: String::new(),
+                leader_election: false,
+                start: Start::Latest(now),
+                start_given,
+                until: until.then_some(now),
+                admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                shutdown_grace: shutdown::GRACE,
+            };
+            match (state.check_start("a log", has_checkpoint), refused) {
+                (Ok(()), None) => {}
+                (Err(why), Some(part)) => assert!(why.contains(part), "{why}"),
+                (other, _) => panic!("{has_checkpoint} {start_given} {until}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The flags of a log that is queried by time, which EKS and GKE share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_tail::{Limiter, LoadedIdentities, SystemClock, Tail, TailSettings, TimeLog};
+use clap::Args;
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use super::{Problems, duration, given, words};
+use crate::provider::Resume;
+
+/// How often the log is read, and how far back again.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Tail")]
+pub struct TailArgs {
+    /// Between two looks at the newest records [default: 5s]
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_POLL_INTERVAL",
+        hide_env_values = true,
+        value_name = "SPAN"
+    )]
+    poll_interval: Option<String>,
+    /// Read again what is so old, for records that came late; the oldest is how late a record may be
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_REVISIT_AFTER",
+        hide_env_values = true,
+        value_name = "LIST"
+    )]
+    revisit_after: Option<String>,
+}
+
+/// [`TailArgs`], checked.
+#[derive(Debug, Clone)]
+pub struct TailFlags {
+    poll_interval: Duration,
+    revisit_after: Vec<Duration>,
+}
+
+impl TailArgs {
+    /// The flags, and whether each was given.
+    pub fn given(&self) -> [(&'static str, bool); 2] {
+        [
+            ("poll-interval", &self.poll_interval),
+            ("revisit-after", &self.revisit_after),
+        ]
+        .map(|(flag, value)| (flag, given(value.as_deref()).is_some()))
+    }
+
+    /// Checks the flags; `revisit_after` is the default of that flag, in seconds.
+    pub fn check(&self, revisit_after: &[u64], problems: &mut Problems) -> TailFlags {
+        let default = revisit_after.iter().copied().map(Duration::from_secs);
+        TailFlags {
+            poll_interval: problems.read(
+                "poll-interval",
+                self.poll_interval.as_deref(),
+                Duration::from_secs(5),
+                duration,
+            ),
+            revisit_after: problems.read(
+                "revisit-after",
+                self.revisit_after.as_deref(),
+                default.collect(),
+                |text| words(text).map(|word| duration(&word)).collect(),
+            ),
+        }
+    }
+}
+
+impl TailFlags {
+    /// The tail of this log from where it stopped. `earliest` is when the log can hold anything
+    /// at all.
+    ///
+    /// # Errors
+    /// The checkpoint's positions are none of a tail's.
+    pub async fn open<L: TimeLog>(
+        &self,
+        log: L,
+        resume: Resume,
+        earliest: Timestamp,
+        limiter: Arc<Limiter>,
+    ) -> Result<Tail<L>, Trouble> {
+        let identities = match resume.identities {
+            Some(store) => Some(LoadedIdentities::load(store).await),
+            None => None,
+        };
+        let settings = TailSettings {
+            poll_interval: self.poll_interval,
+            revisit_after: self.revisit_after.clone(),
+            start: resume.start.time(earliest),
+            until: resume.until,
+            seen_dir: Some(resume.seen_dir),
+            identities,
+            observer: Some(Arc::new(resume.telemetry)),
+            ..TailSettings::default()
+        };
+        let clock = Arc::new(SystemClock);
+        let positions = resume.positions;
+        // It reads the identities that an earlier life left on the disk.
+        let opened = spawn_blocking(move || Tail::new(log, settings, &positions, limiter, clock));
+        let opened = opened.await.map_err(|error| Trouble {
+            part: Part::Source,
+            what: format!("the tail of the log could not be opened: {error}"),
+            remedy: "please report this".to_owned(),
+        })?;
+        opened.map_err(|error| Trouble {
+            part: Part::Checkpoint,
+            what: error.to_string(),
+            remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,429 @@
+//! One writer at a time: leader election on a Lease of `coordination.k8s.io/v1`.
+//!
+//! The holder renews the Lease; a candidate takes it once it has watched it unchanged for the
+//! Lease's whole duration on its own monotonic clock (the times in the Lease are for people, so
+//! clocks may differ). The holder counts from before it sent its last successful renewal and gives
+//! up `renew_deadline` after that, which is shorter than the Lease's duration: it stops before
+//! anybody else can begin, even when the API server answers nobody or its own task is not
+//! scheduled, as every reader of a [`Tenure`] looks at the clock itself.
+//!
+//! What this cannot exclude: a machine that is suspended as a whole with its monotonic clock, and
+//! a Lease that a person deletes or clears. Two writers then send records twice for a moment;
+//! nothing is lost, and the ConfigMap's version keeps them from mixing their positions.
+//!
+//! One [`Elector`] stands for one Lease. A process that shares out partitions has one for each.
+
+mod claim;
+mod tenure;
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::PostParams;
+use tokio::time::{Instant, sleep_until};
+
+use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
+pub use tenure::Leadership;
+
+/// The longest Lease: a candidate waits no longer than this for one that is not renewed.
+pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
+
+/// When a Lease is renewed, given up and taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long candidates wait for a Lease that is not renewed; whole seconds.
+    pub lease_duration: Duration,
+    /// The holder stops so long after its last successful renewal.
+    pub renew_deadline: Duration,
+    /// From one renewal, or one look of a candidate, to the next.
+    pub retry_period: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Times that cannot keep the promise of one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// No room between the holder's end and the next one's beginning.
+    #[error("the renew deadline must be shorter than the lease duration")]
+    Deadline,
+    /// A single failure would end the tenure.
+    #[error("the retry period must be shorter than half of the renew deadline, and not zero")]
+    Retry,
+    /// The Lease counts whole seconds.
+    #[error("the lease duration must be whole seconds, at most {LEASE_DURATION_MAX:?}")]
+    Duration,
+}
+
+impl Timing {
+    fn check(self) -> Result<Timing, TimingError> {
+        if self.renew_deadline >= self.lease_duration {
+            return Err(TimingError::Deadline);
+        }
+        if self.retry_period.is_zero() || self.retry_period >= self.renew_deadline / 2 {
+            return Err(TimingError::Retry);
+        }
+        if self.lease_duration.subsec_nanos() != 0 || self.lease_duration > LEASE_DURATION_MAX {
+            return Err(TimingError::Duration);
+        }
+        Ok(self)
+    }
+
+    /// How long one request may take: so that another fits before the deadline.
+    fn request(self) -> Duration {
+        self.renew_deadline / 2
+    }
+}
+
+/// Why a candidate is not the leader yet.
+#[derive(Debug)]
+pub enum Waiting {
+    /// Another one holds the Lease.
+    Held {
+        /// Its identity; empty when it is not known.
+        holder: String,
+    },
+    /// The Lease cannot be read or written.
+    Unavailable {
+        /// The cause.
+        error: ApiError,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+/// What a look at a Lease finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Nobody ever had it.
+    Absent,
+    /// Whoever had it gave it back, or let it run out.
+    Free,
+    /// Another one has it, or may have it.
+    Held,
+}
+
+/// A candidate for one Lease.
+#[derive(Clone)]
+pub struct Elector {
+    seat: Seat,
+    /// The Lease of another holder, as it was last seen to change.
+    observed: Option<Observed>,
+    random: fastrand::Rng,
+}
+
+/// The Lease and who wants it.
+#[derive(Clone)]
+struct Seat {
+    api: Api<Lease>,
+    name: String,
+    namespace: String,
+    identity: String,
+    timing: Timing,
+}
+
+#[derive(Clone)]
+struct Observed {
+    lease: Lease,
+    /// When the change was seen: after it was made.
+    at: Instant,
+}
+
+impl Elector {
+    /// A candidate for the Lease `name` in the cluster's namespace. The identity must be this
+    /// process's alone ([`identity`]): whoever bears it may take the Lease at once.
+    ///
+    /// # Errors
+    /// The times do not fit together.
+    pub fn new(
+        cluster: &Cluster,
+        name: &str,
+        identity: &str,
+        timing: Timing,
+    ) -> Result<Elector, TimingError> {
+        Ok(Elector {
+            seat: Seat {
+                api: Api::namespaced(cluster.client(), cluster.namespace()),
+                name: name.to_owned(),
+                namespace: cluster.namespace().to_owned(),
+                identity: identity.to_owned(),
+                timing: timing.check()?,
+            },
+            observed: None,
+            random: fastrand::Rng::new(),
+        })
+    }
+
+    /// The same candidate, for another Lease.
+    #[must_use]
+    pub(crate) fn sibling(&self, name: &str) -> Elector {
+        Elector {
+            seat: Seat {
+                name: name.to_owned(),
+                ..self.seat.clone()
+            },
+            observed: None,
+            random: fastrand::Rng::new(),
+        }
+    }
+
+    /// The name of the Lease.
+    pub fn lease(&self) -> &str {
+        &self.seat.name
+    }
+
+    /// Waits until this candidate is the leader, however long that takes, and says why it waits,
+    /// once per reason. From then on a task of its own renews the Lease.
+    ///
+    /// After a loss, call it again only when all that the old tenure allowed has stopped: the
+    /// Lease may still bear our name. Dropping the future gives up the candidacy, though a Lease
+    /// that was just taken then stays taken until it expires.
+    pub async fn acquire(&mut self, mut told: impl FnMut(&Waiting) + Send) -> Leadership {
+        let mut reason = String::new();
+        loop {
+            let now = Instant::now();
+            let (waiting, text) = match self.attempt().await {
+                Ok(Attempt::Taken(held)) => {
+                    return Leadership::begin(self.seat.clone(), *held);
+                }
+                Ok(Attempt::Held(holder)) => (
+                    Waiting::Held {
+                        holder: holder.clone(),
+                    },
+                    holder,
+                ),
+                Err(error) => {
+                    let text = error.to_string();
+                    let remedy = self.remedy(&error);
+                    (Waiting::Unavailable { error, remedy }, text)
+                }
+            };
+            if text != reason {
+                told(&waiting);
+                reason = text;
+            }
+            // Candidates must not come in step, yet be there as soon as the Lease runs out.
+            let share = 0.5 + self.random.f64() / 2.0;
+            let next = now + self.seat.timing.retry_period.mul_f64(share);
+            let expiry = self.expiry().filter(|expiry| *expiry > Instant::now());
+            sleep_until(expiry.map_or(next, |expiry| expiry.min(next))).await;
+        }
+    }
+
+    /// Asks the API server to write the Lease and not to keep it, for `check`.
+    ///
+    /// # Errors
+    /// Why it would not, and what to do.
+    pub async fn probe(&self) -> Result<(), Waiting> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let Seat {
+            api, name, timing, ..
+        } = &self.seat;
+        let asked = async {
+            let lease = match self.seat.get().await? {
+                Some(lease) => lease,
+                // It has to be created first and updated from then on.
+                None => {
+                    let lease = claim::made(name, &self.seat.identity, *timing);
+                    self.seat.bounded(api.create(&params, &lease)).await?;
+                    lease
+                }
+            };
+            let updated = self.seat.bounded(api.replace(name, &params, &lease)).await;
+            match updated {
+                Err(error) if error.kind() != ApiErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        asked.await.map_err(|error| Waiting::Unavailable {
+            remedy: self.remedy(&error),
+            error,
+        })
+    }
+
+    /// When the Lease that was last seen runs out, if it is another's.
+    fn expiry(&self) -> Option<Instant> {
+        let observed = self.observed.as_ref()?;
+        Some(observed.at + claim::duration(&observed.lease, self.seat.timing))
+    }
+
+    /// Tries once to become the leader; `None` when another one holds the Lease.
+    ///
+    /// # Errors
+    /// The Lease cannot be read or written.
+    pub(crate) async fn try_acquire(&mut self) -> Result<Option<Leadership>, ApiError> {
+        match self.attempt().await? {
+            Attempt::Taken(held) => Ok(Some(Leadership::begin(self.seat.clone(), *held))),
+            Attempt::Held(_) => Ok(None),
+        }
+    }
+
+    /// Looks who has the Lease, and takes nothing. A holder is only known to be gone once this was
+    /// called before and after the Lease's whole duration.
+    ///
+    /// # Errors
+    /// The Lease cannot be read.
+    pub async fn look(&mut self) -> Result<Sight, ApiError> {
+        let lease = self.observe().await?;
+        Ok(match (self.other(), lease) {
+            (Some(_), _) => Sight::Held,
+            (None, Some(_)) => Sight::Free,
+            (None, None) => Sight::Absent,
+        })
+    }
+
+    /// Whether another holder has missed a renewal, from what the looks have seen: it may be gone.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let due = self.seat.timing.retry_period * 2;
+        let observed = self.observed.as_ref().filter(|_| self.other().is_some());
+        observed.is_some_and(|observed| observed.at.elapsed() > due)
+    }
+
+    /// Whether the Lease says that its holder went long ago. That is by the holder's clock and
+    /// ours: good for a guess, not for taking the Lease.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let observed = self.observed.as_ref();
+        observed.is_some_and(|observed| {
+            let age = claim::age(&observed.lease);
+            age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.seat.timing))
+        })
+    }
+
+    /// What to do about an error of this candidate's.
+    pub fn remedy(&self, error: &ApiError) -> String {
+        error.remedy("leases", &self.seat.namespace)
+    }
+
+    /// Reads the Lease, and keeps in mind since when another's has not changed.
+    async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
+        let lease = self.seat.get().await?;
+        // One that was deleted under a holder may still live in that one's mind.
+        if let Some(lease) = &lease {
+            let holder = claim::holder(lease);
+            let same = |observed: &Observed| observed.lease.spec == lease.spec;
+            if holder.is_empty() || holder == self.seat.identity {
+                self.observed = None;
+            } else if !self.observed.as_ref().is_some_and(same) {
+                self.observed = Some(Observed {
+                    lease: lease.clone(),
+                    at: Instant::now(),
+                });
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Who has the Lease, if it is another one whose time has not run out.
+    fn other(&self) -> Option<&str> {
+        let expiry = self.expiry()?;
+        let observed = self.observed.as_ref()?;
+        (Instant::now() < expiry).then(|| claim::holder(&observed.lease))
+    }
+
+    async fn attempt(&mut self) -> Result<Attempt, ApiError> {
+        let lease = self.observe().await?;
+        if let Some(holder) = self.other() {
+            return Ok(Attempt::Held(holder.to_owned()));
+        }
+        let seat = &self.seat;
+        let sent = Instant::now();
+        let claimed = match lease {
+            Some(lease) => {
+                let wanted = claim::taken(lease, &seat.identity, seat.timing);
+                seat.replace(&wanted).await
+            }
+            None => {
+                let wanted = claim::made(&seat.name, &seat.identity, seat.timing);
+                seat.create(&wanted).await
+            }
+        };
+        match claimed {
+            Ok(lease) => {
+                self.observed = None;
+                Ok(Attempt::Taken(Box::new(Held { lease, sent })))
+            }
+            Err(error) if lost_race(&error) => Ok(Attempt::Held(String::new())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for Elector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Elector")
+            .field("namespace", &self.seat.namespace)
+            .field("name", &self.seat.name)
+            .field("identity", &self.seat.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Attempt {
+    Taken(Box<Held>),
+    Held(String),
+}
+
+/// A Lease that is ours.
+struct Held {
+    /// As the API server gave it back.
+    lease: Lease,
+    /// When the request for it was sent: before the API server wrote it.
+    sent: Instant,
+}
+
+impl Seat {
+    async fn get(&self) -> Result<Option<Lease>, ApiError> {
+        self.bounded(self.api.get_opt(&self.name)).await
+    }
+
+    async fn create(&self, lease: &Lease) -> Result<Lease, ApiError> {
+        self.bounded(self.api.create(&PostParams::default(), lease))
+            .await
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Lease, ApiError> {
+        let params = PostParams::default();
+        self.bounded(self.api.replace(&self.name, &params, lease))
+            .await
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+        bounded(self.timing.request(), call).await
+    }
+}
+
+/// Somebody made, changed or deleted the Lease between our look and our claim.
+fn lost_race(error: &ApiError) -> bool {
+    matches!(
+        error.kind(),
+        ApiErrorKind::Conflict | ApiErrorKind::NotFound | ApiErrorKind::AlreadyExists
+    )
+}
+
+/// An identity for this process: the pod's (or machine's) name with something random, as a
+/// container that restarts in its pod must not take its predecessor's Lease for its own.
+pub fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let host = match host.trim() {
+        "" => "bridge",
+        host => host,
+    };
+    format!("{host}-{:08x}", fastrand::u32(..))
+}

@@ -1,0 +1,223 @@
+//! Being the leader: the task that renews, and says to each [`Tenure`] how it stands.
+
+use std::future::Future;
+
+use audit_bridge_core::tenure::{Lost, Tenure, TenureSender, tenure};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Held, Seat, claim};
+use crate::kubernetes::{ApiError, ApiErrorKind};
+
+/// Reads and writes of one renewal: the first may meet a change that left us the holder.
+const ATTEMPTS_MAX: usize = 2;
+
+/// The leadership itself. Dropped without [`Leadership::release`], it ends at once for us and
+/// when the Lease expires for others.
+#[derive(Debug)]
+pub struct Leadership {
+    tenure: Tenure,
+    term: i64,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ApiError>>,
+}
+
+impl Leadership {
+    pub(super) fn begin(seat: Seat, held: Held) -> Leadership {
+        let (to, tenure) = tenure(held.sent + seat.timing.renew_deadline);
+        let (stop, stopped) = oneshot::channel();
+        let term = claim::transitions(&held.lease);
+        let task = tokio::spawn(Renewal { seat, held, to }.run(stopped));
+        Leadership {
+            tenure,
+            term,
+            stop,
+            task,
+        }
+    }
+
+    /// How often the Lease had changed hands when this leadership began: more than in any earlier
+    /// one, as long as nobody deletes the Lease. Whoever is shown it can tell a leader from the
+    /// one before.
+    pub fn term(&self) -> i64 {
+        self.term
+    }
+
+    /// A handle for whoever works on the strength of this leadership.
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.clone()
+    }
+
+    /// Whether we are the leader now, by the clock.
+    pub fn is_leader(&self) -> bool {
+        self.tenure.is_leader()
+    }
+
+    /// Waits for the end of the leadership. Dropping the future loses nothing.
+    pub async fn lost(&mut self) -> Lost {
+        self.tenure.lost().await
+    }
+
+    /// Gives the Lease back, so that another candidate need not wait for it to expire. Only when
+    /// all that this leadership allowed has stopped, the last checkpoint included.
+    ///
+    /// # Errors
+    /// The Lease could not be written: it expires by itself.
+    pub async fn release(self) -> Result<(), ApiError> {
+        // The task has ended by itself when the leadership was lost before.
+        let _ = self.stop.send(());
+        self.task.await.unwrap_or(Ok(()))
+    }
+}
+
+struct Renewal {
+    seat: Seat,
+    held: Held,
+    to: TenureSender,
+}
+
+/// What kept a Lease from being renewed.
+enum Trouble {
+    /// May be over at the next attempt.
+    Failed(ApiError),
+    Taken(String),
+}
+
+impl From<ApiError> for Trouble {
+    fn from(error: ApiError) -> Trouble {
+        Trouble::Failed(error)
+    }
+}
+
+impl Renewal {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), ApiError> {
+        let period = self.seat.timing.retry_period;
+        let mut valid_until = self.held.sent + self.seat.timing.renew_deadline;
+        let mut next = self.held.sent + period;
+        loop {
+            if let Err(stop) = or_stop(&mut stop, sleep_until(next.min(valid_until))).await {
+                return self.stop(stop).await;
+            }
+            if Instant::now() >= valid_until {
+                self.to.expired();
+                return Ok(());
+            }
+            next = Instant::now() + period;
+            let renewal = timeout_at(valid_until, self.renew());
+            let result = match or_stop(&mut stop, renewal).await {
+                Ok(result) => result,
+                Err(stop) => return self.stop(stop).await,
+            };
+            match result {
+                Ok(Ok(())) => {
+                    valid_until = self.held.sent + self.seat.timing.renew_deadline;
+                    self.to.renewed(valid_until);
+                }
+                Ok(Err(Trouble::Taken(holder))) => {
+                    self.end(Lost::Taken { holder });
+                    return Ok(());
+                }
+                Ok(Err(Trouble::Failed(error))) => {
+                    tracing::warn!(lease = %self.seat.name, %error, "the lease could not be renewed, trying again");
+                    let remedy = error.remedy("leases", &self.seat.namespace);
+                    let failure = format!("{error}; {remedy}");
+                    self.to.failed(failure);
+                }
+                // The deadline has passed: the next turn ends it.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn end(&self, lost: Lost) {
+        self.to.ended(lost);
+    }
+
+    /// Renews over the version that we know; when that is not the one there, looks who holds it.
+    async fn renew(&mut self) -> Result<(), Trouble> {
+        let Seat {
+            identity, timing, ..
+        } = &self.seat;
+        let mut last = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let wanted = claim::taken(self.held.lease.clone(), identity, *timing);
+            let sent = Instant::now();
+            match self.seat.replace(&wanted).await {
+                Ok(lease) => {
+                    self.held = Held { lease, sent };
+                    return Ok(());
+                }
+                Err(error) if super::lost_race(&error) => last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+            let Some(lease) = self.seat.get().await? else {
+                let wanted = claim::made(&self.seat.name, identity, *timing);
+                let sent = Instant::now();
+                match self.seat.create(&wanted).await {
+                    Ok(lease) => {
+                        self.held = Held { lease, sent };
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() == ApiErrorKind::AlreadyExists => {
+                        last = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            let holder = claim::holder(&lease);
+            if !holder.is_empty() && holder != identity {
+                return Err(Trouble::Taken(holder.to_owned()));
+            }
+            self.held.lease = lease;
+        }
+        // The loop ends only after a lost race.
+        last.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn stop(self, stop: Stop) -> Result<(), ApiError> {
+        match stop {
+            Stop::Release => self.give_back().await,
+            Stop::Drop => Ok(()),
+        }
+    }
+
+    async fn give_back(self) -> Result<(), ApiError> {
+        // Nobody may rely on it once the request is on its way.
+        self.end(Lost::Released);
+        let mut lease = self.held.lease;
+        for _ in 0..ATTEMPTS_MAX {
+            match self.seat.replace(&claim::released(lease)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ApiErrorKind::NotFound => return Ok(()),
+                // A renewal of ours may have landed after all.
+                Err(error) if error.kind() == ApiErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+            match self.seat.get().await? {
+                Some(there) if claim::holder(&there) == self.seat.identity => lease = there,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a leadership is ended by its holder.
+enum Stop {
+    Release,
+    Drop,
+}
+
+/// The future's output, unless the holder ends the leadership first.
+async fn or_stop<T>(
+    stop: &mut oneshot::Receiver<()>,
+    future: impl Future<Output = T>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        stop = stop => Err(stop.map_or(Stop::Drop, |()| Stop::Release)),
+        output = future => Ok(output),
+    }
+}

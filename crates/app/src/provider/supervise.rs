@@ -1,0 +1,226 @@
+//! A source that never gives up: it opens a log, and opens it again where it stopped when it fails
+//! or ends.
+//!
+//! It goes on behind the last position that was handed out, not the last one that was committed:
+//! what is in flight is still in flight, and the pipeline knows of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
+use tokio::time::{Instant, sleep_until};
+
+use super::{ProviderLog, Resume};
+
+/// A source that worked for so long had no trouble beginning.
+const STEADY: Duration = Duration::from_secs(60);
+
+type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Trouble>> + Send>>;
+
+/// A log that is read for ever.
+pub(crate) struct Supervised<L: ProviderLog> {
+    log: Arc<L>,
+    resume: Resume,
+    source: Option<L::Source>,
+    opening: Option<Opening<L::Source>>,
+    opened_at: Instant,
+    not_before: Instant,
+    failures: u32,
+    backoff: Backoff,
+}
+
+impl<L: ProviderLog> Supervised<L> {
+    /// Opens nothing yet: the first read does.
+    pub(crate) fn new(log: Arc<L>, resume: Resume) -> Supervised<L> {
+        let now = Instant::now();
+        Supervised {
+            log,
+            resume,
+            source: None,
+            opening: None,
+            opened_at: now,
+            not_before: now,
+            failures: 0,
+            backoff: Backoff::seeded(fastrand::u64(..)),
+        }
+    }
+
+    /// An open source. Dropping the future loses nothing: what is under way stays here.
+    async fn open(&mut self) {
+        while self.source.is_none() {
+            sleep_until(self.not_before).await;
+            let (log, resume) = (&self.log, &self.resume);
+            let opening = self.opening.get_or_insert_with(|| {
+                let (log, resume) = (Arc::clone(log), resume.clone());
+                Box::pin(async move { log.open(resume).await })
+            });
+            let opened = opening.await;
+            self.opening = None;
+            match opened {
+                Ok(source) => {
+                    self.source = Some(source);
+                    self.opened_at = Instant::now();
+                }
+                Err(trouble) => {
+                    self.resume
+                        .telemetry
+                        .not_ready(trouble.part, trouble.to_string());
+                    self.wait();
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Instant::now() + self.backoff.wait(self.failures);
+    }
+}
+
+impl<L: ProviderLog> Source for Supervised<L> {
+    async fn read(&mut self) -> Option<Page> {
+        loop {
+            self.open().await;
+            let Some(source) = &mut self.source else {
+                continue;
+            };
+            if let Some(page) = source.read().await {
+                for change in &page.partitions {
+                    if let PartitionChange::Retired(partition) = change {
+                        self.resume.positions.remove(partition);
+                    }
+                }
+                if let Some(position) = &page.position {
+                    self.resume
+                        .positions
+                        .insert(page.partition, position.clone());
+                }
+                return Some(page);
+            }
+            if self.resume.until.is_some() || self.log.is_at_end(&self.resume.positions) {
+                return None;
+            }
+            self.source = None;
+            if self.opened_at.elapsed() > STEADY {
+                self.failures = 0;
+            }
+            self.wait();
+            self.resume.telemetry.not_ready(
+                Part::Source,
+                "the source ended; it is opened again where it stopped",
+            );
+        }
+    }
+
+    fn commit(&mut self, partition: u32, position: &Position) {
+        if let Some(source) = &mut self.source {
+            source.commit(partition, position);
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::{Finding, Start};
+    use crate::telemetry::Telemetry;
+
+    /// A log of numbers. Each opening fails, or gives some of them and ends.
+    struct Numbers {
+        /// How many numbers each opening gives; `None` is a failure.
+        script: Mutex<Vec<Option<u64>>>,
+        opened_at: Mutex<Vec<u64>>,
+    }
+
+    struct Counting {
+        next: u64,
+        left: u64,
+    }
+
+    impl Source for Counting {
+        async fn read(&mut self) -> Option<Page> {
+            self.left = self.left.checked_sub(1)?;
+            self.next += 1;
+            Some(Page {
+                position: Some(json!(self.next)),
+                ..Page::default()
+            })
+        }
+    }
+
+    impl ProviderLog for Numbers {
+        type Source = Counting;
+
+        fn name(&self) -> &'static str {
+            "numbers"
+        }
+
+        fn when_silent(&self) -> String {
+            "count".to_owned()
+        }
+
+        async fn open(&self, resume: Resume) -> Result<Counting, Trouble> {
+            let next = resume.positions.get(&0).and_then(Position::as_u64);
+            let next = next.unwrap_or_default();
+            self.opened_at.lock().unwrap().push(next);
+            let step = self.script.lock().unwrap().pop().flatten();
+            tokio::task::yield_now().await;
+            match step {
+                Some(left) => Ok(Counting { next, left }),
+                None => Err(Trouble {
+                    part: Part::Identity,
+                    what: "no".to_owned(),
+                    remedy: "wait".to_owned(),
+                }),
+            }
+        }
+
+        async fn check(&self) -> Vec<Finding> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_behind_what_it_gave_for_ever() {
+        let log = Arc::new(Numbers {
+            script: Mutex::new(vec![Some(9), None, Some(0), Some(2), None, None, Some(3)]),
+            opened_at: Mutex::default(),
+        });
+        let telemetry = Telemetry::new("b", "1").log("numbers");
+        let resume = Resume {
+            positions: [(0, json!(10))].into(),
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "nowhere".into(),
+            identities: None,
+            telemetry: telemetry.clone(),
+        };
+        let mut source = Supervised::new(Arc::clone(&log), resume);
+        for want in 11..=20 {
+            // A caller that keeps changing its mind loses nothing.
+            let page = loop {
+                let hurry = Duration::from_millis(7);
+                if let Ok(page) = tokio::time::timeout(hurry, source.read()).await {
+                    break page.unwrap();
+                }
+            };
+            assert_eq!(page.position, Some(json!(want)));
+        }
+        assert_eq!(*log.opened_at.lock().unwrap(), [10, 13, 13, 13, 15, 15, 15]);
+        assert!(telemetry.unready().contains_key("identity"));
+    }
+}

@@ -1,0 +1,36 @@
+//! When to stop: the first signal asks for it, the second one leaves at once.
+
+use std::time::Duration;
+
+use audit_bridge_core::stop::Stop;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long what is in flight may still be delivered after the first signal.
+pub(crate) const GRACE: Duration = Duration::from_secs(25);
+
+/// Listens for SIGTERM and SIGINT. A second one ends the process with the status that a shell
+/// gives for the signal.
+///
+/// # Errors
+/// When the operating system does not let this process listen.
+pub(crate) fn on_signal() -> std::io::Result<Stop> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (ask, stop) = Stop::by_hand();
+    tokio::spawn(async move {
+        loop {
+            let status = tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            };
+            if *ask.borrow() {
+                std::process::exit(status);
+            }
+            tracing::info!(
+                "stopping: what is in flight is delivered first, a second signal leaves at once"
+            );
+            ask.send_replace(true);
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,346 @@
+//! Where a process keeps its state, and where in there each log has its own.
+
+mod config_map;
+mod config_map_identities;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use audit_bridge_core::checkpoint::file::StateDir;
+use audit_bridge_core::checkpoint::{Checkpoint, DOCUMENT, FileStore, Owner, Store, StoreError};
+use audit_bridge_tail::{Identity, IdentityStore};
+use tokio::task::spawn_blocking;
+
+pub use self::config_map::KubernetesStore;
+use self::config_map_identities::KubernetesIdentities;
+use crate::kubernetes::Cluster;
+
+/// The store that was chosen at the start.
+#[derive(Debug)]
+pub enum AnyStore {
+    /// `--checkpoint-store file`.
+    File(FileStore),
+    /// `--checkpoint-store kubernetes`.
+    Kubernetes(Box<KubernetesStore>),
+}
+
+impl AnyStore {
+    /// Shows that a checkpoint could be written, and writes none.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&mut self) -> Result<(), StoreError> {
+        match self {
+            AnyStore::File(store) => store.probe().await,
+            AnyStore::Kubernetes(store) => store.probe().await,
+        }
+    }
+}
+
+impl Store for AnyStore {
+    async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+        match self {
+            AnyStore::File(store) => store.load().await,
+            AnyStore::Kubernetes(store) => store.load().await,
+        }
+    }
+
+    async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        match self {
+            AnyStore::File(store) => store.save(checkpoint).await,
+            AnyStore::Kubernetes(store) => store.save(checkpoint).await,
+        }
+    }
+}
+
+/// What `--checkpoint-store` chooses from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// A file in the state folder.
+    File,
+    /// A `ConfigMap`.
+    Kubernetes,
+}
+
+/// The state of one process: its folder, locked, and its cluster if the checkpoints live there.
+#[derive(Debug)]
+pub struct Home {
+    dir: Arc<StateDir>,
+    config_maps: Option<ConfigMaps>,
+}
+
+#[derive(Debug)]
+struct ConfigMaps {
+    cluster: Cluster,
+    name: String,
+    writer: String,
+}
+
+/// The state of one log.
+#[derive(Debug)]
+pub struct Room {
+    /// Where its checkpoint goes.
+    pub store: AnyStore,
+    /// What its checkpoint says now.
+    pub checkpoint: Option<Checkpoint>,
+    /// For the identities that it has seen.
+    pub seen_dir: PathBuf,
+    /// Where they are kept for the next replica, beside a checkpoint in a ConfigMap.
+    pub identities: Option<Arc<dyn IdentityStore>>,
+}
+
+impl Home {
+    /// The state in a folder, which is made and locked.
+    ///
+    /// # Errors
+    /// As for [`StateDir::lock`].
+    pub async fn lock(dir: &Path) -> Result<Home, StoreError> {
+        let path = dir.to_owned();
+        let dir = on_disk(dir, move || StateDir::lock(&path)).await?;
+        Ok(Home {
+            dir: Arc::new(dir),
+            config_maps: None,
+        })
+    }
+
+    /// The same with the checkpoints in ConfigMaps whose names begin so. `writer` is this
+    /// process's own mark.
+    #[must_use]
+    pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> Home {
+        Home {
+            config_maps: Some(ConfigMaps {
+                cluster,
+                name: name.to_owned(),
+                writer: writer.to_owned(),
+            }),
+            ..self
+        }
+    }
+
+    /// The state of one log. A process that reads one log keeps its checkpoint at the top, and
+    /// one that reads several keeps each below; a checkpoint that is there stays where it is, so
+    /// that a second cluster can be added, and the first be taken away, without losing a place.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what is not ours.
+    pub async fn room(&self, owner: &Owner, several: bool) -> Result<Room, StoreError> {
+        let (root, file_owner) = (Arc::clone(&self.dir), owner.clone());
+        let file_store = on_disk(self.dir.path(), move || {
+            let dir = place(root.path(), &file_owner, several);
+            let state = match dir == root.path() {
+                true => root,
+                false => Arc::new(StateDir::lock(&dir)?),
+            };
+            FileStore::within(state, file_owner)
+        })
+        .await?;
+        let seen_dir = file_store.folder().join("seen");
+        let (store, checkpoint, identities) = match &self.config_maps {
+            Some(config_maps) => {
+                let (store, checkpoint) = config_maps.find(owner, several).await?;
+                let identities = KubernetesIdentities::new(&config_maps.cluster, store.name());
+                let identities: Arc<dyn IdentityStore> = Arc::new(identities);
+                let store = AnyStore::Kubernetes(Box::new(store));
+                (store, checkpoint, Some(identities))
+            }
+            None => {
+                let mut store = file_store;
+                let checkpoint = store.load().await?;
+                (AnyStore::File(store), checkpoint, None)
+            }
+        };
+        Ok(Room {
+            store,
+            checkpoint,
+            seen_dir,
+            identities,
+        })
+    }
+}
+
+impl Home {
+    /// What the checkpoint of one log among several says now, where ConfigMaps keep it: another
+    /// replica may read that log.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what is not ours.
+    pub async fn peek(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+        match &self.config_maps {
+            Some(config_maps) => Ok(config_maps.find(owner, true).await?.1),
+            None => Ok(None),
+        }
+    }
+
+    /// Shows that a ConfigMap of this name could be written, and writes none. Without ConfigMaps
+    /// there is nothing to show that the lock has not shown.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&self, name: &str) -> Result<(), StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(());
+        };
+        let nobody = Owner {
+            provider: String::new(),
+            source: String::new(),
+        };
+        let ConfigMaps {
+            cluster, writer, ..
+        } = config_maps;
+        KubernetesStore::new(cluster, name, writer, nobody)
+            .probe()
+            .await
+    }
+}
+
+impl ConfigMaps {
+    async fn find(
+        &self,
+        owner: &Owner,
+        several: bool,
+    ) -> Result<(KubernetesStore, Option<Checkpoint>), StoreError> {
+        let store =
+            |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
+        let mut own = store(&object_name(&self.name, owner));
+        let forbidden = match own.load().await {
+            Ok(None) => false,
+            Ok(checkpoint) => return Ok((own, checkpoint)),
+            // A Role that is limited to the common object: a single log has no other.
+            Err(error) if !several && config_map::is_forbidden(&error) => true,
+            Err(error) => return Err(error),
+        };
+        let mut common = store(&self.name);
+        let found = common.load().await;
+        if forbidden && found.is_ok() {
+            common.check_alone(&own)?;
+        }
+        match (found, several) {
+            (Ok(checkpoint), false) => Ok((common, checkpoint)),
+            (Ok(Some(checkpoint)), true) => Ok((common, Some(checkpoint))),
+            (Err(error), _) if error.is_unavailable() || !several => Err(error),
+            (Ok(None) | Err(_), _) => Ok((own.beside(common), None)),
+        }
+    }
+}
+
+/// The name of a log's own object in the cluster: of its ConfigMap where there are several, and of
+/// its Lease where replicas share them.
+pub(crate) fn object_name(name: &str, owner: &Owner) -> String {
+    format!("{name}-{}", suffix(owner))
+}
+
+/// Works on a folder on a thread that may block.
+async fn on_disk<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(StoreError::Unavailable {
+            place: folder.display().to_string(),
+            problem: "was not reached: the task that works on it ended".to_owned(),
+            remedy: "it is tried again".to_owned(),
+            source: Some(error.into()),
+        })
+    })
+}
+
+/// The folder of a log.
+fn place(root: &Path, owner: &Owner, several: bool) -> PathBuf {
+    let own = root.join(suffix(owner));
+    if own.is_dir() || (several && !is_of(root, owner)) {
+        own
+    } else {
+        root.to_owned()
+    }
+}
+
+/// Whether the checkpoint in this folder is this owner's.
+fn is_of(folder: &Path, owner: &Owner) -> bool {
+    let text = std::fs::read(folder.join(DOCUMENT)).unwrap_or_default();
+    serde_json::from_slice::<Checkpoint>(&text).is_ok_and(|checkpoint| checkpoint.is_of(owner))
+}
+
+/// A name for a log among others that is fit for folders and ConfigMaps: readable, and different
+/// for different logs.
+fn suffix(owner: &Owner) -> String {
+    let mut name = String::new();
+    for c in owner.source.chars() {
+        match c.to_ascii_lowercase() {
+            c if c.is_ascii_alphanumeric() => name.push(c),
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    // Both ASCII, so any place is the end of a character.
+    name.truncate(32);
+    let hash = Identity::of(&[owner.source.as_bytes()]).to_string();
+    format!("{}-{}", name.trim_end_matches('-'), &hash[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use audit_bridge_core::source::Position;
+
+    fn owner(source: &str) -> Owner {
+        Owner {
+            provider: "eks".to_owned(),
+            source: source.to_owned(),
+        }
+    }
+
+    async fn save(room: Room, owner: &Owner, position: u64) {
+        let mut store = room.store;
+        let positions = [(0, Position::from(position))].into();
+        store
+            .save(&Checkpoint::new(owner, positions))
+            .await
+            .unwrap();
+    }
+
+    fn position(room: &Room) -> Option<u64> {
+        room.checkpoint.as_ref()?.position.get(&0)?.as_u64()
+    }
+
+    #[tokio::test]
+    async fn clusters_come_and_go_and_keep_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (owner("r:/aws/eks/A/cluster"), owner("r:/aws/eks/b/cluster"));
+        let open = async || Home::lock(dir.path()).await.unwrap();
+
+        let home = open().await;
+        let room = home.room(&a, false).await.unwrap();
+        assert_eq!(position(&room), None);
+        save(room, &a, 1).await;
+        assert!(dir.path().join(DOCUMENT).is_file(), "one log, at the top");
+        drop(home);
+
+        let home = open().await;
+        let room = home.room(&a, true).await.unwrap();
+        assert_eq!(position(&room), Some(1), "still where it was");
+        let other = home.room(&b, true).await.unwrap();
+        assert_ne!(room.seen_dir, other.seen_dir);
+        save(other, &b, 2).await;
+        drop((room, home));
+
+        let home = open().await;
+        let alone = home.room(&b, false).await.unwrap();
+        assert_eq!(position(&alone), Some(2));
+        drop(alone);
+        // A third one that is alone finds somebody else's checkpoint, and must not take it.
+        let error = home.room(&owner("c"), false).await.unwrap_err();
+        assert!(!error.is_unavailable(), "{error}");
+    }
+
+    #[test]
+    fn names_are_fit_for_config_maps_and_differ() {
+        let name = suffix(&owner("eu-west-1:/aws/eks/Prod_1/cluster"));
+        assert!(
+            name.starts_with("eu-west-1-aws-eks-prod-1-cluster-"),
+            "{name}"
+        );
+        assert_ne!(name, suffix(&owner("eu-west-1:/aws/eks/prod-1/cluster")));
+        let long = suffix(&owner(&"x/".repeat(300)));
+        assert!(long.len() <= 41, "{long}");
+    }
+}

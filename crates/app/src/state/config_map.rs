@@ -1,0 +1,435 @@
+//! The checkpoint as a ConfigMap, so that a Deployment needs no volume.
+//!
+//! Every write names the version that it replaces. When somebody else wrote in between, the write
+//! is refused by the API server and the store reads again: a change that left our document alone
+//! (a label) is taken over, a document of another writer is a conflict. Overwriting that one would
+//! lose nothing, as positions only say what was delivered, but two live writers send everything
+//! twice: so the conflict is held and shown, until the other has been silent for a while.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit_bridge_core::checkpoint::{
+    Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner,
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use tokio::time::Instant;
+
+use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
+
+/// How long one request may take.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Reads and writes of one save before it is given back: each but the first answers a change
+/// that somebody made in between.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Another writer that has written nothing for so long is taken to be gone: longer than any
+/// bridge's interval, and than a request that is still on its way.
+const RIVAL_SILENCE: Duration = Duration::from_secs(30);
+
+/// Which process wrote the document.
+const WRITER: &str = "audit-bridge/writer";
+
+/// That logs have objects of their own beside this one.
+const SEVERAL: &str = "audit-bridge/several-logs";
+
+/// Who looks after the object.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Whether the API server answered 403.
+pub(super) fn is_forbidden(error: &StoreError) -> bool {
+    let StoreError::Unavailable {
+        source: Some(source),
+        ..
+    } = error
+    else {
+        return false;
+    };
+    let error = source.downcast_ref::<ApiError>();
+    error.is_some_and(|error| matches!(error.kind(), ApiErrorKind::Forbidden(_)))
+}
+
+/// The store of `--checkpoint-store kubernetes`.
+pub struct KubernetesStore {
+    api: Api<ConfigMap>,
+    name: String,
+    namespace: String,
+    owner: Owner,
+    place: Place,
+    /// This process's mark.
+    writer: String,
+    seen: Seen,
+    /// The document that we read at the start or wrote last.
+    known: Option<String>,
+    rival: Option<Rival>,
+    /// Of a log among several: the object that a single log would have.
+    common: Option<Box<KubernetesStore>>,
+}
+
+/// What is known of the object.
+#[derive(Debug)]
+enum Seen {
+    /// Nothing, or nothing certain: it has to be read.
+    Unknown,
+    Absent,
+    Present(Box<ConfigMap>),
+}
+
+/// Another writer's document.
+#[derive(Debug)]
+struct Rival {
+    text: String,
+    since: Instant,
+}
+
+impl std::fmt::Debug for KubernetesStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubernetesStore")
+            .field("place", &self.place.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KubernetesStore {
+    /// A store in the ConfigMap `name` of the cluster's namespace. `writer` is this process's
+    /// mark, never that of an earlier one: a pod's name with something random.
+    pub fn new(cluster: &Cluster, name: &str, writer: &str, owner: Owner) -> KubernetesStore {
+        let namespace = cluster.namespace();
+        KubernetesStore {
+            api: Api::namespaced(cluster.client(), namespace),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            owner,
+            place: Place {
+                name: format!("in the ConfigMap {namespace}/{name}, key {DOCUMENT},"),
+                separate: "give each source a ConfigMap of its own".to_owned(),
+                restart: format!(
+                    "save a copy and delete it (kubectl -n {namespace} delete configmap {name}) \
+                     to begin at --start (`latest` skips what came since the last delivery)"
+                ),
+            },
+            writer: writer.to_owned(),
+            seen: Seen::Unknown,
+            known: None,
+            rival: None,
+            common: None,
+        }
+    }
+
+    /// The ConfigMap's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The store of one log among several. `common` is that of a process which reads one log.
+    pub(super) fn beside(self, common: KubernetesStore) -> KubernetesStore {
+        KubernetesStore {
+            common: Some(Box::new(common)),
+            ..self
+        }
+    }
+
+    /// Asks the API server to write the object and not to keep it. One that is not there has to be
+    /// created first and updated from then on, so both are asked for.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub async fn probe(&mut self) -> Result<(), StoreError> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        self.look().await?;
+        let mut absent = ConfigMap::default();
+        absent.metadata.name = Some(self.name.clone());
+        let object = match &self.seen {
+            Seen::Present(object) => object,
+            Seen::Unknown | Seen::Absent => {
+                let created = bounded(REQUEST_WAIT_MAX, self.api.create(&params, &absent)).await;
+                created.map_err(|error| self.unavailable("cannot be created", error))?;
+                &absent
+            }
+        };
+        let call = self.api.replace(&self.name, &params, object);
+        match bounded(REQUEST_WAIT_MAX, call).await {
+            Ok(_) => Ok(()),
+            // Who may not update is told so before anybody looks whether it is there.
+            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.unavailable("cannot be written", error)),
+        }
+    }
+
+    /// Reads the object.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        self.seen = Seen::Unknown;
+        let found = bounded(REQUEST_WAIT_MAX, self.api.get_opt(&self.name)).await;
+        self.seen = match found.map_err(|error| self.unavailable("cannot be read", error))? {
+            Some(object) => Seen::Present(Box::new(object)),
+            None => Seen::Absent,
+        };
+        Ok(())
+    }
+
+    /// Notes on the object, if there is one, that a log has one of its own beside it: for a process
+    /// whose Role lets it see only this one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    async fn mark_several(&mut self) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let Seen::Present(object) = &self.seen else {
+                return Ok(());
+            };
+            if !annotation(object, SEVERAL).is_empty() {
+                return Ok(());
+            }
+            let mut object = object.clone();
+            let annotations = object.metadata.annotations.get_or_insert_default();
+            annotations.insert(SEVERAL.to_owned(), "true".to_owned());
+            let params = PostParams::default();
+            let call = self.api.replace(&self.name, &params, &object);
+            match bounded(REQUEST_WAIT_MAX, call).await {
+                Ok(object) => self.seen = Seen::Present(Box::new(object)),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ApiErrorKind::Conflict | ApiErrorKind::NotFound
+                    ) =>
+                {
+                    self.look().await?;
+                }
+                Err(error) => return Err(self.unavailable("cannot be written", error)),
+            }
+        }
+        Err(self.changes_too_fast())
+    }
+
+    /// Whether this object is all that a process may use which is not allowed to see `own`.
+    ///
+    /// # Errors
+    /// It is not there, so no position could be kept; or the position may be in `own`. To begin
+    /// at the newest record would leave out what came before.
+    pub(super) fn check_alone(&self, own: &KubernetesStore) -> Result<(), StoreError> {
+        let Seen::Present(object) = &self.seen else {
+            let (namespace, name) = (&self.namespace, &self.name);
+            return Err(StoreError::Unavailable {
+                place: self.place.name.clone(),
+                problem: "is not there, and the pod's Role does not let it create one".to_owned(),
+                remedy: format!(
+                    "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
+                ),
+                source: None,
+            });
+        };
+        let empty = self.document()?.is_none();
+        if empty && !annotation(object, SEVERAL).is_empty() {
+            return Err(StoreError::Unavailable {
+                place: own.place.name.clone(),
+                problem: "may hold the position, and the pod's Role does not let it read that"
+                    .to_owned(),
+                remedy: format!(
+                    "add {} to the resourceNames of the Role, or take the annotation {SEVERAL} \
+                     from {} to begin at --start",
+                    own.name, self.name
+                ),
+                source: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn changes_too_fast(&self) -> StoreError {
+        StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: "changes faster than it can be written".to_owned(),
+            remedy: "find out who else writes this ConfigMap; it is tried again".to_owned(),
+            source: None,
+        }
+    }
+
+    /// The document that was seen, if there is one and it is the owner's.
+    fn document(&self) -> Result<Option<(&str, Checkpoint)>, StoreError> {
+        let Seen::Present(object) = &self.seen else {
+            return Ok(None);
+        };
+        if let Some(text) = object.data.as_ref().and_then(|data| data.get(DOCUMENT)) {
+            let checkpoint = Checkpoint::read(text.as_bytes(), &self.owner, &self.place)?;
+            return Ok(Some((text, checkpoint)));
+        }
+        // Whoever edits the object may turn the document into bytes, which we never write.
+        let binary = object.binary_data.as_ref();
+        if binary.is_some_and(|data| data.contains_key(DOCUMENT)) {
+            return Err(StoreError::Refused {
+                place: self.place.name.clone(),
+                found: "is under binaryData".to_owned(),
+                expected: "a document under data".to_owned(),
+                remedy: format!("move it there, or {}", self.place.restart),
+            });
+        }
+        Ok(None)
+    }
+
+    /// Whether what was read may be replaced.
+    fn check(&mut self) -> Result<(), StoreError> {
+        let Some((text, checkpoint)) = self.document()? else {
+            self.rival = None;
+            return Ok(());
+        };
+        let writer = match &self.seen {
+            Seen::Present(object) => annotation(object, WRITER),
+            Seen::Unknown | Seen::Absent => "",
+        };
+        let known = self.known.as_deref();
+        // Nothing is known only before the first write of a caller that never loaded.
+        if writer == self.writer || known.is_none_or(|known| known == text) {
+            self.rival = None;
+            return Ok(());
+        }
+        let writer = match writer {
+            "" => "somebody".to_owned(),
+            writer => writer.to_owned(),
+        };
+        let since = match &self.rival {
+            Some(rival) if rival.text == text => rival.since,
+            _ => Instant::now(),
+        };
+        let text = text.to_owned();
+        if since.elapsed() >= RIVAL_SILENCE {
+            tracing::warn!(config_map = %self.name, writer, "the other writer of the checkpoint is silent, going on over its document");
+            self.rival = None;
+            return Ok(());
+        }
+        self.rival = Some(Rival { text, since });
+        Err(StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: format!(
+                "was changed by {writer} at {}: two bridges read the same source",
+                audit_bridge_core::event::time::micros(checkpoint.written)
+            ),
+            remedy: "run one replica, or let the Lease choose the one that reads".to_owned(),
+            source: None,
+        })
+    }
+
+    /// Sends the document once, over what was seen.
+    async fn send(&mut self, text: &str) -> Result<Sent, StoreError> {
+        let params = PostParams::default();
+        // Until the answer is here, nobody knows what is there.
+        let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
+            Seen::Unknown => return Ok(Sent::Again),
+            Seen::Absent => {
+                if let Some(common) = &mut self.common {
+                    common.mark_several().await?;
+                }
+                let object = self.object(ConfigMap::default(), text);
+                bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await
+            }
+            Seen::Present(object) => {
+                let object = self.object(*object, text);
+                let call = self.api.replace(&self.name, &params, &object);
+                match bounded(REQUEST_WAIT_MAX, call).await {
+                    Err(error) if error.kind() == ApiErrorKind::NotFound => {
+                        tracing::warn!(config_map = %self.name, "the checkpoint was deleted, writing it anew");
+                        return Ok(Sent::Again);
+                    }
+                    result => result,
+                }
+            }
+        };
+        match result {
+            Ok(object) => {
+                self.seen = Seen::Present(Box::new(object));
+                self.known = Some(text.to_owned());
+                Ok(Sent::Done)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ApiErrorKind::Conflict | ApiErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(Sent::Again)
+            }
+            Err(error) => Err(self.unavailable("cannot be written", error)),
+        }
+    }
+
+    /// The object with the document in it; all else that is there stays.
+    fn object(&self, mut object: ConfigMap, text: &str) -> ConfigMap {
+        let ObjectMeta {
+            name,
+            labels,
+            annotations,
+            ..
+        } = &mut object.metadata;
+        *name = Some(self.name.clone());
+        let labels = labels.get_or_insert_with(BTreeMap::new);
+        if !labels.contains_key(MANAGED_BY) {
+            labels.insert(MANAGED_BY.to_owned(), "audit-bridge".to_owned());
+        }
+        let annotations = annotations.get_or_insert_with(BTreeMap::new);
+        annotations.insert(WRITER.to_owned(), self.writer.clone());
+        let data = object.data.get_or_insert_with(BTreeMap::new);
+        data.insert(DOCUMENT.to_owned(), text.to_owned());
+        object
+    }
+
+    fn unavailable(&self, problem: &str, error: ApiError) -> StoreError {
+        StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: problem.to_owned(),
+            remedy: error.remedy("configmaps", &self.namespace),
+            source: Some(error.into()),
+        }
+    }
+}
+
+enum Sent {
+    Done,
+    /// Somebody was faster.
+    Again,
+}
+
+impl Store for KubernetesStore {
+    async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+        self.look().await?;
+        let document = self.document()?;
+        let (text, checkpoint) = match document {
+            Some((text, checkpoint)) => (text.to_owned(), Some(checkpoint)),
+            None => (String::new(), None),
+        };
+        self.known = Some(text);
+        self.rival = None;
+        Ok(checkpoint)
+    }
+
+    async fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        check_owner(checkpoint, &self.owner, &self.place)?;
+        let text = checkpoint.write()?;
+        for _ in 0..ATTEMPTS_MAX {
+            if matches!(self.seen, Seen::Unknown) {
+                self.look().await?;
+            }
+            if let Err(error) = self.check() {
+                // What is there now may be gone at the next attempt.
+                self.seen = Seen::Unknown;
+                return Err(error);
+            }
+            if let Sent::Done = self.send(&text).await? {
+                self.rival = None;
+                return Ok(());
+            }
+        }
+        Err(self.changes_too_fast())
+    }
+}
+
+fn annotation<'a>(object: &'a ConfigMap, name: &str) -> &'a str {
+    let annotations = object.metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(name))
+        .map_or("", String::as_str)
+}

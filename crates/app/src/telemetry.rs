@@ -1,0 +1,431 @@
+//! What the bridge tells of itself: metrics, and whether it is ready.
+//!
+//! One function per operational event; where the event deserves a log line, the same function
+//! writes it. Labels are bounded and never hold an auditID.
+
+mod health;
+mod metrics;
+mod names;
+mod scope;
+mod standing;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use audit_bridge_core::convert::{Reject, Skip};
+use audit_bridge_core::dead_letter::Figures;
+use audit_bridge_core::deliver::ParkedStatus;
+use audit_bridge_core::event::conformance::Notes;
+use audit_bridge_core::observer::{Doing, Observer, SourceObserver};
+use audit_bridge_core::readiness::Part;
+use audit_bridge_core::record::Origin;
+use audit_bridge_core::source::Problem;
+use audit_bridge_core::tally::Tally;
+use tokio::time::Instant;
+
+use self::metrics::{Metrics, count, count_many};
+use self::scope::{NOT_TRIED, PROCESS, Scope, State};
+pub(crate) use self::standing::{HealthLimits, STALL_MAX};
+
+/// The loop turns several times a second; silent for so long, it hangs.
+const PROGRESS_MAX: Duration = Duration::from_secs(60);
+
+/// The metrics and the state of one process, from the place of the process itself or of one of the
+/// logs that it reads ([`Telemetry::log`]). Clones share them.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+    /// Whose state it writes: [`PROCESS`], or a log's.
+    scope: usize,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+struct Inner {
+    metrics: Metrics,
+    state: Mutex<State>,
+    dead_letter: Arc<Figures>,
+}
+
+impl Telemetry {
+    /// Metrics at zero, and nothing ready yet.
+    pub fn new(bridge: &'static str, version: &'static str) -> Telemetry {
+        let inner = Inner {
+            metrics: Metrics::new(bridge, version),
+            state: Mutex::new(State::new(bridge)),
+            dead_letter: Arc::default(),
+        };
+        Telemetry {
+            inner: Arc::new(inner),
+            scope: PROCESS,
+        }
+    }
+
+    /// The place of one log that this process reads: it has to show that it can be read, and that
+    /// its checkpoint can be kept, before the process is ready.
+    pub fn log(&self, name: &str) -> Telemetry {
+        let mut state = self.state();
+        let known = state.scopes.iter().skip(1).position(|it| it.name == name);
+        let scope = known.map_or(state.scopes.len(), |at| at + 1);
+        let new = || Scope::new(name, &[Part::Source, Part::Checkpoint]);
+        match state.scopes.get_mut(scope) {
+            None => state.scopes.push(new()),
+            Some(there) if there.retired => *there = new(),
+            Some(_) => {}
+        }
+        drop(state);
+        Telemetry {
+            inner: Arc::clone(&self.inner),
+            scope,
+        }
+    }
+
+    /// The place of the process as a whole.
+    pub fn process(&self) -> Telemetry {
+        Telemetry {
+            inner: Arc::clone(&self.inner),
+            scope: PROCESS,
+        }
+    }
+
+    /// Another replica reads, and this one waits for its Lease: that is as ready as it can be.
+    /// `None`: this one reads.
+    pub(crate) fn standby(&self, holder: Option<&str>) {
+        self.inner.metrics.leader.set(i64::from(holder.is_none()));
+        self.state().standby = holder.map(str::to_owned);
+    }
+
+    /// Who reads instead of this process, if it waits for a Lease.
+    pub fn leader(&self) -> Option<String> {
+        self.state().standby.clone()
+    }
+
+    /// Records came from the provider.
+    pub fn received(&self, records: u64) {
+        self.inner.metrics.records_received.inc_by(records);
+    }
+
+    /// The webhook accepted events.
+    pub fn delivered(&self, events: u64, truncated: u64) {
+        self.inner.metrics.events_delivered.inc_by(events);
+        self.inner.metrics.events_truncated.inc_by(truncated);
+    }
+
+    /// A record was not for us.
+    pub fn skipped(&self, reason: Skip) {
+        count(&self.inner.metrics.records_skipped, "reason", reason.name());
+    }
+
+    /// Something was mended in an event, or is missing of it.
+    pub fn noted(&self, notes: Notes) {
+        let metrics = &self.inner.metrics;
+        for what in notes.repaired() {
+            count(&metrics.events_repaired, "what", what.name());
+        }
+        for what in notes.given_up() {
+            count(&metrics.events_shortened, "what", what.name());
+        }
+    }
+
+    /// A record, or an event of it, went to the dead letter.
+    pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
+        tracing::warn!(%origin, %reason, error, "a record went to the dead letter");
+        count(
+            &self.inner.metrics.records_dead_lettered,
+            "reason",
+            reason.name(),
+        );
+    }
+
+    /// Where the dead letter says how full it is.
+    pub(crate) fn dead_letter_figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.inner.dead_letter)
+    }
+
+    /// A request to the webhook came to its end.
+    pub(crate) fn webhook_request(&self, status: &str, seconds: f64) {
+        count(&self.inner.metrics.webhook_requests, "status", status);
+        self.inner.metrics.webhook_request_duration.observe(seconds);
+    }
+
+    /// A request to the provider came to its end.
+    pub fn source_request(&self, status: &str) {
+        count(&self.inner.metrics.source_requests, "status", status);
+    }
+
+    /// The provider throttled a request.
+    pub fn source_throttled(&self) {
+        self.inner.metrics.source_throttled.inc();
+    }
+
+    /// The provider had deleted records before they were read.
+    pub fn expired(&self, place: &str, records: u64, remedy: &str) {
+        tracing::error!(
+            place,
+            records,
+            remedy,
+            "the provider deleted records before they were read: they are lost"
+        );
+        self.inner.metrics.records_expired.inc_by(records);
+    }
+
+    /// Bytes of records that are read and not yet settled.
+    pub fn in_flight(&self, bytes: usize) {
+        self.own(|scope| scope.in_flight_bytes = bytes);
+    }
+
+    /// Events that fail while others are accepted.
+    pub fn parked(&self, parked: ParkedStatus) {
+        self.own(|scope| scope.parked = parked);
+    }
+
+    /// How many events are parked, of all logs.
+    pub(crate) fn parked_events(&self) -> usize {
+        let state = self.state();
+        let scopes = state.scopes.iter().filter(|scope| !scope.retired);
+        scopes.map(|scope| scope.parked.events).sum()
+    }
+
+    /// The checkpoint was written.
+    pub fn checkpoint_written(&self) {
+        self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
+        self.ready(Part::Checkpoint);
+    }
+
+    /// The loop made a turn.
+    pub fn progress(&self) {
+        self.own(|scope| scope.progress = Some(Instant::now()));
+    }
+
+    /// The loop has ended: its silence means nothing.
+    pub fn ended(&self) {
+        self.own(|scope| {
+            scope.progress = None;
+            scope.in_flight_bytes = 0;
+            scope.parked = ParkedStatus::default();
+        });
+    }
+
+    /// This log is another process's now. Asked for again ([`Telemetry::log`]), it begins anew.
+    pub fn retired(&self) {
+        self.own(|scope| scope.retired = true);
+    }
+
+    /// A part works.
+    pub fn ready(&self, part: Part) {
+        let before = self.own(|scope| scope.parts.insert(part, None));
+        match before {
+            // Each part begins so, of the process and of each log: what matters is the last one.
+            Some(Some(was)) if was == NOT_TRIED => {
+                if self.unready().is_empty() {
+                    tracing::info!("ready");
+                }
+            }
+            Some(Some(was)) => tracing::info!(part = part.name(), was, "ready"),
+            Some(None) | None => {}
+        }
+    }
+
+    /// A part does not work: why, and what to do. The log has it once, until it changes.
+    pub fn not_ready(&self, part: Part, why: impl Into<String>) {
+        let why = why.into();
+        let before = self.own(|scope| scope.parts.insert(part, Some(why.clone())));
+        if before != Some(Some(why.clone())) {
+            tracing::warn!(part = part.name(), why, "not ready");
+        }
+    }
+
+    /// Whether a part works, from this place's view.
+    pub fn is_ready(&self, part: Part) -> bool {
+        self.own(|scope| matches!(scope.parts.get(&part), Some(None)))
+    }
+
+    /// What is not ready, and why; empty when all is. Who stands by has only to be able to
+    /// deliver.
+    pub fn unready(&self) -> BTreeMap<&'static str, String> {
+        let state = self.state();
+        let several = state.logs().count() > 1;
+        let mut unready = BTreeMap::<&'static str, String>::new();
+        for (scope, why) in state.stalled() {
+            let text = unready.entry(Part::Progress.name()).or_default();
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            if several {
+                text.push_str(&scope.name);
+                text.push_str(": ");
+            }
+            text.push_str(&why);
+        }
+        let scopes = state.scopes.iter().enumerate();
+        for (index, scope) in scopes.filter(|(_, scope)| !scope.retired) {
+            for (part, why) in &scope.parts {
+                let Some(why) = why else { continue };
+                if state.standby.is_some() && (index != PROCESS || *part != Part::Webhook) {
+                    continue;
+                }
+                let text = unready.entry(part.name()).or_default();
+                if !text.is_empty() {
+                    text.push_str("; ");
+                }
+                if several && index != PROCESS {
+                    text.push_str(&scope.name);
+                    text.push_str(": ");
+                }
+                text.push_str(why);
+            }
+        }
+        unready
+    }
+
+    /// How long a loop has been silent, when that is too long.
+    pub fn stuck(&self) -> Option<Duration> {
+        let state = self.state();
+        let scopes = state.scopes.iter().filter(|scope| !scope.retired);
+        let turns = scopes.filter_map(|scope| scope.progress);
+        let silent = turns.map(|turn| turn.elapsed()).max();
+        silent.filter(|silent| *silent > PROGRESS_MAX)
+    }
+
+    /// All metrics in the text format of Prometheus (OpenMetrics 1.0).
+    pub fn render(&self) -> String {
+        let metrics = &self.inner.metrics;
+        let dead_letter = &self.inner.dead_letter;
+        let bytes = i64::try_from(dead_letter.bytes()).unwrap_or(i64::MAX);
+        metrics.dead_letter_bytes.set(bytes);
+        let dropped = &metrics.dead_letter_payloads_dropped;
+        dropped.inc_by(dead_letter.payloads_dropped().saturating_sub(dropped.get()));
+        {
+            let state = self.state();
+            // The process keeps no checkpoint of its own once there are logs.
+            let own = (state.scopes.len() == 1).then_some(&state.scopes[PROCESS]);
+            let logs: Vec<&Scope> = own.into_iter().chain(state.logs()).collect();
+            let most = |of: fn(&Scope) -> f64| logs.iter().map(|log| of(log)).fold(0.0, f64::max);
+            metrics.checkpoint_age.set(most(Scope::checkpoint_age));
+            let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            let in_flight = logs.iter().map(|scope| scope.in_flight_bytes).sum();
+            metrics.in_flight.set(whole(in_flight));
+            let parked = || logs.iter().map(|log| log.parked);
+            let events = parked().map(|parked| parked.events).sum();
+            metrics.parked_events.set(whole(events));
+            let bytes = parked().map(|parked| parked.bytes).sum();
+            metrics.parked_bytes.set(whole(bytes));
+            let oldest = parked().filter_map(|parked| parked.oldest).min();
+            let age = oldest.map_or(0.0, |since| since.elapsed().as_secs_f64());
+            metrics.oldest_parked.set(age);
+            let active = state.logs().filter(|scope| scope.progress.is_some());
+            metrics.active_logs.set(whole(active.count()));
+        }
+        self.render_health();
+        let unready = self.unready();
+        for part in Part::ALL.map(Part::name) {
+            let labels = vec![("part", part.to_owned())];
+            let ready = i64::from(!unready.contains_key(part));
+            metrics.ready.get_or_create(&labels).set(ready);
+        }
+        metrics.render()
+    }
+
+    /// Changes the state of whoever this is.
+    fn own<T>(&self, change: impl FnOnce(&mut Scope) -> T) -> T {
+        let mut state = self.state();
+        // Scopes are never taken away.
+        let scope = self.scope.min(state.scopes.len() - 1);
+        change(&mut state.scopes[scope])
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Telemetry {
+    fn received(&mut self, records: u64) {
+        Telemetry::received(self, records);
+    }
+
+    fn delivered(&mut self, events: u64, truncated: u64) {
+        Telemetry::delivered(self, events, truncated);
+    }
+
+    fn skipped(&mut self, reason: Skip) {
+        Telemetry::skipped(self, reason);
+    }
+
+    fn noted(&mut self, notes: Notes) {
+        Telemetry::noted(self, notes);
+    }
+
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        self.dead_lettered(origin, reason, error);
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        tracing::error!(
+            place = problem.place,
+            error = problem.error,
+            "not all was read"
+        );
+    }
+
+    fn checkpoint_written(&mut self) {
+        Telemetry::checkpoint_written(self);
+    }
+
+    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+        self.progress();
+        self.in_flight(doing.in_flight_bytes);
+        self.standing(doing);
+        let delivery = &doing.delivery;
+        self.parked(delivery.parked);
+        match (&delivery.outage, delivery.last_accepted) {
+            (Some(outage), _) => {
+                self.not_ready(
+                    Part::Webhook,
+                    format!("{}; {}", outage.detail, outage.remedy),
+                );
+            }
+            (None, Some(_)) => {
+                self.ready(Part::Webhook);
+                self.process().ready(Part::Webhook);
+            }
+            // Nothing was sent yet: whoever starts the run asks the webhook first.
+            (None, None) => {}
+        }
+        match doing.keeping {
+            Some(why) => self.not_ready(Part::Checkpoint, why),
+            None => self.ready(Part::Checkpoint),
+        }
+    }
+}
+
+impl SourceObserver for Telemetry {
+    fn requested(&self, status: &str) {
+        self.source_request(status);
+    }
+
+    fn throttled(&self) {
+        self.source_throttled();
+    }
+
+    fn late(&self, age: &str, records: u64) {
+        count_many(&self.inner.metrics.late_records, "age", age, records);
+    }
+
+    fn answers(&self) {
+        self.ready(Part::Source);
+        self.ready(Part::Identity);
+        self.process().ready(Part::Identity);
+    }
+
+    fn not_ready(&self, part: Part, why: String) {
+        Telemetry::not_ready(self, part, why);
+    }
+}
+
+#[cfg(test)]
+mod tests;

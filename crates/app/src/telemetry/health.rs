@@ -1,0 +1,179 @@
+//! Health by the oldest: how far behind the trail is, whether it stands still, and whether a log has
+//! fallen silent.
+//!
+//! What the loop says is kept with the time at which it said it, and the rest is computed when
+//! somebody asks: so the lag grows also when the loop says nothing more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit_bridge_core::observer::Doing;
+use audit_bridge_core::readiness::Part;
+
+use super::Telemetry;
+use super::scope::{PROCESS, Scope, State};
+use super::standing::{HealthLimits, Standing};
+
+/// Logs whose silence is told: metrics have to stay few.
+const SILENT_LOGS_MAX: usize = 1000;
+
+/// Logs that `/readyz` names.
+const SILENT_LOGS_NAMED_MAX: usize = 20;
+
+impl State {
+    /// The largest lag of all that is read, in seconds.
+    pub(super) fn lag(&self) -> f64 {
+        if self.standby.is_some() {
+            return 0.0;
+        }
+        let process = &self.scopes[PROCESS];
+        let connects = matches!(process.parts.get(&Part::Source), Some(Some(_)));
+        let own = (connects && self.scopes.len() == 1).then_some(process);
+        let all = own.into_iter().chain(self.logs());
+        all.map(|scope| scope.standing.lag()).fold(0.0, f64::max)
+    }
+
+    /// Whose trail stands still, and why.
+    pub(super) fn stalled(&self) -> impl Iterator<Item = (&Scope, String)> {
+        let reads = self.standby.is_none();
+        let logs = self.logs().filter(move |_| reads);
+        logs.filter_map(|scope| {
+            let mut why = scope.standing.stalled(self.limits.stall_max)?;
+            if scope.parked.events > 0 {
+                let events = scope.parked.events;
+                why +=
+                    &format!("; events that the webhook fails on while it takes others: {events}");
+            }
+            Some((scope, why))
+        })
+    }
+
+    /// How long each log has been silent, as far as that is known.
+    pub(super) fn silences(&self) -> BTreeMap<&str, (Duration, &Standing)> {
+        let mut all = BTreeMap::<&str, (Duration, &Standing)>::new();
+        let reads = self.standby.is_none();
+        for scope in self
+            .logs()
+            .filter(|scope| reads && scope.progress.is_some())
+        {
+            let standing = &scope.standing;
+            let Some(silence) = standing.silence else {
+                continue;
+            };
+            let name = standing.silence_of.as_str();
+            if all.len() >= SILENT_LOGS_MAX && !all.contains_key(name) {
+                continue;
+            }
+            let least = all.entry(name).or_insert((silence, standing));
+            if silence < least.0 {
+                *least = (silence, standing);
+            }
+        }
+        all
+    }
+
+    /// Warns once when a log has fallen silent, and says when it has ended.
+    fn tell_silence(&mut self, scope: usize) {
+        let Some(max) = self.limits.silence_max else {
+            return;
+        };
+        let standing = &self.scopes[scope].standing;
+        let silent = standing.silence.is_some_and(|silence| silence > max);
+        if silent == standing.silence_said {
+            return;
+        }
+        let name = standing.silence_of.clone();
+        let Some(&(silence, least)) = self.silences().get(name.as_str()) else {
+            return;
+        };
+        let is_silent = silence > max;
+        if is_silent == standing.silence_said {
+            return;
+        }
+        match is_silent {
+            true => tracing::warn!(
+                log = name,
+                seconds = silence.as_secs(),
+                remedy = least.when_silent,
+                "silence: the log can be read, and no audit record arrives"
+            ),
+            false => tracing::info!(log = name, "audit records arrive again"),
+        }
+        for scope in &mut self.scopes {
+            if scope.standing.silence_of == name {
+                scope.standing.silence_said = is_silent;
+            }
+        }
+    }
+}
+
+impl Telemetry {
+    /// From when on a log is not well.
+    pub(crate) fn set_limits(&self, limits: HealthLimits) {
+        self.state().limits = limits;
+    }
+
+    /// This log begins to be read: it has time until it has to move. `silence_of` is the whole that
+    /// it is a part of, where records may come to any part; `when_silent` is what to look at when
+    /// none come.
+    pub fn begin(&self, silence_of: Option<&str>, when_silent: String) {
+        self.own(|scope| {
+            let silence_of = silence_of.unwrap_or(&scope.name);
+            scope.standing = Standing {
+                when_silent,
+                ..Standing::new(silence_of)
+            };
+        });
+    }
+
+    /// All that this log was to bring is settled: the job is done with it.
+    pub fn finished(&self) {
+        self.own(|scope| scope.standing.finished = true);
+    }
+
+    /// How far the trail is.
+    pub(super) fn standing(&self, doing: &Doing<'_>) {
+        self.own(|scope| scope.standing.update(doing));
+        let mut state = self.state();
+        state.tell_silence(self.scope);
+    }
+
+    /// Logs that have been silent for too long, each with what to look at.
+    pub fn silent(&self) -> BTreeMap<String, String> {
+        let state = self.state();
+        let Some(max) = state.limits.silence_max else {
+            return BTreeMap::new();
+        };
+        let silent = state.silences().into_iter();
+        let silent = silent.filter(|(_, (silence, _))| *silence > max);
+        silent
+            .take(SILENT_LOGS_NAMED_MAX)
+            .map(|(log, (silence, standing))| {
+                let seconds = silence.as_secs();
+                let text = format!(
+                    "no audit record has arrived for {seconds} s; {}",
+                    standing.when_silent
+                );
+                (log.to_owned(), text)
+            })
+            .collect()
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn render_health(&self) {
+        let metrics = &self.inner.metrics;
+        let state = self.state();
+        metrics.lag.set(state.lag());
+        metrics.silence.clear();
+        for (log, (silence, _)) in state.silences() {
+            let labels = vec![("log", log.to_owned())];
+            let gauge = metrics.silence.get_or_create(&labels);
+            gauge.set(silence.as_secs_f64());
+        }
+        let max = state.limits.silence_max.unwrap_or_default();
+        metrics.silence_max.set(max.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,265 @@
+use audit_bridge_core::deliver::{DeliveryStatus, ParkedStatus};
+use audit_bridge_core::frontier::Frontier;
+use audit_bridge_core::source::ReadTo;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::telemetry::STALL_MAX;
+use crate::telemetry::scope::TO_BE_SHOWN;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn ago(seconds: i64) -> Timestamp {
+    Timestamp::now() - SignedDuration::from_secs(seconds)
+}
+
+fn frontier(time: Timestamp) -> Frontier {
+    Frontier {
+        to: ReadTo {
+            time,
+            again_within: Duration::ZERO,
+        },
+        partition: Some(0),
+        settled: 0,
+    }
+}
+
+fn doing(frontier: Frontier) -> Doing<'static> {
+    Doing {
+        delivery: DeliveryStatus {
+            outage: None,
+            last_accepted: None,
+            parked: ParkedStatus::default(),
+            request_events_max: 400,
+        },
+        keeping: None,
+        in_flight_bytes: 0,
+        frontier,
+        open_records: 0,
+        unsaved_since: None,
+        silence: None,
+    }
+}
+
+pub(crate) fn silent(seconds: u64) -> Doing<'static> {
+    Doing {
+        silence: Some(Duration::from_secs(seconds)),
+        ..doing(frontier(Timestamp::now()))
+    }
+}
+
+/// A process in which everything works but for what its logs say.
+fn process() -> Telemetry {
+    let telemetry = Telemetry::new("b", "1");
+    for part in TO_BE_SHOWN {
+        telemetry.ready(part);
+    }
+    telemetry
+}
+
+fn log(telemetry: &Telemetry, name: &str) -> Telemetry {
+    let log = telemetry.log(name);
+    log.begin(None, format!("look at {name}"));
+    log.ready(Part::Source);
+    log.ready(Part::Checkpoint);
+    log.progress();
+    log
+}
+
+fn sample(telemetry: &Telemetry, name: &str) -> Option<f64> {
+    let text = telemetry.render();
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+fn lag(telemetry: &Telemetry) -> f64 {
+    sample(telemetry, "audit_bridge_lag_seconds ").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn lag_is_that_of_the_log_farthest_behind_and_none_while_another_replica_reads() {
+    let telemetry = process();
+    let (one, two) = (log(&telemetry, "one"), log(&telemetry, "two"));
+    one.standing(&doing(frontier(ago(3600))));
+    two.standing(&doing(frontier(ago(10))));
+    assert!(lag(&telemetry) >= 3600.0);
+    telemetry.standby(Some("another"));
+    assert!(lag(&telemetry).abs() < f64::EPSILON);
+    telemetry.standby(None);
+    one.retired();
+    assert!((10.0..3600.0).contains(&lag(&telemetry)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lag_grows_while_the_provider_is_not_reached_at_all() {
+    let telemetry = Telemetry::new("b", "1");
+    tokio::time::advance(MINUTE).await;
+    assert!(lag(&telemetry) >= 60.0, "not connected");
+    telemetry.ready(Part::Source);
+    assert!(
+        lag(&telemetry).abs() < f64::EPSILON,
+        "connected, without a log to read"
+    );
+    let _log = log(&telemetry, "l");
+    tokio::time::advance(MINUTE).await;
+    assert!(lag(&telemetry) >= 60.0, "its log says nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoint_that_is_not_written_is_lag_and_then_not_ready() {
+    let telemetry = process();
+    let log = log(&telemetry, "l");
+    let since = Instant::now();
+    for minute in 1..=6_u32 {
+        tokio::time::advance(MINUTE).await;
+        log.standing(&Doing {
+            unsaved_since: Some(since),
+            ..doing(frontier(Timestamp::now()))
+        });
+        assert!(lag(&telemetry) >= f64::from(minute * 60));
+        let ready = minute <= 5;
+        assert_eq!(telemetry.unready().is_empty(), ready, "{minute}");
+    }
+    assert!(telemetry.unready()["progress"].contains("checkpoint"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_moves() {
+    let telemetry = process();
+    let log = log(&telemetry, "l");
+    let place = frontier(ago(7200));
+    log.standing(&doing(place));
+    tokio::time::advance(STALL_MAX).await;
+    assert!(telemetry.unready().is_empty());
+    tokio::time::advance(MINUTE).await;
+    log.standing(&Doing {
+        open_records: 3,
+        ..doing(place)
+    });
+    let why = telemetry.unready().remove("progress").unwrap();
+    assert!(
+        why.contains("360 s: 3 records are read and not settled"),
+        "{why}"
+    );
+    assert!(telemetry.render().contains("ready{part=\"progress\"} 0"));
+    // A whole log of one time: it moves all the same.
+    log.standing(&doing(Frontier {
+        settled: 1,
+        ..place
+    }));
+    assert!(telemetry.unready().is_empty());
+    tokio::time::advance(STALL_MAX + MINUTE).await;
+    assert!(
+        !telemetry.unready().is_empty(),
+        "the loop says nothing more"
+    );
+    telemetry.standby(Some("another"));
+    assert!(
+        telemetry.unready().is_empty(),
+        "it is not this process's to move"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_that_begins_again_has_its_time_again() {
+    let telemetry = process();
+    let log = log(&telemetry, "l");
+    log.standing(&doing(frontier(ago(10))));
+    tokio::time::advance(STALL_MAX + MINUTE).await;
+    assert!(!telemetry.unready().is_empty());
+    log.begin(None, String::new());
+    assert!(telemetry.unready().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
+    let telemetry = process();
+    let log = log(&telemetry, "l");
+    log.standing(&doing(frontier(ago(10))));
+    tokio::time::advance(STALL_MAX + MINUTE).await;
+    log.ended();
+    assert!(lag(&telemetry) >= 10.0 && !telemetry.unready().is_empty());
+    log.finished();
+    assert!(lag(&telemetry).abs() < f64::EPSILON && telemetry.unready().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
+    let telemetry = process();
+    telemetry.set_limits(HealthLimits {
+        silence_max: Some(MINUTE * 15),
+        ..HealthLimits::default()
+    });
+    let (one, two) = (log(&telemetry, "one"), log(&telemetry, "two"));
+    one.standing(&silent(899));
+    two.standing(&doing(frontier(Timestamp::now())));
+    assert_eq!(
+        sample(&telemetry, "audit_bridge_silence_seconds{log=\"one\"}"),
+        Some(899.0)
+    );
+    assert_eq!(
+        sample(&telemetry, "audit_bridge_silence_seconds{log=\"two\"}"),
+        None,
+        "not known"
+    );
+    assert_eq!(
+        sample(&telemetry, "audit_bridge_silence_max_seconds"),
+        Some(900.0)
+    );
+    assert!(telemetry.silent().is_empty());
+    one.standing(&silent(901));
+    let said = telemetry.silent();
+    assert_eq!(said.len(), 1);
+    assert_eq!(
+        said["one"],
+        "no audit record has arrived for 901 s; look at one"
+    );
+    assert!(telemetry.unready().is_empty());
+    one.standing(&silent(0));
+    assert!(telemetry.silent().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_of_one_whole_are_silent_only_together() {
+    let telemetry = process();
+    telemetry.set_limits(HealthLimits {
+        silence_max: Some(MINUTE),
+        ..HealthLimits::default()
+    });
+    let parts: Vec<Telemetry> = ["hub/0", "hub/1"]
+        .map(|name| {
+            let part = log(&telemetry, name);
+            part.begin(Some("hub"), "look".to_owned());
+            part
+        })
+        .into();
+    parts[0].standing(&silent(3600));
+    parts[1].standing(&silent(5));
+    assert!(telemetry.silent().is_empty());
+    assert_eq!(
+        sample(&telemetry, "audit_bridge_silence_seconds{log=\"hub\"}"),
+        Some(5.0)
+    );
+    parts[1].standing(&silent(61));
+    assert_eq!(telemetry.silent().into_keys().collect::<Vec<_>>(), ["hub"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_of_many_logs_is_bounded() {
+    let telemetry = process();
+    telemetry.set_limits(HealthLimits {
+        silence_max: Some(MINUTE),
+        ..HealthLimits::default()
+    });
+    for number in 0..SILENT_LOGS_MAX + 5 {
+        log(&telemetry, &format!("log-{number}")).standing(&silent(100));
+    }
+    let text = telemetry.render();
+    assert_eq!(
+        text.matches("audit_bridge_silence_seconds{").count(),
+        SILENT_LOGS_MAX
+    );
+    assert_eq!(telemetry.silent().len(), SILENT_LOGS_NAMED_MAX);
+}

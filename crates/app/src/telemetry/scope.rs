@@ -1,0 +1,90 @@
+//! What is known of the process and of each log that it reads: whether it is ready, how far it is.
+
+use std::collections::BTreeMap;
+
+use audit_bridge_core::deliver::ParkedStatus;
+use audit_bridge_core::readiness::Part;
+use tokio::time::Instant;
+
+use super::standing::{HealthLimits, Standing};
+
+/// The place of the process in the list of scopes.
+pub(super) const PROCESS: usize = 0;
+
+/// The parts that have to be shown to work before the process is ready.
+pub(super) const TO_BE_SHOWN: [Part; 4] = [
+    Part::Identity,
+    Part::Source,
+    Part::Checkpoint,
+    Part::Webhook,
+];
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// The process first, then its logs.
+    pub(super) scopes: Vec<Scope>,
+    /// Who reads instead of us, as the Lease has it.
+    pub(super) standby: Option<String>,
+    pub(super) limits: HealthLimits,
+}
+
+impl State {
+    /// The logs that are this process's own.
+    pub(super) fn logs(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes[1..].iter().filter(|scope| !scope.retired)
+    }
+
+    /// Of a process that has no logs yet.
+    pub(super) fn new(process: &str) -> State {
+        State {
+            scopes: vec![Scope::new(process, &TO_BE_SHOWN)],
+            standby: None,
+            limits: HealthLimits::default(),
+        }
+    }
+}
+
+/// Why a part is not ready that nobody has tried.
+pub(super) const NOT_TRIED: &str = "not tried yet";
+
+/// What is known of the process as a whole, or of one log.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) name: String,
+    /// Why a part is not ready; one that has to speak first says so.
+    pub(super) parts: BTreeMap<Part, Option<String>>,
+    pub(super) since: Instant,
+    pub(super) checkpoint_written: Option<Instant>,
+    /// How far the trail is, as the loop last said.
+    pub(super) standing: Standing,
+    pub(super) in_flight_bytes: usize,
+    /// Events that fail while others are accepted.
+    pub(super) parked: ParkedStatus,
+    /// The loop's last turn; `None` while no loop runs.
+    pub(super) progress: Option<Instant>,
+    /// Another process reads it now: nothing here means anything.
+    pub(super) retired: bool,
+}
+
+impl Scope {
+    pub(super) fn new(name: &str, parts: &[Part]) -> Scope {
+        let unseen = || Some(NOT_TRIED.to_owned());
+        Scope {
+            name: name.to_owned(),
+            parts: parts.iter().map(|&part| (part, unseen())).collect(),
+            since: Instant::now(),
+            checkpoint_written: None,
+            standing: Standing::new(name),
+            in_flight_bytes: 0,
+            parked: ParkedStatus::default(),
+            progress: None,
+            retired: false,
+        }
+    }
+
+    /// Seconds since the checkpoint was written; before the first time, since the start.
+    pub(super) fn checkpoint_age(&self) -> f64 {
+        let written = self.checkpoint_written.unwrap_or(self.since);
+        written.elapsed().as_secs_f64()
+    }
+}

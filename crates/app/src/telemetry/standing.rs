@@ -1,0 +1,124 @@
+//! How far the trail of one log is, as the loop last said.
+
+use std::time::Duration;
+
+use audit_bridge_core::frontier::Frontier;
+use audit_bridge_core::observer::Doing;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// `--stall-max` where it is not given. A rolling restart is done in less, and an event that the
+/// webhook does not take is parked for longer.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(300);
+
+/// When a log is not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HealthLimits {
+    /// The trail stands still for longer: not ready.
+    pub stall_max: Duration,
+    /// No audit record arrives for longer: warned about. `None`: never.
+    pub silence_max: Option<Duration>,
+}
+
+impl Default for HealthLimits {
+    fn default() -> HealthLimits {
+        HealthLimits {
+            stall_max: STALL_MAX,
+            silence_max: None,
+        }
+    }
+}
+
+/// How far the trail of a log is.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) frontier: Option<Frontier>,
+    /// All that it was to bring is settled.
+    pub(super) finished: bool,
+    /// When the frontier last moved; at first, when it was to begin.
+    pub(super) moved_at: Instant,
+    pub(super) open_records: usize,
+    /// Since when positions should have been written.
+    pub(super) unsaved_since: Option<Instant>,
+    pub(super) silence: Option<Duration>,
+    /// The silence was warned about.
+    pub(super) silence_said: bool,
+    /// Of what it is a part, as far as silence goes: records may come to any of these.
+    pub(super) silence_of: String,
+    /// What to look at when nothing comes.
+    pub(super) when_silent: String,
+}
+
+impl Standing {
+    pub(super) fn new(log: &str) -> Standing {
+        Standing {
+            frontier: None,
+            finished: false,
+            moved_at: Instant::now(),
+            open_records: 0,
+            unsaved_since: None,
+            silence: None,
+            silence_said: false,
+            silence_of: log.to_owned(),
+            when_silent: String::new(),
+        }
+    }
+
+    pub(super) fn update(&mut self, doing: &Doing<'_>) {
+        let place = |frontier: &Frontier| (frontier.to.time, frontier.partition, frontier.settled);
+        if self.frontier.as_ref().map(place) != Some(place(&doing.frontier)) {
+            self.moved_at = Instant::now();
+        }
+        self.frontier = Some(doing.frontier);
+        self.open_records = doing.open_records;
+        self.unsaved_since = doing.unsaved_since;
+        self.silence = doing.silence;
+    }
+
+    /// Seconds.
+    pub(super) fn lag(&self) -> f64 {
+        if self.finished {
+            return 0.0;
+        }
+        let now = Timestamp::now();
+        let settled = self.frontier.map_or_else(
+            || self.moved_at.elapsed().as_secs_f64(),
+            |frontier| frontier.lag_seconds(now),
+        );
+        let unsaved = self.unsaved_since.map_or(Duration::ZERO, |it| it.elapsed());
+        settled.max(unsaved.as_secs_f64())
+    }
+
+    /// Why the trail counts as standing still.
+    pub(super) fn stalled(&self, stall_max: Duration) -> Option<String> {
+        if self.finished {
+            return None;
+        }
+        if let Some(since) = self.unsaved_since
+            && since.elapsed() > stall_max
+        {
+            let seconds = since.elapsed().as_secs();
+            return Some(format!(
+                "the checkpoint has not been written for {seconds} s: look at the disk, or at the API \
+                 server"
+            ));
+        }
+        let still = self.moved_at.elapsed();
+        if still <= stall_max {
+            return None;
+        }
+        let seconds = still.as_secs();
+        let at = self.frontier.map_or_else(
+            || "at its beginning".to_owned(),
+            |frontier| format!("at {:.0}", frontier.to.time),
+        );
+        let why = match self.open_records {
+            0 => "the log has told neither more nor that there is nothing more".to_owned(),
+            1 => "a record is read and not settled".to_owned(),
+            records => format!("{records} records are read and not settled"),
+        };
+        Some(format!(
+            "the trail stands still {at} for {seconds} s: {why}"
+        ))
+    }
+}

@@ -1,0 +1,165 @@
+use std::collections::BTreeSet;
+
+use audit_bridge_core::event::conformance::Options;
+
+use super::health::tests::silent;
+use super::names::{ALL, Kind};
+use super::*;
+
+/// Everything happens once.
+fn busy() -> Telemetry {
+    let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
+    telemetry.progress();
+    telemetry.standing(&silent(7));
+    telemetry.received(3);
+    telemetry.delivered(2, 1);
+    telemetry.skipped(Skip::new("other_stream"));
+    let origin = Origin::Stream {
+        stream: "s".into(),
+        id: "i".to_owned(),
+    };
+    telemetry.dead_lettered(&origin, Reject::REFUSED, "no");
+    let cut = r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z","x":[1"#;
+    let event = Options::default().event(&cut.into(), true, None).unwrap();
+    telemetry.noted(event.notes());
+    telemetry.late("2m", 4);
+    telemetry.webhook_request("200", 0.02);
+    telemetry.source_request("ok");
+    telemetry.source_throttled();
+    telemetry.in_flight(77);
+    telemetry
+}
+
+/// What a test's subscriber has heard.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Heard {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
+    let heard = Heard::default();
+    let writer = heard.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let process = Telemetry::new("eks-audit-bridge", "1.2.3");
+        let log = process.log("a");
+        for telemetry in [&process, &log] {
+            for part in Part::ALL {
+                telemetry.ready(part);
+            }
+        }
+        log.not_ready(Part::Source, "throttled");
+        log.ready(Part::Source);
+    });
+    let text = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("WARN")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(!text.contains("not tried yet"), "{text}");
+    assert!(lines[1].contains("throttled"), "{text}");
+}
+
+#[test]
+fn what_is_documented_is_exported_and_nothing_else() {
+    let text = busy().render();
+    let exported: BTreeSet<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, kind)| {
+            let ending = if kind == "counter" { "_total" } else { "" };
+            (format!("{name}{ending}"), kind.to_owned())
+        })
+        .collect();
+    let documented = ALL
+        .iter()
+        .map(|metric| {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            (metric.name.to_owned(), kind.to_owned())
+        })
+        .collect();
+    assert_eq!(exported, documented);
+    for metric in ALL {
+        assert_eq!(
+            metric.kind == Kind::Counter,
+            metric.name.ends_with("_total")
+        );
+        assert!(metric.name.starts_with("audit_bridge_"));
+        let sample = text
+            .lines()
+            .find(|line| line.starts_with(metric.name) && !line.starts_with('#'))
+            .unwrap_or_else(|| panic!("{} has no sample", metric.name));
+        for label in metric.labels {
+            assert!(
+                sample.contains(&format!("{label}=\"")),
+                "{sample} has {label}"
+            );
+        }
+    }
+    for line in [
+        "audit_bridge_records_received_total 3",
+        "audit_bridge_events_delivered_total 2",
+        "audit_bridge_records_skipped_total{reason=\"other_stream\"} 1",
+        "audit_bridge_records_dead_lettered_total{reason=\"refused\"} 1",
+        "audit_bridge_late_records_total{age=\"2m\"} 4",
+        "audit_bridge_webhook_requests_total{status=\"200\"} 1",
+        "audit_bridge_in_flight_bytes 77",
+        "audit_bridge_silence_seconds{log=\"l\"} 7.0",
+        "audit_bridge_build_info{bridge=\"eks-audit-bridge\",version=\"1.2.3\"} 1",
+    ] {
+        assert!(text.lines().any(|got| got == line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_names_what_is_missing_and_liveness_the_silence() {
+    let telemetry = Telemetry::new("b", "1");
+    assert_eq!(telemetry.unready().len(), 4);
+    for part in Part::ALL {
+        telemetry.ready(part);
+    }
+    assert!(telemetry.unready().is_empty());
+    telemetry.not_ready(Part::Webhook, "401: renew the token");
+    assert_eq!(
+        telemetry.unready().into_iter().collect::<Vec<_>>(),
+        [("webhook", "401: renew the token".to_owned())]
+    );
+    telemetry.ready(Part::Webhook);
+
+    let log = telemetry.log("l");
+    assert_eq!(
+        telemetry.unready().len(),
+        2,
+        "source and checkpoint of the log"
+    );
+    telemetry.standby(Some("another"));
+    assert!(telemetry.unready().is_empty());
+    telemetry.standby(None);
+
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(telemetry.stuck(), None, "no loop runs");
+    log.progress();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(telemetry.stuck().is_some());
+    log.progress();
+    assert_eq!(telemetry.stuck(), None);
+    log.ended();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(telemetry.stuck(), None);
+}

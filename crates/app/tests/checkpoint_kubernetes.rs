@@ -1,0 +1,410 @@
+//! The checkpoint in a ConfigMap, against an API server that keeps the rules and fails on cue.
+#![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit_bridge_app::kubernetes::Cluster;
+use audit_bridge_app::state::{Home, KubernetesStore, Room};
+use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store, StoreError};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use serde_json::{Value, json};
+use tokio::time::{Instant, advance, sleep};
+
+const NAME: &str = "eks-audit-bridge";
+
+fn owner() -> Owner {
+    Owner {
+        provider: "eks".to_owned(),
+        source: "/aws/eks/a/cluster eu-west-1".to_owned(),
+    }
+}
+
+fn checkpoint(n: u64) -> Checkpoint {
+    Checkpoint::new(&owner(), BTreeMap::from([(0, json!({"edge": n}))]))
+}
+
+fn store(fake: &FakeKubernetes, writer: &str) -> KubernetesStore {
+    let client = kube::Client::new(fake.service(writer), "audit");
+    let cluster = Cluster::new(client, "audit");
+    KubernetesStore::new(&cluster, NAME, writer, owner())
+}
+
+fn object(fake: &FakeKubernetes) -> Value {
+    fake.object("configmaps", "audit", NAME).unwrap()
+}
+
+fn document(fake: &FakeKubernetes) -> Value {
+    let object = object(fake);
+    serde_json::from_str(object["data"]["checkpoint.json"].as_str().unwrap()).unwrap()
+}
+
+fn edge(fake: &FakeKubernetes) -> Value {
+    document(fake)["position"]["0"]["edge"].clone()
+}
+
+fn text(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// A save that has to be held, and what its message says.
+async fn check_held(store: &mut KubernetesStore, parts: &[&str]) {
+    let error = store.save(&checkpoint(99)).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    let text = text(&error);
+    for part in parts {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_saved_is_loaded_by_the_next_process() {
+    let fake = FakeKubernetes::new();
+    let mut first = store(&fake, "a-1");
+    assert_eq!(first.load().await.unwrap(), None);
+    let wanted = checkpoint(1);
+    first.save(&wanted).await.unwrap();
+    let object = object(&fake);
+    assert_eq!(
+        object["metadata"]["labels"]["app.kubernetes.io/managed-by"],
+        "audit-bridge"
+    );
+    assert_eq!(document(&fake), serde_json::to_value(&wanted).unwrap());
+
+    let mut second = store(&fake, "a-2");
+    assert_eq!(second.load().await.unwrap(), Some(wanted));
+    let before = fake.requests().len();
+    second.save(&checkpoint(2)).await.unwrap();
+    second.save(&checkpoint(3)).await.unwrap();
+    assert_eq!(edge(&fake), 3);
+    // A write costs one request.
+    let methods: Vec<String> = fake.requests()[before..]
+        .iter()
+        .map(|request| request.method.clone())
+        .collect();
+    assert_eq!(methods, ["PUT", "PUT"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_the_object_is_left_alone() {
+    let fake = FakeKubernetes::new();
+    let made = json!({
+        "metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"a": "b"}},
+        "data": {"other": "x"},
+        "binaryData": {"more": "AAA="},
+    });
+    fake.put("configmaps", "audit", NAME, made);
+    let mut store = store(&fake, "a");
+    assert_eq!(store.load().await.unwrap(), None);
+    store.save(&checkpoint(1)).await.unwrap();
+    let object = object(&fake);
+    assert_eq!(
+        object["metadata"]["labels"]["app.kubernetes.io/managed-by"],
+        "Helm"
+    );
+    assert_eq!(object["metadata"]["annotations"]["a"], "b");
+    assert_eq!(object["data"]["other"], "x");
+    assert_eq!(object["binaryData"]["more"], "AAA=");
+    assert_eq!(edge(&fake), 1);
+}
+
+/// A document that is refused, and what the message has to say.
+async fn check_refused(document: &str, parts: &[&str]) {
+    let fake = FakeKubernetes::new();
+    let data = json!({"data": {"checkpoint.json": document}});
+    fake.put("configmaps", "audit", NAME, data);
+    let there = object(&fake);
+    let mut store = store(&fake, "a");
+    let refused = store.load().await.unwrap_err();
+    let again = store.save(&checkpoint(1)).await.unwrap_err();
+    for error in [refused, again] {
+        assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
+        let text = error.to_string();
+        for part in parts.iter().chain([&"ConfigMap audit/eks-audit-bridge"]) {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+    assert_eq!(object(&fake), there);
+    fake.remove("configmaps", "audit", NAME);
+    store.save(&checkpoint(1)).await.unwrap();
+    assert_eq!(edge(&fake), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_ours_is_refused_and_left_alone() {
+    let mut foreign = serde_json::to_value(checkpoint(1)).unwrap();
+    foreign["provider"] = "aks".into();
+    let parts = ["provider aks", "provider eks", "ConfigMap of its own"];
+    check_refused(&foreign.to_string(), &parts).await;
+    let mut newer = serde_json::to_value(checkpoint(1)).unwrap();
+    newer["version"] = 2.into();
+    let parts = ["version 2", "newer release", "kubectl -n audit delete"];
+    check_refused(&newer.to_string(), &parts).await;
+    check_refused("", &["is empty", "--start"]).await;
+    check_refused("{\"version\":1", &["not whole JSON"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_held_with_a_remedy_and_heal() {
+    let fake = FakeKubernetes::new();
+    let mut store = store(&fake, "a");
+    store.load().await.unwrap();
+    let verbs = "get, update and create on configmaps in the namespace audit";
+    for (fault, parts) in [
+        (Fault::Status(403), [verbs, "answered 403"]),
+        (Fault::Status(401), ["automountServiceAccountToken", "401"]),
+        (Fault::Status(500), ["tried again", "answered 500"]),
+        (Fault::Status(429), ["tried again", "answered 429"]),
+        (
+            Fault::Status(404),
+            ["namespace audit exists", "answered 404"],
+        ),
+        (Fault::Silence, ["tried again", "did not answer within 10s"]),
+    ] {
+        fake.fail_always(Some(fault));
+        let before = Instant::now();
+        check_held(&mut store, &parts).await;
+        check_held(&mut store, &parts).await;
+        assert!(before.elapsed() <= Duration::from_secs(21));
+        fake.fail_always(None);
+        store.save(&checkpoint(5)).await.unwrap();
+        assert_eq!(edge(&fake), 5);
+    }
+    let mut immutable = object(&fake);
+    immutable["immutable"] = true.into();
+    fake.put("configmaps", "audit", NAME, immutable);
+    check_held(&mut store, &["answered 422", "immutable"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_was_lost_is_our_own() {
+    for fault in [Fault::NoAnswer, Fault::Late(Duration::from_secs(12))] {
+        let fake = FakeKubernetes::new();
+        let mut store = store(&fake, "a");
+        store.load().await.unwrap();
+        fake.fail_next(fault);
+        check_held(&mut store, &["did not answer"]).await;
+        sleep(Duration::from_secs(3)).await;
+        store.save(&checkpoint(1)).await.unwrap();
+        fake.fail_next(fault);
+        check_held(&mut store, &["did not answer"]).await;
+        // Late: it lands between our look and our write.
+        store.save(&checkpoint(2)).await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+        store.save(&checkpoint(3)).await.unwrap();
+        assert_eq!(edge(&fake), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_beside_the_document_is_no_conflict() {
+    let fake = FakeKubernetes::new();
+    let mut store = store(&fake, "a");
+    store.load().await.unwrap();
+    store.save(&checkpoint(1)).await.unwrap();
+    let mut labelled = object(&fake);
+    labelled["metadata"]["labels"]["team"] = "security".into();
+    fake.put("configmaps", "audit", NAME, labelled);
+    store.save(&checkpoint(2)).await.unwrap();
+    assert_eq!(edge(&fake), 2);
+    assert_eq!(object(&fake)["metadata"]["labels"]["team"], "security");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_object_is_written_anew() {
+    let fake = FakeKubernetes::new();
+    let mut store = store(&fake, "a");
+    store.load().await.unwrap();
+    store.save(&checkpoint(1)).await.unwrap();
+    fake.remove("configmaps", "audit", NAME);
+    store.save(&checkpoint(2)).await.unwrap();
+    assert_eq!(edge(&fake), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writers_are_a_conflict_until_one_is_silent() {
+    let fake = FakeKubernetes::new();
+    let (mut ours, mut other) = (store(&fake, "pod-a"), store(&fake, "pod-b"));
+    ours.load().await.unwrap();
+    other.load().await.unwrap();
+    ours.save(&checkpoint(1)).await.unwrap();
+    // Both saw nothing there: the second one's create meets the first one's object.
+    check_held(&mut other, &["changed by pod-a", "the Lease"]).await;
+    for n in 2..50 {
+        ours.save(&checkpoint(n)).await.unwrap();
+        check_held(&mut other, &["two bridges read the same source"]).await;
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(edge(&fake), n);
+    }
+    // The first one is gone.
+    check_held(&mut other, &["changed by pod-a"]).await;
+    advance(Duration::from_secs(20)).await;
+    check_held(&mut other, &["changed by pod-a"]).await;
+    advance(Duration::from_secs(10)).await;
+    other.save(&checkpoint(70)).await.unwrap();
+    assert_eq!(edge(&fake), 70);
+    check_held(&mut ours, &["changed by pod-b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_document_that_comes_meanwhile_is_left_alone() {
+    let fake = FakeKubernetes::new();
+    let mut store = store(&fake, "a");
+    store.load().await.unwrap();
+    store.save(&checkpoint(1)).await.unwrap();
+    let mut foreign = serde_json::to_value(checkpoint(1)).unwrap();
+    foreign["source"] = "another".into();
+    let data = json!({"data": {"checkpoint.json": foreign.to_string()}});
+    fake.put("configmaps", "audit", NAME, data);
+    let error = store.save(&checkpoint(2)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
+    assert_eq!(document(&fake), foreign);
+}
+
+#[tokio::test]
+async fn over_the_network_with_a_token() {
+    let fake = FakeKubernetes::new();
+    fake.require_token("s3cret");
+    let serving = fake.serve().await.unwrap();
+    let connect = async |token: &str| {
+        let config = serde_json::from_str(&serving.kubeconfig("audit", token)).unwrap();
+        let options = kube::config::KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(config, &options);
+        let client = kube::Client::try_from(config.await.unwrap()).unwrap();
+        KubernetesStore::new(&Cluster::new(client, "audit"), NAME, "a", owner())
+    };
+    let mut store = connect("s3cret").await;
+    store.load().await.unwrap();
+    store.save(&checkpoint(1)).await.unwrap();
+    assert_eq!(edge(&fake), 1);
+    let mut stranger = connect("another").await;
+    let error = stranger.load().await.unwrap_err();
+    let error = text(&error);
+    assert!(error.contains("token is not accepted"), "{error}");
+    assert!(!error.contains("another"), "{error}");
+    let nobody = serving.url();
+    drop(serving);
+    sleep(Duration::from_millis(50)).await;
+    let error = text(&store.save(&checkpoint(2)).await.unwrap_err());
+    assert!(error.contains("cannot be reached"), "{nobody}: {error}");
+}
+
+/// A cluster whose Role allows `get` and `update` of the one ConfigMap, and no `create`.
+fn limited_to_one_name(fake: &FakeKubernetes) {
+    fake.fail_by(|request| {
+        let named = request.path.ends_with(&format!("/configmaps/{NAME}"));
+        let allowed = named && ["GET", "PUT"].contains(&request.method.as_str());
+        (!allowed).then_some(Fault::Status(403))
+    });
+}
+
+async fn room(fake: &FakeKubernetes, several: bool) -> Result<Room, StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let client = kube::Client::new(fake.service("a"), "audit");
+    let cluster = Cluster::new(client, "audit");
+    let home = Home::lock(dir.path()).await.unwrap();
+    home.with_config_maps(cluster, NAME, "a")
+        .room(&owner(), several)
+        .await
+}
+
+#[tokio::test]
+async fn store_role_limited_to_one_name_uses_the_empty_object_there() {
+    let fake = FakeKubernetes::new();
+    // As a chart makes it: no data, labels of its own.
+    let made = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
+    fake.put("configmaps", "audit", NAME, made);
+    limited_to_one_name(&fake);
+    let mut opened = room(&fake, false).await.unwrap();
+    assert_eq!(opened.checkpoint, None);
+    opened.store.probe().await.unwrap();
+    opened.store.save(&checkpoint(7)).await.unwrap();
+    assert_eq!(edge(&fake), 7);
+    let labels = &object(&fake)["metadata"]["labels"];
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "Helm");
+    let again = room(&fake, false).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
+}
+
+#[tokio::test]
+async fn store_role_limited_to_one_name_without_the_object_is_held() {
+    let fake = FakeKubernetes::new();
+    limited_to_one_name(&fake);
+    // A start at the newest record, whose position could not be kept, would leave out what comes
+    // before the next start.
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    let text = text(&error);
+    for part in [
+        "is not there",
+        "kubectl -n audit create configmap eks-audit-bridge",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn store_of_several_logs_with_a_limited_role_is_held() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    limited_to_one_name(&fake);
+    let error = room(&fake, true).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains("answered 403"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn store_of_one_log_without_any_right_is_held() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    fake.fail_always(Some(Fault::Status(403)));
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(text(&error).contains("get, update"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_is_hidden() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let mut opened = room(&fake, true).await.unwrap();
+    opened.store.save(&checkpoint(7)).await.unwrap();
+    let names = fake.names("configmaps", "audit");
+    let own = names.iter().find(|name| *name != NAME).unwrap();
+    limited_to_one_name(&fake);
+    let error = room(&fake, false).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains(own), "{}", text(&error));
+    // With the right to read it, it goes on there.
+    fake.fail_by(|_| None);
+    let again = room(&fake, false).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
+}
+
+#[tokio::test]
+async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() {
+    let fake = FakeKubernetes::new();
+    fake.put("configmaps", "audit", NAME, json!({}));
+    let writes = |fake: &FakeKubernetes| {
+        let all = fake.requests();
+        all.iter().filter(|request| request.method == "PUT").count()
+    };
+    let mut refused = false;
+    fake.fail_by(move |request| {
+        let first =
+            request.method == "PUT" && !std::mem::replace(&mut refused, request.method == "PUT");
+        first.then_some(Fault::Status(409))
+    });
+    let mut opened = room(&fake, true).await.unwrap();
+    assert_eq!(writes(&fake), 0, "`check` opens it too");
+    opened.store.save(&checkpoint(1)).await.unwrap();
+    assert_eq!(writes(&fake), 2);
+    let annotations = &object(&fake)["metadata"]["annotations"];
+    assert_eq!(annotations["audit-bridge/several-logs"], "true");
+}

@@ -1,0 +1,376 @@
+//! The Lease: exactly one leader, whatever the API server does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with their helpers"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_bridge_app::kubernetes::Cluster;
+use audit_bridge_app::lease::{Elector, Leadership, Timing, TimingError, Waiting, identity};
+use audit_bridge_core::tenure::{Lost, Tenure};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+const NAME: &str = "aks-audit-bridge-0";
+
+fn elector(fake: &FakeKubernetes, identity: &str) -> Elector {
+    let client = kube::Client::new(fake.service(identity), "audit");
+    let cluster = Cluster::new(client, "audit");
+    Elector::new(&cluster, NAME, identity, Timing::default()).unwrap()
+}
+
+async fn lead(fake: &FakeKubernetes, identity: &str) -> Leadership {
+    elector(fake, identity).acquire(|_| {}).await
+}
+
+fn spec(fake: &FakeKubernetes) -> Value {
+    fake.object("leases", "audit", NAME).unwrap()["spec"].clone()
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Nothing of this client's reaches the API server any more.
+fn cut_off(fake: &FakeKubernetes, client: &'static str, fault: Fault) {
+    fake.fail_by(move |request| (request.client == client).then_some(fault));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_candidate_makes_the_lease_and_renews_it() {
+    let fake = FakeKubernetes::new();
+    let leadership = lead(&fake, "a").await;
+    let first = spec(&fake);
+    assert_eq!(first["holderIdentity"], "a");
+    assert_eq!(first["leaseDurationSeconds"], 15);
+    assert_eq!(first["leaseTransitions"], 0);
+    assert_eq!(first["acquireTime"], first["renewTime"]);
+    // The API server reads six digits and no others.
+    let time = first["renewTime"].as_str().unwrap();
+    assert_eq!(time.len(), "2026-01-02T03:04:05.000000Z".len());
+    let before = fake.requests().len();
+    sleep(seconds(600)).await;
+    assert!(leadership.is_leader());
+    let last = spec(&fake);
+    assert_ne!(last["renewTime"], first["renewTime"]);
+    assert_eq!(last["acquireTime"], first["acquireTime"]);
+    assert_eq!(last["leaseTransitions"], 0);
+    // One request every two seconds.
+    let renewals = fake.requests().len() - before;
+    assert!((290..=301).contains(&renewals), "{renewals}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_waits_and_says_why_once() {
+    let fake = FakeKubernetes::new();
+    let _leadership = lead(&fake, "a").await;
+    let mut told = Vec::new();
+    let mut candidate = elector(&fake, "b");
+    let waiting = candidate.acquire(|waiting| match waiting {
+        Waiting::Held { holder } => told.push(holder.clone()),
+        Waiting::Unavailable { error, remedy } => told.push(format!("{error}; {remedy}")),
+    });
+    let fail = async {
+        sleep(seconds(60)).await;
+        cut_off(&fake, "b", Fault::Status(403));
+        sleep(seconds(60)).await;
+    };
+    tokio::select! {
+        _ = waiting => panic!("two leaders"),
+        () = fail => {}
+    }
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0], "a");
+    for part in ["answered 403", "get, update and create on leases", "audit"] {
+        assert!(told[1].contains(part), "{}", told[1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_silent_stops_before_another_begins() {
+    for fault in [
+        Fault::Silence,
+        Fault::Status(500),
+        Fault::Status(401),
+        Fault::SlowAnswer(seconds(60)),
+    ] {
+        let fake = FakeKubernetes::new();
+        let mut first = lead(&fake, "a").await;
+        let tenure = first.tenure();
+        let candidate = tokio::spawn({
+            let fake = fake.clone();
+            async move { (lead(&fake, "b").await, Instant::now()) }
+        });
+        sleep(seconds(20)).await;
+        let begin = Instant::now();
+        cut_off(&fake, "a", fault);
+        let lost = first.lost().await;
+        let ended = Instant::now();
+        assert!(matches!(lost, Lost::Expired { .. }), "{lost:?}");
+        assert!(!tenure.is_leader() && !first.is_leader());
+        assert!(ended - begin <= seconds(10), "{fault:?}");
+        let (second, began) = candidate.await.unwrap();
+        if !matches!(fault, Fault::SlowAnswer(_)) {
+            assert!(began - ended >= seconds(4), "{fault:?}");
+            // A Lease's duration after its last renewal was seen, which takes a period at most.
+            assert!(began - begin <= seconds(15 + 2), "{fault:?}");
+        }
+        assert!(second.is_leader());
+        assert_eq!(spec(&fake)["holderIdentity"], "b");
+        assert_eq!(spec(&fake)["leaseTransitions"], 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_holder_is_followed_within_duration_and_period() {
+    let fake = FakeKubernetes::new();
+    let first = lead(&fake, "a").await;
+    let candidate = tokio::spawn({
+        let fake = fake.clone();
+        async move { lead(&fake, "b").await }
+    });
+    sleep(seconds(31)).await;
+    let tenure = first.tenure();
+    let begin = Instant::now();
+    drop(first);
+    tokio::task::yield_now().await;
+    assert!(!tenure.is_leader());
+    let second = timeout(seconds(60), candidate).await.unwrap().unwrap();
+    let took = begin.elapsed();
+    assert!(took >= seconds(13) && took <= seconds(17), "{took:?}");
+    assert!(second.is_leader());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_lease_is_taken_at_the_next_look() {
+    let fake = FakeKubernetes::new();
+    let first = lead(&fake, "a").await;
+    let mut tenure = first.tenure();
+    let candidate = tokio::spawn({
+        let fake = fake.clone();
+        async move { lead(&fake, "b").await }
+    });
+    sleep(seconds(30)).await;
+    let begin = Instant::now();
+    first.release().await.unwrap();
+    assert_eq!(tenure.lost().await, Lost::Released);
+    let second = candidate.await.unwrap();
+    assert!(begin.elapsed() <= seconds(2), "{:?}", begin.elapsed());
+    assert!(second.is_leader());
+    second.release().await.unwrap();
+    assert_eq!(spec(&fake)["holderIdentity"], "");
+    assert_eq!(spec(&fake)["leaseTransitions"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_finds_the_version_of_a_renewal_that_landed_late() {
+    let fake = FakeKubernetes::new();
+    let first = lead(&fake, "a").await;
+    fake.fail_next(Fault::NoAnswer);
+    sleep(seconds(3)).await;
+    first.release().await.unwrap();
+    assert_eq!(spec(&fake)["holderIdentity"], "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_survive_lost_answers_edits_and_a_deletion() {
+    let fake = FakeKubernetes::new();
+    let leadership = lead(&fake, "a").await;
+    fake.fail_next(Fault::NoAnswer);
+    sleep(seconds(20)).await;
+    assert!(leadership.is_leader());
+    let mut edited = fake.object("leases", "audit", NAME).unwrap();
+    edited["metadata"]["labels"]["team"] = "security".into();
+    fake.put("leases", "audit", NAME, edited);
+    sleep(seconds(20)).await;
+    assert!(leadership.is_leader());
+    assert!(fake.remove("leases", "audit", NAME));
+    sleep(seconds(20)).await;
+    assert!(leadership.is_leader());
+    assert_eq!(spec(&fake)["holderIdentity"], "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_bears_another_name_is_lost_at_the_next_renewal() {
+    let fake = FakeKubernetes::new();
+    let mut leadership = lead(&fake, "a").await;
+    let mut taken = fake.object("leases", "audit", NAME).unwrap();
+    taken["spec"]["holderIdentity"] = "person".into();
+    fake.put("leases", "audit", NAME, taken);
+    let lost = timeout(seconds(3), leadership.lost()).await.unwrap();
+    let holder = "person".to_owned();
+    assert_eq!(lost, Lost::Taken { holder });
+    assert!(!leadership.is_leader());
+    leadership.release().await.unwrap();
+    assert_eq!(spec(&fake)["holderIdentity"], "person");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_times_in_the_lease_are_not_believed() {
+    for renewed in ["2001-01-01T00:00:00.000000Z", "2199-01-01T00:00:00.000000Z"] {
+        let fake = FakeKubernetes::new();
+        let lease = json!({"spec": {
+            "holderIdentity": "clock",
+            "leaseDurationSeconds": 15,
+            "acquireTime": renewed,
+            "renewTime": renewed,
+            "leaseTransitions": 7,
+        }});
+        fake.put("leases", "audit", NAME, lease);
+        let begin = Instant::now();
+        let leadership = lead(&fake, "a").await;
+        assert!(begin.elapsed() >= seconds(15) && begin.elapsed() < seconds(16));
+        assert!(leadership.is_leader());
+        assert_eq!(spec(&fake)["leaseTransitions"], 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_deleted_under_its_holder_is_not_taken_at_once() {
+    let fake = FakeKubernetes::new();
+    let first = lead(&fake, "a").await;
+    let candidate = tokio::spawn({
+        let fake = fake.clone();
+        async move { lead(&fake, "b").await }
+    });
+    sleep(seconds(9)).await;
+    cut_off(&fake, "a", Fault::Silence);
+    fake.remove("leases", "audit", NAME);
+    let mut tenure = first.tenure();
+    tenure.lost().await;
+    assert!(!candidate.is_finished());
+    assert!(candidate.await.unwrap().is_leader());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_leadership_can_be_won_again() {
+    let fake = FakeKubernetes::new();
+    let mut elector = elector(&fake, "a");
+    let mut leadership = elector.acquire(|_| {}).await;
+    cut_off(&fake, "a", Fault::Silence);
+    leadership.lost().await;
+    fake.fail_by(|_| None);
+    let leadership = elector.acquire(|_| {}).await;
+    assert!(leadership.is_leader());
+    assert_eq!(spec(&fake)["leaseTransitions"], 0);
+}
+
+#[test]
+fn times_that_cannot_keep_the_promise_are_refused() {
+    let check = |lease, renew, retry| {
+        let timing = Timing {
+            lease_duration: Duration::from_millis(lease),
+            renew_deadline: Duration::from_millis(renew),
+            retry_period: Duration::from_millis(retry),
+        };
+        let service = FakeKubernetes::new().service("a");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _guard = runtime.enter();
+        let cluster = Cluster::new(kube::Client::new(service, "audit"), "audit");
+        Elector::new(&cluster, NAME, "a", timing).map(|_| ())
+    };
+    assert_eq!(check(15_000, 10_000, 2_000), Ok(()));
+    assert_eq!(check(10_000, 10_000, 2_000), Err(TimingError::Deadline));
+    assert_eq!(check(15_000, 10_000, 5_000), Err(TimingError::Retry));
+    assert_eq!(check(15_000, 10_000, 0), Err(TimingError::Retry));
+    assert_eq!(check(15_500, 10_000, 2_000), Err(TimingError::Duration));
+    assert_eq!(check(7_200_000, 10_000, 2_000), Err(TimingError::Duration));
+    assert_ne!(identity(), identity());
+}
+
+/// What the two candidates of a random run are doing.
+#[derive(Default)]
+struct Stage {
+    /// Tenures that their owner still takes to be its own, by candidate.
+    tenures: [Option<Tenure>; 2],
+    led: [u32; 2],
+}
+
+/// A candidate that leads for a while, loses or releases, and tries again.
+async fn candidate(fake: FakeKubernetes, number: usize, seed: u64, stage: Arc<Mutex<Stage>>) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut elector = elector(&fake, ["a", "b"][number]);
+    loop {
+        let mut leadership = elector.acquire(|_| {}).await;
+        {
+            let mut stage = stage.lock().unwrap();
+            let other = stage.tenures[1 - number].as_ref();
+            assert!(!other.is_some_and(Tenure::is_leader), "seed {seed}");
+            stage.tenures[number] = Some(leadership.tenure());
+            stage.led[number] += 1;
+        }
+        let term = seconds(random.u64(1..60));
+        if timeout(term, leadership.lost()).await.is_err() {
+            match random.u8(..3) {
+                0 => drop(leadership),
+                _ => drop(leadership.release().await),
+            }
+        }
+        stage.lock().unwrap().tenures[number] = None;
+        sleep(Duration::from_millis(random.u64(0..5000))).await;
+    }
+}
+
+/// Ten minutes with faults that a seed determines.
+async fn check_one_leader(seed: u64) -> u32 {
+    // What the candidates themselves choose at random, too.
+    fastrand::seed(seed);
+    let fake = FakeKubernetes::new();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let begin = Instant::now();
+    let mut bad_until = [begin; 2];
+    fake.fail_by(move |request| {
+        let who = usize::from(request.client == "b");
+        let now = Instant::now();
+        // Now and then a long outage, for one of them or for both.
+        if random.u32(..200) == 0 {
+            bad_until[who] = now + seconds(random.u64(1..40));
+            if random.bool() {
+                bad_until[1 - who] = bad_until[who];
+            }
+        }
+        let rate = if now < bad_until[who] { 9 } else { 1 };
+        (random.u32(..10) < rate).then(|| {
+            let wait = Duration::from_millis(random.u64(0..20_000));
+            match random.u32(..6) {
+                0 => Fault::Status(500),
+                1 => Fault::Status(409),
+                2 => Fault::Silence,
+                3 => Fault::NoAnswer,
+                4 => Fault::Late(wait),
+                _ => Fault::SlowAnswer(wait),
+            }
+        })
+    });
+    let stage = Arc::new(Mutex::new(Stage::default()));
+    let tasks = [0, 1].map(|number| {
+        let seed = seed * 2 + number as u64;
+        tokio::spawn(candidate(fake.clone(), number, seed, Arc::clone(&stage)))
+    });
+    while begin.elapsed() < seconds(600) {
+        sleep(Duration::from_millis(50)).await;
+        let stage = stage.lock().unwrap();
+        let leads = |tenure: &Option<Tenure>| tenure.as_ref().is_some_and(Tenure::is_leader);
+        assert!(!stage.tenures.iter().all(leads), "seed {seed}");
+        assert!(tasks.iter().all(|task| !task.is_finished()), "seed {seed}");
+    }
+    for task in tasks {
+        task.abort();
+    }
+    let stage = stage.lock().unwrap();
+    stage.led.iter().sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_never_more_than_one_leader() {
+    let mut led = 0;
+    for seed in 0..100 {
+        led += check_one_leader(seed).await;
+    }
+    // The runs are worth something: leadership changed hands often.
+    assert!(led > 1000, "{led}");
+}

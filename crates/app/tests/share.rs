@@ -1,0 +1,233 @@
+//! Replicas that share logs: all are read, each by one, whoever comes and goes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with their helpers"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use audit_bridge_app::kubernetes::Cluster;
+use audit_bridge_app::lease::{Elector, Leadership, Timing};
+use audit_bridge_app::share::{Balancer, Roll};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use serde_json::json;
+use tokio::time::sleep;
+
+/// A replica as the `run` command plays it, without anything to read.
+struct Replica {
+    balancer: Balancer,
+    held: BTreeMap<String, Leadership>,
+    roll: Option<Roll>,
+}
+
+fn log(number: usize) -> String {
+    format!("hub/{number:02}")
+}
+
+impl Replica {
+    fn new(fake: &FakeKubernetes, identity: &str, logs: usize) -> Replica {
+        let client = kube::Client::new(fake.service(identity), "audit");
+        let cluster = Cluster::new(client, "audit");
+        let elector = Elector::new(&cluster, "bridge", identity, Timing::default()).unwrap();
+        let mut balancer = Balancer::new(&elector);
+        for number in 0..logs {
+            balancer.add(&log(number), &format!("bridge-hub-{number}"));
+        }
+        Replica {
+            balancer,
+            held: BTreeMap::new(),
+            roll: None,
+        }
+    }
+
+    async fn step(&mut self) {
+        self.held.retain(|_, leadership| leadership.is_leader());
+        let reading = self.held.keys().cloned().collect();
+        let step = self.balancer.step(&reading, &BTreeSet::new()).await;
+        for log in step.give_up {
+            let _ = self.held.remove(&log).unwrap().release().await;
+        }
+        self.held.extend(step.gained);
+        self.roll = step.roll.or(self.roll);
+    }
+}
+
+/// Everybody looks around for so many seconds; at no time is a log in two hands.
+async fn live(replicas: &mut [Replica], seconds: u64) {
+    for _ in 0..seconds {
+        for replica in replicas.iter_mut() {
+            replica.step().await;
+        }
+        let mut all = BTreeSet::new();
+        for (log, leadership) in replicas.iter().flat_map(|it| &it.held) {
+            assert!(!leadership.is_leader() || all.insert(log), "{log} twice");
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn shares(replicas: &[Replica]) -> Vec<usize> {
+    replicas.iter().map(|it| it.held.len()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_come_and_go_and_every_log_has_one_reader() {
+    let fake = FakeKubernetes::new();
+    let mut all = vec![Replica::new(&fake, "a", 8)];
+    live(&mut all, 3).await;
+    assert_eq!(shares(&all), [8]);
+    all.push(Replica::new(&fake, "b", 8));
+    live(&mut all, 3).await;
+    assert_eq!(shares(&all), [4, 4]);
+    all.push(Replica::new(&fake, "c", 8));
+    live(&mut all, 3).await;
+    assert_eq!(shares(&all), [3, 3, 2]);
+
+    // One leaves in good order: nobody waits for anything.
+    let Replica { balancer, held, .. } = all.remove(0);
+    for (_, leadership) in held {
+        leadership.release().await.unwrap();
+    }
+    balancer.leave().await.unwrap();
+    live(&mut all, 3).await;
+    assert_eq!(shares(&all), [4, 4]);
+
+    // One dies: its Leases run out.
+    drop(all.remove(0));
+    live(&mut all, 10).await;
+    assert_eq!(shares(&all), [4]);
+    live(&mut all, 14).await;
+    assert_eq!(shares(&all), [8]);
+    assert_eq!(
+        all[0].roll,
+        Some(Roll {
+            replicas: 1,
+            rank: 0
+        })
+    );
+    // Seats are used again: there are no more than there ever were replicas.
+    all.push(Replica::new(&fake, "d", 8));
+    live(&mut all, 20).await;
+    assert_eq!(shares(&all), [4, 4]);
+    assert!(fake.object("leases", "audit", "bridge-member-2").is_some());
+    assert!(fake.object("leases", "audit", "bridge-member-3").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_replicas_than_logs_and_logs_that_come_and_go() {
+    let fake = FakeKubernetes::new();
+    let mut all: Vec<Replica> = ["a", "b", "c"]
+        .map(|name| Replica::new(&fake, name, 2))
+        .into();
+    live(&mut all, 4).await;
+    assert_eq!(shares(&all), [1, 1, 0]);
+    for replica in &mut all {
+        for number in 2..7 {
+            let lease = format!("bridge-hub-{number}");
+            replica.balancer.add(&log(number), &lease);
+        }
+    }
+    live(&mut all, 4).await;
+    assert_eq!(shares(&all), [3, 2, 2]);
+    for replica in &mut all {
+        for number in 0..5 {
+            replica.balancer.remove(&log(number));
+        }
+    }
+    live(&mut all, 4).await;
+    assert_eq!(shares(&all), [1, 1, 0]);
+    let held: BTreeSet<&String> = all.iter().flat_map(|it| it.held.keys()).collect();
+    assert_eq!(held, [&log(5), &log(6)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_cut_off_loses_all_and_comes_back() {
+    let fake = FakeKubernetes::new();
+    let mut all: Vec<Replica> = ["a", "b"].map(|name| Replica::new(&fake, name, 6)).into();
+    live(&mut all, 4).await;
+    assert_eq!(shares(&all), [3, 3]);
+    fake.fail_by(|request| (request.client == "a").then_some(Fault::Status(500)));
+    live(&mut all, 40).await;
+    assert_eq!(shares(&all), [0, 6]);
+    fake.fail_by(|_| None);
+    live(&mut all, 20).await;
+    assert_eq!(shares(&all), [3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_was_left_long_ago_counts_for_nothing() {
+    let fake = FakeKubernetes::new();
+    for number in 0..2 {
+        let spec = json!({
+            "holderIdentity": "long gone",
+            "leaseDurationSeconds": 15,
+            "renewTime": "2026-01-02T03:04:05.000000Z",
+        });
+        let name = format!("bridge-member-{number}");
+        fake.put("leases", "audit", &name, json!({"spec": spec}));
+    }
+    let mut all = vec![Replica::new(&fake, "a", 4)];
+    live(&mut all, 1).await;
+    assert_eq!(shares(&all), [4]);
+}
+
+/// Replicas that start, leave, die and are cut off at random. Whatever happened, once it is quiet
+/// every log has a reader.
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_every_log_finds_a_reader() {
+    let seed = std::env::var("SEED").ok().and_then(|it| it.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let fake = FakeKubernetes::new();
+    let names: Vec<String> = (0..200).map(|number| format!("r{number}")).collect();
+    let mut names = names.iter();
+    let mut all: Vec<Replica> = Vec::new();
+    for _ in 0..60 {
+        match dice.u32(0..6) {
+            0 | 1 if all.len() < 5 => {
+                let name = names.next().unwrap();
+                all.push(Replica::new(&fake, name, 11));
+            }
+            2 if all.len() > 1 => {
+                let at = dice.usize(0..all.len());
+                let Replica { balancer, held, .. } = all.remove(at);
+                for (_, leadership) in held {
+                    let _ = leadership.release().await;
+                }
+                let _ = balancer.leave().await;
+            }
+            3 if all.len() > 1 => {
+                let at = dice.usize(0..all.len());
+                drop(all.remove(at));
+            }
+            4 => {
+                let mut dice = dice.fork();
+                let faults = [Fault::Status(500), Fault::Status(409), Fault::Status(404)];
+                fake.fail_by(move |_| (dice.u32(0..5) == 0).then(|| faults[dice.usize(0..3)]));
+            }
+            _ => fake.fail_by(|_| None),
+        }
+        let seconds = dice.u64(1..12);
+        live(&mut all, seconds).await;
+    }
+    fake.fail_by(|_| None);
+    if all.is_empty() {
+        all.push(Replica::new(&fake, "last", 11));
+    }
+    live(&mut all, 60).await;
+    let found = shares(&all);
+    let even = 11_usize.div_ceil(all.len());
+    let rolls: Vec<_> = all.iter().map(|it| it.roll).collect();
+    assert_eq!(
+        found.iter().sum::<usize>(),
+        11,
+        "SEED={seed} {found:?} {rolls:?}"
+    );
+    assert!(
+        found.iter().all(|share| *share <= even),
+        "SEED={seed} {found:?}"
+    );
+}

@@ -1,0 +1,96 @@
+//! What happened, for whoever counts it or shows it: traits, so that neither the pipeline nor a
+//! source knows of metrics.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::convert::{Reject, Skip};
+use crate::deliver::DeliveryStatus;
+use crate::event::conformance::Notes;
+use crate::frontier::Frontier;
+use crate::readiness::Part;
+use crate::record::Origin;
+use crate::source::Problem;
+use crate::tally::Tally;
+
+/// Told of what happens on the way. What it does not want to know, it leaves out.
+pub trait Observer {
+    /// Records came from the source.
+    fn received(&mut self, records: u64) {
+        let _ = records;
+    }
+
+    /// The way out took events, so many of them marked as truncated.
+    fn delivered(&mut self, events: u64, truncated: u64) {
+        let _ = (events, truncated);
+    }
+
+    /// A record was not for us.
+    fn skipped(&mut self, reason: Skip) {
+        let _ = reason;
+    }
+
+    /// An event was made in which something was mended, or of which something is missing.
+    fn noted(&mut self, notes: Notes) {
+        let _ = notes;
+    }
+
+    /// A record, or an event of it, goes to the dead letter.
+    fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
+        let _ = (origin, reason, error);
+    }
+
+    /// A part of the source was not read.
+    fn problem(&mut self, problem: &Problem) {
+        let _ = problem;
+    }
+
+    /// A checkpoint was written.
+    fn checkpoint_written(&mut self) {}
+
+    /// Every now and then: how far it is, and how it is doing.
+    fn turn(&mut self, tally: &Tally, doing: &Doing<'_>) {
+        let _ = (tally, doing);
+    }
+}
+
+/// How a run is doing.
+#[derive(Debug)]
+pub struct Doing<'a> {
+    /// The way out.
+    pub delivery: DeliveryStatus,
+    /// Why positions or rejects cannot be kept; nothing is read until they can.
+    pub keeping: Option<&'a str>,
+    /// Bytes of records that are read and not yet settled, and of their events that are under way,
+    /// but for those that are parked.
+    pub in_flight_bytes: usize,
+    /// Up to when all is settled.
+    pub frontier: Frontier,
+    /// How many records are read and not settled, those of parked events among them.
+    pub open_records: usize,
+    /// Since when positions wait to be written, where that should have been done by now.
+    pub unsaved_since: Option<Instant>,
+    /// How long no record of the audit log had arrived when the head of the log was last read;
+    /// `None` before it was.
+    pub silence: Option<Duration>,
+}
+
+/// Receives what happens while a source asks its provider.
+pub trait SourceObserver: fmt::Debug + Send + Sync {
+    /// A request to the provider ended with this status, of a bounded set of words.
+    fn requested(&self, status: &str);
+
+    /// The provider throttled a request.
+    fn throttled(&self);
+
+    /// Records of this age were found late.
+    fn late(&self, age: &str, records: u64);
+
+    /// The provider answers: its log can be read, and the credentials are good.
+    fn answers(&self);
+
+    /// The provider does not answer: which part is not ready, why, and what to do.
+    fn not_ready(&self, part: Part, why: String);
+}

@@ -1,0 +1,284 @@
+//! The files of a replay: what the paths name, and what is in them once unpacked.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use audit_bridge_core::chain::printable;
+use audit_bridge_core::source::Problem;
+
+/// Compression inside compression is real (Firehose packs what CloudWatch packed), but not deeper.
+const LAYERS_MAX: usize = 3;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd frame that readers skip may come first (as in our own dead letter): `50` to `5f`, and this.
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// A zstd window of 8 MiB, as browsers allow: it is memory that the file demands of its reader.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// How zstd says that a file demands more.
+const ZSTD_WINDOW_TOO_LARGE: &str = "too much memory";
+
+/// One thing to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Input {
+    Stdin,
+    File(PathBuf),
+}
+
+impl Input {
+    pub(super) fn name(&self) -> Arc<str> {
+        match self {
+            Input::Stdin => "-".into(),
+            Input::File(path) => path.to_string_lossy().into(),
+        }
+    }
+}
+
+/// The files that the paths name, folders walked in the order of their names.
+pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
+    let (mut inputs, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        if path.as_os_str() == "-" {
+            inputs.push(Input::Stdin);
+        } else if path.is_dir() {
+            let before = inputs.len() + problems.len();
+            walk(path, &mut inputs, &mut problems);
+            if inputs.len() + problems.len() == before {
+                let folder = path.to_string_lossy();
+                tracing::warn!(folder = %printable(&folder), "the folder holds no files");
+            }
+        } else {
+            inputs.push(Input::File(path.clone()));
+        }
+    }
+    (inputs, problems)
+}
+
+fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => {
+            problems.push(problem(&folder.to_string_lossy(), &error));
+            return;
+        }
+    };
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
+            Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
+            // A link may lead anywhere, and a pipe has no end: whoever means them names them.
+            Ok(kind) => tracing::warn!(
+                path = %printable(&path.to_string_lossy()),
+                kind = kind_name(kind),
+                "skipped: not a regular file; name it on the command line to read it"
+            ),
+            Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
+        }
+    }
+}
+
+fn kind_name(kind: std::fs::FileType) -> &'static str {
+    match kind {
+        _ if kind.is_symlink() => "symbolic link",
+        _ if kind.is_fifo() => "named pipe",
+        _ if kind.is_socket() => "socket",
+        _ if kind.is_block_device() || kind.is_char_device() => "device",
+        _ => "unknown",
+    }
+}
+
+pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; give this user the right to read it",
+        io::ErrorKind::UnexpectedEof => "; the file is cut, fetch it again",
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            "; the compressed data is damaged, fetch the file again"
+        }
+        _ if error.to_string().contains(ZSTD_WINDOW_TOO_LARGE) => {
+            "; its zstd window is larger than 8 MiB: unpack it first (zstd -d --long=31 FILE), or \
+             pack it without --long and --ultra"
+        }
+        _ => "",
+    };
+    Problem {
+        place: place.to_owned(),
+        error: format!("{error}{advice}"),
+    }
+}
+
+/// How far the reading is: for the progress bar, in bytes as they are on disk, and for a later run.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes read so far.
+    pub read: AtomicU64,
+    /// Bytes of all files; 0 when standard input is among them.
+    pub total: AtomicU64,
+    /// Inputs that an earlier run has settled to their end.
+    pub inputs_left_out: AtomicU64,
+    /// Records that an earlier run has settled: of those, and of inputs that go on behind them.
+    pub records_left_out: AtomicU64,
+    /// Inputs that are no longer what an earlier run has read.
+    pub inputs_changed: AtomicU64,
+    /// The partitions of the inputs, in their order.
+    order: Vec<u32>,
+    /// As in [`Settings`](super::Settings).
+    skip_records: u64,
+    /// By partition: the records of an input that was read to its end; `None` of one that failed.
+    ended: Mutex<HashMap<u32, Option<u64>>>,
+}
+
+impl Progress {
+    /// Of these inputs, each with its partition.
+    pub(super) fn of<'a>(
+        inputs: impl Iterator<Item = (&'a Input, u32)> + Clone,
+        skip_records: u64,
+    ) -> Progress {
+        let sizes = inputs.clone().map(|(input, _)| match input {
+            Input::Stdin => None,
+            Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
+        });
+        let total = sizes.sum::<Option<u64>>().unwrap_or(0);
+        Progress {
+            total: total.into(),
+            order: inputs.map(|(_, partition)| partition).collect(),
+            skip_records,
+            ..Progress::default()
+        }
+    }
+
+    /// An input was read to its end, and gave so many records.
+    pub(super) fn ended(&self, partition: u32, records: u64) {
+        self.lock_ended().insert(partition, Some(records));
+    }
+
+    /// An input was not read to its end.
+    pub(super) fn failed(&self, partition: u32) {
+        self.lock_ended().insert(partition, None);
+    }
+
+    /// How many records, over all inputs in their order, a later run may leave out, where `settled`
+    /// says how many of each partition are settled without a gap. What comes from an input that
+    /// failed on is not among them: it may have more records then.
+    pub fn settled_in_order(&self, settled: impl Fn(u32) -> u64) -> u64 {
+        let ended = self.lock_ended();
+        let mut before = 0;
+        for partition in &self.order {
+            let records = match ended.get(partition) {
+                Some(None) => break,
+                Some(Some(records)) => *records,
+                None => u64::MAX,
+            };
+            let left_out = self.skip_records.saturating_sub(before).min(records);
+            let here = left_out + settled(*partition);
+            before += here;
+            if here < records {
+                break;
+            }
+        }
+        before
+    }
+
+    fn lock_ended(&self) -> MutexGuard<'_, HashMap<u32, Option<u64>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An input is settled to its end already.
+    pub(super) fn leave_out(&self, input: &Input, records: u64) {
+        self.inputs_left_out.fetch_add(1, Ordering::Relaxed);
+        self.records_left_out.fetch_add(records, Ordering::Relaxed);
+        if let Input::File(path) = input {
+            let bytes = path.metadata().map_or(0, |meta| meta.len());
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// An input goes on behind so many records.
+    pub(super) fn resumed(&self, name: &str, records: u64) {
+        if records > 0 {
+            self.records_left_out.fetch_add(records, Ordering::Relaxed);
+            tracing::info!(
+                file = name,
+                records,
+                "the file goes on behind what is settled"
+            );
+        }
+    }
+
+    /// An input is not what an earlier run has read.
+    pub(super) fn changed(&self, name: &str) {
+        self.inputs_changed.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            file = name,
+            "the file changed since it was replayed: it is replayed from its beginning"
+        );
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    progress: Arc<Progress>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.inner.read(buffer)?;
+        self.progress
+            .read
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// Opens an input and unpacks what is packed, told by its first bytes.
+pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dyn Read + Send>> {
+    let progress = Arc::clone(progress);
+    let mut content: Box<dyn Read + Send> = match input {
+        Input::Stdin => Box::new(Counted {
+            inner: io::stdin(),
+            progress,
+        }),
+        Input::File(path) => Box::new(Counted {
+            inner: File::open(path)?,
+            progress,
+        }),
+    };
+    for _ in 0..LAYERS_MAX {
+        let (head, whole) = peek(content)?;
+        if head.starts_with(&GZIP) {
+            content = Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)));
+        } else if is_zstd(&head) {
+            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            content = Box::new(decoder);
+        } else {
+            return Ok(whole);
+        }
+    }
+    Ok(content)
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    match head {
+        [0x50..=0x5f, rest @ ..] => rest.starts_with(&ZSTD_SKIPPED),
+        _ => head.starts_with(&ZSTD),
+    }
+}
+
+/// The first bytes, and the content with them still in front.
+fn peek(mut content: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let mut head = Vec::new();
+    content.by_ref().take(4).read_to_end(&mut head)?;
+    let whole = Box::new(Cursor::new(head.clone()).chain(content));
+    Ok((head, whole))
+}

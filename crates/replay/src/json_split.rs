@@ -1,0 +1,578 @@
+//! Cuts a JSON dump into records by its structure, in constant memory: objects one after the
+//! other, arrays of them, and containers that hold them in an array, however large.
+//!
+//! What a top-level object (or array element) is, the names of its first members tell; its end is
+//! found by brackets alone ([`Boundary`]). Reading it is the converter's business, so a record that
+//! is wrong inside costs that record only. Where the structure itself is damaged, the next record
+//! is found by how records of this file begin: on a line of their own, no further to the right, or
+//! with the same first member.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use audit_bridge_core::event::json::{Error, ErrorKind, Kind, Raw, Scanner};
+
+use super::boundary::{Boundary, Edge};
+use super::dead_letter_form;
+use super::dump::{Context, Dump, Piece, Role, Split};
+
+/// How much of an object is looked at to tell what it is.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How much of it is looked at first.
+const HEAD_BYTES_FIRST: usize = 512;
+
+/// The splitter of all JSON shapes.
+pub(super) struct JsonSplit {
+    dump: Arc<dyn Dump>,
+    frames: Vec<Frame>,
+    /// What is left of a record that is too large.
+    dropping: Option<Dropping>,
+    /// The blanks before the current position on its line; `None` when other text is before it.
+    indent: Option<usize>,
+    /// This is the content of one record; there is no further one inside.
+    nested: bool,
+}
+
+/// What stands open around the current position.
+#[derive(Debug)]
+enum Frame {
+    /// An array of records. The context of its container, if it has one.
+    Array(Context),
+    /// A container object, between its members.
+    Container(Context),
+}
+
+/// What an object is, told by its first members.
+enum Head {
+    Record,
+    Wrapped,
+    /// Its records start at this offset, inside their array.
+    Container(usize, Context),
+    Unknown,
+    /// Not enough of it is here.
+    More,
+}
+
+/// What a container goes on with; the offset is where to read on.
+enum Member {
+    Records(usize),
+    Other(usize),
+}
+
+/// One step over the front of the buffer.
+enum Step {
+    /// So many bytes were taken.
+    Took(usize),
+    /// More bytes are needed.
+    More,
+}
+
+impl Split for JsonSplit {
+    fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
+        let mut at = 0;
+        if let Some(dropping) = &mut self.dropping {
+            match dropping.end(buffer, last) {
+                Ok(end) => at = end,
+                Err(taken) => return taken,
+            }
+            self.dropping = None;
+        }
+        loop {
+            match self.step(&buffer[at..], last, piece) {
+                Step::Took(bytes) => at += bytes,
+                Step::More => return if last { buffer.len() } else { at },
+            }
+            if at >= buffer.len() {
+                return at;
+            }
+        }
+    }
+
+    fn unfinished(&self) -> Option<&'static str> {
+        match self.frames.last()? {
+            Frame::Array(_) => Some("the file ends inside an array of records"),
+            Frame::Container(_) => Some("the file ends inside the object around its records"),
+        }
+    }
+
+    fn overflow(&mut self, buffer: &[u8], piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
+        if let Some(next) = violation(buffer).and_then(|at| next_like(buffer, at)) {
+            piece(Piece {
+                bytes: Cow::Borrowed(&buffer[..next]),
+                damaged: true,
+                recognised: false,
+            });
+            return Some(next);
+        }
+        let mut dropping = Dropping::of(buffer);
+        let _ = dropping.end(buffer, false);
+        self.dropping = Some(dropping);
+        None
+    }
+}
+
+/// The rest of a record that is too large, dropped up to its end.
+enum Dropping {
+    /// An object or an array.
+    Brackets(Boundary),
+    /// A string; whether the next byte is escaped.
+    String(bool),
+    /// Text that is no JSON: it ends with its line.
+    Line,
+}
+
+impl Dropping {
+    /// What starts here, before anything of it was looked at.
+    fn of(start: &[u8]) -> Dropping {
+        match start.first() {
+            Some(b'{' | b'[') => Dropping::Brackets(Boundary::default()),
+            // The opening quote counts as escaped, as it is not the end.
+            Some(b'"') => Dropping::String(true),
+            _ => Dropping::Line,
+        }
+    }
+
+    /// Where it ends, or else how many bytes were looked at.
+    fn end(&mut self, buffer: &[u8], last: bool) -> Result<usize, usize> {
+        match self {
+            Dropping::Brackets(boundary) => {
+                // The scan may only pause at whole blocks.
+                let whole = if last {
+                    buffer.len()
+                } else {
+                    buffer.len() / 64 * 64
+                };
+                match boundary.feed(&buffer[..whole]) {
+                    Edge::End(end) => Ok(end),
+                    Edge::Damaged => Ok(next_line(buffer, 0).unwrap_or(whole)),
+                    Edge::Open => Err(whole),
+                }
+            }
+            Dropping::String(escaped) => {
+                for (at, &byte) in buffer.iter().enumerate() {
+                    match (std::mem::take(escaped), byte) {
+                        (false, b'"') => return Ok(at + 1),
+                        (false, b'\\') => *escaped = true,
+                        (_, b'\n') => return Ok(at),
+                        _ => {}
+                    }
+                }
+                Err(buffer.len())
+            }
+            Dropping::Line => memchr::memchr(b'\n', buffer).ok_or(buffer.len()),
+        }
+    }
+}
+
+impl JsonSplit {
+    pub(super) fn new(dump: Arc<dyn Dump>) -> JsonSplit {
+        JsonSplit {
+            dump,
+            frames: Vec::new(),
+            dropping: None,
+            indent: Some(0),
+            nested: false,
+        }
+    }
+
+    fn step(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
+        // Between values: space, the commas of arrays, and the record separator of RFC 7464.
+        let gap = rest
+            .iter()
+            .position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e))
+            .unwrap_or(rest.len());
+        if let Some(Frame::Container(_)) = self.frames.last() {
+            return self.member(rest, last);
+        }
+        if gap > 0 {
+            self.indent = match memchr::memrchr(b'\n', &rest[..gap]) {
+                Some(newline) => blanks(&rest[newline + 1..gap]),
+                None => self.indent.zip(blanks(&rest[..gap])).map(|(a, b)| a + b),
+            };
+            return Step::Took(gap);
+        }
+        let Some(&first) = rest.first() else {
+            return Step::More;
+        };
+        match (first, self.frames.last()) {
+            (b']', Some(Frame::Array(_))) => {
+                self.frames.pop();
+                Step::Took(1)
+            }
+            (b'{', _) => self.object(rest, last, piece),
+            // An array at the top holds the records; one inside is a record (a row).
+            (b'[', None) => {
+                self.frames.push(Frame::Array(Context::default()));
+                Step::Took(1)
+            }
+            (b'[', Some(_)) => self.whole(rest, last, false, piece),
+            (b'"', _) => string(rest, last, &mut |bytes, damaged| {
+                self.emit(bytes, damaged, piece);
+            }),
+            _ => self.junk(rest, last, piece),
+        }
+    }
+
+    fn object(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
+        // Mostly the first names tell.
+        let windows = [HEAD_BYTES_FIRST, HEAD_BYTES_MAX].map(|max| rest.len().min(max));
+        let mut head = Head::More;
+        for window in windows {
+            if matches!(head, Head::More) {
+                head = self.head(valid_prefix(&rest[..window]));
+            }
+        }
+        let complete = last || rest.len() > HEAD_BYTES_MAX;
+        match head {
+            Head::Container(at, context) => {
+                self.frames.push(Frame::Container(context.clone()));
+                self.frames.push(Frame::Array(context));
+                Step::Took(at)
+            }
+            Head::More if !complete => Step::More,
+            Head::Record if self.context().is_empty() => self.whole(rest, last, true, piece),
+            Head::Record | Head::Wrapped | Head::Unknown | Head::More => {
+                self.whole(rest, last, false, piece)
+            }
+        }
+    }
+
+    /// Takes one value whole. `plain`: it is a record in the provider's own form.
+    fn whole(
+        &mut self,
+        rest: &[u8],
+        last: bool,
+        plain: bool,
+        piece: &mut dyn FnMut(Piece<'_>),
+    ) -> Step {
+        let mut boundary = Boundary::default();
+        let (end, damaged) = match boundary.feed(rest) {
+            Edge::End(end) => (end, false),
+            Edge::Open if !last => return Step::More,
+            Edge::Open | Edge::Damaged => {
+                let next = next_sibling(rest, self.indent)
+                    .or_else(|| violation(rest).and_then(|at| next_like(rest, at)));
+                match next {
+                    Some(next) => (next, true),
+                    None if last => (rest.len(), true),
+                    None => return Step::More,
+                }
+            }
+        };
+        self.indent = None;
+        let bytes = rest[..end].trim_ascii_end();
+        if plain || damaged {
+            piece(Piece {
+                bytes: Cow::Borrowed(bytes),
+                damaged,
+                recognised: plain,
+            });
+        } else {
+            self.emit(bytes, false, piece);
+        }
+        Step::Took(end)
+    }
+
+    /// Brings a value into the provider's own form and hands it on.
+    fn emit(&self, bytes: &[u8], damaged: bool, piece: &mut dyn FnMut(Piece<'_>)) {
+        let broken = |damaged| Piece {
+            bytes: Cow::Borrowed(bytes),
+            damaged,
+            recognised: false,
+        };
+        let raw = match std::str::from_utf8(bytes) {
+            Ok(text) if !damaged => Raw::parse(text),
+            _ => Err(Error {
+                at: 0,
+                kind: ErrorKind::Incomplete,
+            }),
+        };
+        let Ok(raw) = raw else {
+            return piece(broken(true));
+        };
+        let own = dead_letter_form(raw);
+        let is_dead_letter = own.is_some();
+        let payload = match &own {
+            Some(payload) => match std::str::from_utf8(payload).ok().map(Raw::parse) {
+                Some(Ok(inner)) => inner,
+                // What was no JSON when it was rejected goes through as it was.
+                _ => {
+                    return piece(Piece {
+                        bytes: Cow::Borrowed(payload),
+                        damaged: true,
+                        recognised: true,
+                    });
+                }
+            },
+            None => raw,
+        };
+        let recognised = is_dead_letter
+            || match payload.kind() {
+                Kind::Object => {
+                    matches!(self.head(payload.text()), Head::Record | Head::Wrapped)
+                }
+                _ => self.dump.recognises(payload),
+            };
+        match self.dump.record(payload, self.context()) {
+            // Records inside a record: packed data, or a list in our dead letter.
+            Ok(text) if !self.nested && matches!(self.head(&text), Head::Container(..)) => {
+                let mut inner = JsonSplit {
+                    nested: true,
+                    ..JsonSplit::new(Arc::clone(&self.dump))
+                };
+                inner.split(text.as_bytes(), true, piece);
+                // More than was unpacked, or it was cut: what is not read is kept as it came.
+                if inner.unfinished().is_some() {
+                    piece(Piece {
+                        recognised,
+                        ..broken(true)
+                    });
+                }
+            }
+            Ok(text) => piece(Piece {
+                bytes: Cow::Borrowed(text.as_bytes()),
+                damaged: is_dead_letter,
+                recognised,
+            }),
+            Err(_) => piece(Piece {
+                recognised,
+                ..broken(true)
+            }),
+        }
+    }
+
+    fn context(&self) -> &Context {
+        static NONE: Context = Context::empty();
+        match self.frames.last() {
+            Some(Frame::Array(context) | Frame::Container(context)) => context,
+            None => &NONE,
+        }
+    }
+
+    /// Tells what an object is by its members, as far as they are here.
+    fn head(&self, text: &str) -> Head {
+        let mut scanner = Scanner::new(text);
+        let mut context = Vec::new();
+        let mut walk = || -> Result<Head, Error> {
+            scanner.open_object()?;
+            while let Some(key) = scanner.key()? {
+                match self.role(&key) {
+                    Role::Record => return Ok(Head::Record),
+                    Role::Wrapped => return Ok(Head::Wrapped),
+                    Role::Records => match scanner.peek() {
+                        Some(b'[') => {
+                            let context = Context::new(std::mem::take(&mut context));
+                            return Ok(Head::Container(scanner.at() + 1, context));
+                        }
+                        Some(_) => {}
+                        None => return Ok(Head::More),
+                    },
+                    Role::Neutral => {}
+                }
+                let value = scanner.value()?;
+                if key == "kind" && value.text() == "\"Event\"" {
+                    return Ok(Head::Record);
+                }
+                let names = self.dump.context_names();
+                if let Some(name) = names.iter().find(|name| **name == key) {
+                    context.push((*name, value.text().to_owned()));
+                }
+            }
+            Ok(Head::Unknown)
+        };
+        match walk() {
+            Ok(head) => head,
+            Err(Error {
+                kind: ErrorKind::Incomplete,
+                ..
+            }) => Head::More,
+            Err(_) => Head::Unknown,
+        }
+    }
+
+    fn role(&self, key: &str) -> Role {
+        match key {
+            "auditID" | "level" | "stage" | "requestURI" => Role::Record,
+            "items" => Role::Records,
+            "payload" | "payload_base64" => Role::Wrapped,
+            _ => self.dump.role(key),
+        }
+    }
+
+    /// The next member of a container: more records, or something to step over.
+    fn member(&mut self, rest: &[u8], last: bool) -> Step {
+        let text = valid_prefix(rest);
+        // A member reads the same behind a brace and behind a comma.
+        let lead = text.len() - text.trim_start_matches([' ', '\n', '\r', '\t', ',']).len();
+        if text[lead..].starts_with('}') {
+            self.frames.pop();
+            return Step::Took(lead + 1);
+        }
+        match self.next_member(&text[lead..]) {
+            Ok(Member::Records(at)) => {
+                let context = self.context().clone();
+                self.frames.push(Frame::Array(context));
+                Step::Took(lead + at)
+            }
+            Ok(Member::Other(at)) => Step::Took(lead + at),
+            Err(Error {
+                kind: ErrorKind::Incomplete,
+                ..
+            }) if !last => Step::More,
+            Err(Error {
+                kind: ErrorKind::Incomplete,
+                ..
+            }) => Step::Took(rest.len()),
+            // No member: the container is broken, its frame goes, and what stands here is looked
+            // at anew.
+            Err(_) => {
+                self.frames.pop();
+                Step::Took(lead)
+            }
+        }
+    }
+
+    fn next_member(&self, text: &str) -> Result<Member, Error> {
+        let mut scanner = Scanner::new(text);
+        let key = scanner.string()?;
+        let colon = scanner.at();
+        match scanner.peek() {
+            Some(b':') => {}
+            Some(_) => {
+                return Err(Error {
+                    at: colon,
+                    kind: ErrorKind::Expected("a colon"),
+                });
+            }
+            None => {
+                return Err(Error {
+                    at: colon,
+                    kind: ErrorKind::Incomplete,
+                });
+            }
+        }
+        let at = scanner.at() + 1;
+        let mut value = Scanner::new(&text[at..]);
+        if self.role(&key) == Role::Records && value.peek() == Some(b'[') {
+            return Ok(Member::Records(at + value.at() + 1));
+        }
+        value.value()?;
+        // A number may go on behind what is here.
+        match value.peek() {
+            Some(_) => Ok(Member::Other(at + value.at())),
+            None => Err(Error {
+                at: at + value.at(),
+                kind: ErrorKind::Incomplete,
+            }),
+        }
+    }
+
+    /// Text where a value should stand: up to the end of its line, or to the next object of an
+    /// array.
+    fn junk(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
+        let end = match self.frames.last() {
+            Some(_) => memchr::memchr3(b'\n', b'{', b']', rest),
+            None => memchr::memchr(b'\n', rest),
+        };
+        if end.is_none() && !last {
+            return Step::More;
+        }
+        let end = end.unwrap_or(rest.len()).max(1);
+        let bytes = rest[..end].trim_ascii_end();
+        piece(Piece {
+            bytes: Cow::Borrowed(bytes),
+            damaged: true,
+            recognised: false,
+        });
+        Step::Took(end)
+    }
+}
+
+/// Takes a string that is a record.
+fn string(rest: &[u8], last: bool, emit: &mut dyn FnMut(&[u8], bool)) -> Step {
+    let mut at = 1;
+    while let Some(found) = rest
+        .get(at..)
+        .and_then(|tail| memchr::memchr3(b'"', b'\\', b'\n', tail))
+    {
+        at += found;
+        match rest[at] {
+            b'"' => {
+                emit(&rest[..=at], false);
+                return Step::Took(at + 1);
+            }
+            b'\n' => {
+                emit(&rest[..at], true);
+                return Step::Took(at);
+            }
+            _ => at += 2,
+        }
+    }
+    if !last {
+        return Step::More;
+    }
+    emit(rest, true);
+    Step::Took(rest.len())
+}
+
+/// The longest front that is UTF-8.
+fn valid_prefix(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+/// The next line that begins with the bracket of this value, as far to the left or further.
+fn next_sibling(rest: &[u8], indent: Option<usize>) -> Option<usize> {
+    let (indent, bracket) = (indent.unwrap_or(0), rest.first()?);
+    memchr::memchr_iter(b'\n', rest)
+        .map(|newline| newline + 1)
+        .find(|&line| {
+            let line = &rest[line..];
+            let lead = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
+            let lead = lead.count();
+            lead <= indent && line.get(lead) == Some(bracket)
+        })
+}
+
+/// How many bytes, if all are blanks.
+fn blanks(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .iter()
+        .all(|byte| matches!(byte, b' ' | b'\t'))
+        .then_some(bytes.len())
+}
+
+fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr(b'\n', &bytes[from..]).map(|at| from + at + 1)
+}
+
+/// Where the value at the front breaks the grammar; `None` when it only is not finished.
+fn violation(rest: &[u8]) -> Option<usize> {
+    match Scanner::new(valid_prefix(rest)).value() {
+        Err(Error {
+            kind: ErrorKind::Expected(_),
+            at,
+        }) => Some(at),
+        _ => None,
+    }
+}
+
+/// Around a violation, the place of an object that begins with the same member as the one at the
+/// front: best the last one before it, as a missing quote shows only in the next record.
+fn next_like(rest: &[u8], violation: usize) -> Option<usize> {
+    let quote = memchr::memchr(b'"', rest)?;
+    let end = quote + 2 + memchr::memchr(b'"', &rest[quote + 1..])?;
+    let mut before = None;
+    for at in memchr::memmem::find_iter(&rest[1..], &rest[..end]).map(|at| at + 1) {
+        if rest[..at].trim_ascii_end().last() != Some(&b',') {
+            continue;
+        }
+        if at > violation {
+            return before.or(Some(at));
+        }
+        before = Some(at);
+    }
+    before
+}

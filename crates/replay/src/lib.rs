@@ -1,0 +1,239 @@
+//! Saved dumps as a source: the same pipeline, never a second one.
+//!
+//! files → content (gzip, zstd) → shape → pieces → records. The shapes themselves are told by the
+//! bridges ([`dump::Dump`]); reading, limits, damage and the order of files are here. Each input is a
+//! partition with a position of its own (`position`). Several are read side by side, each by one
+//! thread (`read_input`), which takes the next one when it is done (`queue`).
+
+mod boundary;
+pub mod dump;
+mod input;
+mod json_split;
+mod position;
+mod queue;
+mod read_input;
+mod reader;
+mod shard;
+
+use std::borrow::Cow;
+use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use audit_bridge_core::convert::Convert;
+use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::source::{Page, PartitionChange, Positions, Problem, Source};
+use base64::Engine as _;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use self::dump::{Dump, Shape};
+pub use self::input::Progress;
+pub use self::position::PositionError;
+use self::queue::Queue;
+use self::read_input::Reader;
+use self::reader::{Found, Stop};
+pub use self::shard::Shard;
+
+/// Pages between a reading thread and the pipeline.
+const PAGES_AHEAD: usize = 2;
+/// How much of a record that is too large is kept for the dead letter.
+const TOO_LARGE_KEPT_BYTES: usize = 64 << 10;
+
+/// What to replay.
+#[derive(Clone)]
+pub struct Settings {
+    /// Files, folders, `-` for standard input.
+    pub paths: Vec<PathBuf>,
+    /// The provider's shapes.
+    pub dump: Arc<dyn Dump>,
+    /// The shape that the user forces.
+    pub shape: Option<Shape>,
+    /// Records to leave out at the front, over all inputs in their order, unverified: for a replay
+    /// that keeps no positions, as its last line said.
+    pub skip_records: u64,
+    /// Where an earlier run stopped, if this one keeps positions at all.
+    pub resume: Option<Positions>,
+    /// Which of the inputs.
+    pub shard: Option<Shard>,
+    /// How many inputs are read at a time, each in its own order.
+    pub parallel: NonZeroUsize,
+}
+
+/// A replay that cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A position of the checkpoint is not ours.
+    #[error(transparent)]
+    Position(#[from] PositionError),
+    /// The operating system gives no thread.
+    #[error("the reading thread does not start")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in threads of their own.
+#[derive(Debug)]
+pub struct Replay {
+    pages: mpsc::Receiver<Page>,
+    progress: Arc<Progress>,
+    inputs: usize,
+}
+
+impl Replay {
+    /// Starts to read. Where several inputs are read at a time, their records are converted there by
+    /// `forks` of the converter, as far as they can.
+    ///
+    /// # Errors
+    /// A position is none of a replay's, or there is no thread to read in.
+    pub fn start(
+        settings: &Settings,
+        forks: impl Fn() -> Option<Box<dyn Convert>>,
+    ) -> Result<Replay, StartError> {
+        let (mut inputs, problems) = input::expand(&settings.paths);
+        if let Some(shard) = settings.shard {
+            inputs = shard.select(inputs);
+        }
+        let none = Positions::new();
+        let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
+        let count = inputs.len();
+        let places = inputs.iter().map(|it| (&it.input, it.partition));
+        let progress = Arc::new(Progress::of(places, settings.skip_records));
+        let announced = inputs.iter();
+        let announced = announced.map(|input| PartitionChange::Announced(input.partition));
+        let first = Page {
+            problems,
+            partitions: announced.collect(),
+            ..Page::default()
+        };
+        let readers = settings.parallel.get().min(count);
+        // One more for the first page, which is there before anybody reads.
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD * readers + 1);
+        let _ = sender.try_send(first);
+        let queue = Arc::new(Queue::new(inputs, settings.skip_records));
+        for _ in 0..readers {
+            let reader = Reader {
+                queue: Arc::clone(&queue),
+                settings: settings.clone(),
+                progress: Arc::clone(&progress),
+                sender: sender.clone(),
+            };
+            // One reader alone has another core for the conversion.
+            let fork = (readers > 1).then(&forks).flatten();
+            std::thread::Builder::new()
+                .name("replay-reader".to_owned())
+                .spawn(move || reader.run(fork))
+                .map_err(StartError::Thread)?;
+        }
+        Ok(Replay {
+            pages,
+            progress,
+            inputs: count,
+        })
+    }
+
+    /// How many inputs there are.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// How far the reading is.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+}
+
+impl Source for Replay {
+    async fn read(&mut self) -> Option<Page> {
+        self.pages.recv().await
+    }
+}
+
+/// All records of one message or file that is in memory already, and is not compressed. What
+/// kept a part of it from being read is among the page's problems.
+pub fn read_bytes(dump: &Arc<dyn Dump>, name: &str, content: Vec<u8>) -> Page {
+    read_from(dump, name, Cursor::new(content))
+}
+
+/// As [`read_bytes`], of content that comes bit by bit. How it comes makes no difference.
+pub fn read_from(dump: &Arc<dyn Dump>, name: &str, content: impl Read + Send + 'static) -> Page {
+    let mut page = Page::default();
+    let file = Arc::from(name);
+    let read = reader::read(Box::new(content), dump, None, |found| {
+        let record = page.records.len() as u64 + 1;
+        page.records.push(record_of(&found, &file, record));
+        true
+    });
+    if let Err(stop) = read {
+        page.problems.extend(problem_of(&stop, name, &**dump));
+    }
+    page
+}
+
+fn record_of(found: &Found<'_>, file: &Arc<str>, record: u64) -> Record {
+    let (bytes, damaged, oversized) = match found {
+        Found::Piece(piece) => (&*piece.bytes, piece.damaged, false),
+        Found::TooLarge(head) => (&head[..head.len().min(TOO_LARGE_KEPT_BYTES)], true, true),
+    };
+    Record {
+        payload: Bytes::copy_from_slice(bytes),
+        origin: Origin::File {
+            file: Arc::clone(file),
+            record,
+        },
+        time: None,
+        damaged,
+        oversized,
+    }
+}
+
+/// What the user is told of a file that was not read to its end; nothing when that was wanted.
+fn problem_of(stop: &Stop, name: &str, dump: &dyn Dump) -> Option<Problem> {
+    match stop {
+        Stop::Closed => None,
+        Stop::Io(error) => Some(input::problem(name, error)),
+        Stop::Shape(seen) => {
+            let known: Vec<_> = dump.shapes().iter().map(|shape| shape.about).collect();
+            Some(Problem {
+                place: name.to_owned(),
+                error: format!(
+                    "no shape that this bridge knows: {seen}; supported are {}, plain audit \
+                     Events, EventLists and our own dead letter, each also gzipped or with zstd",
+                    known.join(", ")
+                ),
+            })
+        }
+    }
+}
+
+/// What a line of our own dead letter kept: the provider's record as it was. `None` when the
+/// object is no such line.
+fn dead_letter_form(raw: Raw<'_>) -> Option<Cow<'_, [u8]>> {
+    let (mut marks, mut kept) = (0, None);
+    for (key, value) in raw.members()? {
+        match &*key {
+            "reason" | "provider" if value.kind() == Kind::String => marks += 1,
+            "payload" => {
+                kept = Some(match value.as_str() {
+                    Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+                    Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+                    None => Cow::Borrowed(value.text().as_bytes()),
+                });
+            }
+            "payload_base64" => {
+                let text = value.as_str()?;
+                kept = Some(Cow::Owned(
+                    base64::engine::general_purpose::STANDARD
+                        .decode(&*text)
+                        .ok()?,
+                ));
+            }
+            _ => {}
+        }
+    }
+    kept.filter(|_| marks == 2)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! How far each input of a replay is settled, and whether it is still the same input.
+//!
+//! # Design
+//! An input is a partition of its own. Its position is the unpacked bytes up to the last settled
+//! record: how many, their SHA-256, and how many records they hold. When a replay goes on, the same
+//! bytes are read and hashed again before anything is left out:
+//! - the same: it goes on behind the records that it knows; a finished input that did not grow is
+//!   left out as a whole;
+//! - others: the input is replayed from its beginning, and that is said.
+//!
+//! An input is known by its path, so the order of inputs does not matter. One that is new is read
+//! from its beginning; the position of one that is not named this time stays in the checkpoint, as
+//! that of any partition that nobody announces.
+//!
+//! A record at the very end of an input may be cut: when the input grows it is another record. So a
+//! position says how many records at its end are such (`uncertain`), and they are read again if
+//! there is more behind them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use audit_bridge_core::source::Position;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::input::Input;
+
+/// How much is hashed at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// How far one input is settled, as the checkpoint keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InputPosition {
+    /// Which input: its path; one that is named again has a number behind it.
+    pub(super) input: String,
+    /// How many of its records, from the first.
+    pub(super) records: u64,
+    /// The unpacked bytes that hold them.
+    pub(super) offset: u64,
+    /// Their SHA-256.
+    pub(super) sha256: String,
+    /// How many records at the end would be others if the input grew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) uncertain: u64,
+    /// It was read to its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) finished: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A position that is none of a replay's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the position of partition {partition} is not one of an input of a replay: {position}; restore \
+     the checkpoint, or name a new --state-dir to replay everything"
+)]
+pub struct PositionError {
+    /// Whose position.
+    pub partition: u32,
+    /// What stands there.
+    pub position: Position,
+}
+
+/// An input with its partition, and how far an earlier run came.
+#[derive(Debug)]
+pub(super) struct InputPartition {
+    pub(super) input: Input,
+    pub(super) partition: u32,
+    /// As in [`InputPosition`].
+    pub(super) key: String,
+    pub(super) settled: Option<InputPosition>,
+}
+
+/// Gives every input its partition: the one that it had, or a free one.
+pub(super) fn assign(
+    inputs: Vec<Input>,
+    positions: &BTreeMap<u32, Position>,
+) -> Result<Vec<InputPartition>, PositionError> {
+    let mut known = HashMap::new();
+    for (&partition, position) in positions {
+        let settled: InputPosition =
+            serde_json::from_value(position.clone()).map_err(|_| PositionError {
+                partition,
+                position: position.clone(),
+            })?;
+        known.insert(settled.input.clone(), (partition, settled));
+    }
+    let taken: BTreeSet<u32> = positions.keys().copied().collect();
+    let mut free = (0..=u32::MAX).filter(|partition| !taken.contains(partition));
+    let mut times = HashMap::<Arc<str>, u32>::new();
+    let assigned = inputs.into_iter().map(|input| {
+        let name = input.name();
+        let time = times.entry(Arc::clone(&name)).or_default();
+        *time += 1;
+        let key = match time {
+            1 => name.to_string(),
+            _ => format!("{name} ({time})"),
+        };
+        let (partition, settled) = match known.remove(&key) {
+            Some((partition, settled)) => (partition, Some(settled)),
+            None => (free.next().unwrap_or(u32::MAX), None),
+        };
+        InputPartition {
+            input,
+            partition,
+            key,
+            settled,
+        }
+    });
+    Ok(assigned.collect())
+}
+
+/// What an input is now, compared with what was settled of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compared {
+    /// The bytes are the same, and the input ends behind them.
+    Whole,
+    /// The bytes are the same, and more follow.
+    Longer,
+    /// The bytes are others.
+    Changed,
+    /// The input ends before.
+    Shorter,
+}
+
+/// Reads the settled part of an input again.
+pub(super) fn compare(mut content: impl Read, settled: &InputPosition) -> io::Result<Compared> {
+    let mut hasher = Sha256::new();
+    let mut left = settled.offset;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let most = usize::try_from(left.max(1)).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let bytes = match content.read(&mut chunk[..most]) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // What is behind the settled part is found out when it is read.
+            Err(_) if left == 0 => return Ok(same(&hasher, settled, Compared::Longer)),
+            Err(error) => return Err(error),
+        };
+        match (left, bytes) {
+            (0, 0) => return Ok(same(&hasher, settled, Compared::Whole)),
+            (0, _) => return Ok(same(&hasher, settled, Compared::Longer)),
+            (_, 0) => return Ok(Compared::Shorter),
+            _ => {
+                hasher.update(&chunk[..bytes]);
+                left -= bytes as u64;
+            }
+        }
+    }
+}
+
+fn same(hasher: &Sha256, settled: &InputPosition, then: Compared) -> Compared {
+    match hex(hasher) == settled.sha256 {
+        true => then,
+        false => Compared::Changed,
+    }
+}
+
+/// Follows an input while it is read: what its position is behind each record.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    hasher: Sha256,
+    offset: u64,
+    records: u64,
+    /// Records that are the same whatever follows, once a later one is not.
+    certain: Option<u64>,
+    /// The last record is certain only if another one follows.
+    last_uncertain: bool,
+}
+
+impl Follower {
+    pub(super) fn passed(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+    }
+
+    /// One more record; `at_end`: the input ended behind it.
+    pub(super) fn record(&mut self, damaged: bool, whole: bool, at_end: bool) {
+        if at_end && damaged {
+            self.certain.get_or_insert(self.records);
+        }
+        self.records += 1;
+        self.last_uncertain = at_end && !whole;
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub(super) fn position(&self, input: &str, finished: bool) -> InputPosition {
+        let last = self.records - u64::from(self.last_uncertain);
+        let certain = self.certain.unwrap_or(last).min(last);
+        InputPosition {
+            input: input.to_owned(),
+            records: self.records,
+            offset: self.offset,
+            sha256: hex(&self.hasher),
+            uncertain: self.records - certain,
+            finished,
+        }
+    }
+}
+
+fn hex(hasher: &Sha256) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in hasher.clone().finalize() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(bytes: &[u8]) -> InputPosition {
+        let mut follower = Follower::default();
+        follower.passed(bytes);
+        follower.record(false, true, false);
+        follower.position("a", false)
+    }
+
+    #[test]
+    fn input_compared_tells_what_became_of_its_settled_part() {
+        let long = vec![b'x'; 3 * CHUNK_BYTES + 7];
+        for (before, now, want) in [
+            (&b"abc"[..], &b"abc"[..], Compared::Whole),
+            (b"abc", b"abcd", Compared::Longer),
+            (b"abc", b"abd", Compared::Changed),
+            (b"abc", b"abdd", Compared::Changed),
+            (b"abc", b"ab", Compared::Shorter),
+            (b"abc", b"", Compared::Shorter),
+            (b"", b"", Compared::Whole),
+            (b"", b"a", Compared::Longer),
+            (&long, &long, Compared::Whole),
+        ] {
+            assert_eq!(compare(now, &settled(before)).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn inputs_resorted_and_added_keep_their_partitions() {
+        let file = |name: &str| Input::File(name.into());
+        let kept = |name: &str| {
+            let position = InputPosition {
+                input: name.to_owned(),
+                ..settled(b"x")
+            };
+            serde_json::to_value(position).unwrap()
+        };
+        let positions = [(0, kept("a")), (1, kept("gone")), (3, kept("b"))].into();
+        let inputs = ["c", "b", "a", "b", "d"].map(file).to_vec();
+        let assigned = assign(inputs, &positions).unwrap();
+        let got: Vec<_> = assigned
+            .iter()
+            .map(|it| (it.key.as_str(), it.partition, it.settled.is_some()))
+            .collect();
+        let want = [
+            ("c", 2, false),
+            ("b", 3, true),
+            ("a", 0, true),
+            ("b (2)", 4, false),
+            ("d", 5, false),
+        ];
+        assert_eq!(got, want);
+        let foreign = [(7, Position::from(12))].into();
+        let error = assign(Vec::new(), &foreign).unwrap_err();
+        assert!(error.to_string().contains("--state-dir"), "{error}");
+    }
+
+    #[test]
+    fn position_at_a_damaged_end_says_which_records_are_uncertain() {
+        let mut follower = Follower::default();
+        follower.record(true, false, false);
+        follower.record(false, true, true);
+        assert_eq!(follower.position("a", true).uncertain, 0);
+        follower.record(false, false, true);
+        assert_eq!(follower.position("a", true).uncertain, 1);
+        follower.record(true, false, true);
+        follower.record(false, true, true);
+        assert_eq!(follower.position("a", true).uncertain, 2);
+    }
+}

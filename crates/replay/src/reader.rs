@@ -1,0 +1,323 @@
+//! Reads one file into pieces: the buffer, its limits, and what the file turns out to be.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::dump::{Dump, Piece, Shape, Split};
+use super::json_split::JsonSplit;
+
+/// Bytes read at a time; what a record needs beyond, the buffer grows by.
+const BUFFER_BYTES: usize = 256 << 10;
+/// The largest record that is read. Providers cap theirs at 1 MiB or less; a saved native event
+/// with a large list in it can be bigger, and is sent without its objects.
+pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
+/// How much of a file may pass unrecognised before its shape counts as unknown.
+const UNRECOGNISED_PIECES_MAX: usize = 64;
+/// How much of a file is looked at to tell its shape.
+const HEAD_BYTES: usize = 8 << 10;
+
+/// Why a file, or the rest of it, is not read.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It cannot be read on.
+    Io(io::Error),
+    /// It is no shape that we know, or broken as a whole: what was seen.
+    Shape(String),
+    /// Nobody wants more records.
+    Closed,
+}
+
+/// One piece, or what stands for a record that is too large.
+pub(super) enum Found<'a> {
+    Piece(Piece<'a>),
+    /// Its first bytes.
+    TooLarge(&'a [u8]),
+}
+
+/// Takes what a file holds, in order.
+pub(super) trait Receive {
+    /// The next bytes of the content. All bytes up to the end of a piece come before the piece; where
+    /// its end is not known exactly, more than those.
+    fn passed(&mut self, bytes: &[u8]);
+
+    /// The next piece. `ended`: the content ended behind it, or could not be read on. `false` stops.
+    fn found(&mut self, found: Found<'_>, ended: bool) -> bool;
+}
+
+/// Takes the pieces alone.
+struct Pieces<F>(F);
+
+impl<F: FnMut(Found<'_>) -> bool> Receive for Pieces<F> {
+    fn passed(&mut self, _: &[u8]) {}
+
+    fn found(&mut self, found: Found<'_>, _: bool) -> bool {
+        (self.0)(found)
+    }
+}
+
+/// Reads `content` to its end and hands on its pieces. `found` returns `false` to stop.
+pub(super) fn read(
+    content: Box<dyn Read + Send>,
+    dump: &Arc<dyn Dump>,
+    shape: Option<&Shape>,
+    found: impl FnMut(Found<'_>) -> bool,
+) -> Result<(), Stop> {
+    read_into(content, dump, shape, &mut Pieces(found))
+}
+
+/// Reads `content` to its end and hands on its pieces, and the bytes that they come of.
+pub(super) fn read_into(
+    mut content: Box<dyn Read + Send>,
+    dump: &Arc<dyn Dump>,
+    shape: Option<&Shape>,
+    receive: &mut impl Receive,
+) -> Result<(), Stop> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut filled = 0;
+    let mut failure = None;
+    // Enough to tell the shape.
+    let mut last = false;
+    while filled < HEAD_BYTES && !last && failure.is_none() {
+        read_more(
+            &mut content,
+            &mut buffer,
+            &mut filled,
+            &mut last,
+            &mut failure,
+        );
+    }
+    let bom = if buffer[..filled].starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    if buffer[bom..filled].iter().all(u8::is_ascii_whitespace) && (last || failure.is_some()) {
+        receive.passed(&buffer[..filled]);
+        return failure.map_or(Ok(()), |error| Err(Stop::Io(error)));
+    }
+    let mut split = splitter(&buffer[bom..filled], dump, shape)?;
+    let mut sniff = Sniff::default();
+    receive.passed(&buffer[..bom]);
+    let mut start = bom;
+    // How much of what is left in the buffer was passed on already.
+    let mut ahead = 0;
+    let mut open = true;
+    loop {
+        let ended = last || failure.is_some();
+        let part = &buffer[start..filled];
+        let taken = split.split(part, ended, &mut |piece| {
+            let end = end_within(&piece, part).unwrap_or(part.len());
+            if end > ahead {
+                receive.passed(&part[ahead..end]);
+                ahead = end;
+            }
+            open = open && sniff.pass(piece, ended, receive);
+        });
+        if taken > ahead {
+            receive.passed(&part[ahead..taken]);
+            ahead = taken;
+        }
+        ahead -= taken;
+        start += taken;
+        if !open {
+            return Err(Stop::Closed);
+        }
+        if let Some(seen) = sniff.unknown(ended) {
+            return Err(Stop::Shape(seen));
+        }
+        if ended {
+            break;
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        start = 0;
+        // A large record is not looked at again for every few bytes more.
+        let enough = if filled > 1 << 20 {
+            filled * 2
+        } else {
+            filled + 1
+        };
+        while filled < enough.min(RECORD_BYTES_MAX) && !last && failure.is_none() {
+            if filled == buffer.len() {
+                buffer.resize((buffer.len() * 2).min(RECORD_BYTES_MAX), 0);
+            }
+            read_more(
+                &mut content,
+                &mut buffer,
+                &mut filled,
+                &mut last,
+                &mut failure,
+            );
+        }
+        if filled == RECORD_BYTES_MAX && !last && failure.is_none() {
+            receive.passed(&buffer[ahead..filled]);
+            let taken = split.overflow(&buffer[..filled], &mut |piece| {
+                open = open && sniff.pass(piece, ended, receive);
+            });
+            if taken.is_none() {
+                sniff.recognised = true;
+                open = open
+                    && sniff.release(ended, receive)
+                    && receive.found(Found::TooLarge(&buffer[..filled]), ended);
+            }
+            start = taken.unwrap_or(filled);
+            ahead = filled - start;
+        } else if buffer.len() > BUFFER_BYTES && filled < BUFFER_BYTES / 2 {
+            buffer.truncate(BUFFER_BYTES);
+            buffer.shrink_to_fit();
+        }
+    }
+    match (failure, split.unfinished()) {
+        (Some(error), _) => Err(Stop::Io(error)),
+        (None, Some(what)) => Err(Stop::Shape(format!(
+            "{what}: it was cut, what came before is read"
+        ))),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Where in `part` a piece ends, if that is known: a piece may be a copy, and where damage ends is
+/// told by what follows.
+fn end_within(piece: &Piece<'_>, part: &[u8]) -> Option<usize> {
+    let Cow::Borrowed(bytes) = &piece.bytes else {
+        return None;
+    };
+    let begin = bytes.as_ptr().addr().checked_sub(part.as_ptr().addr())?;
+    let end = begin.checked_add(bytes.len())?;
+    (!piece.damaged && end <= part.len()).then_some(end)
+}
+
+fn read_more(
+    content: &mut Box<dyn Read + Send>,
+    buffer: &mut [u8],
+    filled: &mut usize,
+    last: &mut bool,
+    failure: &mut Option<io::Error>,
+) {
+    match content.read(&mut buffer[*filled..]) {
+        Ok(0) => *last = true,
+        Ok(bytes) => *filled += bytes,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => *failure = Some(error),
+    }
+}
+
+/// Chooses how the file is cut.
+fn splitter(
+    head: &[u8],
+    dump: &Arc<dyn Dump>,
+    shape: Option<&Shape>,
+) -> Result<Box<dyn Split>, Stop> {
+    let json = || Box::new(JsonSplit::new(Arc::clone(dump))) as Box<dyn Split>;
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    match shape {
+        Some(shape) if shape.json => return Ok(json()),
+        Some(shape) => {
+            return dump
+                .text_split(Some(shape.name), text)
+                .ok_or_else(|| Stop::Shape(see(head)));
+        }
+        None => {}
+    }
+    let opens = |line: &str| {
+        line.trim_start_matches(|c: char| c.is_whitespace() || c == '\x1e')
+            .starts_with(['{', '['])
+    };
+    if opens(text) {
+        return Ok(json());
+    }
+    if let Some(split) = dump.text_split(None, text) {
+        return Ok(split);
+    }
+    // JSON lines below a line or two of something else, or an array without its bracket.
+    if text.lines().take(20).any(opens) || text.trim_start().starts_with('"') {
+        return Ok(json());
+    }
+    Err(Stop::Shape(see(head)))
+}
+
+/// Holds the first pieces of a file back until one shows that its shape is known.
+#[derive(Default)]
+struct Sniff {
+    recognised: bool,
+    held: Vec<Piece<'static>>,
+}
+
+impl Sniff {
+    fn pass(&mut self, piece: Piece<'_>, ended: bool, receive: &mut impl Receive) -> bool {
+        if !self.recognised {
+            // What follows is not looked at, also when it is in memory already: how a file is
+            // read must not depend on the chunks it comes in.
+            if self.held.len() >= UNRECOGNISED_PIECES_MAX {
+                return true;
+            }
+            if !piece.recognised {
+                let bytes = piece.bytes.into_owned().into();
+                self.held.push(Piece { bytes, ..piece });
+                return true;
+            }
+        }
+        self.recognised = true;
+        self.release(ended, receive) && receive.found(Found::Piece(piece), ended)
+    }
+
+    fn release(&mut self, ended: bool, receive: &mut impl Receive) -> bool {
+        let mut held = self.held.drain(..);
+        held.all(|piece| receive.found(Found::Piece(piece), ended))
+    }
+
+    /// What the file is, when it is none of ours.
+    fn unknown(&self, ended: bool) -> Option<String> {
+        let enough = ended || self.held.len() >= UNRECOGNISED_PIECES_MAX;
+        (enough && !self.recognised)
+            .then(|| self.held.first().map(|piece| see(&piece.bytes)))
+            .flatten()
+    }
+}
+
+/// What a person sees in these bytes.
+fn see(bytes: &[u8]) -> String {
+    use audit_bridge_core::event::json::Raw;
+
+    let start = bytes.trim_ascii_start();
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return "UTF-16 text; save it as UTF-8".to_owned();
+    }
+    let raw = std::str::from_utf8(start)
+        .ok()
+        .and_then(|text| Raw::parse(text.trim_end()).ok());
+    if let Some(members) = raw.and_then(Raw::members) {
+        let names: Vec<_> = members
+            .take(8)
+            .map(|(key, _)| format!("{key:.40?}"))
+            .collect();
+        return match names.is_empty() {
+            true => "an empty json object".to_owned(),
+            false => format!("a json object with {}", names.join(", ")),
+        };
+    }
+    if let Some(raw) = raw {
+        return format!("{} where a json object should stand", raw.kind());
+    }
+    let shown = &start[..start.len().min(40)];
+    match std::str::from_utf8(shown) {
+        Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
+            format!("text that begins with {text:?}")
+        }
+        _ => {
+            let hex: Vec<_> = bytes
+                .iter()
+                .take(8)
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("binary data that begins with {}", hex.join(" "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Files through the reader and the JSON splitter, with a provider of the simplest kind.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use audit_bridge_core::event::json::{Kind, Raw};
+
+use super::*;
+use crate::dump::{Context, Role};
+
+/// Records are objects with an `id`; containers hold them in `events`, under the name of a
+/// `stream`; a string is a record; `@id` marks another form of one.
+struct Plain;
+
+impl Dump for Plain {
+    fn shapes(&self) -> &'static [Shape] {
+        &[]
+    }
+
+    fn role(&self, key: &str) -> Role {
+        match key {
+            "id" => Role::Record,
+            "events" => Role::Records,
+            "@id" => Role::Wrapped,
+            _ => Role::Neutral,
+        }
+    }
+
+    fn context_names(&self) -> &'static [&'static str] {
+        &["stream"]
+    }
+
+    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+        match (context.str("stream"), piece.get("@id")) {
+            (Some(stream), _) => Ok(format!("{stream}:{}", piece.text()).into()),
+            (None, Some(id)) => Ok(format!("{{\"id\":{}}}", id.text()).into()),
+            _ => Ok(piece.text().into()),
+        }
+    }
+
+    fn recognises(&self, piece: Raw<'_>) -> bool {
+        piece.kind() == Kind::String
+    }
+
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+        None
+    }
+}
+
+/// Gives its bytes in chunks of one size.
+struct Chunks(Cursor<Vec<u8>>, usize);
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.1);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+/// The pieces of a file, those from damaged places marked by `!`, and how it ended.
+fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
+    let mut all = Vec::new();
+    let content = Box::new(Chunks(Cursor::new(text.to_vec()), chunk));
+    let dump: Arc<dyn Dump> = Arc::new(Plain);
+    let result = read(content, &dump, None, |found| {
+        all.push(match found {
+            Found::Piece(piece) => {
+                let mark = if piece.damaged { "!" } else { "" };
+                format!("{mark}{}", String::from_utf8_lossy(&piece.bytes))
+            }
+            Found::TooLarge(head) => format!("too large: {}", head.len()),
+        });
+        true
+    });
+    (
+        all,
+        result.map_err(|stop| match stop {
+            Stop::Io(error) => error.to_string(),
+            Stop::Shape(what) => what,
+            Stop::Closed => "closed".to_owned(),
+        }),
+    )
+}
+
+#[track_caller]
+fn check(text: &str, want: &[&str]) {
+    for chunk in [usize::MAX, 1, 7, 64] {
+        let (got, result) = pieces(text.as_bytes(), chunk);
+        assert_eq!(got, want, "{text} in chunks of {chunk}");
+        assert_eq!(result, Ok(()), "{text}");
+    }
+}
+
+#[test]
+fn records_are_found_in_every_arrangement() {
+    let both = [r#"{"id":1}"#, r#"{"id":2}"#];
+    check("{\"id\":1}\n{\"id\":2}\n", &both);
+    check("\u{feff}{\"id\":1}\r\n\r\n{\"id\":2}", &both);
+    check("{\"id\":1}{\"id\":2}", &both);
+    check("\u{1e}{\"id\":1}\n\u{1e}{\"id\":2}\n", &both);
+    check("[{\"id\":1},{\"id\":2}]", &both);
+    check(" [\n  {\"id\":1},\n  {\"id\":2}\n]\n", &both);
+    check("{\"events\":[{\"id\":1},{\"id\":2}],\"next\":\"x\"}", &both);
+    check(
+        "{\"a\":{\"events\":[]},\"events\": [ {\"id\":1} ] ,\"n\":1, \"events\":[{\"id\":2}]}",
+        &both,
+    );
+    check("{\"events\":[{\"id\":1}]}{\"events\":[{\"id\":2}]}", &both);
+    check(
+        "[{\"events\":[{\"id\":1}]},{\"events\":[{\"id\":2}]}]",
+        &both,
+    );
+    check("{\"events\":[{\"id\":1}]}\n{\"id\":2}", &both);
+    check("{\"events\":[{\"@id\":1},{\"id\":2}]}", &both);
+    check(
+        "{\n    \"id\": 1\n}\n{\n    \"id\": 2\n}\n",
+        &["{\n    \"id\": 1\n}", "{\n    \"id\": 2\n}"],
+    );
+    check(
+        "{\n\"events\": [\n{\n\"id\": [\n{\n}\n]\n}\n]\n}",
+        &["{\n\"id\": [\n{\n}\n]\n}"],
+    );
+    check(r#"["a","b\"]"]"#, &[r#""a""#, r#""b\"]""#]);
+    check(
+        r#"{"stream":"s","events":[{"id":1}],"stream":"t"}"#,
+        &[r#"s:{"id":1}"#],
+    );
+    check("[]", &[]);
+    check("{\"events\":[]}", &[]);
+    check("  \n", &[]);
+    check("", &[]);
+}
+
+#[test]
+fn our_dead_letter_is_a_shape() {
+    let line = |payload: &str| {
+        format!(r#"{{"time":"t","provider":"p","reason":"r","error":"e","source":{{}},{payload}}}"#)
+    };
+    check(&line(r#""payload":{"id":1}"#), &[r#"!{"id":1}"#]);
+    check(&line(r#""payload":{"@id":1}"#), &[r#"!{"id":1}"#]);
+    check(&line(r#""payload":"cut {\"id\"""#), &[r#"!cut {"id""#]);
+    check(&line(r#""payload_base64":"/2E=""#), &["!\u{fffd}a"]);
+}
+
+#[test]
+fn damage_costs_the_damaged_record_only() {
+    let good = r#"{"id":9}"#;
+    for broken in [
+        r#"{"id":1"#,
+        r#"{"id":"1}"#,
+        r#"{"id":1,"a":[{"b":2}"#,
+        r#"{"id":1,"a":"#,
+        r#"{"id":1,"a":["#,
+        r#"{"id":1,"a":[1,"#,
+        "garbage",
+        "\u{0}\u{1}",
+    ] {
+        check(
+            &format!("{good}\n{broken}\n{good}\n{good}\n"),
+            &[good, &format!("!{broken}"), good, good],
+        );
+        check(&format!("{good}\n{broken}"), &[good, &format!("!{broken}")]);
+    }
+    // In a pretty array, the next record starts at the same indent.
+    check(
+        "[\n  {\n    \"id\": 1,\n    \"a\": \"x\n  },\n  {\n    \"id\": 2\n  }\n]",
+        &[
+            "!{\n    \"id\": 1,\n    \"a\": \"x\n  },",
+            "{\n    \"id\": 2\n  }",
+        ],
+    );
+    // On one line, it starts with the same member.
+    check(
+        r#"[{"id":1},{"id":"2},{"id":3},{"id":4}]"#,
+        &[
+            r#"{"id":1}"#,
+            r#"!{"id":"2},"#,
+            r#"{"id":3}"#,
+            r#"{"id":4}"#,
+        ],
+    );
+    check(
+        r#"[{"id":1},{"id":[2},{"id":3},{"id":4}]"#,
+        &[
+            r#"{"id":1}"#,
+            r#"!{"id":[2},"#,
+            r#"{"id":3}"#,
+            r#"{"id":4}"#,
+        ],
+    );
+}
+
+/// A line that is torn, wherever it stands and wherever the tear is, costs what stands on it.
+#[test]
+fn line_torn_at_any_byte_costs_no_other_line() {
+    let torn = r#"{"id":1,"a":{"b":[{"c":"d\"{"},2]},"e":[[{}],"f"]}"#;
+    let good: Vec<String> = (2..6)
+        .map(|n| format!(r#"{{"id":{n},"a":[{{"b":1}}]}}"#))
+        .collect();
+    let lines = good.join("\n");
+    let page = |records: &[&str]| format!(r#"{{"events":[{}]}}"#, records.join(","));
+    let pages = [page(&[&good[0], &good[1]]), page(&[&good[2], &good[3]])].join("\n");
+    for cut in 1..torn.len() {
+        let torn = &torn[..cut];
+        let page_of = |before: &str| format!(r#"{{"events":[{before}{torn}"#);
+        for (line, rest) in [
+            (torn.to_owned(), &lines),
+            (format!(" {torn}"), &lines),
+            (format!("   \t{torn}"), &lines),
+            (format!(r#"{{"id":7}}{torn}"#), &lines),
+            (format!("{{}}{torn}"), &lines),
+            (format!(r#"{{"id":7}}, {torn}"#), &lines),
+            (page_of(""), &pages),
+            (page_of(r#"{"id":7},"#), &pages),
+            (page_of(r#"{"id":7}, "#), &pages),
+        ] {
+            let text = format!(r#"{{"id":8}}{}{line}{}{rest}{}"#, "\n", "\n", "\n");
+            for chunk in [usize::MAX, 64] {
+                let (got, _) = pieces(text.as_bytes(), chunk);
+                for good in &good {
+                    assert!(got.contains(good), "{good} is lost behind {line}: {got:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_file_says_so() {
+    let (got, result) = pieces(br#"{"events":[{"id":1},{"id":2}"#, 10);
+    assert_eq!(got, [r#"{"id":1}"#, r#"{"id":2}"#]);
+    assert!(result.unwrap_err().contains("inside an array"));
+    let (got, result) = pieces(br#"{"events":[{"id":1}],"next":"ab"#, 10);
+    assert_eq!(got, [r#"{"id":1}"#]);
+    assert!(result.unwrap_err().contains("object around"));
+}
+
+#[test]
+fn an_unknown_shape_is_named() {
+    for (text, seen) in [
+        (&b"{\"kind\":0}"[..], "a json object with \"kind\""),
+        (b"[1,2]", "text that begins with \"1,2\""),
+        (b"{}", "an empty json object"),
+        (b"hello world", "text that begins with \"hello world\""),
+        (
+            b"\x89PNG\r\n\x1a\n\x00\x00",
+            "binary data that begins with 89 50 4e 47",
+        ),
+        (b"\xff\xfe{\x00", "UTF-16"),
+    ] {
+        let (got, result) = pieces(text, 1000);
+        assert_eq!(got, Vec::<String>::new());
+        let error = result.unwrap_err();
+        assert!(error.contains(seen), "{error}");
+    }
+}
+
+#[test]
+fn strangers_beside_records_are_kept() {
+    check(
+        "{\"a\":1}\n{\"id\":1}\n{\"b\":1}",
+        &["{\"a\":1}", "{\"id\":1}", "{\"b\":1}"],
+    );
+}
+
+#[test]
+fn too_many_strangers_in_front_are_a_foreign_file_however_it_is_read() {
+    let file = |strangers: usize| "{\"a\":1}\n".repeat(strangers) + "{\"id\":1}\n";
+    for chunk in [usize::MAX, 1, 7] {
+        let (got, result) = pieces(file(UNRECOGNISED_PIECES_MAX - 1).as_bytes(), chunk);
+        assert_eq!(got.len(), UNRECOGNISED_PIECES_MAX, "chunk {chunk}");
+        assert_eq!(result, Ok(()));
+        for strangers in [UNRECOGNISED_PIECES_MAX, UNRECOGNISED_PIECES_MAX + 9] {
+            let (got, result) = pieces(file(strangers).as_bytes(), chunk);
+            assert_eq!(got, Vec::<String>::new(), "chunk {chunk}");
+            assert!(result.unwrap_err().contains("\"a\""));
+        }
+    }
+}
+
+#[test]
+fn a_record_beyond_the_limit_does_not_take_memory_or_its_neighbours() {
+    let huge = format!(
+        "{{\"id\":1}}\n{{\"id\":\"{}\\\"}}\"}}\n{{\"id\":2}}\n",
+        "x".repeat(40 << 20)
+    );
+    let (got, result) = pieces(huge.as_bytes(), 1 << 20);
+    assert_eq!(
+        got,
+        [
+            "{\"id\":1}".to_owned(),
+            format!("too large: {RECORD_BYTES_MAX}"),
+            "{\"id\":2}".to_owned()
+        ]
+    );
+    assert_eq!(result, Ok(()));
+    // The same for text that is no JSON, and for a string.
+    let too_large = format!("too large: {RECORD_BYTES_MAX}");
+    let garbage = format!(
+        "{{\"id\":1}}\n{}\n{{\"id\":2}}\n",
+        "garbage ".repeat(4 << 20)
+    );
+    let (got, result) = pieces(garbage.as_bytes(), 1 << 20);
+    assert_eq!(got, ["{\"id\":1}", &too_large, "{\"id\":2}"]);
+    assert_eq!(result, Ok(()));
+    let strings = format!("[\"a\",\"{}\\\"\",\"b\"]", "x".repeat(40 << 20));
+    let (got, result) = pieces(strings.as_bytes(), 1 << 20);
+    assert_eq!(got, ["\"a\"", &too_large, "\"b\""]);
+    assert_eq!(result, Ok(()));
+    // A missing quote in one long line must not swallow the rest of it.
+    let mut line = r#"[{"id":"a},"#.to_owned();
+    while line.len() < RECORD_BYTES_MAX * 2 {
+        line.push_str(r#"{"id":"b"},"#);
+    }
+    line.push_str(r#"{"id":"c"}]"#);
+    let (got, result) = pieces(line.as_bytes(), 1 << 20);
+    assert_eq!(got[0], r#"!{"id":"a},"#);
+    assert!(
+        got[1..got.len() - 1]
+            .iter()
+            .all(|piece| piece == r#"{"id":"b"}"#)
+    );
+    assert_eq!(got.last().unwrap(), r#"{"id":"c"}"#);
+    assert_eq!(result, Ok(()));
+}

@@ -1,0 +1,578 @@
+//! The tail of a log that is queried by time (CloudWatch Logs, Cloud Logging), as a source.
+//!
+//! Such a log shows its records late, out of order, and many under one time. A *cursor* reads it in
+//! windows that join without gap, each beginning where the last was completely read; what becomes
+//! visible behind a cursor is lost to it. So there are several: the edge follows now, the others
+//! trail it at fixed ages and find what was late. A record is handed out by the cursor that meets it
+//! first; its identity is remembered until all have passed.
+//!
+//! What holds, whatever fails:
+//! - **Nothing visible within the oldest age is missed.** Every stretch is read by the edge and once
+//!   more at each age or older; only a window whose last page came moves a cursor.
+//! - **Each record is protected by the cursor that handed it out.** That cursor's position lies
+//!   before it until it is settled. Another cursor may pass it meanwhile: after a crash the first
+//!   one reads it again. For the same reason only settled identities are kept on disk.
+//! - **Memory is bounded**: one page for each cursor, and 8 to 13 bytes for each identity of the
+//!   last one and a half times the oldest age, at most [`TailSettings::identities_max`].
+//!
+//! A backlog is read in windows of some pages, so that positions move on and page tokens stay
+//! young. An older cursor never overtakes a younger one: the younger has to read the stretch anyhow,
+//! and when it is old by then the older one is spared. So a backlog is read once, and a log that
+//! brings more than the requests can carry first costs punctuality and then gets cheaper to read:
+//! at a lag of the first age, the first revisits stop.
+//!
+//! Left out: the provider's requests (its [`TimeLog`]), records that come in parts (its converter).
+
+mod cursor;
+mod identity;
+mod identity_chunks;
+mod limiter;
+mod log;
+mod monitor;
+mod resume;
+mod seen;
+mod segment_writer;
+mod segments;
+mod settings;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
+
+pub use identity::Identity;
+pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
+pub use limiter::Limiter;
+pub use log::{Clock, Entry, LogPage, QueryError, SystemClock, TimeLog, Window};
+pub use monitor::{Late, Monitor, Stats, Status};
+pub use resume::ResumeError;
+pub use settings::TailSettings;
+
+use audit_bridge_core::retry::Backoff;
+use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
+use cursor::{Cursor, Scan};
+use identity_chunks::ChunkWriter;
+use log::{ceil, floor};
+use resume::Place;
+use seen::{Seen, bucket_of};
+use segment_writer::SegmentWriter;
+use segments::Segments;
+
+/// The first window of a backlog, and the bounds of those that follow.
+const SPAN_FIRST: Duration = Duration::from_secs(300);
+const SPAN_MIN: Duration = Duration::from_secs(1);
+const SPAN_MAX: Duration = Duration::from_secs(400 * 86_400);
+
+/// The pages that a window of a backlog should have. More: a crash repeats more, and tokens grow
+/// old. Fewer: more of them are half empty.
+const PAGES_AIM: u32 = 16;
+
+/// A window that turns out to be so long is begun again as a shorter one.
+const PAGES_MAX: u32 = 64;
+
+/// No answer after so long is a failure.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end waits for identities to be kept.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// So many failures of one page, and the window is begun again: the token may be the trouble.
+const TOKEN_FAILURES_MAX: u32 = 5;
+
+/// The tail of a log. Its partitions are its cursors: the edge is 0, the others follow by age.
+pub struct Tail<L: TimeLog> {
+    log: Arc<L>,
+    clock: Arc<dyn Clock>,
+    limiter: Arc<Limiter>,
+    monitor: Monitor,
+    backoff: Backoff,
+    resolution: Duration,
+    poll_interval: Duration,
+    until: Option<Timestamp>,
+    identities_max: usize,
+    /// By age, the edge first.
+    cursors: Vec<Cursor>,
+    /// Where the edge began in this life. What an older cursor finds before it may have come in an
+    /// earlier life: it says nothing about lateness.
+    began_at: Timestamp,
+    /// How long a window of a backlog is, as the density of the log has it.
+    span: Duration,
+    seen: Seen,
+    segments: Option<SegmentWriter>,
+    chunks: Option<ChunkWriter>,
+    /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
+    requests: JoinSet<Result<LogPage<L::Raw>, QueryError>>,
+    /// Ready to be handed out.
+    pages: VecDeque<Page>,
+}
+
+impl<L: TimeLog> Tail<L> {
+    /// A tail that goes on from `positions`, or begins at the settings' start when there are none.
+    /// In that case identities that an earlier life left behind are deleted. Blocks for the time that
+    /// it takes to read them.
+    ///
+    /// A folder for identities that cannot be used is told by a warning, and costs duplicates.
+    ///
+    /// # Errors
+    /// A position is none of a tail's: it would have to guess where to begin.
+    pub fn new(
+        log: L,
+        settings: TailSettings,
+        positions: &Positions,
+        limiter: Arc<Limiter>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Tail<L>, ResumeError> {
+        let resolution = log.resolution();
+        let mut ages = settings.revisit_after;
+        ages.retain(|age| !age.is_zero());
+        ages.sort_unstable();
+        ages.dedup();
+        let monitor = Monitor::new(log.name(), &ages, settings.observer);
+        ages.insert(0, Duration::ZERO);
+        let places = resume::places(&ages, positions, floor(settings.start, resolution))?;
+        let poll_interval = settings.poll_interval.max(Duration::from_millis(1));
+        let cursors: Vec<Cursor> = std::iter::zip(&ages, places)
+            .map(|(&age, mut place)| {
+                place.since = floor(place.since, resolution);
+                place.read_to = floor(place.read_to, resolution);
+                Cursor::new(age, poll_interval.max(age / 2), place)
+            })
+            .collect();
+        let mut tail = Tail {
+            seen: Seen::new(settings.identities_max),
+            segments: None,
+            chunks: None,
+            requests: JoinSet::new(),
+            pages: VecDeque::new(),
+            span: SPAN_FIRST,
+            backoff: Backoff::seeded(fastrand::u64(..)),
+            until: settings.until.map(|until| ceil(until, resolution)),
+            identities_max: settings.identities_max,
+            log: Arc::new(log),
+            clock,
+            limiter,
+            monitor,
+            resolution,
+            poll_interval,
+            began_at: cursors.first().map_or(Timestamp::MIN, |edge| edge.position),
+            cursors,
+        };
+        if let Some(folder) = settings.seen_dir {
+            tail.recall(&folder, positions.is_empty());
+        }
+        if let Some(loaded) = settings.identities {
+            tail.recall_chunks(loaded, positions.is_empty());
+        }
+        // First of all every cursor says where it begins. Otherwise the checkpoint might hold the
+        // edge's progress before the others had any, and a restart would begin them at the edge's.
+        for index in 0..tail.cursors.len() {
+            tail.hand_out(index, Vec::new(), true);
+        }
+        // Only then may those go that the edge has taken over.
+        let cursors = u32::try_from(tail.cursors.len()).unwrap_or(u32::MAX);
+        let gone = positions.range(cursors..);
+        let gone: Vec<_> = gone
+            .map(|(&partition, _)| PartitionChange::Retired(partition))
+            .collect();
+        if !gone.is_empty() {
+            tail.pages.push_back(Page {
+                partitions: gone,
+                ..Page::default()
+            });
+        }
+        Ok(tail)
+    }
+
+    /// A window into this tail that stays when the tail is given away.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
+    /// Loads the identities of an earlier life.
+    fn recall(&mut self, folder: &std::path::Path, afresh: bool) {
+        let horizon = bucket_of(self.horizon());
+        let seen = &mut self.seen;
+        let opened = Segments::open(folder, self.log.name(), |bucket, identity| {
+            // Who begins afresh wants everything, whatever was sent once.
+            if !afresh && bucket >= horizon {
+                seen.insert(bucket, identity);
+            }
+        });
+        match opened {
+            Ok(mut segments) => {
+                match afresh {
+                    true => segments.clear(),
+                    false => segments.forget(horizon),
+                }
+                self.segments = Some(SegmentWriter::new(segments, self.identities_max));
+            }
+            Err(error) => warn!(
+                folder = %folder.display(), %error,
+                "cannot keep identities, after a restart some records will be sent again"
+            ),
+        }
+        self.trim();
+    }
+
+    /// Takes over the identities that another process kept.
+    fn recall_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
+        let horizon = bucket_of(self.horizon());
+        let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
+        let (seen, now) = (&mut self.seen, self.clock.now());
+        let found = |(bucket, identity)| {
+            if bucket >= horizon {
+                seen.insert(bucket, identity);
+            }
+        };
+        let name = self.log.name();
+        self.chunks = Some(ChunkWriter::new(
+            loaded, name, oldest_age, afresh, now, found,
+        ));
+        self.trim();
+    }
+
+    /// What no cursor will read again, in this life or the next, lies before it.
+    fn horizon(&self) -> Timestamp {
+        let committed = self.cursors.iter().map(|cursor| cursor.committed);
+        committed.min().unwrap_or(Timestamp::MIN)
+    }
+
+    fn finished(&self) -> bool {
+        self.until.is_some_and(|until| {
+            let mut cursors = self.cursors.iter();
+            cursors.all(|cursor| cursor.position >= until)
+        })
+    }
+
+    /// Starts the requests whose time has come. Returns when to look again.
+    fn start_due(&mut self) -> Instant {
+        let now_at = Instant::now();
+        let now = self.clock.now();
+        let mut wake = now_at + self.poll_interval;
+        for index in 0..self.cursors.len() {
+            let cursor = &self.cursors[index];
+            if cursor.request.is_none() && cursor.due <= now_at {
+                self.start(index, now_at, now);
+            }
+            let cursor = &self.cursors[index];
+            if cursor.request.is_none() {
+                wake = wake.min(cursor.due);
+            }
+        }
+        wake
+    }
+
+    fn start(&mut self, index: usize, now_at: Instant, now: Timestamp) {
+        let resolution = self.resolution;
+        let before = self.cursors[index].position;
+        if self.cursors[index].rewind(now, resolution) {
+            self.monitor
+                .clock_went_back(self.cursors[index].age, before, now);
+            for cursor in &mut self.cursors {
+                cursor.uncover();
+            }
+        }
+        let younger = index.checked_sub(1).map(|index| &self.cursors[index]);
+        let limit = younger.map_or(Timestamp::MAX, |younger| younger.position);
+        let limit = limit.min(self.until.unwrap_or(Timestamp::MAX));
+        let span = self.span;
+        let cursor = &mut self.cursors[index];
+        if cursor.scan.is_none() {
+            let Some((window, cut)) = cursor.plan(now, limit, span, resolution) else {
+                cursor.due = now_at + self.poll_interval;
+                if index == 0 && self.until.is_some_and(|until| until <= before) {
+                    self.say_read_to(now);
+                }
+                return;
+            };
+            cursor.scan = Some(Scan {
+                window,
+                token: None,
+                begun: now,
+                begun_at: now_at,
+                pages: 0,
+                cut,
+            });
+        }
+        let Some(scan) = &cursor.scan else { return };
+        let (window, token) = (scan.window, scan.token.clone());
+        let (log, limiter) = (Arc::clone(&self.log), Arc::clone(&self.limiter));
+        let request = self.requests.spawn(async move {
+            limiter.acquire().await;
+            let answer = timeout(ANSWER_WAIT_MAX, log.query(&window, token.as_deref())).await;
+            answer.unwrap_or_else(|_| {
+                let seconds = ANSWER_WAIT_MAX.as_secs();
+                let detail = format!("no answer within {seconds} s");
+                Err(QueryError::Transient { detail })
+            })
+        });
+        cursor.request = Some(request.id());
+    }
+
+    fn answered(&mut self, answer: Answer<L::Raw>) {
+        let (id, answer) = match answer {
+            Ok((id, answer)) => (id, answer),
+            Err(error) => {
+                let detail = format!("the client broke: {error}");
+                (error.id(), Err(QueryError::Transient { detail }))
+            }
+        };
+        let mut cursors = self.cursors.iter();
+        let Some(index) = cursors.position(|cursor| cursor.request == Some(id)) else {
+            return;
+        };
+        self.cursors[index].request = None;
+        match answer {
+            Ok(page) => self.page(index, page),
+            Err(error) => self.failed(index, &error),
+        }
+    }
+
+    fn page(&mut self, index: usize, page: LogPage<L::Raw>) {
+        self.limiter.answered();
+        self.monitor.answered(index, page.entries.len());
+        // Pages without events say nothing about the density of the log: a group with many old
+        // streams answers with them, however short the window is.
+        let holds_events = !page.entries.is_empty();
+        let edge = self.cursors[0].position;
+        let mut records = Vec::new();
+        for entry in page.entries {
+            let bucket = bucket_of(entry.time);
+            if !self.seen.insert(bucket, entry.identity) {
+                continue;
+            }
+            let cursor = &mut self.cursors[index];
+            cursor.mark.identities.push((bucket, entry.identity));
+            cursor.mark.newest = cursor.mark.newest.max(Some(entry.time));
+            let read_by_edge = self.began_at <= entry.time && entry.time < edge;
+            let late = read_by_edge.then(|| index.checked_sub(1)).flatten();
+            self.monitor.record(entry.time, late);
+            records.push(self.log.record(entry.raw));
+        }
+        let cursor = &mut self.cursors[index];
+        cursor.failures = 0;
+        cursor.due = Instant::now();
+        let mut complete = None;
+        if let Some(scan) = &mut cursor.scan {
+            scan.pages += u32::from(holds_events);
+            let long = holds_events && scan.pages >= PAGES_MAX && scan.window.span() > SPAN_MIN;
+            match page.next {
+                None => complete = cursor.scan.take(),
+                Some(_) if long => {
+                    self.span = (scan.window.span() / 8).max(SPAN_MIN);
+                    cursor.scan = None;
+                }
+                next => scan.token = next,
+            }
+        }
+        match complete {
+            Some(scan) => self.complete(index, &scan, records),
+            None if records.is_empty() => {}
+            None => self.hand_out(index, records, false),
+        }
+        self.trim();
+    }
+
+    /// A window is completely read.
+    fn complete(
+        &mut self,
+        index: usize,
+        scan: &Scan,
+        records: Vec<audit_bridge_core::record::Record>,
+    ) {
+        let cursor = &mut self.cursors[index];
+        cursor.position = scan.window.end;
+        if !scan.cut {
+            cursor.due = scan.begun_at + cursor.interval;
+        }
+        cursor.skip();
+        if index == 0 {
+            self.monitor.read_to(scan.window.end, !scan.cut);
+        }
+        self.hand_out(index, records, true);
+        // The clock may have been set back since: then less of it was old.
+        let begun = scan.begun.min(self.clock.now());
+        for index in index + 1..self.cursors.len() {
+            self.cursors[index].cover(scan.window, begun, self.resolution);
+            if self.cursors[index].skip() {
+                self.hand_out(index, Vec::new(), true);
+            }
+        }
+        self.adapt(scan);
+    }
+
+    /// Finds how long a window may be: some pages' worth of log.
+    fn adapt(&mut self, scan: &Scan) {
+        let span = scan.window.span();
+        if scan.pages > PAGES_AIM {
+            self.span = (span * PAGES_AIM / scan.pages).max(SPAN_MIN);
+        } else if scan.cut && span >= self.span && scan.pages <= PAGES_AIM / 2 {
+            self.span = (self.span * 2).min(SPAN_MAX);
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        index: usize,
+        records: Vec<audit_bridge_core::record::Record>,
+        complete: bool,
+    ) {
+        let cursor = &mut self.cursors[index];
+        let position = complete.then(|| {
+            cursor.hand_out();
+            let place = Place {
+                since: cursor.since,
+                read_to: cursor.position,
+            };
+            resume::position(cursor.age, place)
+        });
+        // The others trail on purpose.
+        let edge_read_to = (complete && index == 0).then(|| self.read_to(self.cursors[0].position));
+        self.pages.push_back(Page {
+            partition: u32::try_from(index).unwrap_or(u32::MAX),
+            records,
+            position,
+            read_to: edge_read_to,
+            ..Page::default()
+        });
+    }
+
+    /// The edge's end is reached: nothing more is to be expected of it.
+    fn say_read_to(&mut self, now: Timestamp) {
+        let read_to = Some(self.read_to(now));
+        self.pages.push_back(Page {
+            read_to,
+            ..Page::default()
+        });
+    }
+
+    fn read_to(&self, time: Timestamp) -> ReadTo {
+        ReadTo {
+            time,
+            again_within: self.poll_interval * 2,
+        }
+    }
+
+    fn failed(&mut self, index: usize, error: &QueryError) {
+        let cursor = &mut self.cursors[index];
+        cursor.failures = cursor.failures.saturating_add(1);
+        let failures = cursor.failures;
+        self.monitor.failed(index, error, failures);
+        let mut asked = None;
+        let restart = match error {
+            QueryError::Throttled { after } => {
+                self.limiter.throttled();
+                asked = *after;
+                false
+            }
+            QueryError::TokenExpired => true,
+            QueryError::Unauthenticated { .. }
+            | QueryError::Denied { .. }
+            | QueryError::Transient { .. } => failures.is_multiple_of(TOKEN_FAILURES_MAX),
+        };
+        if restart && let Some(scan) = &mut cursor.scan {
+            scan.token = None;
+            scan.pages = 0;
+        }
+        cursor.due = Instant::now() + self.backoff.wait_asked(failures, asked);
+    }
+
+    /// Keeps what is remembered within its limits.
+    fn trim(&mut self) {
+        let horizon = self.horizon();
+        self.seen.forget(horizon, self.cursors[0].position);
+        if let Some(newest) = self.seen.shrink()
+            && newest >= bucket_of(self.lowest())
+        {
+            self.monitor.overflowed(self.identities_max);
+        }
+        self.monitor.identities(self.seen.len());
+        if let Some(segments) = &mut self.segments {
+            segments.forget(bucket_of(horizon));
+        }
+        if let Some(chunks) = &mut self.chunks {
+            chunks.save_when_due();
+        }
+        // Positions that nobody settles (there is no checkpoint): their identities are for the
+        // disk only.
+        let waiting: usize = self.cursors.iter().map(Cursor::waiting).sum();
+        if waiting > self.identities_max {
+            for mark in self.cursors.iter_mut().flat_map(|c| c.marks.iter_mut()) {
+                mark.identities = Vec::new();
+            }
+        }
+    }
+
+    /// What no cursor will read again in this life lies before it.
+    fn lowest(&self) -> Timestamp {
+        let positions = self.cursors.iter().map(|cursor| cursor.position);
+        positions.min().unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// What a request came to.
+type Answer<Raw> = Result<(Id, Result<LogPage<Raw>, QueryError>), JoinError>;
+
+impl<L: TimeLog> Source for Tail<L> {
+    async fn read(&mut self) -> Option<Page> {
+        loop {
+            if let Some(page) = self.pages.pop_front() {
+                return Some(page);
+            }
+            if self.finished() {
+                return None;
+            }
+            let wake = self.start_due();
+            // Both waits may be dropped at any time: answers stay with their tasks.
+            let joined = tokio::select! {
+                joined = self.requests.join_next_with_id(), if !self.requests.is_empty() => joined,
+                () = sleep_until(wake) => None,
+            };
+            if let Some(answer) = joined {
+                self.answered(answer);
+            }
+        }
+    }
+
+    /// Keeps the identities that are settled now, and forgets what all cursors have passed.
+    fn commit(&mut self, partition: u32, position: &Position) {
+        let cursor = self.cursors.get_mut(partition as usize);
+        let place = resume::read(position);
+        let Some((cursor, (_, place))) = cursor.zip(place) else {
+            return;
+        };
+        let Some(mut mark) = cursor.commit(place.read_to) else {
+            return;
+        };
+        self.monitor.settled(mark.newest);
+        if let Some(chunks) = &mut self.chunks {
+            chunks.append(&mark.identities, self.clock.now());
+        }
+        if let Some(segments) = &mut self.segments {
+            segments.append(&mut mark.identities);
+        }
+        self.trim();
+    }
+
+    /// Waits for the identities that are still being written, for a while.
+    async fn close(&mut self) {
+        let (segments, chunks) = (&mut self.segments, &mut self.chunks);
+        let flush = async {
+            if let Some(segments) = segments {
+                segments.flush().await;
+            }
+            if let Some(chunks) = chunks {
+                chunks.flush().await;
+            }
+        };
+        if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
+            warn!(
+                "not all identities could be kept, after a restart some records will be sent again"
+            );
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What a tail does, for whoever asks: counts, lateness, lag, readiness. One function for each
+//! event, which counts it and logs it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use audit_bridge_core::observer::SourceObserver;
+use audit_bridge_core::readiness::Part;
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::log::QueryError;
+
+/// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
+const TRANSIENT_FAILURES_MAX: u32 = 2;
+const THROTTLED_MAX: u32 = 9;
+
+/// Records that no younger cursor found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// The age of the cursor that found them.
+    pub age: Duration,
+    /// How many.
+    pub records: u64,
+}
+
+/// The figures of a tail since it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests that were answered, one way or the other.
+    pub requests: u64,
+    /// Of those, "too many requests".
+    pub throttled: u64,
+    /// Of those, failures of another kind.
+    pub failed: u64,
+    /// Entries in the answers, duplicates included.
+    pub entries: u64,
+    /// Entries that were new: records handed out.
+    pub records: u64,
+    /// Records that were found late, for each age of `--revisit-after`, youngest first.
+    pub late: Vec<Late>,
+    /// The time of the newest record handed out.
+    pub newest: Option<Timestamp>,
+    /// The time of the newest record that is settled, and its position in the checkpoint.
+    pub newest_settled: Option<Timestamp>,
+    /// How far the edge has completely read.
+    pub read_to: Option<Timestamp>,
+    /// The edge found nothing more when it last read. With nothing in flight, the lag is 0.
+    pub caught_up: bool,
+    /// Identities remembered now.
+    pub identities: usize,
+}
+
+/// Whether the log can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Status {
+    /// No answer yet.
+    #[default]
+    Starting,
+    /// It answers.
+    Reading,
+    /// It does not, and is asked again for ever.
+    Held {
+        /// What it says.
+        detail: String,
+        /// What somebody has to do about it; `None` when it may pass by itself.
+        remedy: Option<String>,
+        /// The credentials are what is missing.
+        identity: bool,
+    },
+}
+
+/// The window into a tail that is at work elsewhere. Clones show the same tail.
+#[derive(Debug, Clone)]
+pub struct Monitor(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    log: String,
+    stats: Stats,
+    status: Status,
+    /// What each cursor waits for.
+    troubles: Vec<Option<Trouble>>,
+    overflowed: bool,
+    observer: Option<Arc<dyn SourceObserver>>,
+}
+
+/// What a cursor waits for.
+#[derive(Debug, Clone)]
+struct Trouble {
+    detail: String,
+    remedy: Option<String>,
+    identity: bool,
+}
+
+impl Monitor {
+    pub(super) fn new(
+        log: &str,
+        ages: &[Duration],
+        observer: Option<Arc<dyn SourceObserver>>,
+    ) -> Monitor {
+        let late = ages.iter().map(|&age| Late { age, records: 0 });
+        Monitor(Arc::new(Mutex::new(Inner {
+            log: log.to_owned(),
+            stats: Stats {
+                late: late.collect(),
+                ..Stats::default()
+            },
+            status: Status::Starting,
+            troubles: vec![None; ages.len() + 1],
+            overflowed: false,
+            observer,
+        })))
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> Stats {
+        self.lock().stats.clone()
+    }
+
+    /// Whether the log can be read now.
+    pub fn status(&self) -> Status {
+        self.lock().status.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Counts that a panic left behind are still counts.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page came.
+    pub(super) fn answered(&self, cursor: usize, entries: usize) {
+        let mut inner = self.lock();
+        inner.stats.requests += 1;
+        inner.stats.entries += entries as u64;
+        inner.tell(|observer| observer.requested("ok"));
+        inner.set_trouble(cursor, None);
+    }
+
+    /// A request failed, the cursor's `failures`th in a row.
+    pub(super) fn failed(&self, cursor: usize, error: &QueryError, failures: u32) {
+        let mut inner = self.lock();
+        inner.stats.requests += 1;
+        let (status, bearable, remedy) = match error {
+            QueryError::Throttled { .. } => ("throttled", THROTTLED_MAX, None),
+            QueryError::Unauthenticated { remedy, .. } => ("unauthenticated", 0, Some(remedy)),
+            QueryError::Denied { remedy, .. } => ("denied", 0, Some(remedy)),
+            QueryError::TokenExpired => ("token_expired", TRANSIENT_FAILURES_MAX, None),
+            QueryError::Transient { .. } => ("error", TRANSIENT_FAILURES_MAX, None),
+        };
+        match error {
+            QueryError::Throttled { .. } => inner.stats.throttled += 1,
+            _ => inner.stats.failed += 1,
+        }
+        inner.tell(|observer| {
+            observer.requested(status);
+            if matches!(error, QueryError::Throttled { .. }) {
+                observer.throttled();
+            }
+        });
+        if cursor == 0 {
+            inner.stats.caught_up = false;
+        }
+        if failures > bearable {
+            let trouble = Trouble {
+                detail: error.to_string(),
+                remedy: remedy.cloned(),
+                identity: matches!(error, QueryError::Unauthenticated { .. }),
+            };
+            inner.set_trouble(cursor, Some(trouble));
+        }
+    }
+
+    /// A record is handed out; `late` is the place of the age that found it.
+    pub(super) fn record(&self, time: Timestamp, late: Option<usize>) {
+        let mut inner = self.lock();
+        let stats = &mut inner.stats;
+        stats.records += 1;
+        stats.newest = stats.newest.max(Some(time));
+        if let Some(late) = late.and_then(|late| stats.late.get_mut(late)) {
+            late.records += 1;
+            let age = span(late.age);
+            inner.tell(|observer| observer.late(&age, 1));
+        }
+    }
+
+    /// The edge has read up to here; `end` when nothing was behind it.
+    pub(super) fn read_to(&self, read_to: Timestamp, end: bool) {
+        let mut inner = self.lock();
+        inner.stats.read_to = Some(read_to);
+        inner.stats.caught_up = end;
+    }
+
+    /// Records up to this time are settled.
+    pub(super) fn settled(&self, newest: Option<Timestamp>) {
+        let stats = &mut self.lock().stats;
+        stats.newest_settled = stats.newest_settled.max(newest);
+    }
+
+    /// So many identities are remembered.
+    pub(super) fn identities(&self, identities: usize) {
+        self.lock().stats.identities = identities;
+    }
+
+    /// The clock went back, and reading with it.
+    pub(super) fn clock_went_back(&self, age: Duration, position: Timestamp, now: Timestamp) {
+        warn!(
+            log = self.lock().log, age_seconds = age.as_secs_f64(), %position, %now,
+            "the clock is behind what was read already, reading again from there"
+        );
+    }
+
+    /// Identities had to go before their time.
+    pub(super) fn overflowed(&self, identities_max: usize) {
+        let mut inner = self.lock();
+        if !std::mem::replace(&mut inner.overflowed, true) {
+            warn!(
+                log = inner.log,
+                identities_max, "more records than can be remembered, some will be sent twice"
+            );
+        }
+    }
+}
+
+/// An age as its flag has it: `15s`, `2m`, `1h 30m`.
+fn span(age: Duration) -> String {
+    jiff::SignedDuration::try_from(age)
+        .map_or_else(|_| format!("{age:?}"), |age| format!("{age:#}"))
+}
+
+impl Inner {
+    fn tell(&self, what: impl FnOnce(&dyn SourceObserver)) {
+        if let Some(observer) = &self.observer {
+            what(&**observer);
+        }
+    }
+
+    fn set_trouble(&mut self, cursor: usize, trouble: Option<Trouble>) {
+        if let Some(place) = self.troubles.get_mut(cursor) {
+            *place = trouble;
+        }
+        let held = matches!(self.status, Status::Held { .. });
+        match self.troubles.iter().flatten().next() {
+            Some(Trouble {
+                detail,
+                remedy,
+                identity,
+            }) => {
+                if !held && self.observer.is_none() {
+                    warn!(
+                        log = self.log,
+                        detail, remedy, "cannot read the log, trying again"
+                    );
+                }
+                self.tell(|observer| {
+                    let remedy = remedy.as_deref().unwrap_or("it is tried again");
+                    let part = match identity {
+                        true => Part::Identity,
+                        false => Part::Source,
+                    };
+                    observer.not_ready(part, format!("{detail}; {remedy}"));
+                });
+                self.status = Status::Held {
+                    detail: detail.clone(),
+                    remedy: remedy.clone(),
+                    identity: *identity,
+                };
+            }
+            None => {
+                if held && self.observer.is_none() {
+                    info!(log = self.log, "the log can be read again");
+                }
+                self.tell(|observer| observer.answers());
+                self.status = Status::Reading;
+            }
+        }
+    }
+}

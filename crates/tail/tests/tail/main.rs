@@ -1,0 +1,64 @@
+//! The tail of a log queried by time, against a log in memory and on a clock of its own: what
+//! happens there in an hour takes moments here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, with their helpers"
+)]
+
+mod ages;
+mod memory_log;
+mod pipeline;
+mod random;
+mod reading;
+mod restarts;
+mod takeover;
+mod trouble;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::source::Positions;
+use audit_bridge_tail::{Limiter, Tail, TailSettings};
+use jiff::Timestamp;
+
+use memory_log::{MemoryLog, TestClock};
+use pipeline::Pipeline;
+
+/// The ages of the older cursors, as EKS has them.
+const AGES: [u64; 3] = [15, 120, 600];
+
+/// When every test begins.
+fn beginning() -> Timestamp {
+    "2026-11-21T10:00:00Z".parse().expect("a time")
+}
+
+/// So many milliseconds after the beginning.
+fn at(millis: i64) -> Timestamp {
+    let nanos = beginning().as_nanosecond() + i128::from(millis) * 1_000_000;
+    Timestamp::from_nanosecond(nanos).expect("a time")
+}
+
+fn settings() -> TailSettings {
+    TailSettings {
+        revisit_after: AGES.map(Duration::from_secs).to_vec(),
+        start: beginning(),
+        ..TailSettings::default()
+    }
+}
+
+/// A tail of this log, without a past.
+fn tail(log: &MemoryLog, settings: TailSettings) -> Pipeline {
+    resumed(log, settings, Positions::new())
+}
+
+/// A tail of this log that goes on from these positions.
+fn resumed(log: &MemoryLog, settings: TailSettings, positions: Positions) -> Pipeline {
+    let clock: TestClock = log.clock();
+    let limiter = Arc::new(Limiter::seeded(100.0, 1));
+    let tail = Tail::new(log.clone(), settings, &positions, limiter, Arc::new(clock))
+        .expect("positions of our own");
+    Pipeline::new(tail, positions)
+}

@@ -1,0 +1,147 @@
+//! What stands behind a source, as simple as can be: records settle when and in what order the test
+//! says, and a position is committed when all before it in its partition is settled.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
+use audit_bridge_tail::{Stats, Status, Tail};
+use tokio::time::{Instant, timeout};
+
+use crate::memory_log::MemoryLog;
+
+enum Item {
+    Record { id: u64, settled: bool },
+    Position(Position),
+}
+
+pub(crate) struct Pipeline {
+    pub(crate) tail: Tail<MemoryLog>,
+    /// As the checkpoint has them.
+    pub(crate) positions: Positions,
+    partitions: BTreeMap<u32, VecDeque<Item>>,
+    /// Partitions whose positions go with the next settlement.
+    retired: BTreeSet<u32>,
+    /// How often each record was handed out.
+    pub(crate) given: BTreeMap<u64, u32>,
+    /// Which are settled.
+    pub(crate) settled: BTreeMap<u64, u32>,
+    /// Which lie before a committed position: they must not come again.
+    pub(crate) safe: BTreeSet<u64>,
+    pub(crate) ended: bool,
+}
+
+impl Pipeline {
+    pub(crate) fn new(tail: Tail<MemoryLog>, positions: Positions) -> Pipeline {
+        Pipeline {
+            tail,
+            positions,
+            partitions: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            given: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            safe: BTreeSet::new(),
+            ended: false,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.tail.monitor().stats()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.tail.monitor().status()
+    }
+
+    /// Waits for one page, at most so long; the wait is dropped then.
+    pub(crate) async fn step(&mut self, wait: Duration) -> bool {
+        match timeout(wait, self.tail.read()).await {
+            Ok(Some(page)) => {
+                self.take(page);
+                true
+            }
+            Ok(None) => {
+                self.ended = true;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn take(&mut self, page: Page) {
+        for change in &page.partitions {
+            if let PartitionChange::Retired(partition) = change {
+                // The positions before this page are the checkpoint's already, or it waits.
+                self.retired.insert(*partition);
+            }
+        }
+        let queue = self.partitions.entry(page.partition).or_default();
+        for record in page.records {
+            let text = std::str::from_utf8(&record.payload).expect("a number");
+            let id = text.parse().expect("a number");
+            *self.given.entry(id).or_default() += 1;
+            queue.push_back(Item::Record { id, settled: false });
+        }
+        queue.extend(page.position.map(Item::Position));
+    }
+
+    /// Settles the records that `choose` names, and commits what that allows.
+    pub(crate) fn settle(&mut self, mut choose: impl FnMut(u64) -> bool) {
+        for (&partition, queue) in &mut self.partitions {
+            for item in queue.iter_mut() {
+                if let Item::Record { id, settled } = item
+                    && !*settled
+                    && choose(*id)
+                {
+                    *settled = true;
+                    *self.settled.entry(*id).or_default() += 1;
+                }
+            }
+            let mut last = None;
+            let end = queue
+                .iter()
+                .position(|item| matches!(item, Item::Record { settled: false, .. }))
+                .unwrap_or(queue.len());
+            let is_position = |item: &Item| matches!(item, Item::Position(_));
+            let end = queue
+                .range(..end)
+                .rposition(is_position)
+                .map_or(0, |at| at + 1);
+            for item in queue.drain(..end) {
+                match item {
+                    Item::Record { id, .. } => {
+                        self.safe.insert(id);
+                    }
+                    Item::Position(position) => last = Some(position),
+                }
+            }
+            if let Some(position) = last {
+                self.tail.commit(partition, &position);
+                self.positions.insert(partition, position);
+            }
+        }
+        let retired = std::mem::take(&mut self.retired);
+        self.positions
+            .retain(|partition, _| !retired.contains(partition));
+    }
+
+    /// Reads for so long, settling all at once.
+    pub(crate) async fn run_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end && !self.ended {
+            let left = end.saturating_duration_since(Instant::now());
+            self.step(left).await;
+            self.settle(|_| true);
+        }
+    }
+
+    pub(crate) async fn run_secs(&mut self, seconds: u64) {
+        self.run_for(Duration::from_secs(seconds)).await;
+    }
+
+    /// Every one of these was given once, and nothing else.
+    pub(crate) fn assert_each_once(&self, ids: impl IntoIterator<Item = u64>) {
+        let want: BTreeMap<u64, u32> = ids.into_iter().map(|id| (id, 1)).collect();
+        assert_eq!(self.given, want);
+    }
+}

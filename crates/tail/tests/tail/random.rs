@@ -1,0 +1,242 @@
+//! Random logs, faults, page sizes, settlements and restarts, against what must hold of any.
+//!
+//! `TAIL_SEED=7` runs one seed, `TAIL_SEEDS=5000` so many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::source::{Positions, Source as _};
+use audit_bridge_tail::{Clock, Limiter, Tail, TailSettings};
+use fastrand::Rng;
+use jiff::Timestamp;
+
+use crate::at;
+use crate::memory_log::MemoryLog;
+use crate::pipeline::Pipeline;
+
+/// How long records come, in milliseconds.
+const LOG_MS: i64 = 400_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn seeds(first: u64) -> Vec<u64> {
+    match number("TAIL_SEED") {
+        Some(seed) => vec![seed],
+        None => (first..first + number("TAIL_SEEDS").unwrap_or(150)).collect(),
+    }
+}
+
+/// One world: a log and the settings of its tail.
+struct World {
+    random: Rng,
+    log: MemoryLog,
+    settings: TailSettings,
+    oldest: Duration,
+    requests_per_second: f64,
+}
+
+impl World {
+    fn new(seed: u64, folder: &std::path::Path) -> World {
+        let mut random = Rng::with_seed(seed);
+        let nanos = random.bool();
+        let log = match nanos {
+            true => MemoryLog::new(Duration::from_nanos(1)),
+            false => MemoryLog::millis(),
+        };
+        let ages: Vec<Duration> = [10, 45, 120]
+            .into_iter()
+            .filter(|_| random.u32(0..4) > 0)
+            .map(Duration::from_secs)
+            .collect();
+        let oldest = ages.last().copied().unwrap_or_default();
+        let oldest_ms = oldest.as_millis() as i64;
+        for _ in 0..random.usize(1..1_500) {
+            // Many under one time, many a little late, some as late as can be, some later.
+            let time = match random.bool() {
+                true => random.i64(0..LOG_MS),
+                false => random.i64(0..LOG_MS / 5_000) * 5_000,
+            };
+            let late = match random.u32(0..20) {
+                0 => -random.i64(0..60_000),
+                1 => oldest_ms + random.i64(0..100_000),
+                2 => oldest_ms,
+                3..8 => random.i64(0..=oldest_ms),
+                _ => random.i64(0..1_000).min(oldest_ms),
+            };
+            log.put_ms(time, time + late);
+        }
+        log.pages_of(random.usize(1..80));
+        log.slow(random.u64(0..900));
+        log.faulty([0, 3, 10, 50][random.usize(0..4)], seed);
+        let settings = TailSettings {
+            poll_interval: Duration::from_millis(random.u64(200..8_000)),
+            revisit_after: ages,
+            start: at(random.i64(-5_000..20_000)),
+            until: Some(at(LOG_MS)),
+            seen_dir: Some(folder.join("seen")),
+            ..TailSettings::default()
+        };
+        let requests_per_second = [2.0, 5.0, 50.0][random.usize(0..3)];
+        World {
+            random,
+            log,
+            settings,
+            oldest,
+            requests_per_second,
+        }
+    }
+
+    fn tail(&mut self, positions: Positions) -> Pipeline {
+        let limiter = Limiter::seeded(self.requests_per_second, self.random.u64(..));
+        let clock = Arc::new(self.log.clock());
+        let settings = self.settings.clone();
+        let tail = Tail::new(
+            self.log.clone(),
+            settings,
+            &positions,
+            Arc::new(limiter),
+            clock,
+        );
+        Pipeline::new(tail.expect("positions of our own"), positions)
+    }
+
+    /// Reads and settles at random, for so many steps or to the end.
+    async fn work(&mut self, tail: &mut Pipeline, steps: usize) {
+        let share = self.random.f64();
+        for _ in 0..steps {
+            let wait = Duration::from_millis(self.random.u64(0..3_000));
+            tail.step(wait).await;
+            if tail.ended {
+                break;
+            }
+            if self.random.u32(0..4) == 0 {
+                tail.settle(|_| self.random.f64() < share);
+            }
+        }
+    }
+
+    /// Every record that showed before the oldest cursor was due.
+    fn promised(&self) -> impl Iterator<Item = u64> {
+        let oldest = i128::try_from(self.oldest.as_nanos()).expect("short");
+        let in_time = move |time: Timestamp, visible: Timestamp| {
+            visible.as_nanosecond() <= time.as_nanosecond() + oldest
+        };
+        let start = self.settings.start;
+        self.log
+            .records()
+            .into_iter()
+            .filter(move |stored| stored.time >= start && in_time(stored.time, stored.visible))
+            .map(|stored| stored.id)
+    }
+
+    fn assert_nothing_before_the_start(&self, tail: &Pipeline, seed: u64) {
+        for stored in self.log.records() {
+            let asked = stored.time >= self.settings.start;
+            assert!(
+                asked || !tail.given.contains_key(&stored.id),
+                "seed {seed}: {stored:?}"
+            );
+        }
+    }
+}
+
+const STEPS_MAX: usize = 2_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn without_a_crash_everything_comes_exactly_once() {
+    for seed in seeds(0) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = World::new(seed, folder.path());
+        // The paused clock runs on from world to world; this one began with the log's.
+        let mut tail = world.tail(Positions::new());
+        world.work(&mut tail, STEPS_MAX).await;
+        assert!(
+            tail.ended,
+            "seed {seed}: not done at {}",
+            world.log.clock().now()
+        );
+        tail.settle(|_| true);
+        for id in world.promised() {
+            assert_eq!(tail.settled.get(&id), Some(&1), "seed {seed}: record {id}");
+        }
+        let twice: Vec<_> = tail.given.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "seed {seed}: {twice:?}");
+        world.assert_nothing_before_the_start(&tail, seed);
+        // What was given is what the positions say.
+        for position in tail.positions.values() {
+            assert_eq!(position["read_to"], at(LOG_MS).to_string(), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_crashes_everything_is_settled_at_least_once() {
+    let (mut records, mut repeated) = (0, 0);
+    for seed in seeds(100_000) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = World::new(seed, folder.path());
+        let mut positions = Positions::new();
+        let mut settled: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut safe = BTreeSet::new();
+        let crashes = world.random.usize(1..12);
+        let torn = world.random.bool();
+        // The disk kept up: nothing was on its way there when the process died.
+        let written = !torn && world.random.bool();
+        for life in 0..=crashes {
+            let mut tail = world.tail(positions.clone());
+            let steps = match life < crashes {
+                true => world.random.usize(0..400),
+                false => STEPS_MAX,
+            };
+            world.work(&mut tail, steps).await;
+            if tail.ended && world.random.bool() || life == crashes {
+                assert!(tail.ended, "seed {seed}");
+                tail.settle(|_| true);
+            }
+            for (id, times) in std::mem::take(&mut tail.settled) {
+                *settled.entry(id).or_default() += times;
+            }
+            if written {
+                let again = safe.iter().find(|id| tail.given.contains_key(id));
+                assert_eq!(again, None, "seed {seed}: settled, and handed out again");
+            }
+            world.assert_nothing_before_the_start(&tail, seed);
+            safe.append(&mut tail.safe);
+            // What was on its way is lost with the process; here and there so is a file.
+            positions.clone_from(&tail.positions);
+            if written {
+                tail.tail.close().await;
+            }
+            drop(tail);
+            if torn && world.random.u32(0..4) == 0 {
+                tear(&mut world.random, folder.path());
+            }
+        }
+        for id in world.promised() {
+            assert!(
+                settled.contains_key(&id),
+                "seed {seed}: record {id} is lost"
+            );
+        }
+        records += settled.len();
+        repeated += settled.values().map(|times| times - 1).sum::<u32>() as usize;
+    }
+    println!("{repeated} of {records} records were settled more than once");
+}
+
+/// Cuts one of the files with identities.
+fn tear(random: &mut Rng, folder: &std::path::Path) {
+    let Ok(files) = std::fs::read_dir(folder.join("seen")) else {
+        return;
+    };
+    for file in files {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if random.bool() {
+            std::fs::write(path, &bytes[..random.usize(0..=bytes.len())]).unwrap();
+        }
+    }
+}

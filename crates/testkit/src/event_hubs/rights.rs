@@ -1,0 +1,36 @@
+//! The tokens that were put on a connection.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use fe2o3_amqp_types::definitions::{AmqpError, Error};
+use tokio::time::Instant;
+
+/// What the links of one connection share: the tokens that were put on it.
+#[derive(Debug, Default)]
+pub(super) struct Rights {
+    /// By audience, when.
+    put: Mutex<HashMap<String, Instant>>,
+}
+
+impl Rights {
+    pub(super) fn put(&self, audience: &str) {
+        let mut put = self.put.lock().unwrap();
+        put.insert(audience.to_owned(), Instant::now());
+    }
+
+    /// When a token for this hub was last put.
+    pub(super) fn since(&self, hub: &str) -> Option<Instant> {
+        let put = self.put.lock().unwrap();
+        put.iter()
+            .filter(|(audience, _)| audience.contains(&format!("/{hub}")))
+            .map(|(_, at)| *at)
+            .max()
+    }
+}
+
+/// The error of a link whose token ran out.
+pub(super) fn expired() -> Error {
+    let why = "The token has expired. Unauthorized access. 'Listen' claim(s) are required.";
+    Error::new(AmqpError::UnauthorizedAccess, why.to_owned(), None)
+}
