@@ -403,19 +403,5 @@ impl AksLog {
     }
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Trouble {
-        Trouble {
-            part: fault.part(),
-            remedy: match (fault.remedy.is_empty(), fault.kind) {
-                (false, _) => fault.remedy,
-                (true, FaultKind::Ended) => "it is tried again".to_owned(),
-                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
-            },
-            what: fault.what,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::client::{Client, Fault};
-use crate::source::health::Health;
 use crate::source::partition::{Reader, Shared, Timing};
 use crate::source::position::Begin;
 
@@ -183,7 +183,7 @@ impl Roster {
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let shared = Shared {
             client: client.clone(),
-            health: Health::new(resume.telemetry.clone()),
+            health: PartitionHealth::new(resume.telemetry.clone()),
             timing,
             prefetch: prefetch(prefetch_bytes_max),
             until: resume.until,

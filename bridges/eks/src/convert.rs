@@ -19,8 +19,7 @@ use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
 use crate::client::cluster::{ClusterName, cluster_of};
-use crate::dump::packed;
-use crate::wire::{self, LogEvent, Message, Payload};
+use crate::wire::{self, LogEvent, Message, Payload, packed};
 
 /// Another log stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");

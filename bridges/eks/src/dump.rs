@@ -9,7 +9,6 @@ mod entries;
 mod groups;
 mod lines;
 mod messages;
-pub(crate) mod packed;
 mod piece;
 mod table;
 
@@ -20,7 +19,7 @@ use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
 
 use self::piece::LogEventText;
 use crate::convert::component;
-use crate::wire;
+use crate::wire::{self, packed};
 
 /// The dump shapes of CloudWatch Logs.
 #[derive(Debug, Clone, Copy, Default)]

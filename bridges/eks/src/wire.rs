@@ -6,6 +6,8 @@
 //! subscription's message says of all: `owner`, `logGroup`. `eventId` and `ingestionTime` are not
 //! read: they belong to the source, which has them outside the payload.
 
+pub(crate) mod packed;
+
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{self, Raw, Scanner};

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::{Part, Trouble};
 use azure_core::error::ErrorKind as AzureErrorKind;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};
@@ -108,6 +108,20 @@ impl fmt::Display for Fault {
 }
 
 impl Error for Fault {}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Trouble {
+        Trouble {
+            part: fault.part(),
+            remedy: match (fault.remedy.is_empty(), fault.kind) {
+                (false, _) => fault.remedy,
+                (true, FaultKind::Ended) => "it is tried again".to_owned(),
+                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
+            },
+            what: fault.what,
+        }
+    }
+}
 
 /// The first layer, from the outside, that says what kind it is; otherwise the innermost text.
 fn read(error: &EventHubsError) -> (FaultKind, String) {

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::Page;
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
-use crate::source::health::Health;
+use crate::source::health;
 use crate::source::message::Cutter;
 use crate::source::position::Begin;
 
@@ -63,7 +64,7 @@ impl Timing {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    pub(crate) health: Health,
+    pub(crate) health: PartitionHealth,
     pub(crate) timing: Timing,
     /// Messages that may be on their way to us, each up to a MiB.
     pub(crate) prefetch: u32,
@@ -144,7 +145,7 @@ impl Reader {
             };
             self.told = false;
             self.failures = self.failures.saturating_add(1);
-            self.shared.health.failed(&self.id, self.failures, &fault);
+            health::failed(&self.shared.health, &self.id, self.failures, fault);
             let wait = self.backoff.wait(self.failures);
             if timeout(wait, over.as_mut()).await.is_ok() {
                 return;

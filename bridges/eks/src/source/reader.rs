@@ -22,7 +22,7 @@ use super::unpack::Unpacker;
 use crate::client::kinesis::{
     Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi,
 };
-use crate::dump::packed::UNPACKED_BYTES_MAX;
+use crate::wire::packed::UNPACKED_BYTES_MAX;
 
 /// The largest answer.
 const ANSWER_BYTES_MAX: usize = 10 << 20;

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use super::position::ShardPosition;
 use crate::client::kinesis::Packed;
 use crate::dump::EksDump;
-use crate::dump::packed::UNPACKED_BYTES_MAX;
+use crate::wire::packed::UNPACKED_BYTES_MAX;
 
 /// A page holds so many bytes of records, and one record more: what is read must not overshoot the
 /// pipeline's budget by a whole record of the stream.

@@ -13,7 +13,7 @@ pub(crate) const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
 /// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
 /// of a Firehose transformation.
-pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
+pub(crate) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     match key {
         "awslogs" | "kinesis" => value.get("data"),
         "Data" | "data" => Some(value),
@@ -41,7 +41,7 @@ pub(crate) fn fault(object: &str) -> Option<String> {
 /// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
 /// at the limit: the reader sees that it does not end, reads the log events that are there, and
 /// keeps the packed whole besides.
-pub(super) fn unpack(data: Raw<'_>) -> Result<String, String> {
+pub(crate) fn unpack(data: Raw<'_>) -> Result<String, String> {
     let text = data
         .as_str()
         .ok_or("the subscription's data is no string")?;
