@@ -13,7 +13,10 @@
 
 mod account;
 mod controls;
+mod entries;
 mod error;
+mod filter;
+mod members;
 mod operations;
 mod quota;
 mod read;
@@ -34,12 +37,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use self::account::{OrderBreach, WrittenRecord};
+pub use self::account::shard_of_iterator;
 pub use self::controls::ShardStatus;
+pub use self::entries::{OrderBreach, ReadCall, WrittenRecord};
 pub use self::error::{
     ServiceError, access_denied, internal_failure, iterator_expired, kms_faults,
     throughput_exceeded,
 };
+pub use self::filter::SubscriptionFilter;
 pub use crate::cloud_watch::{Fault, Recorded};
 
 /// The account that all streams are in.
@@ -91,6 +96,7 @@ struct Settings {
     list_shards_max: usize,
     read_quotas: bool,
     resharding_takes_ms: i64,
+    trimmed_stuck: bool,
     write_quotas: bool,
 }
 
@@ -123,6 +129,7 @@ impl State {
                 list_shards_max: 1000,
                 read_quotas: false,
                 resharding_takes_ms: 0,
+                trimmed_stuck: false,
                 write_quotas: false,
             },
             streams: BTreeMap::new(),
@@ -180,7 +187,7 @@ impl Kinesis {
     }
 
     /// Answers [`Kinesis::call`] only, without any stream. Its clock begins at this time, so that a
-    /// run with paused time can be repeated.
+    /// run with paused time can be repeated; make it within the runtime whose time is paused.
     pub fn in_process(start_ms: i64) -> Kinesis {
         Kinesis {
             state: Arc::new(Mutex::new(State::new(start_ms))),

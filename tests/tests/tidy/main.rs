@@ -118,7 +118,10 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("rustls", &[CORE]),
     // Google's own client decodes a page of entries all or not at all, and writes them anew.
     ("reqwest", &[CORE, "gke-audit-bridge"]),
-    ("flate2", &[REPLAY, "eks-audit-bridge"]),
+    (
+        "flate2",
+        &[REPLAY, "eks-audit-bridge", "audit-bridge-testkit"],
+    ),
     ("csv", &["eks-audit-bridge"]),
 ];
 

@@ -2,35 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::Kinesis;
+use super::entries::{OrderBreach, ReadCall, WrittenRecord};
 use super::sequence::SequenceNumber;
 use super::stream::{Stream, shard_id};
 use super::subscription::{self, LogLine};
+use super::token::ShardIterator;
 
-/// A record that was written, whether it is still there or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenRecord {
-    /// The shard that took it.
-    pub shard_id: String,
-    /// Its sequence number.
-    pub sequence_number: String,
-    /// The key that chose the shard.
-    pub partition_key: String,
-    /// What it holds.
-    pub data: Bytes,
-}
-
-/// Records of a child shard were handed out before the end of a parent was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderBreach {
-    /// The shard that was read too early.
-    pub child: String,
-    /// The shard that comes before it.
-    pub parent: String,
-    /// Records of the parent that nobody had been handed then.
-    pub unserved: usize,
+/// The shard of an iterator: what a request for records is about, for [`Kinesis::choose`].
+pub fn shard_of_iterator(iterator: &str) -> Option<String> {
+    ShardIterator::decode(iterator).map(|it| shard_id(it.shard))
 }
 
 impl Kinesis {
@@ -67,6 +48,11 @@ impl Kinesis {
             !served.contains_key(&place)
         });
         written
+    }
+
+    /// All `GetRecords` that were answered whole, in their order.
+    pub fn reads(&self, stream: &str) -> Vec<ReadCall> {
+        self.lock().stream(stream).reads.clone()
     }
 
     /// Where readers took a child shard before its parents, in the order of events. Only the first

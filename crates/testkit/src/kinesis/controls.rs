@@ -236,6 +236,13 @@ impl Kinesis {
         self.lock().generation += 1;
     }
 
+    /// Reading from a number that retention took away gives empty answers that stay as far behind as
+    /// the retention is long, for as long as this is on; `TRIM_HORIZON` helps. So it was reported of
+    /// the service (kinesis-consumer's issue 125).
+    pub fn trimmed_stuck(&self, on: bool) {
+        self.lock().settings.trimmed_stuck = on;
+    }
+
     /// Lists of shards hold no more shards than this.
     pub fn list_shards_max(&self, shards: usize) {
         self.lock().settings.list_shards_max = shards;

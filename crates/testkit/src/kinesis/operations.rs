@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::error::{ServiceError, stream_of_arn};
+use super::members::{hash_key_range, seconds, text, time_ms};
+use super::quota::Meter;
 use super::stream::{Shard, Stream, hash_key, shard_id, shard_number};
 use super::token::NextToken;
 use super::{State, read};
@@ -41,38 +43,6 @@ pub(super) fn answer(
             "not known here",
         )),
     }
-}
-
-/// A member that has to be there.
-pub(super) fn text<'body>(body: &'body Value, name: &str) -> Result<&'body str, ServiceError> {
-    let message = || {
-        let mut name = name.to_owned();
-        name[..1].make_ascii_lowercase();
-        ServiceError::new(
-            "ValidationException",
-            format!(
-                "1 validation error detected: Value null at '{name}' failed to satisfy constraint: \
-                 Member must not be null"
-            ),
-        )
-    };
-    body[name].as_str().ok_or_else(message)
-}
-
-/// Milliseconds of the protocol's time: seconds, with a fraction.
-pub(super) fn time_ms(value: &Value) -> Option<i64> {
-    let seconds = value.as_f64()?;
-    Some((seconds * 1000.0).round() as i64)
-}
-
-/// The protocol's time.
-pub(super) fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
-}
-
-pub(super) fn hash_key_range(shard: &Shard) -> Value {
-    let (start, end) = shard.hash_keys;
-    json!({"StartingHashKey": start.to_string(), "EndingHashKey": end.to_string()})
 }
 
 fn describe(shard: &Shard) -> Value {
@@ -173,10 +143,9 @@ fn describe_stream(state: &mut State, body: &Value) -> Result<Value, ServiceErro
 
 fn describe_stream_summary(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
     let now = state.clock.now_ms();
-    if state.settings.read_quotas && !state.summaries.admits(now) {
-        return Err(limit_exceeded());
+    if state.settings.read_quotas {
+        within(&mut state.summaries, now)?;
     }
-    state.summaries.charge(now, 0);
     let stream = state.stream_of(body)?;
     let open = stream.shards.values().filter(|it| it.closed.is_none());
     let mut json = description(stream);
@@ -186,8 +155,13 @@ fn describe_stream_summary(state: &mut State, body: &Value) -> Result<Value, Ser
     Ok(json!({"StreamDescriptionSummary": json}))
 }
 
-fn limit_exceeded() -> ServiceError {
-    ServiceError::new("LimitExceededException", "Rate exceeded")
+/// Counts a call, if it is within its quota.
+fn within(meter: &mut Meter, now_ms: i64) -> Result<(), ServiceError> {
+    if !meter.admits(now_ms) {
+        return Err(ServiceError::new("LimitExceededException", "Rate exceeded"));
+    }
+    meter.charge(now_ms, 0);
+    Ok(())
 }
 
 fn retain(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
@@ -221,10 +195,9 @@ fn list_shards(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
             .ok_or_else(|| ServiceError::no_stream(name))?,
         None => state.stream_of(body)?,
     };
-    if quotas && !stream.lists.admits(now) {
-        return Err(limit_exceeded());
+    if quotas {
+        within(&mut stream.lists, now)?;
     }
-    stream.lists.charge(now, 0);
     let mut shards = listed(stream, after);
     let wanted = shard_filter(stream, &filter)?;
     shards.retain(|shard| wanted(shard));

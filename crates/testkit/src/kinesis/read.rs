@@ -4,11 +4,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::entries::{OrderBreach, ReadCall};
 use super::error::ServiceError;
 use super::sequence::SequenceNumber;
 use super::stream::{Record, Shard, Stream, shard_id};
 use super::token::ShardIterator;
-use super::{ACCOUNT, OrderBreach, Settings, State, operations};
+use super::{ACCOUNT, Settings, State, members};
 
 /// No answer holds more records than this.
 pub(super) const ANSWER_RECORDS_MAX: usize = 10_000;
@@ -19,7 +20,7 @@ pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Valu
     let now = state.clock.now_ms();
     let read_quotas = state.settings.read_quotas;
     let generation = state.generation;
-    let id = operations::text(body, "ShardId")?.to_owned();
+    let id = members::text(body, "ShardId")?.to_owned();
     let stream = state.stream_of(body)?;
     let name = stream.name.clone();
     let from = start(stream.shard(&id)?, &name, body, now)?;
@@ -48,10 +49,10 @@ fn start(
     body: &Value,
     now_ms: i64,
 ) -> Result<SequenceNumber, ServiceError> {
-    let kind = operations::text(body, "ShardIteratorType")?;
+    let kind = members::text(body, "ShardIteratorType")?;
     let number = body["StartingSequenceNumber"].as_str();
     match (kind, number) {
-        ("TRIM_HORIZON", None) => Ok(shard.first_number()),
+        ("TRIM_HORIZON", None) => Ok(shard.horizon()),
         ("LATEST", None) => Ok(shard.tip()),
         ("AT_TIMESTAMP", None) => at_timestamp(shard, body, now_ms),
         ("AT_SEQUENCE_NUMBER", Some(number)) => of_shard(shard, stream, number),
@@ -80,7 +81,7 @@ fn mismatch(kind: &str, number: &str) -> ServiceError {
 /// "If a record with this exact time stamp does not exist, the iterator returned is for the next
 /// (later) record"; a time in the future is refused, by the service's clock.
 fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumber, ServiceError> {
-    let Some(at_ms) = operations::time_ms(&body["Timestamp"]) else {
+    let Some(at_ms) = members::time_ms(&body["Timestamp"]) else {
         return Err(ServiceError::invalid(
             "Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request \
              has no timestamp parameter.",
@@ -96,8 +97,13 @@ fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumb
     Ok(later.map_or(shard.tip(), |record| record.sequence))
 }
 
-/// A number of this shard; whether its record is still there, or was ever, makes no difference: a
-/// number that is trimmed is before the oldest record.
+/// A number of this shard; whether its record is still there, or ever was, makes no difference. That
+/// a trimmed number begins at the oldest record is inferred: Kinesis documents no error for it, as
+/// DynamoDB Streams does (`TrimmedDataAccessException`), and consumers report that they began at the
+/// oldest record (gosoline's pull request 1124). Others report that they got nothing for long:
+/// [`super::Kinesis::trimmed_stuck`]. The refusals are those that the service was
+/// seen to give: "It encodes shardId-…" (boto3's issue 1478, amazon-kinesis-client's issue 391),
+/// "did not come from this stream" (amazon-kinesis-connectors' issue 8).
 fn of_shard(shard: &Shard, stream: &str, text: &str) -> Result<SequenceNumber, ServiceError> {
     let id = shard_id(shard.number);
     let invalid = |why: &str| {
@@ -123,10 +129,7 @@ fn of_shard(shard: &Shard, stream: &str, text: &str) -> Result<SequenceNumber, S
 pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
     let now = state.clock.now_ms();
     let limit = limit(body)?;
-    let token = operations::text(body, "ShardIterator")?;
-    let mut iterator = ShardIterator::decode(token)
-        .ok_or_else(|| ServiceError::invalid("Invalid ShardIterator."))?;
-    expired(state, &iterator, now)?;
+    let mut iterator = valid_iterator(state, body, now)?;
     let settings = state.settings.clone();
     let (generation, intact) = (state.generation, state.intact);
     let id = shard_id(iterator.shard);
@@ -137,39 +140,99 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
     {
         return Err(ServiceError::invalid("The iterator is of another stream."));
     }
-    let name = stream.name.clone();
+    let retention_ms = stream.retention_ms;
     let shard = stream.shards.get_mut(&iterator.shard).ok_or_else(missing)?;
     if settings.read_quotas && !shard.read.admits(now) {
-        return Err(ServiceError::reads_exceeded(&id, &name));
+        return Err(ServiceError::reads_exceeded(&id, &iterator.stream));
     }
-    let records = take(shard, iterator.from, limit, &settings);
-    let bytes = records.iter().map(size).sum();
-    shard.read.charge(now, bytes);
-    iterator.from = records
-        .last()
-        .map_or(iterator.from, |it| it.sequence.next());
+    let reading = if settings.trimmed_stuck && shard.is_trimmed(iterator.from) {
+        Reading::stuck(iterator.from, retention_ms)
+    } else {
+        read(shard, iterator.from, limit, &settings, now)
+    };
+    if settings.read_quotas {
+        let bytes = reading.records.iter().map(size).sum();
+        shard.read.charge(now, bytes);
+    }
+    iterator.from = reading.next;
     iterator.issued_ms = now;
     iterator.generation = generation;
-    let rest = shard.position(iterator.from);
-    // "A value of zero indicates that record processing is caught up."
-    let behind = |it: &Record| (now - it.arrival_ms).max(1);
-    let behind_ms = shard.records.get(rest).map_or(0, behind);
-    let closed = shard.closed.is_some() && rest == shard.records.len();
-    let end = closed && (records.is_empty() || !settings.end_apart);
     let encrypted = stream.key.is_some();
+    let records = reading.records.iter().map(|it| record(it, encrypted));
     let mut answer = json!({
-        "Records": records.iter().map(|it| record(it, encrypted)).collect::<Vec<_>>(),
-        "MillisBehindLatest": behind_ms,
+        "Records": records.collect::<Vec<_>>(),
+        "MillisBehindLatest": reading.behind_ms,
     });
-    if end {
+    if reading.end {
         answer["ChildShards"] = child_shards(stream, iterator.shard);
     } else {
         answer["NextShardIterator"] = iterator.encode().into();
     }
     if intact {
-        note(stream, iterator.shard, &records, end);
+        note(stream, iterator.shard, &reading, now);
     }
     Ok(answer)
+}
+
+/// An iterator that was handed out and is not expired.
+fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardIterator, ServiceError> {
+    let token = members::text(body, "ShardIterator")?;
+    let iterator = ShardIterator::decode(token)
+        .ok_or_else(|| ServiceError::invalid("Invalid ShardIterator."))?;
+    let last = state.settings.iterators_last_ms;
+    if now_ms - iterator.issued_ms <= last && iterator.generation == state.generation {
+        return Ok(iterator);
+    }
+    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap();
+    let text = format!(
+        "Iterator expired. The iterator was created at time {} while right now it is {} which is \
+         further in the future than the tolerated delay of {last} milliseconds.",
+        time(iterator.issued_ms),
+        time(now_ms)
+    );
+    Err(ServiceError::new("ExpiredIteratorException", text))
+}
+
+/// What one answer says of a shard.
+struct Reading {
+    records: Vec<Record>,
+    /// Where the next answer begins.
+    next: SequenceNumber,
+    behind_ms: i64,
+    /// There will be no more.
+    end: bool,
+}
+
+impl Reading {
+    fn stuck(from: SequenceNumber, retention_ms: i64) -> Reading {
+        Reading {
+            records: Vec::new(),
+            next: from,
+            behind_ms: retention_ms,
+            end: false,
+        }
+    }
+}
+
+fn read(
+    shard: &mut Shard,
+    from: SequenceNumber,
+    limit: usize,
+    settings: &Settings,
+    now_ms: i64,
+) -> Reading {
+    let records = take(shard, from, limit, settings);
+    let next = records.last().map_or(from, |it| it.sequence.next());
+    let rest = shard.position(next);
+    // "A value of zero indicates that record processing is caught up."
+    let behind = |it: &Record| (now_ms - it.arrival_ms).max(1);
+    let at_end = shard.closed.is_some() && rest == shard.records.len();
+    Reading {
+        next,
+        behind_ms: shard.records.get(rest).map_or(0, behind),
+        end: at_end && (records.is_empty() || !settings.end_apart),
+        records,
+    }
 }
 
 fn limit(body: &Value) -> Result<usize, ServiceError> {
@@ -181,22 +244,6 @@ fn limit(body: &Value) -> Result<usize, ServiceError> {
             .filter(|limit| (1..=ANSWER_RECORDS_MAX).contains(limit))
             .ok_or_else(|| ServiceError::invalid("Limit must be within 1 and 10000.")),
     }
-}
-
-fn expired(state: &State, iterator: &ShardIterator, now_ms: i64) -> Result<(), ServiceError> {
-    let last = state.settings.iterators_last_ms;
-    let old = now_ms - iterator.issued_ms > last || iterator.generation != state.generation;
-    old.then(|| {
-        let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap();
-        let text = format!(
-            "Iterator expired. The iterator was created at time {} while right now it is {} which \
-             is further in the future than the tolerated delay of {last} milliseconds.",
-            time(iterator.issued_ms),
-            time(now_ms)
-        );
-        ServiceError::new("ExpiredIteratorException", text)
-    })
-    .map_or(Ok(()), Err)
 }
 
 /// What one answer holds: at least one record, where there is one and no empty answer is due.
@@ -229,7 +276,7 @@ fn size(record: &Record) -> usize {
 fn record(record: &Record, encrypted: bool) -> Value {
     let mut json = json!({
         "SequenceNumber": record.sequence.to_string(),
-        "ApproximateArrivalTimestamp": operations::seconds(record.arrival_ms),
+        "ApproximateArrivalTimestamp": members::seconds(record.arrival_ms),
         "Data": BASE64_STANDARD.encode(&record.data),
         "PartitionKey": record.partition_key,
     });
@@ -246,18 +293,18 @@ fn child_shards(stream: &Stream, number: u32) -> Value {
             json!({
                 "ShardId": shard_id(child.number),
                 "ParentShards": child.parents.iter().copied().map(shard_id).collect::<Vec<_>>(),
-                "HashKeyRange": operations::hash_key_range(child),
+                "HashKeyRange": members::hash_key_range(child),
             })
         })
         .collect()
 }
 
 /// Keeps account of an answer that is sent.
-fn note(stream: &mut Stream, number: u32, records: &[Record], end: bool) {
-    for record in records {
+fn note(stream: &mut Stream, number: u32, reading: &Reading, now_ms: i64) {
+    for record in &reading.records {
         *stream.served.entry(record.sequence).or_default() += 1;
     }
-    if !records.is_empty() {
+    if !reading.records.is_empty() {
         let early = stream.shards[&number]
             .parents
             .iter()
@@ -270,7 +317,13 @@ fn note(stream: &mut Stream, number: u32, records: &[Record], end: bool) {
             .collect::<Vec<_>>();
         stream.breaches.extend(early);
     }
-    stream.shards.get_mut(&number).unwrap().end_served |= end;
+    stream.reads.push(ReadCall {
+        shard_id: shard_id(number),
+        at_ms: now_ms,
+        records: reading.records.len(),
+        end: reading.end,
+    });
+    stream.shards.get_mut(&number).unwrap().end_served |= reading.end;
 }
 
 fn unserved(stream: &Stream, number: u32) -> usize {

@@ -1,5 +1,6 @@
 //! JSON 1.1 of Kinesis, and the same calls in process.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -73,26 +74,18 @@ pub(super) async fn call(
     }
 }
 
-/// Does what is asked, unless a fault forbids it, and waits as long as the answer is kept back.
+/// Does what is asked, and waits as long as the answer is kept back.
 async fn perform(state: &Shared, operation: &str, recorded: Recorded) -> Outcome {
     let (outcome, slow, mut held) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = fault(&mut state, operation, &recorded);
-        let held = state.held.subscribe();
-        state.intact = !matches!(fault, Some(Fault::Cut | Fault::Garbage));
-        let (outcome, slow) = match fault {
-            Some(Fault::Error(status, code, message)) => {
-                let mut error = ServiceError::new(code, message);
-                error.status = status;
-                (Outcome::Refused(error), None)
-            }
-            fault => decide(
-                operations::answer(&mut state, operation, &recorded.body),
-                fault,
-            ),
-        };
+        let outcome = execute(&mut state, operation, &recorded.body, fault.as_ref());
         state.recorded.push(recorded);
-        (outcome, slow, held)
+        let slow = match fault {
+            Some(Fault::Slow(wait)) => Some(wait),
+            _ => None,
+        };
+        (outcome, slow, state.held.subscribe())
     };
     if let Some(wait) = slow {
         tokio::time::sleep(wait).await;
@@ -104,28 +97,25 @@ async fn perform(state: &Shared, operation: &str, recorded: Recorded) -> Outcome
 }
 
 fn fault(state: &mut State, operation: &str, recorded: &Recorded) -> Option<Fault> {
-    let scripted = state
-        .scripts
-        .get_mut(operation)
-        .and_then(|it| it.pop_front());
-    scripted
+    let script = state.scripts.get_mut(operation);
+    script
+        .and_then(VecDeque::pop_front)
         .or_else(|| state.refused.get(operation).cloned())
         .or_else(|| state.chooser.as_mut().and_then(|choose| choose(recorded)))
 }
 
-/// What leaves of what was done, and how long it waits before.
-fn decide(
-    result: Result<Value, ServiceError>,
-    fault: Option<Fault>,
-) -> (Outcome, Option<std::time::Duration>) {
-    let answer = match result {
-        Ok(answer) => answer,
-        Err(error) => return (Outcome::Refused(error), None),
-    };
-    match fault {
-        Some(Fault::Garbage) => (Outcome::Garbage, None),
-        Some(Fault::Cut) => (Outcome::Cut(answer), None),
-        Some(Fault::Slow(wait)) => (Outcome::Answer(answer), Some(wait)),
-        Some(Fault::Error(..)) | None => (Outcome::Answer(answer), None),
+/// Does what is asked, unless a fault forbids it.
+fn execute(state: &mut State, operation: &str, body: &Value, fault: Option<&Fault>) -> Outcome {
+    if let Some(Fault::Error(status, code, message)) = fault {
+        let mut error = ServiceError::new(code, *message);
+        error.status = *status;
+        return Outcome::Refused(error);
+    }
+    state.intact = !matches!(fault, Some(Fault::Cut | Fault::Garbage));
+    match (operations::answer(state, operation, body), fault) {
+        (Err(error), _) => Outcome::Refused(error),
+        (Ok(_), Some(Fault::Garbage)) => Outcome::Garbage,
+        (Ok(answer), Some(Fault::Cut)) => Outcome::Cut(answer),
+        (Ok(answer), _) => Outcome::Answer(answer),
     }
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use super::entries::{OrderBreach, ReadCall, WrittenRecord};
 use super::error::ServiceError;
 use super::quota::{Meter, Quota};
 use super::sequence::{Parts, SequenceNumber};
-use super::{ACCOUNT, OrderBreach, REGION, WrittenRecord};
+use super::{ACCOUNT, REGION};
 
 /// A record in a shard.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(super) struct Shard {
     pub(super) closed: Option<(i64, SequenceNumber)>,
     pub(super) created_ms: i64,
     pub(super) records: VecDeque<Record>,
+    /// The last number that retention took away.
+    pub(super) trimmed: Option<SequenceNumber>,
     /// An answer without a next iterator was given.
     pub(super) end_served: bool,
     /// Empty answers since the last one with records.
@@ -62,6 +65,7 @@ pub(super) struct Stream {
     /// How often each record was in an answer.
     pub(super) served: HashMap<SequenceNumber, usize>,
     pub(super) breaches: Vec<OrderBreach>,
+    pub(super) reads: Vec<ReadCall>,
     pub(super) lists: Meter,
     counter: u64,
     shard_count: u32,
@@ -92,10 +96,21 @@ impl Shard {
         self.first.number()
     }
 
+    /// Where what is left begins.
+    pub(super) fn horizon(&self) -> SequenceNumber {
+        let trimmed = self.trimmed.map(SequenceNumber::next);
+        trimmed.unwrap_or(self.first_number())
+    }
+
+    /// Retention took away records from there on.
+    pub(super) fn is_trimmed(&self, from: SequenceNumber) -> bool {
+        self.trimmed.is_some_and(|last| from <= last)
+    }
+
     /// Behind all that is in it now.
     pub(super) fn tip(&self) -> SequenceNumber {
         let last = self.records.back();
-        last.map_or(self.first_number(), |record| record.sequence.next())
+        last.map_or(self.horizon(), |record| record.sequence.next())
     }
 
     /// Where a number is or would be among the records that are left.
@@ -118,6 +133,7 @@ impl Stream {
             account: Vec::new(),
             served: HashMap::new(),
             breaches: Vec::new(),
+            reads: Vec::new(),
             lists: Meter::new(Quota::LISTS),
             counter: 0,
             shard_count: 0,
@@ -163,6 +179,7 @@ impl Stream {
             closed: None,
             created_ms: now,
             records: VecDeque::new(),
+            trimmed: None,
             end_served: false,
             empty_answers: 0,
             read: Meter::new(Quota::READ),
@@ -181,8 +198,8 @@ impl Stream {
         let horizon = self.horizon_ms;
         for shard in self.shards.values_mut() {
             let expired = |record: &Record| record.arrival_ms < horizon;
-            while shard.records.front().is_some_and(expired) {
-                shard.records.pop_front();
+            while let Some(record) = shard.records.pop_front_if(|it| expired(it)) {
+                shard.trimmed = Some(record.sequence);
             }
         }
         // "Resharding a stream": EXPIRED once the retention of a closed shard is over.

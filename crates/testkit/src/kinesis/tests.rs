@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::subscription::{self, SubscribedEvent, Subscription};
 use super::*;
@@ -184,6 +185,37 @@ async fn trimmed_number_begins_at_the_oldest_record() {
         let iterator = iterator(&kinesis, &shard, kind, more).await;
         assert_eq!(data(&records(&kinesis, &iterator).await), ["middle", "new"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trimmed_number_where_it_is_stuck_gives_nothing_until_the_horizon_is_asked_for() {
+    let kinesis = stand_in(1);
+    kinesis.trimmed_stuck(true);
+    let (shard, first) = kinesis.put(STREAM, "k", "0");
+    let (_, last) = kinesis.put(STREAM, "k", "1");
+    kinesis.advance(Duration::from_secs(25 * 3600));
+    kinesis.put(STREAM, "k", "2");
+    let from = async |kind: &str, number: Option<&str>| {
+        let more = number.map_or(json!({}), |it| json!({"StartingSequenceNumber": it}));
+        let iterator = iterator(&kinesis, &shard, kind, more).await;
+        let answer = records(&kinesis, &iterator).await;
+        assert!(answer["NextShardIterator"].is_string());
+        let behind = answer["MillisBehindLatest"].as_i64().unwrap();
+        (data(&answer).concat(), behind)
+    };
+    let day = 24 * 3600 * 1000;
+    let after = Some(first.as_str());
+    assert_eq!(
+        from("AFTER_SEQUENCE_NUMBER", after).await,
+        (String::new(), day)
+    );
+    assert_eq!(from("TRIM_HORIZON", None).await, ("2".to_owned(), 0));
+    // Nothing is missing behind the last that is gone.
+    let after = Some(last.as_str());
+    assert_eq!(
+        from("AFTER_SEQUENCE_NUMBER", after).await,
+        ("2".to_owned(), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -399,9 +431,13 @@ async fn empty_answers_come_before_records() {
 #[tokio::test(start_paused = true)]
 async fn quotas_refuse_the_sixth_read_and_the_second_mebibyte() {
     let kinesis = stand_in(1);
+    let first = iterator(&kinesis, "shardId-000000000000", "TRIM_HORIZON", json!({})).await;
+    for _ in 0..20 {
+        records(&kinesis, &first).await;
+    }
+    // What was read before there were quotas does not count.
     kinesis.read_quotas(true);
     kinesis.write_quotas(true);
-    let first = iterator(&kinesis, "shardId-000000000000", "TRIM_HORIZON", json!({})).await;
     for _ in 0..5 {
         records(&kinesis, &first).await;
     }
@@ -488,6 +524,87 @@ async fn scripted_faults_hit_their_operation_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn chosen_fault_hits_one_shard() {
+    let kinesis = stand_in(2);
+    let slow = "shardId-000000000001";
+    kinesis.choose(move |request| {
+        let iterator = request.body["ShardIterator"].as_str()?;
+        let shard = shard_of_iterator(iterator)?;
+        (shard == slow).then(|| Fault::Slow(Duration::from_secs(5)))
+    });
+    for shard in ["shardId-000000000000", slow] {
+        let first = iterator(&kinesis, shard, "TRIM_HORIZON", json!({})).await;
+        records(&kinesis, &first).await;
+    }
+    assert_eq!(kinesis.now_ms(), START_MS + 5000);
+    let reads = kinesis.reads(STREAM);
+    assert_eq!(reads[1].shard_id, slow);
+    assert_eq!(
+        (reads[1].at_ms, reads[1].records, reads[1].end),
+        (START_MS, 0, false)
+    );
+}
+
+/// What comes back on the network, until the connection ends.
+async fn post(kinesis: &Kinesis, operation: &str, body: &Value) -> String {
+    let address = kinesis.url().replace("http://", "");
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let body = body.to_string();
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\
+         x-amz-target: Kinesis_20131202.{operation}\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential=AKIA/20261121/x, Signature=0\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn network_carries_answers_refusals_and_faults() {
+    let kinesis = Kinesis::start().await;
+    kinesis.create_stream(STREAM, 1);
+    let body = json!({"StreamName": STREAM});
+    let (head, answer) = {
+        let answer = post(&kinesis, "ListShards", &body).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.to_owned(),
+            serde_json::from_str::<Value>(body).unwrap(),
+        )
+    };
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains("application/x-amz-json-1.1"), "{head}");
+    assert_eq!(answer, kinesis.call("ListShards", &body).await.unwrap());
+    assert_eq!(kinesis.recorded()[0].access_key.as_deref(), Some("AKIA"));
+
+    let refused = post(&kinesis, "ListShards", &json!({"StreamName": "none"})).await;
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    assert!(refused.contains("ResourceNotFoundException"), "{refused}");
+    let unknown = post(&kinesis, "SubscribeToShard", &body).await;
+    assert!(unknown.contains("UnknownOperationException"), "{unknown}");
+
+    kinesis.script(
+        "ListShards",
+        [Fault::Cut, Fault::Garbage, internal_failure()],
+    );
+    let cut = post(&kinesis, "ListShards", &body).await;
+    assert!(!cut.contains(&answer.to_string()), "{cut}");
+    assert!(
+        post(&kinesis, "ListShards", &body)
+            .await
+            .ends_with("<html>")
+    );
+    assert!(
+        post(&kinesis, "ListShards", &body)
+            .await
+            .starts_with("HTTP/1.1 500")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn held_answer_leaves_when_it_is_released() {
     let kinesis = Arc::new(stand_in(1));
     kinesis.hold("ListShards");
@@ -514,7 +631,10 @@ async fn child_read_before_its_parents_end_is_a_breach() {
         parent: parent.to_owned(),
         unserved: 1,
     };
-    assert_eq!(kinesis.order_breaches(STREAM), [breach.clone()]);
+    assert_eq!(
+        kinesis.order_breaches(STREAM),
+        std::slice::from_ref(&breach)
+    );
     let of_parent = iterator(&kinesis, parent, "TRIM_HORIZON", json!({})).await;
     records(&kinesis, &of_parent).await;
     records(&kinesis, &of_child).await;
@@ -539,6 +659,32 @@ fn subscription_record_is_read_as_it_was_written() {
         assert!(subscription::read(&record).is_empty(), "{what}");
     }
     assert!(subscription::bomb(10 << 20).len() < 20 << 10);
+}
+
+#[tokio::test]
+async fn filter_that_is_off_skips_what_is_filed() {
+    let (logs, kinesis) = (crate::CloudWatch::start().await, stand_in(1));
+    let subscription = Subscription::of_cluster(ACCOUNT, "prod");
+    let filter = SubscriptionFilter::new(&logs, &kinesis, STREAM, subscription);
+    let delivered = || {
+        let lines = kinesis.written_lines(STREAM);
+        let messages: Vec<_> = lines.into_iter().map(|it| it.event.message).collect();
+        messages.concat()
+    };
+    let first = filter.file(START_MS, &["a".to_owned(), "b".to_owned()]);
+    filter.switch_off(true);
+    filter.file(START_MS, &["c".to_owned()]);
+    filter.switch_off(false);
+    filter.other_ids(true);
+    let last = filter.file(START_MS, &["d".to_owned()]);
+    assert_eq!(delivered(), "abd");
+    assert_eq!(kinesis.written(STREAM).len(), 2);
+    filter.deliver(&first);
+    assert_eq!(delivered(), "abdab");
+    // The group numbers from one.
+    let id = |number: usize| SubscribedEvent::new(number, START_MS, "").id;
+    assert_eq!([&first[0].id, &first[1].id], [&id(1), &id(2)]);
+    assert!((1..5).all(|number| last[0].id != id(number)));
 }
 
 /// One step of a writer, of who reshards, or of time.
