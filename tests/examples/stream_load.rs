@@ -107,5 +107,8 @@ async fn main() {
         wanted / processor,
         f64::from(u32::try_from(status(pid, "VmHWM:")).unwrap()) / 1024.0
     );
+    if std::env::var_os("METRICS").is_some() {
+        println!("{}\n{}", bridge.get("/metrics").1, bridge.log());
+    }
     assert_eq!(bridge.terminate(), 0);
 }
