@@ -20,7 +20,7 @@ pub enum Mode {
     /// Log groups, by `FilterLogEvents`.
     Groups(Box<EksProvider>),
     /// `--stream`.
-    Stream(StreamProvider),
+    Stream(Box<StreamProvider>),
 }
 
 impl Mode {
@@ -29,7 +29,7 @@ impl Mode {
         match live.stream.is_given() {
             true => {
                 let access = live.stream_access(problems);
-                Mode::Stream(live.stream.check(access, problems))
+                Mode::Stream(Box::new(live.stream.check(access, problems)))
             }
             false => {
                 live.stream.check_absent(problems);
