@@ -24,7 +24,6 @@ pub mod retry;
 pub mod run;
 pub mod sink;
 pub mod source;
-pub mod stop;
 pub mod tally;
 pub mod target;
 pub mod tenure;

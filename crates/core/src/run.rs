@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use self::desk::Desk;
 use crate::batch;
@@ -25,7 +26,6 @@ use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery};
 use crate::observer::{Doing, Observer};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::stop::Stop;
 use crate::tally::Tally;
 use crate::tenure::Tenure;
 
@@ -64,7 +64,7 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     /// How a failure that does not pass is met.
     pub patience: Patience,
     /// When to stop reading.
-    pub stop: Stop,
+    pub stop: CancellationToken,
     /// How long what is in flight may then still be delivered.
     pub grace: Duration,
 }
@@ -130,7 +130,7 @@ where
         in_flight_batches_max,
         in_flight_bytes_max,
         patience,
-        mut stop,
+        stop,
         grace,
     } = pipeline;
     let limit = ConcurrencyLimit {
@@ -228,7 +228,7 @@ where
                 }
             },
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
-            () = stop.asked(), if leave_at.is_none() => {
+            () = stop.cancelled(), if leave_at.is_none() => {
                 ended = true;
                 leave_at = Some(Instant::now() + grace);
             }

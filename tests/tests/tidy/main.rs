@@ -119,7 +119,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     // Google's own client decodes a page of entries all or not at all, and writes them anew.
     ("reqwest", &[CORE, "gke-audit-bridge"]),
     ("flate2", &[REPLAY, "eks-audit-bridge"]),
-    ("csv", &["eks-audit-bridge"]),
+    ("csv-core", &["eks-audit-bridge"]),
 ];
 
 #[test]

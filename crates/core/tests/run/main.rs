@@ -28,7 +28,7 @@ use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::event::conformance::{self, Options};
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
-use audit_bridge_core::stop::Stop;
+use tokio_util::sync::CancellationToken;
 
 use self::disk::{Disk, DiskStore, positions};
 use self::log::{FILLERS, Log};
@@ -85,7 +85,6 @@ async fn live(
         world.begin(&start);
         (world.plan, world.dead.clone(), Arc::clone(&world.crash))
     };
-    let (_keep, stop) = Stop::by_hand();
     let pipeline = Pipeline {
         source: Log::open(world, dice.below(u64::MAX), &start),
         converter: Native(Options::default()),
@@ -108,7 +107,7 @@ async fn live(
         in_flight_batches_max: plan.in_flight,
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         patience: Patience::Endless,
-        stop,
+        stop: CancellationToken::new(),
         grace: Duration::from_secs(25),
     };
     if last {

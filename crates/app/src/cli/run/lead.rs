@@ -4,9 +4,9 @@ use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Part;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::stop::Stop;
 use audit_bridge_core::tenure::Tenure;
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
@@ -23,7 +23,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn lead(
         &self,
         residence: &Residence,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let elects = self.checked.state.leader_election;
         let mut elector = residence.elector.clone().filter(|_| elects);
@@ -83,26 +83,26 @@ impl<B: Bridge> Process<'_, B> {
         home: &Home,
         tenure: Option<Tenure>,
         first: bool,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let mut lost = tenure.clone();
         let prepared = tokio::select! {
             biased;
-            () = stop.asked() => return Ok(Ended::Stopped),
+            () = stop.cancelled() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
             prepared = self.prepare(home, &tenure, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         let several = logs.len();
         // The first that breaks ends them all, in good order.
-        let (halt, halted) = Stop::by_hand();
+        let halt = CancellationToken::new();
         let pipelines = join_all(logs.into_iter().map(|log| {
-            let pipeline = self.read(log, several, &dead_letter, halted.clone());
+            let pipeline = self.read(log, several, &dead_letter, halt.clone());
             let halt = &halt;
             async move {
                 let ended = pipeline.await;
                 if matches!(ended, Ended::Failed(_) | Ended::GaveUp(_)) {
-                    halt.send_replace(true);
+                    halt.cancel();
                 }
                 ended
             }
@@ -110,8 +110,8 @@ impl<B: Bridge> Process<'_, B> {
         let mut pipelines = std::pin::pin!(pipelines);
         let ended = tokio::select! {
             biased;
-            () = stop.asked() => {
-                halt.send_replace(true);
+            () = stop.cancelled() => {
+                halt.cancel();
                 pipelines.await
             }
             ended = &mut pipelines => ended,

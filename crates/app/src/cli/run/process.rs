@@ -10,11 +10,11 @@ use audit_bridge_core::readiness::{Part, Trouble};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::stop::Stop;
 use audit_bridge_core::target::Target;
 use audit_bridge_core::tenure::Tenure;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::super::run_args::Checked;
@@ -168,7 +168,7 @@ impl<B: Bridge> Process<'_, B> {
         ready: Ready<<B::Provider as Provider>::Log>,
         several: usize,
         dead_letter: &Option<DeadLetter>,
-        stop: Stop,
+        stop: CancellationToken,
     ) -> Ended {
         let Ready {
             log,

@@ -16,11 +16,10 @@ use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Part;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
-use audit_bridge_core::stop::Stop;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
@@ -115,33 +114,31 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         residence: &Residence,
         whole: &str,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let prepared = or_stop(stop, self.prepare_share(residence, whole)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
         let home = &residence.home;
-        let (halt, halted) = Stop::by_hand();
+        let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
-        let mut reading = BTreeMap::<String, watch::Sender<bool>>::new();
+        let mut reading = BTreeMap::<String, CancellationToken>::new();
         let mut leaving = BTreeSet::<String>::new();
-        let first = self.turn(view, BTreeSet::new(), BTreeSet::new(), halted.clone());
+        let first = self.turn(view, BTreeSet::new(), BTreeSet::new(), halt.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
             if ending.is_some() {
-                halt.send_replace(true);
-                reading.values().for_each(|stop| {
-                    stop.send_replace(true);
-                });
+                halt.cancel();
+                reading.values().for_each(CancellationToken::cancel);
                 if readers.is_empty() && turn.is_none() {
                     return Ok(ending.unwrap_or(Ended::Stopped));
                 }
             }
             let (mut view, step) = tokio::select! {
                 biased;
-                () = stop.asked(), if ending.is_none() => {
+                () = stop.cancelled(), if ending.is_none() => {
                     ending = Some(Ended::Stopped);
                     continue;
                 }
@@ -166,20 +163,20 @@ impl<B: Bridge> Process<'_, B> {
             self.tell(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
-                    stop.send_replace(true);
+                    stop.cancel();
                     leaving.insert(log);
                 }
             }
             for (log, leadership) in step.gained {
                 if let Some(found) = view.logs.get(&log) {
-                    let (stop, stopped) = Stop::by_hand();
-                    reading.insert(log, stop);
+                    let stop = CancellationToken::new();
+                    reading.insert(log, stop.clone());
                     let found = Arc::clone(found);
-                    readers.push(self.hold(home, &common, found, leadership, stopped));
+                    readers.push(self.hold(home, &common, found, leadership, stop));
                 }
             }
             let kept = reading.keys().cloned().collect();
-            let next = self.turn(view, kept, leaving.clone(), halted.clone());
+            let next = self.turn(view, kept, leaving.clone(), halt.clone());
             turn = Some(Box::pin(next));
         }
     }
@@ -265,16 +262,16 @@ impl<B: Bridge> Process<'_, B> {
         mut view: View<Log<B>>,
         reading: BTreeSet<String>,
         leaving: BTreeSet<String>,
-        mut halted: Stop,
+        halted: CancellationToken,
     ) -> (View<Log<B>>, Step) {
-        let waited = or_stop(&mut halted, sleep_until(view.next_look)).await;
+        let waited = or_stop(&halted, sleep_until(view.next_look)).await;
         if waited.is_none() {
             return (view, Step::default());
         }
         if view.next_list <= Instant::now() {
             view.next_list = Instant::now() + LIST_INTERVAL;
             let list = timeout(LIST_MAX, self.checked.provider.connect());
-            match or_stop(&mut halted, list).await {
+            match or_stop(&halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.know(&mut view, &logs);
@@ -328,7 +325,7 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         log: Arc<Log<B>>,
         leadership: Leadership,
-        mut stop: Stop,
+        stop: CancellationToken,
     ) -> (String, Ended) {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
@@ -337,7 +334,7 @@ impl<B: Bridge> Process<'_, B> {
         let mut lost = tenure.clone();
         let room: Result<Room, Ended> = tokio::select! {
             biased;
-            () = stop.asked() => Err(Ended::Stopped),
+            () = stop.cancelled() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
             room = self.room(home, &owner, true) => room.map_err(Ended::Failed),
         };
