@@ -17,12 +17,7 @@ use crate::provider::{EksProvider, ProviderArgs};
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct Args {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX",
-        hide_env_values = true,
-        value_name = "PREFIX"
-    )]
+    #[arg(long, value_name = "PREFIX")]
     log_stream_prefix: Option<String>,
 }
 
