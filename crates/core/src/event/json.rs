@@ -145,6 +145,11 @@ impl<'a> Raw<'a> {
         Scanner::new(self.text).string().ok()
     }
 
+    /// The decoded string, when it is one with something in it.
+    pub fn as_text(self) -> Option<Cow<'a, str>> {
+        self.as_str().filter(|text| !text.is_empty())
+    }
+
     /// The integer, when it is one in the range of `i64`; a string of digits counts, as the
     /// protobuf JSON mapping writes 64-bit integers so.
     pub fn as_i64(self) -> Option<i64> {
