@@ -7,6 +7,7 @@
 )]
 
 mod modules;
+mod repeats;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -166,6 +167,32 @@ fn no_modules_use_each_other_in_a_circle() {
     }
     assert!(crates >= 8, "{crates}");
     assert!(circles.is_empty(), "{circles:#?}");
+}
+
+/// What two bridges do the same way is done once, below them.
+#[test]
+fn bridges_share_no_run_of_more_than_eight_lines() {
+    let texts = |bridge: &str| -> Vec<repeats::Text> {
+        let files = rust_files(&root().join("bridges").join(bridge).join("src"));
+        let code = files
+            .iter()
+            .filter(|file| !file.to_string_lossy().contains("tests"));
+        code.map(|file| {
+            let name = file.strip_prefix(root()).unwrap().to_string_lossy();
+            repeats::Text::new(&name, &std::fs::read_to_string(file).unwrap())
+        })
+        .collect()
+    };
+    let mut found = Vec::new();
+    for (at, here) in BRIDGES.iter().enumerate() {
+        for there in &BRIDGES[at + 1..] {
+            let (here, there) = (texts(here), texts(there));
+            assert!(here.len() > 8 && there.len() > 8);
+            let repeats = repeats::repeats(&here, &there, 8);
+            found.extend(repeats.iter().map(ToString::to_string));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
