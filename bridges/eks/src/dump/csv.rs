@@ -111,7 +111,7 @@ impl Csv {
 }
 
 /// A row: what the library has read of it, with room for more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Row {
     reader: Reader,
     /// The cells without their quotes, one after the other.
@@ -120,6 +120,19 @@ struct Row {
     /// Where in `text` each cell ends.
     ends: Vec<usize>,
     cells: usize,
+}
+
+impl Default for Row {
+    fn default() -> Row {
+        Row {
+            // Its default knows no grammar.
+            reader: Reader::new(),
+            text: Vec::new(),
+            text_len: 0,
+            ends: Vec::new(),
+            cells: 0,
+        }
+    }
 }
 
 impl Row {

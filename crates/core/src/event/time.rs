@@ -147,6 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn parse_lenient_reads_what_exports_write_but_no_placeholder() {
+        for (text, want) in [
+            (
+                "2026-11-21 18:46:35.975",
+                Some("2026-11-21T18:46:35.975000Z"),
+            ),
+            ("2026-11-21T18:46:35", Some("2026-11-21T18:46:35.000000Z")),
+            (
+                "2026-11-21T18:46:35+02:00",
+                Some("2026-11-21T16:46:35.000000Z"),
+            ),
+            ("1970-01-01T00:00:00Z", None),
+            ("0001-01-01 00:00:00", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(parse_lenient(text).map(micros).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
     fn is_micros_says_yes_only_to_what_micros_writes() {
         for text in [
             "2024-05-20T05:24:43.123456Z",
