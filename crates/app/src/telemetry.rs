@@ -5,7 +5,6 @@
 
 mod health;
 mod metrics;
-mod names;
 mod scope;
 mod standing;
 

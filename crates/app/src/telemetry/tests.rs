@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use audit_bridge_core::event::conformance::Options;
 
 use super::health::tests::silent;
-use super::names::{ALL, Kind};
+use prometheus_client::metrics::MetricType;
+
+use super::metrics::ALL;
 use super::*;
 
 /// Everything happens once.
@@ -85,19 +87,12 @@ fn what_is_documented_is_exported_and_nothing_else() {
         .collect();
     let documented = ALL
         .iter()
-        .map(|metric| {
-            let kind = match metric.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-            };
-            (metric.name.to_owned(), kind.to_owned())
-        })
+        .map(|metric| (metric.name.to_owned(), metric.kind.as_str().to_owned()))
         .collect();
     assert_eq!(exported, documented);
     for metric in ALL {
         assert_eq!(
-            metric.kind == Kind::Counter,
+            matches!(metric.kind, MetricType::Counter),
             metric.name.ends_with("_total")
         );
         assert!(metric.name.starts_with("audit_bridge_"));
