@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Payload<'a> {
+pub(crate) enum AksPayload<'a> {
     /// A record of a diagnostic setting, read to its end.
     Diagnostic(Diagnostic<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -49,7 +49,7 @@ pub(crate) struct Diagnostic<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut record = Diagnostic::default();
     let mut is_diagnostic = false;
@@ -70,7 +70,7 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
             scanner.value()?;
         } else {
             if !is_diagnostic && is_event_member(&key) {
-                return Ok(Payload::Other);
+                return Ok(AksPayload::Other);
             }
             scanner.value()?;
             continue;
@@ -80,9 +80,9 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     scanner.end()?;
     record.replaced = scanner.replaced();
     Ok(if is_diagnostic {
-        Payload::Diagnostic(record)
+        AksPayload::Diagnostic(record)
     } else {
-        Payload::Other
+        AksPayload::Other
     })
 }
 

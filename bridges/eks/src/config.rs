@@ -8,14 +8,14 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
-use crate::convert::{EksConvert, Options, STREAM_PREFIX};
+use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::provider::{EksProvider, ProviderArgs};
+use crate::provider::{EksProvider, EksProviderArgs};
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
-pub struct Args {
+pub struct EksArgs {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
     #[arg(long, value_name = "PREFIX")]
     log_stream_prefix: Option<String>,
@@ -31,18 +31,23 @@ impl Bridge for Eks {
     const NAME: &'static str = "eks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
-    type Args = Args;
-    type ProviderArgs = ProviderArgs;
+    type Args = EksArgs;
+    type ProviderArgs = EksProviderArgs;
     type Provider = EksProvider;
 
-    fn configure(args: &Args, _: &mut Problems) -> Eks {
+    fn configure(args: &EksArgs, _: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
         Eks {
             stream_prefix: prefix.to_owned(),
         }
     }
 
-    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> EksProvider {
+    fn provider(
+        &self,
+        _: &EksArgs,
+        provider: &EksProviderArgs,
+        problems: &mut Problems,
+    ) -> EksProvider {
         provider.check(&self.stream_prefix, problems)
     }
 
@@ -50,8 +55,8 @@ impl Bridge for Eks {
         Arc::new(EksDump)
     }
 
-    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
-        EksConvert::new(Options {
+    fn converter(&self, native: conformance::EventOptions) -> impl Convert + 'static {
+        EksConvert::new(EksConvertOptions {
             stream_prefix: self.stream_prefix.clone(),
             native,
         })

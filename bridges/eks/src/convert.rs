@@ -16,7 +16,7 @@ use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::wire::{self, LogEvent, Payload};
+use crate::wire::{self, EksPayload, LogEvent};
 
 /// Another log stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");
@@ -28,18 +28,18 @@ pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct EksConvertOptions {
     /// Streams that begin so are the audit log (`--log-stream-prefix`).
     pub stream_prefix: String,
     /// What is wanted of every event.
-    pub native: conformance::Options,
+    pub native: conformance::EventOptions,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for EksConvertOptions {
+    fn default() -> EksConvertOptions {
+        EksConvertOptions {
             stream_prefix: STREAM_PREFIX.to_owned(),
-            native: conformance::Options::default(),
+            native: conformance::EventOptions::default(),
         }
     }
 }
@@ -47,12 +47,12 @@ impl Default for Options {
 /// Converts CloudWatch events, and audit events by themselves.
 #[derive(Debug, Clone, Default)]
 pub struct EksConvert {
-    options: Options,
+    options: EksConvertOptions,
 }
 
 impl EksConvert {
     /// A converter with these options.
-    pub fn new(options: Options) -> EksConvert {
+    pub fn new(options: EksConvertOptions) -> EksConvert {
         EksConvert { options }
     }
 
@@ -64,11 +64,11 @@ impl EksConvert {
         record.with_text(|payload, text, replaced| {
             match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
                 // Its own bytes, as they may end inside a character.
-                Payload::Other => {
+                EksPayload::Other => {
                     let options = &self.options.native;
                     Ok(options.event(&record.payload, false, record.time)?)
                 }
-                Payload::CloudWatch(mut event) => {
+                EksPayload::CloudWatch(mut event) => {
                     event.replaced |= replaced;
                     self.log_event(record, payload, event)
                 }
@@ -101,7 +101,7 @@ impl EksConvert {
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));
         }
-        let context = conformance::Context {
+        let context = conformance::EventContext {
             claimed,
             replaced: event.replaced,
             record_time: event.time.or(record.time),

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, words};
+use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, split_list};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::client::group::{Group, is_region};
-use crate::client::{Access, Connection, LogGroup};
+use crate::client::group::{LogGroupName, is_region};
+use crate::client::{Access, AwsConnection, LogGroup};
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
@@ -28,7 +28,7 @@ const LOOK_PAGES_MAX: u32 = 20;
 /// The flags of reading live.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
-pub struct ProviderArgs {
+pub struct EksProviderArgs {
     /// The cluster to read; may be repeated
     #[arg(long, value_name = "NAME")]
     cluster_name: Vec<String>,
@@ -70,7 +70,7 @@ pub struct ProviderArgs {
 /// A group to read, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
-    group: Group,
+    group: LogGroupName,
     cluster: Option<String>,
 }
 
@@ -88,11 +88,11 @@ pub struct EksProvider {
     flags: TailFlags,
 }
 
-impl ProviderArgs {
+impl EksProviderArgs {
     /// Checks the flags.
     pub(crate) fn check(&self, stream_prefix: &str, problems: &mut Problems) -> EksProvider {
         let list = |values: &[String]| -> Vec<String> {
-            values.iter().flat_map(|value| words(value)).collect()
+            values.iter().flat_map(|value| split_list(value)).collect()
         };
         let wanted = wanted(&list(&self.cluster_name), &list(&self.log_group), problems);
         let roles = roles(&list(&self.role_arn), &wanted, problems);
@@ -144,11 +144,11 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
     }
     let mut read = Vec::new();
     for group in groups {
-        match Group::parse(group) {
+        match LogGroupName::parse(group) {
             Ok(group) => read.push(group),
             Err(what) => {
                 problems.add("log-group", what);
-                read.push(Group::named(group));
+                read.push(LogGroupName::named(group));
             }
         }
     }
@@ -168,7 +168,7 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
         true => clusters
             .iter()
             .map(|cluster| Wanted {
-                group: Group::named(format!("/aws/eks/{cluster}/cluster")),
+                group: LogGroupName::named(format!("/aws/eks/{cluster}/cluster")),
                 cluster: Some(cluster.clone()),
             })
             .collect(),
@@ -234,16 +234,16 @@ fn is_cluster(name: &str) -> bool {
 impl Provider for EksProvider {
     type Log = EksLog;
 
-    async fn connect(&self) -> Result<Vec<EksLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<EksLog>, Unavailable> {
         // The quota is one for all groups of an account and region.
-        let mut reached: BTreeMap<Access, (Connection, Arc<Limiter>)> = BTreeMap::new();
+        let mut reached: BTreeMap<Access, (AwsConnection, Arc<Limiter>)> = BTreeMap::new();
         let mut logs = Vec::new();
         for wanted in &self.wanted {
             let access = self.access(wanted);
             let (connection, limiter) = match reached.get(&access) {
                 Some(found) => found.clone(),
                 None => {
-                    let connection = Connection::new(access.clone()).await?;
+                    let connection = AwsConnection::new(access.clone()).await?;
                     let limiter = Arc::new(Limiter::new(self.requests_per_second));
                     reached.insert(access, (connection.clone(), Arc::clone(&limiter)));
                     (connection, limiter)
@@ -288,7 +288,7 @@ pub struct EksLog {
     /// What the annotation says, if it is wanted.
     cluster: Option<String>,
     stream_prefix: String,
-    connection: Connection,
+    connection: AwsConnection,
     limiter: Arc<Limiter>,
     flags: TailFlags,
 }
@@ -318,11 +318,11 @@ impl ProviderLog for EksLog {
             .collect()
     }
 
-    fn when_silent(&self) -> String {
-        self.log().when_silent()
+    fn silence_remedy(&self) -> String {
+        self.log().silence_remedy()
     }
 
-    async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Trouble> {
+    async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Unavailable> {
         let earliest = Timestamp::from_second(EARLIEST).unwrap_or(Timestamp::UNIX_EPOCH);
         let limiter = Arc::clone(&self.limiter);
         self.flags.open(self.log(), resume, earliest, limiter).await
@@ -330,13 +330,13 @@ impl ProviderLog for EksLog {
 
     async fn check(&self) -> Vec<Finding> {
         let identity = match self.connection.identity().await {
-            Ok(found) => Finding::good("identity", found),
-            Err(trouble) => return vec![Finding::bad("identity", trouble)],
+            Ok(found) => Finding::ok("identity", found),
+            Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let what = format!("source {}", self.name);
-        let source = match self.look().await {
-            Ok(found) => Finding::good(what, found),
-            Err(trouble) => Finding::bad(what, trouble),
+        let source = match self.probe_source().await {
+            Ok(found) => Finding::ok(what, found),
+            Err(unavailable) => Finding::failed(what, unavailable),
         };
         vec![identity, source]
     }
@@ -344,7 +344,7 @@ impl ProviderLog for EksLog {
 
 impl EksLog {
     /// Looks for an event of the last hour.
-    async fn look(&self) -> Result<String, Trouble> {
+    async fn probe_source(&self) -> Result<String, Unavailable> {
         let log = self.log();
         let now = Timestamp::now();
         let window = Window {
@@ -355,7 +355,7 @@ impl EksLog {
         for _ in 0..LOOK_PAGES_MAX {
             self.limiter.acquire().await;
             let page = log.query(&window, token.as_deref()).await;
-            let page = page.map_err(|error| error.trouble())?;
+            let page = page.map_err(|error| error.to_unavailable())?;
             let audit = page
                 .entries
                 .iter()
@@ -383,10 +383,10 @@ impl EksLog {
                 break;
             }
         }
-        Err(Trouble {
-            part: Part::Source,
-            what: "can be read, and holds no audit event of the last hour".to_owned(),
-            remedy: log.when_silent(),
+        Err(Unavailable {
+            component: Component::Source,
+            reason: "can be read, and holds no audit event of the last hour".to_owned(),
+            remedy: log.silence_remedy(),
         })
     }
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_named_or_made_of_clusters() {
+    fn log_groups_are_named_or_derived_from_clusters() {
         let mut problems = Problems::default();
         let all = wanted(&names(&["b", "a_1"]), &[], &mut problems);
         assert_eq!(all[0].group.name, "/aws/eks/a_1/cluster");
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(
             all,
             [Wanted {
-                group: Group::named("/own/group"),
+                group: LogGroupName::named("/own/group"),
                 cluster: Some("a".to_owned())
             }]
         );
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_of_accounts_whose_groups_are_read() {
+    fn roles_must_match_accounts_of_the_groups() {
         let group = "arn:aws:logs:eu-west-1:123456789012:log-group:g";
         let role = |account: &str| format!("arn:aws:iam::{account}:role/reader");
         for (arns, said) in [
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_at_once() {
+    fn settings_contradicting_are_all_named() {
         for (clusters, groups, said) in [
             (vec![], vec![], "is missing"),
             (vec!["arn:aws:eks:eu:1:cluster/x"], vec![], "not an ARN"),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Payload<'a> {
+pub(crate) enum EksPayload<'a> {
     /// A CloudWatch event, read to its end.
     CloudWatch(LogEvent<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -45,7 +45,7 @@ pub(crate) struct LogEvent<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut event = LogEvent::default();
     let mut is_cloud_watch = false;
@@ -62,7 +62,7 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
                 scanner.value()?;
             }
             name if !is_cloud_watch && is_event_member(name) => {
-                return Ok(Payload::Other);
+                return Ok(EksPayload::Other);
             }
             _ => {
                 scanner.value()?;
@@ -75,9 +75,9 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     scanner.end()?;
     event.replaced = scanner.replaced();
     Ok(if is_cloud_watch {
-        Payload::CloudWatch(event)
+        EksPayload::CloudWatch(event)
     } else {
-        Payload::Other
+        EksPayload::Other
     })
 }
 

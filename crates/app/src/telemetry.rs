@@ -4,28 +4,28 @@
 //! writes it. Labels are bounded and never hold an auditID.
 
 mod health;
+mod log_progress;
 mod metrics;
 mod scope;
-mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::convert::{Reject, Skip};
-use audit_bridge_core::dead_letter::Figures;
+use audit_bridge_core::dead_letter::DeadLetterStats;
 use audit_bridge_core::deliver::ParkedStatus;
 use audit_bridge_core::event::conformance::Notes;
-use audit_bridge_core::observer::{Doing, Observer, SourceObserver};
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::observer::{Observer, Progress, SourceObserver};
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::record::Origin;
+use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::Problem;
-use audit_bridge_core::tally::Tally;
 use tokio::time::Instant;
 
+pub(crate) use self::log_progress::{HealthLimits, STALL_MAX};
 use self::metrics::{Metrics, count, count_many};
-use self::scope::{NOT_TRIED, PROCESS, Scope, State};
-pub(crate) use self::standing::{HealthLimits, STALL_MAX};
+use self::scope::{NOT_TRIED, PROCESS, Scope, TelemetryState};
 
 /// The loop turns several times a second; silent for so long, it hangs.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
@@ -43,8 +43,8 @@ pub struct Telemetry {
 #[derive(Debug)]
 struct Inner {
     metrics: Metrics,
-    state: Mutex<State>,
-    dead_letter: Arc<Figures>,
+    state: Mutex<TelemetryState>,
+    dead_letter: Arc<DeadLetterStats>,
 }
 
 impl Telemetry {
@@ -52,7 +52,7 @@ impl Telemetry {
     pub fn new(bridge: &'static str, version: &'static str) -> Telemetry {
         let inner = Inner {
             metrics: Metrics::new(bridge, version),
-            state: Mutex::new(State::new(bridge)),
+            state: Mutex::new(TelemetryState::new(bridge)),
             dead_letter: Arc::default(),
         };
         Telemetry {
@@ -67,7 +67,7 @@ impl Telemetry {
         let mut state = self.state();
         let known = state.scopes.iter().skip(1).position(|it| it.name == name);
         let scope = known.map_or(state.scopes.len(), |at| at + 1);
-        let new = || Scope::new(name, &[Part::Source, Part::Checkpoint]);
+        let new = || Scope::new(name, &[Component::Source, Component::Checkpoint]);
         match state.scopes.get_mut(scope) {
             None => state.scopes.push(new()),
             Some(there) if there.retired => *there = new(),
@@ -138,7 +138,7 @@ impl Telemetry {
     }
 
     /// Where the dead letter says how full it is.
-    pub(crate) fn dead_letter_figures(&self) -> Arc<Figures> {
+    pub(crate) fn dead_letter_figures(&self) -> Arc<DeadLetterStats> {
         Arc::clone(&self.inner.dead_letter)
     }
 
@@ -189,7 +189,7 @@ impl Telemetry {
     /// The checkpoint was written.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
-        self.ready(Part::Checkpoint);
+        self.ready(Component::Checkpoint);
     }
 
     /// The loop made a turn.
@@ -212,8 +212,8 @@ impl Telemetry {
     }
 
     /// A part works.
-    pub fn ready(&self, part: Part) {
-        let before = self.own(|scope| scope.parts.insert(part, None));
+    pub fn ready(&self, component: Component) {
+        let before = self.own(|scope| scope.components.insert(component, None));
         match before {
             // Each part begins so, of the process and of each log: what matters is the last one.
             Some(Some(was)) if was == NOT_TRIED => {
@@ -221,23 +221,23 @@ impl Telemetry {
                     tracing::info!("ready");
                 }
             }
-            Some(Some(was)) => tracing::info!(part = part.name(), was, "ready"),
+            Some(Some(was)) => tracing::info!(part = component.name(), was, "ready"),
             Some(None) | None => {}
         }
     }
 
     /// A part does not work: why, and what to do. The log has it once, until it changes.
-    pub fn not_ready(&self, part: Part, why: impl Into<String>) {
+    pub fn not_ready(&self, component: Component, why: impl Into<String>) {
         let why = why.into();
-        let before = self.own(|scope| scope.parts.insert(part, Some(why.clone())));
+        let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
         if before != Some(Some(why.clone())) {
-            tracing::warn!(part = part.name(), why, "not ready");
+            tracing::warn!(part = component.name(), why, "not ready");
         }
     }
 
     /// Whether a part works, from this place's view.
-    pub fn is_ready(&self, part: Part) -> bool {
-        self.own(|scope| matches!(scope.parts.get(&part), Some(None)))
+    pub fn is_ready(&self, component: Component) -> bool {
+        self.own(|scope| matches!(scope.components.get(&component), Some(None)))
     }
 
     /// What is not ready, and why; empty when all is. Who stands by has only to be able to
@@ -247,7 +247,7 @@ impl Telemetry {
         let several = state.logs().count() > 1;
         let mut unready = BTreeMap::<&'static str, String>::new();
         for (scope, why) in state.stalled() {
-            let text = unready.entry(Part::Progress.name()).or_default();
+            let text = unready.entry(Component::Progress.name()).or_default();
             if !text.is_empty() {
                 text.push_str("; ");
             }
@@ -259,12 +259,13 @@ impl Telemetry {
         }
         let scopes = state.scopes.iter().enumerate();
         for (index, scope) in scopes.filter(|(_, scope)| !scope.retired) {
-            for (part, why) in &scope.parts {
+            for (component, why) in &scope.components {
                 let Some(why) = why else { continue };
-                if state.standby.is_some() && (index != PROCESS || *part != Part::Webhook) {
+                if state.standby.is_some() && (index != PROCESS || *component != Component::Webhook)
+                {
                     continue;
                 }
-                let text = unready.entry(part.name()).or_default();
+                let text = unready.entry(component.name()).or_default();
                 if !text.is_empty() {
                     text.push_str("; ");
                 }
@@ -279,7 +280,7 @@ impl Telemetry {
     }
 
     /// How long a loop has been silent, when that is too long.
-    pub fn stuck(&self) -> Option<Duration> {
+    pub fn stuck_for(&self) -> Option<Duration> {
         let state = self.state();
         let scopes = state.scopes.iter().filter(|scope| !scope.retired);
         let turns = scopes.filter_map(|scope| scope.progress);
@@ -318,9 +319,9 @@ impl Telemetry {
         }
         self.render_health();
         let unready = self.unready();
-        for part in Part::ALL.map(Part::name) {
-            let labels = vec![("part", part.to_owned())];
-            let ready = i64::from(!unready.contains_key(part));
+        for component in Component::ALL.map(Component::name) {
+            let labels = vec![("part", component.to_owned())];
+            let ready = i64::from(!unready.contains_key(component));
             metrics.ready.get_or_create(&labels).set(ready);
         }
         metrics.render()
@@ -334,7 +335,7 @@ impl Telemetry {
         change(&mut state.scopes[scope])
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TelemetryState> {
         self.inner
             .state
             .lock()
@@ -375,29 +376,29 @@ impl Observer for Telemetry {
         Telemetry::checkpoint_written(self);
     }
 
-    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+    fn progressed(&mut self, _: &RunStats, progress: &Progress<'_>) {
         self.progress();
-        self.in_flight(doing.in_flight_bytes);
-        self.standing(doing);
-        let delivery = &doing.delivery;
+        self.in_flight(progress.in_flight_bytes);
+        self.log_progress(progress);
+        let delivery = &progress.delivery;
         self.parked(delivery.parked);
         match (&delivery.outage, delivery.last_accepted) {
             (Some(outage), _) => {
                 self.not_ready(
-                    Part::Webhook,
+                    Component::Webhook,
                     format!("{}; {}", outage.detail, outage.remedy),
                 );
             }
             (None, Some(_)) => {
-                self.ready(Part::Webhook);
-                self.process().ready(Part::Webhook);
+                self.ready(Component::Webhook);
+                self.process().ready(Component::Webhook);
             }
             // Nothing was sent yet: whoever starts the run asks the webhook first.
             (None, None) => {}
         }
-        match doing.keeping {
-            Some(why) => self.not_ready(Part::Checkpoint, why),
-            None => self.ready(Part::Checkpoint),
+        match progress.storage_error {
+            Some(why) => self.not_ready(Component::Checkpoint, why),
+            None => self.ready(Component::Checkpoint),
         }
     }
 }
@@ -416,13 +417,13 @@ impl SourceObserver for Telemetry {
     }
 
     fn answers(&self) {
-        self.ready(Part::Source);
-        self.ready(Part::Identity);
-        self.process().ready(Part::Identity);
+        self.ready(Component::Source);
+        self.ready(Component::Identity);
+        self.process().ready(Component::Identity);
     }
 
-    fn not_ready(&self, part: Part, why: String) {
-        Telemetry::not_ready(self, part, why);
+    fn not_ready(&self, component: Component, why: String) {
+        Telemetry::not_ready(self, component, why);
     }
 }
 

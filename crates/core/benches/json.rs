@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
-use audit_bridge_core::event::conformance::{self, Context, Options};
+use audit_bridge_core::event::conformance::{self, EventContext, EventOptions};
 use audit_bridge_core::event::json::{Raw, Scanner};
 use audit_bridge_testkit::Generator;
 use bytes::Bytes;
@@ -43,8 +43,8 @@ fn message<'a>(envelope: &'a str) -> Cow<'a, str> {
 }
 
 /// The provider said that it is an audit event.
-fn context(options: &Options) -> Context<'_> {
-    Context {
+fn context(options: &EventOptions) -> EventContext<'_> {
+    EventContext {
         claimed: true,
         ..options.context()
     }
@@ -52,10 +52,10 @@ fn context(options: &Options) -> Context<'_> {
 
 fn bench(c: &mut Criterion) {
     let mut generator = Generator::new(7);
-    let options = Options::default();
-    let annotate = Options {
+    let options = EventOptions::default();
+    let annotate = EventOptions {
         annotations: vec![("cluster".to_owned(), "production".to_owned())],
-        ..Options::default()
+        ..EventOptions::default()
     };
     for (name, events) in [
         (

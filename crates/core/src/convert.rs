@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::event::Event;
-use crate::event::conformance::Failure;
+use crate::event::conformance::EventError;
 use crate::record::Record;
 
 /// Names one record on its way through the pipeline; ascending in read order.
@@ -150,23 +150,23 @@ pub enum Refusal {
     /// It is not for us.
     Skip(Skip),
     /// It cannot be made one.
-    Failure(Failure),
+    Failure(EventError),
 }
 
 impl Refusal {
     /// It never claimed to be an audit event.
     pub fn not_audit(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::NotAudit(error.into()))
+        Refusal::Failure(EventError::NotAudit(error.into()))
     }
 
     /// It claims to be one and cannot be read as one.
     pub fn unparsable(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::Unparsable(error.into()))
+        Refusal::Failure(EventError::Unparsable(error.into()))
     }
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
+impl From<EventError> for Refusal {
+    fn from(failure: EventError) -> Refusal {
         Refusal::Failure(failure)
     }
 }
@@ -225,16 +225,16 @@ impl Outcome {
 
 /// What a [fork](Convert::fork) decided about the records of a page, by their number in it.
 #[derive(Debug, Default)]
-pub struct Early(VecDeque<Outcome>);
+pub struct EarlyOutcomes(VecDeque<Outcome>);
 
-impl Early {
+impl EarlyOutcomes {
     /// Takes what was decided about the newest record.
     pub fn take(&mut self, out: &mut Output) {
         self.0.extend(out.drain());
     }
 
     /// Hands on what was decided about this record of the page; whether anything was.
-    pub fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
+    pub fn take_record(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
         while self.0.front().is_some_and(|it| it.record() == number) {
@@ -294,14 +294,14 @@ impl Output {
             Ok(event) => self.event(id, event),
             Err(Refusal::Skip(reason)) => self.skip(id, reason),
             // What stands in a damaged place is no stranger: it may be half of a record.
-            Err(Refusal::Failure(Failure::NotAudit(_))) if !record.damaged => {
+            Err(Refusal::Failure(EventError::NotAudit(_))) if !record.damaged => {
                 self.skip(id, Skip::NOT_AUDIT);
             }
             Err(Refusal::Failure(failure)) => {
                 let reason = match failure {
-                    Failure::Truncated(_) => Reject::TRUNCATED,
-                    Failure::TooLarge { .. } => Reject::TOO_LARGE,
-                    Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::UNPARSABLE,
+                    EventError::Truncated(_) => Reject::TRUNCATED,
+                    EventError::TooLarge { .. } => Reject::TOO_LARGE,
+                    EventError::NotAudit(_) | EventError::Unparsable(_) => Reject::UNPARSABLE,
                 };
                 self.reject(id, reason, failure.to_string());
             }

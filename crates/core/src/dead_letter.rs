@@ -27,10 +27,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use self::files::{Faults, Files, Segment, Step, account_of_plain};
-pub use self::limits::{Figures, Limits, WhenFull};
-use self::line::About;
-use self::usage::{Held, Keep, Usage};
+use self::files::{DeadLetterFiles, Faults, FileStep, Segment, account_of_plain};
+pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
+use self::line::LineMetadata;
+use self::usage::{BytesByHolder, Keep, Usage};
 use crate::convert::Reject;
 use crate::event::time;
 use crate::output::ends_torn;
@@ -75,12 +75,12 @@ pub struct DeadLetter {
 /// The files, and what is on its way there.
 #[derive(Debug)]
 struct Lines {
-    files: Files,
+    files: DeadLetterFiles,
     file: File,
     /// Pipes and devices take lines, and that is all.
     regular: bool,
     provider: String,
-    limits: Limits,
+    limits: DeadLetterLimits,
     /// Whole lines that are not known to be safe; the first of them may be in the file.
     buffer: Vec<u8>,
     /// So many bytes of the buffer are in the file.
@@ -90,7 +90,7 @@ struct Lines {
     /// A write or a sync failed: the next one goes to a new file.
     suspect: bool,
     /// Who holds how much of the file and the buffer.
-    held: Held,
+    held: BytesByHolder,
     segments: BTreeMap<u64, Segment>,
     usage: Usage,
     looked: Option<Instant>,
@@ -104,7 +104,7 @@ impl DeadLetter {
     /// # Errors
     /// As [`DeadLetter::open_within`].
     pub fn open(path: &Path, provider: &str) -> Result<DeadLetter, DeadLetterError> {
-        DeadLetter::open_within(path, provider, Limits::default())
+        DeadLetter::open_within(path, provider, DeadLetterLimits::default())
     }
 
     /// The same within these limits. A half line that a crash left is ended, so that it spoils no
@@ -115,7 +115,7 @@ impl DeadLetter {
     pub fn open_within(
         path: &Path,
         provider: &str,
-        limits: Limits,
+        limits: DeadLetterLimits,
     ) -> Result<DeadLetter, DeadLetterError> {
         let lines = Lines::open(path, provider, limits).map_err(|source| error(path, source))?;
         Ok(DeadLetter {
@@ -189,8 +189,8 @@ impl DeadLetter {
 }
 
 impl Lines {
-    fn open(path: &Path, provider: &str, limits: Limits) -> io::Result<Lines> {
-        let files = Files::new(path);
+    fn open(path: &Path, provider: &str, limits: DeadLetterLimits) -> io::Result<Lines> {
+        let files = DeadLetterFiles::new(path);
         let mut file = files.open(false)?;
         let regular = file.metadata()?.is_file();
         let mut lines = Lines {
@@ -202,7 +202,7 @@ impl Lines {
             in_file: 0,
             safe: 0,
             suspect: false,
-            held: Held::new(),
+            held: BytesByHolder::new(),
             segments: BTreeMap::new(),
             usage: Usage::default(),
             looked: None,
@@ -232,7 +232,7 @@ impl Lines {
 
     /// Adds a line to the buffer, with as much of the payload as may be kept.
     fn add(&mut self, reason: Reject, error: &str, origin: &Origin, payload: &[u8]) {
-        let about = About {
+        let about = LineMetadata {
             time: &time::micros(Timestamp::now()),
             provider: &self.provider,
             reason,
@@ -275,7 +275,7 @@ impl Lines {
         }
         if !whole {
             self.limits.figures.count_dropped();
-            self.look_again();
+            self.forget_removed_files();
         }
         self.show();
     }
@@ -301,7 +301,7 @@ impl Lines {
         }
         let written = self
             .faults
-            .before(Step::Write)
+            .before(FileStep::Write)
             .and_then(|()| self.file.write_all(&self.buffer[self.in_file..]));
         if let Err(error) = written {
             if self.regular {
@@ -319,7 +319,7 @@ impl Lines {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let synced = self.faults.before(Step::Sync);
+        let synced = self.faults.before(FileStep::Sync);
         match synced.and_then(|()| self.file.sync_data()) {
             // A pipe or a device, which has no disk under it.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
@@ -345,7 +345,7 @@ impl Lines {
             // What is behind the safe part comes again in the new file.
             let _ = self.file.set_len(self.safe);
             let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
-            self.faults.before(Step::Rename)?;
+            self.faults.before(FileStep::Rename)?;
             match fs::rename(self.files.path(), self.files.segment(number, false)) {
                 // Somebody took it away.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -367,10 +367,10 @@ impl Lines {
                 _ => {}
             }
         }
-        self.faults.before(Step::Create)?;
+        self.faults.before(FileStep::Create)?;
         let file = self.files.open(true)?;
         lock(&file)?;
-        self.faults.before(Step::SyncFolder)?;
+        self.faults.before(FileStep::SyncFolder)?;
         self.files.sync_folder()?;
         self.file = file;
         self.in_file = 0;
@@ -408,7 +408,7 @@ impl Lines {
             }
         }
         if failed {
-            self.look_again();
+            self.forget_removed_files();
         }
     }
 
@@ -419,7 +419,7 @@ impl Lines {
         if !holds || !full(&self.usage, self.limits.bytes_max) {
             return Ok(());
         }
-        self.look_again();
+        self.forget_removed_files();
         if !full(&self.usage, self.limits.bytes_max) {
             return Ok(());
         }
@@ -432,7 +432,7 @@ impl Lines {
     }
 
     /// Notices files that somebody took away.
-    fn look_again(&mut self) {
+    fn forget_removed_files(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return;
         }
@@ -457,8 +457,8 @@ impl Lines {
     }
 
     /// Who holds how much of the buffer.
-    fn held_of_buffer(&self) -> Held {
-        let (mut usage, mut held) = (Usage::default(), Held::new());
+    fn held_of_buffer(&self) -> BytesByHolder {
+        let (mut usage, mut held) = (Usage::default(), BytesByHolder::new());
         for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
             usage.add_line(line::holder(line), line.len() as u64, &mut held);
         }

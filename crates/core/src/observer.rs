@@ -10,10 +10,10 @@ use crate::convert::{Reject, Skip};
 use crate::deliver::DeliveryStatus;
 use crate::event::conformance::Notes;
 use crate::frontier::Frontier;
-use crate::readiness::Part;
+use crate::readiness::Component;
 use crate::record::Origin;
+use crate::run_stats::RunStats;
 use crate::source::Problem;
-use crate::tally::Tally;
 
 /// Told of what happens on the way. What it does not want to know, it leaves out.
 pub trait Observer {
@@ -51,18 +51,18 @@ pub trait Observer {
     fn checkpoint_written(&mut self) {}
 
     /// Every now and then: how far it is, and how it is doing.
-    fn turn(&mut self, tally: &Tally, doing: &Doing<'_>) {
-        let _ = (tally, doing);
+    fn progressed(&mut self, stats: &RunStats, progress: &Progress<'_>) {
+        let _ = (stats, progress);
     }
 }
 
 /// How a run is doing.
 #[derive(Debug)]
-pub struct Doing<'a> {
+pub struct Progress<'a> {
     /// The way out.
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
-    pub keeping: Option<&'a str>,
+    pub storage_error: Option<&'a str>,
     /// Bytes of records that are read and not yet settled, and of their events that are under way,
     /// but for those that are parked.
     pub in_flight_bytes: usize,
@@ -92,5 +92,5 @@ pub trait SourceObserver: fmt::Debug + Send + Sync {
     fn answers(&self);
 
     /// The provider does not answer: which part is not ready, why, and what to do.
-    fn not_ready(&self, part: Part, why: String);
+    fn not_ready(&self, part: Component, why: String);
 }

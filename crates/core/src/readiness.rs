@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A part of the bridge that can keep it from being ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Component {
     /// The credentials towards the provider.
     Identity,
     /// The provider's log.
@@ -18,41 +18,41 @@ pub enum Part {
     Progress,
 }
 
-impl Part {
+impl Component {
     /// All of them.
-    pub const ALL: [Part; 5] = [
-        Part::Identity,
-        Part::Source,
-        Part::Checkpoint,
-        Part::Webhook,
-        Part::Progress,
+    pub const ALL: [Component; 5] = [
+        Component::Identity,
+        Component::Source,
+        Component::Checkpoint,
+        Component::Webhook,
+        Component::Progress,
     ];
 
     /// Its name in `/readyz`.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Identity => "identity",
-            Part::Source => "source",
-            Part::Checkpoint => "checkpoint",
-            Part::Webhook => "webhook",
-            Part::Progress => "progress",
+            Component::Identity => "identity",
+            Component::Source => "source",
+            Component::Checkpoint => "checkpoint",
+            Component::Webhook => "webhook",
+            Component::Progress => "progress",
         }
     }
 }
 
 /// Why the provider cannot be used now. It is tried again for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Unavailable {
     /// What is not ready because of it.
-    pub part: Part,
+    pub component: Component,
     /// What is wrong, with the provider's own words.
-    pub what: String,
+    pub reason: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
+        write!(f, "{}; {}", self.reason, self.remedy)
     }
 }

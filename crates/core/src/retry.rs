@@ -90,14 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ceilings_double_up_to_the_cap() {
+    fn backoff_ceiling_doubles_up_to_the_cap() {
         let ceilings: Vec<f64> = (0..9).map(|n| ceiling(n).as_secs_f64()).collect();
         assert_eq!(ceilings, [0.5, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
         assert_eq!(ceiling(u32::MAX), CAP);
     }
 
     #[test]
-    fn jitter_is_full_and_bounded_and_reproducible() {
+    fn backoff_jitter_is_bounded_and_reproducible() {
         for failures in [1, 3, 8, u32::MAX] {
             let mut backoff = Backoff::seeded(7);
             let waits: Vec<Duration> = (0..2000).map(|_| backoff.wait(failures)).collect();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_and_bounded() {
+    fn retry_after_header_is_parsed_and_bounded() {
         let now: Timestamp = "2026-11-21T08:49:37Z".parse().unwrap();
         for (value, want) in [
             ("0", Some(0)),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receiver_decides_but_not_on_no_wait() {
+    fn retry_after_zero_keeps_own_backoff() {
         let mut backoff = Backoff::seeded(1);
         let seconds = Duration::from_secs;
         assert_eq!(backoff.wait_asked(9, Some(seconds(2))), seconds(2));

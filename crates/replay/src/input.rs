@@ -119,7 +119,7 @@ pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
 
 /// How far the reading is: for the progress bar, in bytes as they are on disk, and for a later run.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ReplayProgress {
     /// Bytes read so far.
     pub read: AtomicU64,
     /// Bytes of all files; 0 when standard input is among them.
@@ -132,28 +132,28 @@ pub struct Progress {
     pub inputs_changed: AtomicU64,
     /// The partitions of the inputs, in their order.
     order: Vec<u32>,
-    /// As in [`Settings`](super::Settings).
+    /// As in [`ReplaySettings`](super::Settings).
     skip_records: u64,
     /// By partition: the records of an input that was read to its end; `None` of one that failed.
     ended: Mutex<HashMap<u32, Option<u64>>>,
 }
 
-impl Progress {
+impl ReplayProgress {
     /// Of these inputs, each with its partition.
     pub(super) fn of<'a>(
         inputs: impl Iterator<Item = (&'a Input, u32)> + Clone,
         skip_records: u64,
-    ) -> Progress {
+    ) -> ReplayProgress {
         let sizes = inputs.clone().map(|(input, _)| match input {
             Input::Stdin => None,
             Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
         });
         let total = sizes.sum::<Option<u64>>().unwrap_or(0);
-        Progress {
+        ReplayProgress {
             total: total.into(),
             order: inputs.map(|(_, partition)| partition).collect(),
             skip_records,
-            ..Progress::default()
+            ..ReplayProgress::default()
         }
     }
 
@@ -227,7 +227,7 @@ impl Progress {
 
 struct Counted<R> {
     inner: R,
-    progress: Arc<Progress>,
+    progress: Arc<ReplayProgress>,
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -241,7 +241,10 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Opens an input and unpacks what is packed, told by its first bytes.
-pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn open(
+    input: &Input,
+    progress: &Arc<ReplayProgress>,
+) -> io::Result<Box<dyn Read + Send>> {
     let progress = Arc::clone(progress);
     let mut content: Box<dyn Read + Send> = match input {
         Input::Stdin => Box::new(Counted {

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn shard_that_is_none_is_refused() {
+    fn shard_invalid_is_refused() {
         for (wrong, index) in [("", None), ("3", None), ("3/3", None), ("0/0", None)] {
             assert!(Shard::read(wrong, index).is_err(), "{wrong}");
         }

@@ -164,14 +164,14 @@ impl ChunkWriter {
     /// Keeps identities of settled records, soon.
     pub(super) fn append(&mut self, settled: &[Filed], now: Timestamp) {
         if now.as_second().saturating_sub(self.filling.begun) >= self.span {
-            self.turn_over(now);
+            self.begin_chunk(now);
         }
         for &(bucket, identity) in settled {
             if !self
                 .filling
                 .add(bucket, identity, self.store.chunk_bytes_max())
             {
-                self.turn_over(now);
+                self.begin_chunk(now);
                 self.filling
                     .add(bucket, identity, self.store.chunk_bytes_max());
             }
@@ -211,7 +211,7 @@ impl ChunkWriter {
     }
 
     /// Begins the next chunk.
-    fn turn_over(&mut self, now: Timestamp) {
+    fn begin_chunk(&mut self, now: Timestamp) {
         if self.changed {
             // While a write is at work only the newest of those that wait is kept.
             self.waiting = Some(self.write());

@@ -47,8 +47,8 @@ use tracing::warn;
 pub use identity::Identity;
 pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
 pub use limiter::Limiter;
-pub use log::{Clock, Entry, LogPage, QueryError, SystemClock, TimeLog, Window};
-pub use monitor::{Late, Monitor, Stats, Status};
+pub use log::{Clock, LogPage, PageEntry, QueryError, SystemClock, TimeLog, Window};
+pub use monitor::{Late, Monitor, TailStats, TailStatus};
 pub use resume::ResumeError;
 pub use settings::TailSettings;
 
@@ -57,8 +57,8 @@ use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Read
 use cursor::{Cursor, Scan};
 use identity_chunks::ChunkWriter;
 use log::{ceil, floor};
-use resume::Place;
-use seen::{Seen, bucket_of};
+use resume::CursorState;
+use seen::{SeenIdentities, bucket_of};
 use segment_writer::SegmentWriter;
 use segments::Segments;
 
@@ -101,7 +101,7 @@ pub struct Tail<L: TimeLog> {
     began_at: Timestamp,
     /// How long a window of a backlog is, as the density of the log has it.
     span: Duration,
-    seen: Seen,
+    seen: SeenIdentities,
     segments: Option<SegmentWriter>,
     chunks: Option<ChunkWriter>,
     /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
@@ -143,7 +143,7 @@ impl<L: TimeLog> Tail<L> {
             })
             .collect();
         let mut tail = Tail {
-            seen: Seen::new(settings.identities_max),
+            seen: SeenIdentities::new(settings.identities_max),
             segments: None,
             chunks: None,
             requests: JoinSet::new(),
@@ -162,15 +162,15 @@ impl<L: TimeLog> Tail<L> {
             cursors,
         };
         if let Some(folder) = settings.seen_dir {
-            tail.recall(&folder, positions.is_empty());
+            tail.load_identities(&folder, positions.is_empty());
         }
         if let Some(loaded) = settings.identities {
-            tail.recall_chunks(loaded, positions.is_empty());
+            tail.load_identity_chunks(loaded, positions.is_empty());
         }
         // First of all every cursor says where it begins. Otherwise the checkpoint might hold the
         // edge's progress before the others had any, and a restart would begin them at the edge's.
         for index in 0..tail.cursors.len() {
-            tail.hand_out(index, Vec::new(), true);
+            tail.emit_page(index, Vec::new(), true);
         }
         // Only then may those go that the edge has taken over.
         let cursors = u32::try_from(tail.cursors.len()).unwrap_or(u32::MAX);
@@ -193,7 +193,7 @@ impl<L: TimeLog> Tail<L> {
     }
 
     /// Loads the identities of an earlier life.
-    fn recall(&mut self, folder: &std::path::Path, afresh: bool) {
+    fn load_identities(&mut self, folder: &std::path::Path, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let seen = &mut self.seen;
         let opened = Segments::open(folder, self.log.name(), |bucket, identity| {
@@ -219,7 +219,7 @@ impl<L: TimeLog> Tail<L> {
     }
 
     /// Takes over the identities that another process kept.
-    fn recall_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
+    fn load_identity_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
         let (seen, now) = (&mut self.seen, self.clock.now());
@@ -273,7 +273,7 @@ impl<L: TimeLog> Tail<L> {
             self.monitor
                 .clock_went_back(self.cursors[index].age, before, now);
             for cursor in &mut self.cursors {
-                cursor.uncover();
+                cursor.clear_covered();
             }
         }
         let younger = index.checked_sub(1).map(|index| &self.cursors[index]);
@@ -285,7 +285,7 @@ impl<L: TimeLog> Tail<L> {
             let Some((window, cut)) = cursor.plan(now, limit, span, resolution) else {
                 cursor.due = now_at + self.poll_interval;
                 if index == 0 && self.until.is_some_and(|until| until <= before) {
-                    self.say_read_to(now);
+                    self.report_read_to(now);
                 }
                 return;
             };
@@ -372,7 +372,7 @@ impl<L: TimeLog> Tail<L> {
         match complete {
             Some(scan) => self.complete(index, &scan, records),
             None if records.is_empty() => {}
-            None => self.hand_out(index, records, false),
+            None => self.emit_page(index, records, false),
         }
         self.trim();
     }
@@ -393,13 +393,13 @@ impl<L: TimeLog> Tail<L> {
         if index == 0 {
             self.monitor.read_to(scan.window.end, !scan.cut);
         }
-        self.hand_out(index, records, true);
+        self.emit_page(index, records, true);
         // The clock may have been set back since: then less of it was old.
         let begun = scan.begun.min(self.clock.now());
         for index in index + 1..self.cursors.len() {
-            self.cursors[index].cover(scan.window, begun, self.resolution);
+            self.cursors[index].add_covered(scan.window, begun, self.resolution);
             if self.cursors[index].skip() {
-                self.hand_out(index, Vec::new(), true);
+                self.emit_page(index, Vec::new(), true);
             }
         }
         self.adapt(scan);
@@ -415,7 +415,7 @@ impl<L: TimeLog> Tail<L> {
         }
     }
 
-    fn hand_out(
+    fn emit_page(
         &mut self,
         index: usize,
         records: Vec<audit_bridge_core::record::Record>,
@@ -423,8 +423,8 @@ impl<L: TimeLog> Tail<L> {
     ) {
         let cursor = &mut self.cursors[index];
         let position = complete.then(|| {
-            cursor.hand_out();
-            let place = Place {
+            cursor.emit_position();
+            let place = CursorState {
                 since: cursor.since,
                 read_to: cursor.position,
             };
@@ -442,7 +442,7 @@ impl<L: TimeLog> Tail<L> {
     }
 
     /// The edge's end is reached: nothing more is to be expected of it.
-    fn say_read_to(&mut self, now: Timestamp) {
+    fn report_read_to(&mut self, now: Timestamp) {
         let read_to = Some(self.read_to(now));
         self.pages.push_back(Page {
             read_to,

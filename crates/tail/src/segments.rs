@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_comes_back_and_is_deleted_in_time() {
+    fn segments_written_are_read_again_and_deleted_in_time() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, none) = load(folder.path(), "log");
         assert!(none.is_empty() && files(folder.path()).is_empty());
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_small() {
+    fn segment_files_stay_small() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         for round in 0..30 {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_file_gives_what_is_whole_at_every_length() {
+    fn segment_file_cut_at_any_byte_gives_its_whole_entries() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         segments.append(&mut filed(0..30));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_never_gives_an_identity_that_was_not_kept() {
+    fn segment_file_damaged_never_gives_a_foreign_identity() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         segments.append(&mut filed(0..30));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_log_are_left_alone() {
+    fn segment_files_of_another_log_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "one");
         segments.append(&mut filed(0..30));

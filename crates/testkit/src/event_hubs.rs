@@ -21,7 +21,7 @@ use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
-use broker::{Broker, Hub, Place, now};
+use broker::{Broker, BrokerHub, GroupPartition, now};
 use relay::Relay;
 
 /// A receiver that was attached.
@@ -112,7 +112,9 @@ impl EventHubs {
     /// Makes an event hub, in place of one of that name.
     pub fn add_hub(&self, hub: &str, partitions: usize) {
         let mut state = self.broker.state();
-        state.hubs.insert(hub.to_owned(), Hub::new(partitions));
+        state
+            .hubs
+            .insert(hub.to_owned(), BrokerHub::new(partitions));
         drop(state);
         self.broker.tell();
     }
@@ -126,7 +128,7 @@ impl EventHubs {
     pub fn add_partitions(&self, hub: &str, count: usize) {
         self.with_hub(hub, |hub| {
             hub.partitions
-                .extend((0..count).map(|_| broker::Partition::default()));
+                .extend((0..count).map(|_| broker::BrokerPartition::default()));
         });
     }
 
@@ -174,7 +176,7 @@ impl EventHubs {
         let error = Error::new(LinkError::DetachForced, why.to_owned(), None);
         let partition = partition.to_string();
         self.broker.order(
-            |place: &Place| place.hub == hub && place.partition == partition,
+            |place: &GroupPartition| place.hub == hub && place.partition == partition,
             &error,
         )
     }
@@ -229,7 +231,7 @@ impl EventHubs {
     }
 
     /// Refuses new connections, and cuts those that there are.
-    pub async fn go_down(&self) {
+    pub async fn stop_listening(&self) {
         self.relay.close().await;
         self.relay.cut();
     }
@@ -289,7 +291,7 @@ impl EventHubs {
         self.relay.alive()
     }
 
-    fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut Hub) -> T) -> T {
+    fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut BrokerHub) -> T) -> T {
         let mut state = self.broker.state();
         let hub = state
             .hubs

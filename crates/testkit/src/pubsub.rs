@@ -144,7 +144,7 @@ impl PubSub {
     }
 
     /// Whether streams stay open and silent.
-    pub fn mute(&self, muted: bool) {
+    pub fn set_silent(&self, muted: bool) {
         self.lock().muted = muted;
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::live::{number, trouble};
 use audit_bridge_tests::{audit_id, event};
 
@@ -16,7 +16,7 @@ use super::{GROUP, World, now_ms};
 const RATE: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_at_random_nothing_is_lost() {
+async fn killed_at_random_loses_nothing() {
     let kills = number("KILLS").unwrap_or(200);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
@@ -26,11 +26,11 @@ async fn killed_at_random_nothing_is_lost() {
 
     let mut faults = dice.fork();
     world.cloud.choose(move |_| match faults.u32(0..40) {
-        0 => Some(Fault::throttled()),
-        1 => Some(Fault::Error(500, "InternalFailure", "no")),
-        2 => Some(Fault::Cut),
-        3 => Some(Fault::Garbage),
-        4 => Some(Fault::Slow(Duration::from_millis(120))),
+        0 => Some(CloudWatchFault::throttled()),
+        1 => Some(CloudWatchFault::Error(500, "InternalFailure", "no")),
+        2 => Some(CloudWatchFault::Cut),
+        3 => Some(CloudWatchFault::Garbage),
+        4 => Some(CloudWatchFault::Slow(Duration::from_millis(120))),
         _ => None,
     });
     let issued = Arc::new(AtomicUsize::new(0));
@@ -73,7 +73,7 @@ async fn killed_at_random_nothing_is_lost() {
     }
     issuing.store(false, Ordering::Relaxed);
     issuer.join().unwrap();
-    world.cloud.heal();
+    world.cloud.clear_faults();
     let issued = issued.load(Ordering::Relaxed);
     let bridge = world.start(&[&start]);
     world.until_accepted(0..issued, &bridge);

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::{audit_id, root};
@@ -114,9 +114,9 @@ fn recovers(world: &World, bridge: &mut Running, end: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_down_is_seen_and_passes() {
+async fn receiver_down_is_reported_and_recovers() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
-    world.webhook.otherwise(Answer::status(503));
+    world.webhook.set_answer(WebhookAnswer::status(503));
     world.put(5, 0);
     bridge.until_not_ready("webhook", "503");
     let why = bridge.until_not_ready("progress", "a record is read and not settled");
@@ -141,7 +141,7 @@ async fn receiver_down_is_seen_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
+async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
     let (world, mut bridge, mut record) = healthy(&["--batch-events-max=2"]).await;
     world.webhook.poison(&audit_id(5), 500);
     let mut next = 5;
@@ -171,18 +171,18 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
         "AuditBridgeNotReady",
         "AuditBridgeEventsParked",
     ]);
-    world.webhook.cure(&audit_id(5));
+    world.webhook.accept_event(&audit_id(5));
     recovers(&world, &mut bridge, next);
     assert_eq!(bridge.terminate(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_denied_is_seen_and_says_nothing_of_silence() {
+async fn source_denied_is_reported_without_silence() {
     let (world, mut bridge, mut record) = healthy(&["--silence-max=1s"]).await;
     // Before it can be silent.
     world.put(5, 0);
     world.until_accepted(5..6, &bridge);
-    world.cloud.choose(|_| Some(Fault::denied()));
+    world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     bridge.until_not_ready("source", "logs:FilterLogEvents");
     bridge.until_not_ready(
         "progress",
@@ -203,16 +203,16 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
         "AuditBridgeSourceFailing",
     ]);
     world.put(6, 0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     recovers(&world, &mut bridge, 7);
     assert_eq!(bridge.terminate(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_throttled_is_seen_and_passes() {
+async fn source_throttled_is_reported_and_recovers() {
     let (world, mut bridge, mut record) = healthy(&[]).await;
     world.put(5, 0);
-    world.cloud.choose(|_| Some(Fault::throttled()));
+    world.cloud.choose(|_| Some(CloudWatchFault::throttled()));
     bridge.until_not_ready("progress", "told neither more");
     until_lag(&mut bridge, 3.0);
     record.add(&mut bridge);
@@ -228,7 +228,7 @@ async fn source_throttled_is_seen_and_passes() {
         "AuditBridgeNotReady",
         "AuditBridgeThrottled",
     ]);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     recovers(&world, &mut bridge, 6);
     assert_eq!(bridge.terminate(), 0);
 }
@@ -240,7 +240,7 @@ fn until_silent(bridge: &mut Running, seconds: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
+async fn log_switched_off_is_reported_also_after_restart() {
     let (world, mut bridge, _) = healthy(&["--silence-max=4s"]).await;
     // The machine may be slow: it is healthy while it is not silent.
     let mut next = 5;
@@ -298,7 +298,7 @@ fn put_garbage(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
+async fn dead_letter_full_is_reported_and_delivery_continues() {
     let (world, mut bridge, mut record) = healthy(&["--dead-letter-bytes-max=1MiB"]).await;
     let mut garbage = || put_garbage(&world);
     until_grown(
@@ -322,7 +322,7 @@ async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_that_holds_is_seen_in_lag_and_readiness() {
+async fn dead_letter_full_on_hold_shows_in_lag_and_readiness() {
     let flags = ["--dead-letter-bytes-max=1MiB", "--dead-letter-full=hold"];
     let (world, mut bridge, mut record) = healthy(&flags).await;
     for _ in 0..8 {
@@ -342,7 +342,7 @@ async fn dead_letter_full_that_holds_is_seen_in_lag_and_readiness() {
 /// A disk that takes nothing and does not fail, as a network file system that is away: a pipe that
 /// nobody reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
+async fn disk_hanging_stops_neither_other_events_nor_the_process() {
     let world = World::new().await;
     let pipe = world.folder.path().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -369,13 +369,13 @@ async fn disk_that_hangs_holds_up_neither_other_events_nor_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
+async fn log_hanging_does_not_stop_another() {
     let world = World::new().await;
     let other = "/aws/eks/other/cluster";
     world.cloud.group(other);
     world.cloud.choose(|request| {
         let hangs = request.body["logGroupName"] == GROUP;
-        hangs.then_some(Fault::Slow(Duration::from_secs(3600)))
+        hangs.then_some(CloudWatchFault::Slow(Duration::from_secs(3600)))
     });
     let mut bridge = world.start(&["--cluster-name=other", "--start=-1m", STALL]);
     world
@@ -385,6 +385,6 @@ async fn thing_that_hangs_in_one_log_does_not_hold_up_another() {
     let why = bridge.until_not_ready("progress", GROUP);
     assert!(!why.contains(other), "{why}");
     until_lag(&mut bridge, 3.0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     drop(bridge);
 }

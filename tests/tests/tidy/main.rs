@@ -124,7 +124,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
 ];
 
 #[test]
-fn arrows_point_from_the_core_to_the_tests() {
+fn dependencies_point_from_the_core_to_the_tests() {
     let packages = packages();
     let arrows = BTreeMap::from(ARROWS);
     for (name, uses) in &packages {
@@ -151,7 +151,7 @@ fn arrows_point_from_the_core_to_the_tests() {
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
+fn modules_never_use_each_other_in_a_circle() {
     let mut crates = 0;
     let mut circles = Vec::new();
     for folder in ["crates", "bridges"] {
@@ -196,7 +196,7 @@ fn bridges_share_no_run_of_more_than_eight_lines() {
 }
 
 #[test]
-fn the_vocabulary_does_no_io_and_has_no_clock() {
+fn event_module_does_no_io_and_has_no_clock() {
     let core = root().join("crates/core/src");
     let mut files = rust_files(&core.join("event"));
     files.push(core.join("event.rs"));
@@ -213,7 +213,7 @@ fn the_vocabulary_does_no_io_and_has_no_clock() {
 }
 
 #[test]
-fn http_and_cloud_sdks_stay_in_their_rooms() {
+fn http_and_cloud_sdks_stay_in_their_modules() {
     let outside = |folder: PathBuf, room: &str| -> Vec<PathBuf> {
         let files = rust_files(&folder).into_iter();
         files
@@ -238,7 +238,7 @@ fn http_and_cloud_sdks_stay_in_their_rooms() {
 
 /// The rooms of a bridge: a newcomer finds the same in each.
 #[test]
-fn bridges_have_the_same_rooms() {
+fn bridges_have_the_same_modules() {
     for bridge in BRIDGES {
         let src = root().join("bridges").join(bridge).join("src");
         let mut rooms: Vec<String> = std::fs::read_dir(&src)
@@ -260,7 +260,7 @@ fn bridges_have_the_same_rooms() {
 }
 
 #[test]
-fn there_is_one_tls_stack() {
+fn dependencies_have_one_tls_stack() {
     // What is built here; the lock file also names options that nobody chose.
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--workspace", "--prefix", "none", "--locked"])
@@ -295,7 +295,7 @@ fn there_is_one_tls_stack() {
 }
 
 #[test]
-fn no_file_outgrows_its_room() {
+fn files_stay_below_their_limit() {
     let mut large = Vec::new();
     for folder in ["crates", "bridges"] {
         for file in rust_files(&root().join(folder)) {

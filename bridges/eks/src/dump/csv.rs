@@ -1,7 +1,7 @@
 //! The CSV that the Logs Insights console exports: a row for each result, the query's fields as
 //! columns, among them `@message`.
 
-use audit_bridge_replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Splitter};
 use csv_core::{ReadRecordResult, Reader};
 
 use super::piece::{LogEventText, Shown, of_bytes};
@@ -47,7 +47,7 @@ pub(super) fn is(head: &str) -> bool {
     (ended || row.end().is_some()) && Columns::of(&row).message.is_some()
 }
 
-impl Split for Csv {
+impl Splitter for Csv {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut taken = 0;
         loop {

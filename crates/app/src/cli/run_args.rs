@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::health::HealthArgs;
-use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
-use crate::provider::{self, Provider as _, Shared, Start};
+use crate::config::{self, DeliveryArgs, DeliveryConfig, LogArgs, Problems, flag, given};
+use crate::provider::{self, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
 use crate::telemetry::HealthLimits;
@@ -77,7 +77,7 @@ pub(super) struct StateArgs {
 
 /// [`StateArgs`], checked.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct StateSettings {
     pub(super) dir: PathBuf,
     pub(super) store: StoreKind,
     pub(super) checkpoint_interval: Duration,
@@ -92,7 +92,7 @@ pub(super) struct State {
 }
 
 impl StateArgs {
-    fn check(&self, name: &str, now: Timestamp, problems: &mut Problems) -> State {
+    fn check(&self, name: &str, now: Timestamp, problems: &mut Problems) -> StateSettings {
         let text = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
         let store = problems.read(
             "checkpoint-store",
@@ -122,7 +122,7 @@ impl StateArgs {
             name.to_owned(),
             object_name,
         );
-        let state = State {
+        let state = StateSettings {
             dir: config::path(self.state_dir.as_ref())
                 .unwrap_or_else(|| PathBuf::from("/var/lib/audit-bridge")),
             store,
@@ -173,7 +173,7 @@ impl StateArgs {
     }
 }
 
-impl State {
+impl StateSettings {
     /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
     /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
     /// be told so, a job for a window of time would leave a part of it out, or read another one.
@@ -232,8 +232,8 @@ fn object_name(text: &str) -> Result<String, String> {
 pub(super) struct Checked<B: Bridge> {
     pub(super) bridge: B,
     pub(super) provider: B::Provider,
-    pub(super) state: State,
-    pub(super) delivery: DeliverySettings,
+    pub(super) state: StateSettings,
+    pub(super) delivery: DeliveryConfig,
     pub(super) health: HealthLimits,
 }
 
@@ -251,7 +251,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 "cannot be combined with what is read: it has no end",
             );
         }
-        if let Some(Shared { flag, .. }) = provider.shared() {
+        if let Some(SharedLogs { flag, .. }) = provider.shared() {
             if state.store == StoreKind::File {
                 problems.add(
                     flag,
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Shared {
+    struct SharedLogs {
         #[command(flatten)]
         state: StateArgs,
         #[command(flatten)]
@@ -301,9 +301,9 @@ mod tests {
         tail: config::TailArgs,
     }
 
-    impl Shared {
+    impl SharedLogs {
         fn check(arguments: &[String]) -> String {
-            let shared = Shared::try_parse_from(arguments).unwrap();
+            let shared = SharedLogs::try_parse_from(arguments).unwrap();
             let mut problems = Problems::default();
             let now = Timestamp::UNIX_EPOCH;
             let settings = (
@@ -322,9 +322,9 @@ mod tests {
     /// A default stands in the help, for people, and in the code: they say the same.
     #[test]
     fn default_in_the_help_given_as_a_value_changes_nothing() {
-        let unset = Shared::check(&["a".to_owned()]);
+        let unset = SharedLogs::check(&["a".to_owned()]);
         let mut defaults = 0;
-        for arg in Shared::command().get_arguments() {
+        for arg in SharedLogs::command().get_arguments() {
             let help = arg.get_help().unwrap_or_default().to_string();
             let Some((_, default)) = help.split_once("[default: ") else {
                 continue;
@@ -335,7 +335,7 @@ mod tests {
                 continue;
             }
             let given = format!("--{}={default}", arg.get_long().unwrap());
-            let mut set = Shared::check(&["a".to_owned(), given.clone()]);
+            let mut set = SharedLogs::check(&["a".to_owned(), given.clone()]);
             if arg.get_id() == "start" {
                 set = set.replace("start_given: true", "start_given: false");
             }
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn start_and_until_that_contradict_the_checkpoint_are_refused_with_the_way_out() {
+    fn start_or_until_against_checkpoint_is_refused_with_remedy() {
         let now = Timestamp::now();
         for (has_checkpoint, start_given, until, refused) in [
             (true, true, true, Some("leave --start out")),
@@ -356,7 +356,7 @@ mod tests {
             (true, true, false, None),
             (false, false, false, None),
         ] {
-            let state = State {
+            let state = StateSettings {
                 dir: PathBuf::new(),
                 store: StoreKind::File,
                 checkpoint_interval: FILE_INTERVAL,

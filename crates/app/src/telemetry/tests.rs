@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use audit_bridge_core::event::conformance::Options;
+use audit_bridge_core::event::conformance::EventOptions;
 
 use super::health::tests::silent;
 use prometheus_client::metrics::MetricType;
@@ -12,7 +12,7 @@ use super::*;
 fn busy() -> Telemetry {
     let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
     telemetry.progress();
-    telemetry.standing(&silent(7));
+    telemetry.log_progress(&silent(7));
     telemetry.received(3);
     telemetry.delivered(2, 1);
     telemetry.skipped(Skip::new("other_stream"));
@@ -22,7 +22,9 @@ fn busy() -> Telemetry {
     };
     telemetry.dead_lettered(&origin, Reject::REFUSED, "no");
     let cut = r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z","x":[1"#;
-    let event = Options::default().event(&cut.into(), true, None).unwrap();
+    let event = EventOptions::default()
+        .event(&cut.into(), true, None)
+        .unwrap();
     telemetry.noted(event.notes());
     telemetry.late("2m", 4);
     telemetry.webhook_request("200", 0.02);
@@ -48,7 +50,7 @@ impl std::io::Write for Heard {
 }
 
 #[test]
-fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
+fn ready_is_logged_once_then_per_recovered_component() {
     let heard = Heard::default();
     let writer = heard.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -59,12 +61,12 @@ fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
         let process = Telemetry::new("eks-audit-bridge", "1.2.3");
         let log = process.log("a");
         for telemetry in [&process, &log] {
-            for part in Part::ALL {
-                telemetry.ready(part);
+            for component in Component::ALL {
+                telemetry.ready(component);
             }
         }
-        log.not_ready(Part::Source, "throttled");
-        log.ready(Part::Source);
+        log.not_ready(Component::Source, "throttled");
+        log.ready(Component::Source);
     });
     let text = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = text.lines().filter(|line| !line.contains("WARN")).collect();
@@ -74,7 +76,7 @@ fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
 }
 
 #[test]
-fn what_is_documented_is_exported_and_nothing_else() {
+fn metrics_exported_are_exactly_those_documented() {
     let text = busy().render();
     let exported: BTreeSet<(String, String)> = text
         .lines()
@@ -123,19 +125,19 @@ fn what_is_documented_is_exported_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_names_what_is_missing_and_liveness_the_silence() {
+async fn readyz_names_missing_components_and_livez_a_stuck_loop() {
     let telemetry = Telemetry::new("b", "1");
     assert_eq!(telemetry.unready().len(), 4);
-    for part in Part::ALL {
-        telemetry.ready(part);
+    for component in Component::ALL {
+        telemetry.ready(component);
     }
     assert!(telemetry.unready().is_empty());
-    telemetry.not_ready(Part::Webhook, "401: renew the token");
+    telemetry.not_ready(Component::Webhook, "401: renew the token");
     assert_eq!(
         telemetry.unready().into_iter().collect::<Vec<_>>(),
         [("webhook", "401: renew the token".to_owned())]
     );
-    telemetry.ready(Part::Webhook);
+    telemetry.ready(Component::Webhook);
 
     let log = telemetry.log("l");
     assert_eq!(
@@ -148,13 +150,13 @@ async fn readiness_names_what_is_missing_and_liveness_the_silence() {
     telemetry.standby(None);
 
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert_eq!(telemetry.stuck(), None, "no loop runs");
+    assert_eq!(telemetry.stuck_for(), None, "no loop runs");
     log.progress();
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert!(telemetry.stuck().is_some());
+    assert!(telemetry.stuck_for().is_some());
     log.progress();
-    assert_eq!(telemetry.stuck(), None);
+    assert_eq!(telemetry.stuck_for(), None);
     log.ended();
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert_eq!(telemetry.stuck(), None);
+    assert_eq!(telemetry.stuck_for(), None);
 }

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_paths_are_read_as_the_api_server_reads_them() {
+    fn request_info_whole_path_matches_api_server() {
         for (uri, want) in [
             (
                 "/api/v1/namespaces/x/pods/y/exec?command=sh",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_cut_path_only_whole_segments_count() {
+    fn request_info_cut_path_uses_whole_segments_only() {
         for (uri, want) in [
             ("/api/v1/namespaces/x/pods/y/ex", "r=pods ns=x n=y v=v1"),
             ("/api/v1/namespaces/x/pods/y/", "r=pods ns=x n=y v=v1"),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_path_never_says_what_the_whole_one_does_not() {
+    fn request_info_cut_path_never_contradicts_the_whole_one() {
         for whole in [
             "/api/v1/namespaces/x/pods/y/exec?command=sh&fieldSelector=metadata.name=z",
             "/api/v1/namespaces/x/status?a=b",

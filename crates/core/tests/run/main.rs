@@ -25,9 +25,9 @@ use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner};
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::event::conformance::{self, Options};
+use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::record::Record;
-use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
+use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use tokio_util::sync::CancellationToken;
 
 use self::disk::{Disk, DiskStore, positions};
@@ -40,7 +40,7 @@ use self::world::{Shared, World};
 /// Bytes of records and events that a process has in memory.
 const IN_FLIGHT_BYTES_MAX: usize = 20_000;
 
-struct Native(Options);
+struct Native(EventOptions);
 
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
@@ -87,7 +87,7 @@ async fn live(
     };
     let pipeline = Pipeline {
         source: Log::open(world, dice.below(u64::MAX), &start),
-        converter: Native(Options::default()),
+        converter: Native(EventOptions::default()),
         sink: Receiver(Arc::clone(world)),
         dead_letter: Some(DeadLetter::open(&dead, "eks").unwrap()),
         checkpoint: Some(Checkpointer::new(
@@ -96,17 +96,17 @@ async fn live(
             loaded,
             Duration::from_secs(1),
         )),
-        tenure: None,
+        lease_hold: None,
         observer: Watch::new(world, IN_FLIGHT_BYTES_MAX),
         on_request: Box::new(|_, _| {}),
-        batch: batch::Limits {
+        batch: batch::BatchLimits {
             events_max: 7,
             bytes_max: 4000,
             wait_max: Duration::from_millis(500),
         },
         in_flight_batches_max: plan.in_flight,
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-        patience: Patience::Endless,
+        retry_policy: RetryPolicy::Forever,
         stop: CancellationToken::new(),
         grace: Duration::from_secs(25),
     };
@@ -241,7 +241,7 @@ fn play(seed: u64, traced: bool) -> Shared {
 }
 
 #[test]
-fn nothing_is_lost_whatever_fails() {
+fn run_random_faults_lose_nothing() {
     let mut seen = BTreeMap::<&str, u64>::new();
     let schedules = schedules(2000);
     let many = schedules.end - schedules.start >= 2000;
@@ -286,7 +286,7 @@ fn nothing_is_lost_whatever_fails() {
 }
 
 #[test]
-fn same_seed_gives_the_same_trace() {
+fn run_same_seed_gives_the_same_trace() {
     for seed in schedules(100) {
         let trace = || play(seed, true).lock().unwrap().trace.take().unwrap();
         let (one, other) = (trace(), trace());

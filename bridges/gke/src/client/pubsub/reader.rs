@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
-use crate::client::identity::{Identity, NoToken};
+use crate::client::token_source::{NoToken, TokenSource};
 
 /// The one right that is needed.
 const PERMISSION: &str = "pubsub.subscriptions.consume";
@@ -43,14 +43,14 @@ const STEADY: Duration = Duration::from_secs(60);
 
 /// How a stream is watched.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watch {
+pub(super) struct StreamWatch {
     /// Between two questions whether all is well.
     pub(super) probe_interval: Duration,
     /// A stream that was silent for so long may be dead.
     pub(super) silence_max: Duration,
 }
 
-impl Watch {
+impl StreamWatch {
     /// Within so long it is said again up to when messages were read: a probe is left out where a
     /// message came shortly before it.
     pub(super) fn again_within(self) -> Duration {
@@ -58,41 +58,44 @@ impl Watch {
     }
 }
 
-const WATCH: Watch = Watch {
+const WATCH: StreamWatch = StreamWatch {
     probe_interval: Duration::from_secs(10),
     silence_max: Duration::from_secs(300),
 };
 
 /// The subscription, and who asks for it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct SubscriptionConnection {
     subscription: String,
     endpoint: Endpoint,
-    identity: Identity,
+    identity: TokenSource,
     http: reqwest::Client,
-    pub(super) watch: Watch,
+    pub(super) watch: StreamWatch,
 }
 
-impl Connection {
+impl SubscriptionConnection {
     /// The subscription of this full name.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub(crate) fn new(subscription: &str, endpoint: &Endpoint) -> Result<Connection, Trouble> {
+    pub(crate) fn new(
+        subscription: &str,
+        endpoint: &Endpoint,
+    ) -> Result<SubscriptionConnection, Unavailable> {
         let mut http = reqwest::Client::builder()
             .timeout(PROBE_MAX)
             .user_agent(USER_AGENT);
         if endpoint.plain {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(|error| Trouble {
-            part: Part::Source,
-            what: chain(&error),
+        let http = http.build().map_err(|error| Unavailable {
+            component: Component::Source,
+            reason: chain(&error),
             remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
         })?;
-        Ok(Connection {
+        Ok(SubscriptionConnection {
             subscription: subscription.to_owned(),
-            identity: Identity::new(endpoint, SCOPE),
+            identity: TokenSource::new(endpoint, SCOPE),
             endpoint: endpoint.clone(),
             http,
             watch: WATCH,
@@ -108,16 +111,16 @@ impl Connection {
     ///
     /// # Errors
     /// There is no token, and what to do about it.
-    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Trouble> {
+    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Unavailable> {
         let headers = self.identity.headers().await;
-        headers.map_err(NoToken::trouble)
+        headers.map_err(NoToken::into_unavailable)
     }
 
     /// Asks the service whether we may consume the subscription. Changes nothing.
     ///
     /// # Errors
     /// We may not, or nobody answers; and what to do about it.
-    pub(crate) async fn probe(&self) -> Result<(), Trouble> {
+    pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let url = format!(
             "{}/v1/{}:testIamPermissions",
             self.endpoint.url, self.subscription
@@ -153,10 +156,13 @@ impl Connection {
     }
 
     /// A stream of messages.
-    async fn stream(&self) -> Result<MessageStream, Trouble> {
+    async fn stream(&self) -> Result<MessageStream, Unavailable> {
         // Fails with better words than the client would find.
         self.authorization().await?;
-        let made = self.identity.credentials().map_err(NoToken::trouble)?;
+        let made = self
+            .identity
+            .credentials()
+            .map_err(NoToken::into_unavailable)?;
         let credentials: Credentials = match made {
             Some(credentials) => credentials.into(),
             None => anonymous::Builder::new().build(),
@@ -178,51 +184,51 @@ impl Connection {
     }
 
     /// Why a stream ended.
-    fn ended(&self, error: &google_cloud_pubsub::Error) -> Trouble {
+    fn ended(&self, error: &google_cloud_pubsub::Error) -> Unavailable {
         let said = chain(error);
         match error.status().map(|status| status.code) {
             Some(Code::Unauthenticated) => {
                 self.identity.renew();
                 self.unauthenticated(&said)
             }
-            Some(Code::NotFound) => Trouble {
-                part: Part::Source,
-                what: format!("{} does not exist: {said}", self.subscription),
+            Some(Code::NotFound) => Unavailable {
+                component: Component::Source,
+                reason: format!("{} does not exist: {said}", self.subscription),
                 remedy: "check --subscription, or create it on the topic that the log sink feeds"
                     .to_owned(),
             },
             Some(Code::PermissionDenied) => self.denied(&said),
-            Some(Code::InvalidArgument) => Trouble {
-                part: Part::Source,
-                what: format!("{}: {said}", self.subscription),
+            Some(Code::InvalidArgument) => Unavailable {
+                component: Component::Source,
+                reason: format!("{}: {said}", self.subscription),
                 remedy: "check that it is a pull subscription, and --subscription".to_owned(),
             },
             _ => self.unreachable(&said),
         }
     }
 
-    fn denied(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("{}: {said}", self.subscription),
+    fn denied(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("{}: {said}", self.subscription),
             remedy: "check --subscription, and grant roles/pubsub.subscriber on the subscription \
                      to the identity of the bridge"
                 .to_owned(),
         }
     }
 
-    fn unauthenticated(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Identity,
-            what: format!("pub/sub does not know the identity: {said}"),
+    fn unauthenticated(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Identity,
+            reason: format!("pub/sub does not know the identity: {said}"),
             remedy: self.identity.remedy(),
         }
     }
 
-    fn unreachable(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("pub/sub cannot be reached: {said}"),
+    fn unreachable(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("pub/sub cannot be reached: {said}"),
             remedy: "it is tried again; check network policies, proxies and --pubsub-endpoint"
                 .to_owned(),
         }
@@ -231,7 +237,7 @@ impl Connection {
 
 /// Reads until the source is gone.
 pub(super) async fn read_for_ever(
-    connection: Connection,
+    connection: SubscriptionConnection,
     outgoing: mpsc::Sender<Incoming>,
     open: watch::Receiver<usize>,
     token: Arc<Mutex<Option<ShutdownToken>>>,
@@ -245,29 +251,29 @@ pub(super) async fn read_for_ever(
             Ok(stream) => {
                 *token.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(stream.shutdown_token());
-                attend(&connection, stream, &outgoing, &open, &telemetry).await
+                forward_stream(&connection, stream, &outgoing, &open, &telemetry).await
             }
-            Err(trouble) => Some(trouble),
+            Err(unavailable) => Some(unavailable),
         };
         if begun.elapsed() > STEADY {
             failures = 0;
         }
-        let Some(trouble) = ended else { continue };
+        let Some(unavailable) = ended else { continue };
         telemetry.source_request("error");
-        telemetry.not_ready(trouble.part, trouble.to_string());
+        telemetry.not_ready(unavailable.component, unavailable.to_string());
         failures += 1;
         sleep(backoff.wait(failures)).await;
     }
 }
 
 /// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
-async fn attend(
-    connection: &Connection,
+async fn forward_stream(
+    connection: &SubscriptionConnection,
     mut stream: MessageStream,
     outgoing: &mpsc::Sender<Incoming>,
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
-) -> Option<Trouble> {
+) -> Option<Unavailable> {
     let watch = connection.watch;
     let mut probe = interval(watch.probe_interval);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,10 +306,10 @@ async fn attend(
                                 let _ = outgoing.try_send(Incoming::NothingMore(asked_at));
                             }
                         }
-                        Err(trouble) => {
+                        Err(unavailable) => {
                             well = false;
                             telemetry.source_request("error");
-                            telemetry.not_ready(trouble.part, trouble.to_string());
+                            telemetry.not_ready(unavailable.component, unavailable.to_string());
                         }
                     }
                 }
@@ -336,7 +342,7 @@ async fn attend(
 }
 
 fn ready(telemetry: &Telemetry) {
-    telemetry.ready(Part::Source);
-    telemetry.ready(Part::Identity);
-    telemetry.process().ready(Part::Identity);
+    telemetry.ready(Component::Source);
+    telemetry.ready(Component::Identity);
+    telemetry.process().ready(Component::Identity);
 }

@@ -1,7 +1,7 @@
-use audit_bridge_testkit::{LogEntry, PubSub};
+use audit_bridge_testkit::{PodEntry, PubSub};
 use jiff::Timestamp;
 
-use super::reader::Watch;
+use super::reader::StreamWatch;
 use super::*;
 use crate::client::endpoint::Endpoint;
 
@@ -19,17 +19,17 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open() {
+async fn stream_silent_is_replaced_unless_messages_are_open() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let mut connection = Connection::new(NAME, &endpoint).unwrap();
-    connection.watch = Watch {
+    let mut connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
+    connection.watch = StreamWatch {
         probe_interval: Duration::from_millis(50),
         silence_max: Duration::from_millis(400),
     };
     let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry.clone());
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let mut messages = SubscriptionMessages::open(connection, 0, telemetry.clone());
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = messages.read().await.unwrap();
     assert_eq!(page.records.len(), 1);
     // One is open, and nothing more comes: as when the webhook is down.
@@ -39,8 +39,8 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
     until("acknowledged", || pubsub.acked() == 1).await;
     // Silent now: it may be quiet, it may be dead.
     until("replaced", || pubsub.streams_opened() >= 3).await;
-    assert!(telemetry.is_ready(audit_bridge_core::readiness::Part::Source));
-    pubsub.publish(LogEntry::new(1, Timestamp::now()).text());
+    assert!(telemetry.is_ready(audit_bridge_core::readiness::Component::Source));
+    pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
     // Pages that say only that there was nothing more come before it.
     let page = loop {
         let page = messages.read().await.unwrap();
@@ -57,13 +57,13 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_closed_no_further_stream_is_opened() {
+async fn subscription_closing_opens_no_further_stream() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let connection = Connection::new(NAME, &endpoint).unwrap();
+    let connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
     let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry);
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let mut messages = SubscriptionMessages::open(connection, 0, telemetry);
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = messages.read().await.unwrap();
     // The last acknowledgment is tried again and again, as long as closing may take.
     pubsub.fail_acks(true);
@@ -74,17 +74,17 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_answers() {
+async fn stream_quiet_reports_its_end_only_while_service_answers() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let mut connection = Connection::new(NAME, &endpoint).unwrap();
-    connection.watch = Watch {
+    let mut connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
+    connection.watch = StreamWatch {
         probe_interval: Duration::from_millis(50),
         silence_max: Duration::from_secs(300),
     };
     let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry.clone());
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
+    let mut messages = SubscriptionMessages::open(connection, 0, telemetry.clone());
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = messages.read().await.unwrap();
     assert_eq!(page.records.len(), 1);
     assert!(page.read_to.is_some());
@@ -100,7 +100,7 @@ async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_ans
     }
     pubsub.permit(false);
     until("denied", || {
-        !telemetry.is_ready(audit_bridge_core::readiness::Part::Source)
+        !telemetry.is_ready(audit_bridge_core::readiness::Component::Source)
     })
     .await;
     // Those that were said before.

@@ -2,31 +2,31 @@
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::tenure::Tenure;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
-use super::process::{Process, Ready, Residence, lost_of};
+use super::process::{OpenLog, Process, ProcessState, lost_of};
 use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
-use crate::state::Home;
+use crate::state::StateLayout;
 
 /// All logs with their state, and where rejects go.
-type Prepared<L> = (Vec<Ready<L>>, Option<DeadLetter>);
+type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
 
 impl<B: Bridge> Process<'_, B> {
     /// Reads all logs, whenever it is this process's turn.
-    pub(super) async fn lead(
+    pub(super) async fn read_as_leader(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let elects = self.checked.state.leader_election;
-        let mut elector = residence.elector.clone().filter(|_| elects);
+        let mut elector = process_state.elector.clone().filter(|_| elects);
         let mut first = true;
         loop {
             let leadership = match &mut elector {
@@ -36,8 +36,11 @@ impl<B: Bridge> Process<'_, B> {
                     elected => elected,
                 },
             };
-            let tenure = leadership.as_ref().map(Leadership::tenure);
-            match self.read_all(&residence.home, tenure, first, stop).await? {
+            let lease_hold = leadership.as_ref().map(Leadership::lease_hold);
+            match self
+                .read_all(&process_state.layout, lease_hold, first, stop)
+                .await?
+            {
                 // Another one may begin: so must we, once it is our turn again.
                 Ended::LostLease(why) => {
                     tracing::warn!(why, "stopped reading, another replica may read now");
@@ -68,7 +71,7 @@ impl<B: Bridge> Process<'_, B> {
                 Waiting::Unavailable { error, remedy } => {
                     telemetry.standby(None);
                     let why = format!("no lease: {}; {remedy}", chain(error));
-                    telemetry.not_ready(Part::Checkpoint, why);
+                    telemetry.not_ready(Component::Checkpoint, why);
                 }
             })
             .await;
@@ -80,17 +83,17 @@ impl<B: Bridge> Process<'_, B> {
     /// Reads until it is time to stop, the Lease is lost, or the job is done.
     async fn read_all(
         &self,
-        home: &Home,
-        tenure: Option<Tenure>,
+        layout: &StateLayout,
+        lease_hold: Option<LeaseHold>,
         first: bool,
         stop: &CancellationToken,
     ) -> Result<Ended, String> {
-        let mut lost = tenure.clone();
+        let mut lost = lease_hold.clone();
         let prepared = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
-            prepared = self.prepare(home, &tenure, first) => prepared,
+            prepared = self.prepare(layout, &lease_hold, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         let several = logs.len();
@@ -116,44 +119,44 @@ impl<B: Bridge> Process<'_, B> {
             }
             ended = &mut pipelines => ended,
         };
-        Ok(worst(ended))
+        Ok(worst_of(ended))
     }
 
     /// Connects to the provider and opens the state of each of its logs.
     async fn prepare(
         &self,
-        home: &Home,
-        tenure: &Option<Tenure>,
+        layout: &StateLayout,
+        lease_hold: &Option<LeaseHold>,
         first: bool,
     ) -> Result<Prepared<<B::Provider as Provider>::Log>, String> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
-        let mut ready = Vec::new();
+        let mut open_log = Vec::new();
         for log in logs {
             let owner = self.owner(log.name());
-            let room = self.room(home, &owner, several).await?;
-            let checkpoint = room.checkpoint.as_ref();
+            let log_state = self.open_log_state(layout, &owner, several).await?;
+            let checkpoint = log_state.checkpoint.as_ref();
             if first {
                 let state = &self.checked.state;
                 state.check_start(log.name(), checkpoint.is_some())?;
             }
-            ready.push(Ready {
+            open_log.push(OpenLog {
                 log,
                 owner,
                 positions: checkpoint.map(|it| it.position.clone()).unwrap_or_default(),
-                room,
-                tenure: tenure.clone(),
+                log_state,
+                lease_hold: lease_hold.clone(),
                 term: None,
             });
         }
         let dead_letter = self.dead_letter().await?;
-        self.telemetry.ready(Part::Checkpoint);
-        Ok((ready, dead_letter))
+        self.telemetry.ready(Component::Checkpoint);
+        Ok((open_log, dead_letter))
     }
 }
 
 /// What all came to: a failure, else the loss of the Lease, else whatever it was.
-fn worst(all: Vec<Ended>) -> Ended {
+fn worst_of(all: Vec<Ended>) -> Ended {
     let rank = |ended: &Ended| match ended {
         Ended::Failed(_) | Ended::GaveUp(_) => 3,
         Ended::LostLease(_) => 2,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _};
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
 use futures_util::StreamExt as _;
@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
-use super::process::{Process, Ready, Residence, Setback, lost_of};
+use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, Start};
-use crate::share::{Balancer, Roll, Step};
-use crate::state::{Home, Room, object_name};
+use crate::share::{Balancer, Membership, RebalanceStep};
+use crate::state::{LogState, StateLayout, object_name};
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ struct View<L> {
     balancer: Balancer,
     /// All logs, whoever reads them.
     logs: BTreeMap<String, Arc<L>>,
-    roll: Option<Roll>,
+    membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
 }
@@ -110,22 +110,22 @@ fn merge(
 
 impl<B: Bridge> Process<'_, B> {
     /// Reads this replica's share until it is time to stop.
-    pub(super) async fn share(
+    pub(super) async fn read_share(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         whole: &str,
         stop: &CancellationToken,
     ) -> Result<Ended, String> {
-        let prepared = or_stop(stop, self.prepare_share(residence, whole)).await;
+        let prepared = or_stop(stop, self.prepare_share(process_state, whole)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
-        let home = &residence.home;
+        let layout = &process_state.layout;
         let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, CancellationToken>::new();
         let mut leaving = BTreeSet::<String>::new();
-        let first = self.turn(view, BTreeSet::new(), BTreeSet::new(), halt.clone());
+        let first = self.rebalance_after_wait(view, BTreeSet::new(), BTreeSet::new(), halt.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
@@ -157,10 +157,10 @@ impl<B: Bridge> Process<'_, B> {
             };
             turn = None;
             if ending.is_some() {
-                self.part(view.balancer, step).await;
+                self.release_gained(view.balancer, step).await;
                 continue;
             }
-            self.tell(&mut view, &step);
+            self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
                     stop.cancel();
@@ -172,11 +172,11 @@ impl<B: Bridge> Process<'_, B> {
                     let stop = CancellationToken::new();
                     reading.insert(log, stop.clone());
                     let found = Arc::clone(found);
-                    readers.push(self.hold(home, &common, found, leadership, stop));
+                    readers.push(self.read_while_leader(layout, &common, found, leadership, stop));
                 }
             }
             let kept = reading.keys().cloned().collect();
-            let next = self.turn(view, kept, leaving.clone(), halt.clone());
+            let next = self.rebalance_after_wait(view, kept, leaving.clone(), halt.clone());
             turn = Some(Box::pin(next));
         }
     }
@@ -184,29 +184,29 @@ impl<B: Bridge> Process<'_, B> {
     /// Connects, and settles where logs begin that nobody has read.
     async fn prepare_share(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         whole: &str,
     ) -> Result<(Common, View<Log<B>>), String> {
-        let Residence { home, elector } = residence;
+        let ProcessState { layout, elector } = process_state;
         let elector = elector
             .as_ref()
             .ok_or("replicas can share logs only with --checkpoint-store kubernetes")?;
         let logs = self.connect().await?;
         let common = Common {
-            base: self.base(home, &self.owner(whole), &logs).await?,
+            base: self.base(layout, &self.owner(whole), &logs).await?,
             start: self.checked.state.start,
             dead_letter: self.dead_letter().await?,
             several: logs.len().max(1),
         };
-        self.telemetry.ready(Part::Checkpoint);
+        self.telemetry.ready(Component::Checkpoint);
         let mut view = View {
             balancer: Balancer::new(elector),
             logs: BTreeMap::new(),
-            roll: None,
+            membership: None,
             next_look: Instant::now(),
             next_list: Instant::now() + LIST_INTERVAL,
         };
-        self.know(&mut view, &logs);
+        self.update_logs(&mut view, &logs);
         Ok((common, view))
     }
 
@@ -215,24 +215,24 @@ impl<B: Bridge> Process<'_, B> {
     /// when the replica that comes to read it starts later.
     async fn base(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         owner: &Owner,
         logs: &[Arc<Log<B>>],
     ) -> Result<Checkpoint, String> {
         let start = self.checked.state.start;
-        self.insist(async || {
-            let mut room = home.room(owner, false).await?;
-            if let Some(there) = room.checkpoint {
+        self.retry_until_ok(async || {
+            let mut log_state = layout.open_log(owner, false).await?;
+            if let Some(there) = log_state.checkpoint {
                 return Ok(there);
             }
             let positions = logs.iter().flat_map(|log| log.beginning(start)).collect();
             let made = Checkpoint::new(owner, positions);
-            match room.store.save(&made).await {
+            match log_state.store.save(&made).await {
                 Ok(()) => Ok(made),
                 // Another replica may have been faster.
-                Err(error) => match home.room(owner, false).await?.checkpoint {
+                Err(error) => match layout.open_log(owner, false).await?.checkpoint {
                     Some(there) => Ok(there),
-                    None => Err(Setback::from(error)),
+                    None => Err(SetupError::from(error)),
                 },
             }
         })
@@ -240,7 +240,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Takes note of the logs that there are.
-    fn know(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
+    fn update_logs(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
@@ -257,16 +257,16 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Waits for the next look around, and looks.
-    async fn turn(
+    async fn rebalance_after_wait(
         &self,
         mut view: View<Log<B>>,
         reading: BTreeSet<String>,
         leaving: BTreeSet<String>,
         halted: CancellationToken,
-    ) -> (View<Log<B>>, Step) {
+    ) -> (View<Log<B>>, RebalanceStep) {
         let waited = or_stop(&halted, sleep_until(view.next_look)).await;
         if waited.is_none() {
-            return (view, Step::default());
+            return (view, RebalanceStep::default());
         }
         if view.next_list <= Instant::now() {
             view.next_list = Instant::now() + LIST_INTERVAL;
@@ -274,10 +274,12 @@ impl<B: Bridge> Process<'_, B> {
             match or_stop(&halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
-                    self.know(&mut view, &logs);
+                    self.update_logs(&mut view, &logs);
                 }
                 // Whoever reads tells of the trouble.
-                Some(Ok(Err(trouble))) => tracing::debug!(%trouble, "the logs are not told"),
+                Some(Ok(Err(unavailable))) => {
+                    tracing::debug!(%unavailable, "the logs are not told")
+                }
                 Some(Err(_)) | None => {}
             }
         }
@@ -289,18 +291,20 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Says what was seen.
-    fn tell(&self, view: &mut View<Log<B>>, step: &Step) {
-        match &step.trouble {
-            Some(trouble) => self.telemetry.not_ready(Part::Checkpoint, trouble.clone()),
-            None => self.telemetry.ready(Part::Checkpoint),
+    fn report_membership(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
+        match &step.failure {
+            Some(unavailable) => self
+                .telemetry
+                .not_ready(Component::Checkpoint, unavailable.clone()),
+            None => self.telemetry.ready(Component::Checkpoint),
         }
-        if let Some(roll) = step.roll
-            && view.roll != Some(roll)
+        if let Some(membership) = step.membership
+            && view.membership != Some(membership)
         {
-            view.roll = Some(roll);
-            let (logs, share) = (view.logs.len(), roll.share(view.logs.len()));
+            view.membership = Some(membership);
+            let (logs, share) = (view.logs.len(), membership.share(view.logs.len()));
             tracing::info!(
-                replicas = roll.replicas,
+                replicas = membership.replicas,
                 logs,
                 share,
                 "replicas share the logs"
@@ -309,19 +313,19 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Gives back at the end what the last look had taken.
-    async fn part(&self, balancer: Balancer, step: Step) {
+    async fn release_gained(&self, balancer: Balancer, step: RebalanceStep) {
         for (_, leadership) in step.gained {
-            give_back(leadership).await;
+            release_lease(leadership).await;
         }
-        if let Err(error) = balancer.leave().await {
+        if let Err(error) = balancer.release_member_lease().await {
             tracing::warn!(error = chain(&error), "the seat is not given back");
         }
     }
 
     /// Reads one log for as long as its Lease is ours and nobody asks to give it up.
-    async fn hold(
+    async fn read_while_leader(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         log: Arc<Log<B>>,
         leadership: Leadership,
@@ -330,29 +334,29 @@ impl<B: Bridge> Process<'_, B> {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
         let telemetry = self.telemetry.log(&name);
-        let tenure = Some(leadership.tenure());
-        let mut lost = tenure.clone();
-        let room: Result<Room, Ended> = tokio::select! {
+        let lease_hold = Some(leadership.lease_hold());
+        let mut lost = lease_hold.clone();
+        let log_state: Result<LogState, Ended> = tokio::select! {
             biased;
             () = stop.cancelled() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
-            room = self.room(home, &owner, true) => room.map_err(Ended::Failed),
+            log_state = self.open_log_state(layout, &owner, true) => log_state.map_err(Ended::Failed),
         };
-        let ended = match room {
+        let ended = match log_state {
             Err(ended) => ended,
-            Ok(mut room) => {
-                let own = room.checkpoint.take();
+            Ok(mut log_state) => {
+                let own = log_state.checkpoint.take();
                 let (positions, checkpoint) = common.resume(&*log, &owner, own);
-                room.checkpoint = Some(checkpoint);
-                let ready = Ready {
+                log_state.checkpoint = Some(checkpoint);
+                let open_log = OpenLog {
                     log,
                     owner,
                     positions,
-                    room,
-                    tenure,
+                    log_state,
+                    lease_hold,
                     term: Some(leadership.term()),
                 };
-                self.read(ready, common.several, &common.dead_letter, stop)
+                self.read(open_log, common.several, &common.dead_letter, stop)
                     .await
             }
         };
@@ -364,14 +368,14 @@ impl<B: Bridge> Process<'_, B> {
                 "stopped reading it, another replica may read it now"
             );
         } else {
-            give_back(leadership).await;
+            release_lease(leadership).await;
             tracing::info!(log = name, "given up");
         }
         (name, ended)
     }
 }
 
-async fn give_back(leadership: Leadership) {
+async fn release_lease(leadership: Leadership) {
     if let Err(error) = leadership.release().await {
         tracing::warn!(error = chain(&error), "a lease is not given back");
     }
@@ -404,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_beats_only_what_came_less_far_whatever_the_clocks_say() {
+    fn base_checkpoint_merged_wins_only_where_further_whatever_the_clocks() {
         let made = || json!("from");
         for (own, base, want) in [
             (json!(5), json!(9), json!(9)),
@@ -422,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_once_counts_no_more_until_it_is_written_again() {
+    fn base_checkpoint_merged_once_is_ignored_until_rewritten() {
         let mut own = checkpoint(json!(5), 1);
         let mut base = checkpoint(json!(9), 2);
         own.merged = Some(base.written);

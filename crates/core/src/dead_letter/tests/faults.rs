@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use super::super::*;
 use super::{all_lines, within};
 
-const STEPS: [Step; 8] = [
-    Step::Write,
-    Step::Sync,
-    Step::Rename,
-    Step::Create,
-    Step::SyncFolder,
-    Step::Pack,
-    Step::RenamePacked,
-    Step::RemovePlain,
+const STEPS: [FileStep; 8] = [
+    FileStep::Write,
+    FileStep::Sync,
+    FileStep::Rename,
+    FileStep::Create,
+    FileStep::SyncFolder,
+    FileStep::Pack,
+    FileStep::RenamePacked,
+    FileStep::RemovePlain,
 ];
 
 fn write(dead: &mut DeadLetter, number: u64) {
@@ -36,7 +36,7 @@ fn found(path: &Path) -> (BTreeSet<u64>, usize) {
 }
 
 /// Fails a step from some time on, as often as `failures` says.
-fn fail(dead: &DeadLetter, at: Step, mut failures: u32) {
+fn fail(dead: &DeadLetter, at: FileStep, mut failures: u32) {
     dead.lines().faults = Faults(Some(Box::new(move |step| {
         match step == at && failures > 0 {
             true => {
@@ -49,7 +49,7 @@ fn fail(dead: &DeadLetter, at: Step, mut failures: u32) {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_every_synced_line_readable() {
+fn dead_letter_crash_at_any_step_leaves_synced_lines_readable() {
     for step in STEPS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
@@ -86,7 +86,7 @@ fn a_crash_at_any_step_leaves_every_synced_line_readable() {
 }
 
 #[test]
-fn faults_that_pass_lose_and_repeat_nothing() {
+fn dead_letter_fault_that_passes_loses_and_repeats_nothing() {
     for step in STEPS {
         for failures in 1..4 {
             let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn faults_that_pass_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
+fn dead_letter_sync_failed_lines_go_to_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
@@ -119,7 +119,7 @@ fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
         let lost = path.clone();
         let mut failed = false;
         dead.lines().faults = Faults(Some(Box::new(move |step| {
-            if step != Step::Sync || failed {
+            if step != FileStep::Sync || failed {
                 return Ok(());
             }
             failed = true;

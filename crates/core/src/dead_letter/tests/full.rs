@@ -116,7 +116,7 @@ fn dead_letter_of_text_that_compresses_keeps_more() {
 }
 
 #[test]
-fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
+fn dead_letter_without_room_goes_on_and_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(64 << 10, WhenFull::Drop);
@@ -140,7 +140,7 @@ fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
 }
 
 #[test]
-fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
+fn dead_letter_on_hold_refuses_until_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(2 * MIB, WhenFull::Hold);
@@ -171,7 +171,7 @@ fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
 }
 
 #[test]
-fn payload_beyond_the_limit_of_one_record_is_cut() {
+fn dead_letter_payload_above_record_limit_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
@@ -193,7 +193,7 @@ fn payload_beyond_the_limit_of_one_record_is_cut() {
 }
 
 #[test]
-fn a_line_is_its_holder_s_whatever_stands_in_it() {
+fn dead_letter_line_counts_for_its_holder_whatever_it_holds() {
     for (error, file) in [
         ("e", "plain"),
         (
@@ -207,7 +207,7 @@ fn a_line_is_its_holder_s_whatever_stands_in_it() {
             file: file.into(),
             record: 1,
         };
-        let about = About {
+        let about = LineMetadata {
             time: "t",
             provider: "eks",
             reason: Reject::TRUNCATED,

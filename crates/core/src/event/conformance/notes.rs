@@ -1,6 +1,6 @@
 //! What was mended in an event, and what was given up of it.
 
-use super::Context;
+use super::EventContext;
 
 macro_rules! notes {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -73,7 +73,7 @@ pub struct Notes {
 
 impl Notes {
     /// What the caller did to an event before it came here.
-    pub(super) fn of(context: &Context<'_>) -> Notes {
+    pub(super) fn of(context: &EventContext<'_>) -> Notes {
         let mut notes = Notes::default();
         if context.replaced {
             notes.repair(Repair::Encoding);

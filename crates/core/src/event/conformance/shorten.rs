@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::super::json::{Kind, Raw};
+use super::super::json::{Raw, ValueKind};
 use super::assemble::json_string;
-use super::inspect::Seen;
+use super::inspect::Inspection;
 use super::known::Member;
 use super::notes::{GivenUp, Notes};
 use super::shrink::{Essential, ends_of_string, essential_bytes, shrink};
-use super::{Failure, SHORTENED, TRUNCATED, uri};
+use super::{EventError, SHORTENED, TRUNCATED, uri};
 
 /// What each member outside the objects may have when an event is too large.
 const MEMBER_BYTES_MAX: usize = 8 << 10;
@@ -144,8 +144,8 @@ const ANNOTATIONS: Essential = Essential::Prefixes(&[
 ]);
 
 /// The event in at most `max` bytes; it has more.
-pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, Failure> {
-    let (seen, _) = Seen::read(json);
+pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, EventError> {
+    let (seen, _) = Inspection::read(json);
     let mut least = json.len();
     for halvings in 0..6 {
         let mut shortened = Shortened::of(&seen, max, halvings);
@@ -159,7 +159,7 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
         }
         least = least.min(text.len());
     }
-    Err(Failure::TooLarge { bytes: least, max })
+    Err(EventError::TooLarge { bytes: least, max })
 }
 
 /// One member of the event.
@@ -181,7 +181,7 @@ struct Shortened<'a> {
 
 impl<'a> Shortened<'a> {
     /// The event's members, those outside the objects within their budgets.
-    fn of(seen: &Seen<'a>, max: usize, halvings: u32) -> Shortened<'a> {
+    fn of(seen: &Inspection<'a>, max: usize, halvings: u32) -> Shortened<'a> {
         let budget = MEMBER_BYTES_MAX.min(max / 25) >> halvings;
         let uri_budget = URI_BYTES_MAX.min(max / 7) >> halvings;
         let mut shortened = Shortened {
@@ -385,7 +385,7 @@ fn shortened_member(
         return None;
     }
     let essential: Option<&'static Essential> = match member {
-        Some(Member::RequestUri) if value.kind() == Kind::String => {
+        Some(Member::RequestUri) if value.kind() == ValueKind::String => {
             let text = value.as_str()?;
             return Some(shortened_uri(&text, budget));
         }

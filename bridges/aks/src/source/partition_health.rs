@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_app::telemetry::Telemetry;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 
-use crate::client::{Fault, FaultKind};
+use crate::client::{HubError, HubErrorKind};
 
 /// Which partition can be read. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Health {
+pub(crate) struct PartitionHealth {
     telemetry: Telemetry,
     partitions: Arc<Mutex<BTreeMap<String, State>>>,
 }
@@ -23,12 +23,12 @@ enum State {
     /// It is read.
     Reading,
     /// It cannot be read.
-    Failing(Fault),
+    Failing(HubError),
 }
 
-impl Health {
-    pub(crate) fn new(telemetry: Telemetry) -> Health {
-        Health {
+impl PartitionHealth {
+    pub(crate) fn new(telemetry: Telemetry) -> PartitionHealth {
+        PartitionHealth {
             telemetry,
             partitions: Arc::default(),
         }
@@ -60,9 +60,9 @@ impl Health {
     }
 
     /// An attempt at a partition failed, so many in a row.
-    pub(crate) fn failed(&self, partition: &str, failures: u32, fault: &Fault) {
+    pub(crate) fn failed(&self, partition: &str, failures: u32, fault: &HubError) {
         self.telemetry.source_request(fault.status());
-        if fault.kind == FaultKind::Busy {
+        if fault.kind == HubErrorKind::Busy {
             self.telemetry.source_throttled();
         }
         // A link ends now and then, also by a token that ran out: one that worked is opened again
@@ -107,12 +107,14 @@ impl Health {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };
-            self.telemetry
-                .not_ready(fault.part(), format!("partition {name}{more}: {fault}"));
+            self.telemetry.not_ready(
+                fault.component(),
+                format!("partition {name}{more}: {fault}"),
+            );
         } else if all.values().all(|state| matches!(state, State::Reading)) {
-            self.telemetry.ready(Part::Source);
-            self.telemetry.ready(Part::Identity);
-            self.telemetry.process().ready(Part::Identity);
+            self.telemetry.ready(Component::Source);
+            self.telemetry.ready(Component::Identity);
+            self.telemetry.process().ready(Component::Identity);
         }
     }
 }

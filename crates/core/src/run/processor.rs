@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dead_letter_writer::{DeadLetterWriter, Line, Settle};
 use super::guard::Guarded;
-use super::{Ended, Patience};
+use super::{Ended, RetryPolicy};
 use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
@@ -16,11 +16,11 @@ use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
 use crate::observer::Observer;
+use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
-use crate::tally::Tally;
 
 /// What the loop works on between two waits.
-pub(super) struct Desk<Con, Obs> {
+pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
     pub(super) batcher: Batcher,
@@ -31,21 +31,21 @@ pub(super) struct Desk<Con, Obs> {
     pub(super) dead_letter: Option<DeadLetterWriter>,
     /// Why the dead letter cannot be made safe; it is tried again and again.
     pub(super) stuck: Option<String>,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     pub(super) observer: Obs,
-    pub(super) tally: Tally,
+    pub(super) stats: RunStats,
 }
 
-impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
+impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn new(
         converter: Con,
-        batch: batch::Limits,
+        batch: batch::BatchLimits,
         dead_letter: Option<DeadLetter>,
         observer: Obs,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         settled_to: Timestamp,
-    ) -> Desk<Con, Obs> {
-        Desk {
+    ) -> Processor<Con, Obs> {
+        Processor {
             converter: Guarded::new(converter),
             out: Output::default(),
             batcher: Batcher::new(batch),
@@ -54,16 +54,16 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             arrived_at: None,
             dead_letter: dead_letter.map(DeadLetterWriter::new),
             stuck: None,
-            patience,
+            retry_policy,
             observer,
-            tally: Tally::default(),
+            stats: RunStats::default(),
         }
     }
 
     /// A turn of the clock.
-    pub(super) fn turn(&mut self, since_start: Duration) {
+    pub(super) fn tick(&mut self, since_start: Duration) {
         // In a replay, time says nothing about the parts of a split entry.
-        if self.patience == Patience::Endless {
+        if self.retry_policy == RetryPolicy::Forever {
             self.converter.overdue(since_start, &mut self.out);
             self.outcomes(Instant::now());
         }
@@ -111,10 +111,10 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         let now = Instant::now();
         let at_head = page.read_to.is_some() || self.frontier.counts(page.partition);
         for (number, record) in page.records.into_iter().enumerate() {
-            self.tally.records += 1;
+            self.stats.records += 1;
             let time = record.time;
             let id = self.tracker.open(page.partition, record);
-            let is_decided = page.early.hand_on(number, id, &mut self.out);
+            let is_decided = page.early.take_record(number, id, &mut self.out);
             if let Some(record) = self.tracker.get(id).filter(|_| !is_decided) {
                 self.converter.convert(id, record, &mut self.out);
             }
@@ -155,7 +155,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 convert::Outcome::Event { event, records } => {
                     let notes = event.notes();
                     if !notes.none() {
-                        self.tally.note(notes);
+                        self.stats.note(notes);
                         self.observer.noted(notes);
                     }
                     for &id in records.as_slice() {
@@ -182,7 +182,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             self.reject(id, Settle::Record, Reject::TOO_LARGE, "");
             return;
         }
-        self.tally.skip(reason);
+        self.stats.skip(reason);
         self.observer.skipped(reason);
         self.tracker.close(id);
     }
@@ -195,7 +195,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             reason = Reject::TOO_LARGE;
             error = "the record is larger than what is read of one; its beginning is kept";
         }
-        self.tally.reject(reason);
+        self.stats.reject(reason);
         self.observer.reject(&record.origin, reason, error);
         match &mut self.dead_letter {
             Some(dead_letter) => dead_letter.add(Line {
@@ -220,8 +220,8 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
         match receipt {
             Receipt::Delivered { items, bytes, .. } => {
-                self.tally.batches += 1;
-                self.tally.bytes_out += bytes as u64;
+                self.stats.batches += 1;
+                self.stats.bytes_out += bytes as u64;
                 let events = items.len() as u64;
                 let mut truncated = 0;
                 for item in items {
@@ -230,8 +230,8 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                         self.tracker.settle(id);
                     }
                 }
-                self.tally.events += events;
-                self.tally.truncated += truncated;
+                self.stats.events += events;
+                self.stats.truncated += truncated;
                 self.observer.delivered(events, truncated);
                 Ok(())
             }
@@ -280,7 +280,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 }
                 Ok(())
             }
-            Err(error) if self.patience != Patience::Endless => Err(chain(&error)),
+            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(chain(&error)),
             Err(error) => {
                 self.stuck = Some(chain(&error));
                 Ok(())

@@ -1,4 +1,4 @@
-//! The right to read and to commit, where another process may take it: every reader of a [`Tenure`]
+//! The right to read and to commit, where another process may take it: every reader of a [`LeaseHold`]
 //! looks at the clock itself, so that a process that hung does nothing before it notices.
 //!
 //! How the right is won and renewed is not here.
@@ -60,11 +60,11 @@ impl State {
 
 /// Says whether the leadership still lasts; as many as there are tasks that need to know.
 #[derive(Debug, Clone)]
-pub struct Tenure {
+pub struct LeaseHold {
     state: watch::Receiver<State>,
 }
 
-impl Tenure {
+impl LeaseHold {
     /// Whether we are the leader now, by the clock: right even when nothing else runs.
     pub fn is_leader(&self) -> bool {
         let state = self.state.borrow();
@@ -92,23 +92,23 @@ impl Tenure {
     }
 }
 
-/// Says to a [`Tenure`] and its clones how it stands. Dropped, it ends them.
+/// Says to a [`LeaseHold`] and its clones how it stands. Dropped, it ends them.
 #[derive(Debug)]
-pub struct TenureSender {
+pub struct LeaseHoldSender {
     state: watch::Sender<State>,
 }
 
 /// A tenure until this time, unless it is renewed, and what says so.
-pub fn tenure(valid_until: Instant) -> (TenureSender, Tenure) {
+pub fn lease_hold(valid_until: Instant) -> (LeaseHoldSender, LeaseHold) {
     let (to, state) = watch::channel(State {
         valid_until,
         failure: None,
         lost: None,
     });
-    (TenureSender { state: to }, Tenure { state })
+    (LeaseHoldSender { state: to }, LeaseHold { state })
 }
 
-impl TenureSender {
+impl LeaseHoldSender {
     /// It was renewed, until this time.
     pub fn renewed(&self, valid_until: Instant) {
         self.state.send_modify(|state| {
