@@ -106,7 +106,7 @@ impl ProviderLog for MemoryLog {
         let mut lines = vec![r#"{"toy":7}"#.to_owned()];
         for n in 0..self.0 {
             lines.push(format!(
-                r#"{{"toy":{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"toy-{n}","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{{"username":"u"}}}}}}"#
+                r#"{{"toy":{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"toy-{n}","stage":"ResponseComplete","stageTimestamp":"2026-11-29T10:00:00.000000Z","requestURI":"/","verb":"get","user":{{"username":"u"}}}}}}"#
             ));
             lines.push(r#"{"toy":"hello"}"#.to_owned());
         }

@@ -45,7 +45,6 @@ pub struct Attack {
     pub name: String,
     /// Which bridge reads it.
     pub bridge: &'static str,
-    /// Its records.
     pub records: Vec<Vec<u8>>,
     /// The events that must come of it, in order.
     pub expected: Vec<Expected>,

@@ -98,7 +98,6 @@ pub struct JudgedRequestInfo {
     pub is_resource_request: bool,
     /// The path of the URI.
     pub path: String,
-    /// The verb.
     pub verb: String,
     /// The API group; empty for the core.
     #[serde(rename = "apiGroup")]
@@ -106,11 +105,8 @@ pub struct JudgedRequestInfo {
     /// The version of the API group.
     #[serde(rename = "apiVersion")]
     pub api_version: String,
-    /// The namespace.
     pub namespace: String,
-    /// The resource.
     pub resource: String,
-    /// The subresource.
     pub subresource: String,
     /// The name of the object.
     pub name: String,

@@ -162,6 +162,23 @@ impl Running {
         assert!(reached.is_some(), "{name} is {last}, not {value}\n{log}");
     }
 
+    /// Waits until a metric, summed over its labels, is above this.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn until_above(&mut self, name: &str, value: f64) {
+        let mut last = f64::NAN;
+        let reached = wait(|| {
+            last = self.metric(name);
+            (last > value).then_some(())
+        });
+        let log = self.log();
+        assert!(
+            reached.is_some(),
+            "{name} is {last}, not above {value}\n{log}"
+        );
+    }
+
     /// Waits until `/metrics` holds this text.
     ///
     /// # Panics

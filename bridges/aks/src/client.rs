@@ -32,13 +32,13 @@ pub use error::{HubError, HubErrorKind};
 /// What the client library must not log: it repeats each failure that we tell of ourselves.
 pub(crate) const LOG_FILTER: &str =
     "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
-/// What the broker is told of who connects.
+/// The application name that the broker sees.
 const APPLICATION_ID: &str = concat!("aks-audit-bridge/", env!("CARGO_PKG_VERSION"));
 /// What a token is asked for.
 const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// How long the farewell may take.
+/// How long closing a connection may take.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// Which event hub, for which consumer group.
@@ -48,7 +48,6 @@ pub struct HubAddress {
     pub namespace: String,
     /// The event hub's name.
     pub name: String,
-    /// The consumer group.
     pub consumer_group: String,
     /// Where to connect to, if not to the namespace itself.
     pub endpoint: Option<String>,
@@ -67,7 +66,7 @@ impl fmt::Display for HubAddress {
     }
 }
 
-/// A way to the event hub.
+/// Connects to the event hub.
 #[derive(Debug, Clone)]
 pub struct HubClient {
     hub: HubAddress,
@@ -112,7 +111,6 @@ impl HubClient {
         HubClient { hub, credential }
     }
 
-    /// The hub that it is for.
     pub fn hub(&self) -> &HubAddress {
         &self.hub
     }
@@ -284,7 +282,7 @@ impl HubClient {
     }
 }
 
-/// An open connection.
+/// An open connection to the event hub.
 pub(crate) struct HubConnection {
     client: HubClient,
     consumer: ConsumerClient,
@@ -361,10 +359,10 @@ impl HubConnection {
         }
     }
 
-    /// Ends it, politely but not for long: it may be broken already.
+    /// Closes it within a bounded time: it may be broken already.
     pub(crate) async fn close(self) {
         if !matches!(timeout(CLOSE_MAX, self.consumer.close()).await, Ok(Ok(()))) {
-            tracing::debug!("a connection to the event hub ended without a farewell");
+            tracing::debug!("connection close failed or timed out");
         }
     }
 }

@@ -52,12 +52,7 @@ pub struct AksProviderArgs {
     #[arg(long, value_name = "SIZE")]
     prefetch_bytes_max: Option<String>,
     /// Let replicas share the partitions, each read by one; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     share_partitions: Option<String>,
 }
 
@@ -369,20 +364,6 @@ impl AksLog {
                          kube-audit-admin to this event hub (the first messages take some minutes)"
                     .to_owned(),
             }),
-        }
-    }
-}
-
-impl From<HubError> for Unavailable {
-    fn from(fault: HubError) -> Unavailable {
-        Unavailable {
-            component: fault.component(),
-            remedy: match (fault.remedy.is_empty(), fault.kind) {
-                (false, _) => fault.remedy,
-                (true, HubErrorKind::Ended) => "it is tried again".to_owned(),
-                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
-            },
-            reason: fault.what,
         }
     }
 }

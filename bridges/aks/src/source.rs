@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +19,6 @@ use tokio::time::timeout;
 
 use crate::client::{HubClient, HubError};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
-use crate::source::partition_health::PartitionHealth;
 use crate::source::position::PartitionStart;
 
 /// The largest message of Event Hubs' standard tiers.
@@ -98,7 +98,7 @@ impl EventHub {
         tracing::info!(
             event_hub = client.hub().name,
             partitions = partitions.len(),
-            "reading"
+            "event hub opened"
         );
         let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
         let timing = timing.paced(PROBE_PACE, partitions.len());
@@ -116,7 +116,7 @@ impl EventHub {
         })
     }
 
-    /// Begins to read one of so many partitions that replicas share.
+    /// Starts to read one partition of those that replicas share.
     pub(crate) fn open_partition(
         client: &HubClient,
         partition: &Partition,
@@ -154,7 +154,7 @@ fn announce(partitions: &[Partition]) -> Page {
     }
 }
 
-/// How many bytes may be on their way from each of so many partitions.
+/// How many bytes may be prefetched from each partition.
 pub(crate) fn share_of_prefetch(bytes_max: usize, partitions: usize) -> usize {
     bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1))
 }
@@ -165,7 +165,7 @@ fn prefetch(bytes_max: usize) -> u32 {
     u32::try_from(messages).unwrap_or(1)
 }
 
-/// Who reads what.
+/// The readers of all partitions.
 struct PartitionSet {
     shared: Arc<ReaderContext>,
     pages: mpsc::Sender<Page>,
@@ -174,7 +174,7 @@ struct PartitionSet {
 }
 
 impl PartitionSet {
-    /// Nobody reads yet; what they will read arrives at the other end.
+    /// A set without readers, and the channel on which their pages arrive.
     fn new(
         client: &HubClient,
         resume: &Resume,
@@ -222,8 +222,8 @@ impl PartitionSet {
         {
             match names(&self.shared.client).await {
                 Ok(ids) => self.compare(&ids).await,
-                // The readers tell of their troubles themselves.
-                Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
+                // The readers report their own failures.
+                Err(fault) => tracing::debug!(why = %fault, "listing partitions failed; retrying"),
             }
         }
     }
@@ -237,11 +237,11 @@ impl PartitionSet {
                 Ok(partition) => {
                     tracing::info!(
                         partition = id,
-                        "a partition was added; it is read from its beginning"
+                        "partition added: reading it from its beginning"
                     );
                     self.admit(&partition, PartitionStart::Earliest);
                 }
-                Err(unavailable) => tracing::error!(%unavailable, "a partition cannot be read"),
+                Err(unavailable) => tracing::error!(%unavailable, "partition could not be opened"),
             }
         }
         let gone: Vec<String> = self
@@ -253,7 +253,7 @@ impl PartitionSet {
         for id in gone {
             tracing::warn!(
                 partition = id,
-                "a partition is gone: the event hub was made anew"
+                "partition no longer exists: the event hub was created again"
             );
             if let Some(reader) = self.readers.remove(&id) {
                 let _ = reader.send(());
@@ -264,7 +264,7 @@ impl PartitionSet {
                     partitions: vec![PartitionChange::Left(index)],
                     ..Page::default()
                 };
-                // Whoever takes no pages any more needs no news.
+                // The source was dropped: nothing to report.
                 let _ = self.pages.send(left).await;
             }
         }

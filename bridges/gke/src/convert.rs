@@ -50,7 +50,6 @@ const SERVICE: &str = "k8s.io";
 /// The monitored resource of a cluster's entries.
 const RESOURCE: &str = "k8s_cluster";
 
-/// What to convert, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GkeConvertOptions {
     /// Convert Data Access entries too (`--include-data-access`).

@@ -144,7 +144,6 @@ impl Provider for GkeProvider {
     }
 }
 
-/// One log.
 #[derive(Debug)]
 pub struct GkeLog(Kind<LoggingLog, Subscription>);
 

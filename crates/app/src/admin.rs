@@ -72,7 +72,7 @@ async fn accept_connections(listener: TcpListener, router: Router) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "the admin port cannot accept connections; it tries on");
+                    tracing::warn!(%error, "admin port accept failed; retrying");
                 }
                 failing = true;
                 sleep(ACCEPT_PAUSE).await;
@@ -100,7 +100,7 @@ async fn answer_connection(stream: TcpStream, router: Router) {
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // Whoever broke the connection knows; nobody else needs to.
+    // The client closed the connection: nothing to report.
     let _ = timeout(CONNECTION_WAIT_MAX, connection).await;
 }
 
@@ -195,7 +195,7 @@ mod tests {
     /// An open connection is waited for so long.
     const MOMENT: Duration = Duration::from_millis(10);
 
-    /// Opens so many connections, sends `bytes` on each, and keeps them.
+    /// Opens this many connections, sends `bytes` on each, and keeps them open.
     async fn hold(address: SocketAddr, connections: usize, bytes: &[u8]) -> Vec<TcpStream> {
         use tokio::io::AsyncWriteExt as _;
 

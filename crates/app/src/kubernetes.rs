@@ -116,7 +116,7 @@ pub enum ApiErrorKind {
     NotFound,
     /// 409 to a create: the object is there.
     AlreadyExists,
-    /// 409 to an update: somebody else changed the object in between.
+    /// 409 to an update: another writer changed the object in between.
     Conflict,
     /// No answer in time. The request may have been carried out, or may yet be.
     TimedOut,
@@ -284,7 +284,7 @@ pub(crate) async fn bounded<T>(
     }
 }
 
-/// Somebody else's words on one line of bounded length.
+/// A foreign message on one line of bounded length.
 fn one_line(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(clean).take(SAID_CHARS_MAX).collect()

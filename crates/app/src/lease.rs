@@ -57,7 +57,7 @@ pub enum LeaseTimingError {
     /// No room between the holder's end and the next one's beginning.
     #[error("the renew deadline must be shorter than the lease duration")]
     Deadline,
-    /// A single failure would end the tenure.
+    /// A single failure would end the hold.
     #[error("the retry period must be shorter than half of the renew deadline, and not zero")]
     Retry,
     /// The Lease counts whole seconds.
@@ -102,14 +102,14 @@ pub enum Waiting {
     },
 }
 
-/// What a look at a Lease finds.
+/// The state of a Lease, as a candidate sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// Nobody ever had it.
+    /// It was never created.
     Absent,
-    /// Whoever had it gave it back, or let it run out.
+    /// Its holder released it, or it expired.
     Free,
-    /// Another one has it, or may have it.
+    /// Another holder has it, or may have it.
     Held,
 }
 
@@ -122,7 +122,7 @@ pub struct Elector {
     random: fastrand::Rng,
 }
 
-/// The Lease and who wants it.
+/// A candidate's Lease, identity and timing.
 #[derive(Clone)]
 struct Candidacy {
     api: Api<Lease>,
@@ -141,7 +141,7 @@ struct Observed {
 
 impl Elector {
     /// A candidate for the Lease `name` in the cluster's namespace. The identity must be this
-    /// process's alone ([`identity`]): whoever bears it may take the Lease at once.
+    /// process's alone ([`identity`]): any process with it may take the Lease at once.
     ///
     /// # Errors
     /// The times do not fit together.
@@ -185,7 +185,7 @@ impl Elector {
     /// Waits until this candidate is the leader, however long that takes, and says why it waits,
     /// once per reason. From then on a task of its own renews the Lease.
     ///
-    /// After a loss, call it again only when all that the old tenure allowed has stopped: the
+    /// After a loss, call it again only when all that the old hold allowed has stopped: the
     /// Lease may still bear our name. Dropping the future gives up the candidacy, though a Lease
     /// that was just taken then stays taken until it expires.
     pub async fn acquire(&mut self, mut told: impl FnMut(&Waiting) + Send) -> Leadership {
@@ -408,7 +408,7 @@ impl Candidacy {
     }
 }
 
-/// Somebody made, changed or deleted the Lease between our look and our claim.
+/// The Lease was created, changed or deleted between our read and our write.
 fn lost_race(error: &ApiError) -> bool {
     matches!(
         error.kind(),

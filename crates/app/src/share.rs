@@ -1,10 +1,10 @@
 //! Which replica reads which of several logs.
 //!
 //! Each log has a Lease, and whoever holds it reads the log: that alone decides. So that every
-//! replica gets its share, each also has a seat, one of the Leases `NAME-member-0`, `-1` and so on.
-//! Who looks at the seats knows how many replicas there are and how many sit before it, and from
+//! replica gets its share, each also holds a member Lease, `NAME-member-0`, `-1` and so on.
+//! Their states tell how many replicas there are and how many come before this one, and from
 //! that how many logs are its own. One that reads more gives some up, in good order; one that reads
-//! less takes Leases that are free. When a replica dies, its Leases run out, its seat among them.
+//! less takes Leases that are free. When a replica dies, its Leases expire, its member Lease too.
 //!
 //! The counts of two replicas may differ for a moment. Then a log waits for that moment, or goes to
 //! one more hand than it had to; no log is ever read by two.
@@ -21,19 +21,19 @@ const MEMBERS_MAX: usize = 2048;
 #[derive(Debug)]
 pub struct Balancer {
     name: String,
-    /// The seats that were ever looked at, in order; the first is always there.
+    /// The member Leases that were ever read, in order; the first is always there.
     member_leases: Vec<Elector>,
     member_lease: Option<(usize, Leadership)>,
     /// By the log's name.
     logs: BTreeMap<String, Elector>,
 }
 
-/// How many replicas there are, from the view of one.
+/// How many replicas there are, as one of them sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Membership {
     /// All of them, this one included.
     pub replicas: usize,
-    /// How many sit before this one.
+    /// How many come before this one.
     pub rank: usize,
 }
 
@@ -45,21 +45,21 @@ impl Membership {
     }
 }
 
-/// What follows from one look around.
+/// What follows from one look at the Leases.
 #[derive(Debug, Default)]
 pub struct RebalanceStep {
-    /// Who else is there; `None` when that could not be seen.
+    /// The membership; `None` when it could not be read.
     pub membership: Option<Membership>,
-    /// Logs that are ours from now on.
+    /// Logs whose Leases were acquired.
     pub gained: Vec<(String, Leadership)>,
-    /// Logs to stop reading and to give back.
+    /// Logs to stop reading, and whose Leases to release.
     pub give_up: Vec<String>,
-    /// Why not all could be seen, and what to do. What is held stays held.
+    /// Why not all Leases could be read, and what to do. Held ones stay held.
     pub failure: Option<String>,
 }
 
 impl Balancer {
-    /// A replica that has no seat yet. `elector` is a candidate for the Lease that gives the
+    /// A replica without a member Lease. `elector` is a candidate for the Lease that gives the
     /// others their names.
     pub fn new(elector: &Elector) -> Balancer {
         let name = elector.lease().to_owned();
@@ -79,7 +79,7 @@ impl Balancer {
         }
     }
 
-    /// A log is gone.
+    /// Forgets a log that no longer exists.
     pub fn remove(&mut self, log: &str) {
         self.logs.remove(log);
     }
@@ -143,7 +143,7 @@ impl Balancer {
         step
     }
 
-    /// Gives the seat back, so that the others need not wait for it to run out.
+    /// Releases the member Lease, so that other replicas need not wait for it to expire.
     ///
     /// # Errors
     /// The Lease could not be written: it expires by itself.
@@ -154,9 +154,9 @@ impl Balancer {
         }
     }
 
-    /// Counts the seats that are taken, and takes the first free one if we have none.
+    /// Counts the member Leases that are held, and acquires the first free one if we hold none.
     async fn count(&mut self) -> Result<Membership, ApiError> {
-        // A seat that was lost may be anybody's.
+        // A member Lease that was lost may be another replica's.
         self.member_lease = self
             .member_lease
             .take()
@@ -175,17 +175,17 @@ impl Balancer {
             }
             let elector = &mut self.member_leases[number];
             match elector.read_status().await? {
-                // A count need not be certain; that of a new replica begins with what it finds.
+                // A count need not be certain; a new replica counts only what it finds held.
                 LeaseStatus::Held if elector.is_forgotten() => {}
                 LeaseStatus::Held => membership.replicas += 1,
                 LeaseStatus::Free if own.is_some() => {}
-                // Seats are made in order.
+                // Member Leases are created in order.
                 LeaseStatus::Absent if own.is_some_and(|own| own < number) => break,
-                // One behind a gap would not be found: then this is the better one.
+                // A lower free one is better: another replica would not find ours behind a gap.
                 LeaseStatus::Free | LeaseStatus::Absent => {
                     membership.rank = membership.replicas;
                     membership.replicas += 1;
-                    // If somebody was faster, that one is counted, and the next seat is tried.
+                    // Another replica was faster: it is counted, and the next member Lease is tried.
                     if let Some(member_lease) = elector.try_acquire().await?
                         && let Some((_, before)) = self.member_lease.replace((number, member_lease))
                     {

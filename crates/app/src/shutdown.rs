@@ -28,7 +28,7 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
                 std::process::exit(status);
             }
             tracing::info!(
-                "stopping: what is in flight is delivered first, a second signal leaves at once"
+                "stopping: delivering what is in flight; a second signal ends the process at once"
             );
             asked.cancel();
         }

@@ -111,12 +111,12 @@ impl Telemetry {
         self.inner.metrics.events_truncated.inc_by(truncated);
     }
 
-    /// A record was not for us.
+    /// A record was skipped.
     pub fn skipped(&self, reason: Skip) {
         count(&self.inner.metrics.records_skipped, "reason", reason.name());
     }
 
-    /// Something was mended in an event, or is missing of it.
+    /// Something was repaired in an event, or is missing of it.
     pub fn noted(&self, notes: Notes) {
         let metrics = &self.inner.metrics;
         for what in notes.repaired() {
@@ -129,7 +129,7 @@ impl Telemetry {
 
     /// A record, or an event of it, went to the dead letter.
     pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
-        tracing::warn!(%origin, %reason, error, "a record went to the dead letter");
+        tracing::warn!(%origin, %reason, error, "record rejected to the dead letter");
         count(
             &self.inner.metrics.records_dead_lettered,
             "reason",
@@ -164,7 +164,7 @@ impl Telemetry {
             place,
             records,
             remedy,
-            "the provider deleted records before they were read: they are lost"
+            "records expired at the provider before they were read; they are lost"
         );
         self.inner.metrics.records_expired.inc_by(records);
     }
@@ -186,10 +186,10 @@ impl Telemetry {
         scopes.map(|scope| scope.parked.events).sum()
     }
 
-    /// The checkpoint was written.
+    /// The checkpoint was written. Whether all that is kept can be is said by the loop's next turn: the
+    /// dead letter may still be stuck.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
-        self.ready(Component::Checkpoint);
     }
 
     /// The loop made a turn.
@@ -206,36 +206,36 @@ impl Telemetry {
         });
     }
 
-    /// This log is another process's now. Asked for again ([`Telemetry::log`]), it begins anew.
+    /// Another process reads this log now. [`Telemetry::log`] starts it again.
     pub fn retired(&self) {
         self.own(|scope| scope.retired = true);
     }
 
-    /// A part works.
+    /// A component is ready.
     pub fn ready(&self, component: Component) {
         let before = self.own(|scope| scope.components.insert(component, None));
         match before {
-            // Each part begins so, of the process and of each log: what matters is the last one.
+            // Every component begins untried, of the process and of each log: only the last one is logged.
             Some(Some(was)) if was == NOT_TRIED => {
                 if self.unready().is_empty() {
-                    tracing::info!("ready");
+                    tracing::info!("all components ready");
                 }
             }
-            Some(Some(was)) => tracing::info!(part = component.name(), was, "ready"),
+            Some(Some(was)) => tracing::info!(part = component.name(), was, "component ready"),
             Some(None) | None => {}
         }
     }
 
-    /// A part does not work: why, and what to do. The log has it once, until it changes.
+    /// A component is not ready: why, and what to do. Logged once per reason.
     pub fn not_ready(&self, component: Component, why: impl Into<String>) {
         let why = why.into();
         let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
         if before != Some(Some(why.clone())) {
-            tracing::warn!(part = component.name(), why, "not ready");
+            tracing::warn!(part = component.name(), why, "component not ready");
         }
     }
 
-    /// Whether a part works, from this place's view.
+    /// Whether a component is ready, in the scope of this handle.
     pub fn is_ready(&self, component: Component) -> bool {
         self.own(|scope| matches!(scope.components.get(&component), Some(None)))
     }
@@ -368,7 +368,7 @@ impl Observer for Telemetry {
         tracing::error!(
             place = problem.place,
             error = problem.error,
-            "not all was read"
+            "input not read completely"
         );
     }
 
@@ -393,7 +393,7 @@ impl Observer for Telemetry {
                 self.ready(Component::Webhook);
                 self.process().ready(Component::Webhook);
             }
-            // Nothing was sent yet: whoever starts the run asks the webhook first.
+            // Nothing was sent yet: the start of the run probes the webhook first.
             (None, None) => {}
         }
         match progress.storage_error {

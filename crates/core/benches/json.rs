@@ -4,7 +4,6 @@
 //! see that the event in it is valid JSON. Ours does that and everything else of
 //! `conformance::event` besides.
 
-#![allow(missing_docs, reason = "criterion's macros write undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at once")]
 
 use std::borrow::Cow;

@@ -14,7 +14,6 @@ use crate::event::{Event, list};
 /// An event on its way to the webhook, and the records that are settled when it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The event.
     pub event: Event,
     /// What it was made of.
     pub records: Records,

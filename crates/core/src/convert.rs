@@ -98,6 +98,8 @@ impl Reject {
     pub const TOO_LARGE: Reject = Reject::new("too_large");
     /// The webhook refused this event, and accepted others.
     pub const REFUSED: Reject = Reject::new("refused");
+    /// The receiver took the event only without its objects: this is the original.
+    pub const STRIPPED: Reject = Reject::new("stripped");
     /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
     pub const UNDELIVERABLE: Reject = Reject::new("undeliverable");
     /// The converter itself failed on it: please report it, with the record.
@@ -177,7 +179,6 @@ pub enum Outcome {
     /// An event to deliver. It settles the records once the webhook has it; several records when
     /// the provider had split the entry.
     Event {
-        /// The event.
         event: Event,
         /// The records it was made of.
         records: Records,
@@ -233,7 +234,7 @@ impl EarlyOutcomes {
         self.0.extend(out.drain());
     }
 
-    /// Hands on what was decided about this record of the page; whether anything was.
+    /// Moves what was decided about this record of the page to `out`; false if nothing was.
     pub fn take_record(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
@@ -351,5 +352,20 @@ pub trait Convert: Send {
     /// No record will follow: decides about all that are still held.
     fn finish(&mut self, out: &mut Output) {
         let _ = out;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_name_other_than_a_label_is_refused() {
+        for name in ["other_log", "duplicate"] {
+            assert!(is_reason(name), "{name}");
+        }
+        for name in ["", "Other", "other log", "other-log", "other\n"] {
+            assert!(!is_reason(name), "{name:?}");
+        }
     }
 }

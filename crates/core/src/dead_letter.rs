@@ -27,7 +27,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use self::files::{DeadLetterFiles, Faults, FileStep, Segment, account_of_plain};
+pub use self::files::{BeforeFileStep, FileStep};
+use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
 pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
 use self::line::LineMetadata;
 use self::usage::{BytesByHolder, Keep, Usage};
@@ -39,7 +40,7 @@ use crate::record::Origin;
 /// Lines in memory before they are written: a burst costs one write, not thousands.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
 
-/// Lines in memory before they are synced, too: what is not synced may have to be written anew.
+/// Lines in memory before they are synced, too: what is not synced may have to be written again.
 const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 /// No provider gives a record this large; of a larger one the beginning is kept.
@@ -48,7 +49,7 @@ const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The file that is written is packed at this size, or at an eighth of all that may be kept.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// From one look whether somebody took files away to the next.
+/// How often the folder is checked for removed files.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The dead letter cannot take a record; the position must not pass it.
@@ -83,7 +84,7 @@ struct Lines {
     limits: DeadLetterLimits,
     /// Whole lines that are not known to be safe; the first of them may be in the file.
     buffer: Vec<u8>,
-    /// So many bytes of the buffer are in the file.
+    /// Bytes of the buffer that are in the file.
     in_file: usize,
     /// Bytes of the file that are safe.
     safe: u64,
@@ -182,6 +183,11 @@ impl DeadLetter {
         &self.path
     }
 
+    /// From now on, this is called before each step of a write.
+    pub fn before_each_step(&self, call: BeforeFileStep) {
+        self.lines().faults = Faults(Some(call));
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // Whole lines only: a panic leaves nothing half done.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -259,8 +265,8 @@ impl Lines {
                         self.buffer.truncate(from);
                         tracing::error!(
                             line,
-                            "the dead letter is full, and this is all that is kept of a record: \
-                             deliver it with replay, remove its files, or raise \
+                            "dead letter full: only this line is kept of a record; \
+                     deliver it with replay, remove its files, or raise \
                              --dead-letter-bytes-max (AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX)"
                         );
                     }
@@ -347,7 +353,7 @@ impl Lines {
             let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
             self.faults.before(FileStep::Rename)?;
             match fs::rename(self.files.path(), self.files.segment(number, false)) {
-                // Somebody took it away.
+                // The file was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 renamed => renamed?,
             }
@@ -387,7 +393,7 @@ impl Lines {
         if self.safe >= SEGMENT_BYTES_MAX.min(bytes_max / 8)
             && let Err(error) = self.renew()
         {
-            tracing::warn!(path = %self.files.path().display(), %error, "a new dead letter file cannot be begun; it is tried again");
+            tracing::warn!(path = %self.files.path().display(), %error, "dead letter file could not be created; retrying");
         }
         let mut failed = false;
         for (number, segment) in &mut self.segments {
@@ -401,7 +407,7 @@ impl Lines {
                     *segment = Segment { held, packed: true };
                 }
                 Err(error) => {
-                    tracing::warn!(path = %self.files.path().display(), number, %error, "a full dead letter file cannot be packed; it is tried again");
+                    tracing::warn!(path = %self.files.path().display(), number, %error, "dead letter file could not be compressed; retrying");
                     failed = true;
                     break;
                 }
@@ -412,15 +418,24 @@ impl Lines {
         }
     }
 
+    /// Whether there is more than may be kept. What waits to be written counts as half of the limit
+    /// at most: else a burst that is larger than the limit could not be written to an empty dead
+    /// letter either, and nobody could make room for it.
+    fn is_full(&self) -> bool {
+        let waiting = self.buffer.len() as u64;
+        let kept = self.usage.bytes().saturating_sub(waiting);
+        let max = self.limits.bytes_max;
+        max.is_some_and(|max| kept + waiting.min(max / 2) > max)
+    }
+
     /// Fails while there is more than may be kept and nothing may be left out.
     fn hold_when_full(&mut self) -> Result<(), DeadLetterError> {
         let holds = self.regular && self.limits.when_full == WhenFull::Hold;
-        let full = |usage: &Usage, limit: Option<u64>| limit.is_some_and(|max| usage.bytes() > max);
-        if !holds || !full(&self.usage, self.limits.bytes_max) {
+        if !holds || !self.is_full() {
             return Ok(());
         }
         self.forget_removed_files();
-        if !full(&self.usage, self.limits.bytes_max) {
+        if !self.is_full() {
             return Ok(());
         }
         Err(DeadLetterError {
@@ -431,7 +446,7 @@ impl Lines {
         })
     }
 
-    /// Notices files that somebody took away.
+    /// Drops removed files from the accounting.
     fn forget_removed_files(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return;

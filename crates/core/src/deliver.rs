@@ -99,7 +99,7 @@ pub struct Delivery<S> {
 }
 
 impl<S: Sink + 'static> Delivery<S> {
-    /// Nothing in flight yet. `observe` is told of every request: its label (see
+    /// Nothing in flight yet. `observe` receives every request: its label (see
     /// [`Verdict::label`]) and how many seconds it took.
     pub fn new(
         sink: S,
@@ -339,7 +339,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 });
             }
         }
-        // Whoever waits in `next` must learn that there is room, or it waits for ever.
+        // Wakes a caller that waits in `next`: a slot is free.
         if !had_room && self.has_room() && self.receipts.is_empty() {
             self.receipts.push_back(Receipt::SlotFreed);
         }
@@ -353,7 +353,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.pause_until = None;
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
-            tracing::debug!(events = self.limit.events, "requests become larger again");
+            tracing::debug!(events = self.limit.events, "request size limit raised");
         }
         let mut taken = Vec::new();
         match answer.job {
@@ -371,7 +371,8 @@ impl<S: Sink + 'static> Delivery<S> {
         for job in &mut self.jobs {
             job.others_accepted(answer.number, answer.events, now);
         }
-        let stripped = taken.iter().filter(|it| it.newly_truncated()).count();
+        let stripped = (0..taken.len()).filter(|&at| taken[at].is_stripped());
+        let stripped = stripped.collect();
         let items: Vec<Item> = taken.into_iter().map(|entry| entry.item).collect();
         self.receipts.push_back(Receipt::Delivered {
             bytes: list::OVERHEAD_BYTES + answer.bytes + items.len().saturating_sub(1),
@@ -399,7 +400,7 @@ impl<S: Sink + 'static> Delivery<S> {
             tracing::warn!(
                 events = answer.events,
                 events_max = self.limit.events,
-                "webhook did not answer in time: requests become smaller"
+                "webhook timed out: request size limit lowered"
             );
         }
         let others_accepted = self.accepted > job.failed_at;

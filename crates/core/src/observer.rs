@@ -15,24 +15,24 @@ use crate::record::Origin;
 use crate::run_stats::RunStats;
 use crate::source::Problem;
 
-/// Told of what happens on the way. What it does not want to know, it leaves out.
+/// Receives pipeline progress. Methods that an observer does not need keep their empty default.
 pub trait Observer {
-    /// Records came from the source.
+    /// The source gave records.
     fn received(&mut self, records: u64) {
         let _ = records;
     }
 
-    /// The way out took events, so many of them marked as truncated.
+    /// The sink accepted a batch. `truncated`: how many of its events have the annotation for it.
     fn delivered(&mut self, events: u64, truncated: u64) {
         let _ = (events, truncated);
     }
 
-    /// A record was not for us.
+    /// A record was skipped.
     fn skipped(&mut self, reason: Skip) {
         let _ = reason;
     }
 
-    /// An event was made in which something was mended, or of which something is missing.
+    /// An event was made in which something was repaired, or of which something is missing.
     fn noted(&mut self, notes: Notes) {
         let _ = notes;
     }
@@ -42,24 +42,23 @@ pub trait Observer {
         let _ = (origin, reason, error);
     }
 
-    /// A part of the source was not read.
+    /// Something of the source could not be read.
     fn problem(&mut self, problem: &Problem) {
         let _ = problem;
     }
 
-    /// A checkpoint was written.
     fn checkpoint_written(&mut self) {}
 
-    /// Every now and then: how far it is, and how it is doing.
+    /// Called every 250 ms with the counters and the state of the run.
     fn progressed(&mut self, stats: &RunStats, progress: &Progress<'_>) {
         let _ = (stats, progress);
     }
 }
 
-/// How a run is doing.
+/// The state of a run.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    /// The way out.
+    /// The sink.
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
     pub storage_error: Option<&'a str>,

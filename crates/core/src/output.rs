@@ -17,7 +17,6 @@ pub enum Format {
     /// One POST body.
     #[default]
     EventList,
-    /// One event.
     Events,
 }
 
@@ -201,13 +200,6 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a file that only its owner may read: what is in it comes from an audit log.
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true);
-    options.mode(0o600).open(path)?.write_all(bytes)
-}
-
 /// Whether the file's last line has no end.
 pub(crate) fn ends_torn(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
@@ -296,13 +288,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().unwrap();
-        let (out, report) = (folder.path().join("out"), folder.path().join("report"));
+        let out = folder.path().join("out");
         JsonLinesOutput::file(&out, Format::Events).unwrap();
-        write_private(&report, b"{}").unwrap();
-        for path in [out, report] {
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
-        }
+        let mode = std::fs::metadata(&out).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[cfg(target_os = "linux")]

@@ -1,9 +1,9 @@
-//! What can keep a bridge from being ready, and why it does: the words that `/readyz`, `check` and
+//! The components of readiness, and why one is unavailable: the words that `/readyz`, `check` and
 //! the log share.
 
 use std::fmt;
 
-/// A part of the bridge that can keep it from being ready.
+/// A component that has to be ready before the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
     /// The credentials towards the provider.
@@ -40,12 +40,12 @@ impl Component {
     }
 }
 
-/// Why the provider cannot be used now. It is tried again for ever.
+/// Why a component cannot be used now. It is retried for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
-    /// What is not ready because of it.
+    /// The component that is not ready.
     pub component: Component,
-    /// What is wrong, with the provider's own words.
+    /// What is wrong, in the provider's own words.
     pub reason: String,
     /// What to do about it.
     pub remedy: String,

@@ -38,7 +38,7 @@ impl Backoff {
         }
     }
 
-    /// The wait after so many failures in a row; 0 counts as 1.
+    /// The wait after this many failures in a row; 0 counts as 1.
     pub fn wait(&mut self, failures: u32) -> Duration {
         let ceiling = ceiling(failures);
         let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
@@ -52,7 +52,7 @@ impl Backoff {
         ceiling.mul_f64(self.random.f64().mul_add(0.5, 0.5))
     }
 
-    /// The wait after so many failures in a row, when the answer asked for `after`. The receiver
+    /// The wait after this many failures in a row, when the answer asked for `after`. The receiver
     /// decides, but one that says "now" again and again is not taken at its word.
     pub fn wait_asked(&mut self, failures: u32, after: Option<Duration>) -> Duration {
         match after {
@@ -62,7 +62,7 @@ impl Backoff {
     }
 }
 
-/// The longest wait after so many failures in a row.
+/// The longest wait after this many failures in a row.
 pub fn ceiling(failures: u32) -> Duration {
     doubled(FIRST, failures).min(CAP)
 }
@@ -76,7 +76,7 @@ fn doubled(first: Duration, failures: u32) -> Duration {
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // So many digits that they overflow mean "long", and long is bounded.
+        // A number too large to parse means "long", and long is bounded.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }

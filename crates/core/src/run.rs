@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long the last checkpoint may take when something waits for this process to be gone.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
-/// Told of every request to the webhook: its status (or what went wrong) and its seconds.
+/// Receives every request to the webhook: its status (or what went wrong) and its duration in seconds.
 pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;
 
 /// Everything that a run is made of.
@@ -45,15 +45,15 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub converter: Con,
     /// Where events go.
     pub sink: Snk,
-    /// Where rejects go; without one they are only told to the observer.
+    /// Where rejects go; without one only the observer receives them.
     pub dead_letter: Option<DeadLetter>,
     /// What keeps the positions; without it nothing does.
     pub checkpoint: Option<Checkpointer<Sto>>,
-    /// The right to read and to commit, where there is one to lose.
+    /// The Lease that allows reading and committing, where one is used.
     pub lease_hold: Option<LeaseHold>,
-    /// Who is told.
+    /// Receives the progress of the run.
     pub observer: Obs,
-    /// Who is told of requests.
+    /// Receives every request.
     pub on_request: OnRequest,
     /// When a batch is complete.
     pub batch: batch::BatchLimits,
@@ -88,7 +88,7 @@ pub enum Ended {
     Stopped,
     /// Nothing was accepted for too long: why, and what to do.
     GaveUp(String),
-    /// The way out broke: why, and what to do.
+    /// The sink is broken: why, and what to do.
     Failed(String),
     /// Another process has the Lease: nothing more was read, delivered or committed.
     LostLease(String),
@@ -98,7 +98,6 @@ pub enum Ended {
 pub struct RunOutcome<Obs> {
     /// The figures.
     pub stats: RunStats,
-    /// How it ended.
     pub ended: Ended,
     /// How many records of each partition, from its first, are settled without a gap.
     pub settled: HashMap<u32, u64>,
@@ -277,7 +276,7 @@ where
     if processor.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
         processor.write_rejects(LAST_CHECKPOINT).await;
     }
-    // Whoever lost the Lease must not write over the checkpoint of the one who has it.
+    // The Lease is lost: the new holder owns the checkpoint, so do not write it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
         for progress in processor.progress() {
             checkpoint.take(progress);
@@ -291,7 +290,7 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error.to_unavailable(), "the last checkpoint was not written: what was delivered since the one before is sent again");
+            tracing::error!(error = %failure.error.to_unavailable(), "final checkpoint not written: events delivered since the previous one are sent again");
         }
     }
     source.close().await;

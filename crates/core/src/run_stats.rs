@@ -20,9 +20,9 @@ pub struct RunStats {
     pub skipped: BTreeMap<&'static str, u64>,
     /// Records and events in the dead letter, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Events that carry the mark `audit.k8s.io/truncated`.
+    /// Events with the annotation `audit.k8s.io/truncated`.
     pub truncated: u64,
-    /// Events in which something was mended, by what.
+    /// Events in which something was repaired, by repair.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub repaired: BTreeMap<&'static str, u64>,
     /// Events of which something is missing, by what.
@@ -42,7 +42,7 @@ impl RunStats {
         *self.skipped.entry(reason.name()).or_default() += 1;
     }
 
-    /// What was mended in an event, and what is missing of it.
+    /// Counts what was repaired in an event, and what is missing of it.
     pub fn note(&mut self, notes: Notes) {
         for what in notes.repaired() {
             *self.repaired.entry(what.name()).or_default() += 1;

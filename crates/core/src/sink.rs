@@ -49,7 +49,7 @@ pub enum Verdict {
     },
     /// It does not have them, or nobody knows: send them again, whole or in parts.
     Failed(RequestFailure),
-    /// The way out is broken and trying again does not help: an output that cannot be written.
+    /// The sink is broken and a retry does not help: an output that cannot be written.
     Broken {
         /// What failed, for a person, with the remedy.
         detail: String,

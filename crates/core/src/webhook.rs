@@ -100,7 +100,7 @@ impl Webhook {
         match made {
             Ok(None) => connected.refused = None,
             Ok(Some((client, files))) => {
-                tracing::info!("the certificate files of the webhook changed: read again");
+                tracing::info!("webhook certificate files reloaded");
                 *connected = Connected {
                     client,
                     files,
@@ -112,8 +112,7 @@ impl Webhook {
                 if connected.refused.as_ref() != Some(&why) {
                     tracing::warn!(
                         error = why,
-                        "the certificate files of the webhook changed and cannot be used: the \
-                         former ones stay until they can"
+                        "webhook certificate files unusable: the former ones stay in use"
                     );
                     connected.refused = Some(why);
                 }

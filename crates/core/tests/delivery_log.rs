@@ -76,7 +76,7 @@ async fn delivery_log_has_one_line_per_state_change() {
     assert_eq!(lines.len(), 3, "{text}");
     assert!(lines[0].contains("WARN") && lines[0].contains("503"));
     assert!(lines[1].contains("ERROR") && lines[1].contains("--webhook-token-file"));
-    assert!(lines[2].contains("INFO") && lines[2].contains("works again"));
+    assert!(lines[2].contains("INFO") && lines[2].contains("recovered"));
 }
 
 fn event() -> Event {

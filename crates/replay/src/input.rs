@@ -49,7 +49,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
             walk(path, &mut inputs, &mut problems);
             if inputs.len() + problems.len() == before {
                 let folder = path.to_string_lossy();
-                tracing::warn!(folder = %printable(&folder), "the folder holds no files");
+                tracing::warn!(folder = %printable(&folder), "folder holds no files");
             }
         } else {
             inputs.push(Input::File(path.clone()));
@@ -76,11 +76,11 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
             Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
-            // A link may lead anywhere, and a pipe has no end: whoever means them names them.
+            // A link may lead anywhere, and a pipe has no end: they are read only when named.
             Ok(kind) => tracing::warn!(
                 path = %printable(&path.to_string_lossy()),
                 kind = kind_name(kind),
-                "skipped: not a regular file; name it on the command line to read it"
+                "file skipped: not a regular file; name it on the command line to read it"
             ),
             Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
         }
@@ -157,7 +157,7 @@ impl ReplayProgress {
         }
     }
 
-    /// An input was read to its end, and gave so many records.
+    /// An input was read to its end; `records`: how many it gave.
     pub(super) fn ended(&self, partition: u32, records: u64) {
         self.lock_ended().insert(partition, Some(records));
     }
@@ -203,14 +203,14 @@ impl ReplayProgress {
         }
     }
 
-    /// An input goes on behind so many records.
+    /// An input is resumed behind this many records.
     pub(super) fn resumed(&self, name: &str, records: u64) {
         if records > 0 {
             self.records_left_out.fetch_add(records, Ordering::Relaxed);
             tracing::info!(
                 file = name,
                 records,
-                "the file goes on behind what is settled"
+                "file resumed behind its settled records"
             );
         }
     }
@@ -220,7 +220,7 @@ impl ReplayProgress {
         self.inputs_changed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             file = name,
-            "the file changed since it was replayed: it is replayed from its beginning"
+            "file changed since it was replayed: replaying it from its beginning"
         );
     }
 }

@@ -61,7 +61,7 @@ enum Member {
 
 /// One step over the front of the buffer.
 enum Step {
-    /// So many bytes were taken.
+    /// How many bytes were taken.
     Took(usize),
     /// More bytes are needed.
     More,

@@ -42,7 +42,6 @@ const PAGES_AHEAD: usize = 2;
 /// How much of a record that is too large is kept for the dead letter.
 const TOO_LARGE_KEPT_BYTES: usize = 64 << 10;
 
-/// What to replay.
 #[derive(Clone)]
 pub struct ReplaySettings {
     /// Files, folders, `-` for standard input.

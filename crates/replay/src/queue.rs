@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::position::InputPartition;
 
-/// The inputs that nobody reads yet, in their order.
+/// The inputs that no reader has taken yet, in their order.
 pub(super) struct Queue(Mutex<Waiting>);
 
 struct Waiting {

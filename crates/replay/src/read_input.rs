@@ -85,7 +85,7 @@ impl InputReader {
                 }
                 InputComparison::Whole => skip = settled.records,
                 InputComparison::Longer => {
-                    skip = settled.records - settled.uncertain.min(settled.records)
+                    skip = settled.records - settled.uncertain.min(settled.records);
                 }
                 InputComparison::Changed | InputComparison::Shorter => {
                     self.progress.changed(name);
@@ -115,7 +115,7 @@ impl InputReader {
         let (dump, shape) = (&self.settings.dump, self.settings.shape.as_ref());
         let read = reader::read_into(content, dump, shape, &mut pages);
         if read.is_ok() && pages.number == 0 {
-            tracing::warn!(file = %printable(name), "the file holds no records");
+            tracing::warn!(file = %printable(name), "file holds no records");
         }
         if matches!(read, Err(Unreadable::Closed)) || !pages.send(read.is_ok()) {
             return Err(Unreadable::Closed);

@@ -24,7 +24,7 @@ pub(super) enum Unreadable {
     Io(io::Error),
     /// It is no shape that we know, or broken as a whole: what was seen.
     Shape(String),
-    /// Nobody wants more records.
+    /// The receiver wants no more records.
     Closed,
 }
 

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 
-/// One of so many equal parts of the inputs.
+/// One of several equal parts of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     index: u64,

@@ -41,7 +41,7 @@ pub(super) struct Scan {
     pub(super) cut: bool,
 }
 
-/// A position that was handed out, and what came before it.
+/// A position that was emitted, and what came before it.
 #[derive(Debug, Default)]
 pub(super) struct HandedOut {
     pub(super) read_to: Timestamp,
@@ -49,7 +49,6 @@ pub(super) struct HandedOut {
     pub(super) newest: Option<Timestamp>,
 }
 
-/// One cursor.
 #[derive(Debug)]
 pub(super) struct Cursor {
     /// How old what it reads has to be.
@@ -135,7 +134,7 @@ impl Cursor {
         ahead
     }
 
-    /// What others have read counts no more.
+    /// Forgets what other cursors have read.
     pub(super) fn clear_covered(&mut self) {
         self.covered.clear();
     }
@@ -178,7 +177,7 @@ impl Cursor {
         from < position
     }
 
-    /// Hands out its position behind everything it gave so far.
+    /// Emits its position behind everything it gave so far.
     pub(super) fn emit_position(&mut self) {
         let mut mark = std::mem::take(&mut self.mark);
         mark.read_to = self.position;

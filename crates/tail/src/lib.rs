@@ -80,7 +80,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the end waits for identities to be kept.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// So many failures of one page, and the window is begun again: the token may be the trouble.
+/// After this many failures of one page its window is read again from the start: the page token may
+/// be invalid.
 const TOKEN_FAILURES_MAX: u32 = 5;
 
 /// The tail of a log. Its partitions are its cursors: the edge is 0, the others follow by age.
@@ -212,7 +213,7 @@ impl<L: TimeLog> Tail<L> {
             }
             Err(error) => warn!(
                 folder = %folder.display(), %error,
-                "cannot keep identities, after a restart some records will be sent again"
+                "identities not written: a restart sends some records again"
             ),
         }
         self.trim();
@@ -570,9 +571,7 @@ impl<L: TimeLog> Source for Tail<L> {
             }
         };
         if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
-            warn!(
-                "not all identities could be kept, after a restart some records will be sent again"
-            );
+            warn!("identities not completely written: a restart sends some records again");
         }
     }
 }

@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Limiter {
-    /// At most so many requests a second; fractions are fine (0.5 is 30 a minute). What is not a
+    /// At most this many requests a second; fractions are fine (0.5 is 30 a minute). What is not a
     /// positive number counts as one request an hour.
     pub fn new(requests_per_second: f64) -> Limiter {
         Limiter::seeded(requests_per_second, fastrand::u64(..))

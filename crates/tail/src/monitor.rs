@@ -197,7 +197,7 @@ impl Monitor {
         stats.newest_settled = stats.newest_settled.max(newest);
     }
 
-    /// So many identities are remembered.
+    /// How many identities are remembered.
     pub(super) fn identities(&self, identities: usize) {
         self.lock().stats.identities = identities;
     }
@@ -206,7 +206,7 @@ impl Monitor {
     pub(super) fn clock_went_back(&self, age: Duration, position: Timestamp, now: Timestamp) {
         warn!(
             log = self.lock().log, age_seconds = age.as_secs_f64(), %position, %now,
-            "the clock is behind what was read already, reading again from there"
+            "clock is behind what was already read: reading again from there"
         );
     }
 
@@ -216,7 +216,7 @@ impl Monitor {
         if !std::mem::replace(&mut inner.overflowed, true) {
             warn!(
                 log = inner.log,
-                identities_max, "more records than can be remembered, some will be sent twice"
+                identities_max, "identities limit reached: some records are sent again"
             );
         }
     }
@@ -247,10 +247,7 @@ impl Inner {
                 identity,
             }) => {
                 if !held && self.observer.is_none() {
-                    warn!(
-                        log = self.log,
-                        detail, remedy, "cannot read the log, trying again"
-                    );
+                    warn!(log = self.log, detail, remedy, "log read failed; retrying");
                 }
                 self.notify_observer(|observer| {
                     let remedy = remedy.as_deref().unwrap_or("it is tried again");
@@ -268,7 +265,7 @@ impl Inner {
             }
             None => {
                 if held && self.observer.is_none() {
-                    info!(log = self.log, "the log can be read again");
+                    info!(log = self.log, "log read recovered");
                 }
                 self.notify_observer(|observer| observer.answers());
                 self.status = TailStatus::Reading;

@@ -23,7 +23,7 @@ pub(super) fn bucket_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(BUCKET_SECONDS)
 }
 
-/// The identities met, at most so many.
+/// The identities seen, up to a limit.
 #[derive(Debug)]
 pub(super) struct SeenIdentities {
     buckets: BTreeMap<i64, Bucket>,

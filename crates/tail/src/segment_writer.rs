@@ -50,7 +50,7 @@ impl SegmentWriter {
         } else if !std::mem::replace(&mut self.full, true) {
             warn!(
                 waiting = self.waiting.len(),
-                "the disk is too slow to keep identities, after a restart some records will be sent again"
+                "disk too slow to write identities: a restart sends some records again"
             );
         }
         self.start();

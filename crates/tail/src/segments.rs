@@ -89,7 +89,7 @@ impl Segments {
                 Ok(None) => {}
                 Err(error) => warn!(
                     path = %path.display(), %error,
-                    "cannot read remembered identities, some records may be sent again"
+                    "identities file unreadable: some records may be sent again"
                 ),
             }
         }
@@ -109,7 +109,7 @@ impl Segments {
         if !own {
             warn!(
                 path = %path.display(), size,
-                "not a file of this log's remembered identities, it is ignored"
+                "identities file of another log ignored"
             );
             return Ok(None);
         }
@@ -121,7 +121,7 @@ impl Segments {
         if ignored > 0 {
             warn!(
                 path = %path.display(), ignored_bytes = ignored,
-                "remembered identities are cut off or damaged, some records may be sent again"
+                "identities file damaged: some records may be sent again"
             );
         }
         Ok(Some(newest))
@@ -146,7 +146,7 @@ impl Segments {
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!(
                         folder = %self.folder.display(), %error,
-                        "cannot keep identities, after a restart some records will be sent again"
+                        "identities not written: a restart sends some records again"
                     );
                 }
             }
@@ -192,7 +192,7 @@ impl Segments {
         self.closed.retain(|segment| {
             let keep = segment.newest >= horizon;
             if !keep && let Err(error) = fs::remove_file(&segment.path) {
-                warn!(path = %segment.path.display(), %error, "cannot delete old identities");
+                warn!(path = %segment.path.display(), %error, "identities file not deleted");
             }
             keep
         });

@@ -18,6 +18,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub(crate) use self::server::{cut, error, reply};
+
 /// What becomes of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloudWatchFault {

@@ -29,9 +29,7 @@ use relay::Relay;
 pub struct Attached {
     /// The event hub.
     pub hub: String,
-    /// The consumer group.
     pub consumer_group: String,
-    /// The partition.
     pub partition: String,
     /// The selector that says where it begins.
     pub filter: String,
@@ -39,7 +37,6 @@ pub struct Attached {
     pub epoch: Option<i64>,
 }
 
-/// A token that was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutToken {
     /// The audience: which entity.
@@ -95,7 +92,6 @@ impl EventHubs {
         format!("{}://{}", self.scheme, self.relay.address)
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.relay.address.port()
     }

@@ -12,7 +12,6 @@ use crate::root;
 /// One object of a manifest.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Its kind.
     pub kind: String,
     /// As it is written.
     pub yaml: String,

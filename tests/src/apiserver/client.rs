@@ -42,7 +42,6 @@ impl ApiRequest {
         }
     }
 
-    /// With a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> ApiRequest {
         self.headers.push((name.to_owned(), value.into()));
@@ -110,7 +109,6 @@ impl ApiClient {
         }
     }
 
-    /// GET.
     pub fn get(&self, target: &str) -> ApiAnswer {
         self.send(&ApiRequest::new("GET", target))
     }
@@ -125,7 +123,6 @@ impl ApiClient {
         self.send(&ApiRequest::new("PUT", target).json(object))
     }
 
-    /// DELETE.
     pub fn delete(&self, target: &str) -> ApiAnswer {
         self.send(&ApiRequest::new("DELETE", target))
     }

@@ -11,6 +11,7 @@ mod foreign;
 mod identity;
 mod logging;
 mod losses;
+mod outages;
 mod pubsub;
 
 use std::collections::BTreeSet;

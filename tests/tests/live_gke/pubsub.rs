@@ -14,14 +14,14 @@ use crate::{ago, built, examples, parts, sorted_lines, until};
 
 const NAME: &str = "projects/p/subscriptions/audit";
 
-struct Scene {
-    pubsub: PubSub,
-    webhook: ScriptedWebhook,
-    folder: tempfile::TempDir,
+pub(crate) struct Scene {
+    pub(crate) pubsub: PubSub,
+    pub(crate) webhook: ScriptedWebhook,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new() -> Scene {
+    pub(crate) async fn new() -> Scene {
         built();
         Scene {
             pubsub: PubSub::start(NAME).await,
@@ -31,7 +31,7 @@ impl Scene {
     }
 
     /// A replica with a state of its own.
-    fn run(&self, replica: &str, more: &[&str]) -> Running {
+    pub(crate) fn run(&self, replica: &str, more: &[&str]) -> Running {
         let (pubsub, webhook) = (self.pubsub.url(), self.webhook.url());
         let state = self.folder.path().join(replica);
         let args = [

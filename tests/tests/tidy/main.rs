@@ -7,6 +7,7 @@
 )]
 
 mod modules;
+mod names;
 mod repeats;
 
 use std::collections::BTreeMap;
@@ -119,7 +120,10 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("rustls", &[CORE]),
     // Google's own client decodes a page of entries all or not at all, and writes them anew.
     ("reqwest", &[CORE, "gke-audit-bridge"]),
-    ("flate2", &[REPLAY, "eks-audit-bridge"]),
+    (
+        "flate2",
+        &[REPLAY, "eks-audit-bridge", "audit-bridge-testkit"],
+    ),
     ("csv-core", &["eks-audit-bridge"]),
 ];
 
@@ -292,6 +296,24 @@ fn dependencies_have_one_tls_stack() {
         .filter(|line| line.starts_with("rustls v"))
         .count();
     assert_eq!(rustls, 1, "one rustls");
+}
+
+/// A newcomer reads first what a module is for.
+#[test]
+fn modules_begin_with_what_they_are_for() {
+    let mut without = Vec::new();
+    for folder in ["crates", "bridges", "tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let built = file.components().any(|part| part.as_os_str() == "target");
+            if built || file.ends_with("tests.rs") {
+                continue;
+            }
+            if !std::fs::read_to_string(&file).unwrap().starts_with("//!") {
+                without.push(file.display().to_string());
+            }
+        }
+    }
+    assert!(without.is_empty(), "without a line of //!: {without:#?}");
 }
 
 #[test]

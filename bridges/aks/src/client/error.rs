@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use audit_bridge_core::readiness::Component;
+use audit_bridge_core::readiness::{Component, Unavailable};
 use azure_core::error::ErrorKind as AzureErrorKind;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};
@@ -17,7 +17,7 @@ use azure_messaging_eventhubs::error::ErrorKind;
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
 
-/// What kind of trouble it is.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubErrorKind {
     /// There is no token, or no usable connection string.
@@ -44,7 +44,7 @@ pub enum HubErrorKind {
     Other,
 }
 
-/// Trouble with the event hub.
+/// An error of the event hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubError {
     /// Of this kind.
@@ -108,6 +108,20 @@ impl fmt::Display for HubError {
 }
 
 impl Error for HubError {}
+
+impl From<HubError> for Unavailable {
+    fn from(fault: HubError) -> Unavailable {
+        Unavailable {
+            component: fault.component(),
+            remedy: match (fault.remedy.is_empty(), fault.kind) {
+                (false, _) => fault.remedy,
+                (true, HubErrorKind::Ended) => "it is tried again".to_owned(),
+                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
+            },
+            reason: fault.what,
+        }
+    }
+}
 
 /// The first layer, from the outside, that says what kind it is; otherwise the innermost text.
 fn read(error: &EventHubsError) -> (HubErrorKind, String) {

@@ -58,7 +58,7 @@ impl Cutter {
                 payload: message.body,
                 origin: self.origin(None, 0),
                 time: None,
-                // Nobody knows what it was: it is kept.
+                // Unknown content: it is kept.
                 damaged: true,
                 oversized: false,
             });

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::Page;
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ use crate::client::{
     HubClient, HubConnection, HubError, HubErrorKind, HubMessage, PartitionBounds, ReceiverStart,
 };
 use crate::source::message::Cutter;
-use crate::source::partition_health::PartitionHealth;
+use crate::source::partition_health;
 use crate::source::position::PartitionStart;
 
 /// When a partition is looked at.
@@ -53,7 +54,7 @@ impl Default for PartitionTiming {
 }
 
 impl PartitionTiming {
-    /// The same where so many partitions are asked, with at least this pause from one to the next.
+    /// The same for this many partitions, with at least this pause from one query to the next.
     pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> PartitionTiming {
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         self.probe = self.probe.max(pause.saturating_mul(partitions));
@@ -75,7 +76,6 @@ pub(crate) struct ReaderContext {
     pub(crate) owner_level: Option<i64>,
 }
 
-/// Reads one partition.
 pub(crate) struct PartitionReader {
     shared: Arc<ReaderContext>,
     id: String,
@@ -93,7 +93,7 @@ pub(crate) struct PartitionReader {
 /// Why the reading ended for good.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
-    /// Nobody takes pages of it any more.
+    /// The source was dropped.
     Closed,
     /// All up to the end of the job was read.
     Reached,
@@ -139,14 +139,14 @@ impl PartitionReader {
         loop {
             let fault = match self.read_until_closed(over.as_mut()).await {
                 Ok(done) => {
-                    tracing::debug!(partition = self.id, ?done, "reading ended");
+                    tracing::debug!(partition = self.id, ?done, "partition reader ended");
                     return;
                 }
                 Err(fault) => fault,
             };
             self.told = false;
             self.failures = self.failures.saturating_add(1);
-            self.shared.health.failed(&self.id, self.failures, &fault);
+            partition_health::failed(&self.shared.health, &self.id, self.failures, fault);
             let wait = self.backoff.wait(self.failures);
             if timeout(wait, over.as_mut()).await.is_ok() {
                 return;
@@ -202,7 +202,7 @@ impl PartitionReader {
         }
     }
 
-    /// Where the receiver begins; `None` when nobody takes pages any more.
+    /// Where the receiver begins; `None` when the source was dropped.
     async fn place(
         &mut self,
         connection: &HubConnection,
@@ -227,8 +227,8 @@ impl PartitionReader {
                 partition = self.cutter.stream(),
                 position = last,
                 newest = bounds.last,
-                "the partition ends before our position: it was made anew, or the checkpoint is \
-                 of another event hub; reading begins at its oldest message"
+                "position expired: the partition ends before it. It was created again, or the \
+                 checkpoint is of another event hub; reading from its oldest message"
             );
             bounds.first - 1
         } else {
@@ -302,7 +302,7 @@ impl PartitionReader {
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
-            // Whoever takes no pages any more has ended this, too.
+            // The source was dropped, and this reader ends with it.
             let _ = self
                 .pages
                 .send(self.cutter.standing(None, Some(asked_at)))

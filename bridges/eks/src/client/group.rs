@@ -5,7 +5,6 @@ use std::fmt;
 /// A log group of CloudWatch Logs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogGroupName {
-    /// Its name.
     pub name: String,
     /// Where it is, if its ARN was given.
     pub place: Option<ArnScope>,
@@ -16,7 +15,6 @@ pub struct LogGroupName {
 pub struct ArnScope {
     /// `aws`, `aws-cn`, `aws-us-gov`.
     pub partition: String,
-    /// Its region.
     pub region: String,
     /// The account that has it, twelve digits.
     pub account: String,

@@ -10,6 +10,7 @@
 //! acknowledged.
 
 mod ack_ledger;
+mod proof;
 mod reader;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +62,6 @@ struct Delivery {
     handler: Handler,
 }
 
-/// The messages of a subscription.
 pub(crate) struct SubscriptionMessages {
     name: Arc<str>,
     incoming: mpsc::Receiver<Incoming>,
@@ -150,7 +150,7 @@ impl SubscriptionMessages {
             Handler::ExactlyOnce(handler) => {
                 self.confirming.spawn(async {
                     if let Err(error) = handler.confirmed_ack().await {
-                        tracing::debug!(%error, "an acknowledgment was not confirmed");
+                        tracing::debug!(%error, "acknowledgment not confirmed");
                     }
                 });
             }
@@ -220,7 +220,7 @@ impl Source for SubscriptionMessages {
         {
             tracing::warn!(
                 subscription = %self.name,
-                "not all acknowledgments were sent: some messages will be delivered again"
+                "acknowledgments not all sent: some messages are delivered again"
             );
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
     }
 }
 
-/// Looks at everything, also behind what does not work: one run shows all there is to mend.
+/// Runs every check, also after a failed one: one run shows everything to fix.
 async fn run_checks<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
     let mut found = vec![Finding::ok("configuration", "every setting is valid")];
     let owner = |source: String| Owner {
@@ -281,7 +281,7 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     }
 }
 
-/// How far the clock is off, by whoever told the time; the provider's clock counts first.
+/// How far this clock is off against the provider's, or else the receiver's.
 fn clock(found: &[Finding]) -> Finding {
     let what = "clock";
     let now = Timestamp::now();

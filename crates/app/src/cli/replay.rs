@@ -1,7 +1,9 @@
 //! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
 
-use std::io::{IsTerminal, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write as _};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +14,6 @@ use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, O
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::observer::{Observer, Progress};
-use audit_bridge_core::output;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::run_stats::RunStats;
@@ -97,7 +98,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {}", printable(&error));
+        let _ = writeln!(io::stderr(), "error: {}", printable(&error));
         FAILED
     })
 }
@@ -273,7 +274,7 @@ async fn deliver<B: Bridge>(
     console.finish(&stats);
     if let Some(path) = &args.report {
         let json = serde_json::to_string(&stats).map_err(|error| error.to_string())?;
-        output::write_private(path, (json + "\n").as_bytes())
+        write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
     let resume = if keeps_positions {
@@ -389,7 +390,7 @@ impl Console {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_draw_target(if std::io::stderr().is_terminal() {
+        bar.set_draw_target(if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(4)
         } else {
             ProgressDrawTarget::hidden()
@@ -405,7 +406,7 @@ impl Console {
 
     fn print_line(&self, line: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{}", printable(line));
+            let _ = writeln!(io::stderr(), "{}", printable(line));
         });
     }
 
@@ -433,7 +434,7 @@ impl Console {
                 stats.rejects() - self.shown
             ));
         }
-        let _ = write!(std::io::stderr(), "{stats}");
+        let _ = write!(io::stderr(), "{stats}");
     }
 }
 
@@ -454,5 +455,28 @@ impl Observer for Console {
             self.shown += 1;
             self.print_line(&format!("rejected: {origin}: {reason}: {error}"));
         }
+    }
+}
+
+/// Writes a file that only its owner may read: what is in it comes from an audit log.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    options.mode(0o600).open(path)?.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn report_written_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report");
+        write_private(&report, b"{}").unwrap();
+        let mode = std::fs::metadata(&report).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     match result {
         Ok(()) => DONE,
         Err(error) => {
-            tracing::error!(error, "ended");
+            tracing::error!(error, "process failed");
             FAILED
         }
     }
@@ -60,7 +60,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     telemetry.set_limits(checked.health);
     let target = Arc::new(checked.delivery.destination.open()?.durable());
     let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
-    tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "started");
+    tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let process = Process {
         checked,
@@ -77,7 +77,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     match ended {
         Ended::Failed(why) | Ended::GaveUp(why) => Err(why),
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
-            tracing::info!("stopped: all that was read is settled or will be sent again");
+            tracing::info!("process stopped; records not settled are read again");
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! Being the leader: the task that renews, and says to each [`LeaseHold`] how it stands.
+//! Leadership: the task that renews the Lease, and updates each [`LeaseHold`].
 
 use std::future::Future;
 
@@ -51,7 +51,7 @@ impl Leadership {
         self.term
     }
 
-    /// A handle for whoever works on the strength of this leadership.
+    /// A handle for the tasks that may run only while the Lease is held.
     pub fn lease_hold(&self) -> LeaseHold {
         self.lease_hold.clone()
     }
@@ -126,7 +126,7 @@ impl Renewal {
                     return Ok(());
                 }
                 Ok(Err(RenewalError::Failed(error))) => {
-                    tracing::warn!(lease = %self.candidacy.name, %error, "the lease could not be renewed, trying again");
+                    tracing::warn!(lease = %self.candidacy.name, %error, "lease renewal failed; retrying");
                     let remedy = error.remedy("leases", &self.candidacy.namespace);
                     let failure = format!("{error}; {remedy}");
                     self.to.failed(failure);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{ProviderLog, Resume};
 
-/// A source that worked for so long had no trouble beginning.
+/// A source that ran this long counts as opened successfully.
 const STEADY: Duration = Duration::from_secs(60);
 
 type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Unavailable>> + Send>>;
@@ -100,7 +100,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
                 }
                 return Some(page);
             }
-            if self.resume.until.is_some() {
+            if self.resume.until.is_some() || self.log.is_at_end(&self.resume.positions) {
                 return None;
             }
             self.source = None;

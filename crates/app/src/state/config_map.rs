@@ -59,7 +59,7 @@ pub struct KubernetesStore {
     namespace: String,
     owner: Owner,
     place: StoreLocation,
-    /// This process's mark.
+    /// This process's identity.
     writer: String,
     seen: Seen,
     /// The document that we read at the start or wrote last.
@@ -298,7 +298,7 @@ impl KubernetesStore {
         };
         let text = text.to_owned();
         if since.elapsed() >= RIVAL_SILENCE {
-            tracing::warn!(config_map = %self.name, writer, "the other writer of the checkpoint is silent, going on over its document");
+            tracing::warn!(config_map = %self.name, writer, "checkpoint taken over from a silent writer");
             self.rival = None;
             return Ok(());
         }
@@ -317,7 +317,7 @@ impl KubernetesStore {
     /// Sends the document once, over what was seen.
     async fn send(&mut self, text: &str) -> Result<Sent, StoreError> {
         let params = PostParams::default();
-        // Until the answer is here, nobody knows what is there.
+        // Until the answer is here, the state of the object is unknown.
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
@@ -332,7 +332,7 @@ impl KubernetesStore {
                 let call = self.api.replace(&self.name, &params, &object);
                 match bounded(REQUEST_WAIT_MAX, call).await {
                     Err(error) if error.kind() == ApiErrorKind::NotFound => {
-                        tracing::warn!(config_map = %self.name, "the checkpoint was deleted, writing it anew");
+                        tracing::warn!(config_map = %self.name, "checkpoint object deleted; creating it again");
                         return Ok(Sent::Again);
                     }
                     result => result,
@@ -389,7 +389,7 @@ impl KubernetesStore {
 
 enum Sent {
     Done,
-    /// Somebody was faster.
+    /// Another writer was faster.
     Again,
 }
 

@@ -73,7 +73,7 @@ impl TelemetryState {
         all
     }
 
-    /// Warns once when a log has fallen silent, and says when it has ended.
+    /// Warns once when a log falls silent, and logs the end of the silence.
     fn warn_of_silence(&mut self, scope: usize) {
         let Some(max) = self.limits.silence_max else {
             return;
@@ -98,7 +98,7 @@ impl TelemetryState {
                 remedy = least.silence_remedy,
                 "silence: the log can be read, and no audit record arrives"
             ),
-            false => tracing::info!(log = name, "audit records arrive again"),
+            false => tracing::info!(log = name, "silence ended: audit records arrive again"),
         }
         for scope in &mut self.scopes {
             if scope.log_progress.silence_of == name {

@@ -1,4 +1,4 @@
-//! How far the trail of one log is, as the loop last said.
+//! How far one log has been read and settled, as its loop last reported.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 /// webhook does not take is parked for longer.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(300);
 
-/// When a log is not well.
+/// When a log counts as unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HealthLimits {
-    /// The trail stands still for longer: not ready.
+    /// The frontier stands still for longer: not ready.
     pub stall_max: Duration,
     /// No audit record arrives for longer: warned about. `None`: never.
     pub silence_max: Option<Duration>,
@@ -29,7 +29,7 @@ impl Default for HealthLimits {
     }
 }
 
-/// How far the trail of a log is.
+/// How far a log has been read and settled.
 #[derive(Debug)]
 pub(super) struct LogProgress {
     pub(super) frontier: Option<Frontier>,

@@ -11,7 +11,7 @@ use super::log_progress::{HealthLimits, LogProgress};
 /// The place of the process in the list of scopes.
 pub(super) const PROCESS: usize = 0;
 
-/// The parts that have to be shown to work before the process is ready.
+/// The components that have to be ready before the process is.
 pub(super) const TO_BE_SHOWN: [Component; 4] = [
     Component::Identity,
     Component::Source,
@@ -44,14 +44,14 @@ impl TelemetryState {
     }
 }
 
-/// Why a part is not ready that nobody has tried.
+/// Why a component is not ready before its first attempt.
 pub(super) const NOT_TRIED: &str = "not tried yet";
 
 /// What is known of the process as a whole, or of one log.
 #[derive(Debug)]
 pub(super) struct Scope {
     pub(super) name: String,
-    /// Why a part is not ready; one that has to speak first says so.
+    /// Why each component is not ready; `None` when it is.
     pub(super) components: BTreeMap<Component, Option<String>>,
     pub(super) since: Instant,
     pub(super) checkpoint_written: Option<Instant>,

@@ -61,7 +61,7 @@ pub struct Checkpointer<S> {
     positions: BTreeMap<u32, Position>,
     /// Partitions that the source reads in this life.
     announced: BTreeSet<u32>,
-    /// Since when nobody announces a partition whose position is kept.
+    /// Since when a partition with a kept position is unannounced.
     unannounced: BTreeMap<u32, Timestamp>,
     /// As the loaded checkpoint has it.
     merged: Option<Timestamp>,

@@ -83,7 +83,7 @@ impl StateDir {
             .set_len(0)
             .and_then(|()| file.write_all(account.as_bytes()))
         {
-            tracing::warn!(file = %name.display(), %error, "the lock file does not say who holds it");
+            tracing::warn!(file = %name.display(), %error, "lock file could not be written: it does not name its holder");
         }
         Ok(StateDir {
             path: path.to_owned(),
@@ -106,7 +106,7 @@ pub struct FileStore {
 }
 
 struct Files {
-    /// A write that nobody waits for any more still has the lock.
+    /// An abandoned write still holds the lock.
     state: Arc<StateDir>,
     place: StoreLocation,
     progress: Mutex<Progress>,
@@ -251,7 +251,7 @@ impl Files {
     }
 
     fn save(&self, number: u64, bytes: &[u8], owner: &Owner) -> Result<(), StoreError> {
-        // Whoever saves without having loaded must not overwrite what it has never seen.
+        // A save without a load must not overwrite a document that was never read.
         let known = self.progress.lock().is_ok_and(|progress| progress.known);
         if !known {
             self.load(owner)?;

@@ -26,25 +26,34 @@ const ACCOUNT_BYTES_MAX: u32 = 16 << 20;
 
 const LEVEL: i32 = 3;
 
-/// What any work on the files consists of; tests fail before each of them.
+/// What any work on the files consists of. Tests are called before each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileStep {
+pub enum FileStep {
+    /// Lines are added to the file.
     Write,
+    /// They are brought to the disk.
     Sync,
+    /// The file takes the name of one that is no longer written to.
     Rename,
+    /// A new file is made in its place.
     Create,
+    /// The names are brought to the disk.
     SyncFolder,
+    /// A file that is no longer written to is packed into a file beside, and that is brought to the
+    /// disk.
     Pack,
+    /// The packed file takes its name, and that is brought to the disk.
     RenamePacked,
+    /// The file that is not packed is removed.
     RemovePlain,
 }
 
+/// Called before a step; an error ends the work.
+pub type BeforeFileStep = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
+
 /// Fails a step on cue.
 #[derive(Default)]
-pub(super) struct Faults(#[cfg(test)] pub(super) Option<Cue>);
-
-#[cfg(test)]
-pub(super) type Cue = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
+pub(super) struct Faults(pub(super) Option<BeforeFileStep>);
 
 impl std::fmt::Debug for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,15 +62,8 @@ impl std::fmt::Debug for Faults {
 }
 
 impl Faults {
-    #[cfg(test)]
     pub(super) fn before(&mut self, step: FileStep) -> io::Result<()> {
-        self.0.as_mut().map_or(Ok(()), |cue| cue(step))
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as in tests")]
-    pub(super) fn before(&mut self, _: FileStep) -> io::Result<()> {
-        Ok(())
+        self.0.as_mut().map_or(Ok(()), |call| call(step))
     }
 }
 
@@ -100,7 +102,7 @@ impl DeadLetterFiles {
         self.folder.join(name)
     }
 
-    /// A packed file until it is whole; hidden, so that nobody reads it.
+    /// A packed file until it is whole; hidden, so that no reader takes it.
     fn unfinished(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -145,9 +147,12 @@ impl DeadLetterFiles {
             }
             let both = found.insert(number, packed).is_some();
             if both {
-                // The packed one is whole, or it would not have this name.
-                remove(&self.segment(number, false))?;
-                found.insert(number, true);
+                // A crash came before the plain one was removed; or a disk that lies lost the packed
+                // one with the power, though it had been synced.
+                let (plain, packed) = (self.segment(number, false), self.segment(number, true));
+                let is_whole = unpacked_bytes(&packed) >= Some(fs::metadata(&plain)?.len());
+                remove(if is_whole { &plain } else { &packed })?;
+                found.insert(number, is_whole);
             }
         }
         found
@@ -256,11 +261,17 @@ fn account_of_packed(path: &Path) -> io::Result<BytesByHolder> {
         held.map(|(reason, place, bytes)| ((reason, place), bytes))
             .collect()
     });
-    // Somebody else's file counts all the same.
+    // A foreign file counts as well.
     Ok(match held {
         Some(held) => scaled(&held, bytes),
         None => BytesByHolder::from([(<(String, String)>::default(), bytes)]),
     })
+}
+
+/// How many bytes there are in a packed file; `None` when it is damaged.
+fn unpacked_bytes(path: &Path) -> Option<u64> {
+    let mut decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
+    io::copy(&mut decoder, &mut io::sink()).ok()
 }
 
 fn account(held: &BytesByHolder) -> io::Result<Vec<u8>> {

@@ -13,13 +13,11 @@ const HOLDERS_MAX: usize = 1024;
 /// A reason, and the file or stream.
 pub(super) type Holder = (String, String);
 
-/// Bytes by holder.
 pub(super) type BytesByHolder = BTreeMap<Holder, u64>;
 
 /// What of a record's payload is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// All of it.
     Whole,
     /// Its beginning, with size and SHA-256 of the whole.
     Head,
@@ -54,7 +52,7 @@ impl Usage {
         self.bytes
     }
 
-    /// Whether a line of this holder, and of so many bytes, may be kept so.
+    /// Whether a line of this holder and size may be kept in this form.
     pub(super) fn allows(&self, keep: Keep, holder: Holder, len: u64, bytes_max: u64) -> bool {
         let free = bytes_max.saturating_sub(self.bytes.saturating_add(len));
         let holder = self.known(holder);

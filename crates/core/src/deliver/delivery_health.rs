@@ -103,7 +103,7 @@ impl DeliveryHealth {
         {
             tracing::info!(
                 after_seconds = now.duration_since(outage.since).as_secs_f64(),
-                "webhook delivery works again"
+                "webhook delivery recovered"
             );
         }
         ended.is_some()

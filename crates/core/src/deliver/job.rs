@@ -75,11 +75,9 @@ impl InFlightEvent {
         self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
     }
 
-    /// Whether stripping is what made it truncated.
-    pub(super) fn newly_truncated(&self) -> bool {
-        self.original
-            .as_ref()
-            .is_some_and(|event| !event.truncated())
+    /// Whether it goes without its objects now.
+    pub(super) fn is_stripped(&self) -> bool {
+        self.original.is_some()
     }
 }
 
@@ -121,7 +119,7 @@ pub(super) struct Job {
     pub(super) from: usize,
     /// How many events it may have.
     take: usize,
-    /// So many events from the front failed together. 0: nothing is known.
+    /// How many events from the front failed together. 0: unknown.
     suspects: usize,
     /// Waits since something of it was accepted.
     pub(super) waits: u32,
@@ -328,7 +326,7 @@ impl Job {
         }
     }
 
-    /// Waits no longer, unless the receiver asked for it.
+    /// Ends the wait, unless the receiver asked for it.
     pub(super) fn skip_wait(&mut self, now: Instant) {
         if let JobState::Waiting { at, asked: false } = &mut self.state {
             *at = now;

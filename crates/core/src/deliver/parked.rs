@@ -160,7 +160,7 @@ impl Parked {
         tracing::warn!(
             detail,
             records = ?entry.item.records.as_slice(),
-            "event parked: it fails alone while others are accepted, and is tried again"
+            "event parked: it fails alone while others are accepted; retrying"
         );
         // It may stay for long, and its page must not.
         entry.item.event = entry.item.event.detached();

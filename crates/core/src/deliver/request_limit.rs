@@ -23,7 +23,7 @@ impl RequestLimit {
         }
     }
 
-    /// So many events were not answered in time: half of them may be. The bytes go down by less, so
+    /// A request of this many events timed out: the limit becomes half. The bytes go down by less, so
     /// that they cut only what has larger events. Several requests that were as large shrink the
     /// limit once.
     pub(super) fn shrink(&mut self, events: usize, bytes: usize, took: Duration) {

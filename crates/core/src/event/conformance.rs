@@ -79,7 +79,7 @@ impl Event {
         &self.text
     }
 
-    /// Whether it carries the mark `audit.k8s.io/truncated`.
+    /// Whether it has the annotation `audit.k8s.io/truncated`.
     pub fn truncated(&self) -> bool {
         self.notes.truncated()
     }
@@ -143,7 +143,7 @@ pub struct EventContext<'a> {
     pub claimed: bool,
     /// In the provider's own form of the record, something had to be replaced by U+FFFD already.
     pub replaced: bool,
-    /// What the text lacks of the event already: it gets the mark for it.
+    /// What the text lacks of the event already: it gets the annotation for it.
     pub given_up: Option<GivenUp>,
     /// The time of the provider's record: the last resort for a missing `stageTimestamp`.
     pub record_time: Option<Timestamp>,
@@ -323,7 +323,7 @@ fn decode<'a>(bytes: &'a [u8], notes: &mut Notes) -> Cow<'a, str> {
     }
 }
 
-/// Whether nothing has to be mended.
+/// Whether nothing has to be repaired.
 fn is_clean(seen: &Inspection<'_>, options: &EventOptions) -> bool {
     !seen.odd_types
         && !seen.may_repeat_a_key()
@@ -331,7 +331,7 @@ fn is_clean(seen: &Inspection<'_>, options: &EventOptions) -> bool {
         && seen.depth() <= options.own_depth_max()
 }
 
-/// Whether the event came with the mark already: the API server itself cut it.
+/// Whether the event came with the annotation: the API server itself cut it.
 fn is_marked(seen: &Inspection<'_>) -> bool {
     static NAME: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("truncated"));
     static SPELLED: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));

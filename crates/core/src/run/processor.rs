@@ -1,4 +1,4 @@
-//! What the loop works on between two waits: conversion, accounting, what goes to the dead letter.
+//! What the loop does between two waits: conversion, accounting, rejects to the dead letter.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::observer::Observer;
 use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
 
-/// What the loop works on between two waits.
+/// Converts pages, accounts for every record and writes the dead letter.
 pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
@@ -29,12 +29,16 @@ pub(super) struct Processor<Con, Obs> {
     /// When a record of the audit log last arrived at the head of the log.
     arrived_at: Option<Instant>,
     pub(super) dead_letter: Option<DeadLetterWriter>,
-    /// Why the dead letter cannot be made safe; it is tried again and again.
+    /// Why the dead letter cannot be written; it is retried for ever.
     pub(super) stuck: Option<String>,
     retry_policy: RetryPolicy,
     pub(super) observer: Obs,
     pub(super) stats: RunStats,
 }
+
+/// What stands beside the original of an event that was delivered without its objects.
+const STRIPPED: &str = "the receiver found the event too large (413) and took it without its objects; \
+                        this is the original";
 
 impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn new(
@@ -60,7 +64,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// A turn of the clock.
+    /// Called at each tick of the loop: releases records that the converter held for too long.
     pub(super) fn tick(&mut self, since_start: Duration) {
         // In a replay, time says nothing about the parts of a split entry.
         if self.retry_policy == RetryPolicy::Forever {
@@ -69,7 +73,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// What is reached since the last call.
+    /// Positions reached since the last call.
     pub(super) fn progress(&mut self) -> Vec<PartitionProgress> {
         self.tracker.progress()
     }
@@ -145,7 +149,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         self.outcomes(Instant::now());
     }
 
-    /// Whether any of them was of the audit log: what is skipped is not.
+    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not.
     fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
         let mut audit = false;
@@ -177,7 +181,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     }
 
     fn skip(&mut self, id: RecordId, reason: Skip) {
-        // What was read of it may look like nothing of ours, but nobody has seen the rest.
+        // The part that was read looks foreign, but the rest is unknown.
         if self.tracker.get(id).is_some_and(|record| record.oversized) {
             self.reject(id, Settle::Record, Reject::TOO_LARGE, "");
             return;
@@ -219,15 +223,23 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
 
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
         match receipt {
-            Receipt::Delivered { items, bytes, .. } => {
+            Receipt::Delivered {
+                items,
+                stripped,
+                bytes,
+            } => {
                 self.stats.batches += 1;
                 self.stats.bytes_out += bytes as u64;
                 let events = items.len() as u64;
                 let mut truncated = 0;
-                for item in items {
+                for (at, item) in items.into_iter().enumerate() {
                     truncated += u64::from(item.event.truncated());
+                    let is_stripped = stripped.binary_search(&at).is_ok();
                     for &id in item.records.as_slice() {
-                        self.tracker.settle(id);
+                        match is_stripped {
+                            true => self.reject(id, Settle::Event, Reject::STRIPPED, STRIPPED),
+                            false => self.settle(id, Settle::Event),
+                        }
                     }
                 }
                 self.stats.events += events;
@@ -257,14 +269,14 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
             .sum()
     }
 
-    /// Whether all rejects are safe in the dead letter.
+    /// Whether all rejects are on the disk.
     pub(super) fn rejects_are_safe(&self) -> bool {
         self.dead_letter
             .as_ref()
             .is_none_or(DeadLetterWriter::is_idle)
     }
 
-    /// Rejects are safe, or cannot be made so: then nothing more is read.
+    /// Handles the end of a dead letter write. After a failure nothing more is read until one succeeds.
     ///
     /// # Errors
     /// Why they are not, where that is the end.
@@ -288,7 +300,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// Waits until rejects are safe, at the end, where that can be.
+    /// Writes the remaining rejects at the end of the run, for at most `within`.
     pub(super) async fn write_rejects(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         while let Some(writer) = &mut self.dead_letter
@@ -299,7 +311,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// The end, which must find every record settled.
+    /// How the run ended; every record must be settled by now.
     pub(super) fn done(&self) -> Ended {
         match self.tracker.open_records() {
             0 => Ended::Done,

@@ -114,12 +114,12 @@ impl Disk {
         torn
     }
 
-    /// The process is gone; with it the power, in some schedules.
-    pub(crate) fn crash(&mut self, world: &Shared) {
+    /// The process is gone; with it the power, in some schedules: then true.
+    pub(crate) fn crash(&mut self, world: &Shared) -> bool {
         self.crash_in = None;
         let step = self.step.take();
         if !self.plan.power_losses || self.dice.chance(40) {
-            return;
+            return false;
         }
         world.lock().unwrap().saw("power lost");
         let begun = matches!(
@@ -137,6 +137,7 @@ impl Disk {
                 None => drop(std::fs::remove_file(path)),
             }
         }
+        true
     }
 
     /// What is there was refused: a person restores a copy, or begins anew.

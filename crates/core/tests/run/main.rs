@@ -9,6 +9,7 @@
     reason = "a test may stop at once"
 )]
 
+mod dead_disk;
 mod disk;
 mod log;
 mod plan;
@@ -18,18 +19,18 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner};
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
-use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use tokio_util::sync::CancellationToken;
 
+use self::dead_disk::DeadDisk;
 use self::disk::{Disk, DiskStore, positions};
 use self::log::{FILLERS, Log};
 use self::plan::{Dice, Plan, Poison};
@@ -71,25 +72,26 @@ fn owner() -> Owner {
     }
 }
 
+/// What a process writes to.
+struct Disks {
+    state: Arc<Mutex<Disk>>,
+    dead: Arc<Mutex<DeadDisk>>,
+}
+
 /// One process, from its start to its end or to a crash.
-async fn live(
-    world: &Shared,
-    disk: &Arc<std::sync::Mutex<Disk>>,
-    dice: &mut Dice,
-    last: bool,
-) -> Option<Ended> {
-    let (store, loaded) = DiskStore::open(world, disk, &owner()).await;
+async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Option<Ended> {
+    let (store, loaded) = DiskStore::open(world, &disks.state, &owner()).await;
     let start = loaded.as_ref().map(positions).unwrap_or_default();
-    let (plan, dead, crash) = {
+    let (plan, crash) = {
         let mut world = world.lock().unwrap();
         world.begin(&start);
-        (world.plan, world.dead.clone(), Arc::clone(&world.crash))
+        (world.plan, Arc::clone(&world.crash))
     };
     let pipeline = Pipeline {
         source: Log::open(world, dice.below(u64::MAX), &start),
         converter: Native(EventOptions::default()),
         sink: Receiver(Arc::clone(world)),
-        dead_letter: Some(DeadLetter::open(&dead, "eks").unwrap()),
+        dead_letter: Some(DeadDisk::open(world, &disks.dead)),
         checkpoint: Some(Checkpointer::new(
             store,
             owner(),
@@ -123,7 +125,9 @@ async fn live(
     }
     // A crash: everything in the process is gone, wherever it was.
     if dice.chance(50) {
-        disk.lock().unwrap().crash_in_a_write();
+        disks.state.lock().unwrap().crash_in_a_write();
+    } else if dice.chance(50) {
+        disks.dead.lock().unwrap().crash_in_a_write();
     }
     let until = Duration::from_millis(dice.below(20_000));
     let ended = tokio::select! {
@@ -142,7 +146,7 @@ async fn live(
 }
 
 /// What a crash leaves of the disk, and of the last line of the dead letter.
-fn crash(world: &Shared, disk: &Arc<std::sync::Mutex<Disk>>, dice: &mut Dice) {
+fn crash(world: &Shared, disks: &Disks, dice: &mut Dice) {
     {
         let mut world = world.lock().unwrap();
         if !world.crashed {
@@ -157,7 +161,13 @@ fn crash(world: &Shared, disk: &Arc<std::sync::Mutex<Disk>>, dice: &mut Dice) {
             world.saw("dead letter torn");
         }
     }
-    disk.lock().unwrap().crash(world);
+    let power_lost = disks.state.lock().unwrap().crash(world);
+    let mut dead = disks.dead.lock().unwrap();
+    dead.crash();
+    if power_lost {
+        let lost = dead.lose_power();
+        world.lock().unwrap().lose(lost);
+    }
 }
 
 async fn attack(seed: u64, traced: bool) -> Shared {
@@ -167,15 +177,18 @@ async fn attack(seed: u64, traced: bool) -> Shared {
     let folder = folder();
     let world = World::new(plan, folder.path().join("dead.jsonl"), traced);
     let state = folder.path().join("state");
-    let disk = Disk::new(plan, &state);
+    let disks = Disks {
+        state: Disk::new(plan, &state),
+        dead: DeadDisk::new(plan, &folder.path().join("dead.jsonl")),
+    };
     let mut dice = Dice(seed ^ 0x1234);
     let mut life = 0;
     let ended = loop {
         let last = life >= plan.crashes;
         life += 1;
-        match live(&world, &disk, &mut dice, last).await {
+        match live(&world, &disks, &mut dice, last).await {
             Some(ended) => break ended,
-            None => crash(&world, &disk, &mut dice),
+            None => crash(&world, &disks, &mut dice),
         }
     };
     assert_eq!(ended, Ended::Done);
@@ -257,7 +270,13 @@ fn run_random_faults_lose_nothing() {
         "crashed",
         "crashed behind a kept position",
         "crashed in a write",
+        "crashed in the dead letter",
+        "dead letter lost by a sync that lied",
+        "dead letter packed",
+        "dead letter rotation failed",
+        "dead letter sync failed",
         "dead letter torn",
+        "dead letter write failed in the middle",
         "grown",
         "halved",
         "outage",

@@ -110,18 +110,18 @@ fn expired(state: &State, access_key: Option<&str>) -> bool {
             .is_none_or(|until| *until < Instant::now())
 }
 
-fn error(code: &str, message: &str) -> Value {
+pub(crate) fn error(code: &str, message: &str) -> Value {
     json!({"__type": code, "message": message})
 }
 
-fn reply(status: u16, body: String) -> Response {
+pub(crate) fn reply(status: u16, body: String) -> Response {
     let status = StatusCode::from_u16(status).unwrap();
     let kind = ("content-type", "application/x-amz-json-1.1");
     (status, [kind], body).into_response()
 }
 
 /// The beginning of an answer, and the end of the connection.
-fn cut(body: &str) -> Response {
+pub(crate) fn cut(body: &str) -> Response {
     let half = Bytes::from(body[..body.len() / 2].to_owned());
     let broken = std::io::Error::other("cut");
     let parts = stream::iter([Ok(half), Err(broken)]);

@@ -20,7 +20,6 @@ pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
 /// Bytes that are relayed at once.
 const CHUNK: usize = 64 << 10;
 
-/// How the network is.
 #[derive(Debug)]
 pub(super) struct NetworkConditions {
     /// Microseconds that each chunk takes.

@@ -79,7 +79,6 @@ impl WebhookAnswer {
         self
     }
 
-    /// With a body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> WebhookAnswer {
         self.body = body.into();

@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use audit_bridge_tail::Identity;
 
-/// What became of a message that came in.
+/// Whether a message is new or a redelivery.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<H> {
-    /// It is new.
     New,
     /// It is under way already.
     Open,
@@ -46,7 +45,7 @@ impl<H> AckLedger<H> {
         }
     }
 
-    /// Enters a message.
+    /// Registers a message, unless it is a redelivery.
     pub(super) fn admit(&mut self, identity: Identity, handler: H) -> Admission<H> {
         if let Some(&number) = self.numbers.get(&identity) {
             return match self.open.get_mut(&number) {

@@ -2,8 +2,11 @@
 //!
 //! Google's client mends what is broken on the way, but in silence: while the service cannot be
 //! reached it just waits, and so it does on a subscription that is quiet. So the service is asked
-//! now and then whether we may consume the subscription, which needs no right of its own; and a
-//! stream on which nothing came for long is replaced by a new one.
+//! now and then whether we may consume the subscription, which needs no right of its own. That it
+//! answers does not mean that its stream works: a proxy may let one pass and not the other, streams
+//! have a quota of their own. So a quiet stream is believed only when the service, asked for one
+//! message, has none ([`SubscriptionConnection::holds_more`]); and a stream that brings nothing while there is
+//! more, or on which nothing came for long, is replaced by a new one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::proof::{Proof, Watched, prove};
 use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
@@ -36,12 +40,9 @@ const LEASE: Duration = Duration::from_secs(30);
 /// The service keeps no message longer by default: so long may a hold last.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const PROBE_MAX: Duration = Duration::from_secs(10);
-/// Nothing came for so long, and the service answers: there is nothing more now.
-const QUIET: Duration = Duration::from_secs(1);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How a stream is watched.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamWatch {
     /// Between two questions whether all is well.
@@ -121,24 +122,8 @@ impl SubscriptionConnection {
     /// # Errors
     /// We may not, or nobody answers; and what to do about it.
     pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
-        let url = format!(
-            "{}/v1/{}:testIamPermissions",
-            self.endpoint.url, self.subscription
-        );
-        let request = self
-            .http
-            .post(url)
-            .headers(self.authorization().await?)
-            .header("content-type", "application/json")
-            .body(json!({"permissions": [PERMISSION]}).to_string());
-        let answer = async {
-            let response = request.send().await?;
-            Ok((response.status(), response.bytes().await?))
-        };
-        let (status, body) = answer
-            .await
-            .map_err(|error: reqwest::Error| self.unreachable(&chain(&error.without_url())))?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let asked = json!({"permissions": [PERMISSION]});
+        let (status, body) = self.ask("testIamPermissions", &asked).await?;
         let said = body["error"]["message"].as_str().unwrap_or_default();
         match status {
             StatusCode::OK if body["permissions"] == json!([PERMISSION]) => Ok(()),
@@ -153,6 +138,56 @@ impl SubscriptionConnection {
             StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Ok(()),
             _ => Err(self.unreachable(&format!("it answered {status}: {said}"))),
         }
+    }
+
+    /// Asks the service for a message, and gives it back at once: whether there is one that no
+    /// consumer has. It comes by a stream then, as if nobody had asked.
+    ///
+    /// # Errors
+    /// As [`SubscriptionConnection::probe`].
+    pub(super) async fn holds_more(&self) -> Result<bool, Unavailable> {
+        // It would wait otherwise, and take what comes meanwhile from the stream.
+        let asked = json!({"maxMessages": 1, "returnImmediately": true});
+        let (status, body) = self.ask("pull", &asked).await?;
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => return Ok(false),
+            _ => {
+                let said = body["error"]["message"].as_str().unwrap_or_default();
+                return Err(self.unreachable(&format!("it answered {status}: {said}")));
+            }
+        }
+        let received = body["receivedMessages"].as_array();
+        let received = received.map_or(&[] as &[Value], Vec::as_slice);
+        if received.is_empty() {
+            return Ok(false);
+        }
+        let ids: Vec<_> = received.iter().map(|it| &it["ackId"]).collect();
+        let back = json!({"ackIds": ids, "ackDeadlineSeconds": 0});
+        if let Err(unavailable) = self.ask("modifyAckDeadline", &back).await {
+            // It comes again when its lease is over.
+            tracing::debug!(%unavailable, "a message could not be given back");
+        }
+        Ok(true)
+    }
+
+    /// Calls a method of the subscription over REST: the status and the JSON that it answers with.
+    async fn ask(&self, method: &str, body: &Value) -> Result<(StatusCode, Value), Unavailable> {
+        let url = format!("{}/v1/{}:{method}", self.endpoint.url, self.subscription);
+        let request = self
+            .http
+            .post(url)
+            .headers(self.authorization().await?)
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let answer = async {
+            let response = request.send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        let (status, body) = answer
+            .await
+            .map_err(|error: reqwest::Error| self.unreachable(&chain(&error.without_url())))?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
     /// A stream of messages.
@@ -225,7 +260,7 @@ impl SubscriptionConnection {
         }
     }
 
-    fn unreachable(&self, said: &str) -> Unavailable {
+    pub(super) fn unreachable(&self, said: &str) -> Unavailable {
         Unavailable {
             component: Component::Source,
             reason: format!("pub/sub cannot be reached: {said}"),
@@ -245,13 +280,23 @@ pub(super) async fn read_for_ever(
 ) {
     let mut backoff = Backoff::seeded(fastrand::u64(..));
     let mut failures = 0;
+    let mut watched = Watched::default();
     while !outgoing.is_closed() {
         let begun = Instant::now();
         let ended = match connection.stream().await {
             Ok(stream) => {
                 *token.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(stream.shutdown_token());
-                forward_stream(&connection, stream, &outgoing, &open, &telemetry).await
+                watched.begin();
+                forward_stream(
+                    &connection,
+                    stream,
+                    &outgoing,
+                    &open,
+                    &telemetry,
+                    &mut watched,
+                )
+                .await
             }
             Err(unavailable) => Some(unavailable),
         };
@@ -266,20 +311,18 @@ pub(super) async fn read_for_ever(
     }
 }
 
-/// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
+/// Forwards the messages of a stream. Returns why it ended; `None` when it is only to be replaced.
 async fn forward_stream(
     connection: &SubscriptionConnection,
     mut stream: MessageStream,
     outgoing: &mpsc::Sender<Incoming>,
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
+    watched: &mut Watched,
 ) -> Option<Unavailable> {
     let watch = connection.watch;
     let mut probe = interval(watch.probe_interval);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
-    // What has been told of the stream; the next of either kind is news.
-    let mut well = false;
     loop {
         // Not dropped half-way: the client would begin its connecting anew.
         let mut next = std::pin::pin!(stream.next());
@@ -288,27 +331,34 @@ async fn forward_stream(
                 biased;
                 next = &mut next => break next,
                 _ = probe.tick() => {
-                    let silent = heard.elapsed();
-                    if silent > watch.silence_max && *open.borrow() == 0 {
+                    let silent = watched.heard.elapsed();
+                    let is_open = *open.borrow() > 0;
+                    if silent > watch.silence_max && !is_open {
                         return None;
                     }
                     // Messages are a better proof.
-                    if well && silent < watch.probe_interval {
+                    if watched.well && silent < watch.probe_interval {
                         continue;
                     }
-                    let asked_at = Timestamp::now();
-                    match connection.probe().await {
-                        Ok(()) => {
-                            telemetry.source_request("ok");
+                    let proof = prove(connection, watched, is_open).await;
+                    match &proof {
+                        Ok(Proof::Old) => return None,
+                        Ok(Proof::Broken(_)) => {}
+                        Ok(_) => telemetry.source_request("ok"),
+                        Err(_) => telemetry.source_request("error"),
+                    }
+                    match proof {
+                        Ok(Proof::NothingMore(time)) => {
                             ready(telemetry);
-                            if silent > QUIET {
-                                // Where there is no room, messages wait that say more.
-                                let _ = outgoing.try_send(Incoming::NothingMore(asked_at));
-                            }
+                            // Where there is no room, messages wait that say more.
+                            let _ = outgoing.try_send(Incoming::NothingMore(time));
                         }
+                        Ok(Proof::Unknown) if watched.waiting => {}
+                        Ok(Proof::Unknown | Proof::Old) => ready(telemetry),
+                        Ok(Proof::Broken(unavailable)) => return Some(unavailable),
                         Err(unavailable) => {
-                            well = false;
-                            telemetry.source_request("error");
+                            watched.well = false;
+                            watched.failed = true;
                             telemetry.not_ready(unavailable.component, unavailable.to_string());
                         }
                     }
@@ -317,10 +367,7 @@ async fn forward_stream(
         };
         match next {
             Some(Ok((message, handler))) => {
-                heard = Instant::now();
-                if !std::mem::replace(&mut well, true) {
-                    ready(telemetry);
-                }
+                watched.heard(telemetry);
                 let published = message
                     .publish_time
                     .and_then(|time| Timestamp::new(time.seconds(), time.nanos()).ok());
@@ -341,7 +388,7 @@ async fn forward_stream(
     }
 }
 
-fn ready(telemetry: &Telemetry) {
+pub(super) fn ready(telemetry: &Telemetry) {
     telemetry.ready(Component::Source);
     telemetry.ready(Component::Identity);
     telemetry.process().ready(Component::Identity);

@@ -19,7 +19,7 @@ use crate::state::StateLayout;
 type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
 
 impl<B: Bridge> Process<'_, B> {
-    /// Reads all logs, whenever it is this process's turn.
+    /// Reads all logs whenever this process holds the Lease.
     pub(super) async fn read_as_leader(
         &self,
         process_state: &ProcessState,
@@ -43,7 +43,10 @@ impl<B: Bridge> Process<'_, B> {
             {
                 // Another one may begin: so must we, once it is our turn again.
                 Ended::LostLease(why) => {
-                    tracing::warn!(why, "stopped reading, another replica may read now");
+                    tracing::warn!(
+                        why,
+                        "lease lost: reading stopped, another replica may read now"
+                    );
                     // The checkpoint is our own from now on.
                     first = false;
                 }
@@ -51,7 +54,10 @@ impl<B: Bridge> Process<'_, B> {
                     if let Some(leadership) = leadership
                         && let Err(error) = leadership.release().await
                     {
-                        tracing::warn!(error = chain(&error), "the lease is not given back");
+                        tracing::warn!(
+                            error = chain(&error),
+                            "lease release failed; it expires by itself"
+                        );
                     }
                     return Ok(ended);
                 }
@@ -65,7 +71,7 @@ impl<B: Bridge> Process<'_, B> {
         let leadership = elector
             .acquire(|waiting| match waiting {
                 Waiting::Held { holder } => {
-                    tracing::info!(holder, "standing by: another replica reads");
+                    tracing::info!(holder, "standing by: another replica holds the lease");
                     telemetry.standby(Some(holder));
                 }
                 Waiting::Unavailable { error, remedy } => {
@@ -76,7 +82,7 @@ impl<B: Bridge> Process<'_, B> {
             })
             .await;
         telemetry.standby(None);
-        tracing::info!("this replica reads");
+        tracing::info!("lease acquired: this replica reads");
         leadership
     }
 
@@ -155,7 +161,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 }
 
-/// What all came to: a failure, else the loss of the Lease, else whatever it was.
+/// The overall result: a failure, else the loss of the Lease, else any.
 fn worst_of(all: Vec<Ended>) -> Ended {
     let rank = |ended: &Ended| match ended {
         Ended::Failed(_) | Ended::GaveUp(_) => 3,

@@ -1,4 +1,4 @@
-//! What a process has and does, however its logs come to it.
+//! The process: its state, its provider, and one pipeline per log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +28,14 @@ use crate::telemetry::Telemetry;
 /// Between any two writes, where many logs have one each: an API server has other things to do.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 
-/// A process that reads live.
+/// A process that reads live logs.
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
     pub(super) target: Arc<AnySink>,
 }
 
-/// Where a process keeps its state.
+/// The state of a process.
 pub(super) struct ProcessState {
     pub(super) layout: StateLayout,
     /// A candidate for the Lease of the process, where the checkpoints are in the cluster.
@@ -47,15 +47,15 @@ pub(super) struct OpenLog<L> {
     pub(super) log: Arc<L>,
     pub(super) owner: Owner,
     pub(super) log_state: LogState,
-    /// Where it begins; empty where nobody has been.
+    /// Where it begins; empty for a log that was never read.
     pub(super) positions: Positions,
-    /// On the strength of what it is read, where that can be lost.
+    /// The Lease that allows reading it, where one is used.
     pub(super) lease_hold: Option<LeaseHold>,
-    /// Which reader this is, where one replaces the other.
+    /// The term of the Lease, which tells this reader from the one before.
     pub(super) term: Option<i64>,
 }
 
-/// Why a step cannot be done.
+/// Why a step of the set-up failed.
 pub(super) enum SetupError {
     /// It may work later.
     Hold(Unavailable),
@@ -117,7 +117,6 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Opens the state of one log.
     pub(super) async fn open_log_state(
         &self,
         layout: &StateLayout,
@@ -130,7 +129,7 @@ impl<B: Bridge> Process<'_, B> {
             .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
             .await?;
         let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
-        tracing::info!(log = owner.source, positions, "the checkpoint is read");
+        tracing::info!(log = owner.source, positions, "checkpoint loaded");
         Ok(log_state)
     }
 
@@ -162,7 +161,7 @@ impl<B: Bridge> Process<'_, B> {
         Ok(Some(dead_letter))
     }
 
-    /// One pipeline, from its first record to its end; so many at most share what is bounded.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -241,7 +240,7 @@ impl<B: Bridge> Process<'_, B> {
         ended
     }
 
-    /// Tries until it works, and says on `/readyz` why it does not.
+    /// Retries with backoff until it succeeds; `/readyz` says why it does not yet.
     pub(super) async fn retry_until_ok<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
@@ -263,13 +262,13 @@ impl<B: Bridge> Process<'_, B> {
     }
 }
 
-/// From one write of a checkpoint to the next, where so many are written.
+/// The checkpoint interval where several checkpoints are written.
 fn pace(interval: Duration, several: usize) -> Duration {
     let several = u32::try_from(several).unwrap_or(u32::MAX);
     interval.max(CHECKPOINT_PACE.saturating_mul(several))
 }
 
-/// Waits for the loss of what may be lost.
+/// Waits until the Lease is lost, for ever without one.
 pub(super) async fn lost_of(lease_hold: &mut Option<LeaseHold>) -> String {
     match lease_hold {
         Some(lease_hold) => lease_hold.lost().await.to_string(),

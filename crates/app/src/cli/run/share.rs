@@ -3,7 +3,8 @@
 //! A log that is gained is opened only then, its checkpoint included, so that it goes on where
 //! another replica stopped. One that is given up is first delivered to the last record that was
 //! read, and its checkpoint written; then its Lease is given back. One whose Lease is lost is
-//! stopped at once.
+//! stopped at once. A log that comes after others waits, once its Lease is won, until their
+//! checkpoints say that they are read to their ends; those that are belong to nobody's share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -11,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _};
+use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
@@ -33,6 +34,8 @@ use crate::state::{LogState, StateLayout, object_name};
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// From one look at the provider's logs to the next.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// From one look at the checkpoints of logs that another one waits for to the next.
+const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
 
@@ -41,11 +44,22 @@ type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 /// What this process sees around it.
 struct View<L> {
     balancer: Balancer,
-    /// All logs, whoever reads them.
+    /// All logs, also those that other replicas read.
     logs: BTreeMap<String, Arc<L>>,
+    /// Those of them that are read to their ends: nobody's share.
+    ended: BTreeSet<String>,
     membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
+}
+
+/// What this process reads.
+#[derive(Default)]
+struct Hands {
+    /// And means to keep.
+    reading: BTreeSet<String>,
+    /// And is giving up, or has lost and still has to stop.
+    leaving: BTreeSet<String>,
 }
 
 /// What all readers need.
@@ -56,6 +70,26 @@ struct Common {
     dead_letter: Option<DeadLetter>,
     /// How many logs one replica may come to read.
     several: usize,
+}
+
+impl<L> View<L> {
+    /// Nobody has to read this log any more.
+    fn end(&mut self, log: String) {
+        self.balancer.remove(&log);
+        self.ended.insert(log);
+    }
+
+    /// The logs that have to be read to their ends before this one.
+    fn parents_of(&self, log: &L) -> Vec<Arc<L>>
+    where
+        L: ProviderLog,
+    {
+        let names = log.after();
+        let parents = names.iter().filter(|name| !self.ended.contains(*name));
+        parents
+            .filter_map(|name| self.logs.get(name).cloned())
+            .collect()
+    }
 }
 
 impl Common {
@@ -125,7 +159,9 @@ impl<B: Bridge> Process<'_, B> {
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, CancellationToken>::new();
         let mut leaving = BTreeSet::<String>::new();
-        let first = self.rebalance_after_wait(view, BTreeSet::new(), BTreeSet::new(), halt.clone());
+        let mut done = Vec::new();
+        let first =
+            self.rebalance_after_wait(layout, &common, view, Hands::default(), halt.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
@@ -145,8 +181,10 @@ impl<B: Bridge> Process<'_, B> {
                 Some((log, ended)) = readers.next(), if !readers.is_empty() => {
                     reading.remove(&log);
                     leaving.remove(&log);
-                    if matches!(ended, Ended::Failed(_) | Ended::GaveUp(_)) {
-                        ending = Some(ended);
+                    match ended {
+                        Ended::Failed(_) | Ended::GaveUp(_) => ending = Some(ended),
+                        Ended::Done => done.push(log),
+                        Ended::Stopped | Ended::LostLease(_) => {}
                     }
                     continue;
                 }
@@ -160,6 +198,12 @@ impl<B: Bridge> Process<'_, B> {
                 self.release_gained(view.balancer, step).await;
                 continue;
             }
+            for log in done.drain(..) {
+                tracing::info!(log, "a log is read to its end");
+                view.end(log);
+                // What comes after it may begin.
+                view.next_list = Instant::now();
+            }
             self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
@@ -172,16 +216,22 @@ impl<B: Bridge> Process<'_, B> {
                     let stop = CancellationToken::new();
                     reading.insert(log, stop.clone());
                     let found = Arc::clone(found);
-                    readers.push(self.read_while_leader(layout, &common, found, leadership, stop));
+                    let parents = view.parents_of(&found);
+                    readers.push(
+                        self.read_while_leader(layout, &common, found, parents, leadership, stop),
+                    );
                 }
             }
-            let kept = reading.keys().cloned().collect();
-            let next = self.rebalance_after_wait(view, kept, leaving.clone(), halt.clone());
+            let hands = Hands {
+                reading: reading.keys().cloned().collect(),
+                leaving: leaving.clone(),
+            };
+            let next = self.rebalance_after_wait(layout, &common, view, hands, halt.clone());
             turn = Some(Box::pin(next));
         }
     }
 
-    /// Connects, and settles where logs begin that nobody has read.
+    /// Connects, and decides where logs without a checkpoint begin.
     async fn prepare_share(
         &self,
         process_state: &ProcessState,
@@ -202,11 +252,14 @@ impl<B: Bridge> Process<'_, B> {
         let mut view = View {
             balancer: Balancer::new(elector),
             logs: BTreeMap::new(),
+            ended: BTreeSet::new(),
             membership: None,
             next_look: Instant::now(),
             next_list: Instant::now() + LIST_INTERVAL,
         };
         self.update_logs(&mut view, &logs);
+        self.find_ended(layout, &common, &mut view, &Hands::default())
+            .await;
         Ok((common, view))
     }
 
@@ -239,29 +292,102 @@ impl<B: Bridge> Process<'_, B> {
         .await
     }
 
-    /// Takes note of the logs that there are.
+    /// Adds new logs and drops those that no longer exist.
     fn update_logs(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
-            tracing::warn!(log, "it is gone");
+            match view.ended.remove(&log) {
+                true => tracing::info!(log, "partition was read to its end; it is forgotten"),
+                false => tracing::warn!(log, "partition no longer exists; its reader stops"),
+            }
             view.balancer.remove(&log);
             view.logs.remove(&log);
         }
         for log in logs {
-            let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
-            view.balancer.add(log.name(), &lease);
+            if !view.ended.contains(log.name()) {
+                let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
+                view.balancer.add(log.name(), &lease);
+            }
             let known = view.logs.entry(log.name().to_owned());
             known.or_insert_with(|| Arc::clone(log));
         }
     }
 
-    /// Waits for the next look around, and looks.
+    /// Looks which logs others have read to their ends: only one that is closed can be.
+    async fn find_ended(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        view: &mut View<Log<B>>,
+        hands: &Hands,
+    ) {
+        let closed: Vec<_> = view
+            .logs
+            .values()
+            .filter(|log| log.is_closed() && !view.ended.contains(log.name()))
+            .filter(|log| !hands.reading.contains(log.name()))
+            .cloned()
+            .collect();
+        for log in closed {
+            match self.is_at_end(layout, common, &*log).await {
+                Ok(true) => view.end(log.name().to_owned()),
+                Ok(false) => {}
+                // Whoever reads it, or wants to, tells of the trouble.
+                Err(error) => tracing::debug!(%error, "a checkpoint cannot be read"),
+            }
+        }
+    }
+
+    /// Whether a log's checkpoint, or that of the whole, says that it is read to its end.
+    async fn is_at_end(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner(log.name());
+        let own = layout.peek(&owner).await?;
+        let (positions, _) = common.resume(log, &owner, own);
+        Ok(log.is_at_end(&positions))
+    }
+
+    /// Waits until those that this log comes after are read to their ends, or gone.
+    async fn wait_for_parents(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+        parents: Vec<Arc<Log<B>>>,
+    ) -> Result<(), String> {
+        for parent in parents {
+            let mut told = false;
+            while log.after().iter().any(|name| name == parent.name())
+                && !self
+                    .retry_until_ok(async || Ok(self.is_at_end(layout, common, &*parent).await?))
+                    .await?
+            {
+                if !std::mem::replace(&mut told, true) {
+                    let (log, parent) = (log.name(), parent.name());
+                    tracing::info!(
+                        log,
+                        parent,
+                        "a log waits until another one is read to its end"
+                    );
+                }
+                sleep(WAIT_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the next look at the Leases is due, lists the logs, and rebalances.
     async fn rebalance_after_wait(
         &self,
+        layout: &StateLayout,
+        common: &Common,
         mut view: View<Log<B>>,
-        reading: BTreeSet<String>,
-        leaving: BTreeSet<String>,
+        hands: Hands,
         halted: CancellationToken,
     ) -> (View<Log<B>>, RebalanceStep) {
         let waited = or_stop(&halted, sleep_until(view.next_look)).await;
@@ -275,22 +401,24 @@ impl<B: Bridge> Process<'_, B> {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.update_logs(&mut view, &logs);
+                    let find = self.find_ended(layout, common, &mut view, &hands);
+                    let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
-                // Whoever reads tells of the trouble.
+                // The readers report it as not ready.
                 Some(Ok(Err(unavailable))) => {
-                    tracing::debug!(%unavailable, "the logs are not told")
+                    tracing::debug!(%unavailable, "listing logs failed; retrying");
                 }
                 Some(Err(_)) | None => {}
             }
         }
-        let step = view.balancer.step(&reading, &leaving).await;
+        let step = view.balancer.step(&hands.reading, &hands.leaving).await;
         // Replicas must not look in step.
         let jitter = LOOK_INTERVAL.mul_f64(fastrand::f64() / 2.0);
         view.next_look = Instant::now() + LOOK_INTERVAL - jitter;
         (view, step)
     }
 
-    /// Says what was seen.
+    /// Reports readiness, and logs a changed membership.
     fn report_membership(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
         match &step.failure {
             Some(unavailable) => self
@@ -302,45 +430,52 @@ impl<B: Bridge> Process<'_, B> {
             && view.membership != Some(membership)
         {
             view.membership = Some(membership);
-            let (logs, share) = (view.logs.len(), membership.share(view.logs.len()));
+            let logs = view.logs.len() - view.ended.len();
+            let share = membership.share(logs);
             tracing::info!(
                 replicas = membership.replicas,
                 logs,
                 share,
-                "replicas share the logs"
+                "membership changed: replicas share the logs"
             );
         }
     }
 
-    /// Gives back at the end what the last look had taken.
+    /// Releases at the end the Leases that the last look had acquired.
     async fn release_gained(&self, balancer: Balancer, step: RebalanceStep) {
         for (_, leadership) in step.gained {
             release_lease(leadership).await;
         }
         if let Err(error) = balancer.release_member_lease().await {
-            tracing::warn!(error = chain(&error), "the seat is not given back");
+            tracing::warn!(
+                error = chain(&error),
+                "member lease release failed; it expires by itself"
+            );
         }
     }
 
-    /// Reads one log for as long as its Lease is ours and nobody asks to give it up.
+    /// Reads one log while its Lease is held, until it is asked to stop.
     async fn read_while_leader(
         &self,
         layout: &StateLayout,
         common: &Common,
         log: Arc<Log<B>>,
+        parents: Vec<Arc<Log<B>>>,
         leadership: Leadership,
         stop: CancellationToken,
     ) -> (String, Ended) {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
-        let telemetry = self.telemetry.log(&name);
         let lease_hold = Some(leadership.lease_hold());
         let mut lost = lease_hold.clone();
         let log_state: Result<LogState, Ended> = tokio::select! {
             biased;
             () = stop.cancelled() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
-            log_state = self.open_log_state(layout, &owner, true) => log_state.map_err(Ended::Failed),
+            log_state = async {
+                self.wait_for_parents(layout, common, &log, parents).await?;
+                self.open_log_state(layout, &owner, true).await
+            } => log_state.map_err(Ended::Failed),
         };
         let ended = match log_state {
             Err(ended) => ended,
@@ -360,16 +495,16 @@ impl<B: Bridge> Process<'_, B> {
                     .await
             }
         };
-        telemetry.retired();
+        self.telemetry.log(&name).retired();
         if let Ended::LostLease(why) = &ended {
             tracing::warn!(
                 log = name,
                 why,
-                "stopped reading it, another replica may read it now"
+                "lease lost: reading stopped, another replica may read now"
             );
         } else {
             release_lease(leadership).await;
-            tracing::info!(log = name, "given up");
+            tracing::info!(log = name, "partition released");
         }
         (name, ended)
     }
@@ -377,7 +512,10 @@ impl<B: Bridge> Process<'_, B> {
 
 async fn release_lease(leadership: Leadership) {
     if let Err(error) = leadership.release().await {
-        tracing::warn!(error = chain(&error), "a lease is not given back");
+        tracing::warn!(
+            error = chain(&error),
+            "lease release failed; it expires by itself"
+        );
     }
 }
 

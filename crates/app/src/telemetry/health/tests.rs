@@ -1,5 +1,7 @@
 use audit_bridge_core::deliver::{DeliveryStatus, ParkedStatus};
 use audit_bridge_core::frontier::Frontier;
+use audit_bridge_core::observer::Observer as _;
+use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::ReadTo;
 use jiff::SignedDuration;
 
@@ -262,4 +264,22 @@ async fn silence_of_many_logs_is_reported_for_a_bounded_number() {
         SILENT_LOGS_MAX
     );
     assert_eq!(telemetry.silent().len(), SILENT_LOGS_NAMED_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoint_written_with_stuck_dead_letter_is_not_ready() {
+    let telemetry = process();
+    let mut log = log(&telemetry, "a");
+    let mut turn = |storage_error| {
+        let progress = Progress {
+            storage_error,
+            ..progress(frontier(Timestamp::now()))
+        };
+        log.progressed(&RunStats::default(), &progress);
+        log.checkpoint_written();
+    };
+    turn(Some("the dead letter is full"));
+    assert_eq!(telemetry.unready()["checkpoint"], "the dead letter is full");
+    turn(None);
+    assert!(!telemetry.unready().contains_key("checkpoint"));
 }

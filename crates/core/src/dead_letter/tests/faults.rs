@@ -139,3 +139,33 @@ fn dead_letter_sync_failed_lines_go_to_another_file() {
     let (found, _) = found(&path);
     assert!(found.is_superset(&BTreeSet::from([1, 3, 4])), "{found:?}");
 }
+
+#[test]
+fn packed_file_damaged_beside_plain_one_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = || within(1 << 20, WhenFull::Hold);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits()).unwrap();
+    fail(&dead, FileStep::RemovePlain, u32::MAX);
+    for number in 0..40 {
+        write(&mut dead, number);
+        dead.sync().unwrap();
+    }
+    let packed = dead.lines().files.segment(1, true);
+    drop(dead);
+    let whole = fs::read(&packed).unwrap();
+    // The account, which readers skip, is a frame of its own.
+    let account = 8 + u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize;
+    for left in [0, 5, account, account + 100, whole.len() - 1, whole.len()] {
+        fs::write(&packed, &whole[..left]).unwrap();
+        let plain = dead_plain(&path);
+        let before = fs::read(&plain).unwrap();
+        drop(DeadLetter::open_within(&path, "eks", limits()).unwrap());
+        assert_eq!(found(&path), ((0..40).collect(), 40), "{left}");
+        fs::write(&plain, before).unwrap();
+    }
+}
+
+fn dead_plain(path: &Path) -> PathBuf {
+    DeadLetterFiles::new(path).segment(1, false)
+}

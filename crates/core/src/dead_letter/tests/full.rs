@@ -171,6 +171,39 @@ fn dead_letter_on_hold_refuses_until_files_are_removed() {
 }
 
 #[test]
+fn burst_above_limit_holds_until_files_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(MIB, WhenFull::Hold);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    let burst = |dead: &mut DeadLetter, numbers: Range<u64>| {
+        for number in numbers {
+            let origin = from("burst", number);
+            let payload = noise(number);
+            // What cannot be written now is kept in memory.
+            let _ = dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes());
+        }
+        dead.sync()
+    };
+    burst(&mut dead, 0..8).unwrap();
+    let error = burst(&mut dead, 8..16).unwrap_err().to_string();
+    assert!(error.contains("--dead-letter-bytes-max"), "{error}");
+    let segments: Vec<u64> = dead.lines().segments.keys().copied().collect();
+    for number in segments {
+        fs::remove_file(dead.lines().files.segment(number, true)).unwrap();
+    }
+    dead.lines().looked = None;
+    dead.sync().unwrap();
+    let lines = all_lines(&path);
+    assert_eq!(lines.len(), 8);
+    assert!(
+        (8..16)
+            .zip(&lines)
+            .all(|(number, line)| is_whole(line, number))
+    );
+}
+
+#[test]
 fn dead_letter_payload_above_record_limit_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");

@@ -93,7 +93,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// What the event had stays as it is written, unless it is set anew.
+    /// Existing members stay as they are written, unless they are set.
     fn push_annotations(&self, out: &mut String, had: Option<Raw<'_>>) {
         let had = had.map_or("{}", Raw::text);
         let mut scanner = Scanner::new(had);

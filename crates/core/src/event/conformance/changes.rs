@@ -232,7 +232,7 @@ fn set_times(
                     changes.set_string(Member::StageTimestamp, &time::micros(time));
                     changes.annotate(STAGE_TIMESTAMP, "record");
                 }
-                // It was there, and nobody knows it any more: a time that is certainly none.
+                // The time existed and is lost: the zero time says so.
                 (None, None) if is_cut => {
                     changes.set_string(Member::StageTimestamp, NO_TIME);
                     changes.annotate(STAGE_TIMESTAMP, "unknown");

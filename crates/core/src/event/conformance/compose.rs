@@ -26,12 +26,9 @@ pub enum Keys {
     NotSeen,
 }
 
-/// `objectRef`; what is empty is left out, as the API server does.
+/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; what is empty is left out, as
+/// the API server does.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(
-    missing_docs,
-    reason = "the members of `audit.k8s.io/v1.ObjectReference`"
-)]
 pub struct ObjectRef<'a> {
     pub resource: &'a str,
     pub namespace: &'a str,
@@ -43,7 +40,7 @@ pub struct ObjectRef<'a> {
     pub subresource: &'a str,
 }
 
-/// Writes one event, its members in the order in which it is told of them: each at most once.
+/// Writes one event, its members in the order of the calls: each at most once.
 #[derive(Debug)]
 pub struct Composer {
     text: String,
@@ -51,12 +48,12 @@ pub struct Composer {
     findings: Findings,
     /// The verb is one whose request object is looked at for keys that stand twice.
     is_patch: bool,
-    /// An annotation is the mark of an event that was cut.
+    /// An annotation is the one that marks a cut event.
     marked: bool,
 }
 
 impl Composer {
-    /// An event with nothing but its kind and version, and room for so many bytes.
+    /// An event with its kind and version only, and capacity for this many bytes.
     pub fn new(bytes: usize) -> Composer {
         let mut composer = Composer {
             text: String::with_capacity(bytes),

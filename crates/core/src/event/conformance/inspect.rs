@@ -17,7 +17,6 @@ use super::{mend, shape};
 pub(super) struct MemberSpan {
     /// Its key, at the quote.
     pub(super) from: u32,
-    /// Its value.
     pub(super) value: u32,
     /// Behind the value; 0 when the event has no such member.
     pub(super) to: u32,

@@ -31,7 +31,7 @@ pub(super) fn mending(text: &str, depth_max: usize) -> Mending {
         emptied: None,
         found: Mending::default(),
     };
-    // A text that is no JSON is not mended; whoever reads it says so.
+    // Invalid JSON is not repaired; its reader reports it.
     let _ = json::walk(text, &mut finder);
     finder.found
 }

@@ -114,18 +114,16 @@ const RESPONSE_OBJECT: Essential = Essential::Members(&[
 ]);
 
 /// `extra` goes before groups, and groups before those that Kubernetes itself gives.
-const USER: [Essential; 2] = [
-    Essential::Members(&[
-        ("username", Essential::All),
-        ("uid", Essential::All),
-        ("groups", Essential::All),
-    ]),
-    Essential::Members(&[
-        ("username", Essential::All),
-        ("uid", Essential::All),
-        ("groups", Essential::SystemGroups),
-    ]),
-];
+const USER_AND_GROUPS: Essential = Essential::Members(&[
+    ("username", Essential::All),
+    ("uid", Essential::All),
+    ("groups", Essential::All),
+]);
+const USER_AND_SYSTEM_GROUPS: Essential = Essential::Members(&[
+    ("username", Essential::All),
+    ("uid", Essential::All),
+    ("groups", Essential::SystemGroups),
+]);
 
 const STATUS: Essential = Essential::Members(&[
     ("metadata", Essential::All),
@@ -162,6 +160,24 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
     Err(EventError::TooLarge { bytes: least, max })
 }
 
+/// What the members outside the objects may have.
+struct Budgets {
+    member: usize,
+    uri: usize,
+    /// A user with all groups that Kubernetes itself gives.
+    system_groups: usize,
+}
+
+impl Budgets {
+    fn of(max: usize, halvings: u32) -> Budgets {
+        Budgets {
+            member: MEMBER_BYTES_MAX.min(max / 25) >> halvings,
+            uri: URI_BYTES_MAX.min(max / 7) >> halvings,
+            system_groups: (max / 4) >> halvings,
+        }
+    }
+}
+
 /// One member of the event.
 struct Part<'a> {
     member: Option<Member>,
@@ -182,8 +198,8 @@ struct Shortened<'a> {
 impl<'a> Shortened<'a> {
     /// The event's members, those outside the objects within their budgets.
     fn of(seen: &Inspection<'a>, max: usize, halvings: u32) -> Shortened<'a> {
-        let budget = MEMBER_BYTES_MAX.min(max / 25) >> halvings;
-        let uri_budget = URI_BYTES_MAX.min(max / 7) >> halvings;
+        let budgets = Budgets::of(max, halvings);
+        let budget = budgets.member;
         let mut shortened = Shortened {
             parts: Vec::new(),
             given_up: Vec::new(),
@@ -204,7 +220,7 @@ impl<'a> Shortened<'a> {
             }
             let value_text = match member {
                 Some(Member::RequestObject | Member::ResponseObject) => None,
-                member => shortened_member(member, value, budget, uri_budget),
+                member => shortened_member(member, value, &budgets),
             };
             let key = match (member, name) {
                 // It was spelled with an escape.
@@ -354,7 +370,7 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
-/// A URI as a JSON string of at most so many bytes.
+/// A URI as a JSON string of at most `bytes_max` bytes.
 fn shortened_uri(text: &str, budget: usize) -> String {
     let mut room = budget.saturating_sub(2);
     // What JSON escapes (a quote, a control character) makes it longer again.
@@ -371,16 +387,12 @@ fn shortened_uri(text: &str, budget: usize) -> String {
 }
 
 /// A member outside the objects within its budget; `None` when it is already.
-fn shortened_member(
-    member: Option<Member>,
-    value: Raw<'_>,
-    budget: usize,
-    uri_budget: usize,
-) -> Option<String> {
-    let budget = match member {
-        Some(Member::RequestUri) => uri_budget,
-        _ => budget,
+fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -> Option<String> {
+    let mut budget = match member {
+        Some(Member::RequestUri) => budgets.uri,
+        _ => budgets.member,
     };
+    let user_budget = budgets.system_groups;
     if value.text().len() <= budget {
         return None;
     }
@@ -390,10 +402,17 @@ fn shortened_member(
             return Some(shortened_uri(&text, budget));
         }
         Some(Member::User | Member::ImpersonatedUser) => {
-            let [all, system] = &USER;
-            Some(match essential_bytes(value, all) <= budget {
-                true => all,
-                false => system,
+            let groups = value.get("groups");
+            let small = groups.is_none_or(|groups| groups.text().len() <= budget / 2);
+            Some(match small {
+                true => &USER_AND_GROUPS,
+                false => {
+                    // Whoever impersonates many groups must not hide the one that counts.
+                    let least = essential_bytes(value, &USER_AND_SYSTEM_GROUPS);
+                    // With what `shrink` leaves to the rest.
+                    budget = budget.max((least + least / 8).min(user_budget));
+                    &USER_AND_SYSTEM_GROUPS
+                }
             })
         }
         Some(Member::ResponseStatus) => Some(&STATUS),

@@ -21,7 +21,6 @@ use super::super::json::{self, Raw, Scanner, ValueKind};
 /// What must not be lost of a value for the sake of anything else in it.
 #[derive(Debug)]
 pub(super) enum Essential {
-    /// All of it.
     All,
     /// These members of an object.
     Members(&'static [(&'static str, Essential)]),
@@ -125,7 +124,7 @@ const END_BYTES: usize = 2048;
 const PART_MIN: usize = 2 * END_BYTES + 64;
 /// Values that stay among larger ones, while they do not take more than half of the room.
 const SMALL: usize = 256;
-/// The share of the room that what is essential leaves to the rest: one part of so many.
+/// The fraction (one in this many) of the budget that essential members leave to the rest.
 const OTHERS_SHARE: usize = 16;
 /// What a long key keeps at least.
 const KEY_MIN: usize = 256;

@@ -1,7 +1,7 @@
 //! What stepping over a value found besides its end.
 
 /// What is said of a value that was stepped over: cheap to note, and enough to know that nothing
-/// has to be mended in it.
+/// has to be repaired in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Findings {
     pub(super) fractional: bool,
@@ -66,7 +66,7 @@ impl Findings {
     }
 }
 
-/// Told of the keys of a value while it is stepped over.
+/// Receives the keys of a value while the scanner skips it.
 pub(super) trait KeyVisitor {
     /// A container was opened that is not empty.
     fn open(&mut self);

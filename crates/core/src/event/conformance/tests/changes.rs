@@ -140,7 +140,7 @@ fn event_changed_member_leaves_no_stale_duplicate() {
     assert_eq!(value["stageTimestamp"], "2024-05-20T05:24:42.000000Z");
     assert_eq!(value["annotations"], json!({"new": "2", "cluster": "x"}));
 
-    // More twins than are remembered without allocating.
+    // More duplicate members than fit without allocating.
     let many = r#""annotations":{"old":"1"},"requestObject":{},"#.repeat(20);
     let json = MINIMAL.replacen('{', &format!("{{{many}"), 1);
     let event = convert(&json, true, None, &asked).unwrap();

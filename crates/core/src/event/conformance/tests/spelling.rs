@@ -164,3 +164,32 @@ fn event_many_unknown_members_take_linear_time() {
     // Quadratic, this would take minutes.
     shortened(&event);
 }
+
+#[test]
+fn event_with_many_groups_keeps_those_kubernetes_gives() {
+    let object = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 * LIMIT));
+    let large = with("requestObject", &object);
+    let around: Vec<String> = (0..300)
+        .map(|n| format!("system:padding-{n:020}"))
+        .collect();
+    let others: Vec<String> = (0..3_000).map(|n| format!("team-{n}")).collect();
+    for padding in [&around, &others] {
+        let mut groups = padding.clone();
+        groups.insert(groups.len() / 2, "system:masters".to_owned());
+        let user =
+            json!({"username": "mallory", "uid": "1", "groups": groups, "extra": {"x": others}});
+        let mut event: Value = serde_json::from_str(&large).unwrap();
+        event["impersonatedUser"] = user;
+        let got = shortened(&event.to_string());
+        let left = got["impersonatedUser"]["groups"].as_array().unwrap();
+        assert!(left.contains(&json!("system:masters")), "{}", left.len());
+    }
+    // A long name takes nothing from the groups.
+    for member in ["username", "uid"] {
+        let mut event: Value = serde_json::from_str(&large).unwrap();
+        event["user"] = json!({"username": "m", "groups": ["admins", "dev"]});
+        event["user"][member] = json!("n".repeat(LIMIT));
+        let got = shortened(&event.to_string());
+        assert_eq!(got["user"]["groups"], json!(["admins", "dev"]));
+    }
+}
