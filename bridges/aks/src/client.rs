@@ -13,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
+use audit_bridge_app::config::InvalidValue;
 use azure_core_amqp::AmqpValue;
 use azure_core_amqp::message::AmqpMessageBody;
 use azure_messaging_eventhubs::{
@@ -139,8 +140,9 @@ impl HubClient {
             }
             Credential::ConnectionStringFile(path) => {
                 let text = read_connection_string(path).and_then(|text| self.fits(text));
-                let text = text
-                    .map_err(|why| self.with_remedy(HubError::new(HubErrorKind::Identity, why)))?;
+                let text = text.map_err(|why| {
+                    self.with_remedy(HubError::new(HubErrorKind::Identity, why.to_string()))
+                })?;
                 let open = builder.open_with_connection_string(&text, Some(&self.hub.name));
                 self.answer("the connection", open).await?
             }
@@ -152,17 +154,18 @@ impl HubClient {
     }
 
     /// A connection string that changed since the start must be of the same place.
-    fn fits(&self, text: String) -> Result<String, String> {
+    fn fits(&self, text: String) -> Result<String, InvalidValue> {
         let read =
             ConnectionString::parse(&text).map_err(|why| format!("the connection string {why}"))?;
         if !read.namespace.eq_ignore_ascii_case(&self.hub.namespace) {
-            return Err("the connection string is of another namespace now".to_owned());
+            return Err("the connection string is of another namespace now".into());
         }
         match read.entity_path {
             Some(path) if path != self.hub.name => Err(format!(
                 "the connection string is for another event hub than {}",
                 self.hub.name
-            )),
+            )
+            .into()),
             _ => Ok(text),
         }
     }
@@ -178,7 +181,9 @@ impl HubClient {
             }
             Credential::ConnectionStringFile(path) => {
                 let read = read_connection_string(path).and_then(|text| self.fits(text));
-                read.map_err(|why| self.with_remedy(HubError::new(HubErrorKind::Identity, why)))?;
+                read.map_err(|why| {
+                    self.with_remedy(HubError::new(HubErrorKind::Identity, why.to_string()))
+                })?;
                 Ok(format!("connection string in {}", path.display()))
             }
         }

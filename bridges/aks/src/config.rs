@@ -49,7 +49,7 @@ impl Bridge for Aks {
         let categories = problems.read("categories", args.categories.as_deref(), default, |text| {
             let words: Vec<_> = split_list(text).collect();
             if words.is_empty() {
-                Err("names no category".to_owned())
+                Err("names no category".into())
             } else {
                 Ok(words)
             }

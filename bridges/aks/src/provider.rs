@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use audit_bridge_app::config::{self, Problems, given};
+use audit_bridge_app::config::{self, InvalidValue, Problems, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Position, Positions};
@@ -180,22 +180,22 @@ impl AksProviderArgs {
 }
 
 /// A host name, as the portal shows it.
-fn host(text: &str) -> Result<String, String> {
+fn host(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if text.chars().all(inside) && (text.contains('.') || text == "localhost") {
         Ok(text.to_ascii_lowercase())
     } else {
-        Err("is no host name; write it whole, like NAME.servicebus.windows.net".to_owned())
+        Err("is no host name; write it whole, like NAME.servicebus.windows.net".into())
     }
 }
 
 /// A name of an event hub or a consumer group, which becomes a part of a path.
-fn name(text: &str) -> Result<String, String> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
     if text.len() <= 256 && text.chars().all(inside) {
         Ok(text.to_owned())
     } else {
-        Err("is no name: letters, digits and . - _ $".to_owned())
+        Err("is no name: letters, digits and . - _ $".into())
     }
 }
 

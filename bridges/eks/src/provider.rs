@@ -99,7 +99,7 @@ impl EksProviderArgs {
                 3.0,
                 |text| match text.parse::<f64>() {
                     Ok(rate) if rate > 0.0 && rate <= 100.0 => Ok(rate),
-                    _ => Err("is no number above 0 and up to 100".to_owned()),
+                    _ => Err("is no number above 0 and up to 100".into()),
                 },
             ),
             access: self.access(problems),
@@ -114,7 +114,7 @@ impl EksProviderArgs {
             region: problems.read("aws-region", self.aws_region.as_deref(), None, |text| {
                 match is_region(text) {
                     true => Ok(Some(text.to_owned())),
-                    false => Err("is no region like eu-central-1".to_owned()),
+                    false => Err("is no region like eu-central-1".into()),
                 }
             }),
             role: None,

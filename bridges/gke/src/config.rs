@@ -64,7 +64,7 @@ impl Bridge for Gke {
             Derive::default(),
             |text| {
                 text.parse()
-                    .map_err(|_| "is not a list of groups, query and started, nor none".to_owned())
+                    .map_err(|_| "is not a list of groups, query and started, nor none".into())
             },
         );
         Gke {

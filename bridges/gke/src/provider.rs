@@ -8,7 +8,7 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_app::config::{Problems, TailArgs, TailFlags, count, given};
+use audit_bridge_app::config::{InvalidValue, Problems, TailArgs, TailFlags, count, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Source};
@@ -219,14 +219,14 @@ impl Source for GkeSource {
 }
 
 /// A subscription's full name.
-fn subscription(text: &str) -> Result<String, String> {
+fn subscription(text: &str) -> Result<String, InvalidValue> {
     let parts: Vec<&str> = text.split('/').collect();
     let fits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
     match parts.as_slice() {
         ["projects", project, "subscriptions", name] if fits(project) && fits(name) => {
             Ok(text.to_owned())
         }
-        _ => Err("is no name like projects/PROJECT/subscriptions/NAME".to_owned()),
+        _ => Err("is no name like projects/PROJECT/subscriptions/NAME".into()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod tail;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,24 @@ pub use tail::{TailArgs, TailFlags};
 
 /// In less, not even a large record has room.
 const DEAD_LETTER_BYTES_LEAST: u64 = 1 << 20;
+
+/// What is wrong with a setting's value, never the value itself: it may be a secret that was pasted
+/// into the wrong place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(Cow<'static, str>);
+
+impl From<&'static str> for InvalidValue {
+    fn from(what: &'static str) -> InvalidValue {
+        InvalidValue(Cow::Borrowed(what))
+    }
+}
+
+impl From<String> for InvalidValue {
+    fn from(what: String) -> InvalidValue {
+        InvalidValue(Cow::Owned(what))
+    }
+}
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]
@@ -43,7 +62,7 @@ impl Problems {
         flag: &str,
         value: Option<&str>,
         default: T,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> T {
         match given(value).map(parse) {
             None => default,
@@ -84,46 +103,45 @@ pub(crate) fn variable(flag: &str) -> String {
 }
 
 /// A number of bytes: `1MiB`, `250KiB`, `4096`.
-pub fn bytes(text: &str) -> Result<usize, String> {
+pub fn bytes(text: &str) -> Result<usize, InvalidValue> {
     let size: bytesize::ByteSize = text
         .parse()
-        .map_err(|_| "is no size; write it like 1MiB, 250KiB or 4096".to_owned())?;
+        .map_err(|_| "is no size; write it like 1MiB, 250KiB or 4096")?;
     match usize::try_from(size.as_u64()) {
-        Ok(0) => Err("must be more than 0".to_owned()),
+        Ok(0) => Err("must be more than 0".into()),
         Ok(bytes) => Ok(bytes),
-        Err(_) => Err("is too large".to_owned()),
+        Err(_) => Err("is too large".into()),
     }
 }
 
 /// A time span above zero: `10s`, `5m`, `1h30m`, `500ms`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, InvalidValue> {
     text.parse::<SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())
         .filter(|span| !span.is_zero())
-        .ok_or_else(|| "is no time span; write it like 10s, 5m or 500ms".to_owned())
+        .ok_or_else(|| "is no time span; write it like 10s, 5m or 500ms".into())
 }
 
 /// A whole number above zero.
-pub fn count(text: &str) -> Result<usize, String> {
+pub fn count(text: &str) -> Result<usize, InvalidValue> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("is no whole number above 0".to_owned()),
+        Ok(0) | Err(_) => Err("is no whole number above 0".into()),
         Ok(number) => Ok(number),
     }
 }
 
 /// A number that is not below `least`.
-fn require_at_least(number: usize, least: usize, unit: &str) -> Result<usize, String> {
+fn require_at_least(number: usize, least: usize, unit: &str) -> Result<usize, InvalidValue> {
     match number >= least {
         true => Ok(number),
-        false => Err(format!("must be at least {least} {unit}")),
+        false => Err(format!("must be at least {least} {unit}").into()),
     }
 }
 
 /// `true` or `false`.
-pub fn flag(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| "is neither true nor false".to_owned())
+pub fn flag(text: &str) -> Result<bool, InvalidValue> {
+    text.parse().map_err(|_| "is neither true nor false".into())
 }
 
 /// The words of a list, with commas between.
@@ -135,7 +153,7 @@ pub fn split_list(text: &str) -> impl Iterator<Item = String> {
 
 /// Annotations, `KEY=VALUE`. One value may hold several, with commas between, as an environment
 /// variable has to; a comma inside a value is kept where what follows it is no `KEY=`.
-fn annotations(values: &[String]) -> Result<Vec<(String, String)>, String> {
+fn annotations(values: &[String]) -> Result<Vec<(String, String)>, InvalidValue> {
     let mut all: Vec<(String, String)> = Vec::new();
     for value in values.iter().filter_map(|value| given(Some(value))) {
         let mut first = true;
@@ -148,7 +166,7 @@ fn annotations(values: &[String]) -> Result<Vec<(String, String)>, String> {
                     last.push(',');
                     last.push_str(part);
                 }
-                _ => return Err("is not KEY=VALUE".to_owned()),
+                _ => return Err("is not KEY=VALUE".into()),
             }
             first = false;
         }
@@ -188,7 +206,7 @@ impl LogArgs {
             |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
-                _ => Err("is neither text nor json".to_owned()),
+                _ => Err("is neither text nor json".into()),
             },
         )
     }
@@ -392,7 +410,7 @@ impl DeliveryArgs {
                     Ok(0_u64) => Ok(None),
                     _ => match bytes(text)? as u64 {
                         size if size >= DEAD_LETTER_BYTES_LEAST => Ok(Some(size)),
-                        _ => Err("is too small: 1MiB at least, or 0 for no limit".to_owned()),
+                        _ => Err("is too small: 1MiB at least, or 0 for no limit".into()),
                     },
                 },
             ),
@@ -403,7 +421,7 @@ impl DeliveryArgs {
                 |text| match text {
                     "drop" => Ok(WhenFull::Drop),
                     "hold" => Ok(WhenFull::Hold),
-                    _ => Err("is neither drop nor hold".to_owned()),
+                    _ => Err("is neither drop nor hold".into()),
                 },
             ),
             ..dead_letter::DeadLetterLimits::default()
@@ -418,7 +436,7 @@ impl DeliveryArgs {
             |text| match text {
                 "event-list" => Ok(Format::EventList),
                 "events" => Ok(Format::Events),
-                _ => Err("is neither event-list nor events".to_owned()),
+                _ => Err("is neither event-list nor events".into()),
             },
         );
         let output = given(self.output.as_deref());

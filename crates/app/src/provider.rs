@@ -16,6 +16,7 @@ use audit_bridge_core::source::{Position, Positions, Source};
 use audit_bridge_tail::IdentityStore;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::InvalidValue;
 use crate::telemetry::Telemetry;
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
@@ -158,14 +159,14 @@ impl Start {
     ///
     /// # Errors
     /// It is none of these.
-    pub fn read(text: &str, now: Timestamp) -> Result<Start, String> {
+    pub fn read(text: &str, now: Timestamp) -> Result<Start, InvalidValue> {
         match text {
             "latest" => Ok(Start::Latest(now)),
             "earliest" => Ok(Start::Earliest),
             _ => moment(text, now).map(Start::At).map_err(|()| {
                 "is none of latest, earliest, a span back like -15m, or a time like \
                  2026-11-21T18:00:00Z"
-                    .to_owned()
+                    .into()
             }),
         }
     }
@@ -194,11 +195,11 @@ impl fmt::Display for Start {
 ///
 /// # Errors
 /// It is none of these.
-pub fn until(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub fn until(text: &str, now: Timestamp) -> Result<Timestamp, InvalidValue> {
     match text {
         "now" => Ok(now),
         _ => moment(text, now).map_err(|()| {
-            "is none of now, a span back like -15m, or a time like 2026-11-21T18:00:00Z".to_owned()
+            "is none of now, a span back like -15m, or a time like 2026-11-21T18:00:00Z".into()
         }),
     }
 }

@@ -9,34 +9,50 @@ pub struct Shard {
     count: u64,
 }
 
+/// Why a text names no part.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// How many parts there are, and nobody says which this is.
+    #[error(
+        "names no index: write I/N, or run it in a Job with completionMode: Indexed, which sets \
+         JOB_COMPLETION_INDEX"
+    )]
+    NoIndex,
+    /// There is no such part.
+    #[error(
+        "names part {index} of {count}: parts are counted from 0, so the last is {}",
+        count.saturating_sub(1)
+    )]
+    NoSuchPart {
+        /// Which part was named.
+        index: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// It cannot be read.
+    #[error("is none of I/N and N, like 0/4")]
+    Malformed,
+}
+
 impl Shard {
     /// Reads `I/N`, counted from 0, or `N` alone where the environment says which (`index`: the
     /// completion index of a Job).
     ///
     /// # Errors
     /// It is neither, or there is no such part.
-    pub fn read(text: &str, index: Option<&str>) -> Result<Shard, String> {
+    pub fn read(text: &str, index: Option<&str>) -> Result<Shard, ShardError> {
         let number = |text: &str| text.trim().parse::<u64>().ok();
         let (index, count) = match text.split_once('/') {
             Some((index, count)) => (number(index), number(count)),
             None => match index {
                 Some(index) => (number(index), number(text)),
-                None => {
-                    return Err(
-                        "names no index: write I/N, or run it in a Job with completionMode: \
-                         Indexed, which sets JOB_COMPLETION_INDEX"
-                            .to_owned(),
-                    );
-                }
+                None => return Err(ShardError::NoIndex),
             },
         };
         match (index, count) {
             (Some(index), Some(count)) if index < count => Ok(Shard { index, count }),
-            (Some(index), Some(count)) => Err(format!(
-                "names part {index} of {count}: parts are counted from 0, so the last is {}",
-                count.saturating_sub(1)
-            )),
-            _ => Err("is none of I/N and N, like 0/4".to_owned()),
+            (Some(index), Some(count)) => Err(ShardError::NoSuchPart { index, count }),
+            _ => Err(ShardError::Malformed),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use audit_bridge_app::config::InvalidValue;
+
 /// The port of AMQP without TLS.
 const PLAIN_PORT: u16 = 5672;
 
@@ -18,7 +20,7 @@ pub(crate) struct ConnectionString {
 
 impl ConnectionString {
     /// Reads one; what is wrong with it is said without a value of it.
-    pub(crate) fn parse(text: &str) -> Result<ConnectionString, String> {
+    pub(crate) fn parse(text: &str) -> Result<ConnectionString, InvalidValue> {
         let (mut endpoint, mut entity_path, mut emulator, mut key) = (None, None, false, false);
         for part in text
             .trim()
@@ -39,7 +41,7 @@ impl ConnectionString {
         }
         let endpoint = endpoint.ok_or("has no Endpoint")?;
         if !key {
-            return Err("has neither a SharedAccessKey nor a SharedAccessSignature".to_owned());
+            return Err("has neither a SharedAccessKey nor a SharedAccessSignature".into());
         }
         let (_, rest) = endpoint
             .split_once("://")
@@ -62,8 +64,8 @@ impl ConnectionString {
 }
 
 /// Checks `amqp://HOST:PORT` or `amqps://HOST[:PORT]`; without TLS, this machine only.
-pub(crate) fn endpoint(text: &str) -> Result<String, String> {
-    let wrong = || "must be like amqps://HOST:5671".to_owned();
+pub(crate) fn endpoint(text: &str) -> Result<String, InvalidValue> {
+    let wrong = || InvalidValue::from("must be like amqps://HOST:5671");
     let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
     let authority = authority.trim_end_matches('/');
     let (host, port) = host_and_port(authority)
@@ -75,7 +77,7 @@ pub(crate) fn endpoint(text: &str) -> Result<String, String> {
         "amqp" => {
             return Err(
                 "without TLS (amqp://) only an endpoint on this machine is accepted; use amqps://"
-                    .to_owned(),
+                    .into(),
             );
         }
         _ => return Err(wrong()),
@@ -173,7 +175,7 @@ mod tests {
             "Endpoint=sb://ns/;topsecret",
         ] {
             let why = ConnectionString::parse(text).expect_err(text);
-            assert!(!why.contains("topsecret"), "{why}");
+            assert!(!why.to_string().contains("topsecret"), "{why}");
         }
     }
 
@@ -198,7 +200,7 @@ mod tests {
         ] {
             match (endpoint(text), want) {
                 (Ok(got), Ok(want)) => assert_eq!(got, want),
-                (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
+                (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{text}: {got}"),
                 (got, _) => panic!("{text}: {got:?}"),
             }
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use audit_bridge_app::config::InvalidValue;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, UserAgentOptions};
 use azure_identity::{
@@ -134,9 +135,9 @@ fn client_options() -> ClientOptions {
 }
 
 /// The text of a connection string's file.
-pub(crate) fn read_connection_string(path: &Path) -> Result<String, String> {
+pub(crate) fn read_connection_string(path: &Path) -> Result<String, InvalidValue> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display()).into()),
     }
 }

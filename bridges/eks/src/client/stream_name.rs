@@ -1,5 +1,7 @@
 //! Which Kinesis stream: its name, or its ARN.
 
+use audit_bridge_app::config::InvalidValue;
+
 use super::group::is_region;
 
 /// A stream of Kinesis Data Streams.
@@ -20,7 +22,7 @@ impl StreamName {
     ///
     /// # Errors
     /// It is neither.
-    pub(crate) fn parse(text: &str) -> Result<StreamName, String> {
+    pub(crate) fn parse(text: &str) -> Result<StreamName, InvalidValue> {
         let Some(rest) = text.strip_prefix("arn:") else {
             return match is_name(text) {
                 true => Ok(StreamName {
@@ -29,10 +31,7 @@ impl StreamName {
                     region: None,
                     account: None,
                 }),
-                false => Err(
-                    "is neither a name of a stream (up to 128 letters, digits and . - _) nor an ARN"
-                        .to_owned(),
-                ),
+                false => Err("is neither a name of a stream (up to 128 letters, digits and . - _) nor an ARN".into()),
             };
         };
         let parts: Vec<&str> = rest.splitn(5, ':').collect();
@@ -40,14 +39,14 @@ impl StreamName {
             [partition, "kinesis", region, account, resource] => {
                 match resource.strip_prefix("stream/") {
                     Some(name) => (partition, region, account, name),
-                    None => return Err(NO_ARN.to_owned()),
+                    None => return Err(NO_ARN.into()),
                 }
             }
-            _ => return Err(NO_ARN.to_owned()),
+            _ => return Err(NO_ARN.into()),
         };
         let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
         if !partition.starts_with("aws") || !is_region(region) || !is_account || !is_name(name) {
-            return Err(NO_ARN.to_owned());
+            return Err(NO_ARN.into());
         }
         Ok(StreamName {
             name: name.to_owned(),

@@ -1,5 +1,6 @@
 //! Where an API is: Google's own address, or the one that a setting names.
 
+use audit_bridge_app::config::InvalidValue;
 use reqwest::Url;
 
 /// The base of an API's address.
@@ -24,13 +25,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// It is neither.
-    pub(crate) fn read(text: &str) -> Result<Endpoint, String> {
+    pub(crate) fn read(text: &str) -> Result<Endpoint, InvalidValue> {
         let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not hold credentials".to_owned());
+            return Err("must not hold credentials".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("must not hold a query or a fragment".to_owned());
+            return Err("must not hold a query or a fragment".into());
         }
         let host = url.host_str().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -42,7 +43,7 @@ impl Endpoint {
             "https" if !host.is_empty() => false,
             "http" if loopback => true,
             "http" => return Err("must be https:// unless it is on the loopback interface".into()),
-            _ => return Err("must begin with https://".to_owned()),
+            _ => return Err("must begin with https://".into()),
         };
         Ok(Endpoint {
             url: url.as_str().trim_end_matches('/').to_owned(),
@@ -85,7 +86,7 @@ mod tests {
             "",
         ] {
             let error = Endpoint::read(text).unwrap_err();
-            assert!(!error.contains("secret"), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 }

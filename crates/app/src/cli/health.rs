@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::{self, Problems};
+use crate::config::{self, InvalidValue, Problems};
 use crate::telemetry::{HealthLimits, STALL_MAX};
 
 /// What turns the silence off.
@@ -44,11 +44,11 @@ impl HealthArgs {
     }
 }
 
-fn silence(text: &str) -> Result<Option<Duration>, String> {
+fn silence(text: &str) -> Result<Option<Duration>, InvalidValue> {
     match text {
         OFF => Ok(None),
         _ => config::duration(text)
             .map(Some)
-            .map_err(|_| "is neither off nor a time span like 15m".to_owned()),
+            .map_err(|_| "is neither off nor a time span like 15m".into()),
     }
 }

@@ -114,7 +114,7 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             .map(|shape| Some(*shape))
             .ok_or_else(|| {
                 let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
-                format!("is not one of {}", names.join(", "))
+                format!("is not one of {}", names.join(", ")).into()
             })
     });
     let delivery = args.delivery.check(true, problems);
@@ -154,7 +154,8 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     }
     let index = std::env::var("JOB_COMPLETION_INDEX").ok();
     let shard = problems.read("shard", args.shard.as_deref(), None, |text| {
-        Shard::read(text, index.as_deref()).map(Some)
+        let shard = Shard::read(text, index.as_deref());
+        shard.map(Some).map_err(|error| error.to_string().into())
     });
     let parallel = match delivery.destination {
         Destination::Output(..) => NonZeroUsize::MIN,
@@ -169,7 +170,7 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             parallel,
             |text| match text.parse() {
                 Ok(number) if number <= PARALLEL_MAX => Ok(number),
-                _ => Err(format!("is no number from 1 to {PARALLEL_MAX}")),
+                _ => Err(format!("is no number from 1 to {PARALLEL_MAX}").into()),
             },
         ),
         bridge,
@@ -183,7 +184,7 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             config::duration,
         ),
         skip_records: problems.read("skip-records", args.skip_records.as_deref(), 0, |text| {
-            text.parse().map_err(|_| "is no whole number".to_owned())
+            text.parse().map_err(|_| "is no whole number".into())
         }),
     }
 }

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::health::HealthArgs;
-use crate::config::{self, DeliveryArgs, DeliveryConfig, LogArgs, Problems, flag, given};
+use crate::config::{
+    self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
+};
 use crate::provider::{self, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
@@ -96,7 +98,7 @@ impl StateArgs {
             |text| match text {
                 "file" => Ok(StoreKind::File),
                 "kubernetes" => Ok(StoreKind::Kubernetes),
-                _ => Err("is neither file nor kubernetes".to_owned()),
+                _ => Err("is neither file nor kubernetes".into()),
             },
         );
         let leader_election = problems.read(
@@ -147,9 +149,8 @@ impl StateArgs {
                 self.admin_address.as_deref(),
                 SocketAddr::from(([0, 0, 0, 0], 8080)),
                 |text| {
-                    text.parse().map_err(|_| {
-                        "is no address with a port; write it like 0.0.0.0:8080".to_owned()
-                    })
+                    text.parse()
+                        .map_err(|_| "is no address with a port; write it like 0.0.0.0:8080".into())
                 },
             ),
             shutdown_grace: problems.read(
@@ -181,11 +182,13 @@ impl StateSettings {
                 "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
                  begin there: leave --start out to go on from the checkpoint, or give the job a \
                  --state-dir (or --checkpoint-name) of its own"
-            )),
+            )
+            .into()),
             (false, false, true) => Err(format!(
                 "{log} has no checkpoint, and --until (AUDIT_BRIDGE_UNTIL) needs to know where to \
                  begin: name it with --start, such as earliest or -2h"
-            )),
+            )
+            .into()),
             (true, true, false) => {
                 tracing::warn!(
                     log,
@@ -198,18 +201,16 @@ impl StateSettings {
     }
 }
 
-fn checkpoint_interval(text: &str) -> Result<Duration, String> {
+fn checkpoint_interval(text: &str) -> Result<Duration, InvalidValue> {
     let span = config::duration(text)?;
     match (INTERVAL_MIN..=INTERVAL_MAX).contains(&span) {
         true => Ok(span),
-        false => Err(format!(
-            "is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}"
-        )),
+        false => Err(format!("is not within {INTERVAL_MIN:?} and {INTERVAL_MAX:?}").into()),
     }
 }
 
 /// The name of a Kubernetes object, with room for a suffix.
-fn object_name(text: &str) -> Result<String, String> {
+fn object_name(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let ends = |c: char| c != '-';
     if text.len() <= 200
@@ -219,7 +220,7 @@ fn object_name(text: &str) -> Result<String, String> {
     {
         Ok(text.to_owned())
     } else {
-        Err("is no name of a ConfigMap: lower-case letters, digits and dashes".to_owned())
+        Err("is no name of a ConfigMap: lower-case letters, digits and dashes".into())
     }
 }
 

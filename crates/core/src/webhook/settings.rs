@@ -93,7 +93,7 @@ impl fmt::Debug for WebhookSettings {
 pub enum WebhookError {
     /// The URL, with advice.
     #[error("--webhook-url: {0}")]
-    Url(String),
+    Url(UrlError),
     /// A file that cannot be read.
     #[error("{flag}: {} cannot be read", path.display())]
     Unreadable {
@@ -136,32 +136,46 @@ const CA_FLAG: &str = "--webhook-ca-file";
 const CERT_FLAG: &str = "--webhook-client-cert-file";
 const KEY_FLAG: &str = "--webhook-client-key-file";
 
+/// What is wrong with a webhook's URL and what to do, without quoting any secret in it.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// It cannot be read.
+    #[error("not a url ({0}): give it whole, like https://host:port/path")]
+    Malformed(String),
+    /// The scheme of another protocol.
+    #[error("the scheme is {0:?}: it must be http or https")]
+    Scheme(String),
+    /// Nowhere to connect to.
+    #[error("it has no host")]
+    NoHost,
+    /// A user or a password.
+    #[error(
+        "it holds credentials, which would show in logs and process lists: put a token in a file and \
+         name it with --webhook-token-file (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE)"
+    )]
+    Credentials,
+    /// A part that clients keep to themselves.
+    #[error("it has a fragment (#…), which no server ever sees: remove it")]
+    Fragment,
+}
+
 /// Reads a webhook's URL.
 ///
 /// # Errors
-/// What is wrong with it and what to do, without quoting any secret in it.
-pub fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text.trim()).map_err(|error| {
-        format!("not a url ({error}): give it whole, like https://host:port/path")
-    })?;
+/// It is none that events can be sent to.
+pub fn parse_url(text: &str) -> Result<Url, UrlError> {
+    let url = Url::parse(text.trim()).map_err(|error| UrlError::Malformed(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!(
-            "the scheme is {:?}: it must be http or https",
-            url.scheme()
-        ));
+        return Err(UrlError::Scheme(url.scheme().to_owned()));
     }
     if !url.has_host() {
-        return Err("it has no host".to_owned());
+        return Err(UrlError::NoHost);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "it holds credentials, which would show in logs and process lists: put a token in a \
-             file and name it with --webhook-token-file (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE)"
-                .to_owned(),
-        );
+        return Err(UrlError::Credentials);
     }
     if url.fragment().is_some() {
-        return Err("it has a fragment (#…), which no server ever sees: remove it".to_owned());
+        return Err(UrlError::Fragment);
     }
     Ok(url)
 }

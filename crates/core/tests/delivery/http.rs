@@ -278,8 +278,8 @@ fn webhook_unusable_url_is_refused_with_advice() {
         ("http://host/x#part", "fragment"),
     ] {
         let error = parse_url(url).unwrap_err();
-        assert!(error.contains(advice), "{url}: {error}");
-        assert!(!error.contains("pa55") && !error.contains("t0ken"));
+        assert!(error.to_string().contains(advice), "{url}: {error}");
+        assert!(!error.to_string().contains("pa55") && !error.to_string().contains("t0ken"));
         let error = Webhook::new(&WebhookSettings::new(url))
             .unwrap_err()
             .to_string();
