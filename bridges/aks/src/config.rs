@@ -25,12 +25,7 @@ pub struct AksArgs {
     #[arg(long, value_name = "NAME")]
     cluster_name: Vec<String>,
     /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     annotate_cluster: Option<String>,
 }
 

@@ -52,12 +52,7 @@ pub struct AksProviderArgs {
     #[arg(long, value_name = "SIZE")]
     prefetch_bytes_max: Option<String>,
     /// Let replicas share the partitions, each read by one; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     share_partitions: Option<String>,
 }
 

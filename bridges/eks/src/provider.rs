@@ -50,12 +50,7 @@ pub struct EksProviderArgs {
     #[arg(long, value_name = "ID")]
     role_external_id: Option<String>,
     /// Read what a data protection policy masks; needs the permission logs:Unmask
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     unmask: Option<String>,
     #[command(flatten)]
     tail: TailArgs,

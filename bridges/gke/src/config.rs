@@ -27,12 +27,7 @@ pub struct GkeArgs {
     #[arg(long, value_name = "LOCATION")]
     location: Option<String>,
     /// Convert the Data Access log too: reads, and exec by GET
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     include_data_access: Option<String>,
     /// What to derive where the entry does not say it: some of groups,query,started, or none [default: groups,query,started]
     #[arg(long, value_name = "LIST")]

@@ -130,16 +130,23 @@ fn command<B: Bridge>() -> clap::Command {
         .bin_name(B::NAME)
         .about(B::ABOUT)
         .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()))
-        .mut_subcommands(|command| command.mut_args(with_variable))
+        .mut_subcommands(|command| command.mut_args(complete))
 }
 
-/// An option that takes a value can be given by its environment variable too, whose value is never
-/// shown: it may be a secret.
-fn with_variable(arg: Arg) -> Arg {
+/// What all options have in common, so that none has to say it.
+///
+/// One that takes a value can be given by its environment variable too, whose value is never shown: it
+/// may be a secret. One that is true or false may stand alone.
+fn complete(arg: Arg) -> Arg {
     let flag = arg.get_long().filter(|_| arg.get_action().takes_values());
-    match flag.map(config::variable) {
-        Some(variable) => arg.env(variable).hide_env_values(true),
-        None => arg,
+    let Some(variable) = flag.map(config::variable) else {
+        return arg;
+    };
+    let is_bool = arg.get_value_names().is_some_and(|names| names == ["BOOL"]);
+    let arg = arg.env(variable).hide_env_values(true);
+    match is_bool {
+        true => arg.num_args(0..=1).default_missing_value("true"),
+        false => arg,
     }
 }
 

@@ -211,12 +211,7 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "PATH")]
     pub webhook_ca_file: Option<PathBuf>,
     /// Trust the authority of --webhook-ca-file only, not the system's
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     pub webhook_ca_only: Option<String>,
     /// PEM file with a client certificate for the webhook, read again when it changes
     #[arg(long, value_name = "PATH")]

@@ -54,12 +54,7 @@ pub(super) struct StateArgs {
     #[arg(long, value_name = "NAME")]
     checkpoint_name: Option<String>,
     /// Of several replicas let one read, elected by a Lease; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     leader_election: Option<String>,
     /// Where to begin without a checkpoint: latest, earliest, a span back like -15m, or a time [default: latest]
     #[arg(long, value_name = "START", allow_hyphen_values = true)]

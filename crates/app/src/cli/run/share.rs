@@ -218,9 +218,7 @@ impl<B: Bridge> Process<'_, B> {
                     let found = Arc::clone(found);
                     let parents = view.parents_of(&found);
                     readers.push(
-                        self.read_while_leader(
-                            layout, &common, found, parents, leadership, stop,
-                        ),
+                        self.read_while_leader(layout, &common, found, parents, leadership, stop),
                     );
                 }
             }
