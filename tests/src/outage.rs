@@ -49,7 +49,7 @@ pub trait Trail {
 
 /// A bridge in an outage, and what it showed.
 #[derive(Debug)]
-pub struct Outage<'a, T> {
+pub struct OutageRun<'a, T> {
     trail: &'a T,
     /// The bridge.
     pub bridge: Running,
@@ -60,13 +60,13 @@ pub struct Outage<'a, T> {
     began: Instant,
 }
 
-impl<'a, T: Trail> Outage<'a, T> {
+impl<'a, T: Trail> OutageRun<'a, T> {
     /// A bridge that has delivered some events and is well. The outage begins now.
     ///
     /// # Panics
     /// When it does not get well.
-    pub fn of(trail: &'a T, flags: &[&str]) -> Outage<'a, T> {
-        let mut outage = Outage {
+    pub fn of(trail: &'a T, flags: &[&str]) -> OutageRun<'a, T> {
+        let mut outage = OutageRun {
             trail,
             bridge: trail.start(&[&[STALL], flags].concat()),
             put: 0,

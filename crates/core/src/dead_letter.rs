@@ -27,7 +27,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-pub use self::files::{BeforeStep, FileStep};
+pub use self::files::{BeforeFileStep, FileStep};
 use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
 pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
 use self::line::LineMetadata;
@@ -184,7 +184,7 @@ impl DeadLetter {
     }
 
     /// From now on, this is called before each step of a write.
-    pub fn before_each_step(&self, call: BeforeStep) {
+    pub fn before_each_step(&self, call: BeforeFileStep) {
         self.lines().faults = Faults(Some(call));
     }
 

@@ -4,7 +4,7 @@
 
 use audit_bridge_testkit::WebhookAnswer;
 
-use super::{Outage, STALL, Trail};
+use super::{OutageRun, STALL, Trail};
 use crate::live::wait;
 
 /// Payloads that the dead letter had no room for.
@@ -18,7 +18,7 @@ const SILENCE: &str = "audit_bridge_silence_seconds";
 /// # Panics
 /// When it is not seen, or does not pass.
 pub fn receiver_is_down(trail: &impl Trail) {
-    let mut outage = Outage::of(trail, &[]);
+    let mut outage = OutageRun::of(trail, &[]);
     trail.webhook().set_answer(WebhookAnswer::status(503));
     outage.put();
     outage.bridge.until_not_ready("webhook", "503");
@@ -37,7 +37,7 @@ pub fn receiver_is_down(trail: &impl Trail) {
 /// # Panics
 /// When it is not seen, holds up others, or does not pass.
 pub fn one_event_is_answered_500(trail: &impl Trail) {
-    let mut outage = Outage::of(trail, &["--batch-events-max=2"]);
+    let mut outage = OutageRun::of(trail, &["--batch-events-max=2"]);
     let culprit = trail.audit_id(outage.put);
     trail.webhook().poison(&culprit, 500);
     outage.put();
@@ -48,7 +48,7 @@ pub fn one_event_is_answered_500(trail: &impl Trail) {
     assert!(parked.is_some(), "{}", outage.bridge.log());
     let why = outage.until_still("read and not settled");
     assert!(why.contains("events that the webhook fails on"), "{why}");
-    outage.observe("audit_bridge_events_delivered_total", 3.0, Outage::put);
+    outage.observe("audit_bridge_events_delivered_total", 3.0, OutageRun::put);
     trail.webhook().accept_event(&culprit);
     outage.passes(&[
         "AuditBridgeLagging",
@@ -64,7 +64,7 @@ pub fn one_event_is_answered_500(trail: &impl Trail) {
 /// When it is not seen, or does not pass.
 pub fn log_is_switched_off(trail: &impl Trail, put_other: impl Fn(), remedy: &str) {
     let flags = ["--silence-max=6s"];
-    let mut outage = Outage::of(trail, &flags);
+    let mut outage = OutageRun::of(trail, &flags);
     let silent = wait(|| {
         put_other();
         (outage.bridge.metric(SILENCE) > 6.0).then_some(())
@@ -105,7 +105,7 @@ pub fn put_garbage(trail: &impl Trail) {
 /// # Panics
 /// When it is not seen, or holds anything up.
 pub fn dead_letter_is_full(trail: &impl Trail) {
-    let mut outage = Outage::of(trail, &["--dead-letter-bytes-max=1MiB"]);
+    let mut outage = OutageRun::of(trail, &["--dead-letter-bytes-max=1MiB"]);
     let full = wait(|| {
         put_garbage(trail);
         (outage.bridge.metric(DROPPED) > 0.0).then_some(())
@@ -121,7 +121,7 @@ pub fn dead_letter_is_full(trail: &impl Trail) {
 /// When it is not seen, or does not pass.
 pub fn dead_letter_is_full_and_holds(trail: &impl Trail) {
     let flags = ["--dead-letter-bytes-max=1MiB", "--dead-letter-full=hold"];
-    let mut outage = Outage::of(trail, &flags);
+    let mut outage = OutageRun::of(trail, &flags);
     let why = "--dead-letter-bytes-max";
     // One after the other: what waits is written too, once there is room.
     for number in 1..30 {

@@ -1,6 +1,6 @@
 //! Scripted outages of AKS: see [`audit_bridge_tests::outage`].
 
-use audit_bridge_tests::outage::{Outage, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, Trail, everywhere};
 
 use super::*;
 
@@ -46,7 +46,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_denied_is_seen_and_says_nothing_of_silence() {
     let stage = Stage::new(PARTITIONS).await;
-    let mut outage = Outage::of(&stage, &["--silence-max=25s"]);
+    let mut outage = OutageRun::of(&stage, &["--silence-max=25s"]);
     stage.hubs.deny_listen(true);
     // As a revoked role is noticed: with the next token.
     stage.hubs.expire_tokens();
@@ -67,7 +67,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_throttled_is_seen_and_passes() {
     let stage = Stage::new(PARTITIONS).await;
-    let mut outage = Outage::of(&stage, &[]);
+    let mut outage = OutageRun::of(&stage, &[]);
     let busy = "The request was terminated because the namespace is being throttled.";
     stage.hubs.answer_management(Some((503, busy)));
     stage.hubs.cut();
@@ -87,7 +87,7 @@ async fn source_throttled_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn link_that_hangs_is_seen_and_passes() {
     let stage = Stage::new(PARTITIONS).await;
-    let mut outage = Outage::of(&stage, &[]);
+    let mut outage = OutageRun::of(&stage, &[]);
     for partition in 0..PARTITIONS {
         stage.hubs.silence(HUB, partition, true);
     }
@@ -104,7 +104,7 @@ async fn link_that_hangs_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn network_that_hangs_is_seen_and_passes() {
     let stage = Stage::new(PARTITIONS).await;
-    let mut outage = Outage::of(&stage, &[]);
+    let mut outage = OutageRun::of(&stage, &[]);
     stage.hubs.latency(Duration::from_secs(3600));
     outage.put();
     outage.until_still("told neither more");

@@ -8,7 +8,7 @@ use audit_bridge_testkit::ScriptedWebhook;
 use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::audit_id;
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, STALL, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, STALL, Trail, everywhere};
 
 use super::{GROUP, STREAM, World, now_ms};
 
@@ -51,7 +51,7 @@ async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_denied_is_reported_without_silence() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &["--silence-max=2s"]);
+    let mut outage = OutageRun::of(&world, &["--silence-max=2s"]);
     world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     outage
         .bridge
@@ -69,7 +69,7 @@ async fn source_denied_is_reported_without_silence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_throttled_is_reported_and_recovers() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &[]);
+    let mut outage = OutageRun::of(&world, &[]);
     world.cloud.choose(|_| Some(CloudWatchFault::throttled()));
     outage.put();
     outage.until_still("told neither more");
@@ -105,7 +105,7 @@ async fn dead_letter_full_that_holds_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_that_hangs_is_seen_and_passes() {
     let world = World::new().await;
-    let mut outage = Outage::of(&world, &[]);
+    let mut outage = OutageRun::of(&world, &[]);
     let hour = Duration::from_secs(3600);
     world
         .cloud

@@ -114,7 +114,7 @@ struct Files {
 
 #[derive(Default)]
 struct Progress {
-    before_step: Option<BeforeStep>,
+    before_step: Option<BeforeWriteStep>,
     /// What is there was read, or was written by us.
     known: bool,
     /// The newest write that is done: an older one that comes late does nothing.
@@ -172,7 +172,7 @@ impl FileStore {
     }
 
     /// From now on, this is called before each step of a write.
-    pub fn before_each_step(&mut self, call: BeforeStep) {
+    pub fn before_each_step(&mut self, call: BeforeWriteStep) {
         let mut progress = self.files.lock_progress();
         progress.before_step = Some(call);
     }
@@ -300,7 +300,7 @@ pub enum WriteStep {
 
 /// Called before each step of a write, which fails when this does: so that tests can play a disk
 /// that is full, or a machine that stops there.
-pub type BeforeStep = Box<dyn FnMut(WriteStep) -> io::Result<()> + Send>;
+pub type BeforeWriteStep = Box<dyn FnMut(WriteStep) -> io::Result<()> + Send>;
 
 fn replace(
     folder: &Path,

@@ -49,11 +49,11 @@ pub enum FileStep {
 }
 
 /// Called before a step; an error ends the work.
-pub type BeforeStep = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
+pub type BeforeFileStep = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
 
 /// Fails a step on cue.
 #[derive(Default)]
-pub(super) struct Faults(pub(super) Option<BeforeStep>);
+pub(super) struct Faults(pub(super) Option<BeforeFileStep>);
 
 impl std::fmt::Debug for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use audit_bridge_core::dead_letter::{DeadLetter, Limits, Step, WhenFull};
+use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits, FileStep, WhenFull};
 
 use super::plan::{Dice, Plan};
 use super::world::Shared;
@@ -66,10 +66,10 @@ impl DeadDisk {
     /// Opens the dead letter, as a process does that begins.
     pub(crate) fn open(world: &Shared, disk: &Arc<Mutex<DeadDisk>>) -> DeadLetter {
         let path = disk.lock().unwrap().path.clone();
-        let limits = Limits {
+        let limits = DeadLetterLimits {
             bytes_max: Some(BYTES_MAX),
             when_full: WhenFull::Hold,
-            ..Limits::default()
+            ..DeadLetterLimits::default()
         };
         let dead_letter = DeadLetter::open_within(&path, "eks", limits).unwrap();
         {
@@ -95,7 +95,7 @@ impl DeadDisk {
     }
 
     /// Before a step; an error ends the write.
-    fn before(&mut self, step: Step, world: &Shared) -> io::Result<()> {
+    fn before(&mut self, step: FileStep, world: &Shared) -> io::Result<()> {
         if world.lock().unwrap().crashed {
             return Err(ErrorKind::Other.into());
         }
@@ -120,14 +120,14 @@ impl DeadDisk {
     }
 
     /// What a step that fails leaves.
-    fn fail(&mut self, step: Step) -> &'static str {
+    fn fail(&mut self, step: FileStep) -> &'static str {
         match step {
-            Step::Write => {
+            FileStep::Write => {
                 let mut file = OpenOptions::new().append(true).open(&self.path).unwrap();
                 file.write_all(b"{\"time\":\"2026-11-21T10:0").unwrap();
                 "dead letter write failed in the middle"
             }
-            Step::Sync => {
+            FileStep::Sync => {
                 // The kernel drops what it could not write.
                 if let Some(inode) = inode(&self.path)
                     && self.dice.chance(70)
@@ -144,26 +144,26 @@ impl DeadDisk {
     }
 
     /// What a step that is done leaves. True when a file is packed.
-    fn pass(&mut self, step: Step) -> bool {
+    fn pass(&mut self, step: FileStep) -> bool {
         let lies = self.dice.chance(self.plan.lost_syncs);
         match step {
-            Step::Sync => {
+            FileStep::Sync => {
                 if let Some(inode) = inode(&self.path) {
                     let lines = ids(&fs::read(&self.path).unwrap());
                     self.brought(inode, &lines, lies);
                 }
             }
-            Step::SyncFolder => self.brought_names(lies),
-            Step::RenamePacked => {
+            FileStep::SyncFolder => self.brought_names(lies),
+            FileStep::RenamePacked => {
                 let beside = self.path.with_file_name(".dead.jsonl.tmp");
                 let lines = ids(&unpacked(&beside));
                 self.brought(inode(&beside).unwrap(), &lines, lies);
             }
-            Step::RemovePlain => {
+            FileStep::RemovePlain => {
                 self.brought_names(lies);
                 return true;
             }
-            Step::Write | Step::Rename | Step::Create | Step::Pack => {}
+            FileStep::Write | FileStep::Rename | FileStep::Create | FileStep::Pack => {}
         }
         false
     }

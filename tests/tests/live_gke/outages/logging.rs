@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
 use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, Trail, everywhere};
 use jiff::Timestamp;
 
 use crate::Scene;
@@ -50,7 +50,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_denied_is_seen_and_says_nothing_of_silence() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &["--silence-max=2s"]);
+    let mut outage = OutageRun::of(&scene, &["--silence-max=2s"]);
     let denied = "Permission denied for all log views";
     scene
         .logging
@@ -72,7 +72,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_throttled_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     let throttled = "Quota exceeded for quota metric 'Read requests'";
     scene
         .logging
@@ -91,7 +91,7 @@ async fn source_throttled_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.logging.fail_always(Some(CloudLoggingFault::Silence));
     outage.put();
     outage.until_still("told neither more");

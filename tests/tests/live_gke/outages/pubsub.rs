@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
-use audit_bridge_tests::outage::{Outage, Trail, everywhere};
+use audit_bridge_tests::outage::{OutageRun, Trail, everywhere};
 use jiff::Timestamp;
 use tonic::Code;
 
@@ -50,7 +50,7 @@ async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_denied_is_seen_and_says_nothing_of_silence() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &["--silence-max=25s"]);
+    let mut outage = OutageRun::of(&scene, &["--silence-max=25s"]);
     scene.pubsub.permit(false);
     scene.pubsub.cut_streams();
     outage
@@ -73,7 +73,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_throttled_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.refuse_always(Some(Code::ResourceExhausted));
     scene.pubsub.cut_streams();
     outage.put();
@@ -87,7 +87,7 @@ async fn source_throttled_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn network_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.hang(true);
     outage.put();
     outage.bridge.until_not_ready("source", "cannot be reached");
@@ -101,7 +101,7 @@ async fn network_that_hangs_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stream_that_hangs_is_seen_and_passes() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.set_silent(true);
     outage.put();
     outage.until_still("told neither more");
@@ -113,7 +113,7 @@ async fn stream_that_hangs_is_seen_and_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stream_that_was_forgotten_is_replaced() {
     let scene = Scene::new().await;
-    let mut outage = Outage::of(&scene, &[]);
+    let mut outage = OutageRun::of(&scene, &[]);
     scene.pubsub.forget_streams();
     outage.put();
     outage.until_accepted();

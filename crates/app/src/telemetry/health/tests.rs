@@ -275,7 +275,7 @@ async fn checkpoint_written_while_the_dead_letter_is_stuck_is_not_ready() {
             storage_error,
             ..progress(frontier(Timestamp::now()))
         };
-        log.turn(&RunStats::default(), &progress);
+        log.progressed(&RunStats::default(), &progress);
         log.checkpoint_written();
     };
     turn(Some("the dead letter is full"));
