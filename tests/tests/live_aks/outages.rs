@@ -34,17 +34,17 @@ impl Trail for Stage {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_down_is_seen_and_passes() {
+async fn receiver_down_is_reported_and_recovers() {
     everywhere::receiver_is_down(&Stage::new(PARTITIONS).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
+async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
     everywhere::one_event_is_answered_500(&Stage::new(PARTITIONS).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_denied_is_seen_and_says_nothing_of_silence() {
+async fn source_denied_is_reported_without_silence() {
     let stage = Stage::new(PARTITIONS).await;
     let mut outage = OutageRun::of(&stage, &["--silence-max=25s"]);
     stage.hubs.deny_listen(true);
@@ -65,7 +65,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_throttled_is_seen_and_passes() {
+async fn source_throttled_is_reported_and_recovers() {
     let stage = Stage::new(PARTITIONS).await;
     let mut outage = OutageRun::of(&stage, &[]);
     let busy = "The request was terminated because the namespace is being throttled.";
@@ -85,7 +85,7 @@ async fn source_throttled_is_seen_and_passes() {
 
 /// Event Hubs answers questions, and one partition gives nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn link_that_hangs_is_seen_and_passes() {
+async fn link_hanging_is_reported_and_recovers() {
     let stage = Stage::new(PARTITIONS).await;
     let mut outage = OutageRun::of(&stage, &[]);
     for partition in 0..PARTITIONS {
@@ -102,7 +102,7 @@ async fn link_that_hangs_is_seen_and_passes() {
 
 /// The network takes everything and brings nothing, without a word.
 #[tokio::test(flavor = "multi_thread")]
-async fn network_that_hangs_is_seen_and_passes() {
+async fn network_hanging_is_reported_and_recovers() {
     let stage = Stage::new(PARTITIONS).await;
     let mut outage = OutageRun::of(&stage, &[]);
     stage.hubs.latency(Duration::from_secs(3600));
@@ -116,7 +116,7 @@ async fn network_that_hangs_is_seen_and_passes() {
 
 /// One of the clusters of a hub, or all: other records of the hub go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
+async fn log_switched_off_is_reported_also_after_restart() {
     let stage = Stage::new(PARTITIONS).await;
     let other = || {
         let record = record_of("kube-scheduler", "prod", "I1121 hello");
@@ -129,11 +129,11 @@ async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
+async fn dead_letter_full_is_reported_and_delivery_continues() {
     everywhere::dead_letter_is_full(&Stage::new(PARTITIONS).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_that_holds_is_seen_and_passes() {
+async fn dead_letter_full_on_hold_is_reported_and_recovers() {
     everywhere::dead_letter_is_full_and_holds(&Stage::new(PARTITIONS).await);
 }

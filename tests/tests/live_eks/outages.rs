@@ -98,12 +98,12 @@ async fn dead_letter_full_is_reported_and_delivery_continues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letter_full_that_holds_is_seen_and_passes() {
+async fn dead_letter_full_on_hold_is_reported_and_recovers() {
     everywhere::dead_letter_is_full_and_holds(&World::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_that_hangs_is_seen_and_passes() {
+async fn source_hanging_is_reported_and_recovers() {
     let world = World::new().await;
     let mut outage = OutageRun::of(&world, &[]);
     let hour = Duration::from_secs(3600);

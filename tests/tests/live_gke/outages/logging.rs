@@ -38,17 +38,17 @@ impl Trail for Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn receiver_down_is_seen_and_passes() {
+async fn receiver_down_is_reported_and_recovers() {
     everywhere::receiver_is_down(&Scene::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn event_answered_500_for_ever_is_seen_while_others_are_accepted() {
+async fn event_answered_500_for_ever_is_reported_while_others_arrive() {
     everywhere::one_event_is_answered_500(&Scene::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn source_denied_is_seen_and_says_nothing_of_silence() {
+async fn source_denied_is_reported_without_silence() {
     let scene = Scene::new().await;
     let mut outage = OutageRun::of(&scene, &["--silence-max=2s"]);
     let denied = "Permission denied for all log views";
@@ -70,7 +70,7 @@ async fn source_denied_is_seen_and_says_nothing_of_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn source_throttled_is_seen_and_passes() {
+async fn source_throttled_is_reported_and_recovers() {
     let scene = Scene::new().await;
     let mut outage = OutageRun::of(&scene, &[]);
     let throttled = "Quota exceeded for quota metric 'Read requests'";
@@ -89,7 +89,7 @@ async fn source_throttled_is_seen_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn source_that_hangs_is_seen_and_passes() {
+async fn source_hanging_is_reported_and_recovers() {
     let scene = Scene::new().await;
     let mut outage = OutageRun::of(&scene, &[]);
     scene.logging.fail_always(Some(CloudLoggingFault::Silence));
@@ -101,7 +101,7 @@ async fn source_that_hangs_is_seen_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_restart() {
+async fn log_switched_off_is_reported_also_after_restart() {
     let scene = Scene::new().await;
     let other = || {
         let entry = PodEntry::new(0, Timestamp::now()).text();
@@ -112,11 +112,11 @@ async fn log_switched_off_at_the_provider_is_said_though_all_is_well_and_over_a_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn dead_letter_full_is_seen_and_the_trail_goes_on() {
+async fn dead_letter_full_is_reported_and_delivery_continues() {
     everywhere::dead_letter_is_full(&Scene::new().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn dead_letter_full_that_holds_is_seen_and_passes() {
+async fn dead_letter_full_on_hold_is_reported_and_recovers() {
     everywhere::dead_letter_is_full_and_holds(&Scene::new().await);
 }

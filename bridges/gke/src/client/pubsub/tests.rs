@@ -123,7 +123,7 @@ async fn stream_quiet_reports_its_end_only_while_service_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stream_that_brings_nothing_while_there_is_more_is_no_quiet_one_and_is_replaced() {
+async fn stream_empty_while_more_waits_is_replaced() {
     let (pubsub, mut messages, telemetry) = watched(CLOSELY).await;
     pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = read_records(&mut messages).await;
@@ -151,7 +151,7 @@ async fn stream_that_brings_nothing_while_there_is_more_is_no_quiet_one_and_is_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stream_that_was_forgotten_on_the_way_is_replaced() {
+async fn stream_forgotten_on_the_way_is_replaced() {
     let (pubsub, mut messages, _) = watched(CLOSELY).await;
     for hang in [false, true] {
         let number = usize::from(hang);

@@ -267,7 +267,7 @@ async fn silence_of_many_logs_is_reported_for_a_bounded_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checkpoint_written_while_the_dead_letter_is_stuck_is_not_ready() {
+async fn checkpoint_written_with_stuck_dead_letter_is_not_ready() {
     let telemetry = process();
     let mut log = log(&telemetry, "a");
     let mut turn = |storage_error| {

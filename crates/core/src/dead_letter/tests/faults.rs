@@ -141,7 +141,7 @@ fn dead_letter_sync_failed_lines_go_to_another_file() {
 }
 
 #[test]
-fn packed_file_damaged_beside_the_plain_one_costs_no_line() {
+fn packed_file_damaged_beside_plain_one_loses_no_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = || within(1 << 20, WhenFull::Hold);

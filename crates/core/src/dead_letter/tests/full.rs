@@ -171,7 +171,7 @@ fn dead_letter_on_hold_refuses_until_files_are_removed() {
 }
 
 #[test]
-fn burst_larger_than_the_limit_holds_only_until_files_are_taken_away() {
+fn burst_above_limit_holds_until_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(MIB, WhenFull::Hold);

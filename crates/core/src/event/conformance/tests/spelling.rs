@@ -166,7 +166,7 @@ fn event_many_unknown_members_take_linear_time() {
 }
 
 #[test]
-fn group_that_kubernetes_gives_is_never_lost_among_others() {
+fn event_with_many_groups_keeps_those_kubernetes_gives() {
     let object = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 * LIMIT));
     let large = with("requestObject", &object);
     let around: Vec<String> = (0..300)
