@@ -405,19 +405,5 @@ impl AksLog {
     }
 }
 
-impl From<HubError> for Unavailable {
-    fn from(fault: HubError) -> Unavailable {
-        Unavailable {
-            component: fault.component(),
-            remedy: match (fault.remedy.is_empty(), fault.kind) {
-                (false, _) => fault.remedy,
-                (true, HubErrorKind::Ended) => "it is tried again".to_owned(),
-                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
-            },
-            reason: fault.what,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +19,6 @@ use tokio::time::timeout;
 
 use crate::client::{HubClient, HubError};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
-use crate::source::partition_health::PartitionHealth;
 use crate::source::position::PartitionStart;
 
 /// The largest message of Event Hubs' standard tiers.

@@ -4,8 +4,11 @@
 //! The SDK never tries again by itself here: the tail paces, counts and repeats requests, and a
 //! second attempt behind its back would defeat its limit.
 
+pub(crate) mod cluster;
 mod error;
 pub(crate) mod group;
+pub(crate) mod kinesis;
+pub(crate) mod stream_name;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use audit_bridge_tail::{Identity, LogPage, PageEntry, QueryError, TimeLog, Windo
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, Region};
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::Builder;
@@ -64,13 +67,58 @@ pub struct AwsConnection {
 }
 
 impl AwsConnection {
-    /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
-    /// instance. Partition, FIPS and endpoints come from its own variables too, and so does the
-    /// region unless it is given: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
+    /// Credentials, region and client.
     ///
     /// # Errors
     /// There is no region, or nothing in the chain.
     pub async fn new(access: Access) -> Result<AwsConnection, Unavailable> {
+        let AwsIdentity {
+            config,
+            credentials,
+            region,
+            access,
+        } = AwsIdentity::load(access).await?;
+        let client = Client::from_conf(
+            Builder::from(&config)
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(timeouts())
+                .build(),
+        );
+        Ok(AwsConnection {
+            client,
+            credentials,
+            region,
+            access,
+        })
+    }
+
+    /// The region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
+    ///
+    /// # Errors
+    /// There are none, and why.
+    pub async fn identity(&self) -> Result<String, Unavailable> {
+        identity(&self.credentials, self.access.role.as_deref()).await
+    }
+}
+
+/// Who asks, and where: what the clients of all services are made of.
+struct AwsIdentity {
+    config: SdkConfig,
+    credentials: SharedCredentialsProvider,
+    region: String,
+    access: Access,
+}
+
+impl AwsIdentity {
+    /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
+    /// instance. Partition, FIPS and endpoints come from its own variables too, and so does the
+    /// region unless it is given: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
+    async fn load(access: Access) -> Result<AwsIdentity, Unavailable> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = &access.region {
             loader = loader.region(Region::new(region.clone()));
@@ -107,53 +155,47 @@ impl AwsConnection {
                 error::IDENTITY_REMEDY,
             )
         })?;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_WAIT_MAX)
-            .operation_timeout(REQUEST_WAIT_MAX)
-            .build();
-        let client = Client::from_conf(
-            Builder::from(&config)
-                .retry_config(RetryConfig::disabled())
-                .timeout_config(timeouts)
-                .build(),
-        );
-        Ok(AwsConnection {
-            client,
+        Ok(AwsIdentity {
+            config,
             credentials,
             region,
             access,
         })
     }
+}
 
-    pub fn region(&self) -> &str {
-        &self.region
-    }
+/// How long a request may take.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_WAIT_MAX)
+        .operation_timeout(REQUEST_WAIT_MAX)
+        .build()
+}
 
-    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
-    ///
-    /// # Errors
-    /// There are none, and why.
-    pub async fn identity(&self) -> Result<String, Unavailable> {
-        let role = error::role(self.access.role.as_deref());
-        match self.credentials.provide_credentials().await {
-            Ok(credentials) => {
-                let expiry = credentials
-                    .expiry()
-                    .and_then(|at| Timestamp::try_from(at).ok());
-                Ok(match expiry {
-                    Some(at) => format!("credentials of {role}, good until {at:.0}"),
-                    None => format!("credentials of {role}"),
-                })
-            }
-            Err(error) => Err(Unavailable {
-                component: Component::Identity,
-                reason: format!("no credentials for {role}: {}", chain(&error)),
-                remedy: match self.access.role {
-                    Some(_) => error::ASSUME_REMEDY.to_owned(),
-                    None => error::IDENTITY_REMEDY.to_owned(),
-                },
-            }),
+/// Gets credentials once: until when they are good, if the provider says so.
+async fn identity(
+    credentials: &SharedCredentialsProvider,
+    assumed: Option<&str>,
+) -> Result<String, Unavailable> {
+    let role = error::role(assumed);
+    match credentials.provide_credentials().await {
+        Ok(credentials) => {
+            let expiry = credentials
+                .expiry()
+                .and_then(|at| Timestamp::try_from(at).ok());
+            Ok(match expiry {
+                Some(at) => format!("credentials of {role}, good until {at:.0}"),
+                None => format!("credentials of {role}"),
+            })
         }
+        Err(error) => Err(Unavailable {
+            component: Component::Identity,
+            reason: format!("no credentials for {role}: {}", chain(&error)),
+            remedy: match assumed {
+                Some(_) => error::ASSUME_REMEDY.to_owned(),
+                None => error::IDENTITY_REMEDY.to_owned(),
+            },
+        }),
     }
 }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use audit_bridge_app::cli::Bridge;
-use audit_bridge_app::config::{Problems, given};
+use audit_bridge_app::config::{Problems, flag, given, split_list};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
+use crate::client::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::provider::{EksProvider, EksProviderArgs};
+use crate::provider::ProviderArgs;
+use crate::provider::mode::Mode;
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,12 +26,30 @@ pub struct EksArgs {
         value_name = "PREFIX"
     )]
     log_stream_prefix: Option<String>,
+    /// Only this cluster, or ACCOUNT/CLUSTER where records name their account; may be repeated
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_CLUSTER_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    cluster_name: Vec<String>,
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    #[arg(
+        long,
+        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
+        hide_env_values = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    annotate_cluster: Option<String>,
 }
 
 /// The EKS bridge, configured.
 #[derive(Debug)]
 pub struct Eks {
-    stream_prefix: String,
+    options: EksConvertOptions,
 }
 
 impl Bridge for Eks {
@@ -38,22 +58,32 @@ impl Bridge for Eks {
     const PROVIDER: &'static str = "eks";
     type Args = EksArgs;
     type ProviderArgs = EksProviderArgs;
-    type Provider = EksProvider;
+    type Provider = Mode;
 
-    fn configure(args: &EksArgs, _: &mut Problems) -> Eks {
+    fn configure(args: &EksArgs, problems: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
+        let names = args.cluster_name.iter().flat_map(|names| split_list(names));
+        let clusters: Vec<ClusterName> = names.map(|name| ClusterName::read(&name)).collect();
+        if !clusters.iter().all(ClusterName::is_valid) {
+            problems.add("cluster-name", NO_CLUSTER);
+        }
         Eks {
-            stream_prefix: prefix.to_owned(),
+            options: EksConvertOptions {
+                stream_prefix: prefix.to_owned(),
+                clusters,
+                annotate_cluster: problems.read(
+                    "annotate-cluster",
+                    args.annotate_cluster.as_deref(),
+                    false,
+                    flag,
+                ),
+                native: conformance::EventOptions::default(),
+            },
         }
     }
 
-    fn provider(
-        &self,
-        _: &EksArgs,
-        provider: &EksProviderArgs,
-        problems: &mut Problems,
-    ) -> EksProvider {
-        provider.check(&self.stream_prefix, problems)
+    fn provider(&self, _: &EksArgs, provider: &EksProviderArgs, problems: &mut Problems) -> Mode {
+        Mode::check(provider, &self.options, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {
@@ -62,8 +92,8 @@ impl Bridge for Eks {
 
     fn converter(&self, native: conformance::EventOptions) -> impl Convert + 'static {
         EksConvert::new(EksConvertOptions {
-            stream_prefix: self.stream_prefix.clone(),
             native,
+            ..self.options.clone()
         })
     }
 }

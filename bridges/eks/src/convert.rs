@@ -2,6 +2,7 @@
 //!
 //! | the record | what becomes of it |
 //! |---|---|
+//! | names the log group of a cluster that is not wanted | skipped, `other_cluster` |
 //! | names a stream that is not the audit log's | skipped, `other_stream` |
 //! | CloudWatch's control message | skipped, `control_message` |
 //! | names an audit stream | its message is an audit event, or it is rejected |
@@ -17,7 +18,8 @@ use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::wire::{self, EksPayload, LogEvent, LogMessage};
+use crate::client::cluster::{ClusterName, cluster_of};
+use crate::wire::{self, EksPayload, LogEvent, LogMessage, packed};
 
 /// Another log stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");
@@ -32,6 +34,11 @@ pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 pub struct EksConvertOptions {
     /// Streams that begin so are the audit log (`--log-stream-prefix`).
     pub stream_prefix: String,
+    /// Of records that name their log group, only those of these clusters (`--cluster-name`); all
+    /// where there are none.
+    pub clusters: Vec<ClusterName>,
+    /// Events of records that name their log group say so (`--annotate-cluster`).
+    pub annotate_cluster: bool,
     /// What is wanted of every event.
     pub native: conformance::EventOptions,
 }
@@ -40,6 +47,8 @@ impl Default for EksConvertOptions {
     fn default() -> EksConvertOptions {
         EksConvertOptions {
             stream_prefix: STREAM_PREFIX.to_owned(),
+            clusters: Vec::new(),
+            annotate_cluster: false,
             native: conformance::EventOptions::default(),
         }
     }
@@ -49,15 +58,31 @@ impl Default for EksConvertOptions {
 #[derive(Debug, Clone, Default)]
 pub struct EksConvert {
     options: EksConvertOptions,
+    /// The last group and account, and what is wanted of their events.
+    annotated: Option<Annotated>,
 }
+
+#[derive(Debug, Clone)]
+struct Annotated {
+    group: String,
+    account: Option<String>,
+    wanted: conformance::EventOptions,
+}
+
+/// The annotation that says which account an event's cluster is of (`--annotate-cluster`), where
+/// the record tells.
+pub const ACCOUNT: &str = "audit-bridge/account";
 
 impl EksConvert {
     /// A converter with these options.
     pub fn new(options: EksConvertOptions) -> EksConvert {
-        EksConvert { options }
+        EksConvert {
+            options,
+            annotated: None,
+        }
     }
 
-    fn decide(&self, record: &Record) -> Result<Event, Refusal> {
+    fn decide(&mut self, record: &Record) -> Result<Event, Refusal> {
         let payload = &record.payload;
         if payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(payload));
@@ -67,7 +92,11 @@ impl EksConvert {
                 // Its own bytes, as they may end inside a character.
                 EksPayload::Other => {
                     let options = &self.options.native;
-                    Ok(options.event(&record.payload, false, record.time)?)
+                    let made = options.event(&record.payload, false, record.time);
+                    made.map_err(|failure| match packed::fault(text) {
+                        Some(why) if record.damaged => Refusal::unparsable(why),
+                        _ => failure.into(),
+                    })
                 }
                 EksPayload::CloudWatch(mut event) => {
                     event.replaced |= replaced;
@@ -78,11 +107,17 @@ impl EksConvert {
     }
 
     fn log_event(
-        &self,
+        &mut self,
         record: &Record,
         payload: &Bytes,
         event: LogEvent<'_>,
     ) -> Result<Event, Refusal> {
+        if let Some(group) = &event.group
+            && !event.control
+            && !self.options.wants(event.account.as_deref(), group)
+        {
+            return Err(Refusal::Skip(Skip::OTHER_CLUSTER));
+        }
         let claimed = match &event.stream {
             Some(stream) if stream.starts_with(&self.options.stream_prefix) => true,
             Some(_) => return Err(Refusal::Skip(OTHER_STREAM)),
@@ -104,14 +139,57 @@ impl EksConvert {
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));
         }
+        let group = event.group.as_deref();
+        let wanted = wanted(
+            &self.options,
+            &mut self.annotated,
+            group,
+            event.account.as_deref(),
+        );
         let context = conformance::EventContext {
             claimed,
             replaced: event.replaced,
             record_time: event.time.or(record.time),
-            ..self.options.native.context()
+            ..wanted.context()
         };
         Ok(conformance::event(&message, &context)?)
     }
+}
+
+impl EksConvertOptions {
+    fn wants(&self, account: Option<&str>, group: &str) -> bool {
+        let clusters = &self.clusters;
+        clusters.is_empty() || clusters.iter().any(|it| it.has(account, group))
+    }
+}
+
+/// What is wanted of the events of a group.
+fn wanted<'a>(
+    options: &'a EksConvertOptions,
+    annotated: &'a mut Option<Annotated>,
+    group: Option<&str>,
+    account: Option<&str>,
+) -> &'a conformance::EventOptions {
+    let Some(group) = group.filter(|_| options.annotate_cluster) else {
+        return &options.native;
+    };
+    let is_same = |it: &Annotated| it.group == group && it.account.as_deref() == account;
+    let known = annotated.take().filter(is_same);
+    let annotated = annotated.insert(known.unwrap_or_else(|| {
+        let mut wanted = options.native.clone();
+        let cluster = cluster_of(group).unwrap_or(group);
+        let said = [(conformance::CLUSTER, Some(cluster)), (ACCOUNT, account)];
+        wanted.annotations.extend(
+            said.into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))),
+        );
+        Annotated {
+            group: group.to_owned(),
+            account: account.map(str::to_owned),
+            wanted,
+        }
+    }));
+    &annotated.wanted
 }
 
 impl Convert for EksConvert {

@@ -9,7 +9,6 @@ mod entries;
 mod groups;
 mod lines;
 mod messages;
-mod packed;
 mod piece;
 mod table;
 
@@ -20,7 +19,7 @@ use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 
 use self::piece::LogEventText;
 use crate::convert::component;
-use crate::wire;
+use crate::wire::{self, packed};
 
 /// The dump shapes of CloudWatch Logs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,7 +108,7 @@ impl Dump for EksDump {
     }
 
     fn context_names(&self) -> &'static [&'static str] {
-        &["messageType", "logStream"]
+        &["messageType", "owner", "logGroup", "logStream"]
     }
 
     fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {

@@ -11,4 +11,5 @@ pub mod config;
 pub mod convert;
 pub mod dump;
 mod provider;
+mod source;
 mod wire;

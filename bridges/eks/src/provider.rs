@@ -1,5 +1,8 @@
 //! The log groups of EKS clusters, read live.
 
+pub(crate) mod mode;
+mod stream;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,8 +13,10 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 
+use self::stream::StreamArgs;
 use crate::client::group::{LogGroupName, is_region};
 use crate::client::{Access, AwsConnection, LogGroup};
+use crate::convert::Options;
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
@@ -29,14 +34,6 @@ const LOOK_PAGES_MAX: u32 = 20;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct EksProviderArgs {
-    /// The cluster to read; may be repeated
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CLUSTER_NAME",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
-    cluster_name: Vec<String>,
     /// Its log group, one for each cluster; the ARN, where another account or region has it [default: /aws/eks/CLUSTER/cluster]
     #[arg(
         long,
@@ -45,16 +42,6 @@ pub struct EksProviderArgs {
         value_name = "NAME|ARN"
     )]
     log_group: Vec<String>,
-    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
-    annotate_cluster: Option<String>,
     /// Requests to CloudWatch Logs, for all clusters together [default: 3]
     #[arg(
         long,
@@ -99,6 +86,8 @@ pub struct EksProviderArgs {
     unmask: Option<String>,
     #[command(flatten)]
     tail: TailArgs,
+    #[command(flatten)]
+    pub(crate) stream: StreamArgs,
 }
 
 /// A group to read, and whose it is.
@@ -124,21 +113,18 @@ pub struct EksProvider {
 
 impl EksProviderArgs {
     /// Checks the flags.
-    pub(crate) fn check(&self, stream_prefix: &str, problems: &mut Problems) -> EksProvider {
-        let list = |values: &[String]| -> Vec<String> {
-            values.iter().flat_map(|value| split_list(value)).collect()
-        };
-        let wanted = wanted(&list(&self.cluster_name), &list(&self.log_group), problems);
+    pub(crate) fn check(
+        &self,
+        options: &EksConvertOptions,
+        problems: &mut Problems,
+    ) -> EksProvider {
+        let names: Vec<String> = options.clusters.iter().map(ToString::to_string).collect();
+        let wanted = wanted(&names, &list(&self.log_group), problems);
         let roles = roles(&list(&self.role_arn), &wanted, problems);
         EksProvider {
             wanted,
-            stream_prefix: stream_prefix.to_owned(),
-            annotate_cluster: problems.read(
-                "annotate-cluster",
-                self.annotate_cluster.as_deref(),
-                false,
-                flag,
-            ),
+            stream_prefix: options.stream_prefix.clone(),
+            annotate_cluster: options.annotate_cluster,
             requests_per_second: problems.read(
                 "requests-per-second",
                 given(self.requests_per_second.as_deref()),
@@ -148,33 +134,75 @@ impl EksProviderArgs {
                     _ => Err("is no number above 0 and up to 100".to_owned()),
                 },
             ),
-            access: Access {
-                region: problems.read("aws-region", self.aws_region.as_deref(), None, |text| {
-                    match is_region(text) {
-                        true => Ok(Some(text.to_owned())),
-                        false => Err("is no region like eu-central-1".to_owned()),
-                    }
-                }),
-                role: None,
-                external_id: given(self.role_external_id.as_deref()).map(str::to_owned),
-                unmask: problems.read("unmask", self.unmask.as_deref(), false, flag),
-            },
+            access: self.access(problems),
             roles,
             flags: self.tail.check(&REVISIT_AFTER, problems),
         }
     }
+
+    /// How AWS is reached where nothing says more.
+    fn access(&self, problems: &mut Problems) -> Access {
+        Access {
+            region: problems.read("aws-region", self.aws_region.as_deref(), None, |text| {
+                match is_region(text) {
+                    true => Ok(Some(text.to_owned())),
+                    false => Err("is no region like eu-central-1".to_owned()),
+                }
+            }),
+            role: None,
+            external_id: given(self.role_external_id.as_deref()).map(str::to_owned),
+            unmask: problems.read("unmask", self.unmask.as_deref(), false, flag),
+        }
+    }
+
+    /// The same for a stream, for which some flags say nothing.
+    pub(crate) fn stream_access(&self, problems: &mut Problems) -> Access {
+        let access = self.access(problems);
+        let roles = list(&self.role_arn);
+        for role in &roles {
+            if account_of_role(role).is_none() {
+                problems.add("role-arn", NO_ROLE);
+            }
+        }
+        if roles.len() > 1 {
+            problems.add("role-arn", "names several roles, and one stream is read");
+        }
+        let useless = [
+            ("log-group", !list(&self.log_group).is_empty()),
+            ("requests-per-second", is_given(&self.requests_per_second)),
+            ("unmask", access.unmask),
+        ];
+        for (flag, given) in useless.into_iter().chain(self.tail.given()) {
+            if given {
+                problems.add(
+                    flag,
+                    "cannot be combined with --stream, which has no use for it",
+                );
+            }
+        }
+        Access {
+            role: roles.into_iter().next(),
+            ..access
+        }
+    }
+}
+
+fn is_given(value: &Option<String>) -> bool {
+    given(value.as_deref()).is_some()
+}
+
+fn list(values: &[String]) -> Vec<String> {
+    values.iter().flat_map(|value| split_list(value)).collect()
 }
 
 /// The groups to read: those named, else those that EKS makes for the clusters.
 fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Vec<Wanted> {
-    for cluster in clusters {
-        if !is_cluster(cluster) {
-            problems.add(
-                "cluster-name",
-                "is no name of an EKS cluster: up to 100 letters, digits, dashes and underscores, \
-                 a letter or digit first; not an ARN",
-            );
-        }
+    if clusters.iter().any(|cluster| cluster.contains('/')) {
+        problems.add(
+            "cluster-name",
+            "names an account, which only the records of a --stream tell; give the ARN of its \
+             --log-group instead",
+        );
     }
     let mut read = Vec::new();
     for group in groups {
@@ -189,7 +217,7 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
     if clusters.is_empty() && groups.is_empty() {
         problems.add(
             "cluster-name",
-            "is missing; name the cluster, or its --log-group",
+            "is missing; name the cluster, its --log-group, or the --stream that has it",
         );
     }
     if !groups.is_empty() && !clusters.is_empty() && groups.len() != clusters.len() {
@@ -228,13 +256,9 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
 fn roles(arns: &[String], wanted: &[Wanted], problems: &mut Problems) -> BTreeMap<String, String> {
     let mut roles = BTreeMap::new();
     for arn in arns {
-        let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        let account = match *parts {
-            ["arn", _, "iam", "", account, role] if role.starts_with("role/") => account,
-            _ => {
-                problems.add("role-arn", "is no ARN like arn:aws:iam::ACCOUNT:role/NAME");
-                continue;
-            }
+        let Some(account) = account_of_role(arn) else {
+            problems.add("role-arn", NO_ROLE);
+            continue;
         };
         let of_account = |wanted: &Wanted| {
             wanted
@@ -257,12 +281,15 @@ fn roles(arns: &[String], wanted: &[Wanted], problems: &mut Problems) -> BTreeMa
     roles
 }
 
-/// A name that the EKS API takes (`CreateCluster`, `name`).
-fn is_cluster(name: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    name.len() <= 100
-        && name.chars().all(inside)
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+const NO_ROLE: &str = "is no ARN like arn:aws:iam::ACCOUNT:role/NAME";
+
+/// The account that a role's ARN names.
+fn account_of_role(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match *parts {
+        ["arn", _, "iam", "", account, role] if role.starts_with("role/") => Some(account),
+        _ => None,
+    }
 }
 
 impl Provider for EksProvider {
@@ -488,9 +515,7 @@ mod tests {
     fn settings_contradicting_are_all_named() {
         for (clusters, groups, said) in [
             (vec![], vec![], "is missing"),
-            (vec!["arn:aws:eks:eu:1:cluster/x"], vec![], "not an ARN"),
-            (vec!["-x"], vec![], "no name of an EKS cluster"),
-            (vec!["x y"], vec![], "no name of an EKS cluster"),
+            (vec!["123456789012/x"], vec![], "names an account"),
             (vec!["x", "y"], vec!["/g"], "once for each"),
             (vec!["x", "x"], vec![], "twice"),
             (vec![], vec!["/aws/eks/*/cluster"], "neither a name"),

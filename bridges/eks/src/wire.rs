@@ -2,9 +2,11 @@
 //!
 //! `{"logStreamName"?, "timestamp"?, "message", "eventId"?, "ingestionTime"?}`: `FilteredLogEvent`,
 //! `OutputLogEvent` and `LiveTailSessionLogEvent` of the CloudWatch Logs API Reference, and the
-//! elements of `logEvents` of a subscription. Of these only the stream, the time and the message
-//! are read: the log group is the user's choice already, and `eventId` and `ingestionTime` belong
-//! to the source, which has them outside the payload.
+//! elements of `logEvents` of a subscription, of which our own reader repeats in each event what the
+//! subscription's message says of all: `owner`, `logGroup`. `eventId` and `ingestionTime` are not
+//! read: they belong to the source, which has them outside the payload.
+
+pub(crate) mod packed;
 
 use std::borrow::Cow;
 
@@ -27,6 +29,10 @@ pub(crate) enum EksPayload<'a> {
 pub(crate) struct LogEvent<'a> {
     /// `logStreamName`; `None` also when it is empty, as a subscription's control message has it.
     pub stream: Option<Cow<'a, str>>,
+    /// `logGroup` of a subscription; elsewhere the user named the group.
+    pub group: Option<Cow<'a, str>>,
+    /// `owner` of a subscription: the account of the group.
+    pub account: Option<Cow<'a, str>>,
     /// `timestamp`, milliseconds since 1970: what the sender said, which can be off by an hour.
     pub time: Option<Timestamp>,
     /// `message`.
@@ -63,6 +69,8 @@ pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
         match &*key {
             "message" => event.message = Some(message(&mut scanner)?),
             "logStreamName" => event.stream = text_of(scanner.value()?),
+            "logGroup" => event.group = text_of(scanner.value()?),
+            "owner" => event.account = text_of(scanner.value()?),
             "timestamp" => event.time = millis(scanner.value()?),
             "messageType" => {
                 event.control = scanner.value()?.as_str().as_deref() == Some(CONTROL_MESSAGE);
@@ -78,8 +86,8 @@ pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
                 continue;
             }
         }
-        // An old audit event has a `timestamp` too.
-        is_cloud_watch |= *key != *"timestamp";
+        // An old audit event has a `timestamp` too, and anything may have an owner.
+        is_cloud_watch |= !matches!(&*key, "timestamp" | "owner" | "logGroup");
     }
     scanner.end()?;
     event.replaced = scanner.replaced();

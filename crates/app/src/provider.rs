@@ -2,6 +2,7 @@
 //! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
 //! pipeline) is not here: [`supervise`] reopens, the `run` command does the rest.
 
+pub mod partitions;
 pub(crate) mod supervise;
 
 use std::fmt;
@@ -78,6 +79,24 @@ pub trait ProviderLog: Send + Sync + 'static {
     /// to begin was not reached. Asked where replicas share, of two positions of one partition.
     fn is_further(&self, this: &Position, other: &Position) -> bool {
         let _ = (this, other);
+        false
+    }
+
+    /// The names of logs that are read to their ends, with that end in a checkpoint, before this one
+    /// begins. Asked again while they are waited for, where replicas share.
+    fn after(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the provider writes nothing more to it, so that it has an end.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    /// Whether these positions say that the log is read to its end: nothing more will ever come.
+    /// There may be others' positions among them.
+    fn is_at_end(&self, positions: &Positions) -> bool {
+        let _ = positions;
         false
     }
 

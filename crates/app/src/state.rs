@@ -158,6 +158,18 @@ impl StateLayout {
 }
 
 impl StateLayout {
+    /// What the checkpoint of one log among several says now, where ConfigMaps keep it: another
+    /// replica may read that log.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds what is not ours.
+    pub async fn peek(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+        match &self.config_maps {
+            Some(config_maps) => Ok(config_maps.find(owner, true).await?.1),
+            None => Ok(None),
+        }
+    }
+
     /// Shows that a ConfigMap of this name could be written, and writes none. Without ConfigMaps
     /// there is nothing to show that the lock has not shown.
     ///

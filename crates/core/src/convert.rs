@@ -98,6 +98,8 @@ impl Reject {
     pub const TOO_LARGE: Reject = Reject::new("too_large");
     /// The webhook refused this event, and accepted others.
     pub const REFUSED: Reject = Reject::new("refused");
+    /// The receiver took the event only without its objects: this is the original.
+    pub const STRIPPED: Reject = Reject::new("stripped");
     /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
     pub const UNDELIVERABLE: Reject = Reject::new("undeliverable");
     /// The converter itself failed on it: please report it, with the record.

@@ -371,7 +371,8 @@ impl<S: Sink + 'static> Delivery<S> {
         for job in &mut self.jobs {
             job.others_accepted(answer.number, answer.events, now);
         }
-        let stripped = taken.iter().filter(|it| it.newly_truncated()).count();
+        let stripped = (0..taken.len()).filter(|&at| taken[at].is_stripped());
+        let stripped = stripped.collect();
         let items: Vec<Item> = taken.into_iter().map(|entry| entry.item).collect();
         self.receipts.push_back(Receipt::Delivered {
             bytes: list::OVERHEAD_BYTES + answer.bytes + items.len().saturating_sub(1),

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use audit_bridge_core::readiness::Component;
+use audit_bridge_core::readiness::{Component, Unavailable};
 use azure_core::error::ErrorKind as AzureErrorKind;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};
@@ -108,6 +108,20 @@ impl fmt::Display for HubError {
 }
 
 impl Error for HubError {}
+
+impl From<HubError> for Unavailable {
+    fn from(fault: HubError) -> Unavailable {
+        Unavailable {
+            component: fault.component(),
+            remedy: match (fault.remedy.is_empty(), fault.kind) {
+                (false, _) => fault.remedy,
+                (true, HubErrorKind::Ended) => "it is tried again".to_owned(),
+                (true, _) => "it is tried again; if it stays, please report it".to_owned(),
+            },
+            reason: fault.what,
+        }
+    }
+}
 
 /// The first layer, from the outside, that says what kind it is; otherwise the innermost text.
 fn read(error: &EventHubsError) -> (HubErrorKind, String) {

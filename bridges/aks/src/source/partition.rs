@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::Page;
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ use crate::client::{
     HubClient, HubConnection, HubError, HubErrorKind, HubMessage, PartitionBounds, ReceiverStart,
 };
 use crate::source::message::Cutter;
-use crate::source::partition_health::PartitionHealth;
+use crate::source::partition_health;
 use crate::source::position::PartitionStart;
 
 /// When a partition is looked at.
@@ -145,7 +146,7 @@ impl PartitionReader {
             };
             self.told = false;
             self.failures = self.failures.saturating_add(1);
-            self.shared.health.failed(&self.id, self.failures, &fault);
+            health::failed(&self.shared.health, &self.id, self.failures, fault);
             let wait = self.backoff.wait(self.failures);
             if timeout(wait, over.as_mut()).await.is_ok() {
                 return;

@@ -9,6 +9,7 @@ use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
 use super::Access;
+use crate::client::cluster::cluster_of;
 use crate::client::group::LogGroupName;
 
 /// What to do about missing credentials.
@@ -21,7 +22,7 @@ pub(super) const ASSUME_REMEDY: &str = "let the pod's own role call sts:AssumeRo
      --role-arn, and let that role's trust policy name the pod's role (and the --role-external-id, \
      if it asks for one)";
 
-const CLOCK_REMEDY: &str = "set this machine's clock right (chrony, NTP): AWS refuses signatures \
+pub(super) const CLOCK_REMEDY: &str = "set this machine's clock right (chrony, NTP): AWS refuses signatures \
      that are more than 5 minutes off";
 
 /// Who we are: the role that was assumed, else as far as the environment says.
@@ -37,7 +38,7 @@ pub(super) fn role(assumed: Option<&str>) -> String {
 
 /// What to look at when a group never holds anything, or nothing more.
 pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
-    let cluster = cluster_of(group);
+    let cluster = cluster_of(group).unwrap_or("CLUSTER");
     format!(
         "look whether the cluster's audit log is switched on: aws eks describe-cluster --name \
          {cluster} --region {region} --query cluster.logging (on again: aws eks update-cluster-config \
@@ -45,14 +46,6 @@ pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
          '{{\"clusterLogging\":[{{\"types\":[\"audit\"],\"enabled\":true}}]}}'), and whether {group} has \
          streams that begin with {stream_prefix}"
     )
-}
-
-/// The cluster that a log group belongs to, as EKS names the groups.
-fn cluster_of(group: &str) -> &str {
-    group
-        .strip_prefix("/aws/eks/")
-        .and_then(|rest| rest.strip_suffix("/cluster"))
-        .unwrap_or("CLUSTER")
 }
 
 /// What was asked for in a request that failed.
@@ -159,7 +152,7 @@ where
 }
 
 /// Credentials that cannot be had arrive as a failed dispatch, without a code of the service.
-fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
+pub(super) fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<CredentialsError>() {

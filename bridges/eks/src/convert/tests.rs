@@ -281,3 +281,53 @@ proptest! {
         run(&record(format!("{{\"logStreamName\":{json},\"timestamp\":{json},\"message\":{json}}}")));
     }
 }
+
+#[test]
+fn record_that_names_its_group_is_chosen_and_annotated_by_it() {
+    let record = |group: &str, account: &str| {
+        let message = serde_json::to_string(EVENT).unwrap();
+        let head = r#""logStreamName":"kube-apiserver-audit-1""#;
+        format!(r#"{{"owner":"{account}","logGroup":"{group}",{head},"message":{message}}}"#)
+    };
+    let none = format!(
+        r#"{{"logStreamName":"kube-apiserver-audit-1","message":{}}}"#,
+        serde_json::to_string(EVENT).unwrap()
+    );
+    let mut convert = EksConvert::new(EksConvertOptions {
+        clusters: vec![
+            ClusterName::read("prod"),
+            ClusterName::read("111122223333/dev"),
+        ],
+        annotate_cluster: true,
+        ..EksConvertOptions::default()
+    });
+    let mut made = |payload: String| {
+        let origin = Origin::Stream {
+            stream: "s".into(),
+            id: "1".to_owned(),
+        };
+        let record = Record::new(payload, origin);
+        let mut out = Output::default();
+        convert.convert(RecordId(0), &record, &mut out);
+        out.drain().next().unwrap()
+    };
+    for (group, account, cluster) in [
+        ("/aws/eks/prod/cluster", "444455556666", Some("prod")),
+        ("/aws/eks/dev/cluster", "111122223333", Some("dev")),
+        ("/aws/eks/dev/cluster", "444455556666", None),
+        ("/aws/eks/other/cluster", "111122223333", None),
+        ("/own/group", "111122223333", None),
+    ] {
+        match (made(record(group, account)), cluster) {
+            (Outcome::Event { event, .. }, Some(cluster)) => {
+                let event: serde_json::Value = serde_json::from_slice(event.text()).unwrap();
+                assert_eq!(event["annotations"]["audit-bridge/cluster"], cluster);
+                assert_eq!(event["annotations"]["audit-bridge/account"], account);
+            }
+            (Outcome::Skip { reason, .. }, None) => assert_eq!(reason, Skip::OTHER_CLUSTER),
+            (other, _) => panic!("{group} {account}: {other:?}"),
+        }
+    }
+    // One that names none, from a dump, is not left out.
+    assert!(matches!(made(none), Outcome::Event { .. }));
+}

@@ -19,6 +19,11 @@ impl LogEventText {
         if context.str("messageType").as_deref() == Some(wire::CONTROL_MESSAGE) {
             text.member("messageType", wire::CONTROL_MESSAGE);
         }
+        for name in ["owner", "logGroup"] {
+            if let Some(value) = context.str(name).filter(|value| !value.is_empty()) {
+                text.member(name, &value);
+            }
+        }
         if let Some(stream) = context.str("logStream") {
             text.stream(&stream);
         }

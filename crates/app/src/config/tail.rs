@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::{Problems, duration, split_list};
+use super::{Problems, duration, given, split_list};
 use crate::provider::Resume;
 
 /// How often the log is read, and how far back again.
@@ -42,6 +42,15 @@ pub struct TailFlags {
 }
 
 impl TailArgs {
+    /// The flags, and whether each was given.
+    pub fn given(&self) -> [(&'static str, bool); 2] {
+        [
+            ("poll-interval", &self.poll_interval),
+            ("revisit-after", &self.revisit_after),
+        ]
+        .map(|(flag, value)| (flag, given(value.as_deref()).is_some()))
+    }
+
     /// Checks the flags; `revisit_after` is the default of that flag, in seconds.
     pub fn check(&self, revisit_after: &[u64], problems: &mut Problems) -> TailFlags {
         let default = revisit_after.iter().copied().map(Duration::from_secs);

@@ -100,7 +100,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
                 }
                 return Some(page);
             }
-            if self.resume.until.is_some() {
+            if self.resume.until.is_some() || self.log.is_at_end(&self.resume.positions) {
                 return None;
             }
             self.source = None;

@@ -75,11 +75,9 @@ impl InFlightEvent {
         self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
     }
 
-    /// Whether stripping is what made it truncated.
-    pub(super) fn newly_truncated(&self) -> bool {
-        self.original
-            .as_ref()
-            .is_some_and(|event| !event.truncated())
+    /// Whether it goes without its objects now.
+    pub(super) fn is_stripped(&self) -> bool {
+        self.original.is_some()
     }
 }
 

@@ -11,8 +11,9 @@ pub enum Receipt {
     Delivered {
         /// In the order in which they were sent, as they were sent.
         items: Vec<Item>,
-        /// How many lost their objects on the way, because the receiver found them too large.
-        stripped: usize,
+        /// Which of them lost their objects on the way, because the receiver found them too large:
+        /// ascending places in `items`.
+        stripped: Vec<usize>,
         /// The size of the body.
         bytes: usize,
     },

@@ -36,6 +36,10 @@ pub(super) struct Processor<Con, Obs> {
     pub(super) stats: RunStats,
 }
 
+/// What stands beside the original of an event that was delivered without its objects.
+const STRIPPED: &str = "the receiver found the event too large (413) and took it without its objects; \
+                        this is the original";
+
 impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn new(
         converter: Con,
@@ -219,15 +223,23 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
 
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
         match receipt {
-            Receipt::Delivered { items, bytes, .. } => {
+            Receipt::Delivered {
+                items,
+                stripped,
+                bytes,
+            } => {
                 self.stats.batches += 1;
                 self.stats.bytes_out += bytes as u64;
                 let events = items.len() as u64;
                 let mut truncated = 0;
-                for item in items {
+                for (at, item) in items.into_iter().enumerate() {
                     truncated += u64::from(item.event.truncated());
+                    let is_stripped = stripped.binary_search(&at).is_ok();
                     for &id in item.records.as_slice() {
-                        self.tracker.settle(id);
+                        match is_stripped {
+                            true => self.reject(id, Settle::Event, Reject::STRIPPED, STRIPPED),
+                            false => self.settle(id, Settle::Event),
+                        }
                     }
                 }
                 self.stats.events += events;

@@ -82,7 +82,7 @@ impl Ends {
                 items, stripped, ..
             } => {
                 self.delivered.extend(items.iter().map(number));
-                self.stripped += stripped;
+                self.stripped += stripped.len();
             }
             Receipt::Rejected {
                 item,

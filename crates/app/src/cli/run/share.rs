@@ -3,7 +3,8 @@
 //! A log that is gained is opened only then, its checkpoint included, so that it goes on where
 //! another replica stopped. One that is given up is first delivered to the last record that was
 //! read, and its checkpoint written; then its Lease is given back. One whose Lease is lost is
-//! stopped at once.
+//! stopped at once. A log that comes after others waits, once its Lease is won, until their
+//! checkpoints say that they are read to their ends; those that are belong to nobody's share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _};
+use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
@@ -20,7 +21,7 @@ use audit_bridge_core::stop::Stop;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::Bridge;
 use super::or_stop;
@@ -34,6 +35,8 @@ use crate::state::{LogState, StateLayout, object_name};
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// From one look at the provider's logs to the next.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// From one look at the checkpoints of logs that another one waits for to the next.
+const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
 
@@ -44,9 +47,20 @@ struct View<L> {
     balancer: Balancer,
     /// All logs, also those that other replicas read.
     logs: BTreeMap<String, Arc<L>>,
+    /// Those of them that are read to their ends: nobody's share.
+    ended: BTreeSet<String>,
     membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
+}
+
+/// What this process reads.
+#[derive(Default)]
+struct Hands {
+    /// And means to keep.
+    reading: BTreeSet<String>,
+    /// And is giving up, or has lost and still has to stop.
+    leaving: BTreeSet<String>,
 }
 
 /// What all readers need.
@@ -57,6 +71,26 @@ struct Common {
     dead_letter: Option<DeadLetter>,
     /// How many logs one replica may come to read.
     several: usize,
+}
+
+impl<L> View<L> {
+    /// Nobody has to read this log any more.
+    fn end(&mut self, log: String) {
+        self.balancer.remove(&log);
+        self.ended.insert(log);
+    }
+
+    /// The logs that have to be read to their ends before this one.
+    fn parents_of(&self, log: &L) -> Vec<Arc<L>>
+    where
+        L: ProviderLog,
+    {
+        let names = log.after();
+        let parents = names.iter().filter(|name| !self.ended.contains(*name));
+        parents
+            .filter_map(|name| self.logs.get(name).cloned())
+            .collect()
+    }
 }
 
 impl Common {
@@ -126,8 +160,9 @@ impl<B: Bridge> Process<'_, B> {
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, watch::Sender<bool>>::new();
         let mut leaving = BTreeSet::<String>::new();
+        let mut done = Vec::new();
         let first =
-            self.rebalance_after_wait(view, BTreeSet::new(), BTreeSet::new(), halted.clone());
+            self.rebalance_after_wait(layout, &common, view, Hands::default(), halted.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
@@ -149,8 +184,10 @@ impl<B: Bridge> Process<'_, B> {
                 Some((log, ended)) = readers.next(), if !readers.is_empty() => {
                     reading.remove(&log);
                     leaving.remove(&log);
-                    if matches!(ended, Ended::Failed(_) | Ended::GaveUp(_)) {
-                        ending = Some(ended);
+                    match ended {
+                        Ended::Failed(_) | Ended::GaveUp(_) => ending = Some(ended),
+                        Ended::Done => done.push(log),
+                        Ended::Stopped | Ended::LostLease(_) => {}
                     }
                     continue;
                 }
@@ -164,6 +201,12 @@ impl<B: Bridge> Process<'_, B> {
                 self.release_gained(view.balancer, step).await;
                 continue;
             }
+            for log in done.drain(..) {
+                tracing::info!(log, "a log is read to its end");
+                view.end(log);
+                // What comes after it may begin.
+                view.next_list = Instant::now();
+            }
             self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
@@ -176,12 +219,19 @@ impl<B: Bridge> Process<'_, B> {
                     let (stop, stopped) = Stop::by_hand();
                     reading.insert(log, stop);
                     let found = Arc::clone(found);
-                    readers
-                        .push(self.read_while_leader(layout, &common, found, leadership, stopped));
+                    let parents = view.parents_of(&found);
+                    readers.push(
+                        self.read_while_leader(
+                            layout, &common, found, parents, leadership, stopped,
+                        ),
+                    );
                 }
             }
-            let kept = reading.keys().cloned().collect();
-            let next = self.rebalance_after_wait(view, kept, leaving.clone(), halted.clone());
+            let hands = Hands {
+                reading: reading.keys().cloned().collect(),
+                leaving: leaving.clone(),
+            };
+            let next = self.rebalance_after_wait(layout, &common, view, hands, halted.clone());
             turn = Some(Box::pin(next));
         }
     }
@@ -207,11 +257,14 @@ impl<B: Bridge> Process<'_, B> {
         let mut view = View {
             balancer: Balancer::new(elector),
             logs: BTreeMap::new(),
+            ended: BTreeSet::new(),
             membership: None,
             next_look: Instant::now(),
             next_list: Instant::now() + LIST_INTERVAL,
         };
         self.update_logs(&mut view, &logs);
+        self.find_ended(layout, &common, &mut view, &Hands::default())
+            .await;
         Ok((common, view))
     }
 
@@ -249,24 +302,97 @@ impl<B: Bridge> Process<'_, B> {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
-            tracing::warn!(log, "partition no longer exists; its reader stops");
+            match view.ended.remove(&log) {
+                true => tracing::info!(log, "partition was read to its end; it is forgotten"),
+                false => tracing::warn!(log, "partition no longer exists; its reader stops"),
+            }
             view.balancer.remove(&log);
             view.logs.remove(&log);
         }
         for log in logs {
-            let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
-            view.balancer.add(log.name(), &lease);
+            if !view.ended.contains(log.name()) {
+                let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
+                view.balancer.add(log.name(), &lease);
+            }
             let known = view.logs.entry(log.name().to_owned());
             known.or_insert_with(|| Arc::clone(log));
         }
     }
 
+    /// Looks which logs others have read to their ends: only one that is closed can be.
+    async fn find_ended(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        view: &mut View<Log<B>>,
+        hands: &Hands,
+    ) {
+        let closed: Vec<_> = view
+            .logs
+            .values()
+            .filter(|log| log.is_closed() && !view.ended.contains(log.name()))
+            .filter(|log| !hands.reading.contains(log.name()))
+            .cloned()
+            .collect();
+        for log in closed {
+            match self.is_at_end(layout, common, &*log).await {
+                Ok(true) => view.end(log.name().to_owned()),
+                Ok(false) => {}
+                // Whoever reads it, or wants to, tells of the trouble.
+                Err(error) => tracing::debug!(%error, "a checkpoint cannot be read"),
+            }
+        }
+    }
+
+    /// Whether a log's checkpoint, or that of the whole, says that it is read to its end.
+    async fn is_at_end(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+    ) -> Result<bool, StoreError> {
+        let owner = self.owner(log.name());
+        let own = layout.peek(&owner).await?;
+        let (positions, _) = common.resume(log, &owner, own);
+        Ok(log.is_at_end(&positions))
+    }
+
+    /// Waits until those that this log comes after are read to their ends, or gone.
+    async fn wait_for_parents(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+        parents: Vec<Arc<Log<B>>>,
+    ) -> Result<(), String> {
+        for parent in parents {
+            let mut told = false;
+            while log.after().iter().any(|name| name == parent.name())
+                && !self
+                    .retry_until_ok(async || Ok(self.is_at_end(layout, common, &*parent).await?))
+                    .await?
+            {
+                if !std::mem::replace(&mut told, true) {
+                    let (log, parent) = (log.name(), parent.name());
+                    tracing::info!(
+                        log,
+                        parent,
+                        "a log waits until another one is read to its end"
+                    );
+                }
+                sleep(WAIT_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the next look at the Leases is due, lists the logs, and rebalances.
     async fn rebalance_after_wait(
         &self,
+        layout: &StateLayout,
+        common: &Common,
         mut view: View<Log<B>>,
-        reading: BTreeSet<String>,
-        leaving: BTreeSet<String>,
+        hands: Hands,
         mut halted: Stop,
     ) -> (View<Log<B>>, RebalanceStep) {
         let waited = or_stop(&mut halted, sleep_until(view.next_look)).await;
@@ -280,6 +406,8 @@ impl<B: Bridge> Process<'_, B> {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.update_logs(&mut view, &logs);
+                    let find = self.find_ended(layout, common, &mut view, &hands);
+                    let _ = or_stop(&mut halted, timeout(LIST_MAX, find)).await;
                 }
                 // The readers report it as not ready.
                 Some(Ok(Err(unavailable))) => {
@@ -288,7 +416,7 @@ impl<B: Bridge> Process<'_, B> {
                 Some(Err(_)) | None => {}
             }
         }
-        let step = view.balancer.step(&reading, &leaving).await;
+        let step = view.balancer.step(&hands.reading, &hands.leaving).await;
         // Replicas must not look in step.
         let jitter = LOOK_INTERVAL.mul_f64(fastrand::f64() / 2.0);
         view.next_look = Instant::now() + LOOK_INTERVAL - jitter;
@@ -307,7 +435,8 @@ impl<B: Bridge> Process<'_, B> {
             && view.membership != Some(membership)
         {
             view.membership = Some(membership);
-            let (logs, share) = (view.logs.len(), membership.share(view.logs.len()));
+            let logs = view.logs.len() - view.ended.len();
+            let share = membership.share(logs);
             tracing::info!(
                 replicas = membership.replicas,
                 logs,
@@ -336,19 +465,22 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         common: &Common,
         log: Arc<Log<B>>,
+        parents: Vec<Arc<Log<B>>>,
         leadership: Leadership,
         mut stop: Stop,
     ) -> (String, Ended) {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
-        let telemetry = self.telemetry.log(&name);
         let lease_hold = Some(leadership.lease_hold());
         let mut lost = lease_hold.clone();
         let log_state: Result<LogState, Ended> = tokio::select! {
             biased;
             () = stop.asked() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
-            log_state = self.open_log_state(layout, &owner, true) => log_state.map_err(Ended::Failed),
+            log_state = async {
+                self.wait_for_parents(layout, common, &log, parents).await?;
+                self.open_log_state(layout, &owner, true).await
+            } => log_state.map_err(Ended::Failed),
         };
         let ended = match log_state {
             Err(ended) => ended,
@@ -368,7 +500,7 @@ impl<B: Bridge> Process<'_, B> {
                     .await
             }
         };
-        telemetry.retired();
+        self.telemetry.log(&name).retired();
         if let Ended::LostLease(why) = &ended {
             tracing::warn!(
                 log = name,

@@ -409,7 +409,8 @@ fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -
                 false => {
                     // Whoever impersonates many groups must not hide the one that counts.
                     let least = essential_bytes(value, &USER_AND_SYSTEM_GROUPS);
-                    budget = budget.max(least.min(user_budget));
+                    // With what `shrink` leaves to the rest.
+                    budget = budget.max((least + least / 8).min(user_budget));
                     &USER_AND_SYSTEM_GROUPS
                 }
             })

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 
 /// A subscription message has at most 1 MiB packed. More than this is not unpacked, so that memory
 /// stays bounded; the whole is then kept as it came.
-const UNPACKED_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
 /// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
 /// of a Firehose transformation.
-pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
+pub(crate) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     match key {
         "awslogs" | "kinesis" => value.get("data"),
         "Data" | "data" => Some(value),
@@ -21,10 +21,27 @@ pub(super) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     }
 }
 
+/// Why the data in this object cannot be read, if there is any, or not to its end.
+pub(crate) fn fault(object: &str) -> Option<String> {
+    let mut members = Raw::parse(object).ok()?.members()?;
+    let data = members.find_map(|(key, value)| data(&key, value))?;
+    match unpack(data) {
+        Err(why) => Some(why),
+        Ok(text) => match Raw::parse(&text) {
+            Ok(_) => None,
+            Err(_) if text.len() as u64 >= UNPACKED_BYTES_MAX - 3 => Some(format!(
+                "the subscription's data is more than {} MiB unpacked: what follows is not read",
+                UNPACKED_BYTES_MAX >> 20
+            )),
+            Err(error) => Some(format!("the subscription's data is no whole json: {error}")),
+        },
+    }
+}
+
 /// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
 /// at the limit: the reader sees that it does not end, reads the log events that are there, and
 /// keeps the packed whole besides.
-pub(super) fn unpack(data: Raw<'_>) -> Result<String, String> {
+pub(crate) fn unpack(data: Raw<'_>) -> Result<String, String> {
     let text = data
         .as_str()
         .ok_or("the subscription's data is no string")?;

@@ -1,0 +1,333 @@
+//! The calls, made with the SDK, and what their failures mean.
+//!
+//! The SDK never tries again by itself here: the reader paces, counts and repeats calls within a
+//! quota that all consumers of a shard share.
+
+use std::time::Duration;
+
+use audit_bridge_core::chain::chain;
+use audit_bridge_core::readiness::{Component, Unavailable};
+use aws_config::retry::RetryConfig;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::{self, EncryptionType, ShardIteratorType};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::super::error::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
+use super::super::stream_name::StreamName;
+use super::super::{Access, AwsIdentity, identity, timeouts};
+use super::{
+    Answer, ArnScope, Fault, FaultKind, Packed, SequenceNumber, Shard, StreamApi, Summary,
+};
+
+/// Pages of `ListShards`: a thousand shards each.
+const LIST_PAGES_MAX: usize = 100;
+
+/// One stream, with credentials that renew themselves.
+#[derive(Debug, Clone)]
+pub(crate) struct KinesisStream {
+    client: Client,
+    credentials: SharedCredentialsProvider,
+    region: String,
+    access: Access,
+    stream: StreamName,
+}
+
+impl KinesisStream {
+    /// Credentials, region and client, as for log groups.
+    ///
+    /// # Errors
+    /// There is no region, or nothing in the chain.
+    pub(crate) async fn new(
+        access: Access,
+        stream: StreamName,
+    ) -> Result<KinesisStream, Unavailable> {
+        let AwsIdentity {
+            config,
+            credentials,
+            region,
+            access,
+        } = AwsIdentity::load(access).await?;
+        let client = Client::from_conf(
+            Builder::from(&config)
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(timeouts())
+                .build(),
+        );
+        Ok(KinesisStream {
+            client,
+            credentials,
+            region,
+            access,
+            stream,
+        })
+    }
+
+    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
+    ///
+    /// # Errors
+    /// There are none, and why.
+    pub(crate) async fn identity(&self) -> Result<String, Unavailable> {
+        identity(&self.credentials, self.access.role.as_deref()).await
+    }
+
+    /// The name, where no ARN was given: the API takes one of the two.
+    fn name(&self) -> Option<String> {
+        match self.stream.arn {
+            Some(_) => None,
+            None => Some(self.stream.name.clone()),
+        }
+    }
+
+    fn arn(&self) -> Option<String> {
+        self.stream.arn.clone()
+    }
+
+    fn fault<E, R>(&self, action: &str, error: &SdkError<E, R>) -> Fault
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let SdkError::ServiceError(answer) = error else {
+            return self.unanswered(error);
+        };
+        let meta = answer.err().meta();
+        let code = meta.code().unwrap_or("unknown");
+        let what = match meta.message() {
+            Some(message) => format!("{action}: {code}: {message}"),
+            // An answer that is no error of the service: a proxy's page, half a body.
+            None => format!("{action}: {}", chain(error)),
+        };
+        let (kind, part, remedy) = self.meaning(action, code);
+        Fault {
+            kind,
+            part,
+            what,
+            remedy,
+        }
+    }
+
+    /// No answer came, or none that could be read.
+    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
+        let detail = chain(error);
+        let assumed = self.access.role.as_deref();
+        match error::lacks_credentials(error) {
+            true => Fault {
+                kind: FaultKind::Other,
+                part: Component::Identity,
+                what: format!("no AWS credentials for {}: {detail}", error::role(assumed)),
+                remedy: match assumed {
+                    Some(_) => ASSUME_REMEDY.to_owned(),
+                    None => IDENTITY_REMEDY.to_owned(),
+                },
+            },
+            false => Fault {
+                kind: FaultKind::Other,
+                part: Component::Source,
+                what: detail,
+                remedy:
+                    "it is tried again; check that this machine reaches Kinesis in that region \
+                         (network policies, endpoints, proxies)"
+                        .to_owned(),
+            },
+        }
+    }
+
+    /// What an error of the service asks for (Amazon Kinesis Data Streams API Reference, errors of
+    /// each action and common errors).
+    fn meaning(&self, action: &str, code: &str) -> (FaultKind, Component, String) {
+        let source = |kind: FaultKind, remedy: String| (kind, Component::Source, remedy);
+        let identity = |remedy: &str| (FaultKind::Other, Component::Identity, remedy.to_owned());
+        match code {
+            "ProvisionedThroughputExceededException"
+            | "LimitExceededException"
+            | "KMSThrottlingException"
+            | "ThrottlingException"
+            | "Throttling" => source(
+                FaultKind::Throttled,
+                "it is tried again, less often; a shard answers 5 calls and 2 MB a second to all \
+                 that read it together"
+                    .to_owned(),
+            ),
+            "ExpiredIteratorException" => source(
+                FaultKind::IteratorExpired,
+                "another iterator is asked for".to_owned(),
+            ),
+            "InvalidArgumentException" | "ValidationException" => source(
+                FaultKind::BadPosition,
+                "it is tried again; if it stays, please report it".to_owned(),
+            ),
+            "ResourceNotFoundException" => source(
+                FaultKind::NotFound,
+                format!(
+                    "check --stream (AUDIT_BRIDGE_STREAM) and the region, which is {}: --aws-region \
+                     (AUDIT_BRIDGE_AWS_REGION, AWS_REGION), or the stream's ARN; a stream of another \
+                     account needs its ARN",
+                    self.region
+                ),
+            ),
+            "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => source(
+                FaultKind::Other,
+                format!(
+                    "allow {} the actions kinesis:ListShards, kinesis:GetShardIterator, \
+                     kinesis:GetRecords and kinesis:DescribeStreamSummary on {} (refused was \
+                     kinesis:{action})",
+                    error::role(self.access.role.as_deref()),
+                    self.stream.pattern(&self.region),
+                ),
+            ),
+            "KMSAccessDeniedException" => source(
+                FaultKind::Other,
+                format!(
+                    "the stream is encrypted: allow {} the action kms:Decrypt on the stream's key, in \
+                     its own policy and, where the key is another account's, in the key's",
+                    error::role(self.access.role.as_deref()),
+                ),
+            ),
+            "KMSDisabledException"
+            | "KMSInvalidStateException"
+            | "KMSNotFoundException"
+            | "KMSOptInRequired" => source(
+                FaultKind::Other,
+                "the stream is encrypted by a key that cannot be used: enable it, or cancel its \
+                 deletion; a key that is deleted takes the records with it"
+                    .to_owned(),
+            ),
+            "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch" => identity(CLOCK_REMEDY),
+            "ExpiredTokenException"
+            | "ExpiredToken"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "IncompleteSignature"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException" => identity(IDENTITY_REMEDY),
+            _ => source(
+                FaultKind::Other,
+                "it is tried again; if it stays, please report it".to_owned(),
+            ),
+        }
+    }
+}
+
+impl StreamApi for KinesisStream {
+    async fn shards(&self) -> Result<Vec<Shard>, Fault> {
+        let mut shards = Vec::new();
+        let mut token: Option<String> = None;
+        for _ in 0..LIST_PAGES_MAX {
+            let request = self.client.list_shards();
+            // A token names the stream already.
+            let request = match token {
+                Some(token) => request.next_token(token),
+                None => request
+                    .set_stream_name(self.name())
+                    .set_stream_arn(self.arn()),
+            };
+            let answer = request.send().await;
+            let page = answer.map_err(|error| self.fault("ListShards", &error))?;
+            shards.extend(page.shards.unwrap_or_default().into_iter().map(shard));
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(shards)
+    }
+
+    async fn iterator(&self, shard: &str, place: &ArnScope) -> Result<String, Fault> {
+        let request = self
+            .client
+            .get_shard_iterator()
+            .set_stream_name(self.name())
+            .set_stream_arn(self.arn())
+            .shard_id(shard);
+        let request = match place {
+            ArnScope::After(number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(number.to_string()),
+            ArnScope::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            ArnScope::From(time) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(time.as_millisecond())),
+        };
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| self.fault("GetShardIterator", &error))?;
+        Ok(answer.shard_iterator.unwrap_or_default())
+    }
+
+    async fn records(&self, iterator: &str, limit: u32) -> Result<Answer, Fault> {
+        let answer = self
+            .client
+            .get_records()
+            .set_stream_arn(self.arn())
+            .shard_iterator(iterator)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await;
+        let answer = answer.map_err(|error| self.fault("GetRecords", &error))?;
+        let behind = answer.millis_behind_latest.unwrap_or_default();
+        Ok(Answer {
+            records: answer.records.into_iter().map(packed).collect(),
+            next: answer.next_shard_iterator.filter(|next| !next.is_empty()),
+            behind: Duration::from_millis(u64::try_from(behind).unwrap_or_default()),
+        })
+    }
+
+    async fn summary(&self) -> Result<Summary, Fault> {
+        let answer = self
+            .client
+            .describe_stream_summary()
+            .set_stream_name(self.name())
+            .set_stream_arn(self.arn())
+            .send()
+            .await;
+        let answer = answer.map_err(|error| self.fault("DescribeStreamSummary", &error))?;
+        let Some(summary) = answer.stream_description_summary else {
+            return Err(Fault {
+                kind: FaultKind::Other,
+                part: Component::Source,
+                what: "DescribeStreamSummary: the answer is empty".to_owned(),
+                remedy: "it is tried again".to_owned(),
+            });
+        };
+        let hours = u64::try_from(summary.retention_period_hours).unwrap_or_default();
+        let encrypted = summary.encryption_type == Some(EncryptionType::Kms);
+        Ok(Summary {
+            status: summary.stream_status.as_str().to_owned(),
+            retention: Duration::from_secs(hours * 3600),
+            key: encrypted.then(|| summary.key_id.unwrap_or_default()),
+            open_shards: usize::try_from(summary.open_shard_count).unwrap_or_default(),
+        })
+    }
+}
+
+fn shard(shard: types::Shard) -> Shard {
+    let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+    let range = shard.sequence_number_range;
+    Shard {
+        id: shard.shard_id,
+        parents: parents.into_iter().flatten().collect(),
+        first: range
+            .as_ref()
+            .and_then(|range| SequenceNumber::parse(&range.starting_sequence_number)),
+        is_closed: range.is_some_and(|range| range.ending_sequence_number.is_some()),
+    }
+}
+
+fn packed(record: types::Record) -> Packed {
+    let arrived = record.approximate_arrival_timestamp;
+    Packed {
+        // Whatever it is, it is what the stream wants to hear again.
+        number: SequenceNumber::of_stream(record.sequence_number),
+        arrived: arrived
+            .and_then(|at| at.to_millis().ok())
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+        data: Bytes::from(record.data.into_inner()),
+    }
+}

@@ -1,0 +1,77 @@
+//! Numbers of records, which are larger than any integer here.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of a record within its shard: decimal digits, up to 186 bits. Greater is later.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct SequenceNumber(String);
+
+impl SequenceNumber {
+    /// Reads digits.
+    pub(crate) fn parse(text: &str) -> Option<SequenceNumber> {
+        let digits = !text.is_empty() && text.len() <= 256;
+        (digits && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| SequenceNumber(text.to_owned()))
+    }
+
+    /// As the stream says it.
+    pub(crate) fn of_stream(text: String) -> SequenceNumber {
+        SequenceNumber(text)
+    }
+}
+
+impl Ord for SequenceNumber {
+    fn cmp(&self, other: &SequenceNumber) -> Ordering {
+        let digits = |number: &SequenceNumber| number.0.trim_start_matches('0').len();
+        let value = |number: &'_ SequenceNumber| number.0.trim_start_matches('0').to_owned();
+        digits(self)
+            .cmp(&digits(other))
+            .then_with(|| value(self).cmp(&value(other)))
+            .then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for SequenceNumber {
+    fn partial_cmp(&self, other: &SequenceNumber) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for SequenceNumber {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<SequenceNumber, String> {
+        SequenceNumber::parse(&text).ok_or_else(|| format!("{text:?} is no sequence number"))
+    }
+}
+
+impl From<SequenceNumber> for String {
+    fn from(number: SequenceNumber) -> String {
+        number.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sequence_numbers_ordered_as_the_numbers_they_are(a in any::<u128>(), b in any::<u128>()) {
+            let number = |n: u128| SequenceNumber::parse(&n.to_string()).unwrap();
+            prop_assert_eq!(number(a).cmp(&number(b)), a.cmp(&b));
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! A Kinesis stream as a source: a reader for each of its shards, as soon as those that it was split
+//! or merged from are read to their ends, and a look now and then whether there are others.
+
+pub(crate) mod budget;
+mod lineage;
+pub(crate) mod position;
+pub(crate) mod reader;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+
+use audit_bridge_app::provider::Resume;
+use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_core::readiness::Unavailable;
+use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use self::lineage::Lineage;
+pub(crate) use self::lineage::{bad_position, index_of};
+use self::position::ShardPosition;
+pub(crate) use self::reader::{Budgets, Timing};
+use self::reader::{Done, Reader, Shared};
+pub(crate) use self::unpack::group_of;
+use crate::client::kinesis::{Shard, StreamApi};
+
+/// Pages that wait for the pipeline: each reader has one in its hands besides.
+const PAGES_WAITING: usize = 1;
+
+/// Shards of a stream: all of them, or one. Their readers are tasks of their own; once it is
+/// dropped, they end.
+#[derive(Debug)]
+pub struct StreamSource {
+    /// The first pages: where the shards begin.
+    first: std::vec::IntoIter<Page>,
+    pages: mpsc::Receiver<Page>,
+    /// Beginnings and ends that the checkpoint has, for whom it concerns.
+    commits: Option<mpsc::UnboundedSender<(u32, ShardPosition)>>,
+}
+
+impl StreamSource {
+    /// Begins to read all shards.
+    ///
+    /// # Errors
+    /// The stream does not tell its shards, or the checkpoint's positions are not ours.
+    pub(crate) async fn open<A: StreamApi>(
+        api: Arc<A>,
+        stream: &str,
+        resume: &Resume,
+        budgets: Budgets,
+        timing: Timing,
+    ) -> Result<StreamSource, Unavailable> {
+        let lineage = list(&*api, resume, timing).await?;
+        let shared = shared(api, stream, resume, budgets, timing).await?;
+        tracing::info!(stream, shards = lineage.all().count(), "reading");
+        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+        let (commits, committed) = mpsc::unbounded_channel();
+        let first = announce(&lineage);
+        let keeper = Keeper {
+            shared: Arc::new(shared),
+            lineage,
+            pages: sender,
+            committed,
+            readers: JoinSet::new(),
+            leave: BTreeMap::new(),
+            parents_end: BTreeMap::new(),
+            next_list: Instant::now() + timing.list,
+        };
+        tokio::spawn(keeper.keep());
+        Ok(StreamSource {
+            first: first.into_iter(),
+            pages,
+            commits: Some(commits),
+        })
+    }
+
+    /// Begins to read one shard, whose parents were read to their ends.
+    ///
+    /// # Errors
+    /// The checkpoint's position is not ours, or the stream does not tell its shards.
+    pub(crate) async fn open_shard<A: StreamApi>(
+        api: Arc<A>,
+        stream: &str,
+        shard: &Shard,
+        resume: &Resume,
+        budgets: Budgets,
+        timing: Timing,
+    ) -> Result<StreamSource, Unavailable> {
+        let index = index_of(&shard.id)?;
+        let of_it = resume.positions.get_key_value(&index);
+        let position = of_it.map(|(_, position)| {
+            ShardPosition::read(position).ok_or_else(|| bad_position(index, position))
+        });
+        let begin = match position.transpose()? {
+            Some(position) => position,
+            None if resume.positions.is_empty() => ShardPosition::at(resume.start),
+            // It came after them.
+            None => ShardPosition::at(audit_bridge_app::provider::Start::Earliest),
+        };
+        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+        if begin == ShardPosition::ENDED && !is_reborn(&*api, shard, timing).await? {
+            return Ok(StreamSource {
+                first: Vec::new().into_iter(),
+                pages,
+                commits: None,
+            });
+        }
+        let shared = shared(api, stream, resume, budgets, timing).await?;
+        let page = Page {
+            partition: index,
+            partitions: vec![PartitionChange::Announced(index)],
+            ..Page::default()
+        };
+        let reader = Reader::new(Arc::new(shared), shard, index, &begin, sender);
+        tokio::spawn(async move {
+            // Nobody tells it to leave: it ends when the source is dropped.
+            let (_stay, leave) = oneshot::channel();
+            reader.run(leave).await;
+        });
+        Ok(StreamSource {
+            first: vec![page].into_iter(),
+            pages,
+            commits: None,
+        })
+    }
+}
+
+impl Source for StreamSource {
+    async fn read(&mut self) -> Option<Page> {
+        if let Some(page) = self.first.next() {
+            return Some(page);
+        }
+        self.pages.recv().await
+    }
+
+    fn commit(&mut self, partition: u32, position: &Position) {
+        let Some(commits) = &self.commits else {
+            return;
+        };
+        match ShardPosition::read(position) {
+            // Many, and nobody waits for them.
+            Some(ShardPosition::After { .. }) | None => {}
+            Some(position) => {
+                // The keeper has ended: then nobody waits for it.
+                let _ = commits.send((partition, position));
+            }
+        }
+    }
+}
+
+/// The first list of shards.
+async fn list<A: StreamApi>(
+    api: &A,
+    resume: &Resume,
+    timing: Timing,
+) -> Result<Lineage, Unavailable> {
+    let lineage = Lineage::new(api.shards().await?, &resume.positions, resume.start)?;
+    if lineage.reborn().is_empty() {
+        return Ok(lineage);
+    }
+    // A list may lag behind for a moment; a stream that was made anew stays so.
+    sleep(timing.confirm).await;
+    let lineage = Lineage::new(api.shards().await?, &resume.positions, resume.start)?;
+    for index in lineage.reborn() {
+        tell_reborn(index);
+    }
+    Ok(lineage)
+}
+
+/// Whether a shard takes records though the checkpoint has its end.
+async fn is_reborn<A: StreamApi>(
+    api: &A,
+    shard: &Shard,
+    timing: Timing,
+) -> Result<bool, Unavailable> {
+    let is_open = |all: Vec<Shard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
+    if !is_open(api.shards().await?) {
+        return Ok(false);
+    }
+    sleep(timing.confirm).await;
+    let is_reborn = is_open(api.shards().await?);
+    if is_reborn {
+        tell_reborn(index_of(&shard.id)?);
+    }
+    Ok(is_reborn)
+}
+
+fn tell_reborn(shard: u32) {
+    tracing::error!(
+        shard,
+        "the checkpoint has the end of this shard, and it takes records: the stream was made anew; \
+         reading begins at its oldest record"
+    );
+}
+
+/// What the readers share.
+async fn shared<A: StreamApi>(
+    api: Arc<A>,
+    stream: &str,
+    resume: &Resume,
+    budgets: Budgets,
+    timing: Timing,
+) -> Result<Shared<A>, Unavailable> {
+    let summary = api.summary().await?;
+    Ok(Shared {
+        api,
+        health: PartitionHealth::new(resume.telemetry.clone()),
+        timing,
+        budgets,
+        until: resume.until,
+        retention: Some(summary.retention).filter(|it| !it.is_zero()),
+        stream: stream.to_owned(),
+    })
+}
+
+/// Pages that announce the shards that the checkpoint has, or has to have.
+fn announce(lineage: &Lineage) -> Vec<Page> {
+    let kept = lineage.all().filter(|(_, _, is_kept)| *is_kept);
+    let changes = kept.flat_map(|(index, _, _)| {
+        let left = lineage
+            .is_ended(index)
+            .then_some(PartitionChange::Left(index));
+        [Some(PartitionChange::Announced(index)), left]
+    });
+    let known = Page {
+        partitions: changes.flatten().collect(),
+        ..Page::default()
+    };
+    let beginnings = lineage.unkept().into_iter().map(|(index, begin)| Page {
+        partition: index,
+        position: Some(begin.position()),
+        partitions: vec![PartitionChange::Announced(index)],
+        ..Page::default()
+    });
+    std::iter::once(known).chain(beginnings).collect()
+}
+
+/// Who reads what.
+struct Keeper<A> {
+    shared: Arc<Shared<A>>,
+    lineage: Lineage,
+    pages: mpsc::Sender<Page>,
+    committed: mpsc::UnboundedReceiver<(u32, ShardPosition)>,
+    /// Each says which shard it was, and why it ended.
+    readers: JoinSet<(u32, Done)>,
+    /// The way to tell a reader to leave its shard.
+    leave: BTreeMap<u32, oneshot::Sender<()>>,
+    /// When the end of a shard was read: by then its children had nothing older to give.
+    parents_end: BTreeMap<u32, Timestamp>,
+    next_list: Instant,
+}
+
+impl<A: StreamApi> Keeper<A> {
+    /// Keeps readers at work until nobody takes pages any more, or the job is done.
+    async fn keep(mut self) {
+        loop {
+            for (index, shard, begin) in self.lineage.start() {
+                self.admit(index, &shard, &begin).await;
+            }
+            if self.shared.until.is_some() && self.lineage.is_done() && !self.lacks_children() {
+                return;
+            }
+            tokio::select! {
+                () = self.pages.closed() => return,
+                Some((index, position)) = self.committed.recv() => {
+                    self.committed(index, &position).await;
+                }
+                Some(ended) = next(&mut self.readers) => self.ended(ended).await,
+                () = sleep_until(self.next_list) => self.list().await,
+            }
+        }
+    }
+
+    async fn admit(&mut self, index: u32, shard: &Shard, begin: &ShardPosition) {
+        let parents = shard.parents.iter();
+        let end = parents
+            .filter_map(|id| self.parents_end.get(&index_of(id).ok()?))
+            .max();
+        if let Some(&time) = end {
+            tracing::info!(
+                shard = shard.id,
+                parents = shard.parents.join(","),
+                "a shard begins: what it was split or merged from is read to its end"
+            );
+            // From here on its lag counts.
+            let page = Page {
+                partition: index,
+                read_to: Some(audit_bridge_core::source::ReadTo {
+                    time,
+                    again_within: self.shared.timing.poll * 3,
+                }),
+                ..Page::default()
+            };
+            let _ = self.pages.send(page).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let reader = Reader::new(shared, shard, index, begin, self.pages.clone());
+        let (leave, told) = oneshot::channel();
+        self.leave.insert(index, leave);
+        self.readers
+            .spawn(async move { (index, reader.run(told).await) });
+    }
+
+    async fn committed(&mut self, index: u32, position: &ShardPosition) {
+        self.lineage.committed(index, position);
+        if *position == ShardPosition::ENDED {
+            // Nothing is to be expected of it, and its position stays for as long as it is listed.
+            self.tell(vec![PartitionChange::Left(index)]).await;
+            self.list().await;
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<(u32, Done), JoinError>) {
+        let (index, done) = match ended {
+            Ok(ended) => ended,
+            // A panic is the end of the process, as if there were no tasks.
+            Err(broken) => match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return,
+            },
+        };
+        self.leave.remove(&index);
+        match done {
+            Done::Closed => {}
+            Done::Reached => self.lineage.reached(index),
+            Done::Ended => {
+                self.parents_end.insert(index, Timestamp::now());
+            }
+            Done::Gone => {
+                self.lineage.gone(index);
+                self.next_list = Instant::now();
+                self.tell(vec![PartitionChange::Retired(index)]).await;
+            }
+        }
+    }
+
+    /// Looks which shards there are.
+    async fn list(&mut self) {
+        let timing = self.shared.timing;
+        self.next_list = Instant::now() + timing.list;
+        let listed = match self.shared.api.shards().await {
+            Ok(listed) => listed,
+            Err(fault) => {
+                // The readers tell of their troubles themselves.
+                tracing::debug!(why = %fault, "the shards are not told");
+                self.next_list = Instant::now() + timing.list_again;
+                return;
+            }
+        };
+        let changes = match self.lineage.list(listed) {
+            Ok(changes) => changes,
+            Err(unavailable) => {
+                tracing::error!(%unavailable, "a shard cannot be read");
+                return;
+            }
+        };
+        if self.lacks_children() {
+            self.next_list = Instant::now() + timing.list_again;
+        }
+        for index in changes.forgotten {
+            self.parents_end.remove(&index);
+            self.tell(vec![PartitionChange::Retired(index)]).await;
+        }
+        for (index, id) in changes.lost {
+            let telemetry = self.shared.health.telemetry();
+            let place = format!("{}/{id}", self.shared.stream);
+            telemetry.expired(
+                &place,
+                1,
+                "the shard is gone before anybody read it; how many is not known, so one is \
+                 counted; give the stream a longer retention, or this bridge what it needs to keep \
+                 up",
+            );
+            self.tell(vec![PartitionChange::Retired(index)]).await;
+        }
+    }
+
+    /// Whether a shard was read to its end, and what it became is not listed yet.
+    fn lacks_children(&self) -> bool {
+        let mut ended = self.parents_end.keys();
+        ended.any(|&index| self.lineage.lacks_children(index))
+    }
+
+    async fn tell(&self, partitions: Vec<PartitionChange>) {
+        let page = Page {
+            partitions,
+            ..Page::default()
+        };
+        // Whoever takes no pages any more needs no news.
+        let _ = self.pages.send(page).await;
+    }
+}
+
+/// The next reader to end, if there is any.
+async fn next(readers: &mut JoinSet<(u32, Done)>) -> Option<Result<(u32, Done), JoinError>> {
+    match readers.is_empty() {
+        true => pending().await,
+        false => readers.join_next().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

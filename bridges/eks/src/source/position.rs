@@ -1,0 +1,218 @@
+//! Where a shard begins, and what the checkpoint keeps of it.
+
+use audit_bridge_app::provider::Start;
+use audit_bridge_core::source::Position;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::client::kinesis::{Place, SequenceNumber};
+
+/// Where a shard stands, as the checkpoint keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ShardPosition {
+    /// Behind this record; `read_to`: all that the shard held at that time was read.
+    After {
+        /// The record's number.
+        sequence_number: SequenceNumber,
+        /// The provider's time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read_to: Option<Timestamp>,
+    },
+    /// At a time, or at the oldest record: nobody has read it yet.
+    From {
+        /// Where.
+        from: Begin,
+    },
+    /// The shard is closed, and read to its end.
+    Ended {
+        /// Always true.
+        shard_end: ShardEnd,
+    },
+}
+
+/// Where a shard begins that nobody has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Begin {
+    /// At its oldest record.
+    Earliest,
+    /// At what arrived at this time or later.
+    Time(Timestamp),
+}
+
+impl TryFrom<String> for Begin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Begin, String> {
+        match text.as_str() {
+            EARLIEST => Ok(Begin::Earliest),
+            time => time
+                .parse()
+                .map(Begin::Time)
+                .map_err(|_| format!("{time:?} is neither a time nor {EARLIEST}")),
+        }
+    }
+}
+
+impl From<Begin> for String {
+    fn from(begin: Begin) -> String {
+        match begin {
+            Begin::Earliest => EARLIEST.to_owned(),
+            Begin::Time(time) => time.to_string(),
+        }
+    }
+}
+
+const EARLIEST: &str = "earliest";
+
+impl Begin {
+    /// Where the iterator begins.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Begin::Earliest => Place::Oldest,
+            Begin::Time(time) => Place::From(*time),
+        }
+    }
+}
+
+/// `true`, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub(crate) struct ShardEnd;
+
+impl TryFrom<bool> for ShardEnd {
+    type Error = &'static str;
+
+    fn try_from(end: bool) -> Result<ShardEnd, &'static str> {
+        match end {
+            true => Ok(ShardEnd),
+            false => Err("shard_end is true, or is not there"),
+        }
+    }
+}
+
+impl From<ShardEnd> for bool {
+    fn from(_: ShardEnd) -> bool {
+        true
+    }
+}
+
+impl ShardPosition {
+    /// The end of a shard.
+    pub(crate) const ENDED: ShardPosition = ShardPosition::Ended {
+        shard_end: ShardEnd,
+    };
+
+    /// Where a shard begins that nobody has read.
+    pub(crate) fn at(start: Start) -> ShardPosition {
+        ShardPosition::From {
+            from: match start {
+                Start::Earliest => Begin::Earliest,
+                Start::Latest(time) | Start::At(time) => Begin::Time(time),
+            },
+        }
+    }
+
+    /// Reads what the checkpoint kept.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub(crate) fn read(position: &Position) -> Option<ShardPosition> {
+        ShardPosition::deserialize(position).ok()
+    }
+
+    /// For the checkpoint.
+    pub(crate) fn position(&self) -> Position {
+        // Strings and a flag cannot fail to serialise.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// Whether this is the end of a shard.
+pub(crate) fn is_end(position: &Position) -> bool {
+    ShardPosition::read(position) == Some(ShardPosition::ENDED)
+}
+
+/// Whether `this` was reached, and lies behind `other`.
+pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
+    use ShardPosition::{After, Ended, From};
+
+    let number = |position: &ShardPosition| match position {
+        After {
+            sequence_number, ..
+        } => Some(sequence_number.clone()),
+        _ => None,
+    };
+    match (ShardPosition::read(this), ShardPosition::read(other)) {
+        (Some(this @ After { .. }), Some(other @ After { .. })) => number(&this) > number(&other),
+        (Some(After { .. }), Some(From { .. })) => true,
+        (Some(Ended { .. }), Some(After { .. } | From { .. })) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn after(number: &str) -> ShardPosition {
+        ShardPosition::After {
+            sequence_number: SequenceNumber::parse(number).unwrap(),
+            read_to: None,
+        }
+    }
+
+    #[test]
+    fn position_kept_is_read_again() {
+        let time: Timestamp = "2026-11-21T10:00:00.123Z".parse().unwrap();
+        for position in [
+            after("49589238005775633934916144566022322418012108603250442258"),
+            ShardPosition::After {
+                sequence_number: SequenceNumber::parse("7").unwrap(),
+                read_to: Some(time),
+            },
+            ShardPosition::at(Start::Earliest),
+            ShardPosition::at(Start::Latest(time)),
+            ShardPosition::ENDED,
+        ] {
+            assert_eq!(ShardPosition::read(&position.position()), Some(position));
+        }
+        assert_eq!(ShardPosition::ENDED.position(), json!({"shard_end": true}));
+        assert_eq!(after("7").position(), json!({"sequence_number": "7"}));
+    }
+
+    #[test]
+    fn position_that_is_none_is_refused() {
+        for wrong in [
+            json!(null),
+            json!({}),
+            json!({"sequence_number": 7}),
+            json!({"sequence_number": ""}),
+            json!({"sequence_number": "-7"}),
+            json!({"from": "yesterday"}),
+            json!({"shard_end": false}),
+            json!({"shard_end": "true"}),
+        ] {
+            assert_eq!(ShardPosition::read(&wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn position_reached_is_further_than_any_that_was_made() {
+        let made = [Start::Earliest, Start::At(Timestamp::MAX)].map(ShardPosition::at);
+        for made in made.map(|made| made.position()) {
+            assert!(is_further(&after("0").position(), &made));
+            assert!(is_further(&ShardPosition::ENDED.position(), &made));
+            assert!(!is_further(&made, &after("0").position()));
+            assert!(!is_further(&made, &made.clone()));
+        }
+        let (low, high) = (after("9").position(), after("10").position());
+        assert!(is_further(&high, &low) && !is_further(&low, &high));
+        let end = ShardPosition::ENDED.position();
+        assert!(is_further(&end, &high) && !is_further(&high, &end));
+        assert!(!is_further(&end, &end.clone()));
+    }
+}

@@ -1,0 +1,487 @@
+//! The reading of one shard, to its end or for ever.
+//!
+//! Each shard has a task of its own, so that none waits for another. A shard answers five calls and
+//! 2 MB a second to all that read it together, so it is asked about once a second at its head and
+//! as fast as that allows behind it. Whatever fails, it goes on behind the last record that was
+//! handed on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_core::retry::Backoff;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use audit_bridge_core::source::Page;
+
+use super::budget::Budget;
+use super::position::ShardPosition;
+use super::unpack::Unpacker;
+use crate::client::kinesis::{
+    Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi,
+};
+use crate::wire::packed::UNPACKED_BYTES_MAX;
+
+/// The largest answer.
+const ANSWER_BYTES_MAX: usize = 10 << 20;
+/// What a shard takes in, and a little: in a second, and besides.
+const SHARD_BYTES_PER_SECOND: usize = 1 << 20;
+/// An answer is asked for that is about so large, as far as the records before tell.
+const ANSWER_BYTES: usize = 1 << 20;
+/// What a shard gives in a second.
+const READ_BYTES_PER_SECOND: u32 = 2 << 20;
+/// The largest number of records in an answer.
+const LIMIT_MAX: u32 = 10_000;
+/// So many records at first, when nobody knows how large they are.
+const LIMIT_FIRST: u32 = 100;
+
+/// Throttled so often in a row, a shard cannot be read.
+const THROTTLED_MAX: u32 = 8;
+
+/// When a shard is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timing {
+    /// At the head of the shard, from one call to the next.
+    pub(crate) poll: Duration,
+    /// Behind it: five calls a second are for all that read the shard.
+    pub(crate) gap: Duration,
+    /// How often the position of a quiet shard is written again with the time up to which it is
+    /// read.
+    pub(crate) refresh: Duration,
+    /// How often the stream is asked for its shards.
+    pub(crate) list: Duration,
+    /// The same while a shard's children are missing in the list.
+    pub(crate) list_again: Duration,
+    /// How long a stream that seems to have been made anew is given to show that it was not.
+    pub(crate) confirm: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            poll: Duration::from_secs(1),
+            gap: Duration::from_millis(220),
+            refresh: Duration::from_secs(300),
+            list: Duration::from_secs(60),
+            list_again: Duration::from_secs(2),
+            confirm: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Bytes that all shards of the process may hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Budgets {
+    /// Of answers, from before the call until the last record is unpacked.
+    pub(crate) packed: Budget,
+    /// Of records that are unpacked, until the pipeline takes them.
+    pub(crate) unpacked: Budget,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            packed: Budget::new(2 * ANSWER_BYTES_MAX),
+            unpacked: Budget::new(24 << 20),
+        }
+    }
+}
+
+/// What the readers of all shards share.
+#[derive(Debug)]
+pub(crate) struct Shared<A> {
+    pub(crate) api: Arc<A>,
+    pub(crate) health: PartitionHealth,
+    pub(crate) timing: Timing,
+    pub(crate) budgets: Budgets,
+    /// Where the job ends, if it does.
+    pub(crate) until: Option<Timestamp>,
+    /// How long the stream keeps records, if that is known.
+    pub(crate) retention: Option<Duration>,
+    /// The stream, for people.
+    pub(crate) stream: String,
+}
+
+/// Why the reading ended for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Nobody takes pages of it any more.
+    Closed,
+    /// All up to the end of the job was read.
+    Reached,
+    /// The shard is closed, and its end was handed on.
+    Ended,
+    /// The stream has it no more.
+    Gone,
+}
+
+/// Reads one shard.
+pub(crate) struct Reader<A> {
+    shared: Arc<Shared<A>>,
+    id: String,
+    unpacker: Unpacker,
+    /// Where the next iterator begins.
+    place: Place,
+    iterator: Option<String>,
+    /// All that the shard held at that time was handed on.
+    read_to: Option<Timestamp>,
+    /// Records to ask for.
+    limit: u32,
+    next_call_at: Instant,
+    /// When the shard last had nothing more.
+    at_head_at: Option<Instant>,
+    /// When its position was last handed on.
+    standing_at: Instant,
+    gap_told_at: Option<Instant>,
+    pages: mpsc::Sender<Page>,
+    failures: u32,
+    backoff: Backoff,
+}
+
+impl<A: StreamApi> Reader<A> {
+    pub(crate) fn new(
+        shared: Arc<Shared<A>>,
+        shard: &Shard,
+        index: u32,
+        begin: &ShardPosition,
+        pages: mpsc::Sender<Page>,
+    ) -> Reader<A> {
+        let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
+        // The call takes a while, and a lost one is made again.
+        let again_within = shared.timing.poll * 3;
+        let (begin, read_to) = match begin {
+            ShardPosition::After {
+                sequence_number,
+                read_to,
+            } => (Place::After(sequence_number.clone()), *read_to),
+            ShardPosition::From { from } => (from.place(), None),
+            ShardPosition::Ended { .. } => (Place::Oldest, None),
+        };
+        let now = Instant::now();
+        let mut reader = Reader {
+            shared,
+            id: shard.id.clone(),
+            unpacker: Unpacker::new(index, place, again_within),
+            place: begin,
+            iterator: None,
+            read_to,
+            limit: LIMIT_FIRST,
+            next_call_at: now,
+            at_head_at: None,
+            standing_at: now,
+            gap_told_at: None,
+            pages,
+            failures: 0,
+            backoff: Backoff::seeded(fastrand::u64(..)),
+        };
+        reader.check_first(shard.first.as_ref());
+        reader
+    }
+
+    /// A number that is smaller than any of the shard is of another stream of that name.
+    fn check_first(&mut self, first: Option<&SequenceNumber>) {
+        if let (Place::After(number), Some(first)) = (&self.place, first)
+            && number < first
+        {
+            self.begin_anew("is smaller than any of the shard");
+        }
+    }
+
+    /// Reads until nobody takes pages any more, the job is done, the shard is at its end or gone,
+    /// or is told to leave it.
+    pub(crate) async fn run(mut self, leave: oneshot::Receiver<()>) -> Done {
+        let pages = self.pages.clone();
+        let mut over = std::pin::pin!(async move {
+            tokio::select! {
+                () = pages.closed() => {}
+                Ok(()) = leave => {}
+            }
+        });
+        self.shared.health.starting(&self.id);
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = over.as_mut() => return Done::Closed,
+                step = self.step() => step,
+            };
+            let fault = match step {
+                Ok(None) => continue,
+                Ok(Some(done)) => {
+                    tracing::debug!(shard = self.id, ?done, "reading of a shard ended");
+                    self.shared.health.left(&self.id);
+                    return done;
+                }
+                Err(fault) => fault,
+            };
+            if fault.kind == FaultKind::NotFound && self.is_gone().await {
+                self.tell_gap("the shard itself is gone, with what was not read of it");
+                self.shared.health.left(&self.id);
+                return Done::Gone;
+            }
+            self.failed(fault);
+            let wait = self.backoff.wait(self.failures);
+            tokio::select! {
+                biased;
+                () = over.as_mut() => return Done::Closed,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    fn failed(&mut self, fault: Fault) {
+        self.failures = self.failures.saturating_add(1);
+        let health = &self.shared.health;
+        health.telemetry().source_request(fault.status());
+        if fault.kind == FaultKind::Throttled {
+            health.telemetry().source_throttled();
+        }
+        // A call fails now and then, and others may read the shard, too.
+        let passes = match fault.kind {
+            FaultKind::Throttled => self.failures < THROTTLED_MAX,
+            _ => self.failures == 1,
+        };
+        if passes && health.is_reading(&self.id) {
+            tracing::info!(
+                shard = self.id,
+                why = fault.what,
+                "a call failed; it is made again"
+            );
+            return;
+        }
+        tracing::warn!(
+            shard = self.id,
+            failures = self.failures,
+            why = %fault,
+            "a shard cannot be read; it is tried again"
+        );
+        health.failed(&self.id, fault.into());
+    }
+
+    fn works(&mut self) {
+        self.failures = 0;
+        let health = &self.shared.health;
+        health.telemetry().source_request("ok");
+        if !health.is_reading(&self.id) {
+            health.reading(&self.id);
+        }
+    }
+
+    /// Whether the stream is there, and this shard is not.
+    async fn is_gone(&self) -> bool {
+        let listed = self.shared.api.shards().await;
+        listed.is_ok_and(|all| !all.is_empty() && all.iter().all(|shard| shard.id != self.id))
+    }
+
+    /// One call, and what came of it.
+    async fn step(&mut self) -> Result<Option<Done>, Fault> {
+        let Some(iterator) = self.iterator().await? else {
+            return Ok(None);
+        };
+        sleep_until(self.next_call_at).await;
+        let mut permit = self.shared.budgets.packed.take(self.expected()).await;
+        let asked_at = Timestamp::now();
+        let answer = self.shared.api.records(&iterator, self.limit).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                self.next_call_at = Instant::now() + self.shared.timing.gap;
+                if fault.kind == FaultKind::IteratorExpired {
+                    self.iterator = None;
+                    // A reader that waited for the pipeline may come late once.
+                    if self.failures == 0 {
+                        self.failures = 1;
+                        self.shared
+                            .health
+                            .telemetry()
+                            .source_request(fault.status());
+                        return Ok(None);
+                    }
+                } else if fault.kind == FaultKind::BadPosition {
+                    self.iterator = None;
+                }
+                return Err(fault);
+            }
+        };
+        let bytes = answer.records.iter().map(|record| record.data.len()).sum();
+        permit.shrink(bytes);
+        self.works();
+        self.pace(&answer, bytes);
+        self.check_retention(asked_at, &answer);
+        self.iterator.clone_from(&answer.next);
+        let done = self.hand_on(answer, asked_at).await;
+        drop(permit);
+        Ok(done)
+    }
+
+    async fn iterator(&mut self) -> Result<Option<String>, Fault> {
+        if let Some(iterator) = &self.iterator {
+            return Ok(Some(iterator.clone()));
+        }
+        match self.shared.api.iterator(&self.id, &self.place).await {
+            Ok(iterator) => {
+                self.iterator = Some(iterator.clone());
+                Ok(Some(iterator))
+            }
+            Err(fault)
+                if fault.kind == FaultKind::BadPosition
+                    && matches!(self.place, Place::After(_)) =>
+            {
+                self.begin_anew(&fault.what);
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// How large the answer may be: as much as came since there was nothing more.
+    fn expected(&self) -> usize {
+        match self.at_head_at {
+            Some(at) => {
+                let seconds = usize::try_from(at.elapsed().as_secs()).unwrap_or(usize::MAX);
+                let came = seconds.saturating_mul(SHARD_BYTES_PER_SECOND);
+                came.saturating_add(2 * SHARD_BYTES_PER_SECOND)
+                    .min(ANSWER_BYTES_MAX)
+            }
+            None => ANSWER_BYTES_MAX,
+        }
+    }
+
+    /// When to ask again, and for how much.
+    fn pace(&mut self, answer: &Answer, bytes: usize) {
+        let now = Instant::now();
+        let timing = self.shared.timing;
+        if answer.behind.is_zero() {
+            self.at_head_at = Some(now);
+            self.next_call_at = now + timing.poll;
+        } else {
+            self.at_head_at = None;
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let quota =
+                Duration::from_secs(1).mul_f64(f64::from(bytes) / f64::from(READ_BYTES_PER_SECOND));
+            self.next_call_at = now + quota.max(timing.gap);
+        }
+        if let Some(average) = bytes.checked_div(answer.records.len()) {
+            let fits = ANSWER_BYTES / average.max(1);
+            let fits = u32::try_from(fits).unwrap_or(LIMIT_MAX);
+            // Sizes change: no more than four times as many as went well.
+            self.limit = fits.clamp(1, LIMIT_MAX).min(self.limit.saturating_mul(4));
+        }
+    }
+
+    /// Hands the records on, with where the shard stands behind them.
+    async fn hand_on(&mut self, answer: Answer, asked_at: Timestamp) -> Option<Done> {
+        let is_last = answer.next.is_none();
+        let came = !answer.records.is_empty();
+        for packed in answer.records {
+            if let (Some(until), Some(arrived)) = (self.shared.until, packed.arrived)
+                && arrived >= until
+            {
+                return Some(Done::Reached);
+            }
+            if let Some(done) = self.hand_on_one(packed).await {
+                return Some(done);
+            }
+        }
+        if is_last {
+            let page = self
+                .unpacker
+                .standing(Some(&ShardPosition::ENDED), Some(asked_at));
+            return Some(match self.pages.send(page).await {
+                Ok(()) => Done::Ended,
+                Err(_) => Done::Closed,
+            });
+        }
+        let behind = SignedDuration::try_from(answer.behind).unwrap_or(SignedDuration::MAX);
+        let read_to = asked_at
+            .checked_sub(behind)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        if answer.behind.is_zero() {
+            self.read_to = Some(read_to);
+        }
+        let is_due = self.standing_at.elapsed() >= self.shared.timing.refresh;
+        let position = match &self.place {
+            Place::After(number) if is_due && answer.behind.is_zero() => {
+                self.standing_at = Instant::now();
+                Some(ShardPosition::After {
+                    sequence_number: number.clone(),
+                    read_to: self.read_to,
+                })
+            }
+            _ => None,
+        };
+        // Records said already up to when the shard is read.
+        if !came || answer.behind.is_zero() {
+            let page = self.unpacker.standing(position.as_ref(), Some(read_to));
+            if self.pages.send(page).await.is_err() {
+                return Some(Done::Closed);
+            }
+        }
+        match self.shared.until {
+            Some(until) if answer.behind.is_zero() && until <= asked_at => Some(Done::Reached),
+            _ => None,
+        }
+    }
+
+    async fn hand_on_one(&mut self, packed: Packed) -> Option<Done> {
+        let unpacked = usize::try_from(UNPACKED_BYTES_MAX).unwrap_or(usize::MAX);
+        let mut permit = self.shared.budgets.unpacked.take(unpacked).await;
+        let pages = self.unpacker.pages(&packed);
+        let records = pages.iter().flat_map(|page| &page.records);
+        permit.shrink(records.map(|record| record.payload.len()).sum());
+        for page in pages {
+            if self.pages.send(page).await.is_err() {
+                return Some(Done::Closed);
+            }
+        }
+        self.read_to = packed.arrived.or(self.read_to);
+        self.place = Place::After(packed.number);
+        self.standing_at = Instant::now();
+        None
+    }
+
+    /// The stored number leads nowhere.
+    fn begin_anew(&mut self, why: &str) {
+        tracing::error!(
+            shard = self.unpacker.place(),
+            why,
+            "the position is none of this shard's any more: it is trimmed, or the stream was made \
+             anew; reading begins at the oldest record"
+        );
+        self.tell_gap("the position was trimmed, or is of another stream of that name");
+        self.place = Place::Oldest;
+        self.iterator = None;
+        self.read_to = None;
+    }
+
+    /// Whoever comes later than the stream keeps records finds those that are left, and nothing
+    /// tells of the others.
+    fn check_retention(&mut self, asked_at: Timestamp, answer: &Answer) {
+        let (Some(retention), Some(read_to)) = (self.shared.retention, self.read_to) else {
+            return;
+        };
+        let away = Duration::try_from(asked_at.duration_since(read_to)).unwrap_or_default();
+        let came = answer.records.first().and_then(|first| first.arrived);
+        let is_told = self
+            .gap_told_at
+            .is_some_and(|at| at.elapsed() < self.shared.timing.list);
+        if away > retention && came.is_none_or(|came| came > read_to) && !is_told {
+            self.tell_gap("it was not read for longer than the stream keeps records");
+        }
+    }
+
+    fn tell_gap(&mut self, why: &str) {
+        self.gap_told_at = Some(Instant::now());
+        let remedy = format!(
+            "{why}; how many is not known, so one is counted; read to: {}; give the stream a longer \
+             retention (aws kinesis increase-stream-retention-period), or this bridge what it needs \
+             to keep up; the log group still has them: replay what aws logs filter-log-events says \
+             of that time",
+            self.read_to
+                .map_or_else(|| "unknown".to_owned(), |time| format!("{time:.0}"))
+        );
+        let telemetry = self.shared.health.telemetry();
+        telemetry.expired(self.unpacker.place(), 1, &remedy);
+    }
+}

@@ -1,0 +1,221 @@
+//! From a record of the stream to records of the log: one for each log event.
+//!
+//! A subscription puts gzip of `{"messageType":…,"logEvents":[…]}`, which is a dump shape: a record's
+//! payload is what replay makes of such a dump, by the same code. Only here the whole is at hand, so
+//! that what it says of all its events may also stand behind them. What only looks like it, or is
+//! larger than what is unpacked, takes the way of a dump that AWS's API carried in base64: what can
+//! be read of it is, and the packed whole goes to the dead letter.
+
+use std::io::{Cursor, Read as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::event::json::{self, Raw};
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::source::{Page, ReadTo};
+use audit_bridge_replay::dump::{Dump, PieceContext};
+use audit_bridge_replay::read_from;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use super::position::ShardPosition;
+use crate::client::kinesis::Packed;
+use crate::dump::EksDump;
+use crate::wire::packed::UNPACKED_BYTES_MAX;
+
+/// A page holds so many bytes of records, and one record more: what is read must not overshoot the
+/// pipeline's budget by a whole record of the stream.
+const PAGE_BYTES: usize = 1 << 20;
+/// How gzip begins.
+const GZIP: &[u8] = b"\x1f\x8b";
+
+/// Makes pages of a shard's records.
+pub(super) struct Unpacker {
+    dump: Arc<dyn Dump>,
+    /// The shard's index.
+    partition: u32,
+    /// Its name in the dead letter: `STREAM/SHARD`.
+    place: Arc<str>,
+    /// A quiet shard is asked within so long whether it holds more.
+    again_within: Duration,
+}
+
+impl Unpacker {
+    pub(super) fn new(partition: u32, place: Arc<str>, again_within: Duration) -> Unpacker {
+        Unpacker {
+            dump: Arc::new(EksDump),
+            partition,
+            place,
+            again_within,
+        }
+    }
+
+    /// The shard's name, for people.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// All log events of a record of the stream, the position behind it with the last of them.
+    pub(super) fn pages(&self, packed: &Packed) -> Vec<Page> {
+        let mut records = self.records(packed);
+        for (number, record) in (1..).zip(&mut records) {
+            record.origin = Origin::Stream {
+                stream: Arc::clone(&self.place),
+                id: format!("{}:{number}", packed.number),
+            };
+            record.time = packed.arrived;
+        }
+        let mut pages = cut(records);
+        for page in &mut pages {
+            page.partition = self.partition;
+        }
+        if let Some(last) = pages.last_mut() {
+            last.position = Some(self.behind(packed).position());
+            last.read_to = packed.arrived.map(|time| self.read_to(time));
+        }
+        pages
+    }
+
+    /// A page without records: where the shard stands, if that is new, and up to when it is read.
+    pub(super) fn standing(
+        &self,
+        position: Option<&ShardPosition>,
+        read_to: Option<Timestamp>,
+    ) -> Page {
+        Page {
+            partition: self.partition,
+            position: position.map(ShardPosition::position),
+            read_to: read_to.map(|time| self.read_to(time)),
+            ..Page::default()
+        }
+    }
+
+    fn behind(&self, packed: &Packed) -> ShardPosition {
+        ShardPosition::After {
+            sequence_number: packed.number.clone(),
+            read_to: packed.arrived,
+        }
+    }
+
+    fn read_to(&self, time: Timestamp) -> ReadTo {
+        ReadTo {
+            time,
+            again_within: self.again_within,
+        }
+    }
+
+    fn records(&self, packed: &Packed) -> Vec<Record> {
+        let data = &packed.data;
+        if !data.starts_with(GZIP) {
+            return self
+                .read(data.to_vec())
+                .unwrap_or_else(|| vec![self.whole(data.to_vec())]);
+        }
+        match unpack(data) {
+            Some(text) => self.read(text).unwrap_or_else(|| self.damaged(packed)),
+            None => self.damaged(packed),
+        }
+    }
+
+    /// What the text holds, if it is whole.
+    fn read(&self, text: Vec<u8>) -> Option<Vec<Record>> {
+        let text = bytes::Bytes::from(text);
+        let json = std::str::from_utf8(&text).ok().map(Raw::parse);
+        if let Some(Ok(message)) = json
+            && let Some(events) = message.get("logEvents")
+        {
+            return self.log_events(message, events);
+        }
+        let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
+        if page.problems.is_empty() && page.records.iter().all(|record| !record.damaged) {
+            return Some(page.records);
+        }
+        // Whole JSON that is no log event is of another producer.
+        matches!(json, Some(Ok(_))).then(|| vec![self.whole(text.clone())])
+    }
+
+    /// The log events of a subscription's message.
+    fn log_events(&self, message: Raw<'_>, events: Raw<'_>) -> Option<Vec<Record>> {
+        let names = self.dump.context_names().iter();
+        let said = names.filter_map(|name| Some((*name, message.get(name)?.text().to_owned())));
+        let context = PieceContext::new(said);
+        let record = |event: Raw<'_>| {
+            let payload = self.dump.record(event, &context).ok()?;
+            Some(self.whole(payload.into_owned()))
+        };
+        events.elements()?.map(record).collect()
+    }
+
+    /// One record that is what it is.
+    fn whole(&self, payload: impl Into<bytes::Bytes>) -> Record {
+        Record::new(payload, self.origin())
+    }
+
+    /// As replay reads it from an answer of the API.
+    fn damaged(&self, packed: &Packed) -> Vec<Record> {
+        let mut text = b"{\"Data\":".to_vec();
+        json::write_string(&mut text, &STANDARD.encode(&packed.data));
+        text.push(b'}');
+        let text = bytes::Bytes::from(text);
+        let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
+        // What is wrong with it must be among them, or it is lost.
+        match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
+            true => page.records,
+            false => vec![Record {
+                // Nobody knows what it was: it is kept.
+                damaged: true,
+                ..self.whole(text)
+            }],
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Stream {
+            stream: Arc::clone(&self.place),
+            id: String::new(),
+        }
+    }
+}
+
+/// The text, unless it is damaged or too large.
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(packed)
+        .take(UNPACKED_BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .ok()?;
+    (text.len() as u64 <= UNPACKED_BYTES_MAX).then_some(text)
+}
+
+/// The log group and account of a subscription's message, for people.
+pub(crate) fn group_of(packed: &Packed) -> Option<String> {
+    let text = String::from_utf8(unpack(&packed.data)?).ok()?;
+    let message = Raw::parse(&text).ok()?;
+    let member = |name: &str| message.get(name)?.as_str().map(String::from);
+    message.get("logEvents")?;
+    Some(match (member("owner"), member("logGroup")) {
+        (Some(owner), Some(group)) if !group.is_empty() => format!("{group} ({owner})"),
+        _ => "CloudWatch's control messages".to_owned(),
+    })
+}
+
+/// Pages of about [`PAGE_BYTES`], at least one.
+fn cut(records: Vec<Record>) -> Vec<Page> {
+    let mut pages = vec![Page::default()];
+    let mut bytes = 0;
+    for record in records {
+        if bytes >= PAGE_BYTES {
+            pages.push(Page::default());
+            bytes = 0;
+        }
+        bytes += record.payload.len();
+        if let Some(page) = pages.last_mut() {
+            page.records.push(record);
+        }
+    }
+    pages
+}
+
+#[cfg(test)]
+mod tests;

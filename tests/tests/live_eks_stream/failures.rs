@@ -1,0 +1,165 @@
+//! What goes wrong around a stream: it holds, says so, and goes on by itself.
+
+use audit_bridge_testkit::kinesis::{access_denied, kms_faults, throughput_exceeded};
+use audit_bridge_tests::run;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stream_that_cannot_be_read_is_a_hold_with_its_remedy() {
+    let stage = Stage::new(1).await;
+    stage
+        .kinesis
+        .refuse("GetRecords", access_denied("GetRecords"));
+    let mut bridge = stage.start(&["--start=earliest"]);
+    let why = bridge.until_not_ready("source", "kinesis:GetShardIterator");
+    assert!(why.contains("stream/audit"), "{why}");
+    for fault in kms_faults().into_iter().take(4) {
+        stage.kinesis.refuse("GetRecords", fault);
+        let why = bridge.until_not_ready("source", "KMS");
+        assert!(why.contains("encrypted"), "{why}");
+    }
+    stage.put(0..3);
+    stage.kinesis.clear_faults();
+    stage.until_accepted(&bridge, 0..3);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stream_that_is_not_there_names_the_flag_and_the_region() {
+    let stage = Stage::new(1).await;
+    let mut bridge = stage.start(&["--stream=other"]);
+    let why = bridge.until_not_ready("source", "Stream other");
+    assert!(why.contains("--stream (AUDIT_BRIDGE_STREAM)"), "{why}");
+    assert!(why.contains("eu-central-1"), "{why}");
+    stage.kinesis.create_stream("other", 1);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+    let arn = "--stream=arn:aws:kinesis:eu-central-1:123456789012:stream/audit";
+    let bridge = stage.start(&[
+        arn,
+        "--start=earliest",
+        "--state-dir",
+        &stage.path("b").display().to_string(),
+    ]);
+    stage.put(0..3);
+    stage.until_accepted(&bridge, 0..3);
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throttled_by_others_it_goes_on_and_stays_ready() {
+    let stage = Stage::new(1).await;
+    let mut bridge = stage.start(&["--start=earliest"]);
+    stage.put(0..3);
+    stage.until_accepted(&bridge, 0..3);
+    bridge.until_ready();
+    stage
+        .kinesis
+        .script("GetRecords", vec![throughput_exceeded(); 3]);
+    stage.put(3..6);
+    stage.until_accepted(&bridge, 0..6);
+    assert_eq!(bridge.metric("audit_bridge_source_throttled_total"), 3.0);
+    assert_eq!(bridge.terminate(), 0);
+    stage.assert_no_duplicates();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shard_trimmed_while_away_is_a_gap_that_is_told() {
+    let stage = Stage::new(1).await;
+    let bridge = stage.start(&["--start=earliest"]);
+    stage.put(0..3);
+    stage.until_accepted(&bridge, 0..3);
+    assert_eq!(bridge.terminate(), 0);
+    // Away for longer than the stream keeps records, by the position's own time.
+    let path = stage.path("state").join("checkpoint.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    document["position"]["0"]["read_to"] = "2026-01-01T00:00:00Z".into();
+    std::fs::write(&path, document.to_string()).unwrap();
+    stage.put(3..6);
+    stage.kinesis.trim(STREAM, stage.kinesis.now_ms() + 1);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    stage.put(6..9);
+    let mut bridge = stage.start(&[]);
+    stage.until_accepted(&bridge, 6..9);
+    bridge.until_metric("audit_bridge_records_expired_total", 1.0);
+    let log = bridge.log();
+    assert!(log.contains("increase-stream-retention-period"), "{log}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_says_what_the_stream_holds_or_what_to_do() {
+    let stage = Stage::new(2).await;
+    let (status, said) = stage.check(&[]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("describe-subscription-filters"), "{said}");
+    stage.put_of(
+        &SubscriptionOrigin::of_cluster("111122223333", "prod"),
+        0..2,
+    );
+    stage
+        .kinesis
+        .encrypt(STREAM, "arn:aws:kms:eu-central-1:123456789012:key/0a1b");
+    let (status, said) = stage.check(&[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("/aws/eks/prod/cluster (111122223333)"),
+        "{said}"
+    );
+    assert!(said.contains("key/0a1b"), "{said}");
+    stage.kinesis.refuse(
+        "DescribeStreamSummary",
+        access_denied("DescribeStreamSummary"),
+    );
+    let (status, said) = stage.check(&[]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
+}
+
+#[test]
+fn settings_that_contradict_a_stream_are_said_at_once() {
+    let ran = run(
+        "eks",
+        &[
+            "run",
+            "--webhook-url=http://127.0.0.1:1",
+            "--stream=no stream",
+            "--log-group=/g",
+            "--cluster-name=a b",
+            "--unmask",
+            "--revisit-after=1m",
+            "--poll-interval=1s",
+            "--requests-per-second=1",
+            "--role-arn=x",
+            "--share-partitions",
+        ],
+    );
+    assert_eq!(ran.status, 2);
+    for said in [
+        "--stream (AUDIT_BRIDGE_STREAM): is neither a name",
+        "--log-group (AUDIT_BRIDGE_LOG_GROUP): cannot be combined",
+        "--cluster-name (AUDIT_BRIDGE_CLUSTER_NAME): is no name",
+        "--unmask (AUDIT_BRIDGE_UNMASK): cannot be combined",
+        "--revisit-after",
+        "--poll-interval",
+        "--requests-per-second",
+        "--role-arn (AUDIT_BRIDGE_ROLE_ARN): is no ARN",
+        "--share-partitions (AUDIT_BRIDGE_SHARE_PARTITIONS): needs --checkpoint-store kubernetes",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    let ran = run(
+        "eks",
+        &[
+            "run",
+            "--webhook-url=http://127.0.0.1:1",
+            "--cluster-name=a",
+            "--share-partitions",
+        ],
+    );
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("needs --stream"), "{}", ran.stderr);
+}

@@ -1,0 +1,223 @@
+//! Replicas that share the shards: all are read, each by one, in order, and nothing is lost when
+//! replicas come, leave, hang or die, and shards are split and merged meanwhile.
+
+use audit_bridge_testkit::kubernetes::{CloudWatchFault, FakeKubernetes, KubernetesServer};
+use audit_bridge_tests::live::{number, trouble};
+
+use super::*;
+
+const NAMESPACE: &str = "audit";
+
+/// A stream, a receiver and a cluster with replicas in it.
+struct Cluster {
+    stage: Arc<Stage>,
+    api: FakeKubernetes,
+    _serving: KubernetesServer,
+}
+
+impl Cluster {
+    async fn new(shards: u32) -> Cluster {
+        let stage = Stage::new(shards).await;
+        let api = FakeKubernetes::new();
+        let serving = api.serve().await.unwrap();
+        let config = serving.kubeconfig(NAMESPACE, "token");
+        std::fs::write(stage.path("kubeconfig"), config).unwrap();
+        Cluster {
+            stage: Arc::new(stage),
+            api,
+            _serving: serving,
+        }
+    }
+
+    /// A replica; each pod has a volume of its own.
+    fn start(&self, name: &str, more: &[&str]) -> Running {
+        let kubeconfig = self.stage.path("kubeconfig").display().to_string();
+        let state = self.stage.path(name).display().to_string();
+        let mut args = vec!["--checkpoint-store=kubernetes", "--state-dir", &state];
+        args.extend(more);
+        self.stage.start_as(&args, &[("KUBECONFIG", &kubeconfig)])
+    }
+
+    /// A replica that shares.
+    fn replica(&self, name: &str) -> Running {
+        self.start(name, &["--share-partitions", "--start=earliest"])
+    }
+}
+
+/// Waits until these replicas read so many shards each.
+fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
+    for (replica, share) in replicas.iter_mut().zip(want) {
+        replica.until_metric("audit_bridge_active_logs", *share);
+        replica.until_ready();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_join_and_leave_and_every_event_comes_once() {
+    let cluster = Cluster::new(6).await;
+    let stage = &cluster.stage;
+    stage.put(0..80);
+    let mut one = cluster.replica("one");
+    stage.until_accepted(&one, 0..80);
+    until_shares(&mut [&mut one], &[6.0]);
+    let mut two = cluster.replica("two");
+    stage.put(80..400);
+    until_shares(&mut [&mut one, &mut two], &[3.0, 3.0]);
+    let mut three = cluster.replica("three");
+    stage.put(400..800);
+    until_shares(&mut [&mut one, &mut two, &mut three], &[2.0, 2.0, 2.0]);
+    stage.put(800..900);
+    stage.until_accepted(&two, 0..900);
+    assert_eq!(one.terminate(), 0);
+    until_shares(&mut [&mut two, &mut three], &[3.0, 3.0]);
+    stage.put(900..1000);
+    assert_eq!(three.terminate(), 0);
+    until_shares(&mut [&mut two], &[6.0]);
+    stage.until_accepted(&two, 0..1000);
+    assert_eq!(two.terminate(), 0);
+    stage.assert_no_duplicates();
+    stage.assert_order();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_split_and_merged_are_shared_anew_in_order() {
+    let cluster = Cluster::new(4).await;
+    let stage = &cluster.stage;
+    let mut one = cluster.replica("one");
+    let mut two = cluster.replica("two");
+    until_shares(&mut [&mut one, &mut two], &[2.0, 2.0]);
+    stage.put(0..200);
+    let open = stage.kinesis.open_shards(STREAM);
+    for shard in &open {
+        stage.kinesis.split(STREAM, shard);
+    }
+    stage.put(200..400);
+    stage.until_accepted(&one, 0..400);
+    // The shards that are closed are nobody's share.
+    until_shares(&mut [&mut one, &mut two], &[4.0, 4.0]);
+    let open = stage.kinesis.open_shards(STREAM);
+    for pair in open.chunks(2) {
+        stage.kinesis.merge(STREAM, &pair[0], &pair[1]);
+    }
+    stage.put(400..600);
+    stage.until_accepted(&one, 0..600);
+    until_shares(&mut [&mut one, &mut two], &[2.0, 2.0]);
+    stage.assert_no_duplicates();
+    stage.assert_order();
+    one.kill();
+    stage.put(600..700);
+    stage.until_accepted(&two, 0..700);
+    until_shares(&mut [&mut two], &[4.0]);
+    assert_eq!(two.terminate(), 0);
+    stage.assert_order();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_one_reader_to_several_and_back() {
+    let cluster = Cluster::new(2).await;
+    let stage = &cluster.stage;
+    stage.put(0..40);
+    let one = cluster.start("one", &["--start=earliest"]);
+    stage.until_accepted(&one, 0..40);
+    stage.kinesis.split(STREAM, "shardId-000000000000");
+    stage.put(40..80);
+    stage.until_accepted(&one, 0..80);
+    assert_eq!(one.terminate(), 0);
+    // Several go on where the one stopped, and know which shards it read to their ends.
+    stage.put(80..120);
+    let mut two = cluster.replica("two");
+    let mut three = cluster.replica("three");
+    stage.until_accepted(&two, 0..120);
+    let shares = wait(|| {
+        let all = [&mut two, &mut three].map(|it| it.metric("audit_bridge_active_logs"));
+        (all.iter().sum::<f64>() == 3.0 && all.iter().all(|share| *share > 0.0)).then_some(())
+    });
+    assert!(shares.is_some(), "{}", two.log());
+    assert_eq!(two.terminate(), 0);
+    assert_eq!(three.terminate(), 0);
+    stage.assert_no_duplicates();
+    stage.assert_order();
+    // The one goes on where it stopped itself: nothing is lost, and what the several delivered
+    // comes again.
+    stage.put(120..130);
+    let one = cluster.start("one", &[]);
+    stage.until_accepted(&one, 0..130);
+    assert_eq!(one.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_becomes_of_replicas_and_shards_nothing_is_lost() {
+    let seconds = number("SECONDS").unwrap_or(40);
+    let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed} SECONDS={seconds}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let cluster = Cluster::new(3).await;
+    let issuer = Issuer::start(&cluster.stage, 6, dice.fork());
+    let mut replicas: Vec<Running> = Vec::new();
+    let mut names = 0..;
+    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let (mut kills, mut leaves, mut hangs) = (0, 0, 0);
+    while tokio::time::Instant::now() < end {
+        let one = (!replicas.is_empty()).then(|| dice.usize(0..replicas.len()));
+        match (dice.u32(0..10), one) {
+            (0..4, _) if replicas.len() < 3 => {
+                let name = format!("replica-{}", names.next().unwrap());
+                replicas.push(cluster.replica(&name));
+            }
+            (4, Some(one)) => {
+                replicas.remove(one).kill();
+                kills += 1;
+            }
+            (5, Some(one)) => {
+                let mut leaving = replicas.remove(one);
+                let left = tokio::task::spawn_blocking(move || {
+                    // One that has only just begun does not hear the signal yet.
+                    leaving.admin();
+                    leaving.terminate()
+                });
+                assert_eq!(left.await.unwrap(), 0, "SEED={seed}");
+                leaves += 1;
+            }
+            (6, Some(one)) => {
+                // Too short to lose a Lease, or long enough.
+                replicas[one].signal("STOP");
+                let pause = dice.u64(100..16_000).min(dice.u64(100..16_000));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                replicas[one].signal("CONT");
+                hangs += 1;
+            }
+            (7, _) => cluster.stage.kinesis.expire_iterators(),
+            (8, _) => {
+                let mut dice = dice.fork();
+                cluster.api.fail_by(move |_| match dice.u32(0..12) {
+                    0 => Some(CloudWatchFault::Status(500)),
+                    1 => Some(CloudWatchFault::Status(409)),
+                    2 => Some(CloudWatchFault::NoAnswer),
+                    3 => Some(CloudWatchFault::Late(Duration::from_secs(3))),
+                    _ => None,
+                });
+            }
+            _ => cluster.api.fail_by(|_| None),
+        }
+        cluster.stage.webhook.script(trouble(&mut dice));
+        tokio::time::sleep(Duration::from_millis(dice.u64(100..3000))).await;
+    }
+    let issued = issuer.stop().await;
+    cluster.api.fail_by(|_| None);
+    let last = cluster.replica("last");
+    cluster.stage.until_accepted(&last, 0..issued);
+    let accepted = cluster.stage.accepted();
+    println!(
+        "{issued} events, {} shards, {kills} killed, {leaves} left, {hangs} hung, none lost, {} \
+         sent again",
+        cluster.stage.kinesis.shards(STREAM).len(),
+        accepted.len() - issued
+    );
+    assert_eq!(
+        cluster.stage.kinesis.order_breaches(STREAM),
+        [],
+        "SEED={seed}"
+    );
+    let once: BTreeSet<_> = accepted.into_iter().collect();
+    assert_eq!(once.len(), issued, "and nothing that was never written");
+}
