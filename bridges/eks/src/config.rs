@@ -11,7 +11,7 @@ use audit_bridge_replay::dump::Dump;
 use crate::client::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::provider::ProviderArgs;
+use crate::provider::EksProviderArgs;
 use crate::provider::mode::Mode;
 
 /// The flags of CloudWatch Logs.

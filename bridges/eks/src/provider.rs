@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::stream::StreamArgs;
 use crate::client::group::{LogGroupName, is_region};
 use crate::client::{Access, AwsConnection, LogGroup};
-use crate::convert::Options;
+use crate::convert::EksConvertOptions;
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];

@@ -146,7 +146,7 @@ impl PartitionReader {
             };
             self.told = false;
             self.failures = self.failures.saturating_add(1);
-            health::failed(&self.shared.health, &self.id, self.failures, fault);
+            partition_health::failed(&self.shared.health, &self.id, self.failures, fault);
             let wait = self.backoff.wait(self.failures);
             if timeout(wait, over.as_mut()).await.is_ok() {
                 return;

@@ -30,7 +30,7 @@ pub(crate) trait StreamApi: Send + Sync + 'static {
     fn iterator(
         &self,
         shard: &str,
-        place: &ArnScope,
+        place: &IteratorStart,
     ) -> impl Future<Output = Result<String, Fault>> + Send;
 
     /// `GetRecords`: so many records at most, and 10 MiB.
@@ -65,7 +65,7 @@ pub(crate) struct Shard {
 
 /// Where to begin to read a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ArnScope {
+pub(crate) enum IteratorStart {
     /// Behind this record.
     After(SequenceNumber),
     /// With the oldest record that is still there.

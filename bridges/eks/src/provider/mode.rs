@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use audit_bridge_app::config::Problems;
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Positions, Source};
 use audit_bridge_tail::Tail;
@@ -11,7 +11,7 @@ use audit_bridge_tail::Tail;
 use super::stream::{StreamLog, StreamProvider};
 use super::{EksLog, EksProvider, EksProviderArgs};
 use crate::client::LogGroup;
-use crate::convert::Options;
+use crate::convert::EksConvertOptions;
 use crate::source::StreamSource;
 
 /// What is read.
@@ -46,7 +46,7 @@ impl Mode {
 impl Provider for Mode {
     type Log = Log;
 
-    fn shared(&self) -> Option<Shared> {
+    fn shared(&self) -> Option<SharedLogs> {
         match self {
             Mode::Groups(groups) => groups.shared(),
             Mode::Stream(stream) => stream.shared(),
@@ -71,7 +71,7 @@ impl Provider for Mode {
 #[derive(Debug)]
 pub enum Log {
     /// A log group.
-    LogGroupName(Box<EksLog>),
+    Group(Box<EksLog>),
     /// A stream, or a shard of it.
     Stream(StreamLog),
 }
@@ -160,7 +160,7 @@ impl ProviderLog for Log {
 /// One of them, open.
 pub enum Reading {
     /// A log group.
-    LogGroupName(Box<Tail<LogGroup>>),
+    Group(Box<Tail<LogGroup>>),
     /// A stream, or a shard of it.
     Stream(StreamSource),
 }

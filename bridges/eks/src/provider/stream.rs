@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_app::config::{Problems, flag, given};
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,9 @@ use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::client::Access;
-use crate::client::kinesis::{Fault, FaultKind, KinesisStream, Place, Shard, StreamApi as _};
+use crate::client::kinesis::{
+    Fault, FaultKind, IteratorStart, KinesisStream, Shard, StreamApi as _,
+};
 use crate::client::stream_name::StreamName;
 use crate::source::position::{self, ShardPosition};
 use crate::source::{Budgets, StreamSource, Timing, index_of};
@@ -177,8 +179,8 @@ impl Provider for StreamProvider {
             .collect()
     }
 
-    fn shared(&self) -> Option<Shared> {
-        self.share.then(|| Shared {
+    fn shared(&self) -> Option<SharedLogs> {
+        self.share.then(|| SharedLogs {
             name: self.key.clone(),
             flag: SHARE_PARTITIONS,
         })
@@ -292,7 +294,7 @@ impl StreamLog {
         let summary = self.client.summary().await?;
         let shards = self.client.shards().await?;
         let since = Timestamp::now().checked_sub(LOOK_BACK);
-        let place = Place::From(since.unwrap_or(Timestamp::UNIX_EPOCH));
+        let place = IteratorStart::From(since.unwrap_or(Timestamp::UNIX_EPOCH));
         let key = match &summary.key {
             Some(key) => format!("encrypted by {key}"),
             None => "not encrypted by a key of KMS".to_owned(),

@@ -11,7 +11,7 @@ use audit_bridge_core::source::Positions;
 use audit_bridge_testkit::Kinesis;
 use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::kinesis::{
-    CallError, Fault as Failure, internal_failure, iterator_expired, throughput_exceeded,
+    CallError, CloudWatchFault as Failure, internal_failure, iterator_expired, throughput_exceeded,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::client::kinesis::SequenceNumber;
-use crate::client::kinesis::{Answer, Fault, FaultKind, Packed, Place, Summary};
+use crate::client::kinesis::{Answer, Fault, FaultKind, IteratorStart, Packed, Summary};
 
 const STREAM: &str = "audit";
 
@@ -77,15 +77,15 @@ impl StreamApi for StandIn {
         Ok(shards.iter().map(shard).collect())
     }
 
-    async fn iterator(&self, shard: &str, place: &Place) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
         let mut body = json!({"StreamName": STREAM, "ShardId": shard});
         match place {
-            Place::After(number) => {
+            IteratorStart::After(number) => {
                 body["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
                 body["StartingSequenceNumber"] = number.to_string().into();
             }
-            Place::Oldest => body["ShardIteratorType"] = "TRIM_HORIZON".into(),
-            Place::From(time) => {
+            IteratorStart::Oldest => body["ShardIteratorType"] = "TRIM_HORIZON".into(),
+            IteratorStart::From(time) => {
                 body["ShardIteratorType"] = "AT_TIMESTAMP".into();
                 body["Timestamp"] = (time.as_millisecond() as f64 / 1000.0).into();
             }

@@ -21,7 +21,7 @@ use super::super::error::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::stream_name::StreamName;
 use super::super::{Access, AwsIdentity, identity, timeouts};
 use super::{
-    Answer, ArnScope, Fault, FaultKind, Packed, SequenceNumber, Shard, StreamApi, Summary,
+    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi, Summary,
 };
 
 /// Pages of `ListShards`: a thousand shards each.
@@ -240,7 +240,7 @@ impl StreamApi for KinesisStream {
         Ok(shards)
     }
 
-    async fn iterator(&self, shard: &str, place: &ArnScope) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
         let request = self
             .client
             .get_shard_iterator()
@@ -248,11 +248,11 @@ impl StreamApi for KinesisStream {
             .set_stream_arn(self.arn())
             .shard_id(shard);
         let request = match place {
-            ArnScope::After(number) => request
+            IteratorStart::After(number) => request
                 .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(number.to_string()),
-            ArnScope::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            ArnScope::From(time) => request
+            IteratorStart::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            IteratorStart::From(time) => request
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_millis(time.as_millisecond())),
         };
