@@ -26,7 +26,7 @@ use self::position::ShardPosition;
 pub(crate) use self::reader::{Budgets, Timing};
 use self::reader::{Done, Reader, Shared};
 pub(crate) use self::unpack::group_of;
-use crate::client::kinesis::{Shard, StreamApi};
+use crate::client::kinesis::{StreamApi, StreamShard};
 
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
@@ -85,7 +85,7 @@ impl StreamSource {
     pub(crate) async fn open_shard<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
-        shard: &Shard,
+        shard: &StreamShard,
         resume: &Resume,
         budgets: Budgets,
         timing: Timing,
@@ -174,10 +174,10 @@ async fn list<A: StreamApi>(
 /// Whether a shard takes records though the checkpoint has its end.
 async fn is_reborn<A: StreamApi>(
     api: &A,
-    shard: &Shard,
+    shard: &StreamShard,
     timing: Timing,
 ) -> Result<bool, Unavailable> {
-    let is_open = |all: Vec<Shard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
+    let is_open = |all: Vec<StreamShard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
     if !is_open(api.shards().await?) {
         return Ok(false);
     }
@@ -275,7 +275,7 @@ impl<A: StreamApi> Keeper<A> {
         }
     }
 
-    async fn admit(&mut self, index: u32, shard: &Shard, begin: &ShardPosition) {
+    async fn admit(&mut self, index: u32, shard: &StreamShard, begin: &ShardPosition) {
         let parents = shard.parents.iter();
         let end = parents
             .filter_map(|id| self.parents_end.get(&index_of(id).ok()?))

@@ -20,7 +20,8 @@ use super::budget::Budget;
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
-    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi,
+    IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
+    StreamShard,
 };
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
@@ -143,7 +144,7 @@ pub(crate) struct Reader<A> {
 impl<A: StreamApi> Reader<A> {
     pub(crate) fn new(
         shared: Arc<Shared<A>>,
-        shard: &Shard,
+        shard: &StreamShard,
         index: u32,
         begin: &ShardPosition,
         pages: mpsc::Sender<Page>,
@@ -215,7 +216,7 @@ impl<A: StreamApi> Reader<A> {
                 }
                 Err(fault) => fault,
             };
-            if fault.kind == FaultKind::NotFound && self.is_gone().await {
+            if fault.kind == StreamErrorKind::NotFound && self.is_gone().await {
                 self.tell_gap("the shard itself is gone, with what was not read of it");
                 self.shared.health.left(&self.id);
                 return Done::Gone;
@@ -230,16 +231,16 @@ impl<A: StreamApi> Reader<A> {
         }
     }
 
-    fn failed(&mut self, fault: Fault) {
+    fn failed(&mut self, fault: StreamError) {
         self.failures = self.failures.saturating_add(1);
         let health = &self.shared.health;
         health.telemetry().source_request(fault.status());
-        if fault.kind == FaultKind::Throttled {
+        if fault.kind == StreamErrorKind::Throttled {
             health.telemetry().source_throttled();
         }
         // A call fails now and then, and others may read the shard, too.
         let passes = match fault.kind {
-            FaultKind::Throttled => self.failures < THROTTLED_MAX,
+            StreamErrorKind::Throttled => self.failures < THROTTLED_MAX,
             _ => self.failures == 1,
         };
         if passes && health.is_reading(&self.id) {
@@ -275,7 +276,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// One call, and what came of it.
-    async fn step(&mut self) -> Result<Option<Done>, Fault> {
+    async fn step(&mut self) -> Result<Option<Done>, StreamError> {
         let Some(iterator) = self.iterator().await? else {
             return Ok(None);
         };
@@ -287,7 +288,7 @@ impl<A: StreamApi> Reader<A> {
             Ok(answer) => answer,
             Err(fault) => {
                 self.next_call_at = Instant::now() + self.shared.timing.gap;
-                if fault.kind == FaultKind::IteratorExpired {
+                if fault.kind == StreamErrorKind::IteratorExpired {
                     self.iterator = None;
                     // A reader that waited for the pipeline may come late once.
                     if self.failures == 0 {
@@ -298,7 +299,7 @@ impl<A: StreamApi> Reader<A> {
                             .source_request(fault.status());
                         return Ok(None);
                     }
-                } else if fault.kind == FaultKind::BadPosition {
+                } else if fault.kind == StreamErrorKind::BadPosition {
                     self.iterator = None;
                 }
                 return Err(fault);
@@ -315,7 +316,7 @@ impl<A: StreamApi> Reader<A> {
         Ok(done)
     }
 
-    async fn iterator(&mut self) -> Result<Option<String>, Fault> {
+    async fn iterator(&mut self) -> Result<Option<String>, StreamError> {
         if let Some(iterator) = &self.iterator {
             return Ok(Some(iterator.clone()));
         }
@@ -325,7 +326,7 @@ impl<A: StreamApi> Reader<A> {
                 Ok(Some(iterator))
             }
             Err(fault)
-                if fault.kind == FaultKind::BadPosition
+                if fault.kind == StreamErrorKind::BadPosition
                     && matches!(self.place, IteratorStart::After(_)) =>
             {
                 self.begin_anew(&fault.what);
@@ -349,7 +350,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// When to ask again, and for how much.
-    fn pace(&mut self, answer: &Answer, bytes: usize) {
+    fn pace(&mut self, answer: &RecordsAnswer, bytes: usize) {
         let now = Instant::now();
         let timing = self.shared.timing;
         if answer.behind.is_zero() {
@@ -371,7 +372,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// Hands the records on, with where the shard stands behind them.
-    async fn hand_on(&mut self, answer: Answer, asked_at: Timestamp) -> Option<Done> {
+    async fn hand_on(&mut self, answer: RecordsAnswer, asked_at: Timestamp) -> Option<Done> {
         let is_last = answer.next.is_none();
         let came = !answer.records.is_empty();
         for packed in answer.records {
@@ -457,7 +458,7 @@ impl<A: StreamApi> Reader<A> {
 
     /// Whoever comes later than the stream keeps records finds those that are left, and nothing
     /// tells of the others.
-    fn check_retention(&mut self, asked_at: Timestamp, answer: &Answer) {
+    fn check_retention(&mut self, asked_at: Timestamp, answer: &RecordsAnswer) {
         let (Some(retention), Some(read_to)) = (self.shared.retention, self.read_to) else {
             return;
         };

@@ -21,7 +21,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::client::kinesis::SequenceNumber;
-use crate::client::kinesis::{Answer, Fault, FaultKind, IteratorStart, Packed, Summary};
+use crate::client::kinesis::{
+    IteratorStart, Packed, RecordsAnswer, StreamError, StreamErrorKind, Summary,
+};
 
 const STREAM: &str = "audit";
 
@@ -30,8 +32,8 @@ const STREAM: &str = "audit";
 struct StandIn(Arc<Kinesis>);
 
 impl StandIn {
-    async fn call(&self, operation: &str, body: Value) -> Result<Value, Fault> {
-        let fault = |kind, what: String| Fault {
+    async fn call(&self, operation: &str, body: Value) -> Result<Value, StreamError> {
+        let fault = |kind, what: String| StreamError {
             kind,
             part: Component::Source,
             what,
@@ -39,14 +41,14 @@ impl StandIn {
         };
         self.0.call(operation, &body).await.map_err(|error| {
             let CallError::Service(error) = error else {
-                return fault(FaultKind::Other, "broken".to_owned());
+                return fault(StreamErrorKind::Other, "broken".to_owned());
             };
             let kind = match error.code.as_str() {
-                "ProvisionedThroughputExceededException" => FaultKind::Throttled,
-                "ExpiredIteratorException" => FaultKind::IteratorExpired,
-                "InvalidArgumentException" => FaultKind::BadPosition,
-                "ResourceNotFoundException" => FaultKind::NotFound,
-                _ => FaultKind::Other,
+                "ProvisionedThroughputExceededException" => StreamErrorKind::Throttled,
+                "ExpiredIteratorException" => StreamErrorKind::IteratorExpired,
+                "InvalidArgumentException" => StreamErrorKind::BadPosition,
+                "ResourceNotFoundException" => StreamErrorKind::NotFound,
+                _ => StreamErrorKind::Other,
             };
             fault(kind, format!("{}: {}", error.code, error.message))
         })
@@ -58,11 +60,11 @@ fn text(json: &Value) -> String {
 }
 
 impl StreamApi for StandIn {
-    async fn shards(&self) -> Result<Vec<Shard>, Fault> {
+    async fn shards(&self) -> Result<Vec<StreamShard>, StreamError> {
         let answer = self
             .call("ListShards", json!({"StreamName": STREAM}))
             .await?;
-        let shard = |it: &Value| Shard {
+        let shard = |it: &Value| StreamShard {
             id: text(&it["ShardId"]),
             parents: [&it["ParentShardId"], &it["AdjacentParentShardId"]]
                 .into_iter()
@@ -77,7 +79,7 @@ impl StreamApi for StandIn {
         Ok(shards.iter().map(shard).collect())
     }
 
-    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, StreamError> {
         let mut body = json!({"StreamName": STREAM, "ShardId": shard});
         match place {
             IteratorStart::After(number) => {
@@ -94,7 +96,7 @@ impl StreamApi for StandIn {
         Ok(text(&answer["ShardIterator"]))
     }
 
-    async fn records(&self, iterator: &str, limit: u32) -> Result<Answer, Fault> {
+    async fn records(&self, iterator: &str, limit: u32) -> Result<RecordsAnswer, StreamError> {
         let body = json!({"ShardIterator": iterator, "Limit": limit});
         let answer = self.call("GetRecords", body).await?;
         let packed = |it: &Value| Packed {
@@ -105,14 +107,14 @@ impl StreamApi for StandIn {
             data: STANDARD.decode(text(&it["Data"])).unwrap().into(),
         };
         let records = answer["Records"].as_array().unwrap();
-        Ok(Answer {
+        Ok(RecordsAnswer {
             records: records.iter().map(packed).collect(),
             next: answer["NextShardIterator"].as_str().map(str::to_owned),
             behind: Duration::from_millis(answer["MillisBehindLatest"].as_u64().unwrap()),
         })
     }
 
-    async fn summary(&self) -> Result<Summary, Fault> {
+    async fn summary(&self) -> Result<Summary, StreamError> {
         Ok(Summary {
             status: "ACTIVE".to_owned(),
             retention: Duration::from_secs(86_400),

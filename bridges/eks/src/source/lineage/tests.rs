@@ -7,8 +7,8 @@ fn id(index: u32) -> String {
     format!("shardId-{index:012}")
 }
 
-fn shard(index: u32, parents: &[u32], is_closed: bool) -> Shard {
-    Shard {
+fn shard(index: u32, parents: &[u32], is_closed: bool) -> StreamShard {
+    StreamShard {
         id: id(index),
         parents: parents.iter().map(|&parent| id(parent)).collect(),
         first: None,
@@ -77,7 +77,7 @@ fn shard_that_is_no_longer_listed_is_forgotten_once_its_end_is_kept() {
     let positions = Positions::from([(0, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all.clone(), &positions, Start::Earliest).unwrap();
     started(&mut lineage);
-    assert_eq!(lineage.list(Vec::new()), Ok(Changes::default()));
+    assert_eq!(lineage.list(Vec::new()), Ok(ShardChanges::default()));
     let changes = lineage.list(vec![all[1].clone()]).unwrap();
     assert_eq!(changes.forgotten, [0]);
     assert!(changes.lost.is_empty());
