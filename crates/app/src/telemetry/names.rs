@@ -73,6 +73,8 @@ metrics! {
         "Requests that the provider throttled";
     RECORDS_EXPIRED = "records_expired_total", Counter, [],
         "Records that the provider had deleted before they were read: an expired position";
+    GAPS_SUSPECTED = "gaps_suspected_total", Counter, [],
+        "Times for which a log that was busy has no events: the API server was silent, or what feeds the log skipped them";
     READY = "ready", Gauge, ["part"],
         "1 when this part works: identity, source, checkpoint, webhook, progress; 0 when /readyz says why it does not";
     ACTIVE_LOGS = "active_logs", Gauge, [],
