@@ -15,26 +15,44 @@ output "service_account_annotations" {
 
 output "helm_values" {
   description = "What the chart has to know of this module, as YAML: `terraform output -raw helm_values > identity.yaml`, for a second `--values`."
-  value = yamlencode({
-    bridge         = "eks"
-    serviceAccount = { name = var.service_account }
-    eks = merge(
-      { region = local.region },
-      # The bridge wants one group per cluster; for several, the groups alone say what to read.
-      length(local.log_group_names) == 1 ? { clusterNames = [var.cluster_name] } : {},
-      length(var.log_group_names) == 0 ? {} : { logGroups = local.log_group_names },
-      var.create && local.irsa ? { roleArn = aws_iam_role.bridge[0].arn } : {},
-    )
-  })
+  value = yamlencode(merge(
+    {
+      bridge         = "eks"
+      serviceAccount = { name = var.service_account }
+      eks = merge(
+        { region = local.region },
+        # The bridge wants one group per cluster; for several, the groups alone say what to read.
+        length(local.all_log_groups) == 1 ? { clusterNames = [var.cluster_name] } : {},
+        length(local.all_log_groups) > 1 || length(var.log_group_names) > 0 && !local.has_stream ? { logGroups = local.all_log_groups } : {},
+        var.create && local.irsa ? { roleArn = aws_iam_role.bridge[0].arn } : {},
+      )
+    },
+    length(local.settings) == 0 ? {} : { settings = local.settings },
+  ))
 }
 
 output "log_group_names" {
-  description = "The log groups that may be read."
+  description = "The log groups of this account and region that may be read, and are subscribed where there is a stream."
   value       = local.log_group_names
 }
 
+output "stream_name" {
+  description = "The stream to read, for --stream; null without one."
+  value       = local.reads_stream ? local.stream_name : null
+}
+
+output "stream_arn" {
+  description = "ARN of the stream; null without one."
+  value       = local.reads_stream ? local.stream_arn : null
+}
+
+output "writer_role_arn" {
+  description = "ARN of the role with which CloudWatch Logs writes to the stream; null where nothing is subscribed."
+  value       = one(aws_iam_role.writer[*].arn)
+}
+
 output "read_policy" {
-  description = "The permissions, as JSON."
+  description = "The permissions on the log groups, as JSON; null with read_log_groups = false."
   value       = local.read_policy
 }
 

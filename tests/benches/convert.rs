@@ -14,12 +14,12 @@ use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use aks_audit_bridge::convert::{AksConvert, Options as AksOptions};
+use aks_audit_bridge::convert::{AksConvert, AksConvertOptions};
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_testkit::Generator;
-use eks_audit_bridge::convert::{EksConvert, Options as EksOptions};
-use gke_audit_bridge::convert::{GkeConvert, Options as GkeOptions};
+use eks_audit_bridge::convert::{EksConvert, EksConvertOptions};
+use gke_audit_bridge::convert::{GkeConvert, GkeConvertOptions};
 use serde::Deserialize;
 use sonic_rs::LazyValue;
 
@@ -59,7 +59,7 @@ fn main() {
         let outer: CloudWatch<'_> = sonic_rs::from_str(record).unwrap();
         black_box(sonic_rs::from_str::<LazyValue<'_>>(&outer.message).unwrap());
     };
-    let eks = || EksConvert::new(EksOptions::default());
+    let eks = || EksConvert::new(EksConvertOptions::default());
     let records = of(|| {
         let event = g.metadata();
         g.cloudwatch(&event)
@@ -75,7 +75,7 @@ fn main() {
         let outer: Diagnostic<'_> = sonic_rs::from_str(record).unwrap();
         black_box(sonic_rs::from_str::<LazyValue<'_>>(outer.properties.log.trim_end()).unwrap());
     };
-    let aks = || AksConvert::new(AksOptions::default());
+    let aks = || AksConvert::new(AksConvertOptions::default());
     let records = of(|| {
         let event = g.metadata();
         g.diagnostic(&event)
@@ -91,9 +91,9 @@ fn main() {
         black_box(sonic_rs::from_str::<LazyValue<'_>>(record).unwrap());
     };
     let gke = || {
-        GkeConvert::new(GkeOptions {
+        GkeConvert::new(GkeConvertOptions {
             include_data_access: true,
-            ..GkeOptions::default()
+            ..GkeConvertOptions::default()
         })
     };
     let records = of(|| g.entry_pod_create());

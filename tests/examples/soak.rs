@@ -15,7 +15,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use audit_bridge_testkit::{Answer, CloudWatch, ScriptedWebhook};
+use audit_bridge_testkit::{CloudWatch, ScriptedWebhook, WebhookAnswer};
 use audit_bridge_tests::event;
 use audit_bridge_tests::live::{Running, wait};
 
@@ -94,7 +94,10 @@ async fn main() {
             issued += 1;
         }
         if issued.is_multiple_of(1000) {
-            webhook.script([Answer::status(503), Answer::reset_before_reading()]);
+            webhook.script([
+                WebhookAnswer::status(503),
+                WebhookAnswer::reset_before_reading(),
+            ]);
         }
         // What every cursor has passed is gone from the stand-in, or it would grow instead.
         cloud.trim(now_ms() - 60_000);

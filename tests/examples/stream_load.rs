@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, Subscription};
+use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::{Kinesis, ScriptedWebhook};
 use audit_bridge_tests::event;
 use audit_bridge_tests::live::Running;
@@ -53,9 +53,9 @@ async fn main() {
     let webhook = ScriptedWebhook::start().await;
     let mut bytes = 0;
     for from in (0..events).step_by(per_record) {
-        let subscription = Subscription {
+        let subscription = SubscriptionOrigin {
             log_stream: format!("kube-apiserver-audit-{}", from / per_record % (shards * 8)),
-            ..Subscription::of_cluster("111122223333", "prod")
+            ..SubscriptionOrigin::of_cluster("111122223333", "prod")
         };
         let all: Vec<_> = (from..(from + per_record).min(events))
             .map(|n| SubscribedEvent::new(n, kinesis.now_ms(), event(n, 1600)))

@@ -15,12 +15,12 @@ use audit_bridge_app::config::{Problems, count};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Reject, Skip};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance::{self, Options};
-use audit_bridge_core::event::json::{Kind, Raw, Scanner};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::event::conformance::{self, EventOptions};
+use audit_bridge_core::event::json::{Raw, Scanner, ValueKind};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 
 /// Somebody talks.
 const CHATTER: Skip = Skip::new("chatter");
@@ -68,7 +68,7 @@ impl Bridge for Toy {
         Arc::new(ToyDump)
     }
 
-    fn converter(&self, options: Options) -> impl Convert + 'static {
+    fn converter(&self, options: EventOptions) -> impl Convert + 'static {
         ToyConvert(options)
     }
 }
@@ -83,7 +83,7 @@ impl Provider for Memory {
         false
     }
 
-    async fn connect(&self) -> Result<Vec<MemoryLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<MemoryLog>, Unavailable> {
         Ok(vec![MemoryLog(self.0)])
     }
 }
@@ -97,16 +97,16 @@ impl ProviderLog for MemoryLog {
         LOG
     }
 
-    fn when_silent(&self) -> String {
+    fn silence_remedy(&self) -> String {
         "say something".to_owned()
     }
 
-    async fn open(&self, resume: Resume) -> Result<Lines, Trouble> {
-        resume.telemetry.ready(Part::Source);
+    async fn open(&self, resume: Resume) -> Result<Lines, Unavailable> {
+        resume.telemetry.ready(Component::Source);
         let mut lines = vec![r#"{"toy":7}"#.to_owned()];
         for n in 0..self.0 {
             lines.push(format!(
-                r#"{{"toy":{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"toy-{n}","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{{"username":"u"}}}}}}"#
+                r#"{{"toy":{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"toy-{n}","stage":"ResponseComplete","stageTimestamp":"2026-11-29T10:00:00.000000Z","requestURI":"/","verb":"get","user":{{"username":"u"}}}}}}"#
             ));
             lines.push(r#"{"toy":"hello"}"#.to_owned());
         }
@@ -116,7 +116,7 @@ impl ProviderLog for MemoryLog {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        vec![Finding::good("source", "memory can be read")]
+        vec![Finding::ok("source", "memory can be read")]
     }
 }
 
@@ -144,14 +144,14 @@ impl Source for Lines {
     }
 }
 
-struct ToyConvert(Options);
+struct ToyConvert(EventOptions);
 
 impl Convert for ToyConvert {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         let result = record.with_text(|payload, text, _| -> Result<Event, Refusal> {
             let said = said(text).ok_or_else(|| Refusal::not_audit("nothing of ours"))?;
             match said.kind() {
-                Kind::String => Err(Refusal::Skip(CHATTER)),
+                ValueKind::String => Err(Refusal::Skip(CHATTER)),
                 _ => {
                     let event = payload.slice_ref(said.text().as_bytes());
                     Ok(conformance::event(&event, &self.0.context())?)
@@ -191,7 +191,7 @@ impl Dump for ToyDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
         Ok(Cow::Borrowed(piece.text()))
     }
 
@@ -199,7 +199,7 @@ impl Dump for ToyDump {
         false
     }
 
-    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }

@@ -29,6 +29,19 @@ _Loader.add_multi_constructor("!", _tag)
 NO_VALUE = object()
 
 
+def _takes(parameter, value):
+    """Whether a parameter takes this value, which is a string as all values of parameters are."""
+    if parameter["Type"] == "Number":
+        number = re.fullmatch(r"[0-9]+", value)
+        return bool(number) and parameter["MinValue"] <= int(value) <= parameter["MaxValue"]
+    pattern = parameter.get("AllowedPattern", ".*")
+    return (
+        bool(re.fullmatch(pattern.removeprefix("^").removesuffix("$"), value))
+        and parameter.get("MinLength", 0) <= len(value) <= parameter.get("MaxLength", 4096)
+        and value in parameter.get("AllowedValues", [value])
+    )
+
+
 class Template:
     """A template with its parameters given, in one place of AWS."""
 
@@ -38,16 +51,15 @@ class Template:
             "AWS::Partition": partition,
             "AWS::Region": region,
             "AWS::AccountId": account,
+            "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
             "AWS::NoValue": NO_VALUE,
         }
         for name, parameter in self.document["Parameters"].items():
             value = given.pop(name, parameter.get("Default"))
             if value is None:
                 raise Refused(f"{name} has no default")
-            pattern = parameter.get("AllowedPattern", ".*")
-            good = re.fullmatch(pattern.removeprefix("^").removesuffix("$"), value)
-            good = good and len(value) <= parameter.get("MaxLength", 4096)
-            if not good or value not in parameter.get("AllowedValues", [value]):
+            value = str(value)
+            if not _takes(parameter, value):
                 raise Refused(f"{name} {parameter.get('ConstraintDescription', '')}")
             self.values[name] = value
         if given:
@@ -72,7 +84,7 @@ class Template:
 
     def _call(self, name, argument):
         if name == "Ref":
-            return self.values[argument]
+            return argument if argument in self.document["Resources"] else self.values[argument]
         if name == "Sub":
             text, names = (argument, {}) if isinstance(argument, str) else argument
             names = {**self.values, **{key: self.get(item) for key, item in names.items()}}
@@ -83,11 +95,27 @@ class Template:
             return self.get(argument[0]) == self.get(argument[1])
         if name == "Not":
             return not self.get(argument[0])
+        if name in ("And", "Or"):
+            return (all if name == "And" else any)([self._condition(item) for item in argument])
+        if name == "GetAtt":
+            return self._attribute(*argument.split("."))
         if name == "Split":
             return self.get(argument[1]).split(argument[0])
         if name == "Select":
             return self.get(argument[1])[argument[0]]
         raise ValueError(f"the renderer does not know !{name}")
+
+    def _condition(self, item):
+        """A condition within another: its function, or its name."""
+        named = isinstance(item, dict) and item.get("Condition")
+        return self.get(self.document["Conditions"][named] if named else item)
+
+    def _attribute(self, resource, attribute):
+        """A stream's ARN follows from its name; what AWS makes up stays as it is written."""
+        if self.document["Resources"][resource]["Type"] == "AWS::Kinesis::Stream" and attribute == "Arn":
+            place = ":".join(self.values[f"AWS::{part}"] for part in ["Region", "AccountId"])
+            return f"arn:{self.values['AWS::Partition']}:kinesis:{place}:stream/{self.resource(resource)['Name']}"
+        return f"{resource}.{attribute}"
 
     def resource(self, name):
         """A resource's properties; None when its condition does not hold."""
@@ -95,11 +123,21 @@ class Template:
         condition = resource.get("Condition")
         if condition and not self.get(self.document["Conditions"][condition]):
             return None
-        return {
-            key: value if "!GetAtt" in str(value) else self.get(value) for key, value in resource["Properties"].items()
-        }
+        return self.get(resource["Properties"])
+
+    def policies(self, name="Role"):
+        """The permissions of a role, by the policies' names: its own, and those that are put on it."""
+        resources = self.document["Resources"].items()
+        put = [self.resource(each) for each, its in resources if its["Type"] == "AWS::IAM::Policy"]
+        put = [policy for policy in put if policy and policy["Roles"] == [name]]
+        found = [*self.resource(name).get("Policies", []), *put]
+        return {policy["PolicyName"]: policy["PolicyDocument"] for policy in found}
+
+    def trust(self, name="Role"):
+        """Who may assume a role."""
+        trust = self.resource(name)["AssumeRolePolicyDocument"]
+        return json.loads(trust) if isinstance(trust, str) else trust
 
     def role(self):
-        """The role's two documents: permissions, trust."""
-        role = self.resource("Role")
-        return role["Policies"][0]["PolicyDocument"], json.loads(role["AssumeRolePolicyDocument"])
+        """The role's two documents: permissions on the log group, trust."""
+        return self.policies()["read-audit-log"], self.trust()

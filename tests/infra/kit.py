@@ -103,14 +103,18 @@ class Terraform:
 
 
 @contextlib.contextmanager
-def moto():
-    """A moto server of its own, and its URL."""
+def moto(recording=None):
+    """A moto server of its own, and its URL; `recording` is the file in which it notes each request."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    recorder = {"MOTO_ENABLE_RECORDING": "true", "MOTO_RECORDER_FILEPATH": str(recording)} if recording else {}
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            [tool("moto_server"), "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=subprocess.STDOUT
+            [tool("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **recorder},
         )
         url = f"http://127.0.0.1:{port}"
         try:

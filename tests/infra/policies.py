@@ -7,6 +7,7 @@ refuses to guess: an element or a condition operator that it does not know is an
 import fnmatch
 import json
 import re
+import urllib.parse
 
 KNOWN = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
 
@@ -22,12 +23,16 @@ def _matches(pattern, text, fold=False):
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
+OPERATORS = {"StringEquals": lambda wanted, found: wanted == found, "StringLike": _matches}
+
+
 def _holds(condition, context):
     for operator, tests in condition.items():
-        if operator != "StringEquals":
+        if operator not in OPERATORS:
             raise ValueError(f"the evaluator does not know {operator}")
         for key, wanted in tests.items():
-            if context.get(key) not in _list(wanted):
+            found = context.get(key)
+            if found is None or not any(OPERATORS[operator](each, found) for each in _list(wanted)):
                 return False
     return True
 
@@ -42,14 +47,19 @@ def _statements(document):
         yield statement
 
 
-def allows(document, action, resource):
+def together(*documents):
+    """The policies of one role as one document."""
+    return {"Version": "2012-10-17", "Statement": [each for document in documents for each in _statements(document)]}
+
+
+def allows(document, action, resource, context=None):
     """Whether a permissions policy allows this action on this resource."""
     verdict = False
     for statement in _statements(document):
         hit = (
             any(_matches(pattern, action, fold=True) for pattern in _list(statement["Action"]))
             and any(_matches(pattern, resource) for pattern in _list(statement["Resource"]))
-            and _holds(statement.get("Condition", {}), {})
+            and _holds(statement.get("Condition", {}), context or {})
         )
         if hit and statement["Effect"] == "Deny":
             return False
@@ -77,20 +87,39 @@ def actions(document):
     return sorted({action for statement in _statements(document) for action in _list(statement["Action"])})
 
 
-def required(call, partition, region, account):
-    """What AWS checks for a recorded call: (action, resources), of which each must be allowed.
+def required(call, partition, region, account, stream=None):
+    """What AWS checks for a recorded call: pairs of an action and a resource, of which each must be allowed.
 
-    A call is {"action": "logs:FilterLogEvents", "body": the JSON that was sent}. AWS documents the
-    log group as FilterLogEvents' resource and has been seen to check two forms of it.
+    A call is {"action": "logs:FilterLogEvents", "body": what was sent}. `stream` is the name or ARN of the one that is
+    read, which a page of ListShards and GetRecords need not name: what they carry instead was given for it.
     """
     service, _, operation = call["action"].partition(":")
-    if service != "logs":
-        raise ValueError(f"a call to {service}, which no policy of ours grants")
-    name = call["body"].get("logGroupName") or call["body"].get("logGroupIdentifier", "").split(":log-group:")[-1]
+    arn = f"arn:{partition}:{service}:{region}:{account}"
+    if service == "logs":
+        return _of_a_log_group(call, arn)
+    if service == "kinesis":
+        body = call["body"]
+        if not (body.get("StreamARN") or body.get("StreamName")) and not {"NextToken", "ShardIterator"} & set(body):
+            raise ValueError(f"{operation} without a stream: it would need all of them")
+        name = body.get("StreamARN") or body.get("StreamName") or stream
+        return [(call["action"], name if name.startswith("arn:") else f"{arn}:stream/{name}")]
+    if call["action"] == "sts:AssumeRole":
+        return [(call["action"], urllib.parse.unquote(call["body"]["RoleArn"]))]
+    if call["action"] == "sts:AssumeRoleWithWebIdentity":
+        # Nobody signs it: the trust decides.
+        return []
+    raise ValueError(f"a call of {call['action']}, which no policy of ours grants")
+
+
+def _of_a_log_group(call, place):
+    """AWS documents the log group as FilterLogEvents' resource and has been seen to check two forms of it."""
+    body = call["body"]
+    name = body.get("logGroupIdentifier") or body.get("logGroupName")
     if not name:
-        raise ValueError(f"{operation} without a log group: it would need all of them")
-    arn = f"arn:{partition}:logs:{region}:{account}:log-group:{name}"
-    return call["action"], [arn, f"{arn}:log-stream:"]
+        raise ValueError(f"{call['action']} without a log group: it would need all of them")
+    arn = name.removesuffix(":*") if name.startswith("arn:") else f"{place}:log-group:{name}"
+    needed = [call["action"], *(["logs:Unmask"] if body.get("unmask") else [])]
+    return [(action, resource) for action in needed for resource in [arn, f"{arn}:log-stream:"]]
 
 
 def render(template, values):

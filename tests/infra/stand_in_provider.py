@@ -55,7 +55,7 @@ def _iam(target):
 
 
 AWS = {
-    "provider": {**_attributes(optional="region")},
+    "provider": {**_attributes(optional="region"), "assume_role": (_attributes(optional="role_arn external_id"), 1)},
     "data": {
         "aws_partition": _attributes(computed="id partition dns_suffix"),
         "aws_region": _attributes(optional_computed="id name", computed="description"),
@@ -90,6 +90,25 @@ AWS = {
             ),
             "tags": (MAP, O),
         },
+        "aws_kinesis_stream": {
+            **_attributes(required="name", optional="encryption_type kms_key_id", optional_computed="id arn"),
+            "shard_count": (NUMBER, O),
+            "retention_period": (NUMBER, O),
+            "stream_mode_details": (_attributes(required="stream_mode"), 1),
+            "tags": (MAP, O),
+        },
+        "aws_cloudwatch_log_subscription_filter": _attributes(
+            required="name log_group_name filter_pattern destination_arn",
+            optional="distribution",
+            optional_computed="id role_arn",
+        ),
+        "aws_cloudwatch_log_destination": {
+            **_attributes(required="name role_arn target_arn", optional_computed="id", computed="arn"),
+            "tags": (MAP, O),
+        },
+        "aws_cloudwatch_log_destination_policy": _attributes(
+            required="destination_name access_policy", optional_computed="id"
+        ),
     },
 }
 

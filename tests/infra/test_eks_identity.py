@@ -14,6 +14,8 @@ TEMPLATE = ROOT / "cloudformation/eks-audit-reader.yaml"
 PLACES = [("aws", "eu-central-1", "com"), ("aws-cn", "cn-north-1", "com.cn"), ("aws-us-gov", "us-gov-west-1", "com")]
 ACCOUNT = "123456789012"
 GROUP = "/aws/eks/production/cluster"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
+KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 CALL = {"action": "logs:FilterLogEvents", "body": {"logGroupName": GROUP, "limit": 10000}}
 
 
@@ -34,7 +36,8 @@ def of_the_module(partition, region, domain, group=GROUP, identity="irsa"):
     """Permissions and trust of the module's own templates, with the values that main.tf gives them."""
     folder = ROOT / "terraform/eks/policies"
     arn = f"arn:{partition}:logs:{region}:{ACCOUNT}:log-group:{group}"
-    read = policies.render((folder / "read.json.tftpl").read_text(), {"log_group_arns": [arn, f"{arn}:*"]})
+    given = {"actions": ["logs:FilterLogEvents"], "log_group_arns": [arn, f"{arn}:*"]}
+    read = policies.render((folder / "read.json.tftpl").read_text(), given)
     trust = policies.render(
         (folder / f"trust-{identity}.json.tftpl").read_text(),
         {
@@ -73,8 +76,9 @@ class Policies(unittest.TestCase):
         for calls, word in [([CALL, other], "other"), ([CALL, describe], "DescribeLogStreams"), ([], "no call used")]:
             found = "\n".join(recorded.problems(calls, read, used_actions()))
             self.assertIn(word, found)
-        with self.assertRaises(ValueError):
-            recorded.problems([{"action": "ssm:GetParameter", "body": {}}], read, used_actions())
+        for action in ["ssm:GetParameter", "sts:GetCallerIdentity"]:
+            with self.assertRaises(ValueError):
+                recorded.problems([{"action": action, "body": {}}], read, used_actions())
 
     def test_nothing_else_is_allowed(self):
         read = of_the_template(*PLACES[0])[0]
@@ -135,7 +139,7 @@ class Policies(unittest.TestCase):
 class CloudFormation(unittest.TestCase):
     def test_lint(self):
         regions = [region for _, region, _ in PLACES]
-        run(tool("cfn-lint"), "--template", TEMPLATE, "--regions", *regions)
+        run(tool("cfn-lint"), "--template", *sorted(TEMPLATE.parent.glob("*.yaml")), "--regions", *regions)
 
     def test_the_capability_is_named_where_one_reads_it(self):
         self.assertIn(
@@ -159,6 +163,17 @@ class CloudFormation(unittest.TestCase):
             "Namespace": ["*", "", "Audit", "a" * 64],
             "ServiceAccount": ["*", "", "system:serviceaccount:audit-bridge:eks-audit-bridge"],
             "LogGroupName": [GROUP + "/", GROUP + ":*", "/aws/eks/*/cluster", "a" * 513],
+            "ReadLogGroup": ["", "no", "false"],
+            "Unmask": ["yes"],
+            "AssumeRoleArns": ["reader", "a,b", f"{ROLE}*", f"{ROLE}a,"],
+            "CreateStream": ["yes"],
+            "StreamName": ["arn:aws:kinesis:eu-central-1:123456789012:stream/audit", "a" * 129, "a b"],
+            "StreamShards": ["-1", "1.5", "10001", "", "4"],
+            "StreamRetentionHours": ["23", "8761", "a", "48"],
+            "StreamKmsKeyArn": ["alias/audit", "arn:aws:kms:eu-central-1:123456789012:alias/audit", KEY],
+            "Subscribe": ["no"],
+            "SubscriptionFilterPattern": ['{ $.kind = "Event" }', "[kind, rest]", " a", "a" * 1025],
+            "SubscriptionDistribution": ["", "RoundRobin"],
             "RoleName": ["a" * 65, "a/b"],
             "RolePath": ["", "audit", "/audit"],
             "PermissionsBoundary": ["boundary", "arn:aws:iam::123456789012:policy/"],

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::go::GoProgram;
 use crate::live::wait;
-use client::Client;
+use client::ApiClient;
 
 /// The token of a member of `system:masters`.
 pub const ADMIN: &str = "admin-token";
@@ -156,13 +156,13 @@ impl ApiServer {
     }
 
     /// A way in with this token.
-    pub fn client(&self, token: &str) -> Client {
-        Client::new(self.plain, Some(token))
+    pub fn client(&self, token: &str) -> ApiClient {
+        ApiClient::new(self.plain, Some(token))
     }
 
     /// A way in for nobody.
-    pub fn anonymous(&self) -> Client {
-        Client::new(self.plain, None)
+    pub fn anonymous(&self) -> ApiClient {
+        ApiClient::new(self.plain, None)
     }
 
     /// Ends it in good order: all of its audit events are delivered afterwards.

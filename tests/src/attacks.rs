@@ -25,7 +25,7 @@ const NEIGHBOURS: usize = 6;
 
 /// Records of one bridge, some of them hostile.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct HostileBatch {
     /// The attack, the form and the number: what a failure is called.
     pub name: String,
     /// Which bridge reads it.
@@ -45,7 +45,6 @@ pub struct Attack {
     pub name: String,
     /// Which bridge reads it.
     pub bridge: &'static str,
-    /// Its records.
     pub records: Vec<Vec<u8>>,
     /// The events that must come of it, in order.
     pub expected: Vec<Expected>,
@@ -180,7 +179,7 @@ pub fn all() -> Vec<Attack> {
 }
 
 /// An attack among neighbours. The same seed gives the same batch.
-pub fn among_neighbours(attack: &Attack, seed: u64) -> Batch {
+pub fn among_neighbours(attack: &Attack, seed: u64) -> HostileBatch {
     let mut generator = Generator::new(seed);
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut neighbours = Vec::new();
@@ -199,7 +198,7 @@ pub fn among_neighbours(attack: &Attack, seed: u64) -> Batch {
     }
     let at = dice.usize(0..=records.len());
     records.splice(at..at, attack.records.iter().cloned());
-    Batch {
+    HostileBatch {
         name: format!("{}, seed {seed}", attack.name),
         bridge: attack.bridge,
         records,

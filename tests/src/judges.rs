@@ -91,14 +91,13 @@ pub struct FalcoItem {
 /// What the API server makes of a request, and of which it makes the `objectRef` of its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RequestInfo {
+pub struct JudgedRequestInfo {
     /// Why it makes nothing of it.
     pub error: Option<String>,
     /// Whether there is an `objectRef`.
     pub is_resource_request: bool,
     /// The path of the URI.
     pub path: String,
-    /// The verb.
     pub verb: String,
     /// The API group; empty for the core.
     #[serde(rename = "apiGroup")]
@@ -106,17 +105,14 @@ pub struct RequestInfo {
     /// The version of the API group.
     #[serde(rename = "apiVersion")]
     pub api_version: String,
-    /// The namespace.
     pub namespace: String,
-    /// The resource.
     pub resource: String,
-    /// The subresource.
     pub subresource: String,
     /// The name of the object.
     pub name: String,
 }
 
-impl RequestInfo {
+impl JudgedRequestInfo {
     /// The `objectRef` of an event, without what only an object can say; `Null` when it has none.
     pub fn object_ref(&self) -> serde_json::Value {
         if !self.is_resource_request {
@@ -167,7 +163,7 @@ impl Judges {
     }
 
     /// Asks what the API server makes of a request: its URI, and its HTTP method or its verb.
-    pub fn request_info(&self, uri: &str, method_or_verb: &str) -> RequestInfo {
+    pub fn request_info(&self, uri: &str, method_or_verb: &str) -> JudgedRequestInfo {
         let upper = method_or_verb.to_ascii_uppercase() == method_or_verb;
         let key = if upper { "method" } else { "verb" };
         let question = serde_json::json!({ "uri": uri, key: method_or_verb });

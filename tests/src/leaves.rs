@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_every_kind_of_value_has_its_place() {
+    fn leaves_of_any_value_have_their_place() {
         let text =
             br#" { "a" : [ 1e400 , "x\"\u00fc\ud83d\ude00" , [ ] , { } ] , "b/c~" : null } "#;
         let want = [
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_of_a_key_that_stands_twice_the_last_stays_whole() {
+    fn leaves_duplicate_key_keeps_the_last_whole() {
         let leaves = Leaves::of(br#"{"r":[1,2,{"x":1}],"\u0072":[3],"rr":0}"#);
         assert_eq!(leaves.doubles, 1);
         let all: Vec<_> = leaves.values.into_iter().collect();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_what_is_no_unicode_is_replaced_and_told() {
+    fn leaves_invalid_unicode_is_replaced_and_reported() {
         for text in [&b"[\"a\xe2\x82b\"]"[..], br#"["a\ud800\ud800b"]"#] {
             let leaves = Leaves::of(text);
             assert!(!leaves.is_unicode);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_nesting_of_any_depth_is_read() {
+    fn leaves_deep_nesting_is_read() {
         let text = format!("{}{}", "[".repeat(9000), "]".repeat(9000));
         let leaves = Leaves::of(text.as_bytes());
         assert_eq!(leaves.depth, 9000);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_differences_name_their_places() {
+    fn leaves_difference_names_its_place() {
         let (here, there) = (br#"{"a":1,"b":2}"#, br#"{"a":1,"b":3,"c":4}"#);
         let (here, there) = (Leaves::of(here), Leaves::of(there));
         let found = here.differences(&there);

@@ -7,6 +7,7 @@ pub mod judges;
 pub mod leaves;
 pub mod live;
 pub mod npm;
+pub mod outage;
 pub mod python;
 
 use std::io::Write as _;

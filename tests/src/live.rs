@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::Answer;
+use audit_bridge_testkit::WebhookAnswer;
 
 use crate::command;
 
@@ -162,6 +162,23 @@ impl Running {
         assert!(reached.is_some(), "{name} is {last}, not {value}\n{log}");
     }
 
+    /// Waits until a metric, summed over its labels, is above this.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn until_above(&mut self, name: &str, value: f64) {
+        let mut last = f64::NAN;
+        let reached = wait(|| {
+            last = self.metric(name);
+            (last > value).then_some(())
+        });
+        let log = self.log();
+        assert!(
+            reached.is_some(),
+            "{name} is {last}, not above {value}\n{log}"
+        );
+    }
+
     /// Waits until `/metrics` holds this text.
     ///
     /// # Panics
@@ -252,16 +269,16 @@ pub fn number(variable: &str) -> Option<u64> {
 
 /// What a receiver in trouble answers next: up to three answers, few of them good, all of which
 /// pass.
-pub fn trouble(dice: &mut fastrand::Rng) -> Vec<Answer> {
+pub fn trouble(dice: &mut fastrand::Rng) -> Vec<WebhookAnswer> {
     let answers = 0..dice.usize(0..4);
     let answers = answers.map(|_| match dice.u32(0..7) {
-        0 => Answer::status(500),
-        1 => Answer::status(503).header("retry-after", "1"),
-        2 => Answer::status(429),
-        3 => Answer::reset_before_reading(),
-        4 => Answer::reset_after_reading(),
-        5 => Answer::half(),
-        _ => Answer::status(200).after(Duration::from_millis(60)),
+        0 => WebhookAnswer::status(500),
+        1 => WebhookAnswer::status(503).header("retry-after", "1"),
+        2 => WebhookAnswer::status(429),
+        3 => WebhookAnswer::reset_before_reading(),
+        4 => WebhookAnswer::reset_after_reading(),
+        5 => WebhookAnswer::half(),
+        _ => WebhookAnswer::status(200).after(Duration::from_millis(60)),
     });
     answers.collect()
 }

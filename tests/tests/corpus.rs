@@ -57,7 +57,7 @@ fn outcome(provider: &str, file: &Path, more: &[&str]) -> String {
 }
 
 #[test]
-fn every_sample_has_a_reviewed_outcome() {
+fn corpus_each_sample_has_its_reviewed_outcome() {
     let corpus = root().join("../shared/corpus");
     if !corpus.is_dir() {
         // Past the test harness, which would keep it to itself.

@@ -14,7 +14,7 @@ use audit_bridge_tests::{event, run_with};
 const TOY: &str = "toy";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn toy_bridge_run_delivers_counts_its_own_reasons_and_resumes() {
+async fn toy_bridge_run_delivers_counts_own_reasons_and_resumes() {
     let webhook = ScriptedWebhook::start().await;
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().to_str().unwrap();
@@ -76,7 +76,7 @@ fn toy_bridge_replay_reads_its_shape_and_its_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn toy_bridge_check_finds_all_in_place() {
+async fn toy_bridge_check_succeeds() {
     let webhook = ScriptedWebhook::start().await;
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().to_str().unwrap();

@@ -56,6 +56,11 @@ fn eks_identity() {
 }
 
 #[test]
+fn eks_stream() {
+    check("test_eks_stream");
+}
+
+#[test]
 fn terraform() {
     check("test_terraform");
 }
@@ -69,6 +74,11 @@ fn chart() {
 fn check_with_bridges(module: &str) {
     let built = BRIDGES.map(binary);
     check_with(module, &[("BRIDGES_FOLDER", built[0].parent().unwrap())]);
+}
+
+#[test]
+fn eks_calls() {
+    check_with_bridges("test_eks_calls");
 }
 
 #[test]

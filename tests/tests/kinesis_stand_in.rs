@@ -14,7 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use audit_bridge_testkit::Kinesis;
-use audit_bridge_testkit::kinesis::subscription::{self, SubscribedEvent, Subscription};
+use audit_bridge_testkit::kinesis::subscription::{self, SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_tests::live::wait;
 use audit_bridge_tests::npm;
 use audit_bridge_tests::python::python;
@@ -269,7 +269,7 @@ fn subscription_record_of_moto_has_the_members_of_ours() {
         names
     };
     let theirs = json(&records[0]);
-    let subscription = Subscription {
+    let subscription = SubscriptionOrigin {
         owner: "123456789012".to_owned(),
         log_group: "/aws/eks/prod/cluster".to_owned(),
         log_stream: "kube-apiserver-audit-1".to_owned(),

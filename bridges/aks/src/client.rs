@@ -6,7 +6,7 @@
 
 pub(crate) mod connection_string;
 mod credential;
-mod fault;
+mod error;
 
 use std::fmt;
 use std::future::Future;
@@ -27,37 +27,36 @@ use tokio::time::timeout;
 use crate::client::connection_string::ConnectionString;
 pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
-pub use fault::{Fault, FaultKind};
+pub use error::{HubError, HubErrorKind};
 
 /// What the client library must not log: it repeats each failure that we tell of ourselves.
 pub(crate) const LOG_FILTER: &str =
     "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
-/// What the broker is told of who connects.
+/// The application name that the broker sees.
 const APPLICATION_ID: &str = concat!("aks-audit-bridge/", env!("CARGO_PKG_VERSION"));
 /// What a token is asked for.
 const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// How long the farewell may take.
+/// How long closing a connection may take.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// Which event hub, for which consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hub {
+pub struct HubAddress {
     /// The namespace's host name.
     pub namespace: String,
     /// The event hub's name.
     pub name: String,
-    /// The consumer group.
     pub consumer_group: String,
     /// Where to connect to, if not to the namespace itself.
     pub endpoint: Option<String>,
 }
 
 /// What tells it from all others.
-impl fmt::Display for Hub {
+impl fmt::Display for HubAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Hub {
+        let HubAddress {
             namespace,
             name,
             consumer_group,
@@ -67,16 +66,16 @@ impl fmt::Display for Hub {
     }
 }
 
-/// A way to the event hub.
+/// Connects to the event hub.
 #[derive(Debug, Clone)]
-pub struct Client {
-    hub: Hub,
+pub struct HubClient {
+    hub: HubAddress,
     credential: Credential,
 }
 
 /// Where a receiver begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum ReceiverStart {
     /// Behind this sequence number.
     After(i64),
     /// At what was enqueued from this time on.
@@ -85,7 +84,7 @@ pub(crate) enum Start {
 
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub(crate) struct PartitionBounds {
     /// The sequence number of the first message that is still there.
     pub(crate) first: i64,
     /// The sequence number of the newest message; one less than the first where there never was
@@ -99,21 +98,20 @@ pub(crate) struct Bounds {
 
 /// A message of a partition.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub(crate) struct HubMessage {
     pub(crate) sequence_number: Option<i64>,
     pub(crate) offset: Option<String>,
     pub(crate) enqueued: Option<Timestamp>,
     pub(crate) body: Bytes,
 }
 
-impl Client {
+impl HubClient {
     /// A client that has not tried anything yet.
-    pub fn new(hub: Hub, credential: Credential) -> Client {
-        Client { hub, credential }
+    pub fn new(hub: HubAddress, credential: Credential) -> HubClient {
+        HubClient { hub, credential }
     }
 
-    /// The hub that it is for.
-    pub fn hub(&self) -> &Hub {
+    pub fn hub(&self) -> &HubAddress {
         &self.hub
     }
 
@@ -123,7 +121,7 @@ impl Client {
     }
 
     /// Opens a connection of its own.
-    pub(crate) async fn connect(&self) -> Result<Connection, Fault> {
+    pub(crate) async fn connect(&self) -> Result<HubConnection, HubError> {
         let mut builder = ConsumerClient::builder()
             .with_consumer_group(self.hub.consumer_group.clone())
             .with_application_id(APPLICATION_ID.to_owned())
@@ -141,13 +139,13 @@ impl Client {
             }
             Credential::ConnectionStringFile(path) => {
                 let text = read_connection_string(path).and_then(|text| self.fits(text));
-                let text =
-                    text.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                let text = text
+                    .map_err(|why| self.with_remedy(HubError::new(HubErrorKind::Identity, why)))?;
                 let open = builder.open_with_connection_string(&text, Some(&self.hub.name));
                 self.answer("the connection", open).await?
             }
         };
-        Ok(Connection {
+        Ok(HubConnection {
             client: self.clone(),
             consumer: opened,
         })
@@ -170,7 +168,7 @@ impl Client {
     }
 
     /// Shows that we can say who we are.
-    pub(crate) async fn identity(&self) -> Result<String, Fault> {
+    pub(crate) async fn identity(&self) -> Result<String, HubError> {
         match &self.credential {
             Credential::Identity { kind, tokens } => {
                 let ask = tokens.get_token(&[TOKEN_SCOPE], None);
@@ -180,7 +178,7 @@ impl Client {
             }
             Credential::ConnectionStringFile(path) => {
                 let read = read_connection_string(path).and_then(|text| self.fits(text));
-                read.map_err(|why| self.with_remedy(Fault::new(FaultKind::Identity, why)))?;
+                read.map_err(|why| self.with_remedy(HubError::new(HubErrorKind::Identity, why)))?;
                 Ok(format!("connection string in {}", path.display()))
             }
         }
@@ -190,33 +188,33 @@ impl Client {
         &self,
         what: &str,
         call: impl Future<Output = Result<T, EventHubsError>>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, HubError> {
         match timeout(ANSWER_MAX, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.with_remedy(Fault::of(&error))),
+            Ok(Err(error)) => Err(self.with_remedy(HubError::of(&error))),
             Err(_) => {
                 let seconds = ANSWER_MAX.as_secs();
                 let why = format!("{what}: no answer within {seconds} s");
-                Err(self.with_remedy(Fault::new(FaultKind::Unreachable, why)))
+                Err(self.with_remedy(HubError::new(HubErrorKind::Unreachable, why)))
             }
         }
     }
 
-    fn with_remedy(&self, mut fault: Fault) -> Fault {
+    fn with_remedy(&self, mut fault: HubError) -> HubError {
         fault.remedy = self.remedy(fault.kind);
         fault
     }
 
-    fn remedy(&self, kind: FaultKind) -> String {
-        let Hub {
+    fn remedy(&self, kind: HubErrorKind) -> String {
+        let HubAddress {
             namespace,
             name,
             consumer_group,
             ..
         } = &self.hub;
         match kind {
-            FaultKind::Identity => self.remedy_of_identity().to_owned(),
-            FaultKind::Denied => match &self.credential {
+            HubErrorKind::Identity => self.remedy_of_identity().to_owned(),
+            HubErrorKind::Denied => match &self.credential {
                 Credential::Identity { .. } => format!(
                     "grant the identity the role Azure Event Hubs Data Receiver on the event hub \
                      {name} (a new grant takes some minutes)"
@@ -226,15 +224,15 @@ impl Client {
                      event hub {name} or of the namespace {namespace} itself"
                 ),
             },
-            FaultKind::NotFound => format!(
+            HubErrorKind::NotFound => format!(
                 "check --event-hub ({name}) and --consumer-group ({consumer_group}): both must \
                  exist in {namespace}"
             ),
-            FaultKind::Unresolved => format!(
+            HubErrorKind::Unresolved => format!(
                 "check --event-hub-namespace ({namespace}): it must be the whole host name, like \
                  NAME.servicebus.windows.net; with a private endpoint, the cluster must resolve it"
             ),
-            FaultKind::Unreachable => match &self.hub.endpoint {
+            HubErrorKind::Unreachable => match &self.hub.endpoint {
                 None => format!(
                     "check that {namespace} lets this network in and that TCP port 5671 is open"
                 ),
@@ -243,21 +241,23 @@ impl Client {
                      of to {namespace}, and that this network is let in"
                 ),
             },
-            FaultKind::Tls => "something on the way shows another certificate than Azure's; trust \
+            HubErrorKind::Tls => {
+                "something on the way shows another certificate than Azure's; trust \
                                its authority with SSL_CERT_FILE"
-                .to_owned(),
-            FaultKind::Stolen => format!(
+                    .to_owned()
+            }
+            HubErrorKind::Stolen => format!(
                 "another consumer reads with an owner level: give this bridge a consumer group of \
                  its own instead of {consumer_group} (--consumer-group)"
             ),
-            FaultKind::Crowded => format!(
+            HubErrorKind::Crowded => format!(
                 "more receivers than Event Hubs allows: give this bridge a consumer group of its \
                  own instead of {consumer_group} (--consumer-group)"
             ),
-            FaultKind::Busy => {
+            HubErrorKind::Busy => {
                 "the namespace is throttled: give it more throughput units".to_owned()
             }
-            FaultKind::Ended | FaultKind::Other => String::new(),
+            HubErrorKind::Ended | HubErrorKind::Other => String::new(),
         }
     }
 
@@ -282,15 +282,15 @@ impl Client {
     }
 }
 
-/// An open connection.
-pub(crate) struct Connection {
-    client: Client,
+/// An open connection to the event hub.
+pub(crate) struct HubConnection {
+    client: HubClient,
     consumer: ConsumerClient,
 }
 
-impl Connection {
+impl HubConnection {
     /// The names of the hub's partitions.
-    pub(crate) async fn partitions(&self) -> Result<Vec<String>, Fault> {
+    pub(crate) async fn partitions(&self) -> Result<Vec<String>, HubError> {
         let ask = self.consumer.get_eventhub_properties();
         let told = self
             .client
@@ -300,10 +300,10 @@ impl Connection {
     }
 
     /// What a partition holds.
-    pub(crate) async fn bounds(&self, partition: &str) -> Result<Bounds, Fault> {
+    pub(crate) async fn bounds(&self, partition: &str) -> Result<PartitionBounds, HubError> {
         let ask = self.consumer.get_partition_properties(partition);
         let told = self.client.answer("a partition's properties", ask).await?;
-        Ok(Bounds {
+        Ok(PartitionBounds {
             first: told.beginning_sequence_number,
             last: told.last_enqueued_sequence_number,
             last_enqueued: told.last_enqueued_time_utc.and_then(timestamp),
@@ -315,20 +315,20 @@ impl Connection {
     pub(crate) async fn receiver(
         &self,
         partition: &str,
-        start: Start,
+        start: ReceiverStart,
         prefetch: u32,
         owner_level: Option<i64>,
-    ) -> Result<Receiver, Fault> {
+    ) -> Result<HubReceiver, HubError> {
         let location = match start {
-            Start::After(sequence) => StartLocation::SequenceNumber(sequence),
-            Start::From(time) => StartLocation::EnqueuedTime(SystemTime::from(time)),
+            ReceiverStart::After(sequence) => StartLocation::SequenceNumber(sequence),
+            ReceiverStart::From(time) => StartLocation::EnqueuedTime(SystemTime::from(time)),
         };
         let options = OpenReceiverOptions {
             owner_level,
             prefetch: Some(prefetch),
             start_position: Some(StartPosition {
                 location,
-                inclusive: matches!(start, Start::From(_)),
+                inclusive: matches!(start, ReceiverStart::From(_)),
             }),
             receive_timeout: None,
         };
@@ -336,7 +336,7 @@ impl Connection {
             .consumer
             .open_receiver_on_partition(partition.to_owned(), Some(options));
         let inner = self.client.answer("the receiver", open).await?;
-        Ok(Receiver {
+        Ok(HubReceiver {
             client: self.client.clone(),
             inner,
         })
@@ -348,9 +348,9 @@ impl Connection {
         partition: &str,
         last: i64,
         lasts: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), HubError> {
         let receiver = self
-            .receiver(partition, Start::After(last), 1, None)
+            .receiver(partition, ReceiverStart::After(last), 1, None)
             .await?;
         let mut messages = receiver.messages();
         match timeout(lasts, messages.next()).await {
@@ -359,49 +359,49 @@ impl Connection {
         }
     }
 
-    /// Ends it, politely but not for long: it may be broken already.
+    /// Closes it within a bounded time: it may be broken already.
     pub(crate) async fn close(self) {
         if !matches!(timeout(CLOSE_MAX, self.consumer.close()).await, Ok(Ok(()))) {
-            tracing::debug!("a connection to the event hub ended without a farewell");
+            tracing::debug!("connection close failed or timed out");
         }
     }
 }
 
 /// A receiver of one partition.
-pub(crate) struct Receiver {
-    client: Client,
+pub(crate) struct HubReceiver {
+    client: HubClient,
     inner: EventReceiver,
 }
 
 type Events<'a> = dyn Stream<Item = Result<ReceivedEventData, EventHubsError>> + Send + 'a;
 
 /// The messages of a receiver, until the first failure.
-pub(crate) struct Messages<'a> {
-    client: &'a Client,
+pub(crate) struct HubMessages<'a> {
+    client: &'a HubClient,
     events: Pin<Box<Events<'a>>>,
 }
 
-impl Receiver {
-    pub(crate) fn messages(&self) -> Messages<'_> {
-        Messages {
+impl HubReceiver {
+    pub(crate) fn messages(&self) -> HubMessages<'_> {
+        HubMessages {
             client: &self.client,
             events: Box::pin(self.inner.stream_events()),
         }
     }
 }
 
-impl Messages<'_> {
+impl HubMessages<'_> {
     /// The next one. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Message, Fault> {
+    pub(crate) async fn next(&mut self) -> Result<HubMessage, HubError> {
         match self.events.next().await {
             Some(Ok(event)) => Ok(message(&event)),
-            Some(Err(error)) => Err(self.client.with_remedy(Fault::of(&error))),
-            None => Err(Fault::new(FaultKind::Ended, "the receiver ended")),
+            Some(Err(error)) => Err(self.client.with_remedy(HubError::of(&error))),
+            None => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
         }
     }
 }
 
-fn message(event: &ReceivedEventData) -> Message {
+fn message(event: &ReceivedEventData) -> HubMessage {
     let body = match &event.raw_amqp_message().body {
         // Several sections are one body.
         AmqpMessageBody::Binary(sections) => sections.concat(),
@@ -409,7 +409,7 @@ fn message(event: &ReceivedEventData) -> Message {
         AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => bytes.clone(),
         _ => Vec::new(),
     };
-    Message {
+    HubMessage {
         sequence_number: event.sequence_number(),
         offset: event.offset().clone(),
         enqueued: event.enqueued_time().and_then(timestamp),

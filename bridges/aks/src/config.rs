@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use audit_bridge_app::cli::Bridge;
-use audit_bridge_app::config::{Problems, flag, words};
+use audit_bridge_app::config::{Problems, flag, split_list};
 use audit_bridge_app::provider::Provider as _;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
-use crate::convert::{AksConvert, CATEGORIES, Options};
+use crate::convert::{AksConvert, AksConvertOptions, CATEGORIES};
 use crate::dump::AksDump;
-use crate::provider::{AksProvider, ProviderArgs};
+use crate::provider::{AksProvider, AksProviderArgs};
 
 /// The flags of diagnostic settings.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Diagnostic settings")]
-pub struct Args {
+pub struct AksArgs {
     /// The categories to convert, with commas between [default: kube-audit,kube-audit-admin]
     #[arg(
         long,
@@ -49,7 +49,7 @@ pub struct Args {
 /// The AKS bridge, configured.
 #[derive(Debug)]
 pub struct Aks {
-    options: Options,
+    options: AksConvertOptions,
 }
 
 impl Bridge for Aks {
@@ -57,14 +57,14 @@ impl Bridge for Aks {
     const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
     const PROVIDER: &'static str = "aks";
     const LOG_FILTER: &'static str = LOG_FILTER;
-    type Args = Args;
-    type ProviderArgs = ProviderArgs;
+    type Args = AksArgs;
+    type ProviderArgs = AksProviderArgs;
     type Provider = AksProvider;
 
-    fn configure(args: &Args, problems: &mut Problems) -> Aks {
+    fn configure(args: &AksArgs, problems: &mut Problems) -> Aks {
         let default = CATEGORIES.map(str::to_owned).to_vec();
         let categories = problems.read("categories", args.categories.as_deref(), default, |text| {
-            let words: Vec<_> = words(text).collect();
+            let words: Vec<_> = split_list(text).collect();
             if words.is_empty() {
                 Err("names no category".to_owned())
             } else {
@@ -72,12 +72,12 @@ impl Bridge for Aks {
             }
         });
         Aks {
-            options: Options {
+            options: AksConvertOptions {
                 categories,
                 cluster_names: args
                     .cluster_name
                     .iter()
-                    .flat_map(|names| words(names))
+                    .flat_map(|names| split_list(names))
                     .collect(),
                 annotate_cluster: problems.read(
                     "annotate-cluster",
@@ -85,12 +85,17 @@ impl Bridge for Aks {
                     false,
                     flag,
                 ),
-                native: conformance::Options::default(),
+                native: conformance::EventOptions::default(),
             },
         }
     }
 
-    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> AksProvider {
+    fn provider(
+        &self,
+        _: &AksArgs,
+        provider: &AksProviderArgs,
+        problems: &mut Problems,
+    ) -> AksProvider {
         let provider = provider.check(problems);
         if provider.shared().is_some() && self.options.categories.len() > 1 {
             tracing::warn!(
@@ -107,8 +112,8 @@ impl Bridge for Aks {
         Arc::new(AksDump)
     }
 
-    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
-        AksConvert::new(Options {
+    fn converter(&self, native: conformance::EventOptions) -> impl Convert + 'static {
+        AksConvert::new(AksConvertOptions {
             native,
             ..self.options.clone()
         })

@@ -23,7 +23,7 @@ use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
 use crate::convert::category_deduplicator::CategoryDeduplicator;
-use crate::wire::{self, Diagnostic, Log, Payload};
+use crate::wire::{self, AksPayload, Diagnostic, LogLine};
 
 /// Another category of the same event hub.
 const OTHER_CATEGORY: Skip = Skip::new("other_category");
@@ -35,7 +35,7 @@ pub(crate) const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct AksConvertOptions {
     /// The categories to convert (`--categories`), compared without case.
     pub categories: Vec<String>,
     /// Only these clusters (`--cluster-name`), by the last segment of `resourceId`, compared
@@ -45,16 +45,16 @@ pub struct Options {
     /// `cluster_names`, else as the record has it.
     pub annotate_cluster: bool,
     /// What is wanted of every event.
-    pub native: conformance::Options,
+    pub native: conformance::EventOptions,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for AksConvertOptions {
+    fn default() -> AksConvertOptions {
+        AksConvertOptions {
             categories: CATEGORIES.map(str::to_owned).to_vec(),
             cluster_names: Vec::new(),
             annotate_cluster: false,
-            native: conformance::Options::default(),
+            native: conformance::EventOptions::default(),
         }
     }
 }
@@ -62,16 +62,16 @@ impl Default for Options {
 /// Converts records of diagnostic settings, and audit events by themselves.
 #[derive(Debug, Clone, Default)]
 pub struct AksConvert {
-    options: Options,
+    options: AksConvertOptions,
     /// One for all forks.
     deduplicator: Arc<Mutex<CategoryDeduplicator>>,
     /// The last cluster, and what is wanted of its events.
-    annotated: Option<(String, conformance::Options)>,
+    annotated: Option<(String, conformance::EventOptions)>,
 }
 
 impl AksConvert {
     /// A converter with these options.
-    pub fn new(options: Options) -> AksConvert {
+    pub fn new(options: AksConvertOptions) -> AksConvert {
         AksConvert {
             options,
             deduplicator: Arc::default(),
@@ -87,11 +87,11 @@ impl AksConvert {
         record.with_text(|payload, text, replaced| {
             match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
                 // Its own bytes, as they may end inside a character.
-                Payload::Other => {
+                AksPayload::Other => {
                     let options = &self.options.native;
                     Ok(options.event(&record.payload, false, record.time)?)
                 }
-                Payload::Diagnostic(mut diagnostic) => {
+                AksPayload::Diagnostic(mut diagnostic) => {
                     diagnostic.replaced |= replaced;
                     self.diagnostic(record, payload, diagnostic)
                 }
@@ -118,15 +118,15 @@ impl AksConvert {
         let log = match diagnostic.log {
             None if claimed => return Err(Refusal::unparsable("no properties.log")),
             None => return Err(Refusal::not_audit("no properties.log")),
-            Some(Log::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(Log::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
-            Some(Log::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
+            Some(LogLine::Text(Cow::Owned(text))) => Bytes::from(text),
+            Some(LogLine::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
+            Some(LogLine::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
         };
         if !claimed && log.trim_ascii_start().first() != Some(&b'{') {
             return Err(Refusal::not_audit("properties.log is no json object"));
         }
         let wanted = wanted(&self.options, &mut self.annotated, chosen);
-        let context = conformance::Context {
+        let context = conformance::EventContext {
             claimed,
             replaced: diagnostic.replaced,
             record_time: diagnostic.time.or(record.time),
@@ -154,7 +154,7 @@ impl AksConvert {
     }
 }
 
-impl Options {
+impl AksConvertOptions {
     /// The cluster's name as it is to be written, if the cluster is chosen.
     fn chosen<'a>(&'a self, cluster: &'a str) -> Option<&'a str> {
         let names = &self.cluster_names;
@@ -167,10 +167,10 @@ impl Options {
 
 /// What is wanted of the events of a cluster.
 fn wanted<'a>(
-    options: &'a Options,
-    annotated: &'a mut Option<(String, conformance::Options)>,
+    options: &'a AksConvertOptions,
+    annotated: &'a mut Option<(String, conformance::EventOptions)>,
     cluster: Option<&str>,
-) -> &'a conformance::Options {
+) -> &'a conformance::EventOptions {
     let Some(cluster) = cluster.filter(|_| options.annotate_cluster) else {
         return &options.native;
     };

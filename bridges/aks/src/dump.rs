@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_core::event::json::{Raw, ValueKind};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 
 /// The dump shapes of AKS diagnostic settings.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,10 +54,10 @@ impl Dump for AksDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _context: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _context: &PieceContext) -> Result<Cow<'a, str>, String> {
         match piece.kind() {
             // A log line taken out of its record.
-            Kind::String => piece
+            ValueKind::String => piece
                 .as_str()
                 .ok_or_else(|| "a string with half a utf-16 surrogate pair".to_owned()),
             _ => Ok(Cow::Borrowed(piece.text())),
@@ -70,7 +70,7 @@ impl Dump for AksDump {
             .is_some_and(|log| log.contains("\"auditID\""))
     }
 
-    fn text_split(&self, _shape: Option<&str>, _head: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _shape: Option<&str>, _head: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }

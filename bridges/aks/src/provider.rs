@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use audit_bridge_app::config::{self, Problems, given};
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::connection_string::{self, ConnectionString};
-use crate::client::{Client, Credential, Fault, FaultKind, Hub, read_connection_string};
-use crate::source::partition::Timing;
-use crate::source::position::{self, Begin};
+use crate::client::{
+    Credential, HubAddress, HubClient, HubError, HubErrorKind, read_connection_string,
+};
+use crate::source::partition::PartitionTiming;
+use crate::source::position::{self, PartitionStart};
 use crate::source::{EventHub, Partition, share_of_prefetch};
 
 /// The event hub that a diagnostic setting makes for this category unless told otherwise.
@@ -30,7 +32,7 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "event_hubs")]
 #[command(next_help_heading = "Event Hubs")]
-pub struct ProviderArgs {
+pub struct AksProviderArgs {
     /// Host name of the namespace, like NAME.servicebus.windows.net
     #[arg(
         long,
@@ -94,15 +96,15 @@ pub struct ProviderArgs {
 /// An event hub, configured.
 #[derive(Debug)]
 pub struct AksProvider {
-    hub: Hub,
+    hub: HubAddress,
     connection_string_file: Option<PathBuf>,
     prefetch_bytes_max: usize,
     share_partitions: bool,
     /// One for all, so that a token is asked for once.
-    client: OnceLock<Client>,
+    client: OnceLock<HubClient>,
 }
 
-impl ProviderArgs {
+impl AksProviderArgs {
     /// Checks the flags.
     pub(crate) fn check(&self, problems: &mut Problems) -> AksProvider {
         let file = self
@@ -115,7 +117,7 @@ impl ProviderArgs {
             read.map_err(|what| problems.add("connection-string-file", what))
                 .ok()
         });
-        let hub = Hub {
+        let hub = HubAddress {
             namespace: self.namespace(file.is_some(), read.as_ref(), problems),
             name: self.hub(read.as_ref(), problems),
             consumer_group: problems.read(
@@ -143,7 +145,7 @@ impl ProviderArgs {
                 .ok()
         });
         AksProvider {
-            hub: Hub {
+            hub: HubAddress {
                 endpoint: hub.endpoint.or(emulator),
                 ..hub
             },
@@ -235,19 +237,19 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl AksProvider {
-    fn client(&self) -> Result<Client, Trouble> {
+    fn client(&self) -> Result<HubClient, Unavailable> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
         let credential = match &self.connection_string_file {
             Some(path) => Credential::ConnectionStringFile(path.clone()),
-            None => Credential::from_environment().map_err(|what| Trouble {
-                part: Part::Identity,
-                what,
+            None => Credential::from_environment().map_err(|what| Unavailable {
+                component: Component::Identity,
+                reason: what,
                 remedy: "set it, or use --connection-string-file".to_owned(),
             })?,
         };
-        let client = || Client::new(self.hub.clone(), credential);
+        let client = || HubClient::new(self.hub.clone(), credential);
         Ok(self.client.get_or_init(client).clone())
     }
 }
@@ -255,7 +257,7 @@ impl AksProvider {
 impl Provider for AksProvider {
     type Log = AksLog;
 
-    async fn connect(&self) -> Result<Vec<AksLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<AksLog>, Unavailable> {
         let whole = AksLog {
             name: self.hub.to_string(),
             client: self.client()?,
@@ -275,8 +277,8 @@ impl Provider for AksProvider {
         Ok(logs.collect())
     }
 
-    fn shared(&self) -> Option<Shared> {
-        self.share_partitions.then(|| Shared {
+    fn shared(&self) -> Option<SharedLogs> {
+        self.share_partitions.then(|| SharedLogs {
             name: self.hub.to_string(),
             flag: SHARE_PARTITIONS,
         })
@@ -287,7 +289,7 @@ impl Provider for AksProvider {
 #[derive(Debug, Clone)]
 pub struct AksLog {
     name: String,
-    client: Client,
+    client: HubClient,
     prefetch_bytes_max: usize,
     /// The partition, where replicas share them.
     share: Option<Share>,
@@ -307,7 +309,7 @@ impl ProviderLog for AksLog {
         &self.name
     }
 
-    fn when_silent(&self) -> String {
+    fn silence_remedy(&self) -> String {
         format!(
             "look whether each cluster's diagnostic setting still sends kube-audit or \
              kube-audit-admin to {}: az monitor diagnostic-settings list --resource $(az aks show \
@@ -319,7 +321,7 @@ impl ProviderLog for AksLog {
     fn beginning(&self, start: Start) -> Positions {
         let share = self.share.iter();
         share
-            .map(|share| (share.partition.index, Begin::at(start).position()))
+            .map(|share| (share.partition.index, PartitionStart::at(start).position()))
             .collect()
     }
 
@@ -327,8 +329,8 @@ impl ProviderLog for AksLog {
         position::is_further(this, other)
     }
 
-    async fn open(&self, resume: Resume) -> Result<EventHub, Trouble> {
-        let timing = Timing::default();
+    async fn open(&self, resume: Resume) -> Result<EventHub, Unavailable> {
+        let timing = PartitionTiming::default();
         let bytes = self.prefetch_bytes_max;
         match &self.share {
             None => EventHub::open(&self.client, resume, bytes, timing).await,
@@ -341,25 +343,25 @@ impl ProviderLog for AksLog {
 
     async fn check(&self) -> Vec<Finding> {
         let identity = match self.client.identity().await {
-            Ok(found) => Finding::good("identity", found),
-            Err(fault) => return vec![Finding::bad("identity", fault.into())],
+            Ok(found) => Finding::ok("identity", found),
+            Err(fault) => return vec![Finding::failed("identity", fault.into())],
         };
         let what = format!("source {}", self.name);
-        let source = match self.look().await {
-            Ok(found) => Finding::good(what, found),
-            Err(trouble) => Finding::bad(what, trouble),
+        let source = match self.probe_source().await {
+            Ok(found) => Finding::ok(what, found),
+            Err(unavailable) => Finding::failed(what, unavailable),
         };
         vec![identity, source]
     }
 }
 
 impl AksLog {
-    fn is_shared_out(&self, fault: &Fault) -> bool {
-        self.share.is_some() && fault.kind == FaultKind::Stolen
+    fn is_shared_out(&self, fault: &HubError) -> bool {
+        self.share.is_some() && fault.kind == HubErrorKind::Stolen
     }
 
     /// Asks for the partitions, attaches to one, and looks for a message of the last hour.
-    async fn look(&self) -> Result<String, Trouble> {
+    async fn probe_source(&self) -> Result<String, Unavailable> {
         let connection = self.client.connect().await?;
         let looked = async {
             let partitions = connection.partitions().await?;
@@ -368,7 +370,7 @@ impl AksLog {
                 let bounds = connection.bounds(partition).await?;
                 newest = newest.max(bounds.last_enqueued.filter(|_| bounds.last >= 0));
                 if index == 0 {
-                    let timing = Timing::default();
+                    let timing = PartitionTiming::default();
                     let attach = connection.try_receiver(partition, bounds.last, timing.attach);
                     match attach.await {
                         // By another replica: so it can be read.
@@ -377,7 +379,7 @@ impl AksLog {
                     }
                 }
             }
-            Ok::<_, Fault>((partitions.len(), newest))
+            Ok::<_, HubError>((partitions.len(), newest))
         };
         let looked = looked.await;
         connection.close().await;
@@ -387,9 +389,9 @@ impl AksLog {
             Some(newest) if recent.is_ok_and(|recent| newest >= recent) => Ok(format!(
                 "can be read; partitions: {partitions}, newest message: {newest:.0}"
             )),
-            newest => Err(Trouble {
-                part: Part::Source,
-                what: match newest {
+            newest => Err(Unavailable {
+                component: Component::Source,
+                reason: match newest {
                     Some(newest) => {
                         format!("can be read, and holds no message since {newest:.0}")
                     }

@@ -1,9 +1,9 @@
 //! An event hub as a source: a reader for each of its partitions, and a look now and then whether
 //! there are more.
 
-mod health;
 mod message;
 pub mod partition;
+mod partition_health;
 pub(crate) mod position;
 
 use std::collections::HashMap;
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::client::{Client, Fault};
-use crate::source::partition::{Reader, Shared, Timing};
-use crate::source::position::Begin;
+use crate::client::{HubClient, HubError};
+use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
+use crate::source::position::PartitionStart;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -52,21 +52,21 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// The hub's partitions.
-    pub(crate) async fn all(client: &Client) -> Result<Vec<Partition>, Trouble> {
+    pub(crate) async fn all(client: &HubClient) -> Result<Vec<Partition>, Unavailable> {
         names(client).await?.iter().map(|id| Self::of(id)).collect()
     }
 
     /// Event Hubs numbers its partitions.
-    fn of(id: &str) -> Result<Partition, Trouble> {
+    fn of(id: &str) -> Result<Partition, Unavailable> {
         let index = id.parse().ok().filter(|index| *index < PARTITIONS_MAX);
         match index {
             Some(index) => Ok(Partition {
                 id: id.to_owned(),
                 index,
             }),
-            None => Err(Trouble {
-                part: Part::Source,
-                what: format!(
+            None => Err(Unavailable {
+                component: Component::Source,
+                reason: format!(
                     "the event hub has a partition named {id:?}, which is no small number"
                 ),
                 remedy: "please report it".to_owned(),
@@ -76,7 +76,7 @@ impl Partition {
 }
 
 /// The names of the hub's partitions.
-async fn names(client: &Client) -> Result<Vec<String>, Fault> {
+async fn names(client: &HubClient) -> Result<Vec<String>, HubError> {
     let connection = client.connect().await?;
     let found = connection.partitions().await;
     connection.close().await;
@@ -89,26 +89,26 @@ impl EventHub {
     /// # Errors
     /// The hub does not tell its partitions, or the checkpoint's positions are not ours.
     pub async fn open(
-        client: &Client,
+        client: &HubClient,
         resume: Resume,
         prefetch_bytes_max: usize,
-        timing: Timing,
-    ) -> Result<EventHub, Trouble> {
+        timing: PartitionTiming,
+    ) -> Result<EventHub, Unavailable> {
         let partitions = Partition::all(client).await?;
         tracing::info!(
             event_hub = client.hub().name,
             partitions = partitions.len(),
-            "reading"
+            "event hub opened"
         );
         let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
         let timing = timing.paced(PROBE_PACE, partitions.len());
-        let (mut roster, pages) = Roster::new(client, &resume, bytes, timing);
+        let (mut partition_set, pages) = PartitionSet::new(client, &resume, bytes, timing);
         for partition in &partitions {
-            let begin = Begin::resume(partition.index, &resume)?;
-            roster.admit(partition, begin);
+            let begin = PartitionStart::resume(partition.index, &resume)?;
+            partition_set.admit(partition, begin);
         }
         if resume.until.is_none() {
-            tokio::spawn(roster.keep());
+            tokio::spawn(partition_set.watch_partitions());
         }
         Ok(EventHub {
             pages,
@@ -116,16 +116,17 @@ impl EventHub {
         })
     }
 
-    /// Begins to read one of so many partitions that replicas share.
+    /// Starts to read one partition of those that replicas share.
     pub(crate) fn open_partition(
-        client: &Client,
+        client: &HubClient,
         partition: &Partition,
         resume: &Resume,
         prefetch_bytes_max: usize,
-        timing: Timing,
-    ) -> Result<EventHub, Trouble> {
-        let (mut roster, pages) = Roster::new(client, resume, prefetch_bytes_max, timing);
-        roster.admit(partition, Begin::resume(partition.index, resume)?);
+        timing: PartitionTiming,
+    ) -> Result<EventHub, Unavailable> {
+        let (mut partition_set, pages) =
+            PartitionSet::new(client, resume, prefetch_bytes_max, timing);
+        partition_set.admit(partition, PartitionStart::resume(partition.index, resume)?);
         Ok(EventHub {
             pages,
             announced: Some(announce(std::slice::from_ref(partition))),
@@ -153,7 +154,7 @@ fn announce(partitions: &[Partition]) -> Page {
     }
 }
 
-/// How many bytes may be on their way from each of so many partitions.
+/// How many bytes may be prefetched from each partition.
 pub(crate) fn share_of_prefetch(bytes_max: usize, partitions: usize) -> usize {
     bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1))
 }
@@ -164,24 +165,24 @@ fn prefetch(bytes_max: usize) -> u32 {
     u32::try_from(messages).unwrap_or(1)
 }
 
-/// Who reads what.
-struct Roster {
-    shared: Arc<Shared>,
+/// The readers of all partitions.
+struct PartitionSet {
+    shared: Arc<ReaderContext>,
     pages: mpsc::Sender<Page>,
     /// Each with the way to tell it that its partition is gone.
     readers: HashMap<String, oneshot::Sender<()>>,
 }
 
-impl Roster {
-    /// Nobody reads yet; what they will read arrives at the other end.
+impl PartitionSet {
+    /// A set without readers, and the channel on which their pages arrive.
     fn new(
-        client: &Client,
+        client: &HubClient,
         resume: &Resume,
         prefetch_bytes_max: usize,
-        timing: Timing,
-    ) -> (Roster, mpsc::Receiver<Page>) {
+        timing: PartitionTiming,
+    ) -> (PartitionSet, mpsc::Receiver<Page>) {
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
-        let shared = Shared {
+        let shared = ReaderContext {
             client: client.clone(),
             health: PartitionHealth::new(resume.telemetry.clone()),
             timing,
@@ -189,18 +190,18 @@ impl Roster {
             until: resume.until,
             owner_level: resume.term,
         };
-        let roster = Roster {
+        let partition_set = PartitionSet {
             shared: Arc::new(shared),
             pages: sender,
             readers: HashMap::new(),
         };
-        (roster, pages)
+        (partition_set, pages)
     }
 
-    fn admit(&mut self, partition: &Partition, begin: Begin) {
+    fn admit(&mut self, partition: &Partition, begin: PartitionStart) {
         let Partition { id, index } = partition;
         self.shared.health.starting(id);
-        let reader = Reader::new(
+        let reader = PartitionReader::new(
             Arc::clone(&self.shared),
             id,
             *index,
@@ -214,15 +215,15 @@ impl Roster {
 
     /// Looks for partitions that were added, until nobody takes pages any more. The larger tiers can
     /// add some.
-    async fn keep(mut self) {
+    async fn watch_partitions(mut self) {
         while timeout(self.shared.timing.discover, self.pages.closed())
             .await
             .is_err()
         {
             match names(&self.shared.client).await {
                 Ok(ids) => self.compare(&ids).await,
-                // The readers tell of their troubles themselves.
-                Err(fault) => tracing::debug!(why = %fault, "the partitions are not told"),
+                // The readers report their own failures.
+                Err(fault) => tracing::debug!(why = %fault, "listing partitions failed; retrying"),
             }
         }
     }
@@ -236,11 +237,11 @@ impl Roster {
                 Ok(partition) => {
                     tracing::info!(
                         partition = id,
-                        "a partition was added; it is read from its beginning"
+                        "partition added: reading it from its beginning"
                     );
-                    self.admit(&partition, Begin::Earliest);
+                    self.admit(&partition, PartitionStart::Earliest);
                 }
-                Err(trouble) => tracing::error!(%trouble, "a partition cannot be read"),
+                Err(unavailable) => tracing::error!(%unavailable, "partition could not be opened"),
             }
         }
         let gone: Vec<String> = self
@@ -252,7 +253,7 @@ impl Roster {
         for id in gone {
             tracing::warn!(
                 partition = id,
-                "a partition is gone: the event hub was made anew"
+                "partition no longer exists: the event hub was created again"
             );
             if let Some(reader) = self.readers.remove(&id) {
                 let _ = reader.send(());
@@ -263,7 +264,7 @@ impl Roster {
                     partitions: vec![PartitionChange::Left(index)],
                     ..Page::default()
                 };
-                // Whoever takes no pages any more needs no news.
+                // The source was dropped: nothing to report.
                 let _ = self.pages.send(left).await;
             }
         }
@@ -275,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_on_its_way_is_bounded() {
+    fn prefetch_share_of_all_partitions_is_bounded() {
         let mib = 1 << 20;
         for (bytes, partitions, want) in [
             (8 * mib, 1, 8),
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_small_numbers() {
+    fn partition_name_must_be_a_small_number() {
         assert_eq!(Partition::of("31").map(|it| it.index), Ok(31));
         for wrong in ["", "-1", "a", "4096", "99999999999"] {
             assert!(Partition::of(wrong).is_err(), "{wrong}");

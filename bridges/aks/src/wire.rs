@@ -18,7 +18,7 @@ use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Payload<'a> {
+pub(crate) enum AksPayload<'a> {
     /// A record of a diagnostic setting, read to its end.
     Diagnostic(Diagnostic<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -35,15 +35,14 @@ pub(crate) struct Diagnostic<'a> {
     /// `resourceId`, unless it is empty.
     pub resource_id: Option<Cow<'a, str>>,
     /// `properties.log`.
-    pub log: Option<Log<'a>>,
+    pub log: Option<LogLine<'a>>,
     /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now. Azure cuts a long log at
     /// a count of UTF-16 units, and that may be between the halves of a pair.
     pub replaced: bool,
 }
 
-/// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Log<'a> {
+pub(crate) enum LogLine<'a> {
     /// A string, decoded; mostly with a line feed at its end.
     Text(Cow<'a, str>),
     /// Some other JSON: some exports give the event as the object itself.
@@ -57,7 +56,7 @@ pub(crate) enum Log<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut record = Diagnostic::default();
     let mut is_diagnostic = false;
@@ -77,7 +76,7 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
             scanner.value()?;
         } else {
             if !is_diagnostic && matches!(&*key, "kind" | "apiVersion" | "auditID" | "stage") {
-                return Ok(Payload::Other);
+                return Ok(AksPayload::Other);
             }
             scanner.value()?;
             continue;
@@ -87,47 +86,47 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     scanner.end()?;
     record.replaced = scanner.replaced();
     Ok(if is_diagnostic {
-        Payload::Diagnostic(record)
+        AksPayload::Diagnostic(record)
     } else {
-        Payload::Other
+        AksPayload::Other
     })
 }
 
 /// The log out of `properties`, which is an object, or one as a string.
-fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Error> {
+fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<LogLine<'a>>, json::Error> {
     match scanner.peek() {
         Some(b'{') => log_member(scanner),
         Some(b'"') => match scanner.string()? {
             Cow::Borrowed(inner) => Ok(log_member(&mut Scanner::new(inner)).unwrap_or(None)),
             Cow::Owned(inner) => Ok(log_member(&mut Scanner::new(&inner))
                 .unwrap_or(None)
-                .map(Log::into_owned)),
+                .map(LogLine::into_owned)),
         },
         _ => scanner.value().map(|_| None),
     }
 }
 
-fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Log<'a>>, json::Error> {
+fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<LogLine<'a>>, json::Error> {
     let mut log = None;
     scanner.open_object()?;
     while let Some(key) = scanner.key()? {
         if !key.eq_ignore_ascii_case("log") {
             scanner.value()?;
         } else if scanner.peek() == Some(b'"') {
-            log = Some(Log::Text(scanner.string()?));
+            log = Some(LogLine::Text(scanner.string()?));
         } else {
-            log = Some(Log::Json(scanner.value()?));
+            log = Some(LogLine::Json(scanner.value()?));
         }
     }
     Ok(log)
 }
 
-impl Log<'_> {
-    fn into_owned(self) -> Log<'static> {
+impl LogLine<'_> {
+    fn into_owned(self) -> LogLine<'static> {
         match self {
-            Log::Text(text) => Log::Text(Cow::Owned(text.into_owned())),
+            LogLine::Text(text) => LogLine::Text(Cow::Owned(text.into_owned())),
             // An object's text is what a string that holds it decodes to.
-            Log::Json(raw) => Log::Text(Cow::Owned(raw.text().to_owned())),
+            LogLine::Json(raw) => LogLine::Text(Cow::Owned(raw.text().to_owned())),
         }
     }
 }

@@ -5,18 +5,18 @@
 //! second attempt behind its back would defeat its limit.
 
 pub(crate) mod cluster;
+mod error;
 pub(crate) mod group;
 pub(crate) mod kinesis;
 pub(crate) mod stream_name;
-mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{Entry, Identity, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_tail::{Identity, LogPage, PageEntry, QueryError, TimeLog, Window};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -29,8 +29,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use self::trouble::Asked;
-use crate::client::group::Group;
+use self::error::RequestContext;
+use crate::client::group::LogGroupName;
 
 /// CloudWatch Logs counts milliseconds.
 pub(crate) const RESOLUTION: Duration = Duration::from_millis(1);
@@ -59,19 +59,19 @@ pub struct Access {
 
 /// An account and region, with credentials that renew themselves.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub struct AwsConnection {
     client: Client,
     credentials: SharedCredentialsProvider,
     region: String,
     access: Access,
 }
 
-impl Connection {
+impl AwsConnection {
     /// Credentials, region and client.
     ///
     /// # Errors
     /// There is no region, or nothing in the chain.
-    pub async fn new(access: Access) -> Result<Connection, Trouble> {
+    pub async fn new(access: Access) -> Result<AwsConnection, Unavailable> {
         let AwsIdentity {
             config,
             credentials,
@@ -84,7 +84,7 @@ impl Connection {
                 .timeout_config(timeouts())
                 .build(),
         );
-        Ok(Connection {
+        Ok(AwsConnection {
             client,
             credentials,
             region,
@@ -101,7 +101,7 @@ impl Connection {
     ///
     /// # Errors
     /// There are none, and why.
-    pub async fn identity(&self) -> Result<String, Trouble> {
+    pub async fn identity(&self) -> Result<String, Unavailable> {
         identity(&self.credentials, self.access.role.as_deref()).await
     }
 }
@@ -118,7 +118,7 @@ impl AwsIdentity {
     /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
     /// instance. Partition, FIPS and endpoints come from its own variables too, and so does the
     /// region unless it is given: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
-    async fn load(access: Access) -> Result<AwsIdentity, Trouble> {
+    async fn load(access: Access) -> Result<AwsIdentity, Unavailable> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = &access.region {
             loader = loader.region(Region::new(region.clone()));
@@ -138,9 +138,9 @@ impl AwsIdentity {
             let provider = SharedCredentialsProvider::new(provider.build().await);
             config = config.into_builder().credentials_provider(provider).build();
         }
-        let missing = |what: &str, remedy: &str| Trouble {
-            part: Part::Identity,
-            what: what.to_owned(),
+        let missing = |what: &str, remedy: &str| Unavailable {
+            component: Component::Identity,
+            reason: what.to_owned(),
             remedy: remedy.to_owned(),
         };
         let region = config.region().map(ToString::to_string).ok_or_else(|| {
@@ -152,7 +152,7 @@ impl AwsIdentity {
         let credentials = config.credentials_provider().ok_or_else(|| {
             missing(
                 "there is no provider of AWS credentials",
-                trouble::IDENTITY_REMEDY,
+                error::IDENTITY_REMEDY,
             )
         })?;
         Ok(AwsIdentity {
@@ -176,8 +176,8 @@ fn timeouts() -> TimeoutConfig {
 async fn identity(
     credentials: &SharedCredentialsProvider,
     assumed: Option<&str>,
-) -> Result<String, Trouble> {
-    let role = trouble::role(assumed);
+) -> Result<String, Unavailable> {
+    let role = error::role(assumed);
     match credentials.provide_credentials().await {
         Ok(credentials) => {
             let expiry = credentials
@@ -188,12 +188,12 @@ async fn identity(
                 None => format!("credentials of {role}"),
             })
         }
-        Err(error) => Err(Trouble {
-            part: Part::Identity,
-            what: format!("no credentials for {role}: {}", chain(&error)),
+        Err(error) => Err(Unavailable {
+            component: Component::Identity,
+            reason: format!("no credentials for {role}: {}", chain(&error)),
             remedy: match assumed {
-                Some(_) => trouble::ASSUME_REMEDY.to_owned(),
-                None => trouble::IDENTITY_REMEDY.to_owned(),
+                Some(_) => error::ASSUME_REMEDY.to_owned(),
+                None => error::IDENTITY_REMEDY.to_owned(),
             },
         }),
     }
@@ -202,15 +202,20 @@ async fn identity(
 /// The audit streams of one log group.
 #[derive(Debug, Clone)]
 pub struct LogGroup {
-    connection: Connection,
+    connection: AwsConnection,
     name: String,
-    group: Group,
+    group: LogGroupName,
     stream_prefix: String,
 }
 
 impl LogGroup {
     /// The streams of `group` that begin with `stream_prefix`; `name` stands for it in log lines.
-    pub fn new(connection: Connection, name: &str, group: &Group, stream_prefix: &str) -> LogGroup {
+    pub fn new(
+        connection: AwsConnection,
+        name: &str,
+        group: &LogGroupName,
+        stream_prefix: &str,
+    ) -> LogGroup {
         LogGroup {
             connection,
             name: name.to_owned(),
@@ -222,8 +227,8 @@ impl LogGroup {
 
 impl LogGroup {
     /// What to look at when the group never holds anything, or nothing more.
-    pub fn when_silent(&self) -> String {
-        trouble::silent(
+    pub fn silence_remedy(&self) -> String {
+        error::silent(
             &self.group.name,
             self.connection.region(),
             &self.stream_prefix,
@@ -263,11 +268,11 @@ impl TimeLog for LogGroup {
             .send()
             .await;
         let page = answer.map_err(|error| {
-            trouble::query(
+            error::query(
                 &error,
                 &self.group,
                 &self.connection.region,
-                Asked {
+                RequestContext {
                     with_token: token.is_some(),
                     access: &self.connection.access,
                 },
@@ -285,7 +290,7 @@ impl TimeLog for LogGroup {
     }
 }
 
-fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> Entry<FilteredLogEvent> {
+fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> PageEntry<FilteredLogEvent> {
     let time = event
         .timestamp
         .and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -302,7 +307,7 @@ fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> Entry<FilteredLogEven
             event.message.as_deref().unwrap_or_default().as_bytes(),
         ]),
     };
-    Entry {
+    PageEntry {
         time: time.unwrap_or(otherwise),
         identity,
         raw: event,
@@ -353,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_the_api_s_own_json() {
+    fn record_is_the_json_of_the_api() {
         let event = FilteredLogEvent::builder()
             .log_stream_name("kube-apiserver-audit-1")
             .timestamp(1_700_000_000_123)
@@ -371,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_the_event_ids_and_never_collide_without_one() {
+    fn identity_is_the_event_id_or_unique_without_one() {
         let start = Timestamp::UNIX_EPOCH;
         let event = |message: &str| FilteredLogEvent::builder().message(message).build();
         assert_ne!(

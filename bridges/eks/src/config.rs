@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use audit_bridge_app::cli::Bridge;
-use audit_bridge_app::config::{Problems, flag, given, words};
+use audit_bridge_app::config::{Problems, flag, given, split_list};
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
 use crate::client::cluster::{ClusterName, NO_CLUSTER};
-use crate::convert::{EksConvert, Options, STREAM_PREFIX};
+use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
-use crate::provider::ProviderArgs;
+use crate::provider::EksProviderArgs;
 use crate::provider::mode::Mode;
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
-pub struct Args {
+pub struct EksArgs {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
     #[arg(
         long,
@@ -49,26 +49,26 @@ pub struct Args {
 /// The EKS bridge, configured.
 #[derive(Debug)]
 pub struct Eks {
-    options: Options,
+    options: EksConvertOptions,
 }
 
 impl Bridge for Eks {
     const NAME: &'static str = "eks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
-    type Args = Args;
-    type ProviderArgs = ProviderArgs;
+    type Args = EksArgs;
+    type ProviderArgs = EksProviderArgs;
     type Provider = Mode;
 
-    fn configure(args: &Args, problems: &mut Problems) -> Eks {
+    fn configure(args: &EksArgs, problems: &mut Problems) -> Eks {
         let prefix = given(args.log_stream_prefix.as_deref()).unwrap_or(STREAM_PREFIX);
-        let names = args.cluster_name.iter().flat_map(|names| words(names));
+        let names = args.cluster_name.iter().flat_map(|names| split_list(names));
         let clusters: Vec<ClusterName> = names.map(|name| ClusterName::read(&name)).collect();
         if !clusters.iter().all(ClusterName::is_valid) {
             problems.add("cluster-name", NO_CLUSTER);
         }
         Eks {
-            options: Options {
+            options: EksConvertOptions {
                 stream_prefix: prefix.to_owned(),
                 clusters,
                 annotate_cluster: problems.read(
@@ -77,12 +77,12 @@ impl Bridge for Eks {
                     false,
                     flag,
                 ),
-                native: conformance::Options::default(),
+                native: conformance::EventOptions::default(),
             },
         }
     }
 
-    fn provider(&self, _: &Args, provider: &ProviderArgs, problems: &mut Problems) -> Mode {
+    fn provider(&self, _: &EksArgs, provider: &EksProviderArgs, problems: &mut Problems) -> Mode {
         Mode::check(provider, &self.options, problems)
     }
 
@@ -90,8 +90,8 @@ impl Bridge for Eks {
         Arc::new(EksDump)
     }
 
-    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
-        EksConvert::new(Options {
+    fn converter(&self, native: conformance::EventOptions) -> impl Convert + 'static {
+        EksConvert::new(EksConvertOptions {
             native,
             ..self.options.clone()
         })

@@ -19,7 +19,7 @@ use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
 use crate::client::cluster::{ClusterName, cluster_of};
-use crate::wire::{self, LogEvent, Message, Payload, packed};
+use crate::wire::{self, EksPayload, LogEvent, LogMessage, packed};
 
 /// Another log stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");
@@ -31,7 +31,7 @@ pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
 /// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct EksConvertOptions {
     /// Streams that begin so are the audit log (`--log-stream-prefix`).
     pub stream_prefix: String,
     /// Of records that name their log group, only those of these clusters (`--cluster-name`); all
@@ -40,16 +40,16 @@ pub struct Options {
     /// Events of records that name their log group say so (`--annotate-cluster`).
     pub annotate_cluster: bool,
     /// What is wanted of every event.
-    pub native: conformance::Options,
+    pub native: conformance::EventOptions,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for EksConvertOptions {
+    fn default() -> EksConvertOptions {
+        EksConvertOptions {
             stream_prefix: STREAM_PREFIX.to_owned(),
             clusters: Vec::new(),
             annotate_cluster: false,
-            native: conformance::Options::default(),
+            native: conformance::EventOptions::default(),
         }
     }
 }
@@ -57,7 +57,7 @@ impl Default for Options {
 /// Converts CloudWatch events, and audit events by themselves.
 #[derive(Debug, Clone, Default)]
 pub struct EksConvert {
-    options: Options,
+    options: EksConvertOptions,
     /// The last group and account, and what is wanted of their events.
     annotated: Option<Annotated>,
 }
@@ -66,7 +66,7 @@ pub struct EksConvert {
 struct Annotated {
     group: String,
     account: Option<String>,
-    wanted: conformance::Options,
+    wanted: conformance::EventOptions,
 }
 
 /// The annotation that says which account an event's cluster is of (`--annotate-cluster`), where
@@ -75,7 +75,7 @@ pub const ACCOUNT: &str = "audit-bridge/account";
 
 impl EksConvert {
     /// A converter with these options.
-    pub fn new(options: Options) -> EksConvert {
+    pub fn new(options: EksConvertOptions) -> EksConvert {
         EksConvert {
             options,
             annotated: None,
@@ -90,7 +90,7 @@ impl EksConvert {
         record.with_text(|payload, text, replaced| {
             match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
                 // Its own bytes, as they may end inside a character.
-                Payload::Other => {
+                EksPayload::Other => {
                     let options = &self.options.native;
                     let made = options.event(&record.payload, false, record.time);
                     made.map_err(|failure| match packed::fault(text) {
@@ -98,7 +98,7 @@ impl EksConvert {
                         _ => failure.into(),
                     })
                 }
-                Payload::CloudWatch(mut event) => {
+                EksPayload::CloudWatch(mut event) => {
                     event.replaced |= replaced;
                     self.log_event(record, payload, event)
                 }
@@ -129,12 +129,12 @@ impl EksConvert {
         let message = match event.message {
             None if claimed => return Err(Refusal::unparsable("no message")),
             None => return Err(Refusal::not_audit("no message")),
-            Some(Message::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
+            Some(LogMessage::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
                 return Err(Refusal::Skip(CONTROL_MESSAGE));
             }
-            Some(Message::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(Message::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
-            Some(Message::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
+            Some(LogMessage::Text(Cow::Owned(text))) => Bytes::from(text),
+            Some(LogMessage::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
+            Some(LogMessage::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
         };
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));
@@ -146,7 +146,7 @@ impl EksConvert {
             group,
             event.account.as_deref(),
         );
-        let context = conformance::Context {
+        let context = conformance::EventContext {
             claimed,
             replaced: event.replaced,
             record_time: event.time.or(record.time),
@@ -156,7 +156,7 @@ impl EksConvert {
     }
 }
 
-impl Options {
+impl EksConvertOptions {
     fn wants(&self, account: Option<&str>, group: &str) -> bool {
         let clusters = &self.clusters;
         clusters.is_empty() || clusters.iter().any(|it| it.has(account, group))
@@ -165,11 +165,11 @@ impl Options {
 
 /// What is wanted of the events of a group.
 fn wanted<'a>(
-    options: &'a Options,
+    options: &'a EksConvertOptions,
     annotated: &'a mut Option<Annotated>,
     group: Option<&str>,
     account: Option<&str>,
-) -> &'a conformance::Options {
+) -> &'a conformance::EventOptions {
     let Some(group) = group.filter(|_| options.annotate_cluster) else {
         return &options.native;
     };

@@ -14,8 +14,8 @@ mod table;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_core::event::json::{Raw, ValueKind};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 
 use self::piece::LogEventText;
 use crate::convert::component;
@@ -111,21 +111,25 @@ impl Dump for EksDump {
         &["messageType", "owner", "logGroup", "logStream"]
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
         match piece.kind() {
-            Kind::String => Ok(LogEventText::of(context).finish(piece).into()),
-            Kind::Array => Ok(insights_row(piece).map_or(Cow::Borrowed(piece.text()), Cow::Owned)),
-            Kind::Object => object(piece, context),
-            Kind::Number | Kind::Bool | Kind::Null => Ok(Cow::Borrowed(piece.text())),
+            ValueKind::String => Ok(LogEventText::of(context).finish(piece).into()),
+            ValueKind::Array => {
+                Ok(insights_row(piece).map_or(Cow::Borrowed(piece.text()), Cow::Owned))
+            }
+            ValueKind::Object => object(piece, context),
+            ValueKind::Number | ValueKind::Bool | ValueKind::Null => {
+                Ok(Cow::Borrowed(piece.text()))
+            }
         }
     }
 
     fn recognises(&self, piece: Raw<'_>) -> bool {
         match piece.kind() {
-            Kind::String => piece
+            ValueKind::String => piece
                 .as_str()
                 .is_some_and(|message| component::is_known(&message)),
-            Kind::Array => piece
+            ValueKind::Array => piece
                 .elements()
                 .into_iter()
                 .flatten()
@@ -134,17 +138,17 @@ impl Dump for EksDump {
         }
     }
 
-    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Splitter>> {
         match shape {
             Some(TAIL | EXPORT) => Some(Box::new(entries::Entries::default())),
             Some(TABLE) => Some(Box::new(table::Table::default())),
             Some(CSV) => Some(Box::new(csv::Csv::default())),
-            Some(MESSAGES) => Some(Box::new(messages::Messages::default())),
+            Some(MESSAGES) => Some(Box::new(messages::TabbedLines::default())),
             Some(_) => None,
             None if csv::is(head) => Some(Box::new(csv::Csv::default())),
             None if table::is(head) => Some(Box::new(table::Table::default())),
             None if entries::is(head) => Some(Box::new(entries::Entries::default())),
-            None if messages::is(head) => Some(Box::new(messages::Messages::default())),
+            None if messages::is(head) => Some(Box::new(messages::TabbedLines::default())),
             None => None,
         }
     }
@@ -152,7 +156,7 @@ impl Dump for EksDump {
 
 /// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
 /// usual shape is not walked through.
-fn object<'a>(piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
     for (key, value) in piece.members().into_iter().flatten() {
         if let Some(data) = packed::data(&key, value) {
             return packed::unpack(data).map(Cow::Owned);
@@ -177,7 +181,7 @@ fn object<'a>(piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String>
 
 /// An event of a subscription's message, whose stream and type stand in the container. They go in
 /// front: an event's own members come later and win.
-fn in_context<'a>(piece: Raw<'a>, context: &Context) -> Cow<'a, str> {
+fn in_context<'a>(piece: Raw<'a>, context: &PieceContext) -> Cow<'a, str> {
     let head = LogEventText::of(context);
     match piece.text().strip_prefix('{') {
         Some(rest) if !head.is_empty() => Cow::Owned(head.before(rest)),

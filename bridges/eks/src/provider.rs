@@ -6,17 +6,17 @@ mod stream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, words};
+use audit_bridge_app::config::{Problems, TailArgs, TailFlags, flag, given, split_list};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, Tail, TimeLog, Window};
 use jiff::{SignedDuration, Timestamp};
 
 use self::stream::StreamArgs;
-use crate::client::group::{Group, is_region};
-use crate::client::{Access, Connection, LogGroup};
-use crate::convert::Options;
+use crate::client::group::{LogGroupName, is_region};
+use crate::client::{Access, AwsConnection, LogGroup};
+use crate::convert::EksConvertOptions;
 
 /// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
@@ -33,7 +33,7 @@ const LOOK_PAGES_MAX: u32 = 20;
 /// The flags of reading live.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "CloudWatch Logs")]
-pub struct ProviderArgs {
+pub struct EksProviderArgs {
     /// Its log group, one for each cluster; the ARN, where another account or region has it [default: /aws/eks/CLUSTER/cluster]
     #[arg(
         long,
@@ -93,7 +93,7 @@ pub struct ProviderArgs {
 /// A group to read, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
-    group: Group,
+    group: LogGroupName,
     cluster: Option<String>,
 }
 
@@ -111,9 +111,13 @@ pub struct EksProvider {
     flags: TailFlags,
 }
 
-impl ProviderArgs {
+impl EksProviderArgs {
     /// Checks the flags.
-    pub(crate) fn check(&self, options: &Options, problems: &mut Problems) -> EksProvider {
+    pub(crate) fn check(
+        &self,
+        options: &EksConvertOptions,
+        problems: &mut Problems,
+    ) -> EksProvider {
         let names: Vec<String> = options.clusters.iter().map(ToString::to_string).collect();
         let wanted = wanted(&names, &list(&self.log_group), problems);
         let roles = roles(&list(&self.role_arn), &wanted, problems);
@@ -188,7 +192,7 @@ fn is_given(value: &Option<String>) -> bool {
 }
 
 fn list(values: &[String]) -> Vec<String> {
-    values.iter().flat_map(|value| words(value)).collect()
+    values.iter().flat_map(|value| split_list(value)).collect()
 }
 
 /// The groups to read: those named, else those that EKS makes for the clusters.
@@ -202,11 +206,11 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
     }
     let mut read = Vec::new();
     for group in groups {
-        match Group::parse(group) {
+        match LogGroupName::parse(group) {
             Ok(group) => read.push(group),
             Err(what) => {
                 problems.add("log-group", what);
-                read.push(Group::named(group));
+                read.push(LogGroupName::named(group));
             }
         }
     }
@@ -226,7 +230,7 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
         true => clusters
             .iter()
             .map(|cluster| Wanted {
-                group: Group::named(format!("/aws/eks/{cluster}/cluster")),
+                group: LogGroupName::named(format!("/aws/eks/{cluster}/cluster")),
                 cluster: Some(cluster.clone()),
             })
             .collect(),
@@ -291,16 +295,16 @@ fn account_of_role(arn: &str) -> Option<&str> {
 impl Provider for EksProvider {
     type Log = EksLog;
 
-    async fn connect(&self) -> Result<Vec<EksLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<EksLog>, Unavailable> {
         // The quota is one for all groups of an account and region.
-        let mut reached: BTreeMap<Access, (Connection, Arc<Limiter>)> = BTreeMap::new();
+        let mut reached: BTreeMap<Access, (AwsConnection, Arc<Limiter>)> = BTreeMap::new();
         let mut logs = Vec::new();
         for wanted in &self.wanted {
             let access = self.access(wanted);
             let (connection, limiter) = match reached.get(&access) {
                 Some(found) => found.clone(),
                 None => {
-                    let connection = Connection::new(access.clone()).await?;
+                    let connection = AwsConnection::new(access.clone()).await?;
                     let limiter = Arc::new(Limiter::new(self.requests_per_second));
                     reached.insert(access, (connection.clone(), Arc::clone(&limiter)));
                     (connection, limiter)
@@ -345,7 +349,7 @@ pub struct EksLog {
     /// What the annotation says, if it is wanted.
     cluster: Option<String>,
     stream_prefix: String,
-    connection: Connection,
+    connection: AwsConnection,
     limiter: Arc<Limiter>,
     flags: TailFlags,
 }
@@ -375,11 +379,11 @@ impl ProviderLog for EksLog {
             .collect()
     }
 
-    fn when_silent(&self) -> String {
-        self.log().when_silent()
+    fn silence_remedy(&self) -> String {
+        self.log().silence_remedy()
     }
 
-    async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Trouble> {
+    async fn open(&self, resume: Resume) -> Result<Tail<LogGroup>, Unavailable> {
         let earliest = Timestamp::from_second(EARLIEST).unwrap_or(Timestamp::UNIX_EPOCH);
         let limiter = Arc::clone(&self.limiter);
         self.flags.open(self.log(), resume, earliest, limiter).await
@@ -387,13 +391,13 @@ impl ProviderLog for EksLog {
 
     async fn check(&self) -> Vec<Finding> {
         let identity = match self.connection.identity().await {
-            Ok(found) => Finding::good("identity", found),
-            Err(trouble) => return vec![Finding::bad("identity", trouble)],
+            Ok(found) => Finding::ok("identity", found),
+            Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let what = format!("source {}", self.name);
-        let source = match self.look().await {
-            Ok(found) => Finding::good(what, found),
-            Err(trouble) => Finding::bad(what, trouble),
+        let source = match self.probe_source().await {
+            Ok(found) => Finding::ok(what, found),
+            Err(unavailable) => Finding::failed(what, unavailable),
         };
         vec![identity, source]
     }
@@ -401,7 +405,7 @@ impl ProviderLog for EksLog {
 
 impl EksLog {
     /// Looks for an event of the last hour.
-    async fn look(&self) -> Result<String, Trouble> {
+    async fn probe_source(&self) -> Result<String, Unavailable> {
         let log = self.log();
         let now = Timestamp::now();
         let window = Window {
@@ -412,7 +416,7 @@ impl EksLog {
         for _ in 0..LOOK_PAGES_MAX {
             self.limiter.acquire().await;
             let page = log.query(&window, token.as_deref()).await;
-            let page = page.map_err(|error| error.trouble())?;
+            let page = page.map_err(|error| error.to_unavailable())?;
             let audit = page
                 .entries
                 .iter()
@@ -440,10 +444,10 @@ impl EksLog {
                 break;
             }
         }
-        Err(Trouble {
-            part: Part::Source,
-            what: "can be read, and holds no audit event of the last hour".to_owned(),
-            remedy: log.when_silent(),
+        Err(Unavailable {
+            component: Component::Source,
+            reason: "can be read, and holds no audit event of the last hour".to_owned(),
+            remedy: log.silence_remedy(),
         })
     }
 
@@ -467,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_named_or_made_of_clusters() {
+    fn log_groups_are_named_or_derived_from_clusters() {
         let mut problems = Problems::default();
         let all = wanted(&names(&["b", "a_1"]), &[], &mut problems);
         assert_eq!(all[0].group.name, "/aws/eks/a_1/cluster");
@@ -476,7 +480,7 @@ mod tests {
         assert_eq!(
             all,
             [Wanted {
-                group: Group::named("/own/group"),
+                group: LogGroupName::named("/own/group"),
                 cluster: Some("a".to_owned())
             }]
         );
@@ -484,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_of_accounts_whose_groups_are_read() {
+    fn roles_must_match_accounts_of_the_groups() {
         let group = "arn:aws:logs:eu-west-1:123456789012:log-group:g";
         let role = |account: &str| format!("arn:aws:iam::{account}:role/reader");
         for (arns, said) in [
@@ -508,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_at_once() {
+    fn settings_contradicting_are_all_named() {
         for (clusters, groups, said) in [
             (vec![], vec![], "is missing"),
             (vec!["123456789012/x"], vec![], "names an account"),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -54,7 +54,7 @@ impl StreamSource {
         resume: &Resume,
         budgets: Budgets,
         timing: Timing,
-    ) -> Result<StreamSource, Trouble> {
+    ) -> Result<StreamSource, Unavailable> {
         let lineage = list(&*api, resume, timing).await?;
         let shared = shared(api, stream, resume, budgets, timing).await?;
         tracing::info!(stream, shards = lineage.all().count(), "reading");
@@ -90,7 +90,7 @@ impl StreamSource {
         resume: &Resume,
         budgets: Budgets,
         timing: Timing,
-    ) -> Result<StreamSource, Trouble> {
+    ) -> Result<StreamSource, Unavailable> {
         let index = index_of(&shard.id)?;
         let of_it = resume.positions.get_key_value(&index);
         let position = of_it.map(|(_, position)| {
@@ -154,7 +154,11 @@ impl Source for StreamSource {
 }
 
 /// The first list of shards.
-async fn list<A: StreamApi>(api: &A, resume: &Resume, timing: Timing) -> Result<Lineage, Trouble> {
+async fn list<A: StreamApi>(
+    api: &A,
+    resume: &Resume,
+    timing: Timing,
+) -> Result<Lineage, Unavailable> {
     let lineage = Lineage::new(api.shards().await?, &resume.positions, resume.start)?;
     if lineage.reborn().is_empty() {
         return Ok(lineage);
@@ -169,7 +173,11 @@ async fn list<A: StreamApi>(api: &A, resume: &Resume, timing: Timing) -> Result<
 }
 
 /// Whether a shard takes records though the checkpoint has its end.
-async fn is_reborn<A: StreamApi>(api: &A, shard: &Shard, timing: Timing) -> Result<bool, Trouble> {
+async fn is_reborn<A: StreamApi>(
+    api: &A,
+    shard: &Shard,
+    timing: Timing,
+) -> Result<bool, Unavailable> {
     let is_open = |all: Vec<Shard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
     if !is_open(api.shards().await?) {
         return Ok(false);
@@ -197,7 +205,7 @@ async fn shared<A: StreamApi>(
     resume: &Resume,
     budgets: Budgets,
     timing: Timing,
-) -> Result<Shared<A>, Trouble> {
+) -> Result<Shared<A>, Unavailable> {
     let summary = api.summary().await?;
     Ok(Shared {
         api,
@@ -346,8 +354,8 @@ impl<A: StreamApi> Keeper<A> {
         };
         let changes = match self.lineage.list(listed) {
             Ok(changes) => changes,
-            Err(trouble) => {
-                tracing::error!(%trouble, "a shard cannot be read");
+            Err(unavailable) => {
+                tracing::error!(%unavailable, "a shard cannot be read");
                 return;
             }
         };

@@ -17,7 +17,7 @@ use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Payload<'a> {
+pub(crate) enum EksPayload<'a> {
     /// A CloudWatch event, read to its end.
     CloudWatch(LogEvent<'a>),
     /// Anything else: an audit event by itself, or nothing of ours.
@@ -36,7 +36,7 @@ pub(crate) struct LogEvent<'a> {
     /// `timestamp`, milliseconds since 1970: what the sender said, which can be off by an hour.
     pub time: Option<Timestamp>,
     /// `message`.
-    pub message: Option<Message<'a>>,
+    pub message: Option<LogMessage<'a>>,
     /// `messageType` is `CONTROL_MESSAGE`: our own dump reader repeats it in each event of the
     /// subscription message that says so.
     pub control: bool,
@@ -46,7 +46,7 @@ pub(crate) struct LogEvent<'a> {
 
 /// The message of a CloudWatch event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Message<'a> {
+pub(crate) enum LogMessage<'a> {
     /// A string, decoded.
     Text(Cow<'a, str>),
     /// Some other JSON: the Insights console exports an event as the object itself.
@@ -60,7 +60,7 @@ pub(crate) enum Message<'a> {
 ///
 /// # Errors
 /// What makes it no JSON, if it is none up to where it is known to be an audit event.
-pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
+pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut event = LogEvent::default();
     let mut is_cloud_watch = false;
@@ -79,7 +79,7 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
                 scanner.value()?;
             }
             "kind" | "apiVersion" | "auditID" | "stage" if !is_cloud_watch => {
-                return Ok(Payload::Other);
+                return Ok(EksPayload::Other);
             }
             _ => {
                 scanner.value()?;
@@ -92,9 +92,9 @@ pub(crate) fn read(text: &str) -> Result<Payload<'_>, json::Error> {
     scanner.end()?;
     event.replaced = scanner.replaced();
     Ok(if is_cloud_watch {
-        Payload::CloudWatch(event)
+        EksPayload::CloudWatch(event)
     } else {
-        Payload::Other
+        EksPayload::Other
     })
 }
 
@@ -105,11 +105,11 @@ pub(crate) const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
 /// How the text of such a message starts.
 pub(crate) const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
 
-fn message<'a>(scanner: &mut Scanner<'a>) -> Result<Message<'a>, json::Error> {
+fn message<'a>(scanner: &mut Scanner<'a>) -> Result<LogMessage<'a>, json::Error> {
     if scanner.peek() != Some(b'"') {
-        return scanner.value().map(Message::Json);
+        return scanner.value().map(LogMessage::Json);
     }
-    scanner.string().map(Message::Text)
+    scanner.string().map(LogMessage::Text)
 }
 
 fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {

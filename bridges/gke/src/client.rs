@@ -3,11 +3,11 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod filter;
-pub(crate) mod identity;
 pub(crate) mod logging;
 pub(crate) mod metadata;
 mod page;
 pub(crate) mod pubsub;
+pub(crate) mod token_source;
 
 /// Who asks, in requests that we make ourselves.
 const USER_AGENT: &str = concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION"));

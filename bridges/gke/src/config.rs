@@ -9,14 +9,14 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
-use crate::convert::{Derive, GkeConvert, Options};
+use crate::convert::{Derive, GkeConvert, GkeConvertOptions};
 use crate::dump::GkeDump;
-use crate::provider::{GkeProvider, Named, Names, ProviderArgs};
+use crate::provider::{GkeProvider, GkeProviderArgs, Named, Names};
 
 /// The flags of Cloud Logging.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud Logging")]
-pub struct Args {
+pub struct GkeArgs {
     /// Only entries of this project; for run and check: whose log to read [default: of the metadata server]
     #[arg(
         long,
@@ -64,7 +64,7 @@ pub struct Args {
 /// The GKE bridge, configured.
 #[derive(Debug)]
 pub struct Gke {
-    options: Options,
+    options: GkeConvertOptions,
 }
 
 impl Bridge for Gke {
@@ -73,11 +73,11 @@ impl Bridge for Gke {
     const PROVIDER: &'static str = "gke";
     // A quiet cluster's log holds nothing for long.
     const SILENCE_MAX: Option<Duration> = None;
-    type Args = Args;
-    type ProviderArgs = ProviderArgs;
+    type Args = GkeArgs;
+    type ProviderArgs = GkeProviderArgs;
     type Provider = GkeProvider;
 
-    fn configure(args: &Args, problems: &mut Problems) -> Gke {
+    fn configure(args: &GkeArgs, problems: &mut Problems) -> Gke {
         let named = |value: &Option<String>| Named::of(value.as_deref()).name();
         let include_data_access = problems.read(
             "include-data-access",
@@ -95,10 +95,10 @@ impl Bridge for Gke {
             },
         );
         Gke {
-            options: Options {
+            options: GkeConvertOptions {
                 include_data_access,
                 derive,
-                native: conformance::Options::default(),
+                native: conformance::EventOptions::default(),
                 project: named(&args.project_id),
                 cluster: named(&args.cluster_name),
                 location: named(&args.location),
@@ -108,8 +108,8 @@ impl Bridge for Gke {
 
     fn provider(
         &self,
-        args: &Args,
-        provider: &ProviderArgs,
+        args: &GkeArgs,
+        provider: &GkeProviderArgs,
         problems: &mut Problems,
     ) -> GkeProvider {
         let named = |value: &Option<String>| Named::of(value.as_deref());
@@ -125,8 +125,8 @@ impl Bridge for Gke {
         Arc::new(GkeDump)
     }
 
-    fn converter(&self, native: conformance::Options) -> impl Convert + 'static {
-        GkeConvert::new(Options {
+    fn converter(&self, native: conformance::EventOptions) -> impl Convert + 'static {
+        GkeConvert::new(GkeConvertOptions {
             native,
             ..self.options.clone()
         })

@@ -18,7 +18,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Records, Reject, Skip};
-use audit_bridge_core::event::conformance::{self, Failure, GivenUp};
+use audit_bridge_core::event::conformance::{self, EventError, GivenUp};
 use audit_bridge_core::event::{Event, json};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use memchr::memmem;
 
 use self::event::{Facts, Stage};
 use self::method::Request;
-use self::split::{Group, Held, Place};
+use self::split::{PendingSplits, SplitEntry, SplitPart};
 use crate::wire::Entry;
 use crate::wire::object::Object;
 
@@ -50,15 +50,14 @@ const SERVICE: &str = "k8s.io";
 /// The monitored resource of a cluster's entries.
 const RESOURCE: &str = "k8s_cluster";
 
-/// What to convert, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Options {
+pub struct GkeConvertOptions {
     /// Convert Data Access entries too (`--include-data-access`).
     pub include_data_access: bool,
     /// What is derived where Google's entry does not say it (`--derive`).
     pub derive: Derive,
     /// What is asked of all events.
-    pub native: conformance::Options,
+    pub native: conformance::EventOptions,
     /// Only entries of this project (`resource.labels.project_id`).
     pub project: Option<String>,
     /// Only entries of this cluster (`resource.labels.cluster_name`).
@@ -149,15 +148,15 @@ impl std::error::Error for DeriveError {}
 /// Converts Cloud Logging entries.
 #[derive(Debug, Default)]
 pub struct GkeConvert {
-    options: Options,
-    held: Held,
+    options: GkeConvertOptions,
+    held: PendingSplits,
     /// Parts of an entry meet in the converter that this is a fork of.
     leaves_parts: bool,
 }
 
 impl GkeConvert {
     /// A converter that holds nothing yet.
-    pub fn new(options: Options) -> GkeConvert {
+    pub fn new(options: GkeConvertOptions) -> GkeConvert {
         GkeConvert {
             options,
             ..GkeConvert::default()
@@ -177,21 +176,21 @@ impl GkeConvert {
             Ok(facts) => facts,
             Err(error) => return out.reject(id, Reject::UNPARSABLE, error),
         };
-        match Place::of(entry.split.as_ref()) {
-            Place::Whole => self.emit(id.into(), &facts, out),
-            Place::Stray { first: true } => self.emit(id.into(), &facts.without_objects(), out),
-            Place::Stray { first: false } => out.reject(
+        match SplitPart::of(entry.split.as_ref()) {
+            SplitPart::Whole => self.emit(id.into(), &facts, out),
+            SplitPart::Stray { first: true } => self.emit(id.into(), &facts.without_objects(), out),
+            SplitPart::Stray { first: false } => out.reject(
                 id,
                 INCOMPLETE_SPLIT,
                 "part of a split entry that does not say which",
             ),
-            Place::Part { .. } if self.leaves_parts => {}
-            Place::Part { uid, index, total } => {
+            SplitPart::Part { .. } if self.leaves_parts => {}
+            SplitPart::Part { uid, index, total } => {
                 let complete = self.held.add((uid, index, total), id, &record.payload);
                 if let Some(group) = complete {
                     self.join(group, out);
                 }
-                while let Some(group) = self.held.surplus() {
+                while let Some(group) = self.held.pop_surplus() {
                     self.give_up(group, "no room to wait for the others", out);
                 }
             }
@@ -199,7 +198,7 @@ impl GkeConvert {
     }
 
     /// The event of an entry whose parts are all there.
-    fn join(&self, mut group: Group, out: &mut Output) {
+    fn join(&self, mut group: SplitEntry, out: &mut Output) {
         let records = std::mem::take(&mut group.records);
         let texts: Vec<Cow<'_, str>> = group.parts().map(|part| text_of(part)).collect();
         let mut entries = Vec::with_capacity(texts.len());
@@ -223,7 +222,7 @@ impl GkeConvert {
     }
 
     /// Some parts never came: the first one stands for the entry, without the bodies.
-    fn give_up(&self, mut group: Group, why: &str, out: &mut Output) {
+    fn give_up(&self, mut group: SplitEntry, why: &str, out: &mut Output) {
         let records = std::mem::take(&mut group.records);
         let Some(first) = group.first() else {
             let error = format!("{}, not the first; {why}", group.describe());
@@ -257,8 +256,8 @@ impl GkeConvert {
 
     fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
-        let made = |stage: Stage| -> Result<Event, Failure> {
-            let context = conformance::Context {
+        let made = |stage: Stage| -> Result<Event, EventError> {
+            let context = conformance::EventContext {
                 claimed: true,
                 replaced: facts.replaced(),
                 given_up: facts.truncated().then_some(GivenUp::ProviderObjects),
@@ -270,7 +269,7 @@ impl GkeConvert {
             Ok(event) => event,
             Err(error) => {
                 let reason = match error {
-                    Failure::TooLarge { .. } => Reject::TOO_LARGE,
+                    EventError::TooLarge { .. } => Reject::TOO_LARGE,
                     _ => Reject::UNPARSABLE,
                 };
                 for &id in records.iter() {
@@ -352,7 +351,7 @@ enum Bodies {
 /// Members that are missing (the entry was cut by whoever saved it) are taken to match as long as
 /// method and resource name are Kubernetes' and nothing else contradicts. An entry that names
 /// Kubernetes as its service is one whatever its other members look like.
-fn select<'a>(entry: &'a Entry<'_>, options: &Options) -> Result<Selected<'a>, Skip> {
+fn select<'a>(entry: &'a Entry<'_>, options: &GkeConvertOptions) -> Result<Selected<'a>, Skip> {
     let Some(payload) = &entry.payload else {
         return Err(Skip::NOT_AUDIT);
     };

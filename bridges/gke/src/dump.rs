@@ -14,8 +14,8 @@ mod yaml;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Kind, Raw};
-use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
+use audit_bridge_core::event::json::{Raw, ValueKind};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -82,7 +82,7 @@ impl Dump for GkeDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
         unwrapped(piece)
     }
 
@@ -90,12 +90,12 @@ impl Dump for GkeDump {
         has_entry_member(piece.text())
     }
 
-    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Splitter>> {
         let is_yaml = match shape {
             Some(shape) => shape == "yaml",
             None => yaml::looks_like_entries(head),
         };
-        is_yaml.then(|| Box::new(YamlSplit::default()) as Box<dyn Split>)
+        is_yaml.then(|| Box::new(YamlSplit::default()) as Box<dyn Splitter>)
     }
 }
 
@@ -112,9 +112,9 @@ fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
     let mut data = None;
     for (key, value) in piece.members().into_iter().flatten() {
         match key.as_ref() {
-            "message" if value.kind() == Kind::Object => return of_message(piece, value),
+            "message" if value.kind() == ValueKind::Object => return of_message(piece, value),
             "Entry" | "AuditPayload" => return of_wrapper(piece),
-            "data" if value.kind() == Kind::Object => data = Some(value),
+            "data" if value.kind() == ValueKind::Object => data = Some(value),
             key if ENTRY_MEMBERS.contains(&key) => return Ok(Cow::Borrowed(piece.text())),
             _ => {}
         }
@@ -129,7 +129,7 @@ fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, Stri
     let Some(data) = message.get("data") else {
         return Ok(Cow::Borrowed(piece.text()));
     };
-    if data.kind() == Kind::Object {
+    if data.kind() == ValueKind::Object {
         return Ok(Cow::Borrowed(data.text()));
     }
     let text = data.as_str().ok_or("message.data is no string")?;
@@ -150,11 +150,11 @@ fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, Stri
 fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
     let payload = piece.get("AuditPayload").ok_or("no AuditPayload")?;
     let payload = match payload.kind() {
-        Kind::Object => Cow::Borrowed(payload.text()),
+        ValueKind::Object => Cow::Borrowed(payload.text()),
         _ => payload.as_str().ok_or("AuditPayload is no string")?,
     };
     let payload = Raw::parse(&payload).map_err(|error| format!("AuditPayload: {error}"))?;
-    if payload.kind() != Kind::Object {
+    if payload.kind() != ValueKind::Object {
         return Err(format!("AuditPayload is {}", payload.kind()));
     }
     let mut out = String::with_capacity(piece.text().len());
@@ -177,7 +177,7 @@ fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
         ("Operation", "operation"),
     ] {
         let value = entry.and_then(|entry| entry.get(from));
-        if let Some(value) = value.filter(|value| value.kind() != Kind::Null) {
+        if let Some(value) = value.filter(|value| value.kind() != ValueKind::Null) {
             out.push_str(&format!(",\"{to}\":{}", value.text()));
         }
     }

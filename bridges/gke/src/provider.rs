@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use audit_bridge_app::config::{Problems, TailArgs, TailFlags, count, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_tail::{Limiter, Tail};
 
 use self::logging::LoggingLog;
 pub(crate) use self::names::{Named, Names};
 use crate::client::endpoint::Endpoint;
-use crate::client::logging::CloudLogging;
-use crate::client::pubsub::Messages;
+use crate::client::logging::CloudLoggingClient;
+use crate::client::pubsub::SubscriptionMessages;
 
 /// No more than this: the quota of a project, which others use too, is 60 a minute.
 const REQUESTS_PER_MINUTE: usize = 30;
@@ -30,7 +30,7 @@ const REVISIT_AFTER: [u64; 2] = [30, 600];
 /// The flags that only a live log needs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud Logging, live")]
-pub struct ProviderArgs {
+pub struct GkeProviderArgs {
     /// Read this Pub/Sub subscription, which a log sink feeds, instead of Cloud Logging's API
     #[arg(
         long,
@@ -67,7 +67,7 @@ pub struct ProviderArgs {
     tail: TailArgs,
 }
 
-impl ProviderArgs {
+impl GkeProviderArgs {
     /// Checks the flags, and reads the variables that Google's own tools have.
     pub(crate) fn check(
         &self,
@@ -155,7 +155,7 @@ impl Provider for GkeProvider {
         self.subscription.is_none()
     }
 
-    async fn connect(&self) -> Result<Vec<GkeLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<GkeLog>, Unavailable> {
         let log = match &self.subscription {
             Some(subscription) => Kind::PubSub(subscription.clone()),
             None => Kind::Logging(LoggingLog::find(&self.logging, &self.limiter).await?),
@@ -164,12 +164,11 @@ impl Provider for GkeProvider {
     }
 }
 
-/// One log.
 #[derive(Debug)]
 pub struct GkeLog(Kind<LoggingLog, Subscription>);
 
 /// Its records.
-pub struct GkeSource(Kind<Box<Tail<CloudLogging>>, Messages>);
+pub struct GkeSource(Kind<Box<Tail<CloudLoggingClient>>, SubscriptionMessages>);
 
 #[derive(Debug)]
 enum Kind<L, P> {
@@ -187,10 +186,10 @@ impl ProviderLog for GkeLog {
         }
     }
 
-    fn when_silent(&self) -> String {
+    fn silence_remedy(&self) -> String {
         match &self.0 {
-            Kind::Logging(log) => log.when_silent(),
-            Kind::PubSub(subscription) => subscription.when_silent(),
+            Kind::Logging(log) => log.silence_remedy(),
+            Kind::PubSub(subscription) => subscription.silence_remedy(),
         }
     }
 
@@ -201,7 +200,7 @@ impl ProviderLog for GkeLog {
         }
     }
 
-    async fn open(&self, resume: Resume) -> Result<GkeSource, Trouble> {
+    async fn open(&self, resume: Resume) -> Result<GkeSource, Unavailable> {
         Ok(GkeSource(match &self.0 {
             Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume).await?)),
             Kind::PubSub(subscription) => Kind::PubSub(subscription.open(resume)?),
@@ -253,10 +252,10 @@ fn subscription(text: &str) -> Result<String, String> {
 
 /// What `check` finds where a token was given.
 fn identity() -> Finding {
-    Finding::good("identity", "an access token was given")
+    Finding::ok("identity", "an access token was given")
 }
 
 /// What it finds where nobody asks for one.
 fn no_identity() -> Finding {
-    Finding::good("identity", "none is needed on this endpoint")
+    Finding::ok("identity", "none is needed on this endpoint")
 }

@@ -15,7 +15,7 @@ pub(crate) mod object;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{Error, Kind, Raw, Scanner};
+use audit_bridge_core::event::json::{Error, Raw, Scanner, ValueKind};
 
 use crate::wire::object::{Object, Side, integral};
 
@@ -26,11 +26,11 @@ pub(crate) struct Entry<'a> {
     pub(crate) insert_id: Option<Cow<'a, str>>,
     pub(crate) timestamp: Option<Cow<'a, str>>,
     pub(crate) receive_timestamp: Option<Cow<'a, str>>,
-    pub(crate) resource: Resource<'a>,
+    pub(crate) resource: MonitoredResource<'a>,
     pub(crate) labels: Vec<Label<'a>>,
     pub(crate) operation: Operation<'a>,
-    pub(crate) split: Option<Split<'a>>,
-    pub(crate) payload: Option<Payload<'a>>,
+    pub(crate) split: Option<LogSplit<'a>>,
+    pub(crate) payload: Option<AuditLogPayload<'a>>,
     /// It has members of an audit Event, not of a log entry.
     pub(crate) native: bool,
     /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
@@ -39,7 +39,7 @@ pub(crate) struct Entry<'a> {
 
 /// `google.api.MonitoredResource`.
 #[derive(Debug, Default)]
-pub(crate) struct Resource<'a> {
+pub(crate) struct MonitoredResource<'a> {
     pub(crate) kind: Option<Cow<'a, str>>,
     pub(crate) cluster_name: Option<Cow<'a, str>>,
     pub(crate) location: Option<Cow<'a, str>>,
@@ -64,7 +64,7 @@ pub(crate) struct Operation<'a> {
 
 /// `google.logging.v2.LogSplit`.
 #[derive(Debug, Default)]
-pub(crate) struct Split<'a> {
+pub(crate) struct LogSplit<'a> {
     pub(crate) uid: Option<Cow<'a, str>>,
     pub(crate) index: i64,
     pub(crate) total: i64,
@@ -72,7 +72,7 @@ pub(crate) struct Split<'a> {
 
 /// `google.cloud.audit.AuditLog`.
 #[derive(Debug, Default)]
-pub(crate) struct Payload<'a> {
+pub(crate) struct AuditLogPayload<'a> {
     pub(crate) type_url: Option<Cow<'a, str>>,
     pub(crate) service_name: Option<Cow<'a, str>>,
     pub(crate) method_name: Option<Cow<'a, str>>,
@@ -100,7 +100,7 @@ impl<'a> Entry<'a> {
             let s = &mut scanner;
             match key.as_ref() {
                 "protoPayload" => {
-                    let mut payload = Payload::default();
+                    let mut payload = AuditLogPayload::default();
                     let read = payload.read(s, text);
                     self.payload = match read {
                         Ok(false) => None,
@@ -112,10 +112,10 @@ impl<'a> Entry<'a> {
                 "insertId" => self.insert_id = string(s)?,
                 "timestamp" => self.timestamp = string(s)?,
                 "receiveTimestamp" => self.receive_timestamp = string(s)?,
-                "resource" => self.resource = Resource::read(s)?,
+                "resource" => self.resource = MonitoredResource::read(s)?,
                 "labels" => self.labels = labels(s)?,
                 "operation" => self.operation = Operation::read(s)?,
-                "split" => self.split = Split::read(s)?,
+                "split" => self.split = LogSplit::read(s)?,
                 "auditID" => {
                     s.value()?;
                     self.native = true;
@@ -137,9 +137,9 @@ impl<'a> Entry<'a> {
     }
 }
 
-impl<'a> Resource<'a> {
-    fn read(s: &mut Scanner<'a>) -> Result<Resource<'a>, Error> {
-        let mut resource = Resource::default();
+impl<'a> MonitoredResource<'a> {
+    fn read(s: &mut Scanner<'a>) -> Result<MonitoredResource<'a>, Error> {
+        let mut resource = MonitoredResource::default();
         object(s, |s, key| {
             match key.as_ref() {
                 "type" => resource.kind = string(s)?,
@@ -189,9 +189,9 @@ impl<'a> Operation<'a> {
     }
 }
 
-impl<'a> Split<'a> {
-    fn read(s: &mut Scanner<'a>) -> Result<Option<Split<'a>>, Error> {
-        let mut split = Split::default();
+impl<'a> LogSplit<'a> {
+    fn read(s: &mut Scanner<'a>) -> Result<Option<LogSplit<'a>>, Error> {
+        let mut split = LogSplit::default();
         let is_object = object(s, |s, key| {
             match key.as_ref() {
                 "uid" => split.uid = string(s)?,
@@ -207,7 +207,7 @@ impl<'a> Split<'a> {
     }
 }
 
-impl<'a> Payload<'a> {
+impl<'a> AuditLogPayload<'a> {
     /// Whether it is an object at all.
     fn read(&mut self, s: &mut Scanner<'a>, text: &'a str) -> Result<bool, Error> {
         object(s, |s, key| {
@@ -341,7 +341,7 @@ fn labels<'a>(s: &mut Scanner<'a>) -> Result<Vec<Label<'a>>, Error> {
         labels.retain(|label| seen.insert(label.key.clone()));
         labels.reverse();
     }
-    labels.retain(|label| label.value.kind() == Kind::String);
+    labels.retain(|label| label.value.kind() == ValueKind::String);
     Ok(labels)
 }
 

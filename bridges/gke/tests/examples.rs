@@ -7,10 +7,10 @@
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::record::{Origin, Record};
-use gke_audit_bridge::convert::{GkeConvert, Options};
+use gke_audit_bridge::convert::{GkeConvert, GkeConvertOptions};
 use serde_json::{Value, json};
 
-fn convert(text: &str, options: Options) -> Vec<Value> {
+fn convert(text: &str, options: GkeConvertOptions) -> Vec<Value> {
     let record = Record::new(
         text.to_owned(),
         Origin::File {
@@ -38,26 +38,26 @@ fn convert(text: &str, options: Options) -> Vec<Value> {
 }
 
 #[test]
-fn every_example_converts_as_written_down() {
+fn examples_convert_as_recorded() {
     insta::glob!("../fixtures/examples", "*.json", |path| {
         let text = std::fs::read_to_string(path).expect("a fixture");
-        let options = Options {
+        let options = GkeConvertOptions {
             include_data_access: true,
-            ..Options::default()
+            ..GkeConvertOptions::default()
         };
         insta::assert_json_snapshot!(convert(&text, options));
     });
 }
 
 #[test]
-fn data_access_is_left_out_unless_asked_for() {
+fn data_access_is_skipped_unless_selected() {
     for name in ["12-nodes-list", "13a-anonymous-probe", "14-path-denied"] {
         let path = format!(
             "{}/fixtures/examples/{name}.json",
             env!("CARGO_MANIFEST_DIR")
         );
         let text = std::fs::read_to_string(path).expect("a fixture");
-        let found = convert(&text, Options::default());
+        let found = convert(&text, GkeConvertOptions::default());
         assert_eq!(found, [json!({ "skip": "data_access_disabled" })], "{name}");
     }
 }

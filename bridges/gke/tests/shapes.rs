@@ -11,10 +11,10 @@ use std::borrow::Cow;
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::event::json::Raw;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_replay::dump::{Context, Dump, Role};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use gke_audit_bridge::convert::{GkeConvert, Options};
+use gke_audit_bridge::convert::{GkeConvert, GkeConvertOptions};
 use gke_audit_bridge::dump::GkeDump;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ fn event(entry: &str) -> Value {
         },
     );
     let mut out = Output::default();
-    GkeConvert::new(Options::default()).convert(RecordId(1), &record, &mut out);
+    GkeConvert::new(GkeConvertOptions::default()).convert(RecordId(1), &record, &mut out);
     match out.drain().next() {
         Some(Outcome::Event { event, .. }) => serde_json::from_slice(event.text()).expect("json"),
         other => panic!("no event: {other:?}"),
@@ -44,7 +44,7 @@ fn records(raw: Raw<'_>) -> Vec<String> {
             Role::Neutral => {}
             Role::Record => return vec![raw.text().to_owned()],
             Role::Wrapped => {
-                let record = GkeDump.record(raw, &Context::empty());
+                let record = GkeDump.record(raw, &PieceContext::empty());
                 return vec![record.map(Cow::into_owned).expect("a record")];
             }
             Role::Records => return records(value),
@@ -54,7 +54,7 @@ fn records(raw: Raw<'_>) -> Vec<String> {
 }
 
 #[test]
-fn all_shapes_of_one_entry_give_one_event() {
+fn entry_in_each_shape_gives_the_same_event() {
     let path = format!(
         "{}/fixtures/examples/02-pod-by-controller-modern.json",
         env!("CARGO_MANIFEST_DIR")

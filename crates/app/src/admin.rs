@@ -72,7 +72,7 @@ async fn accept_connections(listener: TcpListener, router: Router) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "the admin port cannot accept connections; it tries on");
+                    tracing::warn!(%error, "admin port accept failed; retrying");
                 }
                 failing = true;
                 sleep(ACCEPT_PAUSE).await;
@@ -100,12 +100,12 @@ async fn answer_connection(stream: TcpStream, router: Router) {
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // Whoever broke the connection knows; nobody else needs to.
+    // The client closed the connection: nothing to report.
     let _ = timeout(CONNECTION_WAIT_MAX, connection).await;
 }
 
 async fn livez(State(telemetry): State<Telemetry>) -> Response {
-    match telemetry.stuck() {
+    match telemetry.stuck_for() {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(silent) => {
             let why = format!("the loop has made no turn for {} s\n", silent.as_secs());
@@ -149,7 +149,7 @@ async fn metrics(State(telemetry): State<Telemetry>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audit_bridge_core::readiness::Part;
+    use audit_bridge_core::readiness::Component;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_port_says_what_is_wrong() {
+    async fn admin_port_failure_is_named() {
         let telemetry = Telemetry::new("b", "1");
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, telemetry.clone()).await.unwrap();
@@ -179,8 +179,8 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["ready"], false);
         assert_eq!(body["not_ready"]["source"], "not tried yet");
-        for part in Part::ALL {
-            telemetry.ready(part);
+        for component in Component::ALL {
+            telemetry.ready(component);
         }
         assert_eq!(get(address, "/readyz").await.0, 200);
         let (status, body) = get(address, "/metrics").await;
@@ -195,7 +195,7 @@ mod tests {
     /// An open connection is waited for so long.
     const MOMENT: Duration = Duration::from_millis(10);
 
-    /// Opens so many connections, sends `bytes` on each, and keeps them.
+    /// Opens this many connections, sends `bytes` on each, and keeps them open.
     async fn hold(address: SocketAddr, connections: usize, bytes: &[u8]) -> Vec<TcpStream> {
         use tokio::io::AsyncWriteExt as _;
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_connections_beyond_the_cap_are_closed_and_probes_answered() {
+    async fn admin_slow_connections_above_cap_are_closed_and_probes_answered() {
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, Telemetry::new("b", "1")).await.unwrap();
         let mut held = hold(address, 1100, b"GET /livez HTTP/1.1\r\nx: ").await;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_headers_are_not_read_and_probes_answered() {
+    async fn admin_large_headers_are_refused_and_probes_answered() {
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, Telemetry::new("b", "1")).await.unwrap();
         let mut head = b"GET /livez HTTP/1.1\r\nx: ".to_vec();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_carries_one_request() {
+    async fn admin_connection_carries_one_request() {
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, Telemetry::new("b", "1")).await.unwrap();
         // Without asking for it, the connection ends behind the answer.
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_nothing_is_closed_in_time() {
+    async fn admin_silent_client_is_closed_in_time() {
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, Telemetry::new("b", "1")).await.unwrap();
         let mut held = hold(address, 1, b"").await;

@@ -69,7 +69,7 @@ pub trait Bridge: Sized + Send + 'static {
     fn dump() -> Arc<dyn Dump>;
 
     /// The conversion of the provider's records.
-    fn converter(&self, options: conformance::Options) -> impl Convert + 'static;
+    fn converter(&self, options: conformance::EventOptions) -> impl Convert + 'static;
 }
 
 #[derive(Debug, Parser)]

@@ -15,8 +15,8 @@ use audit_bridge_core::batch;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::{self, WhenFull};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::output::{Format, Output};
-use audit_bridge_core::target::Target;
+use audit_bridge_core::output::{Format, JsonLinesOutput};
+use audit_bridge_core::target::AnySink;
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
 pub use tail::{TailArgs, TailFlags};
 
@@ -113,7 +113,7 @@ pub fn count(text: &str) -> Result<usize, String> {
 }
 
 /// A number that is not below `least`.
-fn at_least(number: usize, least: usize, unit: &str) -> Result<usize, String> {
+fn require_at_least(number: usize, least: usize, unit: &str) -> Result<usize, String> {
     match number >= least {
         true => Ok(number),
         false => Err(format!("must be at least {least} {unit}")),
@@ -127,7 +127,7 @@ pub fn flag(text: &str) -> Result<bool, String> {
 }
 
 /// The words of a list, with commas between.
-pub fn words(text: &str) -> impl Iterator<Item = String> {
+pub fn split_list(text: &str) -> impl Iterator<Item = String> {
     text.split(',')
         .filter_map(|word| given(Some(word)))
         .map(str::to_owned)
@@ -378,18 +378,18 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Opens the way out.
+    /// Opens the sink.
     ///
     /// # Errors
     /// The output cannot be written, or a file of the webhook's settings cannot be used: which,
     /// and what to do.
-    pub(crate) fn open(&self) -> Result<Target, String> {
+    pub(crate) fn open(&self) -> Result<AnySink, String> {
         match self {
             Destination::Webhook(settings) => Webhook::new(settings)
-                .map(Target::Webhook)
+                .map(AnySink::Webhook)
                 .map_err(|error| chain(&error)),
-            Destination::Output(target, format) => Output::open(target, *format)
-                .map(Target::Output)
+            Destination::Output(target, format) => JsonLinesOutput::open(target, *format)
+                .map(AnySink::Output)
                 .map_err(|error| chain(&error)),
         }
     }
@@ -397,42 +397,48 @@ impl Destination {
 
 /// [`DeliveryArgs`], checked.
 #[derive(Debug, Clone)]
-pub(crate) struct DeliverySettings {
+pub(crate) struct DeliveryConfig {
     /// Where to.
     pub destination: Destination,
     /// When a batch is complete.
-    pub batch: batch::Limits,
+    pub batch: batch::BatchLimits,
     /// POSTs at the same time.
     pub in_flight_batches_max: usize,
     /// Bytes of records read and not yet settled.
     pub in_flight_bytes_max: usize,
     /// What is asked of every event.
-    pub native: conformance::Options,
+    pub native: conformance::EventOptions,
     /// Where rejects are kept.
     pub dead_letter: Option<PathBuf>,
     /// How much of them.
-    pub dead_letter_limits: dead_letter::Limits,
+    pub dead_letter_limits: dead_letter::DeadLetterLimits,
 }
 
 impl DeliveryArgs {
     /// Checks all flags. Without a webhook and an output, `default_output` says whether standard
     /// output is meant.
-    pub(crate) fn check(&self, default_output: bool, problems: &mut Problems) -> DeliverySettings {
-        let native = conformance::Options {
+    pub(crate) fn check(&self, default_output: bool, problems: &mut Problems) -> DeliveryConfig {
+        let native = conformance::EventOptions {
             event_bytes_max: problems.read(
                 "event-bytes-max",
                 self.event_bytes_max.as_deref(),
                 250 << 10,
-                |text| at_least(bytes(text)?, conformance::Options::EVENT_BYTES_MIN, "bytes"),
+                |text| {
+                    require_at_least(
+                        bytes(text)?,
+                        conformance::EventOptions::EVENT_BYTES_MIN,
+                        "bytes",
+                    )
+                },
             ),
             event_depth_max: problems.read(
                 "event-depth-max",
                 self.event_depth_max.as_deref(),
                 250,
                 |text| {
-                    at_least(
+                    require_at_least(
                         count(text)?,
-                        conformance::Options::EVENT_DEPTH_MIN,
+                        conformance::EventOptions::EVENT_DEPTH_MIN,
                         "levels",
                     )
                 },
@@ -442,7 +448,7 @@ impl DeliveryArgs {
                 Vec::new()
             }),
         };
-        let batch = batch::Limits {
+        let batch = batch::BatchLimits {
             events_max: problems.read(
                 "batch-events-max",
                 self.batch_events_max.as_deref(),
@@ -462,7 +468,7 @@ impl DeliveryArgs {
                 duration,
             ),
         };
-        DeliverySettings {
+        DeliveryConfig {
             destination: self.destination(default_output, problems),
             batch,
             in_flight_batches_max: problems.read(
@@ -483,12 +489,12 @@ impl DeliveryArgs {
         }
     }
 
-    fn dead_letter_limits(&self, problems: &mut Problems) -> dead_letter::Limits {
-        dead_letter::Limits {
+    fn dead_letter_limits(&self, problems: &mut Problems) -> dead_letter::DeadLetterLimits {
+        dead_letter::DeadLetterLimits {
             bytes_max: problems.read(
                 "dead-letter-bytes-max",
                 self.dead_letter_bytes_max.as_deref(),
-                Some(dead_letter::Limits::BYTES_MAX),
+                Some(dead_letter::DeadLetterLimits::BYTES_MAX),
                 |text| match text.parse() {
                     Ok(0_u64) => Ok(None),
                     _ => match bytes(text)? as u64 {
@@ -507,7 +513,7 @@ impl DeliveryArgs {
                     _ => Err("is neither drop nor hold".to_owned()),
                 },
             ),
-            ..dead_letter::Limits::default()
+            ..dead_letter::DeadLetterLimits::default()
         }
     }
 

@@ -101,7 +101,7 @@ async fn configuration() -> Result<Config, ConnectError> {
 
 fn connect_error(error: impl Display) -> ConnectError {
     ConnectError {
-        problem: said(&error.to_string()),
+        problem: one_line(&error.to_string()),
     }
 }
 
@@ -111,12 +111,12 @@ pub enum ApiErrorKind {
     /// 401: the token is missing, expired or of another cluster.
     Unauthorized,
     /// 403: the service account lacks a right, or the request is refused for another reason.
-    Forbidden(Refusal),
+    Forbidden(ForbiddenReason),
     /// 404: the object, or its namespace, is not there.
     NotFound,
     /// 409 to a create: the object is there.
     AlreadyExists,
-    /// 409 to an update: somebody else changed the object in between.
+    /// 409 to an update: another writer changed the object in between.
     Conflict,
     /// No answer in time. The request may have been carried out, or may yet be.
     TimedOut,
@@ -128,7 +128,7 @@ pub enum ApiErrorKind {
 
 /// What a 403 is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ForbiddenReason {
     /// No Role gives the right. An API server that has just started may say so too.
     Role,
     /// A quota of the namespace is used up.
@@ -141,9 +141,9 @@ pub enum Refusal {
     Admission,
 }
 
-impl Refusal {
+impl ForbiddenReason {
     /// The API server has one status for all of them, and tells them apart in its message only.
-    fn of(status: &Status) -> Refusal {
+    fn of(status: &Status) -> ForbiddenReason {
         let message = status.message.as_str();
         let causes = status.details.as_ref().map(|details| &details.causes);
         let is_terminating = causes
@@ -151,39 +151,39 @@ impl Refusal {
             .flatten()
             .any(|cause| cause.reason == "NamespaceTerminating");
         if is_terminating || message.contains("because it is being terminated") {
-            Refusal::Terminating
+            ForbiddenReason::Terminating
         } else if message.contains("exceeded quota") || message.contains("failed quota") {
-            Refusal::Quota
+            ForbiddenReason::Quota
         } else if message.contains("not yet ready to handle request") {
-            Refusal::Starting
+            ForbiddenReason::Starting
         } else if message.contains("is forbidden: User ") && message.contains(" cannot ") {
-            Refusal::Role
+            ForbiddenReason::Role
         } else {
-            Refusal::Admission
+            ForbiddenReason::Admission
         }
     }
 }
 
-impl Refusal {
+impl ForbiddenReason {
     fn remedy(self, resource: &str, namespace: &str) -> String {
         match self {
-            Refusal::Role => format!(
+            ForbiddenReason::Role => format!(
                 "give the pod's service account a Role with the verbs get, update and create on \
                  {resource} in the namespace {namespace}, and a RoleBinding to it (an API server \
                  that has just started may answer so for a moment)"
             ),
-            Refusal::Quota => format!(
+            ForbiddenReason::Quota => format!(
                 "raise the ResourceQuota of the namespace {namespace} that the answer names, or \
                  delete {resource} there that nobody needs"
             ),
-            Refusal::Terminating => format!(
+            ForbiddenReason::Terminating => format!(
                 "the namespace {namespace} is being deleted: let the bridge run in one that stays"
             ),
-            Refusal::Starting => {
+            ForbiddenReason::Starting => {
                 "the API server has just started; it is tried again, and nothing need be done"
                     .to_owned()
             }
-            Refusal::Admission => format!(
+            ForbiddenReason::Admission => format!(
                 "an admission policy or webhook of the cluster refuses it, not the Role: exempt \
                  {resource} of the bridge in the namespace {namespace} from what the answer names"
             ),
@@ -242,13 +242,13 @@ impl From<kube::Error> for ApiError {
             kube::Error::Api(status) => {
                 let kind = match (status.code, status.reason.as_str()) {
                     (401, _) => ApiErrorKind::Unauthorized,
-                    (403, _) => ApiErrorKind::Forbidden(Refusal::of(&status)),
+                    (403, _) => ApiErrorKind::Forbidden(ForbiddenReason::of(&status)),
                     (404, _) => ApiErrorKind::NotFound,
                     (409, "AlreadyExists") => ApiErrorKind::AlreadyExists,
                     (409, _) => ApiErrorKind::Conflict,
                     _ => ApiErrorKind::Other,
                 };
-                let said = said(&status.message);
+                let said = one_line(&status.message);
                 let text = format!("the kubernetes api answered {}: {said}", status.code);
                 (kind, text, None)
             }
@@ -264,7 +264,7 @@ impl From<kube::Error> for ApiError {
             ),
             // The client's other errors carry their cause in their own text.
             other => {
-                let said = said(&other.to_string());
+                let said = one_line(&other.to_string());
                 let text = format!("the call to the kubernetes api failed: {said}");
                 (ApiErrorKind::Other, text, None)
             }
@@ -284,8 +284,8 @@ pub(crate) async fn bounded<T>(
     }
 }
 
-/// Somebody else's words on one line of bounded length.
-fn said(text: &str) -> String {
+/// A foreign message on one line of bounded length.
+fn one_line(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(clean).take(SAID_CHARS_MAX).collect()
 }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn api_error_kind_is_told_by_code_and_reason() {
         for (code, reason, kind) in [
             (401, "Unauthorized", ApiErrorKind::Unauthorized),
             (404, "NotFound", ApiErrorKind::NotFound),
@@ -318,7 +318,7 @@ mod tests {
 
     /// Messages of kube-apiserver 1.31 and 1.37.
     #[test]
-    fn refusal_of_each_cause_keeps_the_servers_words_and_has_its_own_remedy() {
+    fn api_error_forbidden_keeps_server_words_and_has_a_remedy() {
         let user = r#"User "system:serviceaccount:audit:b""#;
         let role = format!(
             r#"configmaps "b" is forbidden: {user} cannot update resource "configmaps" in API group "" in the namespace "audit""#
@@ -326,27 +326,27 @@ mod tests {
         for (message, want, remedy) in [
             (
                 role.as_str(),
-                Refusal::Role,
+                ForbiddenReason::Role,
                 "get, update and create on configmaps",
             ),
             (
                 r#"configmaps "b" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#,
-                Refusal::Quota,
+                ForbiddenReason::Quota,
                 "ResourceQuota of the namespace audit",
             ),
             (
                 r#"configmaps "b" is forbidden: unable to create new content in namespace audit because it is being terminated"#,
-                Refusal::Terminating,
+                ForbiddenReason::Terminating,
                 "namespace audit is being deleted",
             ),
             (
                 r#"configmaps "b" is forbidden: not yet ready to handle request"#,
-                Refusal::Starting,
+                ForbiddenReason::Starting,
                 "just started",
             ),
             (
                 r#"admission webhook "w.example" denied the request: no"#,
-                Refusal::Admission,
+                ForbiddenReason::Admission,
                 "webhook",
             ),
         ] {

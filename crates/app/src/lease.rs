@@ -5,7 +5,7 @@
 //! clocks may differ). The holder counts from before it sent its last successful renewal and gives
 //! up `renew_deadline` after that, which is shorter than the Lease's duration: it stops before
 //! anybody else can begin, even when the API server answers nobody or its own task is not
-//! scheduled, as every reader of a [`Tenure`] looks at the clock itself.
+//! scheduled, as every reader of a [`LeaseHold`] looks at the clock itself.
 //!
 //! What this cannot exclude: a machine that is suspended as a whole with its monotonic clock, and
 //! a Lease that a person deletes or clears. Two writers then send records twice for a moment;
@@ -14,7 +14,7 @@
 //! One [`Elector`] stands for one Lease. A process that shares out partitions has one for each.
 
 mod claim;
-mod tenure;
+mod leadership;
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,14 +25,14 @@ use kube::api::PostParams;
 use tokio::time::{Instant, sleep_until};
 
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
-pub use tenure::Leadership;
+pub use leadership::Leadership;
 
 /// The longest Lease: a candidate waits no longer than this for one that is not renewed.
 pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// When a Lease is renewed, given up and taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub struct LeaseTiming {
     /// How long candidates wait for a Lease that is not renewed; whole seconds.
     pub lease_duration: Duration,
     /// The holder stops so long after its last successful renewal.
@@ -41,9 +41,9 @@ pub struct Timing {
     pub retry_period: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for LeaseTiming {
+    fn default() -> LeaseTiming {
+        LeaseTiming {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
@@ -53,11 +53,11 @@ impl Default for Timing {
 
 /// Times that cannot keep the promise of one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TimingError {
+pub enum LeaseTimingError {
     /// No room between the holder's end and the next one's beginning.
     #[error("the renew deadline must be shorter than the lease duration")]
     Deadline,
-    /// A single failure would end the tenure.
+    /// A single failure would end the hold.
     #[error("the retry period must be shorter than half of the renew deadline, and not zero")]
     Retry,
     /// The Lease counts whole seconds.
@@ -65,16 +65,16 @@ pub enum TimingError {
     Duration,
 }
 
-impl Timing {
-    fn check(self) -> Result<Timing, TimingError> {
+impl LeaseTiming {
+    fn check(self) -> Result<LeaseTiming, LeaseTimingError> {
         if self.renew_deadline >= self.lease_duration {
-            return Err(TimingError::Deadline);
+            return Err(LeaseTimingError::Deadline);
         }
         if self.retry_period.is_zero() || self.retry_period >= self.renew_deadline / 2 {
-            return Err(TimingError::Retry);
+            return Err(LeaseTimingError::Retry);
         }
         if self.lease_duration.subsec_nanos() != 0 || self.lease_duration > LEASE_DURATION_MAX {
-            return Err(TimingError::Duration);
+            return Err(LeaseTimingError::Duration);
         }
         Ok(self)
     }
@@ -102,34 +102,34 @@ pub enum Waiting {
     },
 }
 
-/// What a look at a Lease finds.
+/// The state of a Lease, as a candidate sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
-    /// Nobody ever had it.
+pub enum LeaseStatus {
+    /// It was never created.
     Absent,
-    /// Whoever had it gave it back, or let it run out.
+    /// Its holder released it, or it expired.
     Free,
-    /// Another one has it, or may have it.
+    /// Another holder has it, or may have it.
     Held,
 }
 
 /// A candidate for one Lease.
 #[derive(Clone)]
 pub struct Elector {
-    seat: Seat,
+    candidacy: Candidacy,
     /// The Lease of another holder, as it was last seen to change.
     observed: Option<Observed>,
     random: fastrand::Rng,
 }
 
-/// The Lease and who wants it.
+/// A candidate's Lease, identity and timing.
 #[derive(Clone)]
-struct Seat {
+struct Candidacy {
     api: Api<Lease>,
     name: String,
     namespace: String,
     identity: String,
-    timing: Timing,
+    timing: LeaseTiming,
 }
 
 #[derive(Clone)]
@@ -141,7 +141,7 @@ struct Observed {
 
 impl Elector {
     /// A candidate for the Lease `name` in the cluster's namespace. The identity must be this
-    /// process's alone ([`identity`]): whoever bears it may take the Lease at once.
+    /// process's alone ([`identity`]): any process with it may take the Lease at once.
     ///
     /// # Errors
     /// The times do not fit together.
@@ -149,10 +149,10 @@ impl Elector {
         cluster: &Cluster,
         name: &str,
         identity: &str,
-        timing: Timing,
-    ) -> Result<Elector, TimingError> {
+        timing: LeaseTiming,
+    ) -> Result<Elector, LeaseTimingError> {
         Ok(Elector {
-            seat: Seat {
+            candidacy: Candidacy {
                 api: Api::namespaced(cluster.client(), cluster.namespace()),
                 name: name.to_owned(),
                 namespace: cluster.namespace().to_owned(),
@@ -168,9 +168,9 @@ impl Elector {
     #[must_use]
     pub(crate) fn sibling(&self, name: &str) -> Elector {
         Elector {
-            seat: Seat {
+            candidacy: Candidacy {
                 name: name.to_owned(),
-                ..self.seat.clone()
+                ..self.candidacy.clone()
             },
             observed: None,
             random: fastrand::Rng::new(),
@@ -179,13 +179,13 @@ impl Elector {
 
     /// The name of the Lease.
     pub fn lease(&self) -> &str {
-        &self.seat.name
+        &self.candidacy.name
     }
 
     /// Waits until this candidate is the leader, however long that takes, and says why it waits,
     /// once per reason. From then on a task of its own renews the Lease.
     ///
-    /// After a loss, call it again only when all that the old tenure allowed has stopped: the
+    /// After a loss, call it again only when all that the old hold allowed has stopped: the
     /// Lease may still bear our name. Dropping the future gives up the candidacy, though a Lease
     /// that was just taken then stays taken until it expires.
     pub async fn acquire(&mut self, mut told: impl FnMut(&Waiting) + Send) -> Leadership {
@@ -194,7 +194,7 @@ impl Elector {
             let now = Instant::now();
             let (waiting, text) = match self.attempt().await {
                 Ok(Attempt::Taken(held)) => {
-                    return Leadership::begin(self.seat.clone(), *held);
+                    return Leadership::begin(self.candidacy.clone(), *held);
                 }
                 Ok(Attempt::Held(holder)) => (
                     Waiting::Held {
@@ -214,7 +214,7 @@ impl Elector {
             }
             // Candidates must not come in step, yet be there as soon as the Lease runs out.
             let share = 0.5 + self.random.f64() / 2.0;
-            let next = now + self.seat.timing.retry_period.mul_f64(share);
+            let next = now + self.candidacy.timing.retry_period.mul_f64(share);
             let expiry = self.expiry().filter(|expiry| *expiry > Instant::now());
             sleep_until(expiry.map_or(next, |expiry| expiry.min(next))).await;
         }
@@ -229,20 +229,23 @@ impl Elector {
             dry_run: true,
             ..PostParams::default()
         };
-        let Seat {
+        let Candidacy {
             api, name, timing, ..
-        } = &self.seat;
+        } = &self.candidacy;
         let asked = async {
-            let lease = match self.seat.get().await? {
+            let lease = match self.candidacy.get().await? {
                 Some(lease) => lease,
                 // It has to be created first and updated from then on.
                 None => {
-                    let lease = claim::made(name, &self.seat.identity, *timing);
-                    self.seat.bounded(api.create(&params, &lease)).await?;
+                    let lease = claim::made(name, &self.candidacy.identity, *timing);
+                    self.candidacy.bounded(api.create(&params, &lease)).await?;
                     lease
                 }
             };
-            let updated = self.seat.bounded(api.replace(name, &params, &lease)).await;
+            let updated = self
+                .candidacy
+                .bounded(api.replace(name, &params, &lease))
+                .await;
             match updated {
                 Err(error) if error.kind() != ApiErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -257,7 +260,7 @@ impl Elector {
     /// When the Lease that was last seen runs out, if it is another's.
     fn expiry(&self) -> Option<Instant> {
         let observed = self.observed.as_ref()?;
-        Some(observed.at + claim::duration(&observed.lease, self.seat.timing))
+        Some(observed.at + claim::duration(&observed.lease, self.candidacy.timing))
     }
 
     /// Tries once to become the leader; `None` when another one holds the Lease.
@@ -266,7 +269,7 @@ impl Elector {
     /// The Lease cannot be read or written.
     pub(crate) async fn try_acquire(&mut self) -> Result<Option<Leadership>, ApiError> {
         match self.attempt().await? {
-            Attempt::Taken(held) => Ok(Some(Leadership::begin(self.seat.clone(), *held))),
+            Attempt::Taken(held) => Ok(Some(Leadership::begin(self.candidacy.clone(), *held))),
             Attempt::Held(_) => Ok(None),
         }
     }
@@ -276,18 +279,18 @@ impl Elector {
     ///
     /// # Errors
     /// The Lease cannot be read.
-    pub async fn look(&mut self) -> Result<Sight, ApiError> {
+    pub async fn read_status(&mut self) -> Result<LeaseStatus, ApiError> {
         let lease = self.observe().await?;
         Ok(match (self.other(), lease) {
-            (Some(_), _) => Sight::Held,
-            (None, Some(_)) => Sight::Free,
-            (None, None) => Sight::Absent,
+            (Some(_), _) => LeaseStatus::Held,
+            (None, Some(_)) => LeaseStatus::Free,
+            (None, None) => LeaseStatus::Absent,
         })
     }
 
     /// Whether another holder has missed a renewal, from what the looks have seen: it may be gone.
     pub(crate) fn is_overdue(&self) -> bool {
-        let due = self.seat.timing.retry_period * 2;
+        let due = self.candidacy.timing.retry_period * 2;
         let observed = self.observed.as_ref().filter(|_| self.other().is_some());
         observed.is_some_and(|observed| observed.at.elapsed() > due)
     }
@@ -298,23 +301,23 @@ impl Elector {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| {
             let age = claim::age(&observed.lease);
-            age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.seat.timing))
+            age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.candidacy.timing))
         })
     }
 
     /// What to do about an error of this candidate's.
     pub fn remedy(&self, error: &ApiError) -> String {
-        error.remedy("leases", &self.seat.namespace)
+        error.remedy("leases", &self.candidacy.namespace)
     }
 
     /// Reads the Lease, and keeps in mind since when another's has not changed.
     async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
-        let lease = self.seat.get().await?;
+        let lease = self.candidacy.get().await?;
         // One that was deleted under a holder may still live in that one's mind.
         if let Some(lease) = &lease {
             let holder = claim::holder(lease);
             let same = |observed: &Observed| observed.lease.spec == lease.spec;
-            if holder.is_empty() || holder == self.seat.identity {
+            if holder.is_empty() || holder == self.candidacy.identity {
                 self.observed = None;
             } else if !self.observed.as_ref().is_some_and(same) {
                 self.observed = Some(Observed {
@@ -338,22 +341,22 @@ impl Elector {
         if let Some(holder) = self.other() {
             return Ok(Attempt::Held(holder.to_owned()));
         }
-        let seat = &self.seat;
+        let candidacy = &self.candidacy;
         let sent = Instant::now();
         let claimed = match lease {
             Some(lease) => {
-                let wanted = claim::taken(lease, &seat.identity, seat.timing);
-                seat.replace(&wanted).await
+                let wanted = claim::taken(lease, &candidacy.identity, candidacy.timing);
+                candidacy.replace(&wanted).await
             }
             None => {
-                let wanted = claim::made(&seat.name, &seat.identity, seat.timing);
-                seat.create(&wanted).await
+                let wanted = claim::made(&candidacy.name, &candidacy.identity, candidacy.timing);
+                candidacy.create(&wanted).await
             }
         };
         match claimed {
             Ok(lease) => {
                 self.observed = None;
-                Ok(Attempt::Taken(Box::new(Held { lease, sent })))
+                Ok(Attempt::Taken(Box::new(HeldLease { lease, sent })))
             }
             Err(error) if lost_race(&error) => Ok(Attempt::Held(String::new())),
             Err(error) => Err(error),
@@ -364,27 +367,27 @@ impl Elector {
 impl std::fmt::Debug for Elector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Elector")
-            .field("namespace", &self.seat.namespace)
-            .field("name", &self.seat.name)
-            .field("identity", &self.seat.identity)
+            .field("namespace", &self.candidacy.namespace)
+            .field("name", &self.candidacy.name)
+            .field("identity", &self.candidacy.identity)
             .finish_non_exhaustive()
     }
 }
 
 enum Attempt {
-    Taken(Box<Held>),
+    Taken(Box<HeldLease>),
     Held(String),
 }
 
 /// A Lease that is ours.
-struct Held {
+struct HeldLease {
     /// As the API server gave it back.
     lease: Lease,
     /// When the request for it was sent: before the API server wrote it.
     sent: Instant,
 }
 
-impl Seat {
+impl Candidacy {
     async fn get(&self) -> Result<Option<Lease>, ApiError> {
         self.bounded(self.api.get_opt(&self.name)).await
     }
@@ -405,7 +408,7 @@ impl Seat {
     }
 }
 
-/// Somebody made, changed or deleted the Lease between our look and our claim.
+/// The Lease was created, changed or deleted between our read and our write.
 fn lost_race(error: &ApiError) -> bool {
     matches!(
         error.kind(),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Position, Positions, Source};
 use audit_bridge_tail::IdentityStore;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +29,7 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked now and then whether there are other logs.
-    fn shared(&self) -> Option<Shared> {
+    fn shared(&self) -> Option<SharedLogs> {
         None
     }
 
@@ -38,12 +38,12 @@ pub trait Provider: Send + Sync + 'static {
     ///
     /// # Errors
     /// What is missing, and what to do.
-    fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Trouble>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
 }
 
 /// Logs that replicas share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedLogs {
     /// The name of the whole.
     pub name: String,
     /// The flag that asked for it, without its dashes.
@@ -66,7 +66,7 @@ pub trait ProviderLog: Send + Sync + 'static {
 
     /// What to look at when no audit record arrives though the log can be read: the commands that show
     /// the provider's switch, for people.
-    fn when_silent(&self) -> String;
+    fn silence_remedy(&self) -> String;
 
     /// The position at which it begins without a checkpoint, where replicas share: written down
     /// once, by the first that starts, so that it is the same for all however late they come.
@@ -112,7 +112,10 @@ pub trait ProviderLog: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it cannot be read now, and what to do.
-    fn open(&self, resume: Resume) -> impl Future<Output = Result<Self::Source, Trouble>> + Send;
+    fn open(
+        &self,
+        resume: Resume,
+    ) -> impl Future<Output = Result<Self::Source, Unavailable>> + Send;
 
     /// Reads once, to show that it can be read: for `check`. Changes nothing.
     fn check(&self) -> impl Future<Output = Vec<Finding>> + Send;
@@ -217,14 +220,14 @@ pub struct Finding {
     /// What was looked at: `identity`, `source`.
     pub what: String,
     /// What was found, or what is wrong.
-    pub result: Result<String, Trouble>,
+    pub result: Result<String, Unavailable>,
     /// The time on the provider's clock, where its answer says so.
     pub server_time: Option<Timestamp>,
 }
 
 impl Finding {
-    /// It works.
-    pub fn good(what: impl Into<String>, found: impl Into<String>) -> Finding {
+    /// A check that succeeded.
+    pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Finding {
         Finding {
             what: what.into(),
             result: Ok(found.into()),
@@ -232,11 +235,11 @@ impl Finding {
         }
     }
 
-    /// It does not.
-    pub fn bad(what: impl Into<String>, trouble: Trouble) -> Finding {
+    /// A check that failed.
+    pub fn failed(what: impl Into<String>, unavailable: Unavailable) -> Finding {
         Finding {
             what: what.into(),
-            result: Err(trouble),
+            result: Err(unavailable),
             server_time: None,
         }
     }
@@ -247,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_and_ends() {
+    fn start_option_is_parsed_and_bounded() {
         let now: Timestamp = "2026-11-21T18:00:00Z".parse().unwrap();
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         assert_eq!(Start::read("latest", now), Ok(Start::Latest(now)));

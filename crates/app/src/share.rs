@@ -1,10 +1,10 @@
 //! Which replica reads which of several logs.
 //!
 //! Each log has a Lease, and whoever holds it reads the log: that alone decides. So that every
-//! replica gets its share, each also has a seat, one of the Leases `NAME-member-0`, `-1` and so on.
-//! Who looks at the seats knows how many replicas there are and how many sit before it, and from
+//! replica gets its share, each also holds a member Lease, `NAME-member-0`, `-1` and so on.
+//! Their states tell how many replicas there are and how many come before this one, and from
 //! that how many logs are its own. One that reads more gives some up, in good order; one that reads
-//! less takes Leases that are free. When a replica dies, its Leases run out, its seat among them.
+//! less takes Leases that are free. When a replica dies, its Leases expire, its member Lease too.
 //!
 //! The counts of two replicas may differ for a moment. Then a log waits for that moment, or goes to
 //! one more hand than it had to; no log is ever read by two.
@@ -12,32 +12,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kubernetes::ApiError;
-use crate::lease::{Elector, Leadership, Sight};
+use crate::lease::{Elector, Leadership, LeaseStatus};
 
 /// More replicas than any event hub has partitions.
-const SEATS_MAX: usize = 2048;
+const MEMBERS_MAX: usize = 2048;
 
 /// One replica among those that share logs.
 #[derive(Debug)]
 pub struct Balancer {
     name: String,
-    /// The seats that were ever looked at, in order; the first is always there.
-    seats: Vec<Elector>,
-    seat: Option<(usize, Leadership)>,
+    /// The member Leases that were ever read, in order; the first is always there.
+    member_leases: Vec<Elector>,
+    member_lease: Option<(usize, Leadership)>,
     /// By the log's name.
     logs: BTreeMap<String, Elector>,
 }
 
-/// How many replicas there are, from the view of one.
+/// How many replicas there are, as one of them sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Roll {
+pub struct Membership {
     /// All of them, this one included.
     pub replicas: usize,
-    /// How many sit before this one.
+    /// How many come before this one.
     pub rank: usize,
 }
 
-impl Roll {
+impl Membership {
     /// How many of so many logs are this replica's. All replicas' shares add up to all logs.
     pub fn share(self, logs: usize) -> usize {
         let replicas = self.replicas.max(1);
@@ -45,28 +45,28 @@ impl Roll {
     }
 }
 
-/// What follows from one look around.
+/// What follows from one look at the Leases.
 #[derive(Debug, Default)]
-pub struct Step {
-    /// Who else is there; `None` when that could not be seen.
-    pub roll: Option<Roll>,
-    /// Logs that are ours from now on.
+pub struct RebalanceStep {
+    /// The membership; `None` when it could not be read.
+    pub membership: Option<Membership>,
+    /// Logs whose Leases were acquired.
     pub gained: Vec<(String, Leadership)>,
-    /// Logs to stop reading and to give back.
+    /// Logs to stop reading, and whose Leases to release.
     pub give_up: Vec<String>,
-    /// Why not all could be seen, and what to do. What is held stays held.
-    pub trouble: Option<String>,
+    /// Why not all Leases could be read, and what to do. Held ones stay held.
+    pub failure: Option<String>,
 }
 
 impl Balancer {
-    /// A replica that has no seat yet. `elector` is a candidate for the Lease that gives the
+    /// A replica without a member Lease. `elector` is a candidate for the Lease that gives the
     /// others their names.
     pub fn new(elector: &Elector) -> Balancer {
         let name = elector.lease().to_owned();
         Balancer {
-            seats: vec![elector.sibling(&seat_name(&name, 0))],
+            member_leases: vec![elector.sibling(&member_lease_name(&name, 0))],
             name,
-            seat: None,
+            member_lease: None,
             logs: BTreeMap::new(),
         }
     }
@@ -74,31 +74,35 @@ impl Balancer {
     /// There is a log to share, with a Lease of this name. One that is known already stays as it is.
     pub fn add(&mut self, log: &str, lease: &str) {
         if !self.logs.contains_key(log) {
-            let elector = self.seats[0].sibling(lease);
+            let elector = self.member_leases[0].sibling(lease);
             self.logs.insert(log.to_owned(), elector);
         }
     }
 
-    /// A log is gone.
+    /// Forgets a log that no longer exists.
     pub fn remove(&mut self, log: &str) {
         self.logs.remove(log);
     }
 
     /// Looks around once. `reading` are the logs that this replica reads and means to keep,
     /// `leaving` those that it is giving up, or has lost and still has to stop.
-    pub async fn step(&mut self, reading: &BTreeSet<String>, leaving: &BTreeSet<String>) -> Step {
-        let mut step = Step::default();
+    pub async fn step(
+        &mut self,
+        reading: &BTreeSet<String>,
+        leaving: &BTreeSet<String>,
+    ) -> RebalanceStep {
+        let mut step = RebalanceStep::default();
         let gone = reading.iter().filter(|log| !self.logs.contains_key(*log));
         step.give_up.extend(gone.cloned());
-        let roll = match self.count().await {
-            Ok(roll) => roll,
+        let membership = match self.count().await {
+            Ok(membership) => membership,
             Err(error) => {
-                step.trouble = Some(self.told(&error));
+                step.failure = Some(self.describe(&error));
                 return step;
             }
         };
-        step.roll = Some(roll);
-        let share = roll.share(self.logs.len());
+        step.membership = Some(membership);
+        let share = membership.share(self.logs.len());
         let kept = reading.len() - step.give_up.len();
         if kept > share {
             let known = reading.iter().filter(|log| self.logs.contains_key(*log));
@@ -107,10 +111,10 @@ impl Balancer {
             return step;
         }
         // Each begins at another place, so that they do not reach for the same ones.
-        let first = roll.rank * self.logs.len() / roll.replicas.max(1);
+        let first = membership.rank * self.logs.len() / membership.replicas.max(1);
         // A Lease runs out from when its last change was seen. One that may have lost its holder
         // is looked at before its logs come to be ours.
-        let overdue = self.seats.iter().any(Elector::is_overdue);
+        let overdue = self.member_leases.iter().any(Elector::is_overdue);
         let order: Vec<String> = {
             let (before, from) = (self.logs.keys().take(first), self.logs.keys().skip(first));
             from.chain(before)
@@ -125,13 +129,13 @@ impl Balancer {
             };
             let result = match wanted {
                 true => elector.try_acquire().await,
-                false => elector.look().await.map(|_| None),
+                false => elector.read_status().await.map(|_| None),
             };
             match result {
                 Ok(Some(leadership)) => step.gained.push((log, leadership)),
                 Ok(None) => {}
                 Err(error) => {
-                    step.trouble = Some(self.told(&error));
+                    step.failure = Some(self.describe(&error));
                     break;
                 }
             }
@@ -139,64 +143,67 @@ impl Balancer {
         step
     }
 
-    /// Gives the seat back, so that the others need not wait for it to run out.
+    /// Releases the member Lease, so that other replicas need not wait for it to expire.
     ///
     /// # Errors
     /// The Lease could not be written: it expires by itself.
-    pub async fn leave(mut self) -> Result<(), ApiError> {
-        match self.seat.take() {
-            Some((_, seat)) => seat.release().await,
+    pub async fn release_member_lease(mut self) -> Result<(), ApiError> {
+        match self.member_lease.take() {
+            Some((_, member_lease)) => member_lease.release().await,
             None => Ok(()),
         }
     }
 
-    /// Counts the seats that are taken, and takes the first free one if we have none.
-    async fn count(&mut self) -> Result<Roll, ApiError> {
-        // A seat that was lost may be anybody's.
-        self.seat = self.seat.take().filter(|(_, seat)| seat.is_leader());
-        let mut roll = Roll::default();
-        for number in 0..SEATS_MAX {
-            let own = self.seat.as_ref().map(|(own, _)| *own);
+    /// Counts the member Leases that are held, and acquires the first free one if we hold none.
+    async fn count(&mut self) -> Result<Membership, ApiError> {
+        // A member Lease that was lost may be another replica's.
+        self.member_lease = self
+            .member_lease
+            .take()
+            .filter(|(_, member_lease)| member_lease.is_leader());
+        let mut membership = Membership::default();
+        for number in 0..MEMBERS_MAX {
+            let own = self.member_lease.as_ref().map(|(own, _)| *own);
             if own == Some(number) {
-                roll.rank = roll.replicas;
-                roll.replicas += 1;
+                membership.rank = membership.replicas;
+                membership.replicas += 1;
                 continue;
             }
-            if self.seats.len() == number {
-                let elector = self.seats[0].sibling(&seat_name(&self.name, number));
-                self.seats.push(elector);
+            if self.member_leases.len() == number {
+                let elector = self.member_leases[0].sibling(&member_lease_name(&self.name, number));
+                self.member_leases.push(elector);
             }
-            let elector = &mut self.seats[number];
-            match elector.look().await? {
-                // A count need not be certain; that of a new replica begins with what it finds.
-                Sight::Held if elector.is_forgotten() => {}
-                Sight::Held => roll.replicas += 1,
-                Sight::Free if own.is_some() => {}
-                // Seats are made in order.
-                Sight::Absent if own.is_some_and(|own| own < number) => break,
-                // One behind a gap would not be found: then this is the better one.
-                Sight::Free | Sight::Absent => {
-                    roll.rank = roll.replicas;
-                    roll.replicas += 1;
-                    // If somebody was faster, that one is counted, and the next seat is tried.
-                    if let Some(seat) = elector.try_acquire().await?
-                        && let Some((_, before)) = self.seat.replace((number, seat))
+            let elector = &mut self.member_leases[number];
+            match elector.read_status().await? {
+                // A count need not be certain; a new replica counts only what it finds held.
+                LeaseStatus::Held if elector.is_forgotten() => {}
+                LeaseStatus::Held => membership.replicas += 1,
+                LeaseStatus::Free if own.is_some() => {}
+                // Member Leases are created in order.
+                LeaseStatus::Absent if own.is_some_and(|own| own < number) => break,
+                // A lower free one is better: another replica would not find ours behind a gap.
+                LeaseStatus::Free | LeaseStatus::Absent => {
+                    membership.rank = membership.replicas;
+                    membership.replicas += 1;
+                    // Another replica was faster: it is counted, and the next member Lease is tried.
+                    if let Some(member_lease) = elector.try_acquire().await?
+                        && let Some((_, before)) = self.member_lease.replace((number, member_lease))
                     {
                         before.release().await?;
                     }
                 }
             }
         }
-        Ok(roll)
+        Ok(membership)
     }
 
-    fn told(&self, error: &ApiError) -> String {
-        format!("no lease: {error}; {}", self.seats[0].remedy(error))
+    fn describe(&self, error: &ApiError) -> String {
+        format!("no lease: {error}; {}", self.member_leases[0].remedy(error))
     }
 }
 
 /// The name of a replica's own Lease.
-pub(crate) fn seat_name(name: &str, number: usize) -> String {
+pub(crate) fn member_lease_name(name: &str, number: usize) -> String {
     format!("{name}-member-{number}")
 }
 
@@ -205,16 +212,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_differ_by_one_at_most_and_add_up() {
+    fn shares_of_any_membership_differ_by_one_and_add_up() {
         for logs in 0..40 {
             for replicas in 1..9 {
                 let shares: Vec<usize> = (0..replicas)
-                    .map(|rank| Roll { replicas, rank }.share(logs))
+                    .map(|rank| Membership { replicas, rank }.share(logs))
                     .collect();
                 assert_eq!(shares.iter().sum::<usize>(), logs);
                 assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
             }
         }
-        assert_eq!(Roll::default().share(3), 3, "alone, whatever was seen");
+        assert_eq!(
+            Membership::default().share(3),
+            3,
+            "alone, whatever was seen"
+        );
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn on_signal() -> std::io::Result<Stop> {
                 std::process::exit(status);
             }
             tracing::info!(
-                "stopping: what is in flight is delivered first, a second signal leaves at once"
+                "stopping: delivering what is in flight; a second signal ends the process at once"
             );
             ask.send_replace(true);
         }

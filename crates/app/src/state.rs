@@ -64,7 +64,7 @@ pub(crate) enum StoreKind {
 
 /// The state of one process: its folder, locked, and its cluster if the checkpoints live there.
 #[derive(Debug)]
-pub struct Home {
+pub struct StateLayout {
     dir: Arc<StateDir>,
     config_maps: Option<ConfigMaps>,
 }
@@ -76,9 +76,8 @@ struct ConfigMaps {
     writer: String,
 }
 
-/// The state of one log.
 #[derive(Debug)]
-pub struct Room {
+pub struct LogState {
     /// Where its checkpoint goes.
     pub store: AnyStore,
     /// What its checkpoint says now.
@@ -89,25 +88,25 @@ pub struct Room {
     pub identities: Option<Arc<dyn IdentityStore>>,
 }
 
-impl Home {
+impl StateLayout {
     /// The state in a folder, which is made and locked.
     ///
     /// # Errors
     /// As for [`StateDir::lock`].
-    pub async fn lock(dir: &Path) -> Result<Home, StoreError> {
+    pub async fn lock(dir: &Path) -> Result<StateLayout, StoreError> {
         let path = dir.to_owned();
         let dir = on_disk(dir, move || StateDir::lock(&path)).await?;
-        Ok(Home {
+        Ok(StateLayout {
             dir: Arc::new(dir),
             config_maps: None,
         })
     }
 
     /// The same with the checkpoints in ConfigMaps whose names begin so. `writer` is this
-    /// process's own mark.
+    /// process's own identity.
     #[must_use]
-    pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> Home {
-        Home {
+    pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> StateLayout {
+        StateLayout {
             config_maps: Some(ConfigMaps {
                 cluster,
                 name: name.to_owned(),
@@ -123,7 +122,7 @@ impl Home {
     ///
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
-    pub async fn room(&self, owner: &Owner, several: bool) -> Result<Room, StoreError> {
+    pub async fn open_log(&self, owner: &Owner, several: bool) -> Result<LogState, StoreError> {
         let (root, file_owner) = (Arc::clone(&self.dir), owner.clone());
         let file_store = on_disk(self.dir.path(), move || {
             let dir = place(root.path(), &file_owner, several);
@@ -149,7 +148,7 @@ impl Home {
                 (AnyStore::File(store), checkpoint, None)
             }
         };
-        Ok(Room {
+        Ok(LogState {
             store,
             checkpoint,
             seen_dir,
@@ -158,7 +157,7 @@ impl Home {
     }
 }
 
-impl Home {
+impl StateLayout {
     /// What the checkpoint of one log among several says now, where ConfigMaps keep it: another
     /// replica may read that log.
     ///
@@ -289,8 +288,8 @@ mod tests {
         }
     }
 
-    async fn save(room: Room, owner: &Owner, position: u64) {
-        let mut store = room.store;
+    async fn save(log_state: LogState, owner: &Owner, position: u64) {
+        let mut store = log_state.store;
         let positions = [(0, Position::from(position))].into();
         store
             .save(&Checkpoint::new(owner, positions))
@@ -298,42 +297,42 @@ mod tests {
             .unwrap();
     }
 
-    fn position(room: &Room) -> Option<u64> {
-        room.checkpoint.as_ref()?.position.get(&0)?.as_u64()
+    fn position(log_state: &LogState) -> Option<u64> {
+        log_state.checkpoint.as_ref()?.position.get(&0)?.as_u64()
     }
 
     #[tokio::test]
-    async fn clusters_come_and_go_and_keep_their_places() {
+    async fn state_of_clusters_added_and_removed_stays_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (owner("r:/aws/eks/A/cluster"), owner("r:/aws/eks/b/cluster"));
-        let open = async || Home::lock(dir.path()).await.unwrap();
+        let open = async || StateLayout::lock(dir.path()).await.unwrap();
 
-        let home = open().await;
-        let room = home.room(&a, false).await.unwrap();
-        assert_eq!(position(&room), None);
-        save(room, &a, 1).await;
+        let layout = open().await;
+        let log_state = layout.open_log(&a, false).await.unwrap();
+        assert_eq!(position(&log_state), None);
+        save(log_state, &a, 1).await;
         assert!(dir.path().join(DOCUMENT).is_file(), "one log, at the top");
-        drop(home);
+        drop(layout);
 
-        let home = open().await;
-        let room = home.room(&a, true).await.unwrap();
-        assert_eq!(position(&room), Some(1), "still where it was");
-        let other = home.room(&b, true).await.unwrap();
-        assert_ne!(room.seen_dir, other.seen_dir);
+        let layout = open().await;
+        let log_state = layout.open_log(&a, true).await.unwrap();
+        assert_eq!(position(&log_state), Some(1), "still where it was");
+        let other = layout.open_log(&b, true).await.unwrap();
+        assert_ne!(log_state.seen_dir, other.seen_dir);
         save(other, &b, 2).await;
-        drop((room, home));
+        drop((log_state, layout));
 
-        let home = open().await;
-        let alone = home.room(&b, false).await.unwrap();
+        let layout = open().await;
+        let alone = layout.open_log(&b, false).await.unwrap();
         assert_eq!(position(&alone), Some(2));
         drop(alone);
         // A third one that is alone finds somebody else's checkpoint, and must not take it.
-        let error = home.room(&owner("c"), false).await.unwrap_err();
+        let error = layout.open_log(&owner("c"), false).await.unwrap_err();
         assert!(!error.is_unavailable(), "{error}");
     }
 
     #[test]
-    fn names_are_fit_for_config_maps_and_differ() {
+    fn log_suffix_fits_config_maps_and_is_unique() {
         let name = suffix(&owner("eu-west-1:/aws/eks/Prod_1/cluster"));
         assert!(
             name.starts_with("eu-west-1-aws-eks-prod-1-cluster-"),

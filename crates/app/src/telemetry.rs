@@ -4,30 +4,30 @@
 //! writes it. Labels are bounded and never hold an auditID.
 
 mod health;
+mod log_progress;
 mod metrics;
 mod names;
 mod scope;
-mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::convert::{Reject, Skip};
-use audit_bridge_core::dead_letter::Figures;
+use audit_bridge_core::dead_letter::DeadLetterStats;
 use audit_bridge_core::deliver::ParkedStatus;
 use audit_bridge_core::event::conformance::Notes;
-use audit_bridge_core::observer::{Doing, Observer, SourceObserver};
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::observer::{Observer, Progress, SourceObserver};
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::record::Origin;
+use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::Problem;
-use audit_bridge_core::tally::Tally;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+pub(crate) use self::log_progress::{HealthLimits, STALL_MAX};
 use self::metrics::{Metrics, count, count_many};
-use self::scope::{NOT_TRIED, PROCESS, Scope, State};
-pub(crate) use self::standing::{HealthLimits, STALL_MAX};
+use self::scope::{NOT_TRIED, PROCESS, Scope, TelemetryState};
 
 /// The loop turns several times a second; silent for so long, it hangs.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
@@ -45,8 +45,8 @@ pub struct Telemetry {
 #[derive(Debug)]
 struct Inner {
     metrics: Metrics,
-    state: Mutex<State>,
-    dead_letter: Arc<Figures>,
+    state: Mutex<TelemetryState>,
+    dead_letter: Arc<DeadLetterStats>,
 }
 
 impl Telemetry {
@@ -54,7 +54,7 @@ impl Telemetry {
     pub fn new(bridge: &'static str, version: &'static str) -> Telemetry {
         let inner = Inner {
             metrics: Metrics::new(bridge, version),
-            state: Mutex::new(State::new(bridge)),
+            state: Mutex::new(TelemetryState::new(bridge)),
             dead_letter: Arc::default(),
         };
         Telemetry {
@@ -69,7 +69,7 @@ impl Telemetry {
         let mut state = self.state();
         let known = state.scopes.iter().skip(1).position(|it| it.name == name);
         let scope = known.map_or(state.scopes.len(), |at| at + 1);
-        let new = || Scope::new(name, &[Part::Source, Part::Checkpoint]);
+        let new = || Scope::new(name, &[Component::Source, Component::Checkpoint]);
         match state.scopes.get_mut(scope) {
             None => state.scopes.push(new()),
             Some(there) if there.retired => *there = new(),
@@ -113,12 +113,12 @@ impl Telemetry {
         self.inner.metrics.events_truncated.inc_by(truncated);
     }
 
-    /// A record was not for us.
+    /// A record was skipped.
     pub fn skipped(&self, reason: Skip) {
         count(&self.inner.metrics.records_skipped, "reason", reason.name());
     }
 
-    /// Something was mended in an event, or is missing of it.
+    /// Something was repaired in an event, or is missing of it.
     pub fn noted(&self, notes: Notes) {
         let metrics = &self.inner.metrics;
         for what in notes.repaired() {
@@ -131,7 +131,7 @@ impl Telemetry {
 
     /// A record, or an event of it, went to the dead letter.
     pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
-        tracing::warn!(%origin, %reason, error, "a record went to the dead letter");
+        tracing::warn!(%origin, %reason, error, "record rejected to the dead letter");
         count(
             &self.inner.metrics.records_dead_lettered,
             "reason",
@@ -140,7 +140,7 @@ impl Telemetry {
     }
 
     /// Where the dead letter says how full it is.
-    pub(crate) fn dead_letter_figures(&self) -> Arc<Figures> {
+    pub(crate) fn dead_letter_figures(&self) -> Arc<DeadLetterStats> {
         Arc::clone(&self.inner.dead_letter)
     }
 
@@ -166,7 +166,7 @@ impl Telemetry {
             place,
             records,
             remedy,
-            "the provider deleted records before they were read: they are lost"
+            "records expired at the provider before they were read; they are lost"
         );
         self.inner.metrics.records_expired.inc_by(records);
     }
@@ -200,10 +200,10 @@ impl Telemetry {
         scopes.map(|scope| scope.parked.events).sum()
     }
 
-    /// The checkpoint was written.
+    /// The checkpoint was written. Whether all that is kept can be is said by the loop's next turn: the
+    /// dead letter may still be stuck.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
-        self.ready(Part::Checkpoint);
     }
 
     /// The loop made a turn.
@@ -220,38 +220,38 @@ impl Telemetry {
         });
     }
 
-    /// This log is another process's now. Asked for again ([`Telemetry::log`]), it begins anew.
+    /// Another process reads this log now. [`Telemetry::log`] starts it again.
     pub fn retired(&self) {
         self.own(|scope| scope.retired = true);
     }
 
-    /// A part works.
-    pub fn ready(&self, part: Part) {
-        let before = self.own(|scope| scope.parts.insert(part, None));
+    /// A component is ready.
+    pub fn ready(&self, component: Component) {
+        let before = self.own(|scope| scope.components.insert(component, None));
         match before {
-            // Each part begins so, of the process and of each log: what matters is the last one.
+            // Every component begins untried, of the process and of each log: only the last one is logged.
             Some(Some(was)) if was == NOT_TRIED => {
                 if self.unready().is_empty() {
-                    tracing::info!("ready");
+                    tracing::info!("all components ready");
                 }
             }
-            Some(Some(was)) => tracing::info!(part = part.name(), was, "ready"),
+            Some(Some(was)) => tracing::info!(part = component.name(), was, "component ready"),
             Some(None) | None => {}
         }
     }
 
-    /// A part does not work: why, and what to do. The log has it once, until it changes.
-    pub fn not_ready(&self, part: Part, why: impl Into<String>) {
+    /// A component is not ready: why, and what to do. Logged once per reason.
+    pub fn not_ready(&self, component: Component, why: impl Into<String>) {
         let why = why.into();
-        let before = self.own(|scope| scope.parts.insert(part, Some(why.clone())));
+        let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
         if before != Some(Some(why.clone())) {
-            tracing::warn!(part = part.name(), why, "not ready");
+            tracing::warn!(part = component.name(), why, "component not ready");
         }
     }
 
-    /// Whether a part works, from this place's view.
-    pub fn is_ready(&self, part: Part) -> bool {
-        self.own(|scope| matches!(scope.parts.get(&part), Some(None)))
+    /// Whether a component is ready, in the scope of this handle.
+    pub fn is_ready(&self, component: Component) -> bool {
+        self.own(|scope| matches!(scope.components.get(&component), Some(None)))
     }
 
     /// What is not ready, and why; empty when all is. Who stands by has only to be able to
@@ -261,7 +261,7 @@ impl Telemetry {
         let several = state.logs().count() > 1;
         let mut unready = BTreeMap::<&'static str, String>::new();
         for (scope, why) in state.stalled() {
-            let text = unready.entry(Part::Progress.name()).or_default();
+            let text = unready.entry(Component::Progress.name()).or_default();
             if !text.is_empty() {
                 text.push_str("; ");
             }
@@ -273,12 +273,13 @@ impl Telemetry {
         }
         let scopes = state.scopes.iter().enumerate();
         for (index, scope) in scopes.filter(|(_, scope)| !scope.retired) {
-            for (part, why) in &scope.parts {
+            for (component, why) in &scope.components {
                 let Some(why) = why else { continue };
-                if state.standby.is_some() && (index != PROCESS || *part != Part::Webhook) {
+                if state.standby.is_some() && (index != PROCESS || *component != Component::Webhook)
+                {
                     continue;
                 }
-                let text = unready.entry(part.name()).or_default();
+                let text = unready.entry(component.name()).or_default();
                 if !text.is_empty() {
                     text.push_str("; ");
                 }
@@ -293,7 +294,7 @@ impl Telemetry {
     }
 
     /// How long a loop has been silent, when that is too long.
-    pub fn stuck(&self) -> Option<Duration> {
+    pub fn stuck_for(&self) -> Option<Duration> {
         let state = self.state();
         let scopes = state.scopes.iter().filter(|scope| !scope.retired);
         let turns = scopes.filter_map(|scope| scope.progress);
@@ -332,9 +333,9 @@ impl Telemetry {
         }
         self.render_health();
         let unready = self.unready();
-        for part in Part::ALL.map(Part::name) {
-            let labels = vec![("part", part.to_owned())];
-            let ready = i64::from(!unready.contains_key(part));
+        for component in Component::ALL.map(Component::name) {
+            let labels = vec![("part", component.to_owned())];
+            let ready = i64::from(!unready.contains_key(component));
             metrics.ready.get_or_create(&labels).set(ready);
         }
         metrics.render()
@@ -348,7 +349,7 @@ impl Telemetry {
         change(&mut state.scopes[scope])
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TelemetryState> {
         self.inner
             .state
             .lock()
@@ -381,7 +382,7 @@ impl Observer for Telemetry {
         tracing::error!(
             place = problem.place,
             error = problem.error,
-            "not all was read"
+            "input not read completely"
         );
     }
 
@@ -389,29 +390,29 @@ impl Observer for Telemetry {
         Telemetry::checkpoint_written(self);
     }
 
-    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+    fn progressed(&mut self, _: &RunStats, progress: &Progress<'_>) {
         self.progress();
-        self.in_flight(doing.in_flight_bytes);
-        self.standing(doing);
-        let delivery = &doing.delivery;
+        self.in_flight(progress.in_flight_bytes);
+        self.log_progress(progress);
+        let delivery = &progress.delivery;
         self.parked(delivery.parked);
         match (&delivery.outage, delivery.last_accepted) {
             (Some(outage), _) => {
                 self.not_ready(
-                    Part::Webhook,
+                    Component::Webhook,
                     format!("{}; {}", outage.detail, outage.remedy),
                 );
             }
             (None, Some(_)) => {
-                self.ready(Part::Webhook);
-                self.process().ready(Part::Webhook);
+                self.ready(Component::Webhook);
+                self.process().ready(Component::Webhook);
             }
-            // Nothing was sent yet: whoever starts the run asks the webhook first.
+            // Nothing was sent yet: the start of the run probes the webhook first.
             (None, None) => {}
         }
-        match doing.keeping {
-            Some(why) => self.not_ready(Part::Checkpoint, why),
-            None => self.ready(Part::Checkpoint),
+        match progress.storage_error {
+            Some(why) => self.not_ready(Component::Checkpoint, why),
+            None => self.ready(Component::Checkpoint),
         }
     }
 }
@@ -430,13 +431,13 @@ impl SourceObserver for Telemetry {
     }
 
     fn answers(&self) {
-        self.ready(Part::Source);
-        self.ready(Part::Identity);
-        self.process().ready(Part::Identity);
+        self.ready(Component::Source);
+        self.ready(Component::Identity);
+        self.process().ready(Component::Identity);
     }
 
-    fn not_ready(&self, part: Part, why: String) {
-        Telemetry::not_ready(self, part, why);
+    fn not_ready(&self, component: Component, why: String) {
+        Telemetry::not_ready(self, component, why);
     }
 }
 

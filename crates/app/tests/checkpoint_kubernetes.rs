@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit_bridge_app::kubernetes::Cluster;
-use audit_bridge_app::state::{Home, KubernetesStore, Room};
+use audit_bridge_app::state::{KubernetesStore, LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store, StoreError};
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault};
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance, sleep};
 
@@ -65,7 +65,7 @@ async fn check_held(store: &mut KubernetesStore, parts: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_saved_is_loaded_by_the_next_process() {
+async fn store_saved_checkpoint_is_loaded_by_next_process() {
     let fake = FakeKubernetes::new();
     let mut first = store(&fake, "a-1");
     assert_eq!(first.load().await.unwrap(), None);
@@ -93,7 +93,7 @@ async fn what_is_saved_is_loaded_by_the_next_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_the_object_is_left_alone() {
+async fn store_keeps_other_data_of_the_object() {
     let fake = FakeKubernetes::new();
     let made = json!({
         "metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"a": "b"}},
@@ -138,7 +138,7 @@ async fn check_refused(document: &str, parts: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_ours_is_refused_and_left_alone() {
+async fn store_foreign_document_is_refused_and_kept() {
     let mut foreign = serde_json::to_value(checkpoint(1)).unwrap();
     foreign["provider"] = "aks".into();
     let parts = ["provider aks", "provider eks", "ConfigMap of its own"];
@@ -152,21 +152,33 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_held_with_a_remedy_and_heal() {
+async fn store_failure_is_held_with_remedy_and_recovers() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
     let verbs = "get, update and create on configmaps in the namespace audit";
     for (fault, parts) in [
-        (Fault::Status(403), [verbs, "answered 403"]),
-        (Fault::Status(401), ["automountServiceAccountToken", "401"]),
-        (Fault::Status(500), ["tried again", "answered 500"]),
-        (Fault::Status(429), ["tried again", "answered 429"]),
+        (KubernetesFault::Status(403), [verbs, "answered 403"]),
         (
-            Fault::Status(404),
+            KubernetesFault::Status(401),
+            ["automountServiceAccountToken", "401"],
+        ),
+        (
+            KubernetesFault::Status(500),
+            ["tried again", "answered 500"],
+        ),
+        (
+            KubernetesFault::Status(429),
+            ["tried again", "answered 429"],
+        ),
+        (
+            KubernetesFault::Status(404),
             ["namespace audit exists", "answered 404"],
         ),
-        (Fault::Silence, ["tried again", "did not answer within 10s"]),
+        (
+            KubernetesFault::Silence,
+            ["tried again", "did not answer within 10s"],
+        ),
     ] {
         fake.fail_always(Some(fault));
         let before = Instant::now();
@@ -184,8 +196,11 @@ async fn failures_are_held_with_a_remedy_and_heal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_whose_answer_was_lost_is_our_own() {
-    for fault in [Fault::NoAnswer, Fault::Late(Duration::from_secs(12))] {
+async fn store_write_with_lost_answer_is_recognised() {
+    for fault in [
+        KubernetesFault::NoAnswer,
+        KubernetesFault::Late(Duration::from_secs(12)),
+    ] {
         let fake = FakeKubernetes::new();
         let mut store = store(&fake, "a");
         store.load().await.unwrap();
@@ -204,7 +219,7 @@ async fn a_write_whose_answer_was_lost_is_our_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_beside_the_document_is_no_conflict() {
+async fn store_change_beside_the_document_is_no_conflict() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -218,7 +233,7 @@ async fn a_change_beside_the_document_is_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_object_is_written_anew() {
+async fn store_deleted_object_is_created_again() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -229,7 +244,7 @@ async fn a_deleted_object_is_written_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_writers_are_a_conflict_until_one_is_silent() {
+async fn store_second_writer_conflicts_until_the_first_is_silent() {
     let fake = FakeKubernetes::new();
     let (mut ours, mut other) = (store(&fake, "pod-a"), store(&fake, "pod-b"));
     ours.load().await.unwrap();
@@ -254,7 +269,7 @@ async fn two_writers_are_a_conflict_until_one_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_document_that_comes_meanwhile_is_left_alone() {
+async fn store_foreign_document_arriving_later_is_kept() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
@@ -269,7 +284,7 @@ async fn a_foreign_document_that_comes_meanwhile_is_left_alone() {
 }
 
 #[tokio::test]
-async fn over_the_network_with_a_token() {
+async fn store_over_network_authenticates_with_token() {
     let fake = FakeKubernetes::new();
     fake.require_token("s3cret");
     let serving = fake.serve().await.unwrap();
@@ -301,17 +316,18 @@ fn limited_to_one_name(fake: &FakeKubernetes) {
     fake.fail_by(|request| {
         let named = request.path.ends_with(&format!("/configmaps/{NAME}"));
         let allowed = named && ["GET", "PUT"].contains(&request.method.as_str());
-        (!allowed).then_some(Fault::Status(403))
+        (!allowed).then_some(KubernetesFault::Status(403))
     });
 }
 
-async fn room(fake: &FakeKubernetes, several: bool) -> Result<Room, StoreError> {
+async fn open_log(fake: &FakeKubernetes, several: bool) -> Result<LogState, StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let client = kube::Client::new(fake.service("a"), "audit");
     let cluster = Cluster::new(client, "audit");
-    let home = Home::lock(dir.path()).await.unwrap();
-    home.with_config_maps(cluster, NAME, "a")
-        .room(&owner(), several)
+    let layout = StateLayout::lock(dir.path()).await.unwrap();
+    layout
+        .with_config_maps(cluster, NAME, "a")
+        .open_log(&owner(), several)
         .await
 }
 
@@ -322,14 +338,14 @@ async fn store_role_limited_to_one_name_uses_the_empty_object_there() {
     let made = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
     fake.put("configmaps", "audit", NAME, made);
     limited_to_one_name(&fake);
-    let mut opened = room(&fake, false).await.unwrap();
+    let mut opened = open_log(&fake, false).await.unwrap();
     assert_eq!(opened.checkpoint, None);
     opened.store.probe().await.unwrap();
     opened.store.save(&checkpoint(7)).await.unwrap();
     assert_eq!(edge(&fake), 7);
     let labels = &object(&fake)["metadata"]["labels"];
     assert_eq!(labels["app.kubernetes.io/managed-by"], "Helm");
-    let again = room(&fake, false).await.unwrap();
+    let again = open_log(&fake, false).await.unwrap();
     assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
 }
 
@@ -339,7 +355,7 @@ async fn store_role_limited_to_one_name_without_the_object_is_held() {
     limited_to_one_name(&fake);
     // A start at the newest record, whose position could not be kept, would leave out what comes
     // before the next start.
-    let error = room(&fake, false).await.unwrap_err();
+    let error = open_log(&fake, false).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     let text = text(&error);
     for part in [
@@ -355,7 +371,7 @@ async fn store_of_several_logs_with_a_limited_role_is_held() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
     limited_to_one_name(&fake);
-    let error = room(&fake, true).await.unwrap_err();
+    let error = open_log(&fake, true).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert!(text(&error).contains("answered 403"), "{}", text(&error));
 }
@@ -364,31 +380,31 @@ async fn store_of_several_logs_with_a_limited_role_is_held() {
 async fn store_of_one_log_without_any_right_is_held() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
-    fake.fail_always(Some(Fault::Status(403)));
-    let error = room(&fake, false).await.unwrap_err();
+    fake.fail_always(Some(KubernetesFault::Status(403)));
+    let error = open_log(&fake, false).await.unwrap_err();
     assert!(text(&error).contains("get, update"), "{}", text(&error));
 }
 
 #[tokio::test]
-async fn store_of_one_log_that_was_one_of_several_is_held_where_its_own_object_is_hidden() {
+async fn store_of_one_of_several_logs_with_hidden_object_is_held() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
-    let mut opened = room(&fake, true).await.unwrap();
+    let mut opened = open_log(&fake, true).await.unwrap();
     opened.store.save(&checkpoint(7)).await.unwrap();
     let names = fake.names("configmaps", "audit");
     let own = names.iter().find(|name| *name != NAME).unwrap();
     limited_to_one_name(&fake);
-    let error = room(&fake, false).await.unwrap_err();
+    let error = open_log(&fake, false).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert!(text(&error).contains(own), "{}", text(&error));
     // With the right to read it, it goes on there.
     fake.fail_by(|_| None);
-    let again = room(&fake, false).await.unwrap();
+    let again = open_log(&fake, false).await.unwrap();
     assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
 }
 
 #[tokio::test]
-async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() {
+async fn store_several_logs_mark_is_written_before_first_object() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
     let writes = |fake: &FakeKubernetes| {
@@ -399,9 +415,9 @@ async fn store_mark_of_several_logs_is_written_before_the_first_object_of_one() 
     fake.fail_by(move |request| {
         let first =
             request.method == "PUT" && !std::mem::replace(&mut refused, request.method == "PUT");
-        first.then_some(Fault::Status(409))
+        first.then_some(KubernetesFault::Status(409))
     });
-    let mut opened = room(&fake, true).await.unwrap();
+    let mut opened = open_log(&fake, true).await.unwrap();
     assert_eq!(writes(&fake), 0, "`check` opens it too");
     opened.store.save(&checkpoint(1)).await.unwrap();
     assert_eq!(writes(&fake), 2);

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_app::kubernetes::Cluster;
-use audit_bridge_app::lease::{Elector, Leadership, Timing, TimingError, Waiting, identity};
-use audit_bridge_core::tenure::{Lost, Tenure};
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use audit_bridge_app::lease::{
+    Elector, Leadership, LeaseTiming, LeaseTimingError, Waiting, identity,
+};
+use audit_bridge_core::lease_hold::{LeaseHold, Lost};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +22,7 @@ const NAME: &str = "aks-audit-bridge-0";
 fn elector(fake: &FakeKubernetes, identity: &str) -> Elector {
     let client = kube::Client::new(fake.service(identity), "audit");
     let cluster = Cluster::new(client, "audit");
-    Elector::new(&cluster, NAME, identity, Timing::default()).unwrap()
+    Elector::new(&cluster, NAME, identity, LeaseTiming::default()).unwrap()
 }
 
 async fn lead(fake: &FakeKubernetes, identity: &str) -> Leadership {
@@ -36,12 +38,12 @@ fn seconds(n: u64) -> Duration {
 }
 
 /// Nothing of this client's reaches the API server any more.
-fn cut_off(fake: &FakeKubernetes, client: &'static str, fault: Fault) {
+fn cut_off(fake: &FakeKubernetes, client: &'static str, fault: KubernetesFault) {
     fake.fail_by(move |request| (request.client == client).then_some(fault));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_candidate_makes_the_lease_and_renews_it() {
+async fn lease_first_candidate_creates_and_renews_it() {
     let fake = FakeKubernetes::new();
     let leadership = lead(&fake, "a").await;
     let first = spec(&fake);
@@ -65,7 +67,7 @@ async fn the_first_candidate_makes_the_lease_and_renews_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_candidate_waits_and_says_why_once() {
+async fn lease_candidate_waits_and_reports_reason_once() {
     let fake = FakeKubernetes::new();
     let _leadership = lead(&fake, "a").await;
     let mut told = Vec::new();
@@ -76,7 +78,7 @@ async fn a_candidate_waits_and_says_why_once() {
     });
     let fail = async {
         sleep(seconds(60)).await;
-        cut_off(&fake, "b", Fault::Status(403));
+        cut_off(&fake, "b", KubernetesFault::Status(403));
         sleep(seconds(60)).await;
     };
     tokio::select! {
@@ -91,16 +93,16 @@ async fn a_candidate_waits_and_says_why_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_silent_stops_before_another_begins() {
+async fn lease_holder_cut_off_stops_before_another_begins() {
     for fault in [
-        Fault::Silence,
-        Fault::Status(500),
-        Fault::Status(401),
-        Fault::SlowAnswer(seconds(60)),
+        KubernetesFault::Silence,
+        KubernetesFault::Status(500),
+        KubernetesFault::Status(401),
+        KubernetesFault::SlowAnswer(seconds(60)),
     ] {
         let fake = FakeKubernetes::new();
         let mut first = lead(&fake, "a").await;
-        let tenure = first.tenure();
+        let lease_hold = first.lease_hold();
         let candidate = tokio::spawn({
             let fake = fake.clone();
             async move { (lead(&fake, "b").await, Instant::now()) }
@@ -111,10 +113,10 @@ async fn a_holder_that_is_silent_stops_before_another_begins() {
         let lost = first.lost().await;
         let ended = Instant::now();
         assert!(matches!(lost, Lost::Expired { .. }), "{lost:?}");
-        assert!(!tenure.is_leader() && !first.is_leader());
+        assert!(!lease_hold.is_leader() && !first.is_leader());
         assert!(ended - begin <= seconds(10), "{fault:?}");
         let (second, began) = candidate.await.unwrap();
-        if !matches!(fault, Fault::SlowAnswer(_)) {
+        if !matches!(fault, KubernetesFault::SlowAnswer(_)) {
             assert!(began - ended >= seconds(4), "{fault:?}");
             // A Lease's duration after its last renewal was seen, which takes a period at most.
             assert!(began - begin <= seconds(15 + 2), "{fault:?}");
@@ -126,7 +128,7 @@ async fn a_holder_that_is_silent_stops_before_another_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_holder_is_followed_within_duration_and_period() {
+async fn lease_holder_killed_is_followed_within_duration_and_period() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     let candidate = tokio::spawn({
@@ -134,11 +136,11 @@ async fn a_killed_holder_is_followed_within_duration_and_period() {
         async move { lead(&fake, "b").await }
     });
     sleep(seconds(31)).await;
-    let tenure = first.tenure();
+    let lease_hold = first.lease_hold();
     let begin = Instant::now();
     drop(first);
     tokio::task::yield_now().await;
-    assert!(!tenure.is_leader());
+    assert!(!lease_hold.is_leader());
     let second = timeout(seconds(60), candidate).await.unwrap().unwrap();
     let took = begin.elapsed();
     assert!(took >= seconds(13) && took <= seconds(17), "{took:?}");
@@ -146,10 +148,10 @@ async fn a_killed_holder_is_followed_within_duration_and_period() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_released_lease_is_taken_at_the_next_look() {
+async fn lease_released_is_taken_at_next_retry() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
-    let mut tenure = first.tenure();
+    let mut lease_hold = first.lease_hold();
     let candidate = tokio::spawn({
         let fake = fake.clone();
         async move { lead(&fake, "b").await }
@@ -157,7 +159,7 @@ async fn a_released_lease_is_taken_at_the_next_look() {
     sleep(seconds(30)).await;
     let begin = Instant::now();
     first.release().await.unwrap();
-    assert_eq!(tenure.lost().await, Lost::Released);
+    assert_eq!(lease_hold.lost().await, Lost::Released);
     let second = candidate.await.unwrap();
     assert!(begin.elapsed() <= seconds(2), "{:?}", begin.elapsed());
     assert!(second.is_leader());
@@ -167,20 +169,20 @@ async fn a_released_lease_is_taken_at_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_finds_the_version_of_a_renewal_that_landed_late() {
+async fn lease_release_after_late_renewal_finds_its_version() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
-    fake.fail_next(Fault::NoAnswer);
+    fake.fail_next(KubernetesFault::NoAnswer);
     sleep(seconds(3)).await;
     first.release().await.unwrap();
     assert_eq!(spec(&fake)["holderIdentity"], "");
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_survive_lost_answers_edits_and_a_deletion() {
+async fn lease_renewal_survives_lost_answers_edits_and_deletion() {
     let fake = FakeKubernetes::new();
     let leadership = lead(&fake, "a").await;
-    fake.fail_next(Fault::NoAnswer);
+    fake.fail_next(KubernetesFault::NoAnswer);
     sleep(seconds(20)).await;
     assert!(leadership.is_leader());
     let mut edited = fake.object("leases", "audit", NAME).unwrap();
@@ -195,7 +197,7 @@ async fn renewals_survive_lost_answers_edits_and_a_deletion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_bears_another_name_is_lost_at_the_next_renewal() {
+async fn lease_taken_by_another_is_lost_at_next_renewal() {
     let fake = FakeKubernetes::new();
     let mut leadership = lead(&fake, "a").await;
     let mut taken = fake.object("leases", "audit", NAME).unwrap();
@@ -210,7 +212,7 @@ async fn a_lease_that_bears_another_name_is_lost_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_times_in_the_lease_are_not_believed() {
+async fn lease_times_written_are_not_trusted() {
     for renewed in ["2001-01-01T00:00:00.000000Z", "2199-01-01T00:00:00.000000Z"] {
         let fake = FakeKubernetes::new();
         let lease = json!({"spec": {
@@ -230,7 +232,7 @@ async fn the_times_in_the_lease_are_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_deleted_under_its_holder_is_not_taken_at_once() {
+async fn lease_deleted_under_holder_is_not_taken_at_once() {
     let fake = FakeKubernetes::new();
     let first = lead(&fake, "a").await;
     let candidate = tokio::spawn({
@@ -238,20 +240,20 @@ async fn a_lease_deleted_under_its_holder_is_not_taken_at_once() {
         async move { lead(&fake, "b").await }
     });
     sleep(seconds(9)).await;
-    cut_off(&fake, "a", Fault::Silence);
+    cut_off(&fake, "a", KubernetesFault::Silence);
     fake.remove("leases", "audit", NAME);
-    let mut tenure = first.tenure();
-    tenure.lost().await;
+    let mut lease_hold = first.lease_hold();
+    lease_hold.lost().await;
     assert!(!candidate.is_finished());
     assert!(candidate.await.unwrap().is_leader());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_leadership_can_be_won_again() {
+async fn leadership_lost_can_be_won_again() {
     let fake = FakeKubernetes::new();
     let mut elector = elector(&fake, "a");
     let mut leadership = elector.acquire(|_| {}).await;
-    cut_off(&fake, "a", Fault::Silence);
+    cut_off(&fake, "a", KubernetesFault::Silence);
     leadership.lost().await;
     fake.fail_by(|_| None);
     let leadership = elector.acquire(|_| {}).await;
@@ -260,9 +262,9 @@ async fn a_lost_leadership_can_be_won_again() {
 }
 
 #[test]
-fn times_that_cannot_keep_the_promise_are_refused() {
+fn lease_timing_unsafe_is_refused() {
     let check = |lease, renew, retry| {
-        let timing = Timing {
+        let timing = LeaseTiming {
             lease_duration: Duration::from_millis(lease),
             renew_deadline: Duration::from_millis(renew),
             retry_period: Duration::from_millis(retry),
@@ -274,11 +276,20 @@ fn times_that_cannot_keep_the_promise_are_refused() {
         Elector::new(&cluster, NAME, "a", timing).map(|_| ())
     };
     assert_eq!(check(15_000, 10_000, 2_000), Ok(()));
-    assert_eq!(check(10_000, 10_000, 2_000), Err(TimingError::Deadline));
-    assert_eq!(check(15_000, 10_000, 5_000), Err(TimingError::Retry));
-    assert_eq!(check(15_000, 10_000, 0), Err(TimingError::Retry));
-    assert_eq!(check(15_500, 10_000, 2_000), Err(TimingError::Duration));
-    assert_eq!(check(7_200_000, 10_000, 2_000), Err(TimingError::Duration));
+    assert_eq!(
+        check(10_000, 10_000, 2_000),
+        Err(LeaseTimingError::Deadline)
+    );
+    assert_eq!(check(15_000, 10_000, 5_000), Err(LeaseTimingError::Retry));
+    assert_eq!(check(15_000, 10_000, 0), Err(LeaseTimingError::Retry));
+    assert_eq!(
+        check(15_500, 10_000, 2_000),
+        Err(LeaseTimingError::Duration)
+    );
+    assert_eq!(
+        check(7_200_000, 10_000, 2_000),
+        Err(LeaseTimingError::Duration)
+    );
     assert_ne!(identity(), identity());
 }
 
@@ -286,7 +297,7 @@ fn times_that_cannot_keep_the_promise_are_refused() {
 #[derive(Default)]
 struct Stage {
     /// Tenures that their owner still takes to be its own, by candidate.
-    tenures: [Option<Tenure>; 2],
+    tenures: [Option<LeaseHold>; 2],
     led: [u32; 2],
 }
 
@@ -299,8 +310,8 @@ async fn candidate(fake: FakeKubernetes, number: usize, seed: u64, stage: Arc<Mu
         {
             let mut stage = stage.lock().unwrap();
             let other = stage.tenures[1 - number].as_ref();
-            assert!(!other.is_some_and(Tenure::is_leader), "seed {seed}");
-            stage.tenures[number] = Some(leadership.tenure());
+            assert!(!other.is_some_and(LeaseHold::is_leader), "seed {seed}");
+            stage.tenures[number] = Some(leadership.lease_hold());
             stage.led[number] += 1;
         }
         let term = seconds(random.u64(1..60));
@@ -337,12 +348,12 @@ async fn check_one_leader(seed: u64) -> u32 {
         (random.u32(..10) < rate).then(|| {
             let wait = Duration::from_millis(random.u64(0..20_000));
             match random.u32(..6) {
-                0 => Fault::Status(500),
-                1 => Fault::Status(409),
-                2 => Fault::Silence,
-                3 => Fault::NoAnswer,
-                4 => Fault::Late(wait),
-                _ => Fault::SlowAnswer(wait),
+                0 => KubernetesFault::Status(500),
+                1 => KubernetesFault::Status(409),
+                2 => KubernetesFault::Silence,
+                3 => KubernetesFault::NoAnswer,
+                4 => KubernetesFault::Late(wait),
+                _ => KubernetesFault::SlowAnswer(wait),
             }
         })
     });
@@ -354,7 +365,8 @@ async fn check_one_leader(seed: u64) -> u32 {
     while begin.elapsed() < seconds(600) {
         sleep(Duration::from_millis(50)).await;
         let stage = stage.lock().unwrap();
-        let leads = |tenure: &Option<Tenure>| tenure.as_ref().is_some_and(Tenure::is_leader);
+        let leads =
+            |lease_hold: &Option<LeaseHold>| lease_hold.as_ref().is_some_and(LeaseHold::is_leader);
         assert!(!stage.tenures.iter().all(leads), "seed {seed}");
         assert!(tasks.iter().all(|task| !task.is_finished()), "seed {seed}");
     }
@@ -366,7 +378,7 @@ async fn check_one_leader(seed: u64) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_never_more_than_one_leader() {
+async fn lease_random_schedule_has_at_most_one_leader() {
     let mut led = 0;
     for seed in 0..100 {
         led += check_one_leader(seed).await;

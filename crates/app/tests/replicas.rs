@@ -16,21 +16,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use audit_bridge_app::kubernetes::Cluster;
-use audit_bridge_app::lease::{Elector, Leadership, Timing};
+use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
 use audit_bridge_app::share::Balancer;
 use audit_bridge_app::state::KubernetesStore;
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, StoreError};
 use audit_bridge_core::convert::{Convert, Output, RecordId};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance::{self, Options};
+use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::observer::Observer;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_core::stop::Stop;
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault, Recorded};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesRequest};
 use fastrand::Rng;
 use serde_json::json;
 use tokio::sync::watch;
@@ -151,7 +151,7 @@ impl Source for Log {
     }
 }
 
-struct Native(Options);
+struct Native(EventOptions);
 
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
@@ -170,7 +170,7 @@ impl Sink for Reader {
         sleep(Duration::from_millis(wait)).await;
         let mut world = self.world.lock().unwrap();
         if world.faulty && world.random.u32(0..100) < 20 {
-            return Verdict::Failed(Failure {
+            return Verdict::Failed(RequestFailure {
                 cause: Cause::Status(503),
                 detail: "the webhook failed".to_owned(),
                 remedy: None,
@@ -226,11 +226,11 @@ impl Reader {
         };
         let (replica, name) = (&self.replica, lease(self.log));
         let mut store = KubernetesStore::new(&cluster, &name, replica, owner.clone());
-        let mut tenure = leadership.tenure();
+        let mut lease_hold = leadership.lease_hold();
         let loaded = loop {
             tokio::select! {
                 biased;
-                _ = tenure.lost() => return,
+                _ = lease_hold.lost() => return,
                 loaded = store.load() => match loaded {
                     Ok(loaded) => break loaded,
                     Err(_) => sleep(Duration::from_secs(1)).await,
@@ -243,7 +243,7 @@ impl Reader {
                 reader: self.clone(),
                 next: position.unwrap_or(0),
             },
-            converter: Native(Options::default()),
+            converter: Native(EventOptions::default()),
             sink: self.clone(),
             dead_letter: None,
             checkpoint: Some(Checkpointer::new(
@@ -252,17 +252,17 @@ impl Reader {
                 loaded,
                 Duration::from_secs(1),
             )),
-            tenure: Some(tenure),
+            lease_hold: Some(lease_hold),
             observer: Quiet,
             on_request: Box::new(|_, _| {}),
-            batch: batch::Limits {
+            batch: batch::BatchLimits {
                 events_max: 7,
                 bytes_max: 4000,
                 wait_max: Duration::from_millis(500),
             },
             in_flight_batches_max: 2,
             in_flight_bytes_max: 20_000,
-            patience: Patience::Endless,
+            retry_policy: RetryPolicy::Forever,
             stop,
             grace: Duration::from_secs(25),
         };
@@ -297,7 +297,7 @@ async fn replica(world: Shared, name: String) {
     let fake = world.lock().unwrap().fake.clone();
     let client = kube::Client::new(fake.service(&name), NAMESPACE);
     let cluster = Cluster::new(client, NAMESPACE);
-    let elector = Elector::new(&cluster, "bridge", &name, Timing::default()).unwrap();
+    let elector = Elector::new(&cluster, "bridge", &name, LeaseTiming::default()).unwrap();
     let mut balancer = Balancer::new(&elector);
     for log in 0..LOGS {
         balancer.add(&log.to_string(), &lease(log));
@@ -358,18 +358,22 @@ impl Drop for Abort {
 fn api_faults(world: &Shared, seed: u64) {
     let fake = world.lock().unwrap().fake.clone();
     let (world, mut random) = (world.clone(), Rng::with_seed(seed));
-    fake.fail_by(move |request: &Recorded| {
+    fake.fail_by(move |request: &KubernetesRequest| {
         let world = world.lock().unwrap();
         if world.hung.contains(&request.client) {
-            return Some(Fault::Silence);
+            return Some(KubernetesFault::Silence);
         }
         match random.u32(0..100) {
             _ if !world.faulty => None,
-            0..3 => Some(Fault::Status(500)),
-            3 => Some(Fault::Silence),
-            4 => Some(Fault::NoAnswer),
-            5 => Some(Fault::Late(Duration::from_secs(random.u64(1..12)))),
-            6 => Some(Fault::SlowAnswer(Duration::from_secs(random.u64(1..9)))),
+            0..3 => Some(KubernetesFault::Status(500)),
+            3 => Some(KubernetesFault::Silence),
+            4 => Some(KubernetesFault::NoAnswer),
+            5 => Some(KubernetesFault::Late(Duration::from_secs(
+                random.u64(1..12),
+            ))),
+            6 => Some(KubernetesFault::SlowAnswer(Duration::from_secs(
+                random.u64(1..9),
+            ))),
             _ => None,
         }
     });
@@ -494,7 +498,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
 }
 
 #[test]
-fn replicas_share_logs_and_nothing_is_lost_whatever_happens_to_them() {
+fn replicas_sharing_logs_random_faults_lose_nothing() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use audit_bridge_app::kubernetes::Cluster;
-use audit_bridge_app::lease::{Elector, Leadership, Timing};
-use audit_bridge_app::share::{Balancer, Roll};
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault};
+use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
+use audit_bridge_app::share::{Balancer, Membership};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 struct Replica {
     balancer: Balancer,
     held: BTreeMap<String, Leadership>,
-    roll: Option<Roll>,
+    membership: Option<Membership>,
 }
 
 fn log(number: usize) -> String {
@@ -30,7 +30,7 @@ impl Replica {
     fn new(fake: &FakeKubernetes, identity: &str, logs: usize) -> Replica {
         let client = kube::Client::new(fake.service(identity), "audit");
         let cluster = Cluster::new(client, "audit");
-        let elector = Elector::new(&cluster, "bridge", identity, Timing::default()).unwrap();
+        let elector = Elector::new(&cluster, "bridge", identity, LeaseTiming::default()).unwrap();
         let mut balancer = Balancer::new(&elector);
         for number in 0..logs {
             balancer.add(&log(number), &format!("bridge-hub-{number}"));
@@ -38,7 +38,7 @@ impl Replica {
         Replica {
             balancer,
             held: BTreeMap::new(),
-            roll: None,
+            membership: None,
         }
     }
 
@@ -50,7 +50,7 @@ impl Replica {
             let _ = self.held.remove(&log).unwrap().release().await;
         }
         self.held.extend(step.gained);
-        self.roll = step.roll.or(self.roll);
+        self.membership = step.membership.or(self.membership);
     }
 }
 
@@ -73,7 +73,7 @@ fn shares(replicas: &[Replica]) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_come_and_go_and_every_log_has_one_reader() {
+async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
     let fake = FakeKubernetes::new();
     let mut all = vec![Replica::new(&fake, "a", 8)];
     live(&mut all, 3).await;
@@ -90,7 +90,7 @@ async fn they_come_and_go_and_every_log_has_one_reader() {
     for (_, leadership) in held {
         leadership.release().await.unwrap();
     }
-    balancer.leave().await.unwrap();
+    balancer.release_member_lease().await.unwrap();
     live(&mut all, 3).await;
     assert_eq!(shares(&all), [4, 4]);
 
@@ -101,8 +101,8 @@ async fn they_come_and_go_and_every_log_has_one_reader() {
     live(&mut all, 14).await;
     assert_eq!(shares(&all), [8]);
     assert_eq!(
-        all[0].roll,
-        Some(Roll {
+        all[0].membership,
+        Some(Membership {
             replicas: 1,
             rank: 0
         })
@@ -116,7 +116,7 @@ async fn they_come_and_go_and_every_log_has_one_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_replicas_than_logs_and_logs_that_come_and_go() {
+async fn replicas_more_than_logs_share_logs_that_come_and_go() {
     let fake = FakeKubernetes::new();
     let mut all: Vec<Replica> = ["a", "b", "c"]
         .map(|name| Replica::new(&fake, name, 2))
@@ -143,12 +143,12 @@ async fn more_replicas_than_logs_and_logs_that_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_cut_off_loses_all_and_comes_back() {
+async fn replica_cut_off_loses_all_logs_and_returns() {
     let fake = FakeKubernetes::new();
     let mut all: Vec<Replica> = ["a", "b"].map(|name| Replica::new(&fake, name, 6)).into();
     live(&mut all, 4).await;
     assert_eq!(shares(&all), [3, 3]);
-    fake.fail_by(|request| (request.client == "a").then_some(Fault::Status(500)));
+    fake.fail_by(|request| (request.client == "a").then_some(KubernetesFault::Status(500)));
     live(&mut all, 40).await;
     assert_eq!(shares(&all), [0, 6]);
     fake.fail_by(|_| None);
@@ -157,7 +157,7 @@ async fn one_that_is_cut_off_loses_all_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_seat_that_was_left_long_ago_counts_for_nothing() {
+async fn member_lease_expired_long_ago_is_not_counted() {
     let fake = FakeKubernetes::new();
     for number in 0..2 {
         let spec = json!({
@@ -176,7 +176,7 @@ async fn a_seat_that_was_left_long_ago_counts_for_nothing() {
 /// Replicas that start, leave, die and are cut off at random. Whatever happened, once it is quiet
 /// every log has a reader.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_every_log_finds_a_reader() {
+async fn replicas_random_schedule_gives_every_log_a_reader() {
     let seed = std::env::var("SEED").ok().and_then(|it| it.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
@@ -197,7 +197,7 @@ async fn whatever_happens_every_log_finds_a_reader() {
                 for (_, leadership) in held {
                     let _ = leadership.release().await;
                 }
-                let _ = balancer.leave().await;
+                let _ = balancer.release_member_lease().await;
             }
             3 if all.len() > 1 => {
                 let at = dice.usize(0..all.len());
@@ -205,7 +205,11 @@ async fn whatever_happens_every_log_finds_a_reader() {
             }
             4 => {
                 let mut dice = dice.fork();
-                let faults = [Fault::Status(500), Fault::Status(409), Fault::Status(404)];
+                let faults = [
+                    KubernetesFault::Status(500),
+                    KubernetesFault::Status(409),
+                    KubernetesFault::Status(404),
+                ];
                 fake.fail_by(move |_| (dice.u32(0..5) == 0).then(|| faults[dice.usize(0..3)]));
             }
             _ => fake.fail_by(|_| None),
@@ -220,7 +224,7 @@ async fn whatever_happens_every_log_finds_a_reader() {
     live(&mut all, 60).await;
     let found = shares(&all);
     let even = 11_usize.div_ceil(all.len());
-    let rolls: Vec<_> = all.iter().map(|it| it.roll).collect();
+    let rolls: Vec<_> = all.iter().map(|it| it.membership).collect();
     assert_eq!(
         found.iter().sum::<usize>(),
         11,

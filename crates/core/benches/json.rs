@@ -4,13 +4,12 @@
 //! see that the event in it is valid JSON. Ours does that and everything else of
 //! `conformance::event` besides.
 
-#![allow(missing_docs, reason = "criterion's macros write undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at once")]
 
 use std::borrow::Cow;
 use std::hint::black_box;
 
-use audit_bridge_core::event::conformance::{self, Context, Options};
+use audit_bridge_core::event::conformance::{self, EventContext, EventOptions};
 use audit_bridge_core::event::json::{Raw, Scanner};
 use audit_bridge_testkit::Generator;
 use bytes::Bytes;
@@ -43,8 +42,8 @@ fn message<'a>(envelope: &'a str) -> Cow<'a, str> {
 }
 
 /// The provider said that it is an audit event.
-fn context(options: &Options) -> Context<'_> {
-    Context {
+fn context(options: &EventOptions) -> EventContext<'_> {
+    EventContext {
         claimed: true,
         ..options.context()
     }
@@ -52,10 +51,10 @@ fn context(options: &Options) -> Context<'_> {
 
 fn bench(c: &mut Criterion) {
     let mut generator = Generator::new(7);
-    let options = Options::default();
-    let annotate = Options {
+    let options = EventOptions::default();
+    let annotate = EventOptions {
         annotations: vec![("cluster".to_owned(), "production".to_owned())],
-        ..Options::default()
+        ..EventOptions::default()
     };
     for (name, events) in [
         (

@@ -14,7 +14,6 @@ use crate::event::{Event, list};
 /// An event on its way to the webhook, and the records that are settled when it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The event.
     pub event: Event,
     /// What it was made of.
     pub records: Records,
@@ -53,7 +52,7 @@ impl Batch {
 
 /// When a batch is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct BatchLimits {
     /// Events in one batch (`--batch-events-max`); 0 counts as 1.
     pub events_max: usize,
     /// Bytes of one body (`--batch-bytes-max`). A larger event goes alone.
@@ -62,9 +61,9 @@ pub struct Limits {
     pub wait_max: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for BatchLimits {
+    fn default() -> BatchLimits {
+        BatchLimits {
             events_max: 400,
             bytes_max: 1 << 20,
             wait_max: Duration::from_secs(1),
@@ -75,7 +74,7 @@ impl Default for Limits {
 /// Collects events until a batch is complete.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    limits: Limits,
+    limits: BatchLimits,
     /// Batches that wait to be fetched, at most two per push, with the time of their oldest event.
     complete: VecDeque<(Instant, Batch)>,
     items: Vec<Item>,
@@ -87,9 +86,9 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     /// An empty batcher.
-    pub(crate) fn new(limits: Limits) -> Batcher {
+    pub(crate) fn new(limits: BatchLimits) -> Batcher {
         Batcher {
-            limits: Limits {
+            limits: BatchLimits {
                 events_max: limits.events_max.max(1),
                 ..limits
             },

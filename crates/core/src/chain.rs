@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printable_text_has_nothing_that_a_terminal_obeys() {
+    fn printable_text_has_no_terminal_control() {
         for (text, want) in [
             ("näme\u{1f980}.json", "näme\u{1f980}.json"),
             ("a\u{1b}]0;x\u{7}b\n", "a\\u{1b}]0;x\\u{7}b\\u{a}"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_once_and_on_one_line() {
+    fn error_chain_prints_each_cause_once_on_one_line() {
         let mut error = None;
         for said in [
             "reset\nby peer",

@@ -19,10 +19,10 @@ use serde_json::Value;
 
 use crate::chain::chain;
 use crate::event::time;
-use crate::readiness::Part;
-use crate::readiness::Trouble;
+use crate::readiness::Component;
+use crate::readiness::Unavailable;
 use crate::source::Position;
-pub use checkpointer::{Checkpointer, Failure, Outcome};
+pub use checkpointer::{Checkpointer, SaveFailure, SaveOutcome};
 pub use file::FileStore;
 
 /// The version of the document that this release reads and writes.
@@ -64,8 +64,8 @@ pub struct Checkpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<Timestamp>,
     /// What a restart has to know to go on telling how the log does.
-    #[serde(default, skip_serializing_if = "Health::is_unknown")]
-    pub health: Health,
+    #[serde(default, skip_serializing_if = "HealthTimes::is_unknown")]
+    pub health: HealthTimes,
     /// When it was written, by the wall clock; for people.
     #[serde(with = "written")]
     pub written: Timestamp,
@@ -73,7 +73,7 @@ pub struct Checkpoint {
 
 /// Times by which a log's lag and its silence are told across a restart. Nothing is read by them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
+pub struct HealthTimes {
     /// Up to when all that the log held is settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_to: Option<Timestamp>,
@@ -83,9 +83,9 @@ pub struct Health {
     pub arrived: Option<Timestamp>,
 }
 
-impl Health {
+impl HealthTimes {
     fn is_unknown(&self) -> bool {
-        *self == Health::default()
+        *self == HealthTimes::default()
     }
 }
 
@@ -100,7 +100,7 @@ impl Checkpoint {
             position,
             unannounced: BTreeMap::new(),
             merged: None,
-            health: Health::default(),
+            health: HealthTimes::default(),
             // As precise as it is written, so that it is the same when it is read.
             written: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
         }
@@ -110,7 +110,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// It is damaged, of a newer release, or another source's.
-    pub fn read(bytes: &[u8], owner: &Owner, place: &Place) -> Result<Self, StoreError> {
+    pub fn read(bytes: &[u8], owner: &Owner, place: &StoreLocation) -> Result<Self, StoreError> {
         let damaged = |found: String| StoreError::Refused {
             place: place.name.clone(),
             found,
@@ -173,7 +173,7 @@ impl Checkpoint {
 
 /// A store's place, in the words of its messages.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct StoreLocation {
     /// The file or the ConfigMap.
     pub name: String,
     /// How two sources are kept apart.
@@ -230,15 +230,15 @@ impl StoreError {
     }
 
     /// The same, with what to do about it apart.
-    pub fn trouble(&self) -> Trouble {
+    pub fn to_unavailable(&self) -> Unavailable {
         let text = chain(self);
         let remedy = match self {
             StoreError::Refused { remedy, .. } | StoreError::Unavailable { remedy, .. } => remedy,
             StoreError::Locked { .. } => "end that process first",
         };
-        Trouble {
-            part: Part::Checkpoint,
-            what: text.replace(&format!("; {remedy}"), ""),
+        Unavailable {
+            component: Component::Checkpoint,
+            reason: text.replace(&format!("; {remedy}"), ""),
             remedy: remedy.to_owned(),
         }
     }
@@ -270,7 +270,7 @@ pub trait Store: Send {
 pub fn check_owner(
     checkpoint: &Checkpoint,
     owner: &Owner,
-    place: &Place,
+    place: &StoreLocation,
 ) -> Result<(), StoreError> {
     if checkpoint.is_of(owner) {
         return Ok(());

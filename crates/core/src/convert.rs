@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::event::Event;
-use crate::event::conformance::Failure;
+use crate::event::conformance::EventError;
 use crate::record::Record;
 
 /// Names one record on its way through the pipeline; ascending in read order.
@@ -98,6 +98,8 @@ impl Reject {
     pub const TOO_LARGE: Reject = Reject::new("too_large");
     /// The webhook refused this event, and accepted others.
     pub const REFUSED: Reject = Reject::new("refused");
+    /// The receiver took the event only without its objects: this is the original.
+    pub const STRIPPED: Reject = Reject::new("stripped");
     /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
     pub const UNDELIVERABLE: Reject = Reject::new("undeliverable");
     /// The converter itself failed on it: please report it, with the record.
@@ -150,23 +152,23 @@ pub enum Refusal {
     /// It is not for us.
     Skip(Skip),
     /// It cannot be made one.
-    Failure(Failure),
+    Failure(EventError),
 }
 
 impl Refusal {
     /// It never claimed to be an audit event.
     pub fn not_audit(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::NotAudit(error.into()))
+        Refusal::Failure(EventError::NotAudit(error.into()))
     }
 
     /// It claims to be one and cannot be read as one.
     pub fn unparsable(error: impl Into<String>) -> Refusal {
-        Refusal::Failure(Failure::Unparsable(error.into()))
+        Refusal::Failure(EventError::Unparsable(error.into()))
     }
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
+impl From<EventError> for Refusal {
+    fn from(failure: EventError) -> Refusal {
         Refusal::Failure(failure)
     }
 }
@@ -177,7 +179,6 @@ pub enum Outcome {
     /// An event to deliver. It settles the records once the webhook has it; several records when
     /// the provider had split the entry.
     Event {
-        /// The event.
         event: Event,
         /// The records it was made of.
         records: Records,
@@ -225,16 +226,16 @@ impl Outcome {
 
 /// What a [fork](Convert::fork) decided about the records of a page, by their number in it.
 #[derive(Debug, Default)]
-pub struct Early(VecDeque<Outcome>);
+pub struct EarlyOutcomes(VecDeque<Outcome>);
 
-impl Early {
+impl EarlyOutcomes {
     /// Takes what was decided about the newest record.
     pub fn take(&mut self, out: &mut Output) {
         self.0.extend(out.drain());
     }
 
-    /// Hands on what was decided about this record of the page; whether anything was.
-    pub fn hand_on(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
+    /// Moves what was decided about this record of the page to `out`; false if nothing was.
+    pub fn take_record(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
         while self.0.front().is_some_and(|it| it.record() == number) {
@@ -294,14 +295,14 @@ impl Output {
             Ok(event) => self.event(id, event),
             Err(Refusal::Skip(reason)) => self.skip(id, reason),
             // What stands in a damaged place is no stranger: it may be half of a record.
-            Err(Refusal::Failure(Failure::NotAudit(_))) if !record.damaged => {
+            Err(Refusal::Failure(EventError::NotAudit(_))) if !record.damaged => {
                 self.skip(id, Skip::NOT_AUDIT);
             }
             Err(Refusal::Failure(failure)) => {
                 let reason = match failure {
-                    Failure::Truncated(_) => Reject::TRUNCATED,
-                    Failure::TooLarge { .. } => Reject::TOO_LARGE,
-                    Failure::NotAudit(_) | Failure::Unparsable(_) => Reject::UNPARSABLE,
+                    EventError::Truncated(_) => Reject::TRUNCATED,
+                    EventError::TooLarge { .. } => Reject::TOO_LARGE,
+                    EventError::NotAudit(_) | EventError::Unparsable(_) => Reject::UNPARSABLE,
                 };
                 self.reject(id, reason, failure.to_string());
             }
@@ -351,5 +352,20 @@ pub trait Convert: Send {
     /// No record will follow: decides about all that are still held.
     fn finish(&mut self, out: &mut Output) {
         let _ = out;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_name_other_than_a_label_is_refused() {
+        for name in ["other_log", "duplicate"] {
+            assert!(is_reason(name), "{name}");
+        }
+        for name in ["", "Other", "other log", "other-log", "other\n"] {
+            assert!(!is_reason(name), "{name:?}");
+        }
     }
 }

@@ -27,10 +27,11 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use self::files::{Faults, Files, Segment, Step, account_of_plain};
-pub use self::limits::{Figures, Limits, WhenFull};
-use self::line::About;
-use self::usage::{Held, Keep, Usage};
+pub use self::files::{BeforeFileStep, FileStep};
+use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
+pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
+use self::line::LineMetadata;
+use self::usage::{BytesByHolder, Keep, Usage};
 use crate::convert::Reject;
 use crate::event::time;
 use crate::output::ends_torn;
@@ -39,7 +40,7 @@ use crate::record::Origin;
 /// Lines in memory before they are written: a burst costs one write, not thousands.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
 
-/// Lines in memory before they are synced, too: what is not synced may have to be written anew.
+/// Lines in memory before they are synced, too: what is not synced may have to be written again.
 const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 /// No provider gives a record this large; of a larger one the beginning is kept.
@@ -48,7 +49,7 @@ const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// The file that is written is packed at this size, or at an eighth of all that may be kept.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// From one look whether somebody took files away to the next.
+/// How often the folder is checked for removed files.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The dead letter cannot take a record; the position must not pass it.
@@ -75,22 +76,22 @@ pub struct DeadLetter {
 /// The files, and what is on its way there.
 #[derive(Debug)]
 struct Lines {
-    files: Files,
+    files: DeadLetterFiles,
     file: File,
     /// Pipes and devices take lines, and that is all.
     regular: bool,
     provider: String,
-    limits: Limits,
+    limits: DeadLetterLimits,
     /// Whole lines that are not known to be safe; the first of them may be in the file.
     buffer: Vec<u8>,
-    /// So many bytes of the buffer are in the file.
+    /// Bytes of the buffer that are in the file.
     in_file: usize,
     /// Bytes of the file that are safe.
     safe: u64,
     /// A write or a sync failed: the next one goes to a new file.
     suspect: bool,
     /// Who holds how much of the file and the buffer.
-    held: Held,
+    held: BytesByHolder,
     segments: BTreeMap<u64, Segment>,
     usage: Usage,
     looked: Option<Instant>,
@@ -104,7 +105,7 @@ impl DeadLetter {
     /// # Errors
     /// As [`DeadLetter::open_within`].
     pub fn open(path: &Path, provider: &str) -> Result<DeadLetter, DeadLetterError> {
-        DeadLetter::open_within(path, provider, Limits::default())
+        DeadLetter::open_within(path, provider, DeadLetterLimits::default())
     }
 
     /// The same within these limits. A half line that a crash left is ended, so that it spoils no
@@ -115,7 +116,7 @@ impl DeadLetter {
     pub fn open_within(
         path: &Path,
         provider: &str,
-        limits: Limits,
+        limits: DeadLetterLimits,
     ) -> Result<DeadLetter, DeadLetterError> {
         let lines = Lines::open(path, provider, limits).map_err(|source| error(path, source))?;
         Ok(DeadLetter {
@@ -182,6 +183,11 @@ impl DeadLetter {
         &self.path
     }
 
+    /// From now on, this is called before each step of a write.
+    pub fn before_each_step(&self, call: BeforeFileStep) {
+        self.lines().faults = Faults(Some(call));
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // Whole lines only: a panic leaves nothing half done.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -189,8 +195,8 @@ impl DeadLetter {
 }
 
 impl Lines {
-    fn open(path: &Path, provider: &str, limits: Limits) -> io::Result<Lines> {
-        let files = Files::new(path);
+    fn open(path: &Path, provider: &str, limits: DeadLetterLimits) -> io::Result<Lines> {
+        let files = DeadLetterFiles::new(path);
         let mut file = files.open(false)?;
         let regular = file.metadata()?.is_file();
         let mut lines = Lines {
@@ -202,7 +208,7 @@ impl Lines {
             in_file: 0,
             safe: 0,
             suspect: false,
-            held: Held::new(),
+            held: BytesByHolder::new(),
             segments: BTreeMap::new(),
             usage: Usage::default(),
             looked: None,
@@ -232,7 +238,7 @@ impl Lines {
 
     /// Adds a line to the buffer, with as much of the payload as may be kept.
     fn add(&mut self, reason: Reject, error: &str, origin: &Origin, payload: &[u8]) {
-        let about = About {
+        let about = LineMetadata {
             time: &time::micros(Timestamp::now()),
             provider: &self.provider,
             reason,
@@ -259,8 +265,8 @@ impl Lines {
                         self.buffer.truncate(from);
                         tracing::error!(
                             line,
-                            "the dead letter is full, and this is all that is kept of a record: \
-                             deliver it with replay, remove its files, or raise \
+                            "dead letter full: only this line is kept of a record; \
+                     deliver it with replay, remove its files, or raise \
                              --dead-letter-bytes-max (AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX)"
                         );
                     }
@@ -275,7 +281,7 @@ impl Lines {
         }
         if !whole {
             self.limits.figures.count_dropped();
-            self.look_again();
+            self.forget_removed_files();
         }
         self.show();
     }
@@ -301,7 +307,7 @@ impl Lines {
         }
         let written = self
             .faults
-            .before(Step::Write)
+            .before(FileStep::Write)
             .and_then(|()| self.file.write_all(&self.buffer[self.in_file..]));
         if let Err(error) = written {
             if self.regular {
@@ -319,7 +325,7 @@ impl Lines {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let synced = self.faults.before(Step::Sync);
+        let synced = self.faults.before(FileStep::Sync);
         match synced.and_then(|()| self.file.sync_data()) {
             // A pipe or a device, which has no disk under it.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
@@ -345,9 +351,9 @@ impl Lines {
             // What is behind the safe part comes again in the new file.
             let _ = self.file.set_len(self.safe);
             let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
-            self.faults.before(Step::Rename)?;
+            self.faults.before(FileStep::Rename)?;
             match fs::rename(self.files.path(), self.files.segment(number, false)) {
-                // Somebody took it away.
+                // The file was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 renamed => renamed?,
             }
@@ -367,10 +373,10 @@ impl Lines {
                 _ => {}
             }
         }
-        self.faults.before(Step::Create)?;
+        self.faults.before(FileStep::Create)?;
         let file = self.files.open(true)?;
         lock(&file)?;
-        self.faults.before(Step::SyncFolder)?;
+        self.faults.before(FileStep::SyncFolder)?;
         self.files.sync_folder()?;
         self.file = file;
         self.in_file = 0;
@@ -387,7 +393,7 @@ impl Lines {
         if self.safe >= SEGMENT_BYTES_MAX.min(bytes_max / 8)
             && let Err(error) = self.renew()
         {
-            tracing::warn!(path = %self.files.path().display(), %error, "a new dead letter file cannot be begun; it is tried again");
+            tracing::warn!(path = %self.files.path().display(), %error, "dead letter file could not be created; retrying");
         }
         let mut failed = false;
         for (number, segment) in &mut self.segments {
@@ -401,26 +407,35 @@ impl Lines {
                     *segment = Segment { held, packed: true };
                 }
                 Err(error) => {
-                    tracing::warn!(path = %self.files.path().display(), number, %error, "a full dead letter file cannot be packed; it is tried again");
+                    tracing::warn!(path = %self.files.path().display(), number, %error, "dead letter file could not be compressed; retrying");
                     failed = true;
                     break;
                 }
             }
         }
         if failed {
-            self.look_again();
+            self.forget_removed_files();
         }
+    }
+
+    /// Whether there is more than may be kept. What waits to be written counts as half of the limit
+    /// at most: else a burst that is larger than the limit could not be written to an empty dead
+    /// letter either, and nobody could make room for it.
+    fn is_full(&self) -> bool {
+        let waiting = self.buffer.len() as u64;
+        let kept = self.usage.bytes().saturating_sub(waiting);
+        let max = self.limits.bytes_max;
+        max.is_some_and(|max| kept + waiting.min(max / 2) > max)
     }
 
     /// Fails while there is more than may be kept and nothing may be left out.
     fn hold_when_full(&mut self) -> Result<(), DeadLetterError> {
         let holds = self.regular && self.limits.when_full == WhenFull::Hold;
-        let full = |usage: &Usage, limit: Option<u64>| limit.is_some_and(|max| usage.bytes() > max);
-        if !holds || !full(&self.usage, self.limits.bytes_max) {
+        if !holds || !self.is_full() {
             return Ok(());
         }
-        self.look_again();
-        if !full(&self.usage, self.limits.bytes_max) {
+        self.forget_removed_files();
+        if !self.is_full() {
             return Ok(());
         }
         Err(DeadLetterError {
@@ -431,8 +446,8 @@ impl Lines {
         })
     }
 
-    /// Notices files that somebody took away.
-    fn look_again(&mut self) {
+    /// Drops removed files from the accounting.
+    fn forget_removed_files(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return;
         }
@@ -457,8 +472,8 @@ impl Lines {
     }
 
     /// Who holds how much of the buffer.
-    fn held_of_buffer(&self) -> Held {
-        let (mut usage, mut held) = (Usage::default(), Held::new());
+    fn held_of_buffer(&self) -> BytesByHolder {
+        let (mut usage, mut held) = (Usage::default(), BytesByHolder::new());
         for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
             usage.add_line(line::holder(line), line.len() as u64, &mut held);
         }

@@ -21,7 +21,7 @@
 //! what is in memory is bounded by the bytes that the caller lets in and by
 //! [`PARKED_BYTES_MAX`].
 
-mod health;
+mod delivery_health;
 mod job;
 mod parked;
 mod receipt;
@@ -40,12 +40,12 @@ use crate::batch::{Batch, Item};
 use crate::convert::{RecordId, Reject};
 use crate::event::{Event, list};
 use crate::retry::Backoff;
-use crate::sink::{Cause, Failure, Sink, Verdict};
-use health::Health;
-pub use health::{DeliveryStatus, Outage};
-use job::{Entry, Job, Next, State};
+use crate::sink::{Cause, RequestFailure, Sink, Verdict};
+use delivery_health::DeliveryHealth;
+pub use delivery_health::{DeliveryStatus, Outage};
+use job::{InFlightEvent, Job, JobState, Next};
 pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
-use parked::{Moment, Others, Parked, ParkedEvent, ParkedOutcome};
+use parked::{BatchRequests, DeliverySnapshot, Parked, ParkedEvent, ParkedOutcome};
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
 
@@ -90,16 +90,16 @@ pub struct Delivery<S> {
     begun: u64,
     accepted: u64,
     /// The requests of batches that ended.
-    ended: Others,
+    ended: BatchRequests,
     /// Receipts not yet fetched: few.
     receipts: VecDeque<Receipt>,
     /// Bytes of the events in jobs.
     bytes: usize,
-    health: Health,
+    health: DeliveryHealth,
 }
 
 impl<S: Sink + 'static> Delivery<S> {
-    /// Nothing in flight yet. `observe` is told of every request: its label (see
+    /// Nothing in flight yet. `observe` receives every request: its label (see
     /// [`Verdict::label`]) and how many seconds it took.
     pub fn new(
         sink: S,
@@ -120,10 +120,10 @@ impl<S: Sink + 'static> Delivery<S> {
             started: 0,
             begun: 0,
             accepted: 0,
-            ended: Others::default(),
+            ended: BatchRequests::default(),
             receipts: VecDeque::new(),
             bytes: 0,
-            health: Health::default(),
+            health: DeliveryHealth::default(),
         }
     }
 
@@ -138,15 +138,16 @@ impl<S: Sink + 'static> Delivery<S> {
         if batch.items.is_empty() {
             return;
         }
-        let entries: VecDeque<Entry> = batch.items.into_iter().map(Entry::new).collect();
+        let entries: VecDeque<InFlightEvent> =
+            batch.items.into_iter().map(InFlightEvent::new).collect();
         self.bytes += entries.iter().map(|entry| entry.charge).sum::<usize>();
         self.started += 1;
         let now = Instant::now();
         let mut job = Job::new(self.started, entries, now);
         if let Some(first) = self.jobs.front_mut().filter(|first| first.is_stuck()) {
             // Whether this one gets through tells what is wrong with the first.
-            job.state = State::Asleep;
-            first.hurry(now);
+            job.state = JobState::Asleep;
+            first.skip_wait(now);
         }
         self.jobs.push_back(job);
     }
@@ -264,7 +265,7 @@ impl<S: Sink + 'static> Delivery<S> {
             let job = &mut self.jobs[at];
             if job.begins_at().is_some_and(|at| at <= now) {
                 let sent = job.next_len(&self.limit);
-                job.state = State::Sending {
+                job.state = JobState::Sending {
                     sent,
                     outdone: false,
                 };
@@ -325,7 +326,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 pipe_closed,
             } => {
                 // As if nothing had been sent.
-                let failure = Failure {
+                let failure = RequestFailure {
                     cause: Cause::Connect,
                     detail: detail.clone(),
                     remedy: None,
@@ -338,7 +339,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 });
             }
         }
-        // Whoever waits in `next` must learn that there is room, or it waits for ever.
+        // Wakes a caller that waits in `next`: a slot is free.
         if !had_room && self.has_room() && self.receipts.is_empty() {
             self.receipts.push_back(Receipt::SlotFreed);
         }
@@ -352,7 +353,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.pause_until = None;
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
-            tracing::debug!(events = self.limit.events, "requests become larger again");
+            tracing::debug!(events = self.limit.events, "request size limit raised");
         }
         let mut taken = Vec::new();
         match answer.job {
@@ -370,7 +371,8 @@ impl<S: Sink + 'static> Delivery<S> {
         for job in &mut self.jobs {
             job.others_accepted(answer.number, answer.events, now);
         }
-        let stripped = taken.iter().filter(|it| it.newly_truncated()).count();
+        let stripped = (0..taken.len()).filter(|&at| taken[at].is_stripped());
+        let stripped = stripped.collect();
         let items: Vec<Item> = taken.into_iter().map(|entry| entry.item).collect();
         self.receipts.push_back(Receipt::Delivered {
             bytes: list::OVERHEAD_BYTES + answer.bytes + items.len().saturating_sub(1),
@@ -379,26 +381,26 @@ impl<S: Sink + 'static> Delivery<S> {
         });
     }
 
-    fn failed(&mut self, answer: &Answer, failure: Failure, now: Instant) {
+    fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {
         match answer.job {
             Some(id) => self.job_failed(id, answer, failure, now),
             None => self.parked_failed(failure, now),
         }
     }
 
-    fn job_failed(&mut self, id: u64, answer: &Answer, failure: Failure, now: Instant) {
+    fn job_failed(&mut self, id: u64, answer: &Answer, failure: RequestFailure, now: Instant) {
         let first_is_stuck = self.jobs.front().is_some_and(Job::is_stuck);
         let Some(at) = self.jobs.iter().position(|job| job.id == id) else {
             return;
         };
         let job = &mut self.jobs[at];
-        let outdone = matches!(job.state, State::Sending { outdone: true, .. });
+        let outdone = matches!(job.state, JobState::Sending { outdone: true, .. });
         if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
             self.limit.shrink(answer.events, answer.bytes, answer.took);
             tracing::warn!(
                 events = answer.events,
                 events_max = self.limit.events,
-                "webhook did not answer in time: requests become smaller"
+                "webhook timed out: request size limit lowered"
             );
         }
         let others_accepted = self.accepted > job.failed_at;
@@ -408,7 +410,7 @@ impl<S: Sink + 'static> Delivery<S> {
             let turn = self
                 .jobs
                 .iter()
-                .rposition(|it| it.id != id && it.state == State::Asleep && !it.is_stuck());
+                .rposition(|it| it.id != id && it.state == JobState::Asleep && !it.is_stuck());
             let job = &mut self.jobs[at];
             next = match turn {
                 // Its own events were compared in vain: it is a newer batch's turn.
@@ -439,7 +441,7 @@ impl<S: Sink + 'static> Delivery<S> {
             // An older batch that is stuck is tried first; this one waits for its turn.
             _ if at > 0 && first_is_stuck => {
                 job.waits = job.waits.saturating_add(1);
-                job.state = State::Asleep;
+                job.state = JobState::Asleep;
             }
             Next::AtOnce if takes_others || !asked => job.wait(now, false),
             _ => {
@@ -459,7 +461,7 @@ impl<S: Sink + 'static> Delivery<S> {
             self.jobs.remove(at);
             // The first never sleeps.
             if let Some(first) = self.jobs.front_mut()
-                && first.state == State::Asleep
+                && first.state == JobState::Asleep
             {
                 first.wait(Instant::now(), false);
             }
@@ -467,7 +469,7 @@ impl<S: Sink + 'static> Delivery<S> {
     }
 
     /// An event that fails alone while others are accepted leaves its slot.
-    fn set_aside(&mut self, entry: Entry, failure: Failure, now: Instant) {
+    fn set_aside(&mut self, entry: InFlightEvent, failure: RequestFailure, now: Instant) {
         if failure.cause.blames_body() {
             self.receipts.push_back(Receipt::Rejected {
                 item: entry.item,
@@ -485,7 +487,7 @@ impl<S: Sink + 'static> Delivery<S> {
         }
     }
 
-    fn parked_failed(&mut self, failure: Failure, now: Instant) {
+    fn parked_failed(&mut self, failure: RequestFailure, now: Instant) {
         let moment = self.moment(now);
         match self.parked.failed(failure, &moment, &mut self.backoff) {
             ParkedOutcome::Parked => {}
@@ -498,8 +500,8 @@ impl<S: Sink + 'static> Delivery<S> {
         }
     }
 
-    fn moment(&self, now: Instant) -> Moment {
-        Moment {
+    fn moment(&self, now: Instant) -> DeliverySnapshot {
+        DeliverySnapshot {
             now,
             begun: self.begun,
             accepted: self.accepted,

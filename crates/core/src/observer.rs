@@ -10,29 +10,29 @@ use crate::convert::{Reject, Skip};
 use crate::deliver::DeliveryStatus;
 use crate::event::conformance::Notes;
 use crate::frontier::Frontier;
-use crate::readiness::Part;
+use crate::readiness::Component;
 use crate::record::Origin;
+use crate::run_stats::RunStats;
 use crate::source::Problem;
-use crate::tally::Tally;
 
-/// Told of what happens on the way. What it does not want to know, it leaves out.
+/// Receives pipeline progress. Methods that an observer does not need keep their empty default.
 pub trait Observer {
-    /// Records came from the source.
+    /// The source gave records.
     fn received(&mut self, records: u64) {
         let _ = records;
     }
 
-    /// The way out took events, so many of them marked as truncated.
+    /// The sink accepted a batch. `truncated`: how many of its events have the annotation for it.
     fn delivered(&mut self, events: u64, truncated: u64) {
         let _ = (events, truncated);
     }
 
-    /// A record was not for us.
+    /// A record was skipped.
     fn skipped(&mut self, reason: Skip) {
         let _ = reason;
     }
 
-    /// An event was made in which something was mended, or of which something is missing.
+    /// An event was made in which something was repaired, or of which something is missing.
     fn noted(&mut self, notes: Notes) {
         let _ = notes;
     }
@@ -42,27 +42,26 @@ pub trait Observer {
         let _ = (origin, reason, error);
     }
 
-    /// A part of the source was not read.
+    /// Something of the source could not be read.
     fn problem(&mut self, problem: &Problem) {
         let _ = problem;
     }
 
-    /// A checkpoint was written.
     fn checkpoint_written(&mut self) {}
 
-    /// Every now and then: how far it is, and how it is doing.
-    fn turn(&mut self, tally: &Tally, doing: &Doing<'_>) {
-        let _ = (tally, doing);
+    /// Called every 250 ms with the counters and the state of the run.
+    fn progressed(&mut self, stats: &RunStats, progress: &Progress<'_>) {
+        let _ = (stats, progress);
     }
 }
 
-/// How a run is doing.
+/// The state of a run.
 #[derive(Debug)]
-pub struct Doing<'a> {
-    /// The way out.
+pub struct Progress<'a> {
+    /// The sink.
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
-    pub keeping: Option<&'a str>,
+    pub storage_error: Option<&'a str>,
     /// Bytes of records that are read and not yet settled, and of their events that are under way,
     /// but for those that are parked.
     pub in_flight_bytes: usize,
@@ -92,5 +91,5 @@ pub trait SourceObserver: fmt::Debug + Send + Sync {
     fn answers(&self);
 
     /// The provider does not answer: which part is not ready, why, and what to do.
-    fn not_ready(&self, part: Part, why: String);
+    fn not_ready(&self, part: Component, why: String);
 }

@@ -17,7 +17,6 @@ pub enum Format {
     /// One POST body.
     #[default]
     EventList,
-    /// One event.
     Events,
 }
 
@@ -39,7 +38,7 @@ impl OutputError {
 
 /// Writes events as lines of JSON. Cheap to clone: all clones write to one place.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct JsonLinesOutput {
     writer: Arc<Mutex<Writer>>,
     name: Arc<str>,
     format: Format,
@@ -60,38 +59,38 @@ enum To {
     File(File),
 }
 
-impl Output {
+impl JsonLinesOutput {
     /// Standard output.
-    pub fn stdout(format: Format) -> Output {
-        Output::new(To::Stdout(io::stdout()), "standard output", format)
+    pub fn stdout(format: Format) -> JsonLinesOutput {
+        JsonLinesOutput::new(To::Stdout(io::stdout()), "standard output", format)
     }
 
     /// A file, which is made if need be; what is in it stays.
     ///
     /// # Errors
     /// The file cannot be opened for writing.
-    pub fn file(path: &Path, format: Format) -> Result<Output, OutputError> {
+    pub fn file(path: &Path, format: Format) -> Result<JsonLinesOutput, OutputError> {
         let name = path.display().to_string();
         let file = open(path).map_err(|source| OutputError {
             name: name.clone(),
             source,
         })?;
-        Ok(Output::new(To::File(file), &name, format))
+        Ok(JsonLinesOutput::new(To::File(file), &name, format))
     }
 
     /// Standard output for `-`, else a file: what `--output` says.
     ///
     /// # Errors
-    /// As [`Output::file`].
-    pub fn open(target: &str, format: Format) -> Result<Output, OutputError> {
+    /// As [`JsonLinesOutput::file`].
+    pub fn open(target: &str, format: Format) -> Result<JsonLinesOutput, OutputError> {
         match target {
-            "-" => Ok(Output::stdout(format)),
-            path => Output::file(&PathBuf::from(path), format),
+            "-" => Ok(JsonLinesOutput::stdout(format)),
+            path => JsonLinesOutput::file(&PathBuf::from(path), format),
         }
     }
 
-    fn new(to: To, name: &str, format: Format) -> Output {
-        Output {
+    fn new(to: To, name: &str, format: Format) -> JsonLinesOutput {
+        JsonLinesOutput {
             writer: Arc::new(Mutex::new(Writer { to, torn: false })),
             name: name.into(),
             format,
@@ -102,8 +101,8 @@ impl Output {
     /// The same, and events count as taken only once they are on the disk: for a run whose
     /// checkpoint relies on it.
     #[must_use]
-    pub fn durable(self) -> Output {
-        Output {
+    pub fn durable(self) -> JsonLinesOutput {
+        JsonLinesOutput {
             durable: true,
             ..self
         }
@@ -143,7 +142,7 @@ impl Output {
     }
 }
 
-impl Sink for Output {
+impl Sink for JsonLinesOutput {
     async fn send(&self, events: &[Event]) -> Verdict {
         // A full pipe blocks for as long as its reader likes.
         let (output, events) = (self.clone(), events.to_vec());
@@ -201,13 +200,6 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a file that only its owner may read: what is in it comes from an audit log.
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true);
-    options.mode(0o600).open(path)?.write_all(bytes)
-}
-
 /// Whether the file's last line has no end.
 pub(crate) fn ends_torn(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
@@ -263,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_or_a_list_is_one_line() {
+    fn output_event_or_list_is_one_line() {
         assert_eq!(
             String::from_utf8(lines(&events(), Format::Events)).unwrap(),
             "{\"a\":\"x\\ny\"}\n{   \"b\": [1,   2] }\n"
@@ -275,11 +267,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_grows_and_a_torn_line_is_ended() {
+    async fn output_file_with_torn_line_ends_it_and_appends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
         std::fs::write(&path, "{\"torn\":").unwrap();
-        let output = Output::file(&path, Format::Events).unwrap();
+        let output = JsonLinesOutput::file(&path, Format::Events).unwrap();
         assert_eq!(
             output.send(&events()[..1]).await,
             Verdict::Accepted { status: 200 }
@@ -292,23 +284,20 @@ mod tests {
     }
 
     #[test]
-    fn files_written_are_their_owner_s() {
+    fn output_file_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().unwrap();
-        let (out, report) = (folder.path().join("out"), folder.path().join("report"));
-        Output::file(&out, Format::Events).unwrap();
-        write_private(&report, b"{}").unwrap();
-        for path in [out, report] {
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
-        }
+        let out = folder.path().join("out");
+        JsonLinesOutput::file(&out, Format::Events).unwrap();
+        let mode = std::fs::metadata(&out).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_full_disk_is_an_error_with_a_remedy() {
-        let output = Output::file(Path::new("/dev/full"), Format::Events).unwrap();
+    async fn output_full_disk_is_an_error_with_remedy() {
+        let output = JsonLinesOutput::file(Path::new("/dev/full"), Format::Events).unwrap();
         match output.send(&events()).await {
             Verdict::Broken {
                 detail,

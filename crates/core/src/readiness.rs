@@ -1,11 +1,11 @@
-//! What can keep a bridge from being ready, and why it does: the words that `/readyz`, `check` and
+//! The components of readiness, and why one is unavailable: the words that `/readyz`, `check` and
 //! the log share.
 
 use std::fmt;
 
-/// A part of the bridge that can keep it from being ready.
+/// A component that has to be ready before the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Component {
     /// The credentials towards the provider.
     Identity,
     /// The provider's log.
@@ -18,41 +18,41 @@ pub enum Part {
     Progress,
 }
 
-impl Part {
+impl Component {
     /// All of them.
-    pub const ALL: [Part; 5] = [
-        Part::Identity,
-        Part::Source,
-        Part::Checkpoint,
-        Part::Webhook,
-        Part::Progress,
+    pub const ALL: [Component; 5] = [
+        Component::Identity,
+        Component::Source,
+        Component::Checkpoint,
+        Component::Webhook,
+        Component::Progress,
     ];
 
     /// Its name in `/readyz`.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Identity => "identity",
-            Part::Source => "source",
-            Part::Checkpoint => "checkpoint",
-            Part::Webhook => "webhook",
-            Part::Progress => "progress",
+            Component::Identity => "identity",
+            Component::Source => "source",
+            Component::Checkpoint => "checkpoint",
+            Component::Webhook => "webhook",
+            Component::Progress => "progress",
         }
     }
 }
 
-/// Why the provider cannot be used now. It is tried again for ever.
+/// Why a component cannot be used now. It is retried for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// What is not ready because of it.
-    pub part: Part,
-    /// What is wrong, with the provider's own words.
-    pub what: String,
+pub struct Unavailable {
+    /// The component that is not ready.
+    pub component: Component,
+    /// What is wrong, in the provider's own words.
+    pub reason: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
+        write!(f, "{}; {}", self.reason, self.remedy)
     }
 }

@@ -38,7 +38,7 @@ impl Backoff {
         }
     }
 
-    /// The wait after so many failures in a row; 0 counts as 1.
+    /// The wait after this many failures in a row; 0 counts as 1.
     pub fn wait(&mut self, failures: u32) -> Duration {
         let ceiling = ceiling(failures);
         let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
@@ -52,7 +52,7 @@ impl Backoff {
         ceiling.mul_f64(self.random.f64().mul_add(0.5, 0.5))
     }
 
-    /// The wait after so many failures in a row, when the answer asked for `after`. The receiver
+    /// The wait after this many failures in a row, when the answer asked for `after`. The receiver
     /// decides, but one that says "now" again and again is not taken at its word.
     pub fn wait_asked(&mut self, failures: u32, after: Option<Duration>) -> Duration {
         match after {
@@ -62,7 +62,7 @@ impl Backoff {
     }
 }
 
-/// The longest wait after so many failures in a row.
+/// The longest wait after this many failures in a row.
 pub fn ceiling(failures: u32) -> Duration {
     doubled(FIRST, failures).min(CAP)
 }
@@ -76,7 +76,7 @@ fn doubled(first: Duration, failures: u32) -> Duration {
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // So many digits that they overflow mean "long", and long is bounded.
+        // A number too large to parse means "long", and long is bounded.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }
@@ -90,14 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ceilings_double_up_to_the_cap() {
+    fn backoff_ceiling_doubles_up_to_the_cap() {
         let ceilings: Vec<f64> = (0..9).map(|n| ceiling(n).as_secs_f64()).collect();
         assert_eq!(ceilings, [0.5, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
         assert_eq!(ceiling(u32::MAX), CAP);
     }
 
     #[test]
-    fn jitter_is_full_and_bounded_and_reproducible() {
+    fn backoff_jitter_is_bounded_and_reproducible() {
         for failures in [1, 3, 8, u32::MAX] {
             let mut backoff = Backoff::seeded(7);
             let waits: Vec<Duration> = (0..2000).map(|_| backoff.wait(failures)).collect();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_and_bounded() {
+    fn retry_after_header_is_parsed_and_bounded() {
         let now: Timestamp = "2026-11-21T08:49:37Z".parse().unwrap();
         for (value, want) in [
             ("0", Some(0)),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receiver_decides_but_not_on_no_wait() {
+    fn retry_after_zero_keeps_own_backoff() {
         let mut backoff = Backoff::seeded(1);
         let seconds = Duration::from_secs;
         assert_eq!(backoff.wait_asked(9, Some(seconds(2))), seconds(2));

@@ -6,8 +6,8 @@
 //! down, or a disk that is full, stops the reading, and memory stays where it is.
 
 mod dead_letter_writer;
-mod desk;
 mod guard;
+mod processor;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -16,25 +16,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::desk::Desk;
+use self::processor::Processor;
 use crate::batch;
-use crate::checkpoint::{Checkpointer, Health, Outcome as Written, Store};
+use crate::checkpoint::{Checkpointer, HealthTimes, SaveOutcome as Written, Store};
 use crate::convert::Convert;
 use crate::dead_letter::DeadLetter;
 use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery};
-use crate::observer::{Doing, Observer};
+use crate::lease_hold::LeaseHold;
+use crate::observer::{Observer, Progress};
+use crate::run_stats::RunStats;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::stop::Stop;
-use crate::tally::Tally;
-use crate::tenure::Tenure;
 
 /// How often progress is shown, held records are looked at, and failures add up to giving up.
 const TICK: Duration = Duration::from_millis(250);
 /// How long the last checkpoint may take when something waits for this process to be gone.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
-/// Told of every request to the webhook: its status (or what went wrong) and its seconds.
+/// Receives every request to the webhook: its status (or what went wrong) and its duration in seconds.
 pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;
 
 /// Everything that a run is made of.
@@ -45,24 +45,24 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub converter: Con,
     /// Where events go.
     pub sink: Snk,
-    /// Where rejects go; without one they are only told to the observer.
+    /// Where rejects go; without one only the observer receives them.
     pub dead_letter: Option<DeadLetter>,
     /// What keeps the positions; without it nothing does.
     pub checkpoint: Option<Checkpointer<Sto>>,
-    /// The right to read and to commit, where there is one to lose.
-    pub tenure: Option<Tenure>,
-    /// Who is told.
+    /// The Lease that allows reading and committing, where one is used.
+    pub lease_hold: Option<LeaseHold>,
+    /// Receives the progress of the run.
     pub observer: Obs,
-    /// Who is told of requests.
+    /// Receives every request.
     pub on_request: OnRequest,
     /// When a batch is complete.
-    pub batch: batch::Limits,
+    pub batch: batch::BatchLimits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
     /// Bytes of records that are read and not yet settled, and of their events that are under way.
     pub in_flight_bytes_max: usize,
     /// How a failure that does not pass is met.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
     /// When to stop reading.
     pub stop: Stop,
     /// How long what is in flight may then still be delivered.
@@ -71,9 +71,9 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
 
 /// How a failure that does not pass is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum RetryPolicy {
     /// Hold for ever and go on by itself: a live tail.
-    Endless,
+    Forever,
     /// End when nothing was accepted for so long, or when rejects cannot be kept: a replay, which
     /// somebody watches.
     GiveUpAfter(Duration),
@@ -88,17 +88,16 @@ pub enum Ended {
     Stopped,
     /// Nothing was accepted for too long: why, and what to do.
     GaveUp(String),
-    /// The way out broke: why, and what to do.
+    /// The sink is broken: why, and what to do.
     Failed(String),
     /// Another process has the Lease: nothing more was read, delivered or committed.
     LostLease(String),
 }
 
 /// What a run came to.
-pub struct Outcome<Obs> {
+pub struct RunOutcome<Obs> {
     /// The figures.
-    pub tally: Tally,
-    /// How it ended.
+    pub stats: RunStats,
     pub ended: Ended,
     /// How many records of each partition, from its first, are settled without a gap.
     pub settled: HashMap<u32, u64>,
@@ -109,7 +108,7 @@ pub struct Outcome<Obs> {
 /// Runs until the source ends, or until it has to stop.
 pub async fn run<Src, Con, Snk, Sto, Obs>(
     pipeline: Pipeline<Src, Con, Snk, Sto, Obs>,
-) -> Outcome<Obs>
+) -> RunOutcome<Obs>
 where
     Src: Source,
     Con: Convert,
@@ -123,13 +122,13 @@ where
         sink,
         dead_letter,
         mut checkpoint,
-        mut tenure,
+        mut lease_hold,
         observer,
         on_request,
         batch,
         in_flight_batches_max,
         in_flight_bytes_max,
-        patience,
+        retry_policy,
         mut stop,
         grace,
     } = pipeline;
@@ -142,12 +141,12 @@ where
     let before = checkpoint.as_ref().map(Checkpointer::health);
     let before = before.unwrap_or_default();
     let silent_before = before.arrived.map_or(Duration::ZERO, elapsed_since);
-    let mut desk = Desk::new(
+    let mut processor = Processor::new(
         converter,
         batch,
         dead_letter,
         observer,
-        patience,
+        retry_policy,
         before.settled_to.unwrap_or_else(Timestamp::now),
     );
     let mut tick = interval(TICK);
@@ -159,45 +158,45 @@ where
     let why = loop {
         while delivery.has_room() {
             let batch = match ended {
-                true => desk.batcher.flush(),
-                false => desk.batcher.due(Instant::now()),
+                true => processor.batcher.flush(),
+                false => processor.batcher.due(Instant::now()),
             };
             let Some(batch) = batch else { break };
             delivery.start(batch);
         }
         if let Some(checkpoint) = &mut checkpoint {
-            for progress in desk.progress() {
+            for progress in processor.progress() {
                 checkpoint.take(progress);
             }
         }
         // Who is asked to stop does not wait for parked events: they are read again.
-        let idle = desk.batcher.is_empty()
-            && desk.rejects_are_safe()
+        let idle = processor.batcher.is_empty()
+            && processor.rejects_are_safe()
             && (delivery.is_idle() || leave_at.is_some() && delivery.only_parked());
         if ended && idle {
             break if leave_at.is_some() {
                 Ended::Stopped
             } else {
-                desk.done()
+                processor.done()
             };
         }
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
         // An event mostly has bytes of its own, beside its record's, until it is settled.
-        let read_bytes = desk.tracker.open_bytes().saturating_sub(parked_bytes);
+        let read_bytes = processor.tracker.open_bytes().saturating_sub(parked_bytes);
         let in_flight_bytes = read_bytes + delivery.in_flight_bytes();
-        let room = !desk.batcher.has_complete()
-            && desk.stuck.is_none()
+        let room = !processor.batcher.has_complete()
+            && processor.stuck.is_none()
             && !cannot_keep
             && (in_flight_bytes < in_flight_bytes_max || idle);
-        let deadline = desk.batcher.deadline().filter(|_| delivery.has_room());
+        let deadline = processor.batcher.deadline().filter(|_| delivery.has_room());
         tokio::select! {
             biased;
-            lost = async { match &mut tenure {
-                Some(tenure) => tenure.lost().await,
+            lost = async { match &mut lease_hold {
+                Some(lease_hold) => lease_hold.lost().await,
                 None => pending().await,
             } } => break Ended::LostLease(lost.to_string()),
             receipt = delivery.next() => {
-                if let Err(why) = desk.receipt(receipt) {
+                if let Err(why) = processor.receipt(receipt) {
                     break Ended::Failed(why);
                 }
             }
@@ -206,25 +205,25 @@ where
                 None => pending().await,
             } } => {
                 if let Written::Saved(positions) = written {
-                    desk.observer.checkpoint_written();
+                    processor.observer.checkpoint_written();
                     for (partition, position) in positions {
                         source.commit(partition, &position);
                     }
                 }
             }
-            written = async { match &mut desk.dead_letter {
+            written = async { match &mut processor.dead_letter {
                 Some(dead_letter) => dead_letter.next().await,
                 None => pending().await,
             } } => {
-                if let Err(why) = desk.written(written) {
+                if let Err(why) = processor.written(written) {
                     break Ended::Failed(why);
                 }
             }
             page = source.read(), if !ended && room => match page {
-                Some(page) => desk.page(page),
+                Some(page) => processor.page(page),
                 None => {
                     ended = true;
-                    desk.finish();
+                    processor.finish();
                 }
             },
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
@@ -236,37 +235,37 @@ where
                 if leave_at.is_some_and(|at| at <= Instant::now()) {
                     break Ended::Stopped;
                 }
-                desk.turn(started.elapsed());
-                parked_bytes = desk.bytes_of(delivery.parked_records());
+                processor.tick(started.elapsed());
+                parked_bytes = processor.bytes_of(delivery.parked_records());
                 let failure = checkpoint.as_ref().and_then(Checkpointer::failure);
-                let failure = failure.map(|failure| failure.error.trouble().to_string());
-                let frontier = desk.frontier();
-                let silence = desk.silence(started, silent_before);
+                let failure = failure.map(|failure| failure.error.to_unavailable().to_string());
+                let frontier = processor.frontier();
+                let silence = processor.silence(started, silent_before);
                 if let Some(checkpoint) = &mut checkpoint {
                     let arrived = silence.and_then(|silence| Timestamp::now().checked_sub(silence).ok());
-                    checkpoint.set_health(Health {
+                    checkpoint.set_health(HealthTimes {
                         settled_to: Some(frontier.to.time),
                         arrived: arrived.or(before.arrived),
                     });
                 }
-                desk.observer.turn(&desk.tally, &Doing {
+                processor.observer.progressed(&processor.stats, &Progress {
                     delivery: delivery.status(),
-                    keeping: desk.stuck.as_deref().or(failure.as_deref()),
+                    storage_error: processor.stuck.as_deref().or(failure.as_deref()),
                     in_flight_bytes,
                     frontier,
-                    open_records: desk.tracker.open_records(),
+                    open_records: processor.tracker.open_records(),
                     unsaved_since: checkpoint.as_ref().and_then(Checkpointer::overdue_since),
                     silence,
                 });
                 let now = Instant::now();
-                if ended && leave_at.is_none() && desk.batcher.is_empty() {
-                    let after = match patience {
-                        Patience::GiveUpAfter(after) => after,
-                        Patience::Endless => ALONE_TIME_MIN,
+                if ended && leave_at.is_none() && processor.batcher.is_empty() {
+                    let after = match retry_policy {
+                        RetryPolicy::GiveUpAfter(after) => after,
+                        RetryPolicy::Forever => ALONE_TIME_MIN,
                     };
                     delivery.give_up_culprits(now, after);
                 }
-                if let Patience::GiveUpAfter(after) = patience
+                if let RetryPolicy::GiveUpAfter(after) = retry_policy
                     && let Some(why) = delivery.gave_up(now, after)
                 {
                     break Ended::GaveUp(why);
@@ -274,12 +273,12 @@ where
             }
         }
     };
-    if desk.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
-        desk.write_rejects(LAST_CHECKPOINT).await;
+    if processor.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
+        processor.write_rejects(LAST_CHECKPOINT).await;
     }
-    // Whoever lost the Lease must not write over the checkpoint of the one who has it.
+    // The Lease is lost: the new holder owns the checkpoint, so do not write it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {
-        for progress in desk.progress() {
+        for progress in processor.progress() {
             checkpoint.take(progress);
         }
         let within = if why == Ended::Done {
@@ -291,15 +290,15 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error.trouble(), "the last checkpoint was not written: what was delivered since the one before is sent again");
+            tracing::error!(error = %failure.error.to_unavailable(), "final checkpoint not written: events delivered since the previous one are sent again");
         }
     }
     source.close().await;
-    Outcome {
-        settled: desk.tracker.settled(),
-        tally: desk.tally,
+    RunOutcome {
+        settled: processor.tracker.settled(),
+        stats: processor.stats,
         ended: why,
-        observer: desk.observer,
+        observer: processor.observer,
     }
 }
 

@@ -22,7 +22,7 @@ pub trait Sink: Send + Sync {
 
 /// What a receiver said, and when by its own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ReceiverAnswer {
     /// What it means.
     pub verdict: Verdict,
     /// Its `Date`, if it gives one.
@@ -48,8 +48,8 @@ pub enum Verdict {
         status: u16,
     },
     /// It does not have them, or nobody knows: send them again, whole or in parts.
-    Failed(Failure),
-    /// The way out is broken and trying again does not help: an output that cannot be written.
+    Failed(RequestFailure),
+    /// The sink is broken and a retry does not help: an output that cannot be written.
     Broken {
         /// What failed, for a person, with the remedy.
         detail: String,
@@ -71,7 +71,7 @@ impl Verdict {
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct RequestFailure {
     /// What failed.
     pub cause: Cause,
     /// What failed, for a person.
@@ -123,7 +123,7 @@ impl Cause {
 
     /// Whether the receiver, or something before it, may have seen the events: else they are not
     /// what failed.
-    pub fn saw_events(self) -> bool {
+    pub fn reached_receiver(self) -> bool {
         !matches!(
             self,
             Cause::Connect | Cause::Tls | Cause::Dns | Cause::Token

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::convert::Early;
+use crate::convert::EarlyOutcomes;
 use crate::record::Record;
 
 /// How far one partition of a source has been read, in the source's own terms (a sequence number,
@@ -24,7 +24,7 @@ pub struct Page {
     /// The records; none is fine (a position alone, or a problem).
     pub records: Vec<Record>,
     /// What was decided about them where they were read; the pipeline converts the others.
-    pub early: Early,
+    pub early: EarlyOutcomes,
     /// Where the partition stands once these records, and all that it gave before, are settled.
     pub position: Option<Position>,
     /// Up to when the partition is read with this page. A partition of which this is never said

@@ -18,7 +18,7 @@ impl Stop {
     /// Returns once it is time to stop.
     pub async fn asked(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {
-            // Nobody is left to ask.
+            // Every sender is gone.
             std::future::pending::<()>().await;
         }
     }

@@ -1,34 +1,34 @@
 //! The sink that was chosen: the webhook, or an output for people.
 
 use crate::event::Event;
-use crate::output::Output;
-use crate::sink::{Answer, Sink, Verdict};
+use crate::output::JsonLinesOutput;
+use crate::sink::{ReceiverAnswer, Sink, Verdict};
 use crate::webhook::Webhook;
 
 /// Either of the two ways out.
 #[derive(Debug)]
-pub enum Target {
+pub enum AnySink {
     /// POST to a webhook.
     Webhook(Webhook),
     /// Standard output or a file.
-    Output(Output),
+    Output(JsonLinesOutput),
 }
 
-impl Target {
+impl AnySink {
     /// The same for a run with a checkpoint: what is accepted survives a crash.
     #[must_use]
-    pub fn durable(self) -> Target {
+    pub fn durable(self) -> AnySink {
         match self {
-            Target::Output(output) => Target::Output(output.durable()),
-            webhook @ Target::Webhook(_) => webhook,
+            AnySink::Output(output) => AnySink::Output(output.durable()),
+            webhook @ AnySink::Webhook(_) => webhook,
         }
     }
 
     /// Asks the receiver whether it would take events, with an empty list.
-    pub async fn ask(&self) -> Answer {
+    pub async fn ask(&self) -> ReceiverAnswer {
         match self {
-            Target::Webhook(webhook) => webhook.ask().await,
-            Target::Output(_) => Answer {
+            AnySink::Webhook(webhook) => webhook.ask().await,
+            AnySink::Output(_) => ReceiverAnswer {
                 verdict: Verdict::Accepted { status: 200 },
                 server_time: None,
             },
@@ -36,18 +36,18 @@ impl Target {
     }
 }
 
-impl Sink for Target {
+impl Sink for AnySink {
     async fn send(&self, events: &[Event]) -> Verdict {
         match self {
-            Target::Webhook(webhook) => webhook.send(events).await,
-            Target::Output(output) => output.send(events).await,
+            AnySink::Webhook(webhook) => webhook.send(events).await,
+            AnySink::Output(output) => output.send(events).await,
         }
     }
 
     fn in_flight_max(&self) -> usize {
         match self {
-            Target::Webhook(webhook) => webhook.in_flight_max(),
-            Target::Output(output) => output.in_flight_max(),
+            AnySink::Webhook(webhook) => webhook.in_flight_max(),
+            AnySink::Output(output) => output.in_flight_max(),
         }
     }
 }

@@ -21,8 +21,8 @@ use reqwest::{Client, Response, Url};
 use crate::chain::chain;
 use crate::event::{Event, list};
 use crate::retry;
-use crate::sink::{Answer, Cause, Failure, Sink, Verdict};
-use settings::Files;
+use crate::sink::{Cause, ReceiverAnswer, RequestFailure, Sink, Verdict};
+use settings::TlsFiles;
 pub use settings::{WebhookError, WebhookSettings, parse_url};
 
 /// The part of an answer's body that a message quotes.
@@ -49,7 +49,7 @@ pub struct Webhook {
 #[derive(Debug)]
 struct Connected {
     client: Client,
-    files: Files,
+    files: TlsFiles,
     /// The files changed, and cannot be used: said once.
     refused: Option<String>,
 }
@@ -62,7 +62,7 @@ impl Webhook {
     /// A bad URL or certificate file: the message names the setting and the file.
     pub fn new(settings: &WebhookSettings) -> Result<Webhook, WebhookError> {
         let url = parse_url(&settings.url).map_err(WebhookError::Url)?;
-        let files = Files::read(settings)?;
+        let files = TlsFiles::read(settings)?;
         let client = settings::client(settings, &url, &files)?;
         if let Some(warning) = settings.warning() {
             tracing::warn!("{warning}");
@@ -90,7 +90,7 @@ impl Webhook {
         if settings.ca_file.is_none() && settings.client_cert_file.is_none() {
             return connected.client.clone();
         }
-        let made = Files::read(settings).and_then(|files| {
+        let made = TlsFiles::read(settings).and_then(|files| {
             if files == connected.files {
                 return Ok(None);
             }
@@ -100,7 +100,7 @@ impl Webhook {
         match made {
             Ok(None) => connected.refused = None,
             Ok(Some((client, files))) => {
-                tracing::info!("the certificate files of the webhook changed: read again");
+                tracing::info!("webhook certificate files reloaded");
                 *connected = Connected {
                     client,
                     files,
@@ -112,8 +112,7 @@ impl Webhook {
                 if connected.refused.as_ref() != Some(&why) {
                     tracing::warn!(
                         error = why,
-                        "the certificate files of the webhook changed and cannot be used: the \
-                         former ones stay until they can"
+                        "webhook certificate files unusable: the former ones stay in use"
                     );
                     connected.refused = Some(why);
                 }
@@ -128,7 +127,7 @@ impl Webhook {
     }
 
     /// POSTs an empty list.
-    pub async fn ask(&self) -> Answer {
+    pub async fn ask(&self) -> ReceiverAnswer {
         self.exchange(list::body(&[])).await
     }
 
@@ -137,8 +136,8 @@ impl Webhook {
         self.exchange(body).await.verdict
     }
 
-    async fn exchange(&self, body: Bytes) -> Answer {
-        let unheard = |verdict| Answer {
+    async fn exchange(&self, body: Bytes) -> ReceiverAnswer {
+        let unheard = |verdict| ReceiverAnswer {
             verdict,
             server_time: None,
         };
@@ -151,7 +150,7 @@ impl Webhook {
             match bearer(path) {
                 Ok(value) => request = request.header(AUTHORIZATION, value),
                 Err(detail) => {
-                    return unheard(Verdict::Failed(Failure {
+                    return unheard(Verdict::Failed(RequestFailure {
                         cause: Cause::Token,
                         detail,
                         remedy: Some(Cow::Borrowed(verdict::TOKEN_REMEDY)),
@@ -166,7 +165,7 @@ impl Webhook {
         };
         let date = response.headers().get(DATE);
         let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
-        Answer {
+        ReceiverAnswer {
             server_time: date.map(|date| date.timestamp()),
             verdict: answered(response).await,
         }

@@ -32,7 +32,7 @@ fn positions(n: u64) -> BTreeMap<u32, Value> {
 }
 
 #[tokio::test]
-async fn what_is_saved_is_loaded_by_the_next_process() {
+async fn file_store_saved_checkpoint_is_loaded_by_next_process() {
     let parent = TempDir::new().unwrap();
     let folder = parent.path().join("state");
     let mut store = FileStore::open(&folder, ours()).unwrap();
@@ -89,7 +89,7 @@ async fn check_refused(document: &str, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_refused_and_left_alone() {
+async fn file_store_foreign_document_is_refused_and_kept() {
     let document = |change: &dyn Fn(&mut Value)| {
         let mut value = json!({
             "version": 1,
@@ -129,7 +129,7 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn members_of_a_later_release_are_no_reason_to_refuse() {
+async fn file_store_unknown_members_are_accepted() {
     let folder = TempDir::new().unwrap();
     let mut document = serde_json::to_value(Checkpoint::new(&ours(), positions(1))).unwrap();
     document["more"] = json!({"of": "it"});
@@ -140,7 +140,7 @@ async fn members_of_a_later_release_are_no_reason_to_refuse() {
 }
 
 #[tokio::test]
-async fn positions_of_another_owner_are_not_taken() {
+async fn file_store_other_owner_is_refused() {
     let folder = TempDir::new().unwrap();
     let mut store = FileStore::open(folder.path(), ours()).unwrap();
     let other = Checkpoint::new(&owner("gke", "p/c"), positions(1));
@@ -159,7 +159,7 @@ fn check_locked(folder: &Path, holder: &str) {
 }
 
 #[tokio::test]
-async fn a_folder_has_one_user_at_a_time() {
+async fn state_folder_in_use_is_refused() {
     let folder = TempDir::new().unwrap();
     let store = FileStore::open(folder.path(), ours()).unwrap();
     let pid = format!("pid {} on host", std::process::id());
@@ -173,7 +173,7 @@ async fn a_folder_has_one_user_at_a_time() {
 }
 
 #[test]
-fn the_lock_of_another_process_goes_with_it() {
+fn state_folder_lock_ends_with_its_process() {
     let folder = TempDir::new().unwrap();
     let lock = folder.path().join("lock");
     fs::write(&lock, "pid 4711 on host other\n").unwrap();
@@ -206,7 +206,7 @@ fn check_unavailable(folder: &Path, parts: &[&str]) {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_is_named_with_a_remedy() {
+fn state_folder_unusable_is_named_with_remedy() {
     let parent = TempDir::new().unwrap();
     let deep = parent.path().join("not/there");
     check_unavailable(&deep, &["not/there", "make the folder"]);
@@ -219,7 +219,7 @@ fn a_folder_that_cannot_be_used_is_named_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_told_and_heals() {
+async fn file_store_write_failed_is_reported_and_recovers() {
     let folder = TempDir::new().unwrap();
     let mut store = FileStore::open(folder.path(), ours()).unwrap();
     let checkpoint = Checkpoint::new(&ours(), positions(1));
@@ -242,7 +242,7 @@ const MAY_MOUNT: &str = "MAY_MOUNT";
 
 /// Runs itself in a namespace of its own, where a user may mount.
 #[test]
-fn a_full_disk_and_a_read_only_one_are_told_and_heal() {
+fn file_store_full_or_read_only_disk_is_reported_and_recovers() {
     if std::env::var_os(MAY_MOUNT).is_some() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         return runtime.block_on(on_a_disk_of_its_own());
@@ -260,7 +260,7 @@ fn a_full_disk_and_a_read_only_one_are_told_and_heal() {
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "a_full_disk_and_a_read_only_one_are_told_and_heal",
+            "file_store_full_or_read_only_disk_is_reported_and_recovers",
         ])
         .env(MAY_MOUNT, "1")
         .output()

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::checkpoint::{
-    Checkpoint, Checkpointer, FileStore, Outcome, Owner, Store, StoreError,
+    Checkpoint, Checkpointer, FileStore, Owner, SaveOutcome, Store, StoreError,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -88,7 +88,7 @@ fn saved(store: &Scripted) -> BTreeMap<u32, Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_one_write_a_second_with_the_newest_positions() {
+async fn checkpointer_busy_writes_newest_positions_once_per_interval() {
     let store = Scripted::default();
     store.0.lock().unwrap().takes = Duration::from_millis(300);
     let mut checkpointer = checkpointer(&store);
@@ -99,7 +99,7 @@ async fn at_most_one_write_a_second_with_the_newest_positions() {
         tokio::select! {
             biased;
             outcome = checkpointer.next() => {
-                let Outcome::Saved(positions) = outcome else { panic!("{outcome:?}") };
+                let SaveOutcome::Saved(positions) = outcome else { panic!("{outcome:?}") };
                 let [(0, position)] = positions.as_slice() else { panic!("{positions:?}") };
                 committed = position.as_u64().unwrap();
                 // Durable is what is in the store, not what came since.
@@ -121,7 +121,7 @@ async fn at_most_one_write_a_second_with_the_newest_positions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_while_nothing_moves() {
+async fn checkpointer_idle_writes_nothing() {
     let store = Scripted::default();
     let mut checkpointer = checkpointer(&store);
     assert!(timeout(100 * SECOND, checkpointer.next()).await.is_err());
@@ -130,7 +130,7 @@ async fn nothing_is_written_while_nothing_moves() {
     checkpointer.advance(3, json!("x"));
     assert!(!checkpointer.is_clean());
     let outcome = checkpointer.next().await;
-    assert_eq!(outcome, Outcome::Saved(vec![(3, json!("x"))]));
+    assert_eq!(outcome, SaveOutcome::Saved(vec![(3, json!("x"))]));
     assert_eq!(checkpointer.age(), Duration::ZERO);
     checkpointer.advance(3, json!("x"));
     assert!(checkpointer.is_clean());
@@ -140,7 +140,7 @@ async fn nothing_is_written_while_nothing_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_of_earlier_runs_are_kept() {
+async fn checkpointer_partition_of_earlier_run_is_kept() {
     let store = Scripted::default();
     let positions = BTreeMap::from([(0, json!(1)), (1, json!(10))]);
     let loaded = Checkpoint::new(&owner(), positions);
@@ -150,13 +150,13 @@ async fn partitions_of_earlier_runs_are_kept() {
     assert!(checkpointer.is_clean());
     checkpointer.advance(0, json!(2));
     let outcome = checkpointer.next().await;
-    assert_eq!(outcome, Outcome::Saved(vec![(0, json!(2))]));
+    assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(2))]));
     let want = BTreeMap::from([(0, json!(2)), (1, json!(10))]);
     assert_eq!(saved(&store), want);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
+async fn checkpointer_save_failed_next_success_reports_all_positions() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..40).map(|_| full()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -165,7 +165,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
     loop {
         checkpointer.advance(failed % 2, json!(failed));
         match checkpointer.next().await {
-            Outcome::Failed { retry_in } => {
+            SaveOutcome::Failed { retry_in } => {
                 failed += 1;
                 assert!((SECOND..=30 * SECOND).contains(&retry_in));
                 let failure = checkpointer.failure().unwrap();
@@ -174,7 +174,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
                 assert!(failure.error.to_string().contains("make room"));
                 assert_eq!(checkpointer.age(), begin.elapsed());
             }
-            Outcome::Saved(positions) => {
+            SaveOutcome::Saved(positions) => {
                 assert_eq!(positions, [(0, json!(40)), (1, json!(39))]);
                 break;
             }
@@ -188,7 +188,7 @@ async fn a_failure_is_held_and_the_next_success_says_all_that_moved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_waits_for_the_write_under_way_and_writes_the_rest() {
+async fn checkpointer_flush_waits_for_running_write_and_writes_the_rest() {
     let store = Scripted::default();
     store.0.lock().unwrap().takes = Duration::from_millis(400);
     let mut checkpointer = checkpointer(&store);
@@ -207,7 +207,7 @@ async fn the_end_waits_for_the_write_under_way_and_writes_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_tries_again_but_not_for_ever() {
+async fn checkpointer_flush_failing_retries_within_its_limit() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..3).map(|_| full()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -232,7 +232,7 @@ async fn the_end_tries_again_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_does_not_wait_for_a_person() {
+async fn checkpointer_flush_refused_does_not_retry() {
     let store = Scripted::default();
     store.0.lock().unwrap().failures = (0..100).map(|_| refused()).collect();
     let mut checkpointer = checkpointer(&store);
@@ -245,14 +245,14 @@ async fn the_end_does_not_wait_for_a_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_real_file_under_paused_time() {
+async fn checkpointer_with_file_store_keeps_its_pace() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = FileStore::open(folder.path(), owner()).unwrap();
     let mut checkpointer = Checkpointer::new(store, owner(), None, SECOND);
     for n in 0..5 {
         checkpointer.advance(0, json!(n));
         let outcome = checkpointer.next().await;
-        assert_eq!(outcome, Outcome::Saved(vec![(0, json!(n))]));
+        assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(n))]));
     }
     checkpointer.advance(0, json!(9));
     assert_eq!(checkpointer.flush(SECOND).await, [(0, json!(9))]);

@@ -10,8 +10,8 @@ use audit_bridge_core::batch::{Batch, Item};
 use audit_bridge_core::convert::RecordId;
 use audit_bridge_core::deliver::{ConcurrencyLimit, Delivery};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance::Options;
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::event::conformance::EventOptions;
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
@@ -35,13 +35,13 @@ struct Mending(AtomicUsize);
 impl Sink for Mending {
     async fn send(&self, _: &[Event]) -> Verdict {
         match self.0.fetch_add(1, Ordering::Relaxed) {
-            0..20 => Verdict::Failed(Failure {
+            0..20 => Verdict::Failed(RequestFailure {
                 cause: Cause::Status(503),
                 detail: "the webhook answered 503".to_owned(),
                 remedy: None,
                 after: None,
             }),
-            20..40 => Verdict::Failed(Failure {
+            20..40 => Verdict::Failed(RequestFailure {
                 cause: Cause::Status(401),
                 detail: "the webhook answered 401".to_owned(),
                 remedy: Some(Cow::Borrowed("check --webhook-token-file")),
@@ -53,7 +53,7 @@ impl Sink for Mending {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_line_per_change_of_state() {
+async fn delivery_log_has_one_line_per_state_change() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -76,11 +76,13 @@ async fn one_line_per_change_of_state() {
     assert_eq!(lines.len(), 3, "{text}");
     assert!(lines[0].contains("WARN") && lines[0].contains("503"));
     assert!(lines[1].contains("ERROR") && lines[1].contains("--webhook-token-file"));
-    assert!(lines[2].contains("INFO") && lines[2].contains("works again"));
+    assert!(lines[2].contains("INFO") && lines[2].contains("recovered"));
 }
 
 fn event() -> Event {
     let text =
         r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z"}"#;
-    Options::default().event(&text.into(), true, None).unwrap()
+    EventOptions::default()
+        .event(&text.into(), true, None)
+        .unwrap()
 }

@@ -28,7 +28,7 @@ fn is_tls_hold(verdict: &Verdict) -> bool {
 }
 
 #[tokio::test]
-async fn client_certificate_changed_is_used_without_a_restart() {
+async fn webhook_client_certificate_changed_is_used_without_restart() {
     let (pki, clients, folder) = (Pki::new(), Pki::new(), tempfile::tempdir().unwrap());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, Some(&clients))).await;
     let stranger = Pki::new().pair(&["bridge"]);
@@ -59,7 +59,7 @@ async fn client_certificate_changed_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn authority_changed_is_trusted_without_a_restart() {
+async fn webhook_authority_changed_is_trusted_without_restart() {
     let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, None)).await;
     for ca_only in [true, false] {
@@ -77,7 +77,7 @@ async fn authority_changed_is_trusted_without_a_restart() {
 }
 
 #[test]
-fn ca_only_without_an_authority_is_refused() {
+fn webhook_ca_only_without_authority_is_refused() {
     let settings = WebhookSettings {
         ca_only: true,
         ..WebhookSettings::new("https://localhost:1/")
@@ -87,7 +87,7 @@ fn ca_only_without_an_authority_is_refused() {
 }
 
 #[test]
-fn token_over_plain_http_to_another_machine_is_warned_about() {
+fn webhook_token_over_plain_http_is_warned_about() {
     for (url, warned) in [
         ("http://falco:9765/", true),
         ("http://10.0.0.1/", true),

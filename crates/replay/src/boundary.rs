@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_end_past_strings_and_escapes() {
+    fn boundary_end_is_found_past_strings_and_escapes() {
         for value in [
             "{}",
             "[]",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_damage_at_the_end_of_a_line() {
+    fn boundary_line_ending_inside_a_string_is_damage() {
         assert_eq!(end("{\"a\":\"b\n{\"a\":1}"), Edge::Damaged);
         assert_eq!(end("{\"a\":{\"b\":1\n{\"a\":1}"), Edge::Damaged);
         assert_eq!(end("{\"a\":[1},{\"a\":2}]"), Edge::Damaged);
@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ends_where_the_value_ends_in_any_chunks(
+        fn boundary_in_any_chunks_ends_where_the_value_ends(
             value in json(), pretty: bool, chunk in 1usize..200, tail in "[\\]}\\[{\" ]{0,80}",
         ) {
             let value = serde_json::json!([value]);

@@ -8,7 +8,7 @@ use audit_bridge_core::event::json::Raw;
 ///
 /// JSON dumps are read by structure: an array, or objects one after the other, each either a
 /// record or a *container* that holds records in an array (`events`, `records`, …). What is not
-/// JSON is cut by a [`Split`] of the bridge's own.
+/// JSON is cut by a [`Splitter`] of the bridge's own.
 pub trait Dump: Send + Sync {
     /// Names of the supported shapes, for `--shape` and for messages.
     fn shapes(&self) -> &'static [Shape];
@@ -30,7 +30,7 @@ pub trait Dump: Send + Sync {
     ///
     /// # Errors
     /// A shape that is recognised but damaged (base64 that is none): what is wrong, for a person.
-    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String>;
+    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String>;
 
     /// Whether a piece that is no object (a string, a row) is of this provider at all: used for
     /// the first pieces of a file, to tell a foreign file from one with a few foreign records.
@@ -38,7 +38,7 @@ pub trait Dump: Send + Sync {
 
     /// The splitter of a shape that is no JSON, chosen by name (`--shape`) or by the first bytes
     /// of the file (at least 4 KiB of them, unless the file is shorter).
-    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Split>>;
+    fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Splitter>>;
 }
 
 /// One shape that a user can name.
@@ -68,21 +68,21 @@ pub enum Role {
 /// The members of the containers around a piece that came before its records and that
 /// [`Dump::context_names`] names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct PieceContext {
     members: Vec<(&'static str, String)>,
 }
 
-impl Context {
+impl PieceContext {
     /// A context with these members, each value as JSON text.
-    pub fn new(members: impl IntoIterator<Item = (&'static str, String)>) -> Context {
-        Context {
+    pub fn new(members: impl IntoIterator<Item = (&'static str, String)>) -> PieceContext {
+        PieceContext {
             members: members.into_iter().collect(),
         }
     }
 
     /// What a record outside of any container has.
-    pub const fn empty() -> Context {
-        Context {
+    pub const fn empty() -> PieceContext {
+        PieceContext {
             members: Vec::new(),
         }
     }
@@ -126,7 +126,7 @@ impl Piece<'_> {
 }
 
 /// Cuts a byte stream into pieces, front to back, whatever the chunks it arrives in.
-pub trait Split: Send {
+pub trait Splitter: Send {
     /// Takes complete pieces off the front of `buffer` and returns how many bytes were taken.
     /// The rest is offered again with more behind it. With `last`, nothing more will come and
     /// everything must be taken.
@@ -139,7 +139,7 @@ pub trait Split: Send {
 
     /// `buffer` holds the largest record that is read, and its end is not in sight. Either the
     /// place is damaged and the splitter finds the next record in it (it returns how many bytes it
-    /// took, as [`Split::split`] does), or the record is too large: then it returns `None`, the
+    /// took, as [`Splitter::split`] does), or the record is too large: then it returns `None`, the
     /// caller reports the record and offers no byte of `buffer` again, and the splitter drops what
     /// follows up to the record's end.
     fn overflow(&mut self, buffer: &[u8], piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize>;

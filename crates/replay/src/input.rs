@@ -49,7 +49,7 @@ pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
             walk(path, &mut inputs, &mut problems);
             if inputs.len() + problems.len() == before {
                 let folder = path.to_string_lossy();
-                tracing::warn!(folder = %printable(&folder), "the folder holds no files");
+                tracing::warn!(folder = %printable(&folder), "folder holds no files");
             }
         } else {
             inputs.push(Input::File(path.clone()));
@@ -76,11 +76,11 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
             Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
-            // A link may lead anywhere, and a pipe has no end: whoever means them names them.
+            // A link may lead anywhere, and a pipe has no end: they are read only when named.
             Ok(kind) => tracing::warn!(
                 path = %printable(&path.to_string_lossy()),
                 kind = kind_name(kind),
-                "skipped: not a regular file; name it on the command line to read it"
+                "file skipped: not a regular file; name it on the command line to read it"
             ),
             Err(error) => problems.push(problem(&path.to_string_lossy(), &error)),
         }
@@ -119,7 +119,7 @@ pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
 
 /// How far the reading is: for the progress bar, in bytes as they are on disk, and for a later run.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ReplayProgress {
     /// Bytes read so far.
     pub read: AtomicU64,
     /// Bytes of all files; 0 when standard input is among them.
@@ -132,32 +132,32 @@ pub struct Progress {
     pub inputs_changed: AtomicU64,
     /// The partitions of the inputs, in their order.
     order: Vec<u32>,
-    /// As in [`Settings`](super::Settings).
+    /// As in [`ReplaySettings`](super::Settings).
     skip_records: u64,
     /// By partition: the records of an input that was read to its end; `None` of one that failed.
     ended: Mutex<HashMap<u32, Option<u64>>>,
 }
 
-impl Progress {
+impl ReplayProgress {
     /// Of these inputs, each with its partition.
     pub(super) fn of<'a>(
         inputs: impl Iterator<Item = (&'a Input, u32)> + Clone,
         skip_records: u64,
-    ) -> Progress {
+    ) -> ReplayProgress {
         let sizes = inputs.clone().map(|(input, _)| match input {
             Input::Stdin => None,
             Input::File(path) => Some(path.metadata().map_or(0, |meta| meta.len())),
         });
         let total = sizes.sum::<Option<u64>>().unwrap_or(0);
-        Progress {
+        ReplayProgress {
             total: total.into(),
             order: inputs.map(|(_, partition)| partition).collect(),
             skip_records,
-            ..Progress::default()
+            ..ReplayProgress::default()
         }
     }
 
-    /// An input was read to its end, and gave so many records.
+    /// An input was read to its end; `records`: how many it gave.
     pub(super) fn ended(&self, partition: u32, records: u64) {
         self.lock_ended().insert(partition, Some(records));
     }
@@ -203,14 +203,14 @@ impl Progress {
         }
     }
 
-    /// An input goes on behind so many records.
+    /// An input is resumed behind this many records.
     pub(super) fn resumed(&self, name: &str, records: u64) {
         if records > 0 {
             self.records_left_out.fetch_add(records, Ordering::Relaxed);
             tracing::info!(
                 file = name,
                 records,
-                "the file goes on behind what is settled"
+                "file resumed behind its settled records"
             );
         }
     }
@@ -220,14 +220,14 @@ impl Progress {
         self.inputs_changed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             file = name,
-            "the file changed since it was replayed: it is replayed from its beginning"
+            "file changed since it was replayed: replaying it from its beginning"
         );
     }
 }
 
 struct Counted<R> {
     inner: R,
-    progress: Arc<Progress>,
+    progress: Arc<ReplayProgress>,
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -241,7 +241,10 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Opens an input and unpacks what is packed, told by its first bytes.
-pub(super) fn open(input: &Input, progress: &Arc<Progress>) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn open(
+    input: &Input,
+    progress: &Arc<ReplayProgress>,
+) -> io::Result<Box<dyn Read + Send>> {
     let progress = Arc::clone(progress);
     let mut content: Box<dyn Read + Send> = match input {
         Input::Stdin => Box::new(Counted {

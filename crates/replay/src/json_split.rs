@@ -10,11 +10,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use audit_bridge_core::event::json::{Error, ErrorKind, Kind, Raw, Scanner};
+use audit_bridge_core::event::json::{Error, ErrorKind, Raw, Scanner, ValueKind};
 
 use super::boundary::{Boundary, Edge};
 use super::dead_letter_form;
-use super::dump::{Context, Dump, Piece, Role, Split};
+use super::dump::{Dump, Piece, PieceContext, Role, Splitter};
 
 /// How much of an object is looked at to tell what it is.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -37,9 +37,9 @@ pub(super) struct JsonSplit {
 #[derive(Debug)]
 enum Frame {
     /// An array of records. The context of its container, if it has one.
-    Array(Context),
+    Array(PieceContext),
     /// A container object, between its members.
-    Container(Context),
+    Container(PieceContext),
 }
 
 /// What an object is, told by its first members.
@@ -47,7 +47,7 @@ enum Head {
     Record,
     Wrapped,
     /// Its records start at this offset, inside their array.
-    Container(usize, Context),
+    Container(usize, PieceContext),
     Unknown,
     /// Not enough of it is here.
     More,
@@ -61,13 +61,13 @@ enum Member {
 
 /// One step over the front of the buffer.
 enum Step {
-    /// So many bytes were taken.
+    /// How many bytes were taken.
     Took(usize),
     /// More bytes are needed.
     More,
 }
 
-impl Split for JsonSplit {
+impl Splitter for JsonSplit {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut at = 0;
         if let Some(dropping) = &mut self.dropping {
@@ -202,7 +202,7 @@ impl JsonSplit {
             (b'{', _) => self.object(rest, last, piece),
             // An array at the top holds the records; one inside is a record (a row).
             (b'[', None) => {
-                self.frames.push(Frame::Array(Context::default()));
+                self.frames.push(Frame::Array(PieceContext::default()));
                 Step::Took(1)
             }
             (b'[', Some(_)) => self.whole(rest, last, false, piece),
@@ -308,7 +308,7 @@ impl JsonSplit {
         };
         let recognised = is_dead_letter
             || match payload.kind() {
-                Kind::Object => {
+                ValueKind::Object => {
                     matches!(self.head(payload.text()), Head::Record | Head::Wrapped)
                 }
                 _ => self.dump.recognises(payload),
@@ -341,8 +341,8 @@ impl JsonSplit {
         }
     }
 
-    fn context(&self) -> &Context {
-        static NONE: Context = Context::empty();
+    fn context(&self) -> &PieceContext {
+        static NONE: PieceContext = PieceContext::empty();
         match self.frames.last() {
             Some(Frame::Array(context) | Frame::Container(context)) => context,
             None => &NONE,
@@ -361,7 +361,7 @@ impl JsonSplit {
                     Role::Wrapped => return Ok(Head::Wrapped),
                     Role::Records => match scanner.peek() {
                         Some(b'[') => {
-                            let context = Context::new(std::mem::take(&mut context));
+                            let context = PieceContext::new(std::mem::take(&mut context));
                             return Ok(Head::Container(scanner.at() + 1, context));
                         }
                         Some(_) => {}

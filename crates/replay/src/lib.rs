@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit_bridge_core::convert::Convert;
-use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::json::{Raw, ValueKind};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, PartitionChange, Positions, Problem, Source};
 use base64::Engine as _;
@@ -30,11 +30,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::dump::{Dump, Shape};
-pub use self::input::Progress;
+pub use self::input::ReplayProgress;
 pub use self::position::PositionError;
 use self::queue::Queue;
-use self::read_input::Reader;
-use self::reader::{Found, Stop};
+use self::read_input::InputReader;
+use self::reader::{Found, Unreadable};
 pub use self::shard::Shard;
 
 /// Pages between a reading thread and the pipeline.
@@ -42,9 +42,8 @@ const PAGES_AHEAD: usize = 2;
 /// How much of a record that is too large is kept for the dead letter.
 const TOO_LARGE_KEPT_BYTES: usize = 64 << 10;
 
-/// What to replay.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ReplaySettings {
     /// Files, folders, `-` for standard input.
     pub paths: Vec<PathBuf>,
     /// The provider's shapes.
@@ -77,7 +76,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Replay {
     pages: mpsc::Receiver<Page>,
-    progress: Arc<Progress>,
+    progress: Arc<ReplayProgress>,
     inputs: usize,
 }
 
@@ -88,7 +87,7 @@ impl Replay {
     /// # Errors
     /// A position is none of a replay's, or there is no thread to read in.
     pub fn start(
-        settings: &Settings,
+        settings: &ReplaySettings,
         forks: impl Fn() -> Option<Box<dyn Convert>>,
     ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);
@@ -99,7 +98,7 @@ impl Replay {
         let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
         let count = inputs.len();
         let places = inputs.iter().map(|it| (&it.input, it.partition));
-        let progress = Arc::new(Progress::of(places, settings.skip_records));
+        let progress = Arc::new(ReplayProgress::of(places, settings.skip_records));
         let announced = inputs.iter();
         let announced = announced.map(|input| PartitionChange::Announced(input.partition));
         let first = Page {
@@ -113,7 +112,7 @@ impl Replay {
         let _ = sender.try_send(first);
         let queue = Arc::new(Queue::new(inputs, settings.skip_records));
         for _ in 0..readers {
-            let reader = Reader {
+            let reader = InputReader {
                 queue: Arc::clone(&queue),
                 settings: settings.clone(),
                 progress: Arc::clone(&progress),
@@ -139,7 +138,7 @@ impl Replay {
     }
 
     /// How far the reading is.
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<ReplayProgress> {
         Arc::clone(&self.progress)
     }
 }
@@ -189,11 +188,11 @@ fn record_of(found: &Found<'_>, file: &Arc<str>, record: u64) -> Record {
 }
 
 /// What the user is told of a file that was not read to its end; nothing when that was wanted.
-fn problem_of(stop: &Stop, name: &str, dump: &dyn Dump) -> Option<Problem> {
+fn problem_of(stop: &Unreadable, name: &str, dump: &dyn Dump) -> Option<Problem> {
     match stop {
-        Stop::Closed => None,
-        Stop::Io(error) => Some(input::problem(name, error)),
-        Stop::Shape(seen) => {
+        Unreadable::Closed => None,
+        Unreadable::Io(error) => Some(input::problem(name, error)),
+        Unreadable::Shape(seen) => {
             let known: Vec<_> = dump.shapes().iter().map(|shape| shape.about).collect();
             Some(Problem {
                 place: name.to_owned(),
@@ -213,7 +212,7 @@ fn dead_letter_form(raw: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     let (mut marks, mut kept) = (0, None);
     for (key, value) in raw.members()? {
         match &*key {
-            "reason" | "provider" if value.kind() == Kind::String => marks += 1,
+            "reason" | "provider" if value.kind() == ValueKind::String => marks += 1,
             "payload" => {
                 kept = Some(match value.as_str() {
                     Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),

@@ -121,7 +121,7 @@ pub(super) fn assign(
 
 /// What an input is now, compared with what was settled of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compared {
+pub(super) enum InputComparison {
     /// The bytes are the same, and the input ends behind them.
     Whole,
     /// The bytes are the same, and more follow.
@@ -133,7 +133,10 @@ pub(super) enum Compared {
 }
 
 /// Reads the settled part of an input again.
-pub(super) fn compare(mut content: impl Read, settled: &InputPosition) -> io::Result<Compared> {
+pub(super) fn compare(
+    mut content: impl Read,
+    settled: &InputPosition,
+) -> io::Result<InputComparison> {
     let mut hasher = Sha256::new();
     let mut left = settled.offset;
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -143,13 +146,13 @@ pub(super) fn compare(mut content: impl Read, settled: &InputPosition) -> io::Re
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // What is behind the settled part is found out when it is read.
-            Err(_) if left == 0 => return Ok(same(&hasher, settled, Compared::Longer)),
+            Err(_) if left == 0 => return Ok(same(&hasher, settled, InputComparison::Longer)),
             Err(error) => return Err(error),
         };
         match (left, bytes) {
-            (0, 0) => return Ok(same(&hasher, settled, Compared::Whole)),
-            (0, _) => return Ok(same(&hasher, settled, Compared::Longer)),
-            (_, 0) => return Ok(Compared::Shorter),
+            (0, 0) => return Ok(same(&hasher, settled, InputComparison::Whole)),
+            (0, _) => return Ok(same(&hasher, settled, InputComparison::Longer)),
+            (_, 0) => return Ok(InputComparison::Shorter),
             _ => {
                 hasher.update(&chunk[..bytes]);
                 left -= bytes as u64;
@@ -158,16 +161,16 @@ pub(super) fn compare(mut content: impl Read, settled: &InputPosition) -> io::Re
     }
 }
 
-fn same(hasher: &Sha256, settled: &InputPosition, then: Compared) -> Compared {
+fn same(hasher: &Sha256, settled: &InputPosition, then: InputComparison) -> InputComparison {
     match hex(hasher) == settled.sha256 {
         true => then,
-        false => Compared::Changed,
+        false => InputComparison::Changed,
     }
 }
 
 /// Follows an input while it is read: what its position is behind each record.
 #[derive(Debug, Default)]
-pub(super) struct Follower {
+pub(super) struct InputFollower {
     hasher: Sha256,
     offset: u64,
     records: u64,
@@ -177,7 +180,7 @@ pub(super) struct Follower {
     last_uncertain: bool,
 }
 
-impl Follower {
+impl InputFollower {
     pub(super) fn passed(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
@@ -223,32 +226,32 @@ mod tests {
     use super::*;
 
     fn settled(bytes: &[u8]) -> InputPosition {
-        let mut follower = Follower::default();
+        let mut follower = InputFollower::default();
         follower.passed(bytes);
         follower.record(false, true, false);
         follower.position("a", false)
     }
 
     #[test]
-    fn input_compared_tells_what_became_of_its_settled_part() {
+    fn input_comparison_tells_how_settled_part_changed() {
         let long = vec![b'x'; 3 * CHUNK_BYTES + 7];
         for (before, now, want) in [
-            (&b"abc"[..], &b"abc"[..], Compared::Whole),
-            (b"abc", b"abcd", Compared::Longer),
-            (b"abc", b"abd", Compared::Changed),
-            (b"abc", b"abdd", Compared::Changed),
-            (b"abc", b"ab", Compared::Shorter),
-            (b"abc", b"", Compared::Shorter),
-            (b"", b"", Compared::Whole),
-            (b"", b"a", Compared::Longer),
-            (&long, &long, Compared::Whole),
+            (&b"abc"[..], &b"abc"[..], InputComparison::Whole),
+            (b"abc", b"abcd", InputComparison::Longer),
+            (b"abc", b"abd", InputComparison::Changed),
+            (b"abc", b"abdd", InputComparison::Changed),
+            (b"abc", b"ab", InputComparison::Shorter),
+            (b"abc", b"", InputComparison::Shorter),
+            (b"", b"", InputComparison::Whole),
+            (b"", b"a", InputComparison::Longer),
+            (&long, &long, InputComparison::Whole),
         ] {
             assert_eq!(compare(now, &settled(before)).unwrap(), want);
         }
     }
 
     #[test]
-    fn inputs_resorted_and_added_keep_their_partitions() {
+    fn inputs_reordered_and_added_keep_their_partitions() {
         let file = |name: &str| Input::File(name.into());
         let kept = |name: &str| {
             let position = InputPosition {
@@ -278,8 +281,8 @@ mod tests {
     }
 
     #[test]
-    fn position_at_a_damaged_end_says_which_records_are_uncertain() {
-        let mut follower = Follower::default();
+    fn position_at_damaged_end_names_uncertain_records() {
+        let mut follower = InputFollower::default();
         follower.record(true, false, false);
         follower.record(false, true, true);
         assert_eq!(follower.position("a", true).uncertain, 0);

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::position::InputPartition;
 
-/// The inputs that nobody reads yet, in their order.
+/// The inputs that no reader has taken yet, in their order.
 pub(super) struct Queue(Mutex<Waiting>);
 
 struct Waiting {
@@ -15,7 +15,7 @@ struct Waiting {
 
 /// Records to leave out. While some are left, no other input is begun: how many an input takes of
 /// them is known when it is read.
-pub(super) struct Skip<'a>(Option<MutexGuard<'a, Waiting>>);
+pub(super) struct SkipCount<'a>(Option<MutexGuard<'a, Waiting>>);
 
 impl Queue {
     pub(super) fn new(inputs: Vec<InputPartition>, skip_records: u64) -> Queue {
@@ -26,16 +26,16 @@ impl Queue {
     }
 
     /// The next input, once it is known how many records are left out of it.
-    pub(super) fn next(&self) -> Option<(InputPartition, Skip<'_>)> {
+    pub(super) fn next(&self) -> Option<(InputPartition, SkipCount<'_>)> {
         // A reader that failed left nothing half done here.
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let input = waiting.inputs.next()?;
         let skip = (waiting.skip_records > 0).then_some(waiting);
-        Some((input, Skip(skip)))
+        Some((input, SkipCount(skip)))
     }
 }
 
-impl Skip<'_> {
+impl SkipCount<'_> {
     /// Whether one more record is left out.
     pub(super) fn takes_one(&mut self) -> bool {
         let Some(waiting) = &mut self.0 else {

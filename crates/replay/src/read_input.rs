@@ -10,10 +10,10 @@ use audit_bridge_core::record::Record;
 use audit_bridge_core::source::{Page, Problem};
 use tokio::sync::mpsc;
 
-use super::position::{self, Compared, Follower, InputPartition};
-use super::queue::{Queue, Skip};
-use super::reader::{self, Found, Receive, Stop};
-use super::{Progress, Settings, input, problem_of, record_of};
+use super::position::{self, InputComparison, InputFollower, InputPartition};
+use super::queue::{Queue, SkipCount};
+use super::reader::{self, Found, Receive, Unreadable};
+use super::{ReplayProgress, ReplaySettings, input, problem_of, record_of};
 
 /// Records and bytes of a page: enough to make the hand-over cheap, small beside the budget.
 const PAGE_RECORDS_MAX: usize = 512;
@@ -22,17 +22,17 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 const KEPT_PAGE_RECORDS_MAX: usize = 50;
 
 /// One reading thread.
-pub(super) struct Reader {
+pub(super) struct InputReader {
     pub(super) queue: Arc<Queue>,
-    pub(super) settings: Settings,
-    pub(super) progress: Arc<Progress>,
+    pub(super) settings: ReplaySettings,
+    pub(super) progress: Arc<ReplayProgress>,
     pub(super) sender: mpsc::Sender<Page>,
 }
 
 /// Converts records where they are read.
 pub(super) type Fork = Option<Box<dyn Convert>>;
 
-impl Reader {
+impl InputReader {
     pub(super) fn run(&self, mut fork: Fork) {
         while let Some((input, skip)) = self.queue.next() {
             let name = input.input.name();
@@ -42,7 +42,7 @@ impl Reader {
             }));
             let problem = match read {
                 Ok(Ok(())) => None,
-                Ok(Err(Stop::Closed)) => return,
+                Ok(Err(Unreadable::Closed)) => return,
                 Ok(Err(stop)) => problem_of(&stop, &name, &*self.settings.dump),
                 Err(panic) => Some(Problem {
                     place: name.to_string(),
@@ -71,27 +71,29 @@ impl Reader {
         &self,
         input: &InputPartition,
         name: &Arc<str>,
-        ahead: Skip<'_>,
+        ahead: SkipCount<'_>,
         fork: &mut Fork,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Unreadable> {
         let mut skip = 0;
         if let Some(settled) = &input.settled {
-            let content = input::open(&input.input, &Arc::default()).map_err(Stop::Io)?;
-            let compared = position::compare(content, settled).map_err(Stop::Io)?;
+            let content = input::open(&input.input, &Arc::default()).map_err(Unreadable::Io)?;
+            let compared = position::compare(content, settled).map_err(Unreadable::Io)?;
             match compared {
-                Compared::Whole if settled.finished => {
+                InputComparison::Whole if settled.finished => {
                     self.progress.leave_out(&input.input, settled.records);
                     return Ok(());
                 }
-                Compared::Whole => skip = settled.records,
-                Compared::Longer => skip = settled.records - settled.uncertain.min(settled.records),
-                Compared::Changed | Compared::Shorter => {
+                InputComparison::Whole => skip = settled.records,
+                InputComparison::Longer => {
+                    skip = settled.records - settled.uncertain.min(settled.records);
+                }
+                InputComparison::Changed | InputComparison::Shorter => {
                     self.progress.changed(name);
                 }
             }
             self.progress.resumed(name, skip);
         }
-        let content = input::open(&input.input, &self.progress).map_err(Stop::Io)?;
+        let content = input::open(&input.input, &self.progress).map_err(Unreadable::Io)?;
         let keeps_positions = self.settings.resume.is_some();
         let mut pages = InputPages {
             reader: self,
@@ -108,15 +110,15 @@ impl Reader {
             skip,
             ahead,
             number: 0,
-            follower: keeps_positions.then(Follower::default),
+            follower: keeps_positions.then(InputFollower::default),
         };
         let (dump, shape) = (&self.settings.dump, self.settings.shape.as_ref());
         let read = reader::read_into(content, dump, shape, &mut pages);
         if read.is_ok() && pages.number == 0 {
-            tracing::warn!(file = %printable(name), "the file holds no records");
+            tracing::warn!(file = %printable(name), "file holds no records");
         }
-        if matches!(read, Err(Stop::Closed)) || !pages.send(read.is_ok()) {
-            return Err(Stop::Closed);
+        if matches!(read, Err(Unreadable::Closed)) || !pages.send(read.is_ok()) {
+            return Err(Unreadable::Closed);
         }
         if read.is_ok() {
             self.progress.ended(input.partition, pages.number);
@@ -127,7 +129,7 @@ impl Reader {
 
 /// Makes pages of one input.
 struct InputPages<'a> {
-    reader: &'a Reader,
+    reader: &'a InputReader,
     input: &'a InputPartition,
     name: &'a Arc<str>,
     fork: &'a mut Fork,
@@ -138,11 +140,11 @@ struct InputPages<'a> {
     /// Records that an earlier run has settled.
     skip: u64,
     /// Records that the user leaves out.
-    ahead: Skip<'a>,
+    ahead: SkipCount<'a>,
     /// Records so far.
     number: u64,
     /// Where positions are kept.
-    follower: Option<Follower>,
+    follower: Option<InputFollower>,
 }
 
 impl Receive for InputPages<'_> {

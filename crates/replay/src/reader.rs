@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::dump::{Dump, Piece, Shape, Split};
+use super::dump::{Dump, Piece, Shape, Splitter};
 use super::json_split::JsonSplit;
 
 /// Bytes read at a time; what a record needs beyond, the buffer grows by.
@@ -19,12 +19,12 @@ const HEAD_BYTES: usize = 8 << 10;
 
 /// Why a file, or the rest of it, is not read.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum Unreadable {
     /// It cannot be read on.
     Io(io::Error),
     /// It is no shape that we know, or broken as a whole: what was seen.
     Shape(String),
-    /// Nobody wants more records.
+    /// The receiver wants no more records.
     Closed,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn read(
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,
     found: impl FnMut(Found<'_>) -> bool,
-) -> Result<(), Stop> {
+) -> Result<(), Unreadable> {
     read_into(content, dump, shape, &mut Pieces(found))
 }
 
@@ -72,7 +72,7 @@ pub(super) fn read_into(
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,
     receive: &mut impl Receive,
-) -> Result<(), Stop> {
+) -> Result<(), Unreadable> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     let mut failure = None;
@@ -94,10 +94,10 @@ pub(super) fn read_into(
     };
     if buffer[bom..filled].iter().all(u8::is_ascii_whitespace) && (last || failure.is_some()) {
         receive.passed(&buffer[..filled]);
-        return failure.map_or(Ok(()), |error| Err(Stop::Io(error)));
+        return failure.map_or(Ok(()), |error| Err(Unreadable::Io(error)));
     }
     let mut split = splitter(&buffer[bom..filled], dump, shape)?;
-    let mut sniff = Sniff::default();
+    let mut sniff = ShapeDetector::default();
     receive.passed(&buffer[..bom]);
     let mut start = bom;
     // How much of what is left in the buffer was passed on already.
@@ -121,10 +121,10 @@ pub(super) fn read_into(
         ahead -= taken;
         start += taken;
         if !open {
-            return Err(Stop::Closed);
+            return Err(Unreadable::Closed);
         }
         if let Some(seen) = sniff.unknown(ended) {
-            return Err(Stop::Shape(seen));
+            return Err(Unreadable::Shape(seen));
         }
         if ended {
             break;
@@ -169,8 +169,8 @@ pub(super) fn read_into(
         }
     }
     match (failure, split.unfinished()) {
-        (Some(error), _) => Err(Stop::Io(error)),
-        (None, Some(what)) => Err(Stop::Shape(format!(
+        (Some(error), _) => Err(Unreadable::Io(error)),
+        (None, Some(what)) => Err(Unreadable::Shape(format!(
             "{what}: it was cut, what came before is read"
         ))),
         (None, None) => Ok(()),
@@ -208,8 +208,8 @@ fn splitter(
     head: &[u8],
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,
-) -> Result<Box<dyn Split>, Stop> {
-    let json = || Box::new(JsonSplit::new(Arc::clone(dump))) as Box<dyn Split>;
+) -> Result<Box<dyn Splitter>, Unreadable> {
+    let json = || Box::new(JsonSplit::new(Arc::clone(dump))) as Box<dyn Splitter>;
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
@@ -219,7 +219,7 @@ fn splitter(
         Some(shape) => {
             return dump
                 .text_split(Some(shape.name), text)
-                .ok_or_else(|| Stop::Shape(see(head)));
+                .ok_or_else(|| Unreadable::Shape(see(head)));
         }
         None => {}
     }
@@ -237,17 +237,17 @@ fn splitter(
     if text.lines().take(20).any(opens) || text.trim_start().starts_with('"') {
         return Ok(json());
     }
-    Err(Stop::Shape(see(head)))
+    Err(Unreadable::Shape(see(head)))
 }
 
 /// Holds the first pieces of a file back until one shows that its shape is known.
 #[derive(Default)]
-struct Sniff {
+struct ShapeDetector {
     recognised: bool,
     held: Vec<Piece<'static>>,
 }
 
-impl Sniff {
+impl ShapeDetector {
     fn pass(&mut self, piece: Piece<'_>, ended: bool, receive: &mut impl Receive) -> bool {
         if !self.recognised {
             // What follows is not looked at, also when it is in memory already: how a file is

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 
-/// One of so many equal parts of the inputs.
+/// One of several equal parts of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     index: u64,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn shard_that_is_none_is_refused() {
+    fn shard_invalid_is_refused() {
         for (wrong, index) in [("", None), ("3", None), ("3/3", None), ("0/0", None)] {
             assert!(Shard::read(wrong, index).is_err(), "{wrong}");
         }

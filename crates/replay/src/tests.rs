@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use audit_bridge_core::convert::{Outcome, Output, RecordId, Skip};
 
-use super::dump::{Context, Role, Split};
+use super::dump::{PieceContext, Role, Splitter};
 use super::*;
 
 /// Records are objects with an `id`.
@@ -28,7 +28,7 @@ impl Dump for Plain {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
         Ok(piece.text().into())
     }
 
@@ -36,7 +36,7 @@ impl Dump for Plain {
         false
     }
 
-    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }
@@ -47,7 +47,7 @@ fn page(content: &str) -> Page {
 }
 
 #[test]
-fn a_message_gives_its_records() {
+fn message_gives_its_records() {
     let page = page(r#"{"records":[{"id":1},{"id":2}, oops]}"#);
     let got: Vec<_> = page
         .records
@@ -69,7 +69,7 @@ fn a_message_gives_its_records() {
 }
 
 #[test]
-fn a_message_of_no_known_shape_is_a_problem() {
+fn message_of_unknown_shape_is_a_problem() {
     let foreign = page("hello");
     assert_eq!(foreign.records, []);
     assert_eq!(foreign.problems.len(), 1);
@@ -86,10 +86,10 @@ fn a_message_of_no_known_shape_is_a_problem() {
 }
 
 #[tokio::test]
-async fn replay_reads_full_files_of_the_dead_letter() {
+async fn replay_dead_letter_reads_its_packed_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
-    let limits = audit_bridge_core::dead_letter::Limits {
+    let limits = audit_bridge_core::dead_letter::DeadLetterLimits {
         bytes_max: Some(1 << 20),
         ..Default::default()
     };
@@ -124,8 +124,8 @@ async fn replay_reads_full_files_of_the_dead_letter() {
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
 }
 
-fn settings(paths: Vec<PathBuf>) -> Settings {
-    Settings {
+fn settings(paths: Vec<PathBuf>) -> ReplaySettings {
+    ReplaySettings {
         paths,
         dump: Arc::new(Plain),
         shape: None,
@@ -149,7 +149,7 @@ async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn folder_with_pipes_links_and_sockets_gives_its_regular_files_only() {
+async fn folder_with_pipes_and_links_gives_regular_files_only() {
     use std::os::unix::fs::symlink;
 
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -174,7 +174,7 @@ async fn folder_with_pipes_links_and_sockets_gives_its_regular_files_only() {
 }
 
 #[tokio::test]
-async fn zstd_window_above_the_limit_is_refused_with_the_remedy() {
+async fn zstd_window_above_limit_is_refused_with_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let pack = |name: &str, window_log| {
         let path = folder.path().join(name);
@@ -196,7 +196,7 @@ async fn zstd_window_above_the_limit_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn origin_with_control_characters_is_spelled_out_for_people() {
+fn origin_with_control_characters_is_escaped() {
     let origin = Origin::File {
         file: "a\u{1b}[2Jb".into(),
         record: 1,
@@ -218,7 +218,9 @@ fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
 }
 
 /// What a replay gives: by partition, the numbers of its records, as they came.
-async fn read_all(settings: &Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<Progress>) {
+async fn read_all(
+    settings: &ReplaySettings,
+) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<ReplayProgress>) {
     let mut replay = Replay::start(settings, || None).unwrap();
     let (mut read, mut problems) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
     while let Some(page) = replay.read().await {
@@ -234,7 +236,7 @@ async fn read_all(settings: &Settings) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>
 }
 
 #[tokio::test]
-async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_all() {
+async fn inputs_read_in_parallel_keep_order_and_skip_records() {
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..60 {
         let folder = tempfile::tempdir().unwrap();
@@ -244,7 +246,7 @@ async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_al
             0 => 0,
             _ => random.u64(0..=all + 5),
         };
-        let (read, problems, progress) = read_all(&Settings {
+        let (read, problems, progress) = read_all(&ReplaySettings {
             skip_records: skip,
             parallel: NonZeroUsize::new(random.usize(1..5)).unwrap(),
             ..settings(write_inputs(folder.path(), &sizes))
@@ -283,14 +285,14 @@ async fn inputs_read_side_by_side_keep_their_order_and_leave_out_the_first_of_al
 }
 
 #[tokio::test]
-async fn input_that_fails_leaves_the_others_and_a_later_run_begins_before_it() {
+async fn input_failing_leaves_others_and_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let paths = write_inputs(folder.path(), &[700, 3, 700, 5, 700]);
     std::fs::remove_file(&paths[1]).unwrap();
     let panics = "{\"id\":[3,0]}\n{\"panic\":1,\"id\":[3,1]}\n{\"id\":[3,2]}\n";
     std::fs::write(&paths[3], panics).unwrap();
     for parallel in [1, 2, 5] {
-        let (read, problems, progress) = read_all(&Settings {
+        let (read, problems, progress) = read_all(&ReplaySettings {
             parallel: NonZeroUsize::new(parallel).unwrap(),
             ..settings(paths.clone())
         })
@@ -326,9 +328,9 @@ impl Convert for Fork {
 }
 
 #[tokio::test]
-async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline() {
+async fn records_converted_by_readers_leave_the_rest_to_the_pipeline() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = ReplaySettings {
         parallel: NonZeroUsize::new(2).unwrap(),
         ..settings(write_inputs(folder.path(), &[700, 40]))
     };
@@ -337,7 +339,7 @@ async fn records_converted_where_they_are_read_leave_the_others_to_the_pipeline(
     while let Some(mut page) = replay.read().await {
         for (number, record) in page.records.iter().enumerate() {
             let (id, mut out) = (RecordId(1_000_000), Output::default());
-            let is_decided = page.early.hand_on(number, id, &mut out);
+            let is_decided = page.early.take_record(number, id, &mut out);
             let outcomes: Vec<_> = out.drain().collect();
             let value: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
             let is_left = matches!(value["id"][1].as_u64().unwrap() % 10, 3 | 7);

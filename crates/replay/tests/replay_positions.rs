@@ -23,11 +23,11 @@ use audit_bridge_core::event::Event;
 use audit_bridge_core::event::json::Raw;
 use audit_bridge_core::observer::Observer;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
+use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
 use audit_bridge_core::stop::Stop;
-use audit_bridge_replay::dump::{Context, Dump, Role, Shape, Split};
-use audit_bridge_replay::{Replay, Settings};
+use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::{Replay, ReplaySettings};
 use fastrand::Rng;
 use tokio::sync::Notify;
 
@@ -47,7 +47,7 @@ impl Dump for Plain {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
         Ok(piece.text().into())
     }
 
@@ -55,7 +55,7 @@ impl Dump for Plain {
         false
     }
 
-    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }
@@ -155,7 +155,7 @@ async fn live(
     let mut store = store.clone();
     let loaded = store.load().await.unwrap();
     let positions = loaded.as_ref().map(|it| it.position.clone());
-    let settings = Settings {
+    let settings = ReplaySettings {
         paths: paths.to_vec(),
         dump: Arc::new(Plain),
         shape: None,
@@ -177,17 +177,17 @@ async fn live(
         sink: Nowhere,
         dead_letter: None,
         checkpoint: Some(Checkpointer::new(store, owner, loaded, Duration::ZERO)),
-        tenure: None,
+        lease_hold: None,
         observer: Quiet,
         on_request: Box::new(|_, _| {}),
-        batch: batch::Limits {
+        batch: batch::BatchLimits {
             events_max: 7,
             bytes_max: 4000,
             wait_max: Duration::from_millis(500),
         },
         in_flight_batches_max: 1,
         in_flight_bytes_max: 1 << 20,
-        patience: Patience::GiveUpAfter(Duration::from_secs(60)),
+        retry_policy: RetryPolicy::GiveUpAfter(Duration::from_secs(60)),
         stop,
         grace: Duration::from_secs(25),
     };
@@ -339,7 +339,7 @@ async fn attack(seed: u64) -> [u64; 3] {
 }
 
 #[test]
-fn inputs_changed_between_lives_lose_nothing_and_finished_ones_come_once() {
+fn inputs_changed_between_runs_lose_nothing_and_finished_come_once() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,

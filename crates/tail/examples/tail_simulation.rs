@@ -23,7 +23,7 @@ use std::time::Duration;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Positions, Source};
 use audit_bridge_tail::{
-    Clock, Entry, Identity, Limiter, LogPage, QueryError, Tail, TailSettings, TimeLog, Window,
+    Clock, Identity, Limiter, LogPage, PageEntry, QueryError, Tail, TailSettings, TimeLog, Window,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -200,7 +200,7 @@ impl TimeLog for SimulatedLog {
         while at < end && entries.len() < page_records() {
             let event = self.events[at];
             if event.visible <= shown {
-                entries.push(Entry {
+                entries.push(PageEntry {
                     time: time(event.time),
                     identity: Identity::of(&[&at.to_le_bytes()]),
                     raw: at,

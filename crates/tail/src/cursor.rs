@@ -13,7 +13,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::log::{Window, after, before, floor};
-use super::resume::Place;
+use super::resume::CursorState;
 use super::segments::Filed;
 
 /// A clock that is less than this behind a position did not jump: it was set right a little.
@@ -41,15 +41,14 @@ pub(super) struct Scan {
     pub(super) cut: bool,
 }
 
-/// A position that was handed out, and what came before it.
+/// A position that was emitted, and what came before it.
 #[derive(Debug, Default)]
-pub(super) struct Mark {
+pub(super) struct HandedOut {
     pub(super) read_to: Timestamp,
     pub(super) identities: Vec<Filed>,
     pub(super) newest: Option<Timestamp>,
 }
 
-/// One cursor.
 #[derive(Debug)]
 pub(super) struct Cursor {
     /// How old what it reads has to be.
@@ -71,14 +70,14 @@ pub(super) struct Cursor {
     /// Failed requests since the last answer.
     pub(super) failures: u32,
     /// Records handed out since the last position.
-    pub(super) mark: Mark,
+    pub(super) mark: HandedOut,
     /// Positions handed out, oldest first.
-    pub(super) marks: VecDeque<Mark>,
+    pub(super) marks: VecDeque<HandedOut>,
     covered: Vec<Window>,
 }
 
 impl Cursor {
-    pub(super) fn new(age: Duration, interval: Duration, place: Place) -> Cursor {
+    pub(super) fn new(age: Duration, interval: Duration, place: CursorState) -> Cursor {
         Cursor {
             age,
             interval,
@@ -89,7 +88,7 @@ impl Cursor {
             request: None,
             due: Instant::now(),
             failures: 0,
-            mark: Mark::default(),
+            mark: HandedOut::default(),
             marks: VecDeque::new(),
             covered: Vec::new(),
         }
@@ -135,14 +134,14 @@ impl Cursor {
         ahead
     }
 
-    /// What others have read counts no more.
-    pub(super) fn uncover(&mut self) {
+    /// Forgets what other cursors have read.
+    pub(super) fn clear_covered(&mut self) {
         self.covered.clear();
     }
 
     /// This stretch was read, beginning at `begun`. As far as it was old enough by then it need not
     /// be read again.
-    pub(super) fn cover(&mut self, read: Window, begun: Timestamp, resolution: Duration) {
+    pub(super) fn add_covered(&mut self, read: Window, begun: Timestamp, resolution: Duration) {
         let end = read.end.min(floor(before(begun, self.age), resolution));
         if end <= read.start || end <= self.position {
             return;
@@ -178,8 +177,8 @@ impl Cursor {
         from < position
     }
 
-    /// Hands out its position behind everything it gave so far.
-    pub(super) fn hand_out(&mut self) {
+    /// Emits its position behind everything it gave so far.
+    pub(super) fn emit_position(&mut self) {
         let mut mark = std::mem::take(&mut self.mark);
         mark.read_to = self.position;
         if self.marks.len() >= MARKS_MAX
@@ -194,12 +193,12 @@ impl Cursor {
 
     /// Everything up to this position is settled: what that was. `None` when it was never handed
     /// out, or settled before.
-    pub(super) fn commit(&mut self, read_to: Timestamp) -> Option<Mark> {
+    pub(super) fn commit(&mut self, read_to: Timestamp) -> Option<HandedOut> {
         let at = self.marks.iter().position(|mark| mark.read_to == read_to)?;
         self.committed = read_to;
-        let mut all = Mark {
+        let mut all = HandedOut {
             read_to,
-            ..Mark::default()
+            ..HandedOut::default()
         };
         for mark in self.marks.drain(..=at) {
             all.identities.extend(mark.identities);
@@ -234,7 +233,7 @@ mod tests {
     }
 
     fn cursor(age: u64, position: i64) -> Cursor {
-        let place = Place {
+        let place = CursorState {
             since: at(-1000),
             read_to: at(position),
         };
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn windows_join_without_gap_and_stay_behind_age_limit_and_span() {
+    async fn cursor_windows_join_without_gap_within_age_and_span() {
         let cursor = cursor(15, 0);
         let plan = |now: i64, limit: i64, span: u64| {
             cursor.plan(at(now), at(limit), Duration::from_secs(span), MILLI)
@@ -257,33 +256,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_old_when_another_read_it_is_skipped() {
+    async fn cursor_window_covered_by_another_is_skipped() {
         let mut cursor = cursor(600, 0);
         let ns = Duration::from_nanos(1);
         // Read at 700: only what is before 100 was old enough.
-        cursor.cover(window(50, 300), at(700), ns);
+        cursor.add_covered(window(50, 300), at(700), ns);
         assert!(!cursor.skip(), "there is a gap before it");
         let plan = |cursor: &Cursor| cursor.plan(at(5000), at(5000), MINUTE * 60, ns);
         assert_eq!(plan(&cursor), Some((window(0, 50), true)));
         cursor.position = at(50);
         assert!(cursor.skip() && cursor.position == at(100));
         // Windows that follow each other are one stretch.
-        cursor.cover(window(120, 200), at(5000), ns);
-        cursor.cover(window(200, 300), at(5000), ns);
-        cursor.cover(window(90, 130), at(5000), ns);
+        cursor.add_covered(window(120, 200), at(5000), ns);
+        cursor.add_covered(window(200, 300), at(5000), ns);
+        cursor.add_covered(window(90, 130), at(5000), ns);
         assert!(cursor.skip() && cursor.position == at(300));
-        cursor.cover(window(300, 400), at(900), ns);
+        cursor.add_covered(window(300, 400), at(900), ns);
         assert!(!cursor.skip(), "too young to count");
     }
 
     #[tokio::test]
-    async fn positions_are_settled_in_order_and_once() {
+    async fn cursor_positions_settle_in_order_and_once() {
         let mut cursor = cursor(0, 0);
         for (read_to, number) in [(10, 1u64), (20, 2), (30, 3)] {
             let identity = super::super::Identity::of(&[&number.to_le_bytes()]);
             cursor.mark.identities.push((0, identity));
             cursor.position = at(read_to);
-            cursor.hand_out();
+            cursor.emit_position();
         }
         assert_eq!(cursor.waiting(), 3);
         assert!(cursor.commit(at(15)).is_none());
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_went_back_takes_the_cursor_along() {
+    async fn cursor_clock_set_back_moves_it_back() {
         let mut cursor = cursor(15, 1000);
         assert!(!cursor.rewind(at(1015), MILLI));
         assert!(!cursor.rewind(at(1014), MILLI), "set right a little");
@@ -306,12 +305,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn marks_are_bounded_and_nothing_is_settled_early() {
+    async fn cursor_unsettled_positions_are_bounded_and_never_settle_early() {
         let mut cursor = cursor(0, 0);
         for number in 0..10_000 {
             cursor.position = at(number);
             cursor.mark.newest = Some(at(number));
-            cursor.hand_out();
+            cursor.emit_position();
         }
         assert_eq!(cursor.marks.len(), MARKS_MAX);
         assert!(

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_reference_implementation() {
+    fn siphash_reference_vectors_match() {
         let key = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
         let message: Vec<u8> = (0..15).collect();
         for (length, want) in [
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_kept_apart_and_the_value_stays() {
+    fn identity_parts_are_kept_apart_and_value_is_stable() {
         assert_ne!(Identity::of(&[b"ab", b"c"]), Identity::of(&[b"a", b"bc"]));
         assert_ne!(Identity::of(&[b"ab"]), Identity::of(&[b"ab", b""]));
         // What is on disk was written by an older build.

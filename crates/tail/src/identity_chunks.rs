@@ -66,7 +66,7 @@ impl LoadedIdentities {
     /// Reads the store. One that cannot be read is told by a warning, and costs duplicates.
     pub async fn load(store: Arc<dyn IdentityStore>) -> LoadedIdentities {
         let chunks = store.load().await.unwrap_or_else(|error| {
-            warn!(%error, "cannot read the identities that other replicas kept, some records may be sent again");
+            warn!(%error, "identities of other replicas unreadable: some records may be sent again");
             Vec::new()
         });
         LoadedIdentities { store, chunks }
@@ -81,7 +81,6 @@ impl std::fmt::Debug for LoadedIdentities {
     }
 }
 
-/// Writes chunks.
 pub(super) struct ChunkWriter {
     store: Arc<dyn IdentityStore>,
     /// Stands for the log's name.
@@ -164,14 +163,14 @@ impl ChunkWriter {
     /// Keeps identities of settled records, soon.
     pub(super) fn append(&mut self, settled: &[Filed], now: Timestamp) {
         if now.as_second().saturating_sub(self.filling.begun) >= self.span {
-            self.turn_over(now);
+            self.begin_chunk(now);
         }
         for &(bucket, identity) in settled {
             if !self
                 .filling
                 .add(bucket, identity, self.store.chunk_bytes_max())
             {
-                self.turn_over(now);
+                self.begin_chunk(now);
                 self.filling
                     .add(bucket, identity, self.store.chunk_bytes_max());
             }
@@ -211,7 +210,7 @@ impl ChunkWriter {
     }
 
     /// Begins the next chunk.
-    fn turn_over(&mut self, now: Timestamp) {
+    fn begin_chunk(&mut self, now: Timestamp) {
         if self.changed {
             // While a write is at work only the newest of those that wait is kept.
             self.waiting = Some(self.write());
@@ -251,7 +250,7 @@ impl ChunkWriter {
         self.changed = true;
         self.due = Instant::now() + WRITE_INTERVAL;
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(%error, "cannot keep identities for other replicas, a take-over will send some records again");
+            warn!(%error, "identities not stored for other replicas: a takeover sends some records again");
         }
     }
 }
@@ -315,7 +314,7 @@ fn read(bytes: &[u8], log: u64) -> Option<Chunk> {
     if ignored > 0 {
         warn!(
             ignored_bytes = ignored,
-            "identities that other replicas kept are damaged, some records may be sent again"
+            "identities of other replicas damaged: some records may be sent again"
         );
     }
     Some(chunk)

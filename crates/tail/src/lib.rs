@@ -47,8 +47,8 @@ use tracing::warn;
 pub use identity::Identity;
 pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
 pub use limiter::Limiter;
-pub use log::{Clock, Entry, LogPage, QueryError, SystemClock, TimeLog, Window};
-pub use monitor::{Late, Monitor, Stats, Status};
+pub use log::{Clock, LogPage, PageEntry, QueryError, SystemClock, TimeLog, Window};
+pub use monitor::{Late, Monitor, TailStats, TailStatus};
 pub use resume::ResumeError;
 pub use settings::TailSettings;
 
@@ -57,8 +57,8 @@ use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Read
 use cursor::{Cursor, Scan};
 use identity_chunks::ChunkWriter;
 use log::{ceil, floor};
-use resume::Place;
-use seen::{Seen, bucket_of};
+use resume::CursorState;
+use seen::{SeenIdentities, bucket_of};
 use segment_writer::SegmentWriter;
 use segments::Segments;
 
@@ -80,7 +80,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the end waits for identities to be kept.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// So many failures of one page, and the window is begun again: the token may be the trouble.
+/// After this many failures of one page its window is read again from the start: the page token may
+/// be invalid.
 const TOKEN_FAILURES_MAX: u32 = 5;
 
 /// The tail of a log. Its partitions are its cursors: the edge is 0, the others follow by age.
@@ -101,7 +102,7 @@ pub struct Tail<L: TimeLog> {
     began_at: Timestamp,
     /// How long a window of a backlog is, as the density of the log has it.
     span: Duration,
-    seen: Seen,
+    seen: SeenIdentities,
     segments: Option<SegmentWriter>,
     chunks: Option<ChunkWriter>,
     /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
@@ -143,7 +144,7 @@ impl<L: TimeLog> Tail<L> {
             })
             .collect();
         let mut tail = Tail {
-            seen: Seen::new(settings.identities_max),
+            seen: SeenIdentities::new(settings.identities_max),
             segments: None,
             chunks: None,
             requests: JoinSet::new(),
@@ -162,15 +163,15 @@ impl<L: TimeLog> Tail<L> {
             cursors,
         };
         if let Some(folder) = settings.seen_dir {
-            tail.recall(&folder, positions.is_empty());
+            tail.load_identities(&folder, positions.is_empty());
         }
         if let Some(loaded) = settings.identities {
-            tail.recall_chunks(loaded, positions.is_empty());
+            tail.load_identity_chunks(loaded, positions.is_empty());
         }
         // First of all every cursor says where it begins. Otherwise the checkpoint might hold the
         // edge's progress before the others had any, and a restart would begin them at the edge's.
         for index in 0..tail.cursors.len() {
-            tail.hand_out(index, Vec::new(), true);
+            tail.emit_page(index, Vec::new(), true);
         }
         // Only then may those go that the edge has taken over.
         let cursors = u32::try_from(tail.cursors.len()).unwrap_or(u32::MAX);
@@ -193,7 +194,7 @@ impl<L: TimeLog> Tail<L> {
     }
 
     /// Loads the identities of an earlier life.
-    fn recall(&mut self, folder: &std::path::Path, afresh: bool) {
+    fn load_identities(&mut self, folder: &std::path::Path, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let seen = &mut self.seen;
         let opened = Segments::open(folder, self.log.name(), |bucket, identity| {
@@ -212,14 +213,14 @@ impl<L: TimeLog> Tail<L> {
             }
             Err(error) => warn!(
                 folder = %folder.display(), %error,
-                "cannot keep identities, after a restart some records will be sent again"
+                "identities not written: a restart sends some records again"
             ),
         }
         self.trim();
     }
 
     /// Takes over the identities that another process kept.
-    fn recall_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
+    fn load_identity_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
         let (seen, now) = (&mut self.seen, self.clock.now());
@@ -273,7 +274,7 @@ impl<L: TimeLog> Tail<L> {
             self.monitor
                 .clock_went_back(self.cursors[index].age, before, now);
             for cursor in &mut self.cursors {
-                cursor.uncover();
+                cursor.clear_covered();
             }
         }
         let younger = index.checked_sub(1).map(|index| &self.cursors[index]);
@@ -285,7 +286,7 @@ impl<L: TimeLog> Tail<L> {
             let Some((window, cut)) = cursor.plan(now, limit, span, resolution) else {
                 cursor.due = now_at + self.poll_interval;
                 if index == 0 && self.until.is_some_and(|until| until <= before) {
-                    self.say_read_to(now);
+                    self.report_read_to(now);
                 }
                 return;
             };
@@ -372,7 +373,7 @@ impl<L: TimeLog> Tail<L> {
         match complete {
             Some(scan) => self.complete(index, &scan, records),
             None if records.is_empty() => {}
-            None => self.hand_out(index, records, false),
+            None => self.emit_page(index, records, false),
         }
         self.trim();
     }
@@ -393,13 +394,13 @@ impl<L: TimeLog> Tail<L> {
         if index == 0 {
             self.monitor.read_to(scan.window.end, !scan.cut);
         }
-        self.hand_out(index, records, true);
+        self.emit_page(index, records, true);
         // The clock may have been set back since: then less of it was old.
         let begun = scan.begun.min(self.clock.now());
         for index in index + 1..self.cursors.len() {
-            self.cursors[index].cover(scan.window, begun, self.resolution);
+            self.cursors[index].add_covered(scan.window, begun, self.resolution);
             if self.cursors[index].skip() {
-                self.hand_out(index, Vec::new(), true);
+                self.emit_page(index, Vec::new(), true);
             }
         }
         self.adapt(scan);
@@ -415,7 +416,7 @@ impl<L: TimeLog> Tail<L> {
         }
     }
 
-    fn hand_out(
+    fn emit_page(
         &mut self,
         index: usize,
         records: Vec<audit_bridge_core::record::Record>,
@@ -423,8 +424,8 @@ impl<L: TimeLog> Tail<L> {
     ) {
         let cursor = &mut self.cursors[index];
         let position = complete.then(|| {
-            cursor.hand_out();
-            let place = Place {
+            cursor.emit_position();
+            let place = CursorState {
                 since: cursor.since,
                 read_to: cursor.position,
             };
@@ -442,7 +443,7 @@ impl<L: TimeLog> Tail<L> {
     }
 
     /// The edge's end is reached: nothing more is to be expected of it.
-    fn say_read_to(&mut self, now: Timestamp) {
+    fn report_read_to(&mut self, now: Timestamp) {
         let read_to = Some(self.read_to(now));
         self.pages.push_back(Page {
             read_to,
@@ -570,9 +571,7 @@ impl<L: TimeLog> Source for Tail<L> {
             }
         };
         if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
-            warn!(
-                "not all identities could be kept, after a restart some records will be sent again"
-            );
+            warn!("identities not completely written: a restart sends some records again");
         }
     }
 }

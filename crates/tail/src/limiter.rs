@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Limiter {
-    /// At most so many requests a second; fractions are fine (0.5 is 30 a minute). What is not a
+    /// At most this many requests a second; fractions are fine (0.5 is 30 a minute). What is not a
     /// positive number counts as one request an hour.
     pub fn new(requests_per_second: f64) -> Limiter {
         Limiter::seeded(requests_per_second, fastrand::u64(..))
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_holds_and_idle_time_saves_nothing_up() {
+    async fn limiter_keeps_its_rate_and_saves_no_idle_time() {
         let limiter = Limiter::seeded(4.0, 1);
         for _ in 0..2 {
             let begun = Instant::now();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn throttling_slows_down_and_good_answers_win_back() {
+    async fn limiter_throttled_slows_down_and_recovers() {
         let limiter = Limiter::seeded(8.0, 1);
         limiter.throttled();
         limiter.throttled();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nonsense_is_slow_not_endless() {
+    async fn limiter_absurd_rate_is_slow_but_finite() {
         for pace in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let limiter = Limiter::seeded(pace, 1);
             limiter.acquire().await;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::Record;
 use jiff::Timestamp;
 
@@ -33,7 +33,7 @@ impl Window {
 
 /// One entry of an answer.
 #[derive(Debug, Clone)]
-pub struct Entry<Raw> {
+pub struct PageEntry<Raw> {
     /// The time that the log files it under.
     pub time: Timestamp,
     /// What tells it from every other entry of the log, whatever their times.
@@ -46,7 +46,7 @@ pub struct Entry<Raw> {
 #[derive(Debug, Clone)]
 pub struct LogPage<Raw> {
     /// What was found, in any order.
-    pub entries: Vec<Entry<Raw>>,
+    pub entries: Vec<PageEntry<Raw>>,
     /// The token of the next page; `None` when the window is completely read.
     pub next: Option<String>,
 }
@@ -89,22 +89,22 @@ pub enum QueryError {
 
 impl QueryError {
     /// The same as a line of `check`.
-    pub fn trouble(&self) -> Trouble {
-        let (part, remedy) = match self {
-            QueryError::Unauthenticated { remedy, .. } => (Part::Identity, remedy.as_str()),
-            QueryError::Denied { remedy, .. } => (Part::Source, remedy.as_str()),
+    pub fn to_unavailable(&self) -> Unavailable {
+        let (component, remedy) = match self {
+            QueryError::Unauthenticated { remedy, .. } => (Component::Identity, remedy.as_str()),
+            QueryError::Denied { remedy, .. } => (Component::Source, remedy.as_str()),
             QueryError::Throttled { .. } => (
-                Part::Source,
+                Component::Source,
                 "others use up the quota: wait, or lower their rate",
             ),
             QueryError::TokenExpired | QueryError::Transient { .. } => (
-                Part::Source,
+                Component::Source,
                 "try again; if it lasts, check the network, proxies and endpoints",
             ),
         };
-        Trouble {
-            part,
-            what: self.to_string(),
+        Unavailable {
+            component,
+            reason: self.to_string(),
             remedy: remedy.to_owned(),
         }
     }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_half_open_and_times_fall_on_the_resolution() {
+    fn window_is_half_open_and_times_are_floored() {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let millis = Duration::from_millis(1);
         let odd = time("2026-11-21T10:00:00.0015Z");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::observer::SourceObserver;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -26,7 +26,7 @@ pub struct Late {
 
 /// The figures of a tail since it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct TailStats {
     /// Requests that were answered, one way or the other.
     pub requests: u64,
     /// Of those, "too many requests".
@@ -53,7 +53,7 @@ pub struct Stats {
 
 /// Whether the log can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Status {
+pub enum TailStatus {
     /// No answer yet.
     #[default]
     Starting,
@@ -77,17 +77,17 @@ pub struct Monitor(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     log: String,
-    stats: Stats,
-    status: Status,
+    stats: TailStats,
+    status: TailStatus,
     /// What each cursor waits for.
-    troubles: Vec<Option<Trouble>>,
+    failures: Vec<Option<CursorFailure>>,
     overflowed: bool,
     observer: Option<Arc<dyn SourceObserver>>,
 }
 
 /// What a cursor waits for.
 #[derive(Debug, Clone)]
-struct Trouble {
+struct CursorFailure {
     detail: String,
     remedy: Option<String>,
     identity: bool,
@@ -102,24 +102,24 @@ impl Monitor {
         let late = ages.iter().map(|&age| Late { age, records: 0 });
         Monitor(Arc::new(Mutex::new(Inner {
             log: log.to_owned(),
-            stats: Stats {
+            stats: TailStats {
                 late: late.collect(),
-                ..Stats::default()
+                ..TailStats::default()
             },
-            status: Status::Starting,
-            troubles: vec![None; ages.len() + 1],
+            status: TailStatus::Starting,
+            failures: vec![None; ages.len() + 1],
             overflowed: false,
             observer,
         })))
     }
 
     /// The figures now.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> TailStats {
         self.lock().stats.clone()
     }
 
     /// Whether the log can be read now.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> TailStatus {
         self.lock().status.clone()
     }
 
@@ -133,8 +133,8 @@ impl Monitor {
         let mut inner = self.lock();
         inner.stats.requests += 1;
         inner.stats.entries += entries as u64;
-        inner.tell(|observer| observer.requested("ok"));
-        inner.set_trouble(cursor, None);
+        inner.notify_observer(|observer| observer.requested("ok"));
+        inner.set_failure(cursor, None);
     }
 
     /// A request failed, the cursor's `failures`th in a row.
@@ -152,7 +152,7 @@ impl Monitor {
             QueryError::Throttled { .. } => inner.stats.throttled += 1,
             _ => inner.stats.failed += 1,
         }
-        inner.tell(|observer| {
+        inner.notify_observer(|observer| {
             observer.requested(status);
             if matches!(error, QueryError::Throttled { .. }) {
                 observer.throttled();
@@ -162,12 +162,12 @@ impl Monitor {
             inner.stats.caught_up = false;
         }
         if failures > bearable {
-            let trouble = Trouble {
+            let failure = CursorFailure {
                 detail: error.to_string(),
                 remedy: remedy.cloned(),
                 identity: matches!(error, QueryError::Unauthenticated { .. }),
             };
-            inner.set_trouble(cursor, Some(trouble));
+            inner.set_failure(cursor, Some(failure));
         }
     }
 
@@ -180,7 +180,7 @@ impl Monitor {
         if let Some(late) = late.and_then(|late| stats.late.get_mut(late)) {
             late.records += 1;
             let age = span(late.age);
-            inner.tell(|observer| observer.late(&age, 1));
+            inner.notify_observer(|observer| observer.late(&age, 1));
         }
     }
 
@@ -197,7 +197,7 @@ impl Monitor {
         stats.newest_settled = stats.newest_settled.max(newest);
     }
 
-    /// So many identities are remembered.
+    /// How many identities are remembered.
     pub(super) fn identities(&self, identities: usize) {
         self.lock().stats.identities = identities;
     }
@@ -206,7 +206,7 @@ impl Monitor {
     pub(super) fn clock_went_back(&self, age: Duration, position: Timestamp, now: Timestamp) {
         warn!(
             log = self.lock().log, age_seconds = age.as_secs_f64(), %position, %now,
-            "the clock is behind what was read already, reading again from there"
+            "clock is behind what was already read: reading again from there"
         );
     }
 
@@ -216,7 +216,7 @@ impl Monitor {
         if !std::mem::replace(&mut inner.overflowed, true) {
             warn!(
                 log = inner.log,
-                identities_max, "more records than can be remembered, some will be sent twice"
+                identities_max, "identities limit reached: some records are sent again"
             );
         }
     }
@@ -229,38 +229,35 @@ fn span(age: Duration) -> String {
 }
 
 impl Inner {
-    fn tell(&self, what: impl FnOnce(&dyn SourceObserver)) {
+    fn notify_observer(&self, what: impl FnOnce(&dyn SourceObserver)) {
         if let Some(observer) = &self.observer {
             what(&**observer);
         }
     }
 
-    fn set_trouble(&mut self, cursor: usize, trouble: Option<Trouble>) {
-        if let Some(place) = self.troubles.get_mut(cursor) {
-            *place = trouble;
+    fn set_failure(&mut self, cursor: usize, failure: Option<CursorFailure>) {
+        if let Some(place) = self.failures.get_mut(cursor) {
+            *place = failure;
         }
-        let held = matches!(self.status, Status::Held { .. });
-        match self.troubles.iter().flatten().next() {
-            Some(Trouble {
+        let held = matches!(self.status, TailStatus::Held { .. });
+        match self.failures.iter().flatten().next() {
+            Some(CursorFailure {
                 detail,
                 remedy,
                 identity,
             }) => {
                 if !held && self.observer.is_none() {
-                    warn!(
-                        log = self.log,
-                        detail, remedy, "cannot read the log, trying again"
-                    );
+                    warn!(log = self.log, detail, remedy, "log read failed; retrying");
                 }
-                self.tell(|observer| {
+                self.notify_observer(|observer| {
                     let remedy = remedy.as_deref().unwrap_or("it is tried again");
-                    let part = match identity {
-                        true => Part::Identity,
-                        false => Part::Source,
+                    let component = match identity {
+                        true => Component::Identity,
+                        false => Component::Source,
                     };
-                    observer.not_ready(part, format!("{detail}; {remedy}"));
+                    observer.not_ready(component, format!("{detail}; {remedy}"));
                 });
-                self.status = Status::Held {
+                self.status = TailStatus::Held {
                     detail: detail.clone(),
                     remedy: remedy.clone(),
                     identity: *identity,
@@ -268,10 +265,10 @@ impl Inner {
             }
             None => {
                 if held && self.observer.is_none() {
-                    info!(log = self.log, "the log can be read again");
+                    info!(log = self.log, "log read recovered");
                 }
-                self.tell(|observer| observer.answers());
-                self.status = Status::Reading;
+                self.notify_observer(|observer| observer.answers());
+                self.status = TailStatus::Reading;
             }
         }
     }

@@ -20,13 +20,13 @@ pub struct ResumeError {
 
 /// Where a cursor stands, and where it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CursorState {
     pub(super) since: Timestamp,
     pub(super) read_to: Timestamp,
 }
 
 /// The position of the cursor of this age.
-pub(super) fn position(age: Duration, place: Place) -> Position {
+pub(super) fn position(age: Duration, place: CursorState) -> Position {
     serde_json::json!({
         "age_ms": millis(age),
         "since": place.since.to_string(),
@@ -35,10 +35,10 @@ pub(super) fn position(age: Duration, place: Place) -> Position {
 }
 
 /// The age in milliseconds, and the place; `None` when it is no such position.
-pub(super) fn read(position: &Position) -> Option<(u64, Place)> {
+pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
     let age = position.get("age_ms")?.as_u64()?;
     let time = |name: &str| position.get(name)?.as_str()?.parse().ok();
-    let place = Place {
+    let place = CursorState {
         since: time("since")?,
         read_to: time("read_to")?,
     };
@@ -58,7 +58,7 @@ pub(super) fn places(
     ages: &[Duration],
     positions: &Positions,
     start: Timestamp,
-) -> Result<Vec<Place>, ResumeError> {
+) -> Result<Vec<CursorState>, ResumeError> {
     let mut kept = BTreeMap::new();
     for (&partition, position) in positions {
         let (age, place) = read(position).ok_or_else(|| ResumeError {
@@ -67,7 +67,7 @@ pub(super) fn places(
         })?;
         // An age stands twice when a crash came between the writes that moved it to another index.
         kept.entry(age)
-            .and_modify(|other: &mut Place| {
+            .and_modify(|other: &mut CursorState| {
                 other.since = other.since.min(place.since);
                 other.read_to = other.read_to.min(place.read_to);
             })
@@ -75,11 +75,11 @@ pub(super) fn places(
     }
     let lowest = kept.values().map(|place| place.read_to).min();
     let lowest = lowest.unwrap_or(start);
-    let new = Place {
+    let new = CursorState {
         since: lowest,
         read_to: lowest,
     };
-    let mut places: Vec<Place> = ages
+    let mut places: Vec<CursorState> = ages
         .iter()
         .map(|&age| kept.remove(&millis(age)).unwrap_or(new))
         .collect();
@@ -103,7 +103,7 @@ mod tests {
     fn check(kept: &[(u64, i64)], ages: &[u64], want: &[i64]) {
         let seconds = Duration::from_secs;
         let positions = kept.iter().enumerate().map(|(index, &(age, read_to))| {
-            let place = Place {
+            let place = CursorState {
                 since: at(-1000),
                 read_to: at(read_to),
             };
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors_go_on_where_they_were_whatever_the_settings_became() {
+    fn cursors_resumed_under_new_settings_continue_in_place() {
         check(&[], &[0, 15], &[0, 0]);
         check(&[(0, 100), (15, 80)], &[0, 15], &[100, 80]);
         check(&[(0, 90), (15, 95)], &[0, 15], &[90, 95]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_position_is_refused() {
+    fn resume_foreign_position_is_refused() {
         for foreign in [
             "7",
             "null",

@@ -23,9 +23,9 @@ pub(super) fn bucket_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(BUCKET_SECONDS)
 }
 
-/// The identities met, at most so many.
+/// The identities seen, up to a limit.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenIdentities {
     buckets: BTreeMap<i64, Bucket>,
     len: usize,
     len_max: usize,
@@ -37,9 +37,9 @@ struct Bucket {
     newcomers: HashSet<u64, BuildHasherDefault<AsIs>>,
 }
 
-impl Seen {
-    pub(super) fn new(len_max: usize) -> Seen {
-        Seen {
+impl SeenIdentities {
+    pub(super) fn new(len_max: usize) -> SeenIdentities {
+        SeenIdentities {
             buckets: BTreeMap::new(),
             len: 0,
             len_max: len_max.max(1),
@@ -141,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn each_identity_is_new_once() {
-        let mut seen = Seen::new(1 << 20);
+    fn seen_identity_is_new_once() {
+        let mut seen = SeenIdentities::new(1 << 20);
         for round in 0..2 {
             for number in 0..5000 {
                 let bucket = bucket_of(at(number as i64 / 50));
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_costs_the_oldest() {
-        let mut seen = Seen::new(100);
+    fn seen_identities_above_limit_forget_the_oldest() {
+        let mut seen = SeenIdentities::new(100);
         for number in 0..150 {
             seen.insert(number / 10, id(number as u64));
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_times_have_buckets_too() {
+    fn seen_negative_time_has_a_bucket() {
         assert_eq!(bucket_of(at(-1)), -1);
         assert_eq!(bucket_of(at(0)), 0);
         assert_eq!(bucket_of(at(15)), 0);

@@ -50,7 +50,7 @@ impl SegmentWriter {
         } else if !std::mem::replace(&mut self.full, true) {
             warn!(
                 waiting = self.waiting.len(),
-                "the disk is too slow to keep identities, after a restart some records will be sent again"
+                "disk too slow to write identities: a restart sends some records again"
             );
         }
         self.start();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writer_flushed_has_kept_everything_and_deleted_what_is_passed() {
+    async fn segment_writer_flushed_keeps_all_and_deletes_the_passed() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, none) = open(folder.path());
         assert!(none.is_empty());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn writer_with_a_slow_disk_keeps_what_fits_and_never_waits() {
+    async fn segment_writer_slow_disk_keeps_what_fits_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, _) = open(folder.path());
         let State::Idle(segments) = std::mem::replace(&mut writer.state, State::Broken) else {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writer_whose_job_panicked_goes_on_without_files() {
+    async fn segment_writer_after_panic_continues_without_files() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, _) = open(folder.path());
         writer.state = State::Busy(spawn_blocking(|| panic!("a defect")));

@@ -89,7 +89,7 @@ impl Segments {
                 Ok(None) => {}
                 Err(error) => warn!(
                     path = %path.display(), %error,
-                    "cannot read remembered identities, some records may be sent again"
+                    "identities file unreadable: some records may be sent again"
                 ),
             }
         }
@@ -109,7 +109,7 @@ impl Segments {
         if !own {
             warn!(
                 path = %path.display(), size,
-                "not a file of this log's remembered identities, it is ignored"
+                "identities file of another log ignored"
             );
             return Ok(None);
         }
@@ -121,7 +121,7 @@ impl Segments {
         if ignored > 0 {
             warn!(
                 path = %path.display(), ignored_bytes = ignored,
-                "remembered identities are cut off or damaged, some records may be sent again"
+                "identities file damaged: some records may be sent again"
             );
         }
         Ok(Some(newest))
@@ -146,7 +146,7 @@ impl Segments {
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!(
                         folder = %self.folder.display(), %error,
-                        "cannot keep identities, after a restart some records will be sent again"
+                        "identities not written: a restart sends some records again"
                     );
                 }
             }
@@ -192,7 +192,7 @@ impl Segments {
         self.closed.retain(|segment| {
             let keep = segment.newest >= horizon;
             if !keep && let Err(error) = fs::remove_file(&segment.path) {
-                warn!(path = %segment.path.display(), %error, "cannot delete old identities");
+                warn!(path = %segment.path.display(), %error, "identities file not deleted");
             }
             keep
         });
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_comes_back_and_is_deleted_in_time() {
+    fn segments_written_are_read_again_and_deleted_in_time() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, none) = load(folder.path(), "log");
         assert!(none.is_empty() && files(folder.path()).is_empty());
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_small() {
+    fn segment_files_stay_small() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         for round in 0..30 {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_file_gives_what_is_whole_at_every_length() {
+    fn segment_file_cut_at_any_byte_gives_its_whole_entries() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         segments.append(&mut filed(0..30));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_never_gives_an_identity_that_was_not_kept() {
+    fn segment_file_damaged_never_gives_a_foreign_identity() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "log");
         segments.append(&mut filed(0..30));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_log_are_left_alone() {
+    fn segment_files_of_another_log_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (mut segments, _) = load(folder.path(), "one");
         segments.append(&mut filed(0..30));

@@ -34,7 +34,7 @@ pub struct TailSettings {
     /// Identities that another process kept, and where they are kept for the next one. Without it a
     /// take-over repeats what was handed out within the oldest age.
     pub identities: Option<LoadedIdentities>,
-    /// Who is told of requests, lateness and readiness, besides the tail's monitor.
+    /// Receives requests, lateness and readiness, besides the tail's monitor.
     pub observer: Option<Arc<dyn SourceObserver>>,
 }
 

@@ -28,13 +28,13 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::log::Listed;
-use self::log::{PAGE_SIZE_MAX, State, Stored};
+use self::log::{CloudLoggingState, PAGE_SIZE_MAX, StoredEntry};
 pub use self::metadata::Metadata;
 use crate::tls::TlsPort;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum CloudLoggingFault {
     /// It is answered with this status, and Google's error object around this message.
     Status(u16, &'static str),
     /// It is answered with 429 and this `Retry-After`.
@@ -54,7 +54,7 @@ pub enum Fault {
 pub struct CloudLogging {
     address: SocketAddr,
     scheme: &'static str,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<CloudLoggingState>>,
     task: JoinHandle<()>,
 }
 
@@ -80,10 +80,10 @@ impl CloudLogging {
 
     fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) -> CloudLogging {
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(CloudLoggingState {
             page_max: PAGE_SIZE_MAX,
             private_logs: true,
-            ..State::default()
+            ..CloudLoggingState::default()
         }));
         let shared = Arc::clone(&state);
         let service = Router::new().fallback(move |request: Request| {
@@ -132,7 +132,7 @@ impl CloudLogging {
         let value: Value = serde_json::from_str(&text).expect("an entry");
         let time = value["timestamp"].as_str().expect("a timestamp");
         let insert_id = value["insertId"].as_str().unwrap_or_default().to_owned();
-        let stored = Stored {
+        let stored = StoredEntry {
             time: time.parse().expect("a time"),
             insert_id,
             visible: Instant::now() + after,
@@ -148,7 +148,7 @@ impl CloudLogging {
     pub fn put_stray(&self, time: Timestamp, text: &str) {
         let mut state = self.lock();
         let insert_id = format!("stray-{}", state.entries.len());
-        state.entries.push(Stored {
+        state.entries.push(StoredEntry {
             text: text.to_owned(),
             value: Value::Null,
             time,
@@ -159,12 +159,12 @@ impl CloudLogging {
     }
 
     /// Lets the next request meet this fault; more than one queue up.
-    pub fn fail_next(&self, fault: Fault) {
+    pub fn fail_next(&self, fault: CloudLoggingFault) {
         self.lock().next.push_back(fault);
     }
 
     /// Lets every request meet this fault, until it is `None`.
-    pub fn fail_always(&self, fault: Option<Fault>) {
+    pub fn fail_always(&self, fault: Option<CloudLoggingFault>) {
         self.lock().always = fault;
     }
 
@@ -208,16 +208,16 @@ impl CloudLogging {
         self.lock().requests.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CloudLoggingState> {
         lock(&self.state)
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<CloudLoggingState>) -> MutexGuard<'_, CloudLoggingState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn answer(state: &Mutex<State>, request: Request) -> Response {
+async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     if let Some(path) = path.strip_prefix("/computeMetadata/v1/") {
@@ -265,26 +265,26 @@ async fn answer(state: &Mutex<State>, request: Request) -> Response {
     let carry_out = || lock(state).list(number);
     let response = match fault {
         None => carry_out(),
-        Some(Fault::Status(status, message)) => failure(status, message),
-        Some(Fault::RetryAfter(after)) => {
+        Some(CloudLoggingFault::Status(status, message)) => failure(status, message),
+        Some(CloudLoggingFault::RetryAfter(after)) => {
             let mut response = failure(429, "Quota exceeded for quota metric 'Read requests'");
             response
                 .headers_mut()
                 .insert("retry-after", after.parse().unwrap());
             response
         }
-        Some(Fault::Silence) => std::future::pending().await,
-        Some(Fault::Slow(wait)) => {
+        Some(CloudLoggingFault::Silence) => std::future::pending().await,
+        Some(CloudLoggingFault::Slow(wait)) => {
             sleep(wait).await;
             carry_out()
         }
-        Some(Fault::Cut) => {
+        Some(CloudLoggingFault::Cut) => {
             let body = to_bytes(carry_out().into_body(), usize::MAX).await.unwrap();
             let half = body.slice(..body.len() / 2);
             let broken = std::io::Error::other("scripted");
             Response::new(Body::from_stream(iter([Ok(half), Err(broken)])))
         }
-        Some(Fault::Body(body)) => response(StatusCode::OK, body),
+        Some(CloudLoggingFault::Body(body)) => response(StatusCode::OK, body),
     };
     lock(state).requests[number].status = response.status().as_u16();
     response

@@ -22,7 +22,7 @@ pub(crate) use self::server::{cut, error, reply};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum CloudWatchFault {
     /// An error of the service: status, code, message.
     Error(u16, &'static str, &'static str),
     /// Something that is no JSON, with status 200.
@@ -33,15 +33,15 @@ pub enum Fault {
     Slow(Duration),
 }
 
-impl Fault {
+impl CloudWatchFault {
     /// Too many requests.
-    pub fn throttled() -> Fault {
-        Fault::Error(400, "ThrottlingException", "Rate exceeded")
+    pub fn throttled() -> CloudWatchFault {
+        CloudWatchFault::Error(400, "ThrottlingException", "Rate exceeded")
     }
 
     /// The role may not read the group.
-    pub fn denied() -> Fault {
-        Fault::Error(
+    pub fn denied() -> CloudWatchFault {
+        CloudWatchFault::Error(
             400,
             "AccessDeniedException",
             "User: arn:aws:sts::123456789012:assumed-role/reader/x is not authorized to perform: \
@@ -52,7 +52,7 @@ impl Fault {
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
+pub struct CloudWatchRequest {
     /// The action, with its service: `logs:FilterLogEvents`, `sts:AssumeRoleWithWebIdentity`.
     pub action: String,
     /// Its parameters.
@@ -72,17 +72,17 @@ struct LogEvent {
     visible: Instant,
 }
 
-type Chooser = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
+type Chooser = Box<dyn FnMut(&CloudWatchRequest) -> Option<CloudWatchFault> + Send>;
 
 struct State {
     groups: HashMap<String, Vec<LogEvent>>,
     next_id: u64,
     page_events_max: usize,
     empty_pages: usize,
-    tokens: BTreeMap<String, log::Place>,
-    script: VecDeque<Fault>,
+    tokens: BTreeMap<String, log::PagePosition>,
+    script: VecDeque<CloudWatchFault>,
     chooser: Option<Chooser>,
-    recorded: Vec<Recorded>,
+    recorded: Vec<CloudWatchRequest>,
     /// How long credentials of STS are good; a key that is older is refused.
     credentials_last: Duration,
     issued: HashMap<String, Instant>,
@@ -220,17 +220,20 @@ impl CloudWatch {
     }
 
     /// What becomes of the next requests to the logs, one each.
-    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn script(&self, faults: impl IntoIterator<Item = CloudWatchFault>) {
         self.lock().script.extend(faults);
     }
 
     /// Decides about every request to the logs that the script does not cover.
-    pub fn choose(&self, chooser: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static) {
+    pub fn choose(
+        &self,
+        chooser: impl FnMut(&CloudWatchRequest) -> Option<CloudWatchFault> + Send + 'static,
+    ) {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
     /// No more faults.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         let mut state = self.lock();
         state.chooser = None;
         state.script.clear();
@@ -255,7 +258,7 @@ impl CloudWatch {
     }
 
     /// All requests so far.
-    pub fn recorded(&self) -> Vec<Recorded> {
+    pub fn recorded(&self) -> Vec<CloudWatchRequest> {
         self.lock().recorded.clone()
     }
 

@@ -21,7 +21,7 @@ use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
-use broker::{Broker, Hub, Place, now};
+use broker::{Broker, BrokerHub, GroupPartition, now};
 use relay::Relay;
 
 /// A receiver that was attached.
@@ -29,9 +29,7 @@ use relay::Relay;
 pub struct Attached {
     /// The event hub.
     pub hub: String,
-    /// The consumer group.
     pub consumer_group: String,
-    /// The partition.
     pub partition: String,
     /// The selector that says where it begins.
     pub filter: String,
@@ -39,7 +37,6 @@ pub struct Attached {
     pub epoch: Option<i64>,
 }
 
-/// A token that was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutToken {
     /// The audience: which entity.
@@ -95,7 +92,6 @@ impl EventHubs {
         format!("{}://{}", self.scheme, self.relay.address)
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.relay.address.port()
     }
@@ -112,7 +108,9 @@ impl EventHubs {
     /// Makes an event hub, in place of one of that name.
     pub fn add_hub(&self, hub: &str, partitions: usize) {
         let mut state = self.broker.state();
-        state.hubs.insert(hub.to_owned(), Hub::new(partitions));
+        state
+            .hubs
+            .insert(hub.to_owned(), BrokerHub::new(partitions));
         drop(state);
         self.broker.tell();
     }
@@ -126,7 +124,7 @@ impl EventHubs {
     pub fn add_partitions(&self, hub: &str, count: usize) {
         self.with_hub(hub, |hub| {
             hub.partitions
-                .extend((0..count).map(|_| broker::Partition::default()));
+                .extend((0..count).map(|_| broker::BrokerPartition::default()));
         });
     }
 
@@ -174,7 +172,7 @@ impl EventHubs {
         let error = Error::new(LinkError::DetachForced, why.to_owned(), None);
         let partition = partition.to_string();
         self.broker.order(
-            |place: &Place| place.hub == hub && place.partition == partition,
+            |place: &GroupPartition| place.hub == hub && place.partition == partition,
             &error,
         )
     }
@@ -229,7 +227,7 @@ impl EventHubs {
     }
 
     /// Refuses new connections, and cuts those that there are.
-    pub async fn go_down(&self) {
+    pub async fn stop_listening(&self) {
         self.relay.close().await;
         self.relay.cut();
     }
@@ -289,7 +287,7 @@ impl EventHubs {
         self.relay.alive()
     }
 
-    fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut Hub) -> T) -> T {
+    fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut BrokerHub) -> T) -> T {
         let mut state = self.broker.state();
         let hub = state
             .hubs

@@ -45,7 +45,7 @@ pub use self::error::{
     throughput_exceeded,
 };
 pub use self::filter::SubscriptionFilter;
-pub use crate::cloud_watch::{Fault, Recorded};
+pub use crate::cloud_watch::{CloudWatchFault, CloudWatchRequest};
 
 /// The account that all streams are in.
 pub const ACCOUNT: &str = "123456789012";
@@ -57,12 +57,12 @@ pub const REGION: &str = "eu-central-1";
 pub enum CallError {
     /// The service refused.
     Service(ServiceError),
-    /// What came was no whole answer ([`Fault::Cut`], [`Fault::Garbage`]). What was asked for was
+    /// What came was no whole answer ([`CloudWatchFault::Cut`], [`CloudWatchFault::Garbage`]). What was asked for was
     /// done.
     Broken,
 }
 
-type Chooser = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
+type Chooser = Box<dyn FnMut(&CloudWatchRequest) -> Option<CloudWatchFault> + Send>;
 
 /// The clock of the service.
 struct Clock {
@@ -109,11 +109,11 @@ struct State {
     summaries: quota::Meter,
     /// The answer that is being made will arrive whole.
     intact: bool,
-    scripts: HashMap<String, VecDeque<Fault>>,
-    refused: HashMap<String, Fault>,
+    scripts: HashMap<String, VecDeque<CloudWatchFault>>,
+    refused: HashMap<String, CloudWatchFault>,
     chooser: Option<Chooser>,
     held: watch::Sender<Vec<String>>,
-    recorded: Vec<Recorded>,
+    recorded: Vec<CloudWatchRequest>,
 }
 
 impl State {

@@ -31,7 +31,7 @@ const DATA_BYTES_MAX: usize = 1 << 20;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum KubernetesFault {
     /// It is answered with this status and not carried out.
     Status(u16),
     /// It is never carried out and never answered.
@@ -46,7 +46,7 @@ pub enum Fault {
 
 /// A request as it came in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
+pub struct KubernetesRequest {
     /// Which [`FakeKubernetes::service`] it came through; empty over the network.
     pub client: String,
     /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
@@ -59,16 +59,16 @@ pub struct Recorded {
     pub status: u16,
 }
 
-type Chooser = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
+type Chooser = Box<dyn FnMut(&KubernetesRequest) -> Option<KubernetesFault> + Send>;
 
 #[derive(Default)]
 struct State {
     /// By namespace, plural and name.
     objects: BTreeMap<Key, Value>,
     version: u64,
-    requests: Vec<Recorded>,
-    next: VecDeque<Fault>,
-    always: Option<Fault>,
+    requests: Vec<KubernetesRequest>,
+    next: VecDeque<KubernetesFault>,
+    always: Option<KubernetesFault>,
     chooser: Option<Chooser>,
     token: Option<String>,
     /// By client, how many seconds its clock is ahead.
@@ -94,12 +94,12 @@ impl fmt::Debug for FakeKubernetes {
 
 /// The fake on a port. It stops when this is dropped.
 #[derive(Debug)]
-pub struct Serving {
+pub struct KubernetesServer {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Serving {
+impl KubernetesServer {
     /// `http://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -122,7 +122,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for KubernetesServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -157,28 +157,31 @@ impl FakeKubernetes {
     ///
     /// # Errors
     /// There is no port.
-    pub async fn serve(&self) -> io::Result<Serving> {
+    pub async fn serve(&self) -> io::Result<KubernetesServer> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let service = self.service("");
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, service).await;
         });
-        Ok(Serving { address, task })
+        Ok(KubernetesServer { address, task })
     }
 
     /// Lets the next request without a fault of its own meet this one; more than one queue up.
-    pub fn fail_next(&self, fault: Fault) {
+    pub fn fail_next(&self, fault: KubernetesFault) {
         self.lock().next.push_back(fault);
     }
 
     /// Lets every request meet this fault, until it is `None`.
-    pub fn fail_always(&self, fault: Option<Fault>) {
+    pub fn fail_always(&self, fault: Option<KubernetesFault>) {
         self.lock().always = fault;
     }
 
     /// Asks `chooser` about every request that no other fault is meant for.
-    pub fn fail_by(&self, chooser: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static) {
+    pub fn fail_by(
+        &self,
+        chooser: impl FnMut(&KubernetesRequest) -> Option<KubernetesFault> + Send + 'static,
+    ) {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
@@ -188,7 +191,7 @@ impl FakeKubernetes {
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> Vec<Recorded> {
+    pub fn requests(&self) -> Vec<KubernetesRequest> {
         self.lock().requests.clone()
     }
 
@@ -236,7 +239,7 @@ impl FakeKubernetes {
             let value = parts.headers.get(name);
             value.and_then(|value| value.to_str().ok()).unwrap_or("")
         };
-        let mut recorded = Recorded {
+        let mut recorded = KubernetesRequest {
             client,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
@@ -281,14 +284,14 @@ impl FakeKubernetes {
         };
         let response = match fault {
             None => carry_out(),
-            Some(Fault::Status(status)) => refusal(status),
-            Some(Fault::Silence) => pending().await,
-            Some(Fault::NoAnswer) => {
+            Some(KubernetesFault::Status(status)) => refusal(status),
+            Some(KubernetesFault::Silence) => pending().await,
+            Some(KubernetesFault::NoAnswer) => {
                 carry_out();
                 pending().await
             }
             // In a task of its own: it is carried out even when nobody waits any more.
-            Some(Fault::Late(wait)) => {
+            Some(KubernetesFault::Late(wait)) => {
                 let late = tokio::spawn(async move {
                     sleep(wait).await;
                     carry_out()
@@ -298,7 +301,7 @@ impl FakeKubernetes {
                     Err(_) => refusal(500),
                 }
             }
-            Some(Fault::SlowAnswer(wait)) => {
+            Some(KubernetesFault::SlowAnswer(wait)) => {
                 let response = carry_out();
                 sleep(wait).await;
                 response
@@ -310,7 +313,7 @@ impl FakeKubernetes {
 }
 
 impl State {
-    fn carry_out(&mut self, method: &Method, request: &Recorded, patch: &str) -> Response {
+    fn carry_out(&mut self, method: &Method, request: &KubernetesRequest, patch: &str) -> Response {
         let Some((namespace, plural, name)) = place(&request.path) else {
             return failure(404, "NotFound", "the server could not find the resource");
         };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 /// An entry to be: a pod that was created. Two with one number are the same event.
 #[derive(Debug, Clone)]
-pub struct LogEntry {
+pub struct PodEntry {
     /// The number that makes its `auditID` and `insertId`.
     pub number: usize,
     /// `timestamp`
@@ -21,10 +21,10 @@ pub struct LogEntry {
     pub bytes: usize,
 }
 
-impl LogEntry {
+impl PodEntry {
     /// An entry of the cluster `c` in the location `l` of the project `p`.
-    pub fn new(number: usize, time: Timestamp) -> LogEntry {
-        LogEntry {
+    pub fn new(number: usize, time: Timestamp) -> PodEntry {
+        PodEntry {
             number,
             time,
             project: "p".to_owned(),
@@ -42,7 +42,7 @@ impl LogEntry {
 
     /// Its JSON.
     pub fn text(&self) -> String {
-        let LogEntry {
+        let PodEntry {
             number,
             time,
             project,
@@ -51,7 +51,7 @@ impl LogEntry {
             log,
             bytes,
         } = self;
-        let id = LogEntry::audit_id(*number);
+        let id = PodEntry::audit_id(*number);
         let filling = "x".repeat(*bytes);
         format!(
             r#"{{"insertId":"{id}","labels":{{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""}},"logName":"projects/{project}/logs/cloudaudit.googleapis.com%2F{log}","operation":{{"first":true,"id":"{id}","last":true,"producer":"k8s.io"}},"protoPayload":{{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","authenticationInfo":{{"principalEmail":"system:serviceaccount:kube-system:replicaset-controller"}},"methodName":"io.k8s.core.v1.pods.create","request":{{"@type":"core.k8s.io/v1.Pod","apiVersion":"v1","kind":"Pod","metadata":{{"name":"p{number}","annotations":{{"filling":"{filling}"}}}}}},"requestMetadata":{{"callerIp":"10.0.0.3","callerSuppliedUserAgent":"kube-controller-manager/v1.33"}},"resourceName":"core/v1/namespaces/default/pods/p{number}","serviceName":"k8s.io","status":{{}}}},"receiveTimestamp":"{time}","resource":{{"labels":{{"cluster_name":"{cluster}","location":"{location}","project_id":"{project}"}},"type":"k8s_cluster"}},"timestamp":"{time}"}}"#

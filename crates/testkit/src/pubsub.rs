@@ -1,5 +1,5 @@
 //! One Pub/Sub subscription: StreamingPull, Acknowledge and ModifyAckDeadline over gRPC, and
-//! `testIamPermissions` over REST, on one port.
+//! `testIamPermissions`, `pull` and `modifyAckDeadline` over REST, on one port.
 //!
 //! It keeps the real one's rules: a message is leased to one stream until its deadline, which may
 //! be put off, and is sent again when it passes or the message is given back; a stream gets no more
@@ -64,6 +64,11 @@ struct State {
     /// Streams below this number are to end.
     cut_below: u64,
     refusals: VecDeque<Code>,
+    refuse_always: Option<Code>,
+    /// Nothing is answered.
+    hangs: bool,
+    /// Streams below this number bring nothing any more, and do not end.
+    dead_below: u64,
     acks_fail: bool,
     permitted: bool,
     token_prefix: Option<String>,
@@ -74,6 +79,12 @@ struct State {
     extensions: usize,
     held_bytes_max: i64,
 }
+
+/// The number of no stream: what is pulled is leased to it.
+const PULLS: u64 = 0;
+
+/// How long what is pulled is leased, as a subscription has it by default.
+const PULL_LEASE_SECONDS: i32 = 10;
 
 /// The fake on a port of its own. It stops when it is dropped.
 #[derive(Debug)]
@@ -137,6 +148,28 @@ impl PubSub {
         self.lock().refusals.push_back(code);
     }
 
+    /// Refuses every stream with this code, until it is `None`. Everything else is answered.
+    pub fn refuse_always(&self, code: Option<Code>) {
+        self.lock().refuse_always = code;
+    }
+
+    /// Whether the network takes everything and brings nothing, without a word. Streams that are open
+    /// when it begins stay dead.
+    pub fn hang(&self, hangs: bool) {
+        let mut state = self.lock();
+        state.hangs = hangs;
+        if hangs {
+            state.dead_below = state.streams_opened + 1;
+        }
+    }
+
+    /// All streams that are open bring nothing any more, and do not end: a box on the way forgot their
+    /// connections. All else is well.
+    pub fn forget_streams(&self) {
+        let mut state = self.lock();
+        state.dead_below = state.streams_opened + 1;
+    }
+
     /// Ends all streams that are open, as the real one does every now and then.
     pub fn cut_streams(&self) {
         let mut state = self.lock();
@@ -144,7 +177,7 @@ impl PubSub {
     }
 
     /// Whether streams stay open and silent.
-    pub fn mute(&self, muted: bool) {
+    pub fn set_silent(&self, muted: bool) {
         self.lock().muted = muted;
     }
 
@@ -180,14 +213,14 @@ impl PubSub {
         acked.filter(|it| it.standing == Standing::Acked).count()
     }
 
-    /// How many times messages were sent, all together.
+    /// How many times messages were sent by streams, all together.
     pub fn deliveries(&self) -> usize {
         let state = self.lock();
         let sent = state.messages.iter().map(|it| it.deliveries as usize);
         sent.sum()
     }
 
-    /// How many messages were given back.
+    /// How many messages of streams were given back.
     pub fn nacks(&self) -> usize {
         self.lock().nacks
     }
@@ -236,6 +269,31 @@ impl State {
             return Err(Status::not_found(message));
         }
         Ok(())
+    }
+
+    /// The messages that a stream gets at most now.
+    fn lease_to_stream(&mut self, stream: u64, seconds: i32) -> Vec<(u64, usize)> {
+        match self.muted || stream < self.dead_below {
+            true => Vec::new(),
+            false => self.lease(stream, seconds),
+        }
+    }
+
+    /// One message for who asks once.
+    fn pull(&mut self) -> Option<(u64, usize)> {
+        let holding = Holding {
+            messages: 0,
+            bytes: 0,
+            messages_max: 1,
+            bytes_max: 0,
+        };
+        self.streams.insert(PULLS, holding);
+        let pulled = self.lease(PULLS, PULL_LEASE_SECONDS).pop();
+        self.streams.remove(&PULLS);
+        if let Some((_, index)) = pulled {
+            self.messages[index].deliveries -= 1;
+        }
+        pulled
     }
 
     /// Takes back what was leased for too long.
@@ -325,7 +383,11 @@ impl State {
         for id in ids {
             let number = number(id)?;
             if seconds == 0 {
-                self.nacks += usize::from(self.end(number, Standing::Ready));
+                let pulled = self
+                    .leases
+                    .get(&number)
+                    .is_some_and(|it| it.stream == PULLS);
+                self.nacks += usize::from(self.end(number, Standing::Ready) && !pulled);
             } else if let Some(lease) = self.leases.get_mut(&number) {
                 lease.until = until;
                 self.extensions += 1;

@@ -27,7 +27,6 @@ pub struct Pki {
 /// A certificate and its key, as PEM.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// The certificate.
     pub cert_pem: String,
     /// Its key, PKCS #8.
     pub key_pem: String,

@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-pub use answer::Answer;
-use answer::Kind;
+use answer::AnswerKind;
+pub use answer::WebhookAnswer;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -55,8 +55,8 @@ impl Received {
 
 #[derive(Debug, Default)]
 struct State {
-    script: VecDeque<Answer>,
-    otherwise: Option<Answer>,
+    script: VecDeque<WebhookAnswer>,
+    otherwise: Option<WebhookAnswer>,
     poison: HashMap<String, u16>,
     body_bytes_max: Option<usize>,
     like_falco: bool,
@@ -102,7 +102,7 @@ impl ScriptedWebhook {
     /// A port that takes connections and drops them at once.
     pub async fn dropping() -> ScriptedWebhook {
         let webhook = ScriptedWebhook::start().await;
-        webhook.otherwise(Answer::reset_before_reading());
+        webhook.set_answer(WebhookAnswer::reset_before_reading());
         webhook
     }
 
@@ -118,12 +118,12 @@ impl ScriptedWebhook {
 
     /// Answers for the next requests, one each, in order. Poison and the body limit come first:
     /// an answer is used up only by a body that passes them.
-    pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub fn script(&self, answers: impl IntoIterator<Item = WebhookAnswer>) {
         self.state.lock().unwrap().script.extend(answers);
     }
 
     /// The answer for all requests that the script does not cover.
-    pub fn otherwise(&self, answer: Answer) {
+    pub fn set_answer(&self, answer: WebhookAnswer) {
         self.state.lock().unwrap().otherwise = Some(answer);
     }
 
@@ -139,7 +139,7 @@ impl ScriptedWebhook {
     }
 
     /// The event is poison no more.
-    pub fn cure(&self, id: &str) {
+    pub fn accept_event(&self, id: &str) {
         self.state.lock().unwrap().poison.remove(id);
     }
 
@@ -150,7 +150,7 @@ impl ScriptedWebhook {
 
     /// Answers, where nothing else was asked for, as Falco does: 200 before it looks at the body,
     /// which it then may lose. What it lost is judged afterwards, from the bodies.
-    pub fn behave_like_falco(&self) {
+    pub fn answer_like_falco(&self) {
         self.state.lock().unwrap().like_falco = true;
     }
 
@@ -263,7 +263,7 @@ where
             let next = state.script.front().or(state.otherwise.as_ref());
             let kind = next.map(|answer| answer.kind);
             match kind {
-                Some(kind @ (Kind::ResetBeforeReading | Kind::EarlyStatus(_))) => {
+                Some(kind @ (AnswerKind::ResetBeforeReading | AnswerKind::EarlyStatus(_))) => {
                     state.script.pop_front();
                     Some(kind)
                 }
@@ -271,10 +271,12 @@ where
             }
         };
         match early {
-            Some(Kind::EarlyStatus(status)) => {
+            Some(AnswerKind::EarlyStatus(status)) => {
                 request.status = Some(status);
                 state.lock().unwrap().received.push(request);
-                stream.write_all(&response(&Answer::status(status))).await?;
+                stream
+                    .write_all(&response(&WebhookAnswer::status(status)))
+                    .await?;
                 stream.flush().await?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 return Ok(true);
@@ -285,82 +287,82 @@ where
             }
             None => {}
         }
-        let at_once = AtOnce::enter(state);
+        let at_once = InFlightGuard::enter(state);
         body(stream, &mut buffer, &mut request).await?;
         let answer = decide(request, state);
         tokio::time::sleep(answer.delay).await;
         drop(at_once);
         match answer.kind {
-            Kind::Status(_) | Kind::EarlyStatus(_) => {
+            AnswerKind::Status(_) | AnswerKind::EarlyStatus(_) => {
                 stream.write_all(&response(&answer)).await?;
                 stream.flush().await?;
             }
-            Kind::ResetBeforeReading | Kind::ResetAfterReading => return Ok(true),
-            Kind::Half => {
+            AnswerKind::ResetBeforeReading | AnswerKind::ResetAfterReading => return Ok(true),
+            AnswerKind::Half => {
                 stream.write_all(b"HTTP/1.1 20").await?;
                 stream.flush().await?;
                 return Ok(false);
             }
-            Kind::HalfBody(status) => {
+            AnswerKind::HalfBody(status) => {
                 let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 1000\r\n\r\nhalf");
                 stream.write_all(head.as_bytes()).await?;
                 stream.flush().await?;
                 return Ok(false);
             }
-            Kind::Never => std::future::pending::<()>().await,
+            AnswerKind::Never => std::future::pending::<()>().await,
         }
     }
 }
 
 /// Counts a request as under way while it lives.
-struct AtOnce<'a>(&'a Mutex<State>);
+struct InFlightGuard<'a>(&'a Mutex<State>);
 
-impl AtOnce<'_> {
-    fn enter(state: &Mutex<State>) -> AtOnce<'_> {
+impl InFlightGuard<'_> {
+    fn enter(state: &Mutex<State>) -> InFlightGuard<'_> {
         let mut locked = state.lock().unwrap();
         locked.at_once += 1;
         locked.at_once_max = locked.at_once_max.max(locked.at_once);
-        AtOnce(state)
+        InFlightGuard(state)
     }
 }
 
-impl Drop for AtOnce<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().unwrap().at_once -= 1;
     }
 }
 
 /// Chooses the answer and remembers the request.
-fn decide(mut request: Received, state: &Mutex<State>) -> Answer {
+fn decide(mut request: Received, state: &Mutex<State>) -> WebhookAnswer {
     let mut state = state.lock().unwrap();
     let poison = request.ids.iter().find_map(|id| state.poison.get(id));
     let too_large = state
         .body_bytes_max
         .is_some_and(|max| request.body.len() > max);
     let answer = if too_large {
-        Answer::status(413)
+        WebhookAnswer::status(413)
     } else if let Some(status) = poison {
-        Answer::status(*status).body("poison")
+        WebhookAnswer::status(*status).body("poison")
     } else {
         let scripted = state.script.pop_front();
         scripted
             .or_else(|| state.otherwise.clone())
             .or_else(|| state.like_falco.then(|| falco::answer(&request)))
-            .unwrap_or_else(|| Answer::status(200))
+            .unwrap_or_else(|| WebhookAnswer::status(200))
     };
     (request.status, request.accepted) = match answer.kind {
-        Kind::Status(status) | Kind::EarlyStatus(status) | Kind::HalfBody(status) => {
-            (Some(status), (200..300).contains(&status))
-        }
-        Kind::ResetAfterReading | Kind::Half | Kind::Never => (None, true),
-        Kind::ResetBeforeReading => (None, false),
+        AnswerKind::Status(status)
+        | AnswerKind::EarlyStatus(status)
+        | AnswerKind::HalfBody(status) => (Some(status), (200..300).contains(&status)),
+        AnswerKind::ResetAfterReading | AnswerKind::Half | AnswerKind::Never => (None, true),
+        AnswerKind::ResetBeforeReading => (None, false),
     };
     state.received.push(request);
     answer
 }
 
-fn response(answer: &Answer) -> Vec<u8> {
-    let Kind::Status(status) = answer.kind else {
+fn response(answer: &WebhookAnswer) -> Vec<u8> {
+    let AnswerKind::Status(status) = answer.kind else {
         panic!("only a status has a response");
     };
     let mut out = format!("HTTP/1.1 {status} x\r\n").into_bytes();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use audit_bridge_testkit::cloud_logging::CloudLogging;
-use audit_bridge_testkit::{CloudWatch, EventHubs, LogEntry};
+use audit_bridge_testkit::{CloudWatch, EventHubs, PodEntry};
 use audit_bridge_tests::{audit_id, event};
 use jiff::Timestamp;
 use serde_json::json;
@@ -84,7 +84,7 @@ impl Cloud {
                 cloud.put(GROUP, "kube-apiserver-audit-1", now.as_millisecond(), &text);
             }
             Cloud::Logging(cloud) => {
-                let mut entry = LogEntry::new(n, now);
+                let mut entry = PodEntry::new(n, now);
                 entry.bytes = EVENT_BYTES / 2;
                 cloud.put(entry.text());
             }
@@ -106,7 +106,7 @@ impl Cloud {
     /// The `auditID` of that event.
     pub(crate) fn audit_id(&self, n: usize) -> String {
         match self {
-            Cloud::Logging(_) => LogEntry::audit_id(n),
+            Cloud::Logging(_) => PodEntry::audit_id(n),
             _ => audit_id(n),
         }
     }

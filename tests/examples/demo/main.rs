@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::{Answer, ScriptedWebhook};
+use audit_bridge_testkit::{ScriptedWebhook, WebhookAnswer};
 use audit_bridge_tests::live::{Running, wait};
 use clap::Parser as _;
 
@@ -209,7 +209,7 @@ fn watch(
                     notes.push("kill -9 of the bridge, and started again");
                 }
                 Event::Outage => {
-                    webhook.otherwise(Answer::status(503));
+                    webhook.set_answer(WebhookAnswer::status(503));
                     let end = second + settings.outage_for;
                     planned.entry(end).or_default().push(Event::Recovery);
                     notes.push("the receiver goes down");

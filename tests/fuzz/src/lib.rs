@@ -7,8 +7,8 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
-use audit_bridge_core::event::conformance::Options as Limits;
-use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::conformance::EventOptions as Limits;
+use audit_bridge_core::event::json::{Raw, ValueKind};
 use audit_bridge_core::event::{Event, time};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_replay::dump::Dump;
@@ -132,7 +132,7 @@ fn check(event: &Event) {
     assert_eq!(version.as_deref(), Some("audit.k8s.io/v1"), "{text}");
     for name in ["auditID", "stage", "verb"] {
         let value = member(name);
-        assert_eq!(value.kind(), Kind::String, "{name}: {text}");
+        assert_eq!(value.kind(), ValueKind::String, "{name}: {text}");
         let may_be_empty = name == "verb" || event.truncated();
         assert!(may_be_empty || value.text() != "\"\"", "{name}: {text}");
     }

@@ -1,14 +1,14 @@
 //! Any bytes as records of this provider.
 #![no_main]
 
-use eks_audit_bridge::convert::{EksConvert, Options};
+use eks_audit_bridge::convert::{EksConvert, EksConvertOptions};
 use eks_audit_bridge::dump::EksDump;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let options = Options {
+    let options = EksConvertOptions {
         native: audit_bridge_fuzz::limits(),
-        ..Options::default()
+        ..EksConvertOptions::default()
     };
     audit_bridge_fuzz::convert(input, EksDump, EksConvert::new(options));
 });

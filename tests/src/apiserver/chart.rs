@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::client::{Answer, Request};
+use super::client::{ApiAnswer, ApiRequest};
 use super::{ADMIN, ApiServer};
 use crate::python::python;
 use crate::root;
@@ -12,7 +12,6 @@ use crate::root;
 /// One object of a manifest.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Its kind.
     pub kind: String,
     /// As it is written.
     pub yaml: String,
@@ -94,7 +93,7 @@ impl ApiServer {
     ///
     /// # Panics
     /// Its kind is not known here.
-    pub fn create(&self, document: &Document) -> Answer {
+    pub fn create(&self, document: &Document) -> ApiAnswer {
         let namespace = "namespaces/audit-bridge";
         let target = match document.kind.as_str() {
             "Namespace" => "/api/v1/namespaces".to_owned(),
@@ -110,7 +109,7 @@ impl ApiServer {
             "Deployment" => format!("/apis/apps/v1/{namespace}/deployments"),
             other => unreachable!("the chart makes a {other}, which is not known here"),
         };
-        let request = Request::new("POST", target).body("application/yaml", &*document.yaml);
+        let request = ApiRequest::new("POST", target).body("application/yaml", &*document.yaml);
         self.client(ADMIN).send(&request)
     }
 

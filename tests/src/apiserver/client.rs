@@ -12,14 +12,14 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A way in to an API server.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ApiClient {
     address: SocketAddr,
     token: Option<String>,
 }
 
 /// A request; anything may stand in it.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct ApiRequest {
     /// `GET`, `POST`, …
     pub method: String,
     /// Path and query, as they are sent.
@@ -32,39 +32,38 @@ pub struct Request {
     pub listen: Option<Duration>,
 }
 
-impl Request {
+impl ApiRequest {
     /// A request without a body.
-    pub fn new(method: &str, target: impl Into<Vec<u8>>) -> Request {
-        Request {
+    pub fn new(method: &str, target: impl Into<Vec<u8>>) -> ApiRequest {
+        ApiRequest {
             method: method.to_owned(),
             target: target.into(),
-            ..Request::default()
+            ..ApiRequest::default()
         }
     }
 
-    /// With a header.
     #[must_use]
-    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Request {
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> ApiRequest {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
     /// With a body of this media type.
     #[must_use]
-    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Request {
+    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> ApiRequest {
         self.body = Some(body.into());
         self.header("Content-Type", media_type)
     }
 
     /// With this as its JSON body.
     #[must_use]
-    pub fn json(self, body: &Value) -> Request {
+    pub fn json(self, body: &Value) -> ApiRequest {
         self.body("application/json", body.to_string())
     }
 
     /// Listens for so long only.
     #[must_use]
-    pub fn listen(mut self, wait: Duration) -> Request {
+    pub fn listen(mut self, wait: Duration) -> ApiRequest {
         self.listen = Some(wait);
         self
     }
@@ -72,7 +71,7 @@ impl Request {
 
 /// What came back.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct ApiAnswer {
     /// 0 when there was none.
     pub status: u16,
     /// As they came.
@@ -81,7 +80,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// The body as JSON; `Null` when it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -101,44 +100,42 @@ impl Answer {
     }
 }
 
-impl Client {
+impl ApiClient {
     /// A way in at a plain port, with a bearer token or as nobody.
-    pub fn new(address: SocketAddr, token: Option<&str>) -> Client {
-        Client {
+    pub fn new(address: SocketAddr, token: Option<&str>) -> ApiClient {
+        ApiClient {
             address,
             token: token.map(str::to_owned),
         }
     }
 
-    /// GET.
-    pub fn get(&self, target: &str) -> Answer {
-        self.send(&Request::new("GET", target))
+    pub fn get(&self, target: &str) -> ApiAnswer {
+        self.send(&ApiRequest::new("GET", target))
     }
 
     /// POST of an object.
-    pub fn post(&self, target: &str, object: &Value) -> Answer {
-        self.send(&Request::new("POST", target).json(object))
+    pub fn post(&self, target: &str, object: &Value) -> ApiAnswer {
+        self.send(&ApiRequest::new("POST", target).json(object))
     }
 
     /// PUT of an object.
-    pub fn put(&self, target: &str, object: &Value) -> Answer {
-        self.send(&Request::new("PUT", target).json(object))
+    pub fn put(&self, target: &str, object: &Value) -> ApiAnswer {
+        self.send(&ApiRequest::new("PUT", target).json(object))
     }
 
-    /// DELETE.
-    pub fn delete(&self, target: &str) -> Answer {
-        self.send(&Request::new("DELETE", target))
+    pub fn delete(&self, target: &str) -> ApiAnswer {
+        self.send(&ApiRequest::new("DELETE", target))
     }
 
     /// A merge patch.
-    pub fn merge(&self, target: &str, patch: &Value) -> Answer {
+    pub fn merge(&self, target: &str, patch: &Value) -> ApiAnswer {
         let patch = patch.to_string();
-        let request = Request::new("PATCH", target).body("application/merge-patch+json", patch);
+        let request = ApiRequest::new("PATCH", target).body("application/merge-patch+json", patch);
         self.send(&request)
     }
 
     /// Sends a request on a connection of its own.
-    pub fn send(&self, request: &Request) -> Answer {
+    pub fn send(&self, request: &ApiRequest) -> ApiAnswer {
         let mut text = request.method.clone().into_bytes();
         text.push(b' ');
         text.extend_from_slice(&request.target);
@@ -191,10 +188,10 @@ impl Client {
     }
 }
 
-fn parse(bytes: &[u8]) -> Answer {
+fn parse(bytes: &[u8]) -> ApiAnswer {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let Some(end) = end else {
-        return Answer::default();
+        return ApiAnswer::default();
     };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
@@ -202,7 +199,7 @@ fn parse(bytes: &[u8]) -> Answer {
     let chunked = head
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");
-    Answer {
+    ApiAnswer {
         status: status.unwrap_or_default(),
         body: if chunked { joined(body) } else { body.to_vec() },
         head,

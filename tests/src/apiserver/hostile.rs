@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::client::Request;
+use super::client::ApiRequest;
 use super::tour::{NS, Tour, config_map};
 
 const MERGE: &str = "application/merge-patch+json";
@@ -35,7 +35,7 @@ fn bodies(tour: &mut Tour<'_>) {
     }
     // The newest release answers 400, the oldest one hangs up.
     let nested = format!("{}{}", "[".repeat(11_000), "]".repeat(11_000));
-    let patch = Request::new("PATCH", &*map).body(MERGE, format!(r#"{{"x":{nested}}}"#));
+    let patch = ApiRequest::new("PATCH", &*map).body(MERGE, format!(r#"{{"x":{nested}}}"#));
     let admin = tour.admin.clone();
     tour.send_as(&admin, &[0, 400], &patch.listen(Duration::from_secs(5)));
     for value in [
@@ -45,7 +45,7 @@ fn bodies(tour: &mut Tour<'_>) {
         b"<>&\xe2\x80\xa8",
     ] {
         let patch = [&br#"{"data":{"odd":""#[..], value, br#""}}"#].concat();
-        tour.send(200, &Request::new("PATCH", &*map).body(MERGE, patch));
+        tour.send(200, &ApiRequest::new("PATCH", &*map).body(MERGE, patch));
     }
     // Padding beside what matters, in the object and in what is small and many.
     let long = "p".repeat(280_000);
@@ -66,13 +66,16 @@ fn requests(tour: &mut Tour<'_>) {
     let long = "a".repeat(200_000);
     tour.send(
         200,
-        &Request::new("GET", format!("{pod}?x={long}&command=cat")),
+        &ApiRequest::new("GET", format!("{pod}?x={long}&command=cat")),
     );
-    tour.send(404, &Request::new("GET", format!("{NS}/pods/{long}")));
+    tour.send(404, &ApiRequest::new("GET", format!("{NS}/pods/{long}")));
     // As many parameters, the one that matters last.
     let many: String = (0..20_000).map(|n| format!("p{n}=0123&")).collect();
-    tour.send(200, &Request::new("GET", format!("{pod}?{many}dryRun=All")));
-    let version = || Request::new("GET", "/version");
+    tour.send(
+        200,
+        &ApiRequest::new("GET", format!("{pod}?{many}dryRun=All")),
+    );
+    let version = || ApiRequest::new("GET", "/version");
     tour.send(200, &version().header("Audit-ID", "my-own-audit-id"));
     tour.send(
         200,
@@ -82,7 +85,7 @@ fn requests(tour: &mut Tour<'_>) {
     tour.send(200, &version().header("User-Agent", "u".repeat(270_000)));
     tour.send(200, &version().header("User-Agent", &b"caf\xe9 \xff"[..]));
     let chain = "203.0.113.7, 198.51.100.2";
-    let apis = Request::new("GET", "/apis").header("X-Real-Ip", "192.0.2.9");
+    let apis = ApiRequest::new("GET", "/apis").header("X-Real-Ip", "192.0.2.9");
     tour.send(200, &apis.header("X-Forwarded-For", chain));
     let chain: Vec<String> = (0..20_000)
         .map(|n| format!("10.{}.{}.1", n / 250, n % 250))
@@ -92,9 +95,9 @@ fn requests(tour: &mut Tour<'_>) {
         &b"/api/v1/namespaces/tour/pods/\xff\xfe"[..],
         b"/version?x=\xc3(",
     ] {
-        tour.send_as(&admin, &[200, 400, 404], &Request::new("GET", target));
+        tour.send_as(&admin, &[200, 400, 404], &ApiRequest::new("GET", target));
     }
-    let mut groups = Request::new("GET", pod).header("Impersonate-User", "alice");
+    let mut groups = ApiRequest::new("GET", pod).header("Impersonate-User", "alice");
     for n in 0..9_000 {
         let group = format!("group-{n:020}");
         groups = groups.header("Impersonate-Group", group);

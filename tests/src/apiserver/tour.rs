@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, Request};
+use super::client::{ApiAnswer, ApiClient, ApiRequest};
 use super::hostile;
 use super::{ADMIN, ALICE, ApiServer};
 
@@ -18,8 +18,8 @@ const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Whoever makes the tour, and what went otherwise than it should.
 pub struct Tour<'a> {
     server: &'a ApiServer,
-    pub(super) admin: Client,
-    alice: Client,
+    pub(super) admin: ApiClient,
+    alice: ApiClient,
     unexpected: Vec<String>,
     requests: usize,
 }
@@ -71,7 +71,12 @@ pub(super) fn config_map(name: &str, data: &Value) -> Value {
 
 impl Tour<'_> {
     /// Sends a request that must be answered with one of these statuses.
-    pub(super) fn send_as(&mut self, client: &Client, want: &[u16], request: &Request) -> Answer {
+    pub(super) fn send_as(
+        &mut self,
+        client: &ApiClient,
+        want: &[u16],
+        request: &ApiRequest,
+    ) -> ApiAnswer {
         let agent = request.headers.iter().any(|(name, _)| name == "User-Agent");
         let request = match agent {
             true => request.clone(),
@@ -90,17 +95,17 @@ impl Tour<'_> {
         answer
     }
 
-    pub(super) fn send(&mut self, want: u16, request: &Request) -> Answer {
+    pub(super) fn send(&mut self, want: u16, request: &ApiRequest) -> ApiAnswer {
         let admin = self.admin.clone();
         self.send_as(&admin, &[want], request)
     }
 
-    fn get(&mut self, want: u16, target: &str) -> Answer {
-        self.send(want, &Request::new("GET", target))
+    fn get(&mut self, want: u16, target: &str) -> ApiAnswer {
+        self.send(want, &ApiRequest::new("GET", target))
     }
 
-    pub(super) fn post(&mut self, want: u16, target: &str, body: &Value) -> Answer {
-        self.send(want, &Request::new("POST", target).json(body))
+    pub(super) fn post(&mut self, want: u16, target: &str, body: &Value) -> ApiAnswer {
+        self.send(want, &ApiRequest::new("POST", target).json(body))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers write json!(…)")]
@@ -110,9 +115,9 @@ impl Tour<'_> {
         target: &str,
         kind: &str,
         patch: impl ToString,
-    ) -> Answer {
+    ) -> ApiAnswer {
         let patch = patch.to_string();
-        self.send(want, &Request::new("PATCH", target).body(kind, patch))
+        self.send(want, &ApiRequest::new("PATCH", target).body(kind, patch))
     }
 
     fn discovery(&mut self) {
@@ -134,21 +139,25 @@ impl Tour<'_> {
         }
         self.get(404, "/nonexistent");
         let nobody = self.server.anonymous();
-        self.send_as(&nobody, &[200], &Request::new("GET", "/version"));
-        self.send_as(&nobody, &[403], &Request::new("GET", "/api/v1/secrets"));
+        self.send_as(&nobody, &[200], &ApiRequest::new("GET", "/version"));
+        self.send_as(&nobody, &[403], &ApiRequest::new("GET", "/api/v1/secrets"));
         let wrong = self.server.client("wrong");
-        self.send_as(&wrong, &[401], &Request::new("GET", "/api/v1/pods"));
-        self.send(405, &Request::new("HEAD", "/version"));
+        self.send_as(&wrong, &[401], &ApiRequest::new("GET", "/api/v1/pods"));
+        self.send(405, &ApiRequest::new("HEAD", "/version"));
         let admin = self.admin.clone();
         for method in ["OPTIONS", "BREW"] {
             for target in ["/api/v1", "/api/v1/namespaces/default/pods/p"] {
-                self.send_as(&admin, &[200, 403, 404, 405], &Request::new(method, target));
+                self.send_as(
+                    &admin,
+                    &[200, 403, 404, 405],
+                    &ApiRequest::new(method, target),
+                );
             }
         }
         let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         self.send(
             200,
-            &Request::new("GET", "/apis").header("Accept", aggregated),
+            &ApiRequest::new("GET", "/apis").header("Accept", aggregated),
         );
     }
 
@@ -167,10 +176,10 @@ impl Tour<'_> {
         let mut default = account("name");
         default["metadata"]["name"] = "default".into();
         let admin = self.admin.clone();
-        let made = Request::new("POST", format!("{NS}/serviceaccounts")).json(&default);
+        let made = ApiRequest::new("POST", format!("{NS}/serviceaccounts")).json(&default);
         self.send_as(&admin, &[201, 409], &made);
         let alice = self.alice.clone();
-        let list = Request::new("GET", format!("{NS}/pods"));
+        let list = ApiRequest::new("GET", format!("{NS}/pods"));
         self.send_as(&alice, &[403], &list);
         self.post(
             201,
@@ -189,7 +198,7 @@ impl Tour<'_> {
         self.send_as(
             &alice,
             &[403],
-            &Request::new("GET", format!("{NS}/secrets/s")),
+            &ApiRequest::new("GET", format!("{NS}/secrets/s")),
         );
     }
 
@@ -212,22 +221,25 @@ impl Tour<'_> {
             "application/json;as=Table;v=v1;g=meta.k8s.io",
             "application/vnd.kubernetes.protobuf",
         ] {
-            self.send(200, &Request::new("GET", &*pods).header("Accept", accept));
+            self.send(
+                200,
+                &ApiRequest::new("GET", &*pods).header("Accept", accept),
+            );
         }
         let metadata = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
         let one = format!("{pods}/p1");
-        self.send(200, &Request::new("GET", one).header("Accept", metadata));
+        self.send(200, &ApiRequest::new("GET", one).header("Accept", metadata));
         // One watch ends by itself, of the other one the client goes away.
         self.get(
             200,
             &format!("{pods}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true"),
         );
-        let watch = Request::new("GET", format!("{pods}?watch=true"));
+        let watch = ApiRequest::new("GET", format!("{pods}?watch=true"));
         self.send(200, &watch.listen(Duration::from_millis(700)));
         let mut fetched = self.get(200, &format!("{pods}/p1")).json();
         fetched["metadata"]["labels"]["put"] = "1".into();
         for want in [200, 409] {
-            let put = Request::new("PUT", format!("{pods}/p1")).json(&fetched);
+            let put = ApiRequest::new("PUT", format!("{pods}/p1")).json(&fetched);
             self.send(want, &put);
         }
     }
@@ -249,7 +261,7 @@ impl Tour<'_> {
             self.send_as(
                 &admin,
                 &refused,
-                &Request::new("GET", format!("{pod}{what}")),
+                &ApiRequest::new("GET", format!("{pod}{what}")),
             );
         }
         self.post(201, "/api/v1/nodes", &json!({"metadata": {"name": "n1"}}));
@@ -263,7 +275,7 @@ impl Tour<'_> {
         self.post(201, &format!("{pod}/binding"), &binding("p1"));
         self.post(201, &format!("{NS}/bindings"), &binding("p2"));
         for what in all {
-            let mut request = Request::new("GET", format!("{pod}{what}"));
+            let mut request = ApiRequest::new("GET", format!("{pod}{what}"));
             if what.starts_with("/exec") || what.starts_with("/attach") || what.starts_with("/port")
             {
                 request = request
@@ -280,14 +292,14 @@ impl Tour<'_> {
             "/exec?command=sh&container=c&stdin=1&stdout=1&tty=1",
             "/portforward",
         ] {
-            let request = Request::new("POST", format!("{pod}{what}"))
+            let request = ApiRequest::new("POST", format!("{pod}{what}"))
                 .header("Connection", "Upgrade")
                 .header("Upgrade", "SPDY/3.1")
                 .header("X-Stream-Protocol-Version", "v4.channel.k8s.io");
             let wants = [&refused[..], &[101]].concat();
             self.send_as(&admin, &wants, &request.listen(Duration::from_secs(2)));
         }
-        let proxy = Request::new("GET", "/api/v1/nodes/n1/proxy/metrics");
+        let proxy = ApiRequest::new("GET", "/api/v1/nodes/n1/proxy/metrics");
         self.send_as(&admin, &refused, &proxy);
         let debug = json!({"spec": {"ephemeralContainers": [container("debug")]}});
         self.patch(200, &format!("{pod}/ephemeralcontainers"), STRATEGIC, debug);
@@ -354,13 +366,13 @@ impl Tour<'_> {
             } else {
                 vec![want]
             };
-            self.send_as(&admin, &wants, &Request::new("GET", target));
+            self.send_as(&admin, &wants, &ApiRequest::new("GET", target));
         }
-        let odd = Request::new("GET", format!("{NS}/pods/p1")).header("Accept", "text/odd");
+        let odd = ApiRequest::new("GET", format!("{NS}/pods/p1")).header("Accept", "text/odd");
         self.send(406, &odd);
         self.send(
             405,
-            &Request::new("PUT", format!("{NS}/pods")).json(&json!({})),
+            &ApiRequest::new("PUT", format!("{NS}/pods")).json(&json!({})),
         );
         let invalid = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "Not_Valid"}, "spec": {"containers": []}});
         self.post(422, &format!("{NS}/pods"), &invalid);
@@ -373,7 +385,7 @@ impl Tour<'_> {
             b"",
             b"\xff\xfe\x00binary",
         ] {
-            let request = Request::new("POST", &*maps).body("application/json", body);
+            let request = ApiRequest::new("POST", &*maps).body("application/json", body);
             self.send(400, &request);
         }
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
@@ -383,7 +395,7 @@ impl Tour<'_> {
         self.post(400, &format!("{maps}?fieldValidation=Strict"), &bogus);
         self.post(201, &format!("{maps}?fieldValidation=Warn"), &bogus);
         let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {k: v}\n";
-        let request = Request::new("POST", &*maps).body("application/yaml", yaml);
+        let request = ApiRequest::new("POST", &*maps).body("application/yaml", yaml);
         self.send(201, &request);
         self.post(
             201,
@@ -412,7 +424,11 @@ impl Tour<'_> {
             .unwrap_or_default()
             .to_owned();
         let account = self.server.client(&token);
-        self.send_as(&account, &[403], &Request::new("GET", format!("{NS}/pods")));
+        self.send_as(
+            &account,
+            &[403],
+            &ApiRequest::new("GET", format!("{NS}/pods")),
+        );
         self.post(
             201,
             "/apis/authentication.k8s.io/v1/tokenreviews",
@@ -421,8 +437,12 @@ impl Tour<'_> {
         let asked = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "tour"}}});
         let alice = self.alice.clone();
         let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        self.send_as(&alice, &[201], &Request::new("POST", review).json(&asked));
-        let list = || Request::new("GET", format!("{NS}/pods"));
+        self.send_as(
+            &alice,
+            &[201],
+            &ApiRequest::new("POST", review).json(&asked),
+        );
+        let list = || ApiRequest::new("GET", format!("{NS}/pods"));
         let bob = list()
             .header("Impersonate-User", "bob")
             .header("Impersonate-Group", "dev")
@@ -441,7 +461,7 @@ impl Tour<'_> {
         self.send_as(
             &admin,
             &[400, 422],
-            &Request::new("POST", requests).json(&csr),
+            &ApiRequest::new("POST", requests).json(&csr),
         );
     }
 
@@ -456,11 +476,11 @@ impl Tour<'_> {
         fetched["spec"]["replicas"] = 2.into();
         let fetched = json!({"apiVersion": "autoscaling/v1", "kind": "Scale",
             "metadata": {"name": "d", "namespace": "tour"}, "spec": fetched["spec"]});
-        self.send(200, &Request::new("PUT", scale).json(&fetched));
+        self.send(200, &ApiRequest::new("PUT", scale).json(&fetched));
         let service = json!({"metadata": {"name": "svc"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "a"}}});
         self.post(201, &format!("{NS}/services"), &service);
         let admin = self.admin.clone();
-        let proxy = Request::new("GET", format!("{NS}/services/svc/proxy/x"));
+        let proxy = ApiRequest::new("GET", format!("{NS}/services/svc/proxy/x"));
         self.send_as(&admin, &[404, 503], &proxy);
         let event = json!({"metadata": {"name": "e"}, "reason": "Tour", "message": "m",
             "involvedObject": {"kind": "Pod", "namespace": "tour", "name": "p1"}});
@@ -499,18 +519,18 @@ impl Tour<'_> {
         self.patch(415, &format!("{things}/t"), STRATEGIC, json!({"spec": {}}));
         // A number that fits nowhere is logged as it was written.
         let big = r#"{"spec":{"huge":1e400}}"#;
-        let patch = Request::new("PATCH", format!("{things}/t")).body(MERGE, big);
+        let patch = ApiRequest::new("PATCH", format!("{things}/t")).body(MERGE, big);
         self.send_as(&admin, &[200, 400, 422, 500], &patch);
-        self.send(200, &Request::new("DELETE", things));
+        self.send(200, &ApiRequest::new("DELETE", things));
         let gone = format!("{definitions}/things.tour.example");
-        self.send(200, &Request::new("DELETE", gone));
+        self.send(200, &ApiRequest::new("DELETE", gone));
     }
 
     fn deletions(&mut self) {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
         self.send(
             200,
-            &Request::new("DELETE", format!("{NS}/pods/warned")).json(&options),
+            &ApiRequest::new("DELETE", format!("{NS}/pods/warned")).json(&options),
         );
         for target in [
             "pods/p1?dryRun=All",
@@ -518,11 +538,11 @@ impl Tour<'_> {
             "pods?labelSelector=app%3Da",
             "configmaps",
         ] {
-            self.send(200, &Request::new("DELETE", format!("{NS}/{target}")));
+            self.send(200, &ApiRequest::new("DELETE", format!("{NS}/{target}")));
         }
-        self.send(200, &Request::new("DELETE", NS));
+        self.send(200, &ApiRequest::new("DELETE", NS));
         let late = config_map("late", &json!({}));
         self.post(403, &format!("{NS}/configmaps"), &late);
-        self.send(200, &Request::new("DELETE", "/api/v1/nodes/n1"));
+        self.send(200, &ApiRequest::new("DELETE", "/api/v1/nodes/n1"));
     }
 }

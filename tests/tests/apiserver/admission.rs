@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use audit_bridge_testkit::ScriptedWebhook;
-use audit_bridge_tests::apiserver::client::Answer;
+use audit_bridge_tests::apiserver::client::ApiAnswer;
 use audit_bridge_tests::apiserver::{ADMIN, ApiServer, Release, chart};
 use audit_bridge_tests::live::wait;
 use audit_bridge_tests::root;
@@ -25,7 +25,7 @@ fn pods(server: &ApiServer, bridge: &str) -> Vec<Value> {
 }
 
 /// Whether a pod with this specification would be admitted.
-fn admitted(server: &ApiServer, spec: &Value) -> Answer {
+fn admitted(server: &ApiServer, spec: &Value) -> ApiAnswer {
     let pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec});
     server
@@ -82,7 +82,7 @@ fn mutants(spec: &Value) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn charts_objects_are_taken_and_their_pods_created_under_pod_security_restricted() {
+fn chart_objects_are_admitted_and_pods_run_under_restricted_security() {
     let Some(helm) = chart::helm() else {
         return;
     };
@@ -141,7 +141,7 @@ fn charts_objects_are_taken_and_their_pods_created_under_pod_security_restricted
 }
 
 #[test]
-fn committed_examples_are_taken() {
+fn rendered_examples_are_admitted() {
     let Some(server) = ApiServer::start(Release::Newest, &[]) else {
         return;
     };
@@ -165,7 +165,7 @@ fn committed_examples_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn control_plane_kits_files_are_taken_by_the_servers_flags() {
+async fn control_plane_files_are_accepted_by_the_server() {
     let webhook = ScriptedWebhook::start().await;
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().display().to_string();

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn member_ends_are_those_of_the_first_level() {
+    fn member_ends_found_are_of_the_first_level() {
         let text = br#"{"a":"x,}","b":{"c":[1,"}"],"d":2},"e":3}"#;
         let ends = member_ends(text);
         let ends: Vec<_> = ends

@@ -161,7 +161,7 @@ fn native(event: &Value) -> Leaves {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn entries_of_a_real_log_deliver_what_the_server_sent_as_far_as_they_say_it() {
+async fn gke_entries_of_real_log_match_what_the_server_sent() {
     for release in Release::judged() {
         let Some(natives) = recording::tour(release).await else {
             return;

@@ -81,7 +81,7 @@ fn start(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn live_streams_of_a_real_log_deliver_what_its_dumps_do() {
+async fn live_reading_of_real_log_delivers_what_its_dumps_do() {
     let Some(natives) = recording::tour(Release::Newest).await else {
         return;
     };

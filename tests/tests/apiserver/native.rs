@@ -84,7 +84,7 @@ pub(crate) fn judge(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dumps_of_a_real_log_deliver_what_the_server_sent_but_for_the_contracts() {
+async fn dumps_of_real_log_match_what_the_server_sent() {
     for release in Release::judged() {
         let Some(natives) = recording::tour(release).await else {
             return;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use audit_bridge_testkit::kubernetes::FakeKubernetes;
-use audit_bridge_tests::apiserver::client::{Answer, Client};
+use audit_bridge_tests::apiserver::client::{ApiAnswer, ApiClient};
 use audit_bridge_tests::apiserver::{ADMIN, ApiServer, Release};
 use serde_json::{Value, json};
 
@@ -20,12 +20,12 @@ struct Told {
 }
 
 struct Interview {
-    client: Client,
+    client: ApiClient,
     told: Vec<Told>,
 }
 
 impl Interview {
-    fn note(&mut self, question: &'static str, answer: &Answer) -> Value {
+    fn note(&mut self, question: &'static str, answer: &ApiAnswer) -> Value {
         let object = answer.json();
         let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
         let mut message = text("message");
@@ -108,7 +108,7 @@ fn with(object: &Value, member: &str, value: Value) -> Value {
 }
 
 /// Asks everything that the bridges ask, and what they might.
-fn interview(client: Client) -> Vec<Told> {
+fn interview(client: ApiClient) -> Vec<Told> {
     let mut ask = Interview {
         client,
         told: Vec::new(),
@@ -206,7 +206,7 @@ fn leases(ask: &mut Interview) {
         odd["spec"]["renewTime"] = time.into();
         let answer = ask.client.put(&a, &odd);
         // The message quotes Go's own words about the time.
-        let answer = Answer {
+        let answer = ApiAnswer {
             body: json!({"reason": answer.json()["reason"]})
                 .to_string()
                 .into(),
@@ -239,12 +239,12 @@ fn leases(ask: &mut Interview) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stand_in_is_asked_the_same_and_answers_the_same() {
+async fn stand_in_asked_the_same_answers_like_the_server() {
     let fake = FakeKubernetes::new();
     fake.lack_namespace("missing");
     let serving = fake.serve().await.unwrap();
     let address: SocketAddr = serving.url().trim_start_matches("http://").parse().unwrap();
-    let mut of_the_fake = tokio::task::block_in_place(|| interview(Client::new(address, None)));
+    let mut of_the_fake = tokio::task::block_in_place(|| interview(ApiClient::new(address, None)));
     for release in Release::judged() {
         let Some(server) = ApiServer::start(release, &[]) else {
             return;

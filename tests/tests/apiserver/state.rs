@@ -182,7 +182,7 @@ impl Eks {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn elected_replicas_with_the_charts_role_lose_nothing_whatever_happens_to_the_server() {
+async fn replicas_elected_with_chart_role_lose_nothing_to_server_faults() {
     let Some(installed) = Installed::new("eks", &["replicas=2"]).await else {
         return;
     };
@@ -369,7 +369,7 @@ impl Aks {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sharing_replicas_with_the_charts_role_lose_nothing_and_are_told_what_refuses_them() {
+async fn replicas_sharing_with_chart_role_lose_nothing_and_name_refusals() {
     let settings = ["replicas=3", "aks.sharePartitions=true"];
     let Some(installed) = Installed::new("aks", &settings).await else {
         return;
@@ -387,7 +387,7 @@ async fn sharing_replicas_with_the_charts_role_lose_nothing_and_are_told_what_re
         partitions: 6,
     };
     tokio::task::block_in_place(|| sharing(&mut aks));
-    aks.hubs.go_down().await;
+    aks.hubs.stop_listening().await;
     tokio::task::block_in_place(|| without_the_source(&aks));
 }
 

@@ -4,7 +4,7 @@ use aks_audit_bridge::convert::AksConvert;
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::record::{Origin, Record};
 use eks_audit_bridge::convert::EksConvert;
-use gke_audit_bridge::convert::{GkeConvert, Options as GkeOptions};
+use gke_audit_bridge::convert::{GkeConvert, GkeConvertOptions};
 
 /// What came of some records.
 #[derive(Debug, Default)]
@@ -20,9 +20,9 @@ pub(crate) fn converter(bridge: &str) -> Box<dyn Convert> {
     match bridge {
         "eks" => Box::new(EksConvert::default()),
         "aks" => Box::new(AksConvert::default()),
-        _ => Box::new(GkeConvert::new(GkeOptions {
+        _ => Box::new(GkeConvert::new(GkeConvertOptions {
             include_data_access: true,
-            ..GkeOptions::default()
+            ..GkeConvertOptions::default()
         })),
     }
 }

@@ -84,7 +84,7 @@ fn check(judges: Judges, files: impl IntoIterator<Item = (&'static str, PathBuf)
 }
 
 #[test]
-fn every_fixture_gives_events_that_receivers_take() {
+fn fixtures_give_events_that_receivers_accept() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -99,7 +99,7 @@ fn every_fixture_gives_events_that_receivers_take() {
 }
 
 #[test]
-fn every_sample_gives_events_that_receivers_take() {
+fn samples_give_events_that_receivers_accept() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -129,7 +129,7 @@ fn every_sample_gives_events_that_receivers_take() {
 
 /// Google's entries have no `objectRef` and no URI: both are derived, and must fit each other.
 #[test]
-fn object_refs_of_gke_are_what_the_api_server_makes_of_the_uri() {
+fn object_ref_of_gke_matches_api_server_parse_of_uri() {
     let Some(judges) = Judges::start() else {
         return;
     };

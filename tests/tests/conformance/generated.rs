@@ -18,7 +18,7 @@ const EVENTS: u64 = 100_000;
 const BATCH: usize = 400;
 
 #[test]
-fn generated_and_mutated_events_are_taken() {
+fn events_generated_and_mutated_are_accepted() {
     let Some(judges) = Judges::start() else {
         return;
     };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use audit_bridge_tests::attacks::{self, Attack, Batch, Expected, Falco, Rule};
+use audit_bridge_tests::attacks::{self, Attack, Expected, Falco, HostileBatch, Rule};
 use audit_bridge_tests::judges::{FalcoItem, Judges};
 use audit_bridge_tests::live::number;
 use serde_json::Value;
@@ -97,7 +97,7 @@ fn run(kinds: &[&str]) {
 }
 
 #[test]
-fn attacks_are_many_and_each_is_run() {
+fn attacks_are_all_run() {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for attack in ATTACKS.iter() {
         *counts.entry(kind(attack)).or_default() += 1;
@@ -111,62 +111,62 @@ fn attacks_are_many_and_each_is_run() {
 }
 
 #[test]
-fn nested_events_lose_only_what_lies_too_deep() {
+fn event_nested_loses_only_what_lies_too_deep() {
     run(&["depth"]);
 }
 
 #[test]
-fn cut_events_keep_what_was_in_front_of_the_cut() {
+fn event_cut_keeps_what_precedes_the_cut() {
     run(&["cut"]);
 }
 
 #[test]
-fn padded_objects_keep_what_rules_read() {
+fn object_padded_keeps_what_rules_read() {
     run(&["padding"]);
 }
 
 #[test]
-fn padded_members_keep_their_ends() {
+fn member_padded_keeps_its_ends() {
     run(&["outside"]);
 }
 
 #[test]
-fn odd_spellings_are_mended() {
+fn member_spelled_oddly_is_repaired() {
     run(&["verb", "encoding", "surrogates", "escaped", "v1beta1"]);
 }
 
 #[test]
-fn odd_events_that_receivers_take_leave_as_they_came() {
+fn event_odd_but_valid_leaves_unchanged() {
     run(&["untouched"]);
 }
 
 #[test]
-fn borrowed_audit_ids_make_no_duplicate() {
+fn audit_id_borrowed_makes_no_duplicate() {
     run(&["borrowed"]);
 }
 
 #[test]
-fn keys_that_stand_twice_leave_once_with_the_last_value() {
+fn key_duplicate_leaves_once_with_the_last_value() {
     run(&["twice"]);
 }
 
 #[test]
-fn odd_times_leave_with_six_digits() {
+fn time_odd_leaves_with_six_digits() {
     run(&["time"]);
 }
 
 #[test]
-fn wrong_types_are_mended_or_rejected_by_name() {
+fn member_of_wrong_type_is_repaired_or_rejected_by_name() {
     run(&["type"]);
 }
 
 #[test]
-fn hostile_log_entries_of_gke_are_seen() {
+fn gke_entries_hostile_are_detected() {
     run(&["impersonated", "exec", "names", "status"]);
 }
 
 /// Everything that is wrong with what a bridge made of a batch.
-fn judge(judges: Judges, batch: &Batch) -> Vec<String> {
+fn judge(judges: Judges, batch: &HostileBatch) -> Vec<String> {
     let converted = convert(batch.bridge, &batch.records);
     let mut found = Vec::new();
     let mut expected: Vec<&Expected> = batch.expected.iter().collect();

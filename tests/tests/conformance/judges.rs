@@ -22,7 +22,7 @@ fn nested(levels: usize) -> String {
 }
 
 #[test]
-fn decoder_ordinary_events_come_back_equal() {
+fn decoder_ordinary_events_survive_a_round_trip() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -33,7 +33,7 @@ fn decoder_ordinary_events_come_back_equal() {
 }
 
 #[test]
-fn decoder_unknown_member_is_no_complaint() {
+fn decoder_unknown_member_is_accepted() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -119,7 +119,7 @@ fn falco_known_bad_bodies_are_lost() {
 }
 
 #[test]
-fn falco_known_bad_items_are_lost_alone() {
+fn falco_known_bad_item_is_lost_alone() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -140,7 +140,7 @@ fn falco_known_bad_items_are_lost_alone() {
 }
 
 #[test]
-fn falco_key_that_stands_twice_gives_the_first() {
+fn falco_duplicate_key_gives_the_first() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -196,7 +196,7 @@ fn falco_fields_are_what_rules_read() {
 }
 
 #[test]
-fn request_info_gives_what_the_api_server_makes_of_it() {
+fn request_info_matches_the_api_server() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -225,7 +225,7 @@ fn request_info_gives_what_the_api_server_makes_of_it() {
 }
 
 #[test]
-fn judges_asked_by_many_at_once_answer_each() {
+fn judges_asked_in_parallel_answer_each() {
     let Some(judges) = Judges::start() else {
         return;
     };

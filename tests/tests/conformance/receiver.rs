@@ -11,12 +11,12 @@ use audit_bridge_tests::{BRIDGES, audit_id, event, run_with};
 use crate::event_list;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replay_into_falco_is_accounted_for_at_the_judge() {
+async fn replay_into_falco_arrives_completely() {
     let Some(judges) = Judges::start() else {
         return;
     };
     let webhook = ScriptedWebhook::start().await;
-    webhook.behave_like_falco();
+    webhook.answer_like_falco();
     let url = webhook.url();
     let lines: String = (0..500).map(|n| event(n, 0) + "\n").collect();
     let ran = tokio::task::spawn_blocking(move || {
@@ -36,12 +36,12 @@ async fn replay_into_falco_is_accounted_for_at_the_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_falco_cannot_read_is_lost_after_the_200() {
+async fn falco_unreadable_event_is_lost_after_the_200() {
     let Some(judges) = Judges::start() else {
         return;
     };
     let webhook = ScriptedWebhook::start().await;
-    webhook.behave_like_falco();
+    webhook.answer_like_falco();
     let good = event_list(&[event(1, 0)]);
     let bodies = [good.clone(), [&good, &good[..]].concat(), b"{".to_vec()];
     for body in &bodies {
@@ -56,7 +56,7 @@ async fn what_falco_cannot_read_is_lost_after_the_200() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_dumps_replayed_into_falco_lose_nothing() {
+async fn replay_of_hostile_dumps_into_falco_loses_nothing() {
     let Some(judges) = Judges::start() else {
         return;
     };
@@ -68,7 +68,7 @@ async fn hostile_dumps_replayed_into_falco_lose_nothing() {
     let attacks: Vec<_> = attacks.step_by(2).collect();
     for provider in BRIDGES {
         let webhook = ScriptedWebhook::start().await;
-        webhook.behave_like_falco();
+        webhook.answer_like_falco();
         let url = webhook.url();
         let (mut dump, mut names, mut events) = (Vec::new(), Vec::new(), 0);
         for attack in &attacks {

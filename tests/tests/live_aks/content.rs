@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_record_ends_as_what_it_is_and_none_blocks_its_partition() {
+async fn records_of_any_content_have_their_outcome_and_block_nothing() {
     let stage = Stage::new(1).await;
     let whole = event(1, 1000);
     // Cut inside the request's object, and cut before it is known what it was.
@@ -66,7 +66,7 @@ async fn every_record_ends_as_what_it_is_and_none_blocks_its_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_in_both_categories_is_delivered_once() {
+async fn request_in_both_categories_is_delivered_once() {
     let stage = Stage::new(2).await;
     let copies = ["kube-audit", "kube-audit-admin"];
     let mut bridge = stage.start(&["--start", "earliest"]);
@@ -91,7 +91,7 @@ async fn a_request_in_both_categories_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_cluster_of_several_on_a_hub() {
+async fn cluster_selected_of_several_is_delivered_alone() {
     let stage = Stage::new(1).await;
     for n in 0..30 {
         let cluster = ["prod", "stage", "test"][n % 3];

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::Answer;
+use audit_bridge_testkit::WebhookAnswer;
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_goes_on_exactly_where_it_stopped() {
+async fn restart_continues_exactly_where_it_stopped() {
     let stage = Stage::new(4).await;
     stage.publish(0..50, 4);
     let mut bridge = stage.start(&["--start", "earliest"]);
@@ -26,7 +26,7 @@ async fn a_restart_goes_on_exactly_where_it_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
+async fn start_latest_skips_the_past_and_restart_finds_the_rest() {
     let stage = Stage::new(3).await;
     for n in 0..9 {
         let old = vec![message(&[record(n)]).into()];
@@ -47,7 +47,7 @@ async fn latest_leaves_out_what_was_and_a_restart_finds_what_came() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
+async fn killed_midway_loses_nothing_and_repeats_only_in_flight() {
     let stage = Stage::new(8).await;
     let mut published = 0;
     let mut may_repeat = BTreeSet::new();
@@ -62,7 +62,7 @@ async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
         let settled: BTreeSet<_> = stage.webhook.accepted_ids().into_iter().collect();
         stage
             .webhook
-            .otherwise(Answer::status(200).after(Duration::from_millis(30)));
+            .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(30)));
         stage.publish(published..published + 1000, 8);
         published += 1000;
         let some = wait(|| {
@@ -85,7 +85,7 @@ async fn kills_in_the_middle_lose_nothing_and_repeat_only_what_was_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
+async fn outage_of_hub_or_receiver_loses_nothing() {
     let stage = Stage::new(4).await;
     let mut bridge = stage.start(&["--start", "earliest"]);
     bridge.until_ready();
@@ -95,7 +95,7 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
     // `OUTAGE_SECONDS=180` for one of minutes.
     let seconds = std::env::var("OUTAGE_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(6);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     stage.publish(100..300, 4);
     let why = bridge.until_not_ready("source", "refused");
     assert!(why.contains("something listens at"), "{why}");
@@ -105,7 +105,7 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
     stage.until_accepted(&bridge, 0..300);
     bridge.until_ready();
 
-    stage.webhook.otherwise(Answer::status(503));
+    stage.webhook.set_answer(WebhookAnswer::status(503));
     stage.publish(300..400, 4);
     bridge.until_not_ready("webhook", "");
     stage.hubs.cut();
@@ -119,15 +119,15 @@ async fn outages_of_the_hub_and_of_the_receiver_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hub_that_is_down_at_the_start_costs_nothing() {
+async fn hub_down_at_start_loses_nothing() {
     let stage = Stage::new(2).await;
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     let mut bridge = stage.start(&[]);
     bridge.until_not_ready("source", "something listens at");
     stage.publish(0..20, 2);
     stage.hubs.come_back().await;
     stage.until_accepted(&bridge, 0..20);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     // A bridge in trouble still ends when it is told to.
     bridge.until_not_ready("source", "refused");
     assert_eq!(bridge.terminate(), 0);
@@ -135,7 +135,7 @@ async fn a_hub_that_is_down_at_the_start_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn detached_links_and_expired_tokens_go_unnoticed_by_the_receiver() {
+async fn link_detached_or_token_expired_loses_and_repeats_nothing() {
     let stage = Stage::new(4).await;
     stage.hubs.token_lifetime(Duration::from_secs(5));
     let mut bridge = stage.start(&["--start", "earliest"]);
@@ -149,13 +149,13 @@ async fn detached_links_and_expired_tokens_go_unnoticed_by_the_receiver() {
     stage.assert_no_duplicates();
     assert!(stage.hubs.attached().len() > 8);
     let log = bridge.log();
-    assert!(log.contains("a link ended; it is opened again"), "{log}");
+    assert!(log.contains("link ended: reopening it"), "{log}");
     let sas = "servicebus.windows.net:sastoken";
     assert!(stage.hubs.tokens().iter().all(|put| put.kind == sas));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_position_is_an_error_and_a_metric_and_reading_goes_on() {
+async fn position_expired_is_logged_and_counted_and_reading_continues() {
     let stage = Stage::new(1).await;
     stage.publish(0..10, 1);
     let bridge = stage.start(&["--start", "earliest"]);
@@ -173,7 +173,7 @@ async fn an_expired_position_is_an_error_and_a_metric_and_reading_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_delivers_what_there_is_and_ends() {
+async fn job_delivers_what_there_is_and_ends() {
     let stage = Stage::new(3).await;
     stage.publish(0..30, 3);
     let mut bridge = stage.start(&["--start", "earliest", "--until", "now"]);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::{Answer, Pki};
+use audit_bridge_testkit::{Pki, WebhookAnswer};
 
 use super::*;
 
@@ -16,9 +16,9 @@ struct Entra {
 }
 
 /// The answer of the token endpoint.
-fn token(name: &str, seconds: u64) -> Answer {
+fn token(name: &str, seconds: u64) -> WebhookAnswer {
     let body = json!({"token_type": "Bearer", "expires_in": seconds, "access_token": name});
-    Answer::status(200)
+    WebhookAnswer::status(200)
         .header("content-type", "application/json")
         .body(body.to_string())
 }
@@ -93,12 +93,12 @@ impl Entra {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workload_identity_exchanges_the_pods_token_and_outlives_it() {
+async fn workload_identity_exchanges_pod_token_and_renews_it() {
     let entra = Entra::new().await;
     // The library takes a token for a new one once it has less than five minutes left: soon, for
     // this one. The links on it have ended by then.
     entra.authority.script([token("first", 303)]);
-    entra.authority.otherwise(token("second", 3600));
+    entra.authority.set_answer(token("second", 3600));
     entra.hubs.token_lifetime(Duration::from_secs(8));
     entra.publish(0..10);
     let file = entra.path("token").display().to_string();
@@ -142,7 +142,7 @@ async fn workload_identity_exchanges_the_pods_token_and_outlives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_identity_that_is_refused_is_said_and_mended_by_itself() {
+async fn identity_refused_is_reported_and_recovers() {
     let entra = Entra::new().await;
     let refusal = json!({
         "error": "invalid_client",
@@ -150,8 +150,8 @@ async fn an_identity_that_is_refused_is_said_and_mended_by_itself() {
                               presented assertion subject. Trace ID: 7 Correlation ID: 8",
         "error_codes": [700_213],
     });
-    entra.authority.otherwise(
-        Answer::status(401)
+    entra.authority.set_answer(
+        WebhookAnswer::status(401)
             .header("content-type", "application/json")
             .body(refusal.to_string()),
     );
@@ -164,15 +164,15 @@ async fn an_identity_that_is_refused_is_said_and_mended_by_itself() {
         "{why}"
     );
     assert!(!why.contains("Trace ID"), "{why}");
-    entra.authority.otherwise(token("good", 3600));
+    entra.authority.set_answer(token("good", 3600));
     entra.until_accepted(&bridge, 4);
     bridge.until_ready();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_secret_is_shown_to_the_authority_only() {
+async fn client_secret_is_shown_to_the_authority_only() {
     let entra = Entra::new().await;
-    entra.authority.otherwise(token("by-secret", 3600));
+    entra.authority.set_answer(token("by-secret", 3600));
     entra.publish(0..4);
     let mut bridge = entra.start(&[("AZURE_CLIENT_SECRET", "hunter2")]);
     entra.until_accepted(&bridge, 4);
@@ -189,7 +189,7 @@ async fn a_client_secret_is_shown_to_the_authority_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_managed_identity_asks_the_platform() {
+async fn managed_identity_asks_the_platform() {
     let entra = Entra::new().await;
     // The library's other ways to a managed identity all end at fixed addresses.
     let platform = ScriptedWebhook::start().await;
@@ -203,8 +203,8 @@ async fn a_managed_identity_asks_the_platform() {
         "resource": "https://eventhubs.azure.net",
         "token_type": "Bearer",
     });
-    platform.otherwise(
-        Answer::status(200)
+    platform.set_answer(
+        WebhookAnswer::status(200)
             .header("content-type", "application/json")
             .body(body.to_string()),
     );

@@ -15,7 +15,7 @@ use super::*;
 const PARTITIONS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_at_random_nothing_is_lost() {
+async fn killed_at_random_loses_nothing() {
     let kills = number("KILLS").unwrap_or(100);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
@@ -38,7 +38,7 @@ async fn killed_at_random_nothing_is_lost() {
                         stage.hubs.expire_tokens();
                     }
                     2 => {
-                        stage.hubs.go_down().await;
+                        stage.hubs.stop_listening().await;
                         tokio::time::sleep(Duration::from_millis(dice.u64(20..400))).await;
                         stage.hubs.come_back().await;
                     }

@@ -11,6 +11,7 @@ mod content;
 mod delivery;
 mod identity;
 mod kill;
+mod outages;
 mod preflight;
 mod python;
 mod sharing;

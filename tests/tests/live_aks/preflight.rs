@@ -13,7 +13,7 @@ fn check(stage: &Stage, more: &[&str]) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_check_of_what_is_all_right() {
+async fn check_all_well_succeeds() {
     let stage = Stage::new(3).await;
     stage.publish(0..3, 3);
     let ran = check(&stage, &[]);
@@ -25,7 +25,7 @@ async fn a_check_of_what_is_all_right() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_check_names_what_is_missing() {
+async fn check_names_what_is_missing() {
     let stage = Stage::new(1).await;
     let fails = |more: &[&str], says: &[&str]| {
         let ran = check(&stage, more);
@@ -47,12 +47,12 @@ async fn a_check_names_what_is_missing() {
     let string = stage.hubs.connection_string("other");
     std::fs::write(stage.path("connection-string"), string).unwrap();
     fails(&[], &["404", "--event-hub (other)"]);
-    stage.hubs.go_down().await;
+    stage.hubs.stop_listening().await;
     fails(&[], &["refused", "something listens at"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_connection_string_of_the_wrong_entity_is_a_wrong_setting() {
+async fn connection_string_of_wrong_entity_is_refused() {
     let stage = Stage::new(1).await;
     let ran = check(&stage, &["--event-hub", "mine"]);
     assert_eq!(ran.status, 2, "{}", ran.stderr);
@@ -61,7 +61,7 @@ async fn a_connection_string_of_the_wrong_entity_is_a_wrong_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_run_says_what_it_waits_for_and_goes_on_by_itself() {
+async fn run_reports_what_it_waits_for_and_continues() {
     let stage = Stage::new(2).await;
     stage.publish(0..4, 2);
     let mut bridge = stage.start(&["--start", "earliest", "--consumer-group", "bridge"]);

@@ -16,7 +16,7 @@ use audit_bridge_tests::root;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn microsofts_client_sees_an_event_hub() {
+async fn stand_in_serves_microsofts_client() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 3);
     for n in 0..10 {

@@ -3,8 +3,8 @@
 
 mod random;
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Serving};
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
 
 use super::*;
 
@@ -12,7 +12,7 @@ use super::*;
 struct Cluster {
     stage: Arc<Stage>,
     api: FakeKubernetes,
-    _serving: Serving,
+    _serving: KubernetesServer,
     partitions: usize,
 }
 
@@ -113,7 +113,7 @@ fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn they_join_and_leave_and_every_event_comes_once() {
+async fn replicas_joining_and_leaving_deliver_each_event_once() {
     let cluster = Cluster::new(8).await;
     cluster.publish(0..80);
     let mut one = cluster.replica("one");
@@ -159,7 +159,7 @@ async fn they_join_and_leave_and_every_event_comes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
+async fn replica_killed_is_followed_and_hung_one_does_no_harm() {
     let cluster = Cluster::new(6).await;
     let mut one = cluster.replica("one");
     let mut two = cluster.replica("two");
@@ -171,8 +171,8 @@ async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
     assert_eq!(settled, 300);
 
     // In the middle of batches: one is killed, and what it had under way comes again.
-    let slow = Answer::status(200).after(Duration::from_millis(100));
-    cluster.stage.webhook.otherwise(slow.clone());
+    let slow = WebhookAnswer::status(200).after(Duration::from_millis(100));
+    cluster.stage.webhook.set_answer(slow.clone());
     cluster.publish(300..900);
     let some = wait(|| (cluster.stage.webhook.accepted_ids().len() > settled + 50).then_some(()));
     assert!(some.is_some());
@@ -230,7 +230,7 @@ async fn one_that_is_killed_is_followed_and_one_that_hung_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_is_reached_late_begins_where_the_first_replica_began() {
+async fn partition_taken_late_begins_where_the_first_replica_began() {
     let cluster = Cluster::new(3).await;
     for n in 0..9 {
         let old = vec![message(&[record(n)]).into()];
@@ -256,7 +256,7 @@ async fn a_partition_that_is_reached_late_begins_where_the_first_replica_began()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_one_reader_to_several_and_back() {
+async fn reader_count_changed_keeps_positions() {
     let cluster = Cluster::new(4).await;
     cluster.publish(0..40);
     let one = cluster.start("one", &["--start", "earliest"]);
@@ -292,7 +292,7 @@ async fn from_one_reader_to_several_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_sharing_needs_is_said() {
+async fn sharing_without_its_needs_names_them() {
     let cluster = Cluster::new(2).await;
     cluster.publish(0..2);
     let mut replica = cluster.replica("one");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_two_partitions_of_large_messages_in_bounded_memory() {
+async fn large_messages_of_32_partitions_use_bounded_memory() {
     let stage = Stage::new(32).await;
     // Each message is just below Event Hubs' limit of a MiB.
     let per_message = 220;
@@ -42,7 +42,7 @@ fn peak_mib(pid: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_that_end_again_and_again_leave_nothing_behind() {
+async fn links_ending_repeatedly_leave_nothing_behind() {
     let stage = Stage::new(8).await;
     let mut bridge = stage.start(&["--start", "earliest"]);
     bridge.until_ready();

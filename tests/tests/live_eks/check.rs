@@ -1,7 +1,7 @@
 //! `check`, and what wrong settings come to.
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::{Ran, command, run};
 
 use super::World;
@@ -23,7 +23,7 @@ fn check(world: &World, more: &[&str]) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_in_place() {
+async fn check_all_well_succeeds() {
     let world = World::new().await;
     world.put(1, 60_000);
     let ran = check(&world, &[]);
@@ -47,10 +47,10 @@ async fn all_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_comes_with_its_remedy() {
+async fn check_failing_names_the_remedy() {
     let world = World::new().await;
-    world.webhook.otherwise(Answer::status(404));
-    world.cloud.script([Fault::denied()]);
+    world.webhook.set_answer(WebhookAnswer::status(404));
+    world.cloud.script([CloudWatchFault::denied()]);
     std::fs::write(world.state(), "a file, where a folder should be").unwrap();
     let ran = check(&world, &["--json"]);
     assert_eq!(ran.status, 1);
@@ -69,7 +69,7 @@ async fn what_is_wrong_comes_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn masked_events_and_a_region_that_the_environment_does_not_have() {
+async fn check_masked_events_and_missing_region_are_named() {
     let world = World::new().await;
     world.cloud.sensitive("kubernetes-admin");
     world.put(1, 60_000);
@@ -83,7 +83,7 @@ async fn masked_events_and_a_region_that_the_environment_does_not_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_without_events_fails_the_check() {
+async fn check_of_empty_log_fails() {
     let world = World::new().await;
     let ran = check(&world, &[]);
     assert_eq!(ran.status, 1);
@@ -95,7 +95,7 @@ async fn a_log_without_events_fails_the_check() {
 }
 
 #[test]
-fn wrong_settings_are_named_all_at_once() {
+fn settings_wrong_are_all_named_at_once() {
     for what in ["run", "check"] {
         let ran = run(
             "eks",

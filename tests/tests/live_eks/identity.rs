@@ -19,7 +19,7 @@ fn irsa(world: &World, token: &str) -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_rotates_and_credentials_expire() {
+async fn credentials_expired_and_token_rotated_are_renewed() {
     let world = World::new().await;
     world.cloud.web_identity("first", Duration::from_secs(2));
     let variables = irsa(&world, "first");
@@ -42,7 +42,7 @@ async fn the_token_rotates_and_credentials_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_is_not_ours_is_a_hold_and_heals() {
+async fn role_refused_is_held_and_recovers() {
     let world = World::new().await;
     world.cloud.web_identity("right", Duration::from_secs(3600));
     let mut bridge = world.start_as(&["--start=-1m"], &irsa(&world, "wrong"));
@@ -57,7 +57,7 @@ async fn a_role_that_is_not_ours_is_a_hold_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_identity_and_no_region_say_what_to_set() {
+async fn identity_and_region_missing_are_named_with_remedy() {
     let world = World::new().await;
     let mut bridge = world.start_as(&[], &world.endpoint());
     let why = bridge.until_not_ready("identity", "no AWS credentials");
@@ -74,7 +74,7 @@ async fn no_identity_and_no_region_say_what_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pod_identity_works_too() {
+async fn pod_identity_gives_credentials() {
     let world = World::new().await;
     world
         .cloud
@@ -94,7 +94,7 @@ async fn pod_identity_works_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_of_another_account_is_read_by_a_role_of_that_account() {
+async fn log_group_of_another_account_is_read_by_its_role() {
     let world = World::new().await;
     let far = "/aws/eks/far/cluster";
     let arn = format!("arn:aws:logs:us-east-2:123456789012:log-group:{far}");

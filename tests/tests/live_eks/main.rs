@@ -7,12 +7,12 @@
 )]
 
 mod check;
+mod failures;
 mod identity;
 mod kill;
 mod outages;
 mod reading;
 mod replicas;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

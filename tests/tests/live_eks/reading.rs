@@ -10,7 +10,7 @@ use audit_bridge_tests::{audit_id, event};
 use super::{GROUP, STREAM, World, checkpoints, now_ms};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_arrives_once_over_pages_streams_lateness_and_a_restart() {
+async fn events_over_pages_lateness_and_restart_arrive_once() {
     let world = World::new().await;
     world.cloud.page_events_max(7);
     world.cloud.empty_pages(2);
@@ -85,7 +85,7 @@ async fn every_event_arrives_once_over_pages_streams_lateness_and_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_ignores_the_prefix_costs_no_stranger_s_line() {
+async fn api_ignoring_the_prefix_delivers_no_foreign_line() {
     let world = World::new().await;
     // Asked with an empty prefix the stand-in gives every stream, as others ignore the prefix.
     world
@@ -105,7 +105,7 @@ async fn an_api_that_ignores_the_prefix_costs_no_stranger_s_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_event_is_kept_and_the_rest_goes_on() {
+async fn record_invalid_is_kept_and_the_rest_delivered() {
     let world = World::new().await;
     let whole = event(3, 4000);
     let truncated = format!("{}[Truncated...]", &whole[..3000]);
@@ -136,7 +136,7 @@ async fn what_is_no_event_is_kept_and_the_rest_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_clusters_in_one_process_keep_their_places_and_names() {
+async fn clusters_in_one_process_keep_positions_and_names() {
     let world = World::new().await;
     let other = "/aws/eks/stage_2/cluster";
     world.put(1, 0);
@@ -171,7 +171,7 @@ async fn two_clusters_in_one_process_keep_their_places_and_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_catch_up_job_ends_when_its_window_is_delivered() {
+async fn job_until_a_time_ends_when_its_window_is_delivered() {
     let world = World::new().await;
     for n in 0..30 {
         world.put(n, 3_600_000 + i64::try_from(n).unwrap() * 1000);
@@ -185,7 +185,7 @@ async fn a_catch_up_job_ends_when_its_window_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_earliest_on_costs_few_requests() {
+async fn start_earliest_takes_few_requests() {
     let world = World::new().await;
     world.put(1, 300 * 86_400_000);
     world.put(2, 1000);
@@ -197,7 +197,7 @@ async fn from_the_earliest_on_costs_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_calls_that_were_made_are_listed_and_allowed_by_the_role() {
+async fn api_calls_made_are_documented_and_allowed_by_the_role() {
     let world = World::new().await;
     world.put(1, 0);
     let bridge = world.start(&["--start=-1m"]);
@@ -224,7 +224,7 @@ async fn the_calls_that_were_made_are_listed_and_allowed_by_the_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_a_megabyte_pass_in_little_memory() {
+async fn pages_of_a_megabyte_use_little_memory() {
     let world = World::new().await;
     // 60 MB in pages of 1 MB, each event as large as an audit event is.
     for n in 0..300 {
@@ -246,7 +246,7 @@ async fn pages_of_a_megabyte_pass_in_little_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_of_another_account_and_region_is_read_by_its_arn() {
+async fn log_group_of_another_account_and_region_is_read_by_its_arn() {
     let world = World::new().await;
     let far = "/aws/eks/far/cluster";
     let arn = format!("arn:aws:logs:us-east-2:123456789012:log-group:{far}");

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault, Recorded, Serving};
+use audit_bridge_testkit::kubernetes::{
+    FakeKubernetes, KubernetesFault, KubernetesRequest, KubernetesServer,
+};
 use audit_bridge_tests::live::{Running, wait};
 
 use super::World;
 
 /// A world with an API server, and the variables that lead there.
-async fn world() -> (World, FakeKubernetes, Serving, Vec<(&'static str, String)>) {
+async fn world() -> (
+    World,
+    FakeKubernetes,
+    KubernetesServer,
+    Vec<(&'static str, String)>,
+) {
     let world = World::new().await;
     let api = FakeKubernetes::new();
     api.require_token("sa-token");
@@ -42,7 +49,7 @@ fn replica(world: &World, variables: &[(&'static str, String)], name: &str) -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
+async fn replica_takes_over_without_loss_or_duplicates() {
     let (world, api, _serving, variables) = world().await;
     let mut first = replica(&world, &variables, "a");
     first.until_ready();
@@ -59,7 +66,7 @@ async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
     assert_eq!(second.metric("audit_bridge_records_received_total"), 0.0);
 
     // Given back, the Lease need not expire.
-    let gives_back = |request: &Recorded| {
+    let gives_back = |request: &KubernetesRequest| {
         let holder = &request.body["spec"]["holderIdentity"];
         let written = request.method != "GET" && request.status == 200;
         written && request.path.contains("/leases/") && holder.as_str().unwrap_or("").is_empty()
@@ -88,7 +95,7 @@ async fn one_reads_the_other_takes_over_and_nothing_comes_twice_or_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
+async fn check_tries_config_map_write_without_writing() {
     let (world, api, _serving, variables) = world().await;
     world.put(1, 0);
     let args = world.args();
@@ -104,25 +111,27 @@ async fn check_asks_whether_a_config_map_could_be_written_and_writes_none() {
     ran(0);
     assert_eq!(api.object("configmaps", "audit", "eks-audit-bridge"), None);
     assert_eq!(api.object("leases", "audit", "eks-audit-bridge"), None);
-    let read_only = |request: &Recorded| (request.method != "GET").then_some(Fault::Status(403));
+    let read_only = |request: &KubernetesRequest| {
+        (request.method != "GET").then_some(KubernetesFault::Status(403))
+    };
     api.fail_by(read_only);
     let said = ran(1);
     assert!(
         said.contains("RoleBinding") && said.contains("on leases"),
         "{said}"
     );
-    let no_config_maps = |request: &Recorded| {
+    let no_config_maps = |request: &KubernetesRequest| {
         let meant = request.method != "GET" && request.path.contains("configmaps");
-        meant.then_some(Fault::Status(403))
+        meant.then_some(KubernetesFault::Status(403))
     };
     api.fail_by(no_config_maps);
     assert!(ran(1).contains("on configmaps"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_refuses_is_a_hold() {
+async fn api_server_refusing_is_held() {
     let (world, api, _serving, variables) = world().await;
-    api.fail_always(Some(Fault::Status(403)));
+    api.fail_always(Some(KubernetesFault::Status(403)));
     let mut bridge = replica(&world, &variables, "a");
     let why = bridge.until_not_ready("checkpoint", "RoleBinding");
     assert!(why.contains("leases"), "{why}");

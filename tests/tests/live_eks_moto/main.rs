@@ -147,7 +147,7 @@ fn until_accepted(webhook: &ScriptedWebhook, count: usize, bridge: &Running) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn through_irsa_over_a_restart_a_kill_rotation_and_lateness() {
+async fn irsa_over_restart_kill_rotation_and_lateness_delivers_all() {
     let mut moto = Moto::start();
     let webhook = ScriptedWebhook::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -197,7 +197,7 @@ async fn through_irsa_over_a_restart_a_kill_rotation_and_lateness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_clusters_and_their_places() {
+async fn clusters_two_keep_their_positions() {
     let mut moto = Moto::start();
     let webhook = ScriptedWebhook::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ async fn fleet_in_one_stream_is_annotated_and_clusters_are_chosen() {
         ("111122223333", "dev"),
     ];
     for (n, (account, cluster)) in clusters.into_iter().enumerate() {
-        let subscription = Subscription::of_cluster(account, cluster);
+        let subscription = SubscriptionOrigin::of_cluster(account, cluster);
         stage.put_of(&subscription, n * 10..n * 10 + 10);
     }
     stage.kinesis.put(STREAM, "x", control_message(1));
@@ -49,7 +49,7 @@ async fn fleet_in_one_stream_is_annotated_and_clusters_are_chosen() {
 
     let chosen = Stage::new(1).await;
     for (n, (account, cluster)) in clusters.into_iter().enumerate() {
-        let subscription = Subscription::of_cluster(account, cluster);
+        let subscription = SubscriptionOrigin::of_cluster(account, cluster);
         chosen.put_of(&subscription, n * 10..n * 10 + 10);
     }
     let names = ["--cluster-name=444455556666/prod", "--cluster-name=dev"];

@@ -3,7 +3,7 @@
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
-use audit_bridge_testkit::kinesis::{Fault, internal_failure, throughput_exceeded};
+use audit_bridge_testkit::kinesis::{CloudWatchFault, internal_failure, throughput_exceeded};
 use audit_bridge_tests::live::{number, trouble};
 
 use super::*;
@@ -20,9 +20,9 @@ async fn killed_at_random_amid_resharding_nothing_is_lost() {
     stage.kinesis.choose(move |_| match faults.u32(0..40) {
         0 => Some(throughput_exceeded()),
         1 => Some(internal_failure()),
-        2 => Some(Fault::Cut),
-        3 => Some(Fault::Garbage),
-        4 => Some(Fault::Slow(Duration::from_millis(120))),
+        2 => Some(CloudWatchFault::Cut),
+        3 => Some(CloudWatchFault::Garbage),
+        4 => Some(CloudWatchFault::Slow(Duration::from_millis(120))),
         _ => None,
     });
     let issuer = Issuer::start(&stage, 5, dice.fork());
@@ -33,7 +33,7 @@ async fn killed_at_random_amid_resharding_nothing_is_lost() {
         bridge.kill();
     }
     let issued = issuer.stop().await;
-    stage.kinesis.heal();
+    stage.kinesis.clear_faults();
     stage.kinesis.answer_records_max(10_000);
     let bridge = stage.start(&["--start=earliest"]);
     stage.until_accepted(&bridge, 0..issued);

@@ -8,9 +8,9 @@
 )]
 
 mod delivery;
+mod failures;
 mod kill;
 mod sharing;
-mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, Subscription};
+use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::{Kinesis, ScriptedWebhook};
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::{audit_id, event};
@@ -110,7 +110,7 @@ impl Stage {
     }
 
     /// A record of these events.
-    fn put_of(&self, subscription: &Subscription, events: std::ops::Range<usize>) {
+    fn put_of(&self, subscription: &SubscriptionOrigin, events: std::ops::Range<usize>) {
         let now = self.kinesis.now_ms();
         let events: Vec<_> = events
             .map(|n| SubscribedEvent::new(n, now, event(n, 600) + "\n"))
@@ -179,10 +179,10 @@ impl Stage {
 }
 
 /// The log stream that event `n` is of.
-fn log_stream(n: usize) -> Subscription {
-    Subscription {
+fn log_stream(n: usize) -> SubscriptionOrigin {
+    SubscriptionOrigin {
         log_stream: format!("kube-apiserver-audit-{}", n % LOG_STREAMS),
-        ..Subscription::of_cluster("111122223333", "prod")
+        ..SubscriptionOrigin::of_cluster("111122223333", "prod")
     }
 }
 

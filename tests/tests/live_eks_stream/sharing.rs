@@ -1,7 +1,7 @@
 //! Replicas that share the shards: all are read, each by one, in order, and nothing is lost when
 //! replicas come, leave, hang or die, and shards are split and merged meanwhile.
 
-use audit_bridge_testkit::kubernetes::{FakeKubernetes, Fault, Serving};
+use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesServer};
 use audit_bridge_tests::live::{number, trouble};
 
 use super::*;
@@ -12,7 +12,7 @@ const NAMESPACE: &str = "audit";
 struct Cluster {
     stage: Arc<Stage>,
     api: FakeKubernetes,
-    _serving: Serving,
+    _serving: KubernetesServer,
 }
 
 impl Cluster {
@@ -190,10 +190,10 @@ async fn whatever_becomes_of_replicas_and_shards_nothing_is_lost() {
             (8, _) => {
                 let mut dice = dice.fork();
                 cluster.api.fail_by(move |_| match dice.u32(0..12) {
-                    0 => Some(Fault::Status(500)),
-                    1 => Some(Fault::Status(409)),
-                    2 => Some(Fault::NoAnswer),
-                    3 => Some(Fault::Late(Duration::from_secs(3))),
+                    0 => Some(KubernetesFault::Status(500)),
+                    1 => Some(KubernetesFault::Status(409)),
+                    2 => Some(KubernetesFault::NoAnswer),
+                    3 => Some(KubernetesFault::Late(Duration::from_secs(3))),
                     _ => None,
                 });
             }

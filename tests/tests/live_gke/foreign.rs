@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::CloudLogging;
-use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
+use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::root;
@@ -22,7 +22,7 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
     let log = CloudLogging::start().await;
     let first = ago(60);
     for number in 0..40 {
-        let mut entry = LogEntry::new(number, first + Duration::from_millis(number as u64 / 3));
+        let mut entry = PodEntry::new(number, first + Duration::from_millis(number as u64 / 3));
         entry.cluster = if number % 2 == 0 { "c" } else { "d" }.to_owned();
         log.put(entry.text());
     }
@@ -38,7 +38,7 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
         ["--start", "-5m"],
     ];
     let bridge = Running::start("gke", &args.concat(), &[]);
-    let want: Vec<String> = (0..40).step_by(2).map(LogEntry::audit_id).collect();
+    let want: Vec<String> = (0..40).step_by(2).map(PodEntry::audit_id).collect();
     until("the bridge reads it", || {
         webhook.accepted_ids().len() == want.len()
     });
@@ -48,7 +48,7 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn googles_client_for_python_reads_the_same_entries() {
+async fn stand_in_serves_googles_python_client() {
     let (log, filter, want) = log_and_filter().await;
     let interpreter = python("tests/requirements-gke.txt");
     let script = root().join("tests/tests/live_gke/list_entries.py");
@@ -70,7 +70,7 @@ async fn googles_client_for_python_reads_the_same_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn gcloud_reads_the_same_entries() {
+async fn stand_in_serves_gcloud() {
     if Command::new("gcloud").arg("--version").output().is_err() {
         let _ = writeln!(std::io::stderr(), "skipped: there is no gcloud here");
         return;
@@ -186,7 +186,7 @@ impl Emulator {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_bridge_reads_from_googles_emulator() {
+async fn emulator_of_google_is_read() {
     let Some(emulator) = Emulator::start() else {
         let _ = writeln!(
             std::io::stderr(),
@@ -205,7 +205,7 @@ async fn the_bridge_reads_from_googles_emulator() {
         use base64::Engine as _;
         let messages: Vec<_> = numbers
             .map(|number| {
-                let entry = LogEntry::new(number, ago(1)).text();
+                let entry = PodEntry::new(number, ago(1)).text();
                 let data = base64::engine::general_purpose::STANDARD.encode(entry);
                 serde_json::json!({ "data": data })
             })

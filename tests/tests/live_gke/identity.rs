@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
 use audit_bridge_testkit::tls::rsa_key_pem;
-use audit_bridge_testkit::{LogEntry, Pki, ScriptedWebhook};
+use audit_bridge_testkit::{Pki, PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::{Ran, command};
 use serde_json::{Value, json};
@@ -32,14 +32,14 @@ fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_gke_it_finds_project_cluster_location_and_token() {
+async fn metadata_server_gives_project_cluster_location_and_token() {
     let scene = Scene::new().await;
     scene.logging.metadata(Metadata::of("p", "c", "l"));
     scene.logging.require_token("metadata-token");
     scene.put(0..5, ago(30));
-    let other = LogEntry {
+    let other = PodEntry {
         cluster: "other".to_owned(),
-        ..LogEntry::new(9, ago(30))
+        ..PodEntry::new(9, ago(30))
     };
     scene.logging.put(other.text());
     let host = scene.logging.host();
@@ -71,7 +71,7 @@ async fn on_gke_it_finds_project_cluster_location_and_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_missing_identity_is_held_until_there_is_one() {
+async fn identity_missing_is_held_until_there_is_one() {
     let scene = Scene::new().await;
     // GKE's metadata server before Workload Identity is bound.
     let mut metadata = Metadata {
@@ -112,7 +112,7 @@ async fn a_missing_identity_is_held_until_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tokens_are_renewed_before_and_after_they_end() {
+async fn token_is_renewed_before_and_after_its_end() {
     let scene = Scene::new().await;
     // The client renews such short ones some time after they have ended: the worst case.
     scene.logging.metadata(Metadata {
@@ -148,7 +148,7 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
     let ca = path("ca.pem", pki.ca_pem());
     let logging = CloudLogging::start_tls(pki.acceptor(&["127.0.0.1"], None)).await;
     logging.require_token(token);
-    logging.put(LogEntry::new(0, ago(30)).text());
+    logging.put(PodEntry::new(0, ago(30)).text());
     let webhook = ScriptedWebhook::start().await;
     let credentials = path("credentials.json", &file(&logging.url()).to_string());
     let (endpoint, url) = (logging.url(), webhook.url());
@@ -168,14 +168,14 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
     let mut bridge = Running::start("gke", &args.concat(), &variables);
     bridge.until_ready();
     until("the entry", || {
-        webhook.accepted_ids() == [LogEntry::audit_id(0)]
+        webhook.accepted_ids() == [PodEntry::audit_id(0)]
     });
     assert!(!bridge.log().contains("PRIVATE KEY"));
     assert_eq!(bridge.terminate(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_service_account_key_makes_its_own_tokens() {
+async fn service_account_key_makes_its_own_tokens() {
     // A JSON Web Token that the key signed.
     reads_with("eyJ", |_| {
         json!({
@@ -191,7 +191,7 @@ async fn a_service_account_key_makes_its_own_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_external_account_exchanges_its_token() {
+async fn external_account_exchanges_its_token() {
     let subject = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(subject.path(), "the workload's own token").unwrap();
     reads_with("exchanged", |url| {
@@ -208,7 +208,7 @@ async fn an_external_account_exchanges_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_credentials_file_that_is_not_there_is_told() {
+async fn credentials_file_missing_is_named() {
     let scene = Scene::new().await;
     let more = [
         "--logging-endpoint",
@@ -226,7 +226,7 @@ async fn a_credentials_file_that_is_not_there_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_missing_role_is_held_with_its_remedy() {
+async fn role_missing_is_held_with_remedy() {
     let scene = Scene::new().await;
     scene.logging.only_project("elsewhere");
     scene.put(0..5, ago(30));
@@ -247,12 +247,12 @@ async fn a_missing_role_is_held_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn data_access_needs_the_private_viewer() {
+async fn data_access_without_private_viewer_is_held() {
     let scene = Scene::new().await;
     scene.logging.private_logs(false);
-    let entry = LogEntry {
+    let entry = PodEntry {
         log: "data_access".to_owned(),
-        ..LogEntry::new(0, ago(30))
+        ..PodEntry::new(0, ago(30))
     };
     scene.logging.put(entry.text());
     let mut bridge = scene.run(&["--start", "-1m", "--include-data-access"]);
@@ -263,7 +263,7 @@ async fn data_access_needs_the_private_viewer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn check_tells_a_cluster_that_is_not_there() {
+async fn check_of_missing_cluster_names_it() {
     let scene = Scene::new().await;
     scene.put(0..5, ago(30));
     let good = check(&scene, &["--project-id", "p", "--cluster-name", "c"], &[]);
@@ -275,7 +275,7 @@ async fn check_tells_a_cluster_that_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn where_it_runs_must_be_known() {
+async fn place_unknown_is_refused() {
     let scene = Scene::new().await;
     // No server: a port that nobody listens on.
     let envs = [("GCE_METADATA_HOST", "127.0.0.1:1")];
@@ -303,7 +303,7 @@ async fn where_it_runs_must_be_known() {
 }
 
 #[test]
-fn a_subscription_has_no_end() {
+fn subscription_with_until_is_refused() {
     let output = command(
         "gke",
         &["run", "--webhook-url", "http://127.0.0.1:9/k8s-audit"],
@@ -318,7 +318,7 @@ fn a_subscription_has_no_end() {
 }
 
 #[test]
-fn wrong_settings_are_named_at_once() {
+fn settings_wrong_are_all_named_at_once() {
     let output = command(
         "gke",
         &["run", "--webhook-url", "http://127.0.0.1:9/k8s-audit"],

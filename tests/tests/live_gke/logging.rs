@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use audit_bridge_testkit::LogEntry;
-use audit_bridge_testkit::cloud_logging::Fault;
+use audit_bridge_testkit::PodEntry;
+use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
 use audit_bridge_tests::live::Running;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -12,26 +12,26 @@ use serde_json::Value;
 use crate::{Scene, ago, examples, parts, sorted_lines, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_entry_arrives_once_however_it_shows() {
+async fn entries_late_or_repeated_arrive_once() {
     let scene = Scene::new().await;
     scene.logging.pages_of(150);
     // Many under one time, across the pages' borders.
     let (one, other) = (ago(120), ago(60));
     for number in 0..1000 {
         let time = if number < 500 { one } else { other };
-        scene.logging.put(LogEntry::new(number, time).text());
+        scene.logging.put(PodEntry::new(number, time).text());
     }
     // The log itself may hold an entry twice.
     for number in [3, 499, 777] {
         let time = if number < 500 { one } else { other };
-        scene.logging.put(LogEntry::new(number, time).text());
+        scene.logging.put(PodEntry::new(number, time).text());
     }
     let mut bridge = scene.run(&["--start", "-10m"]);
     scene.until_accepted(0..1000);
     bridge.until_ready();
     // Late: filed two seconds back, and behind the edge by then.
     for number in 1000..1100 {
-        let entry = LogEntry::new(number, ago(2)).text();
+        let entry = PodEntry::new(number, ago(2)).text();
         scene.logging.put_late(entry, Duration::from_millis(500));
     }
     // And what is new.
@@ -55,10 +55,10 @@ async fn each_entry_arrives_once_however_it_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_filter_selects_cluster_and_logs() {
+async fn filter_selects_cluster_and_logs() {
     let scene = Scene::new().await;
-    let entry = |number: usize, change: &dyn Fn(&mut LogEntry)| {
-        let mut entry = LogEntry::new(number, ago(30));
+    let entry = |number: usize, change: &dyn Fn(&mut PodEntry)| {
+        let mut entry = PodEntry::new(number, ago(30));
         change(&mut entry);
         scene.logging.put(entry.text());
     };
@@ -94,12 +94,12 @@ async fn the_filter_selects_cluster_and_logs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn split_entries_come_together_across_pages_and_polls() {
+async fn split_entries_across_pages_and_polls_are_joined() {
     let scene = Scene::new().await;
     scene.logging.pages_of(1);
     let [first, second] = parts(0, ago(60));
     scene.logging.put(first);
-    scene.logging.put(LogEntry::new(1, ago(50)).text());
+    scene.logging.put(PodEntry::new(1, ago(50)).text());
     scene.logging.put(second);
     // The other half of this one is late, and comes first.
     let [first, second] = parts(2, ago(2));
@@ -120,7 +120,7 @@ async fn split_entries_come_together_across_pages_and_polls() {
         .collect();
     assert_eq!(events.len(), 3);
     for number in [0, 2] {
-        let id = LogEntry::audit_id(number);
+        let id = PodEntry::audit_id(number);
         let event = events.iter().find(|event| event["auditID"] == id).unwrap();
         let filling = &event["requestObject"]["metadata"]["annotations"]["filling"];
         assert_eq!(*filling, "x".repeat(70) + &"y".repeat(30));
@@ -162,10 +162,10 @@ async fn live_and_replay_give_the_same_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_keep_to_the_pace_and_throttling_is_told() {
+async fn requests_keep_their_rate_and_throttling_is_reported() {
     let scene = Scene::new().await;
     scene.put(0..10, ago(30));
-    scene.logging.fail_next(Fault::RetryAfter("1"));
+    scene.logging.fail_next(CloudLoggingFault::RetryAfter("1"));
     // As paced as it goes: two requests a second, whatever the cursors would like.
     let mut bridge = scene.run(&["--start", "-1m", "--requests-per-minute", "120"]);
     scene.until_accepted(0..10);
@@ -179,13 +179,13 @@ async fn requests_keep_to_the_pace_and_throttling_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pages_that_are_too_large_come_in_smaller_ones() {
+async fn pages_too_large_are_asked_for_smaller() {
     let scene = Scene::new().await;
     // 24 MiB in one page: more than is held of one.
     for number in 0..48 {
-        let entry = LogEntry {
+        let entry = PodEntry {
             bytes: 512 << 10,
-            ..LogEntry::new(number, ago(60))
+            ..PodEntry::new(number, ago(60))
         };
         scene.logging.put(entry.text());
     }

@@ -2,27 +2,27 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_logging::Fault;
-use audit_bridge_testkit::{Answer, LogEntry};
+use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
+use audit_bridge_testkit::{PodEntry, WebhookAnswer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{Scene, ago, sample, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn faults_of_the_api_lose_nothing() {
+async fn api_faults_lose_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(40);
     scene.put(0..400, ago(60));
     let faults = [
-        Fault::Status(503, "The service is currently unavailable."),
-        Fault::Status(429, "Quota exceeded for quota metric 'Read requests'"),
-        Fault::Cut,
-        Fault::Status(500, "Internal error encountered."),
-        Fault::Body("<html>a proxy's greeting</html>"),
-        Fault::Body(r#"{"error":{"code":503}}"#),
-        Fault::Slow(Duration::from_millis(700)),
-        Fault::Status(504, "Deadline expired"),
+        CloudLoggingFault::Status(503, "The service is currently unavailable."),
+        CloudLoggingFault::Status(429, "Quota exceeded for quota metric 'Read requests'"),
+        CloudLoggingFault::Cut,
+        CloudLoggingFault::Status(500, "Internal error encountered."),
+        CloudLoggingFault::Body("<html>a proxy's greeting</html>"),
+        CloudLoggingFault::Body(r#"{"error":{"code":503}}"#),
+        CloudLoggingFault::Slow(Duration::from_millis(700)),
+        CloudLoggingFault::Status(504, "Deadline expired"),
     ];
     for fault in faults {
         scene.logging.fail_next(fault);
@@ -45,13 +45,13 @@ async fn faults_of_the_api_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
+async fn entry_invalid_goes_to_dead_letter_and_blocks_nothing() {
     let scene = Scene::new().await;
     scene.put(0..20, ago(60));
-    let mut no_time: Value = serde_json::from_str(&LogEntry::new(100, ago(60)).text()).unwrap();
+    let mut no_time: Value = serde_json::from_str(&PodEntry::new(100, ago(60)).text()).unwrap();
     no_time["timestamp"] = json!("then");
     no_time["receiveTimestamp"] = json!(7);
-    let mut no_id: Value = serde_json::from_str(&LogEntry::new(101, ago(60)).text()).unwrap();
+    let mut no_id: Value = serde_json::from_str(&PodEntry::new(101, ago(60)).text()).unwrap();
     no_id["operation"] = json!(["io.k8s"]);
     no_id["insertId"] = json!("");
     let no_time = no_time.to_string();
@@ -95,12 +95,12 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_blocks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_again_and_again_it_loses_nothing() {
+async fn killed_repeatedly_loses_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(50);
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(20)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(20)));
     scene.put(0..2000, ago(120));
     let small = [
         "--start",
@@ -128,7 +128,7 @@ async fn killed_again_and_again_it_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_restart_repeats_nothing_and_goes_on_where_it_was() {
+async fn restart_repeats_nothing_and_continues() {
     let scene = Scene::new().await;
     scene.put(0..300, ago(60));
     let bridge = scene.run(&["--start", "-5m"]);
@@ -148,17 +148,17 @@ async fn a_restart_repeats_nothing_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_webhook_that_is_down_stops_the_reading_and_loses_nothing() {
+async fn webhook_down_stops_the_reading_and_loses_nothing() {
     let scene = Scene::new().await;
     scene.logging.pages_of(100);
     for number in 0..2000 {
-        let entry = LogEntry {
+        let entry = PodEntry {
             bytes: 5000,
-            ..LogEntry::new(number, ago(60))
+            ..PodEntry::new(number, ago(60))
         };
         scene.logging.put(entry.text());
     }
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     let mut bridge = scene.run(&["--start", "-5m", "--in-flight-bytes-max", "1MiB"]);
     until("it reads", || {
         bridge.metric("audit_bridge_records_received_total") > 0.0

@@ -11,13 +11,14 @@ mod foreign;
 mod identity;
 mod logging;
 mod losses;
+mod outages;
 mod pubsub;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::CloudLogging;
-use audit_bridge_testkit::{LogEntry, ScriptedWebhook};
+use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::{root, run};
 use jiff::Timestamp;
@@ -81,7 +82,7 @@ impl Scene {
     fn put(&self, numbers: std::ops::Range<usize>, first: Timestamp) {
         for (at, number) in numbers.enumerate() {
             let time = first + Duration::from_millis(at as u64);
-            self.logging.put(LogEntry::new(number, time).text());
+            self.logging.put(PodEntry::new(number, time).text());
         }
     }
 
@@ -92,7 +93,7 @@ impl Scene {
 
     /// Waits until just these have been accepted at least once.
     fn until_accepted(&self, numbers: std::ops::Range<usize>) {
-        let want: BTreeSet<String> = numbers.map(LogEntry::audit_id).collect();
+        let want: BTreeSet<String> = numbers.map(PodEntry::audit_id).collect();
         until(&format!("{} events", want.len()), || {
             self.accepted().is_superset(&want)
         });
@@ -179,9 +180,9 @@ fn sorted_lines(path: &std::path::Path) -> Vec<String> {
 
 /// The entry in two parts: each has a half of its request.
 fn parts(number: usize, time: Timestamp) -> [String; 2] {
-    let entry = LogEntry {
+    let entry = PodEntry {
         bytes: 100,
-        ..LogEntry::new(number, time)
+        ..PodEntry::new(number, time)
     };
     let entry: serde_json::Value = serde_json::from_str(&entry.text()).unwrap();
     [0, 1].map(|index| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
-use audit_bridge_testkit::{Answer, LogEntry, PubSub, ScriptedWebhook};
+use audit_bridge_testkit::{PodEntry, PubSub, ScriptedWebhook, WebhookAnswer};
 use audit_bridge_tests::command;
 use audit_bridge_tests::live::Running;
 use serde_json::Value;
@@ -14,14 +14,14 @@ use crate::{ago, built, examples, parts, sorted_lines, until};
 
 const NAME: &str = "projects/p/subscriptions/audit";
 
-struct Scene {
-    pubsub: PubSub,
-    webhook: ScriptedWebhook,
-    folder: tempfile::TempDir,
+pub(crate) struct Scene {
+    pub(crate) pubsub: PubSub,
+    pub(crate) webhook: ScriptedWebhook,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new() -> Scene {
+    pub(crate) async fn new() -> Scene {
         built();
         Scene {
             pubsub: PubSub::start(NAME).await,
@@ -31,7 +31,7 @@ impl Scene {
     }
 
     /// A replica with a state of its own.
-    fn run(&self, replica: &str, more: &[&str]) -> Running {
+    pub(crate) fn run(&self, replica: &str, more: &[&str]) -> Running {
         let (pubsub, webhook) = (self.pubsub.url(), self.webhook.url());
         let state = self.folder.path().join(replica);
         let args = [
@@ -46,9 +46,9 @@ impl Scene {
 
     fn publish(&self, numbers: std::ops::Range<usize>, bytes: usize) {
         for number in numbers {
-            let entry = LogEntry {
+            let entry = PodEntry {
                 bytes,
-                ..LogEntry::new(number, ago(1))
+                ..PodEntry::new(number, ago(1))
             };
             self.pubsub.publish(entry.text());
         }
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn until_accepted(&self, numbers: std::ops::Range<usize>) {
-        let want: BTreeSet<String> = numbers.map(LogEntry::audit_id).collect();
+        let want: BTreeSet<String> = numbers.map(PodEntry::audit_id).collect();
         until(&format!("{} events", want.len()), || {
             self.accepted().is_superset(&want)
         });
@@ -88,10 +88,10 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn messages_are_acknowledged_after_the_webhook_took_them() {
+async fn messages_are_acknowledged_after_the_webhook_accepted() {
     let scene = Scene::new().await;
     scene.publish(0..500, 0);
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     let mut bridge = scene.run("one", &[]);
     until("it tries", || scene.webhook.requests() > 1);
     std::thread::sleep(Duration::from_secs(3));
@@ -110,11 +110,11 @@ async fn messages_are_acknowledged_after_the_webhook_took_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_open_is_bounded_and_given_back_at_the_end() {
+async fn messages_open_are_bounded_and_returned_at_the_end() {
     let scene = Scene::new().await;
     // 40 MB
     scene.publish(0..4000, 10_000);
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     // Room for everything here: only what the service is told bounds it.
     let roomy = [
         "--in-flight-batches-max",
@@ -140,7 +140,7 @@ async fn what_is_open_is_bounded_and_given_back_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_end_in_good_order_acknowledges_all_that_was_delivered() {
+async fn clean_stop_acknowledges_all_that_was_delivered() {
     for exactly_once in [false, true] {
         let scene = Scene::new().await;
         if exactly_once {
@@ -156,12 +156,12 @@ async fn an_end_in_good_order_acknowledges_all_that_was_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
+async fn replica_killed_of_two_loses_nothing() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(5));
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(100)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(100)));
     let slow = [
         "--batch-events-max",
         "10",
@@ -181,12 +181,12 @@ async fn of_two_replicas_one_is_killed_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn replicas_that_keep_dying_lose_nothing() {
+async fn replicas_dying_repeatedly_lose_nothing() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(3));
     scene
         .webhook
-        .otherwise(Answer::status(200).after(Duration::from_millis(50)));
+        .set_answer(WebhookAnswer::status(200).after(Duration::from_millis(50)));
     let slow = [
         "--batch-events-max",
         "10",
@@ -205,9 +205,10 @@ async fn replicas_that_keep_dying_lose_nothing() {
         });
         if round % 2 == 0 {
             scene.pubsub.cut_streams();
-            scene
-                .webhook
-                .script([Answer::status(503), Answer::reset_after_reading()]);
+            scene.webhook.script([
+                WebhookAnswer::status(503),
+                WebhookAnswer::reset_after_reading(),
+            ]);
         }
         std::mem::replace(&mut survivor, next).kill();
     }
@@ -217,7 +218,7 @@ async fn replicas_that_keep_dying_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_acknowledgment_costs_no_second_delivery() {
+async fn acknowledgment_lost_causes_no_second_delivery() {
     let scene = Scene::new().await;
     scene.pubsub.lease_at_most(Duration::from_secs(2));
     scene.pubsub.fail_acks(true);
@@ -233,11 +234,11 @@ async fn a_lost_acknowledgment_costs_no_second_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_message_that_comes_again_while_it_is_held_is_delivered_once() {
+async fn message_redelivered_while_held_is_delivered_once() {
     let scene = Scene::new().await;
     // Leases run out on the way, whatever the client does about them.
     scene.pubsub.lease_at_most(Duration::from_secs(1));
-    scene.webhook.otherwise(Answer::status(503));
+    scene.webhook.set_answer(WebhookAnswer::status(503));
     scene.publish(0..20, 0);
     let bridge = scene.run("one", &[]);
     until("they come again", || scene.pubsub.deliveries() >= 60);
@@ -249,7 +250,7 @@ async fn a_message_that_comes_again_while_it_is_held_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn streams_that_end_are_opened_again() {
+async fn stream_ended_is_reopened() {
     let scene = Scene::new().await;
     scene.publish(0..100, 0);
     scene.pubsub.refuse_next(Code::Unavailable);
@@ -271,7 +272,7 @@ async fn streams_that_end_are_opened_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_no_entry_ends_in_the_dead_letter_and_is_acknowledged() {
+async fn message_invalid_goes_to_dead_letter_and_is_acknowledged() {
     let scene = Scene::new().await;
     let strays = ["", "7", "{\"protoPayload\":", "hello", "7"];
     for stray in strays {
@@ -290,7 +291,7 @@ async fn what_is_no_entry_ends_in_the_dead_letter_and_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn split_entries_come_together_across_messages() {
+async fn split_entries_across_messages_are_joined() {
     let scene = Scene::new().await;
     let [first, second] = parts(0, ago(5));
     scene.pubsub.publish(second);
@@ -310,7 +311,7 @@ async fn split_entries_come_together_across_messages() {
         let items = list["items"].as_array()?.clone();
         let event = items
             .into_iter()
-            .find(|it| it["auditID"] == LogEntry::audit_id(0))?;
+            .find(|it| it["auditID"] == PodEntry::audit_id(0))?;
         Some(event["requestObject"]["metadata"]["annotations"]["filling"].clone())
     });
     assert_eq!(filling.unwrap(), "x".repeat(70) + &"y".repeat(30));
@@ -345,7 +346,7 @@ async fn live_and_replay_give_the_same_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_missing_role_is_held_with_its_remedy() {
+async fn role_missing_is_held_with_remedy() {
     let scene = Scene::new().await;
     scene.pubsub.permit(false);
     scene.publish(0..10, 0);
@@ -364,7 +365,7 @@ async fn a_missing_role_is_held_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
+async fn service_unreachable_is_reported_and_quiet_one_is_ready() {
     let scene = Scene::new().await;
     let mut quiet = scene.run("quiet", &[]);
     quiet.until_ready();
@@ -384,7 +385,7 @@ async fn a_service_that_is_not_there_is_told_and_a_quiet_one_is_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn its_identity_is_the_metadata_servers_and_is_renewed_when_it_is_refused() {
+async fn token_of_metadata_server_refused_is_renewed() {
     let scene = Scene::new().await;
     let server = CloudLogging::start().await;
     let mut metadata = Metadata::of("p", "c", "l");
@@ -420,7 +421,7 @@ async fn its_identity_is_the_metadata_servers_and_is_renewed_when_it_is_refused(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_of_another_project_is_told() {
+async fn subscription_of_another_project_is_named() {
     let scene = Scene::new().await;
     let (pubsub, webhook) = (scene.pubsub.url(), scene.webhook.url());
     let state = scene.folder.path().join("one");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn bad_input_is_named_and_costs_nothing_else() {
+fn input_damaged_is_named_and_costs_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let good = event(1, 600);

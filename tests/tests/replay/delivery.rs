@@ -3,17 +3,17 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_gets_everything_through_its_bad_moments() {
+async fn webhook_failing_at_times_gets_everything() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..2000));
     let webhook = ScriptedWebhook::start().await;
     webhook.script([
-        Answer::status(503).header("retry-after", "0"),
-        Answer::status(429),
-        Answer::reset_before_reading(),
-        Answer::reset_after_reading(),
-        Answer::status(401),
-        Answer::half(),
+        WebhookAnswer::status(503).header("retry-after", "0"),
+        WebhookAnswer::status(429),
+        WebhookAnswer::reset_before_reading(),
+        WebhookAnswer::reset_after_reading(),
+        WebhookAnswer::status(401),
+        WebhookAnswer::half(),
     ]);
     webhook.poison(&audit_id(777), 400);
     webhook.refuse_bodies_above(300 << 10);
@@ -53,13 +53,13 @@ async fn a_webhook_gets_everything_through_its_bad_moments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
+async fn state_folder_given_resumes_also_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
     let state = folder.path().join("state").display().to_string();
     let webhook = ScriptedWebhook::start().await;
     // The second of ten batches is never answered.
-    webhook.script([Answer::status(200), Answer::never()]);
+    webhook.script([WebhookAnswer::status(200), WebhookAnswer::never()]);
     let url = webhook.url();
     let mut args = vec![
         "replay",
@@ -101,12 +101,12 @@ async fn with_a_state_folder_the_same_command_goes_on_also_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
+async fn replay_given_up_says_how_to_resume_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..1000));
     let webhook = ScriptedWebhook::start().await;
-    webhook.script([Answer::status(200)]);
-    webhook.otherwise(Answer::status(503));
+    webhook.script([WebhookAnswer::status(200)]);
+    webhook.set_answer(WebhookAnswer::status(503));
     let replay = |more: Vec<String>| {
         let (url, dump) = (webhook.url(), dump.clone());
         tokio::task::spawn_blocking(move || {
@@ -149,11 +149,11 @@ async fn giving_up_says_how_to_resume_and_resuming_sends_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
+async fn signal_delivers_in_flight_and_says_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let dump = write(folder.path(), "dump.jsonl", lines(0..5000));
     let webhook = ScriptedWebhook::start().await;
-    webhook.otherwise(Answer::status(200).after(Duration::from_millis(150)));
+    webhook.set_answer(WebhookAnswer::status(200).after(Duration::from_millis(150)));
     let url = webhook.url();
     let child = command(
         "eks",
@@ -200,7 +200,7 @@ async fn a_signal_delivers_what_is_in_flight_and_says_how_to_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_read_side_by_side_are_resumed_by_a_count_that_leaves_nothing_out() {
+async fn files_read_in_parallel_resume_by_count_without_loss() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = folder.path().join("dumps").display().to_string();
     for n in 0..5 {
@@ -223,8 +223,8 @@ async fn files_read_side_by_side_are_resumed_by_a_count_that_leaves_nothing_out(
     };
     let mut skip = Vec::new();
     for accepted in [25, 40] {
-        webhook.script(vec![Answer::status(200); accepted]);
-        webhook.otherwise(Answer::status(503));
+        webhook.script(vec![WebhookAnswer::status(200); accepted]);
+        webhook.set_answer(WebhookAnswer::status(503));
         let ran = replay(skip).await.unwrap();
         assert_eq!(ran.status, 1, "{}", ran.stderr);
         let (_, settled) = ran.stderr.rsplit_once("--skip-records ").unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_readme_examples_print_event_lists() {
+fn readme_examples_print_event_lists() {
     for (provider, example, want) in [
         ("eks", "filter-log-events.json", 2),
         ("gke", "examples", 20),
@@ -31,7 +31,7 @@ fn the_readme_examples_print_event_lists() {
 }
 
 #[test]
-fn plain_events_pass_every_bridge_byte_for_byte() {
+fn native_events_pass_every_bridge_byte_for_byte() {
     for provider in BRIDGES {
         let ran = run_with(
             provider,
@@ -44,7 +44,7 @@ fn plain_events_pass_every_bridge_byte_for_byte() {
 }
 
 #[test]
-fn packed_and_nested_files_are_read_in_order() {
+fn files_packed_and_nested_are_read_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write(at, "1.jsonl", lines(0..3));
@@ -123,7 +123,7 @@ fn subscription_data_is_unpacked_wherever_aws_packs_it() {
 }
 
 #[test]
-fn the_report_counts_everything_once() {
+fn report_counts_everything_once() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let cloudwatch = |stream: &str, message: &str| {
@@ -166,7 +166,7 @@ fn the_report_counts_everything_once() {
 }
 
 #[test]
-fn the_dead_letter_keeps_what_replay_reads_again() {
+fn dead_letter_is_replayable() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let broken = [
@@ -233,7 +233,7 @@ fn the_dead_letter_keeps_what_replay_reads_again() {
 }
 
 #[test]
-fn files_read_side_by_side_give_the_same_events_and_the_same_report() {
+fn files_read_in_parallel_give_the_same_events_and_report() {
     for provider in BRIDGES {
         let fixtures = root().join("bridges").join(provider).join("fixtures");
         let folder = tempfile::tempdir().unwrap();

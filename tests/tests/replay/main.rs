@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use audit_bridge_testkit::webhook::{Answer, ScriptedWebhook};
+use audit_bridge_testkit::webhook::{ScriptedWebhook, WebhookAnswer};
 use audit_bridge_tests::{BRIDGES, Ran, audit_id, command, event, events, root, run, run_with};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -27,7 +27,7 @@ fn peak_mib(provider: &str, args: &[&str]) -> (i32, u64) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn memory_does_not_grow_with_the_dump() {
+fn memory_of_large_dump_stays_flat() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out").to_str().unwrap().to_owned();
     // One array on one line, and one line that is a single value: far larger than the goal.
@@ -74,7 +74,7 @@ fn memory_does_not_grow_with_the_dump() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg(target_os = "linux")]
-async fn memory_is_bounded_while_the_webhook_refuses_everything() {
+async fn memory_with_refusing_webhook_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let dump: String = (0..40_000)
         .map(|n| {
@@ -86,7 +86,7 @@ async fn memory_is_bounded_while_the_webhook_refuses_everything() {
     let dump = write(folder.path(), "dump.jsonl", dump);
     let webhook = ScriptedWebhook::start().await;
     // Each event is tried alone and waits: nothing else holds as many at once.
-    webhook.otherwise(Answer::status(400));
+    webhook.set_answer(WebhookAnswer::status(400));
     let url = webhook.url();
     let (status, peak) = tokio::task::spawn_blocking(move || {
         let args = ["replay", &dump, "--webhook-url", &url];

@@ -10,8 +10,8 @@ async fn interrupted(
     inputs: &[&str],
     batches: usize,
 ) -> Ran {
-    webhook.script(vec![Answer::status(200); batches]);
-    webhook.otherwise(Answer::status(503));
+    webhook.script(vec![WebhookAnswer::status(200); batches]);
+    webhook.set_answer(WebhookAnswer::status(503));
     let ran = replayed(webhook, state, inputs).await;
     assert_eq!(ran.status, 1, "{}", ran.stderr);
     assert!(
@@ -82,7 +82,7 @@ async fn inputs_changed_between_two_runs_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn input_whose_settled_part_changed_is_replayed_from_its_beginning_and_said() {
+async fn input_with_changed_settled_part_is_replayed_whole_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
     let a = write(folder.path(), "a.jsonl", lines(0..100));
@@ -115,7 +115,7 @@ async fn input_whose_settled_part_changed_is_replayed_from_its_beginning_and_sai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn input_that_was_cut_and_is_whole_now_gives_its_last_record() {
+async fn input_cut_then_whole_gives_its_last_record() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
     let whole = gzip(lines(0..100).as_bytes());
@@ -150,7 +150,7 @@ async fn input_that_was_cut_and_is_whole_now_gives_its_last_record() {
 }
 
 #[test]
-fn state_folder_with_what_it_cannot_keep_is_refused() {
+fn state_folder_with_unsupported_options_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
     let dump = write(folder.path(), "a.jsonl", lines(0..10));
@@ -225,7 +225,7 @@ fn kept(state: &str) -> BTreeMap<String, u64> {
 
 /// `kill -9` in the middle of files that are read side by side; `KILLS=n` for longer.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_random_nothing_is_lost_and_nothing_settled_comes_again() {
+async fn killed_at_random_loses_nothing_and_repeats_nothing_settled() {
     const RECORDS: usize = 1500;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
@@ -234,7 +234,7 @@ async fn killed_at_random_nothing_is_lost_and_nothing_settled_comes_again() {
     println!("SEED={seed} KILLS={kills}");
     let mut random = fastrand::Rng::with_seed(seed);
     let webhook = ScriptedWebhook::start().await;
-    webhook.otherwise(Answer::status(200).after(Duration::from_millis(4)));
+    webhook.set_answer(WebhookAnswer::status(200).after(Duration::from_millis(4)));
     // By number, which records each file holds.
     let mut files = BTreeMap::<String, Vec<usize>>::new();
     let mut next = 0;

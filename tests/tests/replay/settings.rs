@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_wrong_setting_is_reported_at_once() {
+fn settings_wrong_are_all_reported_at_once() {
     let secret = "hunter2-do-not-print";
     let ran = run(
         "gke",
@@ -67,7 +67,7 @@ fn every_wrong_setting_is_reported_at_once() {
 }
 
 #[test]
-fn settings_come_from_the_environment_too() {
+fn settings_are_read_from_the_environment() {
     let ran = command("aks", &["replay", "-"])
         .env("AUDIT_BRIDGE_FORMAT", "events")
         .env("AUDIT_BRIDGE_ANNOTATE", "cluster=blue,team=a,b")
@@ -96,7 +96,7 @@ fn output_line(stdout: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn version_is_told() {
+fn version_option_prints_the_version() {
     for provider in BRIDGES {
         let ran = run(provider, &["version", "--json"]);
         let version: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();

@@ -7,6 +7,7 @@
 )]
 
 mod modules;
+mod names;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
 ];
 
 #[test]
-fn arrows_point_from_the_core_to_the_tests() {
+fn dependencies_point_from_the_core_to_the_tests() {
     let packages = packages();
     let arrows = BTreeMap::from(ARROWS);
     for (name, uses) in &packages {
@@ -153,7 +154,7 @@ fn arrows_point_from_the_core_to_the_tests() {
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
+fn modules_never_use_each_other_in_a_circle() {
     let mut crates = 0;
     let mut circles = Vec::new();
     for folder in ["crates", "bridges"] {
@@ -172,7 +173,7 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 #[test]
-fn the_vocabulary_does_no_io_and_has_no_clock() {
+fn event_module_does_no_io_and_has_no_clock() {
     let core = root().join("crates/core/src");
     let mut files = rust_files(&core.join("event"));
     files.push(core.join("event.rs"));
@@ -189,7 +190,7 @@ fn the_vocabulary_does_no_io_and_has_no_clock() {
 }
 
 #[test]
-fn http_and_cloud_sdks_stay_in_their_rooms() {
+fn http_and_cloud_sdks_stay_in_their_modules() {
     let outside = |folder: PathBuf, room: &str| -> Vec<PathBuf> {
         let files = rust_files(&folder).into_iter();
         files
@@ -214,7 +215,7 @@ fn http_and_cloud_sdks_stay_in_their_rooms() {
 
 /// The rooms of a bridge: a newcomer finds the same in each.
 #[test]
-fn bridges_have_the_same_rooms() {
+fn bridges_have_the_same_modules() {
     for bridge in BRIDGES {
         let src = root().join("bridges").join(bridge).join("src");
         let mut rooms: Vec<String> = std::fs::read_dir(&src)
@@ -236,7 +237,7 @@ fn bridges_have_the_same_rooms() {
 }
 
 #[test]
-fn there_is_one_tls_stack() {
+fn dependencies_have_one_tls_stack() {
     // What is built here; the lock file also names options that nobody chose.
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--workspace", "--prefix", "none", "--locked"])
@@ -270,8 +271,26 @@ fn there_is_one_tls_stack() {
     assert_eq!(rustls, 1, "one rustls");
 }
 
+/// A newcomer reads first what a module is for.
 #[test]
-fn no_file_outgrows_its_room() {
+fn modules_begin_with_what_they_are_for() {
+    let mut without = Vec::new();
+    for folder in ["crates", "bridges", "tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let built = file.components().any(|part| part.as_os_str() == "target");
+            if built || file.ends_with("tests.rs") {
+                continue;
+            }
+            if !std::fs::read_to_string(&file).unwrap().starts_with("//!") {
+                without.push(file.display().to_string());
+            }
+        }
+    }
+    assert!(without.is_empty(), "without a line of //!: {without:#?}");
+}
+
+#[test]
+fn files_stay_below_their_limit() {
     let mut large = Vec::new();
     for folder in ["crates", "bridges"] {
         for file in rust_files(&root().join(folder)) {

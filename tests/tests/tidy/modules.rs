@@ -254,7 +254,7 @@ fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn circles_are_named_and_what_is_none_is_not() {
+fn circles_of_modules_are_named_and_nothing_else() {
     let mut modules = Modules::default();
     for (module, code) in [
         ("a", "use crate::b::Thing;"),

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_string_names_its_place() {
+    fn connection_string_gives_namespace_and_hub() {
         let key = "SharedAccessKeyName=listen;SharedAccessKey=c2VjcmV0PT0=";
         for (text, namespace, hub, emulator) in [
             (
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_key() {
+    fn connection_string_invalid_is_refused_without_showing_the_key() {
         for text in [
             "",
             "hello",
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_endpoint_is_on_this_machine() {
+    fn connection_string_plain_endpoint_is_loopback_only() {
         for (text, want) in [
             ("amqps://ns.example.com", Ok("amqps://ns.example.com")),
             (

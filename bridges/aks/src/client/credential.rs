@@ -35,7 +35,6 @@ pub enum Credential {
 pub enum IdentityKind {
     /// By the token of the pod's service account.
     WorkloadIdentity,
-    /// By a client secret.
     ClientSecret,
     /// By the machine's metadata service.
     ManagedIdentity,

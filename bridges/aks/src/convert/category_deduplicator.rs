@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_full_forgets_the_oldest() {
+    fn deduplicator_full_forgets_the_oldest() {
         let mut deduplicator = CategoryDeduplicator::default();
         for id in 0..EVENTS_MAX + 10 {
             assert!(!deduplicator.is_duplicate(0, Some("c"), &log(id), false));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_of_one_cluster_and_text() {
+    fn deduplicator_copy_needs_same_cluster_and_text() {
         let mut deduplicator = CategoryDeduplicator::default();
         let id = "/SUBSCRIPTIONS/0/RESOURCEGROUPS/SHOP/PROVIDERS/M/MANAGEDCLUSTERS/PROD";
         assert!(!deduplicator.is_duplicate(0, Some(id), b"text", false));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn key_differs_between_processes() {
+    fn deduplicator_hash_key_differs_between_processes() {
         let tag = || CategoryDeduplicator::default().fingerprint("c", b"text");
         assert!(tag().is_some());
         assert_ne!(tag().map(|(_, tag)| tag), tag().map(|(_, tag)| tag));

@@ -57,7 +57,7 @@ fn audit(log: &str) -> String {
 }
 
 #[test]
-fn every_rule_of_the_table() {
+fn convert_each_rule_of_the_table_holds() {
     let log = quoted(EVENT);
     let klog = quoted("I0305 09:15:04.111222       1 wrap.go:47] PUT /x\n");
     let no_time = EVENT.replace(r#","stageTimestamp":"2026-03-05T09:15:02.149911Z""#, "");
@@ -212,7 +212,7 @@ fn every_rule_of_the_table() {
 }
 
 #[test]
-fn damaged_text_is_kept() {
+fn convert_damaged_text_is_rejected_and_kept() {
     for (payload, want) in [
         ("\":\"x\"}", "[unparsable]"),
         (r#"{"properties":{"log":"text"}}"#, "[unparsable]"),
@@ -235,10 +235,10 @@ fn damaged_text_is_kept() {
 }
 
 #[test]
-fn clusters_are_chosen_by_the_end_of_their_resource() {
-    let mut convert = AksConvert::new(Options {
+fn convert_clusters_are_selected_by_resource_suffix() {
+    let mut convert = AksConvert::new(AksConvertOptions {
         cluster_names: vec!["other".to_owned(), "shop-prod".to_owned()],
-        ..Options::default()
+        ..AksConvertOptions::default()
     });
     for (resource, converted) in [
         (CLUSTER, true),
@@ -260,12 +260,12 @@ fn clusters_are_chosen_by_the_end_of_their_resource() {
 }
 
 #[test]
-fn an_event_says_its_cluster_when_asked() {
+fn convert_event_names_its_cluster_when_asked() {
     let named = |names: &[&str]| {
-        AksConvert::new(Options {
+        AksConvert::new(AksConvertOptions {
             cluster_names: names.iter().map(|&name| name.to_owned()).collect(),
             annotate_cluster: true,
-            ..Options::default()
+            ..AksConvertOptions::default()
         })
     };
     let annotated = |convert: &mut AksConvert, resource: &str| {
@@ -293,10 +293,10 @@ fn an_event_says_its_cluster_when_asked() {
 }
 
 #[test]
-fn categories_can_be_chosen() {
-    let mut convert = AksConvert::new(Options {
+fn convert_categories_are_selected() {
+    let mut convert = AksConvert::new(AksConvertOptions {
         categories: vec!["kube-audit-admin".to_owned()],
-        ..Options::default()
+        ..AksConvertOptions::default()
     });
     let admin = of("kube-audit-admin", &quoted(EVENT));
     assert_eq!(
@@ -321,7 +321,7 @@ fn converter_of_both() -> AksConvert {
 }
 
 #[test]
-fn same_request_in_another_cluster_is_delivered() {
+fn convert_same_request_in_another_cluster_is_delivered() {
     let mut convert = converter_of_both();
     let [all, admin] = CATEGORIES.map(|category| of(category, &quoted(EVENT)));
     assert_eq!(show_with(&mut convert, &record(all)), EVENT);
@@ -340,7 +340,7 @@ fn same_request_in_another_cluster_is_delivered() {
 }
 
 #[test]
-fn a_request_in_both_categories_is_delivered_once() {
+fn convert_request_in_both_categories_is_delivered_once() {
     let other = |from: &str, to: &str| EVENT.replace(from, to);
     let cut = &EVENT[..EVENT.len() - 10];
     let (all, admin) = ("kube-audit", "kube-audit-admin");
@@ -403,7 +403,7 @@ fn a_request_in_both_categories_is_delivered_once() {
 }
 
 #[test]
-fn nesting_is_no_danger() {
+fn convert_deep_nesting_is_survived() {
     let nested = |levels: usize| {
         EVENT.replace(
             "\"verb\"",
@@ -434,7 +434,7 @@ fn nesting_is_no_danger() {
 }
 
 #[test]
-fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
+fn convert_any_cut_gives_whole_members_or_a_reject() {
     let whole: Vec<&str> = LOGS.lines().filter(|line| line.ends_with('}')).collect();
     assert_eq!(whole.len(), 2);
     for event in whole.into_iter().chain([EVENT]) {
@@ -453,7 +453,7 @@ fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
 
 /// Azure counts UTF-16 units, so a cut may leave half a character.
 #[test]
-fn a_cut_inside_a_surrogate_pair_is_a_cut() {
+fn convert_cut_inside_surrogate_pair_is_a_cut() {
     let event = EVENT
         .replace("\"get\"", "\"get\",\"x\":\"")
         .replace("\"}", "\",\"x\":\"");
@@ -468,7 +468,7 @@ fn a_cut_inside_a_surrogate_pair_is_a_cut() {
 
 proptest! {
     #[test]
-    fn every_byte_of_an_event_passes(event in any_event()) {
+    fn convert_native_event_keeps_every_byte(event in any_event()) {
         prop_assert_eq!(&show(&record(event.clone())), &event);
         prop_assert_eq!(&show(&record(audit(&event))), &event);
         prop_assert_eq!(&show(&record(of("kube-audit-admin", &event))), &event);
@@ -479,14 +479,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
+    fn convert_any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
         let mut any = record(bytes);
         any.damaged = damaged;
         run(&any);
     }
 
     #[test]
-    fn any_change_of_a_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
+    fn convert_mutated_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
         let mut bytes = audit(&event).into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -496,7 +496,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_has_one_outcome(json in any_json()) {
+    fn convert_any_json_has_one_outcome(json in any_json()) {
         run(&record(json.clone()));
         run(&record(format!("{{\"category\":\"kube-audit\",\"properties\":{json},\"resourceId\":{json},\"time\":{json}}}")));
         run(&record(of("kube-audit", &json)));

@@ -33,7 +33,7 @@ fn events(outcomes: &[Outcome]) -> Vec<String> {
 }
 
 #[test]
-fn every_shape_gives_the_same_bytes() {
+fn dump_each_shape_gives_the_same_bytes() {
     let plain = events(&convert(read("logs.jsonl")))[..2].to_vec();
     for name in [
         "event-hub.json",
@@ -66,7 +66,7 @@ fn every_shape_gives_the_same_bytes() {
 }
 
 #[test]
-fn what_becomes_of_each_fixture() {
+fn dump_each_fixture_has_its_outcome() {
     for name in [
         "event-hub.json",
         "partial-records.json",
@@ -85,7 +85,7 @@ fn what_becomes_of_each_fixture() {
 }
 
 #[test]
-fn names_say_what_an_object_is() {
+fn dump_member_names_tell_the_object() {
     for (key, want) in [
         ("records", Role::Records),
         ("Records", Role::Records),
@@ -103,10 +103,10 @@ fn names_say_what_an_object_is() {
 }
 
 #[test]
-fn pieces_that_are_no_objects() {
+fn dump_piece_that_is_no_object_is_kept() {
     let bring = |piece: &str| {
         AksDump
-            .record(Raw::parse(piece).unwrap(), &Context::empty())
+            .record(Raw::parse(piece).unwrap(), &PieceContext::empty())
             .map(Cow::into_owned)
     };
     assert_eq!(

@@ -2,8 +2,8 @@ use std::io::Write as _;
 
 use super::*;
 
-fn args() -> ProviderArgs {
-    ProviderArgs {
+fn args() -> AksProviderArgs {
+    AksProviderArgs {
         event_hub_namespace: None,
         event_hub: None,
         consumer_group: None,
@@ -14,18 +14,18 @@ fn args() -> ProviderArgs {
     }
 }
 
-fn with_file(text: &str) -> (tempfile::NamedTempFile, ProviderArgs) {
+fn with_file(text: &str) -> (tempfile::NamedTempFile, AksProviderArgs) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "{text}").unwrap();
     let path = file.path().to_owned();
-    let args = ProviderArgs {
+    let args = AksProviderArgs {
         connection_string_file: Some(path),
         ..args()
     };
     (file, args)
 }
 
-fn check(args: &ProviderArgs) -> (AksProvider, String) {
+fn check(args: &AksProviderArgs) -> (AksProvider, String) {
     let mut problems = Problems::default();
     let live = args.check(&mut problems);
     let text = match problems.is_empty() {
@@ -38,15 +38,15 @@ fn check(args: &ProviderArgs) -> (AksProvider, String) {
 const KEY: &str = "SharedAccessKeyName=listen;SharedAccessKey=dG9wc2VjcmV0";
 
 #[test]
-fn an_identity_needs_the_namespace_only() {
-    let (live, problems) = check(&ProviderArgs {
+fn settings_with_identity_need_the_namespace_only() {
+    let (live, problems) = check(&AksProviderArgs {
         event_hub_namespace: Some("Audit.servicebus.windows.net".to_owned()),
         ..args()
     });
     assert_eq!(problems, "");
     assert_eq!(
         live.hub,
-        Hub {
+        HubAddress {
             namespace: "audit.servicebus.windows.net".to_owned(),
             name: "insights-logs-kube-audit".to_owned(),
             consumer_group: "$Default".to_owned(),
@@ -56,7 +56,7 @@ fn an_identity_needs_the_namespace_only() {
 }
 
 #[test]
-fn a_connection_string_says_the_rest() {
+fn settings_with_connection_string_need_nothing_else() {
     let (_file, args) = with_file(&format!(
         "Endpoint=sb://localhost:7001/;{KEY};EntityPath=hub;UseDevelopmentEmulator=true"
     ));
@@ -68,14 +68,14 @@ fn a_connection_string_says_the_rest() {
 }
 
 #[test]
-fn every_wrong_setting_is_named_and_none_is_shown() {
+fn settings_wrong_are_all_named_and_none_is_shown() {
     let ns = "Endpoint=sb://ns.servicebus.windows.net/";
     let (_missing, nothing) = with_file("");
     let (_other, other) = with_file(&format!("{ns};{KEY};EntityPath=other"));
     let (_plain, plain) = with_file(&format!(
         "Endpoint=sb://emulator:5672/;{KEY};UseDevelopmentEmulator=true"
     ));
-    let named = |namespace: &str| ProviderArgs {
+    let named = |namespace: &str| AksProviderArgs {
         event_hub_namespace: Some(namespace.to_owned()),
         ..args()
     };
@@ -84,14 +84,14 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         (named("audit"), "is no host name"),
         (named("sb://ns.servicebus.windows.net/"), "is no host name"),
         (
-            ProviderArgs {
+            AksProviderArgs {
                 event_hub: Some("a/b".to_owned()),
                 ..named("ns.example.com")
             },
             "--event-hub (AUDIT_BRIDGE_EVENT_HUB): is no name",
         ),
         (
-            ProviderArgs {
+            AksProviderArgs {
                 event_hub_endpoint: Some("amqp://10.1.2.3".to_owned()),
                 ..named("ns.example.com")
             },
@@ -99,14 +99,14 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         ),
         (nothing, "has no Endpoint"),
         (
-            ProviderArgs {
+            AksProviderArgs {
                 event_hub: Some("mine".to_owned()),
                 ..other.clone()
             },
             "is for another event hub",
         ),
         (
-            ProviderArgs {
+            AksProviderArgs {
                 event_hub_namespace: Some("else.servicebus.windows.net".to_owned()),
                 ..other
             },
@@ -114,7 +114,7 @@ fn every_wrong_setting_is_named_and_none_is_shown() {
         ),
         (plain, "UseDevelopmentEmulator=true: without TLS"),
         (
-            ProviderArgs {
+            AksProviderArgs {
                 connection_string_file: Some("/does/not/exist".into()),
                 ..args()
             },

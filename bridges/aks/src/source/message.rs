@@ -15,7 +15,7 @@ use audit_bridge_replay::read_from;
 
 use jiff::Timestamp;
 
-use crate::client::Message;
+use crate::client::HubMessage;
 use crate::dump::AksDump;
 use crate::source::position::after;
 
@@ -46,7 +46,7 @@ impl Cutter {
     }
 
     /// All records of a message, with the position behind it.
-    pub(crate) fn page(&self, message: Message) -> Page {
+    pub(crate) fn page(&self, message: HubMessage) -> Page {
         let position = message
             .sequence_number
             .map(|number| after(number, message.offset.as_deref()));
@@ -58,7 +58,7 @@ impl Cutter {
                 payload: message.body,
                 origin: self.origin(None, 0),
                 time: None,
-                // Nobody knows what it was: it is kept.
+                // Unknown content: it is kept.
                 damaged: true,
                 oversized: false,
             });
@@ -112,7 +112,7 @@ mod tests {
 
     fn page(body: &str) -> Page {
         let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
-        cutter.page(Message {
+        cutter.page(HubMessage {
             sequence_number: Some(17),
             offset: Some("4711".to_owned()),
             enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_record_is_one_with_its_bytes_untouched() {
+    fn message_each_record_keeps_its_bytes() {
         let one = r#"{ "category":"kube-audit", "properties":{"log":"{\"a\":1.0}\n"}}"#;
         let two = r#"{"category":"kube-apiserver","properties":{"log":"I1121"}}"#;
         let page = page(&format!("{{\"records\": [{one},\n {two} ]}}"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_of_a_diagnostic_setting_is_one_record() {
+    fn message_of_unknown_form_is_one_record() {
         for body in ["", "hello", "<xml/>", "[1,2]", "\u{0}\u{1}"] {
             let page = page(body);
             assert!(page.problems.is_empty(), "{body:?}: {:?}", page.problems);

@@ -19,14 +19,16 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{Bounds, Client, Connection, Fault, FaultKind, Message, Start};
-use crate::source::health;
+use crate::client::{
+    HubClient, HubConnection, HubError, HubErrorKind, HubMessage, PartitionBounds, ReceiverStart,
+};
 use crate::source::message::Cutter;
-use crate::source::position::Begin;
+use crate::source::partition_health;
+use crate::source::position::PartitionStart;
 
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub struct PartitionTiming {
     /// A link that has not failed for so long after it was asked for is attached.
     pub attach: Duration,
     /// Nothing for so long: there is nothing more at the moment.
@@ -39,9 +41,9 @@ pub struct Timing {
     pub discover: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for PartitionTiming {
+    fn default() -> PartitionTiming {
+        PartitionTiming {
             attach: Duration::from_secs(3),
             idle: Duration::from_secs(1),
             probe: Duration::from_secs(10),
@@ -51,9 +53,9 @@ impl Default for Timing {
     }
 }
 
-impl Timing {
-    /// The same where so many partitions are asked, with at least this pause from one to the next.
-    pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> Timing {
+impl PartitionTiming {
+    /// The same for this many partitions, with at least this pause from one query to the next.
+    pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> PartitionTiming {
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         self.probe = self.probe.max(pause.saturating_mul(partitions));
         self
@@ -62,10 +64,10 @@ impl Timing {
 
 /// What the readers of all partitions share.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) client: Client,
+pub(crate) struct ReaderContext {
+    pub(crate) client: HubClient,
     pub(crate) health: PartitionHealth,
-    pub(crate) timing: Timing,
+    pub(crate) timing: PartitionTiming,
     /// Messages that may be on their way to us, each up to a MiB.
     pub(crate) prefetch: u32,
     /// Where the job ends, if it does.
@@ -74,12 +76,11 @@ pub(crate) struct Shared {
     pub(crate) owner_level: Option<i64>,
 }
 
-/// Reads one partition.
-pub(crate) struct Reader {
-    shared: Arc<Shared>,
+pub(crate) struct PartitionReader {
+    shared: Arc<ReaderContext>,
     id: String,
     cutter: Cutter,
-    begin: Begin,
+    begin: PartitionStart,
     /// The sequence number of the last message that was handed on, or that need not be.
     last: Option<i64>,
     pages: mpsc::Sender<Page>,
@@ -92,30 +93,30 @@ pub(crate) struct Reader {
 /// Why the reading ended for good.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
-    /// Nobody takes pages of it any more.
+    /// The source was dropped.
     Closed,
     /// All up to the end of the job was read.
     Reached,
 }
 
-impl Reader {
+impl PartitionReader {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ReaderContext>,
         id: &str,
         index: u32,
-        begin: Begin,
+        begin: PartitionStart,
         pages: mpsc::Sender<Page>,
-    ) -> Reader {
+    ) -> PartitionReader {
         let stream = format!("{}/{id}", shared.client.hub().name);
         // The answer takes a while, and a lost one is asked for again.
         let again_within = shared.timing.probe * 3 / 2;
-        Reader {
+        PartitionReader {
             shared,
             id: id.to_owned(),
             cutter: Cutter::new(index, stream.into(), again_within),
             last: match begin {
-                Begin::After(last) => Some(last),
-                Begin::Earliest | Begin::From(_) => None,
+                PartitionStart::After(last) => Some(last),
+                PartitionStart::Earliest | PartitionStart::From(_) => None,
             },
             begin,
             pages,
@@ -136,16 +137,16 @@ impl Reader {
             }
         });
         loop {
-            let fault = match self.turn(over.as_mut()).await {
+            let fault = match self.read_until_closed(over.as_mut()).await {
                 Ok(done) => {
-                    tracing::debug!(partition = self.id, ?done, "reading ended");
+                    tracing::debug!(partition = self.id, ?done, "partition reader ended");
                     return;
                 }
                 Err(fault) => fault,
             };
             self.told = false;
             self.failures = self.failures.saturating_add(1);
-            health::failed(&self.shared.health, &self.id, self.failures, fault);
+            partition_health::failed(&self.shared.health, &self.id, self.failures, fault);
             let wait = self.backoff.wait(self.failures);
             if timeout(wait, over.as_mut()).await.is_ok() {
                 return;
@@ -153,7 +154,10 @@ impl Reader {
         }
     }
 
-    async fn turn(&mut self, over: impl Future<Output = ()>) -> Result<Done, Fault> {
+    async fn read_until_closed(
+        &mut self,
+        over: impl Future<Output = ()>,
+    ) -> Result<Done, HubError> {
         let connection = self.shared.client.connect().await?;
         let ended = tokio::select! {
             biased;
@@ -165,7 +169,7 @@ impl Reader {
         ended
     }
 
-    async fn read(&mut self, connection: &Connection) -> Result<Done, Fault> {
+    async fn read(&mut self, connection: &HubConnection) -> Result<Done, HubError> {
         let Some(start) = self.place(connection).await? else {
             return Ok(Done::Closed);
         };
@@ -174,12 +178,12 @@ impl Reader {
             .receiver(&self.id, start, shared.prefetch, shared.owner_level)
             .await?;
         let mut messages = receiver.messages();
-        let mut quiet = Quiet::new();
+        let mut quiet = SilenceTimer::new();
         let mut patience = shared.timing.attach;
         loop {
             match timeout(patience, messages.next()).await {
                 Ok(message) => {
-                    quiet = Quiet::new();
+                    quiet = SilenceTimer::new();
                     patience = shared.timing.idle;
                     if let Some(done) = self.take(message?).await {
                         return Ok(done);
@@ -187,7 +191,7 @@ impl Reader {
                 }
                 Err(_) => {
                     patience = shared.timing.idle;
-                    self.works();
+                    self.reset_failures();
                     let due = quiet.since.elapsed() >= shared.timing.probe;
                     let at_the_end = shared.until.is_some_and(|until| until <= Timestamp::now());
                     if (due || at_the_end) && self.probe(connection, &mut quiet).await? {
@@ -198,16 +202,19 @@ impl Reader {
         }
     }
 
-    /// Where the receiver begins; `None` when nobody takes pages any more.
-    async fn place(&mut self, connection: &Connection) -> Result<Option<Start>, Fault> {
+    /// Where the receiver begins; `None` when the source was dropped.
+    async fn place(
+        &mut self,
+        connection: &HubConnection,
+    ) -> Result<Option<ReceiverStart>, HubError> {
         let mut asked_at = Timestamp::now();
         let mut bounds = connection.bounds(&self.id).await?;
         self.shared.health.telemetry().source_request("ok");
         let last = match (self.last, self.begin) {
-            (Some(last), _) | (None, Begin::After(last)) => last,
-            (None, Begin::Earliest) => bounds.first - 1,
-            (None, Begin::From(time)) if holds_nothing_since(&bounds, time) => bounds.last,
-            (None, Begin::From(time)) => return Ok(Some(Start::From(time))),
+            (Some(last), _) | (None, PartitionStart::After(last)) => last,
+            (None, PartitionStart::Earliest) => bounds.first - 1,
+            (None, PartitionStart::From(time)) if holds_nothing_since(&bounds, time) => bounds.last,
+            (None, PartitionStart::From(time)) => return Ok(Some(ReceiverStart::From(time))),
         };
         if bounds.last < last {
             // Properties may lag behind for a moment; a hub that was made anew stays so.
@@ -220,8 +227,8 @@ impl Reader {
                 partition = self.cutter.stream(),
                 position = last,
                 newest = bounds.last,
-                "the partition ends before our position: it was made anew, or the checkpoint is \
-                 of another event hub; reading begins at its oldest message"
+                "position expired: the partition ends before it. It was created again, or the \
+                 checkpoint is of another event hub; reading from its oldest message"
             );
             bounds.first - 1
         } else {
@@ -236,12 +243,12 @@ impl Reader {
                 return Ok(None);
             }
         }
-        Ok(Some(Start::After(last)))
+        Ok(Some(ReceiverStart::After(last)))
     }
 
     /// Hands a message on.
-    async fn take(&mut self, message: Message) -> Option<Done> {
-        self.works();
+    async fn take(&mut self, message: HubMessage) -> Option<Done> {
+        self.reset_failures();
         if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)
             && enqueued >= until
         {
@@ -269,7 +276,7 @@ impl Reader {
         None
     }
 
-    fn works(&mut self) {
+    fn reset_failures(&mut self) {
         self.failures = 0;
         if !std::mem::replace(&mut self.told, true) {
             self.shared.health.reading(&self.id);
@@ -278,20 +285,24 @@ impl Reader {
 
     /// Asks whether a silent link still lives: a network can go away without a word, and Event
     /// Hubs would know of more. True when the job ends here.
-    async fn probe(&self, connection: &Connection, quiet: &mut Quiet) -> Result<bool, Fault> {
+    async fn probe(
+        &self,
+        connection: &HubConnection,
+        quiet: &mut SilenceTimer,
+    ) -> Result<bool, HubError> {
         let asked_at = Timestamp::now();
         let bounds = connection.bounds(&self.id).await?;
         quiet.since = Instant::now();
         let behind = match self.last {
             Some(last) => bounds.last > last,
             None => match self.begin {
-                Begin::From(time) => !holds_nothing_since(&bounds, time),
-                Begin::After(_) | Begin::Earliest => false,
+                PartitionStart::From(time) => !holds_nothing_since(&bounds, time),
+                PartitionStart::After(_) | PartitionStart::Earliest => false,
             },
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
-            // Whoever takes no pages any more has ended this, too.
+            // The source was dropped, and this reader ends with it.
             let _ = self
                 .pages
                 .send(self.cutter.standing(None, Some(asked_at)))
@@ -301,7 +312,7 @@ impl Reader {
         // What is on its way now will have come by the next time.
         if quiet.behind {
             let why = "the link is silent, though the partition holds more";
-            return Err(Fault::new(FaultKind::Ended, why));
+            return Err(HubError::new(HubErrorKind::Ended, why));
         }
         quiet.behind = true;
         Ok(false)
@@ -309,15 +320,15 @@ impl Reader {
 }
 
 /// How long a link has been silent.
-struct Quiet {
+struct SilenceTimer {
     since: Instant,
     /// There was more to come when it was last asked.
     behind: bool,
 }
 
-impl Quiet {
-    fn new() -> Quiet {
-        Quiet {
+impl SilenceTimer {
+    fn new() -> SilenceTimer {
+        SilenceTimer {
             since: Instant::now(),
             behind: false,
         }
@@ -325,7 +336,7 @@ impl Quiet {
 }
 
 /// Whether all that the partition ever held is older than this.
-fn holds_nothing_since(bounds: &Bounds, time: Timestamp) -> bool {
+fn holds_nothing_since(bounds: &PartitionBounds, time: Timestamp) -> bool {
     bounds.last < bounds.first && bounds.is_empty
         || bounds.last_enqueued.is_some_and(|newest| newest < time)
 }

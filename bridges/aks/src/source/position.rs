@@ -1,7 +1,7 @@
 //! Where a partition begins, and what the checkpoint keeps of it.
 
 use audit_bridge_app::provider::{Resume, Start};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde_json::json;
@@ -13,7 +13,7 @@ const EARLIEST: &str = "earliest";
 
 /// Where a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub(crate) enum PartitionStart {
     /// Behind this sequence number.
     After(i64),
     /// At its oldest message.
@@ -22,12 +22,12 @@ pub(crate) enum Begin {
     From(Timestamp),
 }
 
-impl Begin {
+impl PartitionStart {
     /// Where a partition begins that nobody has read.
-    pub(crate) fn at(start: Start) -> Begin {
+    pub(crate) fn at(start: Start) -> PartitionStart {
         match start {
-            Start::Earliest => Begin::Earliest,
-            Start::Latest(time) | Start::At(time) => Begin::From(time),
+            Start::Earliest => PartitionStart::Earliest,
+            Start::Latest(time) | Start::At(time) => PartitionStart::From(time),
         }
     }
 
@@ -35,17 +35,17 @@ impl Begin {
     ///
     /// # Errors
     /// Its position is not one of ours.
-    pub(crate) fn resume(partition: u32, resume: &Resume) -> Result<Begin, Trouble> {
+    pub(crate) fn resume(partition: u32, resume: &Resume) -> Result<PartitionStart, Unavailable> {
         match resume.positions.get(&partition) {
-            Some(position) => read(position).ok_or_else(|| Trouble {
-                part: Part::Checkpoint,
-                what: format!("the checkpoint's position of partition {partition} is {position}"),
+            Some(position) => read(position).ok_or_else(|| Unavailable {
+                component: Component::Checkpoint,
+                reason: format!("the checkpoint's position of partition {partition} is {position}"),
                 remedy: "expected is {\"sequence_number\": N}; restore it, or remove the \
                          checkpoint to begin at --start"
                     .to_owned(),
             }),
-            None if !resume.positions.is_empty() => Ok(Begin::Earliest),
-            None => Ok(Begin::at(resume.start)),
+            None if !resume.positions.is_empty() => Ok(PartitionStart::Earliest),
+            None => Ok(PartitionStart::at(resume.start)),
         }
     }
 
@@ -53,9 +53,9 @@ impl Begin {
     /// nobody has read yet.
     pub(crate) fn position(self) -> Position {
         match self {
-            Begin::After(number) => after(number, None),
-            Begin::Earliest => json!({"from": EARLIEST}),
-            Begin::From(time) => json!({"from": time}),
+            PartitionStart::After(number) => after(number, None),
+            PartitionStart::Earliest => json!({"from": EARLIEST}),
+            PartitionStart::From(time) => json!({"from": time}),
         }
     }
 }
@@ -68,24 +68,27 @@ pub(crate) fn after(sequence_number: i64, offset: Option<&str>) -> Position {
     }
 }
 
-fn read(position: &Position) -> Option<Begin> {
+fn read(position: &Position) -> Option<PartitionStart> {
     if let Some(from) = position.get("from") {
         return match from.as_str()? {
-            EARLIEST => Some(Begin::Earliest),
-            time => time.parse().ok().map(Begin::From),
+            EARLIEST => Some(PartitionStart::Earliest),
+            time => time.parse().ok().map(PartitionStart::From),
         };
     }
     let number = position.get("sequence_number")?.as_i64()?;
     (-1..=SEQUENCE_NUMBER_MAX)
         .contains(&number)
-        .then_some(Begin::After(number))
+        .then_some(PartitionStart::After(number))
 }
 
 /// Whether `this` is a message that was reached, behind `other`.
 pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
     match (read(this), read(other)) {
-        (Some(Begin::After(this)), Some(Begin::After(other))) => this > other,
-        (Some(Begin::After(_)), Some(Begin::Earliest | Begin::From(_))) => true,
+        (Some(PartitionStart::After(this)), Some(PartitionStart::After(other))) => this > other,
+        (
+            Some(PartitionStart::After(_)),
+            Some(PartitionStart::Earliest | PartitionStart::From(_)),
+        ) => true,
         _ => false,
     }
 }
@@ -95,22 +98,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_is_kept_and_read_again() {
+    fn position_written_is_read_again() {
         let time: Timestamp = "2026-11-21T10:00:00.123456789Z".parse().unwrap();
         for begin in [
-            Begin::After(-1),
-            Begin::After(SEQUENCE_NUMBER_MAX),
-            Begin::Earliest,
-            Begin::From(time),
+            PartitionStart::After(-1),
+            PartitionStart::After(SEQUENCE_NUMBER_MAX),
+            PartitionStart::Earliest,
+            PartitionStart::From(time),
         ] {
             assert_eq!(read(&begin.position()), Some(begin));
         }
-        assert_eq!(read(&after(7, Some("4711"))), Some(Begin::After(7)));
+        assert_eq!(
+            read(&after(7, Some("4711"))),
+            Some(PartitionStart::After(7))
+        );
     }
 
     #[test]
-    fn position_reached_is_further_than_any_that_was_made() {
-        let made = [Begin::Earliest, Begin::From(Timestamp::MAX)].map(Begin::position);
+    fn position_reached_is_further_than_any_start() {
+        let made = [
+            PartitionStart::Earliest,
+            PartitionStart::From(Timestamp::MAX),
+        ]
+        .map(PartitionStart::position);
         for made in &made {
             assert!(is_further(&after(-1, None), made));
             assert!(!is_further(made, &after(-1, None)));
@@ -121,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_is_none_is_refused() {
+    fn position_invalid_is_refused() {
         for wrong in [
             json!(null),
             json!(7),

@@ -37,7 +37,7 @@ async fn survives(hubs: &EventHubs, partitions: usize, harm: impl AsyncFn(usize)
 }
 
 #[tokio::test]
-async fn detached_links_are_opened_behind_the_last_message() {
+async fn link_detached_is_reopened_behind_the_last_message() {
     let hubs = EventHubs::start().await;
     survives(&hubs, 3, async |round| {
         hubs.detach(HUB, round % 3);
@@ -47,17 +47,17 @@ async fn detached_links_are_opened_behind_the_last_message() {
 }
 
 #[tokio::test]
-async fn cut_connections_are_opened_behind_the_last_message() {
+async fn connection_cut_is_reopened_behind_the_last_message() {
     let hubs = EventHubs::start().await;
     survives(&hubs, 3, async |_| hubs.cut()).await;
 }
 
 #[tokio::test]
-async fn refused_connections_are_tried_until_they_are_taken() {
+async fn connection_refused_is_retried_until_accepted() {
     let hubs = EventHubs::start().await;
     survives(&hubs, 2, async |round| {
         if round % 3 == 1 {
-            hubs.go_down().await;
+            hubs.stop_listening().await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
             hubs.come_back().await;
         }
@@ -66,7 +66,7 @@ async fn refused_connections_are_tried_until_they_are_taken() {
 }
 
 #[tokio::test]
-async fn expired_tokens_are_put_anew() {
+async fn token_expired_is_put_again() {
     let hubs = EventHubs::start().await;
     hubs.token_lifetime(Duration::from_millis(700));
     survives(&hubs, 2, async |_| {
@@ -84,7 +84,7 @@ async fn expired_tokens_are_put_anew() {
 }
 
 #[tokio::test]
-async fn a_slow_link_is_slow_and_loses_nothing() {
+async fn link_slow_loses_nothing() {
     let hubs = EventHubs::start().await;
     hubs.latency(Duration::from_millis(30));
     hubs.rate(200_000);
@@ -97,7 +97,7 @@ async fn a_slow_link_is_slow_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_partition_that_fails_holds_up_no_other() {
+async fn partition_failing_holds_up_no_other() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 3);
     let mut begun = resume(Start::Earliest);
@@ -124,7 +124,7 @@ async fn a_partition_that_fails_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_silent_though_there_is_more_is_opened_again() {
+async fn link_silent_with_more_to_read_is_reopened() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let begun = resume(Start::Earliest);
@@ -153,7 +153,7 @@ async fn a_link_that_is_silent_though_there_is_more_is_opened_again() {
 }
 
 #[tokio::test]
-async fn a_pipeline_that_does_not_read_holds_the_hub_back() {
+async fn pipeline_not_reading_stops_the_prefetch() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 4);
     let large = body(&"x".repeat(1 << 20));
@@ -174,7 +174,7 @@ async fn a_pipeline_that_does_not_read_holds_the_hub_back() {
 }
 
 #[tokio::test]
-async fn a_partition_that_is_stolen_is_told_and_taken_back() {
+async fn partition_stolen_is_reported_and_taken_back() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 2);
     for partition in 0..2 {
@@ -232,7 +232,7 @@ async fn a_partition_that_is_stolen_is_told_and_taken_back() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_dropped_leaves_no_connection_behind() {
+async fn source_dropped_leaves_no_connection() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 4);
     for _ in 0..3 {
@@ -259,7 +259,7 @@ async fn until_nothing_more(source: &mut EventHub, after: Timestamp) {
 }
 
 #[tokio::test]
-async fn partition_quiet_says_that_there_is_nothing_more_and_one_that_holds_more_does_not() {
+async fn partition_quiet_reports_its_end_only_without_more() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.publish(HUB, 0, body("first"));

@@ -8,19 +8,19 @@
 
 mod faults;
 mod positions;
+mod refusals;
 mod starts;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aks_audit_bridge::client::{Client, Credential, Hub, IdentityKind};
+use aks_audit_bridge::client::{Credential, HubAddress, HubClient, IdentityKind};
 use aks_audit_bridge::source::EventHub;
-use aks_audit_bridge::source::partition::Timing;
+use aks_audit_bridge::source::partition::PartitionTiming;
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_app::telemetry::Telemetry;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_testkit::EventHubs;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
@@ -58,8 +58,8 @@ fn identity() -> Credential {
     }
 }
 
-fn hub(hubs: &EventHubs) -> Hub {
-    Hub {
+fn hub(hubs: &EventHubs) -> HubAddress {
+    HubAddress {
         namespace: "audit.servicebus.windows.net".to_owned(),
         name: HUB.to_owned(),
         consumer_group: "$Default".to_owned(),
@@ -67,13 +67,13 @@ fn hub(hubs: &EventHubs) -> Hub {
     }
 }
 
-fn client(hubs: &EventHubs) -> Client {
-    Client::new(hub(hubs), identity())
+fn client(hubs: &EventHubs) -> HubClient {
+    HubClient::new(hub(hubs), identity())
 }
 
 /// Quick enough for a test, slow enough for a machine that is busy.
-fn timing() -> Timing {
-    Timing {
+fn timing() -> PartitionTiming {
+    PartitionTiming {
         attach: Duration::from_millis(500),
         idle: Duration::from_millis(200),
         probe: Duration::from_millis(500),
@@ -98,7 +98,7 @@ fn latest() -> Start {
     Start::Latest(Timestamp::now())
 }
 
-async fn open(hubs: &EventHubs, resume: Resume) -> Result<EventHub, Trouble> {
+async fn open(hubs: &EventHubs, resume: Resume) -> Result<EventHub, Unavailable> {
     EventHub::open(&client(hubs), resume, 8 << 20, timing()).await
 }
 

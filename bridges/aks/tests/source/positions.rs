@@ -11,7 +11,7 @@ fn after(number: i64) -> Resume {
 }
 
 #[tokio::test]
-async fn reading_goes_on_exactly_behind_a_position() {
+async fn position_given_is_read_on_exactly_behind() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..10 {
@@ -28,7 +28,7 @@ async fn reading_goes_on_exactly_behind_a_position() {
 }
 
 #[tokio::test]
-async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
+async fn position_expired_is_reported_with_its_gap() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..100 {
@@ -45,7 +45,7 @@ async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
     assert!((metric(&telemetry, expired) - 70.0).abs() < 0.5);
 
     // The same while it reads: an outage longer than the retention.
-    hubs.go_down().await;
+    hubs.stop_listening().await;
     for number in 100..150 {
         hubs.publish(HUB, 0, body(&number.to_string()));
     }
@@ -57,7 +57,7 @@ async fn an_expired_position_is_told_with_its_gap_and_reading_goes_on() {
 }
 
 #[tokio::test]
-async fn a_hub_that_was_made_anew_is_read_from_its_beginning() {
+async fn hub_created_again_is_read_from_its_beginning() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for number in 0..5 {
@@ -78,18 +78,24 @@ async fn a_hub_that_was_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn a_position_that_is_none_of_ours_stops_before_it_does_harm() {
+async fn position_foreign_is_refused() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let mut wrong = resume(latest());
     wrong.positions = [(0, json!("2026-11-21T10:00:00Z"))].into();
-    let trouble = open(&hubs, wrong).await.unwrap_err();
-    assert!(trouble.to_string().contains("partition 0"), "{trouble}");
-    assert!(trouble.remedy.contains("sequence_number"), "{trouble}");
+    let unavailable = open(&hubs, wrong).await.unwrap_err();
+    assert!(
+        unavailable.to_string().contains("partition 0"),
+        "{unavailable}"
+    );
+    assert!(
+        unavailable.remedy.contains("sequence_number"),
+        "{unavailable}"
+    );
 }
 
 #[tokio::test]
-async fn numbers_begin_where_they_begin() {
+async fn position_of_first_message_need_not_be_zero() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.skip_to(HUB, 0, 1 << 40);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn all_partitions_are_read_in_order_from_the_beginning() {
+async fn start_earliest_reads_all_partitions_in_order() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 32);
     for number in 0..5 {
@@ -29,7 +29,7 @@ async fn all_partitions_are_read_in_order_from_the_beginning() {
     listen(&mut source, &mut got, Duration::from_secs(2)).await;
     assert_eq!(got.count(), 161, "nothing comes twice");
     assert!(
-        telemetry.is_ready(Part::Source),
+        telemetry.is_ready(Component::Source),
         "{:?}",
         telemetry.unready()
     );
@@ -38,7 +38,7 @@ async fn all_partitions_are_read_in_order_from_the_beginning() {
 }
 
 #[tokio::test]
-async fn latest_becomes_a_number_before_anything_comes() {
+async fn start_latest_becomes_a_number_before_any_message() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 2);
     for number in 0..3 {
@@ -69,7 +69,7 @@ async fn latest_becomes_a_number_before_anything_comes() {
 }
 
 #[tokio::test]
-async fn what_came_since_the_process_began_is_latest_too() {
+async fn start_latest_includes_messages_since_process_start() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.publish_at(HUB, 0, vec![body("old").into()], Duration::from_secs(60));
@@ -85,7 +85,7 @@ async fn what_came_since_the_process_began_is_latest_too() {
 }
 
 #[tokio::test]
-async fn a_start_in_time_holds_also_across_a_failure_before_the_first_message() {
+async fn start_at_time_survives_a_failure_before_the_first_message() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     for minutes in [30, 20, 10] {
@@ -105,7 +105,7 @@ async fn a_start_in_time_holds_also_across_a_failure_before_the_first_message() 
 }
 
 #[tokio::test]
-async fn a_partition_that_is_added_is_read_from_its_beginning() {
+async fn partition_added_is_read_from_its_beginning() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let mut source = open(&hubs, resume(latest())).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_partition_that_is_added_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn a_job_ends_where_it_should() {
+async fn job_until_a_time_ends_there() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 4);
     for (partition, minutes) in [(0, 30), (0, 5), (1, 30), (2, 5)] {
@@ -156,7 +156,7 @@ async fn a_job_ends_where_it_should() {
 }
 
 #[tokio::test]
-async fn large_messages_and_odd_ones_go_through() {
+async fn messages_large_and_odd_are_read() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let huge = body(&"x".repeat((1 << 20) - 200));

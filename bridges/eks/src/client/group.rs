@@ -4,28 +4,26 @@ use std::fmt;
 
 /// A log group of CloudWatch Logs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
-    /// Its name.
+pub struct LogGroupName {
     pub name: String,
     /// Where it is, if its ARN was given.
-    pub place: Option<Place>,
+    pub place: Option<ArnScope>,
 }
 
 /// What an ARN says of a group besides its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ArnScope {
     /// `aws`, `aws-cn`, `aws-us-gov`.
     pub partition: String,
-    /// Its region.
     pub region: String,
     /// The account that has it, twelve digits.
     pub account: String,
 }
 
-impl Group {
+impl LogGroupName {
     /// A group of the own account and region.
-    pub fn named(name: impl Into<String>) -> Group {
-        Group {
+    pub fn named(name: impl Into<String>) -> LogGroupName {
+        LogGroupName {
             name: name.into(),
             place: None,
         }
@@ -35,10 +33,10 @@ impl Group {
     ///
     /// # Errors
     /// It is neither.
-    pub fn parse(text: &str) -> Result<Group, &'static str> {
+    pub fn parse(text: &str) -> Result<LogGroupName, &'static str> {
         let Some(rest) = text.strip_prefix("arn:") else {
             return match is_name(text) {
-                true => Ok(Group::named(text)),
+                true => Ok(LogGroupName::named(text)),
                 false => Err(
                     "is neither a name of a log group (up to 512 letters, digits and . - _ / #) \
                      nor an ARN",
@@ -54,9 +52,9 @@ impl Group {
         if !partition.starts_with("aws") || !is_region(region) || !is_account || !is_name(name) {
             return Err("is no ARN like arn:aws:logs:REGION:ACCOUNT:log-group:NAME");
         }
-        Ok(Group {
+        Ok(LogGroupName {
             name: name.to_owned(),
-            place: Some(Place {
+            place: Some(ArnScope {
                 partition: partition.to_owned(),
                 region: region.to_owned(),
                 account: account.to_owned(),
@@ -74,10 +72,10 @@ impl Group {
 }
 
 /// The name, or the ARN as the API wants it: without the `:*`.
-impl fmt::Display for Group {
+impl fmt::Display for LogGroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
-            let Place {
+            let ArnScope {
                 partition,
                 region,
                 account,
@@ -105,20 +103,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_arns_are_told_apart_and_written_again() {
+    fn log_group_name_or_arn_survives_a_round_trip() {
         let arn = "arn:aws-us-gov:logs:us-gov-west-1:123456789012:log-group:/aws/eks/a/cluster";
         for text in ["/aws/eks/a/cluster", "own.group#1", arn] {
-            assert_eq!(Group::parse(text).unwrap().to_string(), text);
+            assert_eq!(LogGroupName::parse(text).unwrap().to_string(), text);
         }
-        let starred = Group::parse(&format!("{arn}:*")).unwrap();
+        let starred = LogGroupName::parse(&format!("{arn}:*")).unwrap();
         assert_eq!(starred.to_string(), arn);
         let key = "us-gov-west-1:123456789012:/aws/eks/a/cluster";
         assert_eq!(starred.key("eu-west-1"), key);
-        assert_eq!(Group::named("g").key("eu-west-1"), "eu-west-1:g");
+        assert_eq!(LogGroupName::named("g").key("eu-west-1"), "eu-west-1:g");
     }
 
     #[test]
-    fn what_is_neither_is_refused() {
+    fn log_group_invalid_is_refused() {
         for wrong in [
             "",
             "/aws/eks/*/cluster",
@@ -128,7 +126,7 @@ mod tests {
             "arn:aws:logs:eu-west-1:123456789012:log-group:",
             "arn:aws:logs:eu-west-1:123456789012:log-group:g:log-stream:s",
         ] {
-            assert!(Group::parse(wrong).is_err(), "{wrong}");
+            assert!(LogGroupName::parse(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "eu", "EU-central-1", "eu central-1", "https://x-1"] {
             assert!(!is_region(wrong), "{wrong}");

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -30,7 +30,7 @@ pub(crate) trait StreamApi: Send + Sync + 'static {
     fn iterator(
         &self,
         shard: &str,
-        place: &Place,
+        place: &IteratorStart,
     ) -> impl Future<Output = Result<String, Fault>> + Send;
 
     /// `GetRecords`: so many records at most, and 10 MiB.
@@ -65,7 +65,7 @@ pub(crate) struct Shard {
 
 /// Where to begin to read a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum IteratorStart {
     /// Behind this record.
     After(SequenceNumber),
     /// With the oldest record that is still there.
@@ -115,7 +115,7 @@ pub(crate) struct Fault {
     /// What to do.
     pub(crate) kind: FaultKind,
     /// What is not ready because of it.
-    pub(crate) part: Part,
+    pub(crate) part: Component,
     /// In the provider's words.
     pub(crate) what: String,
     /// What a person can do.
@@ -155,11 +155,11 @@ impl fmt::Display for Fault {
     }
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Trouble {
-        Trouble {
-            part: fault.part,
-            what: fault.what,
+impl From<Fault> for Unavailable {
+    fn from(fault: Fault) -> Unavailable {
+        Unavailable {
+            component: fault.part,
+            reason: fault.what,
             remedy: fault.remedy,
         }
     }

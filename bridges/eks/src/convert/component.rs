@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_lines_are_told_by_their_start() {
+    fn component_log_line_is_recognised_by_its_start() {
         for (text, want) in [
             ("I0520 05:24:43.888087      11 a.go:152] Skip", true),
             ("E1231 23:59:59.000001       1 b.go:1] x", true),

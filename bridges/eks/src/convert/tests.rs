@@ -45,7 +45,7 @@ fn in_stream(message: &str) -> String {
 }
 
 #[test]
-fn every_rule_of_the_table() {
+fn convert_each_rule_of_the_table_holds() {
     let message = quoted(EVENT);
     let klog = quoted("I0520 05:24:43.888087      11 a.go:152] Skip");
     let no_time = EVENT.replace(r#","stageTimestamp":"2026-03-05T09:15:02.149911Z""#, "");
@@ -112,7 +112,7 @@ fn every_rule_of_the_table() {
 }
 
 #[test]
-fn damaged_text_is_kept_unless_it_is_a_whole_line_of_another_component() {
+fn convert_damaged_text_is_kept_unless_of_another_component() {
     for (payload, want) in [
         ("duler\\\" cannot list resource", "[unparsable]"),
         ("", "[unparsable]"),
@@ -140,10 +140,10 @@ fn damaged_text_is_kept_unless_it_is_a_whole_line_of_another_component() {
 }
 
 #[test]
-fn the_prefix_of_streams_can_be_chosen() {
-    let mut convert = EksConvert::new(Options {
+fn convert_stream_prefix_is_selected() {
+    let mut convert = EksConvert::new(EksConvertOptions {
         stream_prefix: "audit/".to_owned(),
-        ..Options::default()
+        ..EksConvertOptions::default()
     });
     for (stream, event) in [("audit/1", true), (STREAM, false)] {
         let payload = format!(
@@ -158,7 +158,7 @@ fn the_prefix_of_streams_can_be_chosen() {
 }
 
 #[test]
-fn the_places_time_serves_where_the_event_has_none() {
+fn convert_event_without_time_takes_that_of_the_record() {
     let mut timed =
         record(r#"{"message":"{\"auditID\":\"a\",\"stage\":\"Panic\",\"verb\":\"get\"}"}"#);
     timed.time = Some("2026-03-05T09:15:02Z".parse().unwrap());
@@ -166,7 +166,7 @@ fn the_places_time_serves_where_the_event_has_none() {
 }
 
 #[test]
-fn an_event_stays_where_it_was() {
+fn convert_event_is_a_slice_of_its_payload() {
     let whole = record(EVENT);
     let Outcome::Event { event, .. } = run(&whole) else {
         panic!("no event");
@@ -175,7 +175,7 @@ fn an_event_stays_where_it_was() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_read_as_go_reads_them() {
+fn convert_invalid_utf8_is_read_as_go_reads_it() {
     assert_eq!(show(&record(&b"{\"message\":\"\xff\"}"[..])), "[not_audit]");
     assert_eq!(show(&record(&b"\xff\xfe"[..])), "[not_audit]");
     let mut bytes =
@@ -186,7 +186,7 @@ fn bytes_that_are_no_text_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn nesting_is_no_danger() {
+fn convert_deep_nesting_is_survived() {
     let nested = |levels: usize| {
         EVENT.replace(
             "\"verb\"",
@@ -217,7 +217,7 @@ fn nesting_is_no_danger() {
 }
 
 #[test]
-fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
+fn convert_any_cut_gives_whole_members_or_a_reject() {
     let whole: Vec<&str> = MESSAGES
         .lines()
         .filter(|line| line.ends_with('}'))
@@ -247,7 +247,7 @@ fn every_cut_gives_an_event_of_whole_members_or_a_reject() {
 
 proptest! {
     #[test]
-    fn every_byte_of_an_event_passes(event in any_event()) {
+    fn convert_native_event_keeps_every_byte(event in any_event()) {
         prop_assert_eq!(&show(&record(event.clone())), &event);
         prop_assert_eq!(&show(&record(in_stream(&event))), &event);
         let escaped = serde_json::to_string(&event).unwrap().replace('/', "\\/");
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
+    fn convert_any_bytes_have_one_outcome(bytes: Vec<u8>, damaged: bool) {
         let mut any = record(bytes);
         any.damaged = damaged;
         if let (Outcome::Skip { reason, .. }, true) = (run(&any), damaged) {
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_a_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
+    fn convert_mutated_record_has_one_outcome(at: prop::sample::Index, byte: u8, event in any_event()) {
         let mut bytes = in_stream(&event).into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -276,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_has_one_outcome(json in any_json()) {
+    fn convert_any_json_has_one_outcome(json in any_json()) {
         run(&record(json.clone()));
         run(&record(format!("{{\"logStreamName\":{json},\"timestamp\":{json},\"message\":{json}}}")));
     }
@@ -293,13 +293,13 @@ fn record_that_names_its_group_is_chosen_and_annotated_by_it() {
         r#"{{"logStreamName":"kube-apiserver-audit-1","message":{}}}"#,
         serde_json::to_string(EVENT).unwrap()
     );
-    let mut convert = EksConvert::new(Options {
+    let mut convert = EksConvert::new(EksConvertOptions {
         clusters: vec![
             ClusterName::read("prod"),
             ClusterName::read("111122223333/dev"),
         ],
         annotate_cluster: true,
-        ..Options::default()
+        ..EksConvertOptions::default()
     });
     let mut made = |payload: String| {
         let origin = Origin::Stream {

@@ -4,7 +4,7 @@
 //! A record ends at a line end outside quotes, which only a scan from the front can tell; the
 //! `csv` crate then reads whole records.
 
-use audit_bridge_replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Splitter};
 
 use super::piece::{LogEventText, Shown, of_bytes};
 use crate::wire;
@@ -66,7 +66,7 @@ fn records(text: &[u8]) -> impl Iterator<Item = csv::ByteRecord> {
         .map_while(Result::ok)
 }
 
-impl Split for Csv {
+impl Splitter for Csv {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut end = 0;
         while let Some(&byte) = buffer.get(self.scanned) {

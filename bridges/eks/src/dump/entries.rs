@@ -24,12 +24,12 @@ use crate::convert::component;
 use crate::wire;
 
 /// Cuts in front of each line that starts with a time.
-pub(super) type Entries = Groups<Entry>;
+pub(super) type Entries = Groups<EntryGrammar>;
 
 /// The form of the times of one file: a time of another form is part of a message, unless what
 /// follows it shows a record.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(super) struct EntryGrammar {
     zone: Option<Zone>,
 }
 
@@ -87,7 +87,7 @@ fn in_stream_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_./#[]$".contains(&byte)
 }
 
-impl Grammar for Entry {
+impl Grammar for EntryGrammar {
     fn starts(&mut self, line: &[u8]) -> bool {
         match start(line) {
             // Files put together are read too: what clearly is a record starts one in any form.

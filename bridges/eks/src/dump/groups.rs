@@ -1,6 +1,6 @@
 //! Records that are one line, or a line and those that continue it.
 
-use audit_bridge_replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Splitter};
 
 use super::lines::Lines;
 
@@ -39,7 +39,7 @@ enum Dropping {
     Lines,
 }
 
-impl<G: Grammar> Split for Groups<G> {
+impl<G: Grammar> Splitter for Groups<G> {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut taken = 0;
         if self.dropping == Dropping::Line {

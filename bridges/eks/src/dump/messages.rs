@@ -3,7 +3,7 @@
 //!
 //! Also the file `aws-logs-write-test`, which an export task leaves beside its data.
 
-use audit_bridge_replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Splitter};
 
 use super::lines::{self, Lines};
 use super::piece::{LogEventText, Shown, of_bytes};
@@ -14,7 +14,7 @@ const WRITE_TEST: &str = "Permission Check Successful";
 
 /// Cuts at tabs and line ends.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(super) struct TabbedLines {
     ends: Lines,
     dropping: bool,
 }
@@ -37,7 +37,7 @@ fn shown(message: &[u8]) -> Shown {
     }
 }
 
-impl Split for Messages {
+impl Splitter for TabbedLines {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut taken = 0;
         let ends = |byte| matches!(byte, b'\t' | b'\n');

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{self, Kind, Raw};
-use audit_bridge_replay::dump::{Context, Piece};
+use audit_bridge_core::event::json::{self, Raw, ValueKind};
+use audit_bridge_replay::dump::{Piece, PieceContext};
 use jiff::Timestamp;
 
 use crate::wire;
@@ -14,7 +14,7 @@ pub(super) struct LogEventText(Vec<u8>);
 
 impl LogEventText {
     /// What a subscription's message says of all its events.
-    pub(super) fn of(context: &Context) -> LogEventText {
+    pub(super) fn of(context: &PieceContext) -> LogEventText {
         let mut text = LogEventText::default();
         if context.str("messageType").as_deref() == Some(wire::CONTROL_MESSAGE) {
             text.member("messageType", wire::CONTROL_MESSAGE);
@@ -53,7 +53,7 @@ impl LogEventText {
     pub(super) fn finish(mut self, message: Raw<'_>) -> String {
         self.key("message");
         match message.kind() {
-            Kind::Object => self.0.extend_from_slice(compact(message).as_bytes()),
+            ValueKind::Object => self.0.extend_from_slice(compact(message).as_bytes()),
             _ => self.0.extend_from_slice(message.text().as_bytes()),
         }
         self.end()

@@ -87,7 +87,7 @@ fn plain() -> Vec<String> {
 }
 
 #[test]
-fn every_shape_gives_the_same_bytes() {
+fn dump_each_shape_gives_the_same_bytes() {
     let plain = plain();
     for name in [
         "filter-log-events.json",
@@ -129,7 +129,7 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(
 /// These shapes decode the event and write it again, so they give the same event, not the same
 /// text.
 #[test]
-fn decoded_shapes_give_the_same_events() {
+fn dump_decoded_shapes_give_the_same_events() {
     let value = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let plain: Vec<_> = plain().iter().map(value).collect();
     for name in ["tail-json.txt", "insights-console.json"] {
@@ -140,7 +140,7 @@ fn decoded_shapes_give_the_same_events() {
 }
 
 #[test]
-fn what_becomes_of_each_fixture() {
+fn dump_each_fixture_has_its_outcome() {
     for name in [
         "filter-log-events.json",
         "get-log-events.json",
@@ -204,7 +204,7 @@ const TEXTS: &[&str] = &[
 ];
 
 #[test]
-fn chunks_of_any_size_give_the_same_pieces() {
+fn dump_in_chunks_of_any_size_gives_the_same_pieces() {
     for name in TEXTS {
         let text = fixture(name);
         let whole = split(&text, None, text.len());
@@ -219,7 +219,7 @@ fn chunks_of_any_size_give_the_same_pieces() {
 }
 
 #[test]
-fn first_pieces_show_the_provider() {
+fn dump_first_pieces_show_the_provider() {
     for name in TEXTS {
         let text = fixture(name);
         let known = split(&text, None, text.len())
@@ -265,7 +265,7 @@ fn first_pieces_show_the_provider() {
 }
 
 #[test]
-fn shapes_can_be_named() {
+fn dump_shape_named_is_used() {
     for shape in EksDump.shapes() {
         assert_eq!(
             EksDump.text_split(Some(shape.name), "").is_some(),
@@ -289,7 +289,7 @@ fn payloads(text: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn text_that_is_not_as_it_should_be() {
+fn dump_malformed_text_is_kept() {
     for (text, want) in [
         // A message cut out of its start: it may have been an event.
         (
@@ -347,7 +347,7 @@ fn text_that_is_not_as_it_should_be() {
 }
 
 #[test]
-fn a_record_that_is_too_large_is_dropped_and_the_next_is_read() {
+fn dump_record_too_large_is_dropped_and_the_next_read() {
     for (shape, head, rest, next) in [
         (
             TAIL,
@@ -400,10 +400,12 @@ fn a_record_that_is_too_large_is_dropped_and_the_next_is_read() {
 }
 
 #[test]
-fn subscription_data_is_unpacked_or_refused_with_the_reason() {
+fn subscription_data_is_unpacked_or_refused_with_reason() {
     let record = |json: &str| {
         let raw = Raw::parse(json).unwrap();
-        EksDump.record(raw, &Context::empty()).map(Cow::into_owned)
+        EksDump
+            .record(raw, &PieceContext::empty())
+            .map(Cow::into_owned)
     };
     let gzip = "H4sIAAAAAAAA/6tWSkksSVSyqlYqSyzKzEvMTVWyMqwFAAxC2SAVAAAA";
     let error = record(&format!("{{\"Data\":\"{gzip}!\"}}")).unwrap_err();
@@ -414,7 +416,7 @@ fn subscription_data_is_unpacked_or_refused_with_the_reason() {
 }
 
 #[test]
-fn subscription_data_above_the_limit_is_read_as_far_as_it_goes_and_kept_whole() {
+fn subscription_data_above_limit_is_read_in_part_and_kept_whole() {
     use std::io::Write as _;
 
     use base64::Engine as _;
@@ -448,7 +450,7 @@ fn subscription_data_above_the_limit_is_read_as_far_as_it_goes_and_kept_whole() 
 }
 
 #[test]
-fn files_of_two_formats_put_together_are_read() {
+fn dump_of_two_concatenated_formats_is_read() {
     let mut text = fixture("tail-short.txt");
     text.extend_from_slice(&fixture("tail-detailed.txt"));
     let outcomes = convert(split(&text, None, 1000));
@@ -456,16 +458,16 @@ fn files_of_two_formats_put_together_are_read() {
 }
 
 #[test]
-fn containers_tell_their_events_what_they_know() {
+fn dump_container_members_reach_their_events() {
     let event = r#"{"id":"1","timestamp":1,"message":"x"}"#;
-    let bring = |piece: &str, context: &Context| {
+    let bring = |piece: &str, context: &PieceContext| {
         EksDump
             .record(Raw::parse(piece).unwrap(), context)
             .unwrap()
             .into_owned()
     };
     let quoted = |text: &str| format!("\"{text}\"");
-    let data = Context::new([
+    let data = PieceContext::new([
         ("messageType", quoted("DATA_MESSAGE")),
         ("logStream", quoted("s\\u0061")),
     ]);
@@ -477,7 +479,7 @@ fn containers_tell_their_events_what_they_know() {
         bring("\"x\"", &data),
         r#"{"logStreamName":"sa","message":"x"}"#
     );
-    let control = Context::new([
+    let control = PieceContext::new([
         ("logStream", quoted("")),
         ("messageType", quoted("CONTROL_MESSAGE")),
     ]);
@@ -487,7 +489,7 @@ fn containers_tell_their_events_what_they_know() {
     );
     let piece = Raw::parse(event).unwrap();
     assert!(matches!(
-        EksDump.record(piece, &Context::empty()),
+        EksDump.record(piece, &PieceContext::empty()),
         Ok(Cow::Borrowed(_))
     ));
     for native in [
@@ -501,7 +503,7 @@ fn containers_tell_their_events_what_they_know() {
 
 proptest! {
     #[test]
-    fn any_text_is_taken_whole_whatever_the_chunks(
+    fn dump_any_text_in_any_chunks_is_taken_whole(
         shape in prop::sample::select(vec![TAIL, TABLE, CSV, MESSAGES]),
         parts in prop::collection::vec(prop::sample::select(vec![
             "2026-03-05T09:15:02Z ", "2026-03-05T09:15:02.000000+00:00 s ", "EVENTS\t1\t1772702102001\ts\t", "\t1772702102001\n",

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use audit_bridge_app::config::Problems;
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
+use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Positions, Source};
 use audit_bridge_tail::Tail;
 
 use super::stream::{StreamLog, StreamProvider};
-use super::{EksLog, EksProvider, ProviderArgs};
+use super::{EksLog, EksProvider, EksProviderArgs};
 use crate::client::LogGroup;
-use crate::convert::Options;
+use crate::convert::EksConvertOptions;
 use crate::source::StreamSource;
 
 /// What is read.
@@ -25,7 +25,11 @@ pub enum Mode {
 
 impl Mode {
     /// Checks the flags of the one that they choose.
-    pub(crate) fn check(live: &ProviderArgs, options: &Options, problems: &mut Problems) -> Mode {
+    pub(crate) fn check(
+        live: &EksProviderArgs,
+        options: &EksConvertOptions,
+        problems: &mut Problems,
+    ) -> Mode {
         match live.stream.is_given() {
             true => {
                 let access = live.stream_access(problems);
@@ -42,14 +46,14 @@ impl Mode {
 impl Provider for Mode {
     type Log = Log;
 
-    fn shared(&self) -> Option<Shared> {
+    fn shared(&self) -> Option<SharedLogs> {
         match self {
             Mode::Groups(groups) => groups.shared(),
             Mode::Stream(stream) => stream.shared(),
         }
     }
 
-    async fn connect(&self) -> Result<Vec<Log>, Trouble> {
+    async fn connect(&self) -> Result<Vec<Log>, Unavailable> {
         Ok(match self {
             Mode::Groups(groups) => {
                 let logs = groups.connect().await?.into_iter();
@@ -89,10 +93,10 @@ impl ProviderLog for Log {
         }
     }
 
-    fn when_silent(&self) -> String {
+    fn silence_remedy(&self) -> String {
         match self {
-            Log::Group(log) => log.when_silent(),
-            Log::Stream(log) => log.when_silent(),
+            Log::Group(log) => log.silence_remedy(),
+            Log::Stream(log) => log.silence_remedy(),
         }
     }
 
@@ -138,7 +142,7 @@ impl ProviderLog for Log {
         }
     }
 
-    async fn open(&self, resume: Resume) -> Result<Reading, Trouble> {
+    async fn open(&self, resume: Resume) -> Result<Reading, Unavailable> {
         Ok(match self {
             Log::Group(log) => Reading::Group(Box::new(log.open(resume).await?)),
             Log::Stream(log) => Reading::Stream(log.open(resume).await?),

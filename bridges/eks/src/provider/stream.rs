@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_app::config::{Problems, flag, given};
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, Shared, Start};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::client::Access;
-use crate::client::kinesis::{Fault, FaultKind, KinesisStream, Place, Shard, StreamApi as _};
+use crate::client::kinesis::{
+    Fault, FaultKind, IteratorStart, KinesisStream, Shard, StreamApi as _,
+};
 use crate::client::stream_name::StreamName;
 use crate::source::position::{self, ShardPosition};
 use crate::source::{Budgets, StreamSource, Timing, index_of};
@@ -126,7 +128,7 @@ impl StreamArgs {
 }
 
 impl StreamProvider {
-    async fn client(&self) -> Result<Arc<KinesisStream>, Trouble> {
+    async fn client(&self) -> Result<Arc<KinesisStream>, Unavailable> {
         let client = self.client.get_or_try_init(async || {
             let client = KinesisStream::new(self.access.clone(), self.stream.clone());
             client.await.map(Arc::new)
@@ -135,7 +137,7 @@ impl StreamProvider {
     }
 
     /// The shards, which all logs know from now on.
-    async fn list(&self, client: &KinesisStream) -> Result<Vec<Shard>, Trouble> {
+    async fn list(&self, client: &KinesisStream) -> Result<Vec<Shard>, Unavailable> {
         let shards = client.shards().await?;
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         *listed = shards
@@ -149,7 +151,7 @@ impl StreamProvider {
 impl Provider for StreamProvider {
     type Log = StreamLog;
 
-    async fn connect(&self) -> Result<Vec<StreamLog>, Trouble> {
+    async fn connect(&self) -> Result<Vec<StreamLog>, Unavailable> {
         let client = self.client().await?;
         let whole = StreamLog {
             name: self.key.clone(),
@@ -177,8 +179,8 @@ impl Provider for StreamProvider {
             .collect()
     }
 
-    fn shared(&self) -> Option<Shared> {
-        self.share.then(|| Shared {
+    fn shared(&self) -> Option<SharedLogs> {
+        self.share.then(|| SharedLogs {
             name: self.key.clone(),
             flag: SHARE_PARTITIONS,
         })
@@ -211,7 +213,7 @@ impl ProviderLog for StreamLog {
         &self.name
     }
 
-    fn when_silent(&self) -> String {
+    fn silence_remedy(&self) -> String {
         format!(
             "look whether each cluster's subscription filter still sends to the stream: aws logs \
              describe-subscription-filters --log-group-name /aws/eks/CLUSTER/cluster, and whether \
@@ -260,7 +262,7 @@ impl ProviderLog for StreamLog {
         position.is_some_and(position::is_end)
     }
 
-    async fn open(&self, resume: Resume) -> Result<StreamSource, Trouble> {
+    async fn open(&self, resume: Resume) -> Result<StreamSource, Unavailable> {
         let api = Arc::clone(&self.client);
         let budgets = self.budgets.clone();
         let timing = Timing::default();
@@ -274,13 +276,13 @@ impl ProviderLog for StreamLog {
 
     async fn check(&self) -> Vec<Finding> {
         let identity = match self.client.identity().await {
-            Ok(found) => Finding::good("identity", found),
-            Err(trouble) => return vec![Finding::bad("identity", trouble)],
+            Ok(found) => Finding::ok("identity", found),
+            Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let what = format!("source {}", self.key);
-        let source = match self.look().await {
-            Ok(found) => Finding::good(what, found),
-            Err(trouble) => Finding::bad(what, trouble),
+        let source = match self.probe_source().await {
+            Ok(found) => Finding::ok(what, found),
+            Err(unavailable) => Finding::failed(what, unavailable),
         };
         vec![identity, source]
     }
@@ -288,11 +290,11 @@ impl ProviderLog for StreamLog {
 
 impl StreamLog {
     /// Looks for a record of the last hour, in shards that take records.
-    async fn look(&self) -> Result<String, Trouble> {
+    async fn probe_source(&self) -> Result<String, Unavailable> {
         let summary = self.client.summary().await?;
         let shards = self.client.shards().await?;
         let since = Timestamp::now().checked_sub(LOOK_BACK);
-        let place = Place::From(since.unwrap_or(Timestamp::UNIX_EPOCH));
+        let place = IteratorStart::From(since.unwrap_or(Timestamp::UNIX_EPOCH));
         let key = match &summary.key {
             Some(key) => format!("encrypted by {key}"),
             None => "not encrypted by a key of KMS".to_owned(),
@@ -341,16 +343,16 @@ impl StreamLog {
                 groups.join(", ")
             ));
         }
-        Err(Trouble {
-            part: Part::Source,
-            what: match others {
+        Err(Unavailable {
+            component: Component::Source,
+            reason: match others {
                 0 => format!("can be read ({stream}), and holds no record of the last hour"),
                 _ => format!(
                     "can be read ({stream}), and none of the {others} records that were looked at \
                      is of a subscription filter"
                 ),
             },
-            remedy: self.when_silent(),
+            remedy: self.silence_remedy(),
         })
     }
 }

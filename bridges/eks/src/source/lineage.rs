@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use audit_bridge_app::provider::Start;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Positions;
 
 use super::position::{Begin, ShardPosition};
@@ -17,13 +17,13 @@ const PREFIX: &str = "shardId-";
 ///
 /// # Errors
 /// The name is of another form.
-pub(crate) fn index_of(id: &str) -> Result<u32, Trouble> {
+pub(crate) fn index_of(id: &str) -> Result<u32, Unavailable> {
     let number = id.strip_prefix(PREFIX).filter(|digits| digits.len() == 12);
     number
         .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| Trouble {
-            part: Part::Source,
-            what: format!(
+        .ok_or_else(|| Unavailable {
+            component: Component::Source,
+            reason: format!(
                 "the stream has a shard named {id:?}, which is no {PREFIX} with a number"
             ),
             remedy: "please report it".to_owned(),
@@ -46,7 +46,7 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PageEntry {
     shard: Shard,
     begin: ShardPosition,
     state: State,
@@ -68,7 +68,7 @@ pub(crate) struct Changes {
 /// All shards of a stream, as far as they are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
-    shards: BTreeMap<u32, Entry>,
+    shards: BTreeMap<u32, PageEntry>,
 }
 
 impl Lineage {
@@ -81,7 +81,7 @@ impl Lineage {
         listed: Vec<Shard>,
         positions: &Positions,
         start: Start,
-    ) -> Result<Lineage, Trouble> {
+    ) -> Result<Lineage, Unavailable> {
         let mut shards = BTreeMap::new();
         for shard in listed {
             let index = index_of(&shard.id)?;
@@ -102,7 +102,7 @@ impl Lineage {
                 _ if positions.is_empty() => State::Unkept,
                 _ => State::Waiting,
             };
-            let entry = Entry {
+            let entry = PageEntry {
                 shard,
                 begin,
                 state,
@@ -141,7 +141,7 @@ impl Lineage {
             .filter(|entry| entry.state != State::Ended)
             .map(|entry| entry.shard.id.as_str())
             .collect();
-        let may = |entry: &Entry| {
+        let may = |entry: &PageEntry| {
             let parents = &entry.shard.parents;
             entry.state == State::Waiting && parents.iter().all(|id| !open.contains(id.as_str()))
         };
@@ -193,7 +193,7 @@ impl Lineage {
             .map(|entry| entry.shard.id.as_str())
             .collect();
         // What waits for one that was read to the end of the job came after it.
-        let waits = |entry: &Entry| {
+        let waits = |entry: &PageEntry| {
             let parents = &entry.shard.parents;
             parents.iter().any(|id| reached.contains(id.as_str()))
         };
@@ -208,7 +208,7 @@ impl Lineage {
     ///
     /// # Errors
     /// The name of one is none of ours; the others are taken.
-    pub(crate) fn list(&mut self, listed: Vec<Shard>) -> Result<Changes, Trouble> {
+    pub(crate) fn list(&mut self, listed: Vec<Shard>) -> Result<Changes, Unavailable> {
         let mut changes = Changes::default();
         // A stream has shards: an empty list says nothing.
         if listed.is_empty() {
@@ -219,8 +219,8 @@ impl Lineage {
         for shard in listed {
             let index = match index_of(&shard.id) {
                 Ok(index) => index,
-                Err(trouble) => {
-                    wrong = Some(trouble);
+                Err(unavailable) => {
+                    wrong = Some(unavailable);
                     continue;
                 }
             };
@@ -229,7 +229,7 @@ impl Lineage {
                 Some(entry) => entry.shard = shard,
                 None => {
                     changes.added.push(index);
-                    let entry = Entry {
+                    let entry = PageEntry {
                         shard,
                         begin: ShardPosition::From {
                             from: Begin::Earliest,
@@ -264,7 +264,7 @@ impl Lineage {
             }
         }
         match wrong {
-            Some(trouble) => Err(trouble),
+            Some(unavailable) => Err(unavailable),
             None => Ok(changes),
         }
     }
@@ -282,7 +282,7 @@ impl Lineage {
 
     /// Shards that take records, though the checkpoint has their ends: the stream was made anew.
     pub(crate) fn reborn(&self) -> Vec<u32> {
-        let is_reborn = |entry: &Entry| {
+        let is_reborn = |entry: &PageEntry| {
             matches!(entry.begin, ShardPosition::Ended { .. }) && entry.state == State::Waiting
         };
         let all = self.shards.iter();
@@ -293,10 +293,13 @@ impl Lineage {
 }
 
 /// A position that is none of ours.
-pub(crate) fn bad_position(index: u32, position: &audit_bridge_core::source::Position) -> Trouble {
-    Trouble {
-        part: Part::Checkpoint,
-        what: format!("the checkpoint's position of shard {index} is {position}"),
+pub(crate) fn bad_position(
+    index: u32,
+    position: &audit_bridge_core::source::Position,
+) -> Unavailable {
+    Unavailable {
+        component: Component::Checkpoint,
+        reason: format!("the checkpoint's position of shard {index} is {position}"),
         remedy:
             "expected is {\"sequence_number\": \"N\"}; restore it, or remove the checkpoint to \
                  begin at --start"

@@ -5,7 +5,7 @@ use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::client::kinesis::{Place, SequenceNumber};
+use crate::client::kinesis::{IteratorStart, SequenceNumber};
 
 /// Where a shard stands, as the checkpoint keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,10 +68,10 @@ const EARLIEST: &str = "earliest";
 
 impl Begin {
     /// Where the iterator begins.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> IteratorStart {
         match self {
-            Begin::Earliest => Place::Oldest,
-            Begin::Time(time) => Place::From(*time),
+            Begin::Earliest => IteratorStart::Oldest,
+            Begin::Time(time) => IteratorStart::From(*time),
         }
     }
 }

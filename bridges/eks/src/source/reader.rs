@@ -21,7 +21,7 @@ use super::holes::Hole;
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
-    Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi,
+    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi,
 };
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
@@ -124,7 +124,7 @@ pub(crate) struct Reader<A> {
     id: String,
     unpacker: Unpacker,
     /// Where the next iterator begins.
-    place: Place,
+    place: IteratorStart,
     iterator: Option<String>,
     /// All that the shard held at that time was handed on.
     read_to: Option<Timestamp>,
@@ -156,9 +156,9 @@ impl<A: StreamApi> Reader<A> {
             ShardPosition::After {
                 sequence_number,
                 read_to,
-            } => (Place::After(sequence_number.clone()), *read_to),
+            } => (IteratorStart::After(sequence_number.clone()), *read_to),
             ShardPosition::From { from } => (from.place(), None),
-            ShardPosition::Ended { .. } => (Place::Oldest, None),
+            ShardPosition::Ended { .. } => (IteratorStart::Oldest, None),
         };
         let now = Instant::now();
         let mut reader = Reader {
@@ -183,7 +183,7 @@ impl<A: StreamApi> Reader<A> {
 
     /// A number that is smaller than any of the shard is of another stream of that name.
     fn check_first(&mut self, first: Option<&SequenceNumber>) {
-        if let (Place::After(number), Some(first)) = (&self.place, first)
+        if let (IteratorStart::After(number), Some(first)) = (&self.place, first)
             && number < first
         {
             self.begin_anew("is smaller than any of the shard");
@@ -327,7 +327,7 @@ impl<A: StreamApi> Reader<A> {
             }
             Err(fault)
                 if fault.kind == FaultKind::BadPosition
-                    && matches!(self.place, Place::After(_)) =>
+                    && matches!(self.place, IteratorStart::After(_)) =>
             {
                 self.begin_anew(&fault.what);
                 Ok(None)
@@ -403,7 +403,7 @@ impl<A: StreamApi> Reader<A> {
         }
         let is_due = self.standing_at.elapsed() >= self.shared.timing.refresh;
         let position = match &self.place {
-            Place::After(number) if is_due && answer.behind.is_zero() => {
+            IteratorStart::After(number) if is_due && answer.behind.is_zero() => {
                 self.standing_at = Instant::now();
                 Some(ShardPosition::After {
                     sequence_number: number.clone(),
@@ -440,7 +440,7 @@ impl<A: StreamApi> Reader<A> {
             }
         }
         self.read_to = packed.arrived.or(self.read_to);
-        self.place = Place::After(packed.number);
+        self.place = IteratorStart::After(packed.number);
         self.standing_at = Instant::now();
         None
     }
@@ -454,7 +454,7 @@ impl<A: StreamApi> Reader<A> {
              anew; reading begins at the oldest record"
         );
         self.tell_gap("the position was trimmed, or is of another stream of that name");
-        self.place = Place::Oldest;
+        self.place = IteratorStart::Oldest;
         self.iterator = None;
         self.read_to = None;
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use audit_bridge_app::provider::Start;
 use audit_bridge_app::telemetry::Telemetry;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::source::Positions;
 use audit_bridge_testkit::Kinesis;
-use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, Subscription};
+use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::kinesis::{
-    CallError, Fault as Failure, internal_failure, iterator_expired, throughput_exceeded,
+    CallError, CloudWatchFault as Failure, internal_failure, iterator_expired, throughput_exceeded,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::client::kinesis::SequenceNumber;
-use crate::client::kinesis::{Answer, Fault, FaultKind, Packed, Place, Summary};
+use crate::client::kinesis::{Answer, Fault, FaultKind, IteratorStart, Packed, Summary};
 
 const STREAM: &str = "audit";
 
@@ -33,7 +33,7 @@ impl StandIn {
     async fn call(&self, operation: &str, body: Value) -> Result<Value, Fault> {
         let fault = |kind, what: String| Fault {
             kind,
-            part: Part::Source,
+            part: Component::Source,
             what,
             remedy: "none".to_owned(),
         };
@@ -77,15 +77,15 @@ impl StreamApi for StandIn {
         Ok(shards.iter().map(shard).collect())
     }
 
-    async fn iterator(&self, shard: &str, place: &Place) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
         let mut body = json!({"StreamName": STREAM, "ShardId": shard});
         match place {
-            Place::After(number) => {
+            IteratorStart::After(number) => {
                 body["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
                 body["StartingSequenceNumber"] = number.to_string().into();
             }
-            Place::Oldest => body["ShardIteratorType"] = "TRIM_HORIZON".into(),
-            Place::From(time) => {
+            IteratorStart::Oldest => body["ShardIteratorType"] = "TRIM_HORIZON".into(),
+            IteratorStart::From(time) => {
                 body["ShardIteratorType"] = "AT_TIMESTAMP".into();
                 body["Timestamp"] = (time.as_millisecond() as f64 / 1000.0).into();
             }
@@ -134,16 +134,16 @@ struct World {
     /// The numbers of the events that came, in order.
     came: Vec<usize>,
     written: usize,
-    streams: Vec<Subscription>,
+    streams: Vec<SubscriptionOrigin>,
 }
 
 impl World {
     fn new(shards: u32, start: Start) -> World {
         let kinesis = Kinesis::in_process(Timestamp::now().as_millisecond());
         kinesis.create_stream(STREAM, shards);
-        let streams = (0..5).map(|n| Subscription {
+        let streams = (0..5).map(|n| SubscriptionOrigin {
             log_stream: format!("kube-apiserver-audit-{n}"),
-            ..Subscription::of_cluster("111122223333", "prod")
+            ..SubscriptionOrigin::of_cluster("111122223333", "prod")
         });
         World {
             kinesis: Arc::new(kinesis),
@@ -179,8 +179,8 @@ impl World {
                 StreamSource::open(api, STREAM, &resume, Budgets::default(), Timing::default());
             match opened.await {
                 Ok(source) => self.source = Some(source),
-                Err(trouble) => {
-                    println!("{trouble}");
+                Err(unavailable) => {
+                    println!("{unavailable}");
                     sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -251,7 +251,7 @@ impl World {
 
     /// Reads until nothing is missing.
     async fn finish(&mut self) {
-        self.kinesis.heal();
+        self.kinesis.clear_faults();
         for _ in 0..600 {
             self.read(Duration::from_secs(1)).await;
             self.keep();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use audit_bridge_core::event::json::{self, Raw};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, ReadTo};
-use audit_bridge_replay::dump::{Context, Dump};
+use audit_bridge_replay::dump::{Dump, PieceContext};
 use audit_bridge_replay::read_from;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -144,7 +144,7 @@ impl Unpacker {
     fn log_events(&self, message: Raw<'_>, events: Raw<'_>) -> Option<Vec<Record>> {
         let names = self.dump.context_names().iter();
         let said = names.filter_map(|name| Some((*name, message.get(name)?.text().to_owned())));
-        let context = Context::new(said);
+        let context = PieceContext::new(said);
         let record = |event: Raw<'_>| {
             let payload = self.dump.record(event, &context).ok()?;
             Some(self.whole(payload.into_owned()))

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_for_this_machine_only() {
+    fn endpoint_plain_http_is_loopback_only() {
         for (text, url, plain) in [
             (
                 "https://logging.example.com/",

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_names_logs_cluster_and_times() {
+    fn filter_names_logs_cluster_and_times() {
         let mut selection = Selection {
             project: "p".to_owned(),
             cluster: Some("c\"\\".to_owned()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{Entry, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_tail::{LogPage, PageEntry, QueryError, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -21,8 +21,8 @@ use serde_json::json;
 
 use super::USER_AGENT;
 use super::endpoint::Endpoint;
-use super::identity::{Identity, NoToken};
-use super::page::{Answer, LogEntry};
+use super::page::{EntriesAnswer, IdentifiedEntry};
+use super::token_source::{NoToken, TokenSource};
 use crate::client::filter::Selection;
 
 /// What the API may be asked for at most.
@@ -37,10 +37,10 @@ const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
 /// The audit log of a project, or of a cluster in it.
 #[derive(Debug)]
-pub(crate) struct CloudLogging {
+pub(crate) struct CloudLoggingClient {
     http: reqwest::Client,
     url: String,
-    identity: Identity,
+    identity: TokenSource,
     selection: Selection,
     name: String,
     /// Smaller while the entries are so large that a full page would be too much.
@@ -49,12 +49,15 @@ pub(crate) struct CloudLogging {
     server_time: Mutex<Option<Timestamp>>,
 }
 
-impl CloudLogging {
+impl CloudLoggingClient {
     /// The log of this selection.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub(crate) fn new(endpoint: &Endpoint, selection: Selection) -> Result<CloudLogging, String> {
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        selection: Selection,
+    ) -> Result<CloudLoggingClient, String> {
         let mut http = reqwest::Client::builder()
             .timeout(ATTEMPT_MAX)
             .connect_timeout(CONNECT_MAX)
@@ -63,11 +66,11 @@ impl CloudLogging {
         if endpoint.plain {
             http = http.no_proxy();
         }
-        Ok(CloudLogging {
+        Ok(CloudLoggingClient {
             http: http.build().map_err(|error| chain(&error))?,
             // Entries as text: indented they are half as large again.
             url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
-            identity: Identity::new(endpoint, SCOPE),
+            identity: TokenSource::new(endpoint, SCOPE),
             name: selection.name(),
             selection,
             page_size: AtomicUsize::new(PAGE_SIZE_MAX),
@@ -101,13 +104,17 @@ impl CloudLogging {
         selection: &Selection,
         back: SignedDuration,
         entries: usize,
-    ) -> Result<Vec<LogEntry>, QueryError> {
+    ) -> Result<Vec<IdentifiedEntry>, QueryError> {
         let now = Timestamp::now();
         let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
         let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
         let filter = selection.between(start, end);
         let answer = self.list(&filter, "timestamp desc", entries, None).await?;
-        Ok(answer.entries.into_iter().map(LogEntry::read).collect())
+        Ok(answer
+            .entries
+            .into_iter()
+            .map(IdentifiedEntry::read)
+            .collect())
     }
 
     async fn list(
@@ -116,7 +123,7 @@ impl CloudLogging {
         order: &str,
         page_size: usize,
         token: Option<&str>,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<EntriesAnswer, QueryError> {
         let authorization =
             self.identity
                 .headers()
@@ -159,18 +166,20 @@ impl CloudLogging {
         }
         let body = body.freeze();
         if status.is_success() {
-            return Answer::read(&body).map_err(|what| QueryError::Transient {
+            return EntriesAnswer::read(&body).map_err(|what| QueryError::Transient {
                 detail: format!("cloud logging answered {status}, but {what}"),
             });
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {
             self.identity.renew();
         }
-        Err(error::Failure::read(status, &headers, &body).meaning(
-            &self.selection,
-            token.is_some(),
-            &self.identity.remedy(),
-        ))
+        Err(
+            error::ApiErrorBody::read(status, &headers, &body).into_query_error(
+                &self.selection,
+                token.is_some(),
+                &self.identity.remedy(),
+            ),
+        )
     }
 
     /// Asks for less from now on.
@@ -194,8 +203,8 @@ impl CloudLogging {
     }
 }
 
-impl TimeLog for CloudLogging {
-    type Raw = LogEntry;
+impl TimeLog for CloudLoggingClient {
+    type Raw = IdentifiedEntry;
 
     fn name(&self) -> &str {
         &self.name
@@ -210,15 +219,15 @@ impl TimeLog for CloudLogging {
         &self,
         window: &Window,
         token: Option<&str>,
-    ) -> Result<LogPage<LogEntry>, QueryError> {
+    ) -> Result<LogPage<IdentifiedEntry>, QueryError> {
         let filter = self.selection.between(window.start, window.end);
         let page_size = self.page_size.load(Ordering::Relaxed);
         let answer = self
             .list(&filter, "timestamp asc", page_size, token)
             .await?;
         self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
-        let entries = answer.entries.into_iter().map(LogEntry::read);
-        let entries = entries.map(|entry| Entry {
+        let entries = answer.entries.into_iter().map(IdentifiedEntry::read);
+        let entries = entries.map(|entry| PageEntry {
             // What cannot be read has no time of its own, but it was found here.
             time: entry.time.unwrap_or(window.start),
             identity: entry.identity(),
@@ -230,7 +239,7 @@ impl TimeLog for CloudLogging {
         })
     }
 
-    fn record(&self, entry: LogEntry) -> Record {
+    fn record(&self, entry: IdentifiedEntry) -> Record {
         let id = match entry.insert_id.is_empty() {
             true => entry.identity().to_string(),
             false => entry.insert_id,

@@ -12,7 +12,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Where this runs. What is not known is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct InstanceMetadata {
     pub(crate) project: Option<String>,
     pub(crate) cluster: Option<String>,
     pub(crate) location: Option<String>,
@@ -32,7 +32,7 @@ fn host() -> Option<String> {
 ///
 /// # Errors
 /// The server cannot be reached: this may be no machine of Google's, or one that has just started.
-pub(crate) async fn place() -> Result<Place, String> {
+pub(crate) async fn place() -> Result<InstanceMetadata, String> {
     let host = host().unwrap_or_else(|| HOST.to_owned());
     let http = reqwest::Client::builder()
         .user_agent(super::USER_AGENT)
@@ -59,7 +59,7 @@ pub(crate) async fn place() -> Result<Place, String> {
             (status, _) => Err(format!("the metadata server answered {status} for {path}")),
         }
     };
-    Ok(Place {
+    Ok(InstanceMetadata {
         project: get("project/project-id").await?,
         cluster: get("instance/attributes/cluster-name").await?,
         location: get("instance/attributes/cluster-location").await?,

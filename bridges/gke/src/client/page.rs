@@ -7,28 +7,28 @@
 
 use std::ops::Range;
 
-use audit_bridge_core::event::json::{Error, Kind, Scanner};
+use audit_bridge_core::event::json::{Error, Scanner, ValueKind};
 use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use jiff::Timestamp;
 
 /// What an answer holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct EntriesAnswer {
     /// The text of each entry.
     pub(super) entries: Vec<Bytes>,
     /// The token of the next page.
     pub(super) next: Option<String>,
 }
 
-impl Answer {
+impl EntriesAnswer {
     /// Cuts an answer.
     ///
     /// # Errors
     /// It is no such answer: an object with `entries` and `nextPageToken`, or without them. What
     /// is wrong, for a person.
-    pub(super) fn read(body: &Bytes) -> Result<Answer, String> {
-        let mut answer = Answer::default();
+    pub(super) fn read(body: &Bytes) -> Result<EntriesAnswer, String> {
+        let mut answer = EntriesAnswer::default();
         let mut cut = Cut { bytes: body, at: 0 };
         cut.expect(b'{')?;
         if !cut.takes(b'}') {
@@ -65,7 +65,7 @@ impl Answer {
         }
         match cut.peek() {
             None => Ok(answer),
-            Some(_) => Err(cut.wrong("its end")),
+            Some(_) => Err(cut.type_error("its end")),
         }
     }
 }
@@ -93,7 +93,7 @@ impl Cut<'_> {
     fn expect(&mut self, byte: u8) -> Result<(), String> {
         match self.takes(byte) {
             true => Ok(()),
-            false => Err(self.wrong(&format!("{:?}", char::from(byte)))),
+            false => Err(self.type_error(&format!("{:?}", char::from(byte)))),
         }
     }
 
@@ -105,7 +105,7 @@ impl Cut<'_> {
         self.expect(b',').map(|()| true)
     }
 
-    fn wrong(&self, want: &str) -> String {
+    fn type_error(&self, want: &str) -> String {
         format!(
             "it is not the JSON of one: {want} should stand at byte {}",
             self.at
@@ -129,7 +129,7 @@ impl Cut<'_> {
                         Some(b'{' | b'[') => depth += 1,
                         Some(b'}' | b']') => depth -= 1,
                         Some(_) => {}
-                        None => return Err(self.wrong("a closing bracket")),
+                        None => return Err(self.type_error("a closing bracket")),
                     }
                     self.at += 1;
                     if depth == 0 {
@@ -142,7 +142,7 @@ impl Cut<'_> {
                 let rest = self.bytes.get(self.at..).unwrap_or_default();
                 let length = rest.iter().position(ends).unwrap_or(rest.len());
                 if length == 0 {
-                    return Err(self.wrong("a value"));
+                    return Err(self.type_error("a value"));
                 }
                 self.at += length;
             }
@@ -156,7 +156,7 @@ impl Cut<'_> {
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
             match memchr::memchr2(b'"', b'\\', rest) {
-                None => return Err(self.wrong("a closing quote")),
+                None => return Err(self.type_error("a closing quote")),
                 Some(at) if rest.get(at) == Some(&b'"') => {
                     self.at += at + 1;
                     return Ok(());
@@ -169,7 +169,7 @@ impl Cut<'_> {
 
 /// An entry, and what tells it from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogEntry {
+pub(crate) struct IdentifiedEntry {
     /// The bytes that came.
     pub(crate) text: Bytes,
     /// `logName`; empty when there is none.
@@ -182,10 +182,10 @@ pub(crate) struct LogEntry {
     pub(crate) damaged: bool,
 }
 
-impl LogEntry {
+impl IdentifiedEntry {
     /// Reads the envelope, as far as it can be read.
-    pub(crate) fn read(text: Bytes) -> LogEntry {
-        let mut entry = LogEntry {
+    pub(crate) fn read(text: Bytes) -> IdentifiedEntry {
+        let mut entry = IdentifiedEntry {
             text: Bytes::new(),
             log: String::new(),
             insert_id: String::new(),
@@ -204,7 +204,7 @@ impl LogEntry {
         while let Some(key) = s.key()? {
             let value = s.value()?;
             let text = || match value.kind() {
-                Kind::String => value.as_str().unwrap_or_default().into_owned(),
+                ValueKind::String => value.as_str().unwrap_or_default().into_owned(),
                 _ => String::new(),
             };
             match key.as_ref() {
@@ -237,13 +237,13 @@ mod tests {
     use super::*;
 
     fn check(body: &str, entries: &[&str], next: Option<&str>) {
-        let answer = Answer::read(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let answer = EntriesAnswer::read(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
         assert_eq!(answer.entries, entries, "{body}");
         assert_eq!(answer.next.as_deref(), next, "{body}");
     }
 
     #[test]
-    fn answers_are_cut_and_their_bytes_stay() {
+    fn page_answer_is_split_and_keeps_its_bytes() {
         check("{}", &[], None);
         check(" { } \n", &[], None);
         check(r#"{"nextPageToken":"t\u0041"}"#, &[], Some("tA"));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_costs_only_itself() {
+    fn page_invalid_entry_costs_only_itself() {
         check(
             "{\"entries\":[7,null,\"x\",[1],{\"a\":tru},{\"a\" 1},{\"a\":\"\u{1}\\q\"},{\"b\":2}]}",
             &[
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn page_invalid_answer_is_refused() {
         for body in [
             "",
             "<html>",
@@ -291,14 +291,14 @@ mod tests {
             r#"{"error":{"code":500}}"#,
             r#"{"entries" []}"#,
         ] {
-            let read = Answer::read(&Bytes::copy_from_slice(body.as_bytes()));
+            let read = EntriesAnswer::read(&Bytes::copy_from_slice(body.as_bytes()));
             assert!(read.is_err(), "{body}: {read:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_cut_or_refused(
+        fn page_any_bytes_are_split_or_refused(
             words in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "}", "[", "]", "\"", "\\", ",", ":", " ", "7", "\"entries\":[", "{}",
@@ -308,19 +308,19 @@ mod tests {
             ),
         ) {
             let body = Bytes::from(words.concat());
-            let Ok(answer) = Answer::read(&body) else { return Ok(()) };
+            let Ok(answer) = EntriesAnswer::read(&body) else { return Ok(()) };
             for entry in answer.entries {
                 // A piece of the answer, and never a comma or a bracket too much.
                 prop_assert!(!entry.is_empty());
                 prop_assert_eq!(entry.trim_ascii(), &entry[..]);
-                let _ = LogEntry::read(entry).identity();
+                let _ = IdentifiedEntry::read(entry).identity();
             }
         }
     }
 
     #[test]
-    fn an_entry_is_known_by_log_time_and_insert_id() {
-        let read = |text: &str| LogEntry::read(Bytes::copy_from_slice(text.as_bytes()));
+    fn entry_identity_is_log_time_and_insert_id() {
+        let read = |text: &str| IdentifiedEntry::read(Bytes::copy_from_slice(text.as_bytes()));
         let one =
             read(r#"{"logName":"l","timestamp":"2026-11-21T10:00:00Z","insertId":"i","x":1}"#);
         let same = read(r#"{"insertId":"i","timestamp":"2026-11-21T10:00:00.000Z","logName":"l"}"#);
@@ -345,6 +345,6 @@ mod tests {
             assert!(entry.damaged, "{damaged}");
             assert_eq!(entry.identity(), Identity::of(&[damaged.as_bytes()]));
         }
-        assert!(LogEntry::read(Bytes::from_static(b"{\"a\":\"\xff\"}")).damaged);
+        assert!(IdentifiedEntry::read(Bytes::from_static(b"{\"a\":\"\xff\"}")).damaged);
     }
 }

@@ -9,7 +9,8 @@
 //! How much is read is bounded by the service: it sends no more than [`OPEN_BYTES_MAX`] that is not
 //! acknowledged.
 
-mod ledger;
+mod ack_ledger;
+mod proof;
 mod reader;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,9 +29,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use self::ledger::{Ledger, Met};
-pub(crate) use self::reader::Connection;
-use super::page::LogEntry;
+use self::ack_ledger::{AckLedger, Admission};
+pub(crate) use self::reader::SubscriptionConnection;
+use super::page::IdentifiedEntry;
 
 /// Bytes that are received and not yet acknowledged.
 const OPEN_BYTES_MAX: i64 = 24 << 20;
@@ -61,15 +62,14 @@ struct Delivery {
     handler: Handler,
 }
 
-/// The messages of a subscription.
-pub(crate) struct Messages {
+pub(crate) struct SubscriptionMessages {
     name: Arc<str>,
     incoming: mpsc::Receiver<Incoming>,
     /// Taken from the channel and not looked at yet: nothing between two polls.
     taken: Vec<Incoming>,
     /// The reader says within so long up to when it read.
     again_within: Duration,
-    ledger: Ledger<Handler>,
+    ack_ledger: AckLedger<Handler>,
     /// How many are open, for the reader, which may only begin anew when there are none.
     open: watch::Sender<usize>,
     /// Acknowledgments that the service confirms.
@@ -79,9 +79,13 @@ pub(crate) struct Messages {
     reader: JoinHandle<()>,
 }
 
-impl Messages {
+impl SubscriptionMessages {
     /// Begins to read. `given` is the number of the last message of an earlier life.
-    pub(crate) fn open(connection: Connection, given: u64, telemetry: Telemetry) -> Messages {
+    pub(crate) fn open(
+        connection: SubscriptionConnection,
+        given: u64,
+        telemetry: Telemetry,
+    ) -> SubscriptionMessages {
         let (outgoing, incoming) = mpsc::channel(CHANNEL);
         let (open, opened) = watch::channel(0);
         let token = Arc::default();
@@ -94,12 +98,12 @@ impl Messages {
             Arc::clone(&token),
             telemetry,
         ));
-        Messages {
+        SubscriptionMessages {
             name,
             incoming,
             taken: Vec::new(),
             again_within,
-            ledger: Ledger::new(given, REMEMBERED_MAX),
+            ack_ledger: AckLedger::new(given, REMEMBERED_MAX),
             open,
             confirming: JoinSet::new(),
             token,
@@ -109,16 +113,16 @@ impl Messages {
 
     /// The record of a message, unless it was met before.
     fn record(&mut self, delivery: Delivery) -> Option<Record> {
-        let entry = LogEntry::read(delivery.data);
+        let entry = IdentifiedEntry::read(delivery.data);
         let identity = match entry.damaged {
             // Whatever it is: only the service tells it from others.
             true => Identity::of(&[b"message", delivery.id.as_bytes()]),
             false => entry.identity(),
         };
-        match self.ledger.meet(identity, delivery.handler) {
-            Met::New => {}
-            Met::Open => return None,
-            Met::Settled(handler) => {
+        match self.ack_ledger.admit(identity, delivery.handler) {
+            Admission::New => {}
+            Admission::Open => return None,
+            Admission::Settled(handler) => {
                 self.acknowledge(handler);
                 return None;
             }
@@ -146,7 +150,7 @@ impl Messages {
             Handler::ExactlyOnce(handler) => {
                 self.confirming.spawn(async {
                     if let Err(error) = handler.confirmed_ack().await {
-                        tracing::debug!(%error, "an acknowledgment was not confirmed");
+                        tracing::debug!(%error, "acknowledgment not confirmed");
                     }
                 });
             }
@@ -155,7 +159,7 @@ impl Messages {
     }
 }
 
-impl Source for Messages {
+impl Source for SubscriptionMessages {
     async fn read(&mut self) -> Option<Page> {
         let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
         if taken == 0 {
@@ -175,8 +179,8 @@ impl Source for Messages {
                 }
             }
         }
-        self.open.send_replace(self.ledger.open());
-        let given = json!(self.ledger.given());
+        self.open.send_replace(self.ack_ledger.open());
+        let given = json!(self.ack_ledger.given());
         Some(Page {
             partition: 0,
             position: (!records.is_empty()).then_some(given),
@@ -190,11 +194,13 @@ impl Source for Messages {
     }
 
     fn commit(&mut self, _: u32, position: &Position) {
-        let settled = self.ledger.settle(position.as_u64().unwrap_or_default());
+        let settled = self
+            .ack_ledger
+            .settle(position.as_u64().unwrap_or_default());
         for handler in settled {
             self.acknowledge(handler);
         }
-        self.open.send_replace(self.ledger.open());
+        self.open.send_replace(self.ack_ledger.open());
         while self.confirming.try_join_next().is_some() {}
     }
 
@@ -214,13 +220,13 @@ impl Source for Messages {
         {
             tracing::warn!(
                 subscription = %self.name,
-                "not all acknowledgments were sent: some messages will be delivered again"
+                "acknowledgments not all sent: some messages are delivered again"
             );
         }
     }
 }
 
-impl Drop for Messages {
+impl Drop for SubscriptionMessages {
     fn drop(&mut self) {
         self.reader.abort();
     }

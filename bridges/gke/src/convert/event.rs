@@ -7,14 +7,14 @@ use std::time::Duration;
 use audit_bridge_core::event::conformance::{Composer, ObjectRef, Text};
 use audit_bridge_core::event::json::Raw;
 
-use super::{Options, SERVICE};
+use super::{GkeConvertOptions, SERVICE};
 use crate::convert::level::Level;
 use crate::convert::method::{Connect, Request};
 use crate::convert::stamp::{Stamp, go_duration};
 use crate::convert::status::{ResponseStatus, Rpc};
 use crate::convert::uri::{self, Query};
 use crate::wire::object::Object;
-use crate::wire::{Entry, Payload};
+use crate::wire::{AuditLogPayload, Entry};
 
 /// The label with the time that a slow request took (`k8s.io/apiserver/pkg/endpoints/filters`).
 const LATENCY: &str = "apiserver.latency.k8s.io/total";
@@ -37,7 +37,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     entry: &'a Entry<'a>,
-    payload: &'a Payload<'a>,
+    payload: &'a AuditLogPayload<'a>,
     request: Request<'a>,
     audit_id: &'a str,
     stamp: Stamp,
@@ -127,7 +127,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The event, member by member.
-    pub(super) fn compose(&self, stage: Stage, options: &Options) -> Composer {
+    pub(super) fn compose(&self, stage: Stage, options: &GkeConvertOptions) -> Composer {
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
         let mut event = Composer::new(bodies_bytes + 2048);
@@ -169,7 +169,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn uri(&self, options: &Options) -> String {
+    fn uri(&self, options: &GkeConvertOptions) -> String {
         let (dry_run, command) = (self.entry.label(DRY_RUN), self.entry.label(COMMAND));
         let query = options.derive.query.then_some(Query {
             dry_run: named(&dry_run),
@@ -182,7 +182,7 @@ impl<'a> Facts<'a> {
 
     /// `user` and `impersonatedUser`. A caller that failed to authenticate has no name: then the
     /// API server writes an empty user.
-    fn write_users(&self, event: &mut Composer, options: &Options) {
+    fn write_users(&self, event: &mut Composer, options: &GkeConvertOptions) {
         let payload = self.payload;
         let name = named(&payload.principal_email).or_else(|| {
             let subject = named(&payload.principal_subject)?;
@@ -304,7 +304,7 @@ fn audit_id<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
     Some(whole.filter(|id| !id.is_empty()).unwrap_or(id))
 }
 
-fn rpc<'a>(payload: &'a Payload<'_>) -> Rpc<'a> {
+fn rpc<'a>(payload: &'a AuditLogPayload<'_>) -> Rpc<'a> {
     Rpc {
         code: payload.status_code,
         message: payload.status_message.as_deref(),

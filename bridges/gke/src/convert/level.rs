@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn follows_the_bodies_then_the_policy() {
+    fn level_follows_the_bodies_then_the_policy() {
         for (method, resource_name, has_request, has_response, want) in [
             (
                 "io.k8s.core.v1.pods.create",

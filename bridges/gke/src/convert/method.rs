@@ -29,14 +29,14 @@ pub(crate) struct Request<'a> {
     /// Kubernetes' verb; for a path without resource the HTTP method in lower case. Empty where
     /// Kubernetes has none for the HTTP method.
     pub(crate) verb: &'a str,
-    pub(crate) target: Target<'a>,
+    pub(crate) target: RequestTarget<'a>,
     /// Method and resource name name the same group and version: no other service's entry.
     pub(crate) anchored: bool,
 }
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target<'a> {
+pub(crate) enum RequestTarget<'a> {
     /// A path such as `readyz`, without its leading slash.
     Path(&'a str),
     /// An object or a collection.
@@ -75,13 +75,13 @@ impl<'a> Request<'a> {
         {
             return (!verb.is_empty()).then_some(Request {
                 verb,
-                target: Target::Path(path),
+                target: RequestTarget::Path(path),
                 anchored: true,
             });
         }
         let mut body = path;
         let (group, version) = (segment(&mut body), segment(&mut body));
-        if let Some(tail) = anchored(method, group, version)
+        if let Some(tail) = strip_group(method, group, version)
             && let Some(call) = Call::read_along(tail, body).or_else(|| Call::read(tail))
         {
             let group = Cow::Borrowed(full_group(group));
@@ -120,7 +120,7 @@ impl<'a> Request<'a> {
         {
             return Request {
                 verb,
-                target: Target::Path(path),
+                target: RequestTarget::Path(path),
                 anchored: false,
             };
         }
@@ -150,15 +150,15 @@ impl<'a> Request<'a> {
         target.read_path(body);
         Request {
             verb: call.verb,
-            target: Target::Resource(target),
+            target: RequestTarget::Resource(target),
             anchored,
         }
     }
 
     pub(crate) fn resource(&self) -> Option<&Resource<'a>> {
         match &self.target {
-            Target::Resource(resource) => Some(resource),
-            Target::Path(_) => None,
+            RequestTarget::Resource(resource) => Some(resource),
+            RequestTarget::Path(_) => None,
         }
     }
 
@@ -292,7 +292,7 @@ impl<'a> Call<'a> {
 }
 
 /// What is left of `method` behind this group and version.
-fn anchored<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a str> {
+fn strip_group<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a str> {
     if group.is_empty() {
         return None;
     }

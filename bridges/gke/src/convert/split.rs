@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use audit_bridge_core::convert::RecordId;
-use audit_bridge_core::event::json::{Kind, Raw, push_string};
+use audit_bridge_core::event::json::{Raw, ValueKind, push_string};
 use bytes::Bytes;
 
 use crate::wire;
@@ -30,7 +30,7 @@ const DEPTH_MAX: usize = 128;
 
 /// What an entry's `split` says.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place<'a> {
+pub(crate) enum SplitPart<'a> {
     /// It is no part, or the only one.
     Whole,
     /// One of several.
@@ -49,26 +49,26 @@ pub(crate) enum Place<'a> {
     },
 }
 
-impl<'a> Place<'a> {
-    pub(crate) fn of(split: Option<&'a wire::Split<'_>>) -> Place<'a> {
+impl<'a> SplitPart<'a> {
+    pub(crate) fn of(split: Option<&'a wire::LogSplit<'_>>) -> SplitPart<'a> {
         let Some(split) = split else {
-            return Place::Whole;
+            return SplitPart::Whole;
         };
         match (split.uid.as_deref(), split.index, split.total) {
-            (_, 0, 1) | (None, 0, 0) => Place::Whole,
+            (_, 0, 1) | (None, 0, 0) => SplitPart::Whole,
             (Some(uid), index, total)
                 if (0..total).contains(&index) && (2..=PARTS_MAX).contains(&total) =>
             {
-                Place::Part { uid, index, total }
+                SplitPart::Part { uid, index, total }
             }
-            (_, index, _) => Place::Stray { first: index == 0 },
+            (_, index, _) => SplitPart::Stray { first: index == 0 },
         }
     }
 }
 
 /// The parts of one entry.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub(crate) struct SplitEntry {
     uid: String,
     total: i64,
     parts: BTreeMap<i64, Bytes>,
@@ -79,7 +79,7 @@ pub(crate) struct Group {
     since: Option<Duration>,
 }
 
-impl Group {
+impl SplitEntry {
     /// The parts' texts, in order.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
         self.parts.values()
@@ -107,21 +107,21 @@ impl Group {
 
 /// The entries that wait for parts, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
-    groups: BTreeMap<u64, Group>,
+pub(crate) struct PendingSplits {
+    groups: BTreeMap<u64, SplitEntry>,
     by_uid: HashMap<String, u64>,
     next: u64,
     bytes: usize,
 }
 
-impl Held {
+impl PendingSplits {
     /// Holds a part; all parts of its entry when it was the last one.
     pub(crate) fn add(
         &mut self,
         (uid, index, total): (&str, i64, i64),
         record: RecordId,
         payload: &Bytes,
-    ) -> Option<Group> {
+    ) -> Option<SplitEntry> {
         let key = match self.by_uid.get(uid) {
             Some(&key) => key,
             None => {
@@ -130,9 +130,9 @@ impl Held {
                 self.next
             }
         };
-        let group = self.groups.entry(key).or_insert_with(|| Group {
+        let group = self.groups.entry(key).or_insert_with(|| SplitEntry {
             uid: uid.to_owned(),
-            ..Group::default()
+            ..SplitEntry::default()
         });
         // Parts that contradict each other wait for the larger number.
         group.total = group.total.max(total);
@@ -149,7 +149,7 @@ impl Held {
     }
 
     /// The oldest entry, when more is held than may be.
-    pub(crate) fn surplus(&mut self) -> Option<Group> {
+    pub(crate) fn pop_surplus(&mut self) -> Option<SplitEntry> {
         if self.bytes <= HELD_BYTES_MAX {
             return None;
         }
@@ -158,7 +158,7 @@ impl Held {
 
     /// The next entry that has waited too long. There is no clock here: its time starts with the
     /// first call that finds it.
-    pub(crate) fn overdue(&mut self, now: Duration) -> Option<Group> {
+    pub(crate) fn overdue(&mut self, now: Duration) -> Option<SplitEntry> {
         let mut late = None;
         for (&key, group) in &mut self.groups {
             let since = *group.since.get_or_insert(now);
@@ -177,12 +177,12 @@ impl Held {
     }
 
     /// The oldest entry that waits.
-    pub(crate) fn oldest(&mut self) -> Option<Group> {
+    pub(crate) fn oldest(&mut self) -> Option<SplitEntry> {
         let key = *self.groups.keys().next()?;
         self.take(key)
     }
 
-    fn take(&mut self, key: u64) -> Option<Group> {
+    fn take(&mut self, key: u64) -> Option<SplitEntry> {
         let group = self.groups.remove(&key)?;
         self.by_uid.remove(&group.uid);
         self.bytes = self.bytes.saturating_sub(group.held_bytes);
@@ -210,9 +210,9 @@ fn merge_at(out: &mut String, values: &[Raw<'_>], depth: usize) {
         _ if of_kind.len() == 1 || depth >= DEPTH_MAX => {
             out.push_str(first.text());
         }
-        Kind::Object => merge_objects(out, &of_kind, depth),
-        Kind::Array => merge_arrays(out, &of_kind, depth),
-        Kind::String => {
+        ValueKind::Object => merge_objects(out, &of_kind, depth),
+        ValueKind::Array => merge_arrays(out, &of_kind, depth),
+        ValueKind::String => {
             // The texts between the quotes: escapes stay as they are.
             out.push('"');
             for raw in &of_kind {
@@ -222,7 +222,7 @@ fn merge_at(out: &mut String, values: &[Raw<'_>], depth: usize) {
             }
             out.push('"');
         }
-        Kind::Number | Kind::Bool | Kind::Null => out.push_str(first.text()),
+        ValueKind::Number | ValueKind::Bool | ValueKind::Null => out.push_str(first.text()),
     }
 }
 

@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_was_never_set_is_none() {
+    fn stamp_zero_time_is_none() {
         for text in ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"] {
             assert_eq!(Stamp::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn times_have_six_digits_and_a_z() {
+    fn stamp_any_time_has_six_digits_and_z() {
         for (text, want) in [
             ("2020-01-11T01:01:19.4108Z", "2020-01-11T01:01:19.410800Z"),
             ("2020-01-11T01:01:19Z", "2020-01-11T01:01:19.000000Z"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_are_taken_off() {
+    fn stamp_latency_is_subtracted() {
         for (text, micros) in [
             ("1.5s", 1_500_000),
             ("523.1ms", 523_100),

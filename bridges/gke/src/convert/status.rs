@@ -9,9 +9,9 @@ mod details;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Kind, Raw, push_string};
+use audit_bridge_core::event::json::{Raw, ValueKind, push_string};
 
-use crate::convert::method::{Connect, Request, Target};
+use crate::convert::method::{Connect, Request, RequestTarget};
 use crate::wire::object::{Object, integral};
 
 /// Every `metav1.StatusReason`: old entries give one of them as their message.
@@ -116,7 +116,9 @@ impl<'a> ResponseStatus<'a> {
 /// that knows the type could not read the event at all.
 fn copied<'a>(response: &Object<'a>) -> ResponseStatus<'a> {
     let text = |raw: Option<Raw<'a>>| raw?.as_str().filter(|text| !text.is_empty());
-    let details = response.details.filter(|raw| raw.kind() == Kind::Object);
+    let details = response
+        .details
+        .filter(|raw| raw.kind() == ValueKind::Object);
     ResponseStatus {
         status: text(response.status),
         message: text(response.message),
@@ -128,7 +130,7 @@ fn copied<'a>(response: &Object<'a>) -> ResponseStatus<'a> {
 
 /// The number, when Kubernetes' types could hold it.
 fn int32(raw: Raw<'_>) -> Option<i32> {
-    let number = Some(raw).filter(|raw| raw.kind() == Kind::Number)?;
+    let number = Some(raw).filter(|raw| raw.kind() == ValueKind::Number)?;
     integral(number.text()).parse().ok()
 }
 
@@ -168,8 +170,8 @@ fn of_rpc<'a>(request: &Request<'_>, rpc: Rpc<'a>) -> ResponseStatus<'a> {
 /// What "no mapping" (rpc code 2, of HTTP 1xx and 3xx) means for requests that can answer so.
 fn unmapped(request: &Request<'_>) -> Option<i32> {
     match request.target {
-        Target::Path(_) => Some(304),
-        Target::Resource(_) => request.connect().map(|_| 101),
+        RequestTarget::Path(_) => Some(304),
+        RequestTarget::Resource(_) => request.connect().map(|_| 101),
     }
 }
 

@@ -85,7 +85,7 @@ fn outcomes(out: &mut Output) -> Vec<(Value, Vec<u64>)> {
         .collect()
 }
 
-fn run_with(options: Options, payloads: &[Value]) -> Vec<(Value, Vec<u64>)> {
+fn run_with(options: GkeConvertOptions, payloads: &[Value]) -> Vec<(Value, Vec<u64>)> {
     let mut convert = GkeConvert::new(options);
     let mut out = Output::default();
     for (id, payload) in payloads.iter().enumerate() {
@@ -96,7 +96,7 @@ fn run_with(options: Options, payloads: &[Value]) -> Vec<(Value, Vec<u64>)> {
 }
 
 fn run(payload: &Value) -> Value {
-    let mut found = run_with(Options::default(), std::slice::from_ref(payload));
+    let mut found = run_with(GkeConvertOptions::default(), std::slice::from_ref(payload));
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0).0
 }
@@ -110,7 +110,7 @@ fn run_text(text: impl Into<Bytes>, damaged: bool) -> Value {
 }
 
 #[test]
-fn fields_stand_in_the_order_of_the_api_server() {
+fn event_members_are_in_api_server_order() {
     let mut convert = GkeConvert::default();
     let mut out = Output::default();
     let entry = with("/protoPayload/authenticationInfo/authoritySelector", "root");
@@ -136,7 +136,7 @@ fn fields_stand_in_the_order_of_the_api_server() {
 }
 
 #[test]
-fn the_stage_is_what_the_entry_stands_for() {
+fn event_stage_follows_the_entry() {
     let stage = |operation: Value| run(&with("/operation", operation))["stage"].clone();
     let id = "x";
     assert_eq!(
@@ -183,8 +183,8 @@ fn exec() -> Value {
 }
 
 #[test]
-fn a_session_in_one_entry_has_a_started_twin() {
-    let found = run_with(Options::default(), &[exec()]);
+fn session_in_one_entry_gets_a_response_started_event() {
+    let found = run_with(GkeConvertOptions::default(), &[exec()]);
     let stages: Vec<_> = found
         .iter()
         .map(|(event, ids)| (event["stage"].clone(), ids.clone()))
@@ -220,18 +220,18 @@ fn a_session_in_one_entry_has_a_started_twin() {
             "2024-06-03T09:15:24.604233Z"
         );
     }
-    let underived = Options {
+    let underived = GkeConvertOptions {
         derive: Derive::NONE,
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(run_with(underived, &[exec()]).len(), 1);
     // Too large even without objects: one reject, not two.
-    let tiny = Options {
-        native: conformance::Options {
+    let tiny = GkeConvertOptions {
+        native: conformance::EventOptions {
             event_bytes_max: 100,
-            ..conformance::Options::default()
+            ..conformance::EventOptions::default()
         },
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(
         run_with(tiny, &[exec()]),
@@ -241,7 +241,7 @@ fn a_session_in_one_entry_has_a_started_twin() {
 
 /// The stages that the entry became, each with its code.
 fn stages(entry: &Value) -> Vec<(String, i64)> {
-    let found = run_with(Options::default(), std::slice::from_ref(entry));
+    let found = run_with(GkeConvertOptions::default(), std::slice::from_ref(entry));
     let of = |event: &Value| {
         let stage = event["stage"].as_str().expect("a stage").to_owned();
         (stage, event["responseStatus"]["code"].as_i64().unwrap_or(0))
@@ -250,7 +250,7 @@ fn stages(entry: &Value) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn session_that_was_refused_has_a_started_twin() {
+fn session_refused_gets_a_response_started_event() {
     for (rpc, code) in [
         (3, 400),
         (5, 404),
@@ -266,7 +266,7 @@ fn session_that_was_refused_has_a_started_twin() {
             ("ResponseComplete".to_owned(), code),
         ];
         assert_eq!(stages(&refused), want, "{rpc}");
-        let found = run_with(Options::default(), &[refused]);
+        let found = run_with(GkeConvertOptions::default(), &[refused]);
         assert_eq!(found[0].0["responseStatus"], found[1].0["responseStatus"]);
     }
     // A code that cannot be told.
@@ -313,7 +313,7 @@ fn session_without_flags_is_whole() {
 }
 
 #[test]
-fn latency_that_cannot_be_is_ignored() {
+fn latency_impossible_is_ignored() {
     let received = |latency: &str| {
         run(&with("/labels/apiserver.latency.k8s.io~1total", latency))["requestReceivedTimestamp"]
             .clone()
@@ -345,7 +345,7 @@ fn latency_that_cannot_be_is_ignored() {
 
 #[test]
 fn resource_name_of_any_length_is_delivered() {
-    let mut options = Options::default();
+    let mut options = GkeConvertOptions::default();
     options.native.event_bytes_max = 8 << 20;
     for piece in ["a", "/", "%2F", "é", ".", "namespaces/", "pods/p/"] {
         for prefix in ["core/v1/namespaces/shop/pods/", "core/v1/", ""] {
@@ -362,7 +362,7 @@ fn resource_name_of_any_length_is_delivered() {
 }
 
 #[test]
-fn users_have_the_groups_that_kubernetes_determines() {
+fn user_groups_are_those_kubernetes_determines() {
     let user = |name: &str| {
         run(&with(
             "/protoPayload/authenticationInfo/principalEmail",
@@ -417,9 +417,9 @@ fn users_have_the_groups_that_kubernetes_determines() {
         ));
         assert_eq!(selected["impersonatedUser"], json!({"username": name}));
     }
-    let underived = Options {
+    let underived = GkeConvertOptions {
         derive: Derive::NONE,
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     let entry = with(
         "/protoPayload/authenticationInfo/principalEmail",
@@ -432,7 +432,7 @@ fn users_have_the_groups_that_kubernetes_determines() {
 }
 
 #[test]
-fn the_address_is_one_or_it_is_left_out() {
+fn source_ip_invalid_is_left_out() {
     let ips =
         |ip: &str| run(&with("/protoPayload/requestMetadata/callerIp", ip))["sourceIPs"].clone();
     for ip in ["::1", "127.0.0.1", "2001:db8::7"] {
@@ -444,12 +444,12 @@ fn the_address_is_one_or_it_is_left_out() {
 }
 
 #[test]
-fn annotations_are_labels_and_the_cluster_and_what_the_user_wants() {
+fn annotations_are_labels_cluster_and_configured_ones() {
     let entry = with(
         "/labels",
         json!({"a": "1", "odd": 7, "worse": {"x": "y"}, "cluster_name": "mine", "b": "1"}),
     );
-    let mut options = Options::default();
+    let mut options = GkeConvertOptions::default();
     options.native.annotations = vec![("b".into(), "2".into()), ("location".into(), "here".into())];
     assert_eq!(
         run_with(options, &[entry])[0].0["annotations"],
@@ -476,7 +476,7 @@ fn entry_text() -> String {
 }
 
 #[test]
-fn names_come_from_the_request_where_the_path_has_none() {
+fn object_name_missing_in_path_comes_from_the_request() {
     let create = with(
         "/protoPayload/methodName",
         "io.k8s.apps.v1.deployments.create",
@@ -515,15 +515,15 @@ fn names_come_from_the_request_where_the_path_has_none() {
 }
 
 #[test]
-fn events_too_large_are_shortened_and_say_so() {
+fn event_too_large_is_shortened_and_marked() {
     let spec = json!({"x": "y".repeat(50_000), "hostPID": true});
     let entry = with("/protoPayload/request/spec", spec);
-    let options = |event_bytes_max| Options {
-        native: conformance::Options {
+    let options = |event_bytes_max| GkeConvertOptions {
+        native: conformance::EventOptions {
             event_bytes_max,
-            ..conformance::Options::default()
+            ..conformance::EventOptions::default()
         },
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     let event = &run_with(options(20_000), &[entry])[0].0;
     assert!(event.to_string().len() <= 20_000);
@@ -532,7 +532,7 @@ fn events_too_large_are_shortened_and_say_so() {
 }
 
 #[test]
-fn derive_is_read_and_written() {
+fn derive_option_survives_a_round_trip() {
     for (text, want) in [
         ("groups,query,started", Some(Derive::default())),
         ("none", Some(Derive::NONE)),

@@ -5,7 +5,7 @@
 
 use audit_bridge_core::event::json::Raw;
 
-use crate::convert::method::{Request, Resource, Target, is_of_collection};
+use crate::convert::method::{Request, RequestTarget, Resource, is_of_collection};
 
 /// What the labels of an entry say about the query.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,11 +19,11 @@ pub(crate) struct Query<'a> {
 /// Appends the URI. Without `query` it ends with the path.
 pub(crate) fn write(out: &mut String, request: &Request<'_>, query: Option<Query<'_>>) {
     match &request.target {
-        Target::Path(path) => {
+        RequestTarget::Path(path) => {
             out.push('/');
             write_path(out, path);
         }
-        Target::Resource(resource) => write_resource(out, request.verb, resource),
+        RequestTarget::Resource(resource) => write_resource(out, request.verb, resource),
     }
     if let Some(query) = query {
         write_query(out, request, query);

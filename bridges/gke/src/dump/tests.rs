@@ -7,11 +7,13 @@ const ENTRY: &str = r#"{"insertId":"i?>~","logName":"projects/p/logs/cloudaudit.
 
 fn record(text: &str) -> Result<String, String> {
     let raw = Raw::parse(text).expect("json");
-    GkeDump.record(raw, &Context::empty()).map(Cow::into_owned)
+    GkeDump
+        .record(raw, &PieceContext::empty())
+        .map(Cow::into_owned)
 }
 
 #[test]
-fn entries_are_what_they_are() {
+fn dump_entry_is_its_own_record() {
     assert_eq!(record(ENTRY).as_deref(), Ok(ENTRY));
     for text in [
         "{}",
@@ -26,7 +28,7 @@ fn entries_are_what_they_are() {
 }
 
 #[test]
-fn messages_are_unpacked() {
+fn dump_pubsub_message_is_unpacked() {
     for data in [
         general_purpose::STANDARD.encode(ENTRY),
         general_purpose::STANDARD_NO_PAD.encode(ENTRY),
@@ -47,7 +49,7 @@ fn messages_are_unpacked() {
 }
 
 #[test]
-fn wrappers_are_put_together_again() {
+fn dump_wrapped_entry_is_restored() {
     let payload = r#"{"methodName":"io.k8s.get","resourceName":"readyz"}"#;
     let wrapped = json!({
         "Entry": {"Timestamp": "2020-01-11T01:01:19.4108Z", "Severity": 0, "Payload": {"method_name": "io.k8s.get"},
@@ -81,7 +83,7 @@ fn wrappers_are_put_together_again() {
 }
 
 #[test]
-fn members_tell_what_an_object_is() {
+fn dump_member_names_tell_the_object() {
     for (key, role) in [
         ("protoPayload", Role::Record),
         ("insertId", Role::Record),
@@ -101,7 +103,7 @@ fn members_tell_what_an_object_is() {
 }
 
 #[test]
-fn yaml_is_told_from_other_texts() {
+fn dump_yaml_is_told_from_other_text() {
     for (head, want) in [
         ("insertId: a\n", true),
         ("# comment\n\n---\nlabels:\n  a: b\n", true),

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::Raw;
-use audit_bridge_replay::dump::{Piece, Split};
+use audit_bridge_replay::dump::{Piece, Splitter};
 use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
@@ -68,7 +68,7 @@ enum Document {
     List,
 }
 
-impl Split for YamlSplit {
+impl Splitter for YamlSplit {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut start = 0;
         let mut at = self.scanned.min(buffer.len());

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use audit_bridge_app::provider::{Finding, Resume};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, QueryError, Tail};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Logging, Named, identity, no_identity};
 use crate::client::filter::Selection;
-use crate::client::logging::CloudLogging;
-use crate::client::metadata::{self, Place};
+use crate::client::logging::CloudLoggingClient;
+use crate::client::metadata::{self, InstanceMetadata};
 use crate::wire;
 
 /// No bucket keeps entries longer: ten years.
@@ -33,11 +33,11 @@ impl LoggingLog {
     pub(super) async fn find(
         settings: &Logging,
         limiter: &Arc<Limiter>,
-    ) -> Result<LoggingLog, Trouble> {
+    ) -> Result<LoggingLog, Unavailable> {
         let here = here(settings).await?;
-        let selection = select(settings, here).ok_or_else(|| Trouble {
-            part: Part::Source,
-            what: "no project is known".to_owned(),
+        let selection = select(settings, here).ok_or_else(|| Unavailable {
+            component: Component::Source,
+            reason: "no project is known".to_owned(),
             remedy: "name it with --project-id (AUDIT_BRIDGE_PROJECT_ID)".to_owned(),
         })?;
         Ok(LoggingLog {
@@ -48,11 +48,11 @@ impl LoggingLog {
         })
     }
 
-    fn client(&self) -> Result<CloudLogging, Trouble> {
+    fn client(&self) -> Result<CloudLoggingClient, Unavailable> {
         let endpoint = &self.settings.endpoint;
-        CloudLogging::new(endpoint, self.selection.clone()).map_err(|what| Trouble {
-            part: Part::Source,
-            what,
+        CloudLoggingClient::new(endpoint, self.selection.clone()).map_err(|what| Unavailable {
+            component: Component::Source,
+            reason: what,
             remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
         })
     }
@@ -62,16 +62,16 @@ impl LoggingLog {
 ///
 /// A server that cannot be reached is no answer: a bridge that took "unknown" for "everywhere"
 /// would read other clusters whenever its node is slow to start.
-async fn here(settings: &Logging) -> Result<Place, Trouble> {
+async fn here(settings: &Logging) -> Result<InstanceMetadata, Unavailable> {
     let names = &settings.names;
     let settled = names.project != Named::Unset
         && (names.cluster != Named::Unset || names.location != Named::Unset);
     if settled || (settings.endpoint.plain && !metadata::host_is_named()) {
-        return Ok(Place::default());
+        return Ok(InstanceMetadata::default());
     }
-    metadata::place().await.map_err(|what| Trouble {
-        part: Part::Source,
-        what: format!("project and cluster are not known: the metadata server: {what}"),
+    metadata::place().await.map_err(|what| Unavailable {
+        component: Component::Source,
+        reason: format!("project and cluster are not known: the metadata server: {what}"),
         remedy: "outside of Google Cloud name --project-id and --cluster-name (* is all clusters)"
             .to_owned(),
     })
@@ -79,7 +79,7 @@ async fn here(settings: &Logging) -> Result<Place, Trouble> {
 
 /// What to read: as the settings say, and for the rest what is here. Another project's clusters
 /// have nothing to do with this one, nor has another cluster's location.
-fn select(settings: &Logging, here: Place) -> Option<Selection> {
+fn select(settings: &Logging, here: InstanceMetadata) -> Option<Selection> {
     let names = &settings.names;
     let project = names.project.name().or(here.project.clone())?;
     let unset = names.cluster == Named::Unset && names.location == Named::Unset;
@@ -100,7 +100,7 @@ impl LoggingLog {
         &self.name
     }
 
-    pub(super) fn when_silent(&self) -> String {
+    pub(super) fn silence_remedy(&self) -> String {
         let project = &self.selection.project;
         format!(
             "a running cluster is seldom so quiet: check --project-id, --cluster-name and \
@@ -109,7 +109,10 @@ impl LoggingLog {
         )
     }
 
-    pub(super) async fn open(&self, resume: Resume) -> Result<Tail<CloudLogging>, Trouble> {
+    pub(super) async fn open(
+        &self,
+        resume: Resume,
+    ) -> Result<Tail<CloudLoggingClient>, Unavailable> {
         let earliest = Timestamp::now().checked_sub(KEPT_MAX);
         let opened = self.settings.tail.open(
             self.client()?,
@@ -123,27 +126,27 @@ impl LoggingLog {
     pub(super) async fn check(&self) -> Vec<Finding> {
         let log = match self.client() {
             Ok(log) => log,
-            Err(trouble) => return vec![Finding::bad("source", trouble)],
+            Err(unavailable) => return vec![Finding::failed("source", unavailable)],
         };
         let identity = match log.identify().await {
             Ok(true) => identity(),
             Ok(false) => no_identity(),
-            Err(missing) => return vec![Finding::bad("identity", missing.trouble())],
+            Err(missing) => return vec![Finding::failed("identity", missing.into_unavailable())],
         };
-        let mut source = match self.look(&log).await {
-            Ok(found) => Finding::good("source", found),
-            Err(trouble) => Finding::bad("source", trouble),
+        let mut source = match self.probe_source(&log).await {
+            Ok(found) => Finding::ok("source", found),
+            Err(unavailable) => Finding::failed("source", unavailable),
         };
         source.server_time = log.server_time();
         vec![identity, source]
     }
 
     /// Finds an entry of the selection, or else tells what there is in its place.
-    async fn look(&self, log: &CloudLogging) -> Result<String, Trouble> {
+    async fn probe_source(&self, log: &CloudLoggingClient) -> Result<String, Unavailable> {
         let newest = log
             .newest(&self.selection, LOOK_BACK, 1)
             .await
-            .map_err(trouble)?;
+            .map_err(to_unavailable)?;
         if let Some(entry) = newest.first() {
             let time = entry.time.map_or("?".to_owned(), |time| time.to_string());
             return Ok(format!("{} can be read; newest entry {time}", self.name));
@@ -156,7 +159,7 @@ impl LoggingLog {
         let entries = log
             .newest(&everywhere, LOOK_BACK, 1000)
             .await
-            .map_err(trouble)?;
+            .map_err(to_unavailable)?;
         let clusters: BTreeSet<String> = entries
             .iter()
             .filter_map(|entry| {
@@ -174,9 +177,9 @@ impl LoggingLog {
                 format!("but of {clusters}")
             }
         };
-        Err(Trouble {
-            part: Part::Source,
-            what: format!(
+        Err(Unavailable {
+            component: Component::Source,
+            reason: format!(
                 "{} can be read, but has no audit entry of the last 24 h, {others}",
                 self.name
             ),
@@ -186,23 +189,27 @@ impl LoggingLog {
 }
 
 /// What a request's failure means to `check`.
-fn trouble(error: QueryError) -> Trouble {
+fn to_unavailable(error: QueryError) -> Unavailable {
     let what = error.to_string();
-    let (part, remedy) = match error {
-        QueryError::Unauthenticated { remedy, .. } => (Part::Identity, remedy),
-        QueryError::Denied { remedy, .. } => (Part::Source, remedy),
+    let (component, remedy) = match error {
+        QueryError::Unauthenticated { remedy, .. } => (Component::Identity, remedy),
+        QueryError::Denied { remedy, .. } => (Component::Source, remedy),
         QueryError::Throttled { .. } => (
-            Part::Source,
+            Component::Source,
             "wait a minute: the project's quota of 60 requests a minute is used up".to_owned(),
         ),
         QueryError::TokenExpired | QueryError::Transient { .. } => (
-            Part::Source,
+            Component::Source,
             "check that the API can be reached from here (network policies, proxies, \
              --logging-endpoint)"
                 .to_owned(),
         ),
     };
-    Trouble { part, what, remedy }
+    Unavailable {
+        component,
+        reason: what,
+        remedy,
+    }
 }
 
 #[cfg(test)]
@@ -238,7 +245,7 @@ mod tests {
     }
 
     fn check(set: [&str; 3], want: &str) {
-        let here = Place {
+        let here = InstanceMetadata {
             project: Some("here".to_owned()),
             cluster: Some("cluster".to_owned()),
             location: Some("zone".to_owned()),
@@ -248,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_where_it_runs() {
+    fn settings_missing_come_from_the_metadata_server() {
         check(
             ["", "", ""],
             "projects/here/locations/zone/clusters/cluster",
@@ -266,7 +273,7 @@ mod tests {
         check(["", "", "*"], "projects/here/locations/-/clusters/-");
         check(["", "*", "zone"], "projects/here/locations/zone/clusters/-");
         check(["there", "c", "l"], "projects/there/locations/l/clusters/c");
-        let nowhere = Place::default();
+        let nowhere = InstanceMetadata::default();
         assert_eq!(select(&settings(["", "c", "l"]), nowhere), None);
     }
 }

@@ -1,24 +1,24 @@
 //! A Pub/Sub subscription as a live log.
 
 use audit_bridge_app::provider::{Finding, Resume};
-use audit_bridge_core::readiness::Trouble;
+use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::Position;
 
 use super::{Subscription, identity, no_identity};
-use crate::client::pubsub::{Connection, Messages};
+use crate::client::pubsub::{SubscriptionConnection, SubscriptionMessages};
 
 impl Subscription {
-    pub(super) fn open(&self, resume: Resume) -> Result<Messages, Trouble> {
-        let connection = Connection::new(&self.name, &self.endpoint)?;
+    pub(super) fn open(&self, resume: Resume) -> Result<SubscriptionMessages, Unavailable> {
+        let connection = SubscriptionConnection::new(&self.name, &self.endpoint)?;
         let given = resume.positions.get(&0).and_then(Position::as_u64);
-        Ok(Messages::open(
+        Ok(SubscriptionMessages::open(
             connection,
             given.unwrap_or_default(),
             resume.telemetry,
         ))
     }
 
-    pub(super) fn when_silent(&self) -> String {
+    pub(super) fn silence_remedy(&self) -> String {
         let name = &self.name;
         let project = name.split('/').nth(1).unwrap_or("PROJECT");
         format!(
@@ -29,18 +29,18 @@ impl Subscription {
     }
 
     pub(super) async fn check(&self) -> Vec<Finding> {
-        let connection = match Connection::new(&self.name, &self.endpoint) {
+        let connection = match SubscriptionConnection::new(&self.name, &self.endpoint) {
             Ok(connection) => connection,
-            Err(trouble) => return vec![Finding::bad("source", trouble)],
+            Err(unavailable) => return vec![Finding::failed("source", unavailable)],
         };
         let identity = match connection.authorization().await {
             Ok(headers) if headers.is_empty() => no_identity(),
             Ok(_) => identity(),
-            Err(trouble) => return vec![Finding::bad("identity", trouble)],
+            Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let source = match connection.probe().await {
-            Ok(()) => Finding::good("source", format!("{} can be consumed", self.name)),
-            Err(trouble) => Finding::bad("source", trouble),
+            Ok(()) => Finding::ok("source", format!("{} can be consumed", self.name)),
+            Err(unavailable) => Finding::failed("source", unavailable),
         };
         vec![identity, source]
     }

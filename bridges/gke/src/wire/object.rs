@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{Error, Findings, Kind, Raw, Scanner, push_string};
+use audit_bridge_core::event::json::{Error, Findings, Raw, Scanner, ValueKind, push_string};
 
 use super::names::{is_version, short_group};
 use crate::wire;
@@ -169,7 +169,7 @@ impl<'a> Object<'a> {
             "details" => &mut self.details,
             "code" => &mut self.code,
             "orphanDependents" => &mut self.orphan_dependents,
-            "value" | "items" | "patch" if value.kind() == Kind::Array => &mut self.list,
+            "value" | "items" | "patch" if value.kind() == ValueKind::Array => &mut self.list,
             _ => return,
         };
         *slot = Some(value);

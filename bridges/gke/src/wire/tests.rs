@@ -7,7 +7,7 @@ fn read(text: &str) -> (Entry<'_>, Result<(), Error>) {
 }
 
 #[test]
-fn members_of_a_wrong_type_are_absent() {
+fn entry_member_of_wrong_type_is_absent() {
     let (entry, result) = read(
         r#"{"logName":1,"insertId":null,"timestamp":{},"receiveTimestamp":[],"resource":"x","labels":[1],
             "operation":7,"split":"y","protoPayload":{"@type":1,"serviceName":[],"methodName":{},"resourceName":2,
@@ -23,7 +23,7 @@ fn members_of_a_wrong_type_are_absent() {
 }
 
 #[test]
-fn numbers_and_flags_may_be_strings() {
+fn entry_number_or_flag_as_string_is_read() {
     let (entry, _) = read(
         r#"{"operation":{"first":"true","last":false},"split":{"uid":"u","index":"1","totalSplits":3},
             "protoPayload":{"status":{"code":"7"}}}"#,
@@ -35,7 +35,7 @@ fn numbers_and_flags_may_be_strings() {
 }
 
 #[test]
-fn the_last_of_two_members_wins() {
+fn entry_duplicate_member_keeps_the_last() {
     let (entry, _) = read(
         r#"{"insertId":"a","labels":{"x":"1","y":"1","x":"2"},"protoPayload":{"methodName":"a"},"insertId":"b",
             "resource":{"labels":{"cluster_name":"a","location":"l"},"labels":{"cluster_name":"b"}},
@@ -59,7 +59,7 @@ fn the_last_of_two_members_wins() {
 }
 
 #[test]
-fn half_a_surrogate_pair_is_seen() {
+fn entry_lone_surrogate_is_noticed() {
     for (text, replaced) in [
         (r#"{"logName":"\ud83d\ude00"}"#, false),
         (r#"{"logName":"\ud83d"}"#, true),
@@ -69,7 +69,7 @@ fn half_a_surrogate_pair_is_seen() {
 }
 
 #[test]
-fn what_was_read_before_an_error_stays() {
+fn entry_with_error_keeps_what_was_read_before() {
     let (entry, result) =
         read(r#"{"logName":"l","protoPayload":{"methodName":"m","request":{"a":"#);
     assert!(result.is_err());

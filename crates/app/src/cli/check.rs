@@ -8,8 +8,8 @@ use std::path::Path;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Owner, StoreError};
-use audit_bridge_core::readiness::{Part, Trouble};
-use audit_bridge_core::sink::{Answer, Failure, Verdict};
+use audit_bridge_core::readiness::{Component, Unavailable};
+use audit_bridge_core::sink::{ReceiverAnswer, RequestFailure, Verdict};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,10 +18,10 @@ use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
-use crate::lease::{self, Elector, Timing, Waiting};
+use crate::lease::{self, Elector, LeaseTiming, Waiting};
 use crate::provider::{Finding, Provider, ProviderLog};
-use crate::share::seat_name;
-use crate::state::{Home, StoreKind, object_name};
+use crate::share::member_lease_name;
+use crate::state::{StateLayout, StoreKind, object_name};
 
 /// A clock that is further off misleads a tail: it would read what is not there yet, or late.
 const SKEW_SECONDS_MAX: f64 = 60.0;
@@ -43,7 +43,7 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
         return usage(&problems);
     }
     let found = super::runtime().map(|runtime| {
-        let found = runtime.block_on(look(&checked));
+        let found = runtime.block_on(run_checks(&checked));
         runtime.shutdown_background();
         found
     });
@@ -65,9 +65,9 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
     }
 }
 
-/// Looks at everything, also behind what does not work: one run shows all there is to mend.
-async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
-    let mut found = vec![Finding::good("configuration", "every setting is valid")];
+/// Runs every check, also after a failed one: one run shows everything to fix.
+async fn run_checks<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
+    let mut found = vec![Finding::ok("configuration", "every setting is valid")];
     let owner = |source: String| Owner {
         provider: B::PROVIDER.to_owned(),
         source,
@@ -90,7 +90,7 @@ async fn look<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
                 }
             }
         }
-        Err(trouble) => found.push(Finding::bad(trouble.part.name(), trouble)),
+        Err(unavailable) => found.push(Finding::failed(unavailable.component.name(), unavailable)),
     }
     found.push(state(checked, &places).await);
     found.push(dead_letter(checked.delivery.dead_letter.as_deref()));
@@ -111,13 +111,13 @@ struct Places {
 async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     let what = "checkpoint";
     let state = &checked.state;
-    let refused = |error: StoreError| Finding::bad(what, error.trouble());
-    let mut home = match Home::lock(&state.dir).await {
-        Ok(home) => home,
+    let refused = |error: StoreError| Finding::failed(what, error.to_unavailable());
+    let mut layout = match StateLayout::lock(&state.dir).await {
+        Ok(layout) => layout,
         // That is how it looks beside a bridge that runs.
         Err(StoreError::Locked { holder, .. }) => {
             let found = format!("in use by {holder}: a bridge that runs, so it can be kept");
-            return Finding::good(what, found);
+            return Finding::ok(what, found);
         }
         Err(error) => return refused(error),
     };
@@ -126,35 +126,35 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
             Ok(cluster) => {
                 let shared = checked.provider.shared().is_some();
                 let name = match shared {
-                    true => seat_name(&state.name, 0),
+                    true => member_lease_name(&state.name, 0),
                     false => state.name.clone(),
                 };
                 if (state.leader_election || shared)
-                    && let Err(trouble) = lease(&cluster, &name).await
+                    && let Err(unavailable) = lease(&cluster, &name).await
                 {
-                    return Finding::bad(what, trouble);
+                    return Finding::failed(what, unavailable);
                 }
-                home = home.with_config_maps(cluster, &state.name, &lease::identity());
+                layout = layout.with_config_maps(cluster, &state.name, &lease::identity());
             }
             Err(error) => {
-                let trouble = Trouble {
-                    part: Part::Checkpoint,
-                    what: chain(&error),
+                let unavailable = Unavailable {
+                    component: Component::Checkpoint,
+                    reason: chain(&error),
                     remedy: "or use --checkpoint-store file".to_owned(),
                 };
-                return Finding::bad(what, trouble);
+                return Finding::failed(what, unavailable);
             }
         }
     }
     let Places { owners, part } = places;
     let mut there = 0;
     for owner in owners {
-        let mut room = match home.room(owner, owners.len() > 1).await {
-            Ok(room) => room,
+        let mut log_state = match layout.open_log(owner, owners.len() > 1).await {
+            Ok(log_state) => log_state,
             Err(error) => return refused(error),
         };
-        there += usize::from(room.checkpoint.is_some());
-        if let Err(error) = room.store.probe().await {
+        there += usize::from(log_state.checkpoint.is_some());
+        if let Err(error) = log_state.store.probe().await {
             return refused(error);
         }
     }
@@ -166,7 +166,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
         (None, false) => None,
     };
     if let Some(name) = more
-        && let Err(error) = home.probe(&name).await
+        && let Err(error) = layout.probe(&name).await
     {
         return refused(error);
     }
@@ -178,23 +178,23 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
         ),
         _ => "can be written; there is one to go on from".to_owned(),
     };
-    Finding::good(what, found)
+    Finding::ok(what, found)
 }
 
 /// Whether the Lease can be taken.
-async fn lease(cluster: &Cluster, name: &str) -> Result<(), Trouble> {
-    let trouble = |what: String, remedy: String| Trouble {
-        part: Part::Checkpoint,
-        what,
+async fn lease(cluster: &Cluster, name: &str) -> Result<(), Unavailable> {
+    let unavailable = |what: String, remedy: String| Unavailable {
+        component: Component::Checkpoint,
+        reason: what,
         remedy,
     };
-    let elector = Elector::new(cluster, name, &lease::identity(), Timing::default());
+    let elector = Elector::new(cluster, name, &lease::identity(), LeaseTiming::default());
     let elector = elector.map_err(|error| {
         let remedy = "this is a defect, please report it".to_owned();
-        trouble(chain(&error), remedy)
+        unavailable(chain(&error), remedy)
     })?;
     match elector.probe().await {
-        Err(Waiting::Unavailable { error, remedy }) => Err(trouble(chain(&error), remedy)),
+        Err(Waiting::Unavailable { error, remedy }) => Err(unavailable(chain(&error), remedy)),
         Ok(()) | Err(Waiting::Held { .. }) => Ok(()),
     }
 }
@@ -203,14 +203,14 @@ async fn lease(cluster: &Cluster, name: &str) -> Result<(), Trouble> {
 fn dead_letter(path: Option<&Path>) -> Finding {
     let what = "dead letter";
     let Some(path) = path else {
-        return Finding::good(what, "none");
+        return Finding::ok(what, "none");
     };
     if path.is_symlink() {
-        return Finding::bad(
+        return Finding::failed(
             what,
-            Trouble {
-                part: Part::Checkpoint,
-                what: format!("{} is a symbolic link", path.display()),
+            Unavailable {
+                component: Component::Checkpoint,
+                reason: format!("{} is a symbolic link", path.display()),
                 remedy: "name the file itself with --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
                     .to_owned(),
             },
@@ -226,13 +226,13 @@ fn dead_letter(path: Option<&Path>) -> Finding {
             if !there {
                 let _ = std::fs::remove_file(path);
             }
-            Finding::good(what, format!("{} can be written", path.display()))
+            Finding::ok(what, format!("{} can be written", path.display()))
         }
-        Err(error) => Finding::bad(
+        Err(error) => Finding::failed(
             what,
-            Trouble {
-                part: Part::Checkpoint,
-                what: format!("{} cannot be written: {error}", path.display()),
+            Unavailable {
+                component: Component::Checkpoint,
+                reason: format!("{} cannot be written: {error}", path.display()),
                 remedy: "make its folder and let this user write there, or name another with \
                          --dead-letter (AUDIT_BRIDGE_DEAD_LETTER)"
                     .to_owned(),
@@ -244,16 +244,16 @@ fn dead_letter(path: Option<&Path>) -> Finding {
 /// Whether the webhook takes an empty list.
 async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     let what = "webhook";
-    let trouble = |what: String, remedy: &str| Trouble {
-        part: Part::Webhook,
-        what,
+    let unavailable = |what: String, remedy: &str| Unavailable {
+        component: Component::Webhook,
+        reason: what,
         remedy: remedy.to_owned(),
     };
     let target = match checked.delivery.destination.open() {
         Ok(target) => target,
-        Err(error) => return Finding::bad(what, trouble(error, "mend it and check again")),
+        Err(error) => return Finding::failed(what, unavailable(error, "mend it and check again")),
     };
-    let Answer {
+    let ReceiverAnswer {
         verdict,
         server_time,
     } = target.ask().await;
@@ -267,12 +267,12 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
             let warning = warning.unwrap_or_default();
             Ok(format!("answered {status} to an empty EventList{warning}"))
         }
-        Verdict::Failed(Failure { detail, remedy, .. }) => {
+        Verdict::Failed(RequestFailure { detail, remedy, .. }) => {
             let reach = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) is up \
                          and can be reached from here (network policies, proxies)";
-            Err(trouble(detail, remedy.as_deref().unwrap_or(reach)))
+            Err(unavailable(detail, remedy.as_deref().unwrap_or(reach)))
         }
-        Verdict::Broken { detail, .. } => Err(trouble(detail, "mend it and check again")),
+        Verdict::Broken { detail, .. } => Err(unavailable(detail, "mend it and check again")),
     };
     Finding {
         what: what.to_owned(),
@@ -281,7 +281,7 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     }
 }
 
-/// How far the clock is off, by whoever told the time; the provider's clock counts first.
+/// How far this clock is off against the provider's, or else the receiver's.
 fn clock(found: &[Finding]) -> Finding {
     let what = "clock";
     let now = Timestamp::now();
@@ -289,17 +289,17 @@ fn clock(found: &[Finding]) -> Finding {
         .iter()
         .find_map(|finding| Some((&finding.what, finding.server_time?)))
     else {
-        return Finding::good(what, "nobody told the time: not compared");
+        return Finding::ok(what, "nobody told the time: not compared");
     };
     let skew = now.duration_since(time).as_secs_f64();
     if skew.abs() <= SKEW_SECONDS_MAX {
-        return Finding::good(what, format!("{skew:+.0} s against the {teller}'s"));
+        return Finding::ok(what, format!("{skew:+.0} s against the {teller}'s"));
     }
-    Finding::bad(
+    Finding::failed(
         what,
-        Trouble {
-            part: Part::Source,
-            what: format!("this clock is {skew:+.0} s off against the {teller}'s"),
+        Unavailable {
+            component: Component::Source,
+            reason: format!("this clock is {skew:+.0} s off against the {teller}'s"),
             remedy: "set it right (chrony, NTP): the tail reads up to now, and what now is must \
                      be right"
                 .to_owned(),
@@ -314,11 +314,11 @@ fn table(found: &[Finding]) -> String {
     for finding in found {
         let (mark, said) = match &finding.result {
             Ok(found) => ("ok    ", found.clone()),
-            Err(trouble) => {
+            Err(unavailable) => {
                 let indent = " ".repeat(width + 8);
                 (
                     "FAILED",
-                    format!("{}\n{indent}→ {}", trouble.what, trouble.remedy),
+                    format!("{}\n{indent}→ {}", unavailable.reason, unavailable.remedy),
                 )
             }
         };
@@ -349,7 +349,10 @@ fn json(found: &[Finding], ok: bool) -> String {
         .map(|finding| {
             let (detail, remedy) = match &finding.result {
                 Ok(found) => (found.as_str(), None),
-                Err(trouble) => (trouble.what.as_str(), Some(trouble.remedy.as_str())),
+                Err(unavailable) => (
+                    unavailable.reason.as_str(),
+                    Some(unavailable.remedy.as_str()),
+                ),
             };
             Line {
                 check: &finding.what,

@@ -1,7 +1,9 @@
 //! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
 
-use std::io::{IsTerminal, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write as _};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,20 +13,19 @@ use audit_bridge_core::chain::{chain, printable};
 use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::observer::{Doing, Observer};
-use audit_bridge_core::output;
+use audit_bridge_core::observer::{Observer, Progress};
 use audit_bridge_core::record::Origin;
-use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
+use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
+use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::{Positions, Problem};
-use audit_bridge_core::tally::Tally;
 use audit_bridge_replay::dump::{Dump, Shape};
-use audit_bridge_replay::{Progress, Replay, Settings, Shard};
+use audit_bridge_replay::{Replay, ReplayProgress, ReplaySettings, Shard};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
-use crate::config::{self, DeliveryArgs, DeliverySettings, Destination, LogArgs, Problems};
+use crate::config::{self, DeliveryArgs, DeliveryConfig, Destination, LogArgs, Problems};
 use crate::shutdown;
 use crate::state::AnyStore;
 
@@ -109,7 +110,7 @@ pub(super) struct ReplayArgs<A: Args> {
 struct Checked<B> {
     bridge: B,
     dump: Arc<dyn Dump>,
-    delivery: DeliverySettings,
+    delivery: DeliveryConfig,
     shape: Option<Shape>,
     give_up_after: Duration,
     skip_records: u64,
@@ -127,7 +128,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {}", printable(&error));
+        let _ = writeln!(io::stderr(), "error: {}", printable(&error));
         FAILED
     })
 }
@@ -255,16 +256,16 @@ async fn deliver<B: Bridge>(
         None => None,
     };
     let state = match &checked.state_dir {
-        Some(dir) => Some(State::open(dir, B::PROVIDER).await?),
+        Some(dir) => Some(ReplayState::open(dir, B::PROVIDER).await?),
         None => None,
     };
     let converter = checked.bridge.converter(settings.native.clone());
-    let replayed = Settings {
+    let replayed = ReplaySettings {
         paths: args.paths.clone(),
         dump: Arc::clone(&checked.dump),
         shape: checked.shape,
         skip_records: checked.skip_records,
-        resume: state.as_ref().map(State::positions),
+        resume: state.as_ref().map(ReplayState::positions),
         shard: checked.shard,
         parallel: checked.parallel,
     };
@@ -283,27 +284,27 @@ async fn deliver<B: Bridge>(
         },
         dead_letter,
         checkpoint,
-        tenure: None,
+        lease_hold: None,
         observer: console,
         on_request: Box::new(|_, _| {}),
         batch: settings.batch,
         in_flight_batches_max: settings.in_flight_batches_max,
         in_flight_bytes_max: settings.in_flight_bytes_max,
-        patience: Patience::GiveUpAfter(checked.give_up_after),
+        retry_policy: RetryPolicy::GiveUpAfter(checked.give_up_after),
         grace: shutdown::GRACE,
         stop: shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
     };
-    let run::Outcome {
-        mut tally,
+    let run::RunOutcome {
+        mut stats,
         ended,
         settled,
         observer: console,
     } = run::run(pipeline).await;
-    tally.took(started.elapsed());
-    console.finish(&tally);
+    stats.set_duration(started.elapsed());
+    console.finish(&stats);
     if let Some(path) = &args.report {
-        let json = serde_json::to_string(&tally).map_err(|error| error.to_string())?;
-        output::write_private(path, (json + "\n").as_bytes())
+        let json = serde_json::to_string(&stats).map_err(|error| error.to_string())?;
+        write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
     let resume = if keeps_positions {
@@ -320,20 +321,20 @@ async fn deliver<B: Bridge>(
             Err(format!("{why}; once it is mended, {resume}"))
         }
         Ended::Done if console.problems > 0 => Ok(FAILED),
-        Ended::Done if tally.rejects() > 0 => Ok(DEAD_LETTERS),
+        Ended::Done if stats.rejects() > 0 => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
     }
 }
 
 /// Where the positions are kept, and what they are.
-struct State {
+struct ReplayState {
     store: FileStore,
     owner: Owner,
     loaded: Option<Checkpoint>,
 }
 
-impl State {
-    async fn open(dir: &Path, provider: &str) -> Result<State, String> {
+impl ReplayState {
+    async fn open(dir: &Path, provider: &str) -> Result<ReplayState, String> {
         // Whatever is replayed: the positions say which files they are of.
         let owner = Owner {
             provider: provider.to_owned(),
@@ -342,7 +343,7 @@ impl State {
         refuse_counted(&dir.join(checkpoint::DOCUMENT))?;
         let mut store = FileStore::open(dir, owner.clone()).map_err(|error| chain(&error))?;
         let loaded = store.load().await.map_err(|error| chain(&error))?;
-        Ok(State {
+        Ok(ReplayState {
             store,
             owner,
             loaded,
@@ -396,7 +397,7 @@ fn refuse_counted(path: &Path) -> Result<(), String> {
 /// What a person sees of a replay, all on standard error.
 struct Console {
     bar: ProgressBar,
-    progress: Arc<Progress>,
+    progress: Arc<ReplayProgress>,
     /// Rejects are kept elsewhere.
     kept: bool,
     shown: u64,
@@ -404,7 +405,7 @@ struct Console {
 }
 
 impl Console {
-    fn new(progress: Arc<Progress>, kept: bool) -> Console {
+    fn new(progress: Arc<ReplayProgress>, kept: bool) -> Console {
         let total = progress.total.load(Ordering::Relaxed);
         let bar = if total > 0 {
             ProgressBar::new(total)
@@ -419,7 +420,7 @@ impl Console {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_draw_target(if std::io::stderr().is_terminal() {
+        bar.set_draw_target(if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(4)
         } else {
             ProgressDrawTarget::hidden()
@@ -433,18 +434,18 @@ impl Console {
         }
     }
 
-    fn say(&self, line: &str) {
+    fn print_line(&self, line: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{}", printable(line));
+            let _ = writeln!(io::stderr(), "{}", printable(line));
         });
     }
 
-    fn finish(&self, tally: &Tally) {
+    fn finish(&self, stats: &RunStats) {
         self.bar.finish_and_clear();
         let count = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let records = count(&self.progress.records_left_out);
         if records > 0 {
-            self.say(&format!(
+            self.print_line(&format!(
                 "going on behind {records} records that were settled before; files left out, since \
                  all of them was: {}",
                 count(&self.progress.inputs_left_out)
@@ -452,37 +453,60 @@ impl Console {
         }
         let changed = count(&self.progress.inputs_changed);
         if changed > 0 {
-            self.say(&format!(
+            self.print_line(&format!(
                 "files that changed since they were replayed, and were replayed from their \
                  beginning: {changed}"
             ));
         }
-        if !self.kept && tally.rejects() > self.shown {
-            self.say(&format!(
+        if !self.kept && stats.rejects() > self.shown {
+            self.print_line(&format!(
                 "rejected: {} more like these; keep them all with --dead-letter PATH",
-                tally.rejects() - self.shown
+                stats.rejects() - self.shown
             ));
         }
-        let _ = write!(std::io::stderr(), "{tally}");
+        let _ = write!(io::stderr(), "{stats}");
     }
 }
 
 impl Observer for Console {
-    fn turn(&mut self, tally: &Tally, _: &Doing<'_>) {
+    fn progressed(&mut self, stats: &RunStats, _: &Progress<'_>) {
         self.bar
             .set_position(self.progress.read.load(Ordering::Relaxed));
-        self.bar.set_message(format!("{} events", tally.events));
+        self.bar.set_message(format!("{} events", stats.events));
     }
 
     fn problem(&mut self, problem: &Problem) {
         self.problems += 1;
-        self.say(&format!("error: {}: {}", problem.place, problem.error));
+        self.print_line(&format!("error: {}: {}", problem.place, problem.error));
     }
 
     fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
         if !self.kept && self.shown < REJECTS_SHOWN {
             self.shown += 1;
-            self.say(&format!("rejected: {origin}: {reason}: {error}"));
+            self.print_line(&format!("rejected: {origin}: {reason}: {error}"));
         }
+    }
+}
+
+/// Writes a file that only its owner may read: what is in it comes from an audit log.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    options.mode(0o600).open(path)?.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn report_written_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report");
+        write_private(&report, b"{}").unwrap();
+        let mode = std::fs::metadata(&report).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -3,8 +3,8 @@
 //! Nothing that may mend itself ends the process: it holds, `/readyz` says why, and it goes on. What
 //! ends it is the configuration, a checkpoint that is somebody else's, and a way out that broke.
 //!
-//! A process reads all logs ([`lead`]), on the strength of a Lease where several would; or it reads
-//! those that are its share among replicas ([`share`]). Both read a log in the same way
+//! A process reads all logs ([`read_as_leader`]), on the strength of a Lease where several would; or it reads
+//! those that are its share among replicas ([`read_share`]). Both read a log in the same way
 //! ([`process`]).
 
 mod lead;
@@ -14,12 +14,12 @@ mod share;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::sink::{Failure, Verdict};
+use audit_bridge_core::sink::{RequestFailure, Verdict};
 use audit_bridge_core::stop::Stop;
-use audit_bridge_core::target::Target;
+use audit_bridge_core::target::AnySink;
 use tokio::time::sleep;
 
 use self::process::Process;
@@ -47,7 +47,7 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     match result {
         Ok(()) => DONE,
         Err(error) => {
-            tracing::error!(error, "ended");
+            tracing::error!(error, "process failed");
             FAILED
         }
     }
@@ -60,24 +60,24 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     telemetry.set_limits(checked.health);
     let target = Arc::new(checked.delivery.destination.open()?.durable());
     let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
-    tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "started");
+    tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let process = Process {
         checked,
         telemetry,
         target,
     };
-    let Some(home) = or_stop(&mut stop, process.home()).await.transpose()? else {
+    let Some(layout) = or_stop(&mut stop, process.open_state()).await.transpose()? else {
         return Ok(());
     };
     let ended = match checked.provider.shared() {
-        Some(whole) => process.share(&home, &whole.name, &mut stop).await?,
-        None => process.lead(&home, &mut stop).await?,
+        Some(whole) => process.read_share(&layout, &whole.name, &mut stop).await?,
+        None => process.read_as_leader(&layout, &mut stop).await?,
     };
     match ended {
         Ended::Failed(why) | Ended::GaveUp(why) => Err(why),
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
-            tracing::info!("stopped: all that was read is settled or will be sent again");
+            tracing::info!("process stopped; records not settled are read again");
             Ok(())
         }
     }
@@ -94,25 +94,27 @@ async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T>
 
 /// Asks the webhook with an empty list until it accepts one, or an event: on a quiet cluster
 /// nothing else would tell whether it is there.
-async fn ask_webhook(target: Arc<Target>, telemetry: Telemetry) {
+async fn ask_webhook(target: Arc<AnySink>, telemetry: Telemetry) {
     let mut backoff = Backoff::seeded(fastrand::u64(..));
     for failures in 1.. {
         let why = match target.ask().await.verdict {
             Verdict::Accepted { .. } => {
-                telemetry.ready(Part::Webhook);
+                telemetry.ready(Component::Webhook);
                 return;
             }
-            Verdict::Failed(Failure {
+            Verdict::Failed(RequestFailure {
                 detail,
                 remedy: Some(remedy),
                 ..
             }) => format!("{detail}, to an empty EventList; {remedy}"),
-            Verdict::Failed(Failure { detail, .. }) | Verdict::Broken { detail, .. } => detail,
+            Verdict::Failed(RequestFailure { detail, .. }) | Verdict::Broken { detail, .. } => {
+                detail
+            }
         };
-        if telemetry.is_ready(Part::Webhook) {
+        if telemetry.is_ready(Component::Webhook) {
             return;
         }
-        telemetry.not_ready(Part::Webhook, why);
+        telemetry.not_ready(Component::Webhook, why);
         sleep(backoff.wait(failures)).await;
     }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::health::HealthArgs;
-use crate::config::{self, DeliveryArgs, DeliverySettings, LogArgs, Problems, flag, given};
-use crate::provider::{self, Provider as _, Shared, Start};
+use crate::config::{self, DeliveryArgs, DeliveryConfig, LogArgs, Problems, flag, given};
+use crate::provider::{self, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
 use crate::telemetry::HealthLimits;
@@ -121,7 +121,7 @@ pub(super) struct StateArgs {
 
 /// [`StateArgs`], checked.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct StateSettings {
     pub(super) dir: PathBuf,
     pub(super) store: StoreKind,
     pub(super) checkpoint_interval: Duration,
@@ -136,7 +136,7 @@ pub(super) struct State {
 }
 
 impl StateArgs {
-    fn check<B: Bridge>(&self, problems: &mut Problems) -> State {
+    fn check<B: Bridge>(&self, problems: &mut Problems) -> StateSettings {
         let now = Timestamp::now();
         let text = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
         let store = problems.read(
@@ -167,7 +167,7 @@ impl StateArgs {
             B::NAME.to_owned(),
             object_name,
         );
-        let state = State {
+        let state = StateSettings {
             dir: config::path(self.state_dir.as_ref())
                 .unwrap_or_else(|| PathBuf::from("/var/lib/audit-bridge")),
             store,
@@ -218,7 +218,7 @@ impl StateArgs {
     }
 }
 
-impl State {
+impl StateSettings {
     /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
     /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
     /// be told so, a job for a window of time would leave a part of it out, or read another one.
@@ -239,7 +239,7 @@ impl State {
             (true, true, false) => {
                 tracing::warn!(
                     log,
-                    "--start (AUDIT_BRIDGE_START) is ignored: reading goes on from the checkpoint"
+                    "--start (AUDIT_BRIDGE_START) ignored: reading resumes from the checkpoint"
                 );
                 Ok(())
             }
@@ -277,8 +277,8 @@ fn object_name(text: &str) -> Result<String, String> {
 pub(super) struct Checked<B: Bridge> {
     pub(super) bridge: B,
     pub(super) provider: B::Provider,
-    pub(super) state: State,
-    pub(super) delivery: DeliverySettings,
+    pub(super) state: StateSettings,
+    pub(super) delivery: DeliveryConfig,
     pub(super) health: HealthLimits,
 }
 
@@ -296,7 +296,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 "cannot be combined with what is read: it has no end",
             );
         }
-        if let Some(Shared { flag, .. }) = provider.shared() {
+        if let Some(SharedLogs { flag, .. }) = provider.shared() {
             if state.store == StoreKind::File {
                 problems.add(
                     flag,
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_and_until_that_contradict_the_checkpoint_are_refused_with_the_way_out() {
+    fn start_or_until_against_checkpoint_is_refused_with_remedy() {
         let now = Timestamp::now();
         for (has_checkpoint, start_given, until, refused) in [
             (true, true, true, Some("leave --start out")),
@@ -343,7 +343,7 @@ mod tests {
             (true, true, false, None),
             (false, false, false, None),
         ] {
-            let state = State {
+            let state = StateSettings {
                 dir: PathBuf::new(),
                 store: StoreKind::File,
                 checkpoint_interval: FILE_INTERVAL,

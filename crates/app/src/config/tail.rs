@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, LoadedIdentities, SystemClock, Tail, TailSettings, TimeLog};
 use clap::Args;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::{Problems, duration, given, words};
+use super::{Problems, duration, given, split_list};
 use crate::provider::Resume;
 
 /// How often the log is read, and how far back again.
@@ -65,7 +65,7 @@ impl TailArgs {
                 "revisit-after",
                 self.revisit_after.as_deref(),
                 default.collect(),
-                |text| words(text).map(|word| duration(&word)).collect(),
+                |text| split_list(text).map(|word| duration(&word)).collect(),
             ),
         }
     }
@@ -83,7 +83,7 @@ impl TailFlags {
         resume: Resume,
         earliest: Timestamp,
         limiter: Arc<Limiter>,
-    ) -> Result<Tail<L>, Trouble> {
+    ) -> Result<Tail<L>, Unavailable> {
         let identities = match resume.identities {
             Some(store) => Some(LoadedIdentities::load(store).await),
             None => None,
@@ -102,14 +102,14 @@ impl TailFlags {
         let positions = resume.positions;
         // It reads the identities that an earlier life left on the disk.
         let opened = spawn_blocking(move || Tail::new(log, settings, &positions, limiter, clock));
-        let opened = opened.await.map_err(|error| Trouble {
-            part: Part::Source,
-            what: format!("the tail of the log could not be opened: {error}"),
+        let opened = opened.await.map_err(|error| Unavailable {
+            component: Component::Source,
+            reason: format!("the tail of the log could not be opened: {error}"),
             remedy: "please report this".to_owned(),
         })?;
-        opened.map_err(|error| Trouble {
-            part: Part::Checkpoint,
-            what: error.to_string(),
+        opened.map_err(|error| Unavailable {
+            component: Component::Checkpoint,
+            reason: error.to_string(),
             remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
         })
     }

@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-use super::{LEASE_DURATION_MAX, Timing};
+use super::{LEASE_DURATION_MAX, LeaseTiming};
 
 /// Who looks after the object.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -20,7 +20,7 @@ pub(super) fn holder(lease: &Lease) -> &str {
 
 /// How long a candidate has to see no change: what the holder promised, but never less than our
 /// own duration (a holder of another release may have a shorter one), and bounded.
-pub(super) fn duration(lease: &Lease, timing: Timing) -> Duration {
+pub(super) fn duration(lease: &Lease, timing: LeaseTiming) -> Duration {
     let promised = lease
         .spec
         .as_ref()
@@ -45,7 +45,7 @@ pub(super) fn age(lease: &Lease) -> Option<Duration> {
 }
 
 /// A new Lease, held by us.
-pub(super) fn made(name: &str, identity: &str, timing: Timing) -> Lease {
+pub(super) fn made(name: &str, identity: &str, timing: LeaseTiming) -> Lease {
     let mut lease = Lease::default();
     lease.metadata.name = Some(name.to_owned());
     let labels = lease.metadata.labels.get_or_insert_default();
@@ -64,7 +64,7 @@ pub(super) fn made(name: &str, identity: &str, timing: Timing) -> Lease {
 
 /// The Lease taken, or renewed when it is ours. Its version stays, so that the API server refuses
 /// it should anybody be faster.
-pub(super) fn taken(mut lease: Lease, identity: &str, timing: Timing) -> Lease {
+pub(super) fn taken(mut lease: Lease, identity: &str, timing: LeaseTiming) -> Lease {
     let ours = holder(&lease) == identity;
     let spec = lease.spec.get_or_insert_default();
     let now = MicroTime(after(spec.renew_time.as_ref()));
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_counts_transitions_and_a_renewal_does_not() {
-        let timing = Timing::default();
+    fn claim_counts_a_transition_and_renewal_does_not() {
+        let timing = LeaseTiming::default();
         let first = made("x", "a", timing);
         let renewed = taken(first.clone(), "a", timing);
         let other = taken(renewed.clone(), "b", timing);
@@ -127,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_at_least_ours_and_bounded() {
-        let timing = Timing::default();
+    fn lease_duration_is_at_least_ours_and_bounded() {
+        let timing = LeaseTiming::default();
         for (seconds, want) in [
             (None, 15),
             (Some(-1), 15),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_always_changes_the_time() {
+    fn renewal_always_changes_the_time() {
         let now = Timestamp::now();
         for _ in 0..1000 {
             let last = MicroTime(Timestamp::now());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 
 use crate::telemetry::Telemetry;
 
@@ -22,7 +22,7 @@ enum State {
     /// It is read.
     Reading,
     /// It cannot be read.
-    Failing(Trouble),
+    Failing(Unavailable),
 }
 
 impl PartitionHealth {
@@ -61,9 +61,9 @@ impl PartitionHealth {
     }
 
     /// A partition cannot be read, until it is said to be read.
-    pub fn failed(&self, partition: &str, trouble: Trouble) {
+    pub fn failed(&self, partition: &str, unavailable: Unavailable) {
         self.change(|all| {
-            all.insert(partition.to_owned(), State::Failing(trouble));
+            all.insert(partition.to_owned(), State::Failing(unavailable));
         });
     }
 
@@ -81,20 +81,22 @@ impl PartitionHealth {
             .unwrap_or_else(PoisonError::into_inner);
         change(&mut all);
         let mut failing = all.iter().filter_map(|(name, state)| match state {
-            State::Failing(trouble) => Some((name, trouble)),
+            State::Failing(unavailable) => Some((name, unavailable)),
             _ => None,
         });
-        if let Some((name, trouble)) = failing.next() {
+        if let Some((name, unavailable)) = failing.next() {
             let more = match failing.count() {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };
-            self.telemetry
-                .not_ready(trouble.part, format!("partition {name}{more}: {trouble}"));
+            self.telemetry.not_ready(
+                unavailable.component,
+                format!("partition {name}{more}: {unavailable}"),
+            );
         } else if all.values().all(|state| matches!(state, State::Reading)) {
-            self.telemetry.ready(Part::Source);
-            self.telemetry.ready(Part::Identity);
-            self.telemetry.process().ready(Part::Identity);
+            self.telemetry.ready(Component::Source);
+            self.telemetry.ready(Component::Identity);
+            self.telemetry.process().ready(Component::Identity);
         }
     }
 }

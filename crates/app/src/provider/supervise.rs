@@ -8,17 +8,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use tokio::time::{Instant, sleep_until};
 
 use super::{ProviderLog, Resume};
 
-/// A source that worked for so long had no trouble beginning.
+/// A source that ran this long counts as opened successfully.
 const STEADY: Duration = Duration::from_secs(60);
 
-type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Trouble>> + Send>>;
+type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Unavailable>> + Send>>;
 
 /// A log that is read for ever.
 pub(crate) struct Supervised<L: ProviderLog> {
@@ -64,10 +64,10 @@ impl<L: ProviderLog> Supervised<L> {
                     self.source = Some(source);
                     self.opened_at = Instant::now();
                 }
-                Err(trouble) => {
+                Err(unavailable) => {
                     self.resume
                         .telemetry
-                        .not_ready(trouble.part, trouble.to_string());
+                        .not_ready(unavailable.component, unavailable.to_string());
                     self.wait();
                 }
             }
@@ -109,7 +109,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
             }
             self.wait();
             self.resume.telemetry.not_ready(
-                Part::Source,
+                Component::Source,
                 "the source ended; it is opened again where it stopped",
             );
         }
@@ -168,11 +168,11 @@ mod tests {
             "numbers"
         }
 
-        fn when_silent(&self) -> String {
+        fn silence_remedy(&self) -> String {
             "count".to_owned()
         }
 
-        async fn open(&self, resume: Resume) -> Result<Counting, Trouble> {
+        async fn open(&self, resume: Resume) -> Result<Counting, Unavailable> {
             let next = resume.positions.get(&0).and_then(Position::as_u64);
             let next = next.unwrap_or_default();
             self.opened_at.lock().unwrap().push(next);
@@ -180,9 +180,9 @@ mod tests {
             tokio::task::yield_now().await;
             match step {
                 Some(left) => Ok(Counting { next, left }),
-                None => Err(Trouble {
-                    part: Part::Identity,
-                    what: "no".to_owned(),
+                None => Err(Unavailable {
+                    component: Component::Identity,
+                    reason: "no".to_owned(),
                     remedy: "wait".to_owned(),
                 }),
             }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_behind_what_it_gave_for_ever() {
+    async fn supervised_log_reopened_continues_behind_its_last_record() {
         let log = Arc::new(Numbers {
             script: Mutex::new(vec![Some(9), None, Some(0), Some(2), None, None, Some(3)]),
             opened_at: Mutex::default(),

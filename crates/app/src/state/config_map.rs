@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit_bridge_core::checkpoint::{
-    Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner,
+    Checkpoint, DOCUMENT, Owner, Store, StoreError, StoreLocation, check_owner,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -58,8 +58,8 @@ pub struct KubernetesStore {
     name: String,
     namespace: String,
     owner: Owner,
-    place: Place,
-    /// This process's mark.
+    place: StoreLocation,
+    /// This process's identity.
     writer: String,
     seen: Seen,
     /// The document that we read at the start or wrote last.
@@ -103,7 +103,7 @@ impl KubernetesStore {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             owner,
-            place: Place {
+            place: StoreLocation {
                 name: format!("in the ConfigMap {namespace}/{name}, key {DOCUMENT},"),
                 separate: "give each source a ConfigMap of its own".to_owned(),
                 restart: format!(
@@ -142,7 +142,7 @@ impl KubernetesStore {
             dry_run: true,
             ..PostParams::default()
         };
-        self.look().await?;
+        self.refresh().await?;
         let mut absent = ConfigMap::default();
         absent.metadata.name = Some(self.name.clone());
         let object = match &self.seen {
@@ -163,7 +163,7 @@ impl KubernetesStore {
     }
 
     /// Reads the object.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn refresh(&mut self) -> Result<(), StoreError> {
         self.seen = Seen::Unknown;
         let found = bounded(REQUEST_WAIT_MAX, self.api.get_opt(&self.name)).await;
         self.seen = match found.map_err(|error| self.unavailable("cannot be read", error))? {
@@ -199,7 +199,7 @@ impl KubernetesStore {
                         ApiErrorKind::Conflict | ApiErrorKind::NotFound
                     ) =>
                 {
-                    self.look().await?;
+                    self.refresh().await?;
                 }
                 Err(error) => return Err(self.unavailable("cannot be written", error)),
             }
@@ -298,7 +298,7 @@ impl KubernetesStore {
         };
         let text = text.to_owned();
         if since.elapsed() >= RIVAL_SILENCE {
-            tracing::warn!(config_map = %self.name, writer, "the other writer of the checkpoint is silent, going on over its document");
+            tracing::warn!(config_map = %self.name, writer, "checkpoint taken over from a silent writer");
             self.rival = None;
             return Ok(());
         }
@@ -317,7 +317,7 @@ impl KubernetesStore {
     /// Sends the document once, over what was seen.
     async fn send(&mut self, text: &str) -> Result<Sent, StoreError> {
         let params = PostParams::default();
-        // Until the answer is here, nobody knows what is there.
+        // Until the answer is here, the state of the object is unknown.
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
@@ -332,7 +332,7 @@ impl KubernetesStore {
                 let call = self.api.replace(&self.name, &params, &object);
                 match bounded(REQUEST_WAIT_MAX, call).await {
                     Err(error) if error.kind() == ApiErrorKind::NotFound => {
-                        tracing::warn!(config_map = %self.name, "the checkpoint was deleted, writing it anew");
+                        tracing::warn!(config_map = %self.name, "checkpoint object deleted; creating it again");
                         return Ok(Sent::Again);
                     }
                     result => result,
@@ -389,13 +389,13 @@ impl KubernetesStore {
 
 enum Sent {
     Done,
-    /// Somebody was faster.
+    /// Another writer was faster.
     Again,
 }
 
 impl Store for KubernetesStore {
     async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
-        self.look().await?;
+        self.refresh().await?;
         let document = self.document()?;
         let (text, checkpoint) = match document {
             Some((text, checkpoint)) => (text.to_owned(), Some(checkpoint)),
@@ -411,7 +411,7 @@ impl Store for KubernetesStore {
         let text = checkpoint.write()?;
         for _ in 0..ATTEMPTS_MAX {
             if matches!(self.seen, Seen::Unknown) {
-                self.look().await?;
+                self.refresh().await?;
             }
             if let Err(error) = self.check() {
                 // What is there now may be gone at the next attempt.

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit_bridge_core::observer::Doing;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::observer::Progress;
+use audit_bridge_core::readiness::Component;
 
 use super::Telemetry;
-use super::scope::{PROCESS, Scope, State};
-use super::standing::{HealthLimits, Standing};
+use super::log_progress::{HealthLimits, LogProgress};
+use super::scope::{PROCESS, Scope, TelemetryState};
 
 /// Logs whose silence is told: metrics have to stay few.
 const SILENT_LOGS_MAX: usize = 1000;
@@ -20,17 +20,18 @@ const SILENT_LOGS_MAX: usize = 1000;
 /// Logs that `/readyz` names.
 const SILENT_LOGS_NAMED_MAX: usize = 20;
 
-impl State {
+impl TelemetryState {
     /// The largest lag of all that is read, in seconds.
     pub(super) fn lag(&self) -> f64 {
         if self.standby.is_some() {
             return 0.0;
         }
         let process = &self.scopes[PROCESS];
-        let connects = matches!(process.parts.get(&Part::Source), Some(Some(_)));
+        let connects = matches!(process.components.get(&Component::Source), Some(Some(_)));
         let own = (connects && self.scopes.len() == 1).then_some(process);
         let all = own.into_iter().chain(self.logs());
-        all.map(|scope| scope.standing.lag()).fold(0.0, f64::max)
+        all.map(|scope| scope.log_progress.lag())
+            .fold(0.0, f64::max)
     }
 
     /// Whose trail stands still, and why.
@@ -38,7 +39,7 @@ impl State {
         let reads = self.standby.is_none();
         let logs = self.logs().filter(move |_| reads);
         logs.filter_map(|scope| {
-            let mut why = scope.standing.stalled(self.limits.stall_max)?;
+            let mut why = scope.log_progress.stalled(self.limits.stall_max)?;
             if scope.parked.events > 0 {
                 let events = scope.parked.events;
                 why +=
@@ -49,59 +50,59 @@ impl State {
     }
 
     /// How long each log has been silent, as far as that is known.
-    pub(super) fn silences(&self) -> BTreeMap<&str, (Duration, &Standing)> {
-        let mut all = BTreeMap::<&str, (Duration, &Standing)>::new();
+    pub(super) fn silences(&self) -> BTreeMap<&str, (Duration, &LogProgress)> {
+        let mut all = BTreeMap::<&str, (Duration, &LogProgress)>::new();
         let reads = self.standby.is_none();
         for scope in self
             .logs()
             .filter(|scope| reads && scope.progress.is_some())
         {
-            let standing = &scope.standing;
-            let Some(silence) = standing.silence else {
+            let log_progress = &scope.log_progress;
+            let Some(silence) = log_progress.silence else {
                 continue;
             };
-            let name = standing.silence_of.as_str();
+            let name = log_progress.silence_of.as_str();
             if all.len() >= SILENT_LOGS_MAX && !all.contains_key(name) {
                 continue;
             }
-            let least = all.entry(name).or_insert((silence, standing));
+            let least = all.entry(name).or_insert((silence, log_progress));
             if silence < least.0 {
-                *least = (silence, standing);
+                *least = (silence, log_progress);
             }
         }
         all
     }
 
-    /// Warns once when a log has fallen silent, and says when it has ended.
-    fn tell_silence(&mut self, scope: usize) {
+    /// Warns once when a log falls silent, and logs the end of the silence.
+    fn warn_of_silence(&mut self, scope: usize) {
         let Some(max) = self.limits.silence_max else {
             return;
         };
-        let standing = &self.scopes[scope].standing;
-        let silent = standing.silence.is_some_and(|silence| silence > max);
-        if silent == standing.silence_said {
+        let log_progress = &self.scopes[scope].log_progress;
+        let silent = log_progress.silence.is_some_and(|silence| silence > max);
+        if silent == log_progress.silence_said {
             return;
         }
-        let name = standing.silence_of.clone();
+        let name = log_progress.silence_of.clone();
         let Some(&(silence, least)) = self.silences().get(name.as_str()) else {
             return;
         };
         let is_silent = silence > max;
-        if is_silent == standing.silence_said {
+        if is_silent == log_progress.silence_said {
             return;
         }
         match is_silent {
             true => tracing::warn!(
                 log = name,
                 seconds = silence.as_secs(),
-                remedy = least.when_silent,
+                remedy = least.silence_remedy,
                 "silence: the log can be read, and no audit record arrives"
             ),
-            false => tracing::info!(log = name, "audit records arrive again"),
+            false => tracing::info!(log = name, "silence ended: audit records arrive again"),
         }
         for scope in &mut self.scopes {
-            if scope.standing.silence_of == name {
-                scope.standing.silence_said = is_silent;
+            if scope.log_progress.silence_of == name {
+                scope.log_progress.silence_said = is_silent;
             }
         }
     }
@@ -114,28 +115,28 @@ impl Telemetry {
     }
 
     /// This log begins to be read: it has time until it has to move. `silence_of` is the whole that
-    /// it is a part of, where records may come to any part; `when_silent` is what to look at when
+    /// it is a part of, where records may come to any part; `silence_remedy` is what to look at when
     /// none come.
-    pub fn begin(&self, silence_of: Option<&str>, when_silent: String) {
+    pub fn begin(&self, silence_of: Option<&str>, silence_remedy: String) {
         self.own(|scope| {
             let silence_of = silence_of.unwrap_or(&scope.name);
-            scope.standing = Standing {
-                when_silent,
-                ..Standing::new(silence_of)
+            scope.log_progress = LogProgress {
+                silence_remedy,
+                ..LogProgress::new(silence_of)
             };
         });
     }
 
     /// All that this log was to bring is settled: the job is done with it.
     pub fn finished(&self) {
-        self.own(|scope| scope.standing.finished = true);
+        self.own(|scope| scope.log_progress.finished = true);
     }
 
     /// How far the trail is.
-    pub(super) fn standing(&self, doing: &Doing<'_>) {
-        self.own(|scope| scope.standing.update(doing));
+    pub(super) fn log_progress(&self, progress: &Progress<'_>) {
+        self.own(|scope| scope.log_progress.update(progress));
         let mut state = self.state();
-        state.tell_silence(self.scope);
+        state.warn_of_silence(self.scope);
     }
 
     /// Logs that have been silent for too long, each with what to look at.
@@ -148,11 +149,11 @@ impl Telemetry {
         let silent = silent.filter(|(_, (silence, _))| *silence > max);
         silent
             .take(SILENT_LOGS_NAMED_MAX)
-            .map(|(log, (silence, standing))| {
+            .map(|(log, (silence, log_progress))| {
                 let seconds = silence.as_secs();
                 let text = format!(
                     "no audit record has arrived for {seconds} s; {}",
-                    standing.when_silent
+                    log_progress.silence_remedy
                 );
                 (log.to_owned(), text)
             })

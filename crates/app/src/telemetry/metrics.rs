@@ -131,7 +131,7 @@ pub(super) fn count(family: &Counters, label: &'static str, value: &str) {
     count_many(family, label, value, 1);
 }
 
-/// So many more with this label.
+/// Adds to the counter of this label.
 pub(super) fn count_many(family: &Counters, label: &'static str, value: &str, many: u64) {
     let labels = vec![(label, value.to_owned())];
     family.get_or_create(&labels).inc_by(many);

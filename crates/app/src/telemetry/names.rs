@@ -3,7 +3,7 @@
 
 /// What a metric's value means over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum MetricKind {
     /// Only grows; starts at 0 with the process. Its name ends in `_total`.
     Counter,
     /// Goes up and down.
@@ -12,13 +12,11 @@ pub(crate) enum Kind {
     Histogram,
 }
 
-/// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Metric {
     /// Its full name in `/metrics`.
     pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its labels; their values are bounded.
     pub labels: &'static [&'static str],
     /// What it counts or measures, for a person.
@@ -31,7 +29,7 @@ macro_rules! metrics {
             #[doc = $about]
             pub(crate) const $constant: Metric = Metric {
                 name: concat!("audit_bridge_", $name),
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 labels: &[$($label),*],
                 about: $about,
             };

@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 
 use audit_bridge_core::deliver::ParkedStatus;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use tokio::time::Instant;
 
-use super::standing::{HealthLimits, Standing};
+use super::log_progress::{HealthLimits, LogProgress};
 
 /// The place of the process in the list of scopes.
 pub(super) const PROCESS: usize = 0;
 
-/// The parts that have to be shown to work before the process is ready.
-pub(super) const TO_BE_SHOWN: [Part; 4] = [
-    Part::Identity,
-    Part::Source,
-    Part::Checkpoint,
-    Part::Webhook,
+/// The components that have to be ready before the process is.
+pub(super) const TO_BE_SHOWN: [Component; 4] = [
+    Component::Identity,
+    Component::Source,
+    Component::Checkpoint,
+    Component::Webhook,
 ];
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct TelemetryState {
     /// The process first, then its logs.
     pub(super) scopes: Vec<Scope>,
     /// Who reads instead of us, as the Lease has it.
@@ -28,15 +28,15 @@ pub(super) struct State {
     pub(super) limits: HealthLimits,
 }
 
-impl State {
+impl TelemetryState {
     /// The logs that are this process's own.
     pub(super) fn logs(&self) -> impl Iterator<Item = &Scope> {
         self.scopes[1..].iter().filter(|scope| !scope.retired)
     }
 
     /// Of a process that has no logs yet.
-    pub(super) fn new(process: &str) -> State {
-        State {
+    pub(super) fn new(process: &str) -> TelemetryState {
+        TelemetryState {
             scopes: vec![Scope::new(process, &TO_BE_SHOWN)],
             standby: None,
             limits: HealthLimits::default(),
@@ -44,19 +44,19 @@ impl State {
     }
 }
 
-/// Why a part is not ready that nobody has tried.
+/// Why a component is not ready before its first attempt.
 pub(super) const NOT_TRIED: &str = "not tried yet";
 
 /// What is known of the process as a whole, or of one log.
 #[derive(Debug)]
 pub(super) struct Scope {
     pub(super) name: String,
-    /// Why a part is not ready; one that has to speak first says so.
-    pub(super) parts: BTreeMap<Part, Option<String>>,
+    /// Why each component is not ready; `None` when it is.
+    pub(super) components: BTreeMap<Component, Option<String>>,
     pub(super) since: Instant,
     pub(super) checkpoint_written: Option<Instant>,
     /// How far the trail is, as the loop last said.
-    pub(super) standing: Standing,
+    pub(super) log_progress: LogProgress,
     pub(super) in_flight_bytes: usize,
     /// Events that fail while others are accepted.
     pub(super) parked: ParkedStatus,
@@ -67,14 +67,17 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new(name: &str, parts: &[Part]) -> Scope {
+    pub(super) fn new(name: &str, components: &[Component]) -> Scope {
         let unseen = || Some(NOT_TRIED.to_owned());
         Scope {
             name: name.to_owned(),
-            parts: parts.iter().map(|&part| (part, unseen())).collect(),
+            components: components
+                .iter()
+                .map(|&component| (component, unseen()))
+                .collect(),
             since: Instant::now(),
             checkpoint_written: None,
-            standing: Standing::new(name),
+            log_progress: LogProgress::new(name),
             in_flight_bytes: 0,
             parked: ParkedStatus::default(),
             progress: None,

@@ -1,16 +1,16 @@
 use std::collections::BTreeSet;
 
-use audit_bridge_core::event::conformance::Options;
+use audit_bridge_core::event::conformance::EventOptions;
 
 use super::health::tests::silent;
-use super::names::{ALL, Kind};
+use super::names::{ALL, MetricKind};
 use super::*;
 
 /// Everything happens once.
 fn busy() -> Telemetry {
     let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
     telemetry.progress();
-    telemetry.standing(&silent(7));
+    telemetry.log_progress(&silent(7));
     telemetry.received(3);
     telemetry.delivered(2, 1);
     telemetry.skipped(Skip::new("other_stream"));
@@ -20,7 +20,9 @@ fn busy() -> Telemetry {
     };
     telemetry.dead_lettered(&origin, Reject::REFUSED, "no");
     let cut = r#"{"auditID":"i","stage":"Panic","verb":"","stageTimestamp":"2026-11-21T00:00:00Z","x":[1"#;
-    let event = Options::default().event(&cut.into(), true, None).unwrap();
+    let event = EventOptions::default()
+        .event(&cut.into(), true, None)
+        .unwrap();
     telemetry.noted(event.notes());
     telemetry.late("2m", 4);
     telemetry.webhook_request("200", 0.02);
@@ -46,7 +48,7 @@ impl std::io::Write for Heard {
 }
 
 #[test]
-fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
+fn ready_is_logged_once_then_per_recovered_component() {
     let heard = Heard::default();
     let writer = heard.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -57,12 +59,12 @@ fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
         let process = Telemetry::new("eks-audit-bridge", "1.2.3");
         let log = process.log("a");
         for telemetry in [&process, &log] {
-            for part in Part::ALL {
-                telemetry.ready(part);
+            for component in Component::ALL {
+                telemetry.ready(component);
             }
         }
-        log.not_ready(Part::Source, "throttled");
-        log.ready(Part::Source);
+        log.not_ready(Component::Source, "throttled");
+        log.ready(Component::Source);
     });
     let text = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = text.lines().filter(|line| !line.contains("WARN")).collect();
@@ -72,7 +74,7 @@ fn ready_is_logged_once_at_first_and_then_of_each_part_that_was_not() {
 }
 
 #[test]
-fn what_is_documented_is_exported_and_nothing_else() {
+fn metrics_exported_are_exactly_those_documented() {
     let text = busy().render();
     let exported: BTreeSet<(String, String)> = text
         .lines()
@@ -87,9 +89,9 @@ fn what_is_documented_is_exported_and_nothing_else() {
         .iter()
         .map(|metric| {
             let kind = match metric.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram => "histogram",
             };
             (metric.name.to_owned(), kind.to_owned())
         })
@@ -97,7 +99,7 @@ fn what_is_documented_is_exported_and_nothing_else() {
     assert_eq!(exported, documented);
     for metric in ALL {
         assert_eq!(
-            metric.kind == Kind::Counter,
+            metric.kind == MetricKind::Counter,
             metric.name.ends_with("_total")
         );
         assert!(metric.name.starts_with("audit_bridge_"));
@@ -128,19 +130,19 @@ fn what_is_documented_is_exported_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_names_what_is_missing_and_liveness_the_silence() {
+async fn readyz_names_missing_components_and_livez_a_stuck_loop() {
     let telemetry = Telemetry::new("b", "1");
     assert_eq!(telemetry.unready().len(), 4);
-    for part in Part::ALL {
-        telemetry.ready(part);
+    for component in Component::ALL {
+        telemetry.ready(component);
     }
     assert!(telemetry.unready().is_empty());
-    telemetry.not_ready(Part::Webhook, "401: renew the token");
+    telemetry.not_ready(Component::Webhook, "401: renew the token");
     assert_eq!(
         telemetry.unready().into_iter().collect::<Vec<_>>(),
         [("webhook", "401: renew the token".to_owned())]
     );
-    telemetry.ready(Part::Webhook);
+    telemetry.ready(Component::Webhook);
 
     let log = telemetry.log("l");
     assert_eq!(
@@ -153,13 +155,13 @@ async fn readiness_names_what_is_missing_and_liveness_the_silence() {
     telemetry.standby(None);
 
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert_eq!(telemetry.stuck(), None, "no loop runs");
+    assert_eq!(telemetry.stuck_for(), None, "no loop runs");
     log.progress();
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert!(telemetry.stuck().is_some());
+    assert!(telemetry.stuck_for().is_some());
     log.progress();
-    assert_eq!(telemetry.stuck(), None);
+    assert_eq!(telemetry.stuck_for(), None);
     log.ended();
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert_eq!(telemetry.stuck(), None);
+    assert_eq!(telemetry.stuck_for(), None);
 }

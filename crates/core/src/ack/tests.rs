@@ -60,7 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn agrees_with_the_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
+    fn ack_tracker_random_steps_agree_with_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
         let mut tracker = AckTracker::<Position>::new();
         let mut model: BTreeMap<RecordId, Model> = BTreeMap::new();
         let mut read = 0;
@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[test]
-fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
+fn ack_tracker_record_stays_open_memory_stays_flat() {
     let mut tracker = AckTracker::<Position>::new();
     let stuck = [tracker.open(0, record(0)), tracker.open(1, record(1))];
     for number in 2..100_000 {
@@ -137,7 +137,7 @@ fn a_record_that_stays_open_costs_no_memory_for_those_behind_it() {
 }
 
 #[test]
-fn long_open_windows_settle_backwards() {
+fn ack_tracker_long_window_settled_backwards_reaches_the_end() {
     let mut tracker = AckTracker::<Position>::new();
     let ids: Vec<RecordId> = (0..20_000_u64)
         .map(|n| tracker.open(u32::from(n % 2 == 1), record(n)))
@@ -155,7 +155,7 @@ fn long_open_windows_settle_backwards() {
 #[test]
 #[should_panic(expected = "settled without an outstanding event")]
 #[cfg(debug_assertions)]
-fn settling_twice_is_a_bug() {
+fn ack_tracker_record_settled_twice_panics() {
     let mut tracker = AckTracker::<Position>::new();
     let id = tracker.open(0, record(0));
     tracker.add(id, 1);
@@ -166,7 +166,7 @@ fn settling_twice_is_a_bug() {
 #[test]
 #[should_panic(expected = "which is not open")]
 #[cfg(debug_assertions)]
-fn an_unknown_id_is_a_bug() {
+fn ack_tracker_unknown_id_panics() {
     AckTracker::<Position>::new().close(RecordId(3));
 }
 
@@ -178,7 +178,7 @@ fn open(tracker: &mut AckTracker<u64>, partition: u32, records: u64) -> Vec<Reco
 }
 
 #[test]
-fn position_is_reached_when_all_before_it_is_settled() {
+fn position_reached_once_all_before_it_is_settled() {
     use PartitionProgress::{Announced, Reached};
     let mut tracker = AckTracker::<u64>::new();
     let ids = open(&mut tracker, 1, 3);
@@ -207,7 +207,7 @@ fn position_is_reached_when_all_before_it_is_settled() {
 }
 
 #[test]
-fn partition_retired_goes_only_when_all_of_it_is_settled() {
+fn partition_retired_stays_until_all_of_it_is_settled() {
     use PartitionProgress::{Announced, Reached, Retired};
     let mut tracker = AckTracker::<u64>::new();
     let ids = open(&mut tracker, 3, 2);
@@ -230,7 +230,7 @@ proptest! {
     /// Partitions that come and go, records that settle in any order: what is reached is never ahead
     /// of what is settled, and in the end all of it is reached and gone.
     #[test]
-    fn progress_is_never_ahead_of_what_is_settled(
+    fn ack_tracker_progress_is_never_ahead_of_settled_records(
         steps in prop::collection::vec((0_u8..5, 0_u32..4, any::<prop::sample::Index>()), 1..200),
     ) {
         let mut tracker = AckTracker::<u64>::new();

@@ -7,8 +7,8 @@ fn item(number: u64, bytes: usize) -> Item {
     Item::new(Event::of_bytes(vec![b'x'; bytes]), RecordId(number))
 }
 
-fn limits(events_max: usize, events_bytes: usize) -> Limits {
-    Limits {
+fn limits(events_max: usize, events_bytes: usize) -> BatchLimits {
+    BatchLimits {
         events_max,
         bytes_max: list::OVERHEAD_BYTES + events_bytes,
         wait_max: Duration::from_secs(1),
@@ -16,7 +16,7 @@ fn limits(events_max: usize, events_bytes: usize) -> Limits {
 }
 
 #[test]
-fn complete_by_count_bytes_and_age() {
+fn batch_completes_by_count_bytes_or_age() {
     let now = Instant::now();
     let mut batcher = Batcher::new(limits(3, 25));
     assert_eq!(batcher.deadline(), None);
@@ -41,7 +41,7 @@ fn complete_by_count_bytes_and_age() {
 }
 
 #[test]
-fn an_event_above_the_limit_goes_alone() {
+fn batch_event_above_the_limit_goes_alone() {
     let now = Instant::now();
     let mut batcher = Batcher::new(limits(10, 20));
     batcher.push(item(0, 5), now);
@@ -55,7 +55,7 @@ fn an_event_above_the_limit_goes_alone() {
 }
 
 #[test]
-fn records_keep_one_without_a_box() {
+fn records_single_id_needs_no_allocation() {
     assert_eq!(Records::from(vec![RecordId(7)]), Records::One(RecordId(7)));
     let many = Records::from(vec![RecordId(1), RecordId(2)]);
     assert_eq!(many.as_slice(), [RecordId(1), RecordId(2)]);
@@ -63,7 +63,7 @@ fn records_keep_one_without_a_box() {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_or_reordered_and_limits_hold(
+    fn batcher_random_events_keep_order_and_limits(
         sizes in proptest::collection::vec((1_usize..60, 0_u64..400), 0..120),
         events_max in 1_usize..7,
         events_bytes in 1_usize..100,

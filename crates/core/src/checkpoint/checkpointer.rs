@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Checkpoint, Health, Owner, Store, StoreError, UNANNOUNCED_MAX};
+use super::{Checkpoint, HealthTimes, Owner, Store, StoreError, UNANNOUNCED_MAX};
 use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
@@ -29,7 +29,7 @@ type Saving<S> = Pin<Box<dyn Future<Output = (S, Checkpoint, Result<(), StoreErr
 
 /// What came of one write.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum SaveOutcome {
     /// These partitions' new positions are durable: tell the source.
     Saved(Vec<(u32, Position)>),
     /// The write failed; see [`Checkpointer::failure`]. It is tried again after this wait.
@@ -41,7 +41,7 @@ pub enum Outcome {
 
 /// Writes that fail, since when and why.
 #[derive(Debug)]
-pub struct Failure {
+pub struct SaveFailure {
     /// The last attempt's error.
     pub error: StoreError,
     /// Failed attempts in a row.
@@ -61,11 +61,11 @@ pub struct Checkpointer<S> {
     positions: BTreeMap<u32, Position>,
     /// Partitions that the source reads in this life.
     announced: BTreeSet<u32>,
-    /// Since when nobody announces a partition whose position is kept.
+    /// Since when a partition with a kept position is unannounced.
     unannounced: BTreeMap<u32, Timestamp>,
     /// As the loaded checkpoint has it.
     merged: Option<Timestamp>,
-    health: Health,
+    health: HealthTimes,
     /// What the store holds.
     durable: BTreeMap<u32, Position>,
     durable_unannounced: BTreeMap<u32, Timestamp>,
@@ -76,7 +76,7 @@ pub struct Checkpointer<S> {
     saved_at: Instant,
     next_at: Instant,
     backoff: Backoff,
-    failure: Option<Failure>,
+    failure: Option<SaveFailure>,
 }
 
 impl<S: Store + 'static> Checkpointer<S> {
@@ -93,7 +93,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             .map(|it| {
                 // An earlier release wrote no such time; by then all this was settled.
                 let settled_to = it.health.settled_to.or(Some(it.written));
-                let health = Health {
+                let health = HealthTimes {
                     settled_to,
                     ..it.health
                 };
@@ -159,7 +159,7 @@ impl<S: Store + 'static> Checkpointer<S> {
 
     /// Writes when there is something to write and it is time, and says what came of it. Waits
     /// for ever while there is nothing to write. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Outcome {
+    pub async fn next(&mut self) -> SaveOutcome {
         loop {
             if let Some(saving) = &mut self.saving {
                 let (store, checkpoint, result) = saving.await;
@@ -187,9 +187,9 @@ impl<S: Store + 'static> Checkpointer<S> {
         while !self.is_clean() {
             self.next_at = self.next_at.min(Instant::now());
             match timeout_at(deadline, self.next()).await {
-                Ok(Outcome::Saved(positions)) => durable.extend(positions),
-                Ok(Outcome::Failed { .. }) => {
-                    let refused = |failure: &Failure| !failure.error.is_unavailable();
+                Ok(SaveOutcome::Saved(positions)) => durable.extend(positions),
+                Ok(SaveOutcome::Failed { .. }) => {
+                    let refused = |failure: &SaveFailure| !failure.error.is_unavailable();
                     if self.failure.as_ref().is_some_and(refused) {
                         break;
                     }
@@ -234,17 +234,17 @@ impl<S: Store + 'static> Checkpointer<S> {
     }
 
     /// What is written beside the positions: at first what the store held.
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> HealthTimes {
         self.health
     }
 
     /// Writes this beside the positions, the next time that they are written.
-    pub(crate) fn set_health(&mut self, health: Health) {
+    pub(crate) fn set_health(&mut self, health: HealthTimes) {
         self.health = health;
     }
 
     /// Why writes fail, until one succeeds.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub fn failure(&self) -> Option<&SaveFailure> {
         self.failure.as_ref()
     }
 
@@ -295,7 +295,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         unannounced.retain(|partition, _| positions.contains_key(partition));
     }
 
-    fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> Outcome {
+    fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> SaveOutcome {
         let now = Instant::now();
         let since = self.saving_since.take();
         let Err(error) = result else {
@@ -307,7 +307,7 @@ impl<S: Store + 'static> Checkpointer<S> {
                 old.get(*partition).is_none_or(|old| old != *position)
             };
             let moved = self.durable.iter().filter(moved);
-            return Outcome::Saved(moved.map(|(&p, position)| (p, position.clone())).collect());
+            return SaveOutcome::Saved(moved.map(|(&p, position)| (p, position.clone())).collect());
         };
         // The positions of the failed write still wait, and for longer than any newer one.
         self.unsaved_since = since.or(self.unsaved_since);
@@ -315,7 +315,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             Some(failure) => (failure.attempts.saturating_add(1), failure.since),
             None => (1, now),
         };
-        self.failure = Some(Failure {
+        self.failure = Some(SaveFailure {
             error,
             attempts,
             since,
@@ -323,7 +323,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         let least = self.interval.min(RETRY_WAIT_MIN);
         let wait = self.backoff.wait(attempts).max(least);
         self.next_at = now + wait;
-        Outcome::Failed { retry_in: wait }
+        SaveOutcome::Failed { retry_in: wait }
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn positions_back_where_the_store_has_them_are_not_written() {
+    async fn checkpointer_position_equal_to_stored_is_not_written() {
         let loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
         let mut checkpointer =
             Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::from_secs(3600));
@@ -394,12 +394,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn write_that_failed_is_tried_again_long_before_a_long_interval_is_over() {
+    async fn checkpointer_write_failed_is_retried_before_long_interval() {
         let interval = Duration::from_secs(600);
         let mut checkpointer = Checkpointer::new(Broken, owner(), None, interval);
         checkpointer.advance(0, 1.into());
         let outcome = checkpointer.next().await;
-        let Outcome::Failed { retry_in } = outcome else {
+        let SaveOutcome::Failed { retry_in } = outcome else {
             panic!("{outcome:?}");
         };
         assert!(
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn position_unannounced_stays_marked_for_thirty_days() {
+    async fn checkpointer_partition_unannounced_keeps_position_thirty_days() {
         let loaded = Checkpoint::new(&owner(), [(0, 1.into()), (7, "typo".into())].into());
         let first = written(loaded).await;
         assert_eq!(first.position[&7], "typo");
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn position_announced_again_loses_its_mark_and_a_retired_one_goes() {
+    async fn checkpointer_partition_announced_again_clears_mark_and_retired_one_goes() {
         let loaded = Checkpoint::new(
             &owner(),
             [(0, 1.into()), (7, 2.into()), (8, 3.into())].into(),

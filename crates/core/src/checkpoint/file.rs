@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::spawn_blocking;
 
-use super::{Checkpoint, DOCUMENT, Owner, Place, Store, StoreError, check_owner};
+use super::{Checkpoint, DOCUMENT, Owner, Store, StoreError, StoreLocation, check_owner};
 
 /// What the document is called until it is whole.
 const BESIDE: &str = "checkpoint.json.tmp";
@@ -83,7 +83,7 @@ impl StateDir {
             .set_len(0)
             .and_then(|()| file.write_all(account.as_bytes()))
         {
-            tracing::warn!(file = %name.display(), %error, "the lock file does not say who holds it");
+            tracing::warn!(file = %name.display(), %error, "lock file could not be written: it does not name its holder");
         }
         Ok(StateDir {
             path: path.to_owned(),
@@ -106,15 +106,15 @@ pub struct FileStore {
 }
 
 struct Files {
-    /// A write that nobody waits for any more still has the lock.
+    /// An abandoned write still holds the lock.
     state: Arc<StateDir>,
-    place: Place,
+    place: StoreLocation,
     progress: Mutex<Progress>,
 }
 
 #[derive(Default)]
 struct Progress {
-    before_step: Option<BeforeStep>,
+    before_step: Option<BeforeWriteStep>,
     /// What is there was read, or was written by us.
     known: bool,
     /// The newest write that is done: an older one that comes late does nothing.
@@ -145,7 +145,7 @@ impl FileStore {
     pub fn within(state: Arc<StateDir>, owner: Owner) -> Result<FileStore, StoreError> {
         remove_beside(&state.path)
             .map_err(|error| unavailable(&state.path.join(BESIDE), "cannot be removed", error))?;
-        let place = Place {
+        let place = StoreLocation {
             name: state.path.join(DOCUMENT).display().to_string(),
             separate: "give each source a --state-dir (AUDIT_BRIDGE_STATE_DIR) of its own"
                 .to_owned(),
@@ -172,7 +172,7 @@ impl FileStore {
     }
 
     /// From now on, this is called before each step of a write.
-    pub fn before_each_step(&mut self, call: BeforeStep) {
+    pub fn before_each_step(&mut self, call: BeforeWriteStep) {
         let mut progress = self.files.lock_progress();
         progress.before_step = Some(call);
     }
@@ -251,7 +251,7 @@ impl Files {
     }
 
     fn save(&self, number: u64, bytes: &[u8], owner: &Owner) -> Result<(), StoreError> {
-        // Whoever saves without having loaded must not overwrite what it has never seen.
+        // A save without a load must not overwrite a document that was never read.
         let known = self.progress.lock().is_ok_and(|progress| progress.known);
         if !known {
             self.load(owner)?;
@@ -285,7 +285,7 @@ impl Files {
 
 /// What a write consists of, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum WriteStep {
     /// The file beside is made.
     Create,
     /// The document is written to it.
@@ -300,25 +300,25 @@ pub enum Step {
 
 /// Called before each step of a write, which fails when this does: so that tests can play a disk
 /// that is full, or a machine that stops there.
-pub type BeforeStep = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
+pub type BeforeWriteStep = Box<dyn FnMut(WriteStep) -> io::Result<()> + Send>;
 
 fn replace(
     folder: &Path,
     bytes: &[u8],
-    before: &mut dyn FnMut(Step) -> io::Result<()>,
+    before: &mut dyn FnMut(WriteStep) -> io::Result<()>,
 ) -> io::Result<()> {
     let beside = folder.join(BESIDE);
     remove_beside(folder)?;
-    before(Step::Create)?;
+    before(WriteStep::Create)?;
     let mut file = create_beside(folder)?;
-    before(Step::Write)?;
+    before(WriteStep::Write)?;
     file.write_all(bytes)?;
-    before(Step::SyncFile)?;
+    before(WriteStep::SyncFile)?;
     file.sync_all()?;
     drop(file);
-    before(Step::Rename)?;
+    before(WriteStep::Rename)?;
     fs::rename(&beside, folder.join(DOCUMENT))?;
-    before(Step::SyncFolder)?;
+    before(WriteStep::SyncFolder)?;
     File::open(folder)?.sync_all()
 }
 

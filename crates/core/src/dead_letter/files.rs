@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::line;
-use super::usage::{Held, Usage, scaled};
+use super::usage::{BytesByHolder, Usage, scaled};
 
 /// The first bytes of a frame that every zstd reader skips; its length follows in four bytes.
 const SKIPPED: [u8; 4] = [0x5d, 0x2a, 0x4d, 0x18];
@@ -26,25 +26,34 @@ const ACCOUNT_BYTES_MAX: u32 = 16 << 20;
 
 const LEVEL: i32 = 3;
 
-/// What any work on the files consists of; tests fail before each of them.
+/// What any work on the files consists of. Tests are called before each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum FileStep {
+    /// Lines are added to the file.
     Write,
+    /// They are brought to the disk.
     Sync,
+    /// The file takes the name of one that is no longer written to.
     Rename,
+    /// A new file is made in its place.
     Create,
+    /// The names are brought to the disk.
     SyncFolder,
+    /// A file that is no longer written to is packed into a file beside, and that is brought to the
+    /// disk.
     Pack,
+    /// The packed file takes its name, and that is brought to the disk.
     RenamePacked,
+    /// The file that is not packed is removed.
     RemovePlain,
 }
 
+/// Called before a step; an error ends the work.
+pub type BeforeFileStep = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
+
 /// Fails a step on cue.
 #[derive(Default)]
-pub(super) struct Faults(#[cfg(test)] pub(super) Option<Cue>);
-
-#[cfg(test)]
-pub(super) type Cue = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
+pub(super) struct Faults(pub(super) Option<BeforeFileStep>);
 
 impl std::fmt::Debug for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,37 +62,30 @@ impl std::fmt::Debug for Faults {
 }
 
 impl Faults {
-    #[cfg(test)]
-    pub(super) fn before(&mut self, step: Step) -> io::Result<()> {
-        self.0.as_mut().map_or(Ok(()), |cue| cue(step))
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as in tests")]
-    pub(super) fn before(&mut self, _: Step) -> io::Result<()> {
-        Ok(())
+    pub(super) fn before(&mut self, step: FileStep) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |call| call(step))
     }
 }
 
 /// A file that is no longer written to.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) held: Held,
+    pub(super) held: BytesByHolder,
     pub(super) packed: bool,
 }
 
 /// Where the files are.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct DeadLetterFiles {
     path: PathBuf,
     folder: PathBuf,
     name: OsString,
 }
 
-impl Files {
-    pub(super) fn new(path: &Path) -> Files {
+impl DeadLetterFiles {
+    pub(super) fn new(path: &Path) -> DeadLetterFiles {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        Files {
+        DeadLetterFiles {
             path: path.to_owned(),
             folder: folder.unwrap_or(Path::new(".")).to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
@@ -100,7 +102,7 @@ impl Files {
         self.folder.join(name)
     }
 
-    /// A packed file until it is whole; hidden, so that nobody reads it.
+    /// A packed file until it is whole; hidden, so that no reader takes it.
     fn unfinished(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -145,9 +147,12 @@ impl Files {
             }
             let both = found.insert(number, packed).is_some();
             if both {
-                // The packed one is whole, or it would not have this name.
-                remove(&self.segment(number, false))?;
-                found.insert(number, true);
+                // A crash came before the plain one was removed; or a disk that lies lost the packed
+                // one with the power, though it had been synced.
+                let (plain, packed) = (self.segment(number, false), self.segment(number, true));
+                let is_whole = unpacked_bytes(&packed) >= Some(fs::metadata(&plain)?.len());
+                remove(if is_whole { &plain } else { &packed })?;
+                found.insert(number, is_whole);
             }
         }
         found
@@ -176,11 +181,16 @@ impl Files {
 
     /// Packs a segment; the plain file goes once the packed one is safe. Returns who holds how
     /// much of it.
-    pub(super) fn pack(&self, number: u64, held: &Held, faults: &mut Faults) -> io::Result<Held> {
+    pub(super) fn pack(
+        &self,
+        number: u64,
+        held: &BytesByHolder,
+        faults: &mut Faults,
+    ) -> io::Result<BytesByHolder> {
         let (plain, packed) = (self.segment(number, false), self.segment(number, true));
         let unfinished = self.unfinished();
         remove(&unfinished)?;
-        faults.before(Step::Pack)?;
+        faults.before(FileStep::Pack)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -193,19 +203,19 @@ impl Files {
         let file = encoder.finish()?;
         file.sync_all()?;
         let bytes = file.metadata()?.len();
-        faults.before(Step::RenamePacked)?;
+        faults.before(FileStep::RenamePacked)?;
         fs::rename(&unfinished, &packed)?;
         self.sync_folder()?;
-        faults.before(Step::RemovePlain)?;
+        faults.before(FileStep::RemovePlain)?;
         remove(&plain)?;
         Ok(scaled(held, bytes))
     }
 }
 
 /// Who holds how much of a file that is not packed.
-pub(super) fn account_of_plain(path: &Path) -> io::Result<Held> {
+pub(super) fn account_of_plain(path: &Path) -> io::Result<BytesByHolder> {
     let mut reader = BufReader::with_capacity(256 << 10, File::open(path)?);
-    let (mut usage, mut held) = (Usage::default(), Held::new());
+    let (mut usage, mut held) = (Usage::default(), BytesByHolder::new());
     let (mut head, mut len) = (Vec::new(), 0_u64);
     loop {
         let bytes = reader.fill_buf()?;
@@ -232,7 +242,7 @@ pub(super) fn account_of_plain(path: &Path) -> io::Result<Held> {
 }
 
 /// The same of one that is packed, by the account in it.
-fn account_of_packed(path: &Path) -> io::Result<Held> {
+fn account_of_packed(path: &Path) -> io::Result<BytesByHolder> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
     let mut head = [0; 8];
@@ -251,14 +261,20 @@ fn account_of_packed(path: &Path) -> io::Result<Held> {
         held.map(|(reason, place, bytes)| ((reason, place), bytes))
             .collect()
     });
-    // Somebody else's file counts all the same.
+    // A foreign file counts as well.
     Ok(match held {
         Some(held) => scaled(&held, bytes),
-        None => Held::from([(<(String, String)>::default(), bytes)]),
+        None => BytesByHolder::from([(<(String, String)>::default(), bytes)]),
     })
 }
 
-fn account(held: &Held) -> io::Result<Vec<u8>> {
+/// How many bytes there are in a packed file; `None` when it is damaged.
+fn unpacked_bytes(path: &Path) -> Option<u64> {
+    let mut decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
+    io::copy(&mut decoder, &mut io::sink()).ok()
+}
+
+fn account(held: &BytesByHolder) -> io::Result<Vec<u8>> {
     let account: Vec<_> = held
         .iter()
         .map(|((reason, place), bytes)| (reason, place, bytes))

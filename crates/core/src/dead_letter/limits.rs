@@ -15,24 +15,24 @@ pub enum WhenFull {
 
 /// How much is kept.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct DeadLetterLimits {
     /// Bytes of all files together; `None`: as many as come.
     pub bytes_max: Option<u64>,
     /// What happens then.
     pub when_full: WhenFull,
     /// Where it is counted.
-    pub figures: Arc<Figures>,
+    pub figures: Arc<DeadLetterStats>,
 }
 
-impl Limits {
+impl DeadLetterLimits {
     /// `--dead-letter-bytes-max` where it is not given.
     pub const BYTES_MAX: u64 = 256 << 20;
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            bytes_max: Some(Limits::BYTES_MAX),
+impl Default for DeadLetterLimits {
+    fn default() -> DeadLetterLimits {
+        DeadLetterLimits {
+            bytes_max: Some(DeadLetterLimits::BYTES_MAX),
             when_full: WhenFull::default(),
             figures: Arc::default(),
         }
@@ -41,12 +41,12 @@ impl Default for Limits {
 
 /// What `/metrics` says of the dead letter.
 #[derive(Debug, Default)]
-pub struct Figures {
+pub struct DeadLetterStats {
     bytes: AtomicU64,
     payloads_dropped: AtomicU64,
 }
 
-impl Figures {
+impl DeadLetterStats {
     /// Bytes of all files together.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -15,7 +15,7 @@ use crate::record::Origin;
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 
 /// What a line says besides its payload.
-pub(super) struct About<'a> {
+pub(super) struct LineMetadata<'a> {
     pub(super) time: &'a str,
     pub(super) provider: &'a str,
     pub(super) reason: Reject,
@@ -24,7 +24,12 @@ pub(super) struct About<'a> {
 }
 
 /// Appends a line. Returns whether it has the whole payload.
-pub(super) fn write(out: &mut Vec<u8>, about: &About<'_>, payload: &[u8], keep: Keep) -> bool {
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    about: &LineMetadata<'_>,
+    payload: &[u8],
+    keep: Keep,
+) -> bool {
     write_member(out, "{\"time\":", about.time);
     write_member(out, ",\"provider\":", about.provider);
     write_member(out, ",\"reason\":", about.reason.name());
@@ -65,7 +70,7 @@ fn write_payload(out: &mut Vec<u8>, payload: &[u8]) {
         Ok(text) => match json::Raw::parse(text) {
             // A payload that is a JSON string stays text with its quotes, so that it comes back
             // as it was.
-            Ok(raw) if raw.kind() != json::Kind::String => {
+            Ok(raw) if raw.kind() != json::ValueKind::String => {
                 out.extend_from_slice(b",\"payload\":");
                 let from = out.len();
                 out.extend_from_slice(raw.text().as_bytes());

@@ -54,16 +54,16 @@ fn bytes_on_disk(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-fn within(bytes_max: u64, when_full: WhenFull) -> Limits {
-    Limits {
+fn within(bytes_max: u64, when_full: WhenFull) -> DeadLetterLimits {
+    DeadLetterLimits {
         bytes_max: Some(bytes_max),
         when_full,
-        ..Limits::default()
+        ..DeadLetterLimits::default()
     }
 }
 
 #[test]
-fn a_line_per_record_whatever_its_payload_is() {
+fn dead_letter_any_payload_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
@@ -113,7 +113,7 @@ fn a_line_per_record_whatever_its_payload_is() {
 }
 
 #[test]
-fn opening_again_appends_and_ends_a_half_line() {
+fn dead_letter_reopened_ends_half_line_and_appends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     for _ in 0..2 {
@@ -141,7 +141,7 @@ fn opening_again_appends_and_ends_a_half_line() {
 
 #[cfg(unix)]
 #[test]
-fn only_the_owner_may_read_it() {
+fn dead_letter_file_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
@@ -151,7 +151,7 @@ fn only_the_owner_may_read_it() {
 }
 
 #[test]
-fn a_missing_folder_is_named() {
+fn dead_letter_missing_folder_is_named() {
     let error = DeadLetter::open(Path::new("/nowhere/at/all.jsonl"), "aks").unwrap_err();
     let text = error.to_string();
     assert!(
@@ -162,7 +162,7 @@ fn a_missing_folder_is_named() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_named_and_keeps_the_record() {
+fn dead_letter_full_disk_is_named_and_keeps_the_record() {
     let mut dead = DeadLetter::open(Path::new("/dev/full"), "aks").unwrap();
     dead.write(Reject::REFUSED, "e", &origin(), b"{}").unwrap();
     for _ in 0..2 {
@@ -172,7 +172,7 @@ fn a_full_disk_is_named_and_keeps_the_record() {
 }
 
 #[test]
-fn a_link_or_another_process_s_file_is_refused() {
+fn dead_letter_link_or_locked_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (path, link) = (folder.path().join("dead.jsonl"), folder.path().join("link"));
     std::os::unix::fs::symlink(&path, &link).unwrap();

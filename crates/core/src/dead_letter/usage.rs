@@ -13,13 +13,11 @@ const HOLDERS_MAX: usize = 1024;
 /// A reason, and the file or stream.
 pub(super) type Holder = (String, String);
 
-/// Bytes by holder.
-pub(super) type Held = BTreeMap<Holder, u64>;
+pub(super) type BytesByHolder = BTreeMap<Holder, u64>;
 
 /// What of a record's payload is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// All of it.
     Whole,
     /// Its beginning, with size and SHA-256 of the whole.
     Head,
@@ -45,7 +43,7 @@ impl Keep {
 /// Bytes of all files together, and of what is on its way there.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    held: Held,
+    held: BytesByHolder,
     bytes: u64,
 }
 
@@ -54,7 +52,7 @@ impl Usage {
         self.bytes
     }
 
-    /// Whether a line of this holder, and of so many bytes, may be kept so.
+    /// Whether a line of this holder and size may be kept in this form.
     pub(super) fn allows(&self, keep: Keep, holder: Holder, len: u64, bytes_max: u64) -> bool {
         let free = bytes_max.saturating_sub(self.bytes.saturating_add(len));
         let holder = self.known(holder);
@@ -63,7 +61,7 @@ impl Usage {
     }
 
     /// Counts a line, also in `held`, the part of it that is in one file.
-    pub(super) fn add_line(&mut self, holder: Holder, len: u64, held: &mut Held) {
+    pub(super) fn add_line(&mut self, holder: Holder, len: u64, held: &mut BytesByHolder) {
         let holder = self.known(holder);
         *held.entry(holder.clone()).or_default() += len;
         *self.held.entry(holder).or_default() += len;
@@ -71,7 +69,7 @@ impl Usage {
     }
 
     /// Counts a file.
-    pub(super) fn add(&mut self, held: &Held) {
+    pub(super) fn add(&mut self, held: &BytesByHolder) {
         for (holder, bytes) in held {
             let holder = self.known(holder.clone());
             *self.held.entry(holder).or_default() += bytes;
@@ -80,7 +78,7 @@ impl Usage {
     }
 
     /// The file is gone.
-    pub(super) fn remove(&mut self, held: &Held) {
+    pub(super) fn remove(&mut self, held: &BytesByHolder) {
         for (holder, bytes) in held {
             let holder = self.known(holder.clone());
             if let Some(there) = self.held.get_mut(&holder) {
@@ -99,7 +97,7 @@ impl Usage {
 }
 
 /// The same shares of another total: a file that was compressed.
-pub(super) fn scaled(held: &Held, bytes: u64) -> Held {
+pub(super) fn scaled(held: &BytesByHolder, bytes: u64) -> BytesByHolder {
     let all: u128 = held.values().map(|&part| u128::from(part)).sum();
     let scale = |sum: u128| u64::try_from(sum * u128::from(bytes) / all.max(1)).unwrap_or(bytes);
     let mut sum = 0;

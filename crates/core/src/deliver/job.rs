@@ -18,7 +18,7 @@ const COMPARISONS_MAX: u32 = 8;
 
 /// An event under way.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct InFlightEvent {
     pub(super) item: Item,
     /// The bytes it came with, which are freed with its receipt.
     pub(super) charge: usize,
@@ -34,9 +34,9 @@ pub(super) struct Entry {
     pub(super) alone_failures: u32,
 }
 
-impl Entry {
-    pub(super) fn new(item: Item) -> Entry {
-        Entry {
+impl InFlightEvent {
+    pub(super) fn new(item: Item) -> InFlightEvent {
+        InFlightEvent {
             charge: item.event.text().len(),
             item,
             original: None,
@@ -75,11 +75,9 @@ impl Entry {
         self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
     }
 
-    /// Whether stripping is what made it truncated.
-    pub(super) fn newly_truncated(&self) -> bool {
-        self.original
-            .as_ref()
-            .is_some_and(|event| !event.truncated())
+    /// Whether it goes without its objects now.
+    pub(super) fn is_stripped(&self) -> bool {
+        self.original.is_some()
     }
 }
 
@@ -94,12 +92,12 @@ pub(super) enum Next {
     /// whether the receiver takes any.
     Compare,
     /// This event failed, then something else was accepted, then it failed alone.
-    Culprit(Box<Entry>),
+    Culprit(Box<InFlightEvent>),
 }
 
 /// What a job does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum JobState {
     /// Its request is under way. `outdone`: one that is at least as large was accepted meanwhile.
     Sending { sent: usize, outdone: bool },
     /// It begins its next request then. `asked`: the receiver asked for this wait.
@@ -115,13 +113,13 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
-    pub(super) entries: VecDeque<Entry>,
-    pub(super) state: State,
+    pub(super) entries: VecDeque<InFlightEvent>,
+    pub(super) state: JobState,
     /// Where the next request begins: at the front, or further on to compare.
     pub(super) from: usize,
     /// How many events it may have.
     take: usize,
-    /// So many events from the front failed together. 0: nothing is known.
+    /// How many events from the front failed together. 0: unknown.
     suspects: usize,
     /// Waits since something of it was accepted.
     pub(super) waits: u32,
@@ -134,11 +132,11 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(id: u64, entries: VecDeque<Entry>, now: Instant) -> Job {
+    pub(super) fn new(id: u64, entries: VecDeque<InFlightEvent>, now: Instant) -> Job {
         Job {
             id,
             entries,
-            state: State::Waiting {
+            state: JobState::Waiting {
                 at: now,
                 asked: false,
             },
@@ -159,14 +157,14 @@ impl Job {
     }
 
     pub(super) fn is_sending(&self) -> bool {
-        matches!(self.state, State::Sending { .. })
+        matches!(self.state, JobState::Sending { .. })
     }
 
     /// When it begins its next request.
     pub(super) fn begins_at(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting { at, .. } => Some(at),
-            State::Sending { .. } | State::Asleep => None,
+            JobState::Waiting { at, .. } => Some(at),
+            JobState::Sending { .. } | JobState::Asleep => None,
         }
     }
 
@@ -187,7 +185,7 @@ impl Job {
     }
 
     /// The receiver took these many events from where the request began.
-    pub(super) fn accepted(&mut self, sent: usize) -> Vec<Entry> {
+    pub(super) fn accepted(&mut self, sent: usize) -> Vec<InFlightEvent> {
         let from = std::mem::take(&mut self.from);
         let taken = self.entries.drain(from..from + sent).collect();
         if from == 0 {
@@ -224,7 +222,7 @@ impl Job {
         let others_accepted = accepted > self.failed_at;
         self.failed_at = begun;
         match sent {
-            _ if !cause.saw_events() => Next::Wait,
+            _ if !cause.reached_receiver() => Next::Wait,
             1 => self.failed_alone(cause, others_accepted, begun, now),
             _ => self.failed_together(sent, cause, begun),
         }
@@ -306,7 +304,7 @@ impl Job {
 
     /// Waits until then.
     pub(super) fn wait(&mut self, at: Instant, asked: bool) {
-        self.state = State::Waiting { at, asked };
+        self.state = JobState::Waiting { at, asked };
     }
 
     /// Something else was accepted, by the request of this number and size: who waits tries now,
@@ -317,20 +315,20 @@ impl Job {
             self.from = 0;
         }
         match &mut self.state {
-            State::Sending { sent, outdone } => *outdone |= events >= *sent,
-            State::Waiting { .. } => {
+            JobState::Sending { sent, outdone } => *outdone |= events >= *sent,
+            JobState::Waiting { .. } => {
                 if !self.hurried && number > self.failed_at {
                     self.hurried = true;
-                    self.hurry(now);
+                    self.skip_wait(now);
                 }
             }
-            State::Asleep => self.wait(now, false),
+            JobState::Asleep => self.wait(now, false),
         }
     }
 
-    /// Waits no longer, unless the receiver asked for it.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        if let State::Waiting { at, asked: false } = &mut self.state {
+    /// Ends the wait, unless the receiver asked for it.
+    pub(super) fn skip_wait(&mut self, now: Instant) {
+        if let JobState::Waiting { at, asked: false } = &mut self.state {
             *at = now;
         }
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::job::Entry;
+use super::job::InFlightEvent;
 use crate::retry::Backoff;
-use crate::sink::Failure;
+use crate::sink::RequestFailure;
 
 /// Bytes of events that may be parked.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
@@ -37,13 +37,13 @@ pub struct ParkedStatus {
 /// An event that fails alone.
 #[derive(Debug)]
 pub(super) struct ParkedEvent {
-    pub(super) entry: Entry,
+    pub(super) entry: InFlightEvent,
     /// The newest failure.
     pub(super) detail: String,
     /// Requests begun when it last failed with others accepted since the failure before.
     failed_at: u64,
     /// Other requests that were accepted and that failed, when this one was last tried.
-    others: Others,
+    others: BatchRequests,
     /// The logarithm of the chance that a good event fails so often.
     chance: f64,
     /// When it is tried again.
@@ -54,15 +54,15 @@ pub(super) struct ParkedEvent {
 
 /// Requests of batches so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Others {
+pub(super) struct BatchRequests {
     pub(super) accepted: u64,
     pub(super) failed: u64,
 }
 
-impl Others {
+impl BatchRequests {
     /// The logarithm of the chance that a request fails, as seen since then; bounded, since a few
     /// requests show little.
-    fn chance_since(self, then: Others) -> f64 {
+    fn chance_since(self, then: BatchRequests) -> f64 {
         let accepted = (self.accepted - then.accepted) as f64;
         let failed = (self.failed - then.failed) as f64;
         if accepted == 0.0 {
@@ -75,12 +75,12 @@ impl Others {
 }
 
 /// What the rest of delivery knows when a parked event fails.
-pub(super) struct Moment {
+pub(super) struct DeliverySnapshot {
     pub(super) now: Instant,
     /// Requests begun so far, and the newest of them that was accepted, by number.
     pub(super) begun: u64,
     pub(super) accepted: u64,
-    pub(super) others: Others,
+    pub(super) others: BatchRequests,
 }
 
 impl ParkedEvent {
@@ -135,7 +135,7 @@ impl Parked {
     }
 
     /// Parked events, in no order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &InFlightEvent> {
         let all = self.retrying.iter().chain(&self.waiting);
         all.map(|parked| &parked.entry)
     }
@@ -152,15 +152,15 @@ impl Parked {
     /// those that there is no room for any more: the oldest.
     pub(super) fn park(
         &mut self,
-        mut entry: Entry,
+        mut entry: InFlightEvent,
         detail: String,
-        moment: &Moment,
+        moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> Vec<ParkedEvent> {
         tracing::warn!(
             detail,
             records = ?entry.item.records.as_slice(),
-            "event parked: it fails alone while others are accepted, and is tried again"
+            "event parked: it fails alone while others are accepted; retrying"
         );
         // It may stay for long, and its page must not.
         entry.item.event = entry.item.event.detached();
@@ -204,7 +204,7 @@ impl Parked {
     }
 
     /// The event whose time has come.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<&Entry> {
+    pub(super) fn begin(&mut self, now: Instant) -> Option<&InFlightEvent> {
         if self.next_at()? > now {
             return None;
         }
@@ -214,7 +214,7 @@ impl Parked {
     }
 
     /// The one that was tried is delivered.
-    pub(super) fn accepted(&mut self) -> Option<Entry> {
+    pub(super) fn accepted(&mut self) -> Option<InFlightEvent> {
         let parked = self.retrying.take()?;
         self.bytes -= parked.entry.charge;
         Some(parked.entry)
@@ -234,8 +234,8 @@ impl Parked {
     /// The one that was tried failed.
     pub(super) fn failed(
         &mut self,
-        failure: Failure,
-        moment: &Moment,
+        failure: RequestFailure,
+        moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> ParkedOutcome {
         let now = moment.now;
@@ -248,10 +248,10 @@ impl Parked {
             return ParkedOutcome::Parked;
         }
         parked.detail = failure.detail;
-        let counts = moment.accepted > parked.failed_at && failure.cause.saw_events();
+        let counts = moment.accepted > parked.failed_at && failure.cause.reached_receiver();
         let asked = failure.after.unwrap_or_default();
         if !counts {
-            parked.held = failure.cause.saw_events();
+            parked.held = failure.cause.reached_receiver();
             self.held_failures = self.held_failures.saturating_add(1);
             let wait = backoff.wait_asked(self.held_failures, failure.after);
             self.not_before = now + wait;

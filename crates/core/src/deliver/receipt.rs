@@ -11,8 +11,9 @@ pub enum Receipt {
     Delivered {
         /// In the order in which they were sent, as they were sent.
         items: Vec<Item>,
-        /// How many lost their objects on the way, because the receiver found them too large.
-        stripped: usize,
+        /// Which of them lost their objects on the way, because the receiver found them too large:
+        /// ascending places in `items`.
+        stripped: Vec<usize>,
         /// The size of the body.
         bytes: usize,
     },
@@ -30,7 +31,7 @@ pub enum Receipt {
     /// A slot became free, and no event ended with it. Nothing to do but to look at
     /// [`Delivery::has_room`](super::Delivery::has_room).
     SlotFreed,
-    /// The way out is broken (an output that cannot be written). The events are still in flight
+    /// The sink is broken (an output that cannot be written). The events are still in flight
     /// and are tried again if the caller goes on; it had better stop.
     Broken {
         /// What failed, with the remedy.

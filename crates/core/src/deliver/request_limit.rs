@@ -23,7 +23,7 @@ impl RequestLimit {
         }
     }
 
-    /// So many events were not answered in time: half of them may be. The bytes go down by less, so
+    /// A request of this many events timed out: the limit becomes half. The bytes go down by less, so
     /// that they cut only what has larger events. Several requests that were as large shrink the
     /// limit once.
     pub(super) fn shrink(&mut self, events: usize, bytes: usize, took: Duration) {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limit_slow_receiver_settles_below_the_time_out() {
+    fn request_limit_slow_receiver_settles_below_time_out() {
         let mut limit = RequestLimit::none();
         let mut timeouts = 0;
         for _ in 0..1000 {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_after_many_time_outs_is_one_event_and_grows_from_there() {
+    fn request_limit_many_time_outs_falls_to_one_event_and_grows_again() {
         let mut limit = RequestLimit::none();
         for _ in 0..50 {
             limit.shrink(

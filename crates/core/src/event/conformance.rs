@@ -43,7 +43,7 @@ use self::assemble::Changes;
 use self::changes::changes_of;
 pub use self::compose::{Composer, Keys, ObjectRef, Text};
 use self::cut::Completed;
-use self::inspect::Seen;
+use self::inspect::Inspection;
 use self::known::Member;
 pub use self::notes::{GivenUp, Notes, Repair};
 use super::json::{self, Edits, ErrorKind};
@@ -79,7 +79,7 @@ impl Event {
         &self.text
     }
 
-    /// Whether it carries the mark `audit.k8s.io/truncated`.
+    /// Whether it has the annotation `audit.k8s.io/truncated`.
     pub fn truncated(&self) -> bool {
         self.notes.truncated()
     }
@@ -102,7 +102,7 @@ impl Event {
     /// it has neither, as nothing would change.
     pub fn without_objects(&self) -> Option<Event> {
         let json = std::str::from_utf8(&self.text).ok()?;
-        let (seen, _) = Seen::read(json);
+        let (seen, _) = Inspection::read(json);
         let mut notes = self.notes;
         let mut changes = Changes::default();
         for (name, what) in [
@@ -138,39 +138,39 @@ impl Event {
 
 /// What the caller knows of a text and wants of the event.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct EventContext<'a> {
     /// The provider said that this is an audit event (its audit stream, its audit category).
     pub claimed: bool,
     /// In the provider's own form of the record, something had to be replaced by U+FFFD already.
     pub replaced: bool,
-    /// What the text lacks of the event already: it gets the mark for it.
+    /// What the text lacks of the event already: it gets the annotation for it.
     pub given_up: Option<GivenUp>,
     /// The time of the provider's record: the last resort for a missing `stageTimestamp`.
     pub record_time: Option<Timestamp>,
     /// What is asked for all events.
-    pub options: &'a Options,
+    pub options: &'a EventOptions,
 }
 
 /// What the user wants of every event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct EventOptions {
     /// The largest event that may leave, in bytes of JSON (`--event-bytes-max`); at least
-    /// [`Options::EVENT_BYTES_MIN`].
+    /// [`EventOptions::EVENT_BYTES_MIN`].
     pub event_bytes_max: usize,
     /// The deepest nesting that may leave, in levels of the body (`--event-depth-max`): the
-    /// `EventList` is the first, and a scalar counts; at least [`Options::EVENT_DEPTH_MIN`].
+    /// `EventList` is the first, and a scalar counts; at least [`EventOptions::EVENT_DEPTH_MIN`].
     pub event_depth_max: usize,
     /// Annotations for every event (`--annotate`); they win over those that an event has.
     pub annotations: Vec<(String, String)>,
 }
 
-impl Options {
+impl EventOptions {
     /// Below this an event cannot keep what says who did what.
     pub const EVENT_BYTES_MIN: usize = 16 << 10;
     /// The depth that the members outside the objects need.
     pub const EVENT_DEPTH_MIN: usize = 10;
 
-    /// The event of a record, as the user wants it; see [`event`] and [`Context`].
+    /// The event of a record, as the user wants it; see [`event`] and [`EventContext`].
     ///
     /// # Errors
     /// It is none.
@@ -179,8 +179,8 @@ impl Options {
         text: &Bytes,
         claimed: bool,
         record_time: Option<Timestamp>,
-    ) -> Result<Event, Failure> {
-        let context = Context {
+    ) -> Result<Event, EventError> {
+        let context = EventContext {
             claimed,
             record_time,
             ..self.context()
@@ -189,8 +189,8 @@ impl Options {
     }
 
     /// A context in which nothing is known of a text but what is wanted of its event.
-    pub fn context(&self) -> Context<'_> {
-        Context {
+    pub fn context(&self) -> EventContext<'_> {
+        EventContext {
             claimed: false,
             replaced: false,
             given_up: None,
@@ -202,14 +202,14 @@ impl Options {
     /// The deepest nesting of an event by itself.
     fn own_depth_max(&self) -> usize {
         self.event_depth_max
-            .max(Options::EVENT_DEPTH_MIN)
+            .max(EventOptions::EVENT_DEPTH_MIN)
             .saturating_sub(LEVELS_AROUND)
     }
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for EventOptions {
+    fn default() -> EventOptions {
+        EventOptions {
             event_bytes_max: 250 << 10,
             event_depth_max: 250,
             annotations: Vec::new(),
@@ -219,7 +219,7 @@ impl Default for Options {
 
 /// Why a text does not become an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum EventError {
     /// It never claimed to be one.
     #[error("not an audit event: {0}")]
     NotAudit(String),
@@ -239,13 +239,13 @@ pub enum Failure {
     },
 }
 
-impl Failure {
+impl EventError {
     /// Of a text that claims to be an audit event, or of one that does not.
-    fn of(claimed: bool, what: String) -> Failure {
+    fn of(claimed: bool, what: String) -> EventError {
         if claimed {
-            Failure::Unparsable(what)
+            EventError::Unparsable(what)
         } else {
-            Failure::NotAudit(what)
+            EventError::NotAudit(what)
         }
     }
 }
@@ -253,8 +253,8 @@ impl Failure {
 /// The `audit.k8s.io/v1` event of a native event's text.
 ///
 /// # Errors
-/// See [`Failure`].
-pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
+/// See [`EventError`].
+pub fn event(text: &Bytes, context: &EventContext<'_>) -> Result<Event, EventError> {
     let mut notes = Notes::of(context);
     let trimmed = text.trim_ascii();
     let (bytes, marked) = match trimmed.strip_suffix(TRUNCATION_MARKER) {
@@ -262,13 +262,13 @@ pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
         None => (trimmed, false),
     };
     let decoded = decode(bytes, &mut notes);
-    let (seen, end) = Seen::read(&decoded);
+    let (seen, end) = Inspection::read(&decoded);
     let ends_early = match end {
         Ok(()) => marked,
         Err(error) if error.kind == ErrorKind::Incomplete => true,
         Err(error) => {
             let claimed = context.claimed || seen.claims();
-            return Err(Failure::of(claimed, error.to_string()));
+            return Err(EventError::of(claimed, error.to_string()));
         }
     };
     let depth_max = context.options.own_depth_max();
@@ -283,18 +283,18 @@ pub fn event(text: &Bytes, context: &Context<'_>) -> Result<Event, Failure> {
         }),
         Err(_) => match cut::complete(&decoded, depth_max) {
             Some(completed) => Some(completed),
-            None if context.claimed => return Err(Failure::Truncated("auditID")),
-            None => return Err(Failure::NotAudit("no auditID".to_owned())),
+            None if context.claimed => return Err(EventError::Truncated("auditID")),
+            None => return Err(EventError::NotAudit("no auditID".to_owned())),
         },
     };
     let json = completed
         .as_ref()
         .map_or(&*decoded, |completed| &completed.json);
     let mended = mend(json, depth_max, context, &mut notes)?;
-    let (seen, end) = Seen::read(&mended);
+    let (seen, end) = Inspection::read(&mended);
     if let Err(error) = end {
         let claimed = context.claimed || seen.claims();
-        return Err(Failure::of(claimed, error.to_string()));
+        return Err(EventError::of(claimed, error.to_string()));
     }
     let changes = changes_of(&seen, completed.as_ref(), context, &mut notes)?;
     native(text, &seen, &changes, context, notes)
@@ -323,16 +323,16 @@ fn decode<'a>(bytes: &'a [u8], notes: &mut Notes) -> Cow<'a, str> {
     }
 }
 
-/// Whether nothing has to be mended.
-fn is_clean(seen: &Seen<'_>, options: &Options) -> bool {
+/// Whether nothing has to be repaired.
+fn is_clean(seen: &Inspection<'_>, options: &EventOptions) -> bool {
     !seen.odd_types
         && !seen.may_repeat_a_key()
         && !seen.findings.has_lone_surrogate()
         && seen.depth() <= options.own_depth_max()
 }
 
-/// Whether the event came with the mark already: the API server itself cut it.
-fn is_marked(seen: &Seen<'_>) -> bool {
+/// Whether the event came with the annotation: the API server itself cut it.
+fn is_marked(seen: &Inspection<'_>) -> bool {
     static NAME: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("truncated"));
     static SPELLED: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));
     // Of all escapes only one by number can spell a letter.
@@ -352,9 +352,9 @@ fn is_marked(seen: &Seen<'_>) -> bool {
 fn mend<'a>(
     json: &'a str,
     depth_max: usize,
-    context: &Context<'_>,
+    context: &EventContext<'_>,
     notes: &mut Notes,
-) -> Result<Cow<'a, str>, Failure> {
+) -> Result<Cow<'a, str>, EventError> {
     let mending = mend::mending(json, depth_max);
     for (found, what) in [
         (mending.repeated_key, Repair::DuplicateKey),
@@ -371,7 +371,7 @@ fn mend<'a>(
         true => Cow::Borrowed(json),
         false => Cow::Owned(mending.edits.apply(json)),
     };
-    let (seen, _) = Seen::read(&json);
+    let (seen, _) = Inspection::read(&json);
     if !seen.odd_types {
         return Ok(json);
     }
@@ -386,7 +386,7 @@ fn mend<'a>(
                 continue;
             }
             let claimed = context.claimed || seen.claims();
-            return Err(Failure::of(claimed, wrong.to_string()));
+            return Err(EventError::of(claimed, wrong.to_string()));
         }
     }
     if edits.is_empty() {
@@ -399,11 +399,11 @@ fn mend<'a>(
 /// The event of a text that was read; where nothing is different, it stays where it is.
 fn native(
     text: &Bytes,
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     changes: &Changes<'_>,
-    context: &Context<'_>,
+    context: &EventContext<'_>,
     mut notes: Notes,
-) -> Result<Event, Failure> {
+) -> Result<Event, EventError> {
     let written = finish(seen, is_marked(seen), changes, context, &mut notes)?;
     let text = match written {
         Some(written) => written.into(),
@@ -415,12 +415,12 @@ fn native(
 
 /// Writes the event, unless nothing is to be different, and shortens it where it is too large.
 fn finish(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     is_marked: bool,
     changes: &Changes<'_>,
-    context: &Context<'_>,
+    context: &EventContext<'_>,
     notes: &mut Notes,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, EventError> {
     if is_marked && !notes.truncated() {
         notes.give_up(GivenUp::ApiServer);
     }

@@ -24,7 +24,7 @@ use std::fmt;
 
 pub(crate) use edit::Edits;
 pub use findings::Findings;
-use findings::{KeyPrints, NoPrints};
+use findings::{KeyFingerprints, NoKeyVisitor};
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::ends_of;
 pub use string::{push_string, write_string};
@@ -69,7 +69,7 @@ pub struct Raw<'a> {
 
 /// What a JSON value is, told by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `{…}`
     Object,
     /// `[…]`
@@ -84,15 +84,15 @@ pub enum Kind {
     Null,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Object => "an object",
-            Kind::Array => "an array",
-            Kind::String => "a string",
-            Kind::Number => "a number",
-            Kind::Bool => "a boolean",
-            Kind::Null => "null",
+            ValueKind::Object => "an object",
+            ValueKind::Array => "an array",
+            ValueKind::String => "a string",
+            ValueKind::Number => "a number",
+            ValueKind::Bool => "a boolean",
+            ValueKind::Null => "null",
         })
     }
 }
@@ -115,14 +115,14 @@ impl<'a> Raw<'a> {
     }
 
     /// What the value is.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> ValueKind {
         match self.text.as_bytes().first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::String,
-            Some(b't' | b'f') => Kind::Bool,
-            Some(b'n') => Kind::Null,
-            _ => Kind::Number,
+            Some(b'{') => ValueKind::Object,
+            Some(b'[') => ValueKind::Array,
+            Some(b'"') => ValueKind::String,
+            Some(b't' | b'f') => ValueKind::Bool,
+            Some(b'n') => ValueKind::Null,
+            _ => ValueKind::Number,
         }
     }
 
@@ -422,7 +422,7 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// When it is not valid.
     pub fn value(&mut self) -> Result<Raw<'a>, Error> {
-        self.value_with(&mut NoPrints)
+        self.value_with(&mut NoKeyVisitor)
     }
 
     /// The same, looking for keys that may stand twice in one object, at every depth: see
@@ -431,11 +431,11 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// When it is not valid.
     pub fn value_and_keys(&mut self) -> Result<Raw<'a>, Error> {
-        self.value_with(&mut KeyPrints::default())
+        self.value_with(&mut KeyFingerprints::default())
     }
 
     #[inline(always)]
-    fn value_with(&mut self, prints: &mut impl findings::Prints) -> Result<Raw<'a>, Error> {
+    fn value_with(&mut self, prints: &mut impl findings::KeyVisitor) -> Result<Raw<'a>, Error> {
         self.peek();
         let start = self.at;
         let mut findings = Findings::default();

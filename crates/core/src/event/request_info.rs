@@ -26,7 +26,6 @@ pub struct RequestInfo {
 /// How much of a URI is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// All of it.
     Whole,
     /// It was cut: its last part may be longer than what is there.
     Cut,
@@ -112,18 +111,57 @@ impl RequestInfo {
     }
 }
 
-/// The one name that a list or watch asks for: `fieldSelector=metadata.name=x`.
+/// The one name that a list or watch asks for: `fieldSelector=metadata.name=x`. The query is read as
+/// Go's `url.ParseQuery` reads it, the selector as `fields.ParseSelector`; one that they refuse names
+/// nothing.
 fn selected_name(query: &str) -> Option<String> {
-    let value = query
-        .split('&')
-        .find_map(|parameter| parameter.strip_prefix("fieldSelector="))?;
-    let value = unescape(value);
-    let name = value.split(',').find_map(|term| {
-        let term = term.strip_prefix("metadata.name=")?;
-        Some(term.strip_prefix('=').unwrap_or(term))
+    let decoded = |text: &str| unescape(&text.replace('+', " ")).into_owned();
+    let selector = query.split('&').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        (decoded(key) == "fieldSelector" && !parameter.contains(';')).then(|| decoded(value))
     })?;
+    let name = terms(&selector)
+        .into_iter()
+        .find_map(|term| term.strip_prefix("metadata.name=").map(str::to_owned))?;
+    let name = name.strip_prefix('=').unwrap_or(&name);
+    let name = unescape_selector(name)?;
     let is_segment = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
-    is_segment.then(|| name.to_owned())
+    is_segment.then_some(name)
+}
+
+/// The terms of a field selector: a comma behind a backslash is a part of its term.
+fn terms(selector: &str) -> Vec<&str> {
+    let (mut terms, mut from, mut escaped) = (Vec::new(), 0, false);
+    for (at, c) in selector.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                terms.push(&selector[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&selector[from..]);
+    terms
+}
+
+/// A value of a field selector without its escapes; `None` where the API server refuses it.
+fn unescape_selector(value: &str) -> Option<String> {
+    let mut out = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => match characters.next() {
+                Some(c @ ('\\' | ',' | '=')) => out.push(c),
+                _ => return None,
+            },
+            ',' | '=' => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
 }
 
 /// The text with its `%XX` decoded; what is no UTF-8 then is U+FFFD.
@@ -183,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_paths_are_read_as_the_api_server_reads_them() {
+    fn request_info_whole_path_matches_api_server() {
         for (uri, want) in [
             (
                 "/api/v1/namespaces/x/pods/y/exec?command=sh",
@@ -208,6 +246,27 @@ mod tests {
                 "r=pods n=p v=v1",
             ),
             (
+                "/api/v1/pods?x=1&field%53elector=status.phase%3DRunning%2Cmetadata.name%3D%3Dp",
+                "r=pods n=p v=v1",
+            ),
+            (
+                r"/api/v1/pods?fieldSelector=metadata.name%3Da%5C%2Cb",
+                "r=pods n=a,b v=v1",
+            ),
+            (
+                "/api/v1/pods?fieldSelector=metadata.name=p+",
+                "r=pods n=p  v=v1",
+            ),
+            ("/api/v1/pods?fieldSelector=metadata.name!=p", "r=pods v=v1"),
+            (
+                r"/api/v1/pods?fieldSelector=metadata.name=a\p",
+                "r=pods v=v1",
+            ),
+            (
+                r"/api/v1/pods?fieldSelector=a=\,metadata.name=p",
+                "r=pods v=v1",
+            ),
+            (
                 "/api/v1/namespaces/x/pods/a%2Fb",
                 "r=pods s=b ns=x n=a v=v1",
             ),
@@ -224,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_cut_path_only_whole_segments_count() {
+    fn request_info_cut_path_uses_whole_segments_only() {
         for (uri, want) in [
             ("/api/v1/namespaces/x/pods/y/ex", "r=pods ns=x n=y v=v1"),
             ("/api/v1/namespaces/x/pods/y/", "r=pods ns=x n=y v=v1"),
@@ -246,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_path_never_says_what_the_whole_one_does_not() {
+    fn request_info_cut_path_never_contradicts_the_whole_one() {
         for whole in [
             "/api/v1/namespaces/x/pods/y/exec?command=sh&fieldSelector=metadata.name=z",
             "/api/v1/namespaces/x/status?a=b",

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_receivers_read_and_nothing_else() {
+    fn time_parser_accepts_what_receivers_accept() {
         for (text, want) in [
             (
                 "2020-01-11T01:01:19.4108Z",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn is_micros_says_yes_only_to_what_micros_writes() {
+    fn is_micros_accepts_only_what_micros_writes() {
         for text in [
             "2024-05-20T05:24:43.123456Z",
             "1970-01-01T00:00:00.000000Z",

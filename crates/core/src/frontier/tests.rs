@@ -54,7 +54,7 @@ impl Source {
 }
 
 #[test]
-fn frontier_follows_the_oldest_open_record_and_then_the_end_of_what_was_read() {
+fn frontier_follows_oldest_open_record_then_read_to() {
     let mut source = Source::new(-100);
     assert_eq!(source.time(), at(-100), "nothing was read in this life");
     source.read_to(0, 0);
@@ -71,7 +71,7 @@ fn frontier_follows_the_oldest_open_record_and_then_the_end_of_what_was_read() {
 }
 
 #[test]
-fn frontier_of_a_page_that_is_not_whole_stays_at_the_one_before() {
+fn frontier_of_incomplete_page_stays_at_the_previous() {
     let mut source = Source::new(0);
     source.read_to(0, 10);
     let id = source.read(0, 14);
@@ -84,7 +84,7 @@ fn frontier_of_a_page_that_is_not_whole_stays_at_the_one_before() {
 }
 
 #[test]
-fn record_of_a_time_to_come_does_not_hide_that_nothing_moves() {
+fn frontier_future_record_does_not_hide_a_stall() {
     let mut source = Source::new(0);
     source.read(0, 1_000_000);
     source.read_to(0, 10);
@@ -92,7 +92,7 @@ fn record_of_a_time_to_come_does_not_hide_that_nothing_moves() {
 }
 
 #[test]
-fn partition_that_is_only_announced_holds_the_frontier_and_one_that_left_does_not() {
+fn frontier_held_by_announced_partition_not_by_retired_one() {
     let mut source = Source::new(0);
     source.frontier.announce(0);
     source.frontier.announce(1);
@@ -105,7 +105,7 @@ fn partition_that_is_only_announced_holds_the_frontier_and_one_that_left_does_no
 }
 
 #[test]
-fn cursor_that_trails_counts_for_nothing() {
+fn frontier_ignores_trailing_cursors() {
     let mut source = Source::new(0);
     source.read_to(0, 50);
     source.read(1, 7);
@@ -114,7 +114,7 @@ fn cursor_that_trails_counts_for_nothing() {
 }
 
 #[test]
-fn lag_is_none_until_the_source_is_due_to_say_more_and_grows_then() {
+fn lag_stays_zero_until_source_is_due_then_grows() {
     let mut source = Source::new(0);
     source.read_to(0, 100);
     let lag = |source: &mut Source, now| {
@@ -134,7 +134,7 @@ fn lag_is_none_until_the_source_is_due_to_say_more_and_grows_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_is_known_only_when_every_partition_was_read_there() {
+async fn head_unknown_until_every_partition_was_read_to_it() {
     let mut source = Source::new(0);
     let now = |seconds: i64| Timestamp::now() + SignedDuration::from_secs(seconds);
     let read_to = |source: &mut Source, partition, time| {
@@ -180,7 +180,7 @@ proptest! {
     /// Against a model that keeps everything: no record before the frontier is open, whatever the
     /// order, and with all settled the frontier is where reading is.
     #[test]
-    fn frontier_has_nothing_open_before_it(steps in steps()) {
+    fn frontier_random_steps_have_nothing_open_before_it(steps in steps()) {
         let mut source = Source::new(0);
         let mut clock = 0;
         let mut open: Vec<(RecordId, i64)> = Vec::new();

@@ -173,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn converter_that_panics_costs_its_record_only() {
+    fn converter_panic_costs_its_record_only() {
         let got = run(&["a", "panic", "b"]);
         assert_eq!(got, ended(&[(0, "skipped"), (1, "at 1"), (2, "skipped")]));
     }
 
     #[test]
-    fn records_that_a_panic_loses_are_ended_too() {
+    fn converter_panic_rejects_records_it_held() {
         let got = run(&["hold", "hold", "lose", "a"]);
         let want = [
             (0, "lost one"),

@@ -168,20 +168,20 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
 
 /// What the certificate files hold.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Files {
+pub(super) struct TlsFiles {
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 // There is a private key among them.
-impl fmt::Debug for Files {
+impl fmt::Debug for TlsFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Files")
     }
 }
 
-impl Files {
-    pub(super) fn read(settings: &WebhookSettings) -> Result<Files, WebhookError> {
+impl TlsFiles {
+    pub(super) fn read(settings: &WebhookSettings) -> Result<TlsFiles, WebhookError> {
         let ca = match &settings.ca_file {
             Some(path) => Some(read(CA_FLAG, path)?),
             None => None,
@@ -202,14 +202,14 @@ impl Files {
                 });
             }
         };
-        Ok(Files { ca, client })
+        Ok(TlsFiles { ca, client })
     }
 }
 
 pub(super) fn client(
     settings: &WebhookSettings,
     url: &Url,
-    files: &Files,
+    files: &TlsFiles,
 ) -> Result<Client, WebhookError> {
     let mut builder = Client::builder()
         .user_agent(&settings.user_agent)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DETAIL_BYTES_MAX;
 use crate::chain::chain;
-use crate::sink::{Cause, Failure, Verdict};
+use crate::sink::{Cause, RequestFailure, Verdict};
 
 /// What to do about a token file that cannot be used.
 pub(super) const TOKEN_REMEDY: &str = "check --webhook-token-file \
@@ -57,7 +57,7 @@ pub(super) fn of_status(
         300..=399 => Some(REDIRECT_REMEDY),
         _ => None,
     };
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         cause: Cause::Status(status),
         detail,
         remedy: remedy.map(Cow::Borrowed),
@@ -80,7 +80,7 @@ pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     } else {
         (Cause::Other, None)
     };
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         detail: match cause {
             Cause::Timeout => format!("no answer within {}s", timeout.as_secs_f64()),
             _ => chain(&error),
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_table() {
+    fn verdict_of_each_status_follows_the_table() {
         for status in 100..=599_u16 {
             if (200..300).contains(&status) {
                 continue;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_receiver_said_is_printable_and_bounded() {
+    fn verdict_receiver_text_is_printable_and_bounded() {
         let text = |body: &[u8]| match of_status(400, "Bad Request", body, None) {
             Verdict::Failed(failure) => failure.detail,
             other => panic!("{other:?}"),

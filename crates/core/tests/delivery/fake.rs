@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::event::Event;
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ pub(crate) fn answered(status: u16) -> Verdict {
 /// The receiver answers with this status and asks to wait so many seconds.
 pub(crate) fn answered_after(status: u16, seconds: u64) -> Verdict {
     match answered(status) {
-        Verdict::Failed(failure) => Verdict::Failed(Failure {
+        Verdict::Failed(failure) => Verdict::Failed(RequestFailure {
             after: Some(Duration::from_secs(seconds)),
             ..failure
         }),
@@ -100,7 +100,7 @@ pub(crate) fn answered_after(status: u16, seconds: u64) -> Verdict {
 
 pub(crate) fn failed(cause: Cause) -> Verdict {
     let person = matches!(cause, Cause::Status(300..=405 | 413 | 422) | Cause::Tls);
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         cause,
         detail: format!("the webhook answered {}", cause.label()),
         remedy: person.then_some(Cow::Borrowed("check --webhook-token-file")),

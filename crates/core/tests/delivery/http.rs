@@ -4,9 +4,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use audit_bridge_core::webhook::{Webhook, WebhookSettings, parse_url};
-use audit_bridge_testkit::{Answer, ScriptedWebhook};
+use audit_bridge_testkit::{ScriptedWebhook, WebhookAnswer};
 
 use super::{batch, deliver_all, delivery, event};
 
@@ -21,7 +21,7 @@ fn webhook(receiver: &ScriptedWebhook) -> Webhook {
     Webhook::new(&settings(&receiver.url())).unwrap()
 }
 
-fn failure(verdict: Verdict) -> Failure {
+fn failure(verdict: Verdict) -> RequestFailure {
     match verdict {
         Verdict::Failed(failure) => failure,
         other => panic!("{other:?}"),
@@ -29,7 +29,7 @@ fn failure(verdict: Verdict) -> Failure {
 }
 
 #[tokio::test]
-async fn every_row_of_the_status_table() {
+async fn webhook_each_status_has_its_verdict() {
     let receiver = ScriptedWebhook::start().await;
     let webhook = webhook(&receiver);
     for (statuses, bad_body, needs_a_person) in [
@@ -48,7 +48,7 @@ async fn every_row_of_the_status_table() {
         ),
     ] {
         for status in statuses {
-            receiver.script([Answer::status(status).body("be\tcause")]);
+            receiver.script([WebhookAnswer::status(status).body("be\tcause")]);
             let failure = failure(webhook.send(&[event(1)]).await);
             assert_eq!(failure.cause, Cause::Status(status));
             assert_eq!(failure.cause.blames_body(), bad_body, "{status}");
@@ -62,7 +62,7 @@ async fn every_row_of_the_status_table() {
         }
     }
     for status in [200, 201, 202, 204] {
-        receiver.script([Answer::status(status)]);
+        receiver.script([WebhookAnswer::status(status)]);
         let verdict = webhook.send(&[event(1)]).await;
         assert_eq!(verdict, Verdict::Accepted { status });
     }
@@ -74,7 +74,7 @@ async fn every_row_of_the_status_table() {
 }
 
 #[tokio::test]
-async fn the_request_is_an_event_list() {
+async fn webhook_request_is_an_event_list() {
     let receiver = ScriptedWebhook::start().await;
     let mut settings = settings(&format!("{}?a=b", receiver.url()));
     settings.user_agent = "eks-audit-bridge/9".to_owned();
@@ -99,7 +99,7 @@ async fn the_request_is_an_event_list() {
 }
 
 #[tokio::test]
-async fn poison_is_isolated_over_http_and_large_bodies_are_split() {
+async fn webhook_poison_is_isolated_and_large_body_split() {
     let receiver = ScriptedWebhook::start().await;
     for id in ["3", "17", "18"] {
         receiver.poison(id, 400);
@@ -122,14 +122,14 @@ async fn poison_is_isolated_over_http_and_large_bodies_are_split() {
 }
 
 #[tokio::test]
-async fn resets_halves_and_silence_are_tried_again() {
+async fn webhook_reset_half_answer_and_silence_are_retried() {
     let receiver = ScriptedWebhook::start().await;
     receiver.script([
-        Answer::reset_before_reading(),
-        Answer::reset_after_reading(),
-        Answer::half(),
-        Answer::never(),
-        Answer::status(200).after(Duration::from_secs(2)),
+        WebhookAnswer::reset_before_reading(),
+        WebhookAnswer::reset_after_reading(),
+        WebhookAnswer::half(),
+        WebhookAnswer::never(),
+        WebhookAnswer::status(200).after(Duration::from_secs(2)),
     ]);
     let mut settings = settings(&receiver.url());
     settings.timeout = Duration::from_millis(300);
@@ -137,7 +137,7 @@ async fn resets_halves_and_silence_are_tried_again() {
     let mut causes = Vec::new();
     loop {
         match webhook.send(&[event(7)]).await {
-            Verdict::Failed(Failure { cause, detail, .. }) => {
+            Verdict::Failed(RequestFailure { cause, detail, .. }) => {
                 assert!(!detail.contains("http://"), "{detail}");
                 causes.push(cause);
             }
@@ -155,9 +155,9 @@ async fn resets_halves_and_silence_are_tried_again() {
 }
 
 #[tokio::test]
-async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
+async fn webhook_accepted_with_broken_body_stays_accepted() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::half_body(200), Answer::half_body(400)]);
+    receiver.script([WebhookAnswer::half_body(200), WebhookAnswer::half_body(400)]);
     let webhook = webhook(&receiver);
     assert_eq!(
         webhook.send(&[event(1)]).await,
@@ -169,26 +169,26 @@ async fn an_accepted_answer_stays_accepted_when_its_body_breaks_off() {
 }
 
 #[tokio::test]
-async fn an_early_413_is_seen_while_the_body_is_still_sent() {
+async fn webhook_early_413_is_seen_while_body_is_sent() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::early(413)]);
+    receiver.script([WebhookAnswer::early(413)]);
     let events: Vec<_> = (0..20_000).map(event).collect();
     let failure = failure(webhook(&receiver).send(&events).await);
     assert_eq!(failure.cause, Cause::Status(413));
 }
 
 #[tokio::test]
-async fn a_port_without_listener_is_tried_again() {
+async fn webhook_port_without_listener_is_retried() {
     let address = ScriptedWebhook::start().await.address();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let webhook = Webhook::new(&settings(&format!("http://{address}/"))).unwrap();
     let failure = failure(webhook.send(&[event(1)]).await);
     assert_eq!(failure.cause, Cause::Connect);
-    assert!(!failure.cause.saw_events());
+    assert!(!failure.cause.reached_receiver());
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_holds() {
+async fn webhook_unresolved_name_is_retried() {
     let webhook = Webhook::new(&settings("http://no-such-host.invalid/")).unwrap();
     let failure = failure(webhook.send(&[event(1)]).await);
     assert_eq!(failure.cause, Cause::Dns);
@@ -196,13 +196,13 @@ async fn a_name_that_does_not_resolve_holds() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn webhook_redirect_is_not_followed() {
     let (receiver, other) = (
         ScriptedWebhook::start().await,
         ScriptedWebhook::start().await,
     );
     for status in [301, 302, 303, 307, 308] {
-        receiver.script([Answer::redirect(status, &other.url())]);
+        receiver.script([WebhookAnswer::redirect(status, &other.url())]);
         let failure = failure(webhook(&receiver).send(&[event(1)]).await);
         assert_eq!(failure.cause, Cause::Status(status));
     }
@@ -210,9 +210,9 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured_over_http() {
+async fn webhook_retry_after_is_honoured() {
     let receiver = ScriptedWebhook::start().await;
-    receiver.script([Answer::status(429).header("Retry-After", "1")]);
+    receiver.script([WebhookAnswer::status(429).header("Retry-After", "1")]);
     let mut delivery = delivery(webhook(&receiver), 1);
     let start = Instant::now();
     let ends = deliver_all(&mut delivery, [batch([0])]).await;
@@ -222,7 +222,7 @@ async fn retry_after_is_honoured_over_http() {
 }
 
 #[tokio::test]
-async fn the_token_is_read_again_and_never_shown() {
+async fn webhook_token_file_is_reread_and_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     let receiver = ScriptedWebhook::start().await;
@@ -254,7 +254,7 @@ async fn the_token_is_read_again_and_never_shown() {
     assert_eq!(receiver.requests(), 0);
     for token in ["s3cret1", "s3cret2"] {
         fs::write(&path, format!(" {token}\n")).unwrap();
-        receiver.script([Answer::status(401).body("who?")]);
+        receiver.script([WebhookAnswer::status(401).body("who?")]);
         let failure = failure(webhook.send(&[event(1)]).await);
         assert!(!failure.detail.contains("s3cret"), "{}", failure.detail);
         let sent = receiver.received().pop().unwrap();
@@ -267,7 +267,7 @@ async fn the_token_is_read_again_and_never_shown() {
 }
 
 #[test]
-fn urls_that_cannot_work_are_refused_with_advice() {
+fn webhook_unusable_url_is_refused_with_advice() {
     for (url, advice) in [
         ("https://user:pa55@host/x", "--webhook-token-file"),
         ("https://t0ken@host/x", "--webhook-token-file"),
@@ -294,7 +294,7 @@ fn urls_that_cannot_work_are_refused_with_advice() {
 }
 
 #[test]
-fn settings_show_no_query() {
+fn webhook_settings_debug_hides_the_query() {
     let settings = WebhookSettings::new("https://host:1/p?key=s3cret");
     let shown = format!("{settings:?}");
     assert!(shown.contains("https://host:1") && !shown.contains("s3cret"));

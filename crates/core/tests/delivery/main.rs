@@ -23,7 +23,7 @@ use audit_bridge_core::batch::{Batch, Item};
 use audit_bridge_core::convert::{RecordId, Reject};
 use audit_bridge_core::deliver::{ConcurrencyLimit, Delivery, Receipt};
 use audit_bridge_core::event::Event;
-use audit_bridge_core::event::conformance::Options;
+use audit_bridge_core::event::conformance::EventOptions;
 use audit_bridge_core::sink::Sink;
 
 /// An event with this number as its identity, with objects.
@@ -39,7 +39,9 @@ fn event_of(number: u64, padding: usize) -> Event {
          \"stage\":\"ResponseComplete\",\"verb\":\"get\",\"requestObject\":{{\"a\":[1.0]}},\"padding\":\"{padding}\",\
          \"stageTimestamp\":\"2026-11-21T00:00:00.000000Z\"}}"
     );
-    Options::default().event(&text.into(), true, None).unwrap()
+    EventOptions::default()
+        .event(&text.into(), true, None)
+        .unwrap()
 }
 
 fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch {
@@ -80,7 +82,7 @@ impl Ends {
                 items, stripped, ..
             } => {
                 self.delivered.extend(items.iter().map(number));
-                self.stripped += stripped;
+                self.stripped += stripped.len();
             }
             Receipt::Rejected {
                 item,

@@ -28,7 +28,7 @@ fn outages() -> Vec<(Verdict, Duration)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outage_of_everything_loses_nothing_and_ends_with_everything() {
+async fn outage_total_delivers_everything_afterwards() {
     for slots in [1, 4] {
         for (verdict, took) in outages() {
             for hours in [0, 1] {

@@ -53,7 +53,7 @@ async fn traffic(delivery: &mut Delivery<Fake>, from: u64, time: Duration) -> En
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_event_of_400_failing_is_parked_and_then_undeliverable() {
+async fn event_failing_among_400_is_parked_then_undeliverable() {
     for slots in [1, 4] {
         for (place, poison) in poisons().into_iter().enumerate() {
             let culprit = [0, 133, 200, 399][place % 4];
@@ -93,7 +93,7 @@ async fn one_event_of_400_failing_is_parked_and_then_undeliverable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn neighbours_of_a_failing_event_are_there_within_seconds() {
+async fn event_failing_neighbours_arrive_within_seconds() {
     for slots in [1, 4] {
         for culprit in [0, 57, 399] {
             let (fake, log) = failing_on(move |id| id == culprit, poisons()[2].clone());
@@ -111,7 +111,7 @@ async fn neighbours_of_a_failing_event_are_there_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn event_answered_with_a_long_retry_after_does_not_silence_the_others() {
+async fn event_with_long_retry_after_does_not_stop_others() {
     let answer = (answered_after(429, 600), Duration::from_millis(5));
     let (fake, _) = failing_on(|id| id == 507, answer);
     let mut delivery = delivery(fake, 4);
@@ -130,7 +130,7 @@ async fn event_answered_with_a_long_retry_after_does_not_silence_the_others() {
 
 /// Nothing was accepted before it, so the receiver may mean everything.
 #[tokio::test(start_paused = true)]
-async fn first_event_answered_with_a_long_retry_after_holds_the_others_for_minutes_at_most() {
+async fn first_event_with_long_retry_after_holds_others_minutes_at_most() {
     for (size, slots) in [(100, 1), (1, 1), (10, 4)] {
         let answer = (answered_after(503, 600), Duration::from_millis(5));
         let (fake, _) = failing_on(|id| id == 0, answer);
@@ -150,7 +150,7 @@ async fn first_event_answered_with_a_long_retry_after_holds_the_others_for_minut
 }
 
 #[tokio::test(start_paused = true)]
-async fn event_failing_at_first_is_delivered_when_the_receiver_takes_it() {
+async fn event_failing_at_first_is_delivered_once_accepted() {
     let until = Instant::now() + Duration::from_secs(600);
     let (fake, _) = Fake::new(move |_, ids, _| {
         let verdict = match ids.contains(&7) && Instant::now() < until {
@@ -229,7 +229,7 @@ async fn parked_events_above_8_mib_the_oldest_goes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_of_failing_events_do_not_stop_the_others() {
+async fn events_failing_in_a_row_do_not_stop_others() {
     for slots in [1, 4] {
         // Batches of nothing else, then others between them.
         let (fake, _) = failing_on(|id| id < 1600 || id % 10 == 3, poisons()[2].clone());
@@ -256,7 +256,7 @@ async fn rows_of_failing_events_do_not_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn parked_events_are_given_up_at_the_end_of_a_replay() {
+async fn parked_events_at_end_of_replay_are_given_up() {
     let (fake, _) = failing_on(|id| id == 3, poisons()[2].clone());
     let mut delivery = delivery(fake, 1);
     let five = Duration::from_secs(300);
@@ -273,7 +273,7 @@ async fn parked_events_are_given_up_at_the_end_of_a_replay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_of_failing_events_at_the_end_of_a_replay_is_given_up() {
+async fn events_failing_in_a_row_at_end_of_replay_are_given_up() {
     for poison in poisons() {
         let (fake, _) = failing_on(|id| (17..20).contains(&id), poison);
         let mut delivery = delivery(fake, 1);
@@ -288,7 +288,7 @@ async fn row_of_failing_events_at_the_end_of_a_replay_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_of_refused_events_at_the_end_of_a_replay_is_given_up_soon() {
+async fn events_refused_in_a_row_at_end_of_replay_are_given_up_soon() {
     let (fake, _) = Fake::refusing(|id| (17..20).contains(&id));
     let mut delivery = delivery(fake, 1);
     delivery.start(batch(0..20));
@@ -300,7 +300,7 @@ async fn row_of_refused_events_at_the_end_of_a_replay_is_given_up_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_batch_of_a_replay_refused_whole_is_given_up_soon() {
+async fn last_batch_of_replay_refused_whole_is_given_up_soon() {
     let (fake, _) = Fake::refusing(|id| id >= 17);
     let mut delivery = delivery(fake, 1);
     let five = Duration::from_secs(300);
@@ -316,7 +316,7 @@ async fn last_batch_of_a_replay_refused_whole_is_given_up_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outage_at_the_end_of_a_replay_gives_up_no_event() {
+async fn outage_at_end_of_replay_gives_up_no_event() {
     let (fake, _) = Fake::new(|request, _, _| match request < 3 {
         true => (Duration::from_millis(5), accepted()),
         false => (Duration::from_millis(5), answered(503)),

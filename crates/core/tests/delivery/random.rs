@@ -197,7 +197,7 @@ async fn check(plan: Plan) -> Seen {
 }
 
 #[test]
-fn schedules_of_trouble_and_poison_end_with_every_event_where_it_belongs() {
+fn delivery_random_schedule_ends_every_event_where_it_belongs() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,

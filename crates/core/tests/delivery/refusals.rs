@@ -12,7 +12,7 @@ use super::{Ends, batch, deliver_all, delivery, receipts_for};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn bisection_finds_every_poison_event_and_delivers_the_others_once(
+    fn bisection_isolates_poison_and_delivers_others_once(
         poison in proptest::collection::btree_set(0_u64..400, 0..20),
         slots in 1_usize..5,
         size in 1_u64..400,
@@ -53,7 +53,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn k_of_n_take_about_k_log_n_requests() {
+async fn bisection_of_k_in_n_takes_about_k_log_n_requests() {
     let (fake, log) = Fake::refusing(|id| [3, 77, 78, 399].contains(&id));
     let mut delivery = delivery(fake, 1);
     let ends = deliver_all(&mut delivery, [batch(0..400)]).await;
@@ -68,7 +68,7 @@ async fn k_of_n_take_about_k_log_n_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_refuses_everything_is_held_for_and_loses_nothing() {
+async fn receiver_refusing_everything_is_held_and_loses_nothing() {
     let mended = Arc::new(AtomicBool::new(false));
     let works = Arc::clone(&mended);
     let (fake, log) = Fake::refusing(move |_| !works.load(Ordering::Relaxed));
@@ -101,7 +101,7 @@ async fn a_receiver_that_refuses_everything_is_held_for_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_poison_only_waits_for_proof() {
+async fn stream_of_poison_only_waits_for_an_acceptance() {
     for slots in [1, 4] {
         let (fake, log) = Fake::refusing(|id| id < 10);
         let mut delivery = delivery(fake, slots);
@@ -158,7 +158,7 @@ async fn parked_events_do_not_block_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_event_of_a_quiet_stream_refused_waits_for_the_next_one() {
+async fn last_event_of_quiet_stream_refused_waits_for_next_one() {
     let (fake, log) = Fake::refusing(|id| id == 5);
     let mut delivery = delivery(fake, 1);
     let mut ends = Ends::default();
@@ -178,7 +178,7 @@ async fn last_event_of_a_quiet_stream_refused_waits_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_turns_bad_loses_nothing_to_old_proof() {
+async fn receiver_turning_bad_is_not_judged_by_old_acceptance() {
     // Works for ten requests, then refuses everything.
     let (fake, _) = Fake::new(|request, _, _| {
         let verdict = match request < 10 {
@@ -203,7 +203,7 @@ async fn a_receiver_that_turns_bad_loses_nothing_to_old_proof() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_large_alone_goes_without_its_objects() {
+async fn event_too_large_alone_goes_without_its_objects() {
     let (fake, _) = Fake::new(|_, ids, events| {
         let objects = |text: &[u8]| text.windows(13).any(|part| part == b"requestObject");
         let large = ids.iter().zip(events).any(|(id, event)| match id {

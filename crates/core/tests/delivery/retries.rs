@@ -12,7 +12,7 @@ use super::fake::{Fake, accepted, answered, answered_after, failed};
 use super::{Ends, batch, deliver_all, delivery, receipts_for};
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_is_honoured_by_all_slots() {
+async fn retry_after_of_one_slot_holds_all_slots() {
     let (fake, log) = Fake::new(|request, _, _| match request {
         0 => (Duration::ZERO, answered_after(429, 20)),
         _ => (Duration::from_millis(1), accepted()),
@@ -32,7 +32,7 @@ async fn retry_after_is_honoured_by_all_slots() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_never_end_and_stay_within_the_bounds() {
+async fn retries_continue_for_ever_within_their_bounds() {
     let (fake, log) = Fake::new(|_, _, _| (Duration::ZERO, answered(503)));
     let mut delivery = delivery(fake, 1);
     delivery.start(batch([0]));
@@ -55,7 +55,7 @@ async fn retries_never_end_and_stay_within_the_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recovery_wakes_every_slot() {
+async fn recovery_of_receiver_wakes_every_slot() {
     let up_at = Instant::now() + Duration::from_secs(3600);
     let (fake, _) = Fake::new(move |_, _, _| {
         let verdict = match Instant::now() < up_at {
@@ -85,7 +85,7 @@ async fn recovery_wakes_every_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slots_bound_the_requests_and_one_slot_keeps_order() {
+async fn slots_bound_requests_and_one_slot_keeps_order() {
     for slots in [1, 3] {
         let (fake, log) = Fake::new(move |request, _, _| {
             let verdict = match request % 4 {
@@ -107,7 +107,7 @@ async fn slots_bound_the_requests_and_one_slot_keeps_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_next_loses_nothing() {
+async fn delivery_next_dropped_loses_nothing() {
     let (fake, log) = Fake::new(|request, _, _| {
         let verdict = match request % 2 {
             0 => answered(500),
@@ -129,7 +129,7 @@ async fn dropping_next_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn next_waits_for_ever_when_nothing_is_in_flight() {
+async fn delivery_next_with_nothing_in_flight_waits() {
     let (fake, _) = Fake::refusing(|_| false);
     let mut delivery = delivery(fake, 1);
     assert!(delivery.is_idle() && delivery.has_room());
@@ -138,7 +138,7 @@ async fn next_waits_for_ever_when_nothing_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_counts_from_the_last_acceptance_or_the_first_failure() {
+async fn give_up_counts_from_last_acceptance_or_first_failure() {
     let (fake, _) = Fake::new(|request, _, _| match request {
         0 => (Duration::ZERO, accepted()),
         _ => (Duration::ZERO, answered(404)),
@@ -168,7 +168,7 @@ async fn giving_up_counts_from_the_last_acceptance_or_the_first_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_request_is_observed_but_a_missing_token_is_none() {
+async fn every_request_is_observed_except_without_token() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (fake, _) = Fake::new(|request, _, _| {
         let verdict = match request {

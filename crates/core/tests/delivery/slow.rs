@@ -78,7 +78,7 @@ async fn receiver_working_one_request_at_a_time_gets_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn receiver_getting_quicker_gets_larger_requests_again() {
+async fn receiver_recovering_speed_gets_larger_requests() {
     let quick_at = Instant::now() + Duration::from_secs(600);
     let (fake, log) = Fake::new(move |_, ids, _| {
         let each = match Instant::now() < quick_at {
@@ -97,7 +97,7 @@ async fn receiver_getting_quicker_gets_larger_requests_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_out_strips_nothing() {
+async fn time_out_of_one_event_keeps_its_objects() {
     let (fake, _) = Fake::new(|request, _, _| match request < 40 {
         true => (TIMEOUT, failed(Cause::Timeout)),
         false => (Duration::from_millis(5), accepted()),
@@ -108,7 +108,7 @@ async fn time_out_strips_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_event_timing_out_leaves_the_size_of_others_alone() {
+async fn event_timing_out_leaves_request_size_of_others() {
     let (fake, log) = Fake::new(|_, ids, _| match ids.contains(&7) {
         true => (TIMEOUT, failed(Cause::Timeout)),
         false => (Duration::from_millis(20), accepted()),

@@ -48,7 +48,7 @@ fn assert_holds_for_tls(verdict: Verdict) {
 }
 
 #[tokio::test]
-async fn an_own_authority_is_trusted_only_when_named() {
+async fn tls_private_authority_is_trusted_only_when_named() {
     let (pki, files) = (Pki::new(), Files::new());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, None)).await;
     let mut settings = settings(&receiver.url());
@@ -62,7 +62,7 @@ async fn an_own_authority_is_trusted_only_when_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_holds() {
+async fn tls_certificate_for_another_name_is_held() {
     let (pki, files) = (Pki::new(), Files::new());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(&["example.com"], None)).await;
     let mut settings = settings(&receiver.url());
@@ -72,7 +72,7 @@ async fn a_certificate_for_another_name_holds() {
 }
 
 #[tokio::test]
-async fn tls_to_a_plain_port_holds() {
+async fn tls_to_a_plain_port_is_held() {
     let files = Files::new();
     let receiver = ScriptedWebhook::start().await;
     let mut settings = settings(&receiver.url().replace("http:", "https:"));
@@ -84,7 +84,7 @@ async fn tls_to_a_plain_port_holds() {
 }
 
 #[tokio::test]
-async fn mutual_tls_good_and_bad() {
+async fn tls_client_certificate_is_required_and_checked() {
     let (pki, clients, files) = (Pki::new(), Pki::new(), Files::new());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, Some(&clients))).await;
     let mut settings = settings(&receiver.url());
@@ -104,7 +104,7 @@ async fn mutual_tls_good_and_bad() {
 }
 
 #[test]
-fn bad_files_are_named_with_what_should_be_in_them() {
+fn tls_bad_file_is_named_with_its_expected_content() {
     let files = Files::new();
     let pair = Pki::new().pair(&["bridge"]);
     let cert = files.write("client.pem", &pair.cert_pem);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use audit_bridge_core::checkpoint::file::Step;
+use audit_bridge_core::checkpoint::file::WriteStep;
 use audit_bridge_core::checkpoint::{Checkpoint, FileStore, Owner, Store, StoreError};
 
 use super::plan::{Dice, Plan};
@@ -35,7 +35,7 @@ pub(crate) struct Disk {
     copy: Option<Vec<u8>>,
     /// The write under way: what is written, and whether a sync lied.
     new: Vec<u8>,
-    step: Option<Step>,
+    step: Option<WriteStep>,
     lied: bool,
     /// In so many steps the process ends.
     crash_in: Option<u64>,
@@ -62,13 +62,13 @@ impl Disk {
     }
 
     /// Before a step; an error ends the write.
-    fn before(&mut self, step: Step, world: &Shared) -> io::Result<()> {
+    fn before(&mut self, step: WriteStep, world: &Shared) -> io::Result<()> {
         self.step = Some(step);
         match step {
-            Step::Create => self.lied = false,
-            Step::SyncFile => self.new = std::fs::read(self.folder.join(BESIDE))?,
-            Step::Rename => self.lied = self.dice.chance(self.plan.lost_syncs),
-            Step::Write | Step::SyncFolder => {}
+            WriteStep::Create => self.lied = false,
+            WriteStep::SyncFile => self.new = std::fs::read(self.folder.join(BESIDE))?,
+            WriteStep::Rename => self.lied = self.dice.chance(self.plan.lost_syncs),
+            WriteStep::Write | WriteStep::SyncFolder => {}
         }
         if let Some(left) = &mut self.crash_in {
             if *left == 0 {
@@ -114,16 +114,19 @@ impl Disk {
         torn
     }
 
-    /// The process is gone; with it the power, in some schedules.
-    pub(crate) fn crash(&mut self, world: &Shared) {
+    /// The process is gone; with it the power, in some schedules: then true.
+    pub(crate) fn crash(&mut self, world: &Shared) -> bool {
         self.crash_in = None;
         let step = self.step.take();
         if !self.plan.power_losses || self.dice.chance(40) {
-            return;
+            return false;
         }
         world.lock().unwrap().saw("power lost");
-        let begun = matches!(step, Some(Step::SyncFile | Step::Rename | Step::SyncFolder));
-        if step == Some(Step::SyncFolder) && self.dice.chance(50) {
+        let begun = matches!(
+            step,
+            Some(WriteStep::SyncFile | WriteStep::Rename | WriteStep::SyncFolder)
+        );
+        if step == Some(WriteStep::SyncFolder) && self.dice.chance(50) {
             self.durable = Some(self.on_disk());
         }
         let beside = (begun && self.dice.chance(50)).then(|| self.torn());
@@ -134,6 +137,7 @@ impl Disk {
                 None => drop(std::fs::remove_file(path)),
             }
         }
+        true
     }
 
     /// What is there was refused: a person restores a copy, or begins anew.

@@ -9,6 +9,7 @@
     reason = "a test may stop at once"
 )]
 
+mod dead_disk;
 mod disk;
 mod log;
 mod plan;
@@ -18,18 +19,18 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner};
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
-use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::event::conformance::{self, Options};
+use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::record::Record;
-use audit_bridge_core::run::{Ended, Patience, Pipeline, run};
+use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::stop::Stop;
 
+use self::dead_disk::DeadDisk;
 use self::disk::{Disk, DiskStore, positions};
 use self::log::{FILLERS, Log};
 use self::plan::{Dice, Plan, Poison};
@@ -40,7 +41,7 @@ use self::world::{Shared, World};
 /// Bytes of records and events that a process has in memory.
 const IN_FLIGHT_BYTES_MAX: usize = 20_000;
 
-struct Native(Options);
+struct Native(EventOptions);
 
 impl Convert for Native {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
@@ -71,43 +72,44 @@ fn owner() -> Owner {
     }
 }
 
+/// What a process writes to.
+struct Disks {
+    state: Arc<Mutex<Disk>>,
+    dead: Arc<Mutex<DeadDisk>>,
+}
+
 /// One process, from its start to its end or to a crash.
-async fn live(
-    world: &Shared,
-    disk: &Arc<std::sync::Mutex<Disk>>,
-    dice: &mut Dice,
-    last: bool,
-) -> Option<Ended> {
-    let (store, loaded) = DiskStore::open(world, disk, &owner()).await;
+async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Option<Ended> {
+    let (store, loaded) = DiskStore::open(world, &disks.state, &owner()).await;
     let start = loaded.as_ref().map(positions).unwrap_or_default();
-    let (plan, dead, crash) = {
+    let (plan, crash) = {
         let mut world = world.lock().unwrap();
         world.begin(&start);
-        (world.plan, world.dead.clone(), Arc::clone(&world.crash))
+        (world.plan, Arc::clone(&world.crash))
     };
     let (_keep, stop) = Stop::by_hand();
     let pipeline = Pipeline {
         source: Log::open(world, dice.below(u64::MAX), &start),
-        converter: Native(Options::default()),
+        converter: Native(EventOptions::default()),
         sink: Receiver(Arc::clone(world)),
-        dead_letter: Some(DeadLetter::open(&dead, "eks").unwrap()),
+        dead_letter: Some(DeadDisk::open(world, &disks.dead)),
         checkpoint: Some(Checkpointer::new(
             store,
             owner(),
             loaded,
             Duration::from_secs(1),
         )),
-        tenure: None,
+        lease_hold: None,
         observer: Watch::new(world, IN_FLIGHT_BYTES_MAX),
         on_request: Box::new(|_, _| {}),
-        batch: batch::Limits {
+        batch: batch::BatchLimits {
             events_max: 7,
             bytes_max: 4000,
             wait_max: Duration::from_millis(500),
         },
         in_flight_batches_max: plan.in_flight,
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
-        patience: Patience::Endless,
+        retry_policy: RetryPolicy::Forever,
         stop,
         grace: Duration::from_secs(25),
     };
@@ -124,7 +126,9 @@ async fn live(
     }
     // A crash: everything in the process is gone, wherever it was.
     if dice.chance(50) {
-        disk.lock().unwrap().crash_in_a_write();
+        disks.state.lock().unwrap().crash_in_a_write();
+    } else if dice.chance(50) {
+        disks.dead.lock().unwrap().crash_in_a_write();
     }
     let until = Duration::from_millis(dice.below(20_000));
     let ended = tokio::select! {
@@ -143,7 +147,7 @@ async fn live(
 }
 
 /// What a crash leaves of the disk, and of the last line of the dead letter.
-fn crash(world: &Shared, disk: &Arc<std::sync::Mutex<Disk>>, dice: &mut Dice) {
+fn crash(world: &Shared, disks: &Disks, dice: &mut Dice) {
     {
         let mut world = world.lock().unwrap();
         if !world.crashed {
@@ -158,7 +162,13 @@ fn crash(world: &Shared, disk: &Arc<std::sync::Mutex<Disk>>, dice: &mut Dice) {
             world.saw("dead letter torn");
         }
     }
-    disk.lock().unwrap().crash(world);
+    let power_lost = disks.state.lock().unwrap().crash(world);
+    let mut dead = disks.dead.lock().unwrap();
+    dead.crash();
+    if power_lost {
+        let lost = dead.lose_power();
+        world.lock().unwrap().lose(lost);
+    }
 }
 
 async fn attack(seed: u64, traced: bool) -> Shared {
@@ -168,15 +178,18 @@ async fn attack(seed: u64, traced: bool) -> Shared {
     let folder = folder();
     let world = World::new(plan, folder.path().join("dead.jsonl"), traced);
     let state = folder.path().join("state");
-    let disk = Disk::new(plan, &state);
+    let disks = Disks {
+        state: Disk::new(plan, &state),
+        dead: DeadDisk::new(plan, &folder.path().join("dead.jsonl")),
+    };
     let mut dice = Dice(seed ^ 0x1234);
     let mut life = 0;
     let ended = loop {
         let last = life >= plan.crashes;
         life += 1;
-        match live(&world, &disk, &mut dice, last).await {
+        match live(&world, &disks, &mut dice, last).await {
             Some(ended) => break ended,
-            None => crash(&world, &disk, &mut dice),
+            None => crash(&world, &disks, &mut dice),
         }
     };
     assert_eq!(ended, Ended::Done);
@@ -242,7 +255,7 @@ fn play(seed: u64, traced: bool) -> Shared {
 }
 
 #[test]
-fn nothing_is_lost_whatever_fails() {
+fn run_random_faults_lose_nothing() {
     let mut seen = BTreeMap::<&str, u64>::new();
     let schedules = schedules(2000);
     let many = schedules.end - schedules.start >= 2000;
@@ -258,7 +271,13 @@ fn nothing_is_lost_whatever_fails() {
         "crashed",
         "crashed behind a kept position",
         "crashed in a write",
+        "crashed in the dead letter",
+        "dead letter lost by a sync that lied",
+        "dead letter packed",
+        "dead letter rotation failed",
+        "dead letter sync failed",
         "dead letter torn",
+        "dead letter write failed in the middle",
         "grown",
         "halved",
         "outage",
@@ -287,7 +306,7 @@ fn nothing_is_lost_whatever_fails() {
 }
 
 #[test]
-fn same_seed_gives_the_same_trace() {
+fn run_same_seed_gives_the_same_trace() {
     for seed in schedules(100) {
         let trace = || play(seed, true).lock().unwrap().trace.take().unwrap();
         let (one, other) = (trace(), trace());

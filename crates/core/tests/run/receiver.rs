@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use audit_bridge_core::event::Event;
-use audit_bridge_core::sink::{Cause, Failure, Sink, Verdict};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 
 use super::log::kind;
 use super::plan::{Plan, Poison};
@@ -102,7 +102,7 @@ fn answer(
 }
 
 fn failed(cause: Cause, seconds: u64) -> Verdict {
-    Verdict::Failed(Failure {
+    Verdict::Failed(RequestFailure {
         cause,
         detail: "the webhook failed".to_owned(),
         remedy: None,

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use audit_bridge_core::convert::Reject;
 use audit_bridge_core::deliver::PARKED_BYTES_MAX;
-use audit_bridge_core::observer::{Doing, Observer};
+use audit_bridge_core::observer::{Observer, Progress};
 use audit_bridge_core::record::Origin;
-use audit_bridge_core::tally::Tally;
+use audit_bridge_core::run_stats::RunStats;
 
 use super::log::id;
 use super::world::Shared;
@@ -44,15 +44,15 @@ impl Observer for Watch {
         world.settle(&id(place));
     }
 
-    fn turn(&mut self, _: &Tally, doing: &Doing<'_>) {
+    fn progressed(&mut self, _: &RunStats, progress: &Progress<'_>) {
         // The limit, and one page that was read while there was room; and the records of a parked
         // event that is on its way to the dead letter.
         assert!(
-            doing.in_flight_bytes <= self.in_flight_bytes_max + 30 * 1200,
+            progress.in_flight_bytes <= self.in_flight_bytes_max + 30 * 1200,
             "{} bytes",
-            doing.in_flight_bytes
+            progress.in_flight_bytes
         );
-        let delivery = &doing.delivery;
+        let delivery = &progress.delivery;
         assert!(delivery.parked.bytes <= PARKED_BYTES_MAX);
         if delivery.parked.events > 0 {
             self.saw("parked");

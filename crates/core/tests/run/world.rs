@@ -11,6 +11,7 @@ use audit_bridge_core::source::{Page, PartitionChange, Position};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::dead_disk::{kept, lines};
 use super::log::{FILLER, FILLERS, Place, Shards, event_text, id, kind};
 use super::plan::{Dice, Plan, Poison};
 
@@ -38,6 +39,8 @@ pub(crate) struct World {
     /// Positions of its pages, with their time.
     given: Vec<(Instant, u32, u64)>,
     pub(crate) dead: PathBuf,
+    /// Lines of the dead letter that are gone because a sync lied.
+    lost: BTreeSet<String>,
     /// The positions of the last write that succeeded, as the process knows.
     pub(crate) durable: BTreeMap<u32, u64>,
     pub(crate) at_once: usize,
@@ -65,6 +68,7 @@ impl World {
             start: BTreeMap::new(),
             given: Vec::new(),
             dead,
+            lost: BTreeSet::new(),
             durable: BTreeMap::new(),
             at_once: 0,
             at_once_max: 0,
@@ -180,6 +184,15 @@ impl World {
         self.note(|| format!("begin {positions:?}"));
     }
 
+    /// These lines of the dead letter went with the power, though a sync had said that they are safe.
+    pub(crate) fn lose(&mut self, lines: BTreeSet<String>) {
+        if !lines.is_empty() {
+            self.saw("dead letter lost by a sync that lied");
+        }
+        self.note(|| format!("lost by a sync that lied {lines:?}"));
+        self.lost.extend(lines);
+    }
+
     /// Every record before these positions is delivered intact, in the dead letter, or a stranger.
     pub(crate) fn check_before(&self, positions: &BTreeMap<u32, u64>) {
         self.check(&self.shards.before(positions));
@@ -187,22 +200,17 @@ impl World {
 
     pub(crate) fn check(&self, places: &[Place]) {
         let accepted: BTreeSet<&str> = self.accepted.iter().map(String::as_str).collect();
-        let kept = std::fs::read_to_string(&self.dead).unwrap_or_default();
-        // A line that a crash cut off is none.
-        let whole = &kept[..kept.rfind('\n').map_or(0, |end| end + 1)];
-        let kept: BTreeSet<&str> = whole
-            .lines()
-            .filter(|line| line.ends_with('}'))
-            .filter_map(|line| line.split("\"auditID\":\"").nth(1)?.split('"').next())
-            .collect();
+        let kept = kept(&self.dead);
         for &place in places {
             let text = event_text(place);
-            let in_dead_letter = kept.contains(id(place).as_str());
+            let id = id(place);
+            let in_dead_letter = kept.contains(&id);
+            let was_there = in_dead_letter || self.lost.contains(&id);
             match kind(place.1) {
                 "stranger" => {}
-                "broken" => assert!(in_dead_letter, "{place:?} is not kept"),
+                "broken" => assert!(was_there, "{place:?} is not kept"),
                 "poison" if self.plan.poison != Poison::None => {
-                    assert!(in_dead_letter, "{place:?} is not kept");
+                    assert!(was_there, "{place:?} is not kept");
                     assert!(!accepted.contains(text.as_str()));
                 }
                 _ => {
@@ -215,9 +223,12 @@ impl World {
 
     /// The lines of the dead letter, but for the time of this machine.
     pub(crate) fn note_dead_letter(&mut self) {
-        let kept = std::fs::read_to_string(&self.dead).unwrap_or_default();
-        for line in kept.lines() {
-            let line = line.split("\"provider\"").nth(1).unwrap_or(line).to_owned();
+        for line in lines(&self.dead) {
+            let line = line
+                .split("\"provider\"")
+                .nth(1)
+                .unwrap_or(&line)
+                .to_owned();
             self.note(|| format!("dead letter {line}"));
         }
     }

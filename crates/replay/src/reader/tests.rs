@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
-use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::json::{Raw, ValueKind};
 
 use super::*;
-use crate::dump::{Context, Role};
+use crate::dump::{PieceContext, Role};
 
 /// Records are objects with an `id`; containers hold them in `events`, under the name of a
 /// `stream`; a string is a record; `@id` marks another form of one.
@@ -30,7 +30,7 @@ impl Dump for Plain {
         &["stream"]
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, context: &Context) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
         match (context.str("stream"), piece.get("@id")) {
             (Some(stream), _) => Ok(format!("{stream}:{}", piece.text()).into()),
             (None, Some(id)) => Ok(format!("{{\"id\":{}}}", id.text()).into()),
@@ -39,10 +39,10 @@ impl Dump for Plain {
     }
 
     fn recognises(&self, piece: Raw<'_>) -> bool {
-        piece.kind() == Kind::String
+        piece.kind() == ValueKind::String
     }
 
-    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Split>> {
+    fn text_split(&self, _: Option<&str>, _: &str) -> Option<Box<dyn Splitter>> {
         None
     }
 }
@@ -75,9 +75,9 @@ fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
     (
         all,
         result.map_err(|stop| match stop {
-            Stop::Io(error) => error.to_string(),
-            Stop::Shape(what) => what,
-            Stop::Closed => "closed".to_owned(),
+            Unreadable::Io(error) => error.to_string(),
+            Unreadable::Shape(what) => what,
+            Unreadable::Closed => "closed".to_owned(),
         }),
     )
 }
@@ -92,7 +92,7 @@ fn check(text: &str, want: &[&str]) {
 }
 
 #[test]
-fn records_are_found_in_every_arrangement() {
+fn records_in_every_arrangement_are_found() {
     let both = [r#"{"id":1}"#, r#"{"id":2}"#];
     check("{\"id\":1}\n{\"id\":2}\n", &both);
     check("\u{feff}{\"id\":1}\r\n\r\n{\"id\":2}", &both);
@@ -132,7 +132,7 @@ fn records_are_found_in_every_arrangement() {
 }
 
 #[test]
-fn our_dead_letter_is_a_shape() {
+fn dead_letter_is_read_as_a_shape() {
     let line = |payload: &str| {
         format!(r#"{{"time":"t","provider":"p","reason":"r","error":"e","source":{{}},{payload}}}"#)
     };
@@ -143,7 +143,7 @@ fn our_dead_letter_is_a_shape() {
 }
 
 #[test]
-fn damage_costs_the_damaged_record_only() {
+fn file_damaged_loses_the_damaged_record_only() {
     let good = r#"{"id":9}"#;
     for broken in [
         r#"{"id":1"#,
@@ -192,7 +192,7 @@ fn damage_costs_the_damaged_record_only() {
 
 /// A line that is torn, wherever it stands and wherever the tear is, costs what stands on it.
 #[test]
-fn line_torn_at_any_byte_costs_no_other_line() {
+fn line_torn_at_any_byte_costs_no_other() {
     let torn = r#"{"id":1,"a":{"b":[{"c":"d\"{"},2]},"e":[[{}],"f"]}"#;
     let good: Vec<String> = (2..6)
         .map(|n| format!(r#"{{"id":{n},"a":[{{"b":1}}]}}"#))
@@ -226,7 +226,7 @@ fn line_torn_at_any_byte_costs_no_other_line() {
 }
 
 #[test]
-fn a_cut_file_says_so() {
+fn file_cut_off_is_reported() {
     let (got, result) = pieces(br#"{"events":[{"id":1},{"id":2}"#, 10);
     assert_eq!(got, [r#"{"id":1}"#, r#"{"id":2}"#]);
     assert!(result.unwrap_err().contains("inside an array"));
@@ -236,7 +236,7 @@ fn a_cut_file_says_so() {
 }
 
 #[test]
-fn an_unknown_shape_is_named() {
+fn file_of_unknown_shape_is_named() {
     for (text, seen) in [
         (&b"{\"kind\":0}"[..], "a json object with \"kind\""),
         (b"[1,2]", "text that begins with \"1,2\""),
@@ -256,7 +256,7 @@ fn an_unknown_shape_is_named() {
 }
 
 #[test]
-fn strangers_beside_records_are_kept() {
+fn foreign_values_beside_records_are_kept() {
     check(
         "{\"a\":1}\n{\"id\":1}\n{\"b\":1}",
         &["{\"a\":1}", "{\"id\":1}", "{\"b\":1}"],
@@ -264,7 +264,7 @@ fn strangers_beside_records_are_kept() {
 }
 
 #[test]
-fn too_many_strangers_in_front_are_a_foreign_file_however_it_is_read() {
+fn file_with_many_foreign_values_first_is_refused() {
     let file = |strangers: usize| "{\"a\":1}\n".repeat(strangers) + "{\"id\":1}\n";
     for chunk in [usize::MAX, 1, 7] {
         let (got, result) = pieces(file(UNRECOGNISED_PIECES_MAX - 1).as_bytes(), chunk);
@@ -279,7 +279,7 @@ fn too_many_strangers_in_front_are_a_foreign_file_however_it_is_read() {
 }
 
 #[test]
-fn a_record_beyond_the_limit_does_not_take_memory_or_its_neighbours() {
+fn record_above_limit_takes_no_memory_and_no_neighbours() {
     let huge = format!(
         "{{\"id\":1}}\n{{\"id\":\"{}\\\"}}\"}}\n{{\"id\":2}}\n",
         "x".repeat(40 << 20)

@@ -20,7 +20,7 @@ fn with_ages(ages: &[u64], folder: &std::path::Path) -> TailSettings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn age_taken_away_is_folded_into_the_edge_and_forgotten() {
+async fn age_removed_is_merged_into_the_edge_and_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let log = MemoryLog::millis();
     for n in 0..2_000 {
@@ -113,7 +113,7 @@ async fn ages_changed_between_crashes_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn record_of_an_earlier_life_is_not_late() {
+async fn record_delivered_before_restart_is_not_late() {
     let log = MemoryLog::millis();
     for n in 0..600 {
         log.put_ms(n * 1_000, n * 1_000);
@@ -137,7 +137,7 @@ fn late(tail: &crate::Pipeline) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_without_events_do_not_shrink_the_window() {
+async fn pages_empty_do_not_shrink_the_window() {
     let log = MemoryLog::millis();
     for n in 0..200 {
         log.put_ms(n * 100_000, n * 100_000);

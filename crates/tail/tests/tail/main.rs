@@ -9,13 +9,13 @@
 )]
 
 mod ages;
+mod failures;
 mod memory_log;
 mod pipeline;
 mod random;
 mod reading;
 mod restarts;
 mod takeover;
-mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{Clock, Entry, Identity, LogPage, QueryError, TimeLog, Window};
+use audit_bridge_tail::{Clock, Identity, LogPage, PageEntry, QueryError, TimeLog, Window};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -190,7 +190,7 @@ impl State {
         found.sort_by_key(|stored| (stored.time, stored.id));
         let take = if empty { 0 } else { self.page_max };
         let end = found.len().min(offset + take);
-        let entries = found[offset.min(end)..end].iter().map(|stored| Entry {
+        let entries = found[offset.min(end)..end].iter().map(|stored| PageEntry {
             time: stored.time,
             identity: Identity::of(&[&stored.id.to_le_bytes()]),
             raw: (stored.id, stored.time),

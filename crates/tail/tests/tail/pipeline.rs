@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
-use audit_bridge_tail::{Stats, Status, Tail};
+use audit_bridge_tail::{Tail, TailStats, TailStatus};
 use tokio::time::{Instant, timeout};
 
 use crate::memory_log::MemoryLog;
@@ -45,11 +45,11 @@ impl Pipeline {
         }
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> TailStats {
         self.tail.monitor().stats()
     }
 
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> TailStatus {
         self.tail.monitor().status()
     }
 

@@ -146,7 +146,7 @@ impl World {
 const STEPS_MAX: usize = 2_000_000;
 
 #[tokio::test(start_paused = true)]
-async fn without_a_crash_everything_comes_exactly_once() {
+async fn tail_random_without_crash_delivers_exactly_once() {
     for seed in seeds(0) {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
@@ -173,7 +173,7 @@ async fn without_a_crash_everything_comes_exactly_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_crashes_everything_is_settled_at_least_once() {
+async fn tail_random_with_crashes_settles_at_least_once() {
     let (mut records, mut repeated) = (0, 0);
     for seed in seeds(100_000) {
         let folder = tempfile::tempdir().unwrap();

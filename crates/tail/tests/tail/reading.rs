@@ -22,7 +22,7 @@ fn edge_alone() -> TailSettings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_times_are_never_taken_for_equal_records() {
+async fn records_with_equal_times_are_all_delivered() {
     let log = MemoryLog::millis();
     log.pages_of(7);
     for n in 0..500 {
@@ -35,7 +35,7 @@ async fn equal_times_are_never_taken_for_equal_records() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_records_are_found_once_up_to_the_oldest_age() {
+async fn records_late_are_found_once_up_to_the_oldest_age() {
     let log = MemoryLog::millis();
     let lateness = [
         0, 900, 8_000, 14_999, 15_000, 90_000, 120_000, 300_000, 600_000,
@@ -89,7 +89,7 @@ async fn windows_of_a_cursor_join_at_the_resolution() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_from_before_the_start_is_read() {
+async fn records_before_the_start_are_not_read() {
     let log = MemoryLog::millis();
     for n in 1..1_000 {
         log.put_ms(-n * 1_000, -n * 1_000);
@@ -103,7 +103,7 @@ async fn nothing_from_before_the_start_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_ahead_are_read_when_they_come() {
+async fn records_in_the_future_are_read_when_due() {
     let log = MemoryLog::millis();
     let soon = log.put_ms(7_200_000, 0);
     let now = log.put_ms(10, 10);
@@ -120,7 +120,7 @@ async fn times_ahead_are_read_when_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_is_read_once_in_windows_and_ends_at_until() {
+async fn backlog_is_read_once_and_ends_at_until() {
     let log = MemoryLog::millis();
     log.pages_of(50);
     // Two hours ago, until one hour ago; then nothing for the tail.
@@ -160,7 +160,7 @@ async fn a_backlog_is_read_once_in_windows_and_ends_at_until() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_just_past_is_reached_when_it_is_as_old_as_the_oldest_cursor() {
+async fn until_just_past_ends_after_the_oldest_age() {
     let log = MemoryLog::millis();
     let late = log.put_ms(-1_000, 500_000);
     let mut tail = tail(
@@ -179,7 +179,7 @@ async fn an_end_just_past_is_reached_when_it_is_as_old_as_the_oldest_cursor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_year_is_crossed_in_few_requests() {
+async fn empty_year_is_crossed_in_few_requests() {
     let log = MemoryLog::millis();
     let first = log.put_ms(-365 * 86_400_000, 0);
     log.put_ms(-1, 0);
@@ -198,7 +198,7 @@ async fn an_empty_year_is_crossed_in_few_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_remembered_is_bounded_by_the_oldest_age() {
+async fn identities_remembered_are_bounded_by_the_oldest_age() {
     let log = MemoryLog::millis();
     for n in 0..2 * 3600 * 5 {
         log.put_ms(n * 200, n * 200 + (n % 7) * 100);
@@ -222,7 +222,7 @@ async fn what_is_remembered_is_bounded_by_the_oldest_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_memory_costs_duplicates_never_records() {
+async fn identities_limit_costs_duplicates_never_records() {
     let log = MemoryLog::millis();
     for n in 0..6_000 {
         log.put_ms(n * 200, n * 200);
@@ -242,7 +242,7 @@ async fn a_limit_on_memory_costs_duplicates_never_records() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_settles_anything_and_memory_holds() {
+async fn records_never_settled_use_bounded_memory() {
     let log = MemoryLog::millis();
     for n in 0..20_000 {
         log.put_ms(n * 100, n * 100);
@@ -265,7 +265,7 @@ async fn nobody_settles_anything_and_memory_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_wait_loses_neither_answer_nor_record() {
+async fn read_dropped_loses_neither_answer_nor_record() {
     let log = MemoryLog::millis();
     log.slow(2_000);
     log.pages_of(5);
@@ -282,7 +282,7 @@ async fn a_dropped_wait_loses_neither_answer_nor_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_much_for_the_pace_costs_punctuality_and_then_fewer_reads() {
+async fn backlog_above_the_rate_delays_then_skips_revisits() {
     let log = MemoryLog::millis();
     log.pages_of(10);
     // Two pages a second, read four times: eight requests a second. There are three, which are
@@ -311,7 +311,7 @@ async fn too_much_for_the_pace_costs_punctuality_and_then_fewer_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_tails_share_one_pace() {
+async fn tails_sharing_a_limiter_keep_one_rate() {
     let limiter = Arc::new(Limiter::seeded(2.0, 1));
     let mut logs = BTreeMap::new();
     for number in 0..4 {

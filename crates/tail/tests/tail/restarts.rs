@@ -17,7 +17,7 @@ fn kept(folder: &Path) -> TailSettings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_in_peace_repeats_nothing_and_misses_nothing() {
+async fn restart_after_clean_stop_repeats_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = MemoryLog::millis();
     for n in 0..3_000 {
@@ -50,7 +50,7 @@ async fn a_restart_in_peace_repeats_nothing_and_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_settled_comes_again_though_others_have_passed_it() {
+async fn restart_delivers_unsettled_records_others_have_passed() {
     let folder = tempfile::tempdir().unwrap();
     let log = MemoryLog::millis();
     for n in 0..100 {
@@ -77,7 +77,7 @@ async fn what_was_not_settled_comes_again_though_others_have_passed_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_soon_after_the_start_forgets_no_revisit() {
+async fn crash_soon_after_start_keeps_revisits() {
     for seconds in 0..40 {
         let log = MemoryLog::millis();
         let ids: Vec<u64> = (0..10)
@@ -94,7 +94,7 @@ async fn a_crash_soon_after_the_start_forgets_no_revisit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_or_damaged_identities_cost_duplicates_only() {
+async fn restart_without_identities_costs_duplicates_only() {
     for damage in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let log = MemoryLog::millis();
@@ -124,7 +124,7 @@ async fn lost_or_damaged_identities_cost_duplicates_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_begins_afresh_gets_everything_again() {
+async fn restart_from_scratch_delivers_everything_again() {
     let folder = tempfile::tempdir().unwrap();
     let log = MemoryLog::millis();
     for n in 0..100 {
@@ -138,7 +138,7 @@ async fn who_begins_afresh_gets_everything_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_start_counts_only_without_positions_and_a_foreign_one_is_refused() {
+async fn start_with_positions_is_ignored_and_foreign_position_refused() {
     let log = MemoryLog::millis();
     log.put_ms(-90_000, -90_000);
     let mut first = tail(&log, settings());
@@ -158,7 +158,7 @@ async fn the_start_counts_only_without_positions_and_a_foreign_one_is_refused() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_that_cannot_be_used_is_no_reason_to_stop() {
+async fn identities_folder_unusable_does_not_stop_reading() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("seen"), "a file").unwrap();
     let log = MemoryLog::millis();

@@ -93,7 +93,7 @@ fn repeated(tail: &Pipeline, before: &Pipeline) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn takeover_after_a_crash_repeats_less_than_a_minute_and_misses_nothing() {
+async fn takeover_after_crash_repeats_under_a_minute_and_misses_nothing() {
     let log = busy(2_400);
     let store = MemoryStore::new(8, 900_000);
     let mut random = Rng::with_seed(7);
@@ -119,7 +119,7 @@ async fn takeover_after_a_crash_repeats_less_than_a_minute_and_misses_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn takeover_in_good_order_repeats_nothing() {
+async fn takeover_after_clean_stop_repeats_nothing() {
     let log = busy(1_500);
     let store = MemoryStore::new(8, 900_000);
     let mut tail = store.tail(&log, Positions::new()).await;
@@ -165,7 +165,7 @@ async fn takeover_with_too_small_chunks_keeps_the_newest_and_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn store_that_is_away_costs_repeats_only_and_is_used_again_when_it_is_back() {
+async fn identity_store_away_costs_duplicates_until_it_is_back() {
     let log = busy(1_800);
     let store = MemoryStore::new(8, 900_000);
     *store.fails.lock().unwrap() = true;
@@ -184,7 +184,7 @@ async fn store_that_is_away_costs_repeats_only_and_is_used_again_when_it_is_back
 }
 
 #[tokio::test(start_paused = true)]
-async fn process_that_begins_afresh_is_given_everything_also_by_its_successor() {
+async fn takeover_of_fresh_start_delivers_everything() {
     let log = busy(300);
     let store = MemoryStore::new(8, 900_000);
     let mut first = store.tail(&log, Positions::new()).await;
@@ -222,7 +222,7 @@ async fn process_that_begins_afresh_is_given_everything_also_by_its_successor() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn damaged_and_foreign_chunks_are_left_out() {
+async fn identity_chunks_damaged_or_foreign_are_ignored() {
     let log = busy(300);
     let store = MemoryStore::new(8, 900_000);
     let mut first = store.tail(&log, Positions::new()).await;

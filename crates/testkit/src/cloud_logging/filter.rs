@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_joined_and_compared() {
+    fn filter_conditions_are_joined_and_compared() {
         check("", true);
         check(r#"resource.type="k8s_cluster""#, true);
         check(
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_compared_to_the_nanosecond() {
+    fn filter_times_are_compared_to_the_nanosecond() {
         check(r#"timestamp>="2026-11-21T10:00:00.000000001Z""#, true);
         check(r#"timestamp>"2026-11-21T10:00:00.000000001Z""#, false);
         check(r#"timestamp<"2026-11-21T10:00:00.000000001Z""#, false);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_know_it_refuses() {
+    fn filter_unknown_syntax_is_refused() {
         for filter in [
             "error",
             "severity>=ERROR",

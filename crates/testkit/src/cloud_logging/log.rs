@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::filter::Filter;
-use super::{Fault, Metadata, failure, response};
+use super::{CloudLoggingFault, Metadata, failure, response};
 
 /// The largest page that may be asked for.
 pub(super) const PAGE_SIZE_MAX: u64 = 1000;
@@ -41,7 +41,7 @@ pub struct Listed {
 }
 
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredEntry {
     pub(super) text: String,
     pub(super) value: Value,
     pub(super) time: Timestamp,
@@ -56,11 +56,11 @@ pub(super) struct Stored {
 type Key = (Timestamp, String, String);
 
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) entries: Vec<Stored>,
+pub(super) struct CloudLoggingState {
+    pub(super) entries: Vec<StoredEntry>,
     pub(super) requests: Vec<Listed>,
-    pub(super) next: VecDeque<Fault>,
-    pub(super) always: Option<Fault>,
+    pub(super) next: VecDeque<CloudLoggingFault>,
+    pub(super) always: Option<CloudLoggingFault>,
     /// By token: the query it belongs to, and the last entry that was given.
     pub(super) tokens: HashMap<String, (String, Key)>,
     pub(super) tokens_issued: u64,
@@ -99,7 +99,7 @@ impl Listed {
     }
 }
 
-impl State {
+impl CloudLoggingState {
     /// Keeps until when a token is good, if this text holds one.
     pub(super) fn issue(&mut self, text: &str) {
         let body: Value = serde_json::from_str(text).unwrap_or_default();
@@ -172,7 +172,7 @@ impl State {
             None => return failure(400, "The page_token is invalid or has expired"),
         };
         let now = Instant::now();
-        let mut found: Vec<&Stored> = self
+        let mut found: Vec<&StoredEntry> = self
             .entries
             .iter()
             .filter(|entry| entry.visible <= now)
@@ -200,7 +200,7 @@ impl State {
             Some(after) => entry.key() <= *after,
         });
         let size = usize::try_from(size.min(self.page_max)).unwrap();
-        let page: Vec<&Stored> = rest.by_ref().take(size).collect();
+        let page: Vec<&StoredEntry> = rest.by_ref().take(size).collect();
         let more = rest.next().is_some();
         let last = page.last().map(|entry| entry.key());
         let texts: Vec<&str> = page.iter().map(|entry| entry.text.as_str()).collect();
@@ -222,7 +222,7 @@ impl State {
     }
 }
 
-impl Stored {
+impl StoredEntry {
     fn key(&self) -> Key {
         let log = self.value["logName"].as_str().unwrap_or_default();
         (self.time, self.insert_id.clone(), log.to_owned())

@@ -11,7 +11,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Where a next page begins.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct PagePosition {
     /// Behind this event.
     after: Option<(i64, String)>,
     /// Pages that are still to be empty.
@@ -46,7 +46,7 @@ pub(super) fn filter(
             "InvalidParameterException",
             "The specified nextToken is invalid.",
         ))?,
-        None => Place {
+        None => PagePosition {
             after: None,
             empty: state.empty_pages,
         },
@@ -58,7 +58,7 @@ pub(super) fn filter(
     }
     let prefix = body["logStreamNamePrefix"].as_str().unwrap_or_default();
     if place.empty > 0 {
-        let next = Place {
+        let next = PagePosition {
             empty: place.empty - 1,
             ..place
         };
@@ -90,7 +90,7 @@ pub(super) fn filter(
     let count = fits.max(1).min(state.page_events_max).min(limit);
     let more = found.len() > count;
     found.truncate(count);
-    let next = found.last().filter(|_| more).map(|last| Place {
+    let next = found.last().filter(|_| more).map(|last| PagePosition {
         after: Some((last.timestamp, last.id.clone())),
         empty: state.empty_pages,
     });
@@ -106,7 +106,7 @@ pub(super) fn filter(
     Ok(answer(&found, next))
 }
 
-fn token(state: &mut State, place: Place) -> String {
+fn token(state: &mut State, place: PagePosition) -> String {
     let token = format!("token/{:08}", state.tokens.len());
     state.tokens.insert(token.clone(), place);
     token

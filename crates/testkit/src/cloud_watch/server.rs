@@ -12,7 +12,7 @@ use axum::routing::get;
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::{Fault, Recorded, State, log};
+use super::{CloudWatchFault, CloudWatchRequest, State, log};
 
 type Shared = Arc<Mutex<State>>;
 
@@ -59,10 +59,10 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
         .and_then(|value| value.split('/').next())
         .map(str::to_owned);
     let Some(target) = header("x-amz-target") else {
-        return sts(&state, access_key.as_deref(), &body);
+        return answer_sts(&state, access_key.as_deref(), &body);
     };
     let action = target.rsplit('.').next().unwrap_or_default();
-    let recorded = Recorded {
+    let recorded = CloudWatchRequest {
         action: format!("logs:{action}"),
         body: serde_json::from_slice(&body).unwrap_or_default(),
         access_key,
@@ -91,12 +91,12 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
     };
     match fault {
         None => reply(status, body.to_string()),
-        Some(Fault::Error(status, code, message)) => {
+        Some(CloudWatchFault::Error(status, code, message)) => {
             reply(status, error(code, message).to_string())
         }
-        Some(Fault::Garbage) => reply(200, "<html>".to_owned()),
-        Some(Fault::Cut) => cut(&body.to_string()),
-        Some(Fault::Slow(wait)) => {
+        Some(CloudWatchFault::Garbage) => reply(200, "<html>".to_owned()),
+        Some(CloudWatchFault::Cut) => cut(&body.to_string()),
+        Some(CloudWatchFault::Slow(wait)) => {
             tokio::time::sleep(wait).await;
             reply(status, body.to_string())
         }
@@ -134,7 +134,7 @@ pub(crate) fn cut(body: &str) -> Response {
 
 /// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the one action that is not signed, and
 /// `AssumeRole`.
-fn sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response {
+fn answer_sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response {
     let form: Value = String::from_utf8_lossy(body)
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -143,7 +143,7 @@ fn sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response {
         .into();
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let action = form["Action"].as_str().unwrap_or_default().to_owned();
-    state.recorded.push(Recorded {
+    state.recorded.push(CloudWatchRequest {
         action: format!("sts:{action}"),
         body: form.clone(),
         access_key: access_key.map(str::to_owned),

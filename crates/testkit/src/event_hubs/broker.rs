@@ -15,7 +15,7 @@ const RECEIVERS_MAX: usize = 5;
 
 /// A message of a partition.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
+pub(super) struct StoredMessage {
     pub(super) sequence: i64,
     /// Event Hubs counts bytes.
     pub(super) offset: i64,
@@ -26,8 +26,8 @@ pub(super) struct Stored {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Partition {
-    pub(super) messages: VecDeque<Stored>,
+pub(super) struct BrokerPartition {
+    pub(super) messages: VecDeque<StoredMessage>,
     /// The sequence number that the next message gets.
     pub(super) next: i64,
     pub(super) next_offset: i64,
@@ -35,7 +35,7 @@ pub(super) struct Partition {
     pub(super) last_enqueued: i64,
 }
 
-impl Partition {
+impl BrokerPartition {
     /// The sequence number of the first message that is still there.
     pub(super) fn beginning(&self) -> i64 {
         self.messages
@@ -48,7 +48,7 @@ impl Partition {
         self.last_offset = self.next_offset;
         self.last_enqueued = enqueued;
         let bytes: usize = sections.iter().map(Bytes::len).sum();
-        self.messages.push_back(Stored {
+        self.messages.push_back(StoredMessage {
             sequence,
             offset: self.next_offset,
             enqueued,
@@ -61,17 +61,19 @@ impl Partition {
 }
 
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(super) struct BrokerHub {
     pub(super) groups: BTreeSet<String>,
-    pub(super) partitions: Vec<Partition>,
+    pub(super) partitions: Vec<BrokerPartition>,
     pub(super) created: i64,
 }
 
-impl Hub {
-    pub(super) fn new(partitions: usize) -> Hub {
-        Hub {
+impl BrokerHub {
+    pub(super) fn new(partitions: usize) -> BrokerHub {
+        BrokerHub {
             groups: BTreeSet::from(["$Default".to_owned()]),
-            partitions: (0..partitions).map(|_| Partition::default()).collect(),
+            partitions: (0..partitions)
+                .map(|_| BrokerPartition::default())
+                .collect(),
             created: now(),
         }
     }
@@ -81,22 +83,22 @@ impl Hub {
 #[derive(Debug)]
 struct Receiver {
     id: u64,
-    place: Place,
+    place: GroupPartition,
     epoch: Option<i64>,
     orders: mpsc::UnboundedSender<Error>,
 }
 
 /// A partition, as a consumer group sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct GroupPartition {
     pub(super) hub: String,
     pub(super) group: String,
     pub(super) partition: String,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) hubs: BTreeMap<String, Hub>,
+pub(super) struct BrokerState {
+    pub(super) hubs: BTreeMap<String, BrokerHub>,
     receivers: Vec<Receiver>,
     receivers_ever: u64,
     pub(super) attached: Vec<Attached>,
@@ -119,19 +121,19 @@ pub(super) struct State {
 /// The shared state, and a sign of every change.
 #[derive(Debug)]
 pub(super) struct Broker {
-    state: Mutex<State>,
+    state: Mutex<BrokerState>,
     changed: watch::Sender<u64>,
 }
 
 impl Broker {
     pub(super) fn new() -> Broker {
         Broker {
-            state: Mutex::new(State::default()),
+            state: Mutex::new(BrokerState::default()),
             changed: watch::Sender::new(0),
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, BrokerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +147,7 @@ impl Broker {
     }
 
     /// The first message from `cursor` on, unless the partition is kept silent.
-    pub(super) fn next(&self, place: &Place, cursor: i64) -> Option<Stored> {
+    pub(super) fn next(&self, place: &GroupPartition, cursor: i64) -> Option<StoredMessage> {
         let mut state = self.state();
         let key = (place.hub.clone(), place.partition.clone());
         if state.silent.contains(&key) {
@@ -162,7 +164,7 @@ impl Broker {
     /// Attaches a receiver, by the rules of epochs, or says why not.
     pub(super) fn attach(
         &self,
-        place: &Place,
+        place: &GroupPartition,
         epoch: Option<i64>,
         filter: &str,
         orders: mpsc::UnboundedSender<Error>,
@@ -236,7 +238,7 @@ impl Broker {
     }
 
     /// Ends the links that `which` names with this error.
-    pub(super) fn order(&self, which: impl Fn(&Place) -> bool, error: &Error) -> usize {
+    pub(super) fn order(&self, which: impl Fn(&GroupPartition) -> bool, error: &Error) -> usize {
         let state = self.state();
         let named = state
             .receivers
@@ -253,7 +255,7 @@ impl Broker {
 }
 
 /// Where a new receiver begins: the sequence number that its filter names.
-fn start(state: &State, place: &Place, filter: &str) -> Result<i64, Error> {
+fn start(state: &BrokerState, place: &GroupPartition, filter: &str) -> Result<i64, Error> {
     let not_found = |what: &str| {
         let why = format!("The messaging entity '{what}' could not be found");
         Error::new(AmqpError::NotFound, why, None)
@@ -281,16 +283,17 @@ fn start(state: &State, place: &Place, filter: &str) -> Result<i64, Error> {
 
 /// The first sequence number that a filter lets pass, as Event Hubs reads it; one that lies before
 /// what is still there means its beginning.
-fn position(partition: &Partition, filter: &str) -> Option<i64> {
+fn position(partition: &BrokerPartition, filter: &str) -> Option<i64> {
     let (name, rest) = filter.split_once('>')?;
     let (inclusive, value) = match rest.strip_prefix('=') {
         Some(value) => (true, value),
         None => (false, rest),
     };
     let value = value.trim().trim_matches('\'');
-    let after = |this: fn(&Stored) -> i64, value: i64| {
-        let passes =
-            |message: &&Stored| this(message) > value || (inclusive && this(message) == value);
+    let after = |this: fn(&StoredMessage) -> i64, value: i64| {
+        let passes = |message: &&StoredMessage| {
+            this(message) > value || (inclusive && this(message) == value)
+        };
         let first = partition.messages.iter().find(passes);
         first.map_or(partition.next, |message| message.sequence)
     };

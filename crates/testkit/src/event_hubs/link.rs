@@ -10,7 +10,7 @@ use fe2o3_amqp_types::primitives::{Binary, Timestamp, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::broker::{Broker, Place, Stored};
+use super::broker::{Broker, GroupPartition, StoredMessage};
 use super::rights::{Rights, expired};
 
 /// How often the age of the token is looked at.
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Sends what the partition has, until the client, an order or the token ends it.
 pub(super) async fn receiver(
     mut sender: Sender,
-    place: Place,
+    place: GroupPartition,
     filter: String,
     epoch: Option<i64>,
     broker: Arc<Broker>,
@@ -86,7 +86,7 @@ async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
     }
 }
 
-fn message(stored: &Stored) -> Message<Batch<Data>> {
+fn message(stored: &StoredMessage) -> Message<Batch<Data>> {
     let annotations = MessageAnnotations::builder()
         .insert("x-opt-sequence-number", Value::Long(stored.sequence))
         .insert("x-opt-offset", Value::String(stored.offset.to_string()))

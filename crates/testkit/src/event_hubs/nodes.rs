@@ -10,11 +10,11 @@ use fe2o3_amqp_types::primitives::{Array, OrderedMap, SimpleValue, Timestamp, Va
 use tokio::sync::mpsc;
 
 use super::PutToken;
-use super::broker::{Broker, Partition, State};
+use super::broker::{Broker, BrokerPartition, BrokerState};
 use super::rights::Rights;
 
 /// An answer on its way.
-pub(super) type Answer = Message<AmqpValue<Value>>;
+pub(super) type AnswerMessage = Message<AmqpValue<Value>>;
 
 /// Status, its description, and what was asked for.
 type Told = (i32, String, OrderedMap<Value, Value>);
@@ -23,7 +23,7 @@ type Told = (i32, String, OrderedMap<Value, Value>);
 pub(super) async fn requests(
     mut receiver: Receiver,
     node: String,
-    answers: mpsc::UnboundedSender<Answer>,
+    answers: mpsc::UnboundedSender<AnswerMessage>,
     broker: Arc<Broker>,
     rights: Arc<Rights>,
 ) {
@@ -54,7 +54,7 @@ pub(super) async fn requests(
 }
 
 /// Sends answers, until the link ends.
-pub(super) async fn answers(mut sender: Sender, mut inbox: mpsc::UnboundedReceiver<Answer>) {
+pub(super) async fn answers(mut sender: Sender, mut inbox: mpsc::UnboundedReceiver<AnswerMessage>) {
     loop {
         tokio::select! {
             answer = inbox.recv() => {
@@ -69,7 +69,7 @@ pub(super) async fn answers(mut sender: Sender, mut inbox: mpsc::UnboundedReceiv
     let _ = sender.close().await;
 }
 
-fn answer(id: Option<MessageId>, (status, why, body): Told) -> Answer {
+fn answer(id: Option<MessageId>, (status, why, body): Told) -> AnswerMessage {
     let properties = Properties {
         correlation_id: id,
         ..Properties::default()
@@ -145,7 +145,7 @@ fn read(broker: &Broker, asked: &ApplicationProperties) -> Told {
 
 type Members = Vec<(&'static str, Value)>;
 
-fn hub(state: &State, name: &str) -> Option<Members> {
+fn hub(state: &BrokerState, name: &str) -> Option<Members> {
     let hub = state.hubs.get(name)?;
     let ids = (0..hub.partitions.len()).map(|index| Value::String(index.to_string()));
     Some(vec![
@@ -160,9 +160,9 @@ fn hub(state: &State, name: &str) -> Option<Members> {
     ])
 }
 
-fn partition(state: &State, name: &str, id: &str) -> Option<Members> {
+fn partition(state: &BrokerState, name: &str, id: &str) -> Option<Members> {
     let index: usize = id.parse().ok()?;
-    let partition: &Partition = state.hubs.get(name)?.partitions.get(index)?;
+    let partition: &BrokerPartition = state.hubs.get(name)?.partitions.get(index)?;
     Some(vec![
         ("name", Value::String(name.to_owned())),
         ("type", Value::String("com.microsoft:partition".to_owned())),

@@ -20,9 +20,8 @@ pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
 /// Bytes that are relayed at once.
 const CHUNK: usize = 64 << 10;
 
-/// How the network is.
 #[derive(Debug)]
-pub(super) struct Weather {
+pub(super) struct NetworkConditions {
     /// Microseconds that each chunk takes.
     latency: AtomicU64,
     /// Bytes a second and direction of each connection; 0: no limit.
@@ -33,9 +32,9 @@ pub(super) struct Weather {
     pub(super) bytes_out: AtomicU64,
 }
 
-impl Weather {
-    fn new() -> Weather {
-        Weather {
+impl NetworkConditions {
+    fn new() -> NetworkConditions {
+        NetworkConditions {
             latency: AtomicU64::new(u64::try_from(LATENCY_MIN.as_micros()).unwrap()),
             rate: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
@@ -65,7 +64,7 @@ impl Weather {
 /// Takes connections on a port and hands their other ends to `serve`.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
-    pub(super) weather: Arc<Weather>,
+    pub(super) weather: Arc<NetworkConditions>,
     tls: Option<TlsAcceptor>,
     serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     connections: Arc<Mutex<JoinSet<()>>>,
@@ -80,7 +79,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Relay {
             address: listener.local_addr().unwrap(),
-            weather: Arc::new(Weather::new()),
+            weather: Arc::new(NetworkConditions::new()),
             tls,
             serve,
             connections: Arc::default(),
@@ -159,7 +158,7 @@ impl Drop for Relay {
 async fn relay(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    weather: &Weather,
+    weather: &NetworkConditions,
     serve: &(dyn Fn(DuplexStream) + Send + Sync),
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
@@ -182,7 +181,7 @@ async fn relay(
 async fn both(
     client: impl AsyncRead + AsyncWrite,
     here: DuplexStream,
-    weather: &Weather,
+    weather: &NetworkConditions,
 ) -> std::io::Result<()> {
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(here);
@@ -196,7 +195,7 @@ async fn both(
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    weather: &Weather,
+    weather: &NetworkConditions,
     count: Option<&AtomicU64>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; CHUNK];

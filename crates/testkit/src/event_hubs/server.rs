@@ -15,7 +15,7 @@ use fe2o3_amqp_types::primitives::{Symbol, Value};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::broker::{Broker, Place};
+use super::broker::{Broker, GroupPartition};
 use super::rights::Rights;
 use super::{link, nodes};
 
@@ -47,8 +47,9 @@ async fn session(mut session: ListenerSessionHandle, broker: Arc<Broker>, rights
         .verify_incoming_target(false)
         .build();
     // By node: where answers go.
-    let mut answers: HashMap<String, mpsc::UnboundedSender<nodes::Answer>> = HashMap::new();
-    let mut inboxes: HashMap<String, mpsc::UnboundedReceiver<nodes::Answer>> = HashMap::new();
+    let mut answers: HashMap<String, mpsc::UnboundedSender<nodes::AnswerMessage>> = HashMap::new();
+    let mut inboxes: HashMap<String, mpsc::UnboundedReceiver<nodes::AnswerMessage>> =
+        HashMap::new();
     while let Some(attach) = session.next_incoming_attach().await {
         let wanted = Wanted::of(&attach);
         let attach = wanted.admit(attach);
@@ -120,7 +121,7 @@ enum Wanted {
     Node(String),
     /// The messages of a partition.
     Partition {
-        place: Place,
+        place: GroupPartition,
         filter: String,
         epoch: Option<i64>,
     },
@@ -172,7 +173,7 @@ impl Wanted {
 }
 
 /// `[amqps://host/]HUB/ConsumerGroups/GROUP/Partitions/ID`.
-fn place(address: &str) -> Option<Place> {
+fn place(address: &str) -> Option<GroupPartition> {
     let path = match address.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => address,
@@ -183,7 +184,7 @@ fn place(address: &str) -> Option<Place> {
             if groups.eq_ignore_ascii_case("ConsumerGroups")
                 && partitions.eq_ignore_ascii_case("Partitions") =>
         {
-            Some(Place {
+            Some(GroupPartition {
                 hub: hub.to_owned(),
                 group: group.to_owned(),
                 partition: partition.to_owned(),

@@ -6,7 +6,7 @@ use super::Kinesis;
 use super::entries::{OrderBreach, ReadCall, WrittenRecord};
 use super::sequence::SequenceNumber;
 use super::stream::{Stream, shard_id};
-use super::subscription::{self, LogLine};
+use super::subscription::{self, EventWithOrigin};
 use super::token::ShardIterator;
 
 /// The shard of an iterator: what a request for records is about, for [`Kinesis::choose`].
@@ -21,7 +21,7 @@ impl Kinesis {
     }
 
     /// The log lines of all subscription records that were ever written, in the order of writing.
-    pub fn written_lines(&self, stream: &str) -> Vec<LogLine> {
+    pub fn written_lines(&self, stream: &str) -> Vec<EventWithOrigin> {
         let records = self.written(stream);
         let lines = records.iter().flat_map(|it| subscription::read(&it.data));
         lines.collect()

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::stream::{Stream, hash_key, shard_id};
-use super::subscription::{SubscribedEvent, Subscription};
-use super::{Fault, Kinesis, Recorded};
+use super::subscription::{SubscribedEvent, SubscriptionOrigin};
+use super::{CloudWatchFault, CloudWatchRequest, Kinesis};
 
 /// A shard that is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Kinesis {
     pub fn deliver(
         &self,
         stream: &str,
-        subscription: &Subscription,
+        subscription: &SubscriptionOrigin,
         events: &[SubscribedEvent],
     ) -> (String, String) {
         let record = subscription.record(events);
@@ -173,7 +173,7 @@ impl Kinesis {
     }
 }
 
-fn status(shard: &super::stream::Shard) -> ShardStatus {
+fn status(shard: &super::stream::StreamShard) -> ShardStatus {
     ShardStatus {
         shard_id: shard_id(shard.number),
         hash_keys: shard.hash_keys,
@@ -268,19 +268,22 @@ impl Kinesis {
 /// Faults. A call is refused by the script of its operation, else by `refuse`, else by `choose`.
 impl Kinesis {
     /// What becomes of the next calls of an operation (`GetRecords`), one each.
-    pub fn script(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
+    pub fn script(&self, operation: &str, faults: impl IntoIterator<Item = CloudWatchFault>) {
         let mut state = self.lock();
         let script = state.scripts.entry(operation.to_owned()).or_default();
         script.extend(faults);
     }
 
     /// What becomes of all calls of an operation from now on.
-    pub fn refuse(&self, operation: &str, fault: Fault) {
+    pub fn refuse(&self, operation: &str, fault: CloudWatchFault) {
         self.lock().refused.insert(operation.to_owned(), fault);
     }
 
     /// Decides about every call that nothing else covers.
-    pub fn choose(&self, chooser: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static) {
+    pub fn choose(
+        &self,
+        chooser: impl FnMut(&CloudWatchRequest) -> Option<CloudWatchFault> + Send + 'static,
+    ) {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
@@ -297,7 +300,7 @@ impl Kinesis {
     }
 
     /// No more faults, and nothing is kept back.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.release();
         let mut state = self.lock();
         state.scripts.clear();
@@ -306,7 +309,7 @@ impl Kinesis {
     }
 
     /// All requests so far; the action is `kinesis:GetRecords`.
-    pub fn recorded(&self) -> Vec<Recorded> {
+    pub fn recorded(&self) -> Vec<CloudWatchRequest> {
         self.lock().recorded.clone()
     }
 

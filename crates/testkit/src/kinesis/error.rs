@@ -1,6 +1,6 @@
 //! Errors as the service words them, and the faults that tests ask for.
 
-use super::{ACCOUNT, Fault, REGION};
+use super::{ACCOUNT, CloudWatchFault, REGION};
 
 /// An error of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl ServiceError {
 }
 
 /// A shard's quota is used up.
-pub fn throughput_exceeded() -> Fault {
-    Fault::Error(
+pub fn throughput_exceeded() -> CloudWatchFault {
+    CloudWatchFault::Error(
         400,
         "ProvisionedThroughputExceededException",
         "Rate exceeded for Shard - 123456789012/audit/shardId-000000000000",
@@ -67,8 +67,8 @@ pub fn throughput_exceeded() -> Fault {
 }
 
 /// The iterator is older than five minutes.
-pub fn iterator_expired() -> Fault {
-    Fault::Error(
+pub fn iterator_expired() -> CloudWatchFault {
+    CloudWatchFault::Error(
         400,
         "ExpiredIteratorException",
         "Iterator expired. The iterator was created at time Thu Jan 22 01:22:02 UTC 2015 while \
@@ -78,24 +78,24 @@ pub fn iterator_expired() -> Fault {
 }
 
 /// The role may not call an operation (`GetRecords`).
-pub fn access_denied(operation: &str) -> Fault {
+pub fn access_denied(operation: &str) -> CloudWatchFault {
     let message = format!(
         "User: arn:aws:sts::{ACCOUNT}:assumed-role/reader/x is not authorized to perform: \
          kinesis:{operation} on resource: arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/audit because \
          no identity-based policy allows the kinesis:{operation} action"
     );
-    Fault::Error(400, "AccessDeniedException", message.leak())
+    CloudWatchFault::Error(400, "AccessDeniedException", message.leak())
 }
 
 /// The service has a fault of its own.
-pub fn internal_failure() -> Fault {
-    Fault::Error(500, "InternalFailure", "Internal Service Failure")
+pub fn internal_failure() -> CloudWatchFault {
+    CloudWatchFault::Error(500, "InternalFailure", "Internal Service Failure")
 }
 
 /// What `GetRecords` and `PutRecord` answer where the key of an encrypted stream cannot be used
 /// (Kinesis Data Streams API Reference, errors of `GetRecords`).
-pub fn kms_faults() -> [Fault; 6] {
-    let fault = |code, message| Fault::Error(400, code, message);
+pub fn kms_faults() -> [CloudWatchFault; 6] {
+    let fault = |code, message| CloudWatchFault::Error(400, code, message);
     [
         fault(
             "KMSAccessDeniedException",

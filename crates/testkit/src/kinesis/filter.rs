@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Kinesis;
-use super::subscription::{SubscribedEvent, Subscription};
+use super::subscription::{SubscribedEvent, SubscriptionOrigin};
 use crate::CloudWatch;
 
 /// The filter of one log stream. CloudWatch Logs delivers at least once, and skips what is filed
@@ -14,7 +14,7 @@ pub struct SubscriptionFilter<'stand_ins> {
     logs: &'stand_ins CloudWatch,
     streams: &'stand_ins Kinesis,
     stream: String,
-    subscription: Subscription,
+    subscription: SubscriptionOrigin,
     off: AtomicBool,
     other_ids: AtomicBool,
     numbered: AtomicUsize,
@@ -26,7 +26,7 @@ impl<'stand_ins> SubscriptionFilter<'stand_ins> {
         logs: &'stand_ins CloudWatch,
         streams: &'stand_ins Kinesis,
         stream: &str,
-        subscription: Subscription,
+        subscription: SubscriptionOrigin,
     ) -> SubscriptionFilter<'stand_ins> {
         SubscriptionFilter {
             logs,

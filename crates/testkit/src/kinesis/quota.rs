@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sixth_call_in_a_second_is_refused() {
+    fn quota_sixth_call_in_a_second_is_refused() {
         let mut meter = Meter::new(Quota::READ);
         for n in 0..5 {
             assert!(meter.admits(1000 + n * 100));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_of_ten_mebibytes_blocks_for_five_seconds() {
+    fn quota_answer_of_ten_mebibytes_blocks_for_five_seconds() {
         let mut meter = Meter::new(Quota::READ);
         assert!(meter.admits(0));
         meter.charge(0, 10 << 20);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_back_at_two_mebibytes_a_second() {
+    fn quota_bytes_refill_at_two_mebibytes_a_second() {
         let mut meter = Meter::new(Quota::READ);
         assert!(meter.admits(0));
         meter.charge(0, 4 << 20);

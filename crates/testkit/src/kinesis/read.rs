@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::entries::{OrderBreach, ReadCall};
 use super::error::ServiceError;
 use super::sequence::SequenceNumber;
-use super::stream::{Record, Shard, Stream, shard_id};
+use super::stream::{Stream, StreamRecord, StreamShard, shard_id};
 use super::token::ShardIterator;
 use super::{ACCOUNT, Settings, State, members};
 
@@ -44,7 +44,7 @@ pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Valu
 
 /// Where a kind of iterator begins. A closed shard has iterators too; `LATEST` is then its end.
 fn start(
-    shard: &Shard,
+    shard: &StreamShard,
     stream: &str,
     body: &Value,
     now_ms: i64,
@@ -80,7 +80,11 @@ fn mismatch(kind: &str, number: &str) -> ServiceError {
 
 /// "If a record with this exact time stamp does not exist, the iterator returned is for the next
 /// (later) record"; a time in the future is refused, by the service's clock.
-fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumber, ServiceError> {
+fn at_timestamp(
+    shard: &StreamShard,
+    body: &Value,
+    now_ms: i64,
+) -> Result<SequenceNumber, ServiceError> {
     let Some(at_ms) = members::time_ms(&body["Timestamp"]) else {
         return Err(ServiceError::invalid(
             "Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request \
@@ -104,7 +108,7 @@ fn at_timestamp(shard: &Shard, body: &Value, now_ms: i64) -> Result<SequenceNumb
 /// [`super::Kinesis::trimmed_stuck`]. The refusals are those that the service was
 /// seen to give: "It encodes shardId-…" (boto3's issue 1478, amazon-kinesis-client's issue 391),
 /// "did not come from this stream" (amazon-kinesis-connectors' issue 8).
-fn of_shard(shard: &Shard, stream: &str, text: &str) -> Result<SequenceNumber, ServiceError> {
+fn of_shard(shard: &StreamShard, stream: &str, text: &str) -> Result<SequenceNumber, ServiceError> {
     let id = shard_id(shard.number);
     let invalid = |why: &str| {
         ServiceError::invalid(format!(
@@ -195,7 +199,7 @@ fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardItera
 
 /// What one answer says of a shard.
 struct Reading {
-    records: Vec<Record>,
+    records: Vec<StreamRecord>,
     /// Where the next answer begins.
     next: SequenceNumber,
     behind_ms: i64,
@@ -215,7 +219,7 @@ impl Reading {
 }
 
 fn read(
-    shard: &mut Shard,
+    shard: &mut StreamShard,
     from: SequenceNumber,
     limit: usize,
     settings: &Settings,
@@ -225,7 +229,7 @@ fn read(
     let next = records.last().map_or(from, |it| it.sequence.next());
     let rest = shard.position(next);
     // "A value of zero indicates that record processing is caught up."
-    let behind = |it: &Record| (now_ms - it.arrival_ms).max(1);
+    let behind = |it: &StreamRecord| (now_ms - it.arrival_ms).max(1);
     let at_end = shard.closed.is_some() && rest == shard.records.len();
     Reading {
         next,
@@ -247,7 +251,12 @@ fn limit(body: &Value) -> Result<usize, ServiceError> {
 }
 
 /// What one answer holds: at least one record, where there is one and no empty answer is due.
-fn take(shard: &mut Shard, from: SequenceNumber, limit: usize, settings: &Settings) -> Vec<Record> {
+fn take(
+    shard: &mut StreamShard,
+    from: SequenceNumber,
+    limit: usize,
+    settings: &Settings,
+) -> Vec<StreamRecord> {
     let left = shard.records.range(shard.position(from)..);
     if left.len() > 0 && shard.empty_answers < settings.empty_answers {
         shard.empty_answers += 1;
@@ -262,18 +271,18 @@ fn take(shard: &mut Shard, from: SequenceNumber, limit: usize, settings: &Settin
         })
         .count();
     let count = count.max(1).min(limit).min(settings.answer_records_max);
-    let records: Vec<Record> = left.take(count).cloned().collect();
+    let records: Vec<StreamRecord> = left.take(count).cloned().collect();
     if !records.is_empty() {
         shard.empty_answers = 0;
     }
     records
 }
 
-fn size(record: &Record) -> usize {
+fn size(record: &StreamRecord) -> usize {
     record.data.len() + record.partition_key.len()
 }
 
-fn record(record: &Record, encrypted: bool) -> Value {
+fn record(record: &StreamRecord, encrypted: bool) -> Value {
     let mut json = json!({
         "SequenceNumber": record.sequence.to_string(),
         "ApproximateArrivalTimestamp": members::seconds(record.arrival_ms),
@@ -328,6 +337,6 @@ fn note(stream: &mut Stream, number: u32, reading: &Reading, now_ms: i64) {
 
 fn unserved(stream: &Stream, number: u32) -> usize {
     let records = &stream.shards[&number].records;
-    let fresh = |record: &&Record| !stream.served.contains_key(&record.sequence);
+    let fresh = |record: &&StreamRecord| !stream.served.contains_key(&record.sequence);
     records.iter().filter(fresh).count()
 }

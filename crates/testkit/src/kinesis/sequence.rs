@@ -153,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn number_of_the_service_has_the_known_parts() {
+    fn sequence_number_of_the_service_has_the_known_parts() {
         // Of an answer of PutRecord quoted in kinesalite's issue 79.
         let text = "49589238005775633934916144566022322418012108603250442258";
         let (number, parts) = SequenceNumber::parse(text).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_number_is_refused() {
+    fn sequence_number_invalid_is_refused() {
         let too_large = "9".repeat(129);
         for text in ["", "0", "5", "-1", "1e9", "x", too_large.as_str()] {
             assert!(SequenceNumber::parse(text).is_none(), "{text}");
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn number_written_and_read_is_the_same(
+        fn sequence_number_survives_a_round_trip(
             created_s in 0i64..0xf_ffff_ffff,
             shard in 0u32..0x7fff_ffff,
             counter in 0..=COUNTER_MAX,
@@ -187,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn greater_counter_is_a_longer_or_greater_text(
+        fn sequence_number_of_greater_counter_is_greater_text(
             counter in 0..COUNTER_MAX,
             more in 1u64..1000,
             at_s in 0i64..4_000_000_000,

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::error::ServiceError;
-use super::{CallError, Fault, Recorded, State, operations};
+use super::{CallError, CloudWatchFault, CloudWatchRequest, State, operations};
 use crate::cloud_watch::{cut, error, reply};
 
 type Shared = Arc<Mutex<State>>;
@@ -36,7 +36,7 @@ async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes
         .map(str::to_owned);
     let target = header("x-amz-target").unwrap_or_default();
     let operation = target.strip_prefix("Kinesis_20131202.").unwrap_or_default();
-    let recorded = Recorded {
+    let recorded = CloudWatchRequest {
         action: format!("kinesis:{operation}"),
         body: serde_json::from_slice(&body).unwrap_or_default(),
         access_key,
@@ -62,7 +62,7 @@ pub(super) async fn call(
     operation: &str,
     body: &Value,
 ) -> Result<Value, CallError> {
-    let recorded = Recorded {
+    let recorded = CloudWatchRequest {
         action: format!("kinesis:{operation}"),
         body: body.clone(),
         access_key: None,
@@ -75,14 +75,14 @@ pub(super) async fn call(
 }
 
 /// Does what is asked, and waits as long as the answer is kept back.
-async fn perform(state: &Shared, operation: &str, recorded: Recorded) -> Outcome {
+async fn perform(state: &Shared, operation: &str, recorded: CloudWatchRequest) -> Outcome {
     let (outcome, slow, mut held) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = fault(&mut state, operation, &recorded);
         let outcome = execute(&mut state, operation, &recorded.body, fault.as_ref());
         state.recorded.push(recorded);
         let slow = match fault {
-            Some(Fault::Slow(wait)) => Some(wait),
+            Some(CloudWatchFault::Slow(wait)) => Some(wait),
             _ => None,
         };
         (outcome, slow, state.held.subscribe())
@@ -96,7 +96,11 @@ async fn perform(state: &Shared, operation: &str, recorded: Recorded) -> Outcome
     outcome
 }
 
-fn fault(state: &mut State, operation: &str, recorded: &Recorded) -> Option<Fault> {
+fn fault(
+    state: &mut State,
+    operation: &str,
+    recorded: &CloudWatchRequest,
+) -> Option<CloudWatchFault> {
     let script = state.scripts.get_mut(operation);
     script
         .and_then(VecDeque::pop_front)
@@ -105,17 +109,22 @@ fn fault(state: &mut State, operation: &str, recorded: &Recorded) -> Option<Faul
 }
 
 /// Does what is asked, unless a fault forbids it.
-fn execute(state: &mut State, operation: &str, body: &Value, fault: Option<&Fault>) -> Outcome {
-    if let Some(Fault::Error(status, code, message)) = fault {
+fn execute(
+    state: &mut State,
+    operation: &str,
+    body: &Value,
+    fault: Option<&CloudWatchFault>,
+) -> Outcome {
+    if let Some(CloudWatchFault::Error(status, code, message)) = fault {
         let mut error = ServiceError::new(code, *message);
         error.status = *status;
         return Outcome::Refused(error);
     }
-    state.intact = !matches!(fault, Some(Fault::Cut | Fault::Garbage));
+    state.intact = !matches!(fault, Some(CloudWatchFault::Cut | CloudWatchFault::Garbage));
     match (operations::answer(state, operation, body), fault) {
         (Err(error), _) => Outcome::Refused(error),
-        (Ok(_), Some(Fault::Garbage)) => Outcome::Garbage,
-        (Ok(answer), Some(Fault::Cut)) => Outcome::Cut(answer),
+        (Ok(_), Some(CloudWatchFault::Garbage)) => Outcome::Garbage,
+        (Ok(answer), Some(CloudWatchFault::Cut)) => Outcome::Cut(answer),
         (Ok(answer), _) => Outcome::Answer(answer),
     }
 }

@@ -13,7 +13,7 @@ use super::{ACCOUNT, REGION};
 
 /// A record in a shard.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
+pub(super) struct StreamRecord {
     pub(super) sequence: SequenceNumber,
     pub(super) arrival_ms: i64,
     pub(super) partition_key: String,
@@ -22,7 +22,7 @@ pub(super) struct Record {
 
 /// What a shard can still be read of, and what is known of it.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct StreamShard {
     pub(super) number: u32,
     pub(super) hash_keys: (u128, u128),
     /// Of a split one, of a merge two.
@@ -31,7 +31,7 @@ pub(super) struct Shard {
     /// When it was closed and its last number.
     pub(super) closed: Option<(i64, SequenceNumber)>,
     pub(super) created_ms: i64,
-    pub(super) records: VecDeque<Record>,
+    pub(super) records: VecDeque<StreamRecord>,
     /// The last number that retention took away.
     pub(super) trimmed: Option<SequenceNumber>,
     /// An answer without a next iterator was given.
@@ -58,7 +58,7 @@ pub(super) struct Stream {
     pub(super) retention_ms: i64,
     /// Nothing that came before this is left.
     pub(super) horizon_ms: i64,
-    pub(super) shards: BTreeMap<u32, Shard>,
+    pub(super) shards: BTreeMap<u32, StreamShard>,
     pub(super) on_demand: bool,
     pub(super) key: Option<String>,
     pub(super) account: Vec<WrittenRecord>,
@@ -91,7 +91,7 @@ pub(super) fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key).into())
 }
 
-impl Shard {
+impl StreamShard {
     pub(super) fn first_number(&self) -> SequenceNumber {
         self.first.number()
     }
@@ -171,7 +171,7 @@ impl Stream {
             counter: 0,
             at_s: created_s,
         };
-        let shard = Shard {
+        let shard = StreamShard {
             number,
             hash_keys,
             parents,
@@ -197,7 +197,7 @@ impl Stream {
         self.horizon_ms = self.horizon_ms.max(now_ms - self.retention_ms);
         let horizon = self.horizon_ms;
         for shard in self.shards.values_mut() {
-            let expired = |record: &Record| record.arrival_ms < horizon;
+            let expired = |record: &StreamRecord| record.arrival_ms < horizon;
             while let Some(record) = shard.records.pop_front_if(|it| expired(it)) {
                 shard.trimmed = Some(record.sequence);
             }
@@ -226,7 +226,7 @@ impl Stream {
 
     /// The shard that takes a hash key now.
     pub(super) fn open_shard(&self, hash_key: u128) -> u32 {
-        let takes = |shard: &&Shard| {
+        let takes = |shard: &&StreamShard| {
             let (start, end) = shard.hash_keys;
             shard.closed.is_none() && (start..=end).contains(&hash_key)
         };
@@ -249,7 +249,7 @@ impl Stream {
             ..shard.first
         };
         let sequence = parts.number();
-        shard.records.push_back(Record {
+        shard.records.push_back(StreamRecord {
             sequence,
             arrival_ms,
             partition_key: partition_key.to_owned(),
@@ -265,7 +265,7 @@ impl Stream {
     }
 
     /// A shard that is not expired.
-    pub(super) fn shard(&self, id: &str) -> Result<&Shard, ServiceError> {
+    pub(super) fn shard(&self, id: &str) -> Result<&StreamShard, ServiceError> {
         let missing = || ServiceError::no_shard(id, &self.name);
         let number = shard_number(id).ok_or_else(missing)?;
         self.shards.get(&number).ok_or_else(missing)
@@ -331,8 +331,8 @@ impl Stream {
     }
 
     /// The children of a shard that are left.
-    pub(super) fn children(&self, number: u32) -> impl Iterator<Item = &Shard> {
-        let child = move |shard: &&Shard| shard.parents.contains(&number);
+    pub(super) fn children(&self, number: u32) -> impl Iterator<Item = &StreamShard> {
+        let child = move |shard: &&StreamShard| shard.parents.contains(&number);
         self.shards.values().filter(child)
     }
 }

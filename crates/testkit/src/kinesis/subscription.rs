@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Where the events of a record come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
+pub struct SubscriptionOrigin {
     /// The account of the log group.
     pub owner: String,
     /// The log group: `/aws/eks/NAME/cluster`.
@@ -36,9 +36,9 @@ pub struct SubscribedEvent {
 
 /// An event with its origin, as it is found in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
+pub struct EventWithOrigin {
     /// Where it comes from.
-    pub subscription: Subscription,
+    pub subscription: SubscriptionOrigin,
     /// The event.
     pub event: SubscribedEvent,
 }
@@ -54,10 +54,10 @@ impl SubscribedEvent {
     }
 }
 
-impl Subscription {
+impl SubscriptionOrigin {
     /// The audit log of a cluster's API server in an account.
-    pub fn of_cluster(owner: &str, cluster: &str) -> Subscription {
-        Subscription {
+    pub fn of_cluster(owner: &str, cluster: &str) -> SubscriptionOrigin {
+        SubscriptionOrigin {
             owner: owner.to_owned(),
             log_group: format!("/aws/eks/{cluster}/cluster"),
             log_stream: "kube-apiserver-audit-0a1b2c3d4e5f60718293a4b5c6d7e8f9".to_owned(),
@@ -105,7 +105,7 @@ pub fn gzip(bytes: &[u8]) -> Bytes {
 }
 
 /// The events of a `DATA_MESSAGE`; none where the bytes are something else.
-pub fn read(data: &[u8]) -> Vec<LogLine> {
+pub fn read(data: &[u8]) -> Vec<EventWithOrigin> {
     let mut text = String::new();
     if GzDecoder::new(data).read_to_string(&mut text).is_err() {
         return Vec::new();
@@ -115,8 +115,8 @@ pub fn read(data: &[u8]) -> Vec<LogLine> {
         return Vec::new();
     }
     let member = |json: &Value, name: &str| json[name].as_str().unwrap_or_default().to_owned();
-    let line = |event: &Value| LogLine {
-        subscription: Subscription {
+    let line = |event: &Value| EventWithOrigin {
+        subscription: SubscriptionOrigin {
             owner: member(&json, "owner"),
             log_group: member(&json, "logGroup"),
             log_stream: member(&json, "logStream"),
@@ -133,7 +133,7 @@ pub fn read(data: &[u8]) -> Vec<LogLine> {
 
 /// Records that begin like a subscription's and are none, each with what is wrong.
 pub fn broken_records() -> Vec<(&'static str, Bytes)> {
-    let subscription = Subscription::of_cluster(super::ACCOUNT, "prod");
+    let subscription = SubscriptionOrigin::of_cluster(super::ACCOUNT, "prod");
     let events = [SubscribedEvent::new(1, 1_790_000_000_000, "{}")];
     let whole = subscription.record(&events);
     let changed = |name: &str, value: Value| {
@@ -212,7 +212,7 @@ pub fn foreign_records() -> Vec<(&'static str, Bytes)> {
 
 /// A record of so many bytes when it is unpacked, and of a thousandth of that in the stream.
 pub fn bomb(unpacked_bytes: usize) -> Bytes {
-    let subscription = Subscription::of_cluster(super::ACCOUNT, "prod");
+    let subscription = SubscriptionOrigin::of_cluster(super::ACCOUNT, "prod");
     let event = SubscribedEvent::new(1, 1_790_000_000_000, " ".repeat(unpacked_bytes));
     subscription.record(&[event])
 }

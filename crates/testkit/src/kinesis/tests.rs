@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::subscription::{self, SubscribedEvent, Subscription};
+use super::subscription::{self, SubscribedEvent, SubscriptionOrigin};
 use super::*;
 
 const STREAM: &str = "audit";
@@ -496,7 +496,7 @@ async fn stream_is_found_by_name_and_arn() {
 #[tokio::test(start_paused = true)]
 async fn scripted_faults_hit_their_operation_only() {
     let kinesis = stand_in(1);
-    kinesis.script("GetRecords", [throughput_exceeded(), Fault::Cut]);
+    kinesis.script("GetRecords", [throughput_exceeded(), CloudWatchFault::Cut]);
     let first = iterator(&kinesis, "shardId-000000000000", "TRIM_HORIZON", json!({})).await;
     kinesis.put(STREAM, "k", "x");
     let body = json!({"ShardIterator": first});
@@ -518,7 +518,7 @@ async fn scripted_faults_hit_their_operation_only() {
         let (code, _) = refusal(&kinesis, "GetRecords", body.clone()).await;
         assert_eq!(code, "AccessDeniedException");
     }
-    kinesis.heal();
+    kinesis.clear_faults();
     records(&kinesis, &first).await;
     assert_eq!(kinesis.calls("GetRecords"), 7);
 }
@@ -530,7 +530,7 @@ async fn chosen_fault_hits_one_shard() {
     kinesis.choose(move |request| {
         let iterator = request.body["ShardIterator"].as_str()?;
         let shard = shard_of_iterator(iterator)?;
-        (shard == slow).then(|| Fault::Slow(Duration::from_secs(5)))
+        (shard == slow).then(|| CloudWatchFault::Slow(Duration::from_secs(5)))
     });
     for shard in ["shardId-000000000000", slow] {
         let first = iterator(&kinesis, shard, "TRIM_HORIZON", json!({})).await;
@@ -588,7 +588,11 @@ async fn network_carries_answers_refusals_and_faults() {
 
     kinesis.script(
         "ListShards",
-        [Fault::Cut, Fault::Garbage, internal_failure()],
+        [
+            CloudWatchFault::Cut,
+            CloudWatchFault::Garbage,
+            internal_failure(),
+        ],
     );
     let cut = post(&kinesis, "ListShards", &body).await;
     assert!(!cut.contains(&answer.to_string()), "{cut}");
@@ -643,7 +647,7 @@ async fn child_read_before_its_parents_end_is_a_breach() {
 
 #[test]
 fn subscription_record_is_read_as_it_was_written() {
-    let subscription = Subscription::of_cluster(ACCOUNT, "prod");
+    let subscription = SubscriptionOrigin::of_cluster(ACCOUNT, "prod");
     let events = [0, 1, 2].map(|n| SubscribedEvent::new(n, START_MS, format!("{{\"n\":{n}}}")));
     let lines = subscription::read(&subscription.record(&events));
     assert!(lines.iter().all(|line| line.subscription == subscription));
@@ -664,7 +668,7 @@ fn subscription_record_is_read_as_it_was_written() {
 #[tokio::test]
 async fn filter_that_is_off_skips_what_is_filed() {
     let (logs, kinesis) = (crate::CloudWatch::start().await, stand_in(1));
-    let subscription = Subscription::of_cluster(ACCOUNT, "prod");
+    let subscription = SubscriptionOrigin::of_cluster(ACCOUNT, "prod");
     let filter = SubscriptionFilter::new(&logs, &kinesis, STREAM, subscription);
     let delivered = || {
         let lines = kinesis.written_lines(STREAM);

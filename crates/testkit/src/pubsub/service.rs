@@ -25,7 +25,7 @@ use tokio::time::sleep;
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::service::Routes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::{Holding, State, lock};
@@ -93,6 +93,7 @@ impl UnaryService<AcknowledgeRequest> for Method {
     fn call(&mut self, request: Request<AcknowledgeRequest>) -> Self::Future {
         let state = Arc::clone(&self.state);
         Box::pin(async move {
+            answers(&state).await;
             let caller = authorization(request.metadata());
             let mut state = lock(&state);
             state.admit(&request.get_ref().subscription, &caller)?;
@@ -109,6 +110,7 @@ impl UnaryService<ModifyAckDeadlineRequest> for Method {
     fn call(&mut self, request: Request<ModifyAckDeadlineRequest>) -> Self::Future {
         let state = Arc::clone(&self.state);
         Box::pin(async move {
+            answers(&state).await;
             let caller = authorization(request.metadata());
             let asked = request.get_ref();
             let mut state = lock(&state);
@@ -127,13 +129,14 @@ impl StreamingService<StreamingPullRequest> for Method {
     fn call(&mut self, request: Request<Streaming<StreamingPullRequest>>) -> Self::Future {
         let state = Arc::clone(&self.state);
         Box::pin(async move {
+            answers(&state).await;
             let caller = authorization(request.metadata());
             let mut requests = request.into_inner();
             let first = requests.message().await?.unwrap_or_default();
             let number = {
                 let mut state = lock(&state);
                 state.streams_opened += 1;
-                if let Some(code) = state.refusals.pop_front() {
+                if let Some(code) = state.refusals.pop_front().or(state.refuse_always) {
                     return Err(Status::new(code, "scripted"));
                 }
                 state.admit(&first.subscription, &caller)?;
@@ -182,7 +185,7 @@ impl Open {
                     return Some(Err(Status::unavailable("the server has closed the stream")));
                 }
                 let response = self.response(&mut state);
-                if !state.muted && !response.received_messages.is_empty() {
+                if !response.received_messages.is_empty() {
                     return Some(Ok(response));
                 }
             }
@@ -191,10 +194,7 @@ impl Open {
     }
 
     fn response(&self, state: &mut State) -> StreamingPullResponse {
-        let leased = match state.muted {
-            true => Vec::new(),
-            false => state.lease(self.number, self.seconds),
-        };
+        let leased = state.lease_to_stream(self.number, self.seconds);
         let received = leased.into_iter().map(|(lease, index)| {
             let stored = &state.messages[index];
             ReceivedMessage {
@@ -219,33 +219,71 @@ impl Open {
     }
 }
 
-/// `projects.subscriptions.testIamPermissions`: says what the caller may do, whoever asks. For a
-/// subscription that is not there it says "nothing", as documented.
+/// Goes on, unless everything hangs: then never.
+async fn answers(state: &Shared) {
+    let hangs = lock(state).hangs;
+    if hangs {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The methods of `projects.subscriptions` that are asked over REST.
 async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
+    answers(state).await;
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20)
         .await
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let path = parts.uri.path();
-    let Some(name) = path
-        .strip_prefix("/v1/")
-        .and_then(|path| path.strip_suffix(":testIamPermissions"))
-    else {
-        return answer(
-            404,
-            &json!({"error": {"code": 404, "message": "no such method"}}),
-        );
-    };
-    let admitted = lock(state).admit(name, &bearer(&parts.headers));
-    match admitted.map_err(|status| status.code()) {
-        Ok(()) => answer(200, &json!({"permissions": body["permissions"]})),
-        Err(tonic::Code::Unauthenticated) => {
-            let message = "Request had invalid authentication credentials.";
-            answer(401, &json!({"error": {"code": 401, "message": message}}))
+    let path = parts.uri.path().strip_prefix("/v1/").unwrap_or_default();
+    let (name, method) = path.rsplit_once(':').unwrap_or_default();
+    let mut state = lock(state);
+    let admitted = state.admit(name, &bearer(&parts.headers));
+    let done = match (method, admitted) {
+        // It says what the caller may do, whoever asks. For a subscription that is not there it says
+        // "nothing", as documented.
+        ("testIamPermissions", Ok(())) => Ok(json!({"permissions": body["permissions"]})),
+        ("testIamPermissions", Err(status)) if status.code() != Code::Unauthenticated => {
+            Ok(json!({}))
         }
-        Err(_) => answer(200, &json!({})),
+        ("pull", Ok(())) => Ok(pull(&mut state)),
+        ("modifyAckDeadline", Ok(())) => put_off(&mut state, &body).map(|()| json!({})),
+        ("testIamPermissions" | "pull" | "modifyAckDeadline", Err(status)) => Err(status),
+        _ => Err(Status::not_found("no such method")),
+    };
+    match done {
+        Ok(body) => answer(200, &body),
+        Err(status) => {
+            let code = match status.code() {
+                Code::Unauthenticated => 401,
+                Code::PermissionDenied => 403,
+                Code::NotFound => 404,
+                _ => 400,
+            };
+            let error = json!({"code": code, "message": status.message()});
+            answer(code, &json!({"error": error}))
+        }
     }
+}
+
+/// As with `returnImmediately`: what there is now, at most one.
+fn pull(state: &mut State) -> Value {
+    let pulled = state.pull().map(|(lease, index)| {
+        json!([{
+            "ackId": format!("ack-{lease}"),
+            "message": {"messageId": index.to_string()},
+        }])
+    });
+    pulled.map_or_else(|| json!({}), |pulled| json!({"receivedMessages": pulled}))
+}
+
+fn put_off(state: &mut State, asked: &Value) -> Result<(), Status> {
+    let ids = asked["ackIds"].as_array().into_iter().flatten();
+    let ids: Vec<String> = ids
+        .filter_map(|id| id.as_str().map(str::to_owned))
+        .collect();
+    let seconds = asked["ackDeadlineSeconds"].as_i64().unwrap_or_default();
+    state.put_off(&ids, i32::try_from(seconds).unwrap_or_default())
 }
 
 fn bearer(headers: &HeaderMap) -> String {

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// What to do with one request.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub(super) kind: Kind,
+pub struct WebhookAnswer {
+    pub(super) kind: AnswerKind,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
     pub(super) delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AnswerKind {
     Status(u16),
     ResetBeforeReading,
     ResetAfterReading,
@@ -22,9 +22,9 @@ pub(super) enum Kind {
     Never,
 }
 
-impl Answer {
-    fn of(kind: Kind) -> Answer {
-        Answer {
+impl WebhookAnswer {
+    fn of(kind: AnswerKind) -> WebhookAnswer {
+        WebhookAnswer {
             kind,
             headers: Vec::new(),
             body: Vec::new(),
@@ -33,62 +33,61 @@ impl Answer {
     }
 
     /// An answer with this status. 2xx accepts the events.
-    pub fn status(status: u16) -> Answer {
-        Answer::of(Kind::Status(status))
+    pub fn status(status: u16) -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::Status(status))
     }
 
     /// The connection is reset before the body is read: nothing was accepted.
-    pub fn reset_before_reading() -> Answer {
-        Answer::of(Kind::ResetBeforeReading)
+    pub fn reset_before_reading() -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::ResetBeforeReading)
     }
 
     /// The events are accepted, and the connection is reset instead of an answer.
-    pub fn reset_after_reading() -> Answer {
-        Answer::of(Kind::ResetAfterReading)
+    pub fn reset_after_reading() -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::ResetAfterReading)
     }
 
     /// A status without reading the body, and the end of the connection.
-    pub fn early(status: u16) -> Answer {
-        Answer::of(Kind::EarlyStatus(status))
+    pub fn early(status: u16) -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::EarlyStatus(status))
     }
 
     /// Half a status line, and the end of the connection. The events were accepted.
-    pub fn half() -> Answer {
-        Answer::of(Kind::Half)
+    pub fn half() -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::Half)
     }
 
     /// A whole status and headers, but less body than announced.
-    pub fn half_body(status: u16) -> Answer {
-        Answer::of(Kind::HalfBody(status))
+    pub fn half_body(status: u16) -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::HalfBody(status))
     }
 
     /// No answer, for ever. The events were accepted.
-    pub fn never() -> Answer {
-        Answer::of(Kind::Never)
+    pub fn never() -> WebhookAnswer {
+        WebhookAnswer::of(AnswerKind::Never)
     }
 
     /// A redirect to another address.
-    pub fn redirect(status: u16, location: &str) -> Answer {
-        Answer::status(status).header("location", location)
+    pub fn redirect(status: u16, location: &str) -> WebhookAnswer {
+        WebhookAnswer::status(status).header("location", location)
     }
 
     /// With one more header.
     #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Answer {
+    pub fn header(mut self, name: &str, value: &str) -> WebhookAnswer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With a body.
     #[must_use]
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Answer {
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> WebhookAnswer {
         self.body = body.into();
         self
     }
 
     /// After some time.
     #[must_use]
-    pub fn after(mut self, delay: Duration) -> Answer {
+    pub fn after(mut self, delay: Duration) -> WebhookAnswer {
         self.delay = delay;
         self
     }

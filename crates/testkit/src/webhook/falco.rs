@@ -1,16 +1,16 @@
 //! How Falco's k8saudit plugin answers, before it parses anything.
 
-use super::{Answer, Received};
+use super::{Received, WebhookAnswer};
 
 /// Its `webhookMaxBatchSize`, as it comes.
 const BODY_BYTES_MAX: usize = 12 << 20;
 
 /// The answer to a request for the endpoint that Falco's documentation uses.
-pub(super) fn answer(request: &Received) -> Answer {
+pub(super) fn answer(request: &Received) -> WebhookAnswer {
     let json = request
         .header("content-type")
         .is_some_and(|kind| kind.contains("application/json"));
-    Answer::status(match request {
+    WebhookAnswer::status(match request {
         _ if request.target != "/k8s-audit" => 404,
         _ if request.method != "POST" => 405,
         _ if !json || request.body.len() > BODY_BYTES_MAX => 400,

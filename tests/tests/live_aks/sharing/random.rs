@@ -3,7 +3,7 @@
 //!
 //! `SECONDS=600` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
-use audit_bridge_testkit::kubernetes::Fault;
+use audit_bridge_testkit::kubernetes::KubernetesFault;
 use audit_bridge_tests::live::{number, trouble};
 
 use super::*;
@@ -11,7 +11,7 @@ use super::*;
 const PARTITIONS: usize = 7;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_becomes_of_replicas_nothing_is_lost() {
+async fn replicas_random_faults_lose_nothing() {
     let seconds = number("SECONDS").unwrap_or(40);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} SECONDS={seconds}");
@@ -58,10 +58,10 @@ async fn whatever_becomes_of_replicas_nothing_is_lost() {
             (8, _) => {
                 let mut dice = dice.fork();
                 cluster.api.fail_by(move |_| match dice.u32(0..12) {
-                    0 => Some(Fault::Status(500)),
-                    1 => Some(Fault::Status(409)),
-                    2 => Some(Fault::NoAnswer),
-                    3 => Some(Fault::Late(Duration::from_secs(3))),
+                    0 => Some(KubernetesFault::Status(500)),
+                    1 => Some(KubernetesFault::Status(409)),
+                    2 => Some(KubernetesFault::NoAnswer),
+                    3 => Some(KubernetesFault::Late(Duration::from_secs(3))),
                     _ => None,
                 });
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use aws_config::retry::RetryConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -17,10 +17,12 @@ use aws_sdk_kinesis::types::{self, EncryptionType, ShardIteratorType};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::super::error::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::stream_name::StreamName;
-use super::super::trouble::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::{Access, AwsIdentity, identity, timeouts};
-use super::{Answer, Fault, FaultKind, Packed, Place, SequenceNumber, Shard, StreamApi, Summary};
+use super::{
+    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi, Summary,
+};
 
 /// Pages of `ListShards`: a thousand shards each.
 const LIST_PAGES_MAX: usize = 100;
@@ -40,7 +42,10 @@ impl KinesisStream {
     ///
     /// # Errors
     /// There is no region, or nothing in the chain.
-    pub(crate) async fn new(access: Access, stream: StreamName) -> Result<KinesisStream, Trouble> {
+    pub(crate) async fn new(
+        access: Access,
+        stream: StreamName,
+    ) -> Result<KinesisStream, Unavailable> {
         let AwsIdentity {
             config,
             credentials,
@@ -66,7 +71,7 @@ impl KinesisStream {
     ///
     /// # Errors
     /// There are none, and why.
-    pub(crate) async fn identity(&self) -> Result<String, Trouble> {
+    pub(crate) async fn identity(&self) -> Result<String, Unavailable> {
         identity(&self.credentials, self.access.role.as_deref()).await
     }
 
@@ -110,14 +115,11 @@ impl KinesisStream {
     fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
         let detail = chain(error);
         let assumed = self.access.role.as_deref();
-        match trouble::lacks_credentials(error) {
+        match error::lacks_credentials(error) {
             true => Fault {
                 kind: FaultKind::Other,
-                part: Part::Identity,
-                what: format!(
-                    "no AWS credentials for {}: {detail}",
-                    trouble::role(assumed)
-                ),
+                part: Component::Identity,
+                what: format!("no AWS credentials for {}: {detail}", error::role(assumed)),
                 remedy: match assumed {
                     Some(_) => ASSUME_REMEDY.to_owned(),
                     None => IDENTITY_REMEDY.to_owned(),
@@ -125,7 +127,7 @@ impl KinesisStream {
             },
             false => Fault {
                 kind: FaultKind::Other,
-                part: Part::Source,
+                part: Component::Source,
                 what: detail,
                 remedy:
                     "it is tried again; check that this machine reaches Kinesis in that region \
@@ -137,9 +139,9 @@ impl KinesisStream {
 
     /// What an error of the service asks for (Amazon Kinesis Data Streams API Reference, errors of
     /// each action and common errors).
-    fn meaning(&self, action: &str, code: &str) -> (FaultKind, Part, String) {
-        let source = |kind: FaultKind, remedy: String| (kind, Part::Source, remedy);
-        let identity = |remedy: &str| (FaultKind::Other, Part::Identity, remedy.to_owned());
+    fn meaning(&self, action: &str, code: &str) -> (FaultKind, Component, String) {
+        let source = |kind: FaultKind, remedy: String| (kind, Component::Source, remedy);
+        let identity = |remedy: &str| (FaultKind::Other, Component::Identity, remedy.to_owned());
         match code {
             "ProvisionedThroughputExceededException"
             | "LimitExceededException"
@@ -174,7 +176,7 @@ impl KinesisStream {
                     "allow {} the actions kinesis:ListShards, kinesis:GetShardIterator, \
                      kinesis:GetRecords and kinesis:DescribeStreamSummary on {} (refused was \
                      kinesis:{action})",
-                    trouble::role(self.access.role.as_deref()),
+                    error::role(self.access.role.as_deref()),
                     self.stream.pattern(&self.region),
                 ),
             ),
@@ -183,7 +185,7 @@ impl KinesisStream {
                 format!(
                     "the stream is encrypted: allow {} the action kms:Decrypt on the stream's key, in \
                      its own policy and, where the key is another account's, in the key's",
-                    trouble::role(self.access.role.as_deref()),
+                    error::role(self.access.role.as_deref()),
                 ),
             ),
             "KMSDisabledException"
@@ -238,7 +240,7 @@ impl StreamApi for KinesisStream {
         Ok(shards)
     }
 
-    async fn iterator(&self, shard: &str, place: &Place) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
         let request = self
             .client
             .get_shard_iterator()
@@ -246,11 +248,11 @@ impl StreamApi for KinesisStream {
             .set_stream_arn(self.arn())
             .shard_id(shard);
         let request = match place {
-            Place::After(number) => request
+            IteratorStart::After(number) => request
                 .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(number.to_string()),
-            Place::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Place::From(time) => request
+            IteratorStart::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            IteratorStart::From(time) => request
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_millis(time.as_millisecond())),
         };
@@ -289,7 +291,7 @@ impl StreamApi for KinesisStream {
         let Some(summary) = answer.stream_description_summary else {
             return Err(Fault {
                 kind: FaultKind::Other,
-                part: Part::Source,
+                part: Component::Source,
                 what: "DescribeStreamSummary: the answer is empty".to_owned(),
                 remedy: "it is tried again".to_owned(),
             });

@@ -132,5 +132,5 @@ fn shard_or_position_of_another_form_is_refused() {
     assert_eq!(index_of("shardId-000000000012"), Ok(12));
     let positions = Positions::from([(0, json!({"sequence_number": 7}))]);
     let refused = Lineage::new(vec![shard(0, &[], false)], &positions, Start::Earliest);
-    assert_eq!(refused.unwrap_err().part, Part::Checkpoint);
+    assert_eq!(refused.unwrap_err().component, Component::Checkpoint);
 }

@@ -1,7 +1,8 @@
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId, Skip};
 use audit_bridge_replay::read_bytes;
 use audit_bridge_testkit::kinesis::subscription::{
-    SubscribedEvent, Subscription, bomb, broken_records, control_message, foreign_records, gzip,
+    SubscribedEvent, SubscriptionOrigin, bomb, broken_records, control_message, foreign_records,
+    gzip,
 };
 
 use super::*;
@@ -51,7 +52,7 @@ fn convert(records: &[Record]) -> Vec<Outcome> {
 
 #[test]
 fn record_of_a_subscription_gives_what_replay_makes_of_it() {
-    let subscription = Subscription::of_cluster("111122223333", "prod");
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
     let events: Vec<_> = (0..5).map(subscribed).collect();
     let live = records(subscription.record(&events));
     let dump: Arc<dyn Dump> = Arc::new(EksDump);
@@ -89,7 +90,7 @@ fn record_of_a_subscription_gives_what_replay_makes_of_it() {
 
 #[test]
 fn position_stands_behind_the_last_event_of_a_record() {
-    let subscription = Subscription::of_cluster("111122223333", "prod");
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
     let padding = " ".repeat(200_000);
     let large = |n| SubscribedEvent::new(n, 1, format!("{}{padding}", event(n)));
     let events: Vec<_> = (0..20).map(large).collect();
@@ -199,7 +200,7 @@ fn group_is_told_of_a_subscription_only() {
             data,
         })
     };
-    let subscription = Subscription::of_cluster("111122223333", "prod");
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
     let record = subscription.record(&[subscribed(1)]);
     assert_eq!(
         told(record).as_deref(),

@@ -27,14 +27,14 @@ pub(super) fn transport(error: reqwest::Error) -> QueryError {
 
 /// A refusal: Google's error object, or whatever stands between.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct ApiErrorBody {
     status: StatusCode,
     message: String,
     retry_after: Option<Duration>,
 }
 
-impl Failure {
-    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+impl ApiErrorBody {
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiErrorBody {
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         let message = match json["error"]["message"].as_str() {
             Some(message) => Cow::Borrowed(message),
@@ -44,7 +44,7 @@ impl Failure {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, Timestamp::now()));
-        Failure {
+        ApiErrorBody {
             status,
             message: one_line(&message),
             retry_after,
@@ -52,7 +52,7 @@ impl Failure {
     }
 
     /// What is to be done; `paged` when a page token was sent.
-    pub(super) fn meaning(
+    pub(super) fn into_query_error(
         self,
         selection: &Selection,
         paged: bool,
@@ -117,7 +117,7 @@ fn one_line(message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn meaning(status: u16, body: &str, paged: bool, data_access: bool) -> QueryError {
+    fn into_query_error(status: u16, body: &str, paged: bool, data_access: bool) -> QueryError {
         let selection = Selection {
             project: "p".to_owned(),
             cluster: None,
@@ -126,7 +126,8 @@ mod tests {
         };
         let status = StatusCode::from_u16(status).unwrap();
         let headers = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
-        Failure::read(status, &headers, body.as_bytes()).meaning(&selection, paged, "log in")
+        ApiErrorBody::read(status, &headers, body.as_bytes())
+            .into_query_error(&selection, paged, "log in")
     }
 
     fn remedy(error: QueryError) -> String {
@@ -139,51 +140,57 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_remedy() {
+    fn api_error_names_the_remedy() {
         let said = |text: &str| format!(r#"{{"error":{{"message":"{text}"}}}}"#);
         let denied = said("Permission denied");
-        let viewer = remedy(meaning(403, &denied, false, false));
+        let viewer = remedy(into_query_error(403, &denied, false, false));
         assert!(
             viewer.contains("roles/logging.viewer on project p"),
             "{viewer}"
         );
-        let private = remedy(meaning(403, &denied, false, true));
+        let private = remedy(into_query_error(403, &denied, false, true));
         assert!(
             private.contains("roles/logging.privateLogViewer on project p"),
             "{private}"
         );
         let disabled = said("Cloud Logging API has not been used in project 7 before");
-        let enable = remedy(meaning(403, &disabled, false, false));
+        let enable = remedy(into_query_error(403, &disabled, false, false));
         assert!(enable.contains("gcloud services enable"), "{enable}");
-        assert_eq!(remedy(meaning(401, &denied, false, false)), "log in");
+        assert_eq!(
+            remedy(into_query_error(401, &denied, false, false)),
+            "log in"
+        );
         for status in [400, 404] {
-            let check = remedy(meaning(status, &denied, false, false));
+            let check = remedy(into_query_error(status, &denied, false, false));
             assert!(check.contains("--project-id"), "{check}");
         }
-        assert!(remedy(meaning(302, "", false, false)).contains("--logging-endpoint"));
+        assert!(remedy(into_query_error(302, "", false, false)).contains("--logging-endpoint"));
     }
 
     #[test]
-    fn what_passes_by_itself_is_tried_again() {
+    fn api_error_transient_is_retried() {
         let after = Some(Duration::from_secs(7));
         assert_eq!(
-            meaning(429, "", false, false),
+            into_query_error(429, "", false, false),
             QueryError::Throttled { after }
         );
         let token = r#"{"error":{"message":"The page_token is invalid"}}"#;
-        assert_eq!(meaning(400, token, true, false), QueryError::TokenExpired);
+        assert_eq!(
+            into_query_error(400, token, true, false),
+            QueryError::TokenExpired
+        );
         assert!(matches!(
-            meaning(400, token, false, false),
+            into_query_error(400, token, false, false),
             QueryError::Denied { .. }
         ));
         for status in [408, 500, 502, 503, 504] {
-            let error = meaning(status, "<html>\n  <b>Sorry", false, false);
+            let error = into_query_error(status, "<html>\n  <b>Sorry", false, false);
             let QueryError::Transient { detail } = &error else {
                 panic!("{error:?}");
             };
             assert!(detail.ends_with("<html> <b>Sorry"), "{detail}");
         }
-        let long = meaning(500, &"ä".repeat(5000), false, false).to_string();
+        let long = into_query_error(500, &"ä".repeat(5000), false, false).to_string();
         assert!(long.len() < 1000, "{}", long.len());
     }
 }

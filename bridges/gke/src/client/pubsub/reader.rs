@@ -2,15 +2,18 @@
 //!
 //! Google's client mends what is broken on the way, but in silence: while the service cannot be
 //! reached it just waits, and so it does on a subscription that is quiet. So the service is asked
-//! now and then whether we may consume the subscription, which needs no right of its own; and a
-//! stream on which nothing came for long is replaced by a new one.
+//! now and then whether we may consume the subscription, which needs no right of its own. That it
+//! answers does not mean that its stream works: a proxy may let one pass and not the other, streams
+//! have a quota of their own. So a quiet stream is believed only when the service, asked for one
+//! message, has none ([`SubscriptionConnection::holds_more`]); and a stream that brings nothing while there is
+//! more, or on which nothing came for long, is replaced by a new one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
@@ -23,10 +26,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::proof::{Proof, Watched, prove};
 use super::{Delivery, Incoming, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
-use crate::client::identity::{Identity, NoToken};
+use crate::client::token_source::{NoToken, TokenSource};
 
 /// The one right that is needed.
 const PERMISSION: &str = "pubsub.subscriptions.consume";
@@ -36,21 +40,18 @@ const LEASE: Duration = Duration::from_secs(30);
 /// The service keeps no message longer by default: so long may a hold last.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const PROBE_MAX: Duration = Duration::from_secs(10);
-/// Nothing came for so long, and the service answers: there is nothing more now.
-const QUIET: Duration = Duration::from_secs(1);
 /// A stream that lasted so long had no trouble beginning.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How a stream is watched.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watch {
+pub(super) struct StreamWatch {
     /// Between two questions whether all is well.
     pub(super) probe_interval: Duration,
     /// A stream that was silent for so long may be dead.
     pub(super) silence_max: Duration,
 }
 
-impl Watch {
+impl StreamWatch {
     /// Within so long it is said again up to when messages were read: a probe is left out where a
     /// message came shortly before it.
     pub(super) fn again_within(self) -> Duration {
@@ -58,41 +59,44 @@ impl Watch {
     }
 }
 
-const WATCH: Watch = Watch {
+const WATCH: StreamWatch = StreamWatch {
     probe_interval: Duration::from_secs(10),
     silence_max: Duration::from_secs(300),
 };
 
 /// The subscription, and who asks for it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct SubscriptionConnection {
     subscription: String,
     endpoint: Endpoint,
-    identity: Identity,
+    identity: TokenSource,
     http: reqwest::Client,
-    pub(super) watch: Watch,
+    pub(super) watch: StreamWatch,
 }
 
-impl Connection {
+impl SubscriptionConnection {
     /// The subscription of this full name.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
-    pub(crate) fn new(subscription: &str, endpoint: &Endpoint) -> Result<Connection, Trouble> {
+    pub(crate) fn new(
+        subscription: &str,
+        endpoint: &Endpoint,
+    ) -> Result<SubscriptionConnection, Unavailable> {
         let mut http = reqwest::Client::builder()
             .timeout(PROBE_MAX)
             .user_agent(USER_AGENT);
         if endpoint.plain {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(|error| Trouble {
-            part: Part::Source,
-            what: chain(&error),
+        let http = http.build().map_err(|error| Unavailable {
+            component: Component::Source,
+            reason: chain(&error),
             remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
         })?;
-        Ok(Connection {
+        Ok(SubscriptionConnection {
             subscription: subscription.to_owned(),
-            identity: Identity::new(endpoint, SCOPE),
+            identity: TokenSource::new(endpoint, SCOPE),
             endpoint: endpoint.clone(),
             http,
             watch: WATCH,
@@ -108,34 +112,18 @@ impl Connection {
     ///
     /// # Errors
     /// There is no token, and what to do about it.
-    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Trouble> {
+    pub(crate) async fn authorization(&self) -> Result<HeaderMap, Unavailable> {
         let headers = self.identity.headers().await;
-        headers.map_err(NoToken::trouble)
+        headers.map_err(NoToken::into_unavailable)
     }
 
     /// Asks the service whether we may consume the subscription. Changes nothing.
     ///
     /// # Errors
     /// We may not, or nobody answers; and what to do about it.
-    pub(crate) async fn probe(&self) -> Result<(), Trouble> {
-        let url = format!(
-            "{}/v1/{}:testIamPermissions",
-            self.endpoint.url, self.subscription
-        );
-        let request = self
-            .http
-            .post(url)
-            .headers(self.authorization().await?)
-            .header("content-type", "application/json")
-            .body(json!({"permissions": [PERMISSION]}).to_string());
-        let answer = async {
-            let response = request.send().await?;
-            Ok((response.status(), response.bytes().await?))
-        };
-        let (status, body) = answer
-            .await
-            .map_err(|error: reqwest::Error| self.unreachable(&chain(&error.without_url())))?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
+        let asked = json!({"permissions": [PERMISSION]});
+        let (status, body) = self.ask("testIamPermissions", &asked).await?;
         let said = body["error"]["message"].as_str().unwrap_or_default();
         match status {
             StatusCode::OK if body["permissions"] == json!([PERMISSION]) => Ok(()),
@@ -152,11 +140,64 @@ impl Connection {
         }
     }
 
+    /// Asks the service for a message, and gives it back at once: whether there is one that no
+    /// consumer has. It comes by a stream then, as if nobody had asked.
+    ///
+    /// # Errors
+    /// As [`SubscriptionConnection::probe`].
+    pub(super) async fn holds_more(&self) -> Result<bool, Unavailable> {
+        // It would wait otherwise, and take what comes meanwhile from the stream.
+        let asked = json!({"maxMessages": 1, "returnImmediately": true});
+        let (status, body) = self.ask("pull", &asked).await?;
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => return Ok(false),
+            _ => {
+                let said = body["error"]["message"].as_str().unwrap_or_default();
+                return Err(self.unreachable(&format!("it answered {status}: {said}")));
+            }
+        }
+        let received = body["receivedMessages"].as_array();
+        let received = received.map_or(&[] as &[Value], Vec::as_slice);
+        if received.is_empty() {
+            return Ok(false);
+        }
+        let ids: Vec<_> = received.iter().map(|it| &it["ackId"]).collect();
+        let back = json!({"ackIds": ids, "ackDeadlineSeconds": 0});
+        if let Err(unavailable) = self.ask("modifyAckDeadline", &back).await {
+            // It comes again when its lease is over.
+            tracing::debug!(%unavailable, "a message could not be given back");
+        }
+        Ok(true)
+    }
+
+    /// Calls a method of the subscription over REST: the status and the JSON that it answers with.
+    async fn ask(&self, method: &str, body: &Value) -> Result<(StatusCode, Value), Unavailable> {
+        let url = format!("{}/v1/{}:{method}", self.endpoint.url, self.subscription);
+        let request = self
+            .http
+            .post(url)
+            .headers(self.authorization().await?)
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let answer = async {
+            let response = request.send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        let (status, body) = answer
+            .await
+            .map_err(|error: reqwest::Error| self.unreachable(&chain(&error.without_url())))?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
     /// A stream of messages.
-    async fn stream(&self) -> Result<MessageStream, Trouble> {
+    async fn stream(&self) -> Result<MessageStream, Unavailable> {
         // Fails with better words than the client would find.
         self.authorization().await?;
-        let made = self.identity.credentials().map_err(NoToken::trouble)?;
+        let made = self
+            .identity
+            .credentials()
+            .map_err(NoToken::into_unavailable)?;
         let credentials: Credentials = match made {
             Some(credentials) => credentials.into(),
             None => anonymous::Builder::new().build(),
@@ -178,51 +219,51 @@ impl Connection {
     }
 
     /// Why a stream ended.
-    fn ended(&self, error: &google_cloud_pubsub::Error) -> Trouble {
+    fn ended(&self, error: &google_cloud_pubsub::Error) -> Unavailable {
         let said = chain(error);
         match error.status().map(|status| status.code) {
             Some(Code::Unauthenticated) => {
                 self.identity.renew();
                 self.unauthenticated(&said)
             }
-            Some(Code::NotFound) => Trouble {
-                part: Part::Source,
-                what: format!("{} does not exist: {said}", self.subscription),
+            Some(Code::NotFound) => Unavailable {
+                component: Component::Source,
+                reason: format!("{} does not exist: {said}", self.subscription),
                 remedy: "check --subscription, or create it on the topic that the log sink feeds"
                     .to_owned(),
             },
             Some(Code::PermissionDenied) => self.denied(&said),
-            Some(Code::InvalidArgument) => Trouble {
-                part: Part::Source,
-                what: format!("{}: {said}", self.subscription),
+            Some(Code::InvalidArgument) => Unavailable {
+                component: Component::Source,
+                reason: format!("{}: {said}", self.subscription),
                 remedy: "check that it is a pull subscription, and --subscription".to_owned(),
             },
             _ => self.unreachable(&said),
         }
     }
 
-    fn denied(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("{}: {said}", self.subscription),
+    fn denied(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("{}: {said}", self.subscription),
             remedy: "check --subscription, and grant roles/pubsub.subscriber on the subscription \
                      to the identity of the bridge"
                 .to_owned(),
         }
     }
 
-    fn unauthenticated(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Identity,
-            what: format!("pub/sub does not know the identity: {said}"),
+    fn unauthenticated(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Identity,
+            reason: format!("pub/sub does not know the identity: {said}"),
             remedy: self.identity.remedy(),
         }
     }
 
-    fn unreachable(&self, said: &str) -> Trouble {
-        Trouble {
-            part: Part::Source,
-            what: format!("pub/sub cannot be reached: {said}"),
+    pub(super) fn unreachable(&self, said: &str) -> Unavailable {
+        Unavailable {
+            component: Component::Source,
+            reason: format!("pub/sub cannot be reached: {said}"),
             remedy: "it is tried again; check network policies, proxies and --pubsub-endpoint"
                 .to_owned(),
         }
@@ -231,7 +272,7 @@ impl Connection {
 
 /// Reads until the source is gone.
 pub(super) async fn read_for_ever(
-    connection: Connection,
+    connection: SubscriptionConnection,
     outgoing: mpsc::Sender<Incoming>,
     open: watch::Receiver<usize>,
     token: Arc<Mutex<Option<ShutdownToken>>>,
@@ -239,41 +280,49 @@ pub(super) async fn read_for_ever(
 ) {
     let mut backoff = Backoff::seeded(fastrand::u64(..));
     let mut failures = 0;
+    let mut watched = Watched::default();
     while !outgoing.is_closed() {
         let begun = Instant::now();
         let ended = match connection.stream().await {
             Ok(stream) => {
                 *token.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(stream.shutdown_token());
-                attend(&connection, stream, &outgoing, &open, &telemetry).await
+                watched.begin();
+                forward_stream(
+                    &connection,
+                    stream,
+                    &outgoing,
+                    &open,
+                    &telemetry,
+                    &mut watched,
+                )
+                .await
             }
-            Err(trouble) => Some(trouble),
+            Err(unavailable) => Some(unavailable),
         };
         if begun.elapsed() > STEADY {
             failures = 0;
         }
-        let Some(trouble) = ended else { continue };
+        let Some(unavailable) = ended else { continue };
         telemetry.source_request("error");
-        telemetry.not_ready(trouble.part, trouble.to_string());
+        telemetry.not_ready(unavailable.component, unavailable.to_string());
         failures += 1;
         sleep(backoff.wait(failures)).await;
     }
 }
 
-/// Hands on what a stream brings. Why it ended; `None` when it is only to be replaced.
-async fn attend(
-    connection: &Connection,
+/// Forwards the messages of a stream. Returns why it ended; `None` when it is only to be replaced.
+async fn forward_stream(
+    connection: &SubscriptionConnection,
     mut stream: MessageStream,
     outgoing: &mpsc::Sender<Incoming>,
     open: &watch::Receiver<usize>,
     telemetry: &Telemetry,
-) -> Option<Trouble> {
+    watched: &mut Watched,
+) -> Option<Unavailable> {
     let watch = connection.watch;
     let mut probe = interval(watch.probe_interval);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
-    // What has been told of the stream; the next of either kind is news.
-    let mut well = false;
     loop {
         // Not dropped half-way: the client would begin its connecting anew.
         let mut next = std::pin::pin!(stream.next());
@@ -282,28 +331,35 @@ async fn attend(
                 biased;
                 next = &mut next => break next,
                 _ = probe.tick() => {
-                    let silent = heard.elapsed();
-                    if silent > watch.silence_max && *open.borrow() == 0 {
+                    let silent = watched.heard.elapsed();
+                    let is_open = *open.borrow() > 0;
+                    if silent > watch.silence_max && !is_open {
                         return None;
                     }
                     // Messages are a better proof.
-                    if well && silent < watch.probe_interval {
+                    if watched.well && silent < watch.probe_interval {
                         continue;
                     }
-                    let asked_at = Timestamp::now();
-                    match connection.probe().await {
-                        Ok(()) => {
-                            telemetry.source_request("ok");
+                    let proof = prove(connection, watched, is_open).await;
+                    match &proof {
+                        Ok(Proof::Old) => return None,
+                        Ok(Proof::Broken(_)) => {}
+                        Ok(_) => telemetry.source_request("ok"),
+                        Err(_) => telemetry.source_request("error"),
+                    }
+                    match proof {
+                        Ok(Proof::NothingMore(time)) => {
                             ready(telemetry);
-                            if silent > QUIET {
-                                // Where there is no room, messages wait that say more.
-                                let _ = outgoing.try_send(Incoming::NothingMore(asked_at));
-                            }
+                            // Where there is no room, messages wait that say more.
+                            let _ = outgoing.try_send(Incoming::NothingMore(time));
                         }
-                        Err(trouble) => {
-                            well = false;
-                            telemetry.source_request("error");
-                            telemetry.not_ready(trouble.part, trouble.to_string());
+                        Ok(Proof::Unknown) if watched.waiting => {}
+                        Ok(Proof::Unknown | Proof::Old) => ready(telemetry),
+                        Ok(Proof::Broken(unavailable)) => return Some(unavailable),
+                        Err(unavailable) => {
+                            watched.well = false;
+                            watched.failed = true;
+                            telemetry.not_ready(unavailable.component, unavailable.to_string());
                         }
                     }
                 }
@@ -311,10 +367,7 @@ async fn attend(
         };
         match next {
             Some(Ok((message, handler))) => {
-                heard = Instant::now();
-                if !std::mem::replace(&mut well, true) {
-                    ready(telemetry);
-                }
+                watched.heard(telemetry);
                 let published = message
                     .publish_time
                     .and_then(|time| Timestamp::new(time.seconds(), time.nanos()).ok());
@@ -335,8 +388,8 @@ async fn attend(
     }
 }
 
-fn ready(telemetry: &Telemetry) {
-    telemetry.ready(Part::Source);
-    telemetry.ready(Part::Identity);
-    telemetry.process().ready(Part::Identity);
+pub(super) fn ready(telemetry: &Telemetry) {
+    telemetry.ready(Component::Source);
+    telemetry.ready(Component::Identity);
+    telemetry.process().ready(Component::Identity);
 }

@@ -1,11 +1,18 @@
-use audit_bridge_testkit::{LogEntry, PubSub};
+use audit_bridge_core::readiness::Component;
+use audit_bridge_testkit::{PodEntry, PubSub};
 use jiff::Timestamp;
 
-use super::reader::Watch;
+use super::reader::StreamWatch;
 use super::*;
 use crate::client::endpoint::Endpoint;
 
 const NAME: &str = "projects/p/subscriptions/s";
+
+/// As often as a test can wait for.
+const CLOSELY: StreamWatch = StreamWatch {
+    probe_interval: Duration::from_millis(50),
+    silence_max: Duration::from_secs(300),
+};
 
 /// Waits, but not for ever.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -18,19 +25,38 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("{what}: never");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open() {
+/// Reads the next page with records. Pages that say only that there was nothing more may come before
+/// it.
+async fn read_records(messages: &mut SubscriptionMessages) -> Page {
+    loop {
+        let page = messages.read().await.unwrap();
+        if !page.records.is_empty() {
+            return page;
+        }
+        assert!(page.read_to.is_some() && page.position.is_none());
+    }
+}
+
+/// A subscription, and its messages, watched so closely.
+async fn watched(watch: StreamWatch) -> (PubSub, SubscriptionMessages, Telemetry) {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let mut connection = Connection::new(NAME, &endpoint).unwrap();
-    connection.watch = Watch {
+    let mut connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
+    connection.watch = watch;
+    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
+    let messages = SubscriptionMessages::open(connection, 0, telemetry.clone());
+    (pubsub, messages, telemetry)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_silent_is_replaced_unless_messages_are_open() {
+    let watch = StreamWatch {
         probe_interval: Duration::from_millis(50),
         silence_max: Duration::from_millis(400),
     };
-    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry.clone());
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
-    let page = messages.read().await.unwrap();
+    let (pubsub, mut messages, telemetry) = watched(watch).await;
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
     assert_eq!(page.records.len(), 1);
     // One is open, and nothing more comes: as when the webhook is down.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -39,16 +65,9 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
     until("acknowledged", || pubsub.acked() == 1).await;
     // Silent now: it may be quiet, it may be dead.
     until("replaced", || pubsub.streams_opened() >= 3).await;
-    assert!(telemetry.is_ready(audit_bridge_core::readiness::Part::Source));
-    pubsub.publish(LogEntry::new(1, Timestamp::now()).text());
-    // Pages that say only that there was nothing more come before it.
-    let page = loop {
-        let page = messages.read().await.unwrap();
-        if !page.records.is_empty() {
-            break page;
-        }
-        assert_eq!(page.position, None);
-    };
+    assert!(telemetry.is_ready(Component::Source));
+    pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
     assert_eq!(page.position, Some(json!(2)));
     messages.commit(0, &json!(2));
     messages.close().await;
@@ -57,14 +76,14 @@ async fn a_stream_that_fell_silent_is_replaced_but_not_while_messages_are_open()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_closed_no_further_stream_is_opened() {
+async fn subscription_closing_opens_no_further_stream() {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let connection = Connection::new(NAME, &endpoint).unwrap();
+    let connection = SubscriptionConnection::new(NAME, &endpoint).unwrap();
     let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry);
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
-    let page = messages.read().await.unwrap();
+    let mut messages = SubscriptionMessages::open(connection, 0, telemetry);
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
     // The last acknowledgment is tried again and again, as long as closing may take.
     pubsub.fail_acks(true);
     messages.commit(0, &page.position.unwrap());
@@ -74,18 +93,10 @@ async fn while_it_is_closed_no_further_stream_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_answers() {
-    let pubsub = PubSub::start(NAME).await;
-    let endpoint = Endpoint::read(&pubsub.url()).unwrap();
-    let mut connection = Connection::new(NAME, &endpoint).unwrap();
-    connection.watch = Watch {
-        probe_interval: Duration::from_millis(50),
-        silence_max: Duration::from_secs(300),
-    };
-    let telemetry = Telemetry::new("gke-audit-bridge", "1").log(NAME);
-    let mut messages = Messages::open(connection, 0, telemetry.clone());
-    pubsub.publish(LogEntry::new(0, Timestamp::now()).text());
-    let page = messages.read().await.unwrap();
+async fn stream_quiet_reports_its_end_only_while_service_answers() {
+    let (pubsub, mut messages, telemetry) = watched(CLOSELY).await;
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
     assert_eq!(page.records.len(), 1);
     assert!(page.read_to.is_some());
     for _ in 0..3 {
@@ -99,10 +110,7 @@ async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_ans
         assert!(page.records.is_empty() && page.position.is_none());
     }
     pubsub.permit(false);
-    until("denied", || {
-        !telemetry.is_ready(audit_bridge_core::readiness::Part::Source)
-    })
-    .await;
+    until("denied", || !telemetry.is_ready(Component::Source)).await;
     // Those that were said before.
     let denied = Timestamp::now();
     let said = timeout(Duration::from_secs(1), async {
@@ -111,5 +119,53 @@ async fn quiet_stream_says_that_there_is_nothing_more_only_while_the_service_ans
         }
     });
     assert!(said.await.is_err());
+    messages.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_empty_while_more_waits_is_replaced() {
+    let (pubsub, mut messages, telemetry) = watched(CLOSELY).await;
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
+    messages.commit(0, &page.position.unwrap());
+    until("acknowledged", || pubsub.acked() == 1).await;
+    pubsub.set_silent(true);
+    pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
+    // What was said before it came.
+    let muted = Timestamp::now();
+    let (source, streams) = (Component::Source, pubsub.streams_opened());
+    let said = timeout(Duration::from_secs(3), async {
+        while let Some(page) = messages.read().await {
+            assert!(page.read_to.unwrap().time < muted, "there is more");
+        }
+    });
+    assert!(said.await.is_err());
+    until("replaced", || pubsub.streams_opened() > streams).await;
+    until("told", || !telemetry.is_ready(source)).await;
+    pubsub.set_silent(false);
+    let page = read_records(&mut messages).await;
+    assert_eq!(page.records.len(), 1);
+    until("well", || telemetry.is_ready(source)).await;
+    messages.close().await;
+    assert_eq!(pubsub.nacks(), 1, "what was open is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_forgotten_on_the_way_is_replaced() {
+    let (pubsub, mut messages, _) = watched(CLOSELY).await;
+    for hang in [false, true] {
+        let number = usize::from(hang);
+        until("open", || pubsub.streams_opened() > 0).await;
+        match hang {
+            true => pubsub.hang(true),
+            false => pubsub.forget_streams(),
+        }
+        pubsub.publish(PodEntry::new(number, Timestamp::now()).text());
+        pubsub.hang(false);
+        let page = read_records(&mut messages).await;
+        assert_eq!(page.records.len(), 1, "{hang}");
+        messages.commit(0, &page.position.unwrap());
+        until("acknowledged", || pubsub.acked() == number + 1).await;
+    }
     messages.close().await;
 }

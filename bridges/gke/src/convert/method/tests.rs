@@ -5,8 +5,8 @@ use proptest::prelude::*;
 fn read(method: &str, resource_name: &str) -> Option<String> {
     let request = Request::parse(method, resource_name)?;
     Some(match &request.target {
-        Target::Path(path) => format!("{} /{path}", request.verb),
-        Target::Resource(r) => format!(
+        RequestTarget::Path(path) => format!("{} /{path}", request.verb),
+        RequestTarget::Resource(r) => format!(
             "{}/{} {}.{} {} [{}] {} {}",
             r.group,
             r.version,
@@ -23,7 +23,7 @@ fn read(method: &str, resource_name: &str) -> Option<String> {
 }
 
 #[test]
-fn reads_every_shape() {
+fn method_each_shape_is_read() {
     for (method, resource_name, want) in [
         // By the number of segments.
         (
@@ -246,7 +246,7 @@ fn reads_every_shape() {
 }
 
 #[test]
-fn refuses_what_is_no_method_of_kubernetes() {
+fn method_foreign_is_refused() {
     for method in [
         "",
         "io.k8s.",
@@ -267,7 +267,7 @@ fn refuses_what_is_no_method_of_kubernetes() {
 }
 
 #[test]
-fn method_that_is_none_is_read_off_the_resource_name() {
+fn method_missing_is_read_off_the_resource_name() {
     let guess = |method: &str, resource_name: &str| {
         let request = Request::guess(method, resource_name);
         let mut uri = String::new();
@@ -323,7 +323,7 @@ fn method_that_is_none_is_read_off_the_resource_name() {
 }
 
 #[test]
-fn versions_are_told_from_names() {
+fn method_version_is_told_from_a_name() {
     for (token, want) in [
         ("v1", true),
         ("v12beta3", true),
@@ -342,7 +342,7 @@ fn versions_are_told_from_names() {
 
 proptest! {
     #[test]
-    fn reading_is_total(method in "\\PC*", resource_name in "\\PC*") {
+    fn method_of_any_text_never_panics(method in "\\PC*", resource_name in "\\PC*") {
         let _ = Request::parse(&method, &resource_name);
         let mut uri = String::new();
         crate::convert::uri::write(&mut uri, &Request::guess(&method, &resource_name), None);
@@ -350,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn reading_near_misses_is_total(
+    fn method_of_near_misses_never_panics(
         method in "(io|com|k8s|core|v1|v1beta1|pods|exec|create|get|é|)(\\.(io|k8s|core|v1|pods|exec|create|get|))*",
         resource_name in "/?(core|apps|v1|namespaces|n|pods|exec|é|)(/(core|v1|namespaces|n|pods|exec|))*",
     ) {

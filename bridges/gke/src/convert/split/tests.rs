@@ -12,7 +12,7 @@ fn join(parts: &[&str]) -> String {
 }
 
 #[test]
-fn parts_are_joined_by_kind() {
+fn split_parts_are_joined_by_type() {
     for (parts, want) in [
         (&[r#"{"a":1}"#][..], r#"{"a":1}"#),
         (&[r#"{"a":1}"#, r#"{"b":2}"#], r#"{"a":1,"b":2}"#),
@@ -48,21 +48,21 @@ fn parts_are_joined_by_kind() {
 }
 
 #[test]
-fn numbers_that_cannot_be_are_no_parts() {
+fn split_impossible_numbers_are_no_parts() {
     let place = |uid: Option<&str>, index, total| {
-        let split = wire::Split {
+        let split = wire::LogSplit {
             uid: uid.map(Cow::Borrowed),
             index,
             total,
         };
-        match Place::of(Some(&split)) {
-            Place::Whole => "whole",
-            Place::Part { .. } => "part",
-            Place::Stray { first: true } => "stray first",
-            Place::Stray { first: false } => "stray",
+        match SplitPart::of(Some(&split)) {
+            SplitPart::Whole => "whole",
+            SplitPart::Part { .. } => "part",
+            SplitPart::Stray { first: true } => "stray first",
+            SplitPart::Stray { first: false } => "stray",
         }
     };
-    assert_eq!(Place::of(None), Place::Whole);
+    assert_eq!(SplitPart::of(None), SplitPart::Whole);
     for (uid, index, total, want) in [
         (None, 0, 0, "whole"),
         (Some("u"), 0, 1, "whole"),
@@ -83,8 +83,8 @@ fn numbers_that_cannot_be_are_no_parts() {
 }
 
 #[test]
-fn parts_wait_in_bounded_time_and_memory() {
-    let mut held = Held::default();
+fn split_parts_wait_in_bounded_time_and_memory() {
+    let mut held = PendingSplits::default();
     let payload = Bytes::from(vec![b'x'; 1 << 20]);
     assert!(held.add(("a", 0, 2), RecordId(1), &payload).is_none());
     assert!(
@@ -101,12 +101,12 @@ fn parts_wait_in_bounded_time_and_memory() {
     // A part that comes twice counts twice: its record is held too.
     for id in 0..7 {
         held.add(("b", 0, 2), RecordId(id), &payload);
-        assert!(held.surplus().is_none());
+        assert!(held.pop_surplus().is_none());
     }
     held.add(("c", 0, 2), RecordId(8), &payload);
-    let oldest = held.surplus().expect("more than fits");
+    let oldest = held.pop_surplus().expect("more than fits");
     assert_eq!(oldest.records.len(), 7);
-    assert!(held.surplus().is_none());
+    assert!(held.pop_surplus().is_none());
     assert!(held.add(("c", 0, 2), RecordId(9), &payload).is_none());
     let whole = held
         .add(("c", 1, 2), RecordId(10), &payload)

@@ -5,7 +5,7 @@
 //! of another. So members of a wrong type are left out, and so are those that Kubernetes does not
 //! know: the API server copies a typed value, in which they could not stand.
 
-use audit_bridge_core::event::json::{Kind, Raw};
+use audit_bridge_core::event::json::{Raw, ValueKind};
 
 use super::int32;
 
@@ -41,7 +41,7 @@ pub(super) fn write(out: &mut String, details: Raw<'_>) {
 fn write_causes(out: &mut String, start: usize, causes: Option<Raw<'_>>) {
     let causes = causes.and_then(Raw::elements).into_iter().flatten();
     let mut causes = causes
-        .filter(|cause| cause.kind() == Kind::Object)
+        .filter(|cause| cause.kind() == ValueKind::Object)
         .peekable();
     if causes.peek().is_none() {
         return;
@@ -74,7 +74,7 @@ fn members<'a, const N: usize>(object: Raw<'a>, names: [&str; N]) -> [Option<Raw
 /// Writes a string that is there and says something.
 fn write_text(out: &mut String, start: usize, key: &str, value: Option<Raw<'_>>) {
     if let Some(value) = value
-        && value.kind() == Kind::String
+        && value.kind() == ValueKind::String
         && value.text() != "\"\""
     {
         write_key(out, start, key);

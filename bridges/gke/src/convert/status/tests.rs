@@ -32,7 +32,7 @@ fn status(call: (&str, &str), code: i64, message: &str, body: &str, response: &s
 }
 
 #[test]
-fn successes_have_the_code_that_the_verb_implies() {
+fn status_of_success_follows_the_verb() {
     for (call, body, want) in [
         (CREATE, "", 201),
         (EVICT, "", 201),
@@ -63,7 +63,7 @@ fn successes_have_the_code_that_the_verb_implies() {
 }
 
 #[test]
-fn googles_codes_are_mapped_back() {
+fn status_of_google_code_is_mapped_back() {
     for (call, rpc, message, code, reason) in [
         (GET, 1, "", 499, ""),
         (CREATE, 3, "", 400, "BadRequest"),
@@ -232,7 +232,7 @@ fn googles_codes_are_mapped_back() {
 }
 
 #[test]
-fn a_status_in_the_response_wins() {
+fn status_in_the_response_wins() {
     let body = "{\"@type\":\"core.k8s.io/v1.Status\",\"metadata\":{},\"kind\":\"Status\",\"apiVersion\":\"v1\",\
                 \"status\":\"Failure\",\"message\":\"m\",\"reason\":\"R\",\"details\":{\"retryAfterSeconds\":1e1},\"code\":4.29e2}";
     assert_eq!(
@@ -268,7 +268,7 @@ fn a_status_in_the_response_wins() {
 }
 
 #[test]
-fn details_of_a_wrong_type_are_left_out() {
+fn status_details_of_wrong_type_are_left_out() {
     for (details, want) in [
         (
             r#"{"causes":[{"field":"f","message":"m","reason":"R"}],"group":"g","kind":"k","name":"n","retryAfterSeconds":1,"uid":"u"}"#,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn other_entries_are_skipped_by_the_first_thing_that_differs() {
+fn entry_foreign_is_skipped_by_its_first_difference() {
     for (entry, want) in [
         (with("/protoPayload", Value::Null), "not_audit"),
         (with("/protoPayload/@type", "x"), "not_audit"),
@@ -57,12 +57,12 @@ fn other_entries_are_skipped_by_the_first_thing_that_differs() {
 }
 
 #[test]
-fn other_clusters_are_skipped_when_one_is_asked_for() {
-    let cluster = |name: &str| Options {
+fn entry_of_other_cluster_is_skipped() {
+    let cluster = |name: &str| GkeConvertOptions {
         cluster: Some(name.to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
-    let of = |options: Options, entry: Value| run_with(options, &[entry]).remove(0).0;
+    let of = |options: GkeConvertOptions, entry: Value| run_with(options, &[entry]).remove(0).0;
     assert_eq!(
         of(cluster("green"), entry()),
         json!({"skip": "other_cluster"})
@@ -70,20 +70,20 @@ fn other_clusters_are_skipped_when_one_is_asked_for() {
     assert_eq!(of(cluster("blue"), entry())["kind"], "Event");
     let unnamed = with("/resource/labels", json!({}));
     assert_eq!(of(cluster("green"), unnamed)["kind"], "Event");
-    let elsewhere = Options {
+    let elsewhere = GkeConvertOptions {
         location: Some("us".to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(of(elsewhere, entry()), json!({"skip": "other_cluster"}));
-    let project = Options {
+    let project = GkeConvertOptions {
         project: Some("q".to_owned()),
-        ..Options::default()
+        ..GkeConvertOptions::default()
     };
     assert_eq!(of(project, entry()), json!({"skip": "other_cluster"}));
 }
 
 #[test]
-fn entries_without_what_an_event_needs_are_rejected() {
+fn entry_without_required_member_is_rejected() {
     let without_ids = set(with("/insertId", Value::Null), "/operation", Value::Null);
     let without_times = set(
         with("/timestamp", Value::Null),
@@ -138,7 +138,7 @@ const MEMBERS: [&str; 30] = [
 ];
 
 #[test]
-fn members_of_a_wrong_type_never_lose_the_event() {
+fn entry_member_of_wrong_type_keeps_the_event() {
     let values = [
         json!(7),
         json!(true),
@@ -168,7 +168,7 @@ fn members_of_a_wrong_type_never_lose_the_event() {
 }
 
 #[test]
-fn id_or_time_of_a_wrong_type_is_taken_from_its_neighbour() {
+fn entry_id_or_time_of_wrong_type_is_taken_elsewhere() {
     for value in [json!(7), json!([]), json!({"id": 1})] {
         let event = run(&with("/operation/id", value.clone()));
         assert_eq!(event["auditID"], "0c7d4f6e-1111-4222-8333-944455566677");
@@ -179,7 +179,7 @@ fn id_or_time_of_a_wrong_type_is_taken_from_its_neighbour() {
 }
 
 #[test]
-fn method_of_a_wrong_type_is_taken_from_the_authorization() {
+fn entry_method_of_wrong_type_is_taken_from_authorization() {
     let authorized = with(
         "/protoPayload/authorizationInfo",
         json!([{"permission": "io.k8s.apps.v1.deployments.update", "resource": "apps/v1/namespaces/shop/deployments/web", "granted": true}]),
@@ -204,7 +204,7 @@ fn method_of_a_wrong_type_is_taken_from_the_authorization() {
 }
 
 #[test]
-fn status_code_with_a_fraction_is_read() {
+fn entry_status_code_with_fraction_is_read() {
     let refused = set(entry(), "/protoPayload/response", Value::Null);
     for code in [json!(7), json!("7"), json!(7.0)] {
         let event = run(&set(
@@ -217,7 +217,7 @@ fn status_code_with_a_fraction_is_read() {
 }
 
 #[test]
-fn cut_entries_convert_when_nothing_contradicts() {
+fn entry_cut_is_converted_unless_contradictory() {
     let mut cut = entry();
     for pointer in [
         "/protoPayload/@type",
@@ -259,7 +259,7 @@ fn cut_entries_convert_when_nothing_contradicts() {
 }
 
 #[test]
-fn what_is_no_entry_is_skipped_or_kept() {
+fn entry_invalid_is_skipped_or_kept() {
     let skip = json!({"skip": "not_audit"});
     let reject = json!({"reject": "unparsable"});
     assert_eq!(run_text("I0603 klog line", false), skip);
@@ -280,7 +280,7 @@ fn what_is_no_entry_is_skipped_or_kept() {
 }
 
 #[test]
-fn native_events_pass_through() {
+fn native_event_passes_unchanged() {
     let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","verb":"get","stageTimestamp":"2024-06-03T09:15:27.104233Z","z":1.50}"#;
     let mut out = Output::default();
     GkeConvert::default().convert(RecordId(0), &record(event), &mut out);
@@ -309,7 +309,7 @@ fn only_event(text: String) -> Event {
 }
 
 #[test]
-fn a_patch_says_each_key_once_wherever_its_method_stands() {
+fn patch_has_each_key_once_wherever_its_method_stands() {
     let patch = r#""request":{"@type":"k8s.io/Patch","rules":["harmless"],"r\u0075les":["all"]}"#;
     let method = r#""methodName":"io.k8s.authorization.rbac.v1.clusterroles.patch""#;
     let rest = with("/protoPayload/methodName", Value::Null);
@@ -332,7 +332,7 @@ fn a_patch_says_each_key_once_wherever_its_method_stands() {
 }
 
 #[test]
-fn half_a_surrogate_pair_in_any_place_is_replaced() {
+fn entry_lone_surrogate_anywhere_is_replaced() {
     for place in [
         r#""request":{"\ud800":1}"#,
         r#""request":{"metadata":{"\ud800":"a","\ud801":"b"}}"#,
@@ -356,7 +356,7 @@ fn half_a_surrogate_pair_in_any_place_is_replaced() {
 }
 
 #[test]
-fn a_verb_that_no_api_server_has_is_looked_at_as_a_patch_is() {
+fn entry_unknown_verb_is_checked_like_a_patch() {
     let rest = with("/protoPayload/request", Value::Null);
     let rest = set(
         rest,

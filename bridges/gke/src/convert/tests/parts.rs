@@ -34,14 +34,14 @@ fn parts() -> [Value; 3] {
 }
 
 #[test]
-fn parts_become_one_event_in_any_order() {
+fn split_entry_in_any_order_becomes_one_event() {
     let [a, b, c] = parts();
     for (order, ids) in [
         (vec![a.clone(), b.clone(), c.clone()], vec![0, 1, 2]),
         (vec![c.clone(), a.clone(), b.clone()], vec![0, 1, 2]),
         (vec![b.clone(), b.clone(), c, a], vec![0, 1, 2, 3]),
     ] {
-        let found = run_with(Options::default(), &order);
+        let found = run_with(GkeConvertOptions::default(), &order);
         let [(event, records)] = found.as_slice() else {
             panic!("one event: {found:?}");
         };
@@ -56,7 +56,7 @@ fn parts_become_one_event_in_any_order() {
 }
 
 #[test]
-fn a_split_entry_in_one_part_is_whole() {
+fn split_entry_of_one_part_is_whole() {
     let event = run(&part(0, 1, json!({"a": 1})));
     assert_eq!(event["requestObject"], json!({"a": 1}));
     let bare = run(&set(entry(), "/split", json!({})));
@@ -64,9 +64,9 @@ fn a_split_entry_in_one_part_is_whole() {
 }
 
 #[test]
-fn the_first_part_stands_for_the_others() {
+fn split_entry_is_placed_at_its_first_part() {
     let [a, b, c] = parts();
-    let found = run_with(Options::default(), &[b.clone(), a.clone()]);
+    let found = run_with(GkeConvertOptions::default(), &[b.clone(), a.clone()]);
     let [(event, records)] = found.as_slice() else {
         panic!("one event: {found:?}");
     };
@@ -78,7 +78,7 @@ fn the_first_part_stands_for_the_others() {
     assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
     assert_eq!(event["objectRef"]["name"], "web");
     let lost = json!({"reject": "incomplete_split"});
-    let found = run_with(Options::default(), &[b, c]);
+    let found = run_with(GkeConvertOptions::default(), &[b, c]);
     assert_eq!(found, [(lost.clone(), vec![0]), (lost.clone(), vec![1])]);
     // Numbers that cannot be.
     let stray = set(a, "/split/totalSplits", 99_999);
@@ -87,7 +87,7 @@ fn the_first_part_stands_for_the_others() {
 }
 
 #[test]
-fn parts_wait_for_a_while() {
+fn split_entry_incomplete_waits_a_bounded_time() {
     let [a, b, c] = parts();
     let mut convert = GkeConvert::default();
     let mut out = Output::default();
@@ -110,7 +110,7 @@ fn parts_wait_for_a_while() {
 }
 
 #[test]
-fn parts_wait_in_bounded_memory() {
+fn split_entries_incomplete_use_bounded_memory() {
     let mut convert = GkeConvert::default();
     let mut out = Output::default();
     let filler = "x".repeat(1 << 20);
@@ -128,7 +128,7 @@ fn parts_wait_in_bounded_memory() {
 }
 
 #[test]
-fn the_index_is_no_part_of_the_audit_id() {
+fn split_entry_audit_id_has_no_part_index() {
     let entry = |id: &str| {
         set(
             set(part(0, 1, json!({})), "/operation", Value::Null),

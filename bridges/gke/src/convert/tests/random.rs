@@ -58,9 +58,9 @@ fn check(outcomes: Vec<Outcome>) {
 }
 
 fn convert_all(payloads: Vec<Bytes>, damaged: bool) {
-    let mut convert = GkeConvert::new(Options {
+    let mut convert = GkeConvert::new(GkeConvertOptions {
         include_data_access: true,
-        ..Options::default()
+        ..GkeConvertOptions::default()
     });
     let mut out = Output::default();
     let mut settled = std::collections::HashSet::new();
@@ -114,19 +114,19 @@ const PLACES: [&str; 24] = [
 
 proptest! {
     #[test]
-    fn conversion_is_total(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..80), damaged: bool) {
+    fn convert_any_bytes_have_one_outcome(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..80), damaged: bool) {
         convert_all(vec![text.into(), bytes.into()], damaged);
     }
 
     #[test]
-    fn conversion_of_json_is_total(values in prop::collection::vec(arb_json(), 1..4), damaged: bool) {
+    fn convert_any_json_has_one_outcome(values in prop::collection::vec(arb_json(), 1..4), damaged: bool) {
         let wrapped = values.iter().map(|value| json!({"protoPayload": value, "insertId": "i", "timestamp": "2024-01-01T00:00:00Z"}));
         let payloads = values.iter().cloned().chain(wrapped).map(|value| value.to_string().into());
         convert_all(payloads.collect(), damaged);
     }
 
     #[test]
-    fn conversion_of_mutated_entries_is_total(
+    fn convert_mutated_entry_has_one_outcome(
         changes in prop::collection::vec((0..PLACES.len(), arb_json()), 0..4),
         splits in prop::collection::vec((-1i64..4, -1i64..4), 1..4),
         cut in any::<prop::sample::Index>(),

@@ -8,7 +8,7 @@ fn uri(method: &str, resource_name: &str, query: Query<'_>) -> String {
 }
 
 #[test]
-fn paths_are_put_together() {
+fn uri_path_is_built_from_the_resource() {
     for (method, resource_name, want) in [
         (
             "io.k8s.core.v1.nodes.list",
@@ -98,7 +98,7 @@ fn paths_are_put_together() {
 }
 
 #[test]
-fn the_query_comes_back_where_the_entry_implies_it() {
+fn uri_query_is_restored_where_the_entry_implies_it() {
     let exec = |command| {
         let query = Query {
             command: Some(command),

@@ -34,7 +34,7 @@ fn pieces(text: &str, chunk: usize) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn documents_are_cut_and_read_whatever_the_chunks() {
+fn yaml_documents_in_any_chunks_are_read() {
     let found = pieces(DOCUMENTS, usize::MAX);
     let first: Value = serde_json::from_str(&found[0].0).expect("json");
     assert_eq!(
@@ -67,7 +67,7 @@ fn documents_are_cut_and_read_whatever_the_chunks() {
 }
 
 #[test]
-fn a_list_is_cut_at_its_elements() {
+fn yaml_list_is_split_at_its_elements() {
     let text = "---\n# entries\n- insertId: a\n  list:\n  - x\n  - y\n- insertId: b\n-\n  insertId: c\n---\nerrorGroups:\n- id: x\n- id: y\ninsertId: d\n";
     let want = [
         r#"{"insertId":"a","list":["x","y"]}"#,
@@ -90,7 +90,7 @@ fn a_list_is_cut_at_its_elements() {
 }
 
 #[test]
-fn an_entry_too_large_is_dropped_up_to_the_next() {
+fn yaml_entry_too_large_is_dropped_up_to_the_next() {
     for chunk in 1..30 {
         let mut split = YamlSplit::default();
         let mut found = Vec::new();

@@ -8,7 +8,7 @@ fn written(text: &str) -> String {
 }
 
 #[test]
-fn the_type_goes_and_the_kind_comes() {
+fn object_type_url_becomes_kind_and_version() {
     for (text, want) in [
         (
             r#"{"@type":"core.k8s.io/v1.Pod","apiVersion":"v1","kind":"Pod","spec":{}}"#,
@@ -70,7 +70,7 @@ fn the_type_goes_and_the_kind_comes() {
 }
 
 #[test]
-fn integers_are_written_as_integers() {
+fn object_integers_are_written_as_integers() {
     for (number, want) in [
         ("1e3", "1000"),
         ("1000.0", "1000"),
@@ -103,7 +103,7 @@ fn integers_are_written_as_integers() {
 }
 
 #[test]
-fn metadata_that_is_no_object_has_its_numbers_mended_too() {
+fn object_metadata_of_other_type_has_its_numbers_repaired() {
     for (side, keys) in [
         (Side::Request, Keys::Seen),
         (Side::Request, Keys::NotSeen),
@@ -122,7 +122,7 @@ fn metadata_that_is_no_object_has_its_numbers_mended_too() {
 }
 
 #[test]
-fn a_key_that_stands_twice_is_found_at_every_level() {
+fn object_duplicate_key_is_found_at_every_level() {
     let repeats = |text: &str| {
         let object = Object::read(&mut Scanner::new(text), text, Side::Request, Keys::Seen);
         let object = object.expect("json").expect("an object");

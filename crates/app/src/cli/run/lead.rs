@@ -2,31 +2,31 @@
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::stop::Stop;
-use audit_bridge_core::tenure::Tenure;
 use futures_util::future::join_all;
 
 use super::super::Bridge;
 use super::or_stop;
-use super::process::{Process, Ready, Residence, lost_of};
+use super::process::{OpenLog, Process, ProcessState, lost_of};
 use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
-use crate::state::Home;
+use crate::state::StateLayout;
 
 /// All logs with their state, and where rejects go.
-type Prepared<L> = (Vec<Ready<L>>, Option<DeadLetter>);
+type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
 
 impl<B: Bridge> Process<'_, B> {
-    /// Reads all logs, whenever it is this process's turn.
-    pub(super) async fn lead(
+    /// Reads all logs whenever this process holds the Lease.
+    pub(super) async fn read_as_leader(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         stop: &mut Stop,
     ) -> Result<Ended, String> {
         let elects = self.checked.state.leader_election;
-        let mut elector = residence.elector.clone().filter(|_| elects);
+        let mut elector = process_state.elector.clone().filter(|_| elects);
         let mut first = true;
         loop {
             let leadership = match &mut elector {
@@ -36,11 +36,17 @@ impl<B: Bridge> Process<'_, B> {
                     elected => elected,
                 },
             };
-            let tenure = leadership.as_ref().map(Leadership::tenure);
-            match self.read_all(&residence.home, tenure, first, stop).await? {
+            let lease_hold = leadership.as_ref().map(Leadership::lease_hold);
+            match self
+                .read_all(&process_state.layout, lease_hold, first, stop)
+                .await?
+            {
                 // Another one may begin: so must we, once it is our turn again.
                 Ended::LostLease(why) => {
-                    tracing::warn!(why, "stopped reading, another replica may read now");
+                    tracing::warn!(
+                        why,
+                        "lease lost: reading stopped, another replica may read now"
+                    );
                     // The checkpoint is our own from now on.
                     first = false;
                 }
@@ -48,7 +54,10 @@ impl<B: Bridge> Process<'_, B> {
                     if let Some(leadership) = leadership
                         && let Err(error) = leadership.release().await
                     {
-                        tracing::warn!(error = chain(&error), "the lease is not given back");
+                        tracing::warn!(
+                            error = chain(&error),
+                            "lease release failed; it expires by itself"
+                        );
                     }
                     return Ok(ended);
                 }
@@ -62,35 +71,35 @@ impl<B: Bridge> Process<'_, B> {
         let leadership = elector
             .acquire(|waiting| match waiting {
                 Waiting::Held { holder } => {
-                    tracing::info!(holder, "standing by: another replica reads");
+                    tracing::info!(holder, "standing by: another replica holds the lease");
                     telemetry.standby(Some(holder));
                 }
                 Waiting::Unavailable { error, remedy } => {
                     telemetry.standby(None);
                     let why = format!("no lease: {}; {remedy}", chain(error));
-                    telemetry.not_ready(Part::Checkpoint, why);
+                    telemetry.not_ready(Component::Checkpoint, why);
                 }
             })
             .await;
         telemetry.standby(None);
-        tracing::info!("this replica reads");
+        tracing::info!("lease acquired: this replica reads");
         leadership
     }
 
     /// Reads until it is time to stop, the Lease is lost, or the job is done.
     async fn read_all(
         &self,
-        home: &Home,
-        tenure: Option<Tenure>,
+        layout: &StateLayout,
+        lease_hold: Option<LeaseHold>,
         first: bool,
         stop: &mut Stop,
     ) -> Result<Ended, String> {
-        let mut lost = tenure.clone();
+        let mut lost = lease_hold.clone();
         let prepared = tokio::select! {
             biased;
             () = stop.asked() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
-            prepared = self.prepare(home, &tenure, first) => prepared,
+            prepared = self.prepare(layout, &lease_hold, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         let several = logs.len();
@@ -116,44 +125,44 @@ impl<B: Bridge> Process<'_, B> {
             }
             ended = &mut pipelines => ended,
         };
-        Ok(worst(ended))
+        Ok(worst_of(ended))
     }
 
     /// Connects to the provider and opens the state of each of its logs.
     async fn prepare(
         &self,
-        home: &Home,
-        tenure: &Option<Tenure>,
+        layout: &StateLayout,
+        lease_hold: &Option<LeaseHold>,
         first: bool,
     ) -> Result<Prepared<<B::Provider as Provider>::Log>, String> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
-        let mut ready = Vec::new();
+        let mut open_log = Vec::new();
         for log in logs {
             let owner = self.owner(log.name());
-            let room = self.room(home, &owner, several).await?;
-            let checkpoint = room.checkpoint.as_ref();
+            let log_state = self.open_log_state(layout, &owner, several).await?;
+            let checkpoint = log_state.checkpoint.as_ref();
             if first {
                 let state = &self.checked.state;
                 state.check_start(log.name(), checkpoint.is_some())?;
             }
-            ready.push(Ready {
+            open_log.push(OpenLog {
                 log,
                 owner,
                 positions: checkpoint.map(|it| it.position.clone()).unwrap_or_default(),
-                room,
-                tenure: tenure.clone(),
+                log_state,
+                lease_hold: lease_hold.clone(),
                 term: None,
             });
         }
         let dead_letter = self.dead_letter().await?;
-        self.telemetry.ready(Part::Checkpoint);
-        Ok((ready, dead_letter))
+        self.telemetry.ready(Component::Checkpoint);
+        Ok((open_log, dead_letter))
     }
 }
 
-/// What all came to: a failure, else the loss of the Lease, else whatever it was.
-fn worst(all: Vec<Ended>) -> Ended {
+/// The overall result: a failure, else the loss of the Lease, else any.
+fn worst_of(all: Vec<Ended>) -> Ended {
     let rank = |ended: &Ended| match ended {
         Ended::Failed(_) | Ended::GaveUp(_) => 3,
         Ended::LostLease(_) => 2,

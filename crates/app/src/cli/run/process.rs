@@ -1,87 +1,87 @@
-//! What a process has and does, however its logs come to it.
+//! The process: its state, its provider, and one pipeline per log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
-use audit_bridge_core::dead_letter::{DeadLetter, Limits};
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
+use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::run::{self, Ended, Patience, Pipeline};
+use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::source::Positions;
 use audit_bridge_core::stop::Stop;
-use audit_bridge_core::target::Target;
-use audit_bridge_core::tenure::Tenure;
+use audit_bridge_core::target::AnySink;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::super::Bridge;
 use super::super::run_args::Checked;
 use crate::kubernetes::Cluster;
-use crate::lease::{self, Elector, Timing};
+use crate::lease::{self, Elector, LeaseTiming};
 use crate::provider::supervise::Supervised;
 use crate::provider::{Provider, ProviderLog, Resume};
-use crate::state::{Home, Room, StoreKind};
+use crate::state::{LogState, StateLayout, StoreKind};
 use crate::telemetry::Telemetry;
 
 /// Between any two writes, where many logs have one each: an API server has other things to do.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 
-/// A process that reads live.
+/// A process that reads live logs.
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
-    pub(super) target: Arc<Target>,
+    pub(super) target: Arc<AnySink>,
 }
 
-/// Where a process keeps its state.
-pub(super) struct Residence {
-    pub(super) home: Home,
+/// The state of a process.
+pub(super) struct ProcessState {
+    pub(super) layout: StateLayout,
     /// A candidate for the Lease of the process, where the checkpoints are in the cluster.
     pub(super) elector: Option<Elector>,
 }
 
 /// One log with its state, ready to be read.
-pub(super) struct Ready<L> {
+pub(super) struct OpenLog<L> {
     pub(super) log: Arc<L>,
     pub(super) owner: Owner,
-    pub(super) room: Room,
-    /// Where it begins; empty where nobody has been.
+    pub(super) log_state: LogState,
+    /// Where it begins; empty for a log that was never read.
     pub(super) positions: Positions,
-    /// On the strength of what it is read, where that can be lost.
-    pub(super) tenure: Option<Tenure>,
-    /// Which reader this is, where one replaces the other.
+    /// The Lease that allows reading it, where one is used.
+    pub(super) lease_hold: Option<LeaseHold>,
+    /// The term of the Lease, which tells this reader from the one before.
     pub(super) term: Option<i64>,
 }
 
-/// Why a step cannot be done.
-pub(super) enum Setback {
+/// Why a step of the set-up failed.
+pub(super) enum SetupError {
     /// It may work later.
-    Hold(Trouble),
+    Hold(Unavailable),
     /// A person has to decide first.
     Fatal(String),
 }
 
-impl From<StoreError> for Setback {
-    fn from(error: StoreError) -> Setback {
+impl From<StoreError> for SetupError {
+    fn from(error: StoreError) -> SetupError {
         match error.is_unavailable() {
-            true => Setback::Hold(error.trouble()),
-            false => Setback::Fatal(chain(&error)),
+            true => SetupError::Hold(error.to_unavailable()),
+            false => SetupError::Fatal(chain(&error)),
         }
     }
 }
 
 impl<B: Bridge> Process<'_, B> {
     /// The state of the process.
-    pub(super) async fn home(&self) -> Result<Residence, String> {
+    pub(super) async fn open_state(&self) -> Result<ProcessState, String> {
         let state = &self.checked.state;
-        let home = self
-            .insist(async || Ok(Home::lock(&state.dir).await?))
+        let layout = self
+            .retry_until_ok(async || Ok(StateLayout::lock(&state.dir).await?))
             .await?;
         if state.store == StoreKind::File {
-            return Ok(Residence {
-                home,
+            return Ok(ProcessState {
+                layout,
                 elector: None,
             });
         }
@@ -89,10 +89,10 @@ impl<B: Bridge> Process<'_, B> {
             .await
             .map_err(|error| format!("--checkpoint-store kubernetes: {}", chain(&error)))?;
         let identity = lease::identity();
-        let elector = Elector::new(&cluster, &state.name, &identity, Timing::default())
+        let elector = Elector::new(&cluster, &state.name, &identity, LeaseTiming::default())
             .map_err(|error| chain(&error))?;
-        Ok(Residence {
-            home: home.with_config_maps(cluster, &state.name, &identity),
+        Ok(ProcessState {
+            layout: layout.with_config_maps(cluster, &state.name, &identity),
             elector: Some(elector),
         })
     }
@@ -101,10 +101,10 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, String> {
         let provider = &self.checked.provider;
         let logs = self
-            .insist(async || provider.connect().await.map_err(Setback::Hold))
+            .retry_until_ok(async || provider.connect().await.map_err(SetupError::Hold))
             .await?;
-        for part in [Part::Identity, Part::Source] {
-            self.telemetry.ready(part);
+        for component in [Component::Identity, Component::Source] {
+            self.telemetry.ready(component);
         }
         Ok(logs.into_iter().map(Arc::new).collect())
     }
@@ -117,21 +117,20 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Opens the state of one log.
-    pub(super) async fn room(
+    pub(super) async fn open_log_state(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         owner: &Owner,
         several: bool,
-    ) -> Result<Room, String> {
+    ) -> Result<LogState, String> {
         // Known from now on, so that it has to become ready.
         self.telemetry.log(&owner.source);
-        let room = self
-            .insist(async || Ok(home.room(owner, several).await?))
+        let log_state = self
+            .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
             .await?;
-        let positions = room.checkpoint.as_ref().map(|it| it.position.len());
-        tracing::info!(log = owner.source, positions, "the checkpoint is read");
-        Ok(room)
+        let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
+        tracing::info!(log = owner.source, positions, "checkpoint loaded");
+        Ok(log_state)
     }
 
     /// Where rejects go.
@@ -139,21 +138,21 @@ impl<B: Bridge> Process<'_, B> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
-        let limits = Limits {
+        let limits = DeadLetterLimits {
             figures: self.telemetry.dead_letter_figures(),
             ..self.checked.delivery.dead_letter_limits.clone()
         };
         let dead_letter = self
-            .insist(async || {
+            .retry_until_ok(async || {
                 let (path, limits) = (path.to_owned(), limits.clone());
                 let open = move || DeadLetter::open_within(&path, B::PROVIDER, limits);
                 let opened = spawn_blocking(open).await;
                 let opened = opened.map_err(|broken| chain(&broken));
                 let opened = opened.and_then(|opened| opened.map_err(|error| chain(&error)));
                 opened.map_err(|what| {
-                    Setback::Hold(Trouble {
-                        part: Part::Checkpoint,
-                        what,
+                    SetupError::Hold(Unavailable {
+                        component: Component::Checkpoint,
+                        reason: what,
                         remedy: "nothing is read until it can be kept".to_owned(),
                     })
                 })
@@ -162,22 +161,22 @@ impl<B: Bridge> Process<'_, B> {
         Ok(Some(dead_letter))
     }
 
-    /// One pipeline, from its first record to its end; so many at most share what is bounded.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
     pub(super) async fn read(
         &self,
-        ready: Ready<<B::Provider as Provider>::Log>,
+        open_log: OpenLog<<B::Provider as Provider>::Log>,
         several: usize,
         dead_letter: &Option<DeadLetter>,
         stop: Stop,
     ) -> Ended {
-        let Ready {
+        let OpenLog {
             log,
             owner,
-            room,
+            log_state,
             positions,
-            tenure,
+            lease_hold,
             term,
-        } = ready;
+        } = open_log;
         let Checked {
             bridge,
             state,
@@ -187,7 +186,7 @@ impl<B: Bridge> Process<'_, B> {
         let telemetry = self.telemetry.log(log.name());
         let whole = self.checked.provider.shared();
         let whole = whole.as_ref().map(|whole| whole.name.as_str());
-        telemetry.begin(whole, log.when_silent());
+        telemetry.begin(whole, log.silence_remedy());
         let mut options = delivery.native.clone();
         options.annotations.extend(log.annotations());
         let resume = Resume {
@@ -195,8 +194,8 @@ impl<B: Bridge> Process<'_, B> {
             start: state.start,
             until: state.until,
             term,
-            seen_dir: room.seen_dir,
-            identities: room.identities,
+            seen_dir: log_state.seen_dir,
+            identities: log_state.identities,
             telemetry: telemetry.clone(),
         };
         let requests = telemetry.clone();
@@ -207,18 +206,18 @@ impl<B: Bridge> Process<'_, B> {
             sink: Arc::clone(&self.target),
             dead_letter: dead_letter.clone(),
             checkpoint: Some(Checkpointer::new(
-                room.store,
+                log_state.store,
                 owner,
-                room.checkpoint,
+                log_state.checkpoint,
                 pace(state.checkpoint_interval.min(longest), several),
             )),
-            tenure,
+            lease_hold,
             observer: telemetry.clone(),
             on_request: Box::new(move |status, seconds| requests.webhook_request(status, seconds)),
             batch: delivery.batch,
             in_flight_batches_max: (delivery.in_flight_batches_max / several).max(1),
             in_flight_bytes_max: (delivery.in_flight_bytes_max / several).max(1),
-            patience: Patience::Endless,
+            retry_policy: RetryPolicy::Forever,
             stop,
             grace: state.shutdown_grace,
         };
@@ -241,19 +240,20 @@ impl<B: Bridge> Process<'_, B> {
         ended
     }
 
-    /// Tries until it works, and says on `/readyz` why it does not.
-    pub(super) async fn insist<T>(
+    /// Retries with backoff until it succeeds; `/readyz` says why it does not yet.
+    pub(super) async fn retry_until_ok<T>(
         &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, Setback>,
+        mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
     ) -> Result<T, String> {
         let mut backoff = Backoff::seeded(fastrand::u64(..));
         let mut failures = 0_u32;
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
-                Err(Setback::Fatal(why)) => return Err(why),
-                Err(Setback::Hold(trouble)) => {
-                    self.telemetry.not_ready(trouble.part, trouble.to_string());
+                Err(SetupError::Fatal(why)) => return Err(why),
+                Err(SetupError::Hold(unavailable)) => {
+                    self.telemetry
+                        .not_ready(unavailable.component, unavailable.to_string());
                     failures = failures.saturating_add(1);
                     sleep(backoff.wait(failures)).await;
                 }
@@ -262,16 +262,16 @@ impl<B: Bridge> Process<'_, B> {
     }
 }
 
-/// From one write of a checkpoint to the next, where so many are written.
+/// The checkpoint interval where several checkpoints are written.
 fn pace(interval: Duration, several: usize) -> Duration {
     let several = u32::try_from(several).unwrap_or(u32::MAX);
     interval.max(CHECKPOINT_PACE.saturating_mul(several))
 }
 
-/// Waits for the loss of what may be lost.
-pub(super) async fn lost_of(tenure: &mut Option<Tenure>) -> String {
-    match tenure {
-        Some(tenure) => tenure.lost().await.to_string(),
+/// Waits until the Lease is lost, for ever without one.
+pub(super) async fn lost_of(lease_hold: &mut Option<LeaseHold>) -> String {
+    match lease_hold {
+        Some(lease_hold) => lease_hold.lost().await.to_string(),
         None => std::future::pending().await,
     }
 }

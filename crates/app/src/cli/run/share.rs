@@ -14,7 +14,7 @@ use std::time::Duration;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::Part;
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
 use audit_bridge_core::stop::Stop;
@@ -25,11 +25,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::Bridge;
 use super::or_stop;
-use super::process::{Process, Ready, Residence, Setback, lost_of};
+use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, Start};
-use crate::share::{Balancer, Roll, Step};
-use crate::state::{Home, Room, object_name};
+use crate::share::{Balancer, Membership, RebalanceStep};
+use crate::state::{LogState, StateLayout, object_name};
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,11 +45,11 @@ type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 /// What this process sees around it.
 struct View<L> {
     balancer: Balancer,
-    /// All logs, whoever reads them.
+    /// All logs, also those that other replicas read.
     logs: BTreeMap<String, Arc<L>>,
     /// Those of them that are read to their ends: nobody's share.
     ended: BTreeSet<String>,
-    roll: Option<Roll>,
+    membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
 }
@@ -145,23 +145,24 @@ fn merge(
 
 impl<B: Bridge> Process<'_, B> {
     /// Reads this replica's share until it is time to stop.
-    pub(super) async fn share(
+    pub(super) async fn read_share(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         whole: &str,
         stop: &mut Stop,
     ) -> Result<Ended, String> {
-        let prepared = or_stop(stop, self.prepare_share(residence, whole)).await;
+        let prepared = or_stop(stop, self.prepare_share(process_state, whole)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
-        let home = &residence.home;
+        let layout = &process_state.layout;
         let (halt, halted) = Stop::by_hand();
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, watch::Sender<bool>>::new();
         let mut leaving = BTreeSet::<String>::new();
         let mut done = Vec::new();
-        let first = self.turn(home, &common, view, Hands::default(), halted.clone());
+        let first =
+            self.rebalance_after_wait(layout, &common, view, Hands::default(), halted.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
@@ -197,7 +198,7 @@ impl<B: Bridge> Process<'_, B> {
             };
             turn = None;
             if ending.is_some() {
-                self.part(view.balancer, step).await;
+                self.release_gained(view.balancer, step).await;
                 continue;
             }
             for log in done.drain(..) {
@@ -206,7 +207,7 @@ impl<B: Bridge> Process<'_, B> {
                 // What comes after it may begin.
                 view.next_list = Instant::now();
             }
-            self.tell(&mut view, &step);
+            self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
                     stop.send_replace(true);
@@ -219,46 +220,50 @@ impl<B: Bridge> Process<'_, B> {
                     reading.insert(log, stop);
                     let found = Arc::clone(found);
                     let parents = view.parents_of(&found);
-                    readers.push(self.hold(home, &common, found, parents, leadership, stopped));
+                    readers.push(
+                        self.read_while_leader(
+                            layout, &common, found, parents, leadership, stopped,
+                        ),
+                    );
                 }
             }
             let hands = Hands {
                 reading: reading.keys().cloned().collect(),
                 leaving: leaving.clone(),
             };
-            let next = self.turn(home, &common, view, hands, halted.clone());
+            let next = self.rebalance_after_wait(layout, &common, view, hands, halted.clone());
             turn = Some(Box::pin(next));
         }
     }
 
-    /// Connects, and settles where logs begin that nobody has read.
+    /// Connects, and decides where logs without a checkpoint begin.
     async fn prepare_share(
         &self,
-        residence: &Residence,
+        process_state: &ProcessState,
         whole: &str,
     ) -> Result<(Common, View<Log<B>>), String> {
-        let Residence { home, elector } = residence;
+        let ProcessState { layout, elector } = process_state;
         let elector = elector
             .as_ref()
             .ok_or("replicas can share logs only with --checkpoint-store kubernetes")?;
         let logs = self.connect().await?;
         let common = Common {
-            base: self.base(home, &self.owner(whole), &logs).await?,
+            base: self.base(layout, &self.owner(whole), &logs).await?,
             start: self.checked.state.start,
             dead_letter: self.dead_letter().await?,
             several: logs.len().max(1),
         };
-        self.telemetry.ready(Part::Checkpoint);
+        self.telemetry.ready(Component::Checkpoint);
         let mut view = View {
             balancer: Balancer::new(elector),
             logs: BTreeMap::new(),
             ended: BTreeSet::new(),
-            roll: None,
+            membership: None,
             next_look: Instant::now(),
             next_list: Instant::now() + LIST_INTERVAL,
         };
-        self.know(&mut view, &logs);
-        self.find_ended(home, &common, &mut view, &Hands::default())
+        self.update_logs(&mut view, &logs);
+        self.find_ended(layout, &common, &mut view, &Hands::default())
             .await;
         Ok((common, view))
     }
@@ -268,38 +273,38 @@ impl<B: Bridge> Process<'_, B> {
     /// when the replica that comes to read it starts later.
     async fn base(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         owner: &Owner,
         logs: &[Arc<Log<B>>],
     ) -> Result<Checkpoint, String> {
         let start = self.checked.state.start;
-        self.insist(async || {
-            let mut room = home.room(owner, false).await?;
-            if let Some(there) = room.checkpoint {
+        self.retry_until_ok(async || {
+            let mut log_state = layout.open_log(owner, false).await?;
+            if let Some(there) = log_state.checkpoint {
                 return Ok(there);
             }
             let positions = logs.iter().flat_map(|log| log.beginning(start)).collect();
             let made = Checkpoint::new(owner, positions);
-            match room.store.save(&made).await {
+            match log_state.store.save(&made).await {
                 Ok(()) => Ok(made),
                 // Another replica may have been faster.
-                Err(error) => match home.room(owner, false).await?.checkpoint {
+                Err(error) => match layout.open_log(owner, false).await?.checkpoint {
                     Some(there) => Ok(there),
-                    None => Err(Setback::from(error)),
+                    None => Err(SetupError::from(error)),
                 },
             }
         })
         .await
     }
 
-    /// Takes note of the logs that there are.
-    fn know(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
+    /// Adds new logs and drops those that no longer exist.
+    fn update_logs(&self, view: &mut View<Log<B>>, logs: &[Arc<Log<B>>]) {
         let there: BTreeSet<&str> = logs.iter().map(|log| log.name()).collect();
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
             match view.ended.remove(&log) {
-                true => tracing::info!(log, "a log that was read to its end is forgotten"),
-                false => tracing::warn!(log, "it is gone"),
+                true => tracing::info!(log, "partition was read to its end; it is forgotten"),
+                false => tracing::warn!(log, "partition no longer exists; its reader stops"),
             }
             view.balancer.remove(&log);
             view.logs.remove(&log);
@@ -317,7 +322,7 @@ impl<B: Bridge> Process<'_, B> {
     /// Looks which logs others have read to their ends: only one that is closed can be.
     async fn find_ended(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         view: &mut View<Log<B>>,
         hands: &Hands,
@@ -330,7 +335,7 @@ impl<B: Bridge> Process<'_, B> {
             .cloned()
             .collect();
         for log in closed {
-            match self.is_at_end(home, common, &*log).await {
+            match self.is_at_end(layout, common, &*log).await {
                 Ok(true) => view.end(log.name().to_owned()),
                 Ok(false) => {}
                 // Whoever reads it, or wants to, tells of the trouble.
@@ -342,12 +347,12 @@ impl<B: Bridge> Process<'_, B> {
     /// Whether a log's checkpoint, or that of the whole, says that it is read to its end.
     async fn is_at_end(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         log: &Log<B>,
     ) -> Result<bool, StoreError> {
         let owner = self.owner(log.name());
-        let own = home.peek(&owner).await?;
+        let own = layout.peek(&owner).await?;
         let (positions, _) = common.resume(log, &owner, own);
         Ok(log.is_at_end(&positions))
     }
@@ -355,7 +360,7 @@ impl<B: Bridge> Process<'_, B> {
     /// Waits until those that this log comes after are read to their ends, or gone.
     async fn wait_for_parents(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         log: &Log<B>,
         parents: Vec<Arc<Log<B>>>,
@@ -364,7 +369,7 @@ impl<B: Bridge> Process<'_, B> {
             let mut told = false;
             while log.after().iter().any(|name| name == parent.name())
                 && !self
-                    .insist(async || Ok(self.is_at_end(home, common, &*parent).await?))
+                    .retry_until_ok(async || Ok(self.is_at_end(layout, common, &*parent).await?))
                     .await?
             {
                 if !std::mem::replace(&mut told, true) {
@@ -381,18 +386,18 @@ impl<B: Bridge> Process<'_, B> {
         Ok(())
     }
 
-    /// Waits for the next look around, and looks.
-    async fn turn(
+    /// Waits until the next look at the Leases is due, lists the logs, and rebalances.
+    async fn rebalance_after_wait(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         mut view: View<Log<B>>,
         hands: Hands,
         mut halted: Stop,
-    ) -> (View<Log<B>>, Step) {
+    ) -> (View<Log<B>>, RebalanceStep) {
         let waited = or_stop(&mut halted, sleep_until(view.next_look)).await;
         if waited.is_none() {
-            return (view, Step::default());
+            return (view, RebalanceStep::default());
         }
         if view.next_list <= Instant::now() {
             view.next_list = Instant::now() + LIST_INTERVAL;
@@ -400,12 +405,14 @@ impl<B: Bridge> Process<'_, B> {
             match or_stop(&mut halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
-                    self.know(&mut view, &logs);
-                    let find = self.find_ended(home, common, &mut view, &hands);
+                    self.update_logs(&mut view, &logs);
+                    let find = self.find_ended(layout, common, &mut view, &hands);
                     let _ = or_stop(&mut halted, timeout(LIST_MAX, find)).await;
                 }
-                // Whoever reads tells of the trouble.
-                Some(Ok(Err(trouble))) => tracing::debug!(%trouble, "the logs are not told"),
+                // The readers report it as not ready.
+                Some(Ok(Err(unavailable))) => {
+                    tracing::debug!(%unavailable, "listing logs failed; retrying");
+                }
                 Some(Err(_)) | None => {}
             }
         }
@@ -416,41 +423,46 @@ impl<B: Bridge> Process<'_, B> {
         (view, step)
     }
 
-    /// Says what was seen.
-    fn tell(&self, view: &mut View<Log<B>>, step: &Step) {
-        match &step.trouble {
-            Some(trouble) => self.telemetry.not_ready(Part::Checkpoint, trouble.clone()),
-            None => self.telemetry.ready(Part::Checkpoint),
+    /// Reports readiness, and logs a changed membership.
+    fn report_membership(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
+        match &step.failure {
+            Some(unavailable) => self
+                .telemetry
+                .not_ready(Component::Checkpoint, unavailable.clone()),
+            None => self.telemetry.ready(Component::Checkpoint),
         }
-        if let Some(roll) = step.roll
-            && view.roll != Some(roll)
+        if let Some(membership) = step.membership
+            && view.membership != Some(membership)
         {
-            view.roll = Some(roll);
+            view.membership = Some(membership);
             let logs = view.logs.len() - view.ended.len();
-            let share = roll.share(logs);
+            let share = membership.share(logs);
             tracing::info!(
-                replicas = roll.replicas,
+                replicas = membership.replicas,
                 logs,
                 share,
-                "replicas share the logs"
+                "membership changed: replicas share the logs"
             );
         }
     }
 
-    /// Gives back at the end what the last look had taken.
-    async fn part(&self, balancer: Balancer, step: Step) {
+    /// Releases at the end the Leases that the last look had acquired.
+    async fn release_gained(&self, balancer: Balancer, step: RebalanceStep) {
         for (_, leadership) in step.gained {
-            give_back(leadership).await;
+            release_lease(leadership).await;
         }
-        if let Err(error) = balancer.leave().await {
-            tracing::warn!(error = chain(&error), "the seat is not given back");
+        if let Err(error) = balancer.release_member_lease().await {
+            tracing::warn!(
+                error = chain(&error),
+                "member lease release failed; it expires by itself"
+            );
         }
     }
 
-    /// Reads one log for as long as its Lease is ours and nobody asks to give it up.
-    async fn hold(
+    /// Reads one log while its Lease is held, until it is asked to stop.
+    async fn read_while_leader(
         &self,
-        home: &Home,
+        layout: &StateLayout,
         common: &Common,
         log: Arc<Log<B>>,
         parents: Vec<Arc<Log<B>>>,
@@ -459,32 +471,32 @@ impl<B: Bridge> Process<'_, B> {
     ) -> (String, Ended) {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
-        let tenure = Some(leadership.tenure());
-        let mut lost = tenure.clone();
-        let room: Result<Room, Ended> = tokio::select! {
+        let lease_hold = Some(leadership.lease_hold());
+        let mut lost = lease_hold.clone();
+        let log_state: Result<LogState, Ended> = tokio::select! {
             biased;
             () = stop.asked() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
-            room = async {
-                self.wait_for_parents(home, common, &log, parents).await?;
-                self.room(home, &owner, true).await
-            } => room.map_err(Ended::Failed),
+            log_state = async {
+                self.wait_for_parents(layout, common, &log, parents).await?;
+                self.open_log_state(layout, &owner, true).await
+            } => log_state.map_err(Ended::Failed),
         };
-        let ended = match room {
+        let ended = match log_state {
             Err(ended) => ended,
-            Ok(mut room) => {
-                let own = room.checkpoint.take();
+            Ok(mut log_state) => {
+                let own = log_state.checkpoint.take();
                 let (positions, checkpoint) = common.resume(&*log, &owner, own);
-                room.checkpoint = Some(checkpoint);
-                let ready = Ready {
+                log_state.checkpoint = Some(checkpoint);
+                let open_log = OpenLog {
                     log,
                     owner,
                     positions,
-                    room,
-                    tenure,
+                    log_state,
+                    lease_hold,
                     term: Some(leadership.term()),
                 };
-                self.read(ready, common.several, &common.dead_letter, stop)
+                self.read(open_log, common.several, &common.dead_letter, stop)
                     .await
             }
         };
@@ -493,19 +505,22 @@ impl<B: Bridge> Process<'_, B> {
             tracing::warn!(
                 log = name,
                 why,
-                "stopped reading it, another replica may read it now"
+                "lease lost: reading stopped, another replica may read now"
             );
         } else {
-            give_back(leadership).await;
-            tracing::info!(log = name, "given up");
+            release_lease(leadership).await;
+            tracing::info!(log = name, "partition released");
         }
         (name, ended)
     }
 }
 
-async fn give_back(leadership: Leadership) {
+async fn release_lease(leadership: Leadership) {
     if let Err(error) = leadership.release().await {
-        tracing::warn!(error = chain(&error), "a lease is not given back");
+        tracing::warn!(
+            error = chain(&error),
+            "lease release failed; it expires by itself"
+        );
     }
 }
 
@@ -536,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_beats_only_what_came_less_far_whatever_the_clocks_say() {
+    fn base_checkpoint_merged_wins_only_where_further_whatever_the_clocks() {
         let made = || json!("from");
         for (own, base, want) in [
             (json!(5), json!(9), json!(9)),
@@ -554,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn base_merged_once_counts_no_more_until_it_is_written_again() {
+    fn base_checkpoint_merged_once_is_ignored_until_rewritten() {
         let mut own = checkpoint(json!(5), 1);
         let mut base = checkpoint(json!(9), 2);
         own.merged = Some(base.written);

@@ -1,5 +1,7 @@
 use audit_bridge_core::deliver::{DeliveryStatus, ParkedStatus};
 use audit_bridge_core::frontier::Frontier;
+use audit_bridge_core::observer::Observer as _;
+use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::ReadTo;
 use jiff::SignedDuration;
 
@@ -26,15 +28,15 @@ fn frontier(time: Timestamp) -> Frontier {
     }
 }
 
-fn doing(frontier: Frontier) -> Doing<'static> {
-    Doing {
+fn progress(frontier: Frontier) -> Progress<'static> {
+    Progress {
         delivery: DeliveryStatus {
             outage: None,
             last_accepted: None,
             parked: ParkedStatus::default(),
             request_events_max: 400,
         },
-        keeping: None,
+        storage_error: None,
         in_flight_bytes: 0,
         frontier,
         open_records: 0,
@@ -43,18 +45,18 @@ fn doing(frontier: Frontier) -> Doing<'static> {
     }
 }
 
-pub(crate) fn silent(seconds: u64) -> Doing<'static> {
-    Doing {
+pub(crate) fn silent(seconds: u64) -> Progress<'static> {
+    Progress {
         silence: Some(Duration::from_secs(seconds)),
-        ..doing(frontier(Timestamp::now()))
+        ..progress(frontier(Timestamp::now()))
     }
 }
 
 /// A process in which everything works but for what its logs say.
 fn process() -> Telemetry {
     let telemetry = Telemetry::new("b", "1");
-    for part in TO_BE_SHOWN {
-        telemetry.ready(part);
+    for component in TO_BE_SHOWN {
+        telemetry.ready(component);
     }
     telemetry
 }
@@ -62,8 +64,8 @@ fn process() -> Telemetry {
 fn log(telemetry: &Telemetry, name: &str) -> Telemetry {
     let log = telemetry.log(name);
     log.begin(None, format!("look at {name}"));
-    log.ready(Part::Source);
-    log.ready(Part::Checkpoint);
+    log.ready(Component::Source);
+    log.ready(Component::Checkpoint);
     log.progress();
     log
 }
@@ -79,11 +81,11 @@ fn lag(telemetry: &Telemetry) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lag_is_that_of_the_log_farthest_behind_and_none_while_another_replica_reads() {
+async fn lag_is_of_the_log_farthest_behind_and_none_on_standby() {
     let telemetry = process();
     let (one, two) = (log(&telemetry, "one"), log(&telemetry, "two"));
-    one.standing(&doing(frontier(ago(3600))));
-    two.standing(&doing(frontier(ago(10))));
+    one.log_progress(&progress(frontier(ago(3600))));
+    two.log_progress(&progress(frontier(ago(10))));
     assert!(lag(&telemetry) >= 3600.0);
     telemetry.standby(Some("another"));
     assert!(lag(&telemetry).abs() < f64::EPSILON);
@@ -93,11 +95,11 @@ async fn lag_is_that_of_the_log_farthest_behind_and_none_while_another_replica_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn lag_grows_while_the_provider_is_not_reached_at_all() {
+async fn lag_grows_while_provider_is_unreachable() {
     let telemetry = Telemetry::new("b", "1");
     tokio::time::advance(MINUTE).await;
     assert!(lag(&telemetry) >= 60.0, "not connected");
-    telemetry.ready(Part::Source);
+    telemetry.ready(Component::Source);
     assert!(
         lag(&telemetry).abs() < f64::EPSILON,
         "connected, without a log to read"
@@ -108,15 +110,15 @@ async fn lag_grows_while_the_provider_is_not_reached_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checkpoint_that_is_not_written_is_lag_and_then_not_ready() {
+async fn checkpoint_unwritten_becomes_lag_then_not_ready() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     let since = Instant::now();
     for minute in 1..=6_u32 {
         tokio::time::advance(MINUTE).await;
-        log.standing(&Doing {
+        log.log_progress(&Progress {
             unsaved_since: Some(since),
-            ..doing(frontier(Timestamp::now()))
+            ..progress(frontier(Timestamp::now()))
         });
         assert!(lag(&telemetry) >= f64::from(minute * 60));
         let ready = minute <= 5;
@@ -126,17 +128,17 @@ async fn checkpoint_that_is_not_written_is_lag_and_then_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_moves() {
+async fn frontier_stalled_is_not_ready_until_it_moves() {
     let telemetry = process();
     let log = log(&telemetry, "l");
     let place = frontier(ago(7200));
-    log.standing(&doing(place));
+    log.log_progress(&progress(place));
     tokio::time::advance(STALL_MAX).await;
     assert!(telemetry.unready().is_empty());
     tokio::time::advance(MINUTE).await;
-    log.standing(&Doing {
+    log.log_progress(&Progress {
         open_records: 3,
-        ..doing(place)
+        ..progress(place)
     });
     let why = telemetry.unready().remove("progress").unwrap();
     assert!(
@@ -145,7 +147,7 @@ async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_
     );
     assert!(telemetry.render().contains("ready{part=\"progress\"} 0"));
     // A whole log of one time: it moves all the same.
-    log.standing(&doing(Frontier {
+    log.log_progress(&progress(Frontier {
         settled: 1,
         ..place
     }));
@@ -163,10 +165,10 @@ async fn frontier_standing_still_is_not_ready_after_the_bound_and_ready_once_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn log_that_begins_again_has_its_time_again() {
+async fn log_reopened_gets_its_stall_time_again() {
     let telemetry = process();
     let log = log(&telemetry, "l");
-    log.standing(&doing(frontier(ago(10))));
+    log.log_progress(&progress(frontier(ago(10))));
     tokio::time::advance(STALL_MAX + MINUTE).await;
     assert!(!telemetry.unready().is_empty());
     log.begin(None, String::new());
@@ -174,10 +176,10 @@ async fn log_that_begins_again_has_its_time_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
+async fn log_finished_neither_lags_nor_stalls() {
     let telemetry = process();
     let log = log(&telemetry, "l");
-    log.standing(&doing(frontier(ago(10))));
+    log.log_progress(&progress(frontier(ago(10))));
     tokio::time::advance(STALL_MAX + MINUTE).await;
     log.ended();
     assert!(lag(&telemetry) >= 10.0 && !telemetry.unready().is_empty());
@@ -186,15 +188,15 @@ async fn log_that_a_job_is_done_with_neither_lags_nor_stalls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
+async fn silence_is_reported_per_log_and_keeps_process_ready() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE * 15),
         ..HealthLimits::default()
     });
     let (one, two) = (log(&telemetry, "one"), log(&telemetry, "two"));
-    one.standing(&silent(899));
-    two.standing(&doing(frontier(Timestamp::now())));
+    one.log_progress(&silent(899));
+    two.log_progress(&progress(frontier(Timestamp::now())));
     assert_eq!(
         sample(&telemetry, "audit_bridge_silence_seconds{log=\"one\"}"),
         Some(899.0)
@@ -209,7 +211,7 @@ async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
         Some(900.0)
     );
     assert!(telemetry.silent().is_empty());
-    one.standing(&silent(901));
+    one.log_progress(&silent(901));
     let said = telemetry.silent();
     assert_eq!(said.len(), 1);
     assert_eq!(
@@ -217,44 +219,44 @@ async fn silence_is_told_by_log_and_never_makes_the_process_unready() {
         "no audit record has arrived for 901 s; look at one"
     );
     assert!(telemetry.unready().is_empty());
-    one.standing(&silent(0));
+    one.log_progress(&silent(0));
     assert!(telemetry.silent().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_of_one_whole_are_silent_only_together() {
+async fn silence_of_partitions_counts_only_together() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE),
         ..HealthLimits::default()
     });
-    let parts: Vec<Telemetry> = ["hub/0", "hub/1"]
+    let components: Vec<Telemetry> = ["hub/0", "hub/1"]
         .map(|name| {
-            let part = log(&telemetry, name);
-            part.begin(Some("hub"), "look".to_owned());
-            part
+            let component = log(&telemetry, name);
+            component.begin(Some("hub"), "look".to_owned());
+            component
         })
         .into();
-    parts[0].standing(&silent(3600));
-    parts[1].standing(&silent(5));
+    components[0].log_progress(&silent(3600));
+    components[1].log_progress(&silent(5));
     assert!(telemetry.silent().is_empty());
     assert_eq!(
         sample(&telemetry, "audit_bridge_silence_seconds{log=\"hub\"}"),
         Some(5.0)
     );
-    parts[1].standing(&silent(61));
+    components[1].log_progress(&silent(61));
     assert_eq!(telemetry.silent().into_keys().collect::<Vec<_>>(), ["hub"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_many_logs_is_bounded() {
+async fn silence_of_many_logs_is_reported_for_a_bounded_number() {
     let telemetry = process();
     telemetry.set_limits(HealthLimits {
         silence_max: Some(MINUTE),
         ..HealthLimits::default()
     });
     for number in 0..SILENT_LOGS_MAX + 5 {
-        log(&telemetry, &format!("log-{number}")).standing(&silent(100));
+        log(&telemetry, &format!("log-{number}")).log_progress(&silent(100));
     }
     let text = telemetry.render();
     assert_eq!(
@@ -262,4 +264,22 @@ async fn silence_of_many_logs_is_bounded() {
         SILENT_LOGS_MAX
     );
     assert_eq!(telemetry.silent().len(), SILENT_LOGS_NAMED_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoint_written_with_stuck_dead_letter_is_not_ready() {
+    let telemetry = process();
+    let mut log = log(&telemetry, "a");
+    let mut turn = |storage_error| {
+        let progress = Progress {
+            storage_error,
+            ..progress(frontier(Timestamp::now()))
+        };
+        log.progressed(&RunStats::default(), &progress);
+        log.checkpoint_written();
+    };
+    turn(Some("the dead letter is full"));
+    assert_eq!(telemetry.unready()["checkpoint"], "the dead letter is full");
+    turn(None);
+    assert!(!telemetry.unready().contains_key("checkpoint"));
 }

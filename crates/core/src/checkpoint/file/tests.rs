@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-const STEPS: [Step; 5] = [
-    Step::Create,
-    Step::Write,
-    Step::SyncFile,
-    Step::Rename,
-    Step::SyncFolder,
+const STEPS: [WriteStep; 5] = [
+    WriteStep::Create,
+    WriteStep::Write,
+    WriteStep::SyncFile,
+    WriteStep::Rename,
+    WriteStep::SyncFolder,
 ];
 
 fn owner() -> Owner {
@@ -31,7 +31,7 @@ fn bytes(n: u64) -> Vec<u8> {
 }
 
 /// Stops a write before `step`, as a crash does: nothing is cleaned up.
-fn crash(folder: &Path, step: Step, error: ErrorKind) -> io::Result<()> {
+fn crash(folder: &Path, step: WriteStep, error: ErrorKind) -> io::Result<()> {
     replace(folder, &bytes(2), &mut |at| match at == step {
         true => Err(error.into()),
         false => Ok(()),
@@ -39,7 +39,7 @@ fn crash(folder: &Path, step: Step, error: ErrorKind) -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_step_leaves_the_old_or_the_new_document() {
+async fn file_store_crash_at_any_step_leaves_old_or_new_document() {
     for step in STEPS {
         let folder = TempDir::new().unwrap();
         let mut store = FileStore::open(folder.path(), owner()).unwrap();
@@ -48,7 +48,7 @@ async fn a_crash_at_any_step_leaves_the_old_or_the_new_document() {
         crash(folder.path(), step, ErrorKind::Other).unwrap_err();
         let mut store = FileStore::open(folder.path(), owner()).unwrap();
         let found = store.load().await.unwrap().unwrap();
-        let want = if step == Step::SyncFolder { 2 } else { 1 };
+        let want = if step == WriteStep::SyncFolder { 2 } else { 1 };
         assert_eq!(found.position[&0], json!({"at": want}), "{step:?}");
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
@@ -63,18 +63,18 @@ async fn a_crash_at_any_step_leaves_the_old_or_the_new_document() {
 }
 
 #[tokio::test]
-async fn a_first_write_that_crashes_leaves_nothing_or_all() {
+async fn file_store_first_write_crash_leaves_nothing_or_all() {
     for step in STEPS {
         let folder = TempDir::new().unwrap();
         crash(folder.path(), step, ErrorKind::Other).unwrap_err();
         let mut store = FileStore::open(folder.path(), owner()).unwrap();
         let found = store.load().await.unwrap();
-        assert_eq!(found.is_some(), step == Step::SyncFolder, "{step:?}");
+        assert_eq!(found.is_some(), step == WriteStep::SyncFolder, "{step:?}");
     }
 }
 
 #[test]
-fn write_that_failed_at_any_step_is_made_wholly_anew() {
+fn file_store_write_failed_at_any_step_is_repeated_whole() {
     for step in STEPS {
         let folder = TempDir::new().unwrap();
         replace(folder.path(), &bytes(1), &mut |_| Ok(())).unwrap();
@@ -100,7 +100,7 @@ fn write_that_failed_at_any_step_is_made_wholly_anew() {
 }
 
 #[tokio::test]
-async fn links_in_the_state_folder_are_refused() {
+async fn file_store_symbolic_link_is_refused() {
     use std::os::unix::fs::symlink;
 
     let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -129,7 +129,7 @@ async fn links_in_the_state_folder_are_refused() {
 }
 
 #[test]
-fn a_half_document_beside_does_not_stop_the_next_write() {
+fn file_store_half_temporary_file_does_not_stop_next_write() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join(BESIDE), b"{\"version\":1,\"pro").unwrap();
     let whole = bytes(1);
@@ -139,7 +139,7 @@ fn a_half_document_beside_does_not_stop_the_next_write() {
 }
 
 #[test]
-fn failures_of_the_file_system_say_what_to_do() {
+fn file_store_io_error_has_a_remedy() {
     for (kind, part) in [
         (ErrorKind::StorageFull, "make room"),
         (ErrorKind::QuotaExceeded, "make room"),
@@ -150,7 +150,7 @@ fn failures_of_the_file_system_say_what_to_do() {
         (ErrorKind::Other, "tried again"),
     ] {
         let folder = TempDir::new().unwrap();
-        let error = crash(folder.path(), Step::Write, kind).unwrap_err();
+        let error = crash(folder.path(), WriteStep::Write, kind).unwrap_err();
         let error = unavailable(folder.path(), "cannot be written", error);
         assert!(error.is_unavailable());
         assert!(error.to_string().contains(part), "{error}");
@@ -166,7 +166,7 @@ fn failures_of_the_file_system_say_what_to_do() {
 }
 
 #[test]
-fn a_write_that_nobody_waits_for_does_not_undo_a_newer_one() {
+fn file_store_abandoned_write_does_not_undo_newer_one() {
     let folder = TempDir::new().unwrap();
     let store = FileStore::open(folder.path(), owner()).unwrap();
     store.files.save(2, &bytes(2), &owner()).unwrap();

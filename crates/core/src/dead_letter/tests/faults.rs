@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use super::super::*;
 use super::{all_lines, within};
 
-const STEPS: [Step; 8] = [
-    Step::Write,
-    Step::Sync,
-    Step::Rename,
-    Step::Create,
-    Step::SyncFolder,
-    Step::Pack,
-    Step::RenamePacked,
-    Step::RemovePlain,
+const STEPS: [FileStep; 8] = [
+    FileStep::Write,
+    FileStep::Sync,
+    FileStep::Rename,
+    FileStep::Create,
+    FileStep::SyncFolder,
+    FileStep::Pack,
+    FileStep::RenamePacked,
+    FileStep::RemovePlain,
 ];
 
 fn write(dead: &mut DeadLetter, number: u64) {
@@ -36,7 +36,7 @@ fn found(path: &Path) -> (BTreeSet<u64>, usize) {
 }
 
 /// Fails a step from some time on, as often as `failures` says.
-fn fail(dead: &DeadLetter, at: Step, mut failures: u32) {
+fn fail(dead: &DeadLetter, at: FileStep, mut failures: u32) {
     dead.lines().faults = Faults(Some(Box::new(move |step| {
         match step == at && failures > 0 {
             true => {
@@ -49,7 +49,7 @@ fn fail(dead: &DeadLetter, at: Step, mut failures: u32) {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_every_synced_line_readable() {
+fn dead_letter_crash_at_any_step_leaves_synced_lines_readable() {
     for step in STEPS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
@@ -86,7 +86,7 @@ fn a_crash_at_any_step_leaves_every_synced_line_readable() {
 }
 
 #[test]
-fn faults_that_pass_lose_and_repeat_nothing() {
+fn dead_letter_fault_that_passes_loses_and_repeats_nothing() {
     for step in STEPS {
         for failures in 1..4 {
             let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn faults_that_pass_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
+fn dead_letter_sync_failed_lines_go_to_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
@@ -119,7 +119,7 @@ fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
         let lost = path.clone();
         let mut failed = false;
         dead.lines().faults = Faults(Some(Box::new(move |step| {
-            if step != Step::Sync || failed {
+            if step != FileStep::Sync || failed {
                 return Ok(());
             }
             failed = true;
@@ -138,4 +138,34 @@ fn lines_of_a_sync_that_failed_are_written_anew_to_another_file() {
     dead.sync().unwrap();
     let (found, _) = found(&path);
     assert!(found.is_superset(&BTreeSet::from([1, 3, 4])), "{found:?}");
+}
+
+#[test]
+fn packed_file_damaged_beside_plain_one_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = || within(1 << 20, WhenFull::Hold);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits()).unwrap();
+    fail(&dead, FileStep::RemovePlain, u32::MAX);
+    for number in 0..40 {
+        write(&mut dead, number);
+        dead.sync().unwrap();
+    }
+    let packed = dead.lines().files.segment(1, true);
+    drop(dead);
+    let whole = fs::read(&packed).unwrap();
+    // The account, which readers skip, is a frame of its own.
+    let account = 8 + u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize;
+    for left in [0, 5, account, account + 100, whole.len() - 1, whole.len()] {
+        fs::write(&packed, &whole[..left]).unwrap();
+        let plain = dead_plain(&path);
+        let before = fs::read(&plain).unwrap();
+        drop(DeadLetter::open_within(&path, "eks", limits()).unwrap());
+        assert_eq!(found(&path), ((0..40).collect(), 40), "{left}");
+        fs::write(&plain, before).unwrap();
+    }
+}
+
+fn dead_plain(path: &Path) -> PathBuf {
+    DeadLetterFiles::new(path).segment(1, false)
 }

@@ -116,7 +116,7 @@ fn dead_letter_of_text_that_compresses_keeps_more() {
 }
 
 #[test]
-fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
+fn dead_letter_without_room_goes_on_and_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(64 << 10, WhenFull::Drop);
@@ -140,7 +140,7 @@ fn dead_letter_with_no_room_for_lines_goes_on_and_counts() {
 }
 
 #[test]
-fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
+fn dead_letter_on_hold_refuses_until_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(2 * MIB, WhenFull::Hold);
@@ -171,7 +171,40 @@ fn dead_letter_that_holds_refuses_until_files_are_taken_away() {
 }
 
 #[test]
-fn payload_beyond_the_limit_of_one_record_is_cut() {
+fn burst_above_limit_holds_until_files_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.jsonl");
+    let limits = within(MIB, WhenFull::Hold);
+    let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+    let burst = |dead: &mut DeadLetter, numbers: Range<u64>| {
+        for number in numbers {
+            let origin = from("burst", number);
+            let payload = noise(number);
+            // What cannot be written now is kept in memory.
+            let _ = dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes());
+        }
+        dead.sync()
+    };
+    burst(&mut dead, 0..8).unwrap();
+    let error = burst(&mut dead, 8..16).unwrap_err().to_string();
+    assert!(error.contains("--dead-letter-bytes-max"), "{error}");
+    let segments: Vec<u64> = dead.lines().segments.keys().copied().collect();
+    for number in segments {
+        fs::remove_file(dead.lines().files.segment(number, true)).unwrap();
+    }
+    dead.lines().looked = None;
+    dead.sync().unwrap();
+    let lines = all_lines(&path);
+    assert_eq!(lines.len(), 8);
+    assert!(
+        (8..16)
+            .zip(&lines)
+            .all(|(number, line)| is_whole(line, number))
+    );
+}
+
+#[test]
+fn dead_letter_payload_above_record_limit_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let mut dead = DeadLetter::open(&path, "eks").unwrap();
@@ -193,7 +226,7 @@ fn payload_beyond_the_limit_of_one_record_is_cut() {
 }
 
 #[test]
-fn a_line_is_its_holder_s_whatever_stands_in_it() {
+fn dead_letter_line_counts_for_its_holder_whatever_it_holds() {
     for (error, file) in [
         ("e", "plain"),
         (
@@ -207,7 +240,7 @@ fn a_line_is_its_holder_s_whatever_stands_in_it() {
             file: file.into(),
             record: 1,
         };
-        let about = About {
+        let about = LineMetadata {
             time: "t",
             provider: "eks",
             reason: Reject::TRUNCATED,

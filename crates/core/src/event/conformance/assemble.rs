@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::json::{self, Raw, Scanner};
-use super::inspect::Seen;
+use super::inspect::Inspection;
 use super::known::{MEMBERS, Member};
 
 /// What is to be different in the event that leaves.
@@ -51,7 +51,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The event with the changes.
-    pub(super) fn apply(&self, seen: &Seen<'_>) -> String {
+    pub(super) fn apply(&self, seen: &Inspection<'_>) -> String {
         let annotates = !self.annotations.is_empty();
         let mut gone: Vec<_> = Member::ALL
             .iter()
@@ -93,7 +93,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// What the event had stays as it is written, unless it is set anew.
+    /// Existing members stay as they are written, unless they are set.
     fn push_annotations(&self, out: &mut String, had: Option<Raw<'_>>) {
         let had = had.map_or("{}", Raw::text);
         let mut scanner = Scanner::new(had);

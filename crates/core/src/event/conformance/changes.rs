@@ -6,10 +6,12 @@ use super::super::request_info::{Extent, RequestInfo};
 use super::super::time;
 use super::assemble::{self, Changes};
 use super::cut::Completed;
-use super::inspect::{self, Seen};
+use super::inspect::{self, Inspection};
 use super::known::Member;
 use super::notes::{GivenUp, Notes, Repair};
-use super::{API_VERSION, Context, Failure, RECEIVED_TIMESTAMP, STAGE_TIMESTAMP, TRUNCATED, uri};
+use super::{
+    API_VERSION, EventContext, EventError, RECEIVED_TIMESTAMP, STAGE_TIMESTAMP, TRUNCATED, uri,
+};
 
 /// The `stageTimestamp` of a cut event of which no time is left.
 const NO_TIME: &str = "1970-01-01T00:00:00.000000Z";
@@ -18,11 +20,11 @@ const GO_ZERO_SECOND: i64 = -62_135_596_800;
 
 /// What is to be different in the event that leaves.
 pub(super) fn changes_of<'a>(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     completed: Option<&Completed>,
-    context: &Context<'a>,
+    context: &EventContext<'a>,
     notes: &mut Notes,
-) -> Result<Changes<'a>, Failure> {
+) -> Result<Changes<'a>, EventError> {
     let claimed = context.claimed || seen.claims();
     let mut changes = Changes::default();
     set_kind(seen, claimed, &mut changes, notes)?;
@@ -39,13 +41,13 @@ pub(super) fn changes_of<'a>(
         match there {
             true => {}
             false if completed.is_none() => {
-                return Err(Failure::of(claimed, format!("no {}", name.name())));
+                return Err(EventError::of(claimed, format!("no {}", name.name())));
             }
             false if name == Member::AuditId && claimed => {
-                return Err(Failure::Truncated("auditID"));
+                return Err(EventError::Truncated("auditID"));
             }
             false if name == Member::AuditId => {
-                return Err(Failure::of(claimed, format!("no {}", name.name())));
+                return Err(EventError::of(claimed, format!("no {}", name.name())));
             }
             false => changes.set_string(name, ""),
         }
@@ -68,11 +70,11 @@ pub(super) fn changes_of<'a>(
 
 /// `kind` as every event has it.
 fn set_kind(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     claimed: bool,
     changes: &mut Changes<'_>,
     notes: &mut Notes,
-) -> Result<(), Failure> {
+) -> Result<(), EventError> {
     let text = seen.text(Member::Kind);
     match text {
         Some("\"Event\"") => {}
@@ -82,8 +84,8 @@ fn set_kind(
         }
         Some(_) if seen.string(Member::Kind).as_deref() == Some("Event") => {}
         Some(other) => {
-            let what = format!("kind is {}, not \"Event\"", brief(other));
-            return Err(Failure::of(claimed, what));
+            let what = format!("kind is {}, not \"Event\"", abbreviate(other));
+            return Err(EventError::of(claimed, what));
         }
     }
     Ok(())
@@ -91,11 +93,11 @@ fn set_kind(
 
 /// `apiVersion` as every event has it; v1beta1 loses the members that v1 has not.
 fn set_api_version(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     claimed: bool,
     changes: &mut Changes<'_>,
     notes: &mut Notes,
-) -> Result<(), Failure> {
+) -> Result<(), EventError> {
     let text = seen.text(Member::ApiVersion);
     if text == Some("\"audit.k8s.io/v1\"") {
         return Ok(());
@@ -104,17 +106,17 @@ fn set_api_version(
         (_, Some(API_VERSION)) => {}
         (None | Some("null"), _)
         | (_, Some("" | "audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1")) => {
-            lift(changes, notes);
+            upgrade_version(changes, notes);
         }
         (Some(other), _) => {
-            let what = format!("apiVersion is {}, not {API_VERSION}", brief(other));
-            return Err(Failure::of(claimed, what));
+            let what = format!("apiVersion is {}, not {API_VERSION}", abbreviate(other));
+            return Err(EventError::of(claimed, what));
         }
     }
     Ok(())
 }
 
-fn lift(changes: &mut Changes<'_>, notes: &mut Notes) {
+fn upgrade_version(changes: &mut Changes<'_>, notes: &mut Notes) {
     changes.set_string(Member::ApiVersion, API_VERSION);
     changes.remove(Member::Metadata);
     changes.remove(Member::Timestamp);
@@ -134,7 +136,7 @@ enum Stamp {
 }
 
 impl Stamp {
-    fn of(seen: &Seen<'_>, name: Member) -> Stamp {
+    fn of(seen: &Inspection<'_>, name: Member) -> Stamp {
         let Some(text) = seen.text(name).filter(|text| *text != "null") else {
             return Stamp::Absent;
         };
@@ -160,7 +162,7 @@ impl Stamp {
     }
 
     /// The time as it is to be written.
-    fn text(self, seen: &Seen<'_>, name: Member) -> Option<String> {
+    fn text(self, seen: &Inspection<'_>, name: Member) -> Option<String> {
         match self {
             Stamp::Good => seen.string(name),
             Stamp::Time(text) => Some(text),
@@ -172,12 +174,12 @@ impl Stamp {
 /// Times with six digits. A missing `stageTimestamp`, for which Falco drops an event, is taken from
 /// `requestReceivedTimestamp`, from v1beta1's `timestamp`, or from the provider's record.
 fn set_times(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     is_cut: bool,
-    context: &Context<'_>,
+    context: &EventContext<'_>,
     changes: &mut Changes<'_>,
     notes: &mut Notes,
-) -> Result<(), Failure> {
+) -> Result<(), EventError> {
     let received = Stamp::of(seen, Member::RequestReceivedTimestamp);
     let stage = Stamp::of(seen, Member::StageTimestamp);
     if matches!(
@@ -230,17 +232,19 @@ fn set_times(
                     changes.set_string(Member::StageTimestamp, &time::micros(time));
                     changes.annotate(STAGE_TIMESTAMP, "record");
                 }
-                // It was there, and nobody knows it any more: a time that is certainly none.
+                // The time existed and is lost: the zero time says so.
                 (None, None) if is_cut => {
                     changes.set_string(Member::StageTimestamp, NO_TIME);
                     changes.annotate(STAGE_TIMESTAMP, "unknown");
                 }
                 (None, None) => {
                     let what = match seen.text(Member::StageTimestamp) {
-                        Some(text) if unreadable => format!("stageTimestamp is {}", brief(text)),
+                        Some(text) if unreadable => {
+                            format!("stageTimestamp is {}", abbreviate(text))
+                        }
                         _ => "no stageTimestamp".to_owned(),
                     };
-                    return Err(Failure::Unparsable(format!(
+                    return Err(EventError::Unparsable(format!(
                         "{what} and no other time to take instead"
                     )));
                 }
@@ -262,7 +266,7 @@ fn is_null_or_micro(text: &str) -> bool {
 /// For an event that was cut before its `objectRef` was whole: what the API server had worked out
 /// from the path. Returns what is missing.
 fn add_what_follows_from_the_uri(
-    seen: &Seen<'_>,
+    seen: &Inspection<'_>,
     completed: &Completed,
     changes: &mut Changes<'_>,
 ) -> GivenUp {
@@ -301,7 +305,7 @@ fn add_what_follows_from_the_uri(
     if let Some(info) = RequestInfo::of(&uri, extent, verb.as_deref()) {
         let had = seen
             .value(Member::ObjectRef)
-            .filter(|raw| raw.kind() == json::Kind::Object);
+            .filter(|raw| raw.kind() == json::ValueKind::Object);
         let text = object_ref(&info, had);
         changes.set(Member::ObjectRef, text);
     }
@@ -340,7 +344,7 @@ fn object_ref(info: &RequestInfo, had: Option<Raw<'_>>) -> String {
 }
 
 /// A value short enough for a message.
-fn brief(text: &str) -> String {
+fn abbreviate(text: &str) -> String {
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
-use super::super::json::{Findings, Kind, Raw, Scanner, push_string};
-use super::inspect::{Place, Seen, place_of};
+use super::super::json::{Findings, Raw, Scanner, ValueKind, push_string};
+use super::inspect::{Inspection, MemberSpan, place_of};
 use super::known::{MEMBERS, Member};
-use super::{API_VERSION, Context, Event, Failure, Notes, TRUNCATED};
+use super::{API_VERSION, Event, EventContext, EventError, Notes, TRUNCATED};
 
 /// What an annotation says.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +26,9 @@ pub enum Keys {
     NotSeen,
 }
 
-/// `objectRef`; what is empty is left out, as the API server does.
+/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; what is empty is left out, as
+/// the API server does.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(
-    missing_docs,
-    reason = "the members of `audit.k8s.io/v1.ObjectReference`"
-)]
 pub struct ObjectRef<'a> {
     pub resource: &'a str,
     pub namespace: &'a str,
@@ -43,24 +40,24 @@ pub struct ObjectRef<'a> {
     pub subresource: &'a str,
 }
 
-/// Writes one event, its members in the order in which it is told of them: each at most once.
+/// Writes one event, its members in the order of the calls: each at most once.
 #[derive(Debug)]
 pub struct Composer {
     text: String,
-    places: [Place; MEMBERS],
+    places: [MemberSpan; MEMBERS],
     findings: Findings,
     /// The verb is one whose request object is looked at for keys that stand twice.
     is_patch: bool,
-    /// An annotation is the mark of an event that was cut.
+    /// An annotation is the one that marks a cut event.
     marked: bool,
 }
 
 impl Composer {
-    /// An event with nothing but its kind and version, and room for so many bytes.
+    /// An event with its kind and version only, and capacity for this many bytes.
     pub fn new(bytes: usize) -> Composer {
         let mut composer = Composer {
             text: String::with_capacity(bytes),
-            places: [Place::default(); MEMBERS],
+            places: [MemberSpan::default(); MEMBERS],
             findings: Findings::default(),
             is_patch: false,
             marked: false,
@@ -205,7 +202,7 @@ impl Composer {
         self.member(Member::Annotations, |out| {
             out.push('{');
             for (key, value) in all {
-                if matches!(value, Text::Json(raw) if raw.kind() != Kind::String) {
+                if matches!(value, Text::Json(raw) if raw.kind() != ValueKind::String) {
                     continue;
                 }
                 if !out.ends_with('{') {
@@ -255,7 +252,7 @@ impl Composer {
         write(text);
         let place = &mut self.places[name as usize];
         debug_assert_eq!(place.to, 0, "{} was written already", name.name());
-        *place = Place {
+        *place = MemberSpan {
             from: place_of(from),
             value: place_of(value),
             to: place_of(text.len()),
@@ -265,14 +262,14 @@ impl Composer {
     /// The event.
     ///
     /// # Errors
-    /// See [`Failure`].
-    pub fn event(mut self, context: &Context<'_>) -> Result<Event, Failure> {
+    /// See [`EventError`].
+    pub fn event(mut self, context: &EventContext<'_>) -> Result<Event, EventError> {
         self.text.push('}');
         // Where something was replaced, what was found of the parts says too little.
         if context.replaced {
             return super::event(&Bytes::from(self.text), context);
         }
-        let seen = Seen::of_composed(&self.text, self.places, self.findings);
+        let seen = Inspection::of_composed(&self.text, self.places, self.findings);
         if !super::is_clean(&seen, context.options) {
             return super::event(&Bytes::from(self.text), context);
         }

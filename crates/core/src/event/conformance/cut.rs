@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_whole_stays_at_every_depth() {
+    fn cut_event_keeps_whole_members_at_every_depth() {
         for (text, want, within) in [
             (r#"{"#, "{}", None),
             (r#"{"au"#, "{}", None),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_part_of_the_uri_and_of_the_audit_id_stays() {
+    fn cut_event_keeps_partial_uri_and_audit_id() {
         for (cut, want) in [
             ("/api/v1/na", "/api/v1/na"),
             (r"/a?x=\u0026\", r"/a?x=\u0026"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_memory() {
+    fn cut_event_deeply_nested_needs_no_memory() {
         let text = format!(r#"{{"a":1,"b":{}"#, "[".repeat(100_000));
         let json = complete(&text, 3).map(|completed| completed.json);
         assert_eq!(json.as_deref(), Some(r#"{"a":1,"b":[[]]}"#));

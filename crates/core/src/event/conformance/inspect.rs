@@ -7,17 +7,16 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::super::json::{self, ErrorKind, Findings, Kind, Raw, Scanner};
+use super::super::json::{self, ErrorKind, Findings, Raw, Scanner, ValueKind};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
 use super::{mend, shape};
 
 /// Where a member stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct MemberSpan {
     /// Its key, at the quote.
     pub(super) from: u32,
-    /// Its value.
     pub(super) value: u32,
     /// Behind the value; 0 when the event has no such member.
     pub(super) to: u32,
@@ -25,9 +24,9 @@ pub(super) struct Place {
 
 /// What one pass found. Of two members with one name it knows the last, as Go's decoder does.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct Inspection<'a> {
     pub(super) json: &'a str,
-    places: [Place; MEMBERS],
+    places: [MemberSpan; MEMBERS],
     /// Where the members are: all of them, with the space and commas between.
     pub(super) members: (usize, usize),
     /// Of all values that were looked at in the general way.
@@ -40,13 +39,13 @@ pub(super) struct Seen<'a> {
     pub(super) times_are_good: bool,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> Inspection<'a> {
     /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
     /// with the reason.
-    pub(super) fn read(json: &'a str) -> (Seen<'a>, Result<(), json::Error>) {
-        let mut seen = Seen {
+    pub(super) fn read(json: &'a str) -> (Inspection<'a>, Result<(), json::Error>) {
+        let mut seen = Inspection {
             json,
-            places: [Place::default(); MEMBERS],
+            places: [MemberSpan::default(); MEMBERS],
             members: (0, 0),
             findings: Findings::default(),
             odd_types: false,
@@ -61,12 +60,12 @@ impl<'a> Seen<'a> {
     /// debug build does so and compares.)
     pub(super) fn of_composed(
         json: &'a str,
-        places: [Place; MEMBERS],
+        places: [MemberSpan; MEMBERS],
         findings: Findings,
-    ) -> Seen<'a> {
+    ) -> Inspection<'a> {
         let is_there = |name: Member| places[name as usize].to != 0;
         let times = [Member::RequestReceivedTimestamp, Member::StageTimestamp];
-        let seen = Seen {
+        let seen = Inspection {
             json,
             places,
             members: (1, json.len().saturating_sub(1)),
@@ -81,7 +80,7 @@ impl<'a> Seen<'a> {
 
     /// Whether reading the text finds no more than is known of it.
     fn is_as_read(&self) -> bool {
-        let (read, end) = Seen::read(self.json);
+        let (read, end) = Inspection::read(self.json);
         end.is_ok()
             && read.places == self.places
             && read.members == self.members
@@ -134,7 +133,7 @@ impl<'a> Seen<'a> {
                 Some(name) => {
                     let place = &mut self.places[name as usize];
                     self.repeats |= place.to != 0;
-                    *place = Place {
+                    *place = MemberSpan {
                         from: place_of(from),
                         value: place_of(start),
                         to: place_of(to),
@@ -166,7 +165,7 @@ impl<'a> Seen<'a> {
         };
         self.findings = self.findings.and(value.findings());
         self.odd_types |= name.is_some_and(|name| !known::is_typed(value, name.kind()));
-        Ok(value.kind() == Kind::Number)
+        Ok(value.kind() == ValueKind::Number)
     }
 
     /// The verb says that the API server encoded the body itself.
@@ -191,7 +190,7 @@ impl<'a> Seen<'a> {
     }
 
     /// Where this member stands.
-    pub(super) fn place(&self, name: Member) -> Option<Place> {
+    pub(super) fn place(&self, name: Member) -> Option<MemberSpan> {
         let place = self.places[name as usize];
         (place.to != 0).then_some(place)
     }

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::json::{Edits, Kind, Raw};
+use super::super::json::{Edits, Raw, ValueKind};
 
 macro_rules! members {
     ($($variant:ident = $name:literal: $type:expr;)*) => {
@@ -159,7 +159,7 @@ const STATUS: Type = Type::Struct(&[
 pub(super) struct WrongType {
     /// Where: `user.groups[0]`.
     pub(super) path: String,
-    is: Kind,
+    is: ValueKind,
     wanted: &'static str,
 }
 
@@ -181,7 +181,7 @@ pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
     };
     match wanted {
         Type::Any => true,
-        Type::String => matches!(value.kind(), Kind::String | Kind::Null),
+        Type::String => matches!(value.kind(), ValueKind::String | ValueKind::Null),
         Type::Int32 | Type::Int64 => {
             // Few digits are in the range of both, and need no second look.
             let text = value.text();
@@ -222,9 +222,9 @@ pub(super) fn check(
     };
     let below = |name: &str| format!("{path}.{name}");
     match (wanted, value.kind()) {
-        (Type::Any, _) | (_, Kind::Null) | (Type::String, Kind::String) => Ok(()),
+        (Type::Any, _) | (_, ValueKind::Null) | (Type::String, ValueKind::String) => Ok(()),
         (Type::String, _) => wrong("a string"),
-        (Type::Int32 | Type::Int64, Kind::Number) => {
+        (Type::Int32 | Type::Int64, ValueKind::Number) => {
             let (min, max) = match wanted {
                 Type::Int32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
                 _ => (i64::MIN, i64::MAX),
@@ -244,9 +244,9 @@ pub(super) fn check(
             }
         }
         (Type::Int32 | Type::Int64, _) => wrong("an integer"),
-        (Type::Strings, Kind::Array) => {
+        (Type::Strings, ValueKind::Array) => {
             for (index, element) in value.elements().into_iter().flatten().enumerate() {
-                if !matches!(element.kind(), Kind::String | Kind::Null) {
+                if !matches!(element.kind(), ValueKind::String | ValueKind::Null) {
                     let path = format!("{path}[{index}]");
                     return check(text, element, &Type::String, &path, edits);
                 }
@@ -254,7 +254,7 @@ pub(super) fn check(
             Ok(())
         }
         (Type::Strings, _) => wrong("a list of strings"),
-        (Type::MapOfString | Type::MapOfStrings, Kind::Object) => {
+        (Type::MapOfString | Type::MapOfStrings, ValueKind::Object) => {
             let wanted = match wanted {
                 Type::MapOfString => &Type::String,
                 _ => &Type::Strings,
@@ -266,7 +266,7 @@ pub(super) fn check(
         }
         (Type::MapOfString, _) => wrong("a map of strings"),
         (Type::MapOfStrings, _) => wrong("a map of lists of strings"),
-        (Type::Struct(members), Kind::Object) => {
+        (Type::Struct(members), ValueKind::Object) => {
             for (key, value) in value.members().into_iter().flatten() {
                 if let Some((name, wanted)) = members.iter().find(|(name, _)| key == *name) {
                     check(text, value, wanted, &below(name), edits)?;
@@ -275,13 +275,13 @@ pub(super) fn check(
             Ok(())
         }
         (Type::Struct(_), _) => wrong("an object"),
-        (Type::Structs(members), Kind::Array) => {
+        (Type::Structs(members), ValueKind::Array) => {
             for (index, element) in value.elements().into_iter().flatten().enumerate() {
                 let mut path = path.to_owned();
                 let _ = write!(path, "[{index}]");
                 match element.kind() {
-                    Kind::Null => {}
-                    Kind::Object => {
+                    ValueKind::Null => {}
+                    ValueKind::Object => {
                         for (key, value) in element.members().into_iter().flatten() {
                             if let Some((name, wanted)) =
                                 members.iter().find(|(name, _)| key == *name)
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_read_however_they_are_written() {
+    fn integer_in_any_notation_is_read() {
         for (text, want) in [
             ("200", Some(200)),
             ("200.0", Some(200)),

@@ -31,7 +31,7 @@ pub(super) fn mending(text: &str, depth_max: usize) -> Mending {
         emptied: None,
         found: Mending::default(),
     };
-    // A text that is no JSON is not mended; whoever reads it says so.
+    // Invalid JSON is not repaired; its reader reports it.
     let _ = json::walk(text, &mut finder);
     finder.found
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_that_stands_twice_the_last_stays() {
+    fn duplicate_key_keeps_the_last_value() {
         for (text, want) in [
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
             (r#"{"a":1,"b":[],"a":2}"#, r#"{"b":[],"a":2}"#),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_too_deep_leaves_an_empty_container() {
+    fn value_too_deep_leaves_an_empty_container() {
         for (depth_max, want) in [
             (5, r#"{"a":[{"b":[1]}],"c":true}"#),
             (4, r#"{"a":[{"b":[]}],"c":true}"#),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn half_pairs_become_replacement_characters() {
+    fn lone_surrogate_becomes_replacement_character() {
         for (text, want) in [
             (r#"["\ud800"]"#, r#"["\ufffd"]"#),
             (r#"["\ud83d\ude00"]"#, r#"["\ud83d\ude00"]"#),

@@ -1,6 +1,6 @@
 //! What was mended in an event, and what was given up of it.
 
-use super::Context;
+use super::EventContext;
 
 macro_rules! notes {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -29,7 +29,7 @@ macro_rules! notes {
 }
 
 notes! {
-    /// What was mended so that receivers take the event. Nothing is missing for it.
+    /// What was repaired so that receivers accept the event. Nothing is missing because of it.
     Repair {
         /// A key stood twice in one object: the last value stays, as the API server read it.
         DuplicateKey = "duplicate_key",
@@ -73,7 +73,7 @@ pub struct Notes {
 
 impl Notes {
     /// What the caller did to an event before it came here.
-    pub(super) fn of(context: &Context<'_>) -> Notes {
+    pub(super) fn of(context: &EventContext<'_>) -> Notes {
         let mut notes = Notes::default();
         if context.replaced {
             notes.repair(Repair::Encoding);
@@ -92,19 +92,18 @@ impl Notes {
         self.given_up |= what.bit();
     }
 
-    /// What was mended.
+    /// What was repaired.
     pub fn repaired(self) -> impl Iterator<Item = Repair> {
         let is = move |what: &Repair| self.repaired & what.bit() != 0;
         Repair::ALL.iter().copied().filter(is)
     }
 
-    /// What was given up.
     pub fn given_up(self) -> impl Iterator<Item = GivenUp> {
         let is = move |what: &GivenUp| self.given_up & what.bit() != 0;
         GivenUp::ALL.iter().copied().filter(is)
     }
 
-    /// Whether the event carries the mark `audit.k8s.io/truncated`.
+    /// Whether the event has the annotation `audit.k8s.io/truncated`.
     pub fn truncated(self) -> bool {
         self.given_up != 0
     }

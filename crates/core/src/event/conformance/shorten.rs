@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::super::json::{Kind, Raw};
+use super::super::json::{Raw, ValueKind};
 use super::assemble::json_string;
-use super::inspect::Seen;
+use super::inspect::Inspection;
 use super::known::Member;
 use super::notes::{GivenUp, Notes};
 use super::shrink::{Essential, ends_of_string, essential_bytes, shrink};
-use super::{Failure, SHORTENED, TRUNCATED, uri};
+use super::{EventError, SHORTENED, TRUNCATED, uri};
 
 /// What each member outside the objects may have when an event is too large.
 const MEMBER_BYTES_MAX: usize = 8 << 10;
@@ -114,18 +114,16 @@ const RESPONSE_OBJECT: Essential = Essential::Members(&[
 ]);
 
 /// `extra` goes before groups, and groups before those that Kubernetes itself gives.
-const USER: [Essential; 2] = [
-    Essential::Members(&[
-        ("username", Essential::All),
-        ("uid", Essential::All),
-        ("groups", Essential::All),
-    ]),
-    Essential::Members(&[
-        ("username", Essential::All),
-        ("uid", Essential::All),
-        ("groups", Essential::SystemGroups),
-    ]),
-];
+const USER_AND_GROUPS: Essential = Essential::Members(&[
+    ("username", Essential::All),
+    ("uid", Essential::All),
+    ("groups", Essential::All),
+]);
+const USER_AND_SYSTEM_GROUPS: Essential = Essential::Members(&[
+    ("username", Essential::All),
+    ("uid", Essential::All),
+    ("groups", Essential::SystemGroups),
+]);
 
 const STATUS: Essential = Essential::Members(&[
     ("metadata", Essential::All),
@@ -144,8 +142,8 @@ const ANNOTATIONS: Essential = Essential::Prefixes(&[
 ]);
 
 /// The event in at most `max` bytes; it has more.
-pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, Failure> {
-    let (seen, _) = Seen::read(json);
+pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, EventError> {
+    let (seen, _) = Inspection::read(json);
     let mut least = json.len();
     for halvings in 0..6 {
         let mut shortened = Shortened::of(&seen, max, halvings);
@@ -159,7 +157,25 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
         }
         least = least.min(text.len());
     }
-    Err(Failure::TooLarge { bytes: least, max })
+    Err(EventError::TooLarge { bytes: least, max })
+}
+
+/// What the members outside the objects may have.
+struct Budgets {
+    member: usize,
+    uri: usize,
+    /// A user with all groups that Kubernetes itself gives.
+    system_groups: usize,
+}
+
+impl Budgets {
+    fn of(max: usize, halvings: u32) -> Budgets {
+        Budgets {
+            member: MEMBER_BYTES_MAX.min(max / 25) >> halvings,
+            uri: URI_BYTES_MAX.min(max / 7) >> halvings,
+            system_groups: (max / 4) >> halvings,
+        }
+    }
 }
 
 /// One member of the event.
@@ -181,9 +197,9 @@ struct Shortened<'a> {
 
 impl<'a> Shortened<'a> {
     /// The event's members, those outside the objects within their budgets.
-    fn of(seen: &Seen<'a>, max: usize, halvings: u32) -> Shortened<'a> {
-        let budget = MEMBER_BYTES_MAX.min(max / 25) >> halvings;
-        let uri_budget = URI_BYTES_MAX.min(max / 7) >> halvings;
+    fn of(seen: &Inspection<'a>, max: usize, halvings: u32) -> Shortened<'a> {
+        let budgets = Budgets::of(max, halvings);
+        let budget = budgets.member;
         let mut shortened = Shortened {
             parts: Vec::new(),
             given_up: Vec::new(),
@@ -204,7 +220,7 @@ impl<'a> Shortened<'a> {
             }
             let value_text = match member {
                 Some(Member::RequestObject | Member::ResponseObject) => None,
-                member => shortened_member(member, value, budget, uri_budget),
+                member => shortened_member(member, value, &budgets),
             };
             let key = match (member, name) {
                 // It was spelled with an escape.
@@ -354,7 +370,7 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
-/// A URI as a JSON string of at most so many bytes.
+/// A URI as a JSON string of at most `bytes_max` bytes.
 fn shortened_uri(text: &str, budget: usize) -> String {
     let mut room = budget.saturating_sub(2);
     // What JSON escapes (a quote, a control character) makes it longer again.
@@ -371,29 +387,32 @@ fn shortened_uri(text: &str, budget: usize) -> String {
 }
 
 /// A member outside the objects within its budget; `None` when it is already.
-fn shortened_member(
-    member: Option<Member>,
-    value: Raw<'_>,
-    budget: usize,
-    uri_budget: usize,
-) -> Option<String> {
-    let budget = match member {
-        Some(Member::RequestUri) => uri_budget,
-        _ => budget,
+fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -> Option<String> {
+    let mut budget = match member {
+        Some(Member::RequestUri) => budgets.uri,
+        _ => budgets.member,
     };
+    let user_budget = budgets.system_groups;
     if value.text().len() <= budget {
         return None;
     }
     let essential: Option<&'static Essential> = match member {
-        Some(Member::RequestUri) if value.kind() == Kind::String => {
+        Some(Member::RequestUri) if value.kind() == ValueKind::String => {
             let text = value.as_str()?;
             return Some(shortened_uri(&text, budget));
         }
         Some(Member::User | Member::ImpersonatedUser) => {
-            let [all, system] = &USER;
-            Some(match essential_bytes(value, all) <= budget {
-                true => all,
-                false => system,
+            let groups = value.get("groups");
+            let small = groups.is_none_or(|groups| groups.text().len() <= budget / 2);
+            Some(match small {
+                true => &USER_AND_GROUPS,
+                false => {
+                    // Whoever impersonates many groups must not hide the one that counts.
+                    let least = essential_bytes(value, &USER_AND_SYSTEM_GROUPS);
+                    // With what `shrink` leaves to the rest.
+                    budget = budget.max((least + least / 8).min(user_budget));
+                    &USER_AND_SYSTEM_GROUPS
+                }
             })
         }
         Some(Member::ResponseStatus) => Some(&STATUS),

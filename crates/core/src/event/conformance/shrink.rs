@@ -16,12 +16,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use self::outline::{Outline, Span};
-use super::super::json::{self, Kind, Raw, Scanner};
+use super::super::json::{self, Raw, Scanner, ValueKind};
 
 /// What must not be lost of a value for the sake of anything else in it.
 #[derive(Debug)]
 pub(super) enum Essential {
-    /// All of it.
     All,
     /// These members of an object.
     Members(&'static [(&'static str, Essential)]),
@@ -69,7 +68,7 @@ pub(super) fn essential_bytes(value: Raw<'_>, essential: &'static Essential) -> 
     let smallest = len.min(2);
     match (essential, value.kind()) {
         (Essential::All, _) => len,
-        (_, Kind::Object) => {
+        (_, ValueKind::Object) => {
             let keys = matches!(essential, Essential::Keys(_));
             let mut bytes = 0;
             for (key, value) in value.members().into_iter().flatten() {
@@ -87,20 +86,20 @@ pub(super) fn essential_bytes(value: Raw<'_>, essential: &'static Essential) -> 
             }
             if bytes > 0 { bytes + 2 } else { 0 }
         }
-        (Essential::Elements(of), Kind::Array) => {
+        (Essential::Elements(of), ValueKind::Array) => {
             let elements = value.elements().into_iter().flatten();
             2 + elements
                 .map(|element| 1 + essential_bytes(element, of).max(element.text().len().min(2)))
                 .sum::<usize>()
         }
-        (Essential::SystemGroups, Kind::Array) => {
+        (Essential::SystemGroups, ValueKind::Array) => {
             let elements = value.elements().into_iter().flatten();
             let system = elements.filter(|element| essential.element(element.text()).is_some());
             let bytes: usize = system.map(|element| 1 + element.text().len()).sum();
             if bytes > 0 { bytes + 2 } else { 0 }
         }
-        (_, Kind::Array | Kind::String) => 0,
-        (_, Kind::Number | Kind::Bool | Kind::Null) => smallest.max(len.min(24)),
+        (_, ValueKind::Array | ValueKind::String) => 0,
+        (_, ValueKind::Number | ValueKind::Bool | ValueKind::Null) => smallest.max(len.min(24)),
     }
 }
 
@@ -125,7 +124,7 @@ const END_BYTES: usize = 2048;
 const PART_MIN: usize = 2 * END_BYTES + 64;
 /// Values that stay among larger ones, while they do not take more than half of the room.
 const SMALL: usize = 256;
-/// The share of the room that what is essential leaves to the rest: one part of so many.
+/// The fraction (one in this many) of the budget that essential members leave to the rest.
 const OTHERS_SHARE: usize = 16;
 /// What a long key keeps at least.
 const KEY_MIN: usize = 256;

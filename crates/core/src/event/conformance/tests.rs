@@ -36,8 +36,8 @@ const MINIMAL: &str = concat!(
 
 const RECORD_TIME: &str = "2024-01-02T03:04:05.678901Z";
 
-fn options(annotations: &[(&str, &str)], event_bytes_max: usize) -> Options {
-    Options {
+fn options(annotations: &[(&str, &str)], event_bytes_max: usize) -> EventOptions {
+    EventOptions {
         event_bytes_max,
         event_depth_max: 250,
         annotations: annotations
@@ -52,9 +52,9 @@ fn convert(
     text: &str,
     claimed: bool,
     record_time: Option<&str>,
-    options: &Options,
-) -> Result<Event, Failure> {
-    let context = Context {
+    options: &EventOptions,
+) -> Result<Event, EventError> {
+    let context = EventContext {
         claimed,
         record_time: record_time.map(|time| time.parse().unwrap()),
         ..options.context()
@@ -63,8 +63,8 @@ fn convert(
 }
 
 /// Converts a claimed text without a record time.
-fn plain(text: &str) -> Result<Event, Failure> {
-    convert(text, true, None, &Options::default())
+fn plain(text: &str) -> Result<Event, EventError> {
+    convert(text, true, None, &EventOptions::default())
 }
 
 fn text(event: &Event) -> &str {
@@ -131,13 +131,13 @@ fn assert_rest_kept(before: &str, event: &Event, changed: &[&str]) {
 }
 
 #[test]
-fn a_whole_event_is_not_touched_and_not_copied() {
+fn event_whole_is_neither_changed_nor_copied() {
     let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(WHOLE).unwrap());
     for json in [WHOLE, MINIMAL, &pretty.unwrap()] {
         for claimed in [true, false] {
             let padded = Bytes::from(format!(" \n{json}\r\n"));
-            let options = Options::default();
-            let context = Context {
+            let options = EventOptions::default();
+            let context = EventContext {
                 claimed,
                 ..options.context()
             };
@@ -151,7 +151,7 @@ fn a_whole_event_is_not_touched_and_not_copied() {
 }
 
 #[test]
-fn what_is_no_event_is_told_from_what_should_be_one() {
+fn event_error_tells_foreign_text_from_broken_event() {
     let cases = [
         ("{}", "no auditID"),
         ("[]", "expected an object at byte 0"),
@@ -172,16 +172,20 @@ fn what_is_no_event_is_told_from_what_should_be_one() {
     for (json, want) in cases {
         assert_eq!(
             plain(json),
-            Err(Failure::Unparsable(want.to_owned())),
+            Err(EventError::Unparsable(want.to_owned())),
             "{json}"
         );
-        let unclaimed = convert(json, false, None, &Options::default());
-        assert_eq!(unclaimed, Err(Failure::NotAudit(want.to_owned())), "{json}");
+        let unclaimed = convert(json, false, None, &EventOptions::default());
+        assert_eq!(
+            unclaimed,
+            Err(EventError::NotAudit(want.to_owned())),
+            "{json}"
+        );
     }
 }
 
 #[test]
-fn what_says_that_it_is_an_event_must_be_one() {
+fn event_claimed_but_broken_is_rejected() {
     for (json, want) in [
         (r#"{"kind":"Event"}"#, "no auditID"),
         (
@@ -215,34 +219,34 @@ fn what_says_that_it_is_an_event_must_be_one() {
         (r#"{"auditID":"x",}"#, "expected a key at byte 15"),
     ] {
         for claimed in [true, false] {
-            let got = convert(json, claimed, None, &Options::default());
-            assert_eq!(got, Err(Failure::Unparsable(want.to_owned())), "{json}");
+            let got = convert(json, claimed, None, &EventOptions::default());
+            assert_eq!(got, Err(EventError::Unparsable(want.to_owned())), "{json}");
         }
     }
     let other = WHOLE.replace("audit.k8s.io/v1", "audit.k8s.io/v2");
     let want = "apiVersion is \"audit.k8s.io/v2\", not audit.k8s.io/v1";
-    assert_eq!(plain(&other), Err(Failure::Unparsable(want.to_owned())));
+    assert_eq!(plain(&other), Err(EventError::Unparsable(want.to_owned())));
     let garbage = format!("{WHOLE}{WHOLE}");
-    assert!(matches!(plain(&garbage), Err(Failure::Unparsable(_))));
+    assert!(matches!(plain(&garbage), Err(EventError::Unparsable(_))));
 }
 
 #[test]
-fn messages_stay_short() {
+fn event_error_message_stays_short() {
     let long = format!(r#"{{"kind":"{}"}}"#, "ä".repeat(10_000));
-    let Err(Failure::Unparsable(what)) = plain(&long) else {
+    let Err(EventError::Unparsable(what)) = plain(&long) else {
         panic!("it is none");
     };
     assert!(what.len() < 150, "{what}");
 }
 
 #[test]
-fn a_verb_may_be_empty() {
+fn event_empty_verb_is_accepted() {
     let json = MINIMAL.replace("\"get\"", "\"\"");
     assert_eq!(text(&plain(&json).unwrap()), json);
 }
 
 #[test]
-fn ten_megabytes_in_a_string() {
+fn event_ten_megabyte_string_is_shortened() {
     let long = "\\\"x\\\\ü".repeat(1_500_000);
     let json = MINIMAL.replace("\"get\"", &format!("\"get\",\"userAgent\":\"{long}\""));
     let unlimited = options(&[], usize::MAX);
@@ -251,7 +255,7 @@ fn ten_megabytes_in_a_string() {
     let event = convert(&json, true, None, &annotated).unwrap();
     assert_rest_kept(&json, &event, &["annotations"]);
     let event = plain(&json).unwrap();
-    assert!(event.text().len() <= Options::default().event_bytes_max);
+    assert!(event.text().len() <= EventOptions::default().event_bytes_max);
     let agent = &value(&event)["userAgent"];
     let agent = agent.as_str().unwrap();
     assert!(

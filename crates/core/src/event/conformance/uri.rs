@@ -222,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_largest_values_are_shortened_first_and_known_parameters_stay() {
+    fn uri_too_long_shortens_largest_values_and_keeps_known_parameters() {
         let padding = "x".repeat(5000);
         let uri = format!("/api/v1/p?command=sh&a={padding}&command=-c&b=1");
         let short = shorten(&uri, 2000);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_goes_last() {
+    fn uri_too_long_shortens_path_last() {
         let path = format!("/api/v1/namespaces/x/pods/{}", "%41".repeat(2000));
         let short = shorten(&format!("{path}?command=sh"), 1000);
         assert!(short.len() <= 1000 && short.starts_with("/api/v1/namespaces/x/pods/%41"));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_escape_goes() {
+    fn uri_cut_drops_half_an_escape() {
         for (uri, want) in [
             ("/a%4", "/a"),
             ("/a%", "/a"),
@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_uri_fits_and_no_escape_is_cut(
+        fn uri_any_text_fits_the_limit_with_whole_escapes(
             path in "(/[a-zé]{0,9}|%[0-9A-F]{2}){0,60}",
             query in "([a-z;]{1,8}=[a-z;]{0,30}(%[0-9A-F]{2}){0,200}&){0,30}",
             bytes_max in 20_usize..2000,

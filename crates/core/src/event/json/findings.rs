@@ -1,7 +1,7 @@
 //! What stepping over a value found besides its end.
 
 /// What is said of a value that was stepped over: cheap to note, and enough to know that nothing
-/// has to be mended in it.
+/// has to be repaired in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Findings {
     pub(super) fractional: bool,
@@ -13,7 +13,7 @@ pub struct Findings {
 
 impl Findings {
     #[inline(always)]
-    pub(super) fn saw_depth(&mut self, levels: usize) {
+    pub(super) fn note_depth(&mut self, levels: usize) {
         self.levels = self.levels.max(u32::try_from(levels).unwrap_or(u32::MAX));
     }
 
@@ -66,8 +66,8 @@ impl Findings {
     }
 }
 
-/// Told of the keys of a value while it is stepped over.
-pub(super) trait Prints {
+/// Receives the keys of a value while the scanner skips it.
+pub(super) trait KeyVisitor {
     /// A container was opened that is not empty.
     fn open(&mut self);
     /// A key without escapes, without its quotes.
@@ -79,9 +79,9 @@ pub(super) trait Prints {
 }
 
 /// Looks at no key.
-pub(super) struct NoPrints;
+pub(super) struct NoKeyVisitor;
 
-impl Prints for NoPrints {
+impl KeyVisitor for NoKeyVisitor {
     #[inline(always)]
     fn open(&mut self) {}
     #[inline(always)]
@@ -102,7 +102,7 @@ const LEVELS_MAX: usize = 32;
 /// 64 bits of the innermost object say of most keys that they are new; only where the bit of one is
 /// set already its fingerprint is compared with those of the others.
 #[derive(Debug)]
-pub(super) struct KeyPrints {
+pub(super) struct KeyFingerprints {
     prints: [u32; KEYS_MAX],
     len: usize,
     here: Object,
@@ -119,9 +119,9 @@ struct Object {
     start: usize,
 }
 
-impl Default for KeyPrints {
-    fn default() -> KeyPrints {
-        KeyPrints {
+impl Default for KeyFingerprints {
+    fn default() -> KeyFingerprints {
+        KeyFingerprints {
             prints: [0; KEYS_MAX],
             len: 0,
             here: Object::default(),
@@ -131,7 +131,7 @@ impl Default for KeyPrints {
     }
 }
 
-impl Prints for KeyPrints {
+impl KeyVisitor for KeyFingerprints {
     #[inline(always)]
     fn open(&mut self) {
         // What is deeper counts as one object: its keys may then seem to repeat.
@@ -177,7 +177,7 @@ impl Prints for KeyPrints {
     }
 }
 
-impl KeyPrints {
+impl KeyFingerprints {
     #[inline(never)]
     fn compare(&self, print: u32, findings: &mut Findings) {
         let others = self.prints.get(self.here.start..self.len);

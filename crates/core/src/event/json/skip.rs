@@ -4,8 +4,8 @@
 //! a register; space is looked for only where the next byte is no larger than a space, as what API
 //! servers write has none.
 
-use super::findings::{Findings, Prints};
-use super::string::{self, Marks, hex4};
+use super::findings::{Findings, KeyVisitor};
+use super::string::{self, BlockMasks, hex4};
 use super::{Error, ErrorKind};
 
 pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
@@ -52,7 +52,7 @@ pub(super) fn value_end(
     bytes: &[u8],
     mut at: usize,
     findings: &mut Findings,
-    prints: &mut impl Prints,
+    prints: &mut impl KeyVisitor,
 ) -> Result<usize, Error> {
     let mut containers = Containers::default();
     'value: loop {
@@ -68,7 +68,7 @@ pub(super) fn value_end(
                     at += 1;
                 } else {
                     containers.push(is_object);
-                    findings.saw_depth(containers.level);
+                    findings.note_depth(containers.level);
                     prints.open();
                     if is_object {
                         at = key_end(bytes, at, findings, prints)?;
@@ -137,7 +137,7 @@ fn key_end(
     bytes: &[u8],
     at: usize,
     findings: &mut Findings,
-    prints: &mut impl Prints,
+    prints: &mut impl KeyVisitor,
 ) -> Result<usize, Error> {
     match bytes.get(at) {
         Some(b'"') => {
@@ -191,8 +191,8 @@ fn escaped_string_end(
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         let marks = match rest.first_chunk() {
-            Some(block) => Marks::of(block),
-            None => Marks::of(&string::padded(rest)),
+            Some(block) => BlockMasks::of(block),
+            None => BlockMasks::of(&string::padded(rest)),
         };
         let stop = marks.stop();
         at += stop;

@@ -68,16 +68,16 @@ fn controls(chunk: u8x16) -> u8x16 {
 
 /// What stands where in 64 bytes of a string, a bit per byte, the first byte lowest. The block
 /// starts outside any escape.
-pub(super) struct Marks {
+pub(super) struct BlockMasks {
     quotes: u64,
     backslashes: u64,
     controls: u64,
 }
 
-impl Marks {
+impl BlockMasks {
     #[inline(always)]
-    pub(super) fn of(block: &[u8; 64]) -> Marks {
-        let mut marks = Marks {
+    pub(super) fn of(block: &[u8; 64]) -> BlockMasks {
+        let mut marks = BlockMasks {
             quotes: 0,
             backslashes: 0,
             controls: 0,
@@ -256,7 +256,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Decodes a block up to its [`Marks::stop`]; returns that, and how many bytes came out.
+/// Decodes a block up to its [`BlockMasks::stop`]; returns that, and how many bytes came out.
 ///
 /// The masks on the indices change nothing (a block has 64 bytes); they show the compiler that all
 /// copies are within their arrays.
@@ -265,7 +265,7 @@ fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize
     let Some(block) = window.first_chunk() else {
         return (0, 0);
     };
-    let marks = Marks::of(block);
+    let marks = BlockMasks::of(block);
     let (starts, escaped) = marks.escapes();
     let stop = marks.stop_after((starts, escaped));
     let mut dropped = starts & u64::MAX.checked_shr(64 - stop as u32).unwrap_or(0);

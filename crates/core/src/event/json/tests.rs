@@ -8,7 +8,7 @@ fn kind_of(text: &str) -> Result<&str, ErrorKind> {
 }
 
 #[test]
-fn valid_values_are_kept_to_the_byte() {
+fn scanner_valid_value_is_kept_to_the_byte() {
     for text in [
         "null",
         "true",
@@ -32,7 +32,7 @@ fn valid_values_are_kept_to_the_byte() {
 }
 
 #[test]
-fn wrong_values_are_refused() {
+fn scanner_invalid_value_is_refused() {
     for text in [
         "nul1",
         "tru ",
@@ -72,7 +72,7 @@ fn wrong_values_are_refused() {
 }
 
 #[test]
-fn depth_is_a_number_and_not_a_stack() {
+fn scanner_deep_nesting_needs_no_stack() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for (text, depth) in [
         ("1", 1),
@@ -91,7 +91,7 @@ fn depth_is_a_number_and_not_a_stack() {
 }
 
 #[test]
-fn strings_are_decoded() {
+fn scanner_string_is_decoded() {
     let decode = |text| Scanner::new(text).string().map_err(|error| error.kind);
     assert_eq!(decode(r#""plain""#), Ok(Cow::Borrowed("plain")));
     assert_eq!(
@@ -116,7 +116,7 @@ fn strings_are_decoded() {
 }
 
 #[test]
-fn containers_are_walked_without_a_second_look() {
+fn scanner_container_is_walked_once() {
     let text = r#" {"a":{"b":[1,"x",{"c":2.50}]},"d":"e","a":1} "#;
     let raw = Raw::parse(text).unwrap();
     assert!(raw.has_fractional());
@@ -169,14 +169,14 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn agrees_with_serde_on_what_is_valid(text in "[\\[\\]{}\",:0-9a-u\\\\ .eE+-]{0,40}") {
+    fn scanner_any_text_agrees_with_serde(text in "[\\[\\]{}\",:0-9a-u\\\\ .eE+-]{0,40}") {
         let ours = Raw::parse(&text).is_ok();
         let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok();
         prop_assert_eq!(ours, theirs, "{}", text);
     }
 
     #[test]
-    fn every_prefix_of_an_object_is_incomplete(value in json()) {
+    fn scanner_prefix_of_object_is_incomplete(value in json()) {
         let text = serde_json::json!({"k": value}).to_string();
         prop_assert!(Raw::parse(&text).is_ok());
         for (cut, _) in text.char_indices() {
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn strings_survive_writing_and_reading(text in any::<String>()) {
+    fn scanner_string_survives_a_round_trip(text in any::<String>()) {
         let mut out = Vec::new();
         write_string(&mut out, &text);
         let out = String::from_utf8(out).unwrap();

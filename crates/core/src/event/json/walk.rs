@@ -4,7 +4,7 @@
 use super::skip::{Containers, colon_end, fail, literal_end, number_end, space_end, string_end};
 use super::{Error, ErrorKind, Findings};
 
-/// Told of the tokens of a text, in order; places are offsets in bytes.
+/// Receives the tokens of a text in order; positions are byte offsets.
 pub(crate) trait Visit {
     /// A container begins, at its bracket.
     fn open(&mut self, at: usize, is_object: bool);

@@ -9,7 +9,7 @@ fn shrunk(value: &Value, bytes_max: usize) -> String {
 }
 
 #[test]
-fn strings_keep_their_ends_and_say_what_is_gone() {
+fn shrink_string_keeps_its_ends_and_names_the_gap() {
     let text = format!("\"{}\"", "ab".repeat(500));
     let short = shrink(Raw::parse(&text).unwrap(), 100, None);
     assert!(short.len() <= 100 && short.len() > 90);
@@ -22,7 +22,7 @@ fn strings_keep_their_ends_and_say_what_is_gone() {
 }
 
 #[test]
-fn what_is_small_stays_beside_what_is_large() {
+fn shrink_large_member_leaves_small_ones_whole() {
     let value =
         json!({"a": "x".repeat(9000), "b": 1, "c": "y".repeat(9000), "d": [true], "e": null});
     let short: Value = serde_json::from_str(&shrunk(&value, 9000)).unwrap();
@@ -33,7 +33,7 @@ fn what_is_small_stays_beside_what_is_large() {
 }
 
 #[test]
-fn levels_share_out_evenly() {
+fn shrink_levels_share_the_budget_evenly() {
     assert_eq!(level(&[1, 2, 3], 6), usize::MAX);
     assert_eq!(level(&[10, 10, 10], 15), 5);
     assert_eq!(level(&[1, 10, 100], 61), 50);
@@ -61,7 +61,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn every_value_fits_is_valid_and_of_its_kind(value in any_value(), bytes_max in 2_usize..20_000) {
+    fn shrink_any_value_fits_and_keeps_its_type(value in any_value(), bytes_max in 2_usize..20_000) {
         let text = value.to_string();
         let short = shrunk(&value, bytes_max);
         prop_assert!(short.len() <= bytes_max.max(2), "{} > {bytes_max}", short.len());

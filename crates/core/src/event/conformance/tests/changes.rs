@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn kind_and_api_version_are_filled_in() {
+fn event_without_kind_and_version_gets_both() {
     let bare = WHOLE.replace(r#""kind":"Event","apiVersion":"audit.k8s.io/v1","#, "");
     let kind = |kind| bare.replacen('{', &format!("{{\"kind\":{kind},"), 1);
     for json in [&bare, &kind("\"\""), &kind("null"), &kind("\"Event\"")] {
@@ -15,7 +15,7 @@ fn kind_and_api_version_are_filled_in() {
         ] {
             let json = json.replacen('{', &format!("{{{version}"), 1);
             for claimed in [true, false] {
-                let event = convert(&json, claimed, None, &Options::default()).unwrap();
+                let event = convert(&json, claimed, None, &EventOptions::default()).unwrap();
                 value(&event);
                 assert_eq!(count(&event, "kind"), 1, "{}", text(&event));
                 assert_eq!(count(&event, "apiVersion"), 1, "{}", text(&event));
@@ -34,7 +34,7 @@ fn kind_and_api_version_are_filled_in() {
 }
 
 #[test]
-fn older_versions_are_lifted() {
+fn event_of_older_version_becomes_v1() {
     for version in ["v1beta1", "v1alpha1"] {
         let old = WHOLE.replace("audit.k8s.io/v1", &format!("audit.k8s.io/{version}"));
         let event = plain(&old).unwrap();
@@ -51,7 +51,7 @@ fn older_versions_are_lifted() {
 }
 
 #[test]
-fn annotations_are_added_and_win() {
+fn event_own_annotation_wins_over_existing() {
     let asked = options(
         &[
             ("cluster", "prod \"eu\" \\ \u{1} ü😀\n"),
@@ -90,7 +90,7 @@ fn annotations_are_added_and_win() {
 }
 
 #[test]
-fn an_annotation_asked_for_twice_comes_once() {
+fn event_annotation_configured_twice_comes_once() {
     let asked = options(&[("a", "1"), ("b", "2"), ("a", "3")], 1 << 20);
     let event = convert(MINIMAL, true, None, &asked).unwrap();
     assert!(
@@ -101,20 +101,20 @@ fn an_annotation_asked_for_twice_comes_once() {
 }
 
 #[test]
-fn of_two_members_with_one_name_the_last_wins() {
+fn event_duplicate_member_keeps_the_last() {
     let twice = MINIMAL.replacen('{', r#"{"kind":"Pod","auditID":7,"annotations":1,"#, 1);
-    let want = Failure::Unparsable("annotations is a number, not a map of strings".to_owned());
+    let want = EventError::Unparsable("annotations is a number, not a map of strings".to_owned());
     assert_eq!(plain(&twice), Err(want));
     let twice = MINIMAL.replacen('{', r#"{"kind":"Pod","auditID":7,"#, 1);
     let event = plain(&twice).unwrap();
     assert_eq!(text(&event), MINIMAL);
     assert!(event.notes().repaired().eq([Repair::DuplicateKey]));
     let last = MINIMAL.replace(r#","verb":"get""#, r#","verb":"get","kind":"Pod""#);
-    assert!(matches!(plain(&last), Err(Failure::Unparsable(_))));
+    assert!(matches!(plain(&last), Err(EventError::Unparsable(_))));
 }
 
 #[test]
-fn what_is_changed_leaves_no_stale_twin() {
+fn event_changed_member_leaves_no_stale_duplicate() {
     let asked = options(&[("cluster", "x")], 1 << 20);
     let json = MINIMAL.replacen(
         '{',
@@ -140,7 +140,7 @@ fn what_is_changed_leaves_no_stale_twin() {
     assert_eq!(value["stageTimestamp"], "2024-05-20T05:24:42.000000Z");
     assert_eq!(value["annotations"], json!({"new": "2", "cluster": "x"}));
 
-    // More twins than are remembered without allocating.
+    // More duplicate members than fit without allocating.
     let many = r#""annotations":{"old":"1"},"requestObject":{},"#.repeat(20);
     let json = MINIMAL.replacen('{', &format!("{{{many}"), 1);
     let event = convert(&json, true, None, &asked).unwrap();
@@ -152,7 +152,7 @@ fn what_is_changed_leaves_no_stale_twin() {
 }
 
 #[test]
-fn a_mark_of_the_api_server_is_seen() {
+fn event_truncation_annotation_of_api_server_is_counted() {
     for (annotations, truncated) in [
         (r#"{"audit.k8s.io/truncated":"true"}"#, true),
         (r#"{"audit.k8s.io\/trunc\u0061ted":"true"}"#, true),

@@ -41,7 +41,7 @@ fn check(
     cut: usize,
     suffix: &str,
     claimed: bool,
-    options: &Options,
+    options: &EventOptions,
 ) -> bool {
     let given = format!("{}{suffix}", &json[..cut]);
     let got = convert(&given, claimed, Some(RECORD_TIME), options);
@@ -64,7 +64,7 @@ fn check(
             // Only what is cut before its audit ID is no event, or what has no name of one.
             let starts_id = left.contains("\"auditID\":\"") || left.contains("\"auditID\": \"");
             assert!(!starts_id, "{failure}: {given}");
-            let want = matches!(failure, Failure::Truncated("auditID")) == claims;
+            let want = matches!(failure, EventError::Truncated("auditID")) == claims;
             assert!(want, "{failure:?}: {given}");
             return false;
         }
@@ -144,7 +144,7 @@ fn is_part_of(part: &Value, whole: &Value) -> bool {
 }
 
 #[test]
-fn every_cut_keeps_what_is_complete_and_nothing_else() {
+fn event_cut_anywhere_keeps_exactly_its_complete_members() {
     let unlimited = options(&[], usize::MAX);
     let annotated = options(&[("cluster", "x")], usize::MAX);
     for json in samples() {
@@ -167,7 +167,7 @@ fn every_cut_keeps_what_is_complete_and_nothing_else() {
 }
 
 #[test]
-fn half_a_number_is_no_number() {
+fn event_cut_inside_a_number_drops_it() {
     let front = MINIMAL.trim_end_matches('}');
     for (end, kept) in [
         (r#","status":200"#, None),
@@ -208,7 +208,7 @@ fn half_a_number_is_no_number() {
 }
 
 #[test]
-fn damage_is_no_cut() {
+fn event_damaged_is_not_taken_for_cut() {
     // A marker behind something that no longer text could mend.
     for wrong in [
         r#"{"auditID":"i",,"#,
@@ -218,7 +218,7 @@ fn damage_is_no_cut() {
         for suffix in SUFFIXES {
             let got = plain(&format!("{wrong}{suffix}"));
             assert!(
-                matches!(got, Err(Failure::Unparsable(_))),
+                matches!(got, Err(EventError::Unparsable(_))),
                 "{wrong}: {got:?}"
             );
         }
@@ -229,7 +229,7 @@ fn damage_is_no_cut() {
 }
 
 #[test]
-fn what_follows_from_the_path_is_derived() {
+fn event_cut_derives_object_ref_from_the_path() {
     let front =
         r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"i""#;
     let uri = r#","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/x/pods/y/exec?command=a%20b"#;
@@ -269,7 +269,7 @@ fn what_follows_from_the_path_is_derived() {
             false,
         ),
     ] {
-        let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+        let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
         let value = value(&event);
         assert_eq!(
             (&value["stage"], &value["verb"]),
@@ -299,28 +299,35 @@ fn what_follows_from_the_path_is_derived() {
     }
     // Inside an escape, and inside a segment.
     let cut = format!("{front}{}", uri.replace("a%20b", "a%2"));
-    let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+    let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
     assert_eq!(
         value(&event)["requestURI"],
         "/api/v1/namespaces/x/pods/y/exec?command=a"
     );
     let cut = format!("{front}{}", uri.replace("ec?command=a%20b", ""));
-    let event = convert(&cut, true, Some(RECORD_TIME), &Options::default()).unwrap();
+    let event = convert(&cut, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
     assert_eq!(value(&event)["objectRef"]["subresource"], Value::Null);
     assert_eq!(value(&event)["objectRef"]["name"], "y");
 }
 
 #[test]
-fn nothing_left_at_all() {
+fn event_cut_with_nothing_left_is_rejected() {
     for text in ["", " ", "[Truncated...]", "{", "{[Truncated...]"] {
-        assert_eq!(plain(text), Err(Failure::Truncated("auditID")), "{text:?}");
-        let unclaimed = convert(text, false, None, &Options::default());
-        assert_eq!(unclaimed, Err(Failure::NotAudit("no auditID".to_owned())));
+        assert_eq!(
+            plain(text),
+            Err(EventError::Truncated("auditID")),
+            "{text:?}"
+        );
+        let unclaimed = convert(text, false, None, &EventOptions::default());
+        assert_eq!(
+            unclaimed,
+            Err(EventError::NotAudit("no auditID".to_owned()))
+        );
     }
 }
 
 #[test]
-fn a_cut_event_without_any_time_leaves_with_one_that_is_none() {
+fn event_cut_without_any_time_gets_the_zero_time() {
     let cut = &WHOLE[..WHOLE.find(",\"user\"").unwrap()];
     let event = plain(cut).unwrap();
     let got = value(&event);

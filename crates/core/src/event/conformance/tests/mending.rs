@@ -10,7 +10,7 @@ fn with_object(object: &str, verb: &str) -> String {
 }
 
 #[test]
-fn a_key_twice_in_a_patch_leaves_the_value_that_the_api_server_took() {
+fn patch_with_duplicate_key_keeps_value_the_api_server_took() {
     for (object, want) in [
         (
             r#"{"rules":["harmless"],"rules":["everything"]}"#,
@@ -43,7 +43,7 @@ fn a_key_twice_in_a_patch_leaves_the_value_that_the_api_server_took() {
 }
 
 #[test]
-fn a_known_member_twice_anywhere_leaves_once() {
+fn event_known_member_twice_leaves_once() {
     for (from, to) in [
         (
             r#""username":"jürgen""#,
@@ -66,7 +66,7 @@ fn a_known_member_twice_anywhere_leaves_once() {
 }
 
 #[test]
-fn depth_below_the_limit_goes_and_nothing_else() {
+fn event_too_deep_loses_only_what_lies_below_the_limit() {
     for levels in [100, 245, 246, 247, 248, 400, 2000, 100_000] {
         let deep = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
         let object = format!(r#"{{"spec":{{"a":{deep},"hostPID":true}},"z":[{deep}]}}"#);
@@ -90,11 +90,11 @@ fn depth_below_the_limit_goes_and_nothing_else() {
 }
 
 #[test]
-fn text_that_is_no_unicode_leaves_as_go_reads_it() {
+fn event_invalid_utf8_leaves_as_go_decodes_it() {
     let at = WHOLE.find("say").unwrap();
     let mut bytes = WHOLE.as_bytes().to_vec();
     bytes.splice(at..at + 3, *b"\xff\xc3\x28\xe2\x82");
-    let options = Options::default();
+    let options = EventOptions::default();
     let made = event(&Bytes::from(bytes), &options.context()).unwrap();
     let want = WHOLE.replacen("say", "\u{fffd}\u{fffd}(\u{fffd}\u{fffd}", 1);
     assert_eq!(text(&made), want);
@@ -112,13 +112,13 @@ fn text_that_is_no_unicode_leaves_as_go_reads_it() {
 }
 
 #[test]
-fn a_text_that_ends_inside_a_character_was_cut_there() {
+fn event_ending_inside_a_character_counts_as_cut() {
     let at = WHOLE.find('😀').unwrap();
     for cut in at + 1..at + 4 {
         for end in [&b""[..], b"[Truncated...]", b"\n"] {
             let bytes = [&WHOLE.as_bytes()[..cut], end].concat();
-            let options = Options::default();
-            let context = Context {
+            let options = EventOptions::default();
+            let context = EventContext {
                 record_time: RECORD_TIME.parse().ok(),
                 ..options.context()
             };
@@ -134,7 +134,7 @@ fn a_text_that_ends_inside_a_character_was_cut_there() {
 }
 
 #[test]
-fn names_are_compared_after_unescaping() {
+fn event_escaped_member_name_is_recognised() {
     for (from, to) in [
         ("\"audit.k8s.io/v1\"", r#""audit.k8s.io\/v1""#),
         ("\"kind\"", r#""kin\u0064""#),
@@ -143,14 +143,14 @@ fn names_are_compared_after_unescaping() {
     ] {
         let json = MINIMAL.replacen(from, to, 1);
         for claimed in [true, false] {
-            let event = convert(&json, claimed, None, &Options::default()).unwrap();
+            let event = convert(&json, claimed, None, &EventOptions::default()).unwrap();
             assert_eq!(text(&event), json);
         }
     }
 }
 
 #[test]
-fn wrong_types_are_named_and_certain_numbers_mended() {
+fn event_member_of_wrong_type_is_named_and_numbers_are_repaired() {
     for (from, to, want) in [
         (
             r#""groups":["a","b"]"#,
@@ -216,7 +216,7 @@ fn wrong_types_are_named_and_certain_numbers_mended() {
         let json = WHOLE.replacen(from, to, 1);
         assert_eq!(
             plain(&json),
-            Err(Failure::Unparsable(want.to_owned())),
+            Err(EventError::Unparsable(want.to_owned())),
             "{to}"
         );
     }
@@ -245,7 +245,7 @@ fn wrong_types_are_named_and_certain_numbers_mended() {
 }
 
 #[test]
-fn older_versions_lose_what_v1_has_not() {
+fn event_of_older_version_loses_members_unknown_to_v1() {
     let old = WHOLE
         .replace("audit.k8s.io/v1", "audit.k8s.io/v1beta1")
         .replacen(
@@ -266,7 +266,7 @@ fn older_versions_lose_what_v1_has_not() {
 }
 
 #[test]
-fn events_as_api_servers_write_them_are_not_looked_at_twice() {
+fn event_in_api_server_form_is_scanned_once() {
     let extra = r#""uid":"u-1","groups":["system:authenticated"],"extra":{"authentication.kubernetes.io/credential-id":["JTI=1"],"scopes":["a","b"]}"#;
     for user in [
         "{}".to_owned(),
@@ -275,9 +275,9 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
         format!(r#"{{"username":"u",{extra}}}"#),
     ] {
         let json = WHOLE.replace(r#"{"username":"jürgen","groups":["a","b"]}"#, &user);
-        let (seen, end) = Seen::read(&json);
+        let (seen, end) = Inspection::read(&json);
         assert!(
-            end.is_ok() && is_clean(&seen, &Options::default()),
+            end.is_ok() && is_clean(&seen, &EventOptions::default()),
             "{user}"
         );
     }
@@ -298,21 +298,21 @@ fn events_as_api_servers_write_them_are_not_looked_at_twice() {
         r#""username""#,
     ] {
         let json = WHOLE.replace(r#"{"username":"jürgen","groups":["a","b"]}"#, user);
-        let (seen, _) = Seen::read(&json);
+        let (seen, _) = Inspection::read(&json);
         assert!(seen.odd_types, "{user}");
         assert!(
-            matches!(plain(&json), Err(Failure::Unparsable(_))),
+            matches!(plain(&json), Err(EventError::Unparsable(_))),
             "{user}"
         );
     }
 }
 
 #[test]
-fn refusals_as_api_servers_write_them_are_not_looked_at_twice() {
+fn event_of_a_refusal_in_api_server_form_is_scanned_once() {
     let status = r#"{"metadata":{},"status":"Failure","message":"pods \"x\" is forbidden: \u003cb\u003e","reason":"Forbidden","details":{"name":"x","kind":"pods","causes":[{"reason":"r","message":"m","field":"f"}],"retryAfterSeconds":1},"code":403}"#;
     let json = WHOLE.replace(r#"{"metadata":{},"code":201}"#, status);
-    let (seen, end) = Seen::read(&json);
-    assert!(end.is_ok() && is_clean(&seen, &Options::default()));
+    let (seen, end) = Inspection::read(&json);
+    assert!(end.is_ok() && is_clean(&seen, &EventOptions::default()));
     let event = plain(&json).unwrap();
     assert_eq!(text(&event), json);
 }

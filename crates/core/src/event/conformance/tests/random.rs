@@ -96,10 +96,10 @@ fn render(members: &[(String, String)], space: &str) -> String {
 
 proptest! {
     #[test]
-    fn whole_events_pass_through(members in any_event(), space in "[ \n\r\t]{0,3}") {
+    fn event_generated_whole_passes_unchanged(members in any_event(), space in "[ \n\r\t]{0,3}") {
         let json = render(&members, &space);
         let bytes = Bytes::from(format!("{space}{json}{space}"));
-        let options = Options::default();
+        let options = EventOptions::default();
         let event = event(&bytes, &options.context()).unwrap();
         // Only a key that stands twice is a reason to write it anew; in a responseObject, which the
         // API server encodes itself, it need not be seen.
@@ -116,13 +116,13 @@ proptest! {
     }
 
     #[test]
-    fn annotations_leave_all_else_alone(
+    fn event_generated_with_annotations_changes_nothing_else(
         members in any_event(),
         space in "[ \n\r\t]{0,3}",
         annotations in prop::collection::vec((any::<String>(), any::<String>()), 1..4),
     ) {
         let json = mend::mending(&render(&members, &space), 1000).edits.apply(&render(&members, &space));
-        let options = Options { annotations: annotations.clone(), ..Options::default() };
+        let options = EventOptions { annotations: annotations.clone(), ..EventOptions::default() };
         let event = convert(&json, true, None, &options).unwrap();
         assert_rest_kept(&json, &event, &["annotations"]);
         let annotated = Raw::parse(text(&event)).unwrap().get("annotations").unwrap();
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_is_salvaged_or_refused(
+    fn event_generated_cut_is_salvaged_or_rejected(
         members in any_event(),
         space in "[ \n\r\t]{0,1}",
         at in any::<prop::sample::Index>(),
@@ -153,17 +153,17 @@ proptest! {
         let cut = at.index(json.len());
         prop_assume!(json.is_char_boundary(cut));
         let given = format!("{}{}", &json[..cut], if marked { "[Truncated...]" } else { "" });
-        match convert(&given, true, Some(RECORD_TIME), &Options::default()) {
+        match convert(&given, true, Some(RECORD_TIME), &EventOptions::default()) {
             Ok(event) => {
                 prop_assert!(event.truncated());
                 prop_assert!(Raw::parse(text(&event)).is_ok(), "{}", text(&event));
             }
-            Err(failure) => prop_assert!(matches!(failure, Failure::Truncated(_)), "{}", failure),
+            Err(failure) => prop_assert!(matches!(failure, EventError::Truncated(_)), "{}", failure),
         }
     }
 
     #[test]
-    fn any_text_at_all_is_survived(text in "(\\{\"auditID\":\"x\",)?[\\[\\]{}\",:0-9a-u\\\\ .-]{0,60}", claimed: bool) {
-        let _ = convert(&text, claimed, None, &Options::default());
+    fn event_from_any_text_never_panics(text in "(\\{\"auditID\":\"x\",)?[\\[\\]{}\",:0-9a-u\\\\ .-]{0,60}", claimed: bool) {
+        let _ = convert(&text, claimed, None, &EventOptions::default());
     }
 }

@@ -25,7 +25,7 @@ fn with(member: &str, json: &str) -> String {
 }
 
 #[test]
-fn member_full_of_what_json_escapes_is_still_a_string() {
+fn event_member_full_of_escapes_stays_a_string() {
     let pieces = [
         "\"", "\\", "\u{1}", "\n", "é", "😀", "%22", "%", ";", "&", "?", "=", "/", "\u{fffd}",
     ];
@@ -53,7 +53,7 @@ fn member_full_of_what_json_escapes_is_still_a_string() {
 }
 
 #[test]
-fn uri_of_quotes_keeps_as_much_as_fits_and_its_other_parameters() {
+fn uri_of_quotes_too_long_keeps_what_fits_and_other_parameters() {
     let uri = format!("/api/v1/pods?x={}&limit=500", "\"".repeat(100_000));
     let got = shortened(&with("requestURI", &Value::from(uri).to_string()));
     let left = got["requestURI"].as_str().unwrap();
@@ -75,7 +75,7 @@ fn spelled(key: &str) -> String {
 }
 
 #[test]
-fn member_whose_name_is_spelled_otherwise_is_the_same_member() {
+fn event_member_with_escaped_name_is_the_same_member() {
     let padding = "x".repeat(LIMIT);
     let object = format!("{{\"spec\":{{\"x\":\"{padding}\",\"hostPID\":true}}}}");
     let object = object.as_str();
@@ -118,7 +118,7 @@ fn member_whose_name_is_spelled_otherwise_is_the_same_member() {
 }
 
 #[test]
-fn padding_in_what_is_essential_leaves_the_rest_to_be_seen() {
+fn event_padded_essential_member_leaves_the_rest_visible() {
     let spec = r#"{"template":{"spec":{"hostPID":true,"containers":[{"name":"c","image":"busybox","command":["sh","-c","evil"],"securityContext":{"privileged":true}}]}}}"#;
     let text = Value::from("x".repeat(4 * LIMIT)).to_string();
     let many: Vec<String> = (0..40_000).map(|n| format!("\"k{n}\":{n}")).collect();
@@ -150,7 +150,7 @@ fn padding_in_what_is_essential_leaves_the_rest_to_be_seen() {
 }
 
 #[test]
-fn status_code_below_zero_is_a_code() {
+fn event_negative_status_code_is_kept() {
     let event = WHOLE.replacen("\"code\":201", "\"code\":-1", 1);
     assert_ne!(event, WHOLE);
     let got = convert(&event, true, None, &options(&[], 1 << 20)).unwrap();
@@ -158,9 +158,38 @@ fn status_code_below_zero_is_a_code() {
 }
 
 #[test]
-fn unknown_members_without_end_take_linear_time() {
+fn event_many_unknown_members_take_linear_time() {
     let many: Vec<String> = (0..300_000).map(|n| format!("\"u{n}\":1")).collect();
     let event = format!("{},{}}}", &WHOLE[..WHOLE.len() - 1], many.join(","));
     // Quadratic, this would take minutes.
     shortened(&event);
+}
+
+#[test]
+fn event_with_many_groups_keeps_those_kubernetes_gives() {
+    let object = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 * LIMIT));
+    let large = with("requestObject", &object);
+    let around: Vec<String> = (0..300)
+        .map(|n| format!("system:padding-{n:020}"))
+        .collect();
+    let others: Vec<String> = (0..3_000).map(|n| format!("team-{n}")).collect();
+    for padding in [&around, &others] {
+        let mut groups = padding.clone();
+        groups.insert(groups.len() / 2, "system:masters".to_owned());
+        let user =
+            json!({"username": "mallory", "uid": "1", "groups": groups, "extra": {"x": others}});
+        let mut event: Value = serde_json::from_str(&large).unwrap();
+        event["impersonatedUser"] = user;
+        let got = shortened(&event.to_string());
+        let left = got["impersonatedUser"]["groups"].as_array().unwrap();
+        assert!(left.contains(&json!("system:masters")), "{}", left.len());
+    }
+    // A long name takes nothing from the groups.
+    for member in ["username", "uid"] {
+        let mut event: Value = serde_json::from_str(&large).unwrap();
+        event["user"] = json!({"username": "m", "groups": ["admins", "dev"]});
+        event["user"][member] = json!("n".repeat(LIMIT));
+        let got = shortened(&event.to_string());
+        assert_eq!(got["user"]["groups"], json!(["admins", "dev"]));
+    }
 }

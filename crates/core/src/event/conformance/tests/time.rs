@@ -33,7 +33,7 @@ fn with(members: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn it_is_filled_from_the_next_best_time() {
+fn event_without_time_takes_the_next_best() {
     let received = "\"2024-05-20T05:24:43.5+02:00\"";
     let old = "\"2023-05-20T05:24:43Z\"";
     for none in NONE {
@@ -52,7 +52,7 @@ fn it_is_filled_from_the_next_best_time() {
                 ("stageTimestamp", none),
                 ("timestamp", old),
             ]);
-            let event = convert(&json, false, record, &Options::default()).unwrap();
+            let event = convert(&json, false, record, &EventOptions::default()).unwrap();
             let value = value(&event);
             assert_eq!(value["stageTimestamp"], want, "{json}");
             assert_eq!(count(&event, "stageTimestamp"), 1);
@@ -73,12 +73,12 @@ fn it_is_filled_from_the_next_best_time() {
 }
 
 #[test]
-fn without_any_time_it_is_refused() {
+fn event_without_any_time_is_rejected() {
     for none in NONE {
         let json = with(&[("stageTimestamp", none), ("requestReceivedTimestamp", none)]);
         for claimed in [true, false] {
-            let got = convert(&json, claimed, None, &Options::default());
-            let Err(Failure::Unparsable(what)) = got else {
+            let got = convert(&json, claimed, None, &EventOptions::default());
+            let Err(EventError::Unparsable(what)) = got else {
                 panic!("{json}: {got:?}");
             };
             assert!(what.ends_with("no other time to take instead"), "{what}");
@@ -87,7 +87,7 @@ fn without_any_time_it_is_refused() {
 }
 
 #[test]
-fn every_time_leaves_with_six_digits_in_utc() {
+fn event_time_in_any_form_leaves_in_utc_microseconds() {
     for (time, want) in [
         (
             "2024-05-20T05:24:43.123456789123Z",
@@ -106,7 +106,7 @@ fn every_time_leaves_with_six_digits_in_utc() {
                 "stageTimestamp" => with(&[(name, &quoted)]),
                 _ => with(&[other, (name, &quoted)]),
             };
-            let event = convert(&json, true, Some(RECORD_TIME), &Options::default()).unwrap();
+            let event = convert(&json, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
             assert_eq!(value(&event)[name], want, "{json}");
             assert_eq!(text(&event) == json, time == want, "{json}");
         }
@@ -114,7 +114,7 @@ fn every_time_leaves_with_six_digits_in_utc() {
 }
 
 #[test]
-fn an_odd_time_of_arrival_is_the_records_own() {
+fn event_with_odd_record_time_takes_its_own() {
     let stage = ("stageTimestamp", "\"2024-05-20T05:24:43.000000Z\"");
     for odd in [
         "7",
@@ -124,11 +124,11 @@ fn an_odd_time_of_arrival_is_the_records_own() {
         "\"yesterday\"",
     ] {
         let json = with(&[("requestReceivedTimestamp", odd), stage]);
-        let event = convert(&json, true, Some(RECORD_TIME), &Options::default()).unwrap();
+        let event = convert(&json, true, Some(RECORD_TIME), &EventOptions::default()).unwrap();
         let got = value(&event);
         assert_eq!(got["requestReceivedTimestamp"], RECORD_TIME, "{json}");
         assert_eq!(got["annotations"][RECEIVED_TIMESTAMP], "record");
-        let event = convert(&json, true, None, &Options::default()).unwrap();
+        let event = convert(&json, true, None, &EventOptions::default()).unwrap();
         assert_eq!(count(&event, "requestReceivedTimestamp"), 0);
     }
     let json = with(&[("requestReceivedTimestamp", "null"), stage]);

@@ -5,7 +5,7 @@ use super::*;
 /// Enough for every event here without its padding.
 const LIMIT: usize = 64 << 10;
 
-fn limit() -> Options {
+fn limit() -> EventOptions {
     options(&[], LIMIT)
 }
 
@@ -59,13 +59,13 @@ fn padding(bytes: usize) -> String {
 }
 
 #[test]
-fn an_event_at_the_limit_is_whole() {
+fn event_at_the_size_limit_is_whole() {
     let limit = options(&[], WHOLE.len());
     assert_eq!(text(&convert(WHOLE, true, None, &limit).unwrap()), WHOLE);
 }
 
 #[test]
-fn host_pid_beside_any_padding_is_still_seen() {
+fn event_too_large_keeps_host_pid_beside_padding() {
     let big = padding(300_000);
     let small = |sep: &str, item: &dyn Fn(usize) -> String| {
         (0..40_000).map(item).collect::<Vec<_>>().join(sep)
@@ -136,7 +136,7 @@ fn host_pid_beside_any_padding_is_still_seen() {
 }
 
 #[test]
-fn the_response_goes_before_anything_of_the_request() {
+fn event_too_large_loses_response_before_request() {
     let request = format!(r#"{{"spec":{{"a":"{}"}}}}"#, padding(40_000));
     let response = format!(
         r#"{{"metadata":{{"name":"n","managedFields":["{}"]}}}}"#,
@@ -157,7 +157,7 @@ fn the_response_goes_before_anything_of_the_request() {
 }
 
 #[test]
-fn each_member_outside_the_objects_has_a_budget() {
+fn event_too_large_shortens_members_to_their_budgets() {
     let big = padding(100_000);
     let groups: Vec<String> = (0..9000)
         .map(|n| match n {
@@ -265,13 +265,13 @@ fn each_member_outside_the_objects_has_a_budget() {
 }
 
 #[test]
-fn everything_at_once_still_fits() {
+fn event_with_every_member_too_large_still_fits() {
     let big = padding(50_000);
     let list = format!("[{}]", vec![format!("\"{big}\""); 5].join(","));
     let json = format!(
         r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{big}","auditID":"{big}","stage":"{big}","requestURI":"{big}","verb":"{big}","user":{{"username":"{big}","uid":"{big}","groups":{list},"extra":{{"{big}":{list}}}}},"impersonatedUser":{{"username":"{big}"}},"sourceIPs":{list},"userAgent":"{big}","objectRef":{{"resource":"{big}","name":"{big}"}},"responseStatus":{{"message":"{big}","code":200}},"requestObject":"{big}","responseObject":{list},"stageTimestamp":"2024-05-20T05:24:43.000000Z","annotations":{{"{big}":"{big}"}},"x":{list},"{big}":1}}"#
     );
-    for max in [Options::EVENT_BYTES_MIN, LIMIT, 250 << 10] {
+    for max in [EventOptions::EVENT_BYTES_MIN, LIMIT, 250 << 10] {
         let event = convert(&json, true, None, &options(&[], max)).unwrap();
         assert!(event.text().len() <= max);
         let got = value(&event);
@@ -293,7 +293,7 @@ fn everything_at_once_still_fits() {
 }
 
 #[test]
-fn without_objects_takes_any_kind_of_object() {
+fn event_without_objects_drops_objects_of_any_type() {
     let json = MINIMAL.replacen(
         '{',
         concat!(
@@ -310,7 +310,7 @@ fn without_objects_takes_any_kind_of_object() {
 }
 
 #[test]
-fn a_shortened_event_holds_little_memory() {
+fn event_shortened_holds_little_memory() {
     let big = format!("{{\"data\":\"{}\"}}", "x".repeat(5 << 20));
     let json = MINIMAL.replacen('{', &format!("{{\"requestObject\":{big},"), 1);
     let event = plain(&json).unwrap();
@@ -319,7 +319,7 @@ fn a_shortened_event_holds_little_memory() {
 }
 
 #[test]
-fn the_time_is_linear_in_the_text() {
+fn event_shortening_takes_linear_time() {
     // Each level holds nearly all the bytes below it: a look at what lies inside at each of them
     // would take minutes.
     let mut object = format!("\"{}\"", "y".repeat(1 << 20));

@@ -91,7 +91,7 @@ const SPECIALS: [&str; 19] = [
 ];
 
 #[test]
-fn a_run_of_any_length_before_anything_special() {
+fn block_scan_special_byte_after_any_run_is_found() {
     for special in SPECIALS {
         for before in 0..=130 {
             // What follows reaches the block's end, or does not, or is cut.
@@ -109,7 +109,7 @@ fn a_run_of_any_length_before_anything_special() {
 }
 
 #[test]
-fn two_specials_at_any_distance_across_blocks() {
+fn block_scan_two_special_bytes_at_any_distance_are_found() {
     for first in SPECIALS {
         for second in SPECIALS {
             for before in [0, 1, 14, 15, 16, 17, 60, 61, 62, 63, 64, 65] {
@@ -123,7 +123,7 @@ fn two_specials_at_any_distance_across_blocks() {
 }
 
 #[test]
-fn rows_of_backslashes_of_any_length() {
+fn block_scan_backslash_run_of_any_length_is_read() {
     for before in 0..70 {
         for row in 0..140 {
             for after in ["\"", "n\"", "\"\"", "\"\",\"", "x\"", ""] {
@@ -138,7 +138,7 @@ fn rows_of_backslashes_of_any_length() {
 }
 
 #[test]
-fn a_string_in_the_middle_of_a_text() {
+fn block_scan_string_inside_text_ends_at_its_quote() {
     // At every distance from the front and from the end of the text.
     for front in 0..70 {
         for end in [0, 1, 2, 20, 70] {
@@ -165,7 +165,7 @@ fn a_string_in_the_middle_of_a_text() {
 }
 
 #[test]
-fn errors_name_their_byte() {
+fn scanner_error_names_its_byte() {
     let at = |text| Raw::parse(text).map_err(|error| error.at);
     assert_eq!(at("{\"a\":1 \"b\":2}"), Err(7));
     assert_eq!(at("[1,]"), Err(3));
@@ -183,7 +183,7 @@ fn errors_name_their_byte() {
 }
 
 #[test]
-fn containers_mix_at_every_depth() {
+fn scanner_mixed_containers_at_every_depth_are_read() {
     // Across the border where the register of open containers is full.
     for depth in [1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 500, 1500] {
         let mut text = String::new();
@@ -214,7 +214,7 @@ fn containers_mix_at_every_depth() {
 }
 
 #[test]
-fn a_long_string_costs_its_length() {
+fn scanner_long_string_takes_linear_time() {
     let event = "{\"a\":\"\\\\ b\n\"}".repeat(100_000);
     let mut text = Vec::new();
     write_string(&mut text, &event);
@@ -224,7 +224,7 @@ fn a_long_string_costs_its_length() {
 }
 
 #[test]
-fn a_short_string_holds_no_page() {
+fn scanner_short_string_does_not_hold_the_page() {
     let text = format!("[\"a\\nb\",{}]", "1,".repeat(5000));
     let mut scanner = Scanner::new(&text);
     scanner.open_array().unwrap();
@@ -237,7 +237,7 @@ fn a_short_string_holds_no_page() {
 }
 
 #[test]
-fn a_key_with_half_a_pair_hides_no_other() {
+fn scanner_key_with_lone_surrogate_hides_no_other() {
     let raw = Raw::parse(r#"{"\ud800":1,"b":2}"#).unwrap();
     assert_eq!(raw.get("b").map(Raw::text), Some("2"));
     let keys: Vec<_> = raw.members().unwrap().map(|(key, _)| key).collect();
@@ -246,14 +246,14 @@ fn a_key_with_half_a_pair_hides_no_other() {
 
 proptest! {
     #[test]
-    fn dense_escapes_are_read_as_the_reference_reads_them(
+    fn scanner_dense_escapes_agree_with_reference(
         text in r#""([a-f"\\/nu0-9é😀 ]|\\"|\\\\|\\\\\\"|[a-z]{0,40}|\\u[0-9a-f]{4}){0,60}"?"#,
     ) {
         check(&text);
     }
 
     #[test]
-    fn nested_quoting_comes_back(text in r#"[a-z"\\\n\t\u{1}é😀/]{0,300}"#, times in 1..5) {
+    fn scanner_nested_quoting_survives_a_round_trip(text in r#"[a-z"\\\n\t\u{1}é😀/]{0,300}"#, times in 1..5) {
         let mut quoted = text.clone();
         for _ in 0..times {
             quoted = serde_json::to_string(&quoted).unwrap();
@@ -270,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn space_between_anything_changes_nothing(value in json(), space in "[ \n\r\t]{0,3}") {
+    fn scanner_whitespace_anywhere_changes_nothing(value in json(), space in "[ \n\r\t]{0,3}") {
         let compact = value.to_string();
         let pretty = serde_json::to_string_pretty(&value).unwrap();
         for text in [&compact, &pretty, &format!("{space}{pretty}{space}")] {
@@ -280,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_judged_as_serde_judges_it(value in json(), at in any::<prop::sample::Index>(), byte in "[\\[\\]{}\",:0e\\\\ tn\u{1}.-]") {
+    fn scanner_damaged_text_agrees_with_serde(value in json(), at in any::<prop::sample::Index>(), byte in "[\\[\\]{}\",:0e\\\\ tn\u{1}.-]") {
         let mut text = value.to_string();
         let at = at.index(text.len());
         if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {

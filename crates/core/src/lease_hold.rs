@@ -1,4 +1,4 @@
-//! The right to read and to commit, where another process may take it: every reader of a [`Tenure`]
+//! The Lease hold that allows reading and committing: every reader of a [`LeaseHold`]
 //! looks at the clock itself, so that a process that hung does nothing before it notices.
 //!
 //! How the right is won and renewed is not here.
@@ -8,7 +8,7 @@ use std::fmt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Why a tenure is over.
+/// Why a Lease is no longer held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
     /// No renewal succeeded before the deadline.
@@ -58,13 +58,13 @@ impl State {
     }
 }
 
-/// Says whether the leadership still lasts; as many as there are tasks that need to know.
+/// Tells whether the Lease is still held. Clones tell the same.
 #[derive(Debug, Clone)]
-pub struct Tenure {
+pub struct LeaseHold {
     state: watch::Receiver<State>,
 }
 
-impl Tenure {
+impl LeaseHold {
     /// Whether we are the leader now, by the clock: right even when nothing else runs.
     pub fn is_leader(&self) -> bool {
         let state = self.state.borrow();
@@ -82,7 +82,7 @@ impl Tenure {
             tokio::select! {
                 biased;
                 changed = self.state.changed() => if changed.is_err() {
-                    // Nobody renews it any more.
+                    // The renewing task is gone.
                     let state = self.state.borrow();
                     return state.lost.clone().unwrap_or(Lost::Expired { why: None });
                 },
@@ -92,23 +92,23 @@ impl Tenure {
     }
 }
 
-/// Says to a [`Tenure`] and its clones how it stands. Dropped, it ends them.
+/// Renews or ends a [`LeaseHold`] and its clones. Dropped, it ends them.
 #[derive(Debug)]
-pub struct TenureSender {
+pub struct LeaseHoldSender {
     state: watch::Sender<State>,
 }
 
-/// A tenure until this time, unless it is renewed, and what says so.
-pub fn tenure(valid_until: Instant) -> (TenureSender, Tenure) {
+/// A hold until this time, unless it is renewed, and the sender that renews or ends it.
+pub fn lease_hold(valid_until: Instant) -> (LeaseHoldSender, LeaseHold) {
     let (to, state) = watch::channel(State {
         valid_until,
         failure: None,
         lost: None,
     });
-    (TenureSender { state: to }, Tenure { state })
+    (LeaseHoldSender { state: to }, LeaseHold { state })
 }
 
-impl TenureSender {
+impl LeaseHoldSender {
     /// It was renewed, until this time.
     pub fn renewed(&self, valid_until: Instant) {
         self.state.send_modify(|state| {

@@ -10,7 +10,7 @@ use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
 use super::Access;
 use crate::client::cluster::cluster_of;
-use crate::client::group::Group;
+use crate::client::group::LogGroupName;
 
 /// What to do about missing credentials.
 pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \
@@ -50,7 +50,7 @@ pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
 
 /// What was asked for in a request that failed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct RequestContext<'a> {
     /// The page of a token, which may be too old.
     pub(super) with_token: bool,
     /// By whom, and whether unmasked.
@@ -60,9 +60,9 @@ pub(super) struct Asked<'a> {
 /// What a failed `FilterLogEvents` means.
 pub(super) fn query<R>(
     error: &SdkError<FilterLogEventsError, R>,
-    group: &Group,
+    group: &LogGroupName,
     region: &str,
-    asked: Asked<'_>,
+    asked: RequestContext<'_>,
 ) -> QueryError
 where
     R: std::fmt::Debug + 'static,

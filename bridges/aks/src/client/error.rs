@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use azure_core::error::ErrorKind as AzureErrorKind;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};
@@ -17,9 +17,9 @@ use azure_messaging_eventhubs::error::ErrorKind;
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
 
-/// What kind of trouble it is.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub enum HubErrorKind {
     /// There is no token, or no usable connection string.
     Identity,
     /// Azure knows us, and does not let us read.
@@ -44,21 +44,21 @@ pub enum FaultKind {
     Other,
 }
 
-/// Trouble with the event hub.
+/// An error of the event hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct HubError {
     /// Of this kind.
-    pub kind: FaultKind,
+    pub kind: HubErrorKind,
     /// What happened, in a line.
     pub what: String,
     /// What to do; empty when it passes by itself.
     pub remedy: String,
 }
 
-impl Fault {
+impl HubError {
     /// A fault without a remedy.
-    pub(crate) fn new(kind: FaultKind, what: impl Into<String>) -> Fault {
-        Fault {
+    pub(crate) fn new(kind: HubErrorKind, what: impl Into<String>) -> HubError {
+        HubError {
             kind,
             what: what.into(),
             remedy: String::new(),
@@ -66,38 +66,38 @@ impl Fault {
     }
 
     /// What the client library says.
-    pub(super) fn of(error: &EventHubsError) -> Fault {
+    pub(super) fn of(error: &EventHubsError) -> HubError {
         let (kind, what) = read(error);
-        Fault::new(kind, one_line(&what))
+        HubError::new(kind, one_line(&what))
     }
 
     /// The part of the bridge that it concerns.
-    pub fn part(&self) -> Part {
+    pub fn component(&self) -> Component {
         match self.kind {
-            FaultKind::Identity => Part::Identity,
-            _ => Part::Source,
+            HubErrorKind::Identity => Component::Identity,
+            _ => Component::Source,
         }
     }
 
     /// Its name among the outcomes of requests.
     pub fn status(&self) -> &'static str {
         match self.kind {
-            FaultKind::Identity => "identity",
-            FaultKind::Denied => "denied",
-            FaultKind::NotFound => "not_found",
-            FaultKind::Unresolved => "dns",
-            FaultKind::Unreachable => "unreachable",
-            FaultKind::Tls => "tls",
-            FaultKind::Stolen => "stolen",
-            FaultKind::Crowded => "crowded",
-            FaultKind::Busy => "busy",
-            FaultKind::Ended => "ended",
-            FaultKind::Other => "error",
+            HubErrorKind::Identity => "identity",
+            HubErrorKind::Denied => "denied",
+            HubErrorKind::NotFound => "not_found",
+            HubErrorKind::Unresolved => "dns",
+            HubErrorKind::Unreachable => "unreachable",
+            HubErrorKind::Tls => "tls",
+            HubErrorKind::Stolen => "stolen",
+            HubErrorKind::Crowded => "crowded",
+            HubErrorKind::Busy => "busy",
+            HubErrorKind::Ended => "ended",
+            HubErrorKind::Other => "error",
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if !self.remedy.is_empty() {
@@ -107,30 +107,30 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Error for Fault {}
+impl Error for HubError {}
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Trouble {
-        Trouble {
-            part: fault.part(),
+impl From<HubError> for Unavailable {
+    fn from(fault: HubError) -> Unavailable {
+        Unavailable {
+            component: fault.component(),
             remedy: match (fault.remedy.is_empty(), fault.kind) {
                 (false, _) => fault.remedy,
-                (true, FaultKind::Ended) => "it is tried again".to_owned(),
+                (true, HubErrorKind::Ended) => "it is tried again".to_owned(),
                 (true, _) => "it is tried again; if it stays, please report it".to_owned(),
             },
-            what: fault.what,
+            reason: fault.what,
         }
     }
 }
 
 /// The first layer, from the outside, that says what kind it is; otherwise the innermost text.
-fn read(error: &EventHubsError) -> (FaultKind, String) {
+fn read(error: &EventHubsError) -> (HubErrorKind, String) {
     if let ErrorKind::ConsumerDisconnected(why) = &error.kind {
         let why = why.as_ref().map_or_else(
             || "another consumer took the partition".to_owned(),
             described_text,
         );
-        return (FaultKind::Stolen, why);
+        return (HubErrorKind::Stolen, why);
     }
     let mut cause: &(dyn Error + 'static) = error;
     for _ in 0..CAUSES_MAX {
@@ -152,17 +152,17 @@ fn read(error: &EventHubsError) -> (FaultKind, String) {
     of_text(cause.to_string())
 }
 
-fn of_amqp(error: &AmqpError) -> Option<(FaultKind, String)> {
+fn of_amqp(error: &AmqpError) -> Option<(HubErrorKind, String)> {
     match error.kind() {
         AmqpErrorKind::AmqpDescribedError(described) => {
             Some((of_condition(described), described_text(described)))
         }
         AmqpErrorKind::ManagementStatusCode(status, why) => {
             let kind = match u16::from(*status) {
-                401 | 403 => FaultKind::Denied,
-                404 => FaultKind::NotFound,
-                429 | 503 => FaultKind::Busy,
-                _ => FaultKind::Other,
+                401 | 403 => HubErrorKind::Denied,
+                404 => HubErrorKind::NotFound,
+                429 | 503 => HubErrorKind::Busy,
+                _ => HubErrorKind::Other,
             };
             let why = why.as_deref().unwrap_or("no reason given");
             Some((kind, format!("{}: {why}", u16::from(*status))))
@@ -173,23 +173,23 @@ fn of_amqp(error: &AmqpError) -> Option<(FaultKind, String)> {
         | AmqpErrorKind::ConnectionClosedByRemote(why)
         | AmqpErrorKind::ConnectionDropped(why)
         | AmqpErrorKind::IdleTimeoutElapsed(why)
-        | AmqpErrorKind::LinkStateError(why) => Some((FaultKind::Ended, why.to_string())),
+        | AmqpErrorKind::LinkStateError(why) => Some((HubErrorKind::Ended, why.to_string())),
         _ => None,
     }
 }
 
-fn of_condition(described: &AmqpDescribedError) -> FaultKind {
+fn of_condition(described: &AmqpDescribedError) -> HubErrorKind {
     match described.condition {
-        AmqpErrorCondition::UnauthorizedAccess => FaultKind::Denied,
-        AmqpErrorCondition::NotFound => FaultKind::NotFound,
-        AmqpErrorCondition::LinkStolen => FaultKind::Stolen,
-        AmqpErrorCondition::ResourceLimitExceeded => FaultKind::Crowded,
-        AmqpErrorCondition::ServerBusyError => FaultKind::Busy,
+        AmqpErrorCondition::UnauthorizedAccess => HubErrorKind::Denied,
+        AmqpErrorCondition::NotFound => HubErrorKind::NotFound,
+        AmqpErrorCondition::LinkStolen => HubErrorKind::Stolen,
+        AmqpErrorCondition::ResourceLimitExceeded => HubErrorKind::Crowded,
+        AmqpErrorCondition::ServerBusyError => HubErrorKind::Busy,
         AmqpErrorCondition::LinkDetachForced
         | AmqpErrorCondition::ConnectionForced
         | AmqpErrorCondition::TimeoutError
-        | AmqpErrorCondition::InternalError => FaultKind::Ended,
-        _ => FaultKind::Other,
+        | AmqpErrorCondition::InternalError => HubErrorKind::Ended,
+        _ => HubErrorKind::Other,
     }
 }
 
@@ -201,34 +201,35 @@ fn described_text(described: &AmqpDescribedError) -> String {
     }
 }
 
-fn of_azure(error: &azure_core::Error) -> Option<(FaultKind, String)> {
-    matches!(error.kind(), AzureErrorKind::Credential).then(|| (FaultKind::Identity, chain(error)))
+fn of_azure(error: &azure_core::Error) -> Option<(HubErrorKind, String)> {
+    matches!(error.kind(), AzureErrorKind::Credential)
+        .then(|| (HubErrorKind::Identity, chain(error)))
 }
 
-fn of_io(error: &io::Error) -> (FaultKind, String) {
+fn of_io(error: &io::Error) -> (HubErrorKind, String) {
     let text = chain(error);
     if text.contains("lookup address") {
-        return (FaultKind::Unresolved, text);
+        return (HubErrorKind::Unresolved, text);
     }
     if text.contains("certificate") {
-        return (FaultKind::Tls, text);
+        return (HubErrorKind::Tls, text);
     }
     let kind = match error.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable => FaultKind::Unreachable,
-        _ => FaultKind::Ended,
+        | io::ErrorKind::NetworkUnreachable => HubErrorKind::Unreachable,
+        _ => HubErrorKind::Ended,
     };
     (kind, text)
 }
 
 /// What no type tells: the innermost text may.
-fn of_text(text: String) -> (FaultKind, String) {
+fn of_text(text: String) -> (HubErrorKind, String) {
     let kind = if text.contains("certificate") {
-        FaultKind::Tls
+        HubErrorKind::Tls
     } else {
-        FaultKind::Other
+        HubErrorKind::Other
     };
     (kind, text)
 }

@@ -11,7 +11,7 @@ use crate::event::conformance::Notes;
 
 /// Counts of everything that happened. Serialised as the report's fixed JSON form.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Tally {
+pub struct RunStats {
     /// Provider records read.
     pub records: u64,
     /// Events that came out: accepted by the webhook, or written.
@@ -20,9 +20,9 @@ pub struct Tally {
     pub skipped: BTreeMap<&'static str, u64>,
     /// Records and events in the dead letter, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Events that carry the mark `audit.k8s.io/truncated`.
+    /// Events with the annotation `audit.k8s.io/truncated`.
     pub truncated: u64,
-    /// Events in which something was mended, by what.
+    /// Events in which something was repaired, by repair.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub repaired: BTreeMap<&'static str, u64>,
     /// Events of which something is missing, by what.
@@ -36,13 +36,13 @@ pub struct Tally {
     pub elapsed_seconds: f64,
 }
 
-impl Tally {
+impl RunStats {
     /// A record that was not for us.
     pub fn skip(&mut self, reason: Skip) {
         *self.skipped.entry(reason.name()).or_default() += 1;
     }
 
-    /// What was mended in an event, and what is missing of it.
+    /// Counts what was repaired in an event, and what is missing of it.
     pub fn note(&mut self, notes: Notes) {
         for what in notes.repaired() {
             *self.repaired.entry(what.name()).or_default() += 1;
@@ -63,12 +63,12 @@ impl Tally {
     }
 
     /// Sets the time it took.
-    pub fn took(&mut self, elapsed: Duration) {
+    pub fn set_duration(&mut self, elapsed: Duration) {
         self.elapsed_seconds = (elapsed.as_secs_f64() * 1000.0).round() / 1000.0;
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for RunStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.elapsed_seconds.max(0.001);
         writeln!(f, "records    {:>12}", self.records)?;

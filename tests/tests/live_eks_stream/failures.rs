@@ -20,7 +20,7 @@ async fn stream_that_cannot_be_read_is_a_hold_with_its_remedy() {
         assert!(why.contains("encrypted"), "{why}");
     }
     stage.put(0..3);
-    stage.kinesis.heal();
+    stage.kinesis.clear_faults();
     stage.until_accepted(&bridge, 0..3);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
@@ -96,7 +96,10 @@ async fn check_says_what_the_stream_holds_or_what_to_do() {
     let (status, said) = stage.check(&[]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("describe-subscription-filters"), "{said}");
-    stage.put_of(&Subscription::of_cluster("111122223333", "prod"), 0..2);
+    stage.put_of(
+        &SubscriptionOrigin::of_cluster("111122223333", "prod"),
+        0..2,
+    );
     stage
         .kinesis
         .encrypt(STREAM, "arn:aws:kms:eu-central-1:123456789012:key/0a1b");
@@ -120,7 +123,7 @@ async fn check_says_what_the_stream_holds_or_what_to_do() {
 async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
     let stage = Stage::new(1).await;
     let now = stage.kinesis.now_ms();
-    let subscription = Subscription::of_cluster("111122223333", "prod");
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
     // An event a second, and none for eight minutes.
     for n in 0..60_i64 {
         let skipped = if n < 40 { 540_000 } else { 60_000 };

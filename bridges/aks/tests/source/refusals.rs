@@ -6,15 +6,15 @@ use audit_bridge_testkit::Pki;
 
 use super::*;
 
-async fn refused(client: &Client) -> Trouble {
+async fn refused(client: &HubClient) -> Unavailable {
     let opening = EventHub::open(client, resume(latest()), 8 << 20, timing());
     let opened = timeout(MUST_COME, opening).await.expect("an answer");
     opened.map(drop).expect_err("it does not open")
 }
 
-fn says(trouble: &Trouble, part: Part, words: &[&str]) {
-    let text = trouble.to_string();
-    assert_eq!(trouble.part, part, "{text}");
+fn says(unavailable: &Unavailable, part: Component, words: &[&str]) {
+    let text = unavailable.to_string();
+    assert_eq!(unavailable.component, part, "{text}");
     for word in words {
         assert!(text.contains(word), "{word}: {text}");
     }
@@ -22,21 +22,25 @@ fn says(trouble: &Trouble, part: Part, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_hub_that_does_not_exist() {
+async fn hub_missing_is_named_with_its_option() {
     let hubs = EventHubs::start().await;
     hubs.add_hub("another", 1);
-    let trouble = refused(&client(&hubs)).await;
-    says(&trouble, Part::Source, &["404", "--event-hub (audit)"]);
+    let unavailable = refused(&client(&hubs)).await;
+    says(
+        &unavailable,
+        Component::Source,
+        &["404", "--event-hub (audit)"],
+    );
 }
 
 #[tokio::test]
-async fn a_role_that_is_missing() {
+async fn role_missing_is_named_with_remedy() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     hubs.deny_listen(true);
-    let trouble = refused(&client(&hubs)).await;
+    let unavailable = refused(&client(&hubs)).await;
     let role = "Azure Event Hubs Data Receiver";
-    says(&trouble, Part::Source, &["401", role]);
+    says(&unavailable, Component::Source, &["401", role]);
 
     // A token that is no good is refused before.
     let hubs = EventHubs::start().await;
@@ -45,47 +49,55 @@ async fn a_role_that_is_missing() {
         401,
         "InvalidIssuer: Token issuer is invalid. TrackingId:1",
     )));
-    let trouble = refused(&client(&hubs)).await;
-    says(&trouble, Part::Source, &["InvalidIssuer", role]);
-    assert!(!trouble.what.contains("TrackingId"), "{trouble}");
+    let unavailable = refused(&client(&hubs)).await;
+    says(&unavailable, Component::Source, &["InvalidIssuer", role]);
+    assert!(!unavailable.reason.contains("TrackingId"), "{unavailable}");
 }
 
 #[tokio::test]
-async fn a_namespace_that_does_not_resolve_or_answer() {
-    let mut wrong = Hub {
+async fn namespace_unresolved_or_silent_is_named() {
+    let mut wrong = HubAddress {
         namespace: "no-such-namespace.invalid".to_owned(),
         name: HUB.to_owned(),
         consumer_group: "$Default".to_owned(),
         endpoint: None,
     };
-    let trouble = refused(&Client::new(wrong.clone(), identity())).await;
+    let unavailable = refused(&HubClient::new(wrong.clone(), identity())).await;
     says(
-        &trouble,
-        Part::Source,
+        &unavailable,
+        Component::Source,
         &["--event-hub-namespace (no-such-namespace.invalid)"],
     );
 
     let hubs = EventHubs::start().await;
-    hubs.go_down().await;
+    hubs.stop_listening().await;
     wrong.endpoint = Some(hubs.endpoint());
-    let trouble = refused(&Client::new(wrong, identity())).await;
-    says(&trouble, Part::Source, &["refused", &hubs.endpoint()]);
+    let unavailable = refused(&HubClient::new(wrong, identity())).await;
+    says(
+        &unavailable,
+        Component::Source,
+        &["refused", &hubs.endpoint()],
+    );
     // That of the namespace itself is another one.
-    assert!(!trouble.remedy.contains("5671"), "{trouble}");
+    assert!(!unavailable.remedy.contains("5671"), "{unavailable}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for() {
+async fn certificate_untrusted_is_named() {
     let pki = Pki::new();
     let hubs = EventHubs::start_tls(pki.acceptor(&["localhost"], None)).await;
     let mut hub = hub(&hubs);
     hub.endpoint = Some(format!("amqps://localhost:{}", hubs.port()));
-    let trouble = refused(&Client::new(hub, identity())).await;
-    says(&trouble, Part::Source, &["certificate", "SSL_CERT_FILE"]);
+    let unavailable = refused(&HubClient::new(hub, identity())).await;
+    says(
+        &unavailable,
+        Component::Source,
+        &["certificate", "SSL_CERT_FILE"],
+    );
 }
 
 #[tokio::test]
-async fn an_identity_that_gives_no_token() {
+async fn identity_without_token_is_named_with_remedy() {
     #[derive(Debug)]
     struct NoTokens;
     #[async_trait::async_trait]
@@ -107,16 +119,16 @@ async fn an_identity_that_gives_no_token() {
         kind: IdentityKind::WorkloadIdentity,
         tokens: Arc::new(NoTokens),
     };
-    let trouble = refused(&Client::new(hub(&hubs), credential)).await;
+    let unavailable = refused(&HubClient::new(hub(&hubs), credential)).await;
     says(
-        &trouble,
-        Part::Identity,
+        &unavailable,
+        Component::Identity,
         &["AADSTS700213", "system:serviceaccount:NAMESPACE:NAME"],
     );
 }
 
 #[tokio::test]
-async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
+async fn connection_string_file_is_reread_and_must_name_the_same_hub() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 1);
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -127,7 +139,7 @@ async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
         std::io::Seek::rewind(file).unwrap();
         writeln!(file, "{text}").unwrap();
     };
-    let client = Client::new(
+    let client = HubClient::new(
         hub,
         Credential::ConnectionStringFile(file.path().to_owned()),
     );
@@ -141,14 +153,14 @@ async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
         ("nonsense".to_owned(), "--connection-string-file"),
     ] {
         write(&mut file, &text);
-        says(&refused(&client).await, Part::Identity, &[said]);
+        says(&refused(&client).await, Component::Identity, &[said]);
     }
     write(&mut file, &hubs.connection_string(HUB));
     hubs.answer_tokens(Some((401, "InvalidSignature")));
-    let trouble = refused(&client).await;
+    let unavailable = refused(&client).await;
     says(
-        &trouble,
-        Part::Source,
+        &unavailable,
+        Component::Source,
         &["InvalidSignature", "shared access policy with Listen"],
     );
     hubs.answer_tokens(None);
@@ -159,7 +171,7 @@ async fn a_connection_string_is_read_anew_and_must_stay_of_the_place() {
 }
 
 #[tokio::test]
-async fn a_consumer_group_that_does_not_exist_and_one_that_is_made_later() {
+async fn consumer_group_missing_is_named_and_used_once_created() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 2);
     hubs.publish(HUB, 0, body("waits"));
@@ -167,7 +179,7 @@ async fn a_consumer_group_that_does_not_exist_and_one_that_is_made_later() {
     hub.consumer_group = "bridge".to_owned();
     let begun = resume(Start::Earliest);
     let telemetry = begun.telemetry.clone();
-    let client = Client::new(hub, identity());
+    let client = HubClient::new(hub, identity());
     let mut source = EventHub::open(&client, begun, 8 << 20, timing())
         .await
         .unwrap();
@@ -186,7 +198,7 @@ async fn a_consumer_group_that_does_not_exist_and_one_that_is_made_later() {
     hubs.add_consumer_group(HUB, "bridge");
     read(&mut source, &mut got, 1).await;
     tokio::join!(
-        until(|| telemetry.is_ready(Part::Source)),
+        until(|| telemetry.is_ready(Component::Source)),
         listen(&mut source, &mut got, Duration::from_secs(8)),
     );
 }

@@ -1,13 +1,13 @@
-//! Being the leader: the task that renews, and says to each [`Tenure`] how it stands.
+//! Leadership: the task that renews the Lease, and updates each [`LeaseHold`].
 
 use std::future::Future;
 
-use audit_bridge_core::tenure::{Lost, Tenure, TenureSender, tenure};
+use audit_bridge_core::lease_hold::{LeaseHold, LeaseHoldSender, Lost, lease_hold};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Held, Seat, claim};
+use super::{Candidacy, HeldLease, claim};
 use crate::kubernetes::{ApiError, ApiErrorKind};
 
 /// Reads and writes of one renewal: the first may meet a change that left us the holder.
@@ -17,20 +17,27 @@ const ATTEMPTS_MAX: usize = 2;
 /// when the Lease expires for others.
 #[derive(Debug)]
 pub struct Leadership {
-    tenure: Tenure,
+    lease_hold: LeaseHold,
     term: i64,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), ApiError>>,
 }
 
 impl Leadership {
-    pub(super) fn begin(seat: Seat, held: Held) -> Leadership {
-        let (to, tenure) = tenure(held.sent + seat.timing.renew_deadline);
+    pub(super) fn begin(candidacy: Candidacy, held: HeldLease) -> Leadership {
+        let (to, lease_hold) = lease_hold(held.sent + candidacy.timing.renew_deadline);
         let (stop, stopped) = oneshot::channel();
         let term = claim::transitions(&held.lease);
-        let task = tokio::spawn(Renewal { seat, held, to }.run(stopped));
+        let task = tokio::spawn(
+            Renewal {
+                candidacy,
+                held,
+                to,
+            }
+            .run(stopped),
+        );
         Leadership {
-            tenure,
+            lease_hold,
             term,
             stop,
             task,
@@ -44,19 +51,19 @@ impl Leadership {
         self.term
     }
 
-    /// A handle for whoever works on the strength of this leadership.
-    pub fn tenure(&self) -> Tenure {
-        self.tenure.clone()
+    /// A handle for the tasks that may run only while the Lease is held.
+    pub fn lease_hold(&self) -> LeaseHold {
+        self.lease_hold.clone()
     }
 
     /// Whether we are the leader now, by the clock.
     pub fn is_leader(&self) -> bool {
-        self.tenure.is_leader()
+        self.lease_hold.is_leader()
     }
 
     /// Waits for the end of the leadership. Dropping the future loses nothing.
     pub async fn lost(&mut self) -> Lost {
-        self.tenure.lost().await
+        self.lease_hold.lost().await
     }
 
     /// Gives the Lease back, so that another candidate need not wait for it to expire. Only when
@@ -72,28 +79,28 @@ impl Leadership {
 }
 
 struct Renewal {
-    seat: Seat,
-    held: Held,
-    to: TenureSender,
+    candidacy: Candidacy,
+    held: HeldLease,
+    to: LeaseHoldSender,
 }
 
 /// What kept a Lease from being renewed.
-enum Trouble {
+enum RenewalError {
     /// May be over at the next attempt.
     Failed(ApiError),
     Taken(String),
 }
 
-impl From<ApiError> for Trouble {
-    fn from(error: ApiError) -> Trouble {
-        Trouble::Failed(error)
+impl From<ApiError> for RenewalError {
+    fn from(error: ApiError) -> RenewalError {
+        RenewalError::Failed(error)
     }
 }
 
 impl Renewal {
     async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), ApiError> {
-        let period = self.seat.timing.retry_period;
-        let mut valid_until = self.held.sent + self.seat.timing.renew_deadline;
+        let period = self.candidacy.timing.retry_period;
+        let mut valid_until = self.held.sent + self.candidacy.timing.renew_deadline;
         let mut next = self.held.sent + period;
         loop {
             if let Err(stop) = or_stop(&mut stop, sleep_until(next.min(valid_until))).await {
@@ -111,16 +118,16 @@ impl Renewal {
             };
             match result {
                 Ok(Ok(())) => {
-                    valid_until = self.held.sent + self.seat.timing.renew_deadline;
+                    valid_until = self.held.sent + self.candidacy.timing.renew_deadline;
                     self.to.renewed(valid_until);
                 }
-                Ok(Err(Trouble::Taken(holder))) => {
+                Ok(Err(RenewalError::Taken(holder))) => {
                     self.end(Lost::Taken { holder });
                     return Ok(());
                 }
-                Ok(Err(Trouble::Failed(error))) => {
-                    tracing::warn!(lease = %self.seat.name, %error, "the lease could not be renewed, trying again");
-                    let remedy = error.remedy("leases", &self.seat.namespace);
+                Ok(Err(RenewalError::Failed(error))) => {
+                    tracing::warn!(lease = %self.candidacy.name, %error, "lease renewal failed; retrying");
+                    let remedy = error.remedy("leases", &self.candidacy.namespace);
                     let failure = format!("{error}; {remedy}");
                     self.to.failed(failure);
                 }
@@ -135,28 +142,28 @@ impl Renewal {
     }
 
     /// Renews over the version that we know; when that is not the one there, looks who holds it.
-    async fn renew(&mut self) -> Result<(), Trouble> {
-        let Seat {
+    async fn renew(&mut self) -> Result<(), RenewalError> {
+        let Candidacy {
             identity, timing, ..
-        } = &self.seat;
+        } = &self.candidacy;
         let mut last = None;
         for _ in 0..ATTEMPTS_MAX {
             let wanted = claim::taken(self.held.lease.clone(), identity, *timing);
             let sent = Instant::now();
-            match self.seat.replace(&wanted).await {
+            match self.candidacy.replace(&wanted).await {
                 Ok(lease) => {
-                    self.held = Held { lease, sent };
+                    self.held = HeldLease { lease, sent };
                     return Ok(());
                 }
                 Err(error) if super::lost_race(&error) => last = Some(error),
                 Err(error) => return Err(error.into()),
             }
-            let Some(lease) = self.seat.get().await? else {
-                let wanted = claim::made(&self.seat.name, identity, *timing);
+            let Some(lease) = self.candidacy.get().await? else {
+                let wanted = claim::made(&self.candidacy.name, identity, *timing);
                 let sent = Instant::now();
-                match self.seat.create(&wanted).await {
+                match self.candidacy.create(&wanted).await {
                     Ok(lease) => {
-                        self.held = Held { lease, sent };
+                        self.held = HeldLease { lease, sent };
                         return Ok(());
                     }
                     Err(error) if error.kind() == ApiErrorKind::AlreadyExists => {
@@ -168,7 +175,7 @@ impl Renewal {
             };
             let holder = claim::holder(&lease);
             if !holder.is_empty() && holder != identity {
-                return Err(Trouble::Taken(holder.to_owned()));
+                return Err(RenewalError::Taken(holder.to_owned()));
             }
             self.held.lease = lease;
         }
@@ -178,25 +185,25 @@ impl Renewal {
 
     async fn stop(self, stop: Stop) -> Result<(), ApiError> {
         match stop {
-            Stop::Release => self.give_back().await,
+            Stop::Release => self.release_lease().await,
             Stop::Drop => Ok(()),
         }
     }
 
-    async fn give_back(self) -> Result<(), ApiError> {
+    async fn release_lease(self) -> Result<(), ApiError> {
         // Nobody may rely on it once the request is on its way.
         self.end(Lost::Released);
         let mut lease = self.held.lease;
         for _ in 0..ATTEMPTS_MAX {
-            match self.seat.replace(&claim::released(lease)).await {
+            match self.candidacy.replace(&claim::released(lease)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == ApiErrorKind::NotFound => return Ok(()),
                 // A renewal of ours may have landed after all.
                 Err(error) if error.kind() == ApiErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
-            match self.seat.get().await? {
-                Some(there) if claim::holder(&there) == self.seat.identity => lease = there,
+            match self.candidacy.get().await? {
+                Some(there) if claim::holder(&there) == self.candidacy.identity => lease = there,
                 _ => return Ok(()),
             }
         }

@@ -8,7 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_bridge_core::readiness::{Part, Trouble};
+use audit_bridge_core::readiness::{Component, Unavailable};
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, mds,
 };
@@ -31,10 +31,10 @@ pub(crate) struct NoToken {
 
 impl NoToken {
     /// As whoever waits for it is told.
-    pub(crate) fn trouble(self) -> Trouble {
-        Trouble {
-            part: Part::Identity,
-            what: self.detail,
+    pub(crate) fn into_unavailable(self) -> Unavailable {
+        Unavailable {
+            component: Component::Identity,
+            reason: self.detail,
             remedy: self.remedy,
         }
     }
@@ -42,7 +42,7 @@ impl NoToken {
 
 /// Makes tokens.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub(crate) struct TokenSource {
     scope: &'static str,
     kind: Kind,
     made: Mutex<Option<AccessTokenCredentials>>,
@@ -58,15 +58,15 @@ enum Kind {
     None,
 }
 
-impl Identity {
+impl TokenSource {
     /// The identity for an API, with rights of this scope at most.
-    pub(crate) fn new(endpoint: &Endpoint, scope: &'static str) -> Identity {
+    pub(crate) fn new(endpoint: &Endpoint, scope: &'static str) -> TokenSource {
         let kind = match (endpoint.plain, metadata::host_is_named()) {
             (false, _) => Kind::Default,
             (true, true) => Kind::Metadata,
             (true, false) => Kind::None,
         };
-        Identity {
+        TokenSource {
             scope,
             kind,
             made: Mutex::new(None),

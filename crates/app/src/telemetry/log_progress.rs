@@ -1,9 +1,9 @@
-//! How far the trail of one log is, as the loop last said.
+//! How far one log has been read and settled, as its loop last reported.
 
 use std::time::Duration;
 
 use audit_bridge_core::frontier::Frontier;
-use audit_bridge_core::observer::Doing;
+use audit_bridge_core::observer::Progress;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 /// webhook does not take is parked for longer.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(300);
 
-/// When a log is not well.
+/// When a log counts as unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HealthLimits {
-    /// The trail stands still for longer: not ready.
+    /// The frontier stands still for longer: not ready.
     pub stall_max: Duration,
     /// No audit record arrives for longer: warned about. `None`: never.
     pub silence_max: Option<Duration>,
@@ -29,9 +29,9 @@ impl Default for HealthLimits {
     }
 }
 
-/// How far the trail of a log is.
+/// How far a log has been read and settled.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct LogProgress {
     pub(super) frontier: Option<Frontier>,
     /// All that it was to bring is settled.
     pub(super) finished: bool,
@@ -46,12 +46,12 @@ pub(super) struct Standing {
     /// Of what it is a part, as far as silence goes: records may come to any of these.
     pub(super) silence_of: String,
     /// What to look at when nothing comes.
-    pub(super) when_silent: String,
+    pub(super) silence_remedy: String,
 }
 
-impl Standing {
-    pub(super) fn new(log: &str) -> Standing {
-        Standing {
+impl LogProgress {
+    pub(super) fn new(log: &str) -> LogProgress {
+        LogProgress {
             frontier: None,
             finished: false,
             moved_at: Instant::now(),
@@ -60,19 +60,19 @@ impl Standing {
             silence: None,
             silence_said: false,
             silence_of: log.to_owned(),
-            when_silent: String::new(),
+            silence_remedy: String::new(),
         }
     }
 
-    pub(super) fn update(&mut self, doing: &Doing<'_>) {
+    pub(super) fn update(&mut self, progress: &Progress<'_>) {
         let place = |frontier: &Frontier| (frontier.to.time, frontier.partition, frontier.settled);
-        if self.frontier.as_ref().map(place) != Some(place(&doing.frontier)) {
+        if self.frontier.as_ref().map(place) != Some(place(&progress.frontier)) {
             self.moved_at = Instant::now();
         }
-        self.frontier = Some(doing.frontier);
-        self.open_records = doing.open_records;
-        self.unsaved_since = doing.unsaved_since;
-        self.silence = doing.silence;
+        self.frontier = Some(progress.frontier);
+        self.open_records = progress.open_records;
+        self.unsaved_since = progress.unsaved_since;
+        self.silence = progress.silence;
     }
 
     /// Seconds.

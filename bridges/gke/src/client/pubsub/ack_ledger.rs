@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use audit_bridge_tail::Identity;
 
-/// What became of a message that came in.
+/// Whether a message is new or a redelivery.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Met<H> {
-    /// It is new.
+pub(super) enum Admission<H> {
     New,
     /// It is under way already.
     Open,
@@ -21,7 +20,7 @@ pub(super) enum Met<H> {
 
 /// The messages of one subscription; `H` is what acknowledges one.
 #[derive(Debug)]
-pub(super) struct Ledger<H> {
+pub(super) struct AckLedger<H> {
     /// Messages that were given out, the last one's number.
     given: u64,
     /// All up to this number are settled.
@@ -33,10 +32,10 @@ pub(super) struct Ledger<H> {
     remembered_max: usize,
 }
 
-impl<H> Ledger<H> {
+impl<H> AckLedger<H> {
     /// A ledger that goes on counting from here, and remembers so many messages.
-    pub(super) fn new(given: u64, remembered_max: usize) -> Ledger<H> {
-        Ledger {
+    pub(super) fn new(given: u64, remembered_max: usize) -> AckLedger<H> {
+        AckLedger {
             given,
             settled: given,
             open: BTreeMap::new(),
@@ -46,15 +45,15 @@ impl<H> Ledger<H> {
         }
     }
 
-    /// Enters a message.
-    pub(super) fn meet(&mut self, identity: Identity, handler: H) -> Met<H> {
+    /// Registers a message, unless it is a redelivery.
+    pub(super) fn admit(&mut self, identity: Identity, handler: H) -> Admission<H> {
         if let Some(&number) = self.numbers.get(&identity) {
             return match self.open.get_mut(&number) {
                 Some(handlers) => {
                     handlers.push(handler);
-                    Met::Open
+                    Admission::Open
                 }
-                None => Met::Settled(handler),
+                None => Admission::Settled(handler),
             };
         }
         self.given += 1;
@@ -62,7 +61,7 @@ impl<H> Ledger<H> {
         self.numbers.insert(identity, self.given);
         self.remembered.push_back(identity);
         self.forget();
-        Met::New
+        Admission::New
     }
 
     /// The number of the last message that was given out.
@@ -108,34 +107,38 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_again_shares_the_fate_of_the_first() {
-        let mut ledger = Ledger::new(10, 100);
-        assert_eq!(ledger.meet(id(1), "1"), Met::New);
-        assert_eq!(ledger.meet(id(2), "2"), Met::New);
-        assert_eq!(ledger.meet(id(1), "1 again"), Met::Open);
-        assert_eq!(ledger.given(), 12);
-        assert_eq!(ledger.settle(11).collect::<Vec<_>>(), ["1", "1 again"]);
-        assert_eq!(ledger.meet(id(1), "late"), Met::Settled("late"));
-        assert_eq!(ledger.open(), 1);
-        assert_eq!(ledger.settle(12).collect::<Vec<_>>(), ["2"]);
-        assert_eq!(ledger.settle(12).count() + ledger.open(), 0);
+    fn ack_ledger_redelivered_message_shares_the_first_ones_fate() {
+        let mut ack_ledger = AckLedger::new(10, 100);
+        assert_eq!(ack_ledger.admit(id(1), "1"), Admission::New);
+        assert_eq!(ack_ledger.admit(id(2), "2"), Admission::New);
+        assert_eq!(ack_ledger.admit(id(1), "1 again"), Admission::Open);
+        assert_eq!(ack_ledger.given(), 12);
+        assert_eq!(ack_ledger.settle(11).collect::<Vec<_>>(), ["1", "1 again"]);
+        assert_eq!(ack_ledger.admit(id(1), "late"), Admission::Settled("late"));
+        assert_eq!(ack_ledger.open(), 1);
+        assert_eq!(ack_ledger.settle(12).collect::<Vec<_>>(), ["2"]);
+        assert_eq!(ack_ledger.settle(12).count() + ack_ledger.open(), 0);
         // A position of an earlier life settles nothing.
-        assert_eq!(ledger.meet(id(3), "3"), Met::New);
-        assert_eq!(ledger.settle(10).count(), 0);
-        assert_eq!(ledger.open(), 1);
+        assert_eq!(ack_ledger.admit(id(3), "3"), Admission::New);
+        assert_eq!(ack_ledger.settle(10).count(), 0);
+        assert_eq!(ack_ledger.open(), 1);
     }
 
     #[test]
-    fn what_is_settled_is_forgotten_in_time_and_what_is_open_is_not() {
-        let mut ledger = Ledger::new(0, 3);
+    fn ack_ledger_settled_is_forgotten_in_time_and_open_is_not() {
+        let mut ack_ledger = AckLedger::new(0, 3);
         for n in 1..=10 {
-            assert_eq!(ledger.meet(id(n), n), Met::New);
+            assert_eq!(ack_ledger.admit(id(n), n), Admission::New);
         }
-        assert_eq!(ledger.meet(id(1), 101), Met::Open, "all are open");
-        assert_eq!(ledger.settle(9).count(), 10);
-        assert_eq!(ledger.meet(id(10), 110), Met::Open);
-        assert_eq!(ledger.meet(id(8), 108), Met::Settled(108));
-        assert_eq!(ledger.meet(id(7), 107), Met::New, "forgotten");
-        assert!(ledger.numbers.len() <= 4);
+        assert_eq!(
+            ack_ledger.admit(id(1), 101),
+            Admission::Open,
+            "all are open"
+        );
+        assert_eq!(ack_ledger.settle(9).count(), 10);
+        assert_eq!(ack_ledger.admit(id(10), 110), Admission::Open);
+        assert_eq!(ack_ledger.admit(id(8), 108), Admission::Settled(108));
+        assert_eq!(ack_ledger.admit(id(7), 107), Admission::New, "forgotten");
+        assert!(ack_ledger.numbers.len() <= 4);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_bridge_tail::{QueryError, Status};
+use audit_bridge_tail::{QueryError, TailStatus};
 
 use crate::memory_log::{Fault, MemoryLog, Request, denied};
 use crate::{at, settings, tail};
@@ -31,7 +31,7 @@ async fn first_requests(script: Vec<Fault>) -> Vec<Request> {
     let mut tail = tail(&log, settings);
     tail.run_secs(300).await;
     tail.assert_each_once(0..10);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
     log.requests()
 }
 
@@ -47,7 +47,7 @@ fn offsets(requests: &[Request]) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn empty_pages_are_followed() {
+async fn pages_empty_are_followed() {
     let script = vec![Fault::Empty, Fault::Empty, Fault::None, Fault::Empty];
     let requests = first_requests(script).await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn empty_pages_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_keeps_the_page() {
+async fn query_throttled_keeps_page_token() {
     let script = vec![
         Fault::None,
         throttled(None),
@@ -74,7 +74,7 @@ async fn throttling_keeps_the_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_begins_the_window_again() {
+async fn page_token_expired_restarts_the_window() {
     let script = vec![
         Fault::None,
         Fault::None,
@@ -86,7 +86,7 @@ async fn an_expired_token_begins_the_window_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_keeps_failing_begins_the_window_again() {
+async fn page_failing_repeatedly_restarts_the_window() {
     let mut script = vec![Fault::None];
     script.extend(std::iter::repeat_n(weather(), 5));
     let requests = first_requests(script).await;
@@ -97,13 +97,13 @@ async fn a_page_that_keeps_failing_begins_the_window_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_and_a_broken_client_are_failures_like_others() {
+async fn query_timeout_and_client_panic_are_retried() {
     let requests = first_requests(vec![Fault::Silence, Fault::Panic, Fault::None]).await;
     assert_eq!(offsets(&requests[..4]), ["", "", "", "2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scan_that_fails_moves_nothing_however_long() {
+async fn scan_failing_for_long_moves_no_position() {
     let log = MemoryLog::millis();
     log.pages_of(3);
     for n in 0..100 {
@@ -118,22 +118,25 @@ async fn a_scan_that_fails_moves_nothing_however_long() {
     assert_eq!(tail.positions, positions);
     assert_eq!((tail.given.len(), tail.stats().read_to), (given, read_to));
     assert!(!tail.stats().caught_up);
-    assert!(matches!(tail.status(), Status::Held { remedy: None, .. }));
+    assert!(matches!(
+        tail.status(),
+        TailStatus::Held { remedy: None, .. }
+    ));
     log.script([]);
     tail.run_secs(3_600).await;
     tail.assert_each_once(0..100);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
 }
 
 #[tokio::test(start_paused = true)]
-async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
+async fn query_denied_is_held_with_remedy_and_retried_seldom() {
     let log = MemoryLog::millis();
     let id = log.put_ms(1_000, 1_000);
     let mut tail = tail(&log, settings());
-    assert_eq!(tail.status(), Status::Starting);
+    assert_eq!(tail.status(), TailStatus::Starting);
     log.script(std::iter::repeat_n(Fault::Error(denied()), 60));
     tail.run_secs(300).await;
-    let Status::Held { detail, remedy, .. } = tail.status() else {
+    let TailStatus::Held { detail, remedy, .. } = tail.status() else {
         panic!("{:?}", tail.status());
     };
     assert!(detail.contains("not authorised"), "{detail}");
@@ -142,13 +145,13 @@ async fn denial_is_held_with_its_remedy_and_asked_again_seldom() {
     assert!(requests < 60, "{requests} in five minutes");
     tail.run_secs(3_600).await;
     tail.assert_each_once([id]);
-    assert_eq!(tail.status(), Status::Reading);
+    assert_eq!(tail.status(), TailStatus::Reading);
     let stats = tail.stats();
     assert_eq!((stats.failed, stats.throttled), (60, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
+async fn clock_jumping_ahead_and_back_loses_nothing() {
     let log = MemoryLog::millis();
     for n in 0..600 {
         log.put_ms(n * 10_000, n * 10_000 + (n % 5) * 30_000);
@@ -169,7 +172,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_set_right_by_a_little_repeats_nothing() {
+async fn clock_corrected_slightly_repeats_nothing() {
     let log = MemoryLog::millis();
     for n in 0..1_000 {
         log.put_ms(n * 1_000, n * 1_000);

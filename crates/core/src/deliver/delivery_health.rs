@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::parked::ParkedStatus;
-use crate::sink::{Cause, Failure};
+use crate::sink::{Cause, RequestFailure};
 
 /// Another cause of the same outage is logged no more often than this.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub struct Outage {
 }
 
 impl Outage {
-    fn of(failure: &Failure, since: Instant) -> Outage {
+    fn of(failure: &RequestFailure, since: Instant) -> Outage {
         let remedy = failure.remedy.clone();
         Outage {
             since,
@@ -68,13 +68,13 @@ struct Failing {
 
 /// The failures since the receiver last accepted something.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct DeliveryHealth {
     failing: Option<Failing>,
     last_accepted: Option<Instant>,
 }
 
-impl Health {
-    pub(super) fn failed(&mut self, now: Instant, failure: &Failure) {
+impl DeliveryHealth {
+    pub(super) fn failed(&mut self, now: Instant, failure: &RequestFailure) {
         let outage = Outage::of(failure, now);
         let failing = self.failing.get_or_insert_with(|| Failing {
             outage: outage.clone(),
@@ -103,7 +103,7 @@ impl Health {
         {
             tracing::info!(
                 after_seconds = now.duration_since(outage.since).as_secs_f64(),
-                "webhook delivery works again"
+                "webhook delivery recovered"
             );
         }
         ended.is_some()

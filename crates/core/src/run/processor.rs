@@ -1,4 +1,4 @@
-//! What the loop works on between two waits: conversion, accounting, what goes to the dead letter.
+//! What the loop does between two waits: conversion, accounting, rejects to the dead letter.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dead_letter_writer::{DeadLetterWriter, Line, Settle};
 use super::guard::Guarded;
-use super::{Ended, Patience};
+use super::{Ended, RetryPolicy};
 use crate::ack::{self, AckTracker, PartitionProgress};
 use crate::batch::{self, Batcher, Item};
 use crate::chain::chain;
@@ -16,11 +16,11 @@ use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
 use crate::observer::Observer;
+use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
-use crate::tally::Tally;
 
-/// What the loop works on between two waits.
-pub(super) struct Desk<Con, Obs> {
+/// Converts pages, accounts for every record and writes the dead letter.
+pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
     pub(super) batcher: Batcher,
@@ -29,23 +29,27 @@ pub(super) struct Desk<Con, Obs> {
     /// When a record of the audit log last arrived at the head of the log.
     arrived_at: Option<Instant>,
     pub(super) dead_letter: Option<DeadLetterWriter>,
-    /// Why the dead letter cannot be made safe; it is tried again and again.
+    /// Why the dead letter cannot be written; it is retried for ever.
     pub(super) stuck: Option<String>,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     pub(super) observer: Obs,
-    pub(super) tally: Tally,
+    pub(super) stats: RunStats,
 }
 
-impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
+/// What stands beside the original of an event that was delivered without its objects.
+const STRIPPED: &str = "the receiver found the event too large (413) and took it without its objects; \
+                        this is the original";
+
+impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn new(
         converter: Con,
-        batch: batch::Limits,
+        batch: batch::BatchLimits,
         dead_letter: Option<DeadLetter>,
         observer: Obs,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         settled_to: Timestamp,
-    ) -> Desk<Con, Obs> {
-        Desk {
+    ) -> Processor<Con, Obs> {
+        Processor {
             converter: Guarded::new(converter),
             out: Output::default(),
             batcher: Batcher::new(batch),
@@ -54,22 +58,22 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             arrived_at: None,
             dead_letter: dead_letter.map(DeadLetterWriter::new),
             stuck: None,
-            patience,
+            retry_policy,
             observer,
-            tally: Tally::default(),
+            stats: RunStats::default(),
         }
     }
 
-    /// A turn of the clock.
-    pub(super) fn turn(&mut self, since_start: Duration) {
+    /// Called at each tick of the loop: releases records that the converter held for too long.
+    pub(super) fn tick(&mut self, since_start: Duration) {
         // In a replay, time says nothing about the parts of a split entry.
-        if self.patience == Patience::Endless {
+        if self.retry_policy == RetryPolicy::Forever {
             self.converter.overdue(since_start, &mut self.out);
             self.outcomes(Instant::now());
         }
     }
 
-    /// What is reached since the last call.
+    /// Positions reached since the last call.
     pub(super) fn progress(&mut self) -> Vec<PartitionProgress> {
         self.tracker.progress()
     }
@@ -111,10 +115,10 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         let now = Instant::now();
         let at_head = page.read_to.is_some() || self.frontier.counts(page.partition);
         for (number, record) in page.records.into_iter().enumerate() {
-            self.tally.records += 1;
+            self.stats.records += 1;
             let time = record.time;
             let id = self.tracker.open(page.partition, record);
-            let is_decided = page.early.hand_on(number, id, &mut self.out);
+            let is_decided = page.early.take_record(number, id, &mut self.out);
             if let Some(record) = self.tracker.get(id).filter(|_| !is_decided) {
                 self.converter.convert(id, record, &mut self.out);
             }
@@ -145,7 +149,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         self.outcomes(Instant::now());
     }
 
-    /// Whether any of them was of the audit log: what is skipped is not.
+    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not.
     fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
         let mut audit = false;
@@ -155,7 +159,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 convert::Outcome::Event { event, records } => {
                     let notes = event.notes();
                     if !notes.none() {
-                        self.tally.note(notes);
+                        self.stats.note(notes);
                         self.observer.noted(notes);
                     }
                     for &id in records.as_slice() {
@@ -177,12 +181,12 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
     }
 
     fn skip(&mut self, id: RecordId, reason: Skip) {
-        // What was read of it may look like nothing of ours, but nobody has seen the rest.
+        // The part that was read looks foreign, but the rest is unknown.
         if self.tracker.get(id).is_some_and(|record| record.oversized) {
             self.reject(id, Settle::Record, Reject::TOO_LARGE, "");
             return;
         }
-        self.tally.skip(reason);
+        self.stats.skip(reason);
         self.observer.skipped(reason);
         self.tracker.close(id);
     }
@@ -195,7 +199,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             reason = Reject::TOO_LARGE;
             error = "the record is larger than what is read of one; its beginning is kept";
         }
-        self.tally.reject(reason);
+        self.stats.reject(reason);
         self.observer.reject(&record.origin, reason, error);
         match &mut self.dead_letter {
             Some(dead_letter) => dead_letter.add(Line {
@@ -219,19 +223,27 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
 
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
         match receipt {
-            Receipt::Delivered { items, bytes, .. } => {
-                self.tally.batches += 1;
-                self.tally.bytes_out += bytes as u64;
+            Receipt::Delivered {
+                items,
+                stripped,
+                bytes,
+            } => {
+                self.stats.batches += 1;
+                self.stats.bytes_out += bytes as u64;
                 let events = items.len() as u64;
                 let mut truncated = 0;
-                for item in items {
+                for (at, item) in items.into_iter().enumerate() {
                     truncated += u64::from(item.event.truncated());
+                    let is_stripped = stripped.binary_search(&at).is_ok();
                     for &id in item.records.as_slice() {
-                        self.tracker.settle(id);
+                        match is_stripped {
+                            true => self.reject(id, Settle::Event, Reject::STRIPPED, STRIPPED),
+                            false => self.settle(id, Settle::Event),
+                        }
                     }
                 }
-                self.tally.events += events;
-                self.tally.truncated += truncated;
+                self.stats.events += events;
+                self.stats.truncated += truncated;
                 self.observer.delivered(events, truncated);
                 Ok(())
             }
@@ -257,14 +269,14 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
             .sum()
     }
 
-    /// Whether all rejects are safe in the dead letter.
+    /// Whether all rejects are on the disk.
     pub(super) fn rejects_are_safe(&self) -> bool {
         self.dead_letter
             .as_ref()
             .is_none_or(DeadLetterWriter::is_idle)
     }
 
-    /// Rejects are safe, or cannot be made so: then nothing more is read.
+    /// Handles the end of a dead letter write. After a failure nothing more is read until one succeeds.
     ///
     /// # Errors
     /// Why they are not, where that is the end.
@@ -280,7 +292,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
                 }
                 Ok(())
             }
-            Err(error) if self.patience != Patience::Endless => Err(chain(&error)),
+            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(chain(&error)),
             Err(error) => {
                 self.stuck = Some(chain(&error));
                 Ok(())
@@ -288,7 +300,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         }
     }
 
-    /// Waits until rejects are safe, at the end, where that can be.
+    /// Writes the remaining rejects at the end of the run, for at most `within`.
     pub(super) async fn write_rejects(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         while let Some(writer) = &mut self.dead_letter
@@ -299,7 +311,7 @@ impl<Con: Convert, Obs: Observer> Desk<Con, Obs> {
         }
     }
 
-    /// The end, which must find every record settled.
+    /// How the run ended; every record must be settled by now.
     pub(super) fn done(&self) -> Ended {
         match self.tracker.open_records() {
             0 => Ended::Done,

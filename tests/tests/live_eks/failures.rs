@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use audit_bridge_testkit::Answer;
-use audit_bridge_testkit::cloud_watch::Fault;
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
 use audit_bridge_tests::live::wait;
 
 use super::{World, checkpoints};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denied_log_is_a_hold_with_its_remedy() {
+async fn log_denied_is_held_with_remedy() {
     let world = World::new().await;
-    world.cloud.choose(|_| Some(Fault::denied()));
+    world.cloud.choose(|_| Some(CloudWatchFault::denied()));
     let mut bridge = world.start(&["--start=-1m"]);
     let why = bridge.until_not_ready("source", "logs:FilterLogEvents");
     assert!(why.contains("log-group:/aws/eks/prod/cluster"), "{why}");
@@ -22,14 +22,14 @@ async fn a_denied_log_is_a_hold_with_its_remedy() {
         "one line, not many:\n{log}"
     );
     world.put(1, 0);
-    world.cloud.heal();
+    world.cloud.clear_faults();
     world.until_accepted(1..2, &bridge);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_group_says_how_to_switch_the_log_on() {
+async fn log_group_unknown_says_how_to_enable_the_log() {
     let world = World::new().await;
     let mut bridge = world.start(&["--cluster-name=other", "--cluster-name=x"]);
     let why = bridge.until_not_ready("source", "no log group /aws/eks/other/cluster");
@@ -38,7 +38,7 @@ async fn an_unknown_group_says_how_to_switch_the_log_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_of_infrequent_access_says_what_it_is_and_how_to_go_on() {
+async fn log_group_of_infrequent_access_is_named_with_remedy() {
     let world = World::new().await;
     world.cloud.infrequent_access("/aws/eks/rare/cluster");
     let mut bridge = world.start(&["--cluster-name=rare"]);
@@ -49,7 +49,7 @@ async fn a_group_of_infrequent_access_says_what_it_is_and_how_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_policy_masks_is_read_whole_only_on_request() {
+async fn events_masked_are_unmasked_only_on_request() {
     let world = World::new().await;
     world.cloud.sensitive("kubernetes-admin");
     world.put(1, 0);
@@ -75,19 +75,23 @@ async fn what_a_policy_masks_is_read_whole_only_on_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_api_answers_nothing_is_lost() {
+async fn api_random_answers_lose_nothing() {
     let world = World::new().await;
     world.cloud.page_events_max(5);
     let mut turn = 0;
     world.cloud.choose(move |request| {
         turn += 1;
         match turn % 16 {
-            1 => Some(Fault::throttled()),
-            2 => Some(Fault::Error(503, "ServiceUnavailableException", "later")),
-            3 => Some(Fault::Cut),
-            4 => Some(Fault::Garbage),
-            5 => Some(Fault::Slow(Duration::from_millis(80))),
-            6 if request.body["nextToken"].is_string() => Some(Fault::Error(
+            1 => Some(CloudWatchFault::throttled()),
+            2 => Some(CloudWatchFault::Error(
+                503,
+                "ServiceUnavailableException",
+                "later",
+            )),
+            3 => Some(CloudWatchFault::Cut),
+            4 => Some(CloudWatchFault::Garbage),
+            5 => Some(CloudWatchFault::Slow(Duration::from_millis(80))),
+            6 if request.body["nextToken"].is_string() => Some(CloudWatchFault::Error(
                 400,
                 "InvalidParameterException",
                 "The specified nextToken is invalid.",
@@ -106,9 +110,9 @@ async fn whatever_the_api_answers_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_fails_holds_the_checkpoint() {
+async fn webhook_failing_holds_the_checkpoint() {
     let world = World::new().await;
-    world.webhook.otherwise(Answer::status(401));
+    world.webhook.set_answer(WebhookAnswer::status(401));
     let mut bridge = world.start(&["--start=-1m"]);
     bridge.until_not_ready("webhook", "--webhook-token-file");
     for n in 0..20 {
@@ -127,7 +131,7 @@ async fn a_webhook_that_fails_holds_the_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_folder_that_is_foreign_or_in_use_ends_the_start() {
+async fn state_folder_foreign_or_in_use_ends_the_start() {
     let world = World::new().await;
     let mut first = world.start(&["--start=-1m"]);
     world.put(1, 0);

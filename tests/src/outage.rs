@@ -1,0 +1,234 @@
+//! Scripted outages, the same for every provider: each is seen in the lag, on `/readyz` and by an
+//! alert, and ends by itself with nothing lost once its cause is gone. What the alerts see are the
+//! metrics of the real binary, judged by Prometheus' own promtool (`tests/infra/alerts.py`).
+//!
+//! A provider says how to write to its log and how to start its bridge ([`Trail`]). What needs no
+//! more is in `everywhere`; how a source fails is the provider's own.
+
+pub mod everywhere;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use audit_bridge_testkit::ScriptedWebhook;
+use serde_json::json;
+
+use crate::live::{Running, wait};
+use crate::python::python;
+use crate::root;
+
+/// A trail that stands still for so long is not ready.
+pub const STALL: &str = "--stall-max=2s";
+
+/// `alerts.py` ends so where promtool cannot be had.
+const SKIPPED: i32 = 77;
+
+/// A provider's log, a receiver, and the state of one bridge.
+pub trait Trail {
+    /// Starts the bridge with these flags besides. In a first life it reads what was written before.
+    fn start(&self, flags: &[&str]) -> Running;
+
+    /// The folder of its state, with the dead letter.
+    fn state(&self) -> PathBuf;
+
+    /// The receiver.
+    fn webhook(&self) -> &ScriptedWebhook;
+
+    /// Writes this event to the log.
+    fn put(&self, event: usize);
+
+    /// The `auditID` of this event.
+    fn audit_id(&self, event: usize) -> String;
+
+    /// Writes a record to the log that is no event and holds this text, of letters and digits.
+    fn put_garbage(&self, text: &str);
+}
+
+/// A bridge in an outage, and what it showed.
+#[derive(Debug)]
+pub struct OutageRun<'a, T> {
+    trail: &'a T,
+    /// The bridge.
+    pub bridge: Running,
+    /// Events that were written.
+    put: usize,
+    healthy: String,
+    during: Vec<(f64, String)>,
+    began: Instant,
+}
+
+impl<'a, T: Trail> OutageRun<'a, T> {
+    /// A bridge that has delivered some events and is well. The outage begins now.
+    ///
+    /// # Panics
+    /// When it does not get well.
+    pub fn of(trail: &'a T, flags: &[&str]) -> OutageRun<'a, T> {
+        let mut outage = OutageRun {
+            trail,
+            bridge: trail.start(&[&[STALL], flags].concat()),
+            put: 0,
+            healthy: String::new(),
+            during: Vec::new(),
+            began: Instant::now(),
+        };
+        for _ in 0..5 {
+            outage.put();
+        }
+        outage.gets_well();
+        outage
+    }
+
+    /// Writes the next event to the log.
+    pub fn put(&mut self) {
+        self.trail.put(self.put);
+        self.put += 1;
+    }
+
+    /// Waits until all that was written is accepted.
+    ///
+    /// # Panics
+    /// When something never is.
+    pub fn until_accepted(&self) {
+        let mut missing = BTreeSet::new();
+        let done = wait(|| {
+            missing = &self.written() - &self.accepted();
+            missing.is_empty().then_some(())
+        });
+        assert!(done.is_some(), "missing {missing:?}\n{}", self.bridge.log());
+    }
+
+    fn written(&self) -> BTreeSet<String> {
+        (0..self.put).map(|n| self.trail.audit_id(n)).collect()
+    }
+
+    fn accepted(&self) -> BTreeSet<String> {
+        let accepted = self.trail.webhook().accepted_ids();
+        accepted.into_iter().collect()
+    }
+
+    /// Writes events until all of them are accepted, nothing lags, everything is ready and nothing is
+    /// silent, at one time: that is how it looks while it is well.
+    fn gets_well(&mut self) {
+        let well = wait(|| {
+            self.until_accepted();
+            let metrics = self.bridge.get("/metrics").1;
+            if is_well(&metrics) {
+                return Some(metrics);
+            }
+            self.put();
+            None
+        });
+        match well {
+            Some(metrics) => self.healthy = metrics,
+            None => unreachable!("it is not well\n{}", self.bridge.log()),
+        }
+        self.began = Instant::now();
+    }
+
+    /// Waits until the trail counts as standing still, for a reason that says this, and lags. Gives
+    /// the reason.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn until_still(&mut self, says: &str) -> String {
+        let why = self.bridge.until_not_ready("progress", says);
+        assert!(why.contains("stands still"), "{why}");
+        self.bridge.until_above("audit_bridge_lag_seconds", 3.0);
+        why
+    }
+
+    /// Keeps what it shows now, and once more when this metric, summed over its labels, has grown by
+    /// so much. Meanwhile `go_on`.
+    ///
+    /// # Panics
+    /// When it does not grow.
+    pub fn observe(&mut self, name: &str, by: f64, mut go_on: impl FnMut(&mut Self)) {
+        self.keep();
+        let before = self.bridge.metric(name);
+        let grown = wait(|| {
+            go_on(self);
+            (self.bridge.metric(name) >= before + by).then_some(())
+        });
+        let log = self.bridge.log();
+        assert!(grown.is_some(), "{name} does not grow\n{log}");
+        self.keep();
+    }
+
+    fn keep(&mut self) {
+        let at = self.began.elapsed().as_secs_f64();
+        let metrics = self.bridge.get("/metrics").1;
+        self.during.push((at, metrics));
+    }
+
+    /// The cause is gone: all that was written arrives and nothing else, nothing lags, it is ready,
+    /// and ends in good order. All of these alerts fired in the outage, and none before it.
+    ///
+    /// # Panics
+    /// When any of that does not hold.
+    pub fn passes(mut self, alerts: &[&str]) {
+        self.put();
+        self.gets_well();
+        assert_eq!(self.accepted(), self.written());
+        self.fires(alerts);
+        assert_eq!(self.bridge.terminate(), 0);
+    }
+
+    /// All of these alerts fire in the outage, and none before it.
+    fn fires(&self, alerts: &[&str]) {
+        let fired = json!({"healthy": self.healthy, "outage": self.during, "fires": alerts});
+        let judged = promtool(&fired);
+        if let Err(said) = judged {
+            let metrics = self.during.last().map(|it| it.1.as_str());
+            unreachable!("{alerts:?}: {said}\n{}", metrics.unwrap_or_default());
+        }
+    }
+}
+
+fn is_well(metrics: &str) -> bool {
+    let samples = || metrics.lines().filter_map(|line| line.rsplit_once(' '));
+    let all = |name: &str, good: fn(f64) -> bool| {
+        let values: Vec<f64> = samples()
+            .filter(|(sample, _)| sample.split('{').next() == Some(name))
+            .filter_map(|(_, value)| value.parse().ok())
+            .collect();
+        !values.is_empty() && values.iter().all(|&value| good(value))
+    };
+    let value = |name: &str| {
+        let found = samples().find(|(sample, _)| sample.split('{').next() == Some(name));
+        found.and_then(|(_, value)| value.parse::<f64>().ok())
+    };
+    let silence = value("audit_bridge_silence_seconds").unwrap_or(0.0);
+    let silence_max = value("audit_bridge_silence_max_seconds").unwrap_or(0.0);
+    all("audit_bridge_ready", |ready| ready > 0.0)
+        && all("audit_bridge_lag_seconds", |lag| lag == 0.0)
+        && (silence_max == 0.0 || silence < silence_max / 2.0)
+}
+
+/// What promtool has against it.
+fn promtool(outage: &serde_json::Value) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let file = folder.path().join("outage.json");
+    std::fs::write(&file, outage.to_string()).map_err(|error| error.to_string())?;
+    let judged = Command::new(python("tests/requirements-infra.txt"))
+        .arg(root().join("tests/infra/alerts.py"))
+        .arg(&file)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&judged.stderr).into_owned();
+    match judged.status.code() {
+        Some(0) => Ok(()),
+        Some(SKIPPED) => {
+            // Past the test harness, which would keep it to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: the alerts of an outage: {said}"
+            );
+            Ok(())
+        }
+        _ => Err(said),
+    }
+}
