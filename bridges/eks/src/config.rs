@@ -19,12 +19,7 @@ use crate::provider::mode::Mode;
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct EksArgs {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX",
-        hide_env_values = true,
-        value_name = "PREFIX"
-    )]
+    #[arg(long, value_name = "PREFIX")]
     log_stream_prefix: Option<String>,
     /// Only this cluster, or ACCOUNT/CLUSTER where records name their account; may be repeated
     #[arg(
