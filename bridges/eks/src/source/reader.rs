@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use audit_bridge_core::source::Page;
 
 use super::budget::Budget;
-use super::holes::Hole;
+use super::gap_detector::SuspectedGap;
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
@@ -428,9 +428,9 @@ impl<A: StreamApi> Reader<A> {
     async fn hand_on_one(&mut self, packed: Packed) -> Option<Done> {
         let unpacked = usize::try_from(UNPACKED_BYTES_MAX).unwrap_or(usize::MAX);
         let mut permit = self.shared.budgets.unpacked.take(unpacked).await;
-        let (pages, hole) = self.unpacker.pages(&packed);
-        if let Some(hole) = hole {
-            self.tell_hole(&hole);
+        let (pages, suspected_gap) = self.unpacker.pages(&packed);
+        if let Some(suspected_gap) = suspected_gap {
+            self.tell_suspected_gap(&suspected_gap);
         }
         let records = pages.iter().flat_map(|page| &page.records);
         permit.shrink(records.map(|record| record.payload.len()).sum());
@@ -475,8 +475,8 @@ impl<A: StreamApi> Reader<A> {
         }
     }
 
-    fn tell_hole(&self, hole: &Hole) {
-        let Hole { group, from, until } = hole;
+    fn tell_suspected_gap(&self, suspected_gap: &SuspectedGap) {
+        let SuspectedGap { group, from, until } = suspected_gap;
         let remedy = format!(
             "the API server was silent, or the group's subscription filter was disabled and skipped \
              them: look at its metrics DeliveryErrors and DeliveryThrottling (namespace AWS/Logs), and \

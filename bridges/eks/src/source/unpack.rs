@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::holes::{Hole, Holes};
+use super::gap_detector::{GapDetector, SuspectedGap};
 use super::position::ShardPosition;
 use crate::client::kinesis::Packed;
 use crate::convert::STREAM_PREFIX;
@@ -42,7 +42,7 @@ pub(super) struct Unpacker {
     place: Arc<str>,
     /// A quiet shard is asked within so long whether it holds more.
     again_within: Duration,
-    holes: Holes,
+    gap_detector: GapDetector,
 }
 
 impl Unpacker {
@@ -52,7 +52,7 @@ impl Unpacker {
             partition,
             place,
             again_within,
-            holes: Holes::default(),
+            gap_detector: GapDetector::default(),
         }
     }
 
@@ -63,8 +63,11 @@ impl Unpacker {
 
     /// All log events of a record of the stream, the position behind it with the last of them, and
     /// whether some seem to be missing before it.
-    pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<Page>, Option<Hole>) {
-        let Unpacked { mut records, hole } = self.unpacked(packed);
+    pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<Page>, Option<SuspectedGap>) {
+        let Unpacked {
+            mut records,
+            suspected_gap,
+        } = self.unpacked(packed);
         for (number, record) in (1..).zip(&mut records) {
             record.origin = Origin::Stream {
                 stream: Arc::clone(&self.place),
@@ -80,7 +83,7 @@ impl Unpacker {
             last.position = Some(self.behind(packed).position());
             last.read_to = packed.arrived.map(|time| self.read_to(time));
         }
-        (pages, hole)
+        (pages, suspected_gap)
     }
 
     /// A page without records: where the shard stands, if that is new, and up to when it is read.
@@ -129,7 +132,7 @@ impl Unpacker {
         {
             return Some(Unpacked {
                 records: self.log_events(message, events)?,
-                hole: self.hole(message, events),
+                suspected_gap: self.suspected_gap(message, events),
             });
         }
         let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
@@ -153,7 +156,7 @@ impl Unpacker {
     }
 
     /// Whether events of this audit stream seem to be missing before these.
-    fn hole(&mut self, message: Raw<'_>, events: Raw<'_>) -> Option<Hole> {
+    fn suspected_gap(&mut self, message: Raw<'_>, events: Raw<'_>) -> Option<SuspectedGap> {
         let stream = message.get("logStream")?.as_str()?;
         if !stream.starts_with(STREAM_PREFIX) {
             return None;
@@ -163,8 +166,8 @@ impl Unpacker {
         let first = time(events.elements()?.next()?)?;
         let last = events.elements()?.last().and_then(time).unwrap_or(first);
         let key = format!("{group} {stream}");
-        let (from, until) = self.holes.record(&key, first, last)?;
-        Some(Hole {
+        let (from, until) = self.gap_detector.record(&key, first, last)?;
+        Some(SuspectedGap {
             group,
             from: Timestamp::from_millisecond(from).ok()?,
             until: Timestamp::from_millisecond(until).ok()?,
@@ -205,14 +208,14 @@ impl Unpacker {
 /// What a record of the stream holds.
 struct Unpacked {
     records: Vec<Record>,
-    hole: Option<Hole>,
+    suspected_gap: Option<SuspectedGap>,
 }
 
 impl From<Vec<Record>> for Unpacked {
     fn from(records: Vec<Record>) -> Unpacked {
         Unpacked {
             records,
-            hole: None,
+            suspected_gap: None,
         }
     }
 }

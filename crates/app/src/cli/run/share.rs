@@ -388,7 +388,7 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         mut view: View<Log<B>>,
         hands: Hands,
-        mut halted: Stop,
+        halted: CancellationToken,
     ) -> (View<Log<B>>, RebalanceStep) {
         let waited = or_stop(&halted, sleep_until(view.next_look)).await;
         if waited.is_none() {
@@ -402,7 +402,7 @@ impl<B: Bridge> Process<'_, B> {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.update_logs(&mut view, &logs);
                     let find = self.find_ended(layout, common, &mut view, &hands);
-                    let _ = or_stop(&mut halted, timeout(LIST_MAX, find)).await;
+                    let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
                 // The readers report it as not ready.
                 Some(Ok(Err(unavailable))) => {

@@ -24,7 +24,7 @@ const WEIGHT: f64 = 1.0 / 16.0;
 
 /// Times between which events may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hole {
+pub(crate) struct SuspectedGap {
     /// The log group and account, for people.
     pub(crate) group: String,
     /// The time of the last event before.
@@ -35,7 +35,7 @@ pub(crate) struct Hole {
 
 /// Follows the log streams of one shard.
 #[derive(Debug, Default)]
-pub(crate) struct Holes {
+pub(crate) struct GapDetector {
     streams: HashMap<String, Pace>,
 }
 
@@ -47,7 +47,7 @@ struct Pace {
     records: u32,
 }
 
-impl Holes {
+impl GapDetector {
     /// A record of this log stream came, with events of these times. The milliseconds between which
     /// events may be missing, if there are any.
     pub(crate) fn record(
@@ -76,13 +76,13 @@ impl Holes {
             reason = "of milliseconds that matter, none is lost"
         )]
         let span = gap as f64;
-        let is_hole =
+        let is_gap =
             pace.records >= RECORDS_MIN && gap > GAP_MIN_MS && span > pace.usual_ms * USUAL_TIMES;
-        if !is_hole {
+        if !is_gap {
             pace.records = pace.records.saturating_add(1);
             pace.usual_ms += (span - pace.usual_ms) * WEIGHT;
         }
-        is_hole.then_some((before, first_ms))
+        is_gap.then_some((before, first_ms))
     }
 
     fn forget_oldest(&mut self) {
@@ -100,56 +100,63 @@ mod tests {
     const SECOND: i64 = 1000;
 
     /// Records of one event each, with this pause between them.
-    fn follow(holes: &mut Holes, from: i64, records: i64, pause: i64) -> Vec<(i64, i64)> {
+    fn follow(
+        gap_detector: &mut GapDetector,
+        from: i64,
+        records: i64,
+        pause: i64,
+    ) -> Vec<(i64, i64)> {
         let times = (0..records).map(|n| from + n * pause);
-        times.filter_map(|at| holes.record("s", at, at)).collect()
+        times
+            .filter_map(|at| gap_detector.record("s", at, at))
+            .collect()
     }
 
     #[test]
     fn busy_stream_that_skips_minutes_shows_the_gap_once() {
-        let mut holes = Holes::default();
-        assert!(follow(&mut holes, 0, 60, 2 * SECOND).is_empty());
+        let mut gap_detector = GapDetector::default();
+        assert!(follow(&mut gap_detector, 0, 60, 2 * SECOND).is_empty());
         let last = 59 * 2 * SECOND;
         let behind = last + 600 * SECOND;
-        let found = follow(&mut holes, behind, 60, 2 * SECOND);
+        let found = follow(&mut gap_detector, behind, 60, 2 * SECOND);
         assert_eq!(found, [(last, behind)]);
         // Again, as often as it happens.
         let last = behind + 59 * 2 * SECOND;
-        let found = follow(&mut holes, last + 120 * SECOND, 2, 2 * SECOND);
+        let found = follow(&mut gap_detector, last + 120 * SECOND, 2, 2 * SECOND);
         assert_eq!(found, [(last, last + 120 * SECOND)]);
     }
 
     #[test]
     fn quiet_or_new_or_late_stream_shows_none() {
-        let mut holes = Holes::default();
-        assert!(follow(&mut holes, 0, 100, 60 * SECOND).is_empty());
+        let mut gap_detector = GapDetector::default();
+        assert!(follow(&mut gap_detector, 0, 100, 60 * SECOND).is_empty());
         assert_eq!(
-            holes.record("s", 6300 * SECOND, 6300 * SECOND),
+            gap_detector.record("s", 6300 * SECOND, 6300 * SECOND),
             None,
             "quiet"
         );
-        assert_eq!(holes.record("s", 0, 0), None, "a late one");
-        assert_eq!(holes.record("new", 0, 0), None);
+        assert_eq!(gap_detector.record("s", 0, 0), None, "a late one");
+        assert_eq!(gap_detector.record("new", 0, 0), None);
         assert_eq!(
-            holes.record("new", 900 * SECOND, 900 * SECOND),
+            gap_detector.record("new", 900 * SECOND, 900 * SECOND),
             None,
             "nobody knows its pace"
         );
         // A short gap, though it wrote every second.
-        let mut holes = Holes::default();
-        follow(&mut holes, 0, 60, SECOND);
-        assert_eq!(holes.record("s", 120 * SECOND, 120 * SECOND), None);
+        let mut gap_detector = GapDetector::default();
+        follow(&mut gap_detector, 0, 60, SECOND);
+        assert_eq!(gap_detector.record("s", 120 * SECOND, 120 * SECOND), None);
     }
 
     #[test]
     fn streams_without_end_take_no_more_memory() {
-        let mut holes = Holes::default();
+        let mut gap_detector = GapDetector::default();
         for n in 0..3000 {
-            holes.record(&format!("stream {n}"), n, n);
+            gap_detector.record(&format!("stream {n}"), n, n);
         }
-        assert_eq!(holes.streams.len(), STREAMS_MAX);
-        assert!(holes.streams.contains_key("stream 2999"));
-        assert_eq!(holes.record("s", i64::MIN, i64::MAX), None);
-        assert_eq!(holes.record("s", i64::MAX, i64::MIN), None);
+        assert_eq!(gap_detector.streams.len(), STREAMS_MAX);
+        assert!(gap_detector.streams.contains_key("stream 2999"));
+        assert_eq!(gap_detector.record("s", i64::MIN, i64::MAX), None);
+        assert_eq!(gap_detector.record("s", i64::MAX, i64::MIN), None);
     }
 }
