@@ -2,6 +2,7 @@
 //! or merged from are read to their ends, and a look now and then whether there are others.
 
 pub(crate) mod budget;
+mod gap_detector;
 mod lineage;
 pub(crate) mod position;
 pub(crate) mod reader;

@@ -119,6 +119,31 @@ async fn check_says_what_the_stream_holds_or_what_to_do() {
     assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
+    let stage = Stage::new(1).await;
+    let now = stage.kinesis.now_ms();
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
+    // An event a second, and none for eight minutes.
+    for n in 0..60_i64 {
+        let skipped = if n < 40 { 540_000 } else { 60_000 };
+        let id = usize::try_from(n).unwrap();
+        let filed = now - skipped + n * 1000;
+        let event = SubscribedEvent::new(id, filed, event(id, 600));
+        stage.kinesis.deliver(STREAM, &subscription, &[event]);
+    }
+    let mut bridge = stage.start(&["--start=earliest"]);
+    stage.until_accepted(&bridge, 0..60);
+    bridge.until_metric("audit_bridge_gaps_suspected_total", 1.0);
+    let log = bridge.log();
+    assert!(
+        log.contains("/aws/eks/prod/cluster (111122223333)"),
+        "{log}"
+    );
+    assert!(log.contains("--until"), "{log}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[test]
 fn settings_that_contradict_a_stream_are_said_at_once() {
     let ran = run(

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use audit_bridge_core::source::Page;
 
 use super::budget::Budget;
+use super::gap_detector::SuspectedGap;
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
@@ -428,7 +429,10 @@ impl<A: StreamApi> Reader<A> {
     async fn hand_on_one(&mut self, packed: Packed) -> Option<Done> {
         let unpacked = usize::try_from(UNPACKED_BYTES_MAX).unwrap_or(usize::MAX);
         let mut permit = self.shared.budgets.unpacked.take(unpacked).await;
-        let pages = self.unpacker.pages(&packed);
+        let (pages, suspected_gap) = self.unpacker.pages(&packed);
+        if let Some(suspected_gap) = suspected_gap {
+            self.tell_suspected_gap(&suspected_gap);
+        }
         let records = pages.iter().flat_map(|page| &page.records);
         permit.shrink(records.map(|record| record.payload.len()).sum());
         for page in pages {
@@ -470,6 +474,19 @@ impl<A: StreamApi> Reader<A> {
         if away > retention && came.is_none_or(|came| came > read_to) && !is_told {
             self.tell_gap("it was not read for longer than the stream keeps records");
         }
+    }
+
+    fn tell_suspected_gap(&self, suspected_gap: &SuspectedGap) {
+        let SuspectedGap { group, from, until } = suspected_gap;
+        let remedy = format!(
+            "the API server was silent, or the group's subscription filter was disabled and skipped \
+             them: look at its metrics DeliveryErrors and DeliveryThrottling (namespace AWS/Logs), and \
+             at the role and the key by which it writes into the stream; the group still has them: \
+             deliver that time again by eks-audit-bridge run --log-group GROUP --start {from:.0} \
+             --until {until:.0}, with a --state-dir of its own"
+        );
+        let telemetry = self.shared.health.telemetry();
+        telemetry.gap_suspected(group, *from, *until, &remedy);
     }
 
     fn tell_gap(&mut self, why: &str) {
