@@ -22,10 +22,10 @@ RULES = {
 
 
 def metrics():
-    """Every metric of names.rs: its series, with their labels."""
-    text = (ROOT / "crates/app/src/telemetry/names.rs").read_text()
+    """Every metric of metrics.rs: its series, with their labels."""
+    text = (ROOT / "crates/app/src/telemetry/metrics.rs").read_text()
     found = {}
-    for name, kind, labels in re.findall(r'= "(\w+)", (Counter|Gauge|Histogram), \[([^\]]*)\]', text):
+    for kind, name, labels in re.findall(r'(?m)^    \w+: (\w+) = "(\w+)", \[([^\]]*)\]', text):
         series = [""] if kind != "Histogram" else ["_bucket", "_count", "_sum"]
         for end in series:
             extra = {"le"} if end == "_bucket" else set()

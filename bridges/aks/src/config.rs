@@ -19,30 +19,13 @@ use crate::provider::{AksProvider, AksProviderArgs};
 #[command(next_help_heading = "Diagnostic settings")]
 pub struct AksArgs {
     /// The categories to convert, with commas between [default: kube-audit,kube-audit-admin]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CATEGORIES",
-        hide_env_values = true,
-        value_name = "LIST"
-    )]
+    #[arg(long, value_name = "LIST")]
     categories: Option<String>,
     /// Only records of this cluster; may be repeated
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CLUSTER_NAME",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     cluster_name: Vec<String>,
     /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     annotate_cluster: Option<String>,
 }
 

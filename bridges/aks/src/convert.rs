@@ -14,7 +14,6 @@
 
 mod category_deduplicator;
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
@@ -23,7 +22,7 @@ use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
 use crate::convert::category_deduplicator::CategoryDeduplicator;
-use crate::wire::{self, AksPayload, Diagnostic, LogLine};
+use crate::wire::{self, AksPayload, Diagnostic};
 
 /// Another category of the same event hub.
 const OTHER_CATEGORY: Skip = Skip::new("other_category");
@@ -118,9 +117,7 @@ impl AksConvert {
         let log = match diagnostic.log {
             None if claimed => return Err(Refusal::unparsable("no properties.log")),
             None => return Err(Refusal::not_audit("no properties.log")),
-            Some(LogLine::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(LogLine::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
-            Some(LogLine::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
+            Some(log) => log.into_bytes(payload),
         };
         if !claimed && log.trim_ascii_start().first() != Some(&b'{') {
             return Err(Refusal::not_audit("properties.log is no json object"));

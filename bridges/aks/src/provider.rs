@@ -34,62 +34,25 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 #[command(next_help_heading = "Event Hubs")]
 pub struct AksProviderArgs {
     /// Host name of the namespace, like NAME.servicebus.windows.net
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_EVENT_HUB_NAMESPACE",
-        hide_env_values = true,
-        value_name = "HOST"
-    )]
+    #[arg(long, value_name = "HOST")]
     event_hub_namespace: Option<String>,
     /// The event hub [default: the connection string's, else insights-logs-kube-audit]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_EVENT_HUB",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     event_hub: Option<String>,
     /// The consumer group; one that nobody else reads with [default: $Default]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CONSUMER_GROUP",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     consumer_group: Option<String>,
     /// File with a connection string (Listen), instead of an identity; read again for each connection
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CONNECTION_STRING_FILE",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     connection_string_file: Option<PathBuf>,
     /// Where to connect to instead of the namespace: amqps://, or amqp:// on this machine
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_EVENT_HUB_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, value_name = "URL")]
     event_hub_endpoint: Option<String>,
     /// What may be on its way from one partition; 16MiB for all together at most [default: 8MiB]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_PREFETCH_BYTES_MAX",
-        hide_env_values = true,
-        value_name = "SIZE"
-    )]
+    #[arg(long, value_name = "SIZE")]
     prefetch_bytes_max: Option<String>,
     /// Let replicas share the partitions, each read by one; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SHARE_PARTITIONS",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     share_partitions: Option<String>,
 }
 

@@ -11,10 +11,10 @@
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{self, Raw, Scanner};
+use audit_bridge_core::event::embedded::{Embedded, is_event_member};
+use audit_bridge_core::event::json::{self, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,19 +34,12 @@ pub(crate) struct Diagnostic<'a> {
     pub category: Option<Cow<'a, str>>,
     /// `resourceId`, unless it is empty.
     pub resource_id: Option<Cow<'a, str>>,
-    /// `properties.log`.
-    pub log: Option<LogLine<'a>>,
+    /// `properties.log`, a text mostly with a line feed at its end; some exports give an event as the
+    /// object itself.
+    pub log: Option<Embedded<'a>>,
     /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now. Azure cuts a long log at
     /// a count of UTF-16 units, and that may be between the halves of a pair.
     pub replaced: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LogLine<'a> {
-    /// A string, decoded; mostly with a line feed at its end.
-    Text(Cow<'a, str>),
-    /// Some other JSON: some exports give the event as the object itself.
-    Json(Raw<'a>),
 }
 
 /// Reads a record that is a JSON object. Of two members with one name the last wins.
@@ -66,16 +59,17 @@ pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
         if is("properties") {
             record.log = properties(&mut scanner)?;
         } else if is("category") {
-            record.category = text_of(scanner.value()?);
+            record.category = scanner.value()?.as_text();
         } else if is("resourceId") {
-            record.resource_id = text_of(scanner.value()?);
+            record.resource_id = scanner.value()?.as_text();
         } else if is("time") {
-            record.time = scanner.value()?.as_str().and_then(|text| date(&text));
+            let time = scanner.value()?.as_str();
+            record.time = time.and_then(|text| time::parse_lenient(&text));
             continue;
         } else if is("operationName") {
             scanner.value()?;
         } else {
-            if !is_diagnostic && matches!(&*key, "kind" | "apiVersion" | "auditID" | "stage") {
+            if !is_diagnostic && is_event_member(&key) {
                 return Ok(AksPayload::Other);
             }
             scanner.value()?;
@@ -93,57 +87,28 @@ pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
 }
 
 /// The log out of `properties`, which is an object, or one as a string.
-fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<LogLine<'a>>, json::Error> {
+fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Embedded<'a>>, json::Error> {
     match scanner.peek() {
         Some(b'{') => log_member(scanner),
         Some(b'"') => match scanner.string()? {
             Cow::Borrowed(inner) => Ok(log_member(&mut Scanner::new(inner)).unwrap_or(None)),
             Cow::Owned(inner) => Ok(log_member(&mut Scanner::new(&inner))
                 .unwrap_or(None)
-                .map(LogLine::into_owned)),
+                .map(Embedded::into_owned)),
         },
         _ => scanner.value().map(|_| None),
     }
 }
 
-fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<LogLine<'a>>, json::Error> {
+fn log_member<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Embedded<'a>>, json::Error> {
     let mut log = None;
     scanner.open_object()?;
     while let Some(key) = scanner.key()? {
         if !key.eq_ignore_ascii_case("log") {
             scanner.value()?;
-        } else if scanner.peek() == Some(b'"') {
-            log = Some(LogLine::Text(scanner.string()?));
         } else {
-            log = Some(LogLine::Json(scanner.value()?));
+            log = Some(Embedded::read(scanner)?);
         }
     }
     Ok(log)
-}
-
-impl LogLine<'_> {
-    fn into_owned(self) -> LogLine<'static> {
-        match self {
-            LogLine::Text(text) => LogLine::Text(Cow::Owned(text.into_owned())),
-            // An object's text is what a string that holds it decodes to.
-            LogLine::Json(raw) => LogLine::Text(Cow::Owned(raw.text().to_owned())),
-        }
-    }
-}
-
-fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    raw.as_str().filter(|text| !text.is_empty())
-}
-
-/// A record's time: RFC 3339 with any number of fraction digits (Azure writes none, three, seven
-/// and nine); without a zone it is UTC. A time before 1970 is a placeholder, not a time.
-fn date(text: &str) -> Option<Timestamp> {
-    let read = time::parse(text).or_else(|| {
-        let civil = text.parse::<DateTime>().ok()?;
-        civil
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()
-            .map(|zoned| zoned.timestamp())
-    })?;
-    (read > Timestamp::UNIX_EPOCH).then_some(read)
 }

@@ -19,30 +19,13 @@ use crate::provider::mode::Mode;
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct EksArgs {
     /// Streams that begin so hold audit events [default: kube-apiserver-audit-]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOG_STREAM_PREFIX",
-        hide_env_values = true,
-        value_name = "PREFIX"
-    )]
+    #[arg(long, value_name = "PREFIX")]
     log_stream_prefix: Option<String>,
     /// Only this cluster, or ACCOUNT/CLUSTER where records name their account; may be repeated
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CLUSTER_NAME",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     cluster_name: Vec<String>,
     /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ANNOTATE_CLUSTER",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     annotate_cluster: Option<String>,
 }
 

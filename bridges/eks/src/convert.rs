@@ -11,15 +11,14 @@
 
 pub(crate) mod component;
 
-use std::borrow::Cow;
-
 use audit_bridge_core::convert::{Convert, Output, RecordId, Refusal, Skip};
+use audit_bridge_core::event::embedded::Embedded;
 use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
 use crate::client::cluster::{ClusterName, cluster_of};
-use crate::wire::{self, EksPayload, LogEvent, LogMessage, packed};
+use crate::wire::{self, EksPayload, LogEvent, packed};
 
 /// Another log stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");
@@ -129,12 +128,10 @@ impl EksConvert {
         let message = match event.message {
             None if claimed => return Err(Refusal::unparsable("no message")),
             None => return Err(Refusal::not_audit("no message")),
-            Some(LogMessage::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
+            Some(Embedded::Text(text)) if !claimed && text.starts_with(wire::CONTROL_TEXT) => {
                 return Err(Refusal::Skip(CONTROL_MESSAGE));
             }
-            Some(LogMessage::Text(Cow::Owned(text))) => Bytes::from(text),
-            Some(LogMessage::Text(Cow::Borrowed(text))) => payload.slice_ref(text.as_bytes()),
-            Some(LogMessage::Json(raw)) => payload.slice_ref(raw.text().as_bytes()),
+            Some(message) => message.into_bytes(payload),
         };
         if !claimed && message.trim_ascii_start().first() != Some(&b'{') {
             return Err(refuse_text(&message));

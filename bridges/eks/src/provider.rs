@@ -35,54 +35,22 @@ const LOOK_PAGES_MAX: u32 = 20;
 #[command(next_help_heading = "CloudWatch Logs")]
 pub struct EksProviderArgs {
     /// Its log group, one for each cluster; the ARN, where another account or region has it [default: /aws/eks/CLUSTER/cluster]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOG_GROUP",
-        hide_env_values = true,
-        value_name = "NAME|ARN"
-    )]
+    #[arg(long, value_name = "NAME|ARN")]
     log_group: Vec<String>,
     /// Requests to CloudWatch Logs, for all clusters together [default: 3]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_REQUESTS_PER_SECOND",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, value_name = "N")]
     requests_per_second: Option<String>,
     /// The region of the log groups [default: AWS_REGION, else the profile's]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_AWS_REGION",
-        hide_env_values = true,
-        value_name = "REGION"
-    )]
+    #[arg(long, value_name = "REGION")]
     aws_region: Option<String>,
     /// A role of another account to assume for the log groups of that account; may be repeated
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ROLE_ARN",
-        hide_env_values = true,
-        value_name = "ARN"
-    )]
+    #[arg(long, value_name = "ARN")]
     role_arn: Vec<String>,
     /// The external ID that the trust policies of these roles ask for
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ROLE_EXTERNAL_ID",
-        hide_env_values = true,
-        value_name = "ID"
-    )]
+    #[arg(long, value_name = "ID")]
     role_external_id: Option<String>,
     /// Read what a data protection policy masks; needs the permission logs:Unmask
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_UNMASK",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     unmask: Option<String>,
     #[command(flatten)]
     tail: TailArgs,

@@ -10,10 +10,10 @@ pub(crate) mod packed;
 
 use std::borrow::Cow;
 
+use audit_bridge_core::event::embedded::{Embedded, is_event_member};
 use audit_bridge_core::event::json::{self, Raw, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 
 /// What a record's JSON object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +35,13 @@ pub(crate) struct LogEvent<'a> {
     pub account: Option<Cow<'a, str>>,
     /// `timestamp`, milliseconds since 1970: what the sender said, which can be off by an hour.
     pub time: Option<Timestamp>,
-    /// `message`.
-    pub message: Option<LogMessage<'a>>,
+    /// `message`; the Insights console exports an event as the object itself.
+    pub message: Option<Embedded<'a>>,
     /// `messageType` is `CONTROL_MESSAGE`: our own dump reader repeats it in each event of the
     /// subscription message that says so.
     pub control: bool,
     /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
     pub replaced: bool,
-}
-
-/// The message of a CloudWatch event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LogMessage<'a> {
-    /// A string, decoded.
-    Text(Cow<'a, str>),
-    /// Some other JSON: the Insights console exports an event as the object itself.
-    Json(Raw<'a>),
 }
 
 /// Reads a record that is a JSON object. Of two members with one name the last wins.
@@ -67,10 +58,10 @@ pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
     scanner.open_object()?;
     while let Some(key) = scanner.key()? {
         match &*key {
-            "message" => event.message = Some(message(&mut scanner)?),
-            "logStreamName" => event.stream = text_of(scanner.value()?),
-            "logGroup" => event.group = text_of(scanner.value()?),
-            "owner" => event.account = text_of(scanner.value()?),
+            "message" => event.message = Some(Embedded::read(&mut scanner)?),
+            "logStreamName" => event.stream = scanner.value()?.as_text(),
+            "logGroup" => event.group = scanner.value()?.as_text(),
+            "owner" => event.account = scanner.value()?.as_text(),
             "timestamp" => event.time = millis(scanner.value()?),
             "messageType" => {
                 event.control = scanner.value()?.as_str().as_deref() == Some(CONTROL_MESSAGE);
@@ -78,7 +69,7 @@ pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
             "eventId" | "ingestionTime" => {
                 scanner.value()?;
             }
-            "kind" | "apiVersion" | "auditID" | "stage" if !is_cloud_watch => {
+            name if !is_cloud_watch && is_event_member(name) => {
                 return Ok(EksPayload::Other);
             }
             _ => {
@@ -105,51 +96,23 @@ pub(crate) const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
 /// How the text of such a message starts.
 pub(crate) const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
 
-fn message<'a>(scanner: &mut Scanner<'a>) -> Result<LogMessage<'a>, json::Error> {
-    if scanner.peek() != Some(b'"') {
-        return scanner.value().map(LogMessage::Json);
-    }
-    scanner.string().map(LogMessage::Text)
-}
-
-fn text_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    raw.as_str().filter(|text| !text.is_empty())
-}
-
 /// A time as CloudWatch and Insights write it, a number or a string: see [`date_or_millis`].
 pub(crate) fn millis(raw: Raw<'_>) -> Option<Timestamp> {
     match raw.as_i64() {
         Some(ms) => of_millis(ms),
-        None => date(&raw.as_str()?),
+        None => time::parse_lenient(&raw.as_str()?),
     }
 }
 
-/// Milliseconds since 1970 in digits, or [`date`].
+/// Milliseconds since 1970 in digits, or a time as text: `2026-11-21 18:46:35.975` (Insights),
+/// `2026-11-21T18:46:35` (`aws logs tail --format short`).
 pub(crate) fn date_or_millis(text: &str) -> Option<Timestamp> {
     match text.parse() {
         Ok(ms) => of_millis(ms),
-        Err(_) => date(text),
+        Err(_) => time::parse_lenient(text),
     }
 }
 
 fn of_millis(ms: i64) -> Option<Timestamp> {
-    after_1970(Timestamp::from_millisecond(ms).ok()?)
-}
-
-/// A time as text: RFC 3339, or without a zone (then it is UTC), with `T` or a space in between:
-/// `2026-11-21 18:46:35.975` (Insights), `2026-11-21T18:46:35` (`aws logs tail --format short`).
-pub(crate) fn date(text: &str) -> Option<Timestamp> {
-    let read = time::parse(text).or_else(|| {
-        let civil = text.parse::<DateTime>().ok()?;
-        civil
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()
-            .map(|zoned| zoned.timestamp())
-    })?;
-    after_1970(read)
-}
-
-/// A time before 1970 is a placeholder, not a time.
-fn after_1970(time: Timestamp) -> Option<Timestamp> {
-    (time > Timestamp::UNIX_EPOCH).then_some(time)
+    time::after_1970(Timestamp::from_millisecond(ms).ok()?)
 }

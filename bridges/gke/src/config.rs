@@ -18,46 +18,19 @@ use crate::provider::{GkeProvider, GkeProviderArgs, Named, Names};
 #[command(next_help_heading = "Cloud Logging")]
 pub struct GkeArgs {
     /// Only entries of this project; for run and check: whose log to read [default: of the metadata server]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_PROJECT_ID",
-        hide_env_values = true,
-        value_name = "ID"
-    )]
+    #[arg(long, value_name = "ID")]
     project_id: Option<String>,
     /// Only entries of this cluster; * is all [default for run and check: of the metadata server]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CLUSTER_NAME",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     cluster_name: Option<String>,
     /// Only entries of clusters in this location; * is all
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOCATION",
-        hide_env_values = true,
-        value_name = "LOCATION"
-    )]
+    #[arg(long, value_name = "LOCATION")]
     location: Option<String>,
     /// Convert the Data Access log too: reads, and exec by GET
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_INCLUDE_DATA_ACCESS",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     include_data_access: Option<String>,
     /// What to derive where the entry does not say it: some of groups,query,started, or none [default: groups,query,started]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_DERIVE",
-        hide_env_values = true,
-        value_name = "LIST"
-    )]
+    #[arg(long, value_name = "LIST")]
     derive: Option<String>,
 }
 

@@ -32,36 +32,16 @@ const REVISIT_AFTER: [u64; 2] = [30, 600];
 #[command(next_help_heading = "Cloud Logging, live")]
 pub struct GkeProviderArgs {
     /// Read this Pub/Sub subscription, which a log sink feeds, instead of Cloud Logging's API
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SUBSCRIPTION",
-        hide_env_values = true,
-        value_name = "projects/P/subscriptions/S"
-    )]
+    #[arg(long, value_name = "projects/P/subscriptions/S")]
     subscription: Option<String>,
     /// Requests to Cloud Logging, at most; a project's quota is 60 [default: 30]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_REQUESTS_PER_MINUTE",
-        hide_env_values = true,
-        value_name = "NUMBER"
-    )]
+    #[arg(long, value_name = "NUMBER")]
     requests_per_minute: Option<String>,
     /// Another address of the Cloud Logging API (private endpoints, tests)
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOGGING_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, value_name = "URL")]
     logging_endpoint: Option<String>,
     /// Another address of the Pub/Sub API; PUBSUB_EMULATOR_HOST works too
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_PUBSUB_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, value_name = "URL")]
     pubsub_endpoint: Option<String>,
     #[command(flatten)]
     tail: TailArgs,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use crate::config::{LogArgs, LogFormat, Problems};
+use crate::config::{self, LogArgs, LogFormat, Problems};
 use crate::provider::Provider;
 
 mod check;
@@ -100,12 +100,7 @@ struct VersionArgs {
 
 /// The whole program.
 pub fn main<B: Bridge>() -> ExitCode {
-    let command = Cli::<B::Args, B::ProviderArgs>::command()
-        .name(B::NAME)
-        .bin_name(B::NAME)
-        .about(B::ABOUT)
-        .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()));
-    let parsed = command
+    let parsed = command::<B>()
         .try_get_matches()
         .and_then(|matches| Cli::<B::Args, B::ProviderArgs>::from_arg_matches(&matches));
     let status = match parsed {
@@ -127,6 +122,32 @@ pub fn main<B: Bridge>() -> ExitCode {
         }
     };
     ExitCode::from(status)
+}
+
+fn command<B: Bridge>() -> clap::Command {
+    Cli::<B::Args, B::ProviderArgs>::command()
+        .name(B::NAME)
+        .bin_name(B::NAME)
+        .about(B::ABOUT)
+        .mut_subcommand("replay", |replay| replay.after_help(shapes::<B>()))
+        .mut_subcommands(|command| command.mut_args(complete))
+}
+
+/// What all options have in common, so that none has to say it.
+///
+/// One that takes a value can be given by its environment variable too, whose value is never shown: it
+/// may be a secret. One that is true or false may stand alone.
+fn complete(arg: Arg) -> Arg {
+    let flag = arg.get_long().filter(|_| arg.get_action().takes_values());
+    let Some(variable) = flag.map(config::variable) else {
+        return arg;
+    };
+    let is_bool = arg.get_value_names().is_some_and(|names| names == ["BOOL"]);
+    let arg = arg.env(variable).hide_env_values(true);
+    match is_bool {
+        true => arg.num_args(0..=1).default_missing_value("true"),
+        false => arg,
+    }
 }
 
 /// The names that `--shape` takes.

@@ -76,7 +76,7 @@ pub fn given(value: Option<&str>) -> Option<&str> {
 }
 
 /// The environment variable of a flag.
-fn variable(flag: &str) -> String {
+pub(crate) fn variable(flag: &str) -> String {
     format!(
         "AUDIT_BRIDGE_{}",
         flag.to_ascii_uppercase().replace('-', "_")
@@ -169,12 +169,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
     /// How log lines are written: text or json [default: text on a terminal, else json]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT"
-    )]
+    #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
 
@@ -204,167 +199,65 @@ impl LogArgs {
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
     /// Where to POST the events
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, value_name = "URL")]
     pub webhook_url: Option<String>,
     /// Write the events here instead of to a webhook: a file, or - for standard output
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_OUTPUT",
-        hide_env_values = true,
-        value_name = "-|PATH"
-    )]
+    #[arg(long, value_name = "-|PATH")]
     pub output: Option<String>,
     /// With --output: event-list (one POST body per line) or events (one event per line) [default: event-list]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT"
-    )]
+    #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// PEM file with the certificate authority of the webhook, besides the system's
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_CA_FILE",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     pub webhook_ca_file: Option<PathBuf>,
     /// Trust the authority of --webhook-ca-file only, not the system's
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_CA_ONLY",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     pub webhook_ca_only: Option<String>,
     /// PEM file with a client certificate for the webhook, read again when it changes
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_CERT_FILE",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     pub webhook_client_cert_file: Option<PathBuf>,
     /// PEM file with the key of the client certificate
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_CLIENT_KEY_FILE",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     pub webhook_client_key_file: Option<PathBuf>,
     /// File with a bearer token for the webhook, read again when it changes
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     pub webhook_token_file: Option<PathBuf>,
     /// How long one POST may take [default: 10s]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_WEBHOOK_TIMEOUT",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     pub webhook_timeout: Option<String>,
     /// Most events of one POST [default: 400]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_BATCH_EVENTS_MAX",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, value_name = "N")]
     pub batch_events_max: Option<String>,
     /// Most bytes of one POST [default: 1MiB]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_BATCH_BYTES_MAX",
-        hide_env_values = true,
-        value_name = "SIZE"
-    )]
+    #[arg(long, value_name = "SIZE")]
     pub batch_bytes_max: Option<String>,
     /// Longest time that an event waits for others [default: 1s]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_BATCH_WAIT_MAX",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     pub batch_wait_max: Option<String>,
     /// Largest event; a larger one is shortened, never left out [default: 250KiB]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_EVENT_BYTES_MAX",
-        hide_env_values = true,
-        value_name = "SIZE"
-    )]
+    #[arg(long, value_name = "SIZE")]
     pub event_bytes_max: Option<String>,
     /// Deepest nesting of a body, the list around its events included; what lies deeper is left
     /// out of the event [default: 250]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_EVENT_DEPTH_MAX",
-        hide_env_values = true,
-        value_name = "LEVELS"
-    )]
+    #[arg(long, value_name = "LEVELS")]
     pub event_depth_max: Option<String>,
     /// POSTs at the same time; 1 keeps the order [default: 4]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_IN_FLIGHT_BATCHES_MAX",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, value_name = "N")]
     pub in_flight_batches_max: Option<String>,
     /// Bytes of records read and not yet settled [default: 32MiB]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_IN_FLIGHT_BYTES_MAX",
-        hide_env_values = true,
-        value_name = "SIZE"
-    )]
+    #[arg(long, value_name = "SIZE")]
     pub in_flight_bytes_max: Option<String>,
     /// Annotation for every event, KEY=VALUE; may be repeated
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ANNOTATE",
-        hide_env_values = true,
-        value_name = "K=V"
-    )]
+    #[arg(long, value_name = "K=V")]
     pub annotate: Vec<String>,
     /// File to keep what cannot be delivered, as JSON Lines
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_DEAD_LETTER",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     pub dead_letter: Option<PathBuf>,
     /// Most bytes of the dead letter, all its files together; 0 is no limit [default: 256MiB]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_DEAD_LETTER_BYTES_MAX",
-        hide_env_values = true,
-        value_name = "SIZE"
-    )]
+    #[arg(long, value_name = "SIZE")]
     pub dead_letter_bytes_max: Option<String>,
     /// When the dead letter is full: drop payloads and go on, or hold and read nothing more [default: drop]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_DEAD_LETTER_FULL",
-        hide_env_values = true,
-        value_name = "drop|hold"
-    )]
+    #[arg(long, value_name = "drop|hold")]
     pub dead_letter_full: Option<String>,
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use audit_bridge_core::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// How long what is in flight may still be delivered after the first signal.
 pub(crate) const GRACE: Duration = Duration::from_secs(25);
@@ -13,23 +13,24 @@ pub(crate) const GRACE: Duration = Duration::from_secs(25);
 ///
 /// # Errors
 /// When the operating system does not let this process listen.
-pub(crate) fn on_signal() -> std::io::Result<Stop> {
+pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (ask, stop) = Stop::by_hand();
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
     tokio::spawn(async move {
         loop {
             let status = tokio::select! {
                 _ = terminate.recv() => 143,
                 _ = interrupt.recv() => 130,
             };
-            if *ask.borrow() {
+            if asked.is_cancelled() {
                 std::process::exit(status);
             }
             tracing::info!(
                 "stopping: delivering what is in flight; a second signal ends the process at once"
             );
-            ask.send_replace(true);
+            asked.cancel();
         }
     });
     Ok(stop)

@@ -6,7 +6,6 @@
 mod health;
 mod log_progress;
 mod metrics;
-mod names;
 mod scope;
 
 use std::collections::BTreeMap;

@@ -29,13 +29,12 @@ use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_core::stop::Stop;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesRequest};
 use fastrand::Rng;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "audit";
 const LOGS: usize = 3;
@@ -219,7 +218,7 @@ impl Observer for Quiet {}
 
 impl Reader {
     /// Reads the log until it is given up or its Lease is lost.
-    async fn read(self, cluster: Cluster, leadership: Leadership, stop: Stop) {
+    async fn read(self, cluster: Cluster, leadership: Leadership, stop: CancellationToken) {
         let owner = Owner {
             provider: "aks".to_owned(),
             source: lease(self.log),
@@ -302,7 +301,7 @@ async fn replica(world: Shared, name: String) {
     for log in 0..LOGS {
         balancer.add(&log.to_string(), &lease(log));
     }
-    let mut reading = BTreeMap::<String, (watch::Sender<bool>, JoinHandle<()>)>::new();
+    let mut reading = BTreeMap::<String, (CancellationToken, JoinHandle<()>)>::new();
     let mut leaving = BTreeMap::<String, JoinHandle<()>>::new();
     // What it began ends with it.
     let _abort = Abort(Arc::default());
@@ -316,12 +315,12 @@ async fn replica(world: Shared, name: String) {
         let step = balancer.step(&kept, &left).await;
         for log in step.give_up {
             if let Some((stop, task)) = reading.remove(&log) {
-                stop.send_replace(true);
+                stop.cancel();
                 leaving.insert(log, task);
             }
         }
         for (log, leadership) in step.gained {
-            let (stop, stopped) = Stop::by_hand();
+            let stop = CancellationToken::new();
             let won = {
                 let mut world = world.lock().unwrap();
                 world.saw("gained");
@@ -334,7 +333,7 @@ async fn replica(world: Shared, name: String) {
                 log: log.parse().unwrap(),
                 won,
             };
-            let read = reader.read(cluster.clone(), leadership, stopped);
+            let read = reader.read(cluster.clone(), leadership, stop.clone());
             let task = tokio::spawn(hanging(world.clone(), name.clone(), read));
             _abort.0.lock().unwrap().push(task.abort_handle());
             reading.insert(log, (stop, task));

@@ -26,6 +26,5 @@ pub mod run;
 pub mod run_stats;
 pub mod sink;
 pub mod source;
-pub mod stop;
 pub mod target;
 pub mod webhook;

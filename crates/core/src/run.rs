@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use self::processor::Processor;
 use crate::batch;
@@ -27,7 +28,6 @@ use crate::observer::{Observer, Progress};
 use crate::run_stats::RunStats;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::stop::Stop;
 
 /// How often progress is shown, held records are looked at, and failures add up to giving up.
 const TICK: Duration = Duration::from_millis(250);
@@ -64,7 +64,7 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     /// How a failure that does not pass is met.
     pub retry_policy: RetryPolicy,
     /// When to stop reading.
-    pub stop: Stop,
+    pub stop: CancellationToken,
     /// How long what is in flight may then still be delivered.
     pub grace: Duration,
 }
@@ -129,7 +129,7 @@ where
         in_flight_batches_max,
         in_flight_bytes_max,
         retry_policy,
-        mut stop,
+        stop,
         grace,
     } = pipeline;
     let limit = ConcurrencyLimit {
@@ -227,7 +227,7 @@ where
                 }
             },
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
-            () = stop.asked(), if leave_at.is_none() => {
+            () = stop.cancelled(), if leave_at.is_none() => {
                 ended = true;
                 leave_at = Some(Instant::now() + grace);
             }

@@ -25,11 +25,11 @@ use audit_bridge_core::observer::Observer;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
-use audit_bridge_core::stop::Stop;
 use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
 use audit_bridge_replay::{Replay, ReplaySettings};
 use fastrand::Rng;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Records are objects with an `id`.
 struct Plain;
@@ -170,7 +170,6 @@ async fn live(
         source: "replay".to_owned(),
     };
     let crash = Arc::new(Notify::new());
-    let (_keep, stop) = Stop::by_hand();
     let pipeline = Pipeline {
         source,
         converter: Settle(Arc::clone(settled), Arc::clone(&crash)),
@@ -188,7 +187,7 @@ async fn live(
         in_flight_batches_max: 1,
         in_flight_bytes_max: 1 << 20,
         retry_policy: RetryPolicy::GiveUpAfter(Duration::from_secs(60)),
-        stop,
+        stop: CancellationToken::new(),
         grace: Duration::from_secs(25),
     };
     let ended = tokio::select! {

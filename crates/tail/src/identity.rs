@@ -1,12 +1,16 @@
 //! The identity of a log entry: 64 bits that stand for the provider's own identifier.
 //!
-//! SipHash-2-4 with a fixed key, written out here because it is kept on disk: the standard
-//! library's hasher may change with any release. Two entries that share a hash *and* the same few
+//! SipHash-2-4 with a fixed key, named because it is kept on disk: the standard library's hasher may
+//! change with any release. Two entries that share a hash *and* the same few
 //! seconds would be taken for one; among the 16,000 entries that a busy log files in such a bucket
 //! that is one chance in 10¹⁵ for each entry. That is chance; the key is no secret. The identifiers of
 //! audit entries are the provider's own, but who may write into a Cloud Logging log chooses those of
 //! what they write there: with some four billion tries two of their own can be made one, and the
 //! second is then taken for seen. An entry of somebody else cannot be aimed at with less than 2⁶⁴.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher24;
 
 /// The key: any fixed value does, but it must stay, or restarts send duplicates.
 const KEY: (u64, u64) = (0x6175_6469_742d_6272, 0x6964_6765_2d74_6169);
@@ -19,7 +23,7 @@ impl Identity {
     /// The identity made of these parts, such as a log's name, a time and an insert id. Parts are
     /// kept apart: `["ab", "c"]` is not `["a", "bc"]`.
     pub fn of(parts: &[&[u8]]) -> Identity {
-        let mut hash = Sip::new(KEY);
+        let mut hash = SipHasher24::new_with_keys(KEY.0, KEY.1);
         for part in parts {
             hash.write(&(part.len() as u64).to_le_bytes());
             hash.write(part);
@@ -37,72 +41,9 @@ impl std::fmt::Display for Identity {
 
 /// A checksum of bytes, for what is kept on disk.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
-    let mut hash = Sip::new(KEY);
+    let mut hash = SipHasher24::new_with_keys(KEY.0, KEY.1);
     hash.write(bytes);
     hash.finish()
-}
-
-/// SipHash-2-4, fed in pieces.
-struct Sip {
-    state: [u64; 4],
-    word: u64,
-    length: u64,
-}
-
-impl Sip {
-    fn new((k0, k1): (u64, u64)) -> Sip {
-        Sip {
-            state: [
-                k0 ^ 0x736f_6d65_7073_6575,
-                k1 ^ 0x646f_7261_6e64_6f6d,
-                k0 ^ 0x6c79_6765_6e65_7261,
-                k1 ^ 0x7465_6462_7974_6573,
-            ],
-            word: 0,
-            length: 0,
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.word |= u64::from(byte) << (8 * (self.length % 8));
-            self.length += 1;
-            if self.length.is_multiple_of(8) {
-                self.compress(self.word);
-                self.word = 0;
-            }
-        }
-    }
-
-    fn compress(&mut self, word: u64) {
-        self.state[3] ^= word;
-        self.round();
-        self.round();
-        self.state[0] ^= word;
-    }
-
-    fn round(&mut self) {
-        let [v0, v1, v2, v3] = &mut self.state;
-        *v0 = v0.wrapping_add(*v1);
-        *v2 = v2.wrapping_add(*v3);
-        *v1 = v1.rotate_left(13) ^ *v0;
-        *v3 = v3.rotate_left(16) ^ *v2;
-        *v0 = v0.rotate_left(32);
-        *v2 = v2.wrapping_add(*v1);
-        *v0 = v0.wrapping_add(*v3);
-        *v1 = v1.rotate_left(17) ^ *v2;
-        *v3 = v3.rotate_left(21) ^ *v0;
-        *v2 = v2.rotate_left(32);
-    }
-
-    fn finish(mut self) -> u64 {
-        self.compress(self.word | (self.length & 0xff) << 56);
-        self.state[2] ^= 0xff;
-        for _ in 0..4 {
-            self.round();
-        }
-        self.state.iter().fold(0, |all, part| all ^ part)
-    }
 }
 
 #[cfg(test)]
@@ -119,7 +60,7 @@ mod tests {
             (8, 0x93f5_f579_9a93_2462),
             (15, 0xa129_ca61_49be_45e5),
         ] {
-            let mut hash = Sip::new(key);
+            let mut hash = SipHasher24::new_with_keys(key.0, key.1);
             hash.write(&message[..length]);
             assert_eq!(hash.finish(), want, "{length} bytes");
         }

@@ -8,6 +8,7 @@
 
 mod modules;
 mod names;
+mod repeats;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
         "flate2",
         &[REPLAY, "eks-audit-bridge", "audit-bridge-testkit"],
     ),
-    ("csv", &["eks-audit-bridge"]),
+    ("csv-core", &["eks-audit-bridge"]),
 ];
 
 #[test]
@@ -170,6 +171,32 @@ fn modules_never_use_each_other_in_a_circle() {
     }
     assert!(crates >= 8, "{crates}");
     assert!(circles.is_empty(), "{circles:#?}");
+}
+
+/// What two bridges do the same way is done once, below them.
+#[test]
+fn bridges_share_no_run_of_more_than_eight_lines() {
+    let texts = |bridge: &str| -> Vec<repeats::Text> {
+        let files = rust_files(&root().join("bridges").join(bridge).join("src"));
+        let code = files
+            .iter()
+            .filter(|file| !file.to_string_lossy().contains("tests"));
+        code.map(|file| {
+            let name = file.strip_prefix(root()).unwrap().to_string_lossy();
+            repeats::Text::new(&name, &std::fs::read_to_string(file).unwrap())
+        })
+        .collect()
+    };
+    let mut found = Vec::new();
+    for (at, here) in BRIDGES.iter().enumerate() {
+        for there in &BRIDGES[at + 1..] {
+            let (here, there) = (texts(here), texts(there));
+            assert!(here.len() > 8 && there.len() > 8);
+            let repeats = repeats::repeats(&here, &there, 8);
+            found.extend(repeats.iter().map(ToString::to_string));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

@@ -1,32 +1,23 @@
 //! The CSV that the Logs Insights console exports: a row for each result, the query's fields as
 //! columns, among them `@message`.
-//!
-//! A record ends at a line end outside quotes, which only a scan from the front can tell; the
-//! `csv` crate then reads whole records.
 
 use audit_bridge_replay::dump::{Piece, Splitter};
+use csv_core::{ReadRecordResult, Reader};
 
 use super::piece::{LogEventText, Shown, of_bytes};
 use crate::wire;
 
-/// Cuts at line ends outside quotes.
+/// In bytes: most rows need less.
+const ROOM_KEPT: usize = 1 << 20;
+
+/// Reads row by row, also where one ends in a later chunk.
 #[derive(Debug, Default)]
 pub(super) struct Csv {
     columns: Option<Columns>,
+    row: Row,
+    /// How many bytes of the buffer belong to the row that is begun.
     scanned: usize,
-    place: Place,
     dropping: bool,
-}
-
-/// Where in a record the scan is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
-    #[default]
-    FieldStart,
-    Field,
-    Quoted,
-    /// After a quote inside quotes: the end, or the first half of a doubled one.
-    Quote,
 }
 
 /// Which column is what.
@@ -38,8 +29,8 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(header: &csv::ByteRecord) -> Columns {
-        let at = |name: &str| header.iter().position(|cell| cell == name.as_bytes());
+    fn of(header: &Row) -> Columns {
+        let at = |name: &str| header.cells().position(|cell| cell == name.as_bytes());
         Columns {
             stream: at("@logStream"),
             time: at("@timestamp"),
@@ -51,60 +42,39 @@ impl Columns {
 /// Whether a file that starts so is CSV with messages.
 pub(super) fn is(head: &str) -> bool {
     let line = head.lines().next().unwrap_or_default();
-    records(line.as_bytes())
-        .next()
-        .is_some_and(|header| Columns::of(&header).message.is_some())
-}
-
-fn records(text: &[u8]) -> impl Iterator<Item = csv::ByteRecord> {
-    csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text)
-        .into_byte_records()
-        // Reading a slice of bytes cannot fail.
-        .map_while(Result::ok)
+    let mut row = Row::default();
+    let (_, ended) = row.read(line.as_bytes());
+    (ended || row.end().is_some()) && Columns::of(&row).message.is_some()
 }
 
 impl Splitter for Csv {
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize {
-        let mut end = 0;
-        while let Some(&byte) = buffer.get(self.scanned) {
-            self.scanned += 1;
-            if self.step(byte) {
-                if std::mem::take(&mut self.dropping) {
-                    end = self.scanned;
-                    self.scanned = 0;
-                    return end;
-                }
-                end = self.scanned;
+        let mut taken = 0;
+        loop {
+            let rest = buffer.get(taken + self.scanned..).unwrap_or_default();
+            let (read, ended) = self.row.read(rest);
+            self.scanned += read;
+            if !ended {
+                break;
             }
+            taken += std::mem::take(&mut self.scanned);
+            self.emit(Shown::Known, piece);
         }
-        if self.dropping {
-            self.scanned = 0;
-            return buffer.len();
+        if !last && !self.dropping {
+            return taken;
         }
-        for record in records(buffer.get(..end).unwrap_or_default()) {
-            self.emit(&record, Shown::Known, piece);
+        if last && let Some(shown) = self.row.end() {
+            self.emit(shown, piece);
         }
-        if last {
-            let shown = match self.place {
-                Place::Quoted => Shown::Damaged,
-                _ => Shown::Known,
-            };
-            for record in records(buffer.get(end..).unwrap_or_default()) {
-                self.emit(&record, shown, piece);
-            }
-            end = buffer.len();
-        }
-        self.scanned -= end.min(self.scanned);
-        end
+        self.row.clear();
+        self.scanned = 0;
+        buffer.len()
     }
 
     fn overflow(&mut self, buffer: &[u8], _piece: &mut dyn FnMut(Piece<'_>)) -> Option<usize> {
-        for &byte in buffer.get(self.scanned..).unwrap_or_default() {
-            self.step(byte);
-        }
+        let rest = buffer.get(self.scanned..).unwrap_or_default();
+        self.row.read(rest);
+        self.row.clear();
         self.scanned = 0;
         self.dropping = true;
         None
@@ -112,46 +82,129 @@ impl Splitter for Csv {
 }
 
 impl Csv {
-    /// Moves over one byte; whether it ends a record.
-    fn step(&mut self, byte: u8) -> bool {
-        self.place = match (self.place, byte) {
-            (Place::Quoted, b'"') => Place::Quote,
-            (Place::Quoted, _) | (Place::FieldStart | Place::Quote, b'"') => Place::Quoted,
-            (_, b',') => Place::FieldStart,
-            (_, b'\n') => {
-                self.place = Place::FieldStart;
-                return true;
+    /// Hands out the row that has ended, and makes place for the next.
+    fn emit(&mut self, shown: Shown, piece: &mut dyn FnMut(Piece<'_>)) {
+        let row = &self.row;
+        match self.columns {
+            _ if std::mem::take(&mut self.dropping) => {}
+            None => self.columns = Some(Columns::of(row)),
+            Some(columns) => {
+                let cell = |index: Option<usize>| {
+                    let cell = index.and_then(|index| row.cells().nth(index));
+                    cell.and_then(|cell| std::str::from_utf8(cell).ok())
+                };
+                let mut head = LogEventText::default();
+                if let Some(stream) = cell(columns.stream) {
+                    head.stream(stream);
+                }
+                if let Some(time) = cell(columns.time).and_then(wire::date_or_millis) {
+                    head.time(time);
+                }
+                match columns.message.and_then(|index| row.cells().nth(index)) {
+                    Some(message) => of_bytes(head, message, shown, piece),
+                    None => of_bytes(LogEventText::default(), row.text(), Shown::Damaged, piece),
+                }
             }
-            _ => Place::Field,
-        };
-        false
+        }
+        self.row.clear();
+    }
+}
+
+/// A row: what the library has read of it, with room for more.
+#[derive(Debug)]
+struct Row {
+    reader: Reader,
+    /// The cells without their quotes, one after the other.
+    text: Vec<u8>,
+    text_len: usize,
+    /// Where in `text` each cell ends.
+    ends: Vec<usize>,
+    cells: usize,
+}
+
+impl Default for Row {
+    fn default() -> Row {
+        Row {
+            // Its default knows no grammar.
+            reader: Reader::new(),
+            text: Vec::new(),
+            text_len: 0,
+            ends: Vec::new(),
+            cells: 0,
+        }
+    }
+}
+
+impl Row {
+    /// Reads on: how many bytes, and whether the row ends with them. No bytes are no end.
+    fn read(&mut self, input: &[u8]) -> (usize, bool) {
+        let mut read = 0;
+        while let Some(rest) = input.get(read..).filter(|rest| !rest.is_empty()) {
+            let (bytes, ended) = self.step(rest);
+            read += bytes;
+            if ended {
+                return (read, true);
+            }
+        }
+        (read, false)
     }
 
-    fn emit(&mut self, record: &csv::ByteRecord, shown: Shown, piece: &mut dyn FnMut(Piece<'_>)) {
-        let Some(columns) = self.columns else {
-            self.columns = Some(Columns::of(record));
-            return;
-        };
-        let cell = |index: Option<usize>| {
-            index
-                .and_then(|index| record.get(index))
-                .and_then(|cell| std::str::from_utf8(cell).ok())
-        };
-        let mut head = LogEventText::default();
-        if let Some(stream) = cell(columns.stream) {
-            head.stream(stream);
+    /// At the end of the file: how the row that is left looks. One that ends inside quotes is cut.
+    fn end(&mut self) -> Option<Shown> {
+        let before = self.text_len;
+        if self.read(b"\n").1 {
+            return Some(Shown::Known);
         }
-        if let Some(time) = cell(columns.time).and_then(wire::date_or_millis) {
-            head.time(time);
+        // The line end became text, if there is a row at all.
+        let in_quotes = self.text_len > before;
+        if !in_quotes {
+            return None;
         }
-        match columns.message.and_then(|index| record.get(index)) {
-            Some(message) => of_bytes(head, message, shown, piece),
-            None => of_bytes(
-                LogEventText::default(),
-                record.as_slice(),
-                Shown::Damaged,
-                piece,
-            ),
+        self.ends.resize(self.cells + 1, 0);
+        self.step(b"");
+        // The last cell ends before that line end.
+        self.text_len = before;
+        if let Some(end) = self.ends.last_mut() {
+            *end = before;
+        }
+        Some(Shown::Damaged)
+    }
+
+    /// As much as there is room for, and makes room. No bytes say that the file ends.
+    fn step(&mut self, input: &[u8]) -> (usize, bool) {
+        let text = self.text.get_mut(self.text_len..).unwrap_or_default();
+        let ends = self.ends.get_mut(self.cells..).unwrap_or_default();
+        let (result, read, written, cells) = self.reader.read_record(input, text, ends);
+        self.text_len += written;
+        self.cells += cells;
+        match result {
+            ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2 + 1024, 0),
+            ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2 + 16, 0),
+            ReadRecordResult::InputEmpty | ReadRecordResult::Record | ReadRecordResult::End => {}
+        }
+        (read, result == ReadRecordResult::Record)
+    }
+
+    /// The bytes of all cells.
+    fn text(&self) -> &[u8] {
+        self.text.get(..self.text_len).unwrap_or_default()
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.ends.get(..self.cells).unwrap_or_default();
+        let mut start = 0;
+        ends.iter().map(move |&end| {
+            let cell = self.text.get(start..end).unwrap_or_default();
+            start = end;
+            cell
+        })
+    }
+
+    /// Forgets the cells, though not that they may go on, nor the room but for a large row's.
+    fn clear(&mut self) {
+        (self.text_len, self.cells) = (0, 0);
+        if self.text.len() > ROOM_KEPT {
+            self.text = Vec::new();
         }
     }
 }

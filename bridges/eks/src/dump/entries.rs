@@ -15,13 +15,13 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::Raw;
+use audit_bridge_core::event::time as event_time;
 use audit_bridge_replay::dump::Piece;
 
 use super::groups::{Grammar, Groups};
 use super::lines;
 use super::piece::{LogEventText, Shown, compact, of_bytes};
 use crate::convert::component;
-use crate::wire;
 
 /// Cuts in front of each line that starts with a time.
 pub(super) type Entries = Groups<EntryGrammar>;
@@ -62,7 +62,7 @@ fn start(line: &[u8]) -> Option<(&str, Zone, &[u8])> {
         return None;
     }
     let time = std::str::from_utf8(time).ok()?;
-    wire::date(time)?;
+    event_time::parse_lenient(time)?;
     let zone = if time.ends_with('Z') {
         Zone::Zulu
     } else if time.get(19..).is_some_and(|tail| tail.contains(['+', '-'])) {
@@ -128,7 +128,7 @@ impl Grammar for EntryGrammar {
             head.stream(&String::from_utf8_lossy(stream));
             message = rest.strip_prefix(b" ").unwrap_or(rest);
         }
-        if let Some(time) = wire::date(time) {
+        if let Some(time) = event_time::parse_lenient(time) {
             head.time(time);
         }
         // Any program's log may have a time and a text a line; a stream's name is CloudWatch's.

@@ -131,16 +131,18 @@ pub(super) fn of_bytes(
 /// JSON without the space between its tokens. Some formats indent the events that they hold, which
 /// can make one twice as large as it was, and too large.
 pub(super) fn compact(json: Raw<'_>) -> String {
-    let mut out = String::with_capacity(json.text().len());
-    let (mut in_string, mut escaped) = (false, false);
-    out.extend(json.text().chars().filter(|&char| {
-        if in_string {
-            in_string = escaped || char != '"';
-            escaped = !escaped && char == '\\';
-            return true;
+    let (text, bytes) = (json.text(), json.text().as_bytes());
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let end = match byte {
+            b'"' => json::closing_quote(bytes, at + 1).map_or(bytes.len(), |quote| quote + 1),
+            _ => at + 1,
+        };
+        if !byte.is_ascii_whitespace() {
+            out.push_str(text.get(at..end).unwrap_or_default());
         }
-        in_string = char == '"';
-        !char.is_ascii_whitespace()
-    }));
+        at = end;
+    }
     out
 }

@@ -517,3 +517,40 @@ proptest! {
         prop_assert_eq!(split(&text, Some(shape), chunk), split(&text, Some(shape), text.len().max(1)));
     }
 }
+
+proptest! {
+    /// The `csv` crate's rules: a line end within quotes, a quote within quotes, cells without any,
+    /// cells that are missing, both line ends.
+    #[test]
+    fn csv_rows_in_any_chunks_give_what_was_written(
+        messages in prop::collection::vec("[ab\",\r\n\u{e9}]{0,12}", 0..8),
+        ends in prop::sample::select(vec!["\n", "\r\n"]),
+        last in any::<bool>(),
+        chunk in 1_usize..64,
+    ) {
+        let quoted = |cell: &String| format!("s,\"{}\"", cell.replace('"', "\"\""));
+        let rows = std::iter::once("@logStream,@message".to_owned()).chain(messages.iter().map(quoted));
+        let mut text = rows.collect::<Vec<_>>().join(ends);
+        if last {
+            text.push_str(ends);
+        }
+        let pieces = split(text.as_bytes(), Some(CSV), chunk);
+        let want: Vec<Owned> = messages.iter().map(|message| {
+            let mut bytes = b"{\"logStreamName\":\"s\",\"message\":".to_vec();
+            audit_bridge_core::event::json::write_string(&mut bytes, message);
+            bytes.push(b'}');
+            (bytes, false, true)
+        }).collect();
+        prop_assert_eq!(pieces, want);
+    }
+
+    #[test]
+    fn csv_cut_anywhere_gives_the_rows_before_and_at_most_one_damaged(cut in 0_usize..60, chunk in 1_usize..9) {
+        let text = "@message\n\"{\"\"a\"\":\n1}\"\nb\n\"c,\"\"\"\n\"dd\"\"d\"\n\r\ne\n";
+        let text = &text[..cut.min(text.len())];
+        let pieces = split(text.as_bytes(), Some(CSV), chunk);
+        let damaged = pieces.iter().filter(|(_, damaged, _)| *damaged).count();
+        let quotes = text.bytes().filter(|&byte| byte == b'"').count();
+        prop_assert_eq!(damaged, quotes % 2, "{}", text);
+    }
+}

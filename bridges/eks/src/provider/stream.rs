@@ -35,22 +35,10 @@ const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 #[command(next_help_heading = "Kinesis")]
 pub(crate) struct StreamArgs {
     /// The Kinesis stream that CloudWatch's subscription filters feed, instead of log groups
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_STREAM",
-        hide_env_values = true,
-        value_name = "NAME|ARN"
-    )]
+    #[arg(long, value_name = "NAME|ARN")]
     stream: Option<String>,
     /// Let replicas share the shards, each read by one; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SHARE_PARTITIONS",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     share_partitions: Option<String>,
 }
 

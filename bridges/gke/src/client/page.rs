@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use audit_bridge_core::event::json::{Error, Scanner, ValueKind};
+use audit_bridge_core::event::json::{self, Error, Scanner, ValueKind};
 use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -152,16 +152,14 @@ impl Cut<'_> {
 
     /// Steps over a string, whose quote is next.
     fn string(&mut self) -> Result<(), String> {
-        self.at += 1;
-        loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            match memchr::memchr2(b'"', b'\\', rest) {
-                None => return Err(self.type_error("a closing quote")),
-                Some(at) if rest.get(at) == Some(&b'"') => {
-                    self.at += at + 1;
-                    return Ok(());
-                }
-                Some(at) => self.at += at + 2,
+        match json::closing_quote(self.bytes, self.at + 1) {
+            Some(end) => {
+                self.at = end + 1;
+                Ok(())
+            }
+            None => {
+                self.at = self.bytes.len();
+                Err(self.type_error("a closing quote"))
             }
         }
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{Error, Findings, Raw, Scanner, ValueKind, push_string};
+use audit_bridge_core::event::json::{self, Error, Findings, Raw, Scanner, ValueKind, push_string};
 
 use super::names::{is_version, short_group};
 use crate::wire;
@@ -360,7 +360,7 @@ fn normalise(out: &mut String, text: &str) {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let len = match byte {
-            b'"' => string_len(bytes, at),
+            b'"' => json::closing_quote(bytes, at + 1).map_or(bytes.len(), |end| end + 1) - at,
             b'-' | b'0'..=b'9' => bytes
                 .iter()
                 .skip(at)
@@ -380,19 +380,6 @@ fn normalise(out: &mut String, text: &str) {
 
 fn number_byte(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
-}
-
-/// The bytes of the string that starts at `start`, quotes included.
-fn string_len(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1 - start,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len() - start
 }
 
 /// The number without fraction and exponent when it is an integer: exact, as it never is a double.

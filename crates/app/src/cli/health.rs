@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Bridge;
 use crate::config::{self, Problems};
 use crate::telemetry::{HealthLimits, STALL_MAX};
 
@@ -15,25 +14,19 @@ const OFF: &str = "off";
 #[command(next_help_heading = "Health")]
 pub(super) struct HealthArgs {
     /// Not ready when the trail stands still for so long although there is more [default: 5m]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_STALL_MAX",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     stall_max: Option<String>,
     /// Warn when no audit record arrives for so long: a span, or off [default: 15m; GKE: off]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SILENCE_MAX",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     silence_max: Option<String>,
 }
 
 impl HealthArgs {
-    pub(super) fn check<B: Bridge>(&self, problems: &mut Problems) -> HealthLimits {
+    pub(super) fn check(
+        &self,
+        silence_max: Option<Duration>,
+        problems: &mut Problems,
+    ) -> HealthLimits {
         HealthLimits {
             stall_max: problems.read(
                 "stall-max",
@@ -44,7 +37,7 @@ impl HealthArgs {
             silence_max: problems.read(
                 "silence-max",
                 self.silence_max.as_deref(),
-                B::SILENCE_MAX,
+                silence_max,
                 silence,
             ),
         }

@@ -45,58 +45,28 @@ pub(super) struct ReplayArgs<A: Args> {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The shape of the dumps, where their content should not tell it; the names are below
-    #[arg(long, env = "AUDIT_BRIDGE_SHAPE", hide_env_values = true)]
+    #[arg(long)]
     shape: Option<String>,
     /// Give up when the webhook has accepted nothing for so long [default: 5m]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_GIVE_UP_AFTER",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     give_up_after: Option<String>,
     /// Leave out the first N records of all, unverified: what an earlier run without --state-dir has
     /// settled, as its last line says
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SKIP_RECORDS",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, value_name = "N")]
     skip_records: Option<String>,
     /// Keep in this folder how far each file is replayed, so that the same command goes on there
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_STATE_DIR",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     state_dir: Option<PathBuf>,
     /// Replay every N-th file only, of all sorted by name: I/N with I from 0, or N alone in an Indexed
     /// Job, whose JOB_COMPLETION_INDEX is I
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SHARD",
-        hide_env_values = true,
-        value_name = "I/N"
-    )]
+    #[arg(long, value_name = "I/N")]
     shard: Option<String>,
     /// Read so many files at a time, each in its own order [default: one for each core, at most 8; 1
     /// with --output]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_PARALLEL",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, value_name = "N")]
     parallel: Option<String>,
     /// Write a report here, as JSON
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_REPORT",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     report: Option<PathBuf>,
     #[command(flatten)]
     delivery: DeliveryArgs,

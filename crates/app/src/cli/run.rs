@@ -18,9 +18,9 @@ use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::sink::{RequestFailure, Verdict};
-use audit_bridge_core::stop::Stop;
 use audit_bridge_core::target::AnySink;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use self::process::Process;
 use super::run_args::{Checked, RunArgs};
@@ -54,7 +54,7 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
 }
 
 async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
-    let mut stop =
+    let stop =
         shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
     telemetry.set_limits(checked.health);
@@ -67,12 +67,12 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         telemetry,
         target,
     };
-    let Some(layout) = or_stop(&mut stop, process.open_state()).await.transpose()? else {
+    let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {
         return Ok(());
     };
     let ended = match checked.provider.shared() {
-        Some(whole) => process.read_share(&layout, &whole.name, &mut stop).await?,
-        None => process.read_as_leader(&layout, &mut stop).await?,
+        Some(whole) => process.read_share(&layout, &whole.name, &stop).await?,
+        None => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {
         Ended::Failed(why) | Ended::GaveUp(why) => Err(why),
@@ -84,10 +84,10 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
 }
 
 /// What `work` comes to, unless it is time to stop before.
-async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
-        () = stop.asked() => None,
+        () = stop.cancelled() => None,
         result = work => Some(result),
     }
 }

@@ -42,80 +42,31 @@ pub(super) struct RunArgs<A: Args, L: Args> {
 #[command(next_help_heading = "State")]
 pub(super) struct StateArgs {
     /// Folder for the checkpoint, what was seen, and the dead letter [default: /var/lib/audit-bridge]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_STATE_DIR",
-        hide_env_values = true,
-        value_name = "PATH"
-    )]
+    #[arg(long, value_name = "PATH")]
     state_dir: Option<PathBuf>,
     /// Where the checkpoint is kept: file, in the state folder, or kubernetes, in a ConfigMap [default: file]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CHECKPOINT_STORE",
-        hide_env_values = true,
-        value_name = "STORE"
-    )]
+    #[arg(long, value_name = "STORE")]
     checkpoint_store: Option<String>,
     /// From one write of the checkpoint to the next, at least; a crash repeats what was delivered since the last one [default: 1s; with --checkpoint-store kubernetes 10s, as each write is a request, and an event of the audit log]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CHECKPOINT_INTERVAL",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     checkpoint_interval: Option<String>,
     /// Name of the ConfigMap and of the Lease [default: the name of the bridge]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_CHECKPOINT_NAME",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, value_name = "NAME")]
     checkpoint_name: Option<String>,
     /// Of several replicas let one read, elected by a Lease; needs --checkpoint-store kubernetes
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_LEADER_ELECTION",
-        hide_env_values = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = "BOOL")]
     leader_election: Option<String>,
     /// Where to begin without a checkpoint: latest, earliest, a span back like -15m, or a time [default: latest]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_START",
-        hide_env_values = true,
-        value_name = "START",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "START", allow_hyphen_values = true)]
     start: Option<String>,
     /// Deliver what there is up to this time and end: now, a span back like -15m, or a time
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_UNTIL",
-        hide_env_values = true,
-        value_name = "TIME",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
     /// Address of /livez, /readyz and /metrics [default: 0.0.0.0:8080]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_ADMIN_ADDRESS",
-        hide_env_values = true,
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, value_name = "ADDRESS")]
     admin_address: Option<String>,
     /// How long what is in flight may still be delivered after SIGTERM [default: 25s]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_SHUTDOWN_GRACE",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     shutdown_grace: Option<String>,
 }
 
@@ -136,8 +87,7 @@ pub(super) struct StateSettings {
 }
 
 impl StateArgs {
-    fn check<B: Bridge>(&self, problems: &mut Problems) -> StateSettings {
-        let now = Timestamp::now();
+    fn check(&self, name: &str, now: Timestamp, problems: &mut Problems) -> StateSettings {
         let text = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
         let store = problems.read(
             "checkpoint-store",
@@ -164,7 +114,7 @@ impl StateArgs {
         let name = problems.read(
             "checkpoint-name",
             self.checkpoint_name.as_deref(),
-            B::NAME.to_owned(),
+            name.to_owned(),
             object_name,
         );
         let state = StateSettings {
@@ -289,7 +239,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
     {
         let bridge = B::configure(&self.bridge, problems);
         let provider = bridge.provider(&self.bridge, &self.provider, problems);
-        let state = self.state.check::<B>(problems);
+        let state = self.state.check(B::NAME, Timestamp::now(), problems);
         if state.until.is_some() && !provider.has_ends() {
             problems.add(
                 "until",
@@ -323,14 +273,72 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             provider,
             state,
             delivery,
-            health: self.health.check::<B>(problems),
+            health: self.health.check(B::SILENCE_MAX, problems),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct SharedLogs {
+        #[command(flatten)]
+        state: StateArgs,
+        #[command(flatten)]
+        delivery: DeliveryArgs,
+        #[command(flatten)]
+        health: HealthArgs,
+        #[command(flatten)]
+        tail: config::TailArgs,
+    }
+
+    impl SharedLogs {
+        fn check(arguments: &[String]) -> String {
+            let shared = SharedLogs::try_parse_from(arguments).unwrap();
+            let mut problems = Problems::default();
+            let now = Timestamp::UNIX_EPOCH;
+            let settings = (
+                shared.state.check("a-bridge", now, &mut problems),
+                shared.delivery.check(true, &mut problems),
+                shared
+                    .health
+                    .check(Some(Duration::from_secs(900)), &mut problems),
+                shared.tail.check(&[10], &mut problems),
+            );
+            assert!(problems.is_empty(), "{arguments:?}: {problems}");
+            format!("{settings:?}")
+        }
+    }
+
+    /// A default stands in the help, for people, and in the code: they say the same.
+    #[test]
+    fn default_in_the_help_given_as_a_value_changes_nothing() {
+        let unset = SharedLogs::check(&["a".to_owned()]);
+        let mut defaults = 0;
+        for arg in SharedLogs::command().get_arguments() {
+            let help = arg.get_help().unwrap_or_default().to_string();
+            let Some((_, default)) = help.split_once("[default: ") else {
+                continue;
+            };
+            // What is behind it is for people only: a case of its own, or how it is made.
+            let default = default.split([';', ']']).next().unwrap();
+            if default.contains(' ') {
+                continue;
+            }
+            let given = format!("--{}={default}", arg.get_long().unwrap());
+            let mut set = SharedLogs::check(&["a".to_owned(), given.clone()]);
+            if arg.get_id() == "start" {
+                set = set.replace("start_given: true", "start_given: false");
+            }
+            assert_eq!(set, unset, "{given}");
+            defaults += 1;
+        }
+        assert!(defaults >= 18, "{defaults}");
+    }
 
     #[test]
     fn start_or_until_against_checkpoint_is_refused_with_remedy() {

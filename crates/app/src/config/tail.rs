@@ -17,20 +17,10 @@ use crate::provider::Resume;
 #[command(next_help_heading = "Tail")]
 pub struct TailArgs {
     /// Between two looks at the newest records [default: 5s]
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_POLL_INTERVAL",
-        hide_env_values = true,
-        value_name = "SPAN"
-    )]
+    #[arg(long, value_name = "SPAN")]
     poll_interval: Option<String>,
     /// Read again what is so old, for records that came late; the oldest is how late a record may be
-    #[arg(
-        long,
-        env = "AUDIT_BRIDGE_REVISIT_AFTER",
-        hide_env_values = true,
-        value_name = "LIST"
-    )]
+    #[arg(long, value_name = "LIST")]
     revisit_after: Option<String>,
 }
 

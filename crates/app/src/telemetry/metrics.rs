@@ -1,4 +1,5 @@
-//! The metrics themselves, each registered as it is made.
+//! Every metric: its type, name, labels and meaning, in one list. The registry is built from it, so a
+//! metric that is not here does not exist.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,102 +8,133 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-
-use super::names::{self, Metric};
+#[cfg(test)]
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{self, Registry};
 
 /// Upper bounds of the duration histogram, in seconds.
 const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
 type Labels = Vec<(&'static str, String)>;
+// A counter only grows, and starts at 0 with the process; its name ends in `_total`.
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Seconds = Gauge<f64, AtomicU64>;
 type SecondsOf = Family<Labels, Seconds>;
 
-/// One of each of [`names`].
-#[derive(Debug)]
-pub(super) struct Metrics {
-    registry: Registry,
-    pub(super) records_received: Counter,
-    pub(super) events_delivered: Counter,
-    pub(super) records_skipped: Counters,
-    pub(super) records_dead_lettered: Counters,
-    pub(super) dead_letter_bytes: Gauge,
-    pub(super) dead_letter_payloads_dropped: Counter,
-    pub(super) events_truncated: Counter,
-    pub(super) events_shortened: Counters,
-    pub(super) events_repaired: Counters,
-    pub(super) late_records: Counters,
-    pub(super) webhook_requests: Counters,
-    pub(super) webhook_request_duration: Histogram,
-    pub(super) source_requests: Counters,
-    pub(super) source_throttled: Counter,
-    pub(super) records_expired: Counter,
-    pub(super) ready: Gauges,
-    pub(super) active_logs: Gauge,
-    pub(super) leader: Gauge,
-    pub(super) lag: Seconds,
-    pub(super) silence: SecondsOf,
-    pub(super) silence_max: Seconds,
-    pub(super) checkpoint_age: Seconds,
-    pub(super) in_flight: Gauge,
-    pub(super) parked_events: Gauge,
-    pub(super) parked_bytes: Gauge,
-    pub(super) oldest_parked: Seconds,
+/// A metric as the tests see it.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Declared {
+    /// Its full name in `/metrics`.
+    pub(super) name: &'static str,
+    /// What its values mean over time.
+    pub(super) kind: MetricType,
+    /// Its labels; their values are bounded.
+    pub(super) labels: &'static [&'static str],
+}
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $name:literal, [$($label:literal),*], $about:literal;)*) => {
+        /// One of each.
+        #[derive(Debug)]
+        pub(super) struct Metrics {
+            registry: Registry,
+            $(#[doc = $about] pub(super) $field: $type,)*
+        }
+
+        impl Metrics {
+            fn registered() -> Metrics {
+                let mut registry = Registry::default();
+                Metrics {
+                    $($field: made(
+                        &mut registry,
+                        concat!("audit_bridge_", $name),
+                        $about,
+                        <$type as Made>::made(),
+                    ),)*
+                    registry,
+                }
+            }
+        }
+
+        /// All of them.
+        #[cfg(test)]
+        pub(super) const ALL: &[Declared] = &[$(Declared {
+            name: concat!("audit_bridge_", $name),
+            kind: <$type as TypedMetric>::TYPE,
+            labels: &[$($label),*],
+        }),*];
+    };
+}
+
+metrics! {
+    records_received: Counter = "records_received_total", [],
+        "Provider records read";
+    events_delivered: Counter = "events_delivered_total", [],
+        "Events that the webhook accepted";
+    records_skipped: Counters = "records_skipped_total", ["reason"],
+        "Records that are not for this bridge";
+    records_dead_lettered: Counters = "records_dead_lettered_total", ["reason"],
+        "Records and events kept in the dead letter";
+    dead_letter_bytes: Gauge = "dead_letter_bytes", [],
+        "Bytes of the dead letter, all its files together";
+    dead_letter_payloads_dropped: Counter = "dead_letter_payloads_dropped_total", [],
+        "Payloads of which the full dead letter kept only the beginning, or the line about it";
+    events_truncated: Counter = "events_truncated_total", [],
+        "Delivered events that carry the mark audit.k8s.io/truncated";
+    events_shortened: Counters = "events_shortened_total", ["what"],
+        "Events of which something is missing, by what: an event that lacks several things counts for each";
+    events_repaired: Counters = "events_repaired_total", ["what"],
+        "Events in which something was mended so that receivers take them, by what";
+    late_records: Counters = "late_records_total", ["age"],
+        "Records that only an older cursor of the tail found, by that cursor's age";
+    webhook_requests: Counters = "webhook_requests_total", ["status"],
+        "Requests to the webhook, by the answer's status or by connect, timeout, tls, dns, error";
+    webhook_request_duration: Histogram = "webhook_request_duration_seconds", [],
+        "How long requests to the webhook took, in seconds";
+    source_requests: Counters = "source_requests_total", ["status"],
+        "Requests to the provider, by outcome";
+    source_throttled: Counter = "source_throttled_total", [],
+        "Requests that the provider throttled";
+    records_expired: Counter = "records_expired_total", [],
+        "Records that the provider had deleted before they were read: an expired position";
+    ready: Gauges = "ready", ["part"],
+        "1 when this part works: identity, source, checkpoint, webhook, progress; 0 when /readyz says why it does not";
+    active_logs: Gauge = "active_logs", [],
+        "Logs that this process reads now: log groups, clusters, event hubs, or partitions of one that replicas share";
+    leader: Gauge = "leader", [],
+        "1 when this process reads, 0 while it waits for the Lease that another one holds";
+    lag: Seconds = "lag_seconds", [],
+        "Seconds from the settled frontier to now: from the time of the oldest record that is read and not settled, else from the last answer that there is nothing more; 0 while that answer is fresh, the largest of all logs";
+    silence: SecondsOf = "silence_seconds", ["log"],
+        "Seconds without the arrival of an audit record, up to the last time that the head of the log could be read; for at most 1000 logs";
+    silence_max: Seconds = "silence_max_seconds", [],
+        "Silence for longer than so many seconds is warned about (--silence-max); 0 when it is not";
+    checkpoint_age: Seconds = "checkpoint_age_seconds", [],
+        "Seconds since the checkpoint was last written";
+    in_flight: Gauge = "in_flight_bytes", [],
+        "Bytes of records that are read and not yet settled";
+    parked_events: Gauge = "parked_events", [],
+        "Events that the webhook does not take while it takes others: tried again outside the slots";
+    parked_bytes: Gauge = "parked_bytes", [],
+        "Bytes of parked events; above 8 MiB the oldest goes to the dead letter";
+    oldest_parked: Seconds = "oldest_parked_seconds", [],
+        "Seconds since the oldest parked event first failed alone; 0 when none is parked";
+    build_info: Gauges = "build_info", ["bridge", "version"],
+        "Always 1; which bridge this is";
 }
 
 impl Metrics {
     /// All at zero, but for what the process is.
     pub(super) fn new(bridge: &'static str, version: &'static str) -> Metrics {
-        let mut registry = Registry::default();
-        let new = &mut registry;
-        let metrics = Metrics {
-            records_received: made(new, &names::RECORDS_RECEIVED, Counter::default()),
-            events_delivered: made(new, &names::EVENTS_DELIVERED, Counter::default()),
-            records_skipped: made(new, &names::RECORDS_SKIPPED, Counters::default()),
-            records_dead_lettered: made(new, &names::RECORDS_DEAD_LETTERED, Counters::default()),
-            dead_letter_bytes: made(new, &names::DEAD_LETTER_BYTES, Gauge::default()),
-            dead_letter_payloads_dropped: made(
-                new,
-                &names::DEAD_LETTER_PAYLOADS_DROPPED,
-                Counter::default(),
-            ),
-            events_truncated: made(new, &names::EVENTS_TRUNCATED, Counter::default()),
-            events_shortened: made(new, &names::EVENTS_SHORTENED, Counters::default()),
-            events_repaired: made(new, &names::EVENTS_REPAIRED, Counters::default()),
-            late_records: made(new, &names::LATE_RECORDS, Counters::default()),
-            webhook_requests: made(new, &names::WEBHOOK_REQUESTS, Counters::default()),
-            webhook_request_duration: made(
-                new,
-                &names::WEBHOOK_REQUEST_DURATION,
-                Histogram::new(DURATION_BUCKETS),
-            ),
-            source_requests: made(new, &names::SOURCE_REQUESTS, Counters::default()),
-            source_throttled: made(new, &names::SOURCE_THROTTLED, Counter::default()),
-            records_expired: made(new, &names::RECORDS_EXPIRED, Counter::default()),
-            ready: made(new, &names::READY, Gauges::default()),
-            active_logs: made(new, &names::ACTIVE_LOGS, Gauge::default()),
-            leader: made(new, &names::LEADER, Gauge::default()),
-            lag: made(new, &names::LAG, Seconds::default()),
-            silence: made(new, &names::SILENCE, SecondsOf::default()),
-            silence_max: made(new, &names::SILENCE_MAX, Seconds::default()),
-            checkpoint_age: made(new, &names::CHECKPOINT_AGE, Seconds::default()),
-            in_flight: made(new, &names::IN_FLIGHT, Gauge::default()),
-            parked_events: made(new, &names::PARKED_EVENTS, Gauge::default()),
-            parked_bytes: made(new, &names::PARKED_BYTES, Gauge::default()),
-            oldest_parked: made(new, &names::OLDEST_PARKED, Seconds::default()),
-            registry: Registry::default(),
-        };
-        let build_info = made(new, &names::BUILD_INFO, Gauges::default());
+        let metrics = Metrics::registered();
         let bridge = ("bridge", bridge.to_owned());
         let version = ("version", version.to_owned());
+        let build_info = &metrics.build_info;
         build_info.get_or_create(&vec![bridge, version]).set(1);
         metrics.leader.set(1);
-        Metrics {
-            registry,
-            ..metrics
-        }
+        metrics
     }
 
     /// The text format of Prometheus (OpenMetrics 1.0).
@@ -114,13 +146,47 @@ impl Metrics {
     }
 }
 
+/// What a metric is at first.
+trait Made {
+    fn made() -> Self;
+}
+
+impl Made for Counter {
+    fn made() -> Counter {
+        Counter::default()
+    }
+}
+
+impl Made for Gauge {
+    fn made() -> Gauge {
+        Gauge::default()
+    }
+}
+
+impl Made for Seconds {
+    fn made() -> Seconds {
+        Seconds::default()
+    }
+}
+
+impl Made for Histogram {
+    fn made() -> Histogram {
+        Histogram::new(DURATION_BUCKETS)
+    }
+}
+
+impl<M: Default> Made for Family<Labels, M> {
+    fn made() -> Family<Labels, M> {
+        Family::default()
+    }
+}
+
 /// Registers a metric; the encoder adds a counter's ending by itself.
-fn made<M>(registry: &mut Registry, metric: &Metric, value: M) -> M
+fn made<M>(registry: &mut Registry, name: &str, about: &str, value: M) -> M
 where
-    M: prometheus_client::registry::Metric + Clone,
+    M: registry::Metric + Clone,
 {
-    let name = metric.name.trim_end_matches("_total");
-    registry.register(name, metric.about, value.clone());
+    registry.register(name.trim_end_matches("_total"), about, value.clone());
     value
 }
 

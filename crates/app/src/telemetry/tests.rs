@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use audit_bridge_core::event::conformance::EventOptions;
 
 use super::health::tests::silent;
-use super::names::{ALL, MetricKind};
+use prometheus_client::metrics::MetricType;
+
+use super::metrics::ALL;
 use super::*;
 
 /// Everything happens once.
@@ -87,19 +89,12 @@ fn metrics_exported_are_exactly_those_documented() {
         .collect();
     let documented = ALL
         .iter()
-        .map(|metric| {
-            let kind = match metric.kind {
-                MetricKind::Counter => "counter",
-                MetricKind::Gauge => "gauge",
-                MetricKind::Histogram => "histogram",
-            };
-            (metric.name.to_owned(), kind.to_owned())
-        })
+        .map(|metric| (metric.name.to_owned(), metric.kind.as_str().to_owned()))
         .collect();
     assert_eq!(exported, documented);
     for metric in ALL {
         assert_eq!(
-            metric.kind == MetricKind::Counter,
+            matches!(metric.kind, MetricType::Counter),
             metric.name.ends_with("_total")
         );
         assert!(metric.name.starts_with("audit_bridge_"));

@@ -106,7 +106,7 @@ pub(super) fn holder(line: &[u8]) -> Holder {
     let text_after = |mark: &[u8]| {
         let from = memmem::find(line, mark)? + mark.len();
         let text = &line[from..];
-        let end = (0..text.len()).find(|&at| text[at] == b'"' && !is_escaped(text, at))?;
+        let end = json::closing_quote(text, 0)?;
         Some(String::from_utf8_lossy(&text[..end]).into_owned())
     };
     // Neither mark can stand within a string: the quotes in there are escaped.
@@ -115,9 +115,4 @@ pub(super) fn holder(line: &[u8]) -> Holder {
         .or_else(|| text_after(b",\"source\":{\"stream\":\""))
         .unwrap_or_default();
     (reason, place)
-}
-
-fn is_escaped(text: &[u8], at: usize) -> bool {
-    let slashes = text[..at].iter().rev().take_while(|&&byte| byte == b'\\');
-    slashes.count() % 2 == 1
 }

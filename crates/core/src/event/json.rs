@@ -25,8 +25,9 @@ use std::fmt;
 pub(crate) use edit::Edits;
 pub use findings::Findings;
 use findings::{KeyFingerprints, NoKeyVisitor};
+pub use skip::closing_quote;
 pub(crate) use skip::plain_string_end;
-pub(crate) use string::ends_of;
+pub(crate) use string::{ends_of, surrogate};
 pub use string::{push_string, write_string};
 pub use utf8::replace_invalid;
 pub(crate) use walk::{Visit, walk};
@@ -143,6 +144,11 @@ impl<'a> Raw<'a> {
             return Some(Cow::Borrowed(inner));
         }
         Scanner::new(self.text).string().ok()
+    }
+
+    /// The decoded string, when it is one with something in it.
+    pub fn as_text(self) -> Option<Cow<'a, str>> {
+        self.as_str().filter(|text| !text.is_empty())
     }
 
     /// The integer, when it is one in the range of `i64`; a string of digits counts, as the

@@ -1,7 +1,9 @@
 //! Times as Kubernetes writes them: RFC 3339, UTC, six fraction digits (`metav1.MicroTime`).
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::TimeZone;
 
 /// Reads an RFC 3339 time as strictly as the receivers do (Go's `time.Parse`): upper-case `T`, a
 /// `Z` or a numeric offset, no leap second. Any number of fraction digits; those beyond
@@ -52,6 +54,22 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         return format!("{}{}", &text[..29], &text[at..]).parse().ok();
     }
     text.parse().ok()
+}
+
+/// Reads a time as providers and their exports write it: RFC 3339 with any number of fraction
+/// digits, or without a zone (then it is UTC), with `T` or a space in between.
+pub fn parse_lenient(text: &str) -> Option<Timestamp> {
+    let read = parse(text).or_else(|| {
+        let civil = text.parse::<DateTime>().ok()?;
+        let zoned = civil.to_zoned(TimeZone::UTC).ok()?;
+        Some(zoned.timestamp())
+    })?;
+    after_1970(read)
+}
+
+/// A time before 1970 is a placeholder, not a time.
+pub fn after_1970(time: Timestamp) -> Option<Timestamp> {
+    (time > Timestamp::UNIX_EPOCH).then_some(time)
 }
 
 /// The bytes of a time as [`micros`] writes it.
@@ -125,6 +143,26 @@ mod tests {
             ("1716182683", None),
         ] {
             assert_eq!(parse(text).map(micros).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn parse_lenient_reads_what_exports_write_but_no_placeholder() {
+        for (text, want) in [
+            (
+                "2026-11-21 18:46:35.975",
+                Some("2026-11-21T18:46:35.975000Z"),
+            ),
+            ("2026-11-21T18:46:35", Some("2026-11-21T18:46:35.000000Z")),
+            (
+                "2026-11-21T18:46:35+02:00",
+                Some("2026-11-21T16:46:35.000000Z"),
+            ),
+            ("1970-01-01T00:00:00Z", None),
+            ("0001-01-01 00:00:00", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(parse_lenient(text).map(micros).as_deref(), want, "{text}");
         }
     }
 

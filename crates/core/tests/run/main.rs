@@ -28,7 +28,7 @@ use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
-use audit_bridge_core::stop::Stop;
+use tokio_util::sync::CancellationToken;
 
 use self::dead_disk::DeadDisk;
 use self::disk::{Disk, DiskStore, positions};
@@ -87,7 +87,6 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
         world.begin(&start);
         (world.plan, Arc::clone(&world.crash))
     };
-    let (_keep, stop) = Stop::by_hand();
     let pipeline = Pipeline {
         source: Log::open(world, dice.below(u64::MAX), &start),
         converter: Native(EventOptions::default()),
@@ -110,7 +109,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
         in_flight_batches_max: plan.in_flight,
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
         retry_policy: RetryPolicy::Forever,
-        stop,
+        stop: CancellationToken::new(),
         grace: Duration::from_secs(25),
     };
     if last {

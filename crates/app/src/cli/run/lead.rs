@@ -5,8 +5,8 @@ use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::lease_hold::LeaseHold;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::stop::Stop;
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
@@ -23,7 +23,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn read_as_leader(
         &self,
         process_state: &ProcessState,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let elects = self.checked.state.leader_election;
         let mut elector = process_state.elector.clone().filter(|_| elects);
@@ -92,26 +92,26 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         lease_hold: Option<LeaseHold>,
         first: bool,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let mut lost = lease_hold.clone();
         let prepared = tokio::select! {
             biased;
-            () = stop.asked() => return Ok(Ended::Stopped),
+            () = stop.cancelled() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
             prepared = self.prepare(layout, &lease_hold, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         let several = logs.len();
         // The first that breaks ends them all, in good order.
-        let (halt, halted) = Stop::by_hand();
+        let halt = CancellationToken::new();
         let pipelines = join_all(logs.into_iter().map(|log| {
-            let pipeline = self.read(log, several, &dead_letter, halted.clone());
+            let pipeline = self.read(log, several, &dead_letter, halt.clone());
             let halt = &halt;
             async move {
                 let ended = pipeline.await;
                 if matches!(ended, Ended::Failed(_) | Ended::GaveUp(_)) {
-                    halt.send_replace(true);
+                    halt.cancel();
                 }
                 ended
             }
@@ -119,8 +119,8 @@ impl<B: Bridge> Process<'_, B> {
         let mut pipelines = std::pin::pin!(pipelines);
         let ended = tokio::select! {
             biased;
-            () = stop.asked() => {
-                halt.send_replace(true);
+            () = stop.cancelled() => {
+                halt.cancel();
                 pipelines.await
             }
             ended = &mut pipelines => ended,

@@ -11,10 +11,10 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::stop::Stop;
 use audit_bridge_core::target::AnySink;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::super::run_args::Checked;
@@ -167,7 +167,7 @@ impl<B: Bridge> Process<'_, B> {
         open_log: OpenLog<<B::Provider as Provider>::Log>,
         several: usize,
         dead_letter: &Option<DeadLetter>,
-        stop: Stop,
+        stop: CancellationToken,
     ) -> Ended {
         let OpenLog {
             log,

@@ -17,11 +17,10 @@ use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
-use audit_bridge_core::stop::Stop;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
@@ -149,35 +148,33 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         process_state: &ProcessState,
         whole: &str,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Result<Ended, String> {
         let prepared = or_stop(stop, self.prepare_share(process_state, whole)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
         let layout = &process_state.layout;
-        let (halt, halted) = Stop::by_hand();
+        let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
-        let mut reading = BTreeMap::<String, watch::Sender<bool>>::new();
+        let mut reading = BTreeMap::<String, CancellationToken>::new();
         let mut leaving = BTreeSet::<String>::new();
         let mut done = Vec::new();
         let first =
-            self.rebalance_after_wait(layout, &common, view, Hands::default(), halted.clone());
+            self.rebalance_after_wait(layout, &common, view, Hands::default(), halt.clone());
         let mut turn = Some(Box::pin(first));
         let mut ending = None;
         loop {
             if ending.is_some() {
-                halt.send_replace(true);
-                reading.values().for_each(|stop| {
-                    stop.send_replace(true);
-                });
+                halt.cancel();
+                reading.values().for_each(CancellationToken::cancel);
                 if readers.is_empty() && turn.is_none() {
                     return Ok(ending.unwrap_or(Ended::Stopped));
                 }
             }
             let (mut view, step) = tokio::select! {
                 biased;
-                () = stop.asked(), if ending.is_none() => {
+                () = stop.cancelled(), if ending.is_none() => {
                     ending = Some(Ended::Stopped);
                     continue;
                 }
@@ -210,20 +207,18 @@ impl<B: Bridge> Process<'_, B> {
             self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
-                    stop.send_replace(true);
+                    stop.cancel();
                     leaving.insert(log);
                 }
             }
             for (log, leadership) in step.gained {
                 if let Some(found) = view.logs.get(&log) {
-                    let (stop, stopped) = Stop::by_hand();
-                    reading.insert(log, stop);
+                    let stop = CancellationToken::new();
+                    reading.insert(log, stop.clone());
                     let found = Arc::clone(found);
                     let parents = view.parents_of(&found);
                     readers.push(
-                        self.read_while_leader(
-                            layout, &common, found, parents, leadership, stopped,
-                        ),
+                        self.read_while_leader(layout, &common, found, parents, leadership, stop),
                     );
                 }
             }
@@ -231,7 +226,7 @@ impl<B: Bridge> Process<'_, B> {
                 reading: reading.keys().cloned().collect(),
                 leaving: leaving.clone(),
             };
-            let next = self.rebalance_after_wait(layout, &common, view, hands, halted.clone());
+            let next = self.rebalance_after_wait(layout, &common, view, hands, halt.clone());
             turn = Some(Box::pin(next));
         }
     }
@@ -393,21 +388,21 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         mut view: View<Log<B>>,
         hands: Hands,
-        mut halted: Stop,
+        halted: CancellationToken,
     ) -> (View<Log<B>>, RebalanceStep) {
-        let waited = or_stop(&mut halted, sleep_until(view.next_look)).await;
+        let waited = or_stop(&halted, sleep_until(view.next_look)).await;
         if waited.is_none() {
             return (view, RebalanceStep::default());
         }
         if view.next_list <= Instant::now() {
             view.next_list = Instant::now() + LIST_INTERVAL;
             let list = timeout(LIST_MAX, self.checked.provider.connect());
-            match or_stop(&mut halted, list).await {
+            match or_stop(&halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     self.update_logs(&mut view, &logs);
                     let find = self.find_ended(layout, common, &mut view, &hands);
-                    let _ = or_stop(&mut halted, timeout(LIST_MAX, find)).await;
+                    let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
                 // The readers report it as not ready.
                 Some(Ok(Err(unavailable))) => {
@@ -467,7 +462,7 @@ impl<B: Bridge> Process<'_, B> {
         log: Arc<Log<B>>,
         parents: Vec<Arc<Log<B>>>,
         leadership: Leadership,
-        mut stop: Stop,
+        stop: CancellationToken,
     ) -> (String, Ended) {
         let name = log.name().to_owned();
         let owner = self.owner(&name);
@@ -475,7 +470,7 @@ impl<B: Bridge> Process<'_, B> {
         let mut lost = lease_hold.clone();
         let log_state: Result<LogState, Ended> = tokio::select! {
             biased;
-            () = stop.asked() => Err(Ended::Stopped),
+            () = stop.cancelled() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
             log_state = async {
                 self.wait_for_parents(layout, common, &log, parents).await?;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::super::json::{self, Edits, Scanner, Visit};
+use super::super::json::{self, Edits, Scanner, Visit, surrogate};
 
 /// What is to change in a text.
 #[derive(Debug, Default)]
@@ -147,13 +147,6 @@ fn lone_surrogates(text: &str) -> Vec<Range<usize>> {
         };
     }
     found
-}
-
-/// The surrogate that an escape at `at` names.
-fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
-    let hex = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    let code = u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?;
-    (0xD800..0xE000).contains(&code).then_some(code)
 }
 
 #[cfg(test)]

@@ -181,7 +181,19 @@ pub(crate) fn plain_string_end(bytes: &[u8], at: usize) -> Option<usize> {
     (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
-/// The same for the rest of a string that holds escapes, which are seldom alone: 64 bytes at once.
+/// Where the closing quote is of a string whose text begins at `at`. Nothing is validated: for text
+/// that is JSON already, or is read only so far.
+pub fn closing_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        match bytes.get(at) {
+            Some(b'"') => return Some(at),
+            _ => at += 2,
+        }
+    }
+}
+
+/// The end of the rest of a string that holds escapes, which are seldom alone: 64 bytes at once.
 #[inline(never)]
 fn escaped_string_end(
     bytes: &[u8],

@@ -421,7 +421,7 @@ pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
 }
 
 /// The surrogate that the escape at `at` names.
-fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
     if !bytes.get(at..)?.starts_with(b"\\u") {
         return None;
     }

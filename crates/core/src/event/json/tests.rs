@@ -196,3 +196,18 @@ proptest! {
         prop_assert_eq!(Scanner::new(&theirs).string().unwrap(), text.as_str());
     }
 }
+
+proptest! {
+    #[test]
+    fn closing_quote_of_any_string_is_where_the_scanner_ends(
+        text in "[a\"\\\\\n\u{e9}\u{1f600}]{0,80}",
+        tail in "[\"\\\\a]{0,20}",
+    ) {
+        let mut written = Vec::new();
+        write_string(&mut written, &text);
+        let end = written.len() - 1;
+        written.extend(tail.as_bytes());
+        prop_assert_eq!(closing_quote(&written, 1), Some(end));
+        prop_assert_eq!(closing_quote(&written[..end], 1), None);
+    }
+}
