@@ -17,7 +17,7 @@ use crate::client::kinesis::{
 };
 use crate::client::stream_name::StreamName;
 use crate::source::position::{self, ShardPosition};
-use crate::source::{Budgets, StreamSource, Timing, index_of};
+use crate::source::{Budgets, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
 /// How far back `check` looks for a record.
@@ -253,7 +253,7 @@ impl ProviderLog for StreamLog {
     async fn open(&self, resume: Resume) -> Result<StreamSource, Unavailable> {
         let api = Arc::clone(&self.client);
         let budgets = self.budgets.clone();
-        let timing = Timing::default();
+        let timing = ShardTiming::default();
         match &self.shard {
             None => StreamSource::open(api, &self.stream, &resume, budgets, timing).await,
             Some(shard) => {
@@ -320,7 +320,7 @@ impl StreamLog {
                 }
                 if !answer.behind.is_zero() {
                     iterator = answer.next;
-                    sleep(Timing::default().gap).await;
+                    sleep(ShardTiming::default().gap).await;
                 }
             }
         }

@@ -44,7 +44,7 @@ const THROTTLED_MAX: u32 = 8;
 
 /// When a shard is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timing {
+pub(crate) struct ShardTiming {
     /// At the head of the shard, from one call to the next.
     pub(crate) poll: Duration,
     /// Behind it: five calls a second are for all that read the shard.
@@ -60,9 +60,9 @@ pub(crate) struct Timing {
     pub(crate) confirm: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for ShardTiming {
+    fn default() -> ShardTiming {
+        ShardTiming {
             poll: Duration::from_secs(1),
             gap: Duration::from_millis(220),
             refresh: Duration::from_secs(300),
@@ -93,10 +93,10 @@ impl Default for Budgets {
 
 /// What the readers of all shards share.
 #[derive(Debug)]
-pub(crate) struct Shared<A> {
+pub(crate) struct ShardReaderContext<A> {
     pub(crate) api: Arc<A>,
     pub(crate) health: PartitionHealth,
-    pub(crate) timing: Timing,
+    pub(crate) timing: ShardTiming,
     pub(crate) budgets: Budgets,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
@@ -120,8 +120,8 @@ pub(crate) enum Done {
 }
 
 /// Reads one shard.
-pub(crate) struct Reader<A> {
-    shared: Arc<Shared<A>>,
+pub(crate) struct ShardReader<A> {
+    shared: Arc<ShardReaderContext<A>>,
     id: String,
     unpacker: Unpacker,
     /// Where the next iterator begins.
@@ -142,14 +142,14 @@ pub(crate) struct Reader<A> {
     backoff: Backoff,
 }
 
-impl<A: StreamApi> Reader<A> {
+impl<A: StreamApi> ShardReader<A> {
     pub(crate) fn new(
-        shared: Arc<Shared<A>>,
+        shared: Arc<ShardReaderContext<A>>,
         shard: &StreamShard,
         index: u32,
         begin: &ShardPosition,
         pages: mpsc::Sender<Page>,
-    ) -> Reader<A> {
+    ) -> ShardReader<A> {
         let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
         // The call takes a while, and a lost one is made again.
         let again_within = shared.timing.poll * 3;
@@ -162,7 +162,7 @@ impl<A: StreamApi> Reader<A> {
             ShardPosition::Ended { .. } => (IteratorStart::Oldest, None),
         };
         let now = Instant::now();
-        let mut reader = Reader {
+        let mut reader = ShardReader {
             shared,
             id: shard.id.clone(),
             unpacker: Unpacker::new(index, place, again_within),
@@ -211,7 +211,7 @@ impl<A: StreamApi> Reader<A> {
             let fault = match step {
                 Ok(None) => continue,
                 Ok(Some(done)) => {
-                    tracing::debug!(shard = self.id, ?done, "reading of a shard ended");
+                    tracing::debug!(shard = self.id, ?done, "shard reader ended");
                     self.shared.health.left(&self.id);
                     return done;
                 }
@@ -248,7 +248,7 @@ impl<A: StreamApi> Reader<A> {
             tracing::info!(
                 shard = self.id,
                 why = fault.what,
-                "a call failed; it is made again"
+                "request failed; retrying"
             );
             return;
         }
@@ -256,7 +256,7 @@ impl<A: StreamApi> Reader<A> {
             shard = self.id,
             failures = self.failures,
             why = %fault,
-            "a shard cannot be read; it is tried again"
+            "shard read failed; retrying"
         );
         health.failed(&self.id, fault.into());
     }
@@ -451,8 +451,7 @@ impl<A: StreamApi> Reader<A> {
         tracing::error!(
             shard = self.unpacker.place(),
             why,
-            "the position is none of this shard's any more: it is trimmed, or the stream was made \
-             anew; reading begins at the oldest record"
+            "position expired: it was trimmed, or the stream was created again; reading from the oldest record"
         );
         self.tell_gap("the position was trimmed, or is of another stream of that name");
         self.place = IteratorStart::Oldest;

@@ -177,8 +177,13 @@ impl World {
         while self.source.is_none() {
             let api = Arc::new(StandIn(Arc::clone(&self.kinesis)));
             let resume = self.resume();
-            let opened =
-                StreamSource::open(api, STREAM, &resume, Budgets::default(), Timing::default());
+            let opened = StreamSource::open(
+                api,
+                STREAM,
+                &resume,
+                Budgets::default(),
+                ShardTiming::default(),
+            );
             match opened.await {
                 Ok(source) => self.source = Some(source),
                 Err(unavailable) => {
@@ -369,7 +374,7 @@ async fn schedule(seed: u64) {
 }
 
 #[test]
-fn random_schedules_lose_nothing_and_keep_the_order() {
+fn stream_random_schedule_loses_nothing_and_keeps_order() {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
@@ -414,7 +419,7 @@ async fn stream_read_from_now_keeps_that_time_before_its_first_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shard_read_too_late_tells_the_gap_and_goes_on_at_its_oldest_record() {
+async fn shard_trimmed_is_reported_and_read_from_its_oldest_record() {
     let mut world = World::new(1, Start::Earliest);
     world.write(0, 1);
     world.read(Duration::from_secs(3)).await;
@@ -438,7 +443,7 @@ async fn shard_read_too_late_tells_the_gap_and_goes_on_at_its_oldest_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_made_anew_is_read_from_its_oldest_record() {
+async fn stream_created_again_is_read_from_its_oldest_record() {
     for ended in [false, true] {
         let mut world = World::new(1, Start::Earliest);
         world.write(0, 1);

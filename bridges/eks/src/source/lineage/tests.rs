@@ -72,7 +72,7 @@ fn shard_unknown_to_the_checkpoint_begins_at_its_oldest_record() {
 }
 
 #[test]
-fn shard_that_is_no_longer_listed_is_forgotten_once_its_end_is_kept() {
+fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     let all = vec![shard(0, &[], true), shard(1, &[0], false)];
     let positions = Positions::from([(0, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all.clone(), &positions, Start::Earliest).unwrap();
@@ -92,7 +92,7 @@ fn shard_that_is_no_longer_listed_is_forgotten_once_its_end_is_kept() {
 }
 
 #[test]
-fn end_kept_of_a_shard_that_takes_records_shows_a_stream_made_anew() {
+fn shard_end_kept_but_open_shows_a_stream_created_again() {
     let positions = Positions::from([(0, json!({"shard_end": true}))]);
     let all = vec![shard(0, &[], false)];
     let lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
