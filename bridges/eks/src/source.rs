@@ -2,6 +2,7 @@
 //! or merged from are read to their ends, and a look now and then whether there are others.
 
 pub(crate) mod budget;
+mod gap_detector;
 mod lineage;
 pub(crate) mod position;
 pub(crate) mod reader;
@@ -23,10 +24,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::lineage::Lineage;
 pub(crate) use self::lineage::{bad_position, index_of};
 use self::position::ShardPosition;
-pub(crate) use self::reader::{Budgets, Timing};
-use self::reader::{Done, Reader, Shared};
+pub(crate) use self::reader::{Budgets, ShardTiming};
+use self::reader::{Done, ShardReader, ShardReaderContext};
 pub(crate) use self::unpack::group_of;
-use crate::client::kinesis::{Shard, StreamApi};
+use crate::client::kinesis::{StreamApi, StreamShard};
 
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
@@ -52,15 +53,15 @@ impl StreamSource {
         stream: &str,
         resume: &Resume,
         budgets: Budgets,
-        timing: Timing,
+        timing: ShardTiming,
     ) -> Result<StreamSource, Unavailable> {
         let lineage = list(&*api, resume, timing).await?;
         let shared = shared(api, stream, resume, budgets, timing).await?;
-        tracing::info!(stream, shards = lineage.all().count(), "reading");
+        tracing::info!(stream, shards = lineage.all().count(), "stream opened");
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let (commits, committed) = mpsc::unbounded_channel();
         let first = announce(&lineage);
-        let keeper = Keeper {
+        let keeper = ShardSet {
             shared: Arc::new(shared),
             lineage,
             pages: sender,
@@ -85,10 +86,10 @@ impl StreamSource {
     pub(crate) async fn open_shard<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
-        shard: &Shard,
+        shard: &StreamShard,
         resume: &Resume,
         budgets: Budgets,
-        timing: Timing,
+        timing: ShardTiming,
     ) -> Result<StreamSource, Unavailable> {
         let index = index_of(&shard.id)?;
         let of_it = resume.positions.get_key_value(&index);
@@ -115,7 +116,7 @@ impl StreamSource {
             partitions: vec![PartitionChange::Announced(index)],
             ..Page::default()
         };
-        let reader = Reader::new(Arc::new(shared), shard, index, &begin, sender);
+        let reader = ShardReader::new(Arc::new(shared), shard, index, &begin, sender);
         tokio::spawn(async move {
             // Nobody tells it to leave: it ends when the source is dropped.
             let (_stay, leave) = oneshot::channel();
@@ -156,7 +157,7 @@ impl Source for StreamSource {
 async fn list<A: StreamApi>(
     api: &A,
     resume: &Resume,
-    timing: Timing,
+    timing: ShardTiming,
 ) -> Result<Lineage, Unavailable> {
     let lineage = Lineage::new(api.shards().await?, &resume.positions, resume.start)?;
     if lineage.reborn().is_empty() {
@@ -174,10 +175,10 @@ async fn list<A: StreamApi>(
 /// Whether a shard takes records though the checkpoint has its end.
 async fn is_reborn<A: StreamApi>(
     api: &A,
-    shard: &Shard,
-    timing: Timing,
+    shard: &StreamShard,
+    timing: ShardTiming,
 ) -> Result<bool, Unavailable> {
-    let is_open = |all: Vec<Shard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
+    let is_open = |all: Vec<StreamShard>| all.iter().any(|it| it.id == shard.id && !it.is_closed);
     if !is_open(api.shards().await?) {
         return Ok(false);
     }
@@ -192,8 +193,8 @@ async fn is_reborn<A: StreamApi>(
 fn tell_reborn(shard: u32) {
     tracing::error!(
         shard,
-        "the checkpoint has the end of this shard, and it takes records: the stream was made anew; \
-         reading begins at its oldest record"
+        "position expired: the shard ended in the checkpoint and takes records. \
+         The stream was created again; reading from its oldest record"
     );
 }
 
@@ -203,10 +204,10 @@ async fn shared<A: StreamApi>(
     stream: &str,
     resume: &Resume,
     budgets: Budgets,
-    timing: Timing,
-) -> Result<Shared<A>, Unavailable> {
+    timing: ShardTiming,
+) -> Result<ShardReaderContext<A>, Unavailable> {
     let summary = api.summary().await?;
-    Ok(Shared {
+    Ok(ShardReaderContext {
         api,
         health: PartitionHealth::new(resume.telemetry.clone()),
         timing,
@@ -240,8 +241,8 @@ fn announce(lineage: &Lineage) -> Vec<Page> {
 }
 
 /// Who reads what.
-struct Keeper<A> {
-    shared: Arc<Shared<A>>,
+struct ShardSet<A> {
+    shared: Arc<ShardReaderContext<A>>,
     lineage: Lineage,
     pages: mpsc::Sender<Page>,
     committed: mpsc::UnboundedReceiver<(u32, ShardPosition)>,
@@ -254,7 +255,7 @@ struct Keeper<A> {
     next_list: Instant,
 }
 
-impl<A: StreamApi> Keeper<A> {
+impl<A: StreamApi> ShardSet<A> {
     /// Keeps readers at work until nobody takes pages any more, or the job is done.
     async fn keep(mut self) {
         loop {
@@ -275,7 +276,7 @@ impl<A: StreamApi> Keeper<A> {
         }
     }
 
-    async fn admit(&mut self, index: u32, shard: &Shard, begin: &ShardPosition) {
+    async fn admit(&mut self, index: u32, shard: &StreamShard, begin: &ShardPosition) {
         let parents = shard.parents.iter();
         let end = parents
             .filter_map(|id| self.parents_end.get(&index_of(id).ok()?))
@@ -284,7 +285,7 @@ impl<A: StreamApi> Keeper<A> {
             tracing::info!(
                 shard = shard.id,
                 parents = shard.parents.join(","),
-                "a shard begins: what it was split or merged from is read to its end"
+                "shard started: its parents are read to their ends"
             );
             // From here on its lag counts.
             let page = Page {
@@ -298,7 +299,7 @@ impl<A: StreamApi> Keeper<A> {
             let _ = self.pages.send(page).await;
         }
         let shared = Arc::clone(&self.shared);
-        let reader = Reader::new(shared, shard, index, begin, self.pages.clone());
+        let reader = ShardReader::new(shared, shard, index, begin, self.pages.clone());
         let (leave, told) = oneshot::channel();
         self.leave.insert(index, leave);
         self.readers
@@ -346,7 +347,7 @@ impl<A: StreamApi> Keeper<A> {
             Ok(listed) => listed,
             Err(fault) => {
                 // The readers tell of their troubles themselves.
-                tracing::debug!(why = %fault, "the shards are not told");
+                tracing::debug!(why = %fault, "listing shards failed; retrying");
                 self.next_list = Instant::now() + timing.list_again;
                 return;
             }
@@ -354,7 +355,7 @@ impl<A: StreamApi> Keeper<A> {
         let changes = match self.lineage.list(listed) {
             Ok(changes) => changes,
             Err(unavailable) => {
-                tracing::error!(%unavailable, "a shard cannot be read");
+                tracing::error!(%unavailable, "shard could not be opened");
                 return;
             }
         };

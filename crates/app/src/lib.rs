@@ -13,3 +13,8 @@ pub mod share;
 mod shutdown;
 pub mod state;
 pub mod telemetry;
+
+/// What one thread allocates (a reader of an input, which converts it) another one frees (the loop). The
+/// system's allocator makes them wait for each other: two inputs at a time took a third longer.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -107,8 +107,7 @@ impl SegmentWriter {
             Err(error) => {
                 warn!(
                     %error,
-                    "identities are kept no more, after a restart some records will be sent again; \
-                     please report this"
+                    "identities writer panicked: a restart sends some records again; please report this"
                 );
                 self.waiting = Vec::new();
                 self.waiting_max = 0;

@@ -6,7 +6,7 @@ use audit_bridge_tests::run;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stream_that_cannot_be_read_is_a_hold_with_its_remedy() {
+async fn stream_denied_is_held_with_remedy() {
     let stage = Stage::new(1).await;
     stage
         .kinesis
@@ -27,7 +27,7 @@ async fn stream_that_cannot_be_read_is_a_hold_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stream_that_is_not_there_names_the_flag_and_the_region() {
+async fn stream_missing_is_named_with_flag_and_region() {
     let stage = Stage::new(1).await;
     let mut bridge = stage.start(&["--stream=other"]);
     let why = bridge.until_not_ready("source", "Stream other");
@@ -49,7 +49,7 @@ async fn stream_that_is_not_there_names_the_flag_and_the_region() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn throttled_by_others_it_goes_on_and_stays_ready() {
+async fn stream_throttled_by_others_is_read_and_stays_ready() {
     let stage = Stage::new(1).await;
     let mut bridge = stage.start(&["--start=earliest"]);
     stage.put(0..3);
@@ -66,7 +66,7 @@ async fn throttled_by_others_it_goes_on_and_stays_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shard_trimmed_while_away_is_a_gap_that_is_told() {
+async fn shard_trimmed_while_away_is_reported_as_a_gap() {
     let stage = Stage::new(1).await;
     let bridge = stage.start(&["--start=earliest"]);
     stage.put(0..3);
@@ -91,7 +91,7 @@ async fn shard_trimmed_while_away_is_a_gap_that_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_says_what_the_stream_holds_or_what_to_do() {
+async fn check_of_stream_says_what_it_holds_or_the_remedy() {
     let stage = Stage::new(2).await;
     let (status, said) = stage.check(&[]);
     assert_eq!(status, Some(1), "{said}");
@@ -119,8 +119,33 @@ async fn check_says_what_the_stream_holds_or_what_to_do() {
     assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
+    let stage = Stage::new(1).await;
+    let now = stage.kinesis.now_ms();
+    let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
+    // An event a second, and none for eight minutes.
+    for n in 0..60_i64 {
+        let skipped = if n < 40 { 540_000 } else { 60_000 };
+        let id = usize::try_from(n).unwrap();
+        let filed = now - skipped + n * 1000;
+        let event = SubscribedEvent::new(id, filed, event(id, 600));
+        stage.kinesis.deliver(STREAM, &subscription, &[event]);
+    }
+    let mut bridge = stage.start(&["--start=earliest"]);
+    stage.until_accepted(&bridge, 0..60);
+    bridge.until_metric("audit_bridge_gaps_suspected_total", 1.0);
+    let log = bridge.log();
+    assert!(
+        log.contains("/aws/eks/prod/cluster (111122223333)"),
+        "{log}"
+    );
+    assert!(log.contains("--until"), "{log}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[test]
-fn settings_that_contradict_a_stream_are_said_at_once() {
+fn settings_contradicting_a_stream_are_all_named() {
     let ran = run(
         "eks",
         &[

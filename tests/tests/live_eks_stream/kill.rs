@@ -9,7 +9,7 @@ use audit_bridge_tests::live::{number, trouble};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn killed_at_random_amid_resharding_nothing_is_lost() {
+async fn killed_at_random_amid_resharding_loses_nothing() {
     let kills = number("KILLS").unwrap_or(40);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");

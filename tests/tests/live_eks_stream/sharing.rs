@@ -53,7 +53,7 @@ fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_join_and_leave_and_every_event_comes_once() {
+async fn replicas_joining_and_leaving_deliver_each_event_once() {
     let cluster = Cluster::new(6).await;
     let stage = &cluster.stage;
     stage.put(0..80);
@@ -80,7 +80,7 @@ async fn replicas_join_and_leave_and_every_event_comes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shards_split_and_merged_are_shared_anew_in_order() {
+async fn shards_split_and_merged_are_redistributed_in_order() {
     let cluster = Cluster::new(4).await;
     let stage = &cluster.stage;
     let mut one = cluster.replica("one");
@@ -113,7 +113,7 @@ async fn shards_split_and_merged_are_shared_anew_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_one_reader_to_several_and_back() {
+async fn reader_count_changed_keeps_positions() {
     let cluster = Cluster::new(2).await;
     let stage = &cluster.stage;
     stage.put(0..40);
@@ -146,7 +146,7 @@ async fn from_one_reader_to_several_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_becomes_of_replicas_and_shards_nothing_is_lost() {
+async fn replicas_and_shards_random_faults_lose_nothing() {
     let seconds = number("SECONDS").unwrap_or(40);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} SECONDS={seconds}");

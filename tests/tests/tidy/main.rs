@@ -100,8 +100,9 @@ const APP: &str = "audit-bridge-app";
 
 /// Libraries that belong into some of our packages only. Cargo keeps them out of the others, as long
 /// as nobody adds them there.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 13] = [
     ("kube", &[APP]),
+    ("mimalloc", &[APP]),
     ("k8s-openapi", &[APP]),
     ("prometheus-client", &[APP]),
     ("tracing-subscriber", &[APP]),

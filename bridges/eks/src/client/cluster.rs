@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cluster_named_with_its_account_has_only_that_ones_group() {
+    fn cluster_with_account_has_the_group_of_that_account_only() {
         let group = "/aws/eks/prod/cluster";
         for (name, account, has) in [
             ("prod", Some("111122223333"), true),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn cluster_name_that_is_none_is_not_valid() {
+    fn cluster_name_invalid_is_refused() {
         for wrong in ["", "-x", "x y", "arn:aws:eks:eu:1:cluster/x", "12345/x"] {
             assert!(!ClusterName::read(wrong).is_valid(), "{wrong}");
         }

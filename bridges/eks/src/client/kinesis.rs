@@ -21,38 +21,38 @@ pub(crate) trait StreamApi: Send + Sync + 'static {
     ///
     /// # Errors
     /// What it means is in the fault.
-    fn shards(&self) -> impl Future<Output = Result<Vec<Shard>, Fault>> + Send;
+    fn shards(&self) -> impl Future<Output = Result<Vec<StreamShard>, StreamError>> + Send;
 
     /// `GetShardIterator`: good for five minutes.
     ///
     /// # Errors
-    /// [`FaultKind::BadPosition`] where the shard does not take this place.
+    /// [`StreamErrorKind::BadPosition`] where the shard does not take this place.
     fn iterator(
         &self,
         shard: &str,
         place: &IteratorStart,
-    ) -> impl Future<Output = Result<String, Fault>> + Send;
+    ) -> impl Future<Output = Result<String, StreamError>> + Send;
 
     /// `GetRecords`: so many records at most, and 10 MiB.
     ///
     /// # Errors
-    /// [`FaultKind::IteratorExpired`], [`FaultKind::Throttled`], or what a person has to mend.
+    /// [`StreamErrorKind::IteratorExpired`], [`StreamErrorKind::Throttled`], or what a person has to mend.
     fn records(
         &self,
         iterator: &str,
         limit: u32,
-    ) -> impl Future<Output = Result<Answer, Fault>> + Send;
+    ) -> impl Future<Output = Result<RecordsAnswer, StreamError>> + Send;
 
     /// `DescribeStreamSummary`.
     ///
     /// # Errors
     /// What it means is in the fault.
-    fn summary(&self) -> impl Future<Output = Result<Summary, Fault>> + Send;
+    fn summary(&self) -> impl Future<Output = Result<Summary, StreamError>> + Send;
 }
 
 /// A shard, as the stream lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shard {
+pub(crate) struct StreamShard {
     /// `shardId-000000000012`.
     pub(crate) id: String,
     /// The shards that were split or merged into this one: none, one or two.
@@ -76,7 +76,7 @@ pub(crate) enum IteratorStart {
 
 /// One answer of `GetRecords`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct RecordsAnswer {
     /// The records, in order.
     pub(crate) records: Vec<Packed>,
     /// Where it goes on; `None` at the end of a closed shard.
@@ -111,9 +111,9 @@ pub(crate) struct Summary {
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct StreamError {
     /// What to do.
-    pub(crate) kind: FaultKind,
+    pub(crate) kind: StreamErrorKind,
     /// What is not ready because of it.
     pub(crate) part: Component,
     /// In the provider's words.
@@ -124,7 +124,7 @@ pub(crate) struct Fault {
 
 /// What a failed call asks of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FaultKind {
+pub(crate) enum StreamErrorKind {
     /// Wait, and ask less often.
     Throttled,
     /// Ask for another iterator.
@@ -137,26 +137,26 @@ pub(crate) enum FaultKind {
     Other,
 }
 
-impl Fault {
+impl StreamError {
     /// Its name in the metric of requests.
     pub(crate) fn status(&self) -> &'static str {
         match self.kind {
-            FaultKind::Throttled => "throttled",
-            FaultKind::IteratorExpired => "expired",
-            FaultKind::BadPosition | FaultKind::NotFound => "refused",
-            FaultKind::Other => "error",
+            StreamErrorKind::Throttled => "throttled",
+            StreamErrorKind::IteratorExpired => "expired",
+            StreamErrorKind::BadPosition | StreamErrorKind::NotFound => "refused",
+            StreamErrorKind::Other => "error",
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what, self.remedy)
     }
 }
 
-impl From<Fault> for Unavailable {
-    fn from(fault: Fault) -> Unavailable {
+impl From<StreamError> for Unavailable {
+    fn from(fault: StreamError) -> Unavailable {
         Unavailable {
             component: fault.part,
             reason: fault.what,

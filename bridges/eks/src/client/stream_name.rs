@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_name_that_is_none_is_refused() {
+    fn stream_name_invalid_is_refused() {
         for wrong in [
             "",
             "a b",

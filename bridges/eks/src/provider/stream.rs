@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use crate::client::Access;
 use crate::client::kinesis::{
-    Fault, FaultKind, IteratorStart, KinesisStream, Shard, StreamApi as _,
+    IteratorStart, KinesisStream, StreamApi as _, StreamError, StreamErrorKind, StreamShard,
 };
 use crate::client::stream_name::StreamName;
 use crate::source::position::{self, ShardPosition};
-use crate::source::{Budgets, StreamSource, Timing, index_of};
+use crate::source::{Budgets, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
 /// How far back `check` looks for a record.
@@ -57,7 +57,7 @@ pub struct StreamProvider {
 }
 
 /// The stream's shards as of the last list, by name: which are there, and which are closed.
-type Listed = Arc<Mutex<BTreeMap<String, Shard>>>;
+type Listed = Arc<Mutex<BTreeMap<String, StreamShard>>>;
 
 impl StreamArgs {
     /// Whether a stream is to be read.
@@ -125,7 +125,7 @@ impl StreamProvider {
     }
 
     /// The shards, which all logs know from now on.
-    async fn list(&self, client: &KinesisStream) -> Result<Vec<Shard>, Unavailable> {
+    async fn list(&self, client: &KinesisStream) -> Result<Vec<StreamShard>, Unavailable> {
         let shards = client.shards().await?;
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         *listed = shards
@@ -190,7 +190,7 @@ pub struct StreamLog {
     stream: String,
     client: Arc<KinesisStream>,
     budgets: Budgets,
-    shard: Option<Shard>,
+    shard: Option<StreamShard>,
     listed: Listed,
 }
 
@@ -253,7 +253,7 @@ impl ProviderLog for StreamLog {
     async fn open(&self, resume: Resume) -> Result<StreamSource, Unavailable> {
         let api = Arc::clone(&self.client);
         let budgets = self.budgets.clone();
-        let timing = Timing::default();
+        let timing = ShardTiming::default();
         match &self.shard {
             None => StreamSource::open(api, &self.stream, &resume, budgets, timing).await,
             Some(shard) => {
@@ -306,8 +306,8 @@ impl StreamLog {
                 let answer = match self.client.records(&at, LOOK_LIMIT).await {
                     Ok(answer) => answer,
                     // By whoever reads it already: so it can be read.
-                    Err(Fault {
-                        kind: FaultKind::Throttled,
+                    Err(StreamError {
+                        kind: StreamErrorKind::Throttled,
                         ..
                     }) => break,
                     Err(fault) => return Err(fault.into()),
@@ -320,7 +320,7 @@ impl StreamLog {
                 }
                 if !answer.behind.is_zero() {
                     iterator = answer.next;
-                    sleep(Timing::default().gap).await;
+                    sleep(ShardTiming::default().gap).await;
                 }
             }
         }

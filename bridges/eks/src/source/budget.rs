@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn budget_shrunk_permit_lets_others_in() {
+    async fn budget_with_shrunk_permit_admits_others() {
         let budget = Budget::new(10 << 20);
         let mut first = budget.take(usize::MAX).await;
         let mut second = std::pin::pin!(budget.take(4 << 20));

@@ -8,7 +8,7 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Positions;
 
 use super::position::{Begin, ShardPosition};
-use crate::client::kinesis::Shard;
+use crate::client::kinesis::StreamShard;
 
 /// How the names of shards begin; a number of twelve digits follows.
 const PREFIX: &str = "shardId-";
@@ -47,7 +47,7 @@ enum State {
 
 #[derive(Debug)]
 struct PageEntry {
-    shard: Shard,
+    shard: StreamShard,
     begin: ShardPosition,
     state: State,
     /// The checkpoint has a position of it.
@@ -56,7 +56,7 @@ struct PageEntry {
 
 /// What follows from a list of the stream's shards.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
+pub(crate) struct ShardChanges {
     /// Came since the last list.
     pub(crate) added: Vec<u32>,
     /// Read to their ends, and not listed any more: their positions are dropped.
@@ -78,7 +78,7 @@ impl Lineage {
     /// # Errors
     /// A shard's name or a position is none of ours.
     pub(crate) fn new(
-        listed: Vec<Shard>,
+        listed: Vec<StreamShard>,
         positions: &Positions,
         start: Start,
     ) -> Result<Lineage, Unavailable> {
@@ -114,7 +114,7 @@ impl Lineage {
     }
 
     /// All of them, with whether the checkpoint knows it.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Shard, bool)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &StreamShard, bool)> {
         let all = self.shards.iter();
         all.map(|(&index, entry)| (index, &entry.shard, entry.is_kept))
     }
@@ -134,7 +134,7 @@ impl Lineage {
     }
 
     /// Takes those that may be read from now on.
-    pub(crate) fn start(&mut self) -> Vec<(u32, Shard, ShardPosition)> {
+    pub(crate) fn start(&mut self) -> Vec<(u32, StreamShard, ShardPosition)> {
         let open: BTreeSet<&str> = self
             .shards
             .values()
@@ -208,8 +208,8 @@ impl Lineage {
     ///
     /// # Errors
     /// The name of one is none of ours; the others are taken.
-    pub(crate) fn list(&mut self, listed: Vec<Shard>) -> Result<Changes, Unavailable> {
-        let mut changes = Changes::default();
+    pub(crate) fn list(&mut self, listed: Vec<StreamShard>) -> Result<ShardChanges, Unavailable> {
+        let mut changes = ShardChanges::default();
         // A stream has shards: an empty list says nothing.
         if listed.is_empty() {
             return Ok(changes);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn position_kept_is_read_again() {
+    fn position_written_is_read_again() {
         let time: Timestamp = "2026-11-21T10:00:00.123Z".parse().unwrap();
         for position in [
             after("49589238005775633934916144566022322418012108603250442258"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn position_that_is_none_is_refused() {
+    fn position_invalid_is_refused() {
         for wrong in [
             json!(null),
             json!({}),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn position_reached_is_further_than_any_that_was_made() {
+    fn position_reached_is_further_than_any_start() {
         let made = [Start::Earliest, Start::At(Timestamp::MAX)].map(ShardPosition::at);
         for made in made.map(|made| made.position()) {
             assert!(is_further(&after("0").position(), &made));

@@ -17,10 +17,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use audit_bridge_core::source::Page;
 
 use super::budget::Budget;
+use super::gap_detector::SuspectedGap;
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
-    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi,
+    IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
+    StreamShard,
 };
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
@@ -42,7 +44,7 @@ const THROTTLED_MAX: u32 = 8;
 
 /// When a shard is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timing {
+pub(crate) struct ShardTiming {
     /// At the head of the shard, from one call to the next.
     pub(crate) poll: Duration,
     /// Behind it: five calls a second are for all that read the shard.
@@ -58,9 +60,9 @@ pub(crate) struct Timing {
     pub(crate) confirm: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for ShardTiming {
+    fn default() -> ShardTiming {
+        ShardTiming {
             poll: Duration::from_secs(1),
             gap: Duration::from_millis(220),
             refresh: Duration::from_secs(300),
@@ -91,10 +93,10 @@ impl Default for Budgets {
 
 /// What the readers of all shards share.
 #[derive(Debug)]
-pub(crate) struct Shared<A> {
+pub(crate) struct ShardReaderContext<A> {
     pub(crate) api: Arc<A>,
     pub(crate) health: PartitionHealth,
-    pub(crate) timing: Timing,
+    pub(crate) timing: ShardTiming,
     pub(crate) budgets: Budgets,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
@@ -118,8 +120,8 @@ pub(crate) enum Done {
 }
 
 /// Reads one shard.
-pub(crate) struct Reader<A> {
-    shared: Arc<Shared<A>>,
+pub(crate) struct ShardReader<A> {
+    shared: Arc<ShardReaderContext<A>>,
     id: String,
     unpacker: Unpacker,
     /// Where the next iterator begins.
@@ -140,14 +142,14 @@ pub(crate) struct Reader<A> {
     backoff: Backoff,
 }
 
-impl<A: StreamApi> Reader<A> {
+impl<A: StreamApi> ShardReader<A> {
     pub(crate) fn new(
-        shared: Arc<Shared<A>>,
-        shard: &Shard,
+        shared: Arc<ShardReaderContext<A>>,
+        shard: &StreamShard,
         index: u32,
         begin: &ShardPosition,
         pages: mpsc::Sender<Page>,
-    ) -> Reader<A> {
+    ) -> ShardReader<A> {
         let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
         // The call takes a while, and a lost one is made again.
         let again_within = shared.timing.poll * 3;
@@ -160,7 +162,7 @@ impl<A: StreamApi> Reader<A> {
             ShardPosition::Ended { .. } => (IteratorStart::Oldest, None),
         };
         let now = Instant::now();
-        let mut reader = Reader {
+        let mut reader = ShardReader {
             shared,
             id: shard.id.clone(),
             unpacker: Unpacker::new(index, place, again_within),
@@ -209,13 +211,13 @@ impl<A: StreamApi> Reader<A> {
             let fault = match step {
                 Ok(None) => continue,
                 Ok(Some(done)) => {
-                    tracing::debug!(shard = self.id, ?done, "reading of a shard ended");
+                    tracing::debug!(shard = self.id, ?done, "shard reader ended");
                     self.shared.health.left(&self.id);
                     return done;
                 }
                 Err(fault) => fault,
             };
-            if fault.kind == FaultKind::NotFound && self.is_gone().await {
+            if fault.kind == StreamErrorKind::NotFound && self.is_gone().await {
                 self.tell_gap("the shard itself is gone, with what was not read of it");
                 self.shared.health.left(&self.id);
                 return Done::Gone;
@@ -230,23 +232,23 @@ impl<A: StreamApi> Reader<A> {
         }
     }
 
-    fn failed(&mut self, fault: Fault) {
+    fn failed(&mut self, fault: StreamError) {
         self.failures = self.failures.saturating_add(1);
         let health = &self.shared.health;
         health.telemetry().source_request(fault.status());
-        if fault.kind == FaultKind::Throttled {
+        if fault.kind == StreamErrorKind::Throttled {
             health.telemetry().source_throttled();
         }
         // A call fails now and then, and others may read the shard, too.
         let passes = match fault.kind {
-            FaultKind::Throttled => self.failures < THROTTLED_MAX,
+            StreamErrorKind::Throttled => self.failures < THROTTLED_MAX,
             _ => self.failures == 1,
         };
         if passes && health.is_reading(&self.id) {
             tracing::info!(
                 shard = self.id,
                 why = fault.what,
-                "a call failed; it is made again"
+                "request failed; retrying"
             );
             return;
         }
@@ -254,7 +256,7 @@ impl<A: StreamApi> Reader<A> {
             shard = self.id,
             failures = self.failures,
             why = %fault,
-            "a shard cannot be read; it is tried again"
+            "shard read failed; retrying"
         );
         health.failed(&self.id, fault.into());
     }
@@ -275,7 +277,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// One call, and what came of it.
-    async fn step(&mut self) -> Result<Option<Done>, Fault> {
+    async fn step(&mut self) -> Result<Option<Done>, StreamError> {
         let Some(iterator) = self.iterator().await? else {
             return Ok(None);
         };
@@ -287,7 +289,7 @@ impl<A: StreamApi> Reader<A> {
             Ok(answer) => answer,
             Err(fault) => {
                 self.next_call_at = Instant::now() + self.shared.timing.gap;
-                if fault.kind == FaultKind::IteratorExpired {
+                if fault.kind == StreamErrorKind::IteratorExpired {
                     self.iterator = None;
                     // A reader that waited for the pipeline may come late once.
                     if self.failures == 0 {
@@ -298,7 +300,7 @@ impl<A: StreamApi> Reader<A> {
                             .source_request(fault.status());
                         return Ok(None);
                     }
-                } else if fault.kind == FaultKind::BadPosition {
+                } else if fault.kind == StreamErrorKind::BadPosition {
                     self.iterator = None;
                 }
                 return Err(fault);
@@ -315,7 +317,7 @@ impl<A: StreamApi> Reader<A> {
         Ok(done)
     }
 
-    async fn iterator(&mut self) -> Result<Option<String>, Fault> {
+    async fn iterator(&mut self) -> Result<Option<String>, StreamError> {
         if let Some(iterator) = &self.iterator {
             return Ok(Some(iterator.clone()));
         }
@@ -325,7 +327,7 @@ impl<A: StreamApi> Reader<A> {
                 Ok(Some(iterator))
             }
             Err(fault)
-                if fault.kind == FaultKind::BadPosition
+                if fault.kind == StreamErrorKind::BadPosition
                     && matches!(self.place, IteratorStart::After(_)) =>
             {
                 self.begin_anew(&fault.what);
@@ -349,7 +351,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// When to ask again, and for how much.
-    fn pace(&mut self, answer: &Answer, bytes: usize) {
+    fn pace(&mut self, answer: &RecordsAnswer, bytes: usize) {
         let now = Instant::now();
         let timing = self.shared.timing;
         if answer.behind.is_zero() {
@@ -371,7 +373,7 @@ impl<A: StreamApi> Reader<A> {
     }
 
     /// Hands the records on, with where the shard stands behind them.
-    async fn hand_on(&mut self, answer: Answer, asked_at: Timestamp) -> Option<Done> {
+    async fn hand_on(&mut self, answer: RecordsAnswer, asked_at: Timestamp) -> Option<Done> {
         let is_last = answer.next.is_none();
         let came = !answer.records.is_empty();
         for packed in answer.records {
@@ -427,7 +429,10 @@ impl<A: StreamApi> Reader<A> {
     async fn hand_on_one(&mut self, packed: Packed) -> Option<Done> {
         let unpacked = usize::try_from(UNPACKED_BYTES_MAX).unwrap_or(usize::MAX);
         let mut permit = self.shared.budgets.unpacked.take(unpacked).await;
-        let pages = self.unpacker.pages(&packed);
+        let (pages, suspected_gap) = self.unpacker.pages(&packed);
+        if let Some(suspected_gap) = suspected_gap {
+            self.tell_suspected_gap(&suspected_gap);
+        }
         let records = pages.iter().flat_map(|page| &page.records);
         permit.shrink(records.map(|record| record.payload.len()).sum());
         for page in pages {
@@ -446,8 +451,7 @@ impl<A: StreamApi> Reader<A> {
         tracing::error!(
             shard = self.unpacker.place(),
             why,
-            "the position is none of this shard's any more: it is trimmed, or the stream was made \
-             anew; reading begins at the oldest record"
+            "position expired: it was trimmed, or the stream was created again; reading from the oldest record"
         );
         self.tell_gap("the position was trimmed, or is of another stream of that name");
         self.place = IteratorStart::Oldest;
@@ -457,7 +461,7 @@ impl<A: StreamApi> Reader<A> {
 
     /// Whoever comes later than the stream keeps records finds those that are left, and nothing
     /// tells of the others.
-    fn check_retention(&mut self, asked_at: Timestamp, answer: &Answer) {
+    fn check_retention(&mut self, asked_at: Timestamp, answer: &RecordsAnswer) {
         let (Some(retention), Some(read_to)) = (self.shared.retention, self.read_to) else {
             return;
         };
@@ -469,6 +473,19 @@ impl<A: StreamApi> Reader<A> {
         if away > retention && came.is_none_or(|came| came > read_to) && !is_told {
             self.tell_gap("it was not read for longer than the stream keeps records");
         }
+    }
+
+    fn tell_suspected_gap(&self, suspected_gap: &SuspectedGap) {
+        let SuspectedGap { group, from, until } = suspected_gap;
+        let remedy = format!(
+            "the API server was silent, or the group's subscription filter was disabled and skipped \
+             them: look at its metrics DeliveryErrors and DeliveryThrottling (namespace AWS/Logs), and \
+             at the role and the key by which it writes into the stream; the group still has them: \
+             deliver that time again by eks-audit-bridge run --log-group GROUP --start {from:.0} \
+             --until {until:.0}, with a --state-dir of its own"
+        );
+        let telemetry = self.shared.health.telemetry();
+        telemetry.gap_suspected(group, *from, *until, &remedy);
     }
 
     fn tell_gap(&mut self, why: &str) {

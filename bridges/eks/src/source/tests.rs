@@ -21,7 +21,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::client::kinesis::SequenceNumber;
-use crate::client::kinesis::{Answer, Fault, FaultKind, IteratorStart, Packed, Summary};
+use crate::client::kinesis::{
+    IteratorStart, Packed, RecordsAnswer, StreamError, StreamErrorKind, Summary,
+};
 
 const STREAM: &str = "audit";
 
@@ -30,8 +32,8 @@ const STREAM: &str = "audit";
 struct StandIn(Arc<Kinesis>);
 
 impl StandIn {
-    async fn call(&self, operation: &str, body: Value) -> Result<Value, Fault> {
-        let fault = |kind, what: String| Fault {
+    async fn call(&self, operation: &str, body: Value) -> Result<Value, StreamError> {
+        let fault = |kind, what: String| StreamError {
             kind,
             part: Component::Source,
             what,
@@ -39,14 +41,14 @@ impl StandIn {
         };
         self.0.call(operation, &body).await.map_err(|error| {
             let CallError::Service(error) = error else {
-                return fault(FaultKind::Other, "broken".to_owned());
+                return fault(StreamErrorKind::Other, "broken".to_owned());
             };
             let kind = match error.code.as_str() {
-                "ProvisionedThroughputExceededException" => FaultKind::Throttled,
-                "ExpiredIteratorException" => FaultKind::IteratorExpired,
-                "InvalidArgumentException" => FaultKind::BadPosition,
-                "ResourceNotFoundException" => FaultKind::NotFound,
-                _ => FaultKind::Other,
+                "ProvisionedThroughputExceededException" => StreamErrorKind::Throttled,
+                "ExpiredIteratorException" => StreamErrorKind::IteratorExpired,
+                "InvalidArgumentException" => StreamErrorKind::BadPosition,
+                "ResourceNotFoundException" => StreamErrorKind::NotFound,
+                _ => StreamErrorKind::Other,
             };
             fault(kind, format!("{}: {}", error.code, error.message))
         })
@@ -58,11 +60,11 @@ fn text(json: &Value) -> String {
 }
 
 impl StreamApi for StandIn {
-    async fn shards(&self) -> Result<Vec<Shard>, Fault> {
+    async fn shards(&self) -> Result<Vec<StreamShard>, StreamError> {
         let answer = self
             .call("ListShards", json!({"StreamName": STREAM}))
             .await?;
-        let shard = |it: &Value| Shard {
+        let shard = |it: &Value| StreamShard {
             id: text(&it["ShardId"]),
             parents: [&it["ParentShardId"], &it["AdjacentParentShardId"]]
                 .into_iter()
@@ -77,7 +79,7 @@ impl StreamApi for StandIn {
         Ok(shards.iter().map(shard).collect())
     }
 
-    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, StreamError> {
         let mut body = json!({"StreamName": STREAM, "ShardId": shard});
         match place {
             IteratorStart::After(number) => {
@@ -94,7 +96,7 @@ impl StreamApi for StandIn {
         Ok(text(&answer["ShardIterator"]))
     }
 
-    async fn records(&self, iterator: &str, limit: u32) -> Result<Answer, Fault> {
+    async fn records(&self, iterator: &str, limit: u32) -> Result<RecordsAnswer, StreamError> {
         let body = json!({"ShardIterator": iterator, "Limit": limit});
         let answer = self.call("GetRecords", body).await?;
         let packed = |it: &Value| Packed {
@@ -105,14 +107,14 @@ impl StreamApi for StandIn {
             data: STANDARD.decode(text(&it["Data"])).unwrap().into(),
         };
         let records = answer["Records"].as_array().unwrap();
-        Ok(Answer {
+        Ok(RecordsAnswer {
             records: records.iter().map(packed).collect(),
             next: answer["NextShardIterator"].as_str().map(str::to_owned),
             behind: Duration::from_millis(answer["MillisBehindLatest"].as_u64().unwrap()),
         })
     }
 
-    async fn summary(&self) -> Result<Summary, Fault> {
+    async fn summary(&self) -> Result<Summary, StreamError> {
         Ok(Summary {
             status: "ACTIVE".to_owned(),
             retention: Duration::from_secs(86_400),
@@ -175,8 +177,13 @@ impl World {
         while self.source.is_none() {
             let api = Arc::new(StandIn(Arc::clone(&self.kinesis)));
             let resume = self.resume();
-            let opened =
-                StreamSource::open(api, STREAM, &resume, Budgets::default(), Timing::default());
+            let opened = StreamSource::open(
+                api,
+                STREAM,
+                &resume,
+                Budgets::default(),
+                ShardTiming::default(),
+            );
             match opened.await {
                 Ok(source) => self.source = Some(source),
                 Err(unavailable) => {
@@ -367,7 +374,7 @@ async fn schedule(seed: u64) {
 }
 
 #[test]
-fn random_schedules_lose_nothing_and_keep_the_order() {
+fn stream_random_schedule_loses_nothing_and_keeps_order() {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
@@ -412,7 +419,7 @@ async fn stream_read_from_now_keeps_that_time_before_its_first_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shard_read_too_late_tells_the_gap_and_goes_on_at_its_oldest_record() {
+async fn shard_trimmed_is_reported_and_read_from_its_oldest_record() {
     let mut world = World::new(1, Start::Earliest);
     world.write(0, 1);
     world.read(Duration::from_secs(3)).await;
@@ -436,7 +443,7 @@ async fn shard_read_too_late_tells_the_gap_and_goes_on_at_its_oldest_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_made_anew_is_read_from_its_oldest_record() {
+async fn stream_created_again_is_read_from_its_oldest_record() {
     for ended in [false, true] {
         let mut world = World::new(1, Start::Earliest);
         world.write(0, 1);

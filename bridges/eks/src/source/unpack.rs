@@ -17,10 +17,13 @@ use audit_bridge_replay::dump::{Dump, PieceContext};
 use audit_bridge_replay::read_from;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::gap_detector::{GapDetector, SuspectedGap};
 use super::position::ShardPosition;
 use crate::client::kinesis::Packed;
+use crate::convert::STREAM_PREFIX;
 use crate::dump::EksDump;
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
@@ -39,6 +42,7 @@ pub(super) struct Unpacker {
     place: Arc<str>,
     /// A quiet shard is asked within so long whether it holds more.
     again_within: Duration,
+    gap_detector: GapDetector,
 }
 
 impl Unpacker {
@@ -48,6 +52,7 @@ impl Unpacker {
             partition,
             place,
             again_within,
+            gap_detector: GapDetector::default(),
         }
     }
 
@@ -56,9 +61,13 @@ impl Unpacker {
         &self.place
     }
 
-    /// All log events of a record of the stream, the position behind it with the last of them.
-    pub(super) fn pages(&self, packed: &Packed) -> Vec<Page> {
-        let mut records = self.records(packed);
+    /// All log events of a record of the stream, the position behind it with the last of them, and
+    /// whether some seem to be missing before it.
+    pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<Page>, Option<SuspectedGap>) {
+        let Unpacked {
+            mut records,
+            suspected_gap,
+        } = self.unpacked(packed);
         for (number, record) in (1..).zip(&mut records) {
             record.origin = Origin::Stream {
                 stream: Arc::clone(&self.place),
@@ -74,7 +83,7 @@ impl Unpacker {
             last.position = Some(self.behind(packed).position());
             last.read_to = packed.arrived.map(|time| self.read_to(time));
         }
-        pages
+        (pages, suspected_gap)
     }
 
     /// A page without records: where the shard stands, if that is new, and up to when it is read.
@@ -105,34 +114,33 @@ impl Unpacker {
         }
     }
 
-    fn records(&self, packed: &Packed) -> Vec<Record> {
+    fn unpacked(&mut self, packed: &Packed) -> Unpacked {
         let data = &packed.data;
         if !data.starts_with(GZIP) {
-            return self
-                .read(data.to_vec())
-                .unwrap_or_else(|| vec![self.whole(data.to_vec())]);
+            let read = self.read(data.clone());
+            return read.unwrap_or_else(|| vec![self.whole(data.clone())].into());
         }
-        match unpack(data) {
-            Some(text) => self.read(text).unwrap_or_else(|| self.damaged(packed)),
-            None => self.damaged(packed),
-        }
+        let read = unpack(data).and_then(|text| self.read(text.into()));
+        read.unwrap_or_else(|| self.damaged(packed).into())
     }
 
     /// What the text holds, if it is whole.
-    fn read(&self, text: Vec<u8>) -> Option<Vec<Record>> {
-        let text = bytes::Bytes::from(text);
+    fn read(&mut self, text: Bytes) -> Option<Unpacked> {
         let json = std::str::from_utf8(&text).ok().map(Raw::parse);
         if let Some(Ok(message)) = json
             && let Some(events) = message.get("logEvents")
         {
-            return self.log_events(message, events);
+            return Some(Unpacked {
+                records: self.log_events(message, events)?,
+                suspected_gap: self.suspected_gap(message, events),
+            });
         }
         let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
         if page.problems.is_empty() && page.records.iter().all(|record| !record.damaged) {
-            return Some(page.records);
+            return Some(page.records.into());
         }
         // Whole JSON that is no log event is of another producer.
-        matches!(json, Some(Ok(_))).then(|| vec![self.whole(text.clone())])
+        matches!(json, Some(Ok(_))).then(|| vec![self.whole(text.clone())].into())
     }
 
     /// The log events of a subscription's message.
@@ -147,8 +155,27 @@ impl Unpacker {
         events.elements()?.map(record).collect()
     }
 
+    /// Whether events of this audit stream seem to be missing before these.
+    fn suspected_gap(&mut self, message: Raw<'_>, events: Raw<'_>) -> Option<SuspectedGap> {
+        let stream = message.get("logStream")?.as_str()?;
+        if !stream.starts_with(STREAM_PREFIX) {
+            return None;
+        }
+        let group = named_group(message)?;
+        let time = |event: Raw<'_>| event.get("timestamp")?.as_i64();
+        let first = time(events.elements()?.next()?)?;
+        let last = events.elements()?.last().and_then(time).unwrap_or(first);
+        let key = format!("{group} {stream}");
+        let (from, until) = self.gap_detector.record(&key, first, last)?;
+        Some(SuspectedGap {
+            group,
+            from: Timestamp::from_millisecond(from).ok()?,
+            until: Timestamp::from_millisecond(until).ok()?,
+        })
+    }
+
     /// One record that is what it is.
-    fn whole(&self, payload: impl Into<bytes::Bytes>) -> Record {
+    fn whole(&self, payload: impl Into<Bytes>) -> Record {
         Record::new(payload, self.origin())
     }
 
@@ -157,7 +184,7 @@ impl Unpacker {
         let mut text = b"{\"Data\":".to_vec();
         json::write_string(&mut text, &STANDARD.encode(&packed.data));
         text.push(b'}');
-        let text = bytes::Bytes::from(text);
+        let text = Bytes::from(text);
         let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
         // What is wrong with it must be among them, or it is lost.
         match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
@@ -178,6 +205,21 @@ impl Unpacker {
     }
 }
 
+/// What a record of the stream holds.
+struct Unpacked {
+    records: Vec<Record>,
+    suspected_gap: Option<SuspectedGap>,
+}
+
+impl From<Vec<Record>> for Unpacked {
+    fn from(records: Vec<Record>) -> Unpacked {
+        Unpacked {
+            records,
+            suspected_gap: None,
+        }
+    }
+}
+
 /// The text, unless it is damaged or too large.
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
@@ -192,12 +234,15 @@ fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn group_of(packed: &Packed) -> Option<String> {
     let text = String::from_utf8(unpack(&packed.data)?).ok()?;
     let message = Raw::parse(&text).ok()?;
-    let member = |name: &str| message.get(name)?.as_str().map(String::from);
     message.get("logEvents")?;
-    Some(match (member("owner"), member("logGroup")) {
-        (Some(owner), Some(group)) if !group.is_empty() => format!("{group} ({owner})"),
-        _ => "CloudWatch's control messages".to_owned(),
-    })
+    Some(named_group(message).unwrap_or_else(|| "CloudWatch's control messages".to_owned()))
+}
+
+/// The log group and account that a subscription's message names.
+fn named_group(message: Raw<'_>) -> Option<String> {
+    let owner = message.get("owner")?.as_str()?;
+    let group = message.get("logGroup")?.as_str()?;
+    (!group.is_empty()).then(|| format!("{group} ({owner})"))
 }
 
 /// Pages of about [`PAGE_BYTES`], at least one.

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use memchr::memmem;
 
-use self::assemble::Changes;
+use self::assemble::EventChanges;
 use self::changes::changes_of;
 pub use self::compose::{Composer, Keys, ObjectRef, Text};
 use self::cut::Completed;
@@ -104,7 +104,7 @@ impl Event {
         let json = std::str::from_utf8(&self.text).ok()?;
         let (seen, _) = Inspection::read(json);
         let mut notes = self.notes;
-        let mut changes = Changes::default();
+        let mut changes = EventChanges::default();
         for (name, what) in [
             (Member::RequestObject, GivenUp::RequestObject),
             (Member::ResponseObject, GivenUp::ResponseObject),
@@ -400,7 +400,7 @@ fn mend<'a>(
 fn native(
     text: &Bytes,
     seen: &Inspection<'_>,
-    changes: &Changes<'_>,
+    changes: &EventChanges<'_>,
     context: &EventContext<'_>,
     mut notes: Notes,
 ) -> Result<Event, EventError> {
@@ -417,7 +417,7 @@ fn native(
 fn finish(
     seen: &Inspection<'_>,
     is_marked: bool,
-    changes: &Changes<'_>,
+    changes: &EventChanges<'_>,
     context: &EventContext<'_>,
     notes: &mut Notes,
 ) -> Result<Option<String>, EventError> {

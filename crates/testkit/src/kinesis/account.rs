@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Kinesis;
 use super::entries::{OrderBreach, ReadCall, WrittenRecord};
-use super::sequence::SequenceNumber;
+use super::sequence::ServedSequenceNumber;
 use super::stream::{Stream, shard_id};
 use super::subscription::{self, EventWithOrigin};
 use super::token::ShardIterator;
@@ -32,7 +32,7 @@ impl Kinesis {
     pub fn served(&self, stream: &str) -> BTreeMap<(String, String), usize> {
         let state = self.lock();
         let stream = state.stream(stream);
-        let named = |(number, times): (&SequenceNumber, &usize)| {
+        let named = |(number, times): (&ServedSequenceNumber, &usize)| {
             let shard = number.shard().map(shard_id).unwrap_or_default();
             ((shard, number.to_string()), *times)
         };

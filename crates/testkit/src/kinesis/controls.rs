@@ -173,7 +173,7 @@ impl Kinesis {
     }
 }
 
-fn status(shard: &super::stream::StreamShard) -> ShardStatus {
+fn status(shard: &super::stream::ServedShard) -> ShardStatus {
     ShardStatus {
         shard_id: shard_id(shard.number),
         hash_keys: shard.hash_keys,

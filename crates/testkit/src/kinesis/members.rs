@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error::ServiceError;
-use super::stream::StreamShard;
+use super::stream::ServedShard;
 
 /// A member that has to be there.
 pub(super) fn text<'body>(body: &'body Value, name: &str) -> Result<&'body str, ServiceError> {
@@ -32,7 +32,7 @@ pub(super) fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-pub(super) fn hash_key_range(shard: &StreamShard) -> Value {
+pub(super) fn hash_key_range(shard: &ServedShard) -> Value {
     let (start, end) = shard.hash_keys;
     json!({"StartingHashKey": start.to_string(), "EndingHashKey": end.to_string()})
 }

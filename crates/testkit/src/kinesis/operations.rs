@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::error::{ServiceError, stream_of_arn};
 use super::members::{hash_key_range, seconds, text, time_ms};
 use super::quota::Meter;
-use super::stream::{Stream, StreamShard, hash_key, shard_id, shard_number};
+use super::stream::{ServedShard, Stream, hash_key, shard_id, shard_number};
 use super::token::NextToken;
 use super::{State, read};
 
@@ -45,7 +45,7 @@ pub(super) fn answer(
     }
 }
 
-fn describe(shard: &StreamShard) -> Value {
+fn describe(shard: &ServedShard) -> Value {
     let first = shard.first_number().to_string();
     let mut json = json!({
         "ShardId": shard_id(shard.number),
@@ -180,8 +180,8 @@ fn count(value: &Value, default: usize) -> usize {
     given.unwrap_or(default)
 }
 
-fn listed(stream: &Stream, after: Option<u32>) -> Vec<&StreamShard> {
-    let behind = |shard: &&StreamShard| after.is_none_or(|after| shard.number > after);
+fn listed(stream: &Stream, after: Option<u32>) -> Vec<&ServedShard> {
+    let behind = |shard: &&ServedShard| after.is_none_or(|after| shard.number > after);
     stream.shards.values().filter(behind).collect()
 }
 
@@ -253,12 +253,12 @@ fn number_of(id: &str) -> Result<u32, ServiceError> {
     shard_number(id).ok_or_else(|| ServiceError::invalid(format!("{id} is no ID of a shard.")))
 }
 
-type Wanted = Box<dyn Fn(&StreamShard) -> bool>;
+type Wanted = Box<dyn Fn(&ServedShard) -> bool>;
 
 /// `ShardFilter`, as the reference words its kinds.
 fn shard_filter(stream: &Stream, filter: &Value) -> Result<Wanted, ServiceError> {
     let horizon = stream.horizon_ms.max(stream.created_ms);
-    let until = |shard: &StreamShard, ms: i64| shard.closed.is_none_or(|(at, _)| at >= ms);
+    let until = |shard: &ServedShard, ms: i64| shard.closed.is_none_or(|(at, _)| at >= ms);
     let at = move |ms: i64| -> Wanted {
         Box::new(move |shard| shard.created_ms <= ms && until(shard, ms))
     };

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::entries::{OrderBreach, ReadCall};
 use super::error::ServiceError;
-use super::sequence::SequenceNumber;
-use super::stream::{Stream, StreamRecord, StreamShard, shard_id};
+use super::sequence::ServedSequenceNumber;
+use super::stream::{ServedShard, Stream, StreamRecord, shard_id};
 use super::token::ShardIterator;
 use super::{ACCOUNT, Settings, State, members};
 
@@ -44,11 +44,11 @@ pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Valu
 
 /// Where a kind of iterator begins. A closed shard has iterators too; `LATEST` is then its end.
 fn start(
-    shard: &StreamShard,
+    shard: &ServedShard,
     stream: &str,
     body: &Value,
     now_ms: i64,
-) -> Result<SequenceNumber, ServiceError> {
+) -> Result<ServedSequenceNumber, ServiceError> {
     let kind = members::text(body, "ShardIteratorType")?;
     let number = body["StartingSequenceNumber"].as_str();
     match (kind, number) {
@@ -81,10 +81,10 @@ fn mismatch(kind: &str, number: &str) -> ServiceError {
 /// "If a record with this exact time stamp does not exist, the iterator returned is for the next
 /// (later) record"; a time in the future is refused, by the service's clock.
 fn at_timestamp(
-    shard: &StreamShard,
+    shard: &ServedShard,
     body: &Value,
     now_ms: i64,
-) -> Result<SequenceNumber, ServiceError> {
+) -> Result<ServedSequenceNumber, ServiceError> {
     let Some(at_ms) = members::time_ms(&body["Timestamp"]) else {
         return Err(ServiceError::invalid(
             "Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request \
@@ -108,7 +108,11 @@ fn at_timestamp(
 /// [`super::Kinesis::trimmed_stuck`]. The refusals are those that the service was
 /// seen to give: "It encodes shardId-…" (boto3's issue 1478, amazon-kinesis-client's issue 391),
 /// "did not come from this stream" (amazon-kinesis-connectors' issue 8).
-fn of_shard(shard: &StreamShard, stream: &str, text: &str) -> Result<SequenceNumber, ServiceError> {
+fn of_shard(
+    shard: &ServedShard,
+    stream: &str,
+    text: &str,
+) -> Result<ServedSequenceNumber, ServiceError> {
     let id = shard_id(shard.number);
     let invalid = |why: &str| {
         ServiceError::invalid(format!(
@@ -116,7 +120,7 @@ fn of_shard(shard: &StreamShard, stream: &str, text: &str) -> Result<SequenceNum
              {stream} under account {ACCOUNT} is invalid{why}."
         ))
     };
-    let (number, parts) = SequenceNumber::parse(text).ok_or_else(|| invalid(""))?;
+    let (number, parts) = ServedSequenceNumber::parse(text).ok_or_else(|| invalid(""))?;
     if parts.shard != shard.number {
         return Err(ServiceError::invalid(format!(
             "Invalid StartingSequenceNumber. It encodes {}, while it was used in a call to a shard \
@@ -201,14 +205,14 @@ fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardItera
 struct Reading {
     records: Vec<StreamRecord>,
     /// Where the next answer begins.
-    next: SequenceNumber,
+    next: ServedSequenceNumber,
     behind_ms: i64,
     /// There will be no more.
     end: bool,
 }
 
 impl Reading {
-    fn stuck(from: SequenceNumber, retention_ms: i64) -> Reading {
+    fn stuck(from: ServedSequenceNumber, retention_ms: i64) -> Reading {
         Reading {
             records: Vec::new(),
             next: from,
@@ -219,8 +223,8 @@ impl Reading {
 }
 
 fn read(
-    shard: &mut StreamShard,
-    from: SequenceNumber,
+    shard: &mut ServedShard,
+    from: ServedSequenceNumber,
     limit: usize,
     settings: &Settings,
     now_ms: i64,
@@ -252,8 +256,8 @@ fn limit(body: &Value) -> Result<usize, ServiceError> {
 
 /// What one answer holds: at least one record, where there is one and no empty answer is due.
 fn take(
-    shard: &mut StreamShard,
-    from: SequenceNumber,
+    shard: &mut ServedShard,
+    from: ServedSequenceNumber,
     limit: usize,
     settings: &Settings,
 ) -> Vec<StreamRecord> {

@@ -12,7 +12,7 @@ const COUNTER_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// A sequence number; greater is later within a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SequenceNumber {
+pub(super) struct ServedSequenceNumber {
     high: u64,
     low: u128,
 }
@@ -39,7 +39,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn number(self) -> SequenceNumber {
+    pub(super) fn number(self) -> ServedSequenceNumber {
         let hex = format!(
             "02{:09x}{:x}{:016x}00{:09x}{:08x}2",
             self.created_s,
@@ -48,32 +48,32 @@ impl Parts {
             self.at_s,
             self.shard
         );
-        SequenceNumber {
+        ServedSequenceNumber {
             high: u64::from_str_radix(&hex[..16], 16).unwrap(),
             low: u128::from_str_radix(&hex[16..], 16).unwrap(),
         }
     }
 }
 
-impl SequenceNumber {
+impl ServedSequenceNumber {
     /// The smallest.
-    pub(super) const MIN: SequenceNumber = SequenceNumber { high: 0, low: 0 };
+    pub(super) const MIN: ServedSequenceNumber = ServedSequenceNumber { high: 0, low: 0 };
 
     /// The number behind this one.
-    pub(super) fn next(self) -> SequenceNumber {
+    pub(super) fn next(self) -> ServedSequenceNumber {
         let (low, carry) = self.low.overflowing_add(1);
-        SequenceNumber {
+        ServedSequenceNumber {
             high: self.high + u64::from(carry),
             low,
         }
     }
 
     /// Reads decimal digits; nothing where they are no sequence number of this layout.
-    pub(super) fn parse(text: &str) -> Option<(SequenceNumber, Parts)> {
+    pub(super) fn parse(text: &str) -> Option<(ServedSequenceNumber, Parts)> {
         if text.is_empty() || text.len() > 129 || text.starts_with('0') {
             return None;
         }
-        let mut number = SequenceNumber::MIN;
+        let mut number = ServedSequenceNumber::MIN;
         for digit in text.chars() {
             number = number.push(digit.to_digit(10)?)?;
         }
@@ -85,23 +85,23 @@ impl SequenceNumber {
         format!("{:016x}{:032x}", self.high, self.low)
     }
 
-    /// Reads [`SequenceNumber::to_hex`].
-    pub(super) fn from_hex(hex: &str) -> Option<SequenceNumber> {
+    /// Reads [`ServedSequenceNumber::to_hex`].
+    pub(super) fn from_hex(hex: &str) -> Option<ServedSequenceNumber> {
         let (high, low) = hex.split_at_checked(16)?;
-        Some(SequenceNumber {
+        Some(ServedSequenceNumber {
             high: u64::from_str_radix(high, 16).ok()?,
             low: u128::from_str_radix(low, 16).ok()?,
         })
     }
 
-    fn push(self, digit: u32) -> Option<SequenceNumber> {
+    fn push(self, digit: u32) -> Option<ServedSequenceNumber> {
         let split = |value: u128| ((value >> 64) as u64, value as u64);
         let (middle, lowest) = split(self.low);
         let (carry, lowest) = split(u128::from(lowest) * 10 + u128::from(digit));
         let (carry, middle) = split(u128::from(middle) * 10 + u128::from(carry));
         let high = self.high.checked_mul(10)?.checked_add(carry)?;
         let low = u128::from(middle) << 64 | u128::from(lowest);
-        Some(SequenceNumber { high, low })
+        Some(ServedSequenceNumber { high, low })
     }
 
     /// The shard whose number it is.
@@ -125,7 +125,7 @@ impl SequenceNumber {
     }
 }
 
-impl fmt::Display for SequenceNumber {
+impl fmt::Display for ServedSequenceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const BASE: u128 = 10u128.pow(18);
         let mut limbs = [self.high, (self.low >> 64) as u64, self.low as u64];
@@ -156,7 +156,7 @@ mod tests {
     fn sequence_number_of_the_service_has_the_known_parts() {
         // Of an answer of PutRecord quoted in kinesalite's issue 79.
         let text = "49589238005775633934916144566022322418012108603250442258";
-        let (number, parts) = SequenceNumber::parse(text).unwrap();
+        let (number, parts) = ServedSequenceNumber::parse(text).unwrap();
         assert_eq!(number.to_string(), text);
         assert_eq!(parts.shard, 1);
         assert_eq!(parts.number(), number);
@@ -166,7 +166,7 @@ mod tests {
     fn sequence_number_invalid_is_refused() {
         let too_large = "9".repeat(129);
         for text in ["", "0", "5", "-1", "1e9", "x", too_large.as_str()] {
-            assert!(SequenceNumber::parse(text).is_none(), "{text}");
+            assert!(ServedSequenceNumber::parse(text).is_none(), "{text}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             at_s in 0i64..0xf_ffff_ffff,
         ) {
             let parts = Parts { created_s, shard, counter, at_s };
-            let (number, read) = SequenceNumber::parse(&parts.number().to_string()).unwrap();
+            let (number, read) = ServedSequenceNumber::parse(&parts.number().to_string()).unwrap();
             prop_assert_eq!(read, parts);
             prop_assert_eq!(number, parts.number());
             prop_assert!(number < number.next());

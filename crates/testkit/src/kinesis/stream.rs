@@ -8,13 +8,13 @@ use md5::{Digest as _, Md5};
 use super::entries::{OrderBreach, ReadCall, WrittenRecord};
 use super::error::ServiceError;
 use super::quota::{Meter, Quota};
-use super::sequence::{Parts, SequenceNumber};
+use super::sequence::{Parts, ServedSequenceNumber};
 use super::{ACCOUNT, REGION};
 
 /// A record in a shard.
 #[derive(Debug, Clone)]
 pub(super) struct StreamRecord {
-    pub(super) sequence: SequenceNumber,
+    pub(super) sequence: ServedSequenceNumber,
     pub(super) arrival_ms: i64,
     pub(super) partition_key: String,
     pub(super) data: Bytes,
@@ -22,18 +22,18 @@ pub(super) struct StreamRecord {
 
 /// What a shard can still be read of, and what is known of it.
 #[derive(Debug)]
-pub(super) struct StreamShard {
+pub(super) struct ServedShard {
     pub(super) number: u32,
     pub(super) hash_keys: (u128, u128),
     /// Of a split one, of a merge two.
     pub(super) parents: Vec<u32>,
     pub(super) first: Parts,
     /// When it was closed and its last number.
-    pub(super) closed: Option<(i64, SequenceNumber)>,
+    pub(super) closed: Option<(i64, ServedSequenceNumber)>,
     pub(super) created_ms: i64,
     pub(super) records: VecDeque<StreamRecord>,
     /// The last number that retention took away.
-    pub(super) trimmed: Option<SequenceNumber>,
+    pub(super) trimmed: Option<ServedSequenceNumber>,
     /// An answer without a next iterator was given.
     pub(super) end_served: bool,
     /// Empty answers since the last one with records.
@@ -58,12 +58,12 @@ pub(super) struct Stream {
     pub(super) retention_ms: i64,
     /// Nothing that came before this is left.
     pub(super) horizon_ms: i64,
-    pub(super) shards: BTreeMap<u32, StreamShard>,
+    pub(super) shards: BTreeMap<u32, ServedShard>,
     pub(super) on_demand: bool,
     pub(super) key: Option<String>,
     pub(super) account: Vec<WrittenRecord>,
     /// How often each record was in an answer.
-    pub(super) served: HashMap<SequenceNumber, usize>,
+    pub(super) served: HashMap<ServedSequenceNumber, usize>,
     pub(super) breaches: Vec<OrderBreach>,
     pub(super) reads: Vec<ReadCall>,
     pub(super) lists: Meter,
@@ -91,30 +91,30 @@ pub(super) fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key).into())
 }
 
-impl StreamShard {
-    pub(super) fn first_number(&self) -> SequenceNumber {
+impl ServedShard {
+    pub(super) fn first_number(&self) -> ServedSequenceNumber {
         self.first.number()
     }
 
     /// Where what is left begins.
-    pub(super) fn horizon(&self) -> SequenceNumber {
-        let trimmed = self.trimmed.map(SequenceNumber::next);
+    pub(super) fn horizon(&self) -> ServedSequenceNumber {
+        let trimmed = self.trimmed.map(ServedSequenceNumber::next);
         trimmed.unwrap_or(self.first_number())
     }
 
     /// Retention took away records from there on.
-    pub(super) fn is_trimmed(&self, from: SequenceNumber) -> bool {
+    pub(super) fn is_trimmed(&self, from: ServedSequenceNumber) -> bool {
         self.trimmed.is_some_and(|last| from <= last)
     }
 
     /// Behind all that is in it now.
-    pub(super) fn tip(&self) -> SequenceNumber {
+    pub(super) fn tip(&self) -> ServedSequenceNumber {
         let last = self.records.back();
         last.map_or(self.horizon(), |record| record.sequence.next())
     }
 
     /// Where a number is or would be among the records that are left.
-    pub(super) fn position(&self, from: SequenceNumber) -> usize {
+    pub(super) fn position(&self, from: ServedSequenceNumber) -> usize {
         self.records.partition_point(|it| it.sequence < from)
     }
 }
@@ -171,7 +171,7 @@ impl Stream {
             counter: 0,
             at_s: created_s,
         };
-        let shard = StreamShard {
+        let shard = ServedShard {
             number,
             hash_keys,
             parents,
@@ -226,7 +226,7 @@ impl Stream {
 
     /// The shard that takes a hash key now.
     pub(super) fn open_shard(&self, hash_key: u128) -> u32 {
-        let takes = |shard: &&StreamShard| {
+        let takes = |shard: &&ServedShard| {
             let (start, end) = shard.hash_keys;
             shard.closed.is_none() && (start..=end).contains(&hash_key)
         };
@@ -240,7 +240,7 @@ impl Stream {
         partition_key: &str,
         data: Bytes,
         arrival_ms: i64,
-    ) -> SequenceNumber {
+    ) -> ServedSequenceNumber {
         self.counter += 1 + self.counter % 7;
         let shard = self.shards.get_mut(&number).unwrap();
         let parts = Parts {
@@ -265,7 +265,7 @@ impl Stream {
     }
 
     /// A shard that is not expired.
-    pub(super) fn shard(&self, id: &str) -> Result<&StreamShard, ServiceError> {
+    pub(super) fn shard(&self, id: &str) -> Result<&ServedShard, ServiceError> {
         let missing = || ServiceError::no_shard(id, &self.name);
         let number = shard_number(id).ok_or_else(missing)?;
         self.shards.get(&number).ok_or_else(missing)
@@ -331,8 +331,8 @@ impl Stream {
     }
 
     /// The children of a shard that are left.
-    pub(super) fn children(&self, number: u32) -> impl Iterator<Item = &StreamShard> {
-        let child = move |shard: &&StreamShard| shard.parents.contains(&number);
+    pub(super) fn children(&self, number: u32) -> impl Iterator<Item = &ServedShard> {
+        let child = move |shard: &&ServedShard| shard.parents.contains(&number);
         self.shards.values().filter(child)
     }
 }

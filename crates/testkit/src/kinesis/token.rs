@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::sequence::SequenceNumber;
+use super::sequence::ServedSequenceNumber;
 
 /// A position in a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) struct ShardIterator {
     pub(super) stream: String,
     pub(super) shard: u32,
     /// The first number that is wanted.
-    pub(super) from: SequenceNumber,
+    pub(super) from: ServedSequenceNumber,
     pub(super) issued_ms: i64,
     /// Iterators of an earlier generation are expired.
     pub(super) generation: u64,
@@ -38,7 +38,7 @@ impl ShardIterator {
             generation: parts[1].parse().ok()?,
             stream: parts[2].clone(),
             shard: parts[3].parse().ok()?,
-            from: SequenceNumber::from_hex(&parts[4])?,
+            from: ServedSequenceNumber::from_hex(&parts[4])?,
         })
     }
 }

@@ -21,7 +21,8 @@ use super::super::error::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::stream_name::StreamName;
 use super::super::{Access, AwsIdentity, identity, timeouts};
 use super::{
-    Answer, Fault, FaultKind, IteratorStart, Packed, SequenceNumber, Shard, StreamApi, Summary,
+    IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
+    StreamShard, Summary,
 };
 
 /// Pages of `ListShards`: a thousand shards each.
@@ -87,7 +88,7 @@ impl KinesisStream {
         self.stream.arn.clone()
     }
 
-    fn fault<E, R>(&self, action: &str, error: &SdkError<E, R>) -> Fault
+    fn fault<E, R>(&self, action: &str, error: &SdkError<E, R>) -> StreamError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug + 'static,
@@ -103,7 +104,7 @@ impl KinesisStream {
             None => format!("{action}: {}", chain(error)),
         };
         let (kind, part, remedy) = self.meaning(action, code);
-        Fault {
+        StreamError {
             kind,
             part,
             what,
@@ -112,12 +113,12 @@ impl KinesisStream {
     }
 
     /// No answer came, or none that could be read.
-    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
+    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
         let detail = chain(error);
         let assumed = self.access.role.as_deref();
         match error::lacks_credentials(error) {
-            true => Fault {
-                kind: FaultKind::Other,
+            true => StreamError {
+                kind: StreamErrorKind::Other,
                 part: Component::Identity,
                 what: format!("no AWS credentials for {}: {detail}", error::role(assumed)),
                 remedy: match assumed {
@@ -125,8 +126,8 @@ impl KinesisStream {
                     None => IDENTITY_REMEDY.to_owned(),
                 },
             },
-            false => Fault {
-                kind: FaultKind::Other,
+            false => StreamError {
+                kind: StreamErrorKind::Other,
                 part: Component::Source,
                 what: detail,
                 remedy:
@@ -139,30 +140,36 @@ impl KinesisStream {
 
     /// What an error of the service asks for (Amazon Kinesis Data Streams API Reference, errors of
     /// each action and common errors).
-    fn meaning(&self, action: &str, code: &str) -> (FaultKind, Component, String) {
-        let source = |kind: FaultKind, remedy: String| (kind, Component::Source, remedy);
-        let identity = |remedy: &str| (FaultKind::Other, Component::Identity, remedy.to_owned());
+    fn meaning(&self, action: &str, code: &str) -> (StreamErrorKind, Component, String) {
+        let source = |kind: StreamErrorKind, remedy: String| (kind, Component::Source, remedy);
+        let identity = |remedy: &str| {
+            (
+                StreamErrorKind::Other,
+                Component::Identity,
+                remedy.to_owned(),
+            )
+        };
         match code {
             "ProvisionedThroughputExceededException"
             | "LimitExceededException"
             | "KMSThrottlingException"
             | "ThrottlingException"
             | "Throttling" => source(
-                FaultKind::Throttled,
+                StreamErrorKind::Throttled,
                 "it is tried again, less often; a shard answers 5 calls and 2 MB a second to all \
                  that read it together"
                     .to_owned(),
             ),
             "ExpiredIteratorException" => source(
-                FaultKind::IteratorExpired,
+                StreamErrorKind::IteratorExpired,
                 "another iterator is asked for".to_owned(),
             ),
             "InvalidArgumentException" | "ValidationException" => source(
-                FaultKind::BadPosition,
+                StreamErrorKind::BadPosition,
                 "it is tried again; if it stays, please report it".to_owned(),
             ),
             "ResourceNotFoundException" => source(
-                FaultKind::NotFound,
+                StreamErrorKind::NotFound,
                 format!(
                     "check --stream (AUDIT_BRIDGE_STREAM) and the region, which is {}: --aws-region \
                      (AUDIT_BRIDGE_AWS_REGION, AWS_REGION), or the stream's ARN; a stream of another \
@@ -171,7 +178,7 @@ impl KinesisStream {
                 ),
             ),
             "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => source(
-                FaultKind::Other,
+                StreamErrorKind::Other,
                 format!(
                     "allow {} the actions kinesis:ListShards, kinesis:GetShardIterator, \
                      kinesis:GetRecords and kinesis:DescribeStreamSummary on {} (refused was \
@@ -181,7 +188,7 @@ impl KinesisStream {
                 ),
             ),
             "KMSAccessDeniedException" => source(
-                FaultKind::Other,
+                StreamErrorKind::Other,
                 format!(
                     "the stream is encrypted: allow {} the action kms:Decrypt on the stream's key, in \
                      its own policy and, where the key is another account's, in the key's",
@@ -192,7 +199,7 @@ impl KinesisStream {
             | "KMSInvalidStateException"
             | "KMSNotFoundException"
             | "KMSOptInRequired" => source(
-                FaultKind::Other,
+                StreamErrorKind::Other,
                 "the stream is encrypted by a key that cannot be used: enable it, or cancel its \
                  deletion; a key that is deleted takes the records with it"
                     .to_owned(),
@@ -209,7 +216,7 @@ impl KinesisStream {
             | "MissingAuthenticationToken"
             | "MissingAuthenticationTokenException" => identity(IDENTITY_REMEDY),
             _ => source(
-                FaultKind::Other,
+                StreamErrorKind::Other,
                 "it is tried again; if it stays, please report it".to_owned(),
             ),
         }
@@ -217,7 +224,7 @@ impl KinesisStream {
 }
 
 impl StreamApi for KinesisStream {
-    async fn shards(&self) -> Result<Vec<Shard>, Fault> {
+    async fn shards(&self) -> Result<Vec<StreamShard>, StreamError> {
         let mut shards = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..LIST_PAGES_MAX {
@@ -240,7 +247,7 @@ impl StreamApi for KinesisStream {
         Ok(shards)
     }
 
-    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, Fault> {
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, StreamError> {
         let request = self
             .client
             .get_shard_iterator()
@@ -261,7 +268,7 @@ impl StreamApi for KinesisStream {
         Ok(answer.shard_iterator.unwrap_or_default())
     }
 
-    async fn records(&self, iterator: &str, limit: u32) -> Result<Answer, Fault> {
+    async fn records(&self, iterator: &str, limit: u32) -> Result<RecordsAnswer, StreamError> {
         let answer = self
             .client
             .get_records()
@@ -272,14 +279,14 @@ impl StreamApi for KinesisStream {
             .await;
         let answer = answer.map_err(|error| self.fault("GetRecords", &error))?;
         let behind = answer.millis_behind_latest.unwrap_or_default();
-        Ok(Answer {
+        Ok(RecordsAnswer {
             records: answer.records.into_iter().map(packed).collect(),
             next: answer.next_shard_iterator.filter(|next| !next.is_empty()),
             behind: Duration::from_millis(u64::try_from(behind).unwrap_or_default()),
         })
     }
 
-    async fn summary(&self) -> Result<Summary, Fault> {
+    async fn summary(&self) -> Result<Summary, StreamError> {
         let answer = self
             .client
             .describe_stream_summary()
@@ -289,8 +296,8 @@ impl StreamApi for KinesisStream {
             .await;
         let answer = answer.map_err(|error| self.fault("DescribeStreamSummary", &error))?;
         let Some(summary) = answer.stream_description_summary else {
-            return Err(Fault {
-                kind: FaultKind::Other,
+            return Err(StreamError {
+                kind: StreamErrorKind::Other,
                 part: Component::Source,
                 what: "DescribeStreamSummary: the answer is empty".to_owned(),
                 remedy: "it is tried again".to_owned(),
@@ -307,10 +314,10 @@ impl StreamApi for KinesisStream {
     }
 }
 
-fn shard(shard: types::Shard) -> Shard {
+fn shard(shard: types::Shard) -> StreamShard {
     let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
     let range = shard.sequence_number_range;
-    Shard {
+    StreamShard {
         id: shard.shard_id,
         parents: parents.into_iter().flatten().collect(),
         first: range

@@ -15,7 +15,7 @@ fn access(region: Option<&str>) -> Access {
 }
 
 #[test]
-fn stream_s_arn_says_its_region() {
+fn stream_arn_gives_the_region() {
     let arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/audit";
     for (told, said) in [
         (None, ""),

@@ -7,8 +7,8 @@ fn id(index: u32) -> String {
     format!("shardId-{index:012}")
 }
 
-fn shard(index: u32, parents: &[u32], is_closed: bool) -> Shard {
-    Shard {
+fn shard(index: u32, parents: &[u32], is_closed: bool) -> StreamShard {
+    StreamShard {
         id: id(index),
         parents: parents.iter().map(|&parent| id(parent)).collect(),
         first: None,
@@ -72,12 +72,12 @@ fn shard_unknown_to_the_checkpoint_begins_at_its_oldest_record() {
 }
 
 #[test]
-fn shard_that_is_no_longer_listed_is_forgotten_once_its_end_is_kept() {
+fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     let all = vec![shard(0, &[], true), shard(1, &[0], false)];
     let positions = Positions::from([(0, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all.clone(), &positions, Start::Earliest).unwrap();
     started(&mut lineage);
-    assert_eq!(lineage.list(Vec::new()), Ok(Changes::default()));
+    assert_eq!(lineage.list(Vec::new()), Ok(ShardChanges::default()));
     let changes = lineage.list(vec![all[1].clone()]).unwrap();
     assert_eq!(changes.forgotten, [0]);
     assert!(changes.lost.is_empty());
@@ -92,7 +92,7 @@ fn shard_that_is_no_longer_listed_is_forgotten_once_its_end_is_kept() {
 }
 
 #[test]
-fn end_kept_of_a_shard_that_takes_records_shows_a_stream_made_anew() {
+fn shard_end_kept_but_open_shows_a_stream_created_again() {
     let positions = Positions::from([(0, json!({"shard_end": true}))]);
     let all = vec![shard(0, &[], false)];
     let lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();

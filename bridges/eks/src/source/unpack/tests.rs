@@ -4,7 +4,6 @@ use audit_bridge_testkit::kinesis::subscription::{
     SubscribedEvent, SubscriptionOrigin, bomb, broken_records, control_message, foreign_records,
     gzip,
 };
-use bytes::Bytes;
 
 use super::*;
 use crate::client::kinesis::Packed;
@@ -12,12 +11,13 @@ use crate::client::kinesis::SequenceNumber;
 use crate::convert::EksConvert;
 
 fn pages(data: Bytes) -> Vec<Page> {
-    let unpacker = Unpacker::new(3, Arc::from("audit/shardId-000000000003"), Duration::ZERO);
-    unpacker.pages(&Packed {
+    let mut unpacker = Unpacker::new(3, Arc::from("audit/shardId-000000000003"), Duration::ZERO);
+    let (pages, _) = unpacker.pages(&Packed {
         number: SequenceNumber::parse("4711").unwrap(),
         arrived: Some("2026-11-21T10:00:00Z".parse().unwrap()),
         data,
-    })
+    });
+    pages
 }
 
 fn records(data: Bytes) -> Vec<Record> {

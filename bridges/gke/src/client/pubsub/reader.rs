@@ -166,7 +166,7 @@ impl SubscriptionConnection {
         let back = json!({"ackIds": ids, "ackDeadlineSeconds": 0});
         if let Err(unavailable) = self.ask("modifyAckDeadline", &back).await {
             // It comes again when its lease is over.
-            tracing::debug!(%unavailable, "a message could not be given back");
+            tracing::debug!(%unavailable, "message could not be returned");
         }
         Ok(true)
     }

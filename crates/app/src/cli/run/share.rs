@@ -199,7 +199,7 @@ impl<B: Bridge> Process<'_, B> {
                 continue;
             }
             for log in done.drain(..) {
-                tracing::info!(log, "a log is read to its end");
+                tracing::info!(log, "partition read to its end");
                 view.end(log);
                 // What comes after it may begin.
                 view.next_list = Instant::now();
@@ -298,7 +298,7 @@ impl<B: Bridge> Process<'_, B> {
         let gone = view.logs.keys().filter(|log| !there.contains(log.as_str()));
         for log in gone.cloned().collect::<Vec<_>>() {
             match view.ended.remove(&log) {
-                true => tracing::info!(log, "partition was read to its end; it is forgotten"),
+                true => tracing::info!(log, "partition read to its end is no longer listed"),
                 false => tracing::warn!(log, "partition no longer exists; its reader stops"),
             }
             view.balancer.remove(&log);
@@ -334,7 +334,7 @@ impl<B: Bridge> Process<'_, B> {
                 Ok(true) => view.end(log.name().to_owned()),
                 Ok(false) => {}
                 // Whoever reads it, or wants to, tells of the trouble.
-                Err(error) => tracing::debug!(%error, "a checkpoint cannot be read"),
+                Err(error) => tracing::debug!(%error, "checkpoint read failed; retrying"),
             }
         }
     }
@@ -372,7 +372,7 @@ impl<B: Bridge> Process<'_, B> {
                     tracing::info!(
                         log,
                         parent,
-                        "a log waits until another one is read to its end"
+                        "partition waits until its parent is read to its end"
                     );
                 }
                 sleep(WAIT_INTERVAL).await;

@@ -8,7 +8,7 @@ use super::known::{MEMBERS, Member};
 
 /// What is to be different in the event that leaves.
 #[derive(Debug, Default)]
-pub(super) struct Changes<'a> {
+pub(super) struct EventChanges<'a> {
     gone: [bool; MEMBERS],
     /// Members with their new values as JSON, in the order in which they are to be written.
     set: Vec<(Member, String)>,
@@ -16,7 +16,7 @@ pub(super) struct Changes<'a> {
     annotations: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
-impl<'a> Changes<'a> {
+impl<'a> EventChanges<'a> {
     /// The member goes.
     pub(super) fn remove(&mut self, name: Member) {
         self.gone[name as usize] = true;

@@ -4,7 +4,7 @@
 use super::super::json::{self, Raw};
 use super::super::request_info::{Extent, RequestInfo};
 use super::super::time;
-use super::assemble::{self, Changes};
+use super::assemble::{self, EventChanges};
 use super::cut::Completed;
 use super::inspect::{self, Inspection};
 use super::known::Member;
@@ -24,9 +24,9 @@ pub(super) fn changes_of<'a>(
     completed: Option<&Completed>,
     context: &EventContext<'a>,
     notes: &mut Notes,
-) -> Result<Changes<'a>, EventError> {
+) -> Result<EventChanges<'a>, EventError> {
     let claimed = context.claimed || seen.claims();
-    let mut changes = Changes::default();
+    let mut changes = EventChanges::default();
     set_kind(seen, claimed, &mut changes, notes)?;
     for (name, needed) in [
         (Member::AuditId, true),
@@ -72,7 +72,7 @@ pub(super) fn changes_of<'a>(
 fn set_kind(
     seen: &Inspection<'_>,
     claimed: bool,
-    changes: &mut Changes<'_>,
+    changes: &mut EventChanges<'_>,
     notes: &mut Notes,
 ) -> Result<(), EventError> {
     let text = seen.text(Member::Kind);
@@ -95,7 +95,7 @@ fn set_kind(
 fn set_api_version(
     seen: &Inspection<'_>,
     claimed: bool,
-    changes: &mut Changes<'_>,
+    changes: &mut EventChanges<'_>,
     notes: &mut Notes,
 ) -> Result<(), EventError> {
     let text = seen.text(Member::ApiVersion);
@@ -116,7 +116,7 @@ fn set_api_version(
     Ok(())
 }
 
-fn upgrade_version(changes: &mut Changes<'_>, notes: &mut Notes) {
+fn upgrade_version(changes: &mut EventChanges<'_>, notes: &mut Notes) {
     changes.set_string(Member::ApiVersion, API_VERSION);
     changes.remove(Member::Metadata);
     changes.remove(Member::Timestamp);
@@ -177,7 +177,7 @@ fn set_times(
     seen: &Inspection<'_>,
     is_cut: bool,
     context: &EventContext<'_>,
-    changes: &mut Changes<'_>,
+    changes: &mut EventChanges<'_>,
     notes: &mut Notes,
 ) -> Result<(), EventError> {
     let received = Stamp::of(seen, Member::RequestReceivedTimestamp);
@@ -268,7 +268,7 @@ fn is_null_or_micro(text: &str) -> bool {
 fn add_what_follows_from_the_uri(
     seen: &Inspection<'_>,
     completed: &Completed,
-    changes: &mut Changes<'_>,
+    changes: &mut EventChanges<'_>,
 ) -> GivenUp {
     let within = completed.within.as_deref();
     let behind = [
