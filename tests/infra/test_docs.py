@@ -194,7 +194,11 @@ class Pages(unittest.TestCase):
 
     def test_settings_that_are_named_exist(self):
         sources = [*ROOT.glob("crates/*/src/**/*.rs"), *(ROOT / "bridges").rglob("src/**/*.rs")]
-        known = set(re.findall(r'"(AUDIT_BRIDGE_[A-Z_]+)"', "\n".join(path.read_text() for path in sources)))
+        # A variable's name is made of its flag's, which is the field's.
+        option = r"(?s)#\[arg\(\s*long\b.*?\)\]\s*(?:pub(?:\([a-z]+\))? )?(\w+): (?:Option|Vec)<"
+        flags = re.findall(option, "\n".join(path.read_text() for path in sources))
+        self.assertGreater(len(flags), 50)
+        known = {f"AUDIT_BRIDGE_{flag.upper()}" for flag in flags}
         for page in pages():
             named = set(re.findall(r"AUDIT_BRIDGE_[A-Z_]*[A-Z]", page.read_text()))
             self.assertEqual(named - known, set(), name(page))
