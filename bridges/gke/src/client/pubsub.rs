@@ -10,6 +10,7 @@
 //! acknowledged.
 
 mod ack_ledger;
+mod connection;
 mod proof;
 mod reader;
 
@@ -30,7 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use self::ack_ledger::{AckLedger, Admission};
-pub(crate) use self::reader::SubscriptionConnection;
+pub(crate) use self::connection::SubscriptionConnection;
 use super::page::IdentifiedEntry;
 
 /// Bytes that are received and not yet acknowledged.

@@ -7,7 +7,7 @@ use audit_bridge_core::readiness::Unavailable;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::reader::{SubscriptionConnection, ready};
+use super::connection::{SubscriptionConnection, ready};
 
 /// Nothing came for so long: the service is asked whether there is more.
 const QUIET: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@ use audit_bridge_core::readiness::Component;
 use audit_bridge_testkit::{PodEntry, PubSub};
 use jiff::Timestamp;
 
-use super::reader::StreamWatch;
+use super::connection::StreamWatch;
 use super::*;
 use crate::client::endpoint::Endpoint;
 
