@@ -14,7 +14,7 @@ use std::time::Duration;
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::retry::Backoff;
-use google_cloud_pubsub::subscriber::ShutdownToken;
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownToken};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
