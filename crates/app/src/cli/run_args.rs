@@ -182,13 +182,11 @@ impl StateSettings {
                 "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
                  begin there: leave --start out to go on from the checkpoint, or give the job a \
                  --state-dir (or --checkpoint-name) of its own"
-            )
-            .into()),
+            )),
             (false, false, true) => Err(format!(
                 "{log} has no checkpoint, and --until (AUDIT_BRIDGE_UNTIL) needs to know where to \
                  begin: name it with --start, such as earliest or -2h"
-            )
-            .into()),
+            )),
             (true, true, false) => {
                 tracing::warn!(
                     log,
