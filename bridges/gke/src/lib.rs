@@ -9,7 +9,7 @@
 //!   `method` (what was asked of which object), `uri` (where), `level` (how much was logged),
 //!   `status` (what was answered) and `stamp` (when); entries that Cloud Logging cut into parts wait
 //!   in `split` for the others;
-//! - [`provider`]: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
+//! - `provider`: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
 //!   (`client`), as its `filter` selects it.
 //!
 //! What the translation lost is left out, except what Kubernetes' own rules determine
