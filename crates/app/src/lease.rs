@@ -5,7 +5,7 @@
 //! clocks may differ). The holder counts from before it sent its last successful renewal and gives
 //! up `renew_deadline` after that, which is shorter than the Lease's duration: it stops before
 //! anybody else can begin, even when the API server answers nobody or its own task is not
-//! scheduled, as every reader of a [`LeaseHold`] looks at the clock itself.
+//! scheduled, as every reader of a `LeaseHold` looks at the clock itself.
 //!
 //! What this cannot exclude: a machine that is suspended as a whole with its monotonic clock, and
 //! a Lease that a person deletes or clears. Two writers then send records twice for a moment;

@@ -1,6 +1,6 @@
 //! What a provider supplies to be read live: how to connect, which logs there are, and how each is
 //! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
-//! pipeline) is not here: [`supervise`] reopens, the `run` command does the rest.
+//! pipeline) is not here: `supervise` reopens, the `run` command does the rest.
 
 pub mod partitions;
 pub(crate) mod supervise;

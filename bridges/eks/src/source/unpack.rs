@@ -117,16 +117,16 @@ impl Unpacker {
     fn unpacked(&mut self, packed: &Packed) -> Unpacked {
         let data = &packed.data;
         if !data.starts_with(GZIP) {
-            let read = self.read(data.clone());
+            let read = self.read(&data);
             return read.unwrap_or_else(|| vec![self.whole(data.clone())].into());
         }
-        let read = unpack(data).and_then(|text| self.read(text.into()));
+        let read = unpack(data).and_then(|text| self.read(&text.into()));
         read.unwrap_or_else(|| self.damaged(packed).into())
     }
 
     /// What the text holds, if it is whole.
-    fn read(&mut self, text: Bytes) -> Option<Unpacked> {
-        let json = std::str::from_utf8(&text).ok().map(Raw::parse);
+    fn read(&mut self, text: &Bytes) -> Option<Unpacked> {
+        let json = std::str::from_utf8(text).ok().map(Raw::parse);
         if let Some(Ok(message)) = json
             && let Some(events) = message.get("logEvents")
         {
