@@ -14,7 +14,7 @@ test *filter:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet --lib
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --locked --quiet --lib
 
 # Licences, advisories, bans (needs cargo-deny and the network for advisories).
 deny:

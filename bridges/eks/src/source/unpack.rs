@@ -117,7 +117,7 @@ impl Unpacker {
     fn unpacked(&mut self, packed: &Packed) -> Unpacked {
         let data = &packed.data;
         if !data.starts_with(GZIP) {
-            let read = self.read(&data);
+            let read = self.read(data);
             return read.unwrap_or_else(|| vec![self.whole(data.clone())].into());
         }
         let read = unpack(data).and_then(|text| self.read(&text.into()));
