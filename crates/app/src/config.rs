@@ -4,7 +4,6 @@
 
 mod tail;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 
+pub use crate::invalid_value::InvalidValue;
 use audit_bridge_core::batch;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::{self, WhenFull};
@@ -23,24 +23,6 @@ pub use tail::{TailArgs, TailFlags};
 
 /// In less, not even a large record has room.
 const DEAD_LETTER_BYTES_LEAST: u64 = 1 << 20;
-
-/// What is wrong with a setting's value, never the value itself: it may be a secret that was pasted
-/// into the wrong place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidValue(Cow<'static, str>);
-
-impl From<&'static str> for InvalidValue {
-    fn from(what: &'static str) -> InvalidValue {
-        InvalidValue(Cow::Borrowed(what))
-    }
-}
-
-impl From<String> for InvalidValue {
-    fn from(what: String) -> InvalidValue {
-        InvalidValue(Cow::Owned(what))
-    }
-}
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@
 mod admin;
 pub mod cli;
 pub mod config;
+mod invalid_value;
 pub mod kubernetes;
 pub mod lease;
 pub mod provider;

@@ -16,7 +16,7 @@ use audit_bridge_core::source::{Position, Positions, Source};
 use audit_bridge_tail::IdentityStore;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::InvalidValue;
+use crate::invalid_value::InvalidValue;
 use crate::telemetry::Telemetry;
 
 /// A provider's account, region or project, as configured: what `run` and `check` start from.
