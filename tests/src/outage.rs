@@ -145,15 +145,25 @@ impl<'a, T: Trail> OutageRun<'a, T> {
     ///
     /// # Panics
     /// When it does not grow.
-    pub fn observe(&mut self, name: &str, by: f64, mut go_on: impl FnMut(&mut Self)) {
+    pub fn observe(&mut self, name: &str, by: f64, go_on: impl FnMut(&mut Self)) {
+        self.observe_all(&[name], by, go_on);
+    }
+
+    /// The same for several metrics, each of which has to grow.
+    ///
+    /// # Panics
+    /// When one does not grow.
+    pub fn observe_all(&mut self, names: &[&str], by: f64, mut go_on: impl FnMut(&mut Self)) {
         self.keep();
-        let before = self.bridge.metric(name);
+        let before: Vec<f64> = names.iter().map(|name| self.bridge.metric(name)).collect();
         let grown = wait(|| {
             go_on(self);
-            (self.bridge.metric(name) >= before + by).then_some(())
+            let mut both = names.iter().zip(&before);
+            both.all(|(name, before)| self.bridge.metric(name) >= before + by)
+                .then_some(())
         });
         let log = self.bridge.log();
-        assert!(grown.is_some(), "{name} does not grow\n{log}");
+        assert!(grown.is_some(), "{names:?} do not grow\n{log}");
         self.keep();
     }
 

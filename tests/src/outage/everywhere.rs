@@ -111,7 +111,7 @@ pub fn dead_letter_is_full(trail: &impl Trail) {
         (outage.bridge.metric(DROPPED) > 0.0).then_some(())
     });
     assert!(full.is_some(), "{}", outage.bridge.log());
-    outage.observe(DROPPED, 1.0, |_| put_garbage(trail));
+    outage.observe_all(&[DROPPED, REJECTED], 1.0, |_| put_garbage(trail));
     outage.passes(&["AuditBridgeDeadLetterFull", "AuditBridgeDeadLetters"]);
 }
 
