@@ -146,6 +146,7 @@ impl ChunkWriter {
         // one is about to be overwritten.
         let whole = store.chunks().saturating_sub(2).max(1) as u64;
         let span = (oldest_age.as_secs() * 3 / 2).div_ceil(whole);
+        let span = span.max(WRITE_INTERVAL.as_secs());
         ChunkWriter {
             store,
             log,

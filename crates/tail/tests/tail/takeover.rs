@@ -251,3 +251,28 @@ async fn identity_chunks_damaged_or_foreign_are_ignored() {
         assert_eq!(all.len(), 30_000);
     }
 }
+
+/// Each write is an audit event of the very log that is read.
+#[tokio::test(start_paused = true)]
+async fn short_ages_write_no_more_often() {
+    for ages in [vec![], vec![1], vec![3, 15]] {
+        let log = busy(600);
+        let store = MemoryStore::new(8, 900_000);
+        let with = TailSettings {
+            revisit_after: ages
+                .iter()
+                .copied()
+                .map(std::time::Duration::from_secs)
+                .collect(),
+            identities: Some(LoadedIdentities::load(Arc::new(store.clone())).await),
+            ..settings()
+        };
+        let mut tail = resumed(&log, with, Positions::new());
+        tail.run_secs(600).await;
+        let writes = *store.writes.lock().unwrap();
+        assert!(
+            (1..=600 / 30 + 2).contains(&writes),
+            "{ages:?}: {writes} writes"
+        );
+    }
+}
