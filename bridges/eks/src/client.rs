@@ -61,9 +61,7 @@ pub struct Access {
 #[derive(Debug, Clone)]
 pub struct AwsConnection {
     client: Client,
-    credentials: SharedCredentialsProvider,
-    region: String,
-    access: Access,
+    identity: AwsIdentity,
 }
 
 impl AwsConnection {
@@ -72,29 +70,19 @@ impl AwsConnection {
     /// # Errors
     /// There is no region, or nothing in the chain.
     pub async fn new(access: Access) -> Result<AwsConnection, Unavailable> {
-        let AwsIdentity {
-            config,
-            credentials,
-            region,
-            access,
-        } = AwsIdentity::load(access).await?;
+        let identity = AwsIdentity::load(access).await?;
         let client = Client::from_conf(
-            Builder::from(&config)
+            Builder::from(&identity.config)
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts())
                 .build(),
         );
-        Ok(AwsConnection {
-            client,
-            credentials,
-            region,
-            access,
-        })
+        Ok(AwsConnection { client, identity })
     }
 
     /// The region.
     pub fn region(&self) -> &str {
-        &self.region
+        &self.identity.region
     }
 
     /// Gets credentials once, for `check`: until when they are good, if the provider says so.
@@ -102,11 +90,12 @@ impl AwsConnection {
     /// # Errors
     /// There are none, and why.
     pub async fn identity(&self) -> Result<String, Unavailable> {
-        identity(&self.credentials, self.access.role.as_deref()).await
+        self.identity.check().await
     }
 }
 
 /// Who asks, and where: what the clients of all services are made of.
+#[derive(Debug, Clone)]
 struct AwsIdentity {
     config: SdkConfig,
     credentials: SharedCredentialsProvider,
@@ -162,6 +151,35 @@ impl AwsIdentity {
             access,
         })
     }
+
+    /// Who it is, for a person.
+    fn role(&self) -> String {
+        error::role(self.access.role.as_deref())
+    }
+
+    /// Gets credentials once: until when they are good, if the provider says so.
+    async fn check(&self) -> Result<String, Unavailable> {
+        let role = self.role();
+        match self.credentials.provide_credentials().await {
+            Ok(credentials) => {
+                let expiry = credentials
+                    .expiry()
+                    .and_then(|at| Timestamp::try_from(at).ok());
+                Ok(match expiry {
+                    Some(at) => format!("credentials of {role}, good until {at:.0}"),
+                    None => format!("credentials of {role}"),
+                })
+            }
+            Err(error) => Err(Unavailable {
+                component: Component::Identity,
+                reason: format!("no credentials for {role}: {}", chain(&error)),
+                remedy: match self.access.role {
+                    Some(_) => error::ASSUME_REMEDY.to_owned(),
+                    None => error::IDENTITY_REMEDY.to_owned(),
+                },
+            }),
+        }
+    }
 }
 
 /// How long a request may take.
@@ -170,33 +188,6 @@ fn timeouts() -> TimeoutConfig {
         .connect_timeout(CONNECT_WAIT_MAX)
         .operation_timeout(REQUEST_WAIT_MAX)
         .build()
-}
-
-/// Gets credentials once: until when they are good, if the provider says so.
-async fn identity(
-    credentials: &SharedCredentialsProvider,
-    assumed: Option<&str>,
-) -> Result<String, Unavailable> {
-    let role = error::role(assumed);
-    match credentials.provide_credentials().await {
-        Ok(credentials) => {
-            let expiry = credentials
-                .expiry()
-                .and_then(|at| Timestamp::try_from(at).ok());
-            Ok(match expiry {
-                Some(at) => format!("credentials of {role}, good until {at:.0}"),
-                None => format!("credentials of {role}"),
-            })
-        }
-        Err(error) => Err(Unavailable {
-            component: Component::Identity,
-            reason: format!("no credentials for {role}: {}", chain(&error)),
-            remedy: match assumed {
-                Some(_) => error::ASSUME_REMEDY.to_owned(),
-                None => error::IDENTITY_REMEDY.to_owned(),
-            },
-        }),
-    }
 }
 
 /// The audit streams of one log group.
@@ -264,17 +255,17 @@ impl TimeLog for LogGroup {
             .end_time(window.end.as_millisecond() - 1)
             .set_next_token(token.map(str::to_owned))
             // Left out unless it is wanted: the permission is asked for only where it is used.
-            .set_unmask(self.connection.access.unmask.then_some(true))
+            .set_unmask(self.connection.identity.access.unmask.then_some(true))
             .send()
             .await;
         let page = answer.map_err(|error| {
             error::query(
                 &error,
                 &self.group,
-                &self.connection.region,
+                self.connection.region(),
                 RequestContext {
                     with_token: token.is_some(),
-                    access: &self.connection.access,
+                    access: &self.connection.identity.access,
                 },
             )
         })?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use aws_config::retry::RetryConfig;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Builder;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -19,7 +18,7 @@ use jiff::Timestamp;
 
 use super::super::error::{self, ASSUME_REMEDY, CLOCK_REMEDY, IDENTITY_REMEDY};
 use super::super::stream_name::StreamName;
-use super::super::{Access, AwsIdentity, identity, timeouts};
+use super::super::{Access, AwsIdentity, timeouts};
 use super::{
     IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
     StreamShard, Summary,
@@ -32,9 +31,7 @@ const LIST_PAGES_MAX: usize = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct KinesisStream {
     client: Client,
-    credentials: SharedCredentialsProvider,
-    region: String,
-    access: Access,
+    identity: AwsIdentity,
     stream: StreamName,
 }
 
@@ -47,23 +44,16 @@ impl KinesisStream {
         access: Access,
         stream: StreamName,
     ) -> Result<KinesisStream, Unavailable> {
-        let AwsIdentity {
-            config,
-            credentials,
-            region,
-            access,
-        } = AwsIdentity::load(access).await?;
+        let identity = AwsIdentity::load(access).await?;
         let client = Client::from_conf(
-            Builder::from(&config)
+            Builder::from(&identity.config)
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts())
                 .build(),
         );
         Ok(KinesisStream {
             client,
-            credentials,
-            region,
-            access,
+            identity,
             stream,
         })
     }
@@ -73,7 +63,7 @@ impl KinesisStream {
     /// # Errors
     /// There are none, and why.
     pub(crate) async fn identity(&self) -> Result<String, Unavailable> {
-        identity(&self.credentials, self.access.role.as_deref()).await
+        self.identity.check().await
     }
 
     /// The name, where no ARN was given: the API takes one of the two.
@@ -115,7 +105,7 @@ impl KinesisStream {
     /// No answer came, or none that could be read.
     fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
         let detail = chain(error);
-        let assumed = self.access.role.as_deref();
+        let assumed = self.identity.access.role.as_deref();
         match error::lacks_credentials(error) {
             true => StreamError {
                 kind: StreamErrorKind::Other,
@@ -174,7 +164,7 @@ impl KinesisStream {
                     "check --stream (AUDIT_BRIDGE_STREAM) and the region, which is {}: --aws-region \
                      (AUDIT_BRIDGE_AWS_REGION, AWS_REGION), or the stream's ARN; a stream of another \
                      account needs its ARN",
-                    self.region
+                    self.identity.region
                 ),
             ),
             "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => source(
@@ -183,8 +173,8 @@ impl KinesisStream {
                     "allow {} the actions kinesis:ListShards, kinesis:GetShardIterator, \
                      kinesis:GetRecords and kinesis:DescribeStreamSummary on {} (refused was \
                      kinesis:{action})",
-                    error::role(self.access.role.as_deref()),
-                    self.stream.pattern(&self.region),
+                    self.identity.role(),
+                    self.stream.pattern(&self.identity.region),
                 ),
             ),
             "KMSAccessDeniedException" => source(
@@ -192,7 +182,7 @@ impl KinesisStream {
                 format!(
                     "the stream is encrypted: allow {} the action kms:Decrypt on the stream's key, in \
                      its own policy and, where the key is another account's, in the key's",
-                    error::role(self.access.role.as_deref()),
+                    self.identity.role(),
                 ),
             ),
             "KMSDisabledException"
