@@ -9,6 +9,7 @@ pub mod live;
 pub mod npm;
 pub mod outage;
 pub mod python;
+pub mod replicas;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

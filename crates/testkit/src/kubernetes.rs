@@ -4,7 +4,10 @@
 //! It answers in process (its [`FakeKubernetes::service`] is what a `kube::Client` is made of, so
 //! time may be paused) or on a loopback port ([`FakeKubernetes::serve`]).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod answers;
+mod objects;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -13,21 +16,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use self::answers::{failure, refusal};
+use self::objects::{Objects, key, metadata};
+
 /// The API server reads no larger request.
 const BODY_BYTES_MAX: usize = 3 << 20;
-/// All data of a ConfigMap.
-const DATA_BYTES_MAX: usize = 1 << 20;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +66,7 @@ type Chooser = Box<dyn FnMut(&KubernetesRequest) -> Option<KubernetesFault> + Se
 
 #[derive(Default)]
 struct State {
-    /// By namespace, plural and name.
-    objects: BTreeMap<Key, Value>,
-    version: u64,
+    objects: Objects,
     requests: Vec<KubernetesRequest>,
     next: VecDeque<KubernetesFault>,
     always: Option<KubernetesFault>,
@@ -73,12 +74,7 @@ struct State {
     token: Option<String>,
     /// By client, how many seconds its clock is ahead.
     clocks: BTreeMap<String, i64>,
-    /// Namespaces that are not there; all others are.
-    missing: BTreeSet<String>,
 }
-
-/// Namespace, plural and name.
-type Key = (String, String, String);
 
 /// The fake; clones share its state.
 #[derive(Clone, Default)]
@@ -141,7 +137,7 @@ impl FakeKubernetes {
 
     /// Has no such namespace; without this, every namespace is there.
     pub fn lack_namespace(&self, name: &str) {
-        self.lock().missing.insert(name.to_owned());
+        self.lock().objects.missing.insert(name.to_owned());
     }
 
     /// A way in without a network, for `kube::Client::new`. `client` shows up in the record.
@@ -198,13 +194,13 @@ impl FakeKubernetes {
     /// An object as it is now; `plural` is `configmaps` or `leases`.
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = key(namespace, plural, name);
-        self.lock().objects.get(&key).cloned()
+        self.lock().objects.all.get(&key).cloned()
     }
 
     /// The names of all objects of a kind; `plural` is `configmaps` or `leases`.
     pub fn names(&self, plural: &str, namespace: &str) -> Vec<String> {
         let state = self.lock();
-        let all = state.objects.keys();
+        let all = state.objects.all.keys();
         all.filter(|(of, kind, _)| of == namespace && kind == plural)
             .map(|(_, _, name)| name.clone())
             .collect()
@@ -216,13 +212,13 @@ impl FakeKubernetes {
         let metadata = metadata(&mut object);
         metadata.insert("name".to_owned(), name.into());
         metadata.insert("namespace".to_owned(), namespace.into());
-        state.store(key(namespace, plural, name), object);
+        state.objects.store(key(namespace, plural, name), object);
     }
 
     /// Removes an object; whether there was one.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) -> bool {
         let key = key(namespace, plural, name);
-        self.lock().objects.remove(&key).is_some()
+        self.lock().objects.all.remove(&key).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -275,10 +271,10 @@ impl FakeKubernetes {
                 .uri
                 .query()
                 .is_some_and(|it| it.contains("dryRun=All"));
-            let before = dry.then(|| state.objects.clone());
-            let response = state.carry_out(&parts.method, &recorded, &patch);
+            let before = dry.then(|| state.objects.all.clone());
+            let response = state.objects.carry_out(&parts.method, &recorded, &patch);
             if let Some(before) = before {
-                state.objects = before;
+                state.objects.all = before;
             }
             response
         };
@@ -312,198 +308,6 @@ impl FakeKubernetes {
     }
 }
 
-impl State {
-    fn carry_out(&mut self, method: &Method, request: &KubernetesRequest, patch: &str) -> Response {
-        let Some((namespace, plural, name)) = place(&request.path) else {
-            return failure(404, "NotFound", "the server could not find the resource");
-        };
-        let name = match (method, name) {
-            (&Method::POST, None) => match request.body["metadata"]["name"].as_str() {
-                Some(name) => name,
-                None => return failure(422, "Invalid", "metadata.name: Required value"),
-            },
-            (_, Some(name)) => name,
-            (_, None) => return failure(405, "MethodNotAllowed", "not supported by the fake"),
-        };
-        let key = key(namespace, plural, name);
-        let there = self.objects.get(&key).cloned();
-        match (method.as_str(), there) {
-            ("GET", Some(there)) => answer(200, &there),
-            ("DELETE", Some(_)) => {
-                self.objects.remove(&key);
-                answer(200, &json!({"kind": "Status", "status": "Success"}))
-            }
-            ("POST", there) => self.create(key, &request.body, there.is_some()),
-            ("PUT", Some(there)) => self.update(key, &there, request.body.clone()),
-            ("PUT", None) if plural == "leases" => self.create_by_update(key, &request.body),
-            ("PATCH", Some(there)) if patch == "application/merge-patch+json" => {
-                let mut object = there.clone();
-                merge(&mut object, &request.body);
-                self.update(key, &there, object)
-            }
-            ("PATCH", Some(_)) => failure(415, "UnsupportedMediaType", "merge patches only"),
-            ("GET" | "DELETE" | "PUT" | "PATCH", None) => {
-                let message = format!("{} \"{name}\" not found", full_name(plural));
-                failure(404, "NotFound", &message)
-            }
-            _ => failure(405, "MethodNotAllowed", "not supported by the fake"),
-        }
-    }
-
-    fn create(&mut self, key: Key, object: &Value, is_there: bool) -> Response {
-        let (namespace, plural, name) = &key;
-        if let Some(refused) = malformed(plural, object) {
-            return refused;
-        }
-        if self.missing.contains(namespace) {
-            let message = format!("namespaces \"{namespace}\" not found");
-            return failure(404, "NotFound", &message);
-        }
-        if object["metadata"]["resourceVersion"].is_string() {
-            let message = "resourceVersion should not be set on objects to be created";
-            return failure(500, "", message);
-        }
-        if let Some(refused) = invalid(plural, object) {
-            return refused;
-        }
-        if is_there {
-            let message = format!("{} \"{name}\" already exists", full_name(plural));
-            return failure(409, "AlreadyExists", &message);
-        }
-        let mut object = object.clone();
-        metadata(&mut object).insert("namespace".to_owned(), namespace.clone().into());
-        answer(201, &self.store(key, object))
-    }
-
-    /// A Lease may be created by an update, but for one that was meant to be there.
-    fn create_by_update(&mut self, key: Key, object: &Value) -> Response {
-        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-        if !uid.is_empty() {
-            let message = format!(
-                "Operation cannot be fulfilled on {} \"{}\": StorageError: invalid object, Code: 4, \
-                 Key: /registry/{}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-                 failed: UID in precondition: {uid}, UID in object meta: ",
-                full_name(&key.1),
-                key.2,
-                key.1,
-                key.0,
-                key.2
-            );
-            return failure(409, "Conflict", &message);
-        }
-        let mut object = object.clone();
-        metadata(&mut object).remove("resourceVersion");
-        self.create(key, &object, false)
-    }
-
-    fn update(&mut self, key: Key, there: &Value, mut object: Value) -> Response {
-        let (namespace, plural, name) = &key;
-        if let Some(refused) = malformed(plural, &object) {
-            return refused;
-        }
-        let wanted = &object["metadata"]["resourceVersion"];
-        let unversioned = wanted.as_str().is_none_or(str::is_empty);
-        // An update of a ConfigMap without a version is unconditional.
-        if unversioned && plural == "leases" {
-            let message = format!(
-                "{} \"{name}\" is invalid: metadata.resourceVersion: Invalid value: 0: must be \
-                 specified for an update",
-                full_name(plural)
-            );
-            return failure(422, "Invalid", &message);
-        }
-        if !unversioned && *wanted != there["metadata"]["resourceVersion"] {
-            let message = format!(
-                "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; \
-                 please apply your changes to the latest version and try again",
-                full_name(plural)
-            );
-            return failure(409, "Conflict", &message);
-        }
-        if let Some(refused) = invalid(plural, &object) {
-            return refused;
-        }
-        if there["immutable"] == json!(true) && object["data"] != there["data"] {
-            return failure(
-                422,
-                "Invalid",
-                "data: Forbidden: field is immutable when `immutable` is set",
-            );
-        }
-        for kept in ["uid", "creationTimestamp", "resourceVersion"] {
-            let value = there["metadata"][kept].clone();
-            metadata(&mut object).insert(kept.to_owned(), value);
-        }
-        metadata(&mut object).insert("namespace".to_owned(), namespace.clone().into());
-        for kept in ["apiVersion", "kind"] {
-            object[kept] = there[kept].clone();
-        }
-        // Nothing changed: nothing is written.
-        if object == *there {
-            return answer(200, there);
-        }
-        answer(200, &self.store(key, object))
-    }
-
-    /// Stores an object with the next version.
-    fn store(&mut self, key: Key, mut object: Value) -> Value {
-        self.version += 1;
-        let version = self.version;
-        let (api, kind) = match key.1.as_str() {
-            "leases" => ("coordination.k8s.io/v1", "Lease"),
-            _ => ("v1", "ConfigMap"),
-        };
-        let metadata = metadata(&mut object);
-        metadata.insert("resourceVersion".to_owned(), version.to_string().into());
-        let uid = metadata.entry("uid").or_insert(Value::Null);
-        if uid.is_null() {
-            *uid = format!("00000000-0000-4000-8000-{version:012}").into();
-        }
-        let created = metadata.entry("creationTimestamp").or_insert(Value::Null);
-        if created.is_null() {
-            *created = "2026-01-02T03:04:05Z".into();
-        }
-        object["apiVersion"] = api.into();
-        object["kind"] = kind.into();
-        self.objects.insert(key, object.clone());
-        object
-    }
-}
-
-/// Namespace, plural and name of a path.
-fn place(path: &str) -> Option<(&str, &str, Option<&str>)> {
-    let (rest, plural) = match path.strip_prefix("/api/v1/namespaces/") {
-        Some(rest) => (rest, "configmaps"),
-        None => {
-            let prefix = "/apis/coordination.k8s.io/v1/namespaces/";
-            (path.strip_prefix(prefix)?, "leases")
-        }
-    };
-    let mut parts = rest.split('/');
-    let namespace = parts.next()?;
-    let found = parts.next()?;
-    let name = parts.next();
-    (found == plural && parts.next().is_none()).then_some((namespace, plural, name))
-}
-
-fn key(namespace: &str, plural: &str, name: &str) -> Key {
-    (namespace.to_owned(), plural.to_owned(), name.to_owned())
-}
-
-/// The object's metadata, made where there is none.
-fn metadata(object: &mut Value) -> &mut Map<String, Value> {
-    if !object.is_object() {
-        *object = json!({});
-    }
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    match &mut object["metadata"] {
-        Value::Object(metadata) => metadata,
-        _ => unreachable!("it was just made one"),
-    }
-}
-
 /// Moves the times of a Lease.
 fn skew(object: &mut Value, seconds: i64) {
     for name in ["acquireTime", "renewTime"] {
@@ -517,121 +321,4 @@ fn skew(object: &mut Value, seconds: i64) {
             object["spec"][name] = format!("{moved:.6}").into();
         }
     }
-}
-
-/// A resource with its group, as messages have it.
-fn full_name(plural: &str) -> String {
-    match plural {
-        "leases" => "leases.coordination.k8s.io".to_owned(),
-        plural => plural.to_owned(),
-    }
-}
-
-/// Why a body cannot be read, if it cannot: a time of a Lease has exactly six digits.
-fn malformed(plural: &str, object: &Value) -> Option<Response> {
-    let times = ["renewTime", "acquireTime"].map(|name| object["spec"][name].as_str());
-    let is_good = |time: &str| {
-        let fraction = time.split_once('.').map(|(_, rest)| rest);
-        fraction.is_some_and(|rest| rest.bytes().take_while(u8::is_ascii_digit).count() == 6)
-    };
-    let bad = times.into_iter().flatten().find(|time| !is_good(time));
-    let time = bad.filter(|_| plural == "leases")?;
-    let message = format!(
-        "Lease in version \"v1\" cannot be handled as a Lease: parsing time \"{time}\" as \
-         \"2006-01-02T15:04:05.000000Z07:00\": cannot parse"
-    );
-    Some(failure(400, "BadRequest", &message))
-}
-
-/// Why an object is refused, if it is.
-fn invalid(plural: &str, object: &Value) -> Option<Response> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let what = match plural {
-        "leases" => {
-            let seconds = object["spec"]["leaseDurationSeconds"].as_i64();
-            let seconds = seconds.filter(|seconds| *seconds <= 0)?;
-            format!("spec.leaseDurationSeconds: Invalid value: {seconds}: must be greater than 0")
-        }
-        _ => {
-            let data = object["data"].as_object().into_iter().flatten();
-            let bytes: usize = data
-                .filter_map(|(_, value)| value.as_str())
-                .map(str::len)
-                .sum();
-            if bytes <= DATA_BYTES_MAX {
-                return None;
-            }
-            format!("[]: Too long: may not be more than {DATA_BYTES_MAX} bytes")
-        }
-    };
-    let kind = if plural == "leases" {
-        "Lease.coordination.k8s.io"
-    } else {
-        "ConfigMap"
-    };
-    Some(failure(
-        422,
-        "Invalid",
-        &format!("{kind} \"{name}\" is invalid: {what}"),
-    ))
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in patch {
-        match (value, &mut *target) {
-            (Value::Null, Value::Object(target)) => {
-                target.remove(name);
-            }
-            (value, target) => merge(&mut target[name], value),
-        }
-    }
-}
-
-fn refusal(status: u16) -> Response {
-    let (reason, message) = match status {
-        401 => ("Unauthorized", "Unauthorized"),
-        403 => (
-            "Forbidden",
-            "the object is forbidden: User \"system:serviceaccount:audit:bridge\" cannot do that",
-        ),
-        404 => ("NotFound", "namespaces \"missing\" not found"),
-        409 => ("Conflict", "the object has been modified"),
-        429 => ("TooManyRequests", "too many requests"),
-        503 => ("ServiceUnavailable", "etcd is not ready"),
-        504 => ("Timeout", "the request did not complete in time"),
-        _ => ("InternalError", "etcd leader changed"),
-    };
-    failure(status, reason, message)
-}
-
-fn failure(code: u16, reason: &str, message: &str) -> Response {
-    let mut status = json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code,
-    });
-    if reason.is_empty() {
-        status["reason"].take();
-    }
-    answer(code, &status)
-}
-
-fn answer(status: u16, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
-    let json = axum::http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
 }

@@ -5,6 +5,7 @@ mod random;
 
 use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
+use audit_bridge_tests::replicas::{NAMESPACE, serve_api};
 
 use super::*;
 
@@ -16,15 +17,10 @@ struct Cluster {
     partitions: usize,
 }
 
-const NAMESPACE: &str = "audit";
-
 impl Cluster {
     async fn new(partitions: usize) -> Cluster {
         let stage = Stage::new(partitions).await;
-        let api = FakeKubernetes::new();
-        let serving = api.serve().await.unwrap();
-        let config = serving.kubeconfig(NAMESPACE, "token");
-        std::fs::write(stage.path("kubeconfig"), config).unwrap();
+        let (api, serving) = serve_api(&stage.path("kubeconfig")).await;
         Cluster {
             stage: Arc::new(stage),
             api,
