@@ -12,7 +12,7 @@ use crate::client::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
 use crate::provider::EksProviderArgs;
-use crate::provider::mode::Mode;
+use crate::provider::mode::{self, Mode};
 
 /// The flags of CloudWatch Logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,7 +66,7 @@ impl Bridge for Eks {
     }
 
     fn provider(&self, _: &EksArgs, provider: &EksProviderArgs, problems: &mut Problems) -> Mode {
-        Mode::check(provider, &self.options, problems)
+        mode::check(provider, &self.options, problems)
     }
 
     fn dump() -> Arc<dyn Dump> {

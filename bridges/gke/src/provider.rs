@@ -6,24 +6,18 @@ mod names;
 mod subscription;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use audit_bridge_app::config::{InvalidValue, Problems, TailArgs, TailFlags, count, given};
-use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
-use audit_bridge_core::readiness::Unavailable;
-use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_tail::{Limiter, Tail};
+use audit_bridge_app::provider::Finding;
+use audit_bridge_app::provider::either::Either;
+use audit_bridge_tail::Limiter;
 
-use self::logging::LoggingLog;
+pub(crate) use self::logging::LoggingProvider;
 pub(crate) use self::names::{Named, Names};
 use crate::client::endpoint::Endpoint;
-use crate::client::logging::CloudLoggingClient;
-use crate::client::pubsub::SubscriptionMessages;
 
 /// No more than this: the quota of a project, which others use too, is 60 a minute.
 const REQUESTS_PER_MINUTE: usize = 30;
-/// Pub/Sub sends nothing more while too much is not acknowledged, and that follows the checkpoint.
-const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_secs(1);
 /// The ages of the older cursors, in seconds.
 const REVISIT_AFTER: [u64; 2] = [30, 600];
 
@@ -94,10 +88,12 @@ impl GkeProviderArgs {
             problems.read("subscription", self.subscription.as_deref(), None, |text| {
                 subscription(text).map(Some)
             });
-        GkeProvider {
-            logging,
-            subscription: subscription.map(|name| Subscription { name, endpoint }),
-            limiter: Arc::new(Limiter::new(requests_per_minute as f64 / 60.0)),
+        match subscription {
+            Some(name) => Either::B(Subscription { name, endpoint }),
+            None => Either::A(LoggingProvider {
+                logging,
+                limiter: Arc::new(Limiter::new(requests_per_minute as f64 / 60.0)),
+            }),
         }
     }
 }
@@ -111,112 +107,15 @@ pub(crate) struct Logging {
     pub(crate) tail: TailFlags,
 }
 
-/// What they say of Pub/Sub, when it is to be read instead.
+/// What they say of Pub/Sub, when it is to be read instead. It is its own log.
 #[derive(Debug, Clone)]
-pub(crate) struct Subscription {
+pub struct Subscription {
     pub(crate) name: String,
     pub(crate) endpoint: Endpoint,
 }
 
-/// A project's or a cluster's audit log, as configured.
-#[derive(Debug)]
-pub struct GkeProvider {
-    logging: Logging,
-    subscription: Option<Subscription>,
-    /// One for all requests that draw on the project's quota.
-    limiter: Arc<Limiter>,
-}
-
-impl Provider for GkeProvider {
-    type Log = GkeLog;
-
-    /// A subscription gives what comes, in any order.
-    fn has_ends(&self) -> bool {
-        self.subscription.is_none()
-    }
-
-    async fn connect(&self) -> Result<Vec<GkeLog>, Unavailable> {
-        let log = match &self.subscription {
-            Some(subscription) => Kind::PubSub(subscription.clone()),
-            None => Kind::Logging(LoggingLog::find(&self.logging, &self.limiter).await?),
-        };
-        Ok(vec![GkeLog(log)])
-    }
-}
-
-#[derive(Debug)]
-pub struct GkeLog(Kind<LoggingLog, Subscription>);
-
-/// Its records.
-pub struct GkeSource(Kind<Box<Tail<CloudLoggingClient>>, SubscriptionMessages>);
-
-#[derive(Debug)]
-enum Kind<L, P> {
-    Logging(L),
-    PubSub(P),
-}
-
-impl ProviderLog for GkeLog {
-    type Source = GkeSource;
-
-    fn name(&self) -> &str {
-        match &self.0 {
-            Kind::Logging(log) => log.name(),
-            Kind::PubSub(subscription) => &subscription.name,
-        }
-    }
-
-    fn silence_remedy(&self) -> String {
-        match &self.0 {
-            Kind::Logging(log) => log.silence_remedy(),
-            Kind::PubSub(subscription) => subscription.silence_remedy(),
-        }
-    }
-
-    fn checkpoint_interval_max(&self) -> Duration {
-        match &self.0 {
-            Kind::Logging(_) => Duration::MAX,
-            Kind::PubSub(_) => ACKNOWLEDGE_INTERVAL,
-        }
-    }
-
-    async fn open(&self, resume: Resume) -> Result<GkeSource, Unavailable> {
-        Ok(GkeSource(match &self.0 {
-            Kind::Logging(log) => Kind::Logging(Box::new(log.open(resume).await?)),
-            Kind::PubSub(subscription) => Kind::PubSub(subscription.open(resume)?),
-        }))
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        match &self.0 {
-            Kind::Logging(log) => log.check().await,
-            Kind::PubSub(subscription) => subscription.check().await,
-        }
-    }
-}
-
-impl Source for GkeSource {
-    async fn read(&mut self) -> Option<Page> {
-        match &mut self.0 {
-            Kind::Logging(tail) => tail.read().await,
-            Kind::PubSub(messages) => messages.read().await,
-        }
-    }
-
-    fn commit(&mut self, partition: u32, position: &Position) {
-        match &mut self.0 {
-            Kind::Logging(tail) => tail.commit(partition, position),
-            Kind::PubSub(messages) => messages.commit(partition, position),
-        }
-    }
-
-    async fn close(&mut self) {
-        match &mut self.0 {
-            Kind::Logging(tail) => tail.close().await,
-            Kind::PubSub(messages) => messages.close().await,
-        }
-    }
-}
+/// A project's or a cluster's audit log, by Cloud Logging's API or by a subscription.
+pub(crate) type GkeProvider = Either<LoggingProvider, Subscription>;
 
 /// A subscription's full name.
 fn subscription(text: &str) -> Result<String, InvalidValue> {

@@ -2,6 +2,7 @@
 //! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
 //! pipeline) is not here: `supervise` reopens, the `run` command does the rest.
 
+pub mod either;
 pub mod partitions;
 pub(crate) mod supervise;
 

@@ -37,7 +37,7 @@ const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
 /// The audit log of a project, or of a cluster in it.
 #[derive(Debug)]
-pub(crate) struct CloudLoggingClient {
+pub struct CloudLoggingClient {
     http: reqwest::Client,
     url: String,
     identity: TokenSource,

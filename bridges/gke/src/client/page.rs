@@ -167,7 +167,7 @@ impl Cut<'_> {
 
 /// An entry, and what tells it from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IdentifiedEntry {
+pub struct IdentifiedEntry {
     /// The bytes that came.
     pub(crate) text: Bytes,
     /// `logName`; empty when there is none.

@@ -63,7 +63,7 @@ struct Delivery {
     handler: Handler,
 }
 
-pub(crate) struct SubscriptionMessages {
+pub struct SubscriptionMessages {
     name: Arc<str>,
     incoming: mpsc::Receiver<Incoming>,
     /// Taken from the channel and not looked at yet: nothing between two polls.

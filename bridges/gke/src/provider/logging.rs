@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use audit_bridge_app::provider::{Finding, Resume};
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_tail::{Limiter, QueryError, Tail};
 use jiff::{SignedDuration, Timestamp};
@@ -19,9 +19,25 @@ const KEPT_MAX: SignedDuration = SignedDuration::from_hours(3650 * 24);
 /// How far back `check` looks for an entry.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(24);
 
+/// Cloud Logging, as configured.
+#[derive(Debug)]
+pub struct LoggingProvider {
+    pub(super) logging: Logging,
+    /// One for all requests that draw on the project's quota.
+    pub(super) limiter: Arc<Limiter>,
+}
+
+impl Provider for LoggingProvider {
+    type Log = LoggingLog;
+
+    async fn connect(&self) -> Result<Vec<LoggingLog>, Unavailable> {
+        Ok(vec![LoggingLog::find(&self.logging, &self.limiter).await?])
+    }
+}
+
 /// One log that is read through the API.
 #[derive(Debug)]
-pub(super) struct LoggingLog {
+pub struct LoggingLog {
     settings: Logging,
     selection: Selection,
     name: String,
@@ -30,10 +46,7 @@ pub(super) struct LoggingLog {
 
 impl LoggingLog {
     /// Finds out whose log it is.
-    pub(super) async fn find(
-        settings: &Logging,
-        limiter: &Arc<Limiter>,
-    ) -> Result<LoggingLog, Unavailable> {
+    async fn find(settings: &Logging, limiter: &Arc<Limiter>) -> Result<LoggingLog, Unavailable> {
         let here = here(settings).await?;
         let selection = select(settings, here).ok_or_else(|| Unavailable {
             component: Component::Source,
@@ -95,12 +108,14 @@ fn select(settings: &Logging, here: InstanceMetadata) -> Option<Selection> {
     })
 }
 
-impl LoggingLog {
-    pub(super) fn name(&self) -> &str {
+impl ProviderLog for LoggingLog {
+    type Source = Tail<CloudLoggingClient>;
+
+    fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn silence_remedy(&self) -> String {
+    fn silence_remedy(&self) -> String {
         let project = &self.selection.project;
         format!(
             "a running cluster is seldom so quiet: check --project-id, --cluster-name and \
@@ -109,10 +124,7 @@ impl LoggingLog {
         )
     }
 
-    pub(super) async fn open(
-        &self,
-        resume: Resume,
-    ) -> Result<Tail<CloudLoggingClient>, Unavailable> {
+    async fn open(&self, resume: Resume) -> Result<Tail<CloudLoggingClient>, Unavailable> {
         let earliest = Timestamp::now().checked_sub(KEPT_MAX);
         let opened = self.settings.tail.open(
             self.client()?,
@@ -123,7 +135,7 @@ impl LoggingLog {
         opened.await
     }
 
-    pub(super) async fn check(&self) -> Vec<Finding> {
+    async fn check(&self) -> Vec<Finding> {
         let log = match self.client() {
             Ok(log) => log,
             Err(unavailable) => return vec![Finding::failed("source", unavailable)],
@@ -140,7 +152,9 @@ impl LoggingLog {
         source.server_time = log.server_time();
         vec![identity, source]
     }
+}
 
+impl LoggingLog {
     /// Finds an entry of the selection, or else tells what there is in its place.
     async fn probe_source(&self, log: &CloudLoggingClient) -> Result<String, Unavailable> {
         let newest = log

@@ -1,14 +1,42 @@
 //! A Pub/Sub subscription as a live log.
 
-use audit_bridge_app::provider::{Finding, Resume};
+use std::time::Duration;
+
+use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::Position;
 
 use super::{Subscription, identity, no_identity};
 use crate::client::pubsub::{SubscriptionConnection, SubscriptionMessages};
 
-impl Subscription {
-    pub(super) fn open(&self, resume: Resume) -> Result<SubscriptionMessages, Unavailable> {
+/// Pub/Sub sends nothing more while too much is not acknowledged, and that follows the checkpoint.
+const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Provider for Subscription {
+    type Log = Subscription;
+
+    /// It gives what comes, in any order.
+    fn has_ends(&self) -> bool {
+        false
+    }
+
+    async fn connect(&self) -> Result<Vec<Subscription>, Unavailable> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl ProviderLog for Subscription {
+    type Source = SubscriptionMessages;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn checkpoint_interval_max(&self) -> Duration {
+        ACKNOWLEDGE_INTERVAL
+    }
+
+    async fn open(&self, resume: Resume) -> Result<SubscriptionMessages, Unavailable> {
         let connection = SubscriptionConnection::new(&self.name, &self.endpoint)?;
         let given = resume.positions.get(&0).and_then(Position::as_u64);
         Ok(SubscriptionMessages::open(
@@ -18,7 +46,7 @@ impl Subscription {
         ))
     }
 
-    pub(super) fn silence_remedy(&self) -> String {
+    fn silence_remedy(&self) -> String {
         let name = &self.name;
         let project = name.split('/').nth(1).unwrap_or("PROJECT");
         format!(
@@ -28,7 +56,7 @@ impl Subscription {
         )
     }
 
-    pub(super) async fn check(&self) -> Vec<Finding> {
+    async fn check(&self) -> Vec<Finding> {
         let connection = match SubscriptionConnection::new(&self.name, &self.endpoint) {
             Ok(connection) => connection,
             Err(unavailable) => return vec![Finding::failed("source", unavailable)],
