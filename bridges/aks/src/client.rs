@@ -75,10 +75,14 @@ pub struct HubClient {
 }
 
 /// Where a receiver begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReceiverStart {
     /// Behind this sequence number.
     After(i64),
+    /// At the message of this sequence number.
+    At(i64),
+    /// At the message of this offset.
+    AtOffset(String),
     /// At what was enqueued from this time on.
     From(Timestamp),
 }
@@ -95,6 +99,23 @@ pub(crate) struct PartitionBounds {
     pub(crate) last_enqueued: Option<Timestamp>,
     /// Nothing is there now.
     pub(crate) is_empty: bool,
+}
+
+impl PartitionBounds {
+    /// Whether all that the partition ever held is older than this.
+    pub(crate) fn hold_nothing_since(&self, time: Timestamp) -> bool {
+        self.last < self.first && self.is_empty
+            || self.last_enqueued.is_some_and(|newest| newest < time)
+    }
+}
+
+/// What an event hub says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HubProperties {
+    /// The names of its partitions.
+    pub(crate) partitions: Vec<String>,
+    /// When it was created: another time, another hub.
+    pub(crate) created_on: Option<Timestamp>,
 }
 
 /// A message of a partition.
@@ -262,6 +283,9 @@ impl HubClient {
             HubErrorKind::Busy => {
                 "the namespace is throttled: give it more throughput units".to_owned()
             }
+            HubErrorKind::Position => {
+                "restore the checkpoint, or remove it to begin at --start".to_owned()
+            }
             HubErrorKind::Ended | HubErrorKind::Other => String::new(),
         }
     }
@@ -294,14 +318,17 @@ pub(crate) struct HubConnection {
 }
 
 impl HubConnection {
-    /// The names of the hub's partitions.
-    pub(crate) async fn partitions(&self) -> Result<Vec<String>, HubError> {
+    /// What the event hub says of itself.
+    pub(crate) async fn properties(&self) -> Result<HubProperties, HubError> {
         let ask = self.consumer.get_eventhub_properties();
         let told = self
             .client
             .answer("the event hub's properties", ask)
             .await?;
-        Ok(told.partition_ids)
+        Ok(HubProperties {
+            partitions: told.partition_ids,
+            created_on: told.created_on.and_then(timestamp),
+        })
     }
 
     /// What a partition holds.
@@ -324,8 +351,12 @@ impl HubConnection {
         prefetch: u32,
         owner_level: Option<i64>,
     ) -> Result<HubReceiver, HubError> {
+        let inclusive = !matches!(start, ReceiverStart::After(_));
         let location = match start {
-            ReceiverStart::After(sequence) => StartLocation::SequenceNumber(sequence),
+            ReceiverStart::After(sequence) | ReceiverStart::At(sequence) => {
+                StartLocation::SequenceNumber(sequence)
+            }
+            ReceiverStart::AtOffset(offset) => StartLocation::Offset(offset),
             ReceiverStart::From(time) => StartLocation::EnqueuedTime(SystemTime::from(time)),
         };
         let options = OpenReceiverOptions {
@@ -333,7 +364,7 @@ impl HubConnection {
             prefetch: Some(prefetch),
             start_position: Some(StartPosition {
                 location,
-                inclusive: matches!(start, ReceiverStart::From(_)),
+                inclusive,
             }),
             receive_timeout: None,
         };

@@ -327,7 +327,7 @@ impl AksLog {
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let connection = self.client.connect().await?;
         let looked = async {
-            let partitions = connection.partitions().await?;
+            let partitions = connection.properties().await?.partitions;
             let mut newest = None;
             for (index, partition) in partitions.iter().enumerate() {
                 let bounds = connection.bounds(partition).await?;

@@ -4,6 +4,7 @@
 mod message;
 pub mod partition;
 mod partition_health;
+mod placement;
 pub(crate) mod position;
 
 use std::collections::HashMap;
@@ -78,9 +79,9 @@ impl Partition {
 /// The names of the hub's partitions.
 async fn names(client: &HubClient) -> Result<Vec<String>, HubError> {
     let connection = client.connect().await?;
-    let found = connection.partitions().await;
+    let found = connection.properties().await;
     connection.close().await;
-    found
+    Ok(found?.partitions)
 }
 
 impl EventHub {

@@ -182,6 +182,19 @@ impl Telemetry {
         self.inner.metrics.gaps_suspected.inc();
     }
 
+    /// The log goes on in another place than before, which has nothing of the time between these.
+    pub fn failed_over(&self, place: &str, from: Timestamp, until: Timestamp, remedy: &str) {
+        tracing::warn!(
+            place,
+            from = %from,
+            until = %until,
+            seconds = from.duration_until(until).as_secs(),
+            remedy,
+            "failover: what the log was given between these times may be missing"
+        );
+        self.inner.metrics.gaps_suspected.inc();
+    }
+
     /// Bytes of records that are read and not yet settled.
     pub fn in_flight(&self, bytes: usize) {
         self.own(|scope| scope.in_flight_bytes = bytes);

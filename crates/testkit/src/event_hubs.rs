@@ -7,6 +7,7 @@
 mod broker;
 mod link;
 mod nodes;
+mod position;
 mod relay;
 mod rights;
 mod server;
@@ -108,11 +109,52 @@ impl EventHubs {
     /// Makes an event hub, in place of one of that name.
     pub fn add_hub(&self, hub: &str, partitions: usize) {
         let mut state = self.broker.state();
-        state
-            .hubs
-            .insert(hub.to_owned(), BrokerHub::new(partitions));
+        let current = state.current;
+        let hubs = &mut state.namespaces[current];
+        let mut made = BrokerHub::new(partitions);
+        if let Some(former) = hubs.get(hub) {
+            made.created = made.created.max(former.created + 1);
+        }
+        hubs.insert(hub.to_owned(), made);
         drop(state);
         self.broker.tell();
+    }
+
+    /// The namespace is replicated to another region from now on (geo-replication).
+    pub fn replicate(&self, hub: &str) {
+        self.with_hub(hub, |hub| {
+            hub.partitions
+                .iter_mut()
+                .for_each(broker::BrokerPartition::replicate);
+        });
+    }
+
+    /// The other region becomes the primary one. So many of the newest messages of each partition
+    /// had not reached it; all links end.
+    pub fn promote(&self, hub: &str, lost: usize) {
+        self.with_hub(hub, |hub| {
+            for partition in &mut hub.partitions {
+                partition.promote(lost);
+            }
+        });
+        self.cut();
+    }
+
+    /// The alias points to another namespace: the same hubs without their messages, as metadata
+    /// disaster recovery has it. Connections that there are stay with the old namespace.
+    pub fn fail_over(&self) {
+        let mut state = self.broker.state();
+        let hubs = &state.namespaces[state.current];
+        let hubs = hubs.iter();
+        let paired = hubs.map(|(name, hub)| (name.clone(), hub.without_data()));
+        let paired = paired.collect();
+        state.namespaces.push(paired);
+        state.current = state.namespaces.len() - 1;
+    }
+
+    /// The alias points to the first namespace again, with all that it held.
+    pub fn fail_back(&self) {
+        self.broker.state().current = 0;
     }
 
     /// Adds a consumer group besides `$Default`.
@@ -289,8 +331,8 @@ impl EventHubs {
 
     fn with_hub<T>(&self, hub: &str, change: impl FnOnce(&mut BrokerHub) -> T) -> T {
         let mut state = self.broker.state();
-        let hub = state
-            .hubs
+        let current = state.current;
+        let hub = state.namespaces[current]
             .get_mut(hub)
             .unwrap_or_else(|| panic!("no hub {hub}"));
         change(hub)

@@ -14,6 +14,8 @@ use azure_core_amqp::{AmqpDescribedError, AmqpError};
 use azure_messaging_eventhubs::EventHubsError;
 use azure_messaging_eventhubs::error::ErrorKind;
 
+/// The offset is of the kind that a namespace without replication has, and this one is replicated.
+const OFFSET_OF_ANOTHER_KIND: &str = "com.microsoft:georeplication:invalid-offset";
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
 
@@ -38,6 +40,8 @@ pub enum HubErrorKind {
     Crowded,
     /// Azure asks us to slow down.
     Busy,
+    /// The partition has no such position.
+    Position,
     /// The link ended, as links do.
     Ended,
     /// Anything else.
@@ -91,6 +95,7 @@ impl HubError {
             HubErrorKind::Stolen => "stolen",
             HubErrorKind::Crowded => "crowded",
             HubErrorKind::Busy => "busy",
+            HubErrorKind::Position => "position",
             HubErrorKind::Ended => "ended",
             HubErrorKind::Other => "error",
         }
@@ -179,7 +184,11 @@ fn of_amqp(error: &AmqpError) -> Option<(HubErrorKind, String)> {
 }
 
 fn of_condition(described: &AmqpDescribedError) -> HubErrorKind {
-    match described.condition {
+    match &described.condition {
+        AmqpErrorCondition::ArgumentError => HubErrorKind::Position,
+        AmqpErrorCondition::UnknownValue(condition) if condition == OFFSET_OF_ANOTHER_KIND => {
+            HubErrorKind::Position
+        }
         AmqpErrorCondition::UnauthorizedAccess => HubErrorKind::Denied,
         AmqpErrorCondition::NotFound => HubErrorKind::NotFound,
         AmqpErrorCondition::LinkStolen => HubErrorKind::Stolen,

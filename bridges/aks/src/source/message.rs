@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::client::HubMessage;
 use crate::dump::AksDump;
-use crate::source::position::after;
+use crate::source::position::MessagePosition;
 
 /// Cuts messages of one partition into records.
 pub(crate) struct Cutter {
@@ -46,10 +46,8 @@ impl Cutter {
     }
 
     /// All records of a message, with the position behind it.
-    pub(crate) fn page(&self, message: HubMessage) -> Page {
-        let position = message
-            .sequence_number
-            .map(|number| after(number, message.offset.as_deref()));
+    pub(crate) fn page(&self, message: HubMessage, position: Option<&MessagePosition>) -> Page {
+        let position = position.map(MessagePosition::position);
         let mut page = read_from(&self.dump, &self.stream, Cursor::new(message.body.clone()));
         if !page.problems.is_empty() {
             page.problems.clear();
@@ -77,12 +75,12 @@ impl Cutter {
     /// with nothing behind it at this time, if that was asked.
     pub(crate) fn standing(
         &self,
-        sequence_number: Option<i64>,
+        position: Option<&MessagePosition>,
         nothing_more: Option<Timestamp>,
     ) -> Page {
         Page {
             partition: self.partition,
-            position: sequence_number.map(|number| after(number, None)),
+            position: position.map(MessagePosition::position),
             read_to: nothing_more.map(|time| self.read_to(time)),
             ..Page::default()
         }
@@ -112,12 +110,14 @@ mod tests {
 
     fn page(body: &str) -> Page {
         let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
-        cutter.page(HubMessage {
+        let message = HubMessage {
             sequence_number: Some(17),
             offset: Some("4711".to_owned()),
             enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),
             body: body.to_owned().into(),
-        })
+        };
+        let position = MessagePosition::of(&message, None);
+        cutter.page(message, position.as_ref())
     }
 
     fn payloads(page: &Page) -> Vec<&str> {
@@ -136,7 +136,11 @@ mod tests {
         assert_eq!(page.partition, 3);
         assert_eq!(
             page.position,
-            Some(json!({"sequence_number": 17, "offset": "4711"}))
+            Some(json!({
+                "sequence_number": 17,
+                "offset": "4711",
+                "enqueued": "2026-11-21T10:00:00Z",
+            }))
         );
         let origins = page.records.iter().map(|record| record.origin.to_string());
         assert_eq!(origins.collect::<Vec<_>>(), ["hub/3: 17:1", "hub/3: 17:2"]);

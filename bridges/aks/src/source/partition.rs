@@ -1,8 +1,11 @@
 //! The reading of one partition, for ever.
 //!
 //! Each partition has a connection and a task of its own, so that none waits for another. Whatever
-//! ends a link, the task opens it again behind the last message that it handed on; numbers at or
-//! below that are dropped, numbers that are missing are told.
+//! ends a link, the task opens it again behind the last message that it handed on ([`placement`]);
+//! numbers at or below that are dropped, numbers that are missing are told. A link that was quiet for
+//! long is opened again too: it may lead to a namespace from which the alias was turned away.
+//!
+//! [`placement`]: crate::source::placement
 //!
 //! Every start becomes a sequence number as soon as there is one, and that number goes to the
 //! checkpoint even before the first message: a restart then neither leaves out nor reads again
@@ -19,12 +22,11 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{
-    HubClient, HubConnection, HubError, HubErrorKind, HubMessage, PartitionBounds, ReceiverStart,
-};
+use crate::client::{HubClient, HubConnection, HubError, HubErrorKind, HubMessage};
 use crate::source::message::Cutter;
 use crate::source::partition_health;
-use crate::source::position::PartitionStart;
+use crate::source::placement::{Lookup, Placement, Verdict, compare};
+use crate::source::position::{MessagePosition, PartitionStart};
 
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct PartitionTiming {
     pub probe: Duration,
     /// How long a partition that seems to have begun anew is given to show that it has not.
     pub confirm: Duration,
+    /// A link on which nothing came for so long is opened anew.
+    pub renew: Duration,
     /// How often the hub is asked for its partitions.
     pub discover: Duration,
 }
@@ -48,6 +52,7 @@ impl Default for PartitionTiming {
             idle: Duration::from_secs(1),
             probe: Duration::from_secs(10),
             confirm: Duration::from_secs(10),
+            renew: Duration::from_secs(300),
             discover: Duration::from_secs(60),
         }
     }
@@ -81,8 +86,12 @@ pub(crate) struct PartitionReader {
     id: String,
     cutter: Cutter,
     begin: PartitionStart,
-    /// The sequence number of the last message that was handed on, or that need not be.
-    last: Option<i64>,
+    /// The last message that was handed on, or that need not be.
+    reached: Option<MessagePosition>,
+    /// By what that one is looked for.
+    lookup: Lookup,
+    /// It was said that the hub does not have it.
+    reported: bool,
     pages: mpsc::Sender<Page>,
     /// It was said that it works.
     told: bool,
@@ -90,13 +99,28 @@ pub(crate) struct PartitionReader {
     backoff: Backoff,
 }
 
-/// Why the reading ended for good.
+/// Why the reading ended without a fault.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
     /// The source was dropped.
     Closed,
     /// All up to the end of the job was read.
     Reached,
+    /// It goes on with another link, which looks for the position by this.
+    Reopen(Lookup),
+}
+
+/// What a link has brought so far.
+struct Link {
+    placement: Placement,
+    /// When the hub was created.
+    created_on: Option<Timestamp>,
+    /// The sequence number of the last message that was handed on, or that need not be.
+    last: Option<i64>,
+    /// The message that was read last was asked for once more, and has not come yet.
+    unproven: bool,
+    /// When the partition said that it holds nothing behind that one.
+    nothing_more: Option<Timestamp>,
 }
 
 impl PartitionReader {
@@ -114,11 +138,13 @@ impl PartitionReader {
             shared,
             id: id.to_owned(),
             cutter: Cutter::new(index, stream.into(), again_within),
-            last: match begin {
-                PartitionStart::After(last) => Some(last),
+            reached: match &begin {
+                PartitionStart::After(message) => Some(message.clone()),
                 PartitionStart::Earliest | PartitionStart::From(_) => None,
             },
             begin,
+            lookup: Lookup::Offset,
+            reported: false,
             pages,
             told: false,
             failures: 0,
@@ -138,12 +164,18 @@ impl PartitionReader {
         });
         loop {
             let fault = match self.read_until_closed(over.as_mut()).await {
+                Ok(Done::Reopen(by)) => {
+                    tracing::debug!(partition = self.id, ?by, "link is opened anew");
+                    self.lookup = by;
+                    continue;
+                }
                 Ok(done) => {
                     tracing::debug!(partition = self.id, ?done, "partition reader ended");
                     return;
                 }
                 Err(fault) => fault,
             };
+            self.lookup = Lookup::Offset;
             self.told = false;
             self.failures = self.failures.saturating_add(1);
             partition_health::failed(&self.shared.health, &self.id, self.failures, fault);
@@ -170,10 +202,25 @@ impl PartitionReader {
     }
 
     async fn read(&mut self, connection: &HubConnection) -> Result<Done, HubError> {
-        let Some(start) = self.place(connection).await? else {
+        let Some(mut link) = self.place(connection).await? else {
             return Ok(Done::Closed);
         };
+        match self.follow(connection, &mut link).await {
+            Err(fault) if fault.kind == HubErrorKind::Position => {
+                link.placement.next_lookup().map(Done::Reopen).ok_or(fault)
+            }
+            ended => ended,
+        }
+    }
+
+    /// Hands on what a link brings.
+    async fn follow(
+        &mut self,
+        connection: &HubConnection,
+        link: &mut Link,
+    ) -> Result<Done, HubError> {
         let shared = Arc::clone(&self.shared);
+        let start = link.placement.start();
         let receiver = connection
             .receiver(&self.id, start, shared.prefetch, shared.owner_level)
             .await?;
@@ -185,7 +232,7 @@ impl PartitionReader {
                 Ok(message) => {
                     quiet = SilenceTimer::new();
                     patience = shared.timing.idle;
-                    if let Some(done) = self.take(message?).await {
+                    if let Some(done) = self.take(link, message?).await {
                         return Ok(done);
                     }
                 }
@@ -194,86 +241,139 @@ impl PartitionReader {
                     self.reset_failures();
                     let due = quiet.since.elapsed() >= shared.timing.probe;
                     let at_the_end = shared.until.is_some_and(|until| until <= Timestamp::now());
-                    if (due || at_the_end) && self.probe(connection, &mut quiet).await? {
+                    if (due || at_the_end) && self.probe(connection, link, &mut quiet).await? {
                         return Ok(Done::Reached);
+                    }
+                    if !quiet.behind && quiet.started.elapsed() >= shared.timing.renew {
+                        return Ok(Done::Reopen(Lookup::Offset));
                     }
                 }
             }
         }
     }
 
-    /// Where the receiver begins; `None` when the source was dropped.
-    async fn place(
-        &mut self,
-        connection: &HubConnection,
-    ) -> Result<Option<ReceiverStart>, HubError> {
+    /// Where the next link begins; `None` when the source was dropped.
+    async fn place(&mut self, connection: &HubConnection) -> Result<Option<Link>, HubError> {
+        let created_on = connection.properties().await?.created_on;
         let mut asked_at = Timestamp::now();
         let mut bounds = connection.bounds(&self.id).await?;
         self.shared.health.telemetry().source_request("ok");
-        let last = match (self.last, self.begin) {
-            (Some(last), _) | (None, PartitionStart::After(last)) => last,
-            (None, PartitionStart::Earliest) => bounds.first - 1,
-            (None, PartitionStart::From(time)) if holds_nothing_since(&bounds, time) => bounds.last,
-            (None, PartitionStart::From(time)) => return Ok(Some(ReceiverStart::From(time))),
-        };
-        if bounds.last < last {
-            // Properties may lag behind for a moment; a hub that was made anew stays so.
-            sleep(self.shared.timing.confirm).await;
-            asked_at = Timestamp::now();
-            bounds = connection.bounds(&self.id).await?;
-        }
-        let last = if bounds.last < last {
-            tracing::error!(
-                partition = self.cutter.stream(),
-                position = last,
-                newest = bounds.last,
-                "position expired: the partition ends before it. It was created again, or the \
-                 checkpoint is of another event hub; reading from its oldest message"
-            );
-            bounds.first - 1
-        } else {
-            last
-        };
-        let nothing_more = (bounds.last <= last || bounds.is_empty).then_some(asked_at);
-        let news = Some(last).filter(|_| self.last != Some(last));
-        self.last = Some(last);
-        if news.is_some() || nothing_more.is_some() {
-            let page = self.cutter.standing(news, nothing_more);
-            if self.pages.send(page).await.is_err() {
-                return Ok(None);
+        let mut news = None;
+        let placement = match (&self.reached, &self.begin) {
+            (Some(known), _) | (None, PartitionStart::After(known)) => {
+                if bounds.last < known.sequence_number {
+                    // Properties may lag behind for a moment; another hub stays so.
+                    sleep(self.shared.timing.confirm).await;
+                    asked_at = Timestamp::now();
+                    bounds = connection.bounds(&self.id).await?;
+                }
+                Placement::of(known, self.lookup, bounds, created_on)
             }
+            (None, PartitionStart::From(time)) if !bounds.hold_nothing_since(*time) => {
+                Placement::From(*time)
+            }
+            (None, begin) => {
+                let made = match begin {
+                    PartitionStart::From(_) => MessagePosition::behind(&bounds, created_on),
+                    _ => MessagePosition::before(&bounds, created_on),
+                };
+                let number = made.sequence_number;
+                news = Some(made);
+                Placement::Behind(number)
+            }
+        };
+        self.report(&placement);
+        let nothing_more = placement.is_at_end(&bounds).then_some(asked_at);
+        let mut link = Link {
+            created_on,
+            last: match &placement {
+                Placement::Behind(number) => Some(*number),
+                Placement::At { known, .. } => Some(known.sequence_number),
+                Placement::Elsewhere(_) | Placement::From(_) => None,
+            },
+            unproven: matches!(placement, Placement::At { .. }),
+            nothing_more,
+            placement,
+        };
+        let open = link.unproven || self.stand(&mut link, news).await;
+        Ok(open.then_some(link))
+    }
+
+    /// Tells where the partition stands, if there is news of it. False when the source was dropped.
+    async fn stand(&mut self, link: &mut Link, news: Option<MessagePosition>) -> bool {
+        let nothing_more = link.nothing_more.take();
+        if news.is_none() && nothing_more.is_none() {
+            return true;
         }
-        Ok(Some(ReceiverStart::After(last)))
+        let page = self.cutter.standing(news.as_ref(), nothing_more);
+        self.reached = news.or(self.reached.take());
+        self.pages.send(page).await.is_ok()
+    }
+
+    /// Says once that the hub does not have the position.
+    fn report(&mut self, placement: &Placement) {
+        let Placement::Elsewhere(failover) = placement else {
+            return;
+        };
+        if !std::mem::replace(&mut self.reported, true) {
+            failover.report(self.cutter.stream());
+        }
     }
 
     /// Hands a message on.
-    async fn take(&mut self, message: HubMessage) -> Option<Done> {
+    async fn take(&mut self, link: &mut Link, message: HubMessage) -> Option<Done> {
         self.reset_failures();
+        if let Placement::At { known, by } = &link.placement
+            && std::mem::take(&mut link.unproven)
+        {
+            match compare(known, *by, &message) {
+                Verdict::Same => return self.go_on_behind(link, &message).await,
+                Verdict::Later => {}
+                Verdict::Different(by) => return Some(Done::Reopen(by)),
+            }
+        }
         if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)
             && enqueued >= until
         {
             return Some(Done::Reached);
         }
-        let number = message.sequence_number;
-        if let (Some(number), Some(last)) = (number, self.last) {
-            if number <= last {
-                return None;
+        let telemetry = self.shared.health.telemetry();
+        match (&link.placement, message.sequence_number, link.last) {
+            (_, Some(number), Some(last)) if number <= last => return None,
+            (_, Some(number), Some(last)) if number > last + 1 => telemetry.expired(
+                self.cutter.stream(),
+                number.abs_diff(last) - 1,
+                "these are messages, of several records each; give the event hub a longer \
+                 retention, or this bridge what it needs to keep up",
+            ),
+            (Placement::Elsewhere(failover), _, None) => {
+                failover.found(telemetry, self.cutter.stream(), &message);
             }
-            if number > last + 1 {
-                self.shared.health.telemetry().expired(
-                    self.cutter.stream(),
-                    number.abs_diff(last) - 1,
-                    "these are messages, of several records each; give the event hub a longer \
-                     retention, or this bridge what it needs to keep up",
-                );
-            }
+            _ => {}
         }
-        let page = self.cutter.page(message);
+        let position = MessagePosition::of(&message, link.created_on);
+        let page = self.cutter.page(message, position.as_ref());
         if self.pages.send(page).await.is_err() {
             return Some(Done::Closed);
         }
-        self.last = number.or(self.last);
+        if let Some(position) = position {
+            link.last = Some(position.sequence_number);
+            self.reached = Some(position);
+            self.lookup = Lookup::Offset;
+            self.reported = false;
+        }
         None
+    }
+
+    /// The message that was read last came once more: it is not handed on again, and what is known
+    /// of it now is kept.
+    async fn go_on_behind(&mut self, link: &mut Link, message: &HubMessage) -> Option<Done> {
+        self.lookup = Lookup::Offset;
+        self.reported = false;
+        let now = MessagePosition::of(message, link.created_on);
+        let news = now.filter(|now| self.reached.as_ref() != Some(now));
+        let open = self.stand(link, news).await;
+        (!open).then_some(Done::Closed)
     }
 
     fn reset_failures(&mut self) {
@@ -288,17 +388,15 @@ impl PartitionReader {
     async fn probe(
         &self,
         connection: &HubConnection,
+        link: &Link,
         quiet: &mut SilenceTimer,
     ) -> Result<bool, HubError> {
         let asked_at = Timestamp::now();
         let bounds = connection.bounds(&self.id).await?;
         quiet.since = Instant::now();
-        let behind = match self.last {
-            Some(last) => bounds.last > last,
-            None => match self.begin {
-                PartitionStart::From(time) => !holds_nothing_since(&bounds, time),
-                PartitionStart::After(_) | PartitionStart::Earliest => false,
-            },
+        let behind = match link.last {
+            Some(last) => link.unproven || bounds.last > last,
+            None => !link.placement.is_at_end(&bounds),
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
@@ -321,6 +419,8 @@ impl PartitionReader {
 
 /// How long a link has been silent.
 struct SilenceTimer {
+    started: Instant,
+    /// When it was last asked whether there is more.
     since: Instant,
     /// There was more to come when it was last asked.
     behind: bool,
@@ -329,16 +429,11 @@ struct SilenceTimer {
 impl SilenceTimer {
     fn new() -> SilenceTimer {
         SilenceTimer {
+            started: Instant::now(),
             since: Instant::now(),
             behind: false,
         }
     }
-}
-
-/// Whether all that the partition ever held is older than this.
-fn holds_nothing_since(bounds: &PartitionBounds, time: Timestamp) -> bool {
-    bounds.last < bounds.first && bounds.is_empty
-        || bounds.last_enqueued.is_some_and(|newest| newest < time)
 }
 
 fn seed() -> u64 {

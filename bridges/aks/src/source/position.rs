@@ -4,7 +4,9 @@ use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Position;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::client::{HubMessage, PartitionBounds};
 
 /// The largest sequence number that has room for one more behind it.
 const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
@@ -12,14 +14,32 @@ const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
 const EARLIEST: &str = "earliest";
 
 /// Where a partition begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PartitionStart {
-    /// Behind this sequence number.
-    After(i64),
+    /// Behind this message.
+    After(MessagePosition),
     /// At its oldest message.
     Earliest,
     /// At what comes from this time on.
     From(Timestamp),
+}
+
+/// A message that was handed on, or that need not be: what is behind it comes next.
+///
+/// A sequence number alone does not say which message it is. Numbers begin again in a hub that was
+/// created again and in the namespace to which an alias fails over, and a promoted replica gives
+/// those that it never received once more. An offset, which is opaque, survives a promotion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MessagePosition {
+    /// One less than the first where there was no message yet.
+    pub(crate) sequence_number: i64,
+    /// Only of a message that was received: the one that a partition's properties tell cannot be
+    /// used where the namespace is replicated.
+    pub(crate) offset: Option<String>,
+    /// When the hub took it in.
+    pub(crate) enqueued: Option<Timestamp>,
+    /// When the hub was created.
+    pub(crate) created_on: Option<Timestamp>,
 }
 
 impl PartitionStart {
@@ -49,22 +69,71 @@ impl PartitionStart {
         }
     }
 
-    /// The same, to be kept: `{"sequence_number": N}`, or `{"from": TIME}` of a partition that
-    /// nobody has read yet.
-    pub(crate) fn position(self) -> Position {
+    /// The same, to be kept: that of a message, or `{"from": TIME}` of a partition that nobody has
+    /// read yet.
+    pub(crate) fn position(&self) -> Position {
         match self {
-            PartitionStart::After(number) => after(number, None),
+            PartitionStart::After(message) => message.position(),
             PartitionStart::Earliest => json!({"from": EARLIEST}),
             PartitionStart::From(time) => json!({"from": time}),
         }
     }
 }
 
-/// The position behind a message.
-pub(crate) fn after(sequence_number: i64, offset: Option<&str>) -> Position {
-    match offset {
-        Some(offset) => json!({"sequence_number": sequence_number, "offset": offset}),
-        None => json!({"sequence_number": sequence_number}),
+impl MessagePosition {
+    /// The position of a message that was received, if it has a number.
+    pub(crate) fn of(message: &HubMessage, created_on: Option<Timestamp>) -> Option<Self> {
+        Some(MessagePosition {
+            sequence_number: message.sequence_number?,
+            offset: message.offset.clone(),
+            enqueued: message.enqueued,
+            created_on,
+        })
+    }
+
+    /// Before all that a partition holds.
+    pub(crate) fn before(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
+        MessagePosition {
+            sequence_number: bounds.first - 1,
+            offset: None,
+            enqueued: None,
+            created_on,
+        }
+    }
+
+    /// Behind all that a partition ever held.
+    pub(crate) fn behind(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
+        MessagePosition {
+            sequence_number: bounds.last,
+            offset: None,
+            enqueued: bounds.last_enqueued.filter(|_| bounds.last >= 0),
+            created_on,
+        }
+    }
+
+    /// As the checkpoint keeps it: `{"sequence_number", "offset", "enqueued", "created_on"}`, of
+    /// which only the first is always there.
+    pub(crate) fn position(&self) -> Position {
+        let mut position = json!({"sequence_number": self.sequence_number});
+        let members = [
+            ("offset", self.offset.as_ref().map(|offset| json!(offset))),
+            ("enqueued", self.enqueued.map(|time| json!(time))),
+            ("created_on", self.created_on.map(|time| json!(time))),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                position[name] = value;
+            }
+        }
+        position
+    }
+
+    /// By the times at which a hub took them in, since numbers can begin again.
+    fn is_further(&self, other: &MessagePosition) -> bool {
+        match (self.enqueued, other.enqueued) {
+            (Some(this), Some(other)) if this != other => this > other,
+            _ => self.sequence_number > other.sequence_number,
+        }
     }
 }
 
@@ -76,15 +145,36 @@ fn read(position: &Position) -> Option<PartitionStart> {
         };
     }
     let number = position.get("sequence_number")?.as_i64()?;
+    let time = |name: &str| match position.get(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(time) => time.as_str()?.parse().ok().map(Some),
+    };
+    let message = MessagePosition {
+        sequence_number: number,
+        offset: position.get("offset").and_then(offset),
+        enqueued: time("enqueued")?,
+        created_on: time("created_on")?,
+    };
     (-1..=SEQUENCE_NUMBER_MAX)
         .contains(&number)
-        .then_some(PartitionStart::After(number))
+        .then_some(PartitionStart::After(message))
+}
+
+/// An offset that can stand in a filter. Without one, the sequence number does.
+fn offset(value: &Value) -> Option<String> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || ":._-@/+=".contains(c);
+    let offset = value.as_str()?;
+    // `-1` and `@latest` are no messages.
+    let is_message = !offset.is_empty() && !offset.starts_with(['-', '@']);
+    (is_message && offset.chars().all(inside)).then(|| offset.to_owned())
 }
 
 /// Whether `this` is a message that was reached, behind `other`.
 pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
     match (read(this), read(other)) {
-        (Some(PartitionStart::After(this)), Some(PartitionStart::After(other))) => this > other,
+        (Some(PartitionStart::After(this)), Some(PartitionStart::After(other))) => {
+            this.is_further(&other)
+        }
         (
             Some(PartitionStart::After(_)),
             Some(PartitionStart::Earliest | PartitionStart::From(_)),
@@ -94,55 +184,4 @@ pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn position_written_is_read_again() {
-        let time: Timestamp = "2026-11-21T10:00:00.123456789Z".parse().unwrap();
-        for begin in [
-            PartitionStart::After(-1),
-            PartitionStart::After(SEQUENCE_NUMBER_MAX),
-            PartitionStart::Earliest,
-            PartitionStart::From(time),
-        ] {
-            assert_eq!(read(&begin.position()), Some(begin));
-        }
-        assert_eq!(
-            read(&after(7, Some("4711"))),
-            Some(PartitionStart::After(7))
-        );
-    }
-
-    #[test]
-    fn position_reached_is_further_than_any_start() {
-        let made = [
-            PartitionStart::Earliest,
-            PartitionStart::From(Timestamp::MAX),
-        ]
-        .map(PartitionStart::position);
-        for made in &made {
-            assert!(is_further(&after(-1, None), made));
-            assert!(!is_further(made, &after(-1, None)));
-            assert!(!is_further(made, &made.clone()));
-        }
-        assert!(is_further(&after(8, None), &after(7, Some("4711"))));
-        assert!(!is_further(&after(7, None), &after(7, None)));
-    }
-
-    #[test]
-    fn position_invalid_is_refused() {
-        for wrong in [
-            json!(null),
-            json!(7),
-            json!({}),
-            json!({"sequence_number": "7"}),
-            json!({"sequence_number": -2}),
-            json!({"sequence_number": i64::MAX}),
-            json!({"from": 7}),
-            json!({"from": "yesterday"}),
-        ] {
-            assert_eq!(read(&wrong), None, "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod failovers;
 mod faults;
 mod positions;
 mod refusals;
@@ -78,6 +79,7 @@ fn timing() -> PartitionTiming {
         idle: Duration::from_millis(200),
         probe: Duration::from_millis(500),
         confirm: Duration::from_millis(200),
+        renew: Duration::from_secs(60),
         discover: Duration::from_millis(300),
     }
 }

@@ -23,7 +23,8 @@ async fn position_given_is_read_on_exactly_behind() {
     assert_eq!(got.of(0), ["7", "8", "9"]);
     assert_eq!(
         hubs.attached()[0].filter.replace(' ', ""),
-        "amqp.annotation.x-opt-sequence-number>'6'"
+        "amqp.annotation.x-opt-sequence-number>='6'",
+        "the message itself is asked for, to see that it is the same"
     );
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
 use tokio::sync::{mpsc, watch};
 
-use super::{Attached, PutToken};
+use super::{Attached, PutToken, position};
 
 /// Event Hubs allows so many receivers without an epoch on a partition of a consumer group.
 const RECEIVERS_MAX: usize = 5;
@@ -19,6 +19,8 @@ pub(super) struct StoredMessage {
     pub(super) sequence: i64,
     /// Event Hubs counts bytes.
     pub(super) offset: i64,
+    /// How often the primary region had changed, where the hub is replicated to another one.
+    pub(super) epoch: Option<i64>,
     /// Milliseconds since 1970.
     pub(super) enqueued: i64,
     /// The data sections of its body.
@@ -33,6 +35,8 @@ pub(super) struct BrokerPartition {
     pub(super) next_offset: i64,
     pub(super) last_offset: i64,
     pub(super) last_enqueued: i64,
+    /// See [`StoredMessage::epoch`].
+    pub(super) epoch: Option<i64>,
 }
 
 impl BrokerPartition {
@@ -51,12 +55,37 @@ impl BrokerPartition {
         self.messages.push_back(StoredMessage {
             sequence,
             offset: self.next_offset,
+            epoch: self.epoch,
             enqueued,
             sections,
         });
         self.next_offset += i64::try_from(bytes).unwrap() + 64;
         self.next += 1;
         sequence
+    }
+
+    /// From now on offsets are those of a hub that is replicated to another region.
+    pub(super) fn replicate(&mut self) {
+        self.epoch = Some(1);
+        for message in &mut self.messages {
+            message.epoch = self.epoch;
+        }
+    }
+
+    /// The secondary region becomes the primary one; so many of the newest messages never reached it.
+    pub(super) fn promote(&mut self, lost: usize) {
+        for _ in 0..lost {
+            let Some(message) = self.messages.pop_back() else {
+                break;
+            };
+            self.next = message.sequence;
+            self.next_offset = message.offset;
+        }
+        if let Some(newest) = self.messages.back() {
+            self.last_offset = newest.offset;
+            self.last_enqueued = newest.enqueued;
+        }
+        self.epoch = self.epoch.map(|epoch| epoch + 1);
     }
 }
 
@@ -77,6 +106,14 @@ impl BrokerHub {
             created: now(),
         }
     }
+
+    /// What metadata is of it, as another namespace has it: no message.
+    pub(super) fn without_data(&self) -> BrokerHub {
+        BrokerHub {
+            groups: self.groups.clone(),
+            ..BrokerHub::new(self.partitions.len())
+        }
+    }
 }
 
 /// A receiver that is attached.
@@ -91,6 +128,8 @@ struct Receiver {
 /// A partition, as a consumer group sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GroupPartition {
+    /// Which of the namespaces that the name has stood for.
+    pub(super) namespace: usize,
     pub(super) hub: String,
     pub(super) group: String,
     pub(super) partition: String,
@@ -98,7 +137,10 @@ pub(super) struct GroupPartition {
 
 #[derive(Debug, Default)]
 pub(super) struct BrokerState {
-    pub(super) hubs: BTreeMap<String, BrokerHub>,
+    /// The hubs of each namespace: the first one, and those that the name was pointed to later.
+    pub(super) namespaces: Vec<BTreeMap<String, BrokerHub>>,
+    /// The one to which the name points: where new connections arrive.
+    pub(super) current: usize,
     receivers: Vec<Receiver>,
     receivers_ever: u64,
     pub(super) attached: Vec<Attached>,
@@ -128,7 +170,10 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new() -> Broker {
         Broker {
-            state: Mutex::new(BrokerState::default()),
+            state: Mutex::new(BrokerState {
+                namespaces: vec![BTreeMap::new()],
+                ..BrokerState::default()
+            }),
             changed: watch::Sender::new(0),
         }
     }
@@ -154,7 +199,8 @@ impl Broker {
             return None;
         }
         let index: usize = place.partition.parse().ok()?;
-        let partition = state.hubs.get(&place.hub)?.partitions.get(index)?;
+        let hub = state.namespaces[place.namespace].get(&place.hub)?;
+        let partition = hub.partitions.get(index)?;
         let skip = usize::try_from(cursor - partition.beginning()).unwrap_or(0);
         let message = partition.messages.get(skip)?.clone();
         state.sent += 1;
@@ -260,8 +306,7 @@ fn start(state: &BrokerState, place: &GroupPartition, filter: &str) -> Result<i6
         let why = format!("The messaging entity '{what}' could not be found");
         Error::new(AmqpError::NotFound, why, None)
     };
-    let hub = state
-        .hubs
+    let hub = state.namespaces[place.namespace]
         .get(&place.hub)
         .ok_or_else(|| not_found(&place.hub))?;
     if !hub.groups.contains(&place.group) {
@@ -275,42 +320,7 @@ fn start(state: &BrokerState, place: &GroupPartition, filter: &str) -> Result<i6
         .ok()
         .and_then(|index| hub.partitions.get(index))
         .ok_or_else(|| not_found(&format!("{}|{}", place.hub, place.partition)))?;
-    position(partition, filter).ok_or_else(|| {
-        let why = format!("the filter is not understood: {filter}");
-        Error::new(AmqpError::InvalidField, why, None)
-    })
-}
-
-/// The first sequence number that a filter lets pass, as Event Hubs reads it; one that lies before
-/// what is still there means its beginning.
-fn position(partition: &BrokerPartition, filter: &str) -> Option<i64> {
-    let (name, rest) = filter.split_once('>')?;
-    let (inclusive, value) = match rest.strip_prefix('=') {
-        Some(value) => (true, value),
-        None => (false, rest),
-    };
-    let value = value.trim().trim_matches('\'');
-    let after = |this: fn(&StoredMessage) -> i64, value: i64| {
-        let passes = |message: &&StoredMessage| {
-            this(message) > value || (inclusive && this(message) == value)
-        };
-        let first = partition.messages.iter().find(passes);
-        first.map_or(partition.next, |message| message.sequence)
-    };
-    match name.trim() {
-        "amqp.annotation.x-opt-sequence-number" => {
-            Some(after(|message| message.sequence, value.parse().ok()?))
-        }
-        "amqp.annotation.x-opt-enqueued-time" => {
-            Some(after(|message| message.enqueued, value.parse().ok()?))
-        }
-        "amqp.annotation.x-opt-offset" => match value {
-            "-1" => Some(partition.beginning()),
-            "@latest" => Some(partition.next),
-            offset => Some(after(|message| message.offset, offset.parse().ok()?)),
-        },
-        _ => None,
-    }
+    position::begin(partition, filter)
 }
 
 /// Milliseconds since 1970.

@@ -89,7 +89,7 @@ async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
 fn message(stored: &StoredMessage) -> Message<Batch<Data>> {
     let annotations = MessageAnnotations::builder()
         .insert("x-opt-sequence-number", Value::Long(stored.sequence))
-        .insert("x-opt-offset", Value::String(stored.offset.to_string()))
+        .insert("x-opt-offset", Value::String(stored.offset()))
         .insert(
             "x-opt-enqueued-time",
             Value::Timestamp(Timestamp::from_milliseconds(stored.enqueued)),

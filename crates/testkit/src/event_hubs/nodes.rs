@@ -10,7 +10,7 @@ use fe2o3_amqp_types::primitives::{Array, OrderedMap, SimpleValue, Timestamp, Va
 use tokio::sync::mpsc;
 
 use super::PutToken;
-use super::broker::{Broker, BrokerPartition, BrokerState};
+use super::broker::{Broker, BrokerHub, BrokerPartition};
 use super::rights::Rights;
 
 /// An answer on its way.
@@ -44,7 +44,7 @@ pub(super) async fn requests(
             };
             put_token(&broker, &rights, &asked, token)
         } else {
-            read(&broker, &asked)
+            read(&broker, rights.namespace, &asked)
         };
         if answers.send(answer(id, told)).is_err() {
             break;
@@ -117,18 +117,19 @@ fn put_token(
     (202, "Accepted".to_owned(), OrderedMap::new())
 }
 
-fn read(broker: &Broker, asked: &ApplicationProperties) -> Told {
+fn read(broker: &Broker, namespace: usize, asked: &ApplicationProperties) -> Told {
     let mut state = broker.state();
     state.requests += 1;
     if let Some((status, why)) = state.management_answer.clone() {
         return (status, why, OrderedMap::new());
     }
     let name = text(asked, "name");
-    let found = match text(asked, "type").as_str() {
-        "com.microsoft:eventhub" => hub(&state, &name),
-        "com.microsoft:partition" => partition(&state, &name, &text(asked, "partition")),
+    let found = state.namespaces[namespace].get(&name);
+    let found = found.and_then(|found| match text(asked, "type").as_str() {
+        "com.microsoft:eventhub" => Some(hub(found, &name)),
+        "com.microsoft:partition" => partition(found, &name, &text(asked, "partition")),
         _ => None,
-    };
+    });
     match found {
         Some(members) => {
             let members = members
@@ -145,10 +146,9 @@ fn read(broker: &Broker, asked: &ApplicationProperties) -> Told {
 
 type Members = Vec<(&'static str, Value)>;
 
-fn hub(state: &BrokerState, name: &str) -> Option<Members> {
-    let hub = state.hubs.get(name)?;
+fn hub(hub: &BrokerHub, name: &str) -> Members {
     let ids = (0..hub.partitions.len()).map(|index| Value::String(index.to_string()));
-    Some(vec![
+    vec![
         ("name", Value::String(name.to_owned())),
         ("type", Value::String("com.microsoft:eventhub".to_owned())),
         ("created_at", timestamp(hub.created)),
@@ -157,12 +157,12 @@ fn hub(state: &BrokerState, name: &str) -> Option<Members> {
             Value::Int(i32::try_from(hub.partitions.len()).unwrap()),
         ),
         ("partition_ids", Value::Array(Array(ids.collect()))),
-    ])
+    ]
 }
 
-fn partition(state: &BrokerState, name: &str, id: &str) -> Option<Members> {
+fn partition(hub: &BrokerHub, name: &str, id: &str) -> Option<Members> {
     let index: usize = id.parse().ok()?;
-    let partition: &BrokerPartition = state.hubs.get(name)?.partitions.get(index)?;
+    let partition: &BrokerPartition = hub.partitions.get(index)?;
     Some(vec![
         ("name", Value::String(name.to_owned())),
         ("type", Value::String("com.microsoft:partition".to_owned())),
@@ -172,7 +172,10 @@ fn partition(state: &BrokerState, name: &str, id: &str) -> Option<Members> {
             "last_enqueued_sequence_number",
             Value::Long(partition.next - 1),
         ),
-        ("last_enqueued_sequence_number_epoch", Value::Long(-1)),
+        (
+            "last_enqueued_sequence_number_epoch",
+            Value::Long(partition.epoch.unwrap_or(-1)),
+        ),
         (
             "last_enqueued_offset",
             Value::String(partition.last_offset.to_string()),

@@ -6,14 +6,24 @@ use std::sync::Mutex;
 use fe2o3_amqp_types::definitions::{AmqpError, Error};
 use tokio::time::Instant;
 
-/// What the links of one connection share: the tokens that were put on it.
-#[derive(Debug, Default)]
+/// What the links of one connection share: the namespace that it reached, and the tokens that were
+/// put on it.
+#[derive(Debug)]
 pub(super) struct Rights {
+    /// See [`GroupPartition::namespace`](super::broker::GroupPartition::namespace).
+    pub(super) namespace: usize,
     /// By audience, when.
     put: Mutex<HashMap<String, Instant>>,
 }
 
 impl Rights {
+    pub(super) fn new(namespace: usize) -> Rights {
+        Rights {
+            namespace,
+            put: Mutex::default(),
+        }
+    }
+
     pub(super) fn put(&self, audience: &str) {
         let mut put = self.put.lock().unwrap();
         put.insert(audience.to_owned(), Instant::now());

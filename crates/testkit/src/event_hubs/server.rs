@@ -32,7 +32,9 @@ pub(super) async fn connection(stream: DuplexStream, broker: Arc<Broker>) {
     let Ok(mut connection) = acceptor.accept(stream).await else {
         return;
     };
-    let rights = Arc::new(Rights::default());
+    // It stays there, whatever becomes of the name.
+    let namespace = broker.state().current;
+    let rights = Arc::new(Rights::new(namespace));
     let sessions = SessionAcceptor::new();
     while let Ok(handle) = sessions.accept(&mut connection).await {
         tokio::spawn(session(handle, Arc::clone(&broker), Arc::clone(&rights)));
@@ -51,7 +53,7 @@ async fn session(mut session: ListenerSessionHandle, broker: Arc<Broker>, rights
     let mut inboxes: HashMap<String, mpsc::UnboundedReceiver<nodes::AnswerMessage>> =
         HashMap::new();
     while let Some(attach) = session.next_incoming_attach().await {
-        let wanted = Wanted::of(&attach);
+        let wanted = Wanted::of(&attach, rights.namespace);
         let attach = wanted.admit(attach);
         let Ok(endpoint) = links.accept_incoming_attach(attach, &mut session).await else {
             continue;
@@ -130,7 +132,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn of(attach: &Attach) -> Wanted {
+    fn of(attach: &Attach, namespace: usize) -> Wanted {
         let source = attach.source.as_deref();
         let address = match attach.role {
             Role::Receiver => source.and_then(|source| source.address.clone()),
@@ -153,7 +155,7 @@ impl Wanted {
                 return Wanted::Node(node.to_owned());
             }
         }
-        match place(&address) {
+        match place(&address, namespace) {
             Some(place) if attach.role == Role::Receiver => Wanted::Partition {
                 place,
                 filter: source.and_then(selector).unwrap_or_default(),
@@ -173,7 +175,7 @@ impl Wanted {
 }
 
 /// `[amqps://host/]HUB/ConsumerGroups/GROUP/Partitions/ID`.
-fn place(address: &str) -> Option<GroupPartition> {
+fn place(address: &str, namespace: usize) -> Option<GroupPartition> {
     let path = match address.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => address,
@@ -185,6 +187,7 @@ fn place(address: &str) -> Option<GroupPartition> {
                 && partitions.eq_ignore_ascii_case("Partitions") =>
         {
             Some(GroupPartition {
+                namespace,
                 hub: hub.to_owned(),
                 group: group.to_owned(),
                 partition: partition.to_owned(),

@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_760_000_000 + seconds).unwrap()
+}
+
+fn known(sequence_number: i64) -> MessagePosition {
+    MessagePosition {
+        sequence_number,
+        offset: Some("4711".to_owned()),
+        enqueued: Some(time(0)),
+        created_on: Some(time(-1000)),
+    }
+}
+
+fn bounds(first: i64, last: i64) -> PartitionBounds {
+    PartitionBounds {
+        first,
+        last,
+        last_enqueued: Some(time(0)),
+        is_empty: last < first,
+    }
+}
+
+fn message(sequence_number: i64, enqueued: Timestamp) -> HubMessage {
+    HubMessage {
+        sequence_number: Some(sequence_number),
+        offset: Some("1:4711:7".to_owned()),
+        enqueued: Some(enqueued),
+        body: Bytes::new(),
+    }
+}
+
+#[test]
+fn message_still_there_is_looked_for_by_offset_then_number_then_time() {
+    let created = Some(time(-1000));
+    let place = |by| Placement::of(&known(7), by, bounds(3, 9), created);
+    let by_offset = place(Lookup::Offset);
+    assert_eq!(by_offset.start(), ReceiverStart::AtOffset("4711".into()));
+    assert_eq!(by_offset.next_lookup(), Some(Lookup::SequenceNumber));
+    let by_number = place(Lookup::SequenceNumber);
+    assert_eq!(by_number.start(), ReceiverStart::At(7));
+    assert_eq!(by_number.next_lookup(), Some(Lookup::Time));
+    let by_time = place(Lookup::Time);
+    assert_eq!(by_time.start(), ReceiverStart::From(time(-60)));
+    assert_eq!(by_time.next_lookup(), None);
+
+    let bare = MessagePosition {
+        offset: None,
+        ..known(7)
+    };
+    let by_number = Placement::of(&bare, Lookup::Offset, bounds(3, 9), created);
+    assert_eq!(by_number.start(), ReceiverStart::At(7));
+    assert_eq!(by_number.next_lookup(), Some(Lookup::Time));
+}
+
+#[test]
+fn message_trimmed_is_left_behind_only_in_the_same_hub() {
+    let place = |number, bounds, created| {
+        Placement::of(&known(number), Lookup::Offset, bounds, created).start()
+    };
+    let (same, other) = (Some(time(-1000)), Some(time(5)));
+    for created in [same, None] {
+        assert_eq!(place(7, bounds(90, 99), created), ReceiverStart::After(7));
+        // Nothing is there, and nothing is missing.
+        assert_eq!(place(7, bounds(8, 7), created), ReceiverStart::After(7));
+        assert_eq!(place(-1, bounds(0, -1), created), ReceiverStart::After(-1));
+    }
+    let overlap = ReceiverStart::From(time(-900));
+    assert_eq!(place(7, bounds(90, 99), other), overlap);
+    assert_eq!(place(7, bounds(8, 7), other), overlap);
+}
+
+#[test]
+fn partition_ending_before_the_message_is_read_by_time() {
+    for (created, seconds) in [(Some(time(-1000)), -60), (None, -60), (Some(time(5)), -900)] {
+        let placement = Placement::of(&known(7), Lookup::Offset, bounds(0, 3), created);
+        assert_eq!(placement.start(), ReceiverStart::From(time(seconds)));
+    }
+    // An earlier version kept no time.
+    let bare = MessagePosition {
+        enqueued: None,
+        ..known(7)
+    };
+    let placement = Placement::of(&bare, Lookup::Offset, bounds(2, 3), None);
+    assert_eq!(placement.start(), ReceiverStart::After(1));
+    // What a filter cannot say is not asked for.
+    let old = MessagePosition {
+        enqueued: Some(Timestamp::UNIX_EPOCH - Duration::from_secs(1)),
+        ..known(7)
+    };
+    let placement = Placement::of(&old, Lookup::Offset, bounds(2, 3), None);
+    assert_eq!(
+        placement.start(),
+        ReceiverStart::From(Timestamp::UNIX_EPOCH)
+    );
+}
+
+#[test]
+fn message_is_the_same_by_number_and_time() {
+    use Lookup::{Offset, SequenceNumber, Time};
+    let known = known(7);
+    for (by, message, want) in [
+        (Offset, message(7, time(0)), Verdict::Same),
+        (SequenceNumber, message(7, time(0)), Verdict::Same),
+        // Its number was given again.
+        (Offset, message(7, time(1)), Verdict::Different(Time)),
+        (
+            SequenceNumber,
+            message(7, time(1)),
+            Verdict::Different(Time),
+        ),
+        // The offset is that of another message.
+        (
+            Offset,
+            message(3, time(0)),
+            Verdict::Different(SequenceNumber),
+        ),
+        (
+            Offset,
+            message(8, time(1)),
+            Verdict::Different(SequenceNumber),
+        ),
+        // The retention passed in between.
+        (SequenceNumber, message(8, time(1)), Verdict::Later),
+        (
+            SequenceNumber,
+            message(6, time(0)),
+            Verdict::Different(Time),
+        ),
+    ] {
+        assert_eq!(compare(&known, by, &message), want, "{by:?} {message:?}");
+    }
+    // The time that properties tell may be rounded.
+    let told = MessagePosition {
+        offset: None,
+        ..known
+    };
+    let half = time(0) + Duration::from_millis(500);
+    assert_eq!(
+        compare(&told, SequenceNumber, &message(7, half)),
+        Verdict::Same
+    );
+    // An earlier version kept no time at all.
+    let bare = MessagePosition {
+        enqueued: None,
+        ..told
+    };
+    assert_eq!(
+        compare(&bare, SequenceNumber, &message(7, half)),
+        Verdict::Same
+    );
+}
+
+proptest! {
+    /// Wherever it begins, no message that is new can lie before it: by number behind a message that
+    /// is known to be the same, otherwise by time.
+    #[test]
+    fn placement_never_begins_behind_the_end(
+        number in -1_i64..20,
+        first in 0_i64..20,
+        count in 0_i64..20,
+        enqueued in proptest::option::of(-50_i64..50),
+        created in proptest::option::of(0_i64..2),
+        created_now in proptest::option::of(0_i64..2),
+        lookup in prop_oneof![
+            Just(Lookup::Offset), Just(Lookup::SequenceNumber), Just(Lookup::Time)
+        ],
+    ) {
+        let known = MessagePosition {
+            sequence_number: number,
+            offset: None,
+            enqueued: enqueued.map(time),
+            created_on: created.map(time),
+        };
+        let bounds = bounds(first, first + count - 1);
+        let placement = Placement::of(&known, lookup, bounds, created_now.map(time));
+        match placement.start() {
+            ReceiverStart::After(at) => {
+                // Event Hubs refuses what lies behind the end.
+                prop_assert!(at <= bounds.last);
+                prop_assert!(at == number || at == first - 1);
+                prop_assert!(at < first);
+            }
+            ReceiverStart::At(at) => prop_assert!(at == number && (first..=bounds.last).contains(&at)),
+            ReceiverStart::From(at) => {
+                let known = time(enqueued.unwrap());
+                prop_assert!(at < known && at >= known - Duration::from_secs(900));
+            }
+            ReceiverStart::AtOffset(_) => prop_assert!(false),
+        }
+        // Every refusal leads to another lookup, and in the end to none.
+        if let Some(next) = placement.next_lookup() {
+            prop_assert!(next > lookup || matches!(placement, Placement::Behind(_)));
+        }
+    }
+}
