@@ -52,6 +52,8 @@ MONITORED = merged(
     {"monitoring": {"scrape": "podMonitor", "rules": {"enabled": True}, "dashboard": {"enabled": True}}},
 )
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
+TENANT = "11111111-1111-1111-1111-111111111111"
+CLIENT_CERTIFICATE = {"aks": {"tenantId": TENANT, "clientCertificate": {"secretName": "principal", "passwordKey": "p"}}}
 SUBSCRIPTION = {"gke": {"subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
@@ -400,6 +402,28 @@ class Clouds(unittest.TestCase):
         self.assertEqual(environment(render("eks"))["AWS_REGION"], "eu-central-1")
         self.assertNotIn("AWS_REGION", environment(render("eks", {"eks": {"region": ""}})))
 
+    def test_a_client_certificate_is_a_file_and_an_identity_of_its_own(self):
+        """No Workload Identity: neither the label nor the annotations that ask for its token."""
+        objects = render("aks", CLIENT_CERTIFICATE)
+        variables = environment(objects)
+        path = variables["AZURE_CLIENT_CERTIFICATE_PATH"]
+        container = pod(objects)["spec"]["containers"][0]
+        folders = [mount["mountPath"] for mount in container["volumeMounts"]]
+        self.assertIn(path.rpartition("/")[0], folders)
+        self.assertEqual(variables["AZURE_TENANT_ID"], TENANT)
+        password = next(it for it in container["env"] if it["name"] == "AZURE_CLIENT_CERTIFICATE_PASSWORD")
+        self.assertEqual(password["valueFrom"]["secretKeyRef"], {"name": "principal", "key": "p"})
+        self.assertNotIn("azure.workload.identity/use", pod(objects)["metadata"]["labels"])
+        self.assertNotIn("annotations", one(objects, "ServiceAccount")["metadata"])
+
+    def test_web_sockets_need_no_port_besides_443(self):
+        for kind, policy in (("standard", "NetworkPolicy"), ("cilium", "CiliumNetworkPolicy")):
+            changes = {"aks": {"transport": "amqp-web-sockets"}, "networkPolicy": {"type": kind}}
+            objects = render("aks", changes)
+            self.assertEqual(environment(objects)["AUDIT_BRIDGE_EVENT_HUB_TRANSPORT"], "amqp-web-sockets")
+            self.assertNotIn("5671", str(one(objects, policy)))
+            self.assertIn("443", str(one(objects, policy)))
+
     def test_network(self):
         """Out to what the cloud needs; in from nowhere."""
         extra = {
@@ -548,6 +572,9 @@ REFUSED_ELSEWHERE = [
     ("aks", {"aks": {"clientId": ""}}, "the pod gets no token"),
     ("aks", {"aks": {"connectionString": {"secretName": "s"}}}, "two identities"),
     ("aks", {"aks": {"categories": ["kube-audit-all"]}}, "/aks/categories/0"),
+    ("aks", {"aks": {"transport": "websockets"}}, "/aks/transport"),
+    ("aks", {"settings": {"event-hub-transport": "amqp-tcp"}}, "set aks.transport instead"),
+    ("aks", {"aks": {"clientCertificate": {"secretName": "s"}}}, "its tenant in aks.tenantId"),
     ("aks", merged(DURABLE, {"aks": {"sharePartitions": True}, "checkpoint": {"store": "file"}}), "in ConfigMaps"),
 ]
 

@@ -10,6 +10,7 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
+use crate::cluster::ClusterName;
 use crate::convert::{AksConvert, AksConvertOptions, CATEGORIES};
 use crate::dump::AksDump;
 use crate::provider::{AksProvider, AksProviderArgs};
@@ -21,10 +22,10 @@ pub struct AksArgs {
     /// The categories to convert, with commas between [default: kube-audit,kube-audit-admin]
     #[arg(long, value_name = "LIST")]
     categories: Option<String>,
-    /// Only records of this cluster; may be repeated
-    #[arg(long, value_name = "NAME")]
+    /// Only records of this cluster, by its name or its whole resource ID; may be repeated
+    #[arg(long, value_name = "NAME|ID")]
     cluster_name: Vec<String>,
-    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    /// Say in each event which cluster it is of, by its resource ID: the annotation audit-bridge/cluster
     #[arg(long, value_name = "BOOL")]
     annotate_cluster: Option<String>,
 }
@@ -54,14 +55,18 @@ impl Bridge for Aks {
                 Ok(words)
             }
         });
+        let names = args.cluster_name.iter().flat_map(|names| split_list(names));
+        let clusters = names.filter_map(|name| {
+            let cluster = ClusterName::read(&name);
+            cluster
+                .map_err(|what| problems.add("cluster-name", what))
+                .ok()
+        });
+        let clusters = clusters.collect();
         Aks {
             options: AksConvertOptions {
                 categories,
-                cluster_names: args
-                    .cluster_name
-                    .iter()
-                    .flat_map(|names| split_list(names))
-                    .collect(),
+                clusters,
                 annotate_cluster: problems.read(
                     "annotate-cluster",
                     args.annotate_cluster.as_deref(),

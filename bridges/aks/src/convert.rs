@@ -21,6 +21,7 @@ use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
+use crate::cluster::{self, ClusterName};
 use crate::convert::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, AksPayload, Diagnostic};
 
@@ -37,11 +38,10 @@ pub(crate) const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 pub struct AksConvertOptions {
     /// The categories to convert (`--categories`), compared without case.
     pub categories: Vec<String>,
-    /// Only these clusters (`--cluster-name`), by the last segment of `resourceId`, compared
-    /// without case as Azure writes it in capitals; none: all.
-    pub cluster_names: Vec<String>,
-    /// Say in each event which cluster it is of (`--annotate-cluster`): in the spelling of
-    /// `cluster_names`, else as the record has it.
+    /// Only these clusters (`--cluster-name`), by `resourceId`; none: all.
+    pub clusters: Vec<ClusterName>,
+    /// Say in each event which cluster it is of (`--annotate-cluster`), by its resource ID: in the
+    /// spelling of `clusters`, else as the record has it.
     pub annotate_cluster: bool,
     /// What is wanted of every event.
     pub native: conformance::EventOptions,
@@ -51,7 +51,7 @@ impl Default for AksConvertOptions {
     fn default() -> AksConvertOptions {
         AksConvertOptions {
             categories: CATEGORIES.map(str::to_owned).to_vec(),
-            cluster_names: Vec::new(),
+            clusters: Vec::new(),
             annotate_cluster: false,
             native: conformance::EventOptions::default(),
         }
@@ -108,8 +108,8 @@ impl AksConvert {
             None => None,
             Some(name) => Some(self.category(name).ok_or(Refusal::Skip(OTHER_CATEGORY))?),
         };
-        let cluster = diagnostic.resource_id.as_deref().map(cluster_of);
-        let chosen = cluster.and_then(|cluster| self.options.chosen(cluster));
+        let cluster = diagnostic.resource_id.as_deref();
+        let chosen = cluster.and_then(|id| cluster::chosen(&self.options.clusters, id));
         if cluster.is_some() && chosen.is_none() {
             return Err(Refusal::Skip(Skip::OTHER_CLUSTER));
         }
@@ -130,7 +130,6 @@ impl AksConvert {
             ..wanted.context()
         };
         let event = conformance::event(&log, &context)?;
-        let cluster = diagnostic.resource_id.as_deref();
         let Some(category) = category.filter(|_| self.options.categories.len() > 1) else {
             return Ok(event);
         };
@@ -151,17 +150,6 @@ impl AksConvert {
     }
 }
 
-impl AksConvertOptions {
-    /// The cluster's name as it is to be written, if the cluster is chosen.
-    fn chosen<'a>(&'a self, cluster: &'a str) -> Option<&'a str> {
-        let names = &self.cluster_names;
-        match names.iter().find(|name| name.eq_ignore_ascii_case(cluster)) {
-            Some(name) => Some(name),
-            None => names.is_empty().then_some(cluster),
-        }
-    }
-}
-
 /// What is wanted of the events of a cluster.
 fn wanted<'a>(
     options: &'a AksConvertOptions,
@@ -179,12 +167,6 @@ fn wanted<'a>(
         (cluster.to_owned(), wanted)
     }));
     wanted
-}
-
-/// The name at the end of a `resourceId`.
-fn cluster_of(resource_id: &str) -> &str {
-    let id = resource_id.trim_end_matches('/');
-    id.rsplit('/').next().unwrap_or_default()
 }
 
 impl Convert for AksConvert {

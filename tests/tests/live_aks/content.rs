@@ -123,6 +123,8 @@ async fn cluster_selected_of_several_is_delivered_alone() {
     for item in items {
         let cluster = &item["annotations"]["audit-bridge/cluster"];
         let n = usize::from_str_radix(&item["auditID"].as_str().unwrap()[..8], 16).unwrap();
-        assert_eq!(cluster, ["prod", "stage", "test"][n % 3]);
+        let name = ["prod", "stage", "test"][n % 3];
+        let of = record_of("kube-audit-admin", name, "");
+        assert_eq!(*cluster, of["resourceId"], "the whole ID");
     }
 }

@@ -9,6 +9,7 @@
 
 mod content;
 mod delivery;
+mod failovers;
 mod identity;
 mod kill;
 mod outages;

@@ -234,10 +234,33 @@ fn convert_damaged_text_is_rejected_and_kept() {
     );
 }
 
+fn clusters(names: &[&str]) -> Vec<ClusterName> {
+    let read = names.iter().map(|name| ClusterName::read(name).unwrap());
+    read.collect()
+}
+
+#[test]
+fn convert_cluster_of_the_same_name_elsewhere_is_told_apart_by_id() {
+    let mut convert = AksConvert::new(AksConvertOptions {
+        clusters: clusters(&[&CLUSTER.to_ascii_lowercase()]),
+        ..AksConvertOptions::default()
+    });
+    assert_eq!(show_with(&mut convert, &record(audit(EVENT))), EVENT);
+    for elsewhere in [
+        CLUSTER.replace("RESOURCEGROUPS/SHOP", "RESOURCEGROUPS/BANK"),
+        CLUSTER.replace("4444/", "4445/"),
+    ] {
+        assert_ne!(elsewhere, CLUSTER);
+        let payload = audit(EVENT).replace(CLUSTER, &elsewhere);
+        let got = show_with(&mut convert, &record(payload));
+        assert_eq!(got, "[other_cluster]", "{elsewhere}");
+    }
+}
+
 #[test]
 fn convert_clusters_are_selected_by_resource_suffix() {
     let mut convert = AksConvert::new(AksConvertOptions {
-        cluster_names: vec!["other".to_owned(), "shop-prod".to_owned()],
+        clusters: clusters(&["other", "shop-prod"]),
         ..AksConvertOptions::default()
     });
     for (resource, converted) in [
@@ -263,7 +286,7 @@ fn convert_clusters_are_selected_by_resource_suffix() {
 fn convert_event_names_its_cluster_when_asked() {
     let named = |names: &[&str]| {
         AksConvert::new(AksConvertOptions {
-            cluster_names: names.iter().map(|&name| name.to_owned()).collect(),
+            clusters: clusters(names),
             annotate_cluster: true,
             ..AksConvertOptions::default()
         })
@@ -276,20 +299,21 @@ fn convert_event_names_its_cluster_when_asked() {
         let cluster = annotations.and_then(|all| all.get("audit-bridge/cluster").cloned());
         cluster.map(|cluster| cluster.as_str().unwrap().to_owned())
     };
-    // In the user's spelling; else as Azure has it; the next record may be of another cluster.
-    let mut convert = named(&["Shop-Prod", "b"]);
+    // By the ID, in the user's spelling, else in Azure's; the next record may be of another cluster.
+    let (own, azures) = (CLUSTER.to_ascii_lowercase(), "/X/MANAGEDCLUSTERS/B");
+    let mut convert = named(&[&own, "b"]);
     for (resource, want) in [
-        ("/X/MANAGEDCLUSTERS/SHOP-PROD", Some("Shop-Prod")),
-        ("/X/MANAGEDCLUSTERS/B", Some("b")),
-        ("/X/MANAGEDCLUSTERS/SHOP-PROD", Some("Shop-Prod")),
+        (CLUSTER, Some(&*own)),
+        (azures, Some(azures)),
+        (CLUSTER, Some(&*own)),
         ("", None),
     ] {
         let got = annotated(&mut convert, resource);
         assert_eq!(got.as_deref(), want, "{resource}");
     }
     let mut convert = named(&[]);
-    let got = annotated(&mut convert, "/X/MANAGEDCLUSTERS/SHOP-PROD");
-    assert_eq!(got.as_deref(), Some("SHOP-PROD"));
+    let got = annotated(&mut convert, "/X/MANAGEDCLUSTERS/SHOP-PROD/");
+    assert_eq!(got.as_deref(), Some("/X/MANAGEDCLUSTERS/SHOP-PROD"));
 }
 
 #[test]

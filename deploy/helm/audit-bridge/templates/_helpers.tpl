@@ -111,6 +111,7 @@ labels:
 {{- $_ := set $flags "event-hub-namespace" $v.aks.eventHubNamespace }}
 {{- $_ := set $flags "event-hub" $v.aks.eventHub }}
 {{- $_ := set $flags "consumer-group" $v.aks.consumerGroup }}
+{{- $_ := set $flags "event-hub-transport" (ternary "" $v.aks.transport (eq $v.aks.transport "amqp-tcp")) }}
 {{- $_ := set $flags "cluster-name" (join "," $v.aks.clusterNames) }}
 {{- $_ := set $flags "categories" (join "," $v.aks.categories) }}
 {{- $_ := set $flags "share-partitions" (ternary "true" "" $v.aks.sharePartitions) }}
@@ -141,6 +142,19 @@ labels:
 {{- if and (eq .Values.bridge "gke") .Values.gke.credentials.secretName }}
 - name: GOOGLE_APPLICATION_CREDENTIALS
   value: /etc/audit-bridge/credentials/key.json
+{{- end }}
+{{- if and (eq .Values.bridge "aks") .Values.aks.clientCertificate.secretName }}
+- name: AZURE_CLIENT_CERTIFICATE_PATH
+  value: /etc/audit-bridge/identity/certificate.pem
+- name: AZURE_CLIENT_ID
+  value: {{ .Values.aks.clientId | quote }}
+- name: AZURE_TENANT_ID
+  value: {{ .Values.aks.tenantId | quote }}
+{{- with .Values.aks.clientCertificate.passwordKey }}
+- name: AZURE_CLIENT_CERTIFICATE_PASSWORD
+  valueFrom:
+    secretKeyRef: { name: {{ $.Values.aks.clientCertificate.secretName }}, key: {{ . | quote }} }
+{{- end }}
 {{- end }}
 {{- if or .Values.proxy.https .Values.proxy.http }}
 {{- with .Values.proxy.https }}
@@ -176,6 +190,9 @@ labels:
 {{- end }}{{ end }}{{ end }}
 {{- if eq $v.bridge "aks" }}{{ with $v.aks.connectionString }}{{ if .secretName }}
 - {name: event-hub, secret: {{ .secretName }}, folder: /etc/audit-bridge/event-hub, files: {connection-string: {{ .key | quote }}}}
+{{- end }}{{ end }}
+{{- with $v.aks.clientCertificate }}{{ if .secretName }}
+- {name: identity, secret: {{ .secretName }}, folder: /etc/audit-bridge/identity, files: {certificate.pem: {{ .key | quote }}}}
 {{- end }}{{ end }}{{ end }}
 {{- end -}}
 
@@ -212,7 +229,7 @@ labels:
 {{/* What the pods that read and the one that checks have in common. */}}
 {{- define "audit-bridge.podLabels" -}}
 {{- $labels := dict "app.kubernetes.io/part-of" "audit-bridges" "app.kubernetes.io/version" .Chart.AppVersion -}}
-{{- if and (eq .Values.bridge "aks") (not .Values.aks.connectionString.secretName) }}{{ $_ := set $labels "azure.workload.identity/use" "true" }}{{ end -}}
+{{- if and (eq .Values.bridge "aks") (not (or .Values.aks.connectionString.secretName .Values.aks.clientCertificate.secretName)) }}{{ $_ := set $labels "azure.workload.identity/use" "true" }}{{ end -}}
 {{- $labels = mergeOverwrite (deepCopy .Values.commonLabels) (deepCopy .Values.podLabels) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
 {{- toYaml $labels -}}
 {{- end -}}
@@ -259,7 +276,7 @@ securityContext:
 {{- range $urls }}{{ if . }}
 {{- $ports = append $ports (dict "port" (include "audit-bridge.port" . | int) "protocol" "TCP") }}
 {{- end }}{{ end -}}
-{{- if eq .Values.bridge "aks" }}{{ $ports = append $ports (dict "port" 5671 "protocol" "TCP") }}{{ end -}}
+{{- if and (eq .Values.bridge "aks") (ne .Values.aks.transport "amqp-web-sockets") }}{{ $ports = append $ports (dict "port" 5671 "protocol" "TCP") }}{{ end -}}
 {{- range .Values.networkPolicy.extraEgressPorts }}
 {{- if kindIs "map" . }}
 {{- $ports = append $ports (dict "port" (int .port) "protocol" (.protocol | default "TCP")) }}

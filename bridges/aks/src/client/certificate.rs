@@ -1,0 +1,177 @@
+//! The certificate of a service principal, which signs what a token is asked for with.
+//!
+//! The client library has such a credential only with a second TLS stack (OpenSSL), so the assertion
+//! is made here: a JWT signed with the certificate's key (Microsoft identity platform, "Application
+//! authentication certificate credentials"). The file is read again for each token, so that a new
+//! certificate can be put in its place.
+
+mod encrypted_key;
+mod pem;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SystemRandom, fill};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
+use azure_core::credentials::Secret;
+use azure_core::error::ErrorKind;
+use azure_core::http::ClientMethodOptions;
+use azure_identity::ClientAssertion;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::client::certificate::pem::PemBlock;
+
+/// How long an assertion is good, in seconds: it is used at once.
+const ASSERTION_SECONDS: i64 = 600;
+/// A certificate's file is small; what is larger is something else.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Makes assertions of one application in one tenant.
+pub(super) struct CertificateAssertion {
+    pub(super) path: PathBuf,
+    /// Of the private key, if it has one.
+    pub(super) password: Option<Secret>,
+    /// Whether the certificates are sent along, which an application needs that trusts an issuer.
+    pub(super) send_chain: bool,
+    pub(super) client_id: String,
+    /// The URL that gives tokens.
+    pub(super) audience: String,
+}
+
+impl fmt::Debug for CertificateAssertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateAssertion")
+            .field("path", &self.path)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key, with its certificate first among those of the file.
+struct Identity {
+    key: RsaKeyPair,
+    /// DER.
+    certificates: Vec<Vec<u8>>,
+}
+
+#[async_trait::async_trait]
+impl ClientAssertion for CertificateAssertion {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        self.assertion(Timestamp::now())
+            .map_err(|what| azure_core::Error::with_message(ErrorKind::Credential, what))
+    }
+}
+
+impl CertificateAssertion {
+    /// A signed assertion.
+    ///
+    /// # Errors
+    /// What is wrong with the file, without anything out of it.
+    pub(super) fn assertion(&self, now: Timestamp) -> Result<String, String> {
+        let identity = Identity::read(&self.path, self.password.as_ref())?;
+        let own = &identity.certificates[0];
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, own));
+        let mut header = json!({"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint});
+        if self.send_chain {
+            let chain = identity.certificates.iter();
+            header["x5c"] = chain.map(|der| STANDARD.encode(der)).collect();
+        }
+        let mut id = [0; 16];
+        fill(&mut id).map_err(|_| "no random numbers are to be had")?;
+        let now = now.as_second();
+        let claims = json!({
+            "aud": self.audience,
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "jti": URL_SAFE_NO_PAD.encode(id),
+            "nbf": now,
+            "iat": now,
+            "exp": now + ASSERTION_SECONDS,
+        });
+        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let text = format!("{}.{}", part(&header), part(&claims));
+        let mut signature = vec![0; identity.key.public_modulus_len()];
+        identity
+            .key
+            .sign(
+                &RSA_PSS_SHA256,
+                &SystemRandom::new(),
+                text.as_bytes(),
+                &mut signature,
+            )
+            .map_err(|_| self.says("its key cannot sign"))?;
+        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn says(&self, what: &str) -> String {
+        format!("{}: {what}", self.path.display())
+    }
+}
+
+impl Identity {
+    fn read(path: &Path, password: Option<&Secret>) -> Result<Identity, String> {
+        let says = |what: &str| format!("{}: {what}", path.display());
+        let bytes = std::fs::metadata(path).and_then(|found| match found.len() {
+            0..=FILE_BYTES_MAX => std::fs::read(path),
+            _ => Err(std::io::Error::other("is too large to be a certificate")),
+        });
+        let bytes = bytes.map_err(|error| says(&error.to_string()))?;
+        let text = std::str::from_utf8(&bytes).ok();
+        let text = text.filter(|text| text.contains("-----BEGIN "));
+        let text = text.ok_or_else(|| {
+            says(
+                "is no PEM file; a PFX (PKCS #12) becomes one with: openssl pkcs12 -in FILE -nodes \
+                 -out certificate.pem",
+            )
+        })?;
+        Identity::of(&pem::blocks(text), password).map_err(|what| says(&what))
+    }
+
+    fn of(blocks: &[PemBlock], password: Option<&Secret>) -> Result<Identity, String> {
+        let key = blocks.iter().find_map(|block| key(block, password));
+        let key = key.ok_or("holds no private key; it must hold the certificate and its key")??;
+        let mut certificates: Vec<_> = blocks
+            .iter()
+            .filter(|block| block.label == "CERTIFICATE")
+            .map(|block| block.der.clone())
+            .collect();
+        // A certificate holds its public key in this very form (RFC 3279, RSAPublicKey).
+        let public = key.public_key().as_ref();
+        let is_own = |der: &Vec<u8>| der.windows(public.len()).any(|part| part == public);
+        let own = certificates.iter().position(is_own);
+        let own = own.ok_or("holds no certificate of its private key")?;
+        certificates[..=own].rotate_right(1);
+        Ok(Identity { key, certificates })
+    }
+}
+
+/// The key of a block, if it holds one.
+fn key(block: &PemBlock, password: Option<&Secret>) -> Option<Result<RsaKeyPair, String>> {
+    let rsa = |key: Result<RsaKeyPair, _>| {
+        key.map_err(|error| format!("its private key is no RSA key of 2048 bits or more: {error}"))
+    };
+    Some(match block.label.as_str() {
+        _ if block.encrypted_headers => Err(
+            "its private key is encrypted in an old way; write it anew with: openssl pkcs8 -topk8"
+                .to_owned(),
+        ),
+        "PRIVATE KEY" => rsa(RsaKeyPair::from_pkcs8(&block.der)),
+        "RSA PRIVATE KEY" => rsa(RsaKeyPair::from_der(&block.der)),
+        "ENCRYPTED PRIVATE KEY" => match password {
+            None => Err(
+                "its private key has a password; give it in AZURE_CLIENT_CERTIFICATE_PASSWORD"
+                    .to_owned(),
+            ),
+            Some(password) => encrypted_key::decrypt(&block.der, password.secret().as_bytes())
+                .and_then(|der| rsa(RsaKeyPair::from_pkcs8(&der))),
+        },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
