@@ -4,9 +4,11 @@
 //! first began, which sends everything twice, or, for a start at the end, leaves out what came
 //! while there was no link. Whoever reads here opens anew, from the position that was reached.
 
+mod certificate;
 pub(crate) mod connection_string;
 mod credential;
 mod error;
+mod transport;
 
 use std::fmt;
 use std::future::Future;
@@ -29,6 +31,7 @@ use crate::client::connection_string::ConnectionString;
 pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
 pub use error::{HubError, HubErrorKind};
+pub use transport::Transport;
 
 /// What the client library must not log: it repeats each failure that we tell of ourselves.
 pub(crate) const LOG_FILTER: &str =
@@ -50,6 +53,7 @@ pub struct HubAddress {
     /// The event hub's name.
     pub name: String,
     pub consumer_group: String,
+    pub transport: Transport,
     /// Where to connect to, if not to the namespace itself.
     pub endpoint: Option<String>,
 }
@@ -147,6 +151,7 @@ impl HubClient {
         let mut builder = ConsumerClient::builder()
             .with_consumer_group(self.hub.consumer_group.clone())
             .with_application_id(APPLICATION_ID.to_owned())
+            .with_transport(self.hub.transport.of_sdk())
             .with_retry_options(RetryOptions {
                 max_retries: 0,
                 ..RetryOptions::default()
@@ -258,15 +263,7 @@ impl HubClient {
                 "check --event-hub-namespace ({namespace}): it must be the whole host name, like \
                  NAME.servicebus.windows.net; with a private endpoint, the cluster must resolve it"
             ),
-            HubErrorKind::Unreachable => match &self.hub.endpoint {
-                None => format!(
-                    "check that {namespace} lets this network in and that TCP port 5671 is open"
-                ),
-                Some(endpoint) => format!(
-                    "check that something listens at {endpoint}, where AMQP connections go instead \
-                     of to {namespace}, and that this network is let in"
-                ),
-            },
+            HubErrorKind::Unreachable => self.remedy_of_network(),
             HubErrorKind::Tls => {
                 "something on the way shows another certificate than Azure's; trust \
                                its authority with SSL_CERT_FILE"
@@ -290,6 +287,29 @@ impl HubClient {
         }
     }
 
+    fn remedy_of_network(&self) -> String {
+        let namespace = &self.hub.namespace;
+        let check = match (&self.hub.endpoint, self.hub.transport) {
+            (Some(endpoint), _) => format!(
+                "check that something listens at {endpoint}, where AMQP connections go instead \
+                 of to {namespace}, and that this network is let in"
+            ),
+            (None, Transport::AmqpTcp) => format!(
+                "check that {namespace} lets this network in and that TCP port 5671 is open; where \
+                 only port 443 is, set --event-hub-transport amqp-web-sockets"
+            ),
+            (None, Transport::AmqpWebSockets) => format!(
+                "check that {namespace} lets this network in and that TCP port 443 is open, also \
+                 for WebSockets"
+            ),
+        };
+        let proxy = ["HTTPS_PROXY", "https_proxy"].map(std::env::var_os);
+        match proxy.into_iter().flatten().any(|proxy| !proxy.is_empty()) {
+            true => format!("{check}; HTTPS_PROXY is not used on this way: connections are direct"),
+            false => check,
+        }
+    }
+
     fn remedy_of_identity(&self) -> &'static str {
         match &self.credential {
             Credential::Identity { kind, .. } => match kind {
@@ -299,6 +319,11 @@ impl HubClient {
                 }
                 IdentityKind::ClientSecret => {
                     "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+                }
+                IdentityKind::ClientCertificate => {
+                    "check AZURE_TENANT_ID and AZURE_CLIENT_ID, and that the certificate at \
+                     AZURE_CLIENT_CERTIFICATE_PATH is registered with that application and has not \
+                     expired"
                 }
                 IdentityKind::ManagedIdentity => {
                     "on AKS, label the pod azure.workload.identity/use: \"true\" and annotate its \

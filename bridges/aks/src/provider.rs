@@ -9,9 +9,9 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Position, Positions};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::client::connection_string::{self, ConnectionString};
+use crate::client::connection_string::ConnectionString;
 use crate::client::{
-    Credential, HubAddress, HubClient, HubError, HubErrorKind, read_connection_string,
+    Credential, HubAddress, HubClient, HubError, HubErrorKind, Transport, read_connection_string,
 };
 use crate::source::partition::PartitionTiming;
 use crate::source::position::{self, PartitionStart};
@@ -45,7 +45,10 @@ pub struct AksProviderArgs {
     /// File with a connection string (Listen), instead of an identity; read again for each connection
     #[arg(long, value_name = "PATH")]
     connection_string_file: Option<PathBuf>,
-    /// Where to connect to instead of the namespace: amqps://, or amqp:// on this machine
+    /// What carries AMQP: amqp-tcp (port 5671), or amqp-web-sockets (port 443) [default: amqp-tcp]
+    #[arg(long, value_name = "NAME")]
+    event_hub_transport: Option<String>,
+    /// Where to connect to instead of the namespace: amqps://, wss://, or amqp:// on this machine
     #[arg(long, value_name = "URL")]
     event_hub_endpoint: Option<String>,
     /// What may be on its way from one partition; 16MiB for all together at most [default: 8MiB]
@@ -80,7 +83,14 @@ impl AksProviderArgs {
             read.map_err(|what| problems.add("connection-string-file", what))
                 .ok()
         });
+        let transport = problems.read(
+            "event-hub-transport",
+            self.event_hub_transport.as_deref(),
+            Transport::default(),
+            Transport::read,
+        );
         let hub = HubAddress {
+            transport,
             namespace: self.namespace(file.is_some(), read.as_ref(), problems),
             name: self.hub(read.as_ref(), problems),
             consumer_group: problems.read(
@@ -93,12 +103,13 @@ impl AksProviderArgs {
                 "event-hub-endpoint",
                 self.event_hub_endpoint.as_deref(),
                 None,
-                |text| connection_string::endpoint(text).map(Some),
+                |text| transport.endpoint(text).map(Some),
             ),
         };
         let emulator = read.and_then(|read| read.emulator);
         let emulator = emulator.and_then(|endpoint| {
-            connection_string::endpoint(&endpoint)
+            transport
+                .endpoint(&endpoint)
                 .map_err(|what| {
                     problems.add(
                         "connection-string-file",
@@ -209,7 +220,8 @@ impl AksProvider {
             None => Credential::from_environment().map_err(|what| Unavailable {
                 component: Component::Identity,
                 reason: what,
-                remedy: "set it, or use --connection-string-file".to_owned(),
+                remedy: "mend that variable or its file, or use --connection-string-file"
+                    .to_owned(),
             })?,
         };
         let client = || HubClient::new(self.hub.clone(), credential);
@@ -350,7 +362,11 @@ impl AksLog {
         let recent = Timestamp::now().checked_sub(LOOK_BACK);
         match newest {
             Some(newest) if recent.is_ok_and(|recent| newest >= recent) => Ok(format!(
-                "can be read; partitions: {partitions}, newest message: {newest:.0}"
+                "can be read{}; partitions: {partitions}, newest message: {newest:.0}",
+                match self.client.hub().transport {
+                    Transport::AmqpTcp => "",
+                    Transport::AmqpWebSockets => " over WebSockets",
+                }
             )),
             newest => Err(Unavailable {
                 component: Component::Source,

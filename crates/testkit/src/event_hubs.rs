@@ -11,6 +11,7 @@ mod position;
 mod relay;
 mod rights;
 mod server;
+mod web_socket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
 use broker::{Broker, BrokerHub, GroupPartition, now};
-use relay::Relay;
+use relay::{Carrier, Relay};
 
 /// A receiver that was attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,23 +67,28 @@ impl fmt::Debug for EventHubs {
 impl EventHubs {
     /// A namespace without hubs, on plain TCP.
     pub async fn start() -> EventHubs {
-        EventHubs::serve(None).await
+        EventHubs::serve(Carrier::Tcp).await
     }
 
     /// The same over TLS; see [`crate::Pki::acceptor`].
     pub async fn start_tls(acceptor: TlsAcceptor) -> EventHubs {
-        EventHubs::serve(Some(acceptor)).await
+        EventHubs::serve(Carrier::Tls(acceptor)).await
     }
 
-    async fn serve(tls: Option<TlsAcceptor>) -> EventHubs {
+    /// The same over WebSockets.
+    pub async fn start_web_sockets(acceptor: TlsAcceptor) -> EventHubs {
+        EventHubs::serve(Carrier::WebSockets(acceptor)).await
+    }
+
+    async fn serve(carrier: Carrier) -> EventHubs {
         let broker = Arc::new(Broker::new());
-        let scheme = if tls.is_some() { "amqps" } else { "amqp" };
+        let scheme = carrier.scheme();
         let shared = Arc::clone(&broker);
         let serve = move |stream: DuplexStream| {
             tokio::spawn(server::connection(stream, Arc::clone(&shared)));
         };
         EventHubs {
-            relay: Relay::start(tls, Arc::new(serve)).await,
+            relay: Relay::start(carrier, Arc::new(serve)).await,
             broker,
             scheme,
         }

@@ -38,6 +38,16 @@ pub fn rsa_key_pem() -> String {
     key.unwrap().serialize_pem()
 }
 
+/// A certificate of nobody's authority with an RSA key, such as an application registers.
+pub fn rsa_pair() -> Pair {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+    let params = CertificateParams::new(vec!["application".to_owned()]).unwrap();
+    Pair {
+        cert_pem: params.self_signed(&key).unwrap().pem(),
+        key_pem: key.serialize_pem(),
+    }
+}
+
 /// A port that speaks TLS, for `axum::serve`.
 pub(crate) struct TlsPort {
     pub(crate) listener: TcpListener,

@@ -62,7 +62,7 @@ async fn replica_promoted_is_continued() {
     assert!(checkpoint.contains("\"offset\":\"1:"), "{checkpoint}");
     stage.hubs.promote(HUB, 0);
     stage.publish(100..110, 1);
-    let mut bridge = stage.start(&[]);
+    let bridge = stage.start(&[]);
     stage.until_accepted(&bridge, 100..110);
     stage.assert_no_duplicates();
 

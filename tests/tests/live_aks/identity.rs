@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use audit_bridge_testkit::tls::{Pair, rsa_pair};
 use audit_bridge_testkit::{Pki, WebhookAnswer};
 
 use super::*;
@@ -222,4 +223,55 @@ async fn managed_identity_asks_the_platform() {
             .iter()
             .all(|put| put.token == "by-platform")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_certificate_signs_for_the_authority_and_is_read_again() {
+    let entra = Entra::new().await;
+    entra.authority.script([token("by-certificate", 303)]);
+    entra.authority.set_answer(token("by-the-next", 3600));
+    entra.hubs.token_lifetime(Duration::from_secs(8));
+    let write = |pair: &Pair| {
+        let text = format!("{}{}", pair.key_pem, pair.cert_pem);
+        std::fs::write(entra.path("certificate.pem"), text).unwrap();
+    };
+    write(&rsa_pair());
+    entra.publish(0..4);
+    let file = entra.path("certificate.pem").display().to_string();
+    let mut bridge = entra.start(&[("AZURE_CLIENT_CERTIFICATE_PATH", &file)]);
+    entra.until_accepted(&bridge, 4);
+    bridge.until_ready();
+    write(&rsa_pair());
+
+    // The next token is asked for with the certificate that is there then.
+    let renewed = wait(|| {
+        let put = entra.hubs.tokens();
+        put.iter()
+            .any(|put| put.token == "by-the-next")
+            .then_some(())
+    });
+    assert!(renewed.is_some(), "{}", bridge.log());
+    let asked = entra.requests();
+    let header = |body: &str| {
+        let assertion = body.split("client_assertion=").nth(1).unwrap();
+        assertion.split('.').next().unwrap().to_owned()
+    };
+    let (first, last) = (header(&asked[0]), header(asked.last().unwrap()));
+    assert_ne!(first, last, "another thumbprint");
+    assert!(!bridge.log().contains(&first), "{}", bridge.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_certificate_unusable_is_reported_and_recovers() {
+    let entra = Entra::new().await;
+    entra.authority.set_answer(token("good", 3600));
+    entra.publish(0..4);
+    let file = entra.path("certificate.pem").display().to_string();
+    let mut bridge = entra.start(&[("AZURE_CLIENT_CERTIFICATE_PATH", &file)]);
+    let why = bridge.until_not_ready("identity", "certificate.pem");
+    assert!(why.contains("No such file"), "{why}");
+    let pair = rsa_pair();
+    std::fs::write(&file, format!("{}{}", pair.cert_pem, pair.key_pem)).unwrap();
+    entra.until_accepted(&bridge, 4);
+    bridge.until_ready();
 }

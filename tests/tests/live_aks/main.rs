@@ -12,6 +12,7 @@ mod delivery;
 mod failovers;
 mod identity;
 mod kill;
+mod networks;
 mod outages;
 mod preflight;
 mod python;

@@ -8,11 +8,18 @@ use audit_bridge_app::config::InvalidValue;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, UserAgentOptions};
 use azure_identity::{
-    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
-    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
+    UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
+use jiff::Timestamp;
 
+use crate::client::certificate::CertificateAssertion;
+
+/// Who gives tokens, unless `AZURE_AUTHORITY_HOST` says otherwise.
+const AUTHORITY_HOST: &str = "https://login.microsoftonline.com";
+/// The file with a certificate and its key.
+const CERTIFICATE_PATH: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
 /// What the SDK puts before its own user agent: at most so many characters, of which `/` is none.
 const APPLICATION_ID: &str = concat!("aks-audit-bridge-", env!("CARGO_PKG_VERSION"));
 const APPLICATION_ID_CHARS_MAX: usize = 24;
@@ -37,6 +44,7 @@ pub enum IdentityKind {
     /// By the token of the pod's service account.
     WorkloadIdentity,
     ClientSecret,
+    ClientCertificate,
     /// By the machine's metadata service.
     ManagedIdentity,
 }
@@ -47,6 +55,7 @@ impl IdentityKind {
         match self {
             IdentityKind::WorkloadIdentity => "workload identity",
             IdentityKind::ClientSecret => "client secret",
+            IdentityKind::ClientCertificate => "client certificate",
             IdentityKind::ManagedIdentity => "managed identity",
         }
     }
@@ -65,49 +74,32 @@ impl fmt::Debug for Credential {
 
 impl Credential {
     /// The identity that the environment names: Workload Identity where its webhook left a token
-    /// file, a client secret where there is one, else the managed identity of the machine.
+    /// file, a client secret or a client certificate where there is one, else the managed identity
+    /// of the machine.
     ///
     /// # Errors
-    /// What is missing in the environment.
+    /// What is missing in the environment, or wrong with the certificate.
     pub fn from_environment() -> Result<Credential, String> {
-        let variable = |name: &str| {
-            std::env::var(name)
-                .ok()
-                .filter(|value| !value.trim().is_empty())
-        };
-        let (kind, tokens): (_, azure_core::Result<Arc<dyn TokenCredential>>) =
-            if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-                let options = WorkloadIdentityCredentialOptions {
-                    credential_options: ClientAssertionCredentialOptions {
-                        client_options: client_options(),
-                    },
-                    ..WorkloadIdentityCredentialOptions::default()
-                };
-                let tokens = WorkloadIdentityCredential::new(Some(options));
-                (IdentityKind::WorkloadIdentity, tokens.map(|it| it as _))
-            } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
-                let (Some(tenant), Some(client)) =
-                    (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID"))
-                else {
-                    return Err(
-                        "AZURE_CLIENT_SECRET is set, but AZURE_TENANT_ID or AZURE_CLIENT_ID is not"
-                            .to_owned(),
-                    );
-                };
-                let secret = Secret::new(secret);
-                let options = ClientSecretCredentialOptions {
-                    client_options: client_options(),
-                };
-                let tokens = ClientSecretCredential::new(&tenant, client, secret, Some(options));
-                (IdentityKind::ClientSecret, tokens.map(|it| it as _))
-            } else {
-                let options = ManagedIdentityCredentialOptions {
-                    user_assigned_id: variable("AZURE_CLIENT_ID").map(UserAssignedId::ClientId),
-                    client_options: client_options(),
-                };
-                let tokens = ManagedIdentityCredential::new(Some(options));
-                (IdentityKind::ManagedIdentity, tokens.map(|it| it as _))
+        let (kind, tokens) = if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
+            (IdentityKind::WorkloadIdentity, workload_identity())
+        } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
+            let (tenant, client) = application("AZURE_CLIENT_SECRET")?;
+            let options = ClientSecretCredentialOptions {
+                client_options: client_options(),
             };
+            let secret = Secret::new(secret);
+            let tokens = ClientSecretCredential::new(&tenant, client, secret, Some(options));
+            (IdentityKind::ClientSecret, tokens.map(|it| it as _))
+        } else if let Some(path) = variable(CERTIFICATE_PATH) {
+            (IdentityKind::ClientCertificate, client_certificate(path)?)
+        } else {
+            let options = ManagedIdentityCredentialOptions {
+                user_assigned_id: variable("AZURE_CLIENT_ID").map(UserAssignedId::ClientId),
+                client_options: client_options(),
+            };
+            let tokens = ManagedIdentityCredential::new(Some(options));
+            (IdentityKind::ManagedIdentity, tokens.map(|it| it as _))
+        };
         match tokens {
             Ok(tokens) => Ok(Credential::Identity { kind, tokens }),
             Err(error) => Err(format!("{}: {error}", kind.name())),
@@ -121,6 +113,54 @@ impl Credential {
             Credential::ConnectionStringFile(_) => "connection string",
         }
     }
+}
+
+type Tokens = azure_core::Result<Arc<dyn TokenCredential>>;
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.trim().is_empty())
+}
+
+/// The tenant and the client id of the application whose secret or certificate `variable` gives.
+fn application(given: &str) -> Result<(String, String), String> {
+    match (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID")) {
+        (Some(tenant), Some(client)) => Ok((tenant, client)),
+        _ => Err(format!(
+            "{given} is set, but AZURE_TENANT_ID or AZURE_CLIENT_ID is not"
+        )),
+    }
+}
+
+fn workload_identity() -> Tokens {
+    let options = WorkloadIdentityCredentialOptions {
+        credential_options: ClientAssertionCredentialOptions {
+            client_options: client_options(),
+        },
+        ..WorkloadIdentityCredentialOptions::default()
+    };
+    WorkloadIdentityCredential::new(Some(options)).map(|it| it as _)
+}
+
+fn client_certificate(path: String) -> Result<Tokens, String> {
+    let (tenant, client_id) = application(CERTIFICATE_PATH)?;
+    let host = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| AUTHORITY_HOST.to_owned());
+    let chain = variable("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
+    let assertion = CertificateAssertion {
+        path: path.into(),
+        password: variable("AZURE_CLIENT_CERTIFICATE_PASSWORD").map(Secret::new),
+        send_chain: chain.is_some_and(|it| it == "1" || it.eq_ignore_ascii_case("true")),
+        client_id: client_id.clone(),
+        audience: format!("{}/{tenant}/oauth2/v2.0/token", host.trim_end_matches('/')),
+    };
+    // What is wrong with the file is said at once, not with the first token.
+    assertion.assertion(Timestamp::now())?;
+    let options = ClientAssertionCredentialOptions {
+        client_options: client_options(),
+    };
+    let tokens = ClientAssertionCredential::new(tenant, client_id, assertion, Some(options));
+    Ok(tokens.map(|it| it as _))
 }
 
 /// Requests for tokens name us.

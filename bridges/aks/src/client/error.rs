@@ -235,8 +235,22 @@ fn of_io(error: &io::Error) -> (HubErrorKind, String) {
 
 /// What no type tells: the innermost text may.
 fn of_text(text: String) -> (HubErrorKind, String) {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // WebSockets: the library keeps the cause as a text only.
+    let is_io = text.starts_with("IO error: ");
     let kind = if text.contains("certificate") {
         HubErrorKind::Tls
+    } else if text.starts_with("HTTP error: ") {
+        return (
+            HubErrorKind::Unreachable,
+            format!("no WebSocket was opened: {text}"),
+        );
+    } else if is_io && says(&["lookup address"]) {
+        HubErrorKind::Unresolved
+    } else if is_io && says(&["refused", "timed out", "unreachable"]) {
+        HubErrorKind::Unreachable
+    } else if is_io {
+        HubErrorKind::Ended
     } else {
         HubErrorKind::Other
     };

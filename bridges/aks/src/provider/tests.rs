@@ -9,6 +9,7 @@ fn args() -> AksProviderArgs {
         consumer_group: None,
         connection_string_file: None,
         event_hub_endpoint: None,
+        event_hub_transport: None,
         prefetch_bytes_max: None,
         share_partitions: None,
     }
@@ -50,6 +51,7 @@ fn settings_with_identity_need_the_namespace_only() {
             namespace: "audit.servicebus.windows.net".to_owned(),
             name: "insights-logs-kube-audit".to_owned(),
             consumer_group: "$Default".to_owned(),
+            transport: Transport::AmqpTcp,
             endpoint: None,
         }
     );
@@ -96,6 +98,21 @@ fn settings_wrong_are_all_named_and_none_is_shown() {
                 ..named("ns.example.com")
             },
             "only an endpoint on this machine",
+        ),
+        (
+            AksProviderArgs {
+                event_hub_transport: Some("kafka".to_owned()),
+                ..named("ns.example.com")
+            },
+            "is none of amqp-tcp",
+        ),
+        (
+            AksProviderArgs {
+                event_hub_transport: Some("AmqpWebSockets".to_owned()),
+                event_hub_endpoint: Some("amqp://localhost:5672".to_owned()),
+                ..named("ns.example.com")
+            },
+            "always with TLS",
         ),
         (nothing, "has no Endpoint"),
         (

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aks_audit_bridge::client::{Credential, HubAddress, HubClient, IdentityKind};
+use aks_audit_bridge::client::{Credential, HubAddress, HubClient, IdentityKind, Transport};
 use aks_audit_bridge::source::EventHub;
 use aks_audit_bridge::source::partition::PartitionTiming;
 use audit_bridge_app::provider::{Resume, Start};
@@ -64,6 +64,7 @@ fn hub(hubs: &EventHubs) -> HubAddress {
         namespace: "audit.servicebus.windows.net".to_owned(),
         name: HUB.to_owned(),
         consumer_group: "$Default".to_owned(),
+        transport: Transport::AmqpTcp,
         endpoint: Some(hubs.endpoint()),
     }
 }

@@ -60,6 +60,7 @@ async fn namespace_unresolved_or_silent_is_named() {
         namespace: "no-such-namespace.invalid".to_owned(),
         name: HUB.to_owned(),
         consumer_group: "$Default".to_owned(),
+        transport: Transport::AmqpTcp,
         endpoint: None,
     };
     let unavailable = refused(&HubClient::new(wrong.clone(), identity())).await;

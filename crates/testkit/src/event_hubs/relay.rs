@@ -14,11 +14,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use super::web_socket;
+
 /// The shortest delay of a chunk.
 pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes that are relayed at once.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct NetworkConditions {
@@ -52,7 +54,11 @@ impl NetworkConditions {
         self.rate.store(bytes_per_second, Ordering::Relaxed);
     }
 
-    fn wait(&self, bytes: usize) -> Duration {
+    pub(super) fn went_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn wait(&self, bytes: usize) -> Duration {
         let latency = Duration::from_micros(self.latency.load(Ordering::Relaxed));
         match self.rate.load(Ordering::Relaxed) {
             0 => latency,
@@ -61,11 +67,29 @@ impl NetworkConditions {
     }
 }
 
+/// What carries AMQP.
+#[derive(Clone)]
+pub(super) enum Carrier {
+    Tcp,
+    Tls(TlsAcceptor),
+    WebSockets(TlsAcceptor),
+}
+
+impl Carrier {
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Carrier::Tcp => "amqp",
+            Carrier::Tls(_) => "amqps",
+            Carrier::WebSockets(_) => "wss",
+        }
+    }
+}
+
 /// Takes connections on a port and hands their other ends to `serve`.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
     pub(super) weather: Arc<NetworkConditions>,
-    tls: Option<TlsAcceptor>,
+    carrier: Carrier,
     serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     connections: Arc<Mutex<JoinSet<()>>>,
     listening: Mutex<Option<JoinHandle<()>>>,
@@ -73,14 +97,14 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) async fn start(
-        tls: Option<TlsAcceptor>,
+        carrier: Carrier,
         serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     ) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Relay {
             address: listener.local_addr().unwrap(),
             weather: Arc::new(NetworkConditions::new()),
-            tls,
+            carrier,
             serve,
             connections: Arc::default(),
             listening: Mutex::default(),
@@ -91,7 +115,7 @@ impl Relay {
 
     fn listen(&self, listener: TcpListener) {
         let connections = Arc::clone(&self.connections);
-        let (weather, tls) = (Arc::clone(&self.weather), self.tls.clone());
+        let (weather, carrier) = (Arc::clone(&self.weather), self.carrier.clone());
         let serve = Arc::clone(&self.serve);
         let task = tokio::spawn(async move {
             loop {
@@ -99,11 +123,12 @@ impl Relay {
                     continue;
                 };
                 weather.connections.fetch_add(1, Ordering::Relaxed);
-                let (weather, tls, serve) = (Arc::clone(&weather), tls.clone(), serve.clone());
+                let (weather, serve) = (Arc::clone(&weather), serve.clone());
+                let carrier = carrier.clone();
                 let mut connections = connections.lock().unwrap();
                 connections.spawn(async move {
                     // However a connection ends is its own affair.
-                    let _ = relay(stream, tls, &weather, &*serve).await;
+                    let _ = relay(stream, carrier, &weather, &*serve).await;
                 });
                 while connections.try_join_next().is_some() {}
             }
@@ -157,7 +182,7 @@ impl Drop for Relay {
 
 async fn relay(
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    carrier: Carrier,
     weather: &NetworkConditions,
     serve: &(dyn Fn(DuplexStream) + Send + Sync),
 ) -> std::io::Result<()> {
@@ -165,15 +190,20 @@ async fn relay(
     // A cut is a reset, and leaves the port free.
     stream.set_zero_linger()?;
     let (here, there) = duplex(CHUNK);
-    match tls {
-        None => {
+    match carrier {
+        Carrier::Tcp => {
             serve(there);
             both(stream, here, weather).await
         }
-        Some(tls) => {
+        Carrier::Tls(tls) => {
             let stream = tls.accept(stream).await?;
             serve(there);
             both(stream, here, weather).await
+        }
+        Carrier::WebSockets(tls) => {
+            let stream = tls.accept(stream).await?;
+            serve(there);
+            web_socket::relay(stream, here, weather).await
         }
     }
 }

@@ -94,7 +94,11 @@ fn read(der: &[u8]) -> Option<Encrypted<'_>> {
 }
 
 fn number(bytes: &[u8]) -> Option<u64> {
-    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    (bytes.len() <= 8).then(|| {
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    })
 }
 
 /// The rest of a DER structure.
