@@ -103,7 +103,7 @@ def container(objects):
 
 
 def environment(objects):
-    return {item["name"]: item["value"] for item in container(objects).get("env", [])}
+    return {item["name"]: item.get("value") for item in container(objects).get("env", [])}
 
 
 def rendered_example(bridge):

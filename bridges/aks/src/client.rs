@@ -34,8 +34,9 @@ pub use error::{HubError, HubErrorKind};
 pub use transport::Transport;
 
 /// What the client library must not log: it repeats each failure that we tell of ourselves.
-pub(crate) const LOG_FILTER: &str =
-    "azure_messaging_eventhubs=off,azure_core_amqp=off,azure_identity=warn,fe2o3_amqp=off";
+/// At its finest level the WebSocket's library writes whole frames, and tokens are in some.
+pub(crate) const LOG_FILTER: &str = "azure_messaging_eventhubs=off,azure_core_amqp=off,\
+     azure_identity=warn,fe2o3_amqp=off,tungstenite=off,tokio_tungstenite=off";
 /// The application name that the broker sees.
 const APPLICATION_ID: &str = concat!("aks-audit-bridge/", env!("CARGO_PKG_VERSION"));
 /// What a token is asked for.

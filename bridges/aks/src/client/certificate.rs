@@ -116,6 +116,7 @@ impl Identity {
     fn read(path: &Path, password: Option<&Secret>) -> Result<Identity, String> {
         let says = |what: &str| format!("{}: {what}", path.display());
         let bytes = std::fs::metadata(path).and_then(|found| match found.len() {
+            _ if !found.is_file() => Err(std::io::Error::other("is no file")),
             0..=FILE_BYTES_MAX => std::fs::read(path),
             _ => Err(std::io::Error::other("is too large to be a certificate")),
         });

@@ -140,6 +140,12 @@ fn certificate_file_unusable_is_named_with_remedy_and_without_content() {
     };
     let error = missing.assertion(Timestamp::now()).unwrap_err();
     assert!(error.starts_with("/does/not/exist.pem: "), "{error}");
+    let folder = CertificateAssertion {
+        path: std::env::temp_dir(),
+        ..missing
+    };
+    let error = folder.assertion(Timestamp::now()).unwrap_err();
+    assert!(error.contains("is no file"), "{error}");
 }
 
 #[test]
