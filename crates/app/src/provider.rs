@@ -50,6 +50,9 @@ pub struct SharedLogs {
     pub name: String,
     /// The flag that asked for it, without its dashes.
     pub flag: &'static str,
+    /// From one look for new logs, and for those that are closed, to the next: what a log that comes
+    /// after others may wait for longest.
+    pub list_interval: Duration,
 }
 
 /// One log: read by one pipeline, with a checkpoint of its own.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use audit_bridge_app::config::{Problems, flag, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
@@ -20,6 +21,9 @@ use crate::source::position::{self, ShardPosition};
 use crate::source::{Budgets, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
+/// From one list of the shards to the next. Whoever reads a shard to its end lists at once; the others
+/// learn so late that there are shards to take. Kinesis takes 100 lists a second.
+const LIST_INTERVAL: Duration = Duration::from_secs(10);
 /// How far back `check` looks for a record.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 /// Calls of that look, for all shards together.
@@ -171,6 +175,7 @@ impl Provider for StreamProvider {
         self.share.then(|| SharedLogs {
             name: self.key.clone(),
             flag: SHARE_PARTITIONS,
+            list_interval: LIST_INTERVAL,
         })
     }
 }
