@@ -30,7 +30,15 @@ pub trait Provider: Send + Sync + 'static {
         true
     }
 
-    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked now and then whether there are other logs.
+    /// The window of time that a flag of the provider's own asks for, as a job: instead of `--start`
+    /// and `--until`. The logs' names tell it, so that the checkpoint of one window is not
+    /// another's.
+    fn window(&self) -> Option<JobWindow> {
+        None
+    }
+
+    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked
+    /// now and then whether there are other logs.
     fn shared(&self) -> Option<SharedLogs> {
         None
     }
@@ -41,6 +49,17 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// What is missing, and what to do.
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
+}
+
+/// What a job reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobWindow {
+    /// The flag that asked for it, without its dashes.
+    pub flag: &'static str,
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
 }
 
 /// Logs that replicas share.

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod catch_up;
 mod delivery;
 mod failures;
 mod kill;
