@@ -140,7 +140,10 @@ async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
         log.contains("/aws/eks/prod/cluster (111122223333)"),
         "{log}"
     );
-    assert!(log.contains("--until"), "{log}");
+    assert!(
+        log.contains("run --stream audit --log-group GROUP --catch-up 20"),
+        "{log}"
+    );
     assert_eq!(bridge.terminate(), 0);
 }
 
