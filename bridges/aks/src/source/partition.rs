@@ -28,6 +28,9 @@ use crate::source::partition_health;
 use crate::source::placement::{Lookup, Placement, Verdict, compare};
 use crate::source::position::{MessagePosition, PartitionStart};
 
+/// Into so many times the quiet links of a hub are spread.
+const RENEW_STEPS: u32 = 16;
+
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionTiming {
@@ -62,8 +65,16 @@ impl PartitionTiming {
     /// The same for this many partitions, with at least this pause from one query to the next.
     pub(crate) fn paced(mut self, pause: Duration, partitions: usize) -> PartitionTiming {
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        self.probe = self.probe.max(pause.saturating_mul(partitions));
+        let round = pause.saturating_mul(partitions);
+        self.probe = self.probe.max(round);
+        // Each new link asks twice.
+        self.renew = self.renew.max(round.saturating_mul(2));
         self
+    }
+
+    /// When a quiet link of this partition is opened anew: not those of all at once.
+    fn renew_of(&self, partition: u32) -> Duration {
+        self.renew + self.renew / RENEW_STEPS * (partition % RENEW_STEPS)
     }
 }
 
@@ -90,6 +101,8 @@ pub(crate) struct PartitionReader {
     reached: Option<MessagePosition>,
     /// By what that one is looked for.
     lookup: Lookup,
+    /// A link on which nothing came for so long is opened anew.
+    renew: Duration,
     /// It was said that the hub does not have it.
     reported: bool,
     pages: mpsc::Sender<Page>,
@@ -134,6 +147,7 @@ impl PartitionReader {
         let stream = format!("{}/{id}", shared.client.hub().name);
         // The answer takes a while, and a lost one is asked for again.
         let again_within = shared.timing.probe * 3 / 2;
+        let renew = shared.timing.renew_of(index);
         PartitionReader {
             shared,
             id: id.to_owned(),
@@ -144,6 +158,7 @@ impl PartitionReader {
             },
             begin,
             lookup: Lookup::Offset,
+            renew,
             reported: false,
             pages,
             told: false,
@@ -244,7 +259,7 @@ impl PartitionReader {
                     if (due || at_the_end) && self.probe(connection, link, &mut quiet).await? {
                         return Ok(Done::Reached);
                     }
-                    if !quiet.behind && quiet.started.elapsed() >= shared.timing.renew {
+                    if !quiet.behind && quiet.started.elapsed() >= self.renew {
                         return Ok(Done::Reopen(Lookup::Offset));
                     }
                 }

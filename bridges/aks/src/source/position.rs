@@ -94,7 +94,7 @@ impl MessagePosition {
     /// Before all that a partition holds.
     pub(crate) fn before(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
         MessagePosition {
-            sequence_number: bounds.first - 1,
+            sequence_number: (bounds.first - 1).max(-1),
             offset: None,
             enqueued: None,
             created_on,

@@ -282,3 +282,92 @@ async fn clock_of_the_new_hub_behind_the_old_one_skips_nothing() {
     assert_eq!(after.of(0), ["anew-0", "anew-1", "anew-2"]);
     assert_eq!(gaps(&telemetry), 0, "no time is missing");
 }
+
+#[tokio::test]
+async fn link_quiet_for_long_is_opened_anew_and_repeats_nothing() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 2);
+    let timing = PartitionTiming {
+        renew: Duration::from_millis(300),
+        ..timing()
+    };
+    let client = client(&hubs);
+    let opening = EventHub::open(&client, resume(Start::Earliest), 8 << 20, timing);
+    let mut source = opening.await.unwrap();
+    let mut got = Got::default();
+    for number in 0..4 {
+        hubs.publish(HUB, 0, body(&number.to_string()));
+        read(&mut source, &mut got, number + 1).await;
+        listen(&mut source, &mut got, Duration::from_secs(1)).await;
+    }
+    assert_eq!(got.of(0), ["0", "1", "2", "3"]);
+    assert!(hubs.attached().len() >= 6, "{:?}", hubs.attached());
+}
+
+/// What becomes of a hub in any order: whatever is in it once all has settled was handed on, and
+/// what a day ago was handed on came once.
+async fn survives_history(seed: u64) {
+    let mut dice = seed;
+    let mut roll = move |sides: usize| {
+        // A linear congruential generator: its upper bits are good enough to choose by.
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(dice >> 40).unwrap() % sides
+    };
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 1);
+    let replicated = roll(2) == 0;
+    if replicated {
+        hubs.replicate(HUB);
+    }
+    let mut got = read_before(&hubs, 0).await;
+    let mut held: Vec<String> = Vec::new();
+    let mut source = None;
+    for round in 0..12 {
+        let what = roll(6);
+        match what {
+            0 => {
+                let lost = roll(4).min(held.len());
+                hubs.promote(HUB, lost);
+                held.truncate(held.len() - lost);
+            }
+            1 => {
+                hubs.add_hub(HUB, 1);
+                if replicated {
+                    hubs.replicate(HUB);
+                }
+                hubs.cut();
+                held.clear();
+            }
+            2 => hubs.cut(),
+            3 => source = None,
+            _ => {}
+        }
+        held.extend(publish(&hubs, &format!("{round}-{what}"), roll(5)));
+        let mut reader = match source.take() {
+            Some(reader) => reader,
+            None => open(&hubs, continued(&got)).await.unwrap(),
+        };
+        let names = got.names.values().flatten();
+        let all: std::collections::BTreeSet<_> = names.cloned().collect();
+        let want: Vec<_> = held
+            .iter()
+            .filter(|it| !all.contains(*it))
+            .cloned()
+            .collect();
+        come(&mut reader, &mut got, &want).await;
+        source = Some(reader);
+    }
+    let names = got.of(0);
+    for number in 0..50 {
+        let name = format!("old-{number}");
+        let times = names.iter().filter(|it| **it == name).count();
+        assert_eq!(times, 1, "seed {seed}: {name}");
+    }
+}
+
+#[tokio::test]
+async fn hub_of_any_history_is_read_whole_and_not_again() {
+    for seed in 1..=6 {
+        survives_history(seed).await;
+    }
+}

@@ -176,7 +176,8 @@ fn encrypted_key_of_openssl_is_read_with_its_password() {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut child) = child else {
-            eprintln!("skipped: there is no openssl on this machine");
+            // Past the test harness, which keeps what a test prints that passes.
+            let _ = writeln!(std::io::stderr(), "skipped: there is no openssl here");
             return;
         };
         let mut stdin = child.stdin.take().unwrap();
