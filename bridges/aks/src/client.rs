@@ -5,6 +5,7 @@
 //! while there was no link. Whoever reads here opens anew, from the position that was reached.
 
 mod certificate;
+pub(crate) mod cluster;
 pub(crate) mod connection_string;
 mod credential;
 mod error;

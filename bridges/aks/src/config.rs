@@ -10,7 +10,7 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
 use crate::client::LOG_FILTER;
-use crate::cluster::ClusterName;
+use crate::client::cluster::ClusterSelector;
 use crate::convert::{AksConvert, AksConvertOptions, CATEGORIES};
 use crate::dump::AksDump;
 use crate::provider::{AksProvider, AksProviderArgs};
@@ -57,7 +57,7 @@ impl Bridge for Aks {
         });
         let names = args.cluster_name.iter().flat_map(|names| split_list(names));
         let clusters = names.filter_map(|name| {
-            let cluster = ClusterName::read(&name);
+            let cluster = ClusterSelector::read(&name);
             cluster
                 .map_err(|what| problems.add("cluster-name", what))
                 .ok()

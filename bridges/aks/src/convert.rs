@@ -21,7 +21,7 @@ use audit_bridge_core::event::{Event, conformance};
 use audit_bridge_core::record::Record;
 use bytes::Bytes;
 
-use crate::cluster::{self, ClusterName};
+use crate::client::cluster::{self, ClusterSelector};
 use crate::convert::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, AksPayload, Diagnostic};
 
@@ -39,7 +39,7 @@ pub struct AksConvertOptions {
     /// The categories to convert (`--categories`), compared without case.
     pub categories: Vec<String>,
     /// Only these clusters (`--cluster-name`), by `resourceId`; none: all.
-    pub clusters: Vec<ClusterName>,
+    pub clusters: Vec<ClusterSelector>,
     /// Say in each event which cluster it is of (`--annotate-cluster`), by its resource ID: in the
     /// spelling of `clusters`, else as the record has it.
     pub annotate_cluster: bool,

@@ -6,7 +6,6 @@
 //! leaves as it came, byte for byte.
 
 pub mod client;
-pub mod cluster;
 pub mod config;
 pub mod convert;
 pub mod dump;

@@ -6,7 +6,9 @@
 
 mod broker;
 mod link;
+mod network;
 mod nodes;
+mod partition;
 mod position;
 mod relay;
 mod rights;
@@ -24,7 +26,7 @@ use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
 use broker::{Broker, BrokerHub, GroupPartition, now};
-use relay::{Carrier, Relay};
+use relay::{AmqpCarrier, Relay};
 
 /// A receiver that was attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,20 +69,20 @@ impl fmt::Debug for EventHubs {
 impl EventHubs {
     /// A namespace without hubs, on plain TCP.
     pub async fn start() -> EventHubs {
-        EventHubs::serve(Carrier::Tcp).await
+        EventHubs::serve(AmqpCarrier::Tcp).await
     }
 
     /// The same over TLS; see [`crate::Pki::acceptor`].
     pub async fn start_tls(acceptor: TlsAcceptor) -> EventHubs {
-        EventHubs::serve(Carrier::Tls(acceptor)).await
+        EventHubs::serve(AmqpCarrier::Tls(acceptor)).await
     }
 
     /// The same over WebSockets.
     pub async fn start_web_sockets(acceptor: TlsAcceptor) -> EventHubs {
-        EventHubs::serve(Carrier::WebSockets(acceptor)).await
+        EventHubs::serve(AmqpCarrier::WebSockets(acceptor)).await
     }
 
-    async fn serve(carrier: Carrier) -> EventHubs {
+    async fn serve(carrier: AmqpCarrier) -> EventHubs {
         let broker = Arc::new(Broker::new());
         let scheme = carrier.scheme();
         let shared = Arc::clone(&broker);
@@ -131,7 +133,7 @@ impl EventHubs {
         self.with_hub(hub, |hub| {
             hub.partitions
                 .iter_mut()
-                .for_each(broker::BrokerPartition::replicate);
+                .for_each(partition::BrokerPartition::replicate);
         });
     }
 
@@ -172,7 +174,7 @@ impl EventHubs {
     pub fn add_partitions(&self, hub: &str, count: usize) {
         self.with_hub(hub, |hub| {
             hub.partitions
-                .extend((0..count).map(|_| broker::BrokerPartition::default()));
+                .extend((0..count).map(|_| partition::BrokerPartition::default()));
         });
     }
 

@@ -234,8 +234,10 @@ fn convert_damaged_text_is_rejected_and_kept() {
     );
 }
 
-fn clusters(names: &[&str]) -> Vec<ClusterName> {
-    let read = names.iter().map(|name| ClusterName::read(name).unwrap());
+fn clusters(names: &[&str]) -> Vec<ClusterSelector> {
+    let read = names
+        .iter()
+        .map(|name| ClusterSelector::read(name).unwrap());
     read.collect()
 }
 

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client::{HubClient, HubConnection, HubError, HubErrorKind, HubMessage};
 use crate::source::message::Cutter;
 use crate::source::partition_health;
-use crate::source::placement::{Lookup, Placement, Verdict, compare};
+use crate::source::placement::{Lookup, MessageMatch, Placement, compare};
 use crate::source::position::{MessagePosition, PartitionStart};
 
 /// Into so many times the quiet links of a hub are spread.
@@ -342,9 +342,9 @@ impl PartitionReader {
             && std::mem::take(&mut link.unproven)
         {
             match compare(known, *by, &message) {
-                Verdict::Same => return self.go_on_behind(link, &message).await,
-                Verdict::Later => {}
-                Verdict::Different(by) => return Some(Done::Reopen(by)),
+                MessageMatch::Same => return self.go_on_behind(link, &message).await,
+                MessageMatch::Later => {}
+                MessageMatch::Different(by) => return Some(Done::Reopen(by)),
             }
         }
         if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)

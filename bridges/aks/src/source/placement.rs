@@ -52,7 +52,7 @@ pub(crate) struct Failover {
 
 /// What the first message of a link says of the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum MessageMatch {
     /// It is the message that was read.
     Same,
     /// The message that was read is not there any more, and this is a later one.
@@ -138,15 +138,15 @@ impl Placement {
 }
 
 /// Whether the message is the one that was read.
-pub(crate) fn compare(known: &MessagePosition, by: Lookup, message: &HubMessage) -> Verdict {
+pub(crate) fn compare(known: &MessagePosition, by: Lookup, message: &HubMessage) -> MessageMatch {
     let Some(number) = message.sequence_number else {
-        return Verdict::Later;
+        return MessageMatch::Later;
     };
     if number != known.sequence_number {
         return match by {
-            Lookup::Offset => Verdict::Different(Lookup::SequenceNumber),
-            _ if number > known.sequence_number => Verdict::Later,
-            _ => Verdict::Different(Lookup::Time),
+            Lookup::Offset => MessageMatch::Different(Lookup::SequenceNumber),
+            _ if number > known.sequence_number => MessageMatch::Later,
+            _ => MessageMatch::Different(Lookup::Time),
         };
     }
     let rounding = match &known.offset {
@@ -156,9 +156,9 @@ pub(crate) fn compare(known: &MessagePosition, by: Lookup, message: &HubMessage)
     };
     match (known.enqueued, message.enqueued) {
         (Some(known), Some(now)) if known.duration_until(now).abs() > rounding => {
-            Verdict::Different(Lookup::Time)
+            MessageMatch::Different(Lookup::Time)
         }
-        _ => Verdict::Same,
+        _ => MessageMatch::Same,
     }
 }
 

@@ -100,7 +100,7 @@ metrics! {
     records_expired: Counter = "records_expired_total", [],
         "Records that the provider had deleted before they were read: an expired position";
     gaps_suspected: Counter = "gaps_suspected_total", [],
-        "Times for which a log that was busy has no events: the API server was silent, or what feeds the log skipped them";
+        "Times for which a log that was busy has no events: the API server was silent, what feeds the log skipped them, or it goes on in another place (failover)";
     ready: Gauges = "ready", ["part"],
         "1 when this part works: identity, source, checkpoint, webhook, progress; 0 when /readyz says why it does not";
     active_logs: Gauge = "active_logs", [],

@@ -10,7 +10,8 @@ use fe2o3_amqp_types::primitives::{Binary, Timestamp, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::broker::{Broker, GroupPartition, StoredMessage};
+use super::broker::{Broker, GroupPartition};
+use super::partition::StoredMessage;
 use super::rights::{Rights, expired};
 
 /// How often the age of the token is looked at.

@@ -10,7 +10,8 @@ use fe2o3_amqp_types::primitives::{Array, OrderedMap, SimpleValue, Timestamp, Va
 use tokio::sync::mpsc;
 
 use super::PutToken;
-use super::broker::{Broker, BrokerHub, BrokerPartition};
+use super::broker::{Broker, BrokerHub};
+use super::partition::BrokerPartition;
 use super::rights::Rights;
 
 /// An answer on its way.

@@ -10,7 +10,7 @@
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::primitives::Symbol;
 
-use super::broker::{BrokerPartition, StoredMessage};
+use super::partition::{BrokerPartition, StoredMessage};
 
 impl StoredMessage {
     /// The offset as clients see it.

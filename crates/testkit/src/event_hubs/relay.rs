@@ -5,7 +5,7 @@
 //! closes its own connection while it authorises a link.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,73 +14,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use super::network::{CHUNK, NetworkConditions};
 use super::web_socket;
-
-/// The shortest delay of a chunk.
-pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
-
-/// Bytes that are relayed at once.
-pub(super) const CHUNK: usize = 64 << 10;
-
-#[derive(Debug)]
-pub(super) struct NetworkConditions {
-    /// Microseconds that each chunk takes.
-    latency: AtomicU64,
-    /// Bytes a second and direction of each connection; 0: no limit.
-    rate: AtomicU64,
-    /// Connections that were accepted so far.
-    pub(super) connections: AtomicUsize,
-    /// Bytes that went to clients.
-    pub(super) bytes_out: AtomicU64,
-}
-
-impl NetworkConditions {
-    fn new() -> NetworkConditions {
-        NetworkConditions {
-            latency: AtomicU64::new(u64::try_from(LATENCY_MIN.as_micros()).unwrap()),
-            rate: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
-            bytes_out: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn latency(&self, latency: Duration) {
-        let latency = latency.max(LATENCY_MIN).as_micros();
-        self.latency
-            .store(u64::try_from(latency).unwrap(), Ordering::Relaxed);
-    }
-
-    pub(super) fn rate(&self, bytes_per_second: u64) {
-        self.rate.store(bytes_per_second, Ordering::Relaxed);
-    }
-
-    pub(super) fn went_out(&self, bytes: usize) {
-        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn wait(&self, bytes: usize) -> Duration {
-        let latency = Duration::from_micros(self.latency.load(Ordering::Relaxed));
-        match self.rate.load(Ordering::Relaxed) {
-            0 => latency,
-            rate => latency + Duration::from_secs_f64(bytes as f64 / rate as f64),
-        }
-    }
-}
 
 /// What carries AMQP.
 #[derive(Clone)]
-pub(super) enum Carrier {
+pub(super) enum AmqpCarrier {
     Tcp,
     Tls(TlsAcceptor),
     WebSockets(TlsAcceptor),
 }
 
-impl Carrier {
+impl AmqpCarrier {
     pub(super) fn scheme(&self) -> &'static str {
         match self {
-            Carrier::Tcp => "amqp",
-            Carrier::Tls(_) => "amqps",
-            Carrier::WebSockets(_) => "wss",
+            AmqpCarrier::Tcp => "amqp",
+            AmqpCarrier::Tls(_) => "amqps",
+            AmqpCarrier::WebSockets(_) => "wss",
         }
     }
 }
@@ -89,7 +39,7 @@ impl Carrier {
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
     pub(super) weather: Arc<NetworkConditions>,
-    carrier: Carrier,
+    carrier: AmqpCarrier,
     serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     connections: Arc<Mutex<JoinSet<()>>>,
     listening: Mutex<Option<JoinHandle<()>>>,
@@ -97,7 +47,7 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) async fn start(
-        carrier: Carrier,
+        carrier: AmqpCarrier,
         serve: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     ) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -182,7 +132,7 @@ impl Drop for Relay {
 
 async fn relay(
     stream: TcpStream,
-    carrier: Carrier,
+    carrier: AmqpCarrier,
     weather: &NetworkConditions,
     serve: &(dyn Fn(DuplexStream) + Send + Sync),
 ) -> std::io::Result<()> {
@@ -191,16 +141,16 @@ async fn relay(
     stream.set_zero_linger()?;
     let (here, there) = duplex(CHUNK);
     match carrier {
-        Carrier::Tcp => {
+        AmqpCarrier::Tcp => {
             serve(there);
             both(stream, here, weather).await
         }
-        Carrier::Tls(tls) => {
+        AmqpCarrier::Tls(tls) => {
             let stream = tls.accept(stream).await?;
             serve(there);
             both(stream, here, weather).await
         }
-        Carrier::WebSockets(tls) => {
+        AmqpCarrier::WebSockets(tls) => {
             let stream = tls.accept(stream).await?;
             serve(there);
             web_socket::relay(stream, here, weather).await

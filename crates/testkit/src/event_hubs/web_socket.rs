@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-use super::relay::{CHUNK, NetworkConditions};
+use super::network::{CHUNK, NetworkConditions};
 
 const PATH: &str = "/$servicebus/websocket/";
 const PROTOCOL: &str = "sec-websocket-protocol";

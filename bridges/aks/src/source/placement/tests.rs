@@ -106,32 +106,32 @@ fn message_is_the_same_by_number_and_time() {
     use Lookup::{Offset, SequenceNumber, Time};
     let known = known(7);
     for (by, message, want) in [
-        (Offset, message(7, time(0)), Verdict::Same),
-        (SequenceNumber, message(7, time(0)), Verdict::Same),
+        (Offset, message(7, time(0)), MessageMatch::Same),
+        (SequenceNumber, message(7, time(0)), MessageMatch::Same),
         // Its number was given again.
-        (Offset, message(7, time(1)), Verdict::Different(Time)),
+        (Offset, message(7, time(1)), MessageMatch::Different(Time)),
         (
             SequenceNumber,
             message(7, time(1)),
-            Verdict::Different(Time),
+            MessageMatch::Different(Time),
         ),
         // The offset is that of another message.
         (
             Offset,
             message(3, time(0)),
-            Verdict::Different(SequenceNumber),
+            MessageMatch::Different(SequenceNumber),
         ),
         (
             Offset,
             message(8, time(1)),
-            Verdict::Different(SequenceNumber),
+            MessageMatch::Different(SequenceNumber),
         ),
         // The retention passed in between.
-        (SequenceNumber, message(8, time(1)), Verdict::Later),
+        (SequenceNumber, message(8, time(1)), MessageMatch::Later),
         (
             SequenceNumber,
             message(6, time(0)),
-            Verdict::Different(Time),
+            MessageMatch::Different(Time),
         ),
     ] {
         assert_eq!(compare(&known, by, &message), want, "{by:?} {message:?}");
@@ -144,7 +144,7 @@ fn message_is_the_same_by_number_and_time() {
     let half = time(0) + Duration::from_millis(500);
     assert_eq!(
         compare(&told, SequenceNumber, &message(7, half)),
-        Verdict::Same
+        MessageMatch::Same
     );
     // An earlier version kept no time at all.
     let bare = MessagePosition {
@@ -153,7 +153,7 @@ fn message_is_the_same_by_number_and_time() {
     };
     assert_eq!(
         compare(&bare, SequenceNumber, &message(7, half)),
-        Verdict::Same
+        MessageMatch::Same
     );
 }
 

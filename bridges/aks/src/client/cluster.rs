@@ -4,26 +4,26 @@ use audit_bridge_app::config::InvalidValue;
 
 /// A cluster of `--cluster-name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClusterName {
+pub enum ClusterSelector {
     /// Every cluster of this name: other resource groups and subscriptions may have one too.
     Name(String),
     /// One cluster, by its ID in Azure Resource Manager.
     Id(String),
 }
 
-impl ClusterName {
+impl ClusterSelector {
     /// Reads a name, or an ID as `az aks show --query id` prints it.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(text: &str) -> Result<ClusterName, InvalidValue> {
+    pub fn read(text: &str) -> Result<ClusterSelector, InvalidValue> {
         let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !text.is_empty() && text.chars().all(inside) {
-            return Ok(ClusterName::Name(text.to_owned()));
+            return Ok(ClusterSelector::Name(text.to_owned()));
         }
         let id = whole(text);
         if is_id(id) {
-            return Ok(ClusterName::Id(id.to_owned()));
+            return Ok(ClusterSelector::Id(id.to_owned()));
         }
         Err("is neither a cluster's name nor its ID, \
              /subscriptions/…/resourceGroups/…/providers/Microsoft.ContainerService/\
@@ -34,8 +34,8 @@ impl ClusterName {
 
     fn is(&self, id: &str) -> bool {
         match self {
-            ClusterName::Name(name) => name.eq_ignore_ascii_case(name_of(id)),
-            ClusterName::Id(own) => own.eq_ignore_ascii_case(id),
+            ClusterSelector::Name(name) => name.eq_ignore_ascii_case(name_of(id)),
+            ClusterSelector::Id(own) => own.eq_ignore_ascii_case(id),
         }
     }
 }
@@ -45,13 +45,13 @@ impl ClusterName {
 ///
 /// IDs and names are compared without case, as Azure Resource Manager does: Azure Monitor writes
 /// them in capitals.
-pub(crate) fn chosen<'a>(wanted: &'a [ClusterName], resource_id: &'a str) -> Option<&'a str> {
+pub(crate) fn chosen<'a>(wanted: &'a [ClusterSelector], resource_id: &'a str) -> Option<&'a str> {
     let id = whole(resource_id);
     let mut found = wanted.iter().filter(|cluster| cluster.is(id)).peekable();
     if wanted.is_empty() || found.peek().is_some() {
         let given = found.find_map(|cluster| match cluster {
-            ClusterName::Id(given) => Some(given.as_str()),
-            ClusterName::Name(_) => None,
+            ClusterSelector::Id(given) => Some(given.as_str()),
+            ClusterSelector::Name(_) => None,
         });
         return Some(given.unwrap_or(id));
     }
@@ -90,8 +90,10 @@ mod tests {
     const ID: &str = "/subscriptions/1/resourceGroups/shop(eu)/providers/\
                       Microsoft.ContainerService/managedClusters/prod";
 
-    fn read(texts: &[&str]) -> Vec<ClusterName> {
-        let read = texts.iter().map(|text| ClusterName::read(text).unwrap());
+    fn read(texts: &[&str]) -> Vec<ClusterSelector> {
+        let read = texts
+            .iter()
+            .map(|text| ClusterSelector::read(text).unwrap());
         read.collect()
     }
 
@@ -120,7 +122,7 @@ mod tests {
             assert_eq!(chosen(&wanted, resource), want, "{wanted:?} {resource}");
         }
         let slash = format!("{ID}/");
-        assert_eq!(read(&[&slash]), [ClusterName::Id(ID.to_owned())]);
+        assert_eq!(read(&[&slash]), [ClusterSelector::Id(ID.to_owned())]);
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
             "/subscriptions//resourceGroups/shop/providers/Microsoft.ContainerService/managedClusters/x",
             "https://portal.azure.com/#/subscriptions/1",
         ] {
-            let error = ClusterName::read(wrong).unwrap_err().to_string();
+            let error = ClusterSelector::read(wrong).unwrap_err().to_string();
             assert!(error.contains("az aks show"), "{wrong}: {error}");
         }
     }

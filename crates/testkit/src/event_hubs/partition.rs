@@ -1,0 +1,81 @@
+//! The messages of one partition, and what becomes of them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// A message of a partition.
+#[derive(Debug, Clone)]
+pub(super) struct StoredMessage {
+    pub(super) sequence: i64,
+    /// Event Hubs counts bytes.
+    pub(super) offset: i64,
+    /// How often the primary region had changed, where the hub is replicated to another one.
+    pub(super) epoch: Option<i64>,
+    /// Milliseconds since 1970.
+    pub(super) enqueued: i64,
+    /// The data sections of its body.
+    pub(super) sections: Vec<Bytes>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct BrokerPartition {
+    pub(super) messages: VecDeque<StoredMessage>,
+    /// The sequence number that the next message gets.
+    pub(super) next: i64,
+    pub(super) next_offset: i64,
+    pub(super) last_offset: i64,
+    pub(super) last_enqueued: i64,
+    /// See [`StoredMessage::epoch`].
+    pub(super) epoch: Option<i64>,
+}
+
+impl BrokerPartition {
+    /// The sequence number of the first message that is still there.
+    pub(super) fn beginning(&self) -> i64 {
+        self.messages
+            .front()
+            .map_or(self.next, |message| message.sequence)
+    }
+
+    pub(super) fn push(&mut self, sections: Vec<Bytes>, enqueued: i64) -> i64 {
+        let sequence = self.next;
+        self.last_offset = self.next_offset;
+        self.last_enqueued = enqueued;
+        let bytes: usize = sections.iter().map(Bytes::len).sum();
+        self.messages.push_back(StoredMessage {
+            sequence,
+            offset: self.next_offset,
+            epoch: self.epoch,
+            enqueued,
+            sections,
+        });
+        self.next_offset += i64::try_from(bytes).unwrap() + 64;
+        self.next += 1;
+        sequence
+    }
+
+    /// From now on offsets are those of a hub that is replicated to another region.
+    pub(super) fn replicate(&mut self) {
+        self.epoch = Some(1);
+        for message in &mut self.messages {
+            message.epoch = self.epoch;
+        }
+    }
+
+    /// The secondary region becomes the primary one; so many of the newest messages never reached it.
+    pub(super) fn promote(&mut self, lost: usize) {
+        for _ in 0..lost {
+            let Some(message) = self.messages.pop_back() else {
+                break;
+            };
+            self.next = message.sequence;
+            self.next_offset = message.offset;
+        }
+        if let Some(newest) = self.messages.back() {
+            self.last_offset = newest.offset;
+            self.last_enqueued = newest.enqueued;
+        }
+        self.epoch = self.epoch.map(|epoch| epoch + 1);
+    }
+}
