@@ -6,6 +6,7 @@ pub mod partition;
 mod partition_health;
 mod placement;
 pub(crate) mod position;
+mod records;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -173,6 +173,13 @@ impl CatchUpLog {
         let since = from.checked_sub(CLOCKS_DIFFER_MAX).unwrap_or(from);
         let now = Timestamp::now();
         tracing::info!(stream = self.stream.name(), %since, "reading what the stream brought");
+        let oldest = self.stream.oldest(now).await?;
+        if since < oldest {
+            tracing::warn!(
+                %oldest,
+                "the stream does not keep records for so long: what it brought before is delivered again"
+            );
+        }
         let of_stream = Resume {
             positions: [].into(),
             start: Start::At(since),

@@ -294,6 +294,13 @@ impl ProviderLog for StreamLog {
 }
 
 impl StreamLog {
+    /// Since when the stream has all that came into it.
+    pub(super) async fn oldest(&self, now: Timestamp) -> Result<Timestamp, Unavailable> {
+        let retention = self.client.summary().await?.retention;
+        let since = (!retention.is_zero()).then(|| now.checked_sub(retention).ok());
+        Ok(since.flatten().unwrap_or(Timestamp::MIN))
+    }
+
     /// Looks for a record of the last hour, in shards that take records.
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let summary = self.client.summary().await?;
