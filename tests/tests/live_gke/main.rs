@@ -7,6 +7,8 @@
     reason = "a test may stop at once"
 )]
 
+mod central;
+mod coverage;
 mod foreign;
 mod identity;
 mod logging;

@@ -6,6 +6,7 @@
 
 mod error;
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,12 +19,14 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::page::{EntriesAnswer, IdentifiedEntry};
 use super::token_source::{NoToken, TokenSource};
-use crate::client::filter::Selection;
+use crate::client::filter::{Selection, between};
+use crate::client::resource_name::ResourceName;
 
 /// What the API may be asked for at most.
 const PAGE_SIZE_MAX: usize = 1000;
@@ -35,18 +38,21 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// All that reading a log needs; what is allowed of it, roles decide.
 const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
-/// The audit log of a project, or of a cluster in it.
+/// The audit log of some clusters.
 #[derive(Debug)]
 pub struct CloudLoggingClient {
     http: reqwest::Client,
     url: String,
     identity: TokenSource,
     selection: Selection,
+    filter: String,
     name: String,
     /// Smaller while the entries are so large that a full page would be too much.
     page_size: AtomicUsize,
     /// What the API's clock showed, by its last answer.
     server_time: Mutex<Option<Timestamp>>,
+    /// What goes on beside it, and ends with it.
+    beside: JoinSet<()>,
 }
 
 impl CloudLoggingClient {
@@ -72,10 +78,17 @@ impl CloudLoggingClient {
             url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
             identity: TokenSource::new(endpoint, SCOPE),
             name: selection.name(),
+            filter: selection.filter(),
             selection,
             page_size: AtomicUsize::new(PAGE_SIZE_MAX),
             server_time: Mutex::new(None),
+            beside: JoinSet::new(),
         })
+    }
+
+    /// Carries this out beside the reading, and ends it when the client is dropped.
+    pub(crate) fn accompany(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.beside.spawn(work);
     }
 
     /// What the API's clock showed, by its last answer.
@@ -95,26 +108,36 @@ impl CloudLoggingClient {
         Ok(!headers.is_empty())
     }
 
-    /// The newest entries of a selection since so long ago, at most so many.
+    /// Who asks, for people; `None` where nothing says it.
+    pub(crate) async fn principal(&self) -> Option<String> {
+        self.identity.principal().await
+    }
+
+    /// The newest entries of a filter since so long ago, at most so many.
     ///
     /// # Errors
     /// As [`TimeLog::query`].
     pub(crate) async fn newest(
         &self,
-        selection: &Selection,
+        filter: &str,
         back: SignedDuration,
         entries: usize,
     ) -> Result<Vec<IdentifiedEntry>, QueryError> {
         let now = Timestamp::now();
         let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
         let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
-        let filter = selection.between(start, end);
+        let filter = between(filter, start, end);
         let answer = self.list(&filter, "timestamp desc", entries, None).await?;
         Ok(answer
             .entries
             .into_iter()
             .map(IdentifiedEntry::read)
             .collect())
+    }
+
+    fn resource_names(&self) -> Vec<&str> {
+        let names = &self.selection.resource_names;
+        names.iter().map(ResourceName::as_str).collect()
     }
 
     async fn list(
@@ -133,7 +156,7 @@ impl CloudLoggingClient {
                     remedy: missing.remedy,
                 })?;
         let mut body = json!({
-            "resourceNames": [format!("projects/{}", self.selection.project)],
+            "resourceNames": self.resource_names(),
             "filter": filter,
             "orderBy": order,
             "pageSize": page_size,
@@ -173,10 +196,15 @@ impl CloudLoggingClient {
         if status == reqwest::StatusCode::UNAUTHORIZED {
             self.identity.renew();
         }
+        let principal = match status {
+            reqwest::StatusCode::FORBIDDEN => self.identity.principal().await,
+            _ => None,
+        };
         Err(
             error::ApiErrorBody::read(status, &headers, &body).into_query_error(
                 &self.selection,
                 token.is_some(),
+                principal.as_deref(),
                 &self.identity.remedy(),
             ),
         )
@@ -220,7 +248,7 @@ impl TimeLog for CloudLoggingClient {
         window: &Window,
         token: Option<&str>,
     ) -> Result<LogPage<IdentifiedEntry>, QueryError> {
-        let filter = self.selection.between(window.start, window.end);
+        let filter = between(&self.filter, window.start, window.end);
         let page_size = self.page_size.load(Ordering::Relaxed);
         let answer = self
             .list(&filter, "timestamp asc", page_size, token)

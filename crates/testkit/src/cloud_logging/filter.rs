@@ -1,5 +1,6 @@
 //! The part of the Logging query language that readers of audit logs use: comparisons of fields,
-//! `AND`, `OR`, `NOT` (also `-`), parentheses, and groups of values (`logName=("a" OR "b")`).
+//! `AND`, `OR`, `NOT` (also `-`), parentheses, groups of values (`logName=("a" OR "b")`), and the
+//! function `log_id("a/b")`, which takes the id as it is and not as a log's name spells it.
 //!
 //! What it does not know it refuses, as the real one refuses what it cannot parse: a test must not
 //! pass because a condition was ignored.
@@ -13,6 +14,7 @@ pub(super) enum Filter {
     All(Vec<Filter>),
     Any(Vec<Filter>),
     Not(Box<Filter>),
+    LogId(String),
     Compare {
         path: Vec<String>,
         operator: Operator,
@@ -54,6 +56,11 @@ impl Filter {
             Filter::All(all) => all.iter().all(|filter| filter.matches(entry, time)),
             Filter::Any(any) => any.iter().any(|filter| filter.matches(entry, time)),
             Filter::Not(filter) => !filter.matches(entry, time),
+            Filter::LogId(id) => {
+                let name = entry["logName"].as_str().unwrap_or_default();
+                name.split_once("/logs/")
+                    .is_some_and(|(_, log)| log_id(log) == *id)
+            }
             Filter::Compare {
                 path,
                 operator,
@@ -93,15 +100,11 @@ impl Filter {
             }
         }
     }
+}
 
-    /// Whether some condition names this value.
-    pub(super) fn names(&self, part: &str) -> bool {
-        match self {
-            Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.names(part)),
-            Filter::Not(filter) => filter.names(part),
-            Filter::Compare { value, .. } => value.contains(part),
-        }
-    }
+/// A log's id, of how its name spells it.
+pub(super) fn log_id(spelt: &str) -> String {
+    spelt.replace("%2F", "/")
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -225,6 +228,16 @@ impl Parser {
                     false => Err("a parenthesis is not closed".to_owned()),
                 }
             }
+            Some(Token::Word(name)) if name == "log_id" => {
+                match [self.next(), self.next(), self.next()] {
+                    [
+                        Some(Token::Open),
+                        Some(Token::Quoted(id)),
+                        Some(Token::Close),
+                    ] => Ok(Filter::LogId(id)),
+                    other => Err(format!("log_id takes one quoted id, not {other:?}")),
+                }
+            }
             Some(Token::Word(path)) => self.comparison(&path),
             Some(other) => Err(format!("unexpected {other:?}")),
             None => Err("a condition is missing".to_owned()),
@@ -313,6 +326,12 @@ mod tests {
             r#"resource.type="x" OR resource.type="k8s_cluster" AND logName:"activity""#,
             true,
         );
+        check(r#"log_id("cloudaudit.googleapis.com/activity")"#, true);
+        check(r#"log_id("cloudaudit.googleapis.com%2Factivity")"#, false);
+        check(
+            r#"(log_id("cloudaudit.googleapis.com/data_access") OR log_id("x")) AND logName:"p""#,
+            false,
+        );
         check("NOT resource.type=k8s_cluster", false);
         check("-(resource.type=x)", true);
     }
@@ -337,6 +356,8 @@ mod tests {
             r#"timestamp>="yesterday""#,
             "a=(b c)",
             "a=~b",
+            "log_id(a)",
+            "log_id=\"a\"",
         ] {
             assert!(Filter::parse(filter).is_err(), "{filter}");
         }
