@@ -8,12 +8,11 @@ mod error;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{LogPage, PageEntry, QueryError, TimeLog, Window};
+use audit_bridge_tail::{LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -49,8 +48,8 @@ pub struct CloudLoggingClient {
     name: String,
     /// Smaller while the entries are so large that a full page would be too much.
     page_size: AtomicUsize,
-    /// What the API's clock showed, by its last answer.
-    server_time: Mutex<Option<Timestamp>>,
+    /// The API's, by what its answers say.
+    clock: ServerClock,
     /// What goes on beside it, and ends with it.
     beside: JoinSet<()>,
 }
@@ -81,7 +80,7 @@ impl CloudLoggingClient {
             filter: selection.filter(),
             selection,
             page_size: AtomicUsize::new(PAGE_SIZE_MAX),
-            server_time: Mutex::new(None),
+            clock: ServerClock::default(),
             beside: JoinSet::new(),
         })
     }
@@ -89,14 +88,6 @@ impl CloudLoggingClient {
     /// Carries this out beside the reading, and ends it when the client is dropped.
     pub(crate) fn accompany(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.beside.spawn(work);
-    }
-
-    /// What the API's clock showed, by its last answer.
-    pub(crate) fn server_time(&self) -> Option<Timestamp> {
-        *self
-            .server_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a token is needed, and there is one.
@@ -176,10 +167,9 @@ impl CloudLoggingClient {
         let headers = std::mem::take(response.headers_mut());
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| rfc2822::parse(text).ok());
-        *self
-            .server_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.timestamp());
+        if let Some(date) = date {
+            self.clock.told(date.timestamp());
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(error::transport)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -241,6 +231,10 @@ impl TimeLog for CloudLoggingClient {
     /// Google's times have nanoseconds, and filters compare them.
     fn resolution(&self) -> Duration {
         Duration::from_nanos(1)
+    }
+
+    fn server_time(&self) -> Option<Timestamp> {
+        self.clock.now()
     }
 
     async fn query(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_tail::{Limiter, QueryError, Tail};
+use audit_bridge_tail::{Limiter, QueryError, Tail, TimeLog as _};
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::{self, Coverage, LOOK_BACK};
