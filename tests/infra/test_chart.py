@@ -539,6 +539,11 @@ REFUSED = [
 ]
 REFUSED_ELSEWHERE = [
     ("gke", {"gke": {"subscription": "s"}}, "is no path of a subscription"),
+    ("gke", {"gke": {"resourceNames": ["projects/p/locations/global/buckets/b"]}}, "is no place that log entries"),
+    ("gke", {"gke": {"resourceNames": ["folders/audit"]}}, "folders/NUMBER"),
+    ("gke", {"gke": {"resourceNames": ["projects/p,projects/q"]}}, "/gke/resourceNames/0"),
+    ("gke", {"gke": {"resourceNames": ["projects/q"], "subscription": "projects/p/subscriptions/s"}}, "take one of the two out"),
+    ("gke", {"gke": {"projectId": "*"}}, "name several in gke.resourceNames"),
     ("gke", {"gke": {"serviceAccount": "reader"}}, "is no e-mail"),
     ("gke", {"gke": {"credentials": {"secretName": "key"}}}, "two identities"),
     ("gke", {"gke": {"includeDataAccess": "yes"}}, "/gke/includeDataAccess"),
