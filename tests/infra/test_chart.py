@@ -52,7 +52,7 @@ MONITORED = merged(
     {"monitoring": {"scrape": "podMonitor", "rules": {"enabled": True}, "dashboard": {"enabled": True}}},
 )
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
-SUBSCRIPTION = {"gke": {"subscription": "projects/p/subscriptions/s"}}
+SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
     "podLabels": {"mesh": "off"},
@@ -543,7 +543,7 @@ REFUSED_ELSEWHERE = [
     ("gke", {"gke": {"resourceNames": ["folders/audit"]}}, "folders/NUMBER"),
     ("gke", {"gke": {"resourceNames": ["projects/p,projects/q"]}}, "/gke/resourceNames/0"),
     ("gke", {"gke": {"resourceNames": ["projects/q"], "subscription": "projects/p/subscriptions/s"}}, "take one of the two out"),
-    ("gke", {"gke": {"projectId": "*"}}, "name several in gke.resourceNames"),
+    ("gke", {"gke": {"projectId": "*", "resourceNames": []}}, "name several in gke.resourceNames"),
     ("gke", {"gke": {"serviceAccount": "reader"}}, "is no e-mail"),
     ("gke", {"gke": {"credentials": {"secretName": "key"}}}, "two identities"),
     ("gke", {"gke": {"includeDataAccess": "yes"}}, "/gke/includeDataAccess"),

@@ -3,6 +3,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod filter;
+pub(crate) mod late;
 pub(crate) mod logging;
 pub(crate) mod metadata;
 mod page;

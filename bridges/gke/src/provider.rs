@@ -7,9 +7,10 @@ mod names;
 mod subscription;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_app::config::{
-    InvalidValue, Problems, TailArgs, TailFlags, count, given, split_list,
+    InvalidValue, Problems, TailArgs, TailFlags, count, duration, given, split_list,
 };
 use audit_bridge_app::provider::Finding;
 use audit_bridge_app::provider::either::Either;
@@ -24,6 +25,8 @@ use crate::client::resource_name::{RESOURCE_NAMES_MAX, ResourceName};
 const REQUESTS_PER_MINUTE: usize = 30;
 /// The ages of the older cursors, in seconds.
 const REVISIT_AFTER: [u64; 2] = [30, 600];
+/// Between two looks for what came later than that.
+const LATE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The flags that only a live log needs.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,6 +47,9 @@ pub struct GkeProviderArgs {
     /// Another address of the Pub/Sub API; PUBSUB_EMULATOR_HOST works too
     #[arg(long, value_name = "URL")]
     pubsub_endpoint: Option<String>,
+    /// Between two looks for entries that came later than the oldest of --revisit-after, of the last day; or off [default: 1h]
+    #[arg(long, value_name = "SPAN")]
+    late_interval: Option<String>,
     #[command(flatten)]
     tail: TailArgs,
 }
@@ -87,6 +93,15 @@ impl GkeProviderArgs {
             resource_names,
             data_access,
             tail: self.tail.check(&REVISIT_AFTER, problems),
+            late_interval: problems.read(
+                "late-interval",
+                self.late_interval.as_deref(),
+                Some(LATE_INTERVAL),
+                |text| match text {
+                    "off" => Ok(None),
+                    span => duration(span).map(Some),
+                },
+            ),
         };
         let emulator = variable("PUBSUB_EMULATOR_HOST");
         let emulator = given(emulator.as_deref()).map(|host| format!("http://{host}"));
@@ -148,6 +163,8 @@ pub(crate) struct Logging {
     pub(crate) resource_names: Vec<ResourceName>,
     pub(crate) data_access: bool,
     pub(crate) tail: TailFlags,
+    /// Between two looks for late entries; `None`: nobody looks.
+    pub(crate) late_interval: Option<Duration>,
 }
 
 /// What they say of Pub/Sub, when it is to be read instead. It is its own log.

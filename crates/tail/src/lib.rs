@@ -32,6 +32,7 @@ mod identity_chunks;
 mod limiter;
 mod log;
 mod monitor;
+mod paired;
 mod resume;
 mod seen;
 mod segment_writer;
@@ -53,7 +54,8 @@ pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
 pub use limiter::Limiter;
 pub use log::{Clock, LogPage, PageEntry, QueryError, SystemClock, TimeLog, Window};
 pub use monitor::{Late, Monitor, TailStats, TailStatus};
-pub use resume::ResumeError;
+pub use paired::{Paired, split_positions};
+pub use resume::{ResumeError, cursor_times};
 pub use server_clock::ServerClock;
 pub use settings::TailSettings;
 

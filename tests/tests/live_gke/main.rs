@@ -11,6 +11,7 @@ mod central;
 mod coverage;
 mod foreign;
 mod identity;
+mod late;
 mod logging;
 mod losses;
 mod outages;

@@ -107,9 +107,9 @@ impl Selection {
     }
 }
 
-/// A filter for its entries from `start`, included, to `end`, excluded.
-pub(crate) fn between(filter: &str, start: Timestamp, end: Timestamp) -> String {
-    format!("{filter} AND timestamp>=\"{start}\" AND timestamp<\"{end}\"")
+/// The condition for entries from `start`, included, to `end`, excluded.
+pub(crate) fn times(start: Timestamp, end: Timestamp) -> String {
+    format!("timestamp>=\"{start}\" AND timestamp<\"{end}\"")
 }
 
 /// A text as a value of the language, whatever is in it.
@@ -134,7 +134,7 @@ mod tests {
         let start = time("2026-11-21T10:00:00Z");
         let end = time("2026-11-21T10:00:00.000000001Z");
         assert_eq!(
-            between(&selection.filter(), start, end),
+            format!("{} AND {}", selection.filter(), times(start, end)),
             "log_id(\"cloudaudit.googleapis.com/activity\") AND \
              resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\" AND \
              resource.labels.project_id=\"p\" AND \

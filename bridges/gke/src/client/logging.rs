@@ -24,7 +24,7 @@ use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::page::{EntriesAnswer, IdentifiedEntry};
 use super::token_source::{NoToken, TokenSource};
-use crate::client::filter::{Selection, between};
+use crate::client::filter::{Selection, times};
 use crate::client::resource_name::ResourceName;
 
 /// What the API may be asked for at most.
@@ -52,6 +52,13 @@ pub struct CloudLoggingClient {
     clock: ServerClock,
     /// What goes on beside it, and ends with it.
     beside: JoinSet<()>,
+}
+
+/// Some entries, and the token of what follows.
+#[derive(Debug)]
+pub(crate) struct EntriesPage {
+    pub(crate) entries: Vec<IdentifiedEntry>,
+    pub(crate) next: Option<String>,
 }
 
 impl CloudLoggingClient {
@@ -117,13 +124,35 @@ impl CloudLoggingClient {
         let now = Timestamp::now();
         let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
         let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
-        let filter = between(filter, start, end);
+        let filter = format!("{filter} AND {}", times(start, end));
         let answer = self.list(&filter, "timestamp desc", entries, None).await?;
         Ok(answer
             .entries
             .into_iter()
             .map(IdentifiedEntry::read)
             .collect())
+    }
+
+    /// A page of the selection's entries for which this holds too, by their time.
+    ///
+    /// # Errors
+    /// As [`TimeLog::query`].
+    pub(crate) async fn page(
+        &self,
+        condition: &str,
+        token: Option<&str>,
+    ) -> Result<EntriesPage, QueryError> {
+        let filter = format!("{} AND {condition}", self.filter);
+        let page_size = self.page_size.load(Ordering::Relaxed);
+        let answer = self
+            .list(&filter, "timestamp asc", page_size, token)
+            .await?;
+        self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
+        let entries = answer.entries.into_iter().map(IdentifiedEntry::read);
+        Ok(EntriesPage {
+            entries: entries.collect(),
+            next: answer.next,
+        })
     }
 
     fn resource_names(&self) -> Vec<&str> {
@@ -242,13 +271,9 @@ impl TimeLog for CloudLoggingClient {
         window: &Window,
         token: Option<&str>,
     ) -> Result<LogPage<IdentifiedEntry>, QueryError> {
-        let filter = between(&self.filter, window.start, window.end);
-        let page_size = self.page_size.load(Ordering::Relaxed);
-        let answer = self
-            .list(&filter, "timestamp asc", page_size, token)
-            .await?;
-        self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
-        let entries = answer.entries.into_iter().map(IdentifiedEntry::read);
+        let times = times(window.start, window.end);
+        let page = self.page(&times, token).await?;
+        let entries = page.entries.into_iter();
         let entries = entries.map(|entry| PageEntry {
             // What cannot be read has no time of its own, but it was found here.
             time: entry.time.unwrap_or(window.start),
@@ -257,7 +282,7 @@ impl TimeLog for CloudLoggingClient {
         });
         Ok(LogPage {
             entries: entries.collect(),
-            next: answer.next,
+            next: page.next,
         })
     }
 

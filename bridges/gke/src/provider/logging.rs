@@ -3,15 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_tail::{Limiter, QueryError, Tail, TimeLog as _};
+use audit_bridge_core::source::Positions;
+use audit_bridge_tail::{
+    Limiter, Paired, QueryError, SystemClock, Tail, TailSettings, TimeLog as _, cursor_times,
+    split_positions,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::{self, Coverage, LOOK_BACK};
 use super::{Logging, Named, identity, no_identity};
 use crate::client::filter::{AuditLog, Selection};
+use crate::client::late::LateEntries;
 use crate::client::logging::CloudLoggingClient;
 use crate::client::metadata::{self, InstanceMetadata};
 use crate::client::resource_name::ResourceName;
@@ -19,6 +25,11 @@ use crate::wire;
 
 /// No bucket keeps entries longer: ten years.
 const KEPT_MAX: SignedDuration = SignedDuration::from_hours(3650 * 24);
+/// An entry shows a while after it was received; where late ones are looked for often, as in tests,
+/// that is shorter.
+const SETTLED_AFTER: Duration = Duration::from_secs(300);
+/// Late entries of a time before this are not looked for.
+const LATE_BACK_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// Cloud Logging, as configured.
 #[derive(Debug)]
@@ -129,7 +140,7 @@ fn select(settings: &Logging, here: InstanceMetadata) -> Option<Selection> {
 }
 
 impl ProviderLog for LoggingLog {
-    type Source = Tail<CloudLoggingClient>;
+    type Source = Paired<Tail<CloudLoggingClient>, Tail<LateEntries>>;
 
     fn name(&self) -> &str {
         &self.name
@@ -152,21 +163,25 @@ impl ProviderLog for LoggingLog {
         )
     }
 
-    async fn open(&self, resume: Resume) -> Result<Tail<CloudLoggingClient>, Unavailable> {
-        let earliest = Timestamp::now().checked_sub(KEPT_MAX);
+    async fn open(&self, mut resume: Resume) -> Result<Self::Source, Unavailable> {
         let mut client = self.client()?;
         if !self.looked.swap(true, Ordering::Relaxed) {
             let selection = self.selection.clone();
             let limiter = Arc::clone(&self.limiter);
             client.accompany(coverage::warn_of_gaps(self.client()?, selection, limiter));
         }
-        let opened = self.settings.tail.open(
-            client,
-            resume,
-            earliest.unwrap_or(Timestamp::UNIX_EPOCH),
-            Arc::clone(&self.limiter),
-        );
-        opened.await
+        let earliest = Timestamp::now().checked_sub(KEPT_MAX);
+        let earliest = earliest.unwrap_or(Timestamp::UNIX_EPOCH);
+        let (first, second) = split_positions(std::mem::take(&mut resume.positions));
+        resume.positions = first;
+        let late = self.late_tail(&resume, second, earliest)?;
+        let limiter = Arc::clone(&self.limiter);
+        let tail = self
+            .settings
+            .tail
+            .open(client, resume, earliest, limiter)
+            .await?;
+        Ok(Paired::new(tail, late))
     }
 
     async fn check(&self) -> Vec<Finding> {
@@ -194,6 +209,58 @@ impl ProviderLog for LoggingLog {
 }
 
 impl LoggingLog {
+    /// What looks for entries that came too late for the tail; `None` where it is not asked for, or
+    /// the job has an end.
+    fn late_tail(
+        &self,
+        resume: &Resume,
+        mut positions: Positions,
+        earliest: Timestamp,
+    ) -> Result<Option<Tail<LateEntries>>, Unavailable> {
+        let Some(interval) = self.settings.late_interval else {
+            return Ok(None);
+        };
+        if resume.until.is_some() {
+            return Ok(None);
+        }
+        let began = resume.positions.get(&0).and_then(cursor_times);
+        let start = Timestamp::now();
+        let oldest = start.checked_sub(LATE_BACK_MAX).unwrap_or(Timestamp::MIN);
+        let kept = positions.get(&0).and_then(cursor_times);
+        // What is left to look for may be of the time before this flag was there.
+        let start = match kept {
+            Some((_, read_to)) if read_to >= oldest => start,
+            Some(_) => {
+                positions.clear();
+                oldest
+            }
+            None => {
+                positions.clear();
+                start
+            }
+        };
+        let log = LateEntries {
+            client: self.client()?,
+            name: format!("{} (late entries)", self.name),
+            age: self.settings.tail.oldest_age(),
+            settled_after: SETTLED_AFTER.min(interval / 2),
+            since: began.map_or_else(|| resume.start.time(earliest), |(since, _)| since),
+            observer: Arc::new(resume.telemetry.clone()),
+        };
+        let settings = TailSettings {
+            poll_interval: interval,
+            start,
+            ..TailSettings::default()
+        };
+        let limiter = Arc::clone(&self.limiter);
+        let tail = Tail::new(log, settings, &positions, limiter, Arc::new(SystemClock));
+        tail.map(Some).map_err(|error| Unavailable {
+            component: Component::Checkpoint,
+            reason: error.to_string(),
+            remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
+        })
+    }
+
     /// Whether Data Access, which was asked for, shows anything.
     async fn check_data_access(&self, client: &CloudLoggingClient) -> Finding {
         let (what, log) = ("data access", AuditLog::DataAccess);
@@ -332,6 +399,7 @@ mod tests {
                 .collect(),
             data_access: false,
             tail: tail.check(&[30], &mut Problems::default()),
+            late_interval: None,
         }
     }
 

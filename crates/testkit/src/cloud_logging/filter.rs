@@ -65,9 +65,15 @@ impl Filter {
                 path,
                 operator,
                 value,
-            } if *path == ["timestamp"] => {
-                let order = value.parse().map(|value: Timestamp| time.cmp(&value));
-                order.is_ok_and(|order| match operator {
+            } if is_time(path) => {
+                let received = || entry["receiveTimestamp"].as_str()?.parse().ok();
+                let found = match path[0] == "timestamp" {
+                    true => Some(time),
+                    false => received(),
+                };
+                let value: Option<Timestamp> = value.parse().ok();
+                let order = found.zip(value).map(|(found, value)| found.cmp(&value));
+                order.is_some_and(|order| match operator {
                     Operator::Equal | Operator::Has => order.is_eq(),
                     Operator::NotEqual => order.is_ne(),
                     Operator::Less => order.is_lt(),
@@ -102,9 +108,26 @@ impl Filter {
     }
 }
 
+/// Fields that are times, which are compared by order.
+fn is_time(path: &[String]) -> bool {
+    matches!(path, [field] if field == "timestamp" || field == "receiveTimestamp")
+}
+
 /// A log's id, of how its name spells it.
 pub(super) fn log_id(spelt: &str) -> String {
     spelt.replace("%2F", "/")
+}
+
+impl Filter {
+    /// Whether some condition is about this field.
+    pub(super) fn is_about(&self, field: &str) -> bool {
+        match self {
+            Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.is_about(field)),
+            Filter::Not(filter) => filter.is_about(field),
+            Filter::LogId(_) => false,
+            Filter::Compare { path, .. } => *path == [field],
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -249,13 +272,13 @@ impl Parser {
             return Err(format!("{path:?} stands alone: global search is not known"));
         };
         let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-        let is_time = path == ["timestamp"];
+        let is_time = is_time(&path);
         let ordered = !matches!(
             operator,
             Operator::Equal | Operator::NotEqual | Operator::Has
         );
         if ordered && !is_time {
-            return Err(format!("{operator:?} is known for timestamp only"));
+            return Err(format!("{operator:?} is known for times only"));
         }
         let compare = |value: String| match value.parse::<Timestamp>() {
             Err(error) if is_time => Err(format!("{value:?} is no time: {error}")),
@@ -342,6 +365,29 @@ mod tests {
         check(r#"timestamp>"2026-11-21T10:00:00.000000001Z""#, false);
         check(r#"timestamp<"2026-11-21T10:00:00.000000001Z""#, false);
         check(r#"timestamp<"2026-11-21T12:00:00.000000002+02:00""#, true);
+    }
+
+    #[test]
+    fn filter_times_of_receipt_are_the_entrys_own() {
+        let entry = json!({"receiveTimestamp": "2026-11-21T11:00:00Z"});
+        let time = "2026-11-21T10:00:00Z".parse().unwrap();
+        let late =
+            r#"(receiveTimestamp>="2026-11-21T10:59:00Z" AND timestamp<"2026-11-21T10:30:00Z")"#;
+        for (filter, want) in [
+            (late.to_owned(), true),
+            (
+                format!("(receiveTimestamp<\"2026-11-21T10:30:00Z\" AND a=b) OR {late}"),
+                true,
+            ),
+            (
+                r#"receiveTimestamp<"2026-11-21T10:59:00Z""#.to_owned(),
+                false,
+            ),
+        ] {
+            let parsed = Filter::parse(&filter).unwrap();
+            assert_eq!(parsed.matches(&entry, time), want, "{filter}");
+            assert!(parsed.is_about("receiveTimestamp"), "{filter}");
+        }
     }
 
     #[test]

@@ -204,6 +204,8 @@ impl CloudLoggingState {
                     other => other.matches(&Value::Null, entry.time),
                 };
                 match (&filter, entry.stray) {
+                    // It has no time of receipt.
+                    (filter, true) if filter.is_about("receiveTimestamp") => false,
                     (Filter::All(all), true) => all.iter().all(time_only),
                     (filter, _) => filter.matches(&entry.value, entry.time),
                 }
