@@ -11,14 +11,18 @@ const SECOND: u32 = 1 << 16;
 #[derive(Debug)]
 pub struct Paired<A, B> {
     first: A,
-    /// `None` once it ended, or where there is none.
     second: Option<B>,
+    second_ended: bool,
 }
 
 impl<A, B> Paired<A, B> {
     /// These two, of which the second may be missing.
     pub fn new(first: A, second: Option<B>) -> Paired<A, B> {
-        Paired { first, second }
+        Paired {
+            first,
+            second,
+            second_ended: false,
+        }
     }
 }
 
@@ -49,7 +53,8 @@ fn of_second(page: Page) -> Page {
 impl<A: Source, B: Source> Source for Paired<A, B> {
     async fn read(&mut self) -> Option<Page> {
         loop {
-            let Some(second) = &mut self.second else {
+            let second = self.second.as_mut().filter(|_| !self.second_ended);
+            let Some(second) = second else {
                 return self.first.read().await;
             };
             // Either wait may be dropped.
@@ -57,7 +62,7 @@ impl<A: Source, B: Source> Source for Paired<A, B> {
                 page = self.first.read() => return page,
                 page = second.read() => match page {
                     Some(page) => return Some(of_second(page)),
-                    None => self.second = None,
+                    None => self.second_ended = true,
                 },
             }
         }
@@ -148,11 +153,14 @@ mod tests {
         assert_eq!((first, second), (3, 3));
         assert_eq!(paired.first.committed, [2; 3]);
         let second = paired.second.as_ref().map(|it| it.committed.clone());
-        assert_eq!(second.unwrap_or_default(), [2; 3]);
+        assert_eq!(
+            second.unwrap_or_default(),
+            [2; 3],
+            "also what it gave before its end"
+        );
         // The second's end is not the end.
         let wait = std::time::Duration::from_millis(10);
         assert!(tokio::time::timeout(wait, paired.read()).await.is_err());
-        paired.commit(SECOND, &json!(1));
         let mut paired = Paired::new(toy(1, true), Some(toy(0, false)));
         assert!(paired.read().await.is_some());
         assert!(paired.read().await.is_none());

@@ -161,7 +161,8 @@ impl CloudLogging {
         });
     }
 
-    /// Lets the next request meet this fault; more than one queue up.
+    /// Lets the next request meet this fault; more than one queue up. A request for one entry, which
+    /// only looks whether there is any, is spared.
     pub fn fail_next(&self, fault: CloudLoggingFault) {
         self.lock().next.push_back(fault);
     }
@@ -278,8 +279,13 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (number, fault) = {
         let mut state = lock(state);
-        state.requests.push(Listed::of(&parts.headers, &body));
-        let fault = state.next.pop_front().or_else(|| state.always.clone());
+        let listed = Listed::of(&parts.headers, &body);
+        let scripted = match listed.page_size {
+            Some(1) => None,
+            _ => state.next.pop_front(),
+        };
+        state.requests.push(listed);
+        let fault = scripted.or_else(|| state.always.clone());
         (state.requests.len() - 1, fault)
     };
     let carry_out = || lock(state).list(number);

@@ -17,11 +17,11 @@ const READS: [&str; 5] = [
 const WARNING: &str = "log shows no entries";
 
 impl Scene {
-    /// Files an entry of the Data Access log.
-    fn put_read(&self, number: usize) {
+    /// Files an entry of the Data Access log, of so many seconds ago.
+    fn put_read(&self, number: usize, seconds: u64) {
         let entry = PodEntry {
             log: "data_access".to_owned(),
-            ..PodEntry::new(number, ago(30))
+            ..PodEntry::new(number, ago(seconds))
         };
         self.logging.put(entry.text());
     }
@@ -45,7 +45,7 @@ async fn data_access_not_permitted_is_named_and_changes_arrive() {
     scene.logging.metadata(Metadata::of("p", "c", "l"));
     scene.logging.private_logs(false);
     scene.put(0..3, ago(30));
-    scene.put_read(3);
+    scene.put_read(3, 30);
     scene.put_read_of_storage();
     let host = scene.logging.host();
     let envs = [("GCE_METADATA_HOST", host.as_str())];
@@ -71,7 +71,7 @@ async fn data_access_not_permitted_is_named_and_changes_arrive() {
     assert!(log.contains(role), "{log}");
     // Then it is there, and read from then on without another word.
     scene.logging.private_logs(true);
-    scene.put_read(4);
+    scene.put_read(4, 0);
     until("what is permitted", || {
         scene.accepted().contains(&PodEntry::audit_id(4))
     });
@@ -116,7 +116,7 @@ async fn changes_not_permitted_beside_reads_are_named() {
         ..Rights::default()
     });
     scene.put(0..3, ago(30));
-    scene.put_read(3);
+    scene.put_read(3, 30);
     let checked = check(&scene, &READS, &[]);
     assert_eq!(checked.status, 1, "{}", checked.stdout);
     let role = "roles/logging.viewer on project p";

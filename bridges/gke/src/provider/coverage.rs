@@ -6,6 +6,8 @@
 //! nothing comes, once more without the clusters: whether the identity sees that log of anybody.
 //! More cannot be seen with the right to read logs alone. It takes one or two requests a log.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use audit_bridge_core::readiness::{Component, Unavailable};
@@ -179,12 +181,13 @@ fn never_there(selection: &Selection) -> bool {
         .all(|place| place.excludes_data_access())
 }
 
-/// Looks at each log once, when there is an answer, and warns of what is missing. Reading goes on in
-/// any case.
+/// Looks at each log once, when there is an answer, and warns of what is missing; then it is done.
+/// Reading goes on in any case.
 pub(super) async fn warn_of_gaps(
     client: CloudLoggingClient,
     selection: Selection,
-    limiter: std::sync::Arc<Limiter>,
+    limiter: Arc<Limiter>,
+    done: Arc<AtomicBool>,
 ) {
     let mut open = selection.logs.to_vec();
     while !open.is_empty() {
@@ -211,6 +214,7 @@ pub(super) async fn warn_of_gaps(
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
+    done.store(true, Ordering::Relaxed);
     if let Some(principal) = client.principal().await {
         info!(
             log = selection.name(),

@@ -37,7 +37,7 @@ pub struct LoggingProvider {
     pub(super) logging: Logging,
     /// One for all requests that draw on the project's quota.
     pub(super) limiter: Arc<Limiter>,
-    /// Each log was, or is being, looked at for what is missing in it.
+    /// Each log was looked at for what is missing in it.
     pub(super) looked: Arc<AtomicBool>,
 }
 
@@ -165,10 +165,10 @@ impl ProviderLog for LoggingLog {
 
     async fn open(&self, mut resume: Resume) -> Result<Self::Source, Unavailable> {
         let mut client = self.client()?;
-        if !self.looked.swap(true, Ordering::Relaxed) {
-            let selection = self.selection.clone();
-            let limiter = Arc::clone(&self.limiter);
-            client.accompany(coverage::warn_of_gaps(self.client()?, selection, limiter));
+        if !self.looked.load(Ordering::Relaxed) {
+            let (limiter, looked) = (Arc::clone(&self.limiter), Arc::clone(&self.looked));
+            let (beside, selection) = (self.client()?, self.selection.clone());
+            client.accompany(coverage::warn_of_gaps(beside, selection, limiter, looked));
         }
         let earliest = Timestamp::now().checked_sub(KEPT_MAX);
         let earliest = earliest.unwrap_or(Timestamp::UNIX_EPOCH);
