@@ -51,6 +51,7 @@ impl Scene {
             ["--webhook-url", webhook.as_str()],
             ["--poll-interval", "200ms"],
             ["--revisit-after", "1s,4s"],
+            ["--late-interval", "off"],
             ["--requests-per-minute", "6000"],
             ["--batch-wait-max", "50ms"],
         ]

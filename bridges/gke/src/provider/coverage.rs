@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::client::filter::{AuditLog, Selection};
 use crate::client::logging::CloudLoggingClient;
+use crate::client::resource_name::ResourceName;
 
 /// How far back is looked for an entry.
 pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(24);
@@ -24,7 +25,7 @@ pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(24);
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// What is to be seen of one log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
     /// An entry of this time.
     Newest(Option<Timestamp>),
@@ -155,7 +156,7 @@ fn data_read(selection: &Selection) -> String {
 /// Where entries are excluded, or not routed to where they are looked for.
 fn exclusions(selection: &Selection, sink: &str) -> String {
     let place = selection.resource_names.first();
-    let flag = place.map_or_else(|| "--project PROJECT".to_owned(), |it| it.owner_flag());
+    let flag = place.map_or_else(|| "--project PROJECT".to_owned(), ResourceName::owner_flag);
     let mut text = format!(
         "a log sink excludes or does not route it: gcloud logging sinks list {flag}; gcloud logging \
          sinks describe {sink} {flag}"
@@ -163,7 +164,7 @@ fn exclusions(selection: &Selection, sink: &str) -> String {
     if selection
         .resource_names
         .iter()
-        .any(|place| place.is_above_projects())
+        .any(ResourceName::is_above_projects)
     {
         text.push_str(
             "; a folder or an organization has the entries of its projects only where an aggregated \
@@ -178,7 +179,7 @@ fn never_there(selection: &Selection) -> bool {
     selection
         .resource_names
         .iter()
-        .all(|place| place.excludes_data_access())
+        .all(ResourceName::excludes_data_access)
 }
 
 /// Looks at each log once, when there is an answer, and warns of what is missing; then it is done.
@@ -226,7 +227,6 @@ pub(super) async fn warn_of_gaps(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::resource_name::ResourceName;
 
     fn gap(places: &[&str], coverage: Coverage, log: AuditLog) -> String {
         let selection = Selection {
