@@ -87,6 +87,9 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A machine's clock may be so far ahead of what an answer says of its time, in whole seconds.
 const SERVER_TIME_UNIT: Duration = Duration::from_secs(1);
 
+/// A beginning is moved back by no more: whoever tells a time that is so far off is not believed so far.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
+
 /// How long the end waits for identities to be kept.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -269,8 +272,9 @@ impl<L: TimeLog> Tail<L> {
         let theirs = self.log.server_time().unwrap_or(machine);
         for cursor in &mut self.cursors {
             // One that lies ahead of both clocks was asked for so.
-            if now < cursor.since && cursor.since <= machine {
-                let meant = before(cursor.since, elapsed(theirs, machine));
+            let ahead = elapsed(theirs, machine);
+            if now < cursor.since && cursor.since <= machine && ahead <= CLOCK_AHEAD_MAX {
+                let meant = before(cursor.since, ahead);
                 cursor.restart(floor(meant, self.resolution));
                 self.began_at = self.began_at.min(cursor.since);
             }

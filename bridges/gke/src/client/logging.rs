@@ -196,7 +196,8 @@ impl CloudLoggingClient {
         let headers = std::mem::take(response.headers_mut());
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| rfc2822::parse(text).ok());
-        if let Some(date) = date {
+        // Anybody on the way may answer with an error, at a time of his own.
+        if let Some(date) = date.filter(|_| status.is_success()) {
             self.clock.told(date.timestamp());
         }
         let mut body = BytesMut::new();

@@ -113,6 +113,20 @@ async fn beginning_in_the_future_is_waited_for_also_with_the_clock_ahead() {
     assert_all(&tail, HOUR_MS, &log);
 }
 
+/// Somebody's answer of long ago must not bring everything again that the log ever held.
+#[tokio::test(start_paused = true)]
+async fn time_told_wrong_by_years_does_not_move_the_beginning() {
+    let log = log_behind(365 * 24 * HOUR_MS);
+    let old = log.put_ms(-HOUR_MS, -HOUR_MS);
+    let mut settings = settings();
+    settings.start = at(365 * 24 * HOUR_MS);
+    let mut tail = tail(&log, settings);
+    tail.run_secs(3_600).await;
+    assert!(!tail.given.contains_key(&old));
+    let windows = log.requests();
+    assert!(windows.iter().all(|request| request.window.start >= at(0)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn clock_that_is_right_is_not_held_back() {
     let log = log_behind(0);
