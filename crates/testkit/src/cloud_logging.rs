@@ -9,7 +9,7 @@
 mod filter;
 mod log;
 mod metadata;
-mod rights;
+mod permissions;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 pub use self::log::Listed;
 use self::log::{CloudLoggingState, PAGE_SIZE_MAX, StoredEntry};
 pub use self::metadata::Metadata;
-pub use self::rights::Rights;
+pub use self::permissions::LogPermissions;
 use crate::tls::TlsPort;
 
 /// What becomes of one request.
@@ -188,18 +188,18 @@ impl CloudLogging {
     }
 
     /// What the caller may read from now on.
-    pub fn permit(&self, rights: Rights) {
-        self.lock().rights = rights;
+    pub fn permit(&self, permissions: LogPermissions) {
+        self.lock().permissions = permissions;
     }
 
     /// Only this project's log may be listed.
     pub fn only_project(&self, project: &str) {
-        self.lock().rights.resources = Some(vec![format!("projects/{project}")]);
+        self.lock().permissions.resources = Some(vec![format!("projects/{project}")]);
     }
 
     /// Whether the caller may list Data Access logs.
     pub fn private_logs(&self, allowed: bool) {
-        self.lock().rights.private_entries = allowed;
+        self.lock().permissions.private_entries = allowed;
     }
 
     /// All entries of these logs, by their ids, are in this view too from now on, as a sink brings

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use audit_bridge_testkit::PodEntry;
-use audit_bridge_testkit::cloud_logging::Rights;
+use audit_bridge_testkit::cloud_logging::LogPermissions;
 use audit_bridge_tests::command;
 use serde_json::Value;
 
@@ -40,9 +40,9 @@ fn annotated(scene: &Scene) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clusters_of_many_projects_are_read_from_one_view_and_annotated() {
     let scene = Scene::new().await;
-    scene.logging.permit(Rights {
+    scene.logging.permit(LogPermissions {
         resources: Some(vec![VIEW.to_owned()]),
-        ..Rights::default()
+        ..LogPermissions::default()
     });
     for (number, project) in ["p", "q", "r"].into_iter().enumerate() {
         put_of(&scene, number, project, "c");
@@ -129,7 +129,7 @@ async fn checkpoint_of_the_project_goes_on_in_its_view() {
     let bridge = scene.run_with(&[&before[..], &["--start", "-1m"]].concat(), &[]);
     scene.until_accepted(0..20);
     assert_eq!(bridge.terminate(), 0);
-    scene.logging.permit(Rights {
+    scene.logging.permit(LogPermissions {
         resources: Some(vec![REQUIRED.to_owned()]),
         entries: false,
         private_entries: false,

@@ -2,7 +2,7 @@
 //! not written, what is elsewhere.
 
 use audit_bridge_testkit::PodEntry;
-use audit_bridge_testkit::cloud_logging::{Metadata, Rights};
+use audit_bridge_testkit::cloud_logging::{LogPermissions, Metadata};
 
 use crate::identity::check;
 use crate::{Scene, ago, until};
@@ -111,9 +111,9 @@ async fn data_access_not_written_is_told_from_not_permitted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn changes_not_permitted_beside_reads_are_named() {
     let scene = Scene::new().await;
-    scene.logging.permit(Rights {
+    scene.logging.permit(LogPermissions {
         entries: false,
-        ..Rights::default()
+        ..LogPermissions::default()
     });
     scene.put(0..3, ago(30));
     scene.put_read(3, 30);

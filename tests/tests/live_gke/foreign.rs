@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_logging::{CloudLogging, Listed, Rights};
+use audit_bridge_testkit::cloud_logging::{CloudLogging, Listed, LogPermissions};
 use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::python::python;
@@ -115,9 +115,9 @@ async fn stand_in_leaves_out_what_googles_python_client_may_not_read() {
     assert_eq!(list("projects/p,projects/q").unwrap(), "02");
     assert_eq!(list(&format!("{default}/_AllLogs")).unwrap(), "1");
     assert_eq!(list(&format!("{default}/_Default")).unwrap(), "");
-    log.permit(Rights {
+    log.permit(LogPermissions {
         resources: Some(vec!["projects/p".to_owned()]),
-        ..Rights::default()
+        ..LogPermissions::default()
     });
     assert_eq!(list("projects/p").unwrap(), "01");
     let refused = list("projects/p,projects/q").unwrap_err();

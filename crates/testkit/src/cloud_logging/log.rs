@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::filter::{Filter, log_id};
-use super::rights::{Rights, is_resource_name};
+use super::permissions::{LogPermissions, is_resource_name};
 use super::{CloudLoggingFault, Metadata, failure, response};
 
 /// The largest page that may be asked for.
@@ -69,7 +69,7 @@ pub(super) struct CloudLoggingState {
     pub(super) tokens_issued: u64,
     pub(super) page_max: u64,
     pub(super) token_prefix: Option<String>,
-    pub(super) rights: Rights,
+    pub(super) permissions: LogPermissions,
     /// Views, and the ids of the logs that are in each besides those that Google puts there.
     pub(super) routes: Vec<(String, Vec<String>)>,
     pub(super) clock_ahead: SignedDuration,
@@ -130,7 +130,7 @@ impl CloudLoggingState {
                 return Err((401, message));
             }
         }
-        self.rights.admit(&request.resource_names)
+        self.permissions.admit(&request.resource_names)
     }
 
     /// Whether an entry is in one of these places, and the caller may see it there.
@@ -144,10 +144,11 @@ impl CloudLoggingState {
             let there = match name.split_once("/locations/") {
                 None => name == parent,
                 Some((owner, view)) => {
-                    owner == parent && Rights::view_of(&log, view) || self.routes.iter().any(routed)
+                    owner == parent && LogPermissions::view_of(&log, view)
+                        || self.routes.iter().any(routed)
                 }
             };
-            there && self.rights.shows(name, &log)
+            there && self.permissions.shows(name, &log)
         })
     }
 

@@ -9,7 +9,7 @@ const DATA_ACCESS: &str = "cloudaudit.googleapis.com/data_access";
 
 /// The caller's permissions.
 #[derive(Debug, Clone)]
-pub struct Rights {
+pub struct LogPermissions {
     /// The only projects, folders, organizations and views on which it has any; `None`: all.
     pub resources: Option<Vec<String>>,
     /// `logging.logEntries.list`: what is not private of projects, folders and organizations.
@@ -18,10 +18,10 @@ pub struct Rights {
     pub private_entries: bool,
 }
 
-impl Default for Rights {
+impl Default for LogPermissions {
     /// Everything.
-    fn default() -> Rights {
-        Rights {
+    fn default() -> LogPermissions {
+        LogPermissions {
             resources: None,
             entries: true,
             private_entries: true,
@@ -29,7 +29,7 @@ impl Default for Rights {
     }
 }
 
-impl Rights {
+impl LogPermissions {
     /// Whether these may be asked for at all.
     pub(super) fn admit(&self, names: &[String]) -> Result<(), (u16, &'static str)> {
         let admitted = |name: &String| {
