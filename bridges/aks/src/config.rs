@@ -25,7 +25,7 @@ pub struct AksArgs {
     /// Only records of this cluster, by its name or its whole resource ID; may be repeated
     #[arg(long, value_name = "NAME|ID")]
     cluster_name: Vec<String>,
-    /// Say in each event which cluster it is of, by its resource ID: the annotation audit-bridge/cluster
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
     #[arg(long, value_name = "BOOL")]
     annotate_cluster: Option<String>,
 }

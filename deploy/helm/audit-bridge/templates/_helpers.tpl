@@ -107,6 +107,7 @@ labels:
 {{- $_ := set $flags "project-id" $v.gke.projectId }}
 {{- $_ := set $flags "cluster-name" $v.gke.clusterName }}
 {{- $_ := set $flags "location" $v.gke.location }}
+{{- $_ := set $flags "resource-name" (join "," $v.gke.resourceNames) }}
 {{- $_ := set $flags "include-data-access" (ternary "true" "" $v.gke.includeDataAccess) }}
 {{- $_ := set $flags "subscription" $v.gke.subscription }}
 {{- else if eq $v.bridge "aks" }}
