@@ -9,8 +9,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::CanaryWatch;
 use super::sender::{CanarySender, SendFailure};
-use super::watch::COUNT_INTERVAL;
 use crate::telemetry::Telemetry;
+
+/// From one look at those that are overdue to the next.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The task that sends canaries. It ends when this is dropped.
 #[derive(Debug)]

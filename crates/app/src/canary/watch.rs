@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use audit_bridge_core::convert::Skip;
 use audit_bridge_core::event::Event;
@@ -78,10 +77,6 @@ impl CanaryWatch {
             telemetry,
             state: Mutex::default(),
         }
-    }
-
-    pub(crate) fn settings(&self) -> &CanarySettings {
-        &self.settings
     }
 
     /// Forgets all that are under way: another process may read their events.
@@ -268,9 +263,6 @@ impl CanaryWatch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How long a test, or a person, has to wait for the count of one that is lost.
-pub(super) const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;
