@@ -179,7 +179,10 @@ mod tests {
         ];
         for (number, change) in changes.iter().enumerate() {
             let found = forge(change);
-            assert!(matches!(found, Identity::Forged { .. }), "{number}: {found:?}");
+            assert!(
+                matches!(found, Identity::Forged { .. }),
+                "{number}: {found:?}"
+            );
         }
     }
 
@@ -192,9 +195,6 @@ mod tests {
         quoting["requestURI"] = format!("/{}", mark.as_str()).into();
         assert_eq!(identify(&quoting, &mark), Identity::Other);
         let torn = format!("{{\"auditID\":\"{}\"", mark.as_str());
-        assert_eq!(
-            expected().identify(torn.as_bytes(), &mark),
-            Identity::Other
-        );
+        assert_eq!(expected().identify(torn.as_bytes(), &mark), Identity::Other);
     }
 }

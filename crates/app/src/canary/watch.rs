@@ -199,9 +199,8 @@ impl CanaryWatch {
     /// Counts those that have not arrived in time.
     pub(crate) fn count_lost(&self) {
         let state = &mut *self.state();
-        let overdue = |canary: &Canary| {
-            !canary.lost && canary.sent.elapsed() >= self.settings.wait_max
-        };
+        let overdue =
+            |canary: &Canary| !canary.lost && canary.sent.elapsed() >= self.settings.wait_max;
         while let Some(at) = state.canaries.iter().position(overdue) {
             let mut canary = state.canaries.remove(at);
             canary.lost = true;

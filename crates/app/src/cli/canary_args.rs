@@ -43,12 +43,7 @@ impl CanaryArgs {
                 WAIT_MAX,
                 config::duration,
             ),
-            deliver: problems.read(
-                "canary-deliver",
-                self.canary_deliver.as_deref(),
-                true,
-                flag,
-            ),
+            deliver: problems.read("canary-deliver", self.canary_deliver.as_deref(), true, flag),
         }
     }
 }

@@ -67,9 +67,9 @@ labels:
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
 {{- end -}}
 
-{{/* Replicas share what is read, by a value or by a flag: the event of a canary may come to any of them. */}}
+{{/* Replicas share what is read: the event of a canary may come to any of them. */}}
 {{- define "audit-bridge.sharesEvents" -}}
-{{- if or (include "audit-bridge.sharesPartitions" .) (eq (toString (get .Values.settings "share-partitions")) "true") (and (include "audit-bridge.subscribes" .) (gt (int .Values.replicas) 1)) }}true{{ end -}}
+{{- if or (include "audit-bridge.sharesPartitions" .) (and (include "audit-bridge.subscribes" .) (gt (int .Values.replicas) 1)) }}true{{ end -}}
 {{- end -}}
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}

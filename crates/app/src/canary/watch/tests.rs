@@ -97,10 +97,7 @@ fn sample(telemetry: &Telemetry, name: &str) -> u64 {
 }
 
 fn lost(telemetry: &Telemetry, leg: Leg) -> u64 {
-    let name = format!(
-        "audit_bridge_canary_lost_total{{leg=\"{}\"}}",
-        leg.name()
-    );
+    let name = format!("audit_bridge_canary_lost_total{{leg=\"{}\"}}", leg.name());
     sample(telemetry, &name)
 }
 

@@ -35,7 +35,10 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// Sends one canary, waits for its event and brings that to the webhook.
 pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
     // Beside the state of a bridge that runs.
-    let folder = checked.state.dir.join(format!("check-{}", std::process::id()));
+    let folder = checked
+        .state
+        .dir
+        .join(format!("check-{}", std::process::id()));
     let result = run::<B>(checked, &folder).await;
     let _ = std::fs::remove_dir_all(&folder);
     match result {
@@ -53,7 +56,11 @@ async fn run<B: Bridge>(checked: &Checked<B>, folder: &Path) -> Result<String, U
         let mut options = checked.delivery.native.clone();
         options.annotations.extend(log.annotations());
         let converter = checked.bridge.converter(options);
-        readers.push(Reader::new::<B>(log, converter, folder.join(number.to_string())));
+        readers.push(Reader::new::<B>(
+            log,
+            converter,
+            folder.join(number.to_string()),
+        ));
     }
     let mut sender = CanarySender::new(B::NAME, &checked.state.name, B::CANARY);
     let canary = sender.prepare().await.map_err(unsent)?;
@@ -166,7 +173,8 @@ impl<L: ProviderLog, C: Convert> Reader<L, C> {
         let mut out = Output::default();
         let mut events = Vec::new();
         for record in &page.records {
-            self.converter.convert(RecordId(self.next), record, &mut out);
+            self.converter
+                .convert(RecordId(self.next), record, &mut out);
             self.next += 1;
             events.extend(out.drain().filter_map(|outcome| match outcome {
                 Outcome::Event { event, .. } => Some(event),

@@ -217,8 +217,12 @@ impl<B: Bridge> Process<'_, B> {
         };
         let requests = telemetry.clone();
         let canaries = self.canaries.clone();
-        let observer =
-            CanaryObserver::new(telemetry.clone(), canaries, log.name(), log.silence_remedy());
+        let observer = CanaryObserver::new(
+            telemetry.clone(),
+            canaries,
+            log.name(),
+            log.silence_remedy(),
+        );
         let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),

@@ -1,0 +1,149 @@
+//! The trail is cut on each leg in turn: it is said which one, once, and nothing else is touched.
+
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_testkit::cloud_watch::CloudWatchFault;
+use audit_bridge_tests::apiserver::feed::FeedGate;
+use audit_bridge_tests::live::{Running, wait};
+use audit_bridge_tests::outage::promtool;
+use serde_json::json;
+
+use super::{ARRIVED, CanaryWorld, Cloud, LOST, sample, until_lost};
+
+/// An exclusion on a sink, or an audit policy.
+const WITHOUT_CANARIES: FeedGate = FeedGate::Without(" canary/");
+
+/// The trail is cut so, until canaries are lost on this leg; then it is whole again.
+fn cut(
+    world: &CanaryWorld,
+    bridge: &mut Running,
+    leg: &str,
+    says: &str,
+    set: impl Fn(&CanaryWorld, bool),
+) {
+    let healthy = bridge.get("/metrics").1;
+    assert_eq!(sample(bridge, LOST, leg), 0.0, "{leg}");
+    set(world, true);
+    until_lost(bridge, leg);
+    let first = bridge.get("/metrics").1;
+    let lost = sample(bridge, LOST, leg);
+    let more = wait(|| (sample(bridge, LOST, leg) >= lost + 3.0).then_some(()));
+    assert!(more.is_some(), "each is counted: {leg}");
+    let second = bridge.get("/metrics").1;
+    let fired = json!({
+        "healthy": healthy, "outage": [[0.0, first], [3.0, second]],
+        "fires": ["AuditBridgeCanaryLost"],
+    });
+    promtool(&fired).unwrap_or_else(|said| panic!("{leg}: {said}"));
+    // Said once, with what to look at.
+    let log = bridge.log();
+    let leg_field = format!("\"leg\":\"{leg}\"");
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(&leg_field))
+        .collect();
+    assert_eq!(said.len(), 1, "{leg}: {said:#?}");
+    assert!(
+        said[0].contains("canary lost") && said[0].contains(says),
+        "{}",
+        said[0]
+    );
+    // It is no reason to restart anything.
+    assert_eq!(bridge.get("/livez").0, 200);
+    set(world, false);
+    let arrived = bridge.metric(ARRIVED);
+    bridge.until_above(ARRIVED, arrived + 2.0);
+    bridge.until_ready();
+}
+
+fn start(world: &CanaryWorld) -> Running {
+    let mut bridge = world.start(&["--canary-wait-max=4s"]);
+    bridge.until_ready();
+    bridge.until_above(ARRIVED, 1.0);
+    bridge
+}
+
+fn switch(world: &CanaryWorld, gate: FeedGate, is_cut: bool) {
+    world.feed.set(match is_cut {
+        true => gate,
+        false => FeedGate::Open,
+    });
+}
+
+fn webhook_fails(world: &CanaryWorld, fails: bool) {
+    match fails {
+        true => world
+            .installed
+            .webhook
+            .set_answer(WebhookAnswer::status(503)),
+        false => world.installed.webhook.accept(),
+    }
+}
+
+/// The first two legs, which look the same to the bridge on every provider.
+fn cut_at_the_provider(world: &CanaryWorld, switch_says: &str) {
+    let mut bridge = start(world);
+    cut(
+        world,
+        &mut bridge,
+        "source_without_it",
+        switch_says,
+        |world, is_cut| {
+            switch(world, WITHOUT_CANARIES, is_cut);
+        },
+    );
+    cut(
+        world,
+        &mut bridge,
+        "source_silent",
+        switch_says,
+        |world, is_cut| {
+            switch(world, FeedGate::Shut, is_cut);
+            if is_cut {
+                // Nobody says that it is unready for that.
+                assert!(world.feed.kept().len() < usize::MAX);
+            }
+        },
+    );
+    cut(world, &mut bridge, "webhook", "receiver", webhook_fails);
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canary_lost_on_eks_names_each_leg() {
+    let Some(world) = CanaryWorld::new("eks", &[]).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| {
+        cut_at_the_provider(&world, "aws eks describe-cluster");
+        let mut bridge = start(&world);
+        let deny = |world: &CanaryWorld, denied: bool| {
+            let Cloud::Eks(cloud) = &world.cloud else {
+                return;
+            };
+            match denied {
+                true => cloud.choose(|_| Some(CloudWatchFault::denied())),
+                false => cloud.clear_faults(),
+            }
+        };
+        cut(&world, &mut bridge, "source_unread", "/readyz", deny);
+        assert_eq!(bridge.terminate(), 0);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canary_lost_on_aks_names_each_leg() {
+    let Some(world) = CanaryWorld::new("aks", &[]).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| {
+        cut_at_the_provider(&world, "az monitor diagnostic-settings list");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canary_lost_on_gke_names_each_leg() {
+    let Some(world) = CanaryWorld::new("gke", &[]).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| cut_at_the_provider(&world, "gcloud logging sinks"));
+}
