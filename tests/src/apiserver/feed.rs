@@ -17,6 +17,8 @@ pub enum FeedGate {
     Shut,
     /// All but those with this text in them, which are kept ([`AuditFeed::kept`]).
     Without(&'static str),
+    /// Those with this text in them.
+    Only(&'static str),
 }
 
 /// A feed that runs. It stops when it is dropped.
@@ -73,8 +75,9 @@ impl AuditFeed {
                 let mut state = lock(&shared);
                 match state.gate {
                     FeedGate::Shut => {}
+                    FeedGate::Only(part) if !text.contains(part) => {}
                     FeedGate::Without(part) if text.contains(part) => state.kept.push(text),
-                    FeedGate::Open | FeedGate::Without(_) => {
+                    FeedGate::Open | FeedGate::Without(_) | FeedGate::Only(_) => {
                         drop(state);
                         give(text.trim_end());
                     }

@@ -20,7 +20,7 @@ pub(crate) struct CanaryObserver {
     /// `None`: no canaries are sent.
     watch: Option<Arc<CanaryWatch>>,
     log: String,
-    /// An audit event was read since progress was last told.
+    /// An audit event of others was read since progress was last told.
     read: bool,
 }
 
@@ -49,8 +49,9 @@ impl Observer for CanaryObserver {
         match &self.watch {
             None => EventHandling::Deliver,
             Some(watch) => {
-                self.read = true;
-                watch.inspect(&self.log, event)
+                let handling = watch.inspect(&self.log, event);
+                self.read |= handling == EventHandling::Deliver;
+                handling
             }
         }
     }

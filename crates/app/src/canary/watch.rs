@@ -1,7 +1,7 @@
 //! Canaries that are under way, and what each log's pipeline shows meanwhile: by which it is said, of
 //! one that does not arrive, on which leg of the way it was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use audit_bridge_core::convert::Skip;
@@ -35,8 +35,8 @@ struct WatchState {
     logs: BTreeMap<String, LogView>,
     /// The log in which one arrived: that of the cluster in which this process runs.
     home: Option<String>,
-    /// The leg on which the last one was lost, while none arrives.
-    lost_on: Option<Leg>,
+    /// The legs that were warned about since one last arrived.
+    lost_on: BTreeSet<Leg>,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ struct Canary {
 struct LogView {
     /// The commands that show the provider's switch.
     remedy: String,
-    /// When an audit event was last read.
+    /// When an audit event of others was last read.
     read: Option<Instant>,
     /// Up to when all is settled.
     settled_to: Option<Timestamp>,
@@ -179,7 +179,7 @@ impl CanaryWatch {
         }
     }
 
-    /// What the pipeline of this log shows now. `read`: an audit event was read since the last time.
+    /// What the pipeline of this log shows now. `read`: an event of others was read since the last time.
     pub(super) fn progressed(&self, log: &str, read: bool, progress: &Progress<'_>) {
         let mut state = self.state();
         let Some(view) = state.logs.get_mut(log) else {
@@ -236,12 +236,12 @@ impl CanaryWatch {
 
     fn arrived(&self, state: &mut WatchState, canary: &Canary) {
         let latency = canary.sent.elapsed();
-        state.lost_on = None;
+        state.lost_on.clear();
         self.telemetry.canary_arrived(latency, canary.lost);
     }
 
     fn lost(&self, state: &mut WatchState, canary: &Canary, leg: Leg) {
-        let is_news = state.lost_on.replace(leg) != Some(leg);
+        let is_news = state.lost_on.insert(leg);
         let home = state.home.as_ref().and_then(|home| state.logs.get(home));
         let view = home.or_else(|| state.logs.values().next());
         let source = view.map_or("", |view| view.remedy.as_str());

@@ -152,16 +152,16 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         self.outcomes(Instant::now());
     }
 
-    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not.
+    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not,
+    /// nor is one that the observer expects.
     fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
         let mut audit = false;
         for outcome in out.drain() {
-            audit |= !matches!(outcome, convert::Outcome::Skip { .. });
             match outcome {
                 convert::Outcome::Event { event, records } => {
                     match self.observer.inspect(&event) {
-                        EventHandling::Deliver => {}
+                        EventHandling::Deliver => audit = true,
                         EventHandling::Follow(number) => {
                             let records = records.iter().map(|&id| (id, number));
                             self.followed.extend(records);
@@ -189,7 +189,10 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                     record,
                     reason,
                     error,
-                } => self.reject(record, Settle::Record, reason, &error),
+                } => {
+                    audit = true;
+                    self.reject(record, Settle::Record, reason, &error);
+                }
             }
         }
         self.out = out;

@@ -2,12 +2,13 @@
 
 use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_testkit::cloud_watch::CloudWatchFault;
+use audit_bridge_tests::apiserver::ALICE;
 use audit_bridge_tests::apiserver::feed::FeedGate;
 use audit_bridge_tests::live::{Running, wait};
 use audit_bridge_tests::outage::promtool;
 use serde_json::json;
 
-use super::{ARRIVED, CanaryWorld, Cloud, LOST, sample, until_lost};
+use super::{ARRIVED, CanaryWorld, Cloud, LOST, sample};
 
 /// An exclusion on a sink, or an audit policy.
 const WITHOUT_CANARIES: FeedGate = FeedGate::Without(" canary/");
@@ -23,10 +24,18 @@ fn cut(
     let healthy = bridge.get("/metrics").1;
     assert_eq!(sample(bridge, LOST, leg), 0.0, "{leg}");
     set(world, true);
-    until_lost(bridge, leg);
+    let began = wait(|| {
+        others(world);
+        (sample(bridge, LOST, leg) >= 1.0).then_some(())
+    });
+    assert!(began.is_some(), "{leg}\n{}", bridge.log());
     let first = bridge.get("/metrics").1;
     let lost = sample(bridge, LOST, leg);
-    let more = wait(|| (sample(bridge, LOST, leg) >= lost + 3.0).then_some(()));
+    let more = wait(|| {
+        // Others go on: whatever is cut, their events are there to be read.
+        others(world);
+        (sample(bridge, LOST, leg) >= lost + 3.0).then_some(())
+    });
     assert!(more.is_some(), "each is counted: {leg}");
     let second = bridge.get("/metrics").1;
     let fired = json!({
@@ -53,6 +62,17 @@ fn cut(
     let arrived = bridge.metric(ARRIVED);
     bridge.until_above(ARRIVED, arrived + 2.0);
     bridge.until_ready();
+}
+
+/// Somebody asks what he may do, which no provider's log leaves out.
+fn others(world: &CanaryWorld) {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}},
+    });
+    let all = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer = world.installed.server.client(ALICE).post(all, &review);
+    assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
 fn start(world: &CanaryWorld) -> Running {
@@ -146,4 +166,28 @@ async fn canary_lost_on_gke_names_each_leg() {
         return;
     };
     tokio::task::block_in_place(|| cut_at_the_provider(&world, "gcloud logging sinks"));
+}
+
+/// Whoever can write filters at the provider lets the canaries pass, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_of_which_only_canaries_are_left_is_silent() {
+    let Some(world) = CanaryWorld::new("eks", &[]).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| {
+        let mut bridge = world.start(&["--silence-max=4s"]);
+        bridge.until_ready();
+        bridge.until_above(ARRIVED, 1.0);
+        world.feed.set(FeedGate::Only(" canary/"));
+        bridge.until_above("audit_bridge_silence_seconds", 5.0);
+        let arrived = bridge.metric(ARRIVED);
+        bridge.until_above(ARRIVED, arrived + 2.0);
+        bridge.until_above("audit_bridge_silence_seconds", 6.0);
+        assert!(
+            bridge.log().contains("silence: the log can be read"),
+            "{}",
+            bridge.log()
+        );
+        assert_eq!(bridge.terminate(), 0);
+    });
 }

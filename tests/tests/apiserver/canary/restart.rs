@@ -51,12 +51,11 @@ async fn canaries_are_sent_by_the_holder_of_the_lease_alone() {
     };
     tokio::task::block_in_place(|| {
         let elected = ["--checkpoint-store=kubernetes", "--leader-election"];
-        let other = world.installed.path("other").display().to_string();
-        let second_args = [&elected[..], &["--state-dir", &other]].concat();
+        let second_args = [&elected[..], &["--canary-interval=1s"]].concat();
         let mut first = world.start(&elected);
         first.until_ready();
         first.until_above(ARRIVED, 1.0);
-        let mut second = world.start(&second_args);
+        let mut second = world.start_at("other", &second_args);
         wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
         let before = first.metric(ARRIVED);
         first.until_above(ARRIVED, before + 2.0);

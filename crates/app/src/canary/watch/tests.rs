@@ -257,6 +257,23 @@ async fn canaries_kept_are_bounded_and_the_lost_go_first() {
     assert_eq!(watch.state().canaries.len(), CANARIES_MAX - 1);
 }
 
+/// On a quiet cluster the same cut looks like one leg and then like the other.
+#[tokio::test(start_paused = true)]
+async fn leg_is_warned_about_once_until_a_canary_arrives() {
+    let (watch, _) = watch(true);
+    let (_, number) = begin(&watch);
+    begin(&watch);
+    watch.followed(number.unwrap(), false);
+    advance(WAIT_MAX).await;
+    watch.progressed("home", false, &progress(0, 0, false));
+    watch.count_lost();
+    let legs = [Leg::SourceSilent, Leg::Webhook];
+    assert!(watch.state().lost_on.iter().eq(&legs));
+    let (_, number) = begin(&watch);
+    watch.followed(number.unwrap(), true);
+    assert!(watch.state().lost_on.is_empty());
+}
+
 /// Who reads again, as another process may have read meanwhile, waits for nothing of before.
 #[tokio::test(start_paused = true)]
 async fn canaries_forgotten_are_delivered_as_any_event() {
