@@ -88,6 +88,8 @@ OF_ONE_CLOUD = {
     ("eks", "further"): FURTHER,
     ("eks", "pod identity"): {"eks": {"roleArn": ""}},
     ("eks", "two clusters"): {"eks": {"clusterNames": ["a", "b"]}},
+    ("eks", "stream"): {"replicas": 2, "eks": {"clusterNames": [], "stream": "audit"}},
+    ("eks", "stream, shared"): {"replicas": 3, "eks": {"stream": "audit", "sharePartitions": True}},
     ("gke", "subscription"): SUBSCRIPTION,
     ("gke", "subscription, three replicas"): merged(SUBSCRIPTION, {"replicas": 3}),
     ("gke", "key file"): {"gke": {"serviceAccount": "", "credentials": {"secretName": "key"}}},
@@ -583,6 +585,11 @@ REFUSED = [
     ({"terminationGracePeriodSeconds": 10}, "/terminationGracePeriodSeconds"),
 ]
 REFUSED_ELSEWHERE = [
+    ("eks", {"eks": {"stream": "audit", "logGroups": ["/a"]}}, "take the other out"),
+    ("eks", {"eks": {"sharePartitions": True}}, "name it in eks.stream"),
+    ("eks", {"settings": {"stream": "audit"}}, "set eks.stream instead"),
+    ("eks", {"settings": {"catch-up": "a,b"}}, "run it as a Job"),
+    ("eks", merged(DURABLE, {"eks": {"stream": "audit", "sharePartitions": True}, "checkpoint": {"store": "file"}}), "in ConfigMaps"),
     ("gke", {"gke": {"subscription": "s"}}, "is no path of a subscription"),
     ("gke", {"gke": {"serviceAccount": "reader"}}, "is no e-mail"),
     ("gke", {"gke": {"credentials": {"secretName": "key"}}}, "two identities"),

@@ -29,6 +29,8 @@ CASES = {
     "eks": [
         {"replicas": 2},
         {"eks": {"clusterNames": ["a", "b"], "logGroups": ["/a", "/b"]}, "settings": {"annotate-cluster": True}},
+        {"replicas": 2, "eks": {"clusterNames": [], "stream": "audit"}},
+        {"replicas": 3, "eks": {"clusterNames": ["111122223333/a"], "stream": "audit", "sharePartitions": True}},
     ],
     "gke": [
         {"replicas": 2, "gke": {"projectId": "my-project", "clusterName": "*", "location": "europe-west3"}},

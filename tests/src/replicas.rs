@@ -62,8 +62,9 @@ impl RandomTest {
         mut disturb: impl FnMut(),
     ) -> Vec<Running> {
         let (seed, dice) = (self.seed, &mut self.dice);
-        let mut replicas: Vec<Running> = Vec::new();
-        let mut names = 0..;
+        // The time counts from the first: the bridge may have to be built before.
+        let mut replicas = vec![start("replica-0")];
+        let mut names = 1..;
         let (mut kills, mut leaves, mut hangs) = (0, 0, 0);
         let end = Instant::now() + Duration::from_secs(self.seconds);
         while Instant::now() < end {

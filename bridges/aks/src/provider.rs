@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use audit_bridge_app::config::{self, InvalidValue, Problems, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
@@ -25,6 +26,8 @@ const CONSUMER_GROUP: &str = "$Default";
 const PREFETCH_BYTES_MAX: usize = 8 << 20;
 /// The flag by which replicas share the partitions.
 const SHARE_PARTITIONS: &str = "share-partitions";
+/// From one look for new partitions, which is a connection of its own, to the next.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// How far back `check` looks for a message.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 
@@ -244,6 +247,7 @@ impl Provider for AksProvider {
         self.share_partitions.then(|| SharedLogs {
             name: self.hub.to_string(),
             flag: SHARE_PARTITIONS,
+            list_interval: LIST_INTERVAL,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The log groups of EKS clusters, read live.
 
+mod catch_up;
 pub(crate) mod mode;
 mod stream;
 

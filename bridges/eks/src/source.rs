@@ -3,6 +3,7 @@
 
 pub(crate) mod budget;
 mod gap_detector;
+mod in_stream;
 mod lineage;
 pub(crate) mod position;
 pub(crate) mod reader;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub(crate) use self::in_stream::{InStream, StreamDifference};
 use self::lineage::Lineage;
 pub(crate) use self::lineage::{bad_position, index_of};
 use self::position::ShardPosition;

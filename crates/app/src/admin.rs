@@ -129,6 +129,10 @@ async fn readyz(State(telemetry): State<Telemetry>) -> Response {
     if !silent.is_empty() {
         body["silent"] = serde_json::json!(silent);
     }
+    let gaps = telemetry.suspected_gaps();
+    if !gaps.is_empty() {
+        body["gaps_suspected"] = serde_json::json!(gaps);
+    }
     let parked = telemetry.parked_events();
     if parked > 0 {
         body["parked_events"] = parked.into();

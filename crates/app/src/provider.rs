@@ -30,7 +30,15 @@ pub trait Provider: Send + Sync + 'static {
         true
     }
 
-    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked now and then whether there are other logs.
+    /// The window of time that a flag of the provider's own asks for, as a job: instead of `--start`
+    /// and `--until`. The logs' names tell it, so that the checkpoint of one window is not
+    /// another's.
+    fn window(&self) -> Option<JobWindow> {
+        None
+    }
+
+    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked
+    /// now and then whether there are other logs.
     fn shared(&self) -> Option<SharedLogs> {
         None
     }
@@ -48,6 +56,17 @@ pub trait Provider: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
 }
 
+/// What a job reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobWindow {
+    /// The flag that asked for it, without its dashes.
+    pub flag: &'static str,
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+}
+
 /// Logs that replicas share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedLogs {
@@ -55,6 +74,9 @@ pub struct SharedLogs {
     pub name: String,
     /// The flag that asked for it, without its dashes.
     pub flag: &'static str,
+    /// From one look for new logs, and for those that are closed, to the next: what a log that comes
+    /// after others may wait for longest.
+    pub list_interval: Duration,
 }
 
 /// One log: read by one pipeline, with a checkpoint of its own.

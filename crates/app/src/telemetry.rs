@@ -4,6 +4,7 @@
 //! writes it. Labels are bounded and never hold an auditID.
 
 mod canary;
+mod gaps;
 mod health;
 mod log_progress;
 mod metrics;
@@ -22,7 +23,6 @@ use audit_bridge_core::readiness::Component;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::Problem;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub(crate) use self::log_progress::{HealthLimits, STALL_MAX};
@@ -169,18 +169,6 @@ impl Telemetry {
             "records expired at the provider before they were read; they are lost"
         );
         self.inner.metrics.records_expired.inc_by(records);
-    }
-
-    /// Events of a log seem to be missing between these times, for a reason that lies before us.
-    pub fn gap_suspected(&self, log: &str, from: Timestamp, until: Timestamp, remedy: &str) {
-        tracing::warn!(
-            log,
-            from = %from,
-            until = %until,
-            remedy,
-            "events seem to be missing: the log was busy, and has none of this time"
-        );
-        self.inner.metrics.gaps_suspected.inc();
     }
 
     /// Bytes of records that are read and not yet settled.

@@ -21,8 +21,10 @@ use crate::source::Problem;
 pub enum EventHandling {
     /// It is delivered.
     Deliver,
-    /// It is delivered, and [`Observer::followed`] is told the end of it, under this number. The observer
-    /// expects it: it is no sign that others write to the log, and ends no silence.
+    /// It is delivered. The observer expects it: it is no sign that others write to the log, and ends no
+    /// silence.
+    Expect,
+    /// The same, and [`Observer::followed`] is told the end of it, under this number.
     Follow(u64),
     /// It is left out: its record counts as skipped, and ends no silence.
     Skip(Skip),

@@ -155,7 +155,7 @@ where
     let mut leave_at = None;
     // Of the records whose events are parked, as of the last tick.
     let mut parked_bytes = 0;
-    let why = loop {
+    let mut why = loop {
         while delivery.has_room() {
             let batch = match ended {
                 true => processor.batcher.flush(),
@@ -290,7 +290,18 @@ where
             source.commit(partition, &position);
         }
         if let Some(failure) = checkpoint.failure() {
-            tracing::error!(error = %failure.error.to_unavailable(), "final checkpoint not written: events delivered since the previous one are sent again");
+            let unavailable = failure.error.to_unavailable();
+            match why {
+                // All is delivered, and nobody will know.
+                Ended::Done => {
+                    why = Ended::Failed(format!(
+                        "all is delivered, and the final checkpoint is not written: {unavailable}"
+                    ));
+                }
+                _ => {
+                    tracing::error!(error = %unavailable, "final checkpoint not written: events delivered since the previous one are sent again");
+                }
+            }
         }
     }
     source.close().await;

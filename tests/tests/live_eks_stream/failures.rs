@@ -135,12 +135,23 @@ async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
     let mut bridge = stage.start(&["--start=earliest"]);
     stage.until_accepted(&bridge, 0..60);
     bridge.until_metric("audit_bridge_gaps_suspected_total", 1.0);
+    let (status, ready) = bridge.get("/readyz");
+    let gaps = serde_json::from_str::<serde_json::Value>(&ready).unwrap()["gaps_suspected"].clone();
+    let told = gaps["/aws/eks/prod/cluster (111122223333)"].as_str();
+    assert!(
+        told.is_some_and(|it| it.contains("--catch-up 20")),
+        "{ready}"
+    );
+    assert_eq!(status, 200, "it is read well all the same: {ready}");
     let log = bridge.log();
     assert!(
         log.contains("/aws/eks/prod/cluster (111122223333)"),
         "{log}"
     );
-    assert!(log.contains("--until"), "{log}");
+    assert!(
+        log.contains("run --stream audit --log-group GROUP --catch-up 20"),
+        "{log}"
+    );
     assert_eq!(bridge.terminate(), 0);
 }
 

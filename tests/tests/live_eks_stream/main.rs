@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod catch_up;
 mod delivery;
 mod failures;
 mod kill;
@@ -132,24 +133,26 @@ impl Stage {
         self.webhook.accepted_ids()
     }
 
-    /// Waits until the receiver has accepted all of these events.
+    /// Waits until the receiver has accepted all of these events, as long as more of them come.
     fn until_accepted(&self, bridge: &Running, events: std::ops::Range<usize>) {
         let all: BTreeSet<_> = events.map(audit_id).collect();
-        let mut missing = BTreeSet::new();
-        let done = wait(|| {
-            let accepted: BTreeSet<_> = self.accepted().into_iter().collect();
-            missing = all.difference(&accepted).cloned().collect();
-            missing.is_empty().then_some(())
-        });
-        assert!(
-            done.is_some(),
-            "{} of {} events never came: {:?}\n{:#?}\n{}",
-            missing.len(),
-            all.len(),
-            missing.iter().take(5).collect::<Vec<_>>(),
-            self.kinesis.shards(STREAM),
-            bridge.log()
-        );
+        let mut missing = all.clone();
+        while !missing.is_empty() {
+            let before = missing.len();
+            let more = wait(|| {
+                let accepted: BTreeSet<_> = self.accepted().into_iter().collect();
+                missing.retain(|event| !accepted.contains(event));
+                (missing.len() < before).then_some(())
+            });
+            assert!(
+                more.is_some(),
+                "{before} of {} events never came: {:?}\n{:#?}\n{}",
+                all.len(),
+                missing.iter().take(5).collect::<Vec<_>>(),
+                self.kinesis.shards(STREAM),
+                bridge.log()
+            );
+        }
     }
 
     fn assert_no_duplicates(&self) {

@@ -1,5 +1,7 @@
 //! A replay with a state folder: each input has a position of its own, whatever becomes of the others.
 
+use audit_bridge_tests::live::wait;
+
 use super::*;
 
 /// Replays these inputs with a state folder until the webhook has accepted so many batches of ten;
@@ -308,4 +310,28 @@ async fn killed_at_random_loses_nothing_and_repeats_nothing_settled() {
         .find(|&&n| !came.contains(&audit_id(n)));
     assert_eq!(missing, None, "SEED={seed}: lost");
     println!("{} events, {accepted} accepted", came.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_that_cannot_be_kept_end_in_a_failure_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let dump = write(folder.path(), "a.jsonl", lines(0..10));
+    let webhook = ScriptedWebhook::start().await;
+    webhook.set_answer(WebhookAnswer::status(503));
+    let state_dir = format!("--state-dir={}", state.display());
+    let url = format!("--webhook-url={}", webhook.url());
+    let replay =
+        tokio::task::spawn_blocking(move || run("eks", &["replay", &dump, &state_dir, &url]));
+    let begun = || (!webhook.received().is_empty()).then_some(());
+    assert!(tokio::task::block_in_place(|| wait(begun)).is_some());
+    // Where the next checkpoint would be written.
+    std::fs::create_dir_all(state.join("checkpoint.json.tmp/in the way")).unwrap();
+    webhook.accept();
+    let ran = replay.await.unwrap();
+    assert_eq!(webhook.accepted_ids().len(), 10);
+    assert_eq!(ran.status, 1, "{}", ran.stderr);
+    for said in ["all is delivered", "checkpoint.json", "--state-dir"] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
 }

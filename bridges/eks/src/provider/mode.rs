@@ -1,14 +1,16 @@
-//! What the flags choose: log groups that are queried, or a stream that subscriptions feed.
+//! What the flags choose: log groups that are queried, a stream that subscriptions feed, or what of
+//! the former the latter did not bring.
 
 use audit_bridge_app::config::Problems;
 use audit_bridge_app::provider::either::Either;
 
+use super::catch_up::{self, CatchUp};
 use super::stream::StreamProvider;
 use super::{EksProvider, EksProviderArgs};
 use crate::convert::EksConvertOptions;
 
-/// Log groups, by `FilterLogEvents`, or `--stream`.
-pub(crate) type Mode = Either<EksProvider, StreamProvider>;
+/// Log groups, by `FilterLogEvents`; `--stream`; or `--catch-up`.
+pub(crate) type Mode = Either<EksProvider, Either<StreamProvider, CatchUp>>;
 
 /// Checks the flags of the one that they choose.
 pub(crate) fn check(
@@ -16,10 +18,13 @@ pub(crate) fn check(
     options: &EksConvertOptions,
     problems: &mut Problems,
 ) -> Mode {
+    if live.stream.is_catch_up() {
+        return Either::B(Either::B(catch_up::check(live, options, problems)));
+    }
     match live.stream.is_given() {
         true => {
             let access = live.stream_access(problems);
-            Either::B(live.stream.check(access, problems))
+            Either::B(Either::A(live.stream.check(access, problems)))
         }
         false => {
             live.stream.check_absent(problems);

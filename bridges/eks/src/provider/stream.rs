@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use audit_bridge_app::config::{Problems, flag, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
@@ -20,6 +21,9 @@ use crate::source::position::{self, ShardPosition};
 use crate::source::{Budgets, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
+/// From one list of the shards to the next. Whoever reads a shard to its end lists at once; the others
+/// learn so late that there are shards to take. Kinesis takes 100 lists a second.
+const LIST_INTERVAL: Duration = Duration::from_secs(10);
 /// How far back `check` looks for a record.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 /// Calls of that look, for all shards together.
@@ -40,6 +44,9 @@ pub(crate) struct StreamArgs {
     /// Let replicas share the shards, each read by one; needs --checkpoint-store kubernetes
     #[arg(long, value_name = "BOOL")]
     share_partitions: Option<String>,
+    /// As a job, what the log groups have of this window and the stream did not bring: two times like 2026-11-21T18:00:00Z
+    #[arg(long, value_name = "FROM,UNTIL")]
+    pub(super) catch_up: Option<String>,
 }
 
 /// A stream, configured.
@@ -63,6 +70,11 @@ impl StreamArgs {
     /// Whether a stream is to be read.
     pub(crate) fn is_given(&self) -> bool {
         given(self.stream.as_deref()).is_some()
+    }
+
+    /// Whether only what the stream did not bring is to be read.
+    pub(crate) fn is_catch_up(&self) -> bool {
+        given(self.catch_up.as_deref()).is_some()
     }
 
     /// Checks the flags where no stream is to be read.
@@ -124,6 +136,19 @@ impl StreamProvider {
         client.await.map(Arc::clone)
     }
 
+    /// All of it as one log.
+    pub(super) async fn whole(&self) -> Result<StreamLog, Unavailable> {
+        Ok(StreamLog {
+            name: self.key.clone(),
+            key: self.key.clone(),
+            stream: self.stream.name.clone(),
+            client: self.client().await?,
+            budgets: self.budgets.clone(),
+            shard: None,
+            listed: Arc::clone(&self.listed),
+        })
+    }
+
     /// The shards, which all logs know from now on.
     async fn list(&self, client: &KinesisStream) -> Result<Vec<StreamShard>, Unavailable> {
         let shards = client.shards().await?;
@@ -140,20 +165,11 @@ impl Provider for StreamProvider {
     type Log = StreamLog;
 
     async fn connect(&self) -> Result<Vec<StreamLog>, Unavailable> {
-        let client = self.client().await?;
-        let whole = StreamLog {
-            name: self.key.clone(),
-            key: self.key.clone(),
-            stream: self.stream.name.clone(),
-            client: Arc::clone(&client),
-            budgets: self.budgets.clone(),
-            shard: None,
-            listed: Arc::clone(&self.listed),
-        };
+        let whole = self.whole().await?;
         if !self.share {
             return Ok(vec![whole]);
         }
-        let shards = self.list(&client).await?;
+        let shards = self.list(&whole.client).await?;
         shards
             .into_iter()
             .map(|shard| {
@@ -171,6 +187,7 @@ impl Provider for StreamProvider {
         self.share.then(|| SharedLogs {
             name: self.key.clone(),
             flag: SHARE_PARTITIONS,
+            list_interval: LIST_INTERVAL,
         })
     }
 }
@@ -277,6 +294,13 @@ impl ProviderLog for StreamLog {
 }
 
 impl StreamLog {
+    /// Since when the stream has all that came into it.
+    pub(super) async fn oldest(&self, now: Timestamp) -> Result<Timestamp, Unavailable> {
+        let retention = self.client.summary().await?.retention;
+        let since = (!retention.is_zero()).then(|| now.checked_sub(retention).ok());
+        Ok(since.flatten().unwrap_or(Timestamp::MIN))
+    }
+
     /// Looks for a record of the last hour, in shards that take records.
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let summary = self.client.summary().await?;

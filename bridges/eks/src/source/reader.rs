@@ -481,8 +481,9 @@ impl<A: StreamApi> ShardReader<A> {
             "the API server was silent, or the group's subscription filter was disabled and skipped \
              them: look at its metrics DeliveryErrors and DeliveryThrottling (namespace AWS/Logs), and \
              at the role and the key by which it writes into the stream; the group still has them: \
-             deliver that time again by eks-audit-bridge run --log-group GROUP --start {from:.0} \
-             --until {until:.0}, with a --state-dir of its own"
+             deliver what is missing by eks-audit-bridge run --stream {} --log-group GROUP --catch-up \
+             {from},{until}, with a --state-dir of its own",
+            self.shared.stream
         );
         let telemetry = self.shared.health.telemetry();
         telemetry.gap_suspected(group, *from, *until, &remedy);

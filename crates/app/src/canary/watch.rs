@@ -130,7 +130,7 @@ impl CanaryWatch {
         let state = &mut *self.state();
         for at in 0..state.canaries.len() {
             let canary = &mut state.canaries[at];
-            let skip = match canary.expected.identify(event.text(), &canary.mark) {
+            let is_first = match canary.expected.identify(event.text(), &canary.mark) {
                 Identity::Other => continue,
                 Identity::Forged { user } => {
                     if !std::mem::replace(&mut canary.forged, true) {
@@ -141,7 +141,7 @@ impl CanaryWatch {
                              any other event, and the canary is still waited for"
                         );
                     }
-                    return EventHandling::Deliver;
+                    false
                 }
                 Identity::Earlier => !std::mem::replace(&mut canary.earlier, true),
                 // The mark is used: what bears it now is an event like any other.
@@ -157,9 +157,10 @@ impl CanaryWatch {
                     true
                 }
             };
-            return match skip && !self.settings.deliver {
-                true => EventHandling::Skip(CANARY),
-                false => EventHandling::Deliver,
+            return match (is_first, self.settings.deliver) {
+                (false, _) => EventHandling::Deliver,
+                (true, true) => EventHandling::Expect,
+                (true, false) => EventHandling::Skip(CANARY),
             };
         }
         EventHandling::Deliver

@@ -77,7 +77,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         return Ok(());
     };
     let ended = match checked.provider.shared() {
-        Some(whole) => process.read_share(&layout, &whole.name, &stop).await?,
+        Some(shared) => process.read_share(&layout, &shared, &stop).await?,
         None => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {

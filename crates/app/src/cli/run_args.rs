@@ -14,7 +14,7 @@ use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
 };
-use crate::provider::{self, Provider as _, SharedLogs, Start};
+use crate::provider::{self, JobWindow, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
 use crate::telemetry::HealthLimits;
@@ -87,6 +87,9 @@ pub(super) struct StateSettings {
     pub(super) start: Start,
     /// `--start` is not the default.
     pub(super) start_given: bool,
+    /// `start` and `until` are of a window that the logs' names tell: a checkpoint of such a log is
+    /// of this very window.
+    pub(super) is_window_in_names: bool,
     pub(super) until: Option<Timestamp>,
     pub(super) admin_address: SocketAddr,
     pub(super) shutdown_grace: Duration,
@@ -145,6 +148,7 @@ impl StateArgs {
                 |text| Start::read(text, now),
             ),
             start_given: given(self.start.as_deref()).is_some(),
+            is_window_in_names: false,
             until: problems.read("until", self.until.as_deref(), None, |text| {
                 provider::until(text, now).map(Some)
             }),
@@ -174,6 +178,22 @@ impl StateArgs {
 }
 
 impl StateSettings {
+    /// Takes what a job reads from the provider's own flag.
+    fn read_window(&mut self, window: &JobWindow, problems: &mut Problems) {
+        for (flag, given) in [("start", self.start_given), ("until", self.until.is_some())] {
+            if given {
+                let flag_of_window = window.flag;
+                problems.add(
+                    flag,
+                    format!("cannot be combined with --{flag_of_window}, which says both ends"),
+                );
+            }
+        }
+        self.start = Start::At(window.from);
+        self.until = Some(window.until);
+        self.is_window_in_names = true;
+    }
+
     /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
     /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
     /// be told so, a job for a window of time would leave a part of it out, or read another one.
@@ -181,6 +201,9 @@ impl StateSettings {
     /// # Errors
     /// What cannot be done, and what to do instead.
     pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), String> {
+        if self.is_window_in_names {
+            return Ok(());
+        }
         match (has_checkpoint, self.start_given, self.until.is_some()) {
             (true, true, true) => Err(format!(
                 "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
@@ -243,7 +266,10 @@ impl<A: Args, L: Args> RunArgs<A, L> {
     {
         let bridge = B::configure(&self.bridge, problems);
         let provider = bridge.provider(&self.bridge, &self.provider, problems);
-        let state = self.state.check(B::NAME, Timestamp::now(), problems);
+        let mut state = self.state.check(B::NAME, Timestamp::now(), problems);
+        if let Some(window) = provider.window() {
+            state.read_window(&window, problems);
+        }
         if state.until.is_some() && !provider.has_ends() {
             problems.add(
                 "until",
@@ -380,6 +406,7 @@ mod tests {
                 leader_election: false,
                 start: Start::Latest(now),
                 start_given,
+                is_window_in_names: false,
                 until: until.then_some(now),
                 admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 shutdown_grace: shutdown::GRACE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Positions, Source};
 
-use super::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
+use super::{Finding, JobWindow, Provider, ProviderLog, Resume, SharedLogs, Start};
 
 /// One of two providers, of their logs, or of their sources.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ impl<A: Provider, B: Provider> Provider for Either<A, B> {
 
     fn has_ends(&self) -> bool {
         of!(self, it => it.has_ends())
+    }
+
+    fn window(&self) -> Option<JobWindow> {
+        of!(self, it => it.window())
     }
 
     fn shared(&self) -> Option<SharedLogs> {

@@ -6,6 +6,7 @@ use audit_bridge_core::deliver::ParkedStatus;
 use audit_bridge_core::readiness::Component;
 use tokio::time::Instant;
 
+use super::gaps::Gaps;
 use super::log_progress::{HealthLimits, LogProgress};
 
 /// The place of the process in the list of scopes.
@@ -26,6 +27,7 @@ pub(super) struct TelemetryState {
     /// Who reads instead of us, as the Lease has it.
     pub(super) standby: Option<String>,
     pub(super) limits: HealthLimits,
+    pub(super) gaps: Gaps,
 }
 
 impl TelemetryState {
@@ -40,6 +42,7 @@ impl TelemetryState {
             scopes: vec![Scope::new(process, &TO_BE_SHOWN)],
             standby: None,
             limits: HealthLimits::default(),
+            gaps: Gaps::default(),
         }
     }
 }

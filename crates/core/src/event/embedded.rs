@@ -28,6 +28,14 @@ impl<'a> Embedded<'a> {
         }
     }
 
+    /// The text of it.
+    pub fn text(&self) -> &str {
+        match self {
+            Embedded::Text(text) => text,
+            Embedded::Json(raw) => raw.text(),
+        }
+    }
+
     /// The same as a text of its own.
     pub fn into_owned(self) -> Embedded<'static> {
         Embedded::Text(Cow::Owned(match self {

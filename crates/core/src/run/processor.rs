@@ -162,6 +162,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 convert::Outcome::Event { event, records } => {
                     match self.observer.inspect(&event) {
                         EventHandling::Deliver => audit = true,
+                        EventHandling::Expect => {}
                         EventHandling::Follow(number) => {
                             let records = records.iter().map(|&id| (id, number));
                             self.followed.extend(records);

@@ -53,7 +53,7 @@ labels:
 {{- if and (eq .Values.bridge "gke") .Values.gke.subscription }}true{{ end -}}
 {{- end -}}
 {{- define "audit-bridge.sharesPartitions" -}}
-{{- if and (eq .Values.bridge "aks") .Values.aks.sharePartitions }}true{{ end -}}
+{{- if or (and (eq .Values.bridge "aks") .Values.aks.sharePartitions) (and (eq .Values.bridge "eks") .Values.eks.stream .Values.eks.sharePartitions) }}true{{ end -}}
 {{- end -}}
 {{/* Pub/Sub keeps the position itself. */}}
 {{- define "audit-bridge.usesApi" -}}
@@ -64,7 +64,7 @@ labels:
 {{- end -}}
 {{/* Several logs in one process: it makes an object for each, under a name that only it knows. */}}
 {{- define "audit-bridge.hasSeveralLogs" -}}
-{{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
+{{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
 {{- end -}}
 
 {{/* Replicas share what is read: the event of a canary may come to any of them. */}}
@@ -74,13 +74,13 @@ labels:
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.aks.clusterNames) 1) -}}
+{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 
 {{/* A log that is queried by time is read again a few times: what was delivered of it is kept for the next pod. */}}
 {{- define "audit-bridge.keepsIdentities" -}}
-{{- if and (include "audit-bridge.usesApi" .) (ne .Values.bridge "aks") }}true{{ end -}}
+{{- if and (include "audit-bridge.usesApi" .) (ne .Values.bridge "aks") (not (and (eq .Values.bridge "eks") .Values.eks.stream)) }}true{{ end -}}
 {{- end -}}
 {{/* The ConfigMaps for that, as many as the bridge uses. */}}
 {{- define "audit-bridge.identityNames" -}}
@@ -117,6 +117,8 @@ labels:
 {{- if eq $v.bridge "eks" }}
 {{- $_ := set $flags "cluster-name" (join "," $v.eks.clusterNames) }}
 {{- $_ := set $flags "log-group" (join "," $v.eks.logGroups) }}
+{{- $_ := set $flags "stream" $v.eks.stream }}
+{{- $_ := set $flags "share-partitions" (ternary "true" "" $v.eks.sharePartitions) }}
 {{- else if eq $v.bridge "gke" }}
 {{- $_ := set $flags "project-id" $v.gke.projectId }}
 {{- $_ := set $flags "cluster-name" $v.gke.clusterName }}

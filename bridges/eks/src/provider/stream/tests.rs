@@ -4,6 +4,7 @@ fn args(stream: &str, share: Option<&str>) -> StreamArgs {
     StreamArgs {
         stream: Some(stream.to_owned()),
         share_partitions: share.map(str::to_owned),
+        catch_up: None,
     }
 }
 
@@ -48,6 +49,7 @@ fn shares_without_a_stream_are_refused() {
     let none = StreamArgs {
         stream: Some(" ".to_owned()),
         share_partitions: Some("true".to_owned()),
+        catch_up: None,
     };
     assert!(!none.is_given());
     none.check_absent(&mut problems);

@@ -172,6 +172,17 @@ async fn canary_left_out_is_one_event_of_each_stage_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn earlier_stage_of_a_canary_is_expected_once_and_no_arrival() {
+    let (watch, telemetry) = watch(true);
+    let (mark, _) = begin(&watch);
+    let mut received = json_of(&mark);
+    received["stage"] = "RequestReceived".into();
+    assert_eq!(inspect(&watch, &received), EventHandling::Expect);
+    assert_eq!(inspect(&watch, &received), EventHandling::Deliver);
+    assert_eq!(sample(&telemetry, ARRIVED), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn canary_lost_names_the_leg_that_is_silent() {
     // An event was read early, an event was read late, seconds behind, open records, outage.
     for (early, late, behind, open, outage, want) in [

@@ -19,21 +19,20 @@ use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::{Position, Positions};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
 use crate::lease::Leadership;
-use crate::provider::{Provider, ProviderLog, Start};
+use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
 use crate::share::{Balancer, Membership, RebalanceStep};
 use crate::state::{LogState, StateLayout, object_name};
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// From one look at the provider's logs to the next.
-const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// From one look at the checkpoints of logs that another one waits for to the next.
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
@@ -51,6 +50,8 @@ struct View<L> {
     membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
+    /// From one look at the provider's logs to the next.
+    list_interval: Duration,
 }
 
 /// What this process reads.
@@ -70,6 +71,8 @@ struct Common {
     dead_letter: Option<DeadLetter>,
     /// How many logs one replica may come to read.
     several: usize,
+    /// This replica read a log to its end: what comes after it need not wait for the next look.
+    read_to_end: Notify,
 }
 
 impl<L> View<L> {
@@ -147,10 +150,10 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn read_share(
         &self,
         process_state: &ProcessState,
-        whole: &str,
+        shared: &SharedLogs,
         stop: &CancellationToken,
     ) -> Result<Ended, String> {
-        let prepared = or_stop(stop, self.prepare_share(process_state, whole)).await;
+        let prepared = or_stop(stop, self.prepare_share(process_state, shared)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
@@ -183,7 +186,10 @@ impl<B: Bridge> Process<'_, B> {
                     leaving.remove(&log);
                     match ended {
                         Ended::Failed(_) | Ended::GaveUp(_) => ending = Some(ended),
-                        Ended::Done => done.push(log),
+                        Ended::Done => {
+                            done.push(log);
+                            common.read_to_end.notify_waiters();
+                        }
                         Ended::Stopped | Ended::LostLease(_) => {}
                     }
                     continue;
@@ -235,7 +241,7 @@ impl<B: Bridge> Process<'_, B> {
     async fn prepare_share(
         &self,
         process_state: &ProcessState,
-        whole: &str,
+        shared: &SharedLogs,
     ) -> Result<(Common, View<Log<B>>), String> {
         let ProcessState { layout, elector } = process_state;
         let elector = elector
@@ -243,10 +249,11 @@ impl<B: Bridge> Process<'_, B> {
             .ok_or("replicas can share logs only with --checkpoint-store kubernetes")?;
         let logs = self.connect().await?;
         let common = Common {
-            base: self.base(layout, &self.owner(whole), &logs).await?,
+            base: self.base(layout, &self.owner(&shared.name), &logs).await?,
             start: self.checked.state.start,
             dead_letter: self.dead_letter().await?,
             several: logs.len().max(1),
+            read_to_end: Notify::new(),
         };
         self.telemetry.ready(Component::Checkpoint);
         let mut view = View {
@@ -255,7 +262,8 @@ impl<B: Bridge> Process<'_, B> {
             ended: BTreeSet::new(),
             membership: None,
             next_look: Instant::now(),
-            next_list: Instant::now() + LIST_INTERVAL,
+            next_list: Instant::now() + shared.list_interval,
+            list_interval: shared.list_interval,
         };
         self.update_logs(&mut view, &logs);
         self.find_ended(layout, &common, &mut view, &Hands::default())
@@ -375,7 +383,7 @@ impl<B: Bridge> Process<'_, B> {
                         "partition waits until its parent is read to its end"
                     );
                 }
-                sleep(WAIT_INTERVAL).await;
+                let _ = timeout(WAIT_INTERVAL, common.read_to_end.notified()).await;
             }
         }
         Ok(())
@@ -390,12 +398,13 @@ impl<B: Bridge> Process<'_, B> {
         hands: Hands,
         halted: CancellationToken,
     ) -> (View<Log<B>>, RebalanceStep) {
-        let waited = or_stop(&halted, sleep_until(view.next_look)).await;
+        let look = timeout_at(view.next_look, common.read_to_end.notified());
+        let waited = or_stop(&halted, look).await;
         if waited.is_none() {
             return (view, RebalanceStep::default());
         }
         if view.next_list <= Instant::now() {
-            view.next_list = Instant::now() + LIST_INTERVAL;
+            view.next_list = Instant::now() + view.list_interval;
             let list = timeout(LIST_MAX, self.checked.provider.connect());
             match or_stop(&halted, list).await {
                 Some(Ok(Ok(logs))) => {
