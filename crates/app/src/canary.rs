@@ -34,7 +34,7 @@ mod watch;
 
 use std::time::Duration;
 
-pub(crate) use self::event::{Expected, Identity};
+pub(crate) use self::event::{CanaryIdentity, ExpectedRequest};
 pub(crate) use self::leg::Leg;
 pub(crate) use self::mark::Mark;
 pub(crate) use self::observer::CanaryObserver;

@@ -8,7 +8,7 @@ use super::{CanaryRequest, Mark};
 
 /// What the event of a canary must say besides its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Expected {
+pub(crate) struct ExpectedRequest {
     /// Who we are; `None` where the API server does not say.
     pub(crate) user: Option<String>,
     pub(crate) request: CanaryRequest,
@@ -19,7 +19,7 @@ pub(crate) struct Expected {
 
 /// What an event turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub(crate) enum CanaryIdentity {
     /// It does not bear this mark.
     Other,
     /// The canary's, and the request is over.
@@ -69,27 +69,27 @@ struct Object {
     name: String,
 }
 
-impl Expected {
+impl ExpectedRequest {
     /// What an event's JSON is to a canary with this mark. Reads only what has the mark in it.
-    pub(crate) fn identify(&self, event: &[u8], mark: &Mark) -> Identity {
+    pub(crate) fn identify(&self, event: &[u8], mark: &Mark) -> CanaryIdentity {
         if memmem::find(event, mark.as_str().as_bytes()).is_none() {
-            return Identity::Other;
+            return CanaryIdentity::Other;
         }
         let Ok(members) = serde_json::from_slice::<Members>(event) else {
-            return Identity::Other;
+            return CanaryIdentity::Other;
         };
         // Anywhere else, in a URI or a body, it means nothing: who quotes our event bears no mark.
         if members.audit_id != mark.as_str() && !members.user_agent.ends_with(mark.as_str()) {
-            return Identity::Other;
+            return CanaryIdentity::Other;
         }
         if !self.is_ours(&members) {
-            return Identity::Forged {
+            return CanaryIdentity::Forged {
                 user: members.user.username,
             };
         }
         match members.stage.as_str() {
-            "ResponseComplete" => Identity::Complete,
-            _ => Identity::Earlier,
+            "ResponseComplete" => CanaryIdentity::Complete,
+            _ => CanaryIdentity::Earlier,
         }
     }
 
@@ -115,8 +115,8 @@ mod tests {
 
     use super::*;
 
-    fn expected() -> Expected {
-        Expected {
+    fn expected() -> ExpectedRequest {
+        ExpectedRequest {
             user: Some("system:serviceaccount:audit:bridge".to_owned()),
             request: CanaryRequest::Get,
             namespace: "audit".to_owned(),
@@ -137,24 +137,24 @@ mod tests {
         })
     }
 
-    fn identify(event: &Value, mark: &Mark) -> Identity {
+    fn identify(event: &Value, mark: &Mark) -> CanaryIdentity {
         expected().identify(event.to_string().as_bytes(), mark)
     }
 
     #[test]
     fn canary_event_is_known_by_either_place_of_its_mark() {
         let mark = Mark::random().unwrap();
-        assert_eq!(identify(&event(&mark), &mark), Identity::Complete);
+        assert_eq!(identify(&event(&mark), &mark), CanaryIdentity::Complete);
         for lost in ["auditID", "userAgent"] {
             let mut event = event(&mark);
             event[lost] = "something else".into();
-            assert_eq!(identify(&event, &mark), Identity::Complete, "{lost}");
+            assert_eq!(identify(&event, &mark), CanaryIdentity::Complete, "{lost}");
         }
         let mut early = event(&mark);
         early["stage"] = "RequestReceived".into();
-        assert_eq!(identify(&early, &mark), Identity::Earlier);
+        assert_eq!(identify(&early, &mark), CanaryIdentity::Earlier);
         let other = Mark::random().unwrap();
-        assert_eq!(identify(&event(&other), &mark), Identity::Other);
+        assert_eq!(identify(&event(&other), &mark), CanaryIdentity::Other);
     }
 
     /// Each of these may have been sent by somebody who has read the mark.
@@ -180,7 +180,7 @@ mod tests {
         for (number, change) in changes.iter().enumerate() {
             let found = forge(change);
             assert!(
-                matches!(found, Identity::Forged { .. }),
+                matches!(found, CanaryIdentity::Forged { .. }),
                 "{number}: {found:?}"
             );
         }
@@ -193,8 +193,11 @@ mod tests {
         quoting["auditID"] = "x".into();
         quoting["userAgent"] = format!("canary/{} and more", mark.as_str()).into();
         quoting["requestURI"] = format!("/{}", mark.as_str()).into();
-        assert_eq!(identify(&quoting, &mark), Identity::Other);
+        assert_eq!(identify(&quoting, &mark), CanaryIdentity::Other);
         let torn = format!("{{\"auditID\":\"{}\"", mark.as_str());
-        assert_eq!(expected().identify(torn.as_bytes(), &mark), Identity::Other);
+        assert_eq!(
+            expected().identify(torn.as_bytes(), &mark),
+            CanaryIdentity::Other
+        );
     }
 }

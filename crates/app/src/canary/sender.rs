@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::{CanaryRequest, Expected, Mark};
+use super::{CanaryRequest, ExpectedRequest, Mark};
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
 
 /// How long a request may take.
@@ -33,7 +33,7 @@ pub(crate) struct CanarySender {
 pub(crate) struct ReadyCanary {
     cluster: Cluster,
     pub(crate) mark: Mark,
-    pub(crate) expected: Expected,
+    pub(crate) expected: ExpectedRequest,
 }
 
 /// A canary was not taken, or taken in a way that should not be so.
@@ -49,7 +49,7 @@ pub(crate) struct SendFailure {
 
 impl SendFailure {
     /// Nothing was sent.
-    fn unsent(status: &'static str, why: impl ToString, remedy: &str) -> SendFailure {
+    fn unsent(status: &'static str, why: &impl ToString, remedy: &str) -> SendFailure {
         SendFailure {
             status,
             is_audited: false,
@@ -77,12 +77,12 @@ impl CanarySender {
     /// There is no API server to be asked, or no randomness.
     pub(crate) async fn prepare(&mut self) -> Result<ReadyCanary, SendFailure> {
         let mark = Mark::random()
-            .map_err(|error| SendFailure::unsent("error", error, "it is tried again"))?;
+            .map_err(|error| SendFailure::unsent("error", &error, "it is tried again"))?;
         let version = env!("CARGO_PKG_VERSION");
         let agent = format!("{}/{version} canary/{}", self.bridge, mark.as_str());
         let header = |text: &str| {
             HeaderValue::from_str(text)
-                .map_err(|error| SendFailure::unsent("error", error, "please report it"))
+                .map_err(|error| SendFailure::unsent("error", &error, "please report it"))
         };
         // A client of its own for each: its headers go with every request of a client.
         let headers = vec![
@@ -92,11 +92,11 @@ impl CanarySender {
         let off = "or set --canary-interval off (AUDIT_BRIDGE_CANARY_INTERVAL)";
         let cluster = Cluster::connect_with(headers)
             .await
-            .map_err(|error| SendFailure::unsent("unreachable", error, off))?;
+            .map_err(|error| SendFailure::unsent("unreachable", &error, off))?;
         if self.user.is_none() {
             self.user = self.ask_user().await?;
         }
-        let expected = Expected {
+        let expected = ExpectedRequest {
             user: self.user.clone().flatten(),
             request: self.request,
             namespace: cluster.namespace().to_owned(),
@@ -133,7 +133,7 @@ impl CanarySender {
     /// Our user name; `Some(None)` where the API server cannot say (before Kubernetes 1.28).
     async fn ask_user(&self) -> Result<Option<Option<String>>, SendFailure> {
         let cluster = Cluster::connect(self.bridge, None).await;
-        let cluster = cluster.map_err(|error| SendFailure::unsent("unreachable", error, ""))?;
+        let cluster = cluster.map_err(|error| SendFailure::unsent("unreachable", &error, ""))?;
         let api: Api<SelfSubjectReview> = Api::all(cluster.client());
         let review = SelfSubjectReview::default();
         match bounded(REQUEST_MAX, api.create(&PostParams::default(), &review)).await {

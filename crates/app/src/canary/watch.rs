@@ -10,7 +10,7 @@ use audit_bridge_core::observer::{EventHandling, Progress};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{CanarySettings, Expected, Identity, Leg, Mark};
+use super::{CanaryIdentity, CanarySettings, ExpectedRequest, Leg, Mark};
 use crate::telemetry::Telemetry;
 
 /// The reason under which a canary's event is left out of delivery.
@@ -43,7 +43,7 @@ struct WatchState {
 struct Canary {
     number: u64,
     mark: Mark,
-    expected: Expected,
+    expected: ExpectedRequest,
     sent: Instant,
     sent_at: Timestamp,
     /// Its event was read, and is on its way to the webhook.
@@ -96,7 +96,7 @@ impl CanaryWatch {
     }
 
     /// A canary is about to be sent. `None`: too many are under way.
-    pub(crate) fn begin(&self, mark: Mark, expected: Expected) -> Option<u64> {
+    pub(crate) fn begin(&self, mark: Mark, expected: ExpectedRequest) -> Option<u64> {
         let mut state = self.state();
         if state.canaries.len() >= CANARIES_MAX {
             let oldest = state.canaries.iter().position(|canary| canary.lost)?;
@@ -131,8 +131,8 @@ impl CanaryWatch {
         for at in 0..state.canaries.len() {
             let canary = &mut state.canaries[at];
             let is_first = match canary.expected.identify(event.text(), &canary.mark) {
-                Identity::Other => continue,
-                Identity::Forged { user } => {
+                CanaryIdentity::Other => continue,
+                CanaryIdentity::Forged { user } => {
                     if !std::mem::replace(&mut canary.forged, true) {
                         tracing::warn!(
                             log,
@@ -143,10 +143,10 @@ impl CanaryWatch {
                     }
                     false
                 }
-                Identity::Earlier => !std::mem::replace(&mut canary.earlier, true),
+                CanaryIdentity::Earlier => !std::mem::replace(&mut canary.earlier, true),
                 // The mark is used: what bears it now is an event like any other.
-                Identity::Complete if canary.read => false,
-                Identity::Complete => {
+                CanaryIdentity::Complete if canary.read => false,
+                CanaryIdentity::Complete => {
                     state.home = Some(log.to_owned());
                     if self.settings.deliver {
                         canary.read = true;
@@ -237,7 +237,9 @@ impl CanaryWatch {
 
     fn arrived(&self, state: &mut WatchState, canary: &Canary) {
         let latency = canary.sent.elapsed();
-        state.lost_on.clear();
+        if !std::mem::take(&mut state.lost_on).is_empty() {
+            tracing::info!("canaries arrive again: the trail is whole");
+        }
         self.telemetry.canary_arrived(latency, canary.lost);
     }
 

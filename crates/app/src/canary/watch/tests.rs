@@ -28,7 +28,7 @@ fn watch(deliver: bool) -> (CanaryWatch, Telemetry) {
 
 fn begin(watch: &CanaryWatch) -> (Mark, Option<u64>) {
     let mark = Mark::random().unwrap();
-    let expected = Expected {
+    let expected = ExpectedRequest {
         user: Some(ME.to_owned()),
         request: CanaryRequest::Get,
         namespace: "audit".to_owned(),

@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use super::super::Bridge;
 use super::super::run_args::Checked;
 use crate::canary::sender::{CanarySender, ReadyCanary};
-use crate::canary::{Identity, Leg};
+use crate::canary::{CanaryIdentity, Leg};
 use crate::config::Destination;
 use crate::provider::supervise::Supervised;
 use crate::provider::{Finding, Provider, ProviderLog, Resume, Start};
@@ -45,6 +45,16 @@ pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
         Ok(found) => Finding::ok(WHAT, found),
         Err(unavailable) => Finding::failed(WHAT, unavailable),
     }
+}
+
+/// Something else is wrong.
+pub(super) fn not_sent() -> Finding {
+    let unavailable = Unavailable {
+        component: Component::Source,
+        reason: "not sent, as something else is wrong".to_owned(),
+        remedy: "mend that first".to_owned(),
+    };
+    Finding::failed(WHAT, unavailable)
 }
 
 async fn run<B: Bridge>(checked: &Checked<B>, folder: &Path) -> Result<String, Unavailable> {
@@ -79,9 +89,8 @@ async fn run<B: Bridge>(checked: &Checked<B>, folder: &Path) -> Result<String, U
         events: 0,
         read_to: None,
     };
-    let event = match search.find(readers, sent + wait_max).await {
-        Some(event) => event,
-        None => return Err(search.lost(sent_at, &remedy)),
+    let Some(event) = search.find(readers, sent + wait_max).await else {
+        return Err(search.lost(sent_at, &remedy));
     };
     let read = sent.elapsed().as_secs_f64();
     let delivered = deliver(checked, &event).await.map_err(|mut unavailable| {
@@ -211,7 +220,7 @@ impl Search {
                     let events = reader.events(&page);
                     self.events += events.len() as u64;
                     let ReadyCanary { mark, expected, .. } = &self.canary;
-                    let is_it = |event: &Event| expected.identify(event.text(), mark) == Identity::Complete;
+                    let is_it = |event: &Event| expected.identify(event.text(), mark) == CanaryIdentity::Complete;
                     if let Some(event) = events.into_iter().find(is_it) {
                         line.end();
                         return Some(event);
