@@ -5,6 +5,7 @@ mod message;
 pub mod partition;
 mod partition_health;
 pub(crate) mod position;
+mod records;
 
 use std::collections::HashMap;
 use std::sync::Arc;

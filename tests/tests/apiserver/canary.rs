@@ -13,9 +13,9 @@ use std::sync::Arc;
 use audit_bridge_testkit::cloud_logging::CloudLogging;
 use audit_bridge_testkit::pubsub::PubSub;
 use audit_bridge_testkit::{CloudWatch, EventHubs};
-use audit_bridge_tests::apiserver::ADMIN;
 use audit_bridge_tests::apiserver::feed::AuditFeed;
 use audit_bridge_tests::apiserver::gke::{entry, under_googles_policy};
+use audit_bridge_tests::apiserver::{ADMIN, Release};
 use audit_bridge_tests::attacks::carrier::{diagnostic, quoted};
 use audit_bridge_tests::live::{Running, wait};
 use jiff::Timestamp;
@@ -60,7 +60,7 @@ impl CanaryWorld {
     /// `None` where there is no API server to be had.
     pub(crate) async fn new(which: &str, settings: &[&str]) -> Option<CanaryWorld> {
         let bridge = which.split(' ').next().unwrap_or_default();
-        let installed = Installed::new(bridge, settings).await?;
+        let installed = Installed::new(Release::Newest, bridge, settings).await?;
         let log = installed.path("audit.log");
         let (cloud, feed) = match which {
             "eks" => {

@@ -27,13 +27,17 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    pub(crate) async fn new(bridge: &str, settings: &[&str]) -> Option<Installed> {
+    pub(crate) async fn new(
+        release: Release,
+        bridge: &str,
+        settings: &[&str],
+    ) -> Option<Installed> {
         let webhook = ScriptedWebhook::start().await;
         tokio::task::block_in_place(|| {
             let helm = chart::helm()?;
             let folder = tempfile::tempdir().unwrap();
             let log = folder.path().join("audit.log").display().to_string();
-            let server = ApiServer::start(Release::Newest, &[format!("--audit-log-path={log}")])?;
+            let server = ApiServer::start(release, &[format!("--audit-log-path={log}")])?;
             server.shipped_namespace();
             for document in chart::render(&helm, bridge, settings) {
                 if document.kind != "Deployment" {
@@ -135,7 +139,7 @@ impl Eks {
             "--batch-wait-max=50ms",
             "--checkpoint-store=kubernetes",
             "--leader-election",
-            "--start=-1m",
+            "--start=-1h",
             "--state-dir",
             &state,
             "--webhook-url",
@@ -183,13 +187,15 @@ impl Eks {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replicas_elected_with_chart_role_lose_nothing_to_server_faults() {
-    let Some(installed) = Installed::new("eks", &["replicas=2"]).await else {
-        return;
-    };
-    let cloud = CloudWatch::start().await;
-    cloud.group(GROUP);
-    let mut eks = Eks { installed, cloud };
-    tokio::task::block_in_place(|| elected(&mut eks));
+    for release in Release::judged() {
+        let Some(installed) = Installed::new(release, "eks", &["replicas=2"]).await else {
+            return;
+        };
+        let cloud = CloudWatch::start().await;
+        cloud.group(GROUP);
+        let mut eks = Eks { installed, cloud };
+        tokio::task::block_in_place(|| elected(&mut eks));
+    }
 }
 
 fn elected(eks: &mut Eks) {
@@ -371,24 +377,28 @@ impl Aks {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replicas_sharing_with_chart_role_lose_nothing_and_name_refusals() {
     let settings = ["replicas=3", "aks.sharePartitions=true"];
-    let Some(installed) = Installed::new("aks", &settings).await else {
-        return;
-    };
-    let hubs = EventHubs::start().await;
-    hubs.add_hub(HUB, 6);
-    std::fs::write(
-        installed.path("connection-string"),
-        hubs.connection_string(HUB),
-    )
-    .unwrap();
-    let mut aks = Aks {
-        installed,
-        hubs,
-        partitions: 6,
-    };
-    tokio::task::block_in_place(|| sharing(&mut aks));
-    aks.hubs.stop_listening().await;
-    tokio::task::block_in_place(|| without_the_source(&aks));
+    for release in Release::judged() {
+        let Some(installed) = Installed::new(release, "aks", &settings).await else {
+            return;
+        };
+        let hubs = EventHubs::start().await;
+        hubs.add_hub(HUB, 6);
+        std::fs::write(
+            installed.path("connection-string"),
+            hubs.connection_string(HUB),
+        )
+        .unwrap();
+        let mut aks = Aks {
+            installed,
+            hubs,
+            partitions: 6,
+        };
+        tokio::task::block_in_place(|| sharing(&mut aks));
+        aks.hubs.stop_listening().await;
+        tokio::task::block_in_place(|| without_the_source(&aks));
+        aks.hubs.come_back().await;
+        tokio::task::block_in_place(|| in_a_namespace_that_goes(&aks));
+    }
 }
 
 fn sharing(aks: &mut Aks) {
@@ -412,7 +422,13 @@ fn sharing(aks: &mut Aks) {
         status == 1 && said.contains("exceeded quota") && said.contains("ResourceQuota"),
         "{said}"
     );
+    // One that runs waits until there is room, and says for what.
+    let mut early = aks.replica("early");
+    early.until_not_ready("checkpoint", "exceeded quota");
     assert_eq!(admin.delete(&format!("{quotas}/few")).status, 200);
+    early.until_ready();
+    aks.installed.until_accepted(0..120, &early);
+    assert_eq!(early.terminate(), 0);
     aks.installed.give(name, &["get", "create"]);
     let (status, said) = aks.check();
     assert!(
@@ -478,4 +494,11 @@ fn without_the_source(aks: &Aks) {
     }
     let (status, said) = aks.check();
     assert!(status == 1 && said.contains("is being deleted"), "{said}");
+}
+
+/// A replica that comes when the namespace is going waits, and says why.
+fn in_a_namespace_that_goes(aks: &Aks) {
+    let mut late = aks.replica("late");
+    late.until_not_ready("checkpoint", "is being deleted");
+    assert_eq!(late.terminate(), 0);
 }

@@ -1,7 +1,7 @@
 //! From a message of the event hub to records.
 //!
-//! A message is `{"records":[…]}`, as every dump of one is, and it is read by the same code. What
-//! is none of the known shapes is one record all the same: it goes to the dead letter, and the
+//! A message is `{"records":[…]}`, whose records are slices of it. One that is written otherwise is
+//! read as a dump of it would be, by the same code, which gives the same for both. What is none of the known shapes is one record all the same: it goes to the dead letter, and the
 //! partition goes on.
 
 use std::io::Cursor;
@@ -12,12 +12,13 @@ use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, ReadTo};
 use audit_bridge_replay::dump::Dump;
 use audit_bridge_replay::read_from;
-
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::client::HubMessage;
 use crate::dump::AksDump;
 use crate::source::position::after;
+use crate::source::records;
 
 /// Cuts messages of one partition into records.
 pub(crate) struct Cutter {
@@ -50,7 +51,10 @@ impl Cutter {
         let position = message
             .sequence_number
             .map(|number| after(number, message.offset.as_deref()));
-        let mut page = read_from(&self.dump, &self.stream, Cursor::new(message.body.clone()));
+        let mut page = match records::of_plain(&message.body) {
+            Some(records) => self.plain(records),
+            None => self.as_dump(&message.body),
+        };
         if !page.problems.is_empty() {
             page.problems.clear();
             page.records.clear();
@@ -71,6 +75,19 @@ impl Cutter {
         page.position = position;
         page.read_to = message.enqueued.map(|time| self.read_to(time));
         page
+    }
+
+    fn plain(&self, records: Vec<Bytes>) -> Page {
+        let origin = || self.origin(None, 0);
+        let records = records.into_iter();
+        Page {
+            records: records.map(|it| Record::new(it, origin())).collect(),
+            ..Page::default()
+        }
+    }
+
+    fn as_dump(&self, body: &Bytes) -> Page {
+        read_from(&self.dump, &self.stream, Cursor::new(body.clone()))
     }
 
     /// A page that only says where the partition stands: behind this message, if that is new, and
@@ -106,6 +123,8 @@ impl Cutter {
 
 #[cfg(test)]
 mod tests {
+    use audit_bridge_testkit::arbitrary::any_json;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -118,6 +137,16 @@ mod tests {
             enqueued: Some("2026-11-21T10:00:00Z".parse().unwrap()),
             body: body.to_owned().into(),
         })
+    }
+
+    fn record() -> impl Strategy<Value = String> {
+        let object = |value| format!(r#"{{"category":"kube-audit","properties":{value}}}"#);
+        prop_oneof![
+            6 => any_json().prop_map(object),
+            1 => any_json(),
+            1 => Just(r#"{"records":[{"category":"x"}]}"#.to_owned()),
+            1 => Just("{}".to_owned()),
+        ]
     }
 
     fn payloads(page: &Page) -> Vec<&str> {
@@ -156,5 +185,37 @@ mod tests {
         }
         let page = page(r#"{"records":[]}"#);
         assert!(page.records.is_empty() && page.problems.is_empty());
+    }
+
+    proptest! {
+        /// Whatever the message is, and wherever it was cut or changed: a record by the short way is the
+        /// same record by the reader of dumps.
+        #[test]
+        fn message_read_the_short_way_gives_what_the_reader_of_dumps_gives(
+            values in prop::collection::vec(record(), 0..4),
+            space in "[ \n\t]{0,2}",
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let values = values.join(&format!("{space},"));
+            let mut body = format!("{space}{{\"records\":{space}[{values}]{space}}}{space}").into_bytes();
+            if let Some((at, byte)) = damage {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            if let Some(at) = cut {
+                body.truncate(at.index(body.len()));
+            }
+            let body = Bytes::from(body);
+            let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
+            if let Some(records) = records::of_plain(&body) {
+                let (short, long) = (cutter.plain(records), cutter.as_dump(&body));
+                prop_assert!(long.problems.is_empty());
+                let plain = |page: &Page| -> Vec<_> {
+                    page.records.iter().map(|it| (it.payload.clone(), it.damaged, it.oversized, it.time)).collect()
+                };
+                prop_assert_eq!(plain(&short), plain(&long));
+            }
+        }
     }
 }

@@ -274,7 +274,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When the next value is none.
-    pub(crate) fn open_array(&mut self) -> Result<(), Error> {
+    pub fn open_array(&mut self) -> Result<(), Error> {
         self.open(b'[', "an array")
     }
 

@@ -1,0 +1,52 @@
+//! The records of a message as Azure Monitor writes it, taken as slices of its bytes in one pass.
+
+use audit_bridge_core::event::json::{Error, Scanner};
+use audit_bridge_replay::dump::{Dump as _, Role};
+use bytes::Bytes;
+
+use crate::dump::AksDump;
+
+/// The records of `{"records":[{…},…]}` and nothing else. Whatever is written in another way is for
+/// the reader of dumps, which finds records in any shape: `None`.
+pub(super) fn of_plain(body: &Bytes) -> Option<Vec<Bytes>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let records = read(text).ok().flatten()?;
+    let slice = |record: &str| body.slice_ref(record.as_bytes());
+    Some(records.into_iter().map(slice).collect())
+}
+
+fn read(text: &str) -> Result<Option<Vec<&str>>, Error> {
+    let mut scanner = Scanner::new(text);
+    scanner.open_object()?;
+    if scanner.key()?.as_deref() != Some("records") {
+        return Ok(None);
+    }
+    scanner.open_array()?;
+    let mut records = Vec::new();
+    while scanner.element()? {
+        let record = scanner.value()?.text();
+        if !is_record(record) {
+            return Ok(None);
+        }
+        records.push(record);
+    }
+    let is_all = scanner.key()?.is_none();
+    scanner.end()?;
+    Ok(is_all.then_some(records))
+}
+
+/// Whether it has a member by which a record is known: one of its first, as Azure writes them.
+fn is_record(text: &str) -> bool {
+    let mut scanner = Scanner::new(text);
+    let mut is_known = || -> Result<bool, Error> {
+        scanner.open_object()?;
+        while let Some(key) = scanner.key()? {
+            if AksDump.role(&key) == Role::Record {
+                return Ok(true);
+            }
+            scanner.value()?;
+        }
+        Ok(false)
+    };
+    is_known().unwrap_or(false)
+}
