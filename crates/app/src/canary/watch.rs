@@ -19,6 +19,9 @@ const CANARY: Skip = Skip::new("canary");
 /// Canaries that are known at a time, those among them that are counted as lost and may come late.
 const CANARIES_MAX: usize = 32;
 
+/// The part of a stranger's name that is logged.
+const USER_CHARS_MAX: usize = 200;
+
 /// The canaries of one process, and what its pipelines say of them.
 #[derive(Debug)]
 pub(crate) struct CanaryWatch {
@@ -136,7 +139,7 @@ impl CanaryWatch {
                     if !std::mem::replace(&mut canary.forged, true) {
                         tracing::warn!(
                             log,
-                            user = user.escape_debug().to_string(),
+                            user = user.escape_debug().take(USER_CHARS_MAX).collect::<String>(),
                             "a request of somebody else bears the mark of a canary: it is delivered as \
                              any other event, and the canary is still waited for"
                         );
@@ -237,7 +240,8 @@ impl CanaryWatch {
 
     fn arrived(&self, state: &mut WatchState, canary: &Canary) {
         let latency = canary.sent.elapsed();
-        if !std::mem::take(&mut state.lost_on).is_empty() {
+        // One that comes late after all mends nothing: the next ones may be as late.
+        if !canary.lost && !std::mem::take(&mut state.lost_on).is_empty() {
             tracing::info!("canaries arrive again: the trail is whole");
         }
         self.telemetry.canary_arrived(latency, canary.lost);

@@ -23,7 +23,7 @@ impl Telemetry {
     pub(crate) fn canary_arrived(&self, latency: Duration, late: bool) {
         let seconds = latency.as_secs_f64();
         match late {
-            true => tracing::warn!(seconds, "canary arrived after it was counted as lost"),
+            true => tracing::info!(seconds, "canary arrived after it was counted as lost"),
             false => tracing::debug!(seconds, "canary arrived"),
         }
         self.inner.metrics.canary_latency.observe(seconds);

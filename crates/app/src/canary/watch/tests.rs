@@ -280,6 +280,10 @@ async fn leg_is_warned_about_once_until_a_canary_arrives() {
     watch.count_lost();
     let legs = [Leg::SourceSilent, Leg::Webhook];
     assert!(watch.state().lost_on.iter().eq(&legs));
+    // Late is no better: whoever is always late is not told so every minute.
+    let late = watch.state().canaries[0].number;
+    watch.followed(late, true);
+    assert!(watch.state().lost_on.iter().eq(&legs));
     let (_, number) = begin(&watch);
     watch.followed(number.unwrap(), true);
     assert!(watch.state().lost_on.is_empty());
