@@ -65,7 +65,7 @@ struct LogView {
     remedy: String,
     /// When an audit event of others was last read.
     read: Option<Instant>,
-    /// Up to when all is settled.
+    /// Up to when all is settled, with the time after which a quiet log says so again.
     settled_to: Option<Timestamp>,
     open_records: usize,
     /// The webhook accepts nothing.
@@ -192,10 +192,10 @@ impl CanaryWatch {
         if read {
             view.read = Some(Instant::now());
         }
-        view.settled_to = progress
-            .frontier
+        let frontier = &progress.frontier;
+        view.settled_to = frontier
             .partition
-            .map(|_| progress.frontier.to.time);
+            .and_then(|_| frontier.to.time.checked_add(frontier.to.again_within).ok());
         view.open_records = progress.open_records;
         view.outage = progress.delivery.outage.is_some();
     }
@@ -240,8 +240,13 @@ impl CanaryWatch {
 
     fn arrived(&self, state: &mut WatchState, canary: &Canary) {
         let latency = canary.sent.elapsed();
-        // One that comes late after all mends nothing: the next ones may be as late.
-        if !canary.lost && !std::mem::take(&mut state.lost_on).is_empty() {
+        // One that comes late mends nothing: the next ones may be as late. Nor is the trail whole while
+        // those that were sent before are missing.
+        let older_wait = state
+            .canaries
+            .iter()
+            .any(|it| !it.lost && it.number < canary.number);
+        if !canary.lost && !older_wait && !std::mem::take(&mut state.lost_on).is_empty() {
             tracing::info!("canaries arrive again: the trail is whole");
         }
         self.telemetry.canary_arrived(latency, canary.lost);

@@ -284,8 +284,12 @@ async fn leg_is_warned_about_once_until_a_canary_arrives() {
     let late = watch.state().canaries[0].number;
     watch.followed(late, true);
     assert!(watch.state().lost_on.iter().eq(&legs));
+    // Nor is one that overtakes another: that one is still missing.
+    let (_, before) = begin(&watch);
     let (_, number) = begin(&watch);
     watch.followed(number.unwrap(), true);
+    assert!(watch.state().lost_on.iter().eq(&legs));
+    watch.followed(before.unwrap(), true);
     assert!(watch.state().lost_on.is_empty());
 }
 
