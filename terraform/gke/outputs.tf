@@ -18,9 +18,9 @@ output "subscription" {
   value       = one(google_pubsub_subscription.events[*].id)
 }
 
-output "dead_letter_subscription" {
-  description = "Where Pub/Sub puts aside what could not be delivered; null without dead_letter_topic."
-  value       = one(google_pubsub_subscription.dead_letter[*].id)
+output "log_views" {
+  description = "The log views that the bridge may read, for --resource-name; empty with log_role and with `pubsub`."
+  value       = local.log_views
 }
 
 output "sink_filter" {
@@ -34,8 +34,10 @@ output "helm_values" {
     bridge         = "gke"
     serviceAccount = { name = var.service_account }
     gke = merge(
-      { projectId = var.project_id },
-      var.cluster_name == null ? {} : { clusterName = var.cluster_name },
+      # Views that were named hold the clusters of many projects.
+      { projectId = var.log_views == null ? var.project_id : "*" },
+      { clusterName = var.cluster_name },
+      length(local.log_views) == 0 ? {} : { resourceNames = local.log_views },
       var.location == null ? {} : { location = var.location },
       var.include_data_access ? { includeDataAccess = true } : {},
       local.impersonates ? { serviceAccount = google_service_account.bridge[0].email } : {},

@@ -1,29 +1,19 @@
 # source_of_events = "pubsub": Cloud Logging writes the audit log to a topic, the bridge reads one
 # subscription of it.
 
-data "google_project" "logs" {
-  count      = local.puts_aside ? 1 : 0
-  project_id = var.project_id
-}
-
 locals {
-  makes_pubsub  = var.create && local.pubsub
-  puts_aside    = local.makes_pubsub && var.dead_letter_topic
-  every_cluster = var.cluster_name == null || var.cluster_name == "*"
-  logs = concat(
-    ["projects/${var.project_id}/logs/cloudaudit.googleapis.com%2Factivity"],
-    var.include_data_access ? ["projects/${var.project_id}/logs/cloudaudit.googleapis.com%2Fdata_access"] : [],
+  makes_pubsub = var.create && local.pubsub
+  log_ids = concat(
+    ["log_id(\"cloudaudit.googleapis.com/activity\")"],
+    var.include_data_access ? ["log_id(\"cloudaudit.googleapis.com/data_access\")"] : [],
   )
   sink_filter = join(" AND ", compact([
     "resource.type=\"k8s_cluster\"",
     "protoPayload.serviceName=\"k8s.io\"",
-    "logName=(${join(" OR ", [for log in local.logs : "\"${log}\""])})",
-    local.every_cluster ? "" : "resource.labels.cluster_name=\"${coalesce(var.cluster_name, "-")}\"",
+    "(${join(" OR ", local.log_ids)})",
+    var.cluster_name == "*" ? "" : "resource.labels.cluster_name=\"${var.cluster_name}\"",
     var.location == null ? "" : "resource.labels.location=\"${coalesce(var.location, "-")}\"",
   ]))
-
-  # Pub/Sub itself moves messages to the dead-letter topic, as this account.
-  pubsub_agent = local.puts_aside ? "serviceAccount:service-${data.google_project.logs[0].number}@gcp-sa-pubsub.iam.gserviceaccount.com" : ""
 }
 
 resource "google_pubsub_topic" "events" {
@@ -41,13 +31,6 @@ resource "google_logging_project_sink" "events" {
   destination            = "pubsub.googleapis.com/${google_pubsub_topic.events[0].id}"
   filter                 = local.sink_filter
   unique_writer_identity = true
-
-  lifecycle {
-    precondition {
-      condition     = var.cluster_name != null
-      error_message = "pubsub needs cluster_name: write the cluster whose log the sink sends, or \"*\" for every cluster of the project."
-    }
-  }
 }
 
 resource "google_pubsub_topic_iam_member" "sink" {
@@ -77,14 +60,8 @@ resource "google_pubsub_subscription" "events" {
     maximum_backoff = "600s"
   }
 
-  # The bridge keeps what it cannot convert in its own dead letter; Pub/Sub would put aside what it could still deliver.
-  dynamic "dead_letter_policy" {
-    for_each = local.puts_aside ? [1] : []
-    content {
-      dead_letter_topic     = google_pubsub_topic.dead_letter[0].id
-      max_delivery_attempts = var.delivery_attempts_max
-    }
-  }
+  # No dead-letter policy, on purpose: what the bridge gives back at each shutdown counts as a delivery attempt, so
+  # Pub/Sub would put aside what the bridge can still deliver. What it cannot convert is in its own dead letter.
 }
 
 # Only this subscription, not the project.
@@ -94,41 +71,4 @@ resource "google_pubsub_subscription_iam_member" "bridge" {
   subscription = google_pubsub_subscription.events[0].name
   role         = "roles/pubsub.subscriber"
   member       = local.member
-}
-
-resource "google_pubsub_topic" "dead_letter" {
-  count   = local.puts_aside ? 1 : 0
-  project = var.project_id
-  name    = "${var.name}-dead-letter"
-  labels  = var.labels
-}
-
-# Without a subscription, what is put aside would be gone.
-resource "google_pubsub_subscription" "dead_letter" {
-  count                      = local.puts_aside ? 1 : 0
-  project                    = var.project_id
-  name                       = "${var.name}-dead-letter"
-  topic                      = google_pubsub_topic.dead_letter[0].id
-  message_retention_duration = var.message_retention
-  labels                     = var.labels
-
-  expiration_policy {
-    ttl = ""
-  }
-}
-
-resource "google_pubsub_topic_iam_member" "dead_letter" {
-  count   = local.puts_aside ? 1 : 0
-  project = var.project_id
-  topic   = google_pubsub_topic.dead_letter[0].name
-  role    = "roles/pubsub.publisher"
-  member  = local.pubsub_agent
-}
-
-resource "google_pubsub_subscription_iam_member" "dead_letter" {
-  count        = local.puts_aside ? 1 : 0
-  project      = var.project_id
-  subscription = google_pubsub_subscription.events[0].name
-  role         = "roles/pubsub.subscriber"
-  member       = local.pubsub_agent
 }

@@ -88,19 +88,20 @@ variable "source_of_events" {
 }
 
 variable "include_data_access" {
-  description = "Whether Data Access audit logs (reads) are read too. They need logging.privateLogEntries.list, and must be switched on for the Kubernetes Engine API."
+  description = "Whether Data Access audit logs (reads) are read too. They must be switched on for the Kubernetes Engine API. With `logging` this makes a log view of them in the bucket _Default."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "cluster_name" {
-  description = "Only this cluster; `*`: every cluster of the project. Left out, with `logging`: the cluster that the bridge runs in, which the metadata server tells; `pubsub` needs it."
+  description = "Only this cluster; `*`: every cluster of the project."
   type        = string
-  default     = null
+  default     = "*"
+  nullable    = false
 
   validation {
-    condition     = var.cluster_name == null || can(regex("^([*]|[a-z]([a-z0-9-]{0,38}[a-z0-9])?)$", var.cluster_name))
+    condition     = can(regex("^([*]|[a-z]([a-z0-9-]{0,38}[a-z0-9])?)$", var.cluster_name))
     error_message = "cluster_name must be a GKE cluster's plain name (at most 40 lower-case letters, digits and -) or \"*\"; not projects/…/clusters/…."
   }
 }
@@ -116,8 +117,27 @@ variable "location" {
   }
 }
 
+variable "log_views" {
+  description = "Log views that are read (`logging`), such as those of a central bucket: `projects/P/locations/L/buckets/B/views/V`, also of folders and organizations. The bridge then reads every project's clusters in them. Left out: the project's own Admin Activity (`_Required`), and its Data Access with include_data_access."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition = var.log_views == null || alltrue([
+      for view in coalesce(var.log_views, []) :
+      can(regex("^(projects/[a-z0-9.:-]+|(folders|organizations)/[0-9]+)/locations/[a-z0-9-]+/buckets/[A-Za-z0-9_.-]+/views/[A-Za-z0-9_-]+$", view))
+    ])
+    error_message = "log_views must be full names of log views: projects/PROJECT/locations/LOCATION/buckets/BUCKET/views/VIEW, or with folders/NUMBER or organizations/NUMBER in front; `gcloud logging views list` prints them."
+  }
+
+  validation {
+    condition     = var.log_views == null || length(coalesce(var.log_views, [])) > 0
+    error_message = "log_views must name at least one log view, or be left out."
+  }
+}
+
 variable "log_role" {
-  description = "Role for reading the log (`logging`). Left out: a custom role with the one permission that the bridge uses, which takes the right to make roles. Without that right: `roles/logging.viewer`, with Data Access `roles/logging.privateLogViewer`."
+  description = "Role for the whole project in place of the one for log views (`logging`): `roles/logging.viewer`, with Data Access `roles/logging.privateLogViewer`. Wider than what the bridge reads."
   type        = string
   default     = null
 
@@ -127,27 +147,8 @@ variable "log_role" {
   }
 }
 
-variable "custom_role_id" {
-  description = "Id of the custom role that is made without log_role."
-  type        = string
-  default     = "auditBridgeReader"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-zA-Z0-9_.]{3,64}$", var.custom_role_id))
-    error_message = "custom_role_id must have 3 to 64 letters, digits, _ and ."
-  }
-}
-
-variable "dead_letter_topic" {
-  description = "Whether Pub/Sub puts aside what was not acknowledged after delivery_attempts_max attempts. Not needed: the bridge keeps what it cannot convert in its own dead letter, and holds what the receiver does not take."
-  type        = bool
-  default     = false
-  nullable    = false
-}
-
 variable "name" {
-  description = "Name of the sink, the topic and the subscription (`pubsub`)."
+  description = "Name of the sink, the topic and the subscription (`pubsub`), and of the log view of Data Access (`logging`)."
   type        = string
   default     = "gke-audit"
   nullable    = false
@@ -167,18 +168,6 @@ variable "message_retention" {
   validation {
     condition     = can(regex("^[0-9]+s$", var.message_retention)) && try(tonumber(trimsuffix(var.message_retention, "s")) >= 86400 && tonumber(trimsuffix(var.message_retention, "s")) <= 2678400, false)
     error_message = "message_retention must be seconds with an s, from a day (86400s) to 31 days (2678400s)."
-  }
-}
-
-variable "delivery_attempts_max" {
-  description = "With dead_letter_topic: after so many attempts Pub/Sub puts a message aside."
-  type        = number
-  default     = 100
-  nullable    = false
-
-  validation {
-    condition     = var.delivery_attempts_max >= 5 && var.delivery_attempts_max <= 100 && floor(var.delivery_attempts_max) == var.delivery_attempts_max
-    error_message = "delivery_attempts_max must be a whole number from 5 to 100, as Pub/Sub demands."
   }
 }
 

@@ -1,8 +1,8 @@
 //! What reading a Kinesis stream costs the EKS bridge, and how late its events are:
 //!
 //! ```text
-//! cargo run --release --workspace --example stream_load -- rate SHARDS EVENTS [REPLICAS]
-//! cargo run --release --workspace --example stream_load -- latency SHARDS SECONDS
+//! cargo run --release -p audit-bridge-tests --example stream_load -- rate SHARDS EVENTS [REPLICAS]
+//! cargo run --release -p audit-bridge-tests --example stream_load -- latency SHARDS SECONDS
 //! ```
 //!
 //! `rate`: the stream holds all events, of 1.66 KB, before the bridges start, in records as CloudWatch
@@ -57,6 +57,8 @@ struct Bench {
 
 impl Bench {
     async fn new(shards: usize) -> Bench {
+        // Built before the clock runs.
+        let _ = audit_bridge_tests::binary("eks");
         let kinesis = Kinesis::start().await;
         kinesis.create_stream(STREAM, u32::try_from(shards).unwrap());
         Bench {
@@ -118,8 +120,6 @@ impl Bench {
 
 async fn rate(shards: usize, events: usize, replicas: usize) {
     let bench = Bench::new(shards).await;
-    // Built before the clock runs.
-    let _ = audit_bridge_tests::binary("eks");
     let mut bytes = 0;
     for from in (0..events).step_by(PER_RECORD) {
         let log_stream = from / PER_RECORD % (shards * 8);

@@ -48,6 +48,9 @@ def _attributes(**groups):
     return found
 
 
+CONDITION = ({**_attributes(required="title expression", optional="description")}, 1)
+
+
 def _iam(target):
     return {
         **_attributes(required=f"{target} role member", optional="project", optional_computed="id", computed="etag")
@@ -125,15 +128,18 @@ GOOGLE = {
             )
         },
         "google_service_account_iam_member": _iam("service_account_id") | {"project": None},
-        "google_project_iam_member": _attributes(
-            required="project role member", optional_computed="id", computed="etag"
-        ),
-        "google_project_iam_custom_role": {
-            **_attributes(
-                required="role_id title", optional="description stage", optional_computed="id project", computed="name"
-            ),
-            "permissions": ('["set","string"]', R),
+        "google_project_iam_member": {
+            **_attributes(required="project role member", optional_computed="id", computed="etag"),
+            "condition": CONDITION,
         },
+        "google_folder_iam_member": _iam("folder") | {"project": None, "condition": CONDITION},
+        "google_organization_iam_member": _iam("org_id") | {"project": None, "condition": CONDITION},
+        "google_logging_log_view": _attributes(
+            required="name bucket",
+            optional="description filter",
+            optional_computed="id location parent",
+            computed="create_time update_time",
+        ),
         "google_pubsub_topic_iam_member": _iam("topic"),
         "google_pubsub_subscription_iam_member": _iam("subscription"),
         "google_pubsub_topic": {

@@ -52,7 +52,7 @@ MONITORED = merged(
     {"monitoring": {"scrape": "podMonitor", "rules": {"enabled": True}, "dashboard": {"enabled": True}}},
 )
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
-SUBSCRIPTION = {"gke": {"subscription": "projects/p/subscriptions/s"}}
+SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
     "podLabels": {"mesh": "off"},
@@ -591,6 +591,11 @@ REFUSED_ELSEWHERE = [
     ("eks", {"settings": {"catch-up": "a,b"}}, "run it as a Job"),
     ("eks", merged(DURABLE, {"eks": {"stream": "audit", "sharePartitions": True}, "checkpoint": {"store": "file"}}), "in ConfigMaps"),
     ("gke", {"gke": {"subscription": "s"}}, "is no path of a subscription"),
+    ("gke", {"gke": {"resourceNames": ["projects/p/locations/global/buckets/b"]}}, "is no place that log entries"),
+    ("gke", {"gke": {"resourceNames": ["folders/audit"]}}, "folders/NUMBER"),
+    ("gke", {"gke": {"resourceNames": ["projects/p,projects/q"]}}, "/gke/resourceNames/0"),
+    ("gke", {"gke": {"resourceNames": ["projects/q"], "subscription": "projects/p/subscriptions/s"}}, "take one of the two out"),
+    ("gke", {"gke": {"projectId": "*", "resourceNames": []}}, "name several in gke.resourceNames"),
     ("gke", {"gke": {"serviceAccount": "reader"}}, "is no e-mail"),
     ("gke", {"gke": {"credentials": {"secretName": "key"}}}, "two identities"),
     ("gke", {"gke": {"includeDataAccess": "yes"}}, "/gke/includeDataAccess"),

@@ -34,8 +34,12 @@ CASES = {
     ],
     "gke": [
         {"replicas": 2, "gke": {"projectId": "my-project", "clusterName": "*", "location": "europe-west3"}},
-        {"replicas": 2, "gke": {"subscription": "projects/my-project/subscriptions/audit"}},
-        {"gke": {"includeDataAccess": True}, "settings": {"requests-per-minute": 20, "poll-interval": "10s"}},
+        {
+            "gke": {"projectId": "*", "resourceNames": ["folders/42/locations/global/buckets/b/views/v", "projects/p"]},
+            "settings": {"annotate-cluster": True},
+        },
+        {"replicas": 2, "gke": {"resourceNames": [], "subscription": "projects/my-project/subscriptions/audit"}},
+        {"gke": {"includeDataAccess": True, "resourceNames": []}, "settings": {"requests-per-minute": 20, "poll-interval": "10s"}},
     ],
     "aks": [
         {"replicas": 2, "aks": {"clusterNames": ["a", "b"], "categories": ["kube-audit"]}},

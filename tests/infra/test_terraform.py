@@ -84,7 +84,12 @@ class Modules(unittest.TestCase):
         """What a module prints is taken by the chart, beside the example of the cloud."""
         for bridge, given in {
             "eks": {"region": "eu-central-1", "clusterNames": ["a"], "roleArn": "arn:aws:iam::111122223333:role/r"},
-            "gke": {"projectId": "p", "clusterName": "*", "serviceAccount": "a@p.iam.gserviceaccount.com"},
+            "gke": {
+                "projectId": "*",
+                "clusterName": "*",
+                "resourceNames": ["folders/42/locations/global/buckets/audit/views/gke"],
+                "serviceAccount": "a@p.iam.gserviceaccount.com",
+            },
             "aks": {"eventHubNamespace": "n.servicebus.windows.net", "categories": ["kube-audit"], "clientId": CLIENT},
         }.items():
             printed = (ROOT / f"terraform/{bridge}/outputs.tf").read_text()

@@ -3,10 +3,13 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod filter;
+pub(crate) mod late;
 pub(crate) mod logging;
 pub(crate) mod metadata;
 mod page;
+mod principal;
 pub(crate) mod pubsub;
+pub(crate) mod resource_name;
 pub(crate) mod token_source;
 
 /// Who asks, in requests that we make ourselves.

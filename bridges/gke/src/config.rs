@@ -18,7 +18,7 @@ use crate::provider::{GkeProvider, GkeProviderArgs, Named, Names};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud Logging")]
 pub struct GkeArgs {
-    /// Only entries of this project; for run and check: whose log to read [default: of the metadata server]
+    /// Only entries of this project; for run and check: whose log to read, unless --resource-name says where [default: of the metadata server]
     #[arg(long, value_name = "ID")]
     project_id: Option<String>,
     /// Only entries of this cluster; * is all [default for run and check: of the metadata server]
@@ -27,6 +27,9 @@ pub struct GkeArgs {
     /// Only entries of clusters in this location; * is all
     #[arg(long, value_name = "LOCATION")]
     location: Option<String>,
+    /// Say in each event which cluster it is of, as the annotation audit-bridge/cluster
+    #[arg(long, value_name = "BOOL")]
+    annotate_cluster: Option<String>,
     /// Convert the Data Access log too: reads, and exec by GET
     #[arg(long, value_name = "BOOL")]
     include_data_access: Option<String>,
@@ -74,6 +77,12 @@ impl Bridge for Gke {
             options: GkeConvertOptions {
                 include_data_access,
                 derive,
+                annotate_cluster: problems.read(
+                    "annotate-cluster",
+                    args.annotate_cluster.as_deref(),
+                    false,
+                    flag,
+                ),
                 native: conformance::EventOptions::default(),
                 project: named(&args.project_id),
                 cluster: named(&args.cluster_name),

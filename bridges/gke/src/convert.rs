@@ -56,6 +56,9 @@ pub struct GkeConvertOptions {
     pub include_data_access: bool,
     /// What is derived where Google's entry does not say it (`--derive`).
     pub derive: Derive,
+    /// Say in each event which cluster it is of (`--annotate-cluster`): by its full name, as the
+    /// GKE API has it (`projects/P/locations/L/clusters/C`).
+    pub annotate_cluster: bool,
     /// What is asked of all events.
     pub native: conformance::EventOptions,
     /// Only entries of this project (`resource.labels.project_id`).
@@ -254,14 +257,27 @@ impl GkeConvert {
         }
     }
 
+    /// What is wanted of an event.
+    fn wanted(&self, facts: &Facts<'_>) -> Cow<'_, conformance::EventOptions> {
+        let cluster = facts.cluster().filter(|_| self.options.annotate_cluster);
+        let Some(cluster) = cluster else {
+            return Cow::Borrowed(&self.options.native);
+        };
+        let mut wanted = self.options.native.clone();
+        let annotation = (conformance::CLUSTER.to_owned(), cluster);
+        wanted.annotations.push(annotation);
+        Cow::Owned(wanted)
+    }
+
     fn emit(&self, records: Records, facts: &Facts<'_>, out: &mut Output) {
         let stage = facts.stage();
+        let wanted = self.wanted(facts);
         let made = |stage: Stage| -> Result<Event, EventError> {
             let context = conformance::EventContext {
                 claimed: true,
                 replaced: facts.replaced(),
                 given_up: facts.truncated().then_some(GivenUp::ProviderObjects),
-                ..self.options.native.context()
+                ..wanted.context()
             };
             facts.compose(stage, &self.options).event(&context)
         };

@@ -134,6 +134,15 @@ impl Cursor {
         ahead
     }
 
+    /// Begins anew, at an earlier time.
+    pub(super) fn restart(&mut self, since: Timestamp) {
+        self.since = since;
+        self.position = since;
+        self.committed = self.committed.min(since);
+        self.scan = None;
+        self.covered.clear();
+    }
+
     /// Forgets what other cursors have read.
     pub(super) fn clear_covered(&mut self) {
         self.covered.clear();

@@ -21,6 +21,9 @@
 //! brings more than the requests can carry first costs punctuality and then gets cheaper to read:
 //! at a lag of the first age, the first revisits stop.
 //!
+//! What time it is decides what is old enough, so a clock ahead of the log's by more than the oldest
+//! age would lose records. Where the log's answers tell its time, nothing is read beyond that.
+//!
 //! Left out: the provider's requests (its [`TimeLog`]), records that come in parts (its converter).
 
 mod cursor;
@@ -29,10 +32,12 @@ mod identity_chunks;
 mod limiter;
 mod log;
 mod monitor;
+mod paired;
 mod resume;
 mod seen;
 mod segment_writer;
 mod segments;
+mod server_clock;
 mod settings;
 
 use std::collections::VecDeque;
@@ -49,14 +54,16 @@ pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
 pub use limiter::Limiter;
 pub use log::{Clock, LogPage, PageEntry, QueryError, SystemClock, TimeLog, Window};
 pub use monitor::{Late, Monitor, TailStats, TailStatus};
-pub use resume::ResumeError;
+pub use paired::{Paired, split_positions};
+pub use resume::{ResumeError, cursor_times};
+pub use server_clock::ServerClock;
 pub use settings::TailSettings;
 
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
 use cursor::{Cursor, Scan};
 use identity_chunks::ChunkWriter;
-use log::{ceil, floor};
+use log::{after, before, ceil, elapsed, floor};
 use resume::CursorState;
 use seen::{SeenIdentities, bucket_of};
 use segment_writer::SegmentWriter;
@@ -76,6 +83,12 @@ const PAGES_MAX: u32 = 64;
 
 /// No answer after so long is a failure.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A machine's clock may be so far ahead of what an answer says of its time, in whole seconds.
+const SERVER_TIME_UNIT: Duration = Duration::from_secs(1);
+
+/// A beginning is moved back by no more: whoever tells a time that is so far off is not believed so far.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 /// How long the end waits for identities to be kept.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -242,6 +255,32 @@ impl<L: TimeLog> Tail<L> {
         committed.min().unwrap_or(Timestamp::MIN)
     }
 
+    /// The time now: this machine's, but never ahead of the log's.
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        let Some(theirs) = self.log.server_time() else {
+            return now;
+        };
+        self.monitor.clock_ahead(elapsed(theirs, now));
+        now.min(after(theirs, SERVER_TIME_UNIT))
+    }
+
+    /// Moves the beginnings that this machine's clock put ahead of the log's time to where they were
+    /// meant to be: of all cursors at once, as each remembers for the others.
+    fn correct_beginnings(&mut self, now: Timestamp) {
+        let machine = self.clock.now();
+        let theirs = self.log.server_time().unwrap_or(machine);
+        for cursor in &mut self.cursors {
+            // One that lies ahead of both clocks was asked for so.
+            let ahead = elapsed(theirs, machine);
+            if now < cursor.since && cursor.since <= machine && ahead <= CLOCK_AHEAD_MAX {
+                let meant = before(cursor.since, ahead);
+                cursor.restart(floor(meant, self.resolution));
+                self.began_at = self.began_at.min(cursor.since);
+            }
+        }
+    }
+
     fn finished(&self) -> bool {
         self.until.is_some_and(|until| {
             let mut cursors = self.cursors.iter();
@@ -252,7 +291,8 @@ impl<L: TimeLog> Tail<L> {
     /// Starts the requests whose time has come. Returns when to look again.
     fn start_due(&mut self) -> Instant {
         let now_at = Instant::now();
-        let now = self.clock.now();
+        let now = self.now();
+        self.correct_beginnings(now);
         let mut wake = now_at + self.poll_interval;
         for index in 0..self.cursors.len() {
             let cursor = &self.cursors[index];
@@ -395,8 +435,9 @@ impl<L: TimeLog> Tail<L> {
             self.monitor.read_to(scan.window.end, !scan.cut);
         }
         self.emit_page(index, records, true);
-        // The clock may have been set back since: then less of it was old.
-        let begun = scan.begun.min(self.clock.now());
+        // The clock may have been set back since, or the answer told that it is ahead: then less of
+        // it was old.
+        let begun = scan.begun.min(self.now());
         for index in index + 1..self.cursors.len() {
             self.cursors[index].add_covered(scan.window, begun, self.resolution);
             if self.cursors[index].skip() {

@@ -26,8 +26,7 @@ impl Window {
 
     /// From start to end.
     pub fn span(&self) -> Duration {
-        let nanos = self.end.as_nanosecond() - self.start.as_nanosecond();
-        Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        elapsed(self.start, self.end)
     }
 }
 
@@ -133,6 +132,13 @@ pub trait TimeLog: Send + Sync + 'static {
         token: Option<&str>,
     ) -> impl Future<Output = Result<LogPage<Self::Raw>, QueryError>> + Send;
 
+    /// The time now on the provider's clock, as far as its answers told it (see
+    /// [`ServerClock`](super::ServerClock)): the tail reads no further, whatever this machine's clock
+    /// says.
+    fn server_time(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Makes the record of an entry that was not met before.
     fn record(&self, raw: Self::Raw) -> Record;
 }
@@ -165,6 +171,12 @@ pub(super) fn before(time: Timestamp, duration: Duration) -> Timestamp {
 /// `time` plus `duration`, not after the last time there is.
 pub(super) fn after(time: Timestamp, duration: Duration) -> Timestamp {
     Timestamp::from_nanosecond(time.as_nanosecond() + nanos(duration)).unwrap_or(Timestamp::MAX)
+}
+
+/// From one time to a later one; nothing where it is none.
+pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    let nanos = to.as_nanosecond() - from.as_nanosecond();
+    Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
 }
 
 /// `time` down to a whole multiple of `resolution`.

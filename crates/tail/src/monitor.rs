@@ -14,6 +14,8 @@ use super::log::QueryError;
 /// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
 const TRANSIENT_FAILURES_MAX: u32 = 2;
 const THROTTLED_MAX: u32 = 9;
+/// A clock that is further ahead of the log's is worth a word.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
 
 /// Records that no younger cursor found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,7 @@ struct Inner {
     /// What each cursor waits for.
     failures: Vec<Option<CursorFailure>>,
     overflowed: bool,
+    clock_is_ahead: bool,
     observer: Option<Arc<dyn SourceObserver>>,
 }
 
@@ -109,6 +112,7 @@ impl Monitor {
             status: TailStatus::Starting,
             failures: vec![None; ages.len() + 1],
             overflowed: false,
+            clock_is_ahead: false,
             observer,
         })))
     }
@@ -208,6 +212,21 @@ impl Monitor {
             log = self.lock().log, age_seconds = age.as_secs_f64(), %position, %now,
             "clock is behind what was already read: reading again from there"
         );
+    }
+
+    /// This machine's clock is ahead of the log's by so much.
+    pub(super) fn clock_ahead(&self, by: Duration) {
+        let mut inner = self.lock();
+        let is_ahead = by > CLOCK_AHEAD_MAX;
+        if is_ahead && !inner.clock_is_ahead {
+            warn!(
+                log = inner.log,
+                ahead_seconds = by.as_secs(),
+                "clock is ahead of the provider's: reading no further than the provider's time; set \
+                 the node's clock right (chrony, NTP)"
+            );
+        }
+        inner.clock_is_ahead = is_ahead;
     }
 
     /// Identities had to go before their time.

@@ -45,6 +45,12 @@ pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
     Some((age, place))
 }
 
+/// Where the cursor of this position began, and up to where it has read; `None` when it is no
+/// position of a tail.
+pub fn cursor_times(position: &Position) -> Option<(Timestamp, Timestamp)> {
+    read(position).map(|(_, place)| (place.since, place.read_to))
+}
+
 fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,11 +3,13 @@
 //! It holds entries as texts and returns them byte for byte, so that they may be anything, also no
 //! entries at all. It keeps Google's rules: ascending or descending by time and insert id, at most
 //! 1000 a page, tokens that belong to one query, one of several entries with the same log, time and
-//! insert id. It fails on cue.
+//! insert id; what the caller may not read is left out without a word, as long as there is something
+//! that it may read. It fails on cue.
 
 mod filter;
 mod log;
 mod metadata;
+mod permissions;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,11 +18,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, DATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream::iter;
-use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -30,6 +33,7 @@ use tokio_rustls::TlsAcceptor;
 pub use self::log::Listed;
 use self::log::{CloudLoggingState, PAGE_SIZE_MAX, StoredEntry};
 pub use self::metadata::Metadata;
+pub use self::permissions::LogPermissions;
 use crate::tls::TlsPort;
 
 /// What becomes of one request.
@@ -82,7 +86,6 @@ impl CloudLogging {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(CloudLoggingState {
             page_max: PAGE_SIZE_MAX,
-            private_logs: true,
             ..CloudLoggingState::default()
         }));
         let shared = Arc::clone(&state);
@@ -158,7 +161,8 @@ impl CloudLogging {
         });
     }
 
-    /// Lets the next request meet this fault; more than one queue up.
+    /// Lets the next request meet this fault; more than one queue up. A request for one entry, which
+    /// only looks whether there is any, is spared.
     pub fn fail_next(&self, fault: CloudLoggingFault) {
         self.lock().next.push_back(fault);
     }
@@ -183,14 +187,31 @@ impl CloudLogging {
         self.lock().token_prefix = Some(prefix.to_owned());
     }
 
+    /// What the caller may read from now on.
+    pub fn permit(&self, permissions: LogPermissions) {
+        self.lock().permissions = permissions;
+    }
+
     /// Only this project's log may be listed.
     pub fn only_project(&self, project: &str) {
-        self.lock().project = Some(project.to_owned());
+        self.lock().permissions.resources = Some(vec![format!("projects/{project}")]);
     }
 
     /// Whether the caller may list Data Access logs.
     pub fn private_logs(&self, allowed: bool) {
-        self.lock().private_logs = allowed;
+        self.lock().permissions.private_entries = allowed;
+    }
+
+    /// All entries of these logs, by their ids, are in this view too from now on, as a sink brings
+    /// them there.
+    pub fn route(&self, view: &str, log_ids: &[&str]) {
+        let log_ids = log_ids.iter().map(|&id| id.to_owned()).collect();
+        self.lock().routes.push((view.to_owned(), log_ids));
+    }
+
+    /// By how much its clock, as its answers tell it, is ahead of this machine's.
+    pub fn set_clock_ahead(&self, by: SignedDuration) {
+        self.lock().clock_ahead = by;
     }
 
     /// What the metadata server says from now on.
@@ -258,8 +279,13 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (number, fault) = {
         let mut state = lock(state);
-        state.requests.push(Listed::of(&parts.headers, &body));
-        let fault = state.next.pop_front().or_else(|| state.always.clone());
+        let listed = Listed::of(&parts.headers, &body);
+        let scripted = match listed.page_size {
+            Some(1) => None,
+            _ => state.next.pop_front(),
+        };
+        state.requests.push(listed);
+        let fault = scripted.or_else(|| state.always.clone());
         (state.requests.len() - 1, fault)
     };
     let carry_out = || lock(state).list(number);
@@ -286,7 +312,14 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
         }
         Some(CloudLoggingFault::Body(body)) => response(StatusCode::OK, body),
     };
-    lock(state).requests[number].status = response.status().as_u16();
+    let mut response = response;
+    let mut state = lock(state);
+    state.requests[number].status = response.status().as_u16();
+    let now = Timestamp::now() + state.clock_ahead;
+    // As any server of HTTP says it: whole seconds.
+    let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    let date = date.expect("a time").parse().expect("a header");
+    response.headers_mut().insert(DATE, date);
     response
 }
 

@@ -167,22 +167,6 @@ run "message_retention_too_long" {
   }
 }
 
-run "delivery_attempts_max_too_few" {
-  command         = plan
-  expect_failures = [var.delivery_attempts_max]
-  variables {
-    delivery_attempts_max = 4
-  }
-}
-
-run "delivery_attempts_max_too_many" {
-  command         = plan
-  expect_failures = [var.delivery_attempts_max]
-  variables {
-    delivery_attempts_max = 101
-  }
-}
-
 run "labels_a_capital" {
   command         = plan
   expect_failures = [var.labels]
@@ -199,18 +183,26 @@ run "log_role_of_something_else" {
   }
 }
 
-run "custom_role_id_with_dashes" {
+run "log_views_a_bucket" {
   command         = plan
-  expect_failures = [var.custom_role_id]
+  expect_failures = [var.log_views]
   variables {
-    custom_role_id = "audit-bridge"
+    log_views = ["projects/central/locations/global/buckets/audit"]
   }
 }
 
-run "pubsub_of_no_cluster" {
+run "log_views_a_folder_by_name" {
   command         = plan
-  expect_failures = [google_logging_project_sink.events]
+  expect_failures = [var.log_views]
   variables {
-    source_of_events = "pubsub"
+    log_views = ["folders/audit/locations/global/buckets/audit/views/gke"]
+  }
+}
+
+run "log_views_none" {
+  command         = plan
+  expect_failures = [var.log_views]
+  variables {
+    log_views = []
   }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_logging::CloudLogging;
+use audit_bridge_testkit::cloud_logging::{CloudLogging, Listed, LogPermissions};
 use audit_bridge_testkit::{PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::python::python;
@@ -43,30 +43,87 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
         webhook.accepted_ids().len() == want.len()
     });
     assert_eq!(bridge.terminate(), 0);
-    let filter = log.requests()[0].filter.clone();
+    let requests = log.requests();
+    // Not one that only looks whether there is any entry, nor one for late entries.
+    let reads = |it: &&Listed| it.page_size != Some(1) && !it.filter.contains("receiveTimestamp");
+    let filter = requests.iter().find(reads).unwrap().filter.clone();
     (log, filter, want)
+}
+
+/// What Google's client for Python lists: the insert ids, or what it says when it may not.
+fn listed_by_python(log: &CloudLogging, asked: [&str; 4]) -> Result<Vec<String>, String> {
+    let output = Command::new(python("tests/requirements-gke.txt"))
+        .arg(root().join("tests/tests/live_gke/list_entries.py"))
+        .arg(log.url())
+        .args(asked)
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => {
+            let printed = String::from_utf8_lossy(&output.stdout);
+            Ok(printed.lines().map(str::to_owned).collect())
+        }
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stand_in_serves_googles_python_client() {
     let (log, filter, want) = log_and_filter().await;
-    let interpreter = python("tests/requirements-gke.txt");
-    let script = root().join("tests/tests/live_gke/list_entries.py");
     for (order, page_size) in [("asc", "7"), ("desc", "7"), ("asc", "1000")] {
-        let output = Command::new(&interpreter)
-            .arg(&script)
-            .args([&log.url(), "p", &filter, order, page_size])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let mut ids: Vec<&str> = printed.lines().collect();
+        let mut ids = listed_by_python(&log, ["projects/p", &filter, order, page_size]).unwrap();
         if order == "desc" {
             ids.reverse();
         }
         assert_eq!(ids, want, "{order} {page_size}");
     }
+}
+
+/// By Google's client too: what may not be read is left out, what is elsewhere is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn stand_in_leaves_out_what_googles_python_client_may_not_read() {
+    let log = CloudLogging::start().await;
+    for (number, (project, name)) in [
+        ("p", "activity"),
+        ("p", "data_access"),
+        ("q", "activity"),
+        ("q", "data_access"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let entry = PodEntry {
+            project: project.to_owned(),
+            log: name.to_owned(),
+            ..PodEntry::new(number, ago(60))
+        };
+        log.put(entry.text());
+    }
+    let both = r#"log_id("cloudaudit.googleapis.com/activity") OR log_id("cloudaudit.googleapis.com/data_access")"#;
+    let list = |places: &str| {
+        let ids = listed_by_python(&log, [places, both, "asc", "10"]);
+        ids.map(|ids| {
+            ids.iter()
+                .map(|id| id[id.len() - 1..].to_owned())
+                .collect::<String>()
+        })
+    };
+    let default = "projects/p/locations/global/buckets/_Default/views";
+    assert_eq!(list("projects/p").unwrap(), "01");
+    assert_eq!(list("projects/p,projects/q").unwrap(), "0123");
+    log.private_logs(false);
+    assert_eq!(list("projects/p,projects/q").unwrap(), "02");
+    assert_eq!(list(&format!("{default}/_AllLogs")).unwrap(), "1");
+    assert_eq!(list(&format!("{default}/_Default")).unwrap(), "");
+    log.permit(LogPermissions {
+        resources: Some(vec!["projects/p".to_owned()]),
+        ..LogPermissions::default()
+    });
+    assert_eq!(list("projects/p").unwrap(), "01");
+    let refused = list("projects/p,projects/q").unwrap_err();
+    assert!(refused.contains("403"), "{refused}");
+    let refused = list("clusters/p").unwrap_err();
+    assert!(refused.contains("400"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{Scene, ago, built, until};
 
 /// Runs `check` beside the scene's log.
-fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
+pub(crate) fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
     let state = scene.folder.path().join("check");
     std::fs::create_dir_all(&state).unwrap();
     let output = command("gke", &["check"])
@@ -136,7 +136,7 @@ async fn token_is_renewed_before_and_after_its_end() {
 }
 
 /// A bridge that reads over TLS from a log that asks for such tokens, with this credentials file.
-async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
+async fn reads_with(token: &str, whom: &str, file: impl Fn(&str) -> Value) {
     built();
     let pki = Pki::new();
     let folder = tempfile::tempdir().unwrap();
@@ -165,6 +165,15 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
         ("SSL_CERT_FILE", ca.as_str()),
         ("GOOGLE_APPLICATION_CREDENTIALS", credentials.as_str()),
     ];
+    let checked = command("gke", &["check"])
+        .args(args.concat())
+        .envs(variables)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    assert!(said.contains(whom), "{whom}: {said}");
+    assert!(!said.contains("PRIVATE KEY"), "{said}");
     let mut bridge = Running::start("gke", &args.concat(), &variables);
     bridge.until_ready();
     until("the entry", || {
@@ -177,7 +186,7 @@ async fn reads_with(token: &str, file: impl Fn(&str) -> Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn service_account_key_makes_its_own_tokens() {
     // A JSON Web Token that the key signed.
-    reads_with("eyJ", |_| {
+    reads_with("eyJ", "bridge@p.iam.gserviceaccount.com", |_| {
         json!({
             "type": "service_account",
             "project_id": "p",
@@ -194,16 +203,20 @@ async fn service_account_key_makes_its_own_tokens() {
 async fn external_account_exchanges_its_token() {
     let subject = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(subject.path(), "the workload's own token").unwrap();
-    reads_with("exchanged", |url| {
-        json!({
-            "type": "external_account",
-            "audience": "//iam.googleapis.com/projects/1/locations/global/\
-                         workloadIdentityPools/pool/providers/eks",
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "token_url": format!("{url}/v1/token"),
-            "credential_source": {"file": subject.path()},
-        })
-    })
+    reads_with(
+        "exchanged",
+        "a workload of iam.googleapis.com/projects/1/",
+        |url| {
+            json!({
+                "type": "external_account",
+                "audience": "//iam.googleapis.com/projects/1/locations/global/\
+                             workloadIdentityPools/pool/providers/eks",
+                "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                "token_url": format!("{url}/v1/token"),
+                "credential_source": {"file": subject.path()},
+            })
+        },
+    )
     .await;
 }
 
@@ -247,19 +260,37 @@ async fn role_missing_is_held_with_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn data_access_without_private_viewer_is_held() {
+async fn check_tells_whose_token_it_is() {
     let scene = Scene::new().await;
-    scene.logging.private_logs(false);
-    let entry = PodEntry {
-        log: "data_access".to_owned(),
-        ..PodEntry::new(0, ago(30))
-    };
-    scene.logging.put(entry.text());
-    let mut bridge = scene.run(&["--start", "-1m", "--include-data-access"]);
-    bridge.until_not_ready("source", "roles/logging.privateLogViewer");
-    scene.logging.private_logs(true);
-    scene.until_accepted(0..1);
-    assert_eq!(bridge.terminate(), 0);
+    scene.put(0..1, ago(30));
+    let host = scene.logging.host();
+    let envs = [("GCE_METADATA_HOST", host.as_str())];
+    for (email, says) in [
+        (
+            "bridge@example.iam.gserviceaccount.com",
+            "bridge@example.iam",
+        ),
+        (
+            "7-compute@developer.gserviceaccount.com",
+            "that of the node, if this is a pod",
+        ),
+        ("p.svc.id.goog", "subject/ns/"),
+    ] {
+        scene.logging.metadata(Metadata {
+            email: email.to_owned(),
+            ..Metadata::of("p", "c", "l")
+        });
+        let checked = check(&scene, &[], &envs);
+        assert_eq!(checked.status, 0, "{}", checked.stdout);
+        assert!(checked.stdout.contains(email), "{}", checked.stdout);
+        assert!(checked.stdout.contains(says), "{}", checked.stdout);
+    }
+    // And to whom the role is to be given.
+    scene.logging.only_project("elsewhere");
+    let checked = check(&scene, &[], &envs);
+    assert_eq!(checked.status, 1);
+    let whom = "to the identity of the bridge (the pod's Kubernetes service account";
+    assert!(checked.stdout.contains(whom), "{}", checked.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use audit_bridge_testkit::cloud_logging::CloudLoggingFault;
 use audit_bridge_testkit::{PodEntry, WebhookAnswer};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{Scene, ago, sample, until};
@@ -172,4 +172,34 @@ async fn webhook_down_stops_the_reading_and_loses_nothing() {
     scene.until_accepted(0..2000);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
+}
+
+/// Google's clock is an hour behind the node's: the edge would be an hour ahead of what is written,
+/// and no cursor would come back to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clock_of_the_node_ahead_loses_nothing() {
+    let scene = Scene::new().await;
+    let hour = SignedDuration::from_hours(1);
+    scene.logging.set_clock_ahead(-hour);
+    let there = || Timestamp::now() - hour;
+    let mut bridge = scene.run(&["--start", "latest"]);
+    bridge.until_ready();
+    for round in 0..5 {
+        scene.put(round * 10..(round + 1) * 10, there());
+        scene.until_accepted(0..(round + 1) * 10);
+    }
+    assert!(bridge.log().contains("clock is ahead"), "{}", bridge.log());
+    assert_eq!(bridge.terminate(), 0);
+    let requests = scene.logging.requests();
+    let ends = requests.iter().skip(4).filter_map(|request| {
+        let (_, end) = request.filter.rsplit_once("timestamp<\"")?;
+        end.trim_end_matches('"').parse::<Timestamp>().ok()
+    });
+    assert!(ends.clone().count() > 5);
+    let latest = ends.max().unwrap();
+    assert!(latest < there() + SignedDuration::from_secs(5), "{latest}");
+    let checked =
+        crate::identity::check(&scene, &["--project-id", "p", "--cluster-name", "*"], &[]);
+    assert_eq!(checked.status, 1);
+    assert!(checked.stdout.contains("chrony"), "{}", checked.stdout);
 }

@@ -7,8 +7,11 @@
     reason = "a test may stop at once"
 )]
 
+mod central;
+mod coverage;
 mod foreign;
 mod identity;
+mod late;
 mod logging;
 mod losses;
 mod outages;
@@ -48,6 +51,7 @@ impl Scene {
             ["--webhook-url", webhook.as_str()],
             ["--poll-interval", "200ms"],
             ["--revisit-after", "1s,4s"],
+            ["--late-interval", "off"],
             ["--requests-per-minute", "6000"],
             ["--batch-wait-max", "50ms"],
         ]

@@ -2,61 +2,99 @@
 
 use jiff::Timestamp;
 
-/// The entries of Kubernetes' audit logs in a project.
+use super::resource_name::ResourceName;
+
+/// The audit logs that carry Kubernetes' requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditLog {
+    /// Changes; always written.
+    Activity,
+    /// Reads, and exec by GET; written where Data Read is on.
+    DataAccess,
+}
+
+impl AuditLog {
+    /// The condition for its entries, in whichever project. `log_id` takes the id as it is; in
+    /// `logName` its slash is `%2F`, behind the project's name.
+    pub(crate) fn filter(self) -> &'static str {
+        match self {
+            AuditLog::Activity => r#"log_id("cloudaudit.googleapis.com/activity")"#,
+            AuditLog::DataAccess => r#"log_id("cloudaudit.googleapis.com/data_access")"#,
+        }
+    }
+
+    /// As Google's pages call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            AuditLog::Activity => "Admin Activity",
+            AuditLog::DataAccess => "Data Access",
+        }
+    }
+}
+
+/// The entries of Kubernetes' audit logs: where they are, and of which clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// Whose logs.
-    pub(crate) project: String,
+    /// Where they are asked for.
+    pub(crate) resource_names: Vec<ResourceName>,
+    /// Only those of this project's clusters.
+    pub(crate) project: Option<String>,
     /// Only this cluster's.
     pub(crate) cluster: Option<String>,
     /// Only those of clusters in this location.
     pub(crate) location: Option<String>,
-    /// The Data Access log too.
-    pub(crate) data_access: bool,
+    /// The logs.
+    pub(crate) logs: &'static [AuditLog],
 }
 
 impl Selection {
-    /// The logs that are read, by their short names.
-    fn logs(&self) -> &'static [&'static str] {
-        match self.data_access {
-            true => &["activity", "data_access"],
-            false => &["activity"],
+    /// The logs that are read, with and without Data Access.
+    pub(crate) fn logs(data_access: bool) -> &'static [AuditLog] {
+        match data_access {
+            true => &[AuditLog::Activity, AuditLog::DataAccess],
+            false => &[AuditLog::Activity],
         }
     }
 
-    /// Names it, for log lines and the checkpoint. Which of the cluster's logs are read is no part
-    /// of it: another choice goes on where the last one stopped.
+    /// Names it, for log lines and the checkpoint. Where it is asked for and which of the clusters'
+    /// logs are read is no part of it: another choice goes on where the last one stopped.
     pub(crate) fn name(&self) -> String {
         let any = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
         format!(
             "projects/{}/locations/{}/clusters/{}",
-            self.project,
+            any(&self.project),
             any(&self.location),
             any(&self.cluster),
         )
     }
 
-    /// The filter for entries from `start`, included, to `end`, excluded.
-    pub(crate) fn between(&self, start: Timestamp, end: Timestamp) -> String {
-        format!(
-            "{} AND timestamp>=\"{start}\" AND timestamp<\"{end}\"",
-            self.filter()
-        )
+    /// Whether Data Access is read too.
+    pub(crate) fn data_access(&self) -> bool {
+        self.logs.contains(&AuditLog::DataAccess)
     }
 
-    fn filter(&self) -> String {
-        let logs = self.logs().iter().map(|log| {
-            let project = &self.project;
-            quoted(&format!(
-                "projects/{project}/logs/cloudaudit.googleapis.com%2F{log}"
-            ))
-        });
-        let logs: Vec<String> = logs.collect();
+    /// Where it is asked for, for people.
+    pub(crate) fn places(&self) -> String {
+        let places: Vec<String> = self
+            .resource_names
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        places.join(", ")
+    }
+
+    /// The filter without times.
+    pub(crate) fn filter(&self) -> String {
+        let logs: Vec<&str> = self.logs.iter().map(|log| log.filter()).collect();
+        let logs = match logs.as_slice() {
+            [one] => (*one).to_owned(),
+            several => format!("({})", several.join(" OR ")),
+        };
         let mut filter = format!(
-            "logName=({}) AND resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\"",
-            logs.join(" OR ")
+            "{logs} AND resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\""
         );
         for (label, value) in [
+            ("project_id", &self.project),
             ("cluster_name", &self.cluster),
             ("location", &self.location),
         ] {
@@ -67,6 +105,11 @@ impl Selection {
         }
         filter
     }
+}
+
+/// The condition for entries from `start`, included, to `end`, excluded.
+pub(crate) fn times(start: Timestamp, end: Timestamp) -> String {
+    format!("timestamp>=\"{start}\" AND timestamp<\"{end}\"")
 }
 
 /// A text as a value of the language, whatever is in it.
@@ -81,31 +124,63 @@ mod tests {
     #[test]
     fn filter_names_logs_cluster_and_times() {
         let mut selection = Selection {
-            project: "p".to_owned(),
+            resource_names: vec![ResourceName::project("p")],
+            project: Some("p".to_owned()),
             cluster: Some("c\"\\".to_owned()),
             location: Some("europe-west1".to_owned()),
-            data_access: false,
+            logs: Selection::logs(false),
         };
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let start = time("2026-11-21T10:00:00Z");
         let end = time("2026-11-21T10:00:00.000000001Z");
         assert_eq!(
-            selection.between(start, end),
-            "logName=(\"projects/p/logs/cloudaudit.googleapis.com%2Factivity\") AND \
+            format!("{} AND {}", selection.filter(), times(start, end)),
+            "log_id(\"cloudaudit.googleapis.com/activity\") AND \
              resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\" AND \
+             resource.labels.project_id=\"p\" AND \
              resource.labels.cluster_name=\"c\\\"\\\\\" AND \
              resource.labels.location=\"europe-west1\" AND \
              timestamp>=\"2026-11-21T10:00:00Z\" AND timestamp<\"2026-11-21T10:00:00.000000001Z\""
         );
         let name = selection.name();
         (selection.cluster, selection.location) = (None, None);
-        selection.data_access = true;
-        assert!(selection.between(start, end).starts_with(
-            "logName=(\"projects/p/logs/cloudaudit.googleapis.com%2Factivity\" OR \
-             \"projects/p/logs/cloudaudit.googleapis.com%2Fdata_access\") AND \
-             resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\" AND timestamp"
-        ));
-        assert_eq!(selection.name(), "projects/p/locations/-/clusters/-");
+        (selection.project, selection.logs) = (None, Selection::logs(true));
+        assert_eq!(
+            selection.filter(),
+            "(log_id(\"cloudaudit.googleapis.com/activity\") OR \
+             log_id(\"cloudaudit.googleapis.com/data_access\")) AND \
+             resource.type=\"k8s_cluster\" AND protoPayload.serviceName=\"k8s.io\""
+        );
+        assert_eq!(selection.name(), "projects/-/locations/-/clusters/-");
         assert_ne!(selection.name(), name);
+    }
+
+    /// A checkpoint of the first version goes on: what it is called there stays.
+    #[test]
+    fn selection_name_is_the_first_versions() {
+        for (project, location, cluster, want) in [
+            ("p", None, None, "projects/p/locations/-/clusters/-"),
+            (
+                "p",
+                Some("l"),
+                Some("c"),
+                "projects/p/locations/l/clusters/c",
+            ),
+        ] {
+            let view = "projects/central/locations/global/buckets/b/views/v";
+            for place in [
+                ResourceName::project(project),
+                ResourceName::read(view).unwrap(),
+            ] {
+                let selection = Selection {
+                    resource_names: vec![place],
+                    project: Some(project.to_owned()),
+                    location: location.map(str::to_owned),
+                    cluster: cluster.map(str::to_owned),
+                    logs: Selection::logs(true),
+                };
+                assert_eq!(selection.name(), want);
+            }
+        }
     }
 }

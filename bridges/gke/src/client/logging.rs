@@ -6,24 +6,26 @@
 
 mod error;
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{LogPage, PageEntry, QueryError, TimeLog, Window};
+use audit_bridge_tail::{LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::USER_AGENT;
 use super::endpoint::Endpoint;
 use super::page::{EntriesAnswer, IdentifiedEntry};
 use super::token_source::{NoToken, TokenSource};
-use crate::client::filter::Selection;
+use crate::client::filter::{Selection, times};
+use crate::client::resource_name::ResourceName;
 
 /// What the API may be asked for at most.
 const PAGE_SIZE_MAX: usize = 1000;
@@ -35,18 +37,28 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// All that reading a log needs; what is allowed of it, roles decide.
 const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
-/// The audit log of a project, or of a cluster in it.
+/// The audit log of some clusters.
 #[derive(Debug)]
 pub struct CloudLoggingClient {
     http: reqwest::Client,
     url: String,
     identity: TokenSource,
     selection: Selection,
+    filter: String,
     name: String,
     /// Smaller while the entries are so large that a full page would be too much.
     page_size: AtomicUsize,
-    /// What the API's clock showed, by its last answer.
-    server_time: Mutex<Option<Timestamp>>,
+    /// The API's, by what its answers say.
+    clock: ServerClock,
+    /// What goes on beside it, and ends with it.
+    beside: JoinSet<()>,
+}
+
+/// Some entries, and the token of what follows.
+#[derive(Debug)]
+pub(crate) struct EntriesPage {
+    pub(crate) entries: Vec<IdentifiedEntry>,
+    pub(crate) next: Option<String>,
 }
 
 impl CloudLoggingClient {
@@ -72,18 +84,17 @@ impl CloudLoggingClient {
             url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
             identity: TokenSource::new(endpoint, SCOPE),
             name: selection.name(),
+            filter: selection.filter(),
             selection,
             page_size: AtomicUsize::new(PAGE_SIZE_MAX),
-            server_time: Mutex::new(None),
+            clock: ServerClock::default(),
+            beside: JoinSet::new(),
         })
     }
 
-    /// What the API's clock showed, by its last answer.
-    pub(crate) fn server_time(&self) -> Option<Timestamp> {
-        *self
-            .server_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Carries this out beside the reading, and ends it when the client is dropped.
+    pub(crate) fn accompany(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.beside.spawn(work);
     }
 
     /// Whether a token is needed, and there is one.
@@ -95,26 +106,58 @@ impl CloudLoggingClient {
         Ok(!headers.is_empty())
     }
 
-    /// The newest entries of a selection since so long ago, at most so many.
+    /// Who asks, for people; `None` where nothing says it.
+    pub(crate) async fn principal(&self) -> Option<String> {
+        self.identity.principal().await
+    }
+
+    /// The newest entries of a filter since so long ago, at most so many.
     ///
     /// # Errors
     /// As [`TimeLog::query`].
     pub(crate) async fn newest(
         &self,
-        selection: &Selection,
+        filter: &str,
         back: SignedDuration,
         entries: usize,
     ) -> Result<Vec<IdentifiedEntry>, QueryError> {
         let now = Timestamp::now();
         let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
         let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
-        let filter = selection.between(start, end);
+        let filter = format!("{filter} AND {}", times(start, end));
         let answer = self.list(&filter, "timestamp desc", entries, None).await?;
         Ok(answer
             .entries
             .into_iter()
             .map(IdentifiedEntry::read)
             .collect())
+    }
+
+    /// A page of the selection's entries for which this holds too, by their time.
+    ///
+    /// # Errors
+    /// As [`TimeLog::query`].
+    pub(crate) async fn page(
+        &self,
+        condition: &str,
+        token: Option<&str>,
+    ) -> Result<EntriesPage, QueryError> {
+        let filter = format!("{} AND {condition}", self.filter);
+        let page_size = self.page_size.load(Ordering::Relaxed);
+        let answer = self
+            .list(&filter, "timestamp asc", page_size, token)
+            .await?;
+        self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
+        let entries = answer.entries.into_iter().map(IdentifiedEntry::read);
+        Ok(EntriesPage {
+            entries: entries.collect(),
+            next: answer.next,
+        })
+    }
+
+    fn resource_names(&self) -> Vec<&str> {
+        let names = &self.selection.resource_names;
+        names.iter().map(ResourceName::as_str).collect()
     }
 
     async fn list(
@@ -133,7 +176,7 @@ impl CloudLoggingClient {
                     remedy: missing.remedy,
                 })?;
         let mut body = json!({
-            "resourceNames": [format!("projects/{}", self.selection.project)],
+            "resourceNames": self.resource_names(),
             "filter": filter,
             "orderBy": order,
             "pageSize": page_size,
@@ -153,10 +196,10 @@ impl CloudLoggingClient {
         let headers = std::mem::take(response.headers_mut());
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| rfc2822::parse(text).ok());
-        *self
-            .server_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.timestamp());
+        // Anybody on the way may answer with an error, at a time of his own.
+        if let Some(date) = date.filter(|_| status.is_success()) {
+            self.clock.told(date.timestamp());
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(error::transport)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -173,10 +216,15 @@ impl CloudLoggingClient {
         if status == reqwest::StatusCode::UNAUTHORIZED {
             self.identity.renew();
         }
+        let principal = match status {
+            reqwest::StatusCode::FORBIDDEN => self.identity.principal().await,
+            _ => None,
+        };
         Err(
             error::ApiErrorBody::read(status, &headers, &body).into_query_error(
                 &self.selection,
                 token.is_some(),
+                principal.as_deref(),
                 &self.identity.remedy(),
             ),
         )
@@ -215,18 +263,18 @@ impl TimeLog for CloudLoggingClient {
         Duration::from_nanos(1)
     }
 
+    fn server_time(&self) -> Option<Timestamp> {
+        self.clock.now()
+    }
+
     async fn query(
         &self,
         window: &Window,
         token: Option<&str>,
     ) -> Result<LogPage<IdentifiedEntry>, QueryError> {
-        let filter = self.selection.between(window.start, window.end);
-        let page_size = self.page_size.load(Ordering::Relaxed);
-        let answer = self
-            .list(&filter, "timestamp asc", page_size, token)
-            .await?;
-        self.fitted(page_size, answer.entries.iter().map(Bytes::len).sum());
-        let entries = answer.entries.into_iter().map(IdentifiedEntry::read);
+        let times = times(window.start, window.end);
+        let page = self.page(&times, token).await?;
+        let entries = page.entries.into_iter();
         let entries = entries.map(|entry| PageEntry {
             // What cannot be read has no time of its own, but it was found here.
             time: entry.time.unwrap_or(window.start),
@@ -235,7 +283,7 @@ impl TimeLog for CloudLoggingClient {
         });
         Ok(LogPage {
             entries: entries.collect(),
-            next: answer.next,
+            next: page.next,
         })
     }
 

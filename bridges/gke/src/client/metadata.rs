@@ -33,17 +33,46 @@ fn host() -> Option<String> {
 /// # Errors
 /// The server cannot be reached: this may be no machine of Google's, or one that has just started.
 pub(crate) async fn place() -> Result<InstanceMetadata, String> {
-    let host = host().unwrap_or_else(|| HOST.to_owned());
-    let http = reqwest::Client::builder()
-        .user_agent(super::USER_AGENT)
-        .timeout(WAIT_MAX)
-        .connect_timeout(WAIT_MAX)
-        .no_proxy()
-        .build()
-        .map_err(|error| chain(&error))?;
-    let get = async |path: &str| {
-        let url = format!("http://{host}/computeMetadata/v1/{path}");
-        let request = http.get(url).header("Metadata-Flavor", "Google");
+    let server = MetadataServer::new()?;
+    Ok(InstanceMetadata {
+        project: server.get("project/project-id").await?,
+        cluster: server.get("instance/attributes/cluster-name").await?,
+        location: server.get("instance/attributes/cluster-location").await?,
+    })
+}
+
+/// Asks whose tokens it gives: the service account's e-mail address, or the workload identity pool
+/// of a pod that impersonates none. `None`: it gives none.
+///
+/// # Errors
+/// As [`place`].
+pub(crate) async fn service_account_email() -> Result<Option<String>, String> {
+    let server = MetadataServer::new()?;
+    server.get("instance/service-accounts/default/email").await
+}
+
+struct MetadataServer {
+    host: String,
+    http: reqwest::Client,
+}
+
+impl MetadataServer {
+    fn new() -> Result<MetadataServer, String> {
+        let http = reqwest::Client::builder()
+            .user_agent(super::USER_AGENT)
+            .timeout(WAIT_MAX)
+            .connect_timeout(WAIT_MAX)
+            .no_proxy()
+            .build()
+            .map_err(|error| chain(&error))?;
+        let host = host().unwrap_or_else(|| HOST.to_owned());
+        Ok(MetadataServer { host, http })
+    }
+
+    /// What stands there; `None` where nothing does.
+    async fn get(&self, path: &str) -> Result<Option<String>, String> {
+        let url = format!("http://{}/computeMetadata/v1/{path}", self.host);
+        let request = self.http.get(url).header("Metadata-Flavor", "Google");
         let answer = async {
             let answer = request.send().await?;
             let status = answer.status();
@@ -58,10 +87,5 @@ pub(crate) async fn place() -> Result<InstanceMetadata, String> {
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, _) => Err(format!("the metadata server answered {status} for {path}")),
         }
-    };
-    Ok(InstanceMetadata {
-        project: get("project/project-id").await?,
-        cluster: get("instance/attributes/cluster-name").await?,
-        location: get("instance/attributes/cluster-location").await?,
-    })
+    }
 }

@@ -176,6 +176,8 @@ pub struct IdentifiedEntry {
     pub(crate) insert_id: String,
     /// `timestamp`; `None` when there is none that can be read.
     pub(crate) time: Option<Timestamp>,
+    /// `receiveTimestamp`; `None` when there is none that can be read.
+    pub(crate) received: Option<Timestamp>,
     /// It cannot be read as far as its time.
     pub(crate) damaged: bool,
 }
@@ -188,6 +190,7 @@ impl IdentifiedEntry {
             log: String::new(),
             insert_id: String::new(),
             time: None,
+            received: None,
             damaged: false,
         };
         let read = std::str::from_utf8(&text).is_ok_and(|text| entry.envelope(text).is_ok());
@@ -209,6 +212,7 @@ impl IdentifiedEntry {
                 "logName" => self.log = text(),
                 "insertId" => self.insert_id = text(),
                 "timestamp" => self.time = text().parse().ok(),
+                "receiveTimestamp" => self.received = text().parse().ok(),
                 _ => {}
             }
         }

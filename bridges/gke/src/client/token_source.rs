@@ -15,7 +15,7 @@ use google_cloud_auth::credentials::{
 use reqwest::header::HeaderMap;
 
 use super::endpoint::Endpoint;
-use super::metadata;
+use super::{metadata, principal};
 
 /// A token comes from memory, or from a server nearby.
 const TOKEN_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -46,6 +46,8 @@ pub(crate) struct TokenSource {
     scope: &'static str,
     kind: Kind,
     made: Mutex<Option<AccessTokenCredentials>>,
+    /// As it was last found out.
+    principal: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl TokenSource {
             scope,
             kind,
             made: Mutex::new(None),
+            principal: Mutex::new(None),
         }
     }
 
@@ -126,6 +129,29 @@ impl TokenSource {
     /// Forgets the credentials: the next token comes from new ones.
     pub(crate) fn renew(&self) {
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .principal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Who the tokens are of, for people; `None` where nothing says it.
+    pub(crate) async fn principal(&self) -> Option<String> {
+        let known = || {
+            self.principal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(principal) = known().clone() {
+            return Some(principal);
+        }
+        let found = match self.kind {
+            Kind::None => None,
+            Kind::Metadata => principal::of_metadata_server().await,
+            Kind::Default => principal::of_environment().await,
+        };
+        known().clone_from(&found);
+        found
     }
 
     /// What to do when there is no token, or it is refused.

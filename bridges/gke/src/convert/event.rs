@@ -116,6 +116,20 @@ impl<'a> Facts<'a> {
         self.request.connect() == Some(Connect::Upgrade) && operation.first == operation.last
     }
 
+    /// The full name of the cluster, as the GKE API has it; `None` where the entry does not name it.
+    pub(super) fn cluster(&self) -> Option<String> {
+        let resource = &self.entry.resource;
+        let cluster = resource
+            .cluster_name
+            .as_deref()
+            .filter(|it| !it.is_empty())?;
+        let project = resource.project_id.as_deref().unwrap_or("-");
+        let location = resource.location.as_deref().unwrap_or("-");
+        Some(format!(
+            "projects/{project}/locations/{location}/clusters/{cluster}"
+        ))
+    }
+
     /// Parts of the entry are missing.
     pub(super) fn truncated(&self) -> bool {
         self.truncated

@@ -67,7 +67,7 @@ impl ProviderLog for Subscription {
         };
         let identity = match connection.authorization().await {
             Ok(headers) if headers.is_empty() => no_identity(),
-            Ok(_) => identity(),
+            Ok(_) => identity(connection.principal().await),
             Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let source = match connection.probe().await {

@@ -62,6 +62,11 @@ impl TailArgs {
 }
 
 impl TailFlags {
+    /// The oldest age, which is how late a record may be.
+    pub fn oldest_age(&self) -> Duration {
+        self.revisit_after.iter().copied().max().unwrap_or_default()
+    }
+
     /// The tail of this log from where it stopped. `earliest` is when the log can hold anything
     /// at all.
     ///

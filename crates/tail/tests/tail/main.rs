@@ -9,6 +9,7 @@
 )]
 
 mod ages;
+mod clock;
 mod failures;
 mod memory_log;
 mod pipeline;

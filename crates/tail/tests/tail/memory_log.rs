@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{Clock, Identity, LogPage, PageEntry, QueryError, TimeLog, Window};
+use audit_bridge_tail::{
+    Clock, Identity, LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window,
+};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -66,6 +68,7 @@ pub(crate) struct MemoryLog {
     clock: TestClock,
     resolution: Duration,
     state: Arc<Mutex<State>>,
+    server_clock: Arc<ServerClock>,
 }
 
 struct State {
@@ -77,6 +80,7 @@ struct State {
     fault_in: u32,
     random: fastrand::Rng,
     requests: Vec<Request>,
+    tells_time: bool,
 }
 
 impl MemoryLog {
@@ -95,7 +99,9 @@ impl MemoryLog {
                 fault_in: 0,
                 random: fastrand::Rng::with_seed(1),
                 requests: Vec::new(),
+                tells_time: false,
             })),
+            server_clock: Arc::default(),
         }
     }
 
@@ -109,6 +115,11 @@ impl MemoryLog {
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.state.lock().expect("no panic holds it"))
+    }
+
+    /// Its answers say what time it is, in whole seconds.
+    pub(crate) fn tell_time(&self) {
+        self.with(|state| state.tells_time = true);
     }
 
     /// Files a record under `time`, which shows from `visible` on. Returns its number.
@@ -222,6 +233,10 @@ impl TimeLog for MemoryLog {
         self.resolution
     }
 
+    fn server_time(&self) -> Option<Timestamp> {
+        self.server_clock.now()
+    }
+
     async fn query(&self, window: &Window, token: Option<&str>) -> Result<Page, QueryError> {
         assert!(window.start < window.end, "an empty window: {window:?}");
         let unit = self.resolution.as_nanos() as i128;
@@ -238,6 +253,11 @@ impl TimeLog for MemoryLog {
         // The log's own clock is never wrong.
         let now = at(self.clock.origin.elapsed().as_millis() as i64);
         sleep(Duration::from_millis(latency)).await;
+        if self.with(|state| state.tells_time) && matches!(fault, Fault::None | Fault::Empty) {
+            let seconds = now.as_second();
+            self.server_clock
+                .told(Timestamp::from_second(seconds).expect("a time"));
+        }
         match fault {
             Fault::None => Ok(self.with(|state| state.page(window, token, now, false))),
             Fault::Empty => Ok(self.with(|state| state.page(window, token, now, true))),

@@ -234,7 +234,10 @@ fn tear(random: &mut Rng, folder: &std::path::Path) {
     };
     for file in files {
         let path = file.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
+        // The tail's last write may still be deleting it.
+        let Ok(bytes) = std::fs::read(&path) else {
+            continue;
+        };
         if random.bool() {
             std::fs::write(path, &bytes[..random.usize(0..=bytes.len())]).unwrap();
         }

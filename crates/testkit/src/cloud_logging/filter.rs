@@ -1,5 +1,6 @@
 //! The part of the Logging query language that readers of audit logs use: comparisons of fields,
-//! `AND`, `OR`, `NOT` (also `-`), parentheses, and groups of values (`logName=("a" OR "b")`).
+//! `AND`, `OR`, `NOT` (also `-`), parentheses, groups of values (`logName=("a" OR "b")`), and the
+//! function `log_id("a/b")`, which takes the id as it is and not as a log's name spells it.
 //!
 //! What it does not know it refuses, as the real one refuses what it cannot parse: a test must not
 //! pass because a condition was ignored.
@@ -13,6 +14,7 @@ pub(super) enum Filter {
     All(Vec<Filter>),
     Any(Vec<Filter>),
     Not(Box<Filter>),
+    LogId(String),
     Compare {
         path: Vec<String>,
         operator: Operator,
@@ -54,13 +56,24 @@ impl Filter {
             Filter::All(all) => all.iter().all(|filter| filter.matches(entry, time)),
             Filter::Any(any) => any.iter().any(|filter| filter.matches(entry, time)),
             Filter::Not(filter) => !filter.matches(entry, time),
+            Filter::LogId(id) => {
+                let name = entry["logName"].as_str().unwrap_or_default();
+                name.split_once("/logs/")
+                    .is_some_and(|(_, log)| log_id(log) == *id)
+            }
             Filter::Compare {
                 path,
                 operator,
                 value,
-            } if *path == ["timestamp"] => {
-                let order = value.parse().map(|value: Timestamp| time.cmp(&value));
-                order.is_ok_and(|order| match operator {
+            } if is_time(path) => {
+                let received = || entry["receiveTimestamp"].as_str()?.parse().ok();
+                let found = match path[0] == "timestamp" {
+                    true => Some(time),
+                    false => received(),
+                };
+                let value: Option<Timestamp> = value.parse().ok();
+                let order = found.zip(value).map(|(found, value)| found.cmp(&value));
+                order.is_some_and(|order| match operator {
                     Operator::Equal | Operator::Has => order.is_eq(),
                     Operator::NotEqual => order.is_ne(),
                     Operator::Less => order.is_lt(),
@@ -93,13 +106,26 @@ impl Filter {
             }
         }
     }
+}
 
-    /// Whether some condition names this value.
-    pub(super) fn names(&self, part: &str) -> bool {
+/// Fields that are times, which are compared by order.
+fn is_time(path: &[String]) -> bool {
+    matches!(path, [field] if field == "timestamp" || field == "receiveTimestamp")
+}
+
+/// A log's id, of how its name spells it.
+pub(super) fn log_id(spelt: &str) -> String {
+    spelt.replace("%2F", "/")
+}
+
+impl Filter {
+    /// Whether some condition is about this field.
+    pub(super) fn is_about(&self, field: &str) -> bool {
         match self {
-            Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.names(part)),
-            Filter::Not(filter) => filter.names(part),
-            Filter::Compare { value, .. } => value.contains(part),
+            Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.is_about(field)),
+            Filter::Not(filter) => filter.is_about(field),
+            Filter::LogId(_) => false,
+            Filter::Compare { path, .. } => *path == [field],
         }
     }
 }
@@ -225,6 +251,16 @@ impl Parser {
                     false => Err("a parenthesis is not closed".to_owned()),
                 }
             }
+            Some(Token::Word(name)) if name == "log_id" => {
+                match [self.next(), self.next(), self.next()] {
+                    [
+                        Some(Token::Open),
+                        Some(Token::Quoted(id)),
+                        Some(Token::Close),
+                    ] => Ok(Filter::LogId(id)),
+                    other => Err(format!("log_id takes one quoted id, not {other:?}")),
+                }
+            }
             Some(Token::Word(path)) => self.comparison(&path),
             Some(other) => Err(format!("unexpected {other:?}")),
             None => Err("a condition is missing".to_owned()),
@@ -236,13 +272,13 @@ impl Parser {
             return Err(format!("{path:?} stands alone: global search is not known"));
         };
         let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-        let is_time = path == ["timestamp"];
+        let is_time = is_time(&path);
         let ordered = !matches!(
             operator,
             Operator::Equal | Operator::NotEqual | Operator::Has
         );
         if ordered && !is_time {
-            return Err(format!("{operator:?} is known for timestamp only"));
+            return Err(format!("{operator:?} is known for times only"));
         }
         let compare = |value: String| match value.parse::<Timestamp>() {
             Err(error) if is_time => Err(format!("{value:?} is no time: {error}")),
@@ -313,6 +349,12 @@ mod tests {
             r#"resource.type="x" OR resource.type="k8s_cluster" AND logName:"activity""#,
             true,
         );
+        check(r#"log_id("cloudaudit.googleapis.com/activity")"#, true);
+        check(r#"log_id("cloudaudit.googleapis.com%2Factivity")"#, false);
+        check(
+            r#"(log_id("cloudaudit.googleapis.com/data_access") OR log_id("x")) AND logName:"p""#,
+            false,
+        );
         check("NOT resource.type=k8s_cluster", false);
         check("-(resource.type=x)", true);
     }
@@ -323,6 +365,29 @@ mod tests {
         check(r#"timestamp>"2026-11-21T10:00:00.000000001Z""#, false);
         check(r#"timestamp<"2026-11-21T10:00:00.000000001Z""#, false);
         check(r#"timestamp<"2026-11-21T12:00:00.000000002+02:00""#, true);
+    }
+
+    #[test]
+    fn filter_times_of_receipt_are_the_entrys_own() {
+        let entry = json!({"receiveTimestamp": "2026-11-21T11:00:00Z"});
+        let time = "2026-11-21T10:00:00Z".parse().unwrap();
+        let late =
+            r#"(receiveTimestamp>="2026-11-21T10:59:00Z" AND timestamp<"2026-11-21T10:30:00Z")"#;
+        for (filter, want) in [
+            (late.to_owned(), true),
+            (
+                format!("(receiveTimestamp<\"2026-11-21T10:30:00Z\" AND a=b) OR {late}"),
+                true,
+            ),
+            (
+                r#"receiveTimestamp<"2026-11-21T10:59:00Z""#.to_owned(),
+                false,
+            ),
+        ] {
+            let parsed = Filter::parse(&filter).unwrap();
+            assert_eq!(parsed.matches(&entry, time), want, "{filter}");
+            assert!(parsed.is_about("receiveTimestamp"), "{filter}");
+        }
     }
 
     #[test]
@@ -337,6 +402,8 @@ mod tests {
             r#"timestamp>="yesterday""#,
             "a=(b c)",
             "a=~b",
+            "log_id(a)",
+            "log_id=\"a\"",
         ] {
             assert!(Filter::parse(filter).is_err(), "{filter}");
         }

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::filter::Filter;
+use super::filter::{Filter, log_id};
+use super::permissions::{LogPermissions, is_resource_name};
 use super::{CloudLoggingFault, Metadata, failure, response};
 
 /// The largest page that may be asked for.
 pub(super) const PAGE_SIZE_MAX: u64 = 1000;
 /// The page that comes when none is asked for.
 const PAGE_SIZE: u64 = 50;
+/// The most resource names of a request.
+const RESOURCES_MAX: usize = 100;
 
 /// A request for entries as it came, and what it came to.
 #[derive(Debug, Clone)]
@@ -66,8 +69,10 @@ pub(super) struct CloudLoggingState {
     pub(super) tokens_issued: u64,
     pub(super) page_max: u64,
     pub(super) token_prefix: Option<String>,
-    pub(super) project: Option<String>,
-    pub(super) private_logs: bool,
+    pub(super) permissions: LogPermissions,
+    /// Views, and the ids of the logs that are in each besides those that Google puts there.
+    pub(super) routes: Vec<(String, Vec<String>)>,
+    pub(super) clock_ahead: SignedDuration,
     pub(super) metadata: Metadata,
     /// When each token that was given out ends.
     pub(super) issued: HashMap<String, Instant>,
@@ -111,7 +116,7 @@ impl CloudLoggingState {
     }
 
     /// Whether the caller may list this.
-    fn admits(&self, request: &Listed, filter: &Filter) -> Result<(), (u16, &'static str)> {
+    fn admits(&self, request: &Listed) -> Result<(), (u16, &'static str)> {
         if let Some(prefix) = &self.token_prefix {
             let bearer = request.authorization.as_deref().unwrap_or_default();
             let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
@@ -125,20 +130,26 @@ impl CloudLoggingState {
                 return Err((401, message));
             }
         }
-        let foreign = |name: &String| {
-            let project = self.project.as_deref();
-            project.is_some_and(|project| *name != format!("projects/{project}"))
+        self.permissions.admit(&request.resource_names)
+    }
+
+    /// Whether an entry is in one of these places, and the caller may see it there.
+    fn shows(&self, entry: &StoredEntry, resource_names: &[String]) -> bool {
+        let Some((parent, log)) = entry.log().and_then(|name| name.split_once("/logs/")) else {
+            return entry.stray;
         };
-        if request.resource_names.iter().any(foreign) {
-            let message = "Permission 'logging.logEntries.list' denied on resource (or it may not \
-                           exist).";
-            return Err((403, message));
-        }
-        if !self.private_logs && filter.names("%2Fdata_access") {
-            let message = "Permission 'logging.privateLogEntries.list' denied on resource.";
-            return Err((403, message));
-        }
-        Ok(())
+        let log = log_id(log);
+        resource_names.iter().any(|name| {
+            let routed = |(view, logs): &(String, Vec<String>)| view == name && logs.contains(&log);
+            let there = match name.split_once("/locations/") {
+                None => name == parent,
+                Some((owner, view)) => {
+                    owner == parent && LogPermissions::view_of(&log, view)
+                        || self.routes.iter().any(routed)
+                }
+            };
+            there && self.permissions.shows(name, &log)
+        })
     }
 
     pub(super) fn list(&mut self, number: usize) -> Response {
@@ -146,11 +157,21 @@ impl CloudLoggingState {
         if request.resource_names.is_empty() {
             return failure(400, "resource_names must not be empty");
         }
+        if request.resource_names.len() > RESOURCES_MAX {
+            return failure(400, "resource_names must not exceed 100");
+        }
+        if !request
+            .resource_names
+            .iter()
+            .all(|name| is_resource_name(name))
+        {
+            return failure(400, "The resource name is invalid");
+        }
         let filter = match Filter::parse(&request.filter) {
             Ok(filter) => filter,
             Err(error) => return failure(400, &format!("Unparseable filter: {error}")),
         };
-        if let Err((status, message)) = self.admits(&request, &filter) {
+        if let Err((status, message)) = self.admits(&request) {
             return failure(status, message);
         }
         let descending = match request.order_by.as_str() {
@@ -175,15 +196,17 @@ impl CloudLoggingState {
         let mut found: Vec<&StoredEntry> = self
             .entries
             .iter()
-            .filter(|entry| entry.visible <= now)
+            .filter(|entry| entry.visible <= now && self.shows(entry, &request.resource_names))
             .filter(|entry| {
                 // A stray has no members: only the bounds of time speak of it.
                 let time_only = |filter: &Filter| match filter {
                     Filter::Compare { path, .. } if *path != ["timestamp"] => true,
-                    Filter::Any(_) | Filter::Not(_) => true,
+                    Filter::Any(_) | Filter::Not(_) | Filter::LogId(_) => true,
                     other => other.matches(&Value::Null, entry.time),
                 };
                 match (&filter, entry.stray) {
+                    // It has no time of receipt.
+                    (filter, true) if filter.is_about("receiveTimestamp") => false,
                     (Filter::All(all), true) => all.iter().all(time_only),
                     (filter, _) => filter.matches(&entry.value, entry.time),
                 }
@@ -223,8 +246,12 @@ impl CloudLoggingState {
 }
 
 impl StoredEntry {
+    fn log(&self) -> Option<&str> {
+        self.value["logName"].as_str()
+    }
+
     fn key(&self) -> Key {
-        let log = self.value["logName"].as_str().unwrap_or_default();
-        (self.time, self.insert_id.clone(), log.to_owned())
+        let log = self.log().unwrap_or_default().to_owned();
+        (self.time, self.insert_id.clone(), log)
     }
 }

@@ -15,6 +15,10 @@ pub struct Metadata {
     /// What the access tokens begin with; each has a number behind it. `None`: the machine has no
     /// service account.
     pub token: Option<String>,
+    /// `instance/service-accounts/default/email`: whose tokens they are. On GKE the service account
+    /// that the pod impersonates, or the workload identity pool (`P.svc.id.goog`) where it
+    /// impersonates none; without GKE's metadata server that of the node.
+    pub email: String,
     /// How long a token is good, in seconds.
     pub token_seconds: u64,
 }
@@ -27,6 +31,7 @@ impl Metadata {
             cluster_name: Some(cluster.to_owned()),
             cluster_location: Some(location.to_owned()),
             token: Some("metadata-token".to_owned()),
+            email: "bridge@example.iam.gserviceaccount.com".to_owned(),
             token_seconds: 3600,
         }
     }
@@ -40,7 +45,7 @@ impl Metadata {
             "instance/attributes/cluster-location" => self.cluster_location.clone(),
             "universe/universe-domain" => Some("googleapis.com".to_owned()),
             "instance/service-accounts/default/email" => {
-                Some("bridge@example.iam.gserviceaccount.com".to_owned())
+                Some(self.email.clone()).filter(|_| self.token.is_some())
             }
             "instance/service-accounts/default/token" => self.token.as_ref().map(|token| {
                 json!({

@@ -27,7 +27,6 @@ module "audit_reader" {
 
   project_id       = var.project_id
   source_of_events = "pubsub"
-  cluster_name     = "*"
   labels           = { part-of = "audit-bridges" }
 }
 

@@ -1,5 +1,5 @@
-# Reading the cluster that the bridge runs in through Cloud Logging's API, reads too, with the Kubernetes service account
-# itself as the identity: no Google service account, nothing to annotate.
+# Reading one cluster through Cloud Logging's API, reads too, with the Kubernetes service account itself as the identity: no
+# Google service account, nothing to annotate.
 
 terraform {
   required_version = ">= 1.5"
@@ -26,6 +26,7 @@ module "audit_reader" {
   source = "../.."
 
   project_id          = var.project_id
+  cluster_name        = "production"
   identity            = "principal"
   include_data_access = true
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::client::filter::Selection;
+use crate::client::resource_name::ResourceName;
 
 /// The longest message that is passed on.
 const MESSAGE_CHARS_MAX: usize = 400;
@@ -51,11 +52,12 @@ impl ApiErrorBody {
         }
     }
 
-    /// What is to be done; `paged` when a page token was sent.
+    /// What is to be done; `paged` when a page token was sent, `principal` who asked.
     pub(super) fn into_query_error(
         self,
         selection: &Selection,
         paged: bool,
+        principal: Option<&str>,
         identity_remedy: &str,
     ) -> QueryError {
         let lower = self.message.to_lowercase();
@@ -63,7 +65,6 @@ impl ApiErrorBody {
             .iter()
             .any(|word| lower.contains(word));
         let detail = format!("cloud logging answered {}: {}", self.status, self.message);
-        let project = &selection.project;
         let denied = |detail, remedy| QueryError::Denied { detail, remedy };
         match self.status.as_u16() {
             429 => QueryError::Throttled {
@@ -73,34 +74,52 @@ impl ApiErrorBody {
                 detail,
                 remedy: identity_remedy.to_owned(),
             },
-            403 if lower.contains("has not been used") || lower.contains("is disabled") => denied(
-                detail,
-                format!(
-                    "enable the API: gcloud services enable logging.googleapis.com --project {project}"
-                ),
-            ),
-            403 => {
-                let role = match selection.data_access {
-                    true => "roles/logging.privateLogViewer",
-                    false => "roles/logging.viewer",
-                };
+            403 if lower.contains("has not been used") || lower.contains("is disabled") => {
+                let places = &selection.resource_names;
+                let project = places.first().map(ResourceName::owner_flag);
+                let project = project.filter(|flag| flag.starts_with("--project"));
+                let project = project.unwrap_or_else(|| "--project PROJECT".to_owned());
                 denied(
                     detail,
                     format!(
-                        "grant {role} on project {project} to the identity of the bridge, and \
-                         check --project-id"
+                        "enable the API: gcloud services enable logging.googleapis.com {project}"
                     ),
                 )
             }
+            403 => denied(detail, grant(selection, principal)),
             400 if paged && about_token => QueryError::TokenExpired,
             400 | 404 => denied(
                 detail,
-                "check --project-id, --cluster-name, --location and --logging-endpoint".to_owned(),
+                "check --resource-name, --project-id, --cluster-name, --location and \
+                 --logging-endpoint"
+                    .to_owned(),
             ),
             300..400 => denied(detail, "check --logging-endpoint".to_owned()),
             _ => QueryError::Transient { detail },
         }
     }
+}
+
+/// The roles that let the bridge read a selection, on what and to whom.
+fn grant(selection: &Selection, principal: Option<&str>) -> String {
+    let role = match selection.data_access() {
+        true => "roles/logging.privateLogViewer",
+        false => "roles/logging.viewer",
+    };
+    let grants: Vec<String> = selection
+        .resource_names
+        .iter()
+        .map(|place| match place.view() {
+            Some(_) => format!("roles/logging.viewAccessor on {place}"),
+            None => format!("{role} on {place}"),
+        })
+        .collect();
+    let whom = principal.map(|principal| format!(" ({principal})"));
+    format!(
+        "grant {} to the identity of the bridge{}, and check --project-id and --resource-name",
+        grants.join(", "),
+        whom.unwrap_or_default(),
+    )
 }
 
 /// A message that fits a log line.
@@ -119,15 +138,20 @@ mod tests {
 
     fn into_query_error(status: u16, body: &str, paged: bool, data_access: bool) -> QueryError {
         let selection = Selection {
-            project: "p".to_owned(),
+            resource_names: vec![ResourceName::project("p")],
+            project: Some("p".to_owned()),
             cluster: None,
             location: None,
-            data_access,
+            logs: Selection::logs(data_access),
         };
         let status = StatusCode::from_u16(status).unwrap();
         let headers = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
-        ApiErrorBody::read(status, &headers, body.as_bytes())
-            .into_query_error(&selection, paged, "log in")
+        ApiErrorBody::read(status, &headers, body.as_bytes()).into_query_error(
+            &selection,
+            paged,
+            Some("me@example.com"),
+            "log in",
+        )
     }
 
     fn remedy(error: QueryError) -> String {
@@ -148,6 +172,7 @@ mod tests {
             viewer.contains("roles/logging.viewer on project p"),
             "{viewer}"
         );
+        assert!(viewer.contains("bridge (me@example.com)"), "{viewer}");
         let private = remedy(into_query_error(403, &denied, false, true));
         assert!(
             private.contains("roles/logging.privateLogViewer on project p"),
@@ -165,6 +190,26 @@ mod tests {
             assert!(check.contains("--project-id"), "{check}");
         }
         assert!(remedy(into_query_error(302, "", false, false)).contains("--logging-endpoint"));
+    }
+
+    #[test]
+    fn api_error_of_views_names_the_role_on_each() {
+        let view = "folders/1/locations/global/buckets/audit/views/gke";
+        let place = |text| ResourceName::read(text).unwrap();
+        let selection = Selection {
+            resource_names: vec![place(view), place("organizations/7")],
+            project: None,
+            cluster: None,
+            location: None,
+            logs: Selection::logs(false),
+        };
+        let said = grant(&selection, None);
+        let viewer = format!("roles/logging.viewAccessor on log view {view}");
+        assert!(said.contains(&viewer), "{said}");
+        assert!(
+            said.contains("roles/logging.viewer on organization 7"),
+            "{said}"
+        );
     }
 
     #[test]

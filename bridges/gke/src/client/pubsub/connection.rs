@@ -101,6 +101,11 @@ impl SubscriptionConnection {
         headers.map_err(NoToken::into_unavailable)
     }
 
+    /// Who asks, for people; `None` where nothing says it.
+    pub(crate) async fn principal(&self) -> Option<String> {
+        self.identity.principal().await
+    }
+
     /// Asks the service whether we may consume the subscription. Changes nothing.
     ///
     /// # Errors

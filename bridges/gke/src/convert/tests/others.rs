@@ -83,6 +83,35 @@ fn entry_of_other_cluster_is_skipped() {
 }
 
 #[test]
+fn event_says_its_cluster_by_its_full_name_where_asked() {
+    let run = |annotate_cluster, entry: Value| {
+        let options = GkeConvertOptions {
+            annotate_cluster,
+            ..GkeConvertOptions::default()
+        };
+        let (event, _) = run_with(options, &[entry]).remove(0);
+        assert_eq!(event["kind"], "Event");
+        event["annotations"]["audit-bridge/cluster"].clone()
+    };
+    let full = "projects/p/locations/eu/clusters/blue";
+    assert_eq!(run(true, entry()), json!(full));
+    assert_eq!(run(false, entry()), Value::Null);
+    // Whoever makes a cluster cannot claim another one's name by a label of an entry.
+    let forged = with(
+        "/labels/audit-bridge~1cluster",
+        "projects/q/locations/l/clusters/x",
+    );
+    assert_eq!(run(true, forged), json!(full));
+    let unnamed = with("/resource/labels", json!({}));
+    assert_eq!(run(true, unnamed), Value::Null);
+    let partly = with("/resource/labels", json!({"cluster_name": "blue"}));
+    assert_eq!(
+        run(true, partly),
+        json!("projects/-/locations/-/clusters/blue")
+    );
+}
+
+#[test]
 fn entry_without_required_member_is_rejected() {
     let without_ids = set(with("/insertId", Value::Null), "/operation", Value::Null);
     let without_times = set(

@@ -1,0 +1,137 @@
+//! The machine's clock is ahead of the log's, by more than the oldest age: what now is, the answers
+//! tell.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::memory_log::MemoryLog;
+use crate::pipeline::Pipeline;
+use crate::{at, resumed, settings, tail};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// A log that tells its time, and a record every ten seconds of two hours, some of them late.
+fn log_behind(by_ms: i64) -> MemoryLog {
+    let log = MemoryLog::millis();
+    log.tell_time();
+    log.clock().set_wrong_by(by_ms);
+    for n in 0..720 {
+        log.put_ms(n * 10_000 + 1, n * 10_000 + 1 + (n % 7) * 90_000);
+    }
+    log
+}
+
+fn assert_all(tail: &Pipeline, from_ms: i64, log: &MemoryLog) {
+    let records = log.records();
+    let due = records.iter().filter(|stored| stored.time >= at(from_ms));
+    let want: BTreeSet<u64> = due.map(|stored| stored.id).collect();
+    let given: BTreeSet<u64> = tail.given.keys().copied().collect();
+    let lost: Vec<_> = want.difference(&given).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    let twice = tail.given.values().filter(|times| **times > 1).count();
+    assert_eq!(twice, 0, "handed out twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_ahead_from_the_start_loses_nothing() {
+    let log = log_behind(HOUR_MS);
+    let mut settings = settings();
+    // "latest", as this machine has it.
+    settings.start = at(HOUR_MS);
+    let mut tail = tail(&log, settings);
+    tail.run_secs(3 * 3_600).await;
+    assert_all(&tail, 0, &log);
+    let end = at(3 * HOUR_MS + 2_000);
+    assert!(
+        log.requests()
+            .iter()
+            .skip(3)
+            .all(|request| request.window.end <= end)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_ahead_while_the_log_is_away_at_first_loses_nothing() {
+    let log = log_behind(HOUR_MS);
+    log.script(std::iter::repeat_n(
+        crate::memory_log::Fault::Error(crate::memory_log::denied()),
+        20,
+    ));
+    let mut settings = settings();
+    settings.start = at(HOUR_MS);
+    let mut tail = tail(&log, settings);
+    tail.run_secs(3 * 3_600).await;
+    assert_all(&tail, 0, &log);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_jumps_ahead_for_good_loses_nothing() {
+    let log = log_behind(0);
+    let mut tail = tail(&log, settings());
+    tail.run_secs(1_800).await;
+    log.clock().set_wrong_by(HOUR_MS);
+    tail.run_secs(3 * 3_600).await;
+    assert_all(&tail, 0, &log);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_ahead_over_restarts_loses_nothing() {
+    let log = log_behind(0);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || {
+        let mut settings = settings();
+        settings.seen_dir = Some(folder.path().join("seen"));
+        settings
+    };
+    let mut given = BTreeSet::new();
+    let mut positions = {
+        let mut first = tail(&log, settings());
+        first.run_secs(600).await;
+        given.extend(first.given.keys().copied());
+        first.positions.clone()
+    };
+    for life in 0..5 {
+        log.clock().set_wrong_by(HOUR_MS * (life % 3));
+        let mut next = resumed(&log, settings(), positions);
+        next.run_secs(if life == 4 { 3 * 3_600 } else { 900 }).await;
+        given.extend(next.given.keys().copied());
+        positions = next.positions.clone();
+    }
+    assert_eq!(given.len(), 720);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beginning_in_the_future_is_waited_for_also_with_the_clock_ahead() {
+    let log = log_behind(60_000);
+    let mut settings = settings();
+    settings.start = at(HOUR_MS);
+    let mut tail = tail(&log, settings);
+    tail.run_for(Duration::from_millis(HOUR_MS as u64 - 120_000))
+        .await;
+    assert!(tail.given.is_empty(), "{:?}", tail.given.keys().next());
+    tail.run_secs(2 * 3_600).await;
+    assert_all(&tail, HOUR_MS, &log);
+}
+
+/// Somebody's answer of long ago must not bring everything again that the log ever held.
+#[tokio::test(start_paused = true)]
+async fn time_told_wrong_by_years_does_not_move_the_beginning() {
+    let log = log_behind(365 * 24 * HOUR_MS);
+    let old = log.put_ms(-HOUR_MS, -HOUR_MS);
+    let mut settings = settings();
+    settings.start = at(365 * 24 * HOUR_MS);
+    let mut tail = tail(&log, settings);
+    tail.run_secs(3_600).await;
+    assert!(!tail.given.contains_key(&old));
+    let windows = log.requests();
+    assert!(windows.iter().all(|request| request.window.start >= at(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_is_right_is_not_held_back() {
+    let log = log_behind(0);
+    let mut tail = tail(&log, settings());
+    tail.run_secs(600).await;
+    let read_to = tail.stats().read_to.unwrap();
+    assert!(read_to >= at(600_000 - 5_000), "{read_to}");
+}
