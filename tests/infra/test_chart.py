@@ -261,7 +261,11 @@ class Rendered(unittest.TestCase):
                 check = one(objects, "Pod")
                 self.assertEqual(check["metadata"]["annotations"]["helm.sh/hook"], "test")
                 (only,) = check["spec"]["containers"]
-                self.assertEqual(only["args"], ["check"])
+                # With a canary where the bridge sends them too, and nobody else is given what it reads.
+                variables = {item["name"] for item in container(objects).get("env", [])}
+                with_canary = "AUDIT_BRIDGE_CANARY_INTERVAL" in variables and "AUDIT_BRIDGE_SUBSCRIPTION" not in variables
+                more = ["--canary", "--canary-wait-max=4m"] if with_canary else []
+                self.assertEqual(only["args"], ["check", *more])
                 for same in ["env", "image", "volumeMounts"]:
                     self.assertEqual(only[same], container(objects)[same])
                 # Not the claim: the bridge has locked what is on it.
@@ -292,7 +296,8 @@ class Releases(unittest.TestCase):
     def test_an_object_of_ours_can_be_renamed_and_brought(self):
         objects = render("eks", {"fullnameOverride": "reader", "checkpoint": {"create": False}})
         self.assertEqual(one(objects, "Deployment")["metadata"]["name"], "reader")
-        self.assertNotIn("ConfigMap", kinds(objects))
+        one(objects, "ConfigMap", "reader-canary")
+        self.assertEqual(kinds(objects).count("ConfigMap"), 1)
         objects = render("eks", merged(DURABLE, {"persistence": {"existingClaim": "mine"}}))
         self.assertNotIn("PersistentVolumeClaim", kinds(objects))
         volumes = pod(objects)["spec"]["volumes"]
@@ -303,6 +308,11 @@ def chunks():
     """How many objects the bridge uses for what was delivered lately."""
     (source,) = ROOT.glob("crates/**/config_map_identities.rs")
     return int(re.search(r"IDENTITY_CHUNKS: usize = (\d+);", source.read_text())[1])
+
+
+def canary_rule(bridge, own):
+    verb = "get" if bridge == "eks" else "patch"
+    return {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [f"{own}-canary"], "verbs": [verb]}
 
 
 class Rights(unittest.TestCase):
@@ -318,12 +328,13 @@ class Rights(unittest.TestCase):
                 group = "coordination.k8s.io"
                 rules.append({"apiGroups": [group], "resources": ["leases"], "resourceNames": [own], "verbs": verbs})
                 one(objects, "Lease", own)
+            rules.insert(1, canary_rule(bridge, own))
             self.assertEqual(one(objects, "Role")["rules"], rules)
             self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
             # What it may not create is there, and empty: an upgrade must not touch what was written.
-            for name in [own, *ring]:
+            for name in [own, *ring, f"{own}-canary"]:
                 self.assertEqual(set(one(objects, "ConfigMap", name)), {"apiVersion", "kind", "metadata"})
-            self.assertEqual(kinds(objects).count("ConfigMap"), 1 + len(ring))
+            self.assertEqual(kinds(objects).count("ConfigMap"), 2 + len(ring))
             for item in [item for item in objects if item["kind"] == "Lease"]:
                 self.assertEqual(set(item), {"apiVersion", "kind", "metadata"})
 
@@ -332,6 +343,40 @@ class Rights(unittest.TestCase):
         lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
         self.assertEqual(one(render("eks", OF_ONE_CLOUD["eks", "two clusters"]), "Role")["rules"], [config])
         self.assertEqual(one(render("aks", OF_ONE_CLOUD["aks", "shared"]), "Role")["rules"], [config, lease])
+
+    def test_canaries_bring_nothing_where_they_are_off(self):
+        several = [
+            ("eks", OF_ONE_CLOUD["eks", "two clusters"]),
+            ("aks", OF_ONE_CLOUD["aks", "shared"]),
+            ("aks", {"aks": {"clusterNames": ["a", "b"]}}),
+            ("gke", {"gke": {"clusterName": "*"}}),
+            ("gke", SUBSCRIPTION),
+        ]
+        for bridge, changes in [*((bridge, {"canary": {"enabled": False}}) for bridge in BRIDGES), *several]:
+            with self.subTest(bridge=bridge, changes=changes):
+                objects = render(bridge, changes)
+                self.assertNotIn("canary", json.dumps([item for item in objects if item["kind"] != "PrometheusRule"]))
+
+    def test_canaries_alone_need_one_object_and_one_verb(self):
+        on = {"canary": {"enabled": True, "interval": "30s", "deliver": False}}
+        file = merged(DURABLE, {"checkpoint": {"store": "file"}})
+        cases = [(bridge, merged(file, on)) for bridge in BRIDGES] + [("gke", merged(SUBSCRIPTION, on))]
+        for bridge, changes in cases:
+            with self.subTest(bridge=bridge, changes=changes):
+                objects = render(bridge, changes, "prod")
+                self.assertEqual(one(objects, "Role")["rules"], [canary_rule(bridge, "prod")])
+                one(objects, "ConfigMap", "prod-canary")
+                self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
+                variables = environment(objects)
+                found = {name: variables.get(f"AUDIT_BRIDGE_{name}") for name in ["CANARY_INTERVAL", "CANARY_DELIVER"]}
+                self.assertEqual(found, {"CANARY_INTERVAL": "30s", "CANARY_DELIVER": "false"})
+                self.assertEqual(variables["AUDIT_BRIDGE_CHECKPOINT_NAME"], "prod")
+
+    def test_canaries_of_replicas_that_share_are_refused(self):
+        on = {"canary": {"enabled": True}}
+        for bridge, changes in [("aks", OF_ONE_CLOUD["aks", "shared"]), ("gke", merged(SUBSCRIPTION, {"replicas": 2}))]:
+            values = merged(merged(example(bridge), changes), on)
+            self.assertIn("canary.enabled: replicas share", refusal(values))
 
     def test_none_where_the_position_is_elsewhere(self):
         file = merged(DURABLE, {"checkpoint": {"store": "file"}})

@@ -41,7 +41,7 @@ def bridges_options():
         rows = [*shared, *_table(ROOT / f"bridges/{bridge}/README.md")]
         for command in ["run", "replay"]:
             found[bridge, command] = {option for option, commands in rows if command in commands}
-        found[bridge, "check"] = found[bridge, "run"] | {"--json"}
+        found[bridge, "check"] = found[bridge, "run"] | {"--json", "--canary"}
         found[bridge, "version"] = {"--json"}
     return found
 

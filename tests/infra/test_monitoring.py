@@ -18,6 +18,8 @@ RULES = {
     "EventsParked": "oldest_parked",
     "Throttled": "throttled",
     "RecordsExpired": "expired",
+    "CanaryLost": "canary_lost",
+    "CanaryUnsent": "canary_requests",
 }
 
 

@@ -64,7 +64,8 @@ def binaries():
 def problems(bridge, objects, command="run"):
     """The settings that the bridge finds wrong, as its flags; its files are there, in a folder of ours."""
     given = {**environment(objects), "AUDIT_BRIDGE_WEBHOOK_URL": "ftp://a"}
-    (args,) = container(objects)["args"] if command == "run" else one(objects, "Pod")["spec"]["containers"][0]["args"]
+    (check,) = one(objects, "Pod")["spec"]["containers"]
+    args = (container(objects) if command == "run" else check)["args"]
     with scratch() as folder:
         for mount in container(objects)["volumeMounts"]:
             (volume,) = [v for v in pod(objects)["spec"]["volumes"] if v["name"] == mount["name"]]
@@ -74,7 +75,7 @@ def problems(bridge, objects, command="run"):
                 path.write_text(_content(item["path"]))
         given = {key: str(folder) + value if value.startswith("/etc/") else value for key, value in given.items()}
         run_it = ["env", "-i", *[f"{key}={value}" for key, value in given.items()]]
-        ran = run(*run_it, binaries() / f"{bridge}-audit-bridge", args, check=False, timeout=60)
+        ran = run(*run_it, binaries() / f"{bridge}-audit-bridge", *args, check=False, timeout=60)
     if ran.returncode != 2:
         raise AssertionError(f"{bridge} ended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
     return sorted(word for line in ran.stderr.splitlines() for word in line.split()[:1] if word.startswith("--"))

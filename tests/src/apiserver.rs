@@ -6,6 +6,7 @@
 
 pub mod chart;
 pub mod client;
+pub mod feed;
 pub mod gke;
 mod hostile;
 pub mod tour;

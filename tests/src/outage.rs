@@ -217,8 +217,12 @@ fn is_well(metrics: &str) -> bool {
         && (silence_max == 0.0 || silence < silence_max / 2.0)
 }
 
-/// What promtool has against it.
-fn promtool(outage: &serde_json::Value) -> Result<(), String> {
+/// What promtool has against it: a healthy bridge's metrics, two samples of an outage with the seconds at
+/// which they were taken, and the alerts that are to fire.
+///
+/// # Errors
+/// An alert does not fire in the outage, or one fires before it.
+pub fn promtool(outage: &serde_json::Value) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = folder.path().join("outage.json");
     std::fs::write(&file, outage.to_string()).map_err(|error| error.to_string())?;

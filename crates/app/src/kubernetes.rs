@@ -10,7 +10,7 @@ use std::fmt::{self, Display};
 use std::future::Future;
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use kube::config::KubeConfigOptions;
 use kube::core::Status;
 use kube::{Client, Config};
@@ -58,14 +58,27 @@ impl Cluster {
     /// # Errors
     /// Neither is there, or a file of theirs is damaged.
     pub async fn connect(bridge: &str, namespace: Option<&str>) -> Result<Cluster, ConnectError> {
-        let mut config = configuration().await?;
         let agent = format!("{bridge}/{}", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::try_from(agent).map_err(connect_error)?;
-        config.headers.push((USER_AGENT, agent));
+        let mut cluster = Cluster::connect_with(vec![(USER_AGENT, agent)]).await?;
+        if let Some(namespace) = namespace {
+            cluster.namespace = namespace.trim().to_owned();
+        }
+        Ok(cluster)
+    }
+
+    /// The same cluster, whose API server gets these headers with every request.
+    ///
+    /// # Errors
+    /// As of [`Cluster::connect`].
+    pub(crate) async fn connect_with(
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Cluster, ConnectError> {
+        let mut config = configuration().await?;
+        config.headers.extend(headers);
         config.connect_timeout = Some(CONNECT_WAIT_MAX);
         config.default_retry = false;
-        let namespace = namespace.unwrap_or(&config.default_namespace).trim();
-        let namespace = namespace.to_owned();
+        let namespace = config.default_namespace.trim().to_owned();
         let client = Client::try_from(config).map_err(connect_error)?;
         Ok(Cluster { client, namespace })
     }

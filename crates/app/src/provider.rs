@@ -43,6 +43,11 @@ pub trait Provider: Send + Sync + 'static {
         None
     }
 
+    /// Whether what one reader is given no other one gets: a queue, which `check` must leave alone.
+    fn is_queue(&self) -> bool {
+        false
+    }
+
     /// Finds out what the configuration leaves to the environment (a region, a project) and makes
     /// the clients. Called again, with backoff and for ever, while it fails.
     ///

@@ -3,6 +3,7 @@
 //! One function per operational event; where the event deserves a log line, the same function
 //! writes it. Labels are bounded and never hold an auditID.
 
+mod canary;
 mod gaps;
 mod health;
 mod log_progress;

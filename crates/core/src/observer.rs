@@ -8,12 +8,27 @@ use tokio::time::Instant;
 
 use crate::convert::{Reject, Skip};
 use crate::deliver::DeliveryStatus;
+use crate::event::Event;
 use crate::event::conformance::Notes;
 use crate::frontier::Frontier;
 use crate::readiness::Component;
 use crate::record::Origin;
 use crate::run_stats::RunStats;
 use crate::source::Problem;
+
+/// What becomes of an event, as an observer wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventHandling {
+    /// It is delivered.
+    Deliver,
+    /// It is delivered. The observer expects it: it is no sign that others write to the log, and ends no
+    /// silence.
+    Expect,
+    /// The same, and [`Observer::followed`] is told the end of it, under this number.
+    Follow(u64),
+    /// It is left out: its record counts as skipped, and ends no silence.
+    Skip(Skip),
+}
 
 /// Receives pipeline progress. Methods that an observer does not need keep their empty default.
 pub trait Observer {
@@ -35,6 +50,17 @@ pub trait Observer {
     /// An event was made in which something was repaired, or of which something is missing.
     fn noted(&mut self, notes: Notes) {
         let _ = notes;
+    }
+
+    /// Looks at an event before it is delivered, and says what becomes of it.
+    fn inspect(&mut self, event: &Event) -> EventHandling {
+        let _ = event;
+        EventHandling::Deliver
+    }
+
+    /// An event that is followed came to its end: the sink accepted it, or it goes to the dead letter.
+    fn followed(&mut self, number: u64, accepted: bool) {
+        let _ = (number, accepted);
     }
 
     /// A record, or an event of it, goes to the dead letter.

@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod canary;
 mod contracts;
 mod gke;
 mod live;

@@ -20,14 +20,18 @@ const HUB: &str = "insights-logs-kube-audit";
 
 /// A server with what the chart makes of a bridge, its Deployment aside, and a kubeconfig of its
 /// service account.
-struct Installed {
-    server: ApiServer,
-    webhook: ScriptedWebhook,
+pub(crate) struct Installed {
+    pub(crate) server: ApiServer,
+    pub(crate) webhook: ScriptedWebhook,
     folder: tempfile::TempDir,
 }
 
 impl Installed {
-    async fn new(release: Release, bridge: &str, settings: &[&str]) -> Option<Installed> {
+    pub(crate) async fn new(
+        release: Release,
+        bridge: &str,
+        settings: &[&str],
+    ) -> Option<Installed> {
         let webhook = ScriptedWebhook::start().await;
         tokio::task::block_in_place(|| {
             let helm = chart::helm()?;
@@ -58,7 +62,7 @@ impl Installed {
         std::fs::write(self.path("kubeconfig"), config).unwrap();
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 

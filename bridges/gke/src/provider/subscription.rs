@@ -20,6 +20,10 @@ impl Provider for Subscription {
         false
     }
 
+    fn is_queue(&self) -> bool {
+        true
+    }
+
     async fn connect(&self) -> Result<Vec<Subscription>, Unavailable> {
         Ok(vec![self.clone()])
     }

@@ -3,6 +3,8 @@
 //! It changes nothing: the source is read once, the state is written beside and removed, and the
 //! webhook gets an empty list.
 
+mod canary;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -31,6 +33,9 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Send a canary too, and wait until its audit event has arrived at the webhook (--canary-wait-max)
+    #[arg(long)]
+    canary: bool,
     #[command(flatten)]
     run: RunArgs<A, L>,
 }
@@ -39,11 +44,19 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
     let mut problems = Problems::default();
     init_logging::<B>(&args.run.log, &mut problems);
     let checked = args.run.check::<B>(&mut problems);
+    let provider = &checked.provider;
+    if args.canary && (provider.shared().is_some() || provider.is_queue()) {
+        problems.add(
+            "canary",
+            "cannot be combined with what is read: a bridge that runs may get the canary's event \
+             instead; see its audit_bridge_canary_latency_seconds",
+        );
+    }
     if !problems.is_empty() {
         return usage(&problems);
     }
     let found = super::runtime().map(|runtime| {
-        let found = runtime.block_on(run_checks(&checked));
+        let found = runtime.block_on(run_checks(&checked, args.canary));
         runtime.shutdown_background();
         found
     });
@@ -66,7 +79,7 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
 }
 
 /// Runs every check, also after a failed one: one run shows everything to fix.
-async fn run_checks<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
+async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<Finding> {
     let mut found = vec![Finding::ok("configuration", "every setting is valid")];
     let owner = |source: String| Owner {
         provider: B::PROVIDER.to_owned(),
@@ -96,6 +109,14 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>) -> Vec<Finding> {
     found.push(dead_letter(checked.delivery.dead_letter.as_deref()));
     found.push(webhook(checked).await);
     found.push(clock(&found));
+    if with_canary {
+        // It would wait in vain for what cannot be read or is not taken.
+        let is_good = found.iter().all(|finding| finding.result.is_ok());
+        found.push(match is_good {
+            true => canary::canary(checked).await,
+            false => canary::not_sent(),
+        });
+    }
     found
 }
 

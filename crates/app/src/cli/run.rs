@@ -26,6 +26,7 @@ use self::process::Process;
 use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
+use crate::canary::CanaryWatch;
 use crate::config::Problems;
 use crate::provider::Provider as _;
 use crate::shutdown;
@@ -62,10 +63,15 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
+    let canaries = checked.canary.interval.map(|_| {
+        let watch = CanaryWatch::new(checked.canary, telemetry.clone());
+        Arc::new(watch)
+    });
     let process = Process {
         checked,
         telemetry,
         target,
+        canaries,
     };
     let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {
         return Ok(());

@@ -8,7 +8,9 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Bridge;
+use super::canary_args::CanaryArgs;
 use super::health::HealthArgs;
+use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
 };
@@ -32,6 +34,8 @@ pub(super) struct RunArgs<A: Args, L: Args> {
     pub(super) delivery: DeliveryArgs,
     #[command(flatten)]
     health: HealthArgs,
+    #[command(flatten)]
+    canary: CanaryArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
     #[command(flatten)]
@@ -252,6 +256,7 @@ pub(super) struct Checked<B: Bridge> {
     pub(super) state: StateSettings,
     pub(super) delivery: DeliveryConfig,
     pub(super) health: HealthLimits,
+    pub(super) canary: CanarySettings,
 }
 
 impl<A: Args, L: Args> RunArgs<A, L> {
@@ -288,6 +293,19 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 problems.add(flag, "cannot be combined with --until: a job reads alone");
             }
         }
+        let canary = self.canary.check(problems);
+        if canary.interval.is_some() && provider.shared().is_some() {
+            problems.add(
+                "canary-interval",
+                "cannot be combined with what replicas share: another one may read the canary's event",
+            );
+        }
+        if canary.interval.is_some() && state.until.is_some() {
+            problems.add(
+                "canary-interval",
+                "cannot be combined with --until: a job has an end",
+            );
+        }
         let mut delivery = self.delivery.check(false, problems);
         // Nothing is lost silently, also when nobody thought of a dead letter.
         delivery
@@ -299,6 +317,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             state,
             delivery,
             health: self.health.check(B::SILENCE_MAX, problems),
+            canary,
         }
     }
 }
@@ -318,6 +337,8 @@ mod tests {
         #[command(flatten)]
         health: HealthArgs,
         #[command(flatten)]
+        canary: CanaryArgs,
+        #[command(flatten)]
         tail: config::TailArgs,
     }
 
@@ -332,6 +353,7 @@ mod tests {
                 shared
                     .health
                     .check(Some(Duration::from_secs(900)), &mut problems),
+                shared.canary.check(&mut problems),
                 shared.tail.check(&[10], &mut problems),
             );
             assert!(problems.is_empty(), "{arguments:?}: {problems}");
@@ -362,7 +384,7 @@ mod tests {
             assert_eq!(set, unset, "{given}");
             defaults += 1;
         }
-        assert!(defaults >= 18, "{defaults}");
+        assert!(defaults >= 21, "{defaults}");
     }
 
     #[test]

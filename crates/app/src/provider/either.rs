@@ -41,6 +41,10 @@ impl<A: Provider, B: Provider> Provider for Either<A, B> {
         of!(self, it => it.shared())
     }
 
+    fn is_queue(&self) -> bool {
+        of!(self, it => it.is_queue())
+    }
+
     async fn connect(&self) -> Result<Vec<Self::Log>, Unavailable> {
         Ok(match self {
             Either::A(it) => it.connect().await?.into_iter().map(Either::A).collect(),

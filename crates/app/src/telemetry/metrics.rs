@@ -15,6 +15,11 @@ use prometheus_client::registry::{self, Registry};
 /// Upper bounds of the duration histogram, in seconds.
 const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
+/// Of the histogram of canaries: a provider takes seconds to minutes, by itself.
+const CANARY_BUCKETS: [f64; 12] = [
+    0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
+];
+
 type Labels = Vec<(&'static str, String)>;
 // A counter only grows, and starts at 0 with the process; its name ends in `_total`.
 type Counters = Family<Labels, Counter>;
@@ -51,7 +56,7 @@ macro_rules! metrics {
                         &mut registry,
                         concat!("audit_bridge_", $name),
                         $about,
-                        <$type as Made>::made(),
+                        <$type as Made>::made($name),
                     ),)*
                     registry,
                 }
@@ -117,6 +122,12 @@ metrics! {
         "Seconds since the checkpoint was last written";
     in_flight: Gauge = "in_flight_bytes", [],
         "Bytes of records that are read and not yet settled";
+    canary_latency: Histogram = "canary_latency_seconds", [],
+        "Seconds from this pod's own request to the API server until the webhook had accepted its audit event, with --canary-interval";
+    canaries_lost: Counters = "canary_lost_total", ["leg"],
+        "Own requests whose audit event did not arrive within --canary-wait-max, by the leg of the way that is silent";
+    canary_requests: Counters = "canary_requests_total", ["status"],
+        "Own requests to the API server as canaries, by its answer";
     parked_events: Gauge = "parked_events", [],
         "Events that the webhook does not take while it takes others: tried again outside the slots";
     parked_bytes: Gauge = "parked_bytes", [],
@@ -150,35 +161,38 @@ impl Metrics {
 
 /// What a metric is at first.
 trait Made {
-    fn made() -> Self;
+    fn made(name: &str) -> Self;
 }
 
 impl Made for Counter {
-    fn made() -> Counter {
+    fn made(_: &str) -> Counter {
         Counter::default()
     }
 }
 
 impl Made for Gauge {
-    fn made() -> Gauge {
+    fn made(_: &str) -> Gauge {
         Gauge::default()
     }
 }
 
 impl Made for Seconds {
-    fn made() -> Seconds {
+    fn made(_: &str) -> Seconds {
         Seconds::default()
     }
 }
 
 impl Made for Histogram {
-    fn made() -> Histogram {
-        Histogram::new(DURATION_BUCKETS)
+    fn made(name: &str) -> Histogram {
+        match name {
+            "canary_latency_seconds" => Histogram::new(CANARY_BUCKETS),
+            _ => Histogram::new(DURATION_BUCKETS),
+        }
     }
 }
 
 impl<M: Default> Made for Family<Labels, M> {
-    fn made() -> Family<Labels, M> {
+    fn made(_: &str) -> Family<Labels, M> {
         Family::default()
     }
 }

@@ -31,6 +31,10 @@ fn busy() -> Telemetry {
     telemetry.source_request("ok");
     telemetry.source_throttled();
     telemetry.in_flight(77);
+    telemetry.begin_canaries(["webhook", "source_silent"]);
+    telemetry.canary_requested("ok");
+    telemetry.canary_arrived(Duration::from_secs(45), false);
+    telemetry.canary_lost("webhook");
     telemetry
 }
 
@@ -117,6 +121,11 @@ fn metrics_exported_are_exactly_those_documented() {
         "audit_bridge_late_records_total{age=\"2m\"} 4",
         "audit_bridge_webhook_requests_total{status=\"200\"} 1",
         "audit_bridge_in_flight_bytes 77",
+        "audit_bridge_canary_requests_total{status=\"ok\"} 1",
+        "audit_bridge_canary_latency_seconds_bucket{le=\"30.0\"} 0",
+        "audit_bridge_canary_latency_seconds_bucket{le=\"60.0\"} 1",
+        "audit_bridge_canary_lost_total{leg=\"webhook\"} 1",
+        "audit_bridge_canary_lost_total{leg=\"source_silent\"} 0",
         "audit_bridge_silence_seconds{log=\"l\"} 7.0",
         "audit_bridge_build_info{bridge=\"eks-audit-bridge\",version=\"1.2.3\"} 1",
     ] {

@@ -15,7 +15,7 @@ use crate::convert::{self, Convert, Output, RecordId, Reject, Skip};
 use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
-use crate::observer::Observer;
+use crate::observer::{EventHandling, Observer};
 use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
 
@@ -32,6 +32,8 @@ pub(super) struct Processor<Con, Obs> {
     /// Why the dead letter cannot be written; it is retried for ever.
     pub(super) stuck: Option<String>,
     retry_policy: RetryPolicy,
+    /// Records of events whose end the observer wants to know, each with the number that it gave.
+    followed: Vec<(RecordId, u64)>,
     pub(super) observer: Obs,
     pub(super) stats: RunStats,
 }
@@ -59,6 +61,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
             dead_letter: dead_letter.map(DeadLetterWriter::new),
             stuck: None,
             retry_policy,
+            followed: Vec::new(),
             observer,
             stats: RunStats::default(),
         }
@@ -149,14 +152,28 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         self.outcomes(Instant::now());
     }
 
-    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not.
+    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not,
+    /// nor is one that the observer expects.
     fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
         let mut audit = false;
         for outcome in out.drain() {
-            audit |= !matches!(outcome, convert::Outcome::Skip { .. });
             match outcome {
                 convert::Outcome::Event { event, records } => {
+                    match self.observer.inspect(&event) {
+                        EventHandling::Deliver => audit = true,
+                        EventHandling::Expect => {}
+                        EventHandling::Follow(number) => {
+                            let records = records.iter().map(|&id| (id, number));
+                            self.followed.extend(records);
+                        }
+                        EventHandling::Skip(reason) => {
+                            for &id in records.as_slice() {
+                                self.skip(id, reason);
+                            }
+                            continue;
+                        }
+                    }
                     let notes = event.notes();
                     if !notes.none() {
                         self.stats.note(notes);
@@ -173,7 +190,10 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                     record,
                     reason,
                     error,
-                } => self.reject(record, Settle::Record, reason, &error),
+                } => {
+                    audit = true;
+                    self.reject(record, Settle::Record, reason, &error);
+                }
             }
         }
         self.out = out;
@@ -234,6 +254,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 let mut truncated = 0;
                 for (at, item) in items.into_iter().enumerate() {
                     truncated += u64::from(item.event.truncated());
+                    self.end_following(&item.records, true);
                     let is_stripped = stripped.binary_search(&at).is_ok();
                     for &id in item.records.as_slice() {
                         match is_stripped {
@@ -252,6 +273,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 reason,
                 error,
             } => {
+                self.end_following(&item.records, false);
                 for &id in item.records.as_slice() {
                     self.reject(id, Settle::Event, reason, &error);
                 }
@@ -260,6 +282,22 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
             Receipt::SlotFreed => Ok(()),
             Receipt::Broken { detail, .. } => Err(detail),
         }
+    }
+
+    /// Tells the observer the end of an event that it follows.
+    fn end_following(&mut self, records: &[RecordId], accepted: bool) {
+        if self.followed.is_empty() {
+            return;
+        }
+        let observer = &mut self.observer;
+        let mut told = None;
+        self.followed.retain(|(id, number)| {
+            let is_end = records.contains(id);
+            if is_end && told.replace(*number) != Some(*number) {
+                observer.followed(*number, accepted);
+            }
+            !is_end
+        });
     }
 
     /// What these records take of the budget.

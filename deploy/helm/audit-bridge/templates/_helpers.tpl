@@ -67,6 +67,17 @@ labels:
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
 {{- end -}}
 
+{{/* Replicas share what is read: the event of a canary may come to any of them. */}}
+{{- define "audit-bridge.sharesEvents" -}}
+{{- if or (include "audit-bridge.sharesPartitions" .) (and (include "audit-bridge.subscribes" .) (gt (int .Values.replicas) 1)) }}true{{ end -}}
+{{- end -}}
+{{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
+{{- define "audit-bridge.sendsCanaries" -}}
+{{- $enabled := toString .Values.canary.enabled -}}
+{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.gke.resourceNames) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) -}}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
+{{- end -}}
+
 {{/* A log that is queried by time is read again a few times: what was delivered of it is kept for the next pod. */}}
 {{- define "audit-bridge.keepsIdentities" -}}
 {{- if and (include "audit-bridge.usesApi" .) (ne .Values.bridge "aks") (not (and (eq .Values.bridge "eks") .Values.eks.stream)) }}true{{ end -}}
@@ -96,6 +107,11 @@ labels:
 {{- if include "audit-bridge.usesApi" . }}
 {{- $_ := set $flags "checkpoint-store" "kubernetes" }}
 {{- $_ := set $flags "checkpoint-name" (include "audit-bridge.fullname" .) }}
+{{- end -}}
+{{- if include "audit-bridge.sendsCanaries" . }}
+{{- $_ := set $flags "checkpoint-name" (include "audit-bridge.fullname" .) }}
+{{- $_ := set $flags "canary-interval" $v.canary.interval }}
+{{- $_ := set $flags "canary-deliver" (ternary "" "false" $v.canary.deliver) }}
 {{- end -}}
 {{- if include "audit-bridge.elects" . }}{{ $_ := set $flags "leader-election" "true" }}{{ end -}}
 {{- if eq $v.bridge "eks" }}
@@ -240,7 +256,7 @@ labels:
 {{- define "audit-bridge.podSpec" -}}
 serviceAccountName: {{ include "audit-bridge.serviceAccountName" . }}
 # The cloud's identity comes by a token of its own.
-automountServiceAccountToken: {{ include "audit-bridge.usesApi" . | eq "true" }}
+automountServiceAccountToken: {{ or (include "audit-bridge.usesApi" .) (include "audit-bridge.sendsCanaries" .) | eq "true" }}
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:

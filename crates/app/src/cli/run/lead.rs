@@ -102,6 +102,8 @@ impl<B: Bridge> Process<'_, B> {
             prepared = self.prepare(layout, &lease_hold, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
+        // Whoever holds the Lease reads their events: it ends with the pipelines.
+        let _canaries = self.send_canaries();
         let several = logs.len();
         // The first that breaks ends them all, in good order.
         let halt = CancellationToken::new();

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Bridge;
 use super::super::run_args::Checked;
+use crate::canary::sender::CanarySender;
+use crate::canary::{self, CanaryObserver, CanaryTask, CanaryWatch};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming};
 use crate::provider::supervise::Supervised;
@@ -33,6 +35,8 @@ pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
     pub(super) target: Arc<AnySink>,
+    /// `None`: none are sent.
+    pub(super) canaries: Option<Arc<CanaryWatch>>,
 }
 
 /// The state of a process.
@@ -161,6 +165,19 @@ impl<B: Bridge> Process<'_, B> {
         Ok(Some(dead_letter))
     }
 
+    /// Sends canaries until this is dropped, where they are asked for.
+    pub(super) fn send_canaries(&self) -> Option<CanaryTask> {
+        let watch = Arc::clone(self.canaries.as_ref()?);
+        let every = self.checked.canary.interval?;
+        let sender = CanarySender::new(B::NAME, &self.checked.state.name, B::CANARY);
+        Some(canary::spawn(
+            watch,
+            sender,
+            every,
+            self.telemetry.process(),
+        ))
+    }
+
     /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
     pub(super) async fn read(
         &self,
@@ -199,6 +216,13 @@ impl<B: Bridge> Process<'_, B> {
             telemetry: telemetry.clone(),
         };
         let requests = telemetry.clone();
+        let canaries = self.canaries.clone();
+        let observer = CanaryObserver::new(
+            telemetry.clone(),
+            canaries,
+            log.name(),
+            log.silence_remedy(),
+        );
         let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
@@ -212,7 +236,7 @@ impl<B: Bridge> Process<'_, B> {
                 pace(state.checkpoint_interval.min(longest), several),
             )),
             lease_hold,
-            observer: telemetry.clone(),
+            observer,
             on_request: Box::new(move |status, seconds| requests.webhook_request(status, seconds)),
             batch: delivery.batch,
             in_flight_batches_max: (delivery.in_flight_batches_max / several).max(1),

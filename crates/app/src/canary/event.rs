@@ -1,0 +1,203 @@
+//! Whether an audit event is that of a canary: by its mark, and by everything else that we know of it.
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{CanaryRequest, Mark};
+
+/// What the event of a canary must say besides its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExpectedRequest {
+    /// Who we are; `None` where the API server does not say.
+    pub(crate) user: Option<String>,
+    pub(crate) request: CanaryRequest,
+    pub(crate) namespace: String,
+    /// The `ConfigMap`.
+    pub(crate) name: String,
+}
+
+/// What an event turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CanaryIdentity {
+    /// It does not bear this mark.
+    Other,
+    /// The canary's, and the request is over.
+    Complete,
+    /// The canary's, of an earlier stage.
+    Earlier,
+    /// It bears the mark and is another request: of whom, as the event has it.
+    Forged { user: String },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Members {
+    #[serde(default, rename = "auditID")]
+    audit_id: String,
+    #[serde(default)]
+    stage: String,
+    #[serde(default)]
+    verb: String,
+    #[serde(default)]
+    user: User,
+    impersonated_user: Option<IgnoredAny>,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: Object,
+}
+
+#[derive(Default, Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object {
+    #[serde(default)]
+    resource: String,
+    #[serde(default)]
+    api_group: String,
+    #[serde(default)]
+    subresource: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+}
+
+impl ExpectedRequest {
+    /// What an event's JSON is to a canary with this mark. Reads only what has the mark in it.
+    pub(crate) fn identify(&self, event: &[u8], mark: &Mark) -> CanaryIdentity {
+        if memmem::find(event, mark.as_str().as_bytes()).is_none() {
+            return CanaryIdentity::Other;
+        }
+        let Ok(members) = serde_json::from_slice::<Members>(event) else {
+            return CanaryIdentity::Other;
+        };
+        // Anywhere else, in a URI or a body, it means nothing: who quotes our event bears no mark.
+        if members.audit_id != mark.as_str() && !members.user_agent.ends_with(mark.as_str()) {
+            return CanaryIdentity::Other;
+        }
+        if !self.is_ours(&members) {
+            return CanaryIdentity::Forged {
+                user: members.user.username,
+            };
+        }
+        match members.stage.as_str() {
+            "ResponseComplete" => CanaryIdentity::Complete,
+            _ => CanaryIdentity::Earlier,
+        }
+    }
+
+    fn is_ours(&self, members: &Members) -> bool {
+        let object = &members.object_ref;
+        let by_us = self
+            .user
+            .as_ref()
+            .is_none_or(|user| *user == members.user.username);
+        by_us
+            && members.impersonated_user.is_none()
+            && members.verb == self.request.verb()
+            && (object.resource.as_str(), object.api_group.as_str()) == ("configmaps", "")
+            && object.subresource.is_empty()
+            && object.namespace == self.namespace
+            && object.name == self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn expected() -> ExpectedRequest {
+        ExpectedRequest {
+            user: Some("system:serviceaccount:audit:bridge".to_owned()),
+            request: CanaryRequest::Get,
+            namespace: "audit".to_owned(),
+            name: "bridge-canary".to_owned(),
+        }
+    }
+
+    fn event(mark: &Mark) -> Value {
+        json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+            "auditID": mark.as_str(), "stage": "ResponseComplete",
+            "requestURI": "/api/v1/namespaces/audit/configmaps/bridge-canary", "verb": "get",
+            "user": {"username": "system:serviceaccount:audit:bridge", "groups": ["g"]},
+            "userAgent": format!("a-bridge/1 canary/{}", mark.as_str()),
+            "objectRef": {"resource": "configmaps", "namespace": "audit", "name": "bridge-canary",
+                          "apiVersion": "v1"},
+            "responseStatus": {"metadata": {}, "code": 200},
+        })
+    }
+
+    fn identify(event: &Value, mark: &Mark) -> CanaryIdentity {
+        expected().identify(event.to_string().as_bytes(), mark)
+    }
+
+    #[test]
+    fn canary_event_is_known_by_either_place_of_its_mark() {
+        let mark = Mark::random().unwrap();
+        assert_eq!(identify(&event(&mark), &mark), CanaryIdentity::Complete);
+        for lost in ["auditID", "userAgent"] {
+            let mut event = event(&mark);
+            event[lost] = "something else".into();
+            assert_eq!(identify(&event, &mark), CanaryIdentity::Complete, "{lost}");
+        }
+        let mut early = event(&mark);
+        early["stage"] = "RequestReceived".into();
+        assert_eq!(identify(&early, &mark), CanaryIdentity::Earlier);
+        let other = Mark::random().unwrap();
+        assert_eq!(identify(&event(&other), &mark), CanaryIdentity::Other);
+    }
+
+    /// Each of these may have been sent by somebody who has read the mark.
+    #[test]
+    fn event_with_the_mark_of_another_request_is_forged() {
+        let mark = Mark::random().unwrap();
+        let forge = |change: &dyn Fn(&mut Value)| {
+            let mut event = event(&mark);
+            change(&mut event);
+            identify(&event, &mark)
+        };
+        let changes: [&dyn Fn(&mut Value); 9] = [
+            &|event| event["user"]["username"] = "mallory".into(),
+            &|event| event["user"] = json!({}),
+            &|event| event["impersonatedUser"] = json!({"username": "mallory"}),
+            &|event| event["verb"] = "delete".into(),
+            &|event| event["objectRef"]["name"] = "aws-auth".into(),
+            &|event| event["objectRef"]["namespace"] = "kube-system".into(),
+            &|event| event["objectRef"]["resource"] = "secrets".into(),
+            &|event| event["objectRef"]["subresource"] = "status".into(),
+            &|event| drop(event.as_object_mut().unwrap().remove("objectRef")),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let found = forge(change);
+            assert!(
+                matches!(found, CanaryIdentity::Forged { .. }),
+                "{number}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn event_that_quotes_the_mark_elsewhere_is_any_other() {
+        let mark = Mark::random().unwrap();
+        let mut quoting = event(&mark);
+        quoting["auditID"] = "x".into();
+        quoting["userAgent"] = format!("canary/{} and more", mark.as_str()).into();
+        quoting["requestURI"] = format!("/{}", mark.as_str()).into();
+        assert_eq!(identify(&quoting, &mark), CanaryIdentity::Other);
+        let torn = format!("{{\"auditID\":\"{}\"", mark.as_str());
+        assert_eq!(
+            expected().identify(torn.as_bytes(), &mark),
+            CanaryIdentity::Other
+        );
+    }
+}

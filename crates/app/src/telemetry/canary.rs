@@ -1,0 +1,36 @@
+//! What is told of canaries.
+
+use std::time::Duration;
+
+use super::Telemetry;
+use super::metrics::{count, count_many};
+
+impl Telemetry {
+    /// Canaries are sent from now on. Each leg is there with 0: a counter that appears with 1 has not
+    /// grown, for whoever asks how much it has.
+    pub(crate) fn begin_canaries<const LEGS: usize>(&self, legs: [&'static str; LEGS]) {
+        for leg in legs {
+            count_many(&self.inner.metrics.canaries_lost, "leg", leg, 0);
+        }
+    }
+
+    /// The API server took a canary (`ok`), or why it did not, of a bounded set of words.
+    pub(crate) fn canary_requested(&self, status: &'static str) {
+        count(&self.inner.metrics.canary_requests, "status", status);
+    }
+
+    /// The webhook accepted the event of a canary, `late` where it was counted as lost before.
+    pub(crate) fn canary_arrived(&self, latency: Duration, late: bool) {
+        let seconds = latency.as_secs_f64();
+        match late {
+            true => tracing::info!(seconds, "canary arrived after it was counted as lost"),
+            false => tracing::debug!(seconds, "canary arrived"),
+        }
+        self.inner.metrics.canary_latency.observe(seconds);
+    }
+
+    /// A canary did not arrive in time.
+    pub(crate) fn canary_lost(&self, leg: &'static str) {
+        count(&self.inner.metrics.canaries_lost, "leg", leg);
+    }
+}

@@ -1,0 +1,105 @@
+//! `check --canary`: one canary, to the latency or to the leg, beside a bridge that runs.
+
+use audit_bridge_testkit::WebhookAnswer;
+use audit_bridge_tests::apiserver::feed::FeedGate;
+use audit_bridge_tests::command;
+
+use super::{ARRIVED, CanaryWorld, SUBSCRIPTION, is_canary};
+
+/// The exit status, what it printed, and what it said beside.
+fn check(world: &CanaryWorld, more: &[&str]) -> (i32, String, String) {
+    let args = world.args(&world.installed.path("check"));
+    let mut all = vec!["check", "--canary"];
+    all.extend(args.iter().map(String::as_str));
+    all.extend(more);
+    let output = command(world.bridge(), &all)
+        .envs(world.variables())
+        .output()
+        .unwrap();
+    let [printed, said] =
+        [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    (output.status.code().unwrap_or(-1), printed, said)
+}
+
+async fn check_tells(which: &str, switch: &str) {
+    let Some(world) = CanaryWorld::new(which, &[]).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| {
+        let (status, printed, said) = check(&world, &[]);
+        assert_eq!(status, 0, "{printed}\n{said}");
+        let line = printed.lines().find(|line| line.starts_with("canary"));
+        let line = line.unwrap_or_else(|| panic!("{printed}"));
+        assert!(
+            line.contains("ok") && line.contains("arrived at the webhook after"),
+            "{line}"
+        );
+        assert!(said.contains("waiting for the canary: 0 s"), "{said}");
+        let own = world.accepted().iter().filter(|it| is_canary(it)).count();
+        assert_eq!(own, 1, "of all events only the canary's is delivered");
+
+        // Beside a bridge that runs, whose canaries and position are its own.
+        let mut bridge = world.start(&[]);
+        bridge.until_above(ARRIVED, 1.0);
+        let (status, printed, _) = check(&world, &["--json"]);
+        assert_eq!(status, 0, "{printed}");
+        assert!(
+            printed.contains(r#""check":"canary","ok":true"#),
+            "{printed}"
+        );
+        assert_eq!(bridge.terminate(), 0);
+
+        let quick = ["--canary-wait-max=3s"];
+        world.feed.set(FeedGate::Without(" canary/"));
+        let (status, printed, _) = check(&world, &quick);
+        assert_eq!(status, 1, "{printed}");
+        assert!(
+            printed.contains(switch) && printed.contains("FAILED"),
+            "{printed}"
+        );
+        world.feed.set(FeedGate::Shut);
+        let (status, printed, _) = check(&world, &quick);
+        assert!(
+            status == 1 && printed.contains("no audit record at all"),
+            "{printed}"
+        );
+        assert!(printed.contains(switch), "{printed}");
+        world.feed.set(FeedGate::Open);
+
+        // An empty list is taken, and the event is not.
+        world
+            .installed
+            .webhook
+            .script([WebhookAnswer::status(200), WebhookAnswer::status(500)]);
+        let (status, printed, _) = check(&world, &quick);
+        assert!(
+            status == 1 && printed.contains("the webhook does not take it"),
+            "{printed}"
+        );
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_with_canary_on_eks_ends_with_the_latency_or_the_leg() {
+    check_tells("eks", "aws eks describe-cluster").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_with_canary_on_aks_ends_with_the_latency_or_the_leg() {
+    check_tells("aks", "az monitor diagnostic-settings list").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_with_canary_on_gke_ends_with_the_latency_or_the_leg() {
+    check_tells("gke", "gcloud logging sinks").await;
+}
+
+/// Reading a subscription takes messages away from the bridge that runs.
+#[tokio::test]
+async fn check_with_canary_of_a_subscription_is_refused() {
+    let subscription = format!("--subscription={SUBSCRIPTION}");
+    let args = ["check", "--canary", &subscription, "--output=-"];
+    let ran = audit_bridge_tests::run("gke", &args);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--canary"), "{}", ran.stderr);
+}
