@@ -74,7 +74,7 @@ labels:
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.gke.resourceNames) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) -}}
+{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.gke.resourceNames) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) (and .Values.eks.stream (ne (len .Values.eks.clusterNames) 1)) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 
