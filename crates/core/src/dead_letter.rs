@@ -514,7 +514,6 @@ fn error(path: &Path, source: io::Error) -> DeadLetterError {
             "is written by another process: name another file, or stop that process"
         }
         io::ErrorKind::Unsupported => "is a symbolic link: name the file itself",
-        io::ErrorKind::NotSeekable => "is a pipe, which keeps nothing: name a file",
         _ => "cannot be written: check the disk, or name another file",
     };
     DeadLetterError {

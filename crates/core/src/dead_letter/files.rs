@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::line;
@@ -115,14 +115,13 @@ impl DeadLetterFiles {
     }
 
     /// Opens the file that is written, or makes it. A link is refused: whoever can put one there
-    /// would choose what is written to. So is a pipe, which keeps nothing and has no end to wait for.
+    /// would choose what is written to.
     pub(super) fn open(&self, new: bool) -> io::Result<File> {
-        let refuse_other = || match fs::symlink_metadata(&self.path) {
+        let refuse_link = || match fs::symlink_metadata(&self.path) {
             Ok(meta) if meta.is_symlink() => Err(io::Error::from(ErrorKind::Unsupported)),
-            Ok(meta) if meta.file_type().is_fifo() => Err(io::Error::from(ErrorKind::NotSeekable)),
             _ => Ok(()),
         };
-        refuse_other()?;
+        refuse_link()?;
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -130,7 +129,7 @@ impl DeadLetterFiles {
             .mode(0o600)
             .open(&self.path)?;
         // It may have been put there between the two.
-        refuse_other()?;
+        refuse_link()?;
         Ok(file)
     }
 
