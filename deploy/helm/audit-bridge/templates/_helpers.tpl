@@ -74,7 +74,7 @@ labels:
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len .Values.gke.resourceNames) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) (and .Values.eks.stream (ne (len .Values.eks.clusterNames) 1)) -}}
+{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) (and .Values.eks.stream (ne (len .Values.eks.clusterNames) 1)) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 
@@ -123,7 +123,7 @@ labels:
 {{- $_ := set $flags "project-id" $v.gke.projectId }}
 {{- $_ := set $flags "cluster-name" $v.gke.clusterName }}
 {{- $_ := set $flags "location" $v.gke.location }}
-{{- $_ := set $flags "resource-name" (join "," $v.gke.resourceNames) }}
+{{- $_ := set $flags "resource-name" (join "," (default list $v.gke.resourceNames)) }}
 {{- $_ := set $flags "include-data-access" (ternary "true" "" $v.gke.includeDataAccess) }}
 {{- $_ := set $flags "subscription" $v.gke.subscription }}
 {{- else if eq $v.bridge "aks" }}
