@@ -318,6 +318,10 @@ async fn canary_on_gke_is_a_write_known_by_its_user_agent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_on_gke_arrives_through_a_subscription() {
     let subscription = format!("gke.subscription={SUBSCRIPTION}");
-    let settings = [&subscription, "gke.resourceNames=null", "canary.enabled=true"];
+    let settings = [
+        &subscription,
+        "gke.resourceNames=null",
+        "canary.enabled=true",
+    ];
     arrives("gke pubsub", &settings).await;
 }
