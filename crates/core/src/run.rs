@@ -84,6 +84,9 @@ pub enum RetryPolicy {
 pub enum Ended {
     /// The source ended and every record is settled.
     Done,
+    /// The source ended and every record is settled, and the last checkpoint does not say so: why, and
+    /// what to do. What comes to read it again delivers some of it twice.
+    Unsaved(String),
     /// It was asked to stop, and did.
     Stopped,
     /// Nothing was accepted for too long: why, and what to do.
@@ -294,7 +297,7 @@ where
             match why {
                 // All is delivered, and nobody will know.
                 Ended::Done => {
-                    why = Ended::Failed(format!(
+                    why = Ended::Unsaved(format!(
                         "all is delivered, and the final checkpoint is not written: {unavailable}"
                     ));
                 }

@@ -29,9 +29,11 @@
 mod cursor;
 mod identity;
 mod identity_chunks;
+mod known;
 mod limiter;
 mod log;
 mod monitor;
+mod now;
 mod paired;
 mod resume;
 mod seen;
@@ -47,7 +49,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::warn;
 
 pub use identity::Identity;
 pub use identity_chunks::{IdentityStore, IdentityStoreError, LoadedIdentities};
@@ -63,11 +64,10 @@ use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
 use cursor::{Cursor, Scan};
 use identity_chunks::ChunkWriter;
-use log::{after, before, ceil, elapsed, floor};
+use log::{ceil, floor};
 use resume::CursorState;
 use seen::{SeenIdentities, bucket_of};
 use segment_writer::SegmentWriter;
-use segments::Segments;
 
 /// The first window of a backlog, and the bounds of those that follow.
 const SPAN_FIRST: Duration = Duration::from_secs(300);
@@ -83,15 +83,6 @@ const PAGES_MAX: u32 = 64;
 
 /// No answer after so long is a failure.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// A machine's clock may be so far ahead of what an answer says of its time, in whole seconds.
-const SERVER_TIME_UNIT: Duration = Duration::from_secs(1);
-
-/// A beginning is moved back by no more: whoever tells a time that is so far off is not believed so far.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
-
-/// How long the end waits for identities to be kept.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// After this many failures of one page its window is read again from the start: the page token may
 /// be invalid.
@@ -204,81 +195,6 @@ impl<L: TimeLog> Tail<L> {
     /// A window into this tail that stays when the tail is given away.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
-    }
-
-    /// Loads the identities of an earlier life.
-    fn load_identities(&mut self, folder: &std::path::Path, afresh: bool) {
-        let horizon = bucket_of(self.horizon());
-        let seen = &mut self.seen;
-        let opened = Segments::open(folder, self.log.name(), |bucket, identity| {
-            // Who begins afresh wants everything, whatever was sent once.
-            if !afresh && bucket >= horizon {
-                seen.insert(bucket, identity);
-            }
-        });
-        match opened {
-            Ok(mut segments) => {
-                match afresh {
-                    true => segments.clear(),
-                    false => segments.forget(horizon),
-                }
-                self.segments = Some(SegmentWriter::new(segments, self.identities_max));
-            }
-            Err(error) => warn!(
-                folder = %folder.display(), %error,
-                "identities not written: a restart sends some records again"
-            ),
-        }
-        self.trim();
-    }
-
-    /// Takes over the identities that another process kept.
-    fn load_identity_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
-        let horizon = bucket_of(self.horizon());
-        let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
-        let (seen, now) = (&mut self.seen, self.clock.now());
-        let found = |(bucket, identity)| {
-            if bucket >= horizon {
-                seen.insert(bucket, identity);
-            }
-        };
-        let name = self.log.name();
-        self.chunks = Some(ChunkWriter::new(
-            loaded, name, oldest_age, afresh, now, found,
-        ));
-        self.trim();
-    }
-
-    /// What no cursor will read again, in this life or the next, lies before it.
-    fn horizon(&self) -> Timestamp {
-        let committed = self.cursors.iter().map(|cursor| cursor.committed);
-        committed.min().unwrap_or(Timestamp::MIN)
-    }
-
-    /// The time now: this machine's, but never ahead of the log's.
-    fn now(&self) -> Timestamp {
-        let now = self.clock.now();
-        let Some(theirs) = self.log.server_time() else {
-            return now;
-        };
-        self.monitor.clock_ahead(elapsed(theirs, now));
-        now.min(after(theirs, SERVER_TIME_UNIT))
-    }
-
-    /// Moves the beginnings that this machine's clock put ahead of the log's time to where they were
-    /// meant to be: of all cursors at once, as each remembers for the others.
-    fn correct_beginnings(&mut self, now: Timestamp) {
-        let machine = self.clock.now();
-        let theirs = self.log.server_time().unwrap_or(machine);
-        for cursor in &mut self.cursors {
-            // One that lies ahead of both clocks was asked for so.
-            let ahead = elapsed(theirs, machine);
-            if now < cursor.since && cursor.since <= machine && ahead <= CLOCK_AHEAD_MAX {
-                let meant = before(cursor.since, ahead);
-                cursor.restart(floor(meant, self.resolution));
-                self.began_at = self.began_at.min(cursor.since);
-            }
-        }
     }
 
     fn finished(&self) -> bool {
@@ -522,38 +438,6 @@ impl<L: TimeLog> Tail<L> {
         }
         cursor.due = Instant::now() + self.backoff.wait_asked(failures, asked);
     }
-
-    /// Keeps what is remembered within its limits.
-    fn trim(&mut self) {
-        let horizon = self.horizon();
-        self.seen.forget(horizon, self.cursors[0].position);
-        if let Some(newest) = self.seen.shrink()
-            && newest >= bucket_of(self.lowest())
-        {
-            self.monitor.overflowed(self.identities_max);
-        }
-        self.monitor.identities(self.seen.len());
-        if let Some(segments) = &mut self.segments {
-            segments.forget(bucket_of(horizon));
-        }
-        if let Some(chunks) = &mut self.chunks {
-            chunks.save_when_due();
-        }
-        // Positions that nobody settles (there is no checkpoint): their identities are for the
-        // disk only.
-        let waiting: usize = self.cursors.iter().map(Cursor::waiting).sum();
-        if waiting > self.identities_max {
-            for mark in self.cursors.iter_mut().flat_map(|c| c.marks.iter_mut()) {
-                mark.identities = Vec::new();
-            }
-        }
-    }
-
-    /// What no cursor will read again in this life lies before it.
-    fn lowest(&self) -> Timestamp {
-        let positions = self.cursors.iter().map(|cursor| cursor.position);
-        positions.min().unwrap_or(Timestamp::MIN)
-    }
 }
 
 /// What a request came to.
@@ -591,28 +475,11 @@ impl<L: TimeLog> Source for Tail<L> {
             return;
         };
         self.monitor.settled(mark.newest);
-        if let Some(chunks) = &mut self.chunks {
-            chunks.append(&mark.identities, self.clock.now());
-        }
-        if let Some(segments) = &mut self.segments {
-            segments.append(&mut mark.identities);
-        }
-        self.trim();
+        self.keep(&mut mark.identities);
     }
 
     /// Waits for the identities that are still being written, for a while.
     async fn close(&mut self) {
-        let (segments, chunks) = (&mut self.segments, &mut self.chunks);
-        let flush = async {
-            if let Some(segments) = segments {
-                segments.flush().await;
-            }
-            if let Some(chunks) = chunks {
-                chunks.flush().await;
-            }
-        };
-        if timeout(CLOSE_WAIT_MAX, flush).await.is_err() {
-            warn!("identities not completely written: a restart sends some records again");
-        }
+        self.flush_identities().await;
     }
 }

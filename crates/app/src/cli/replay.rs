@@ -288,7 +288,7 @@ async fn deliver<B: Bridge>(
     match ended {
         Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
         Ended::Stopped => Err(format!("stopped before the end; {resume}")),
-        Ended::Failed(why) | Ended::LostLease(why) => {
+        Ended::Failed(why) | Ended::LostLease(why) | Ended::Unsaved(why) => {
             Err(format!("{why}; once it is mended, {resume}"))
         }
         Ended::Done if console.problems > 0 => Ok(FAILED),

@@ -81,7 +81,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         None => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {
-        Ended::Failed(why) | Ended::GaveUp(why) => Err(why),
+        Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why),
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
             tracing::info!("process stopped; records not settled are read again");
             Ok(())

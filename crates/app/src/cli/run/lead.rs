@@ -166,7 +166,7 @@ impl<B: Bridge> Process<'_, B> {
 /// The overall result: a failure, else the loss of the Lease, else any.
 fn worst_of(all: Vec<Ended>) -> Ended {
     let rank = |ended: &Ended| match ended {
-        Ended::Failed(_) | Ended::GaveUp(_) => 3,
+        Ended::Failed(_) | Ended::GaveUp(_) | Ended::Unsaved(_) => 3,
         Ended::LostLease(_) => 2,
         Ended::Stopped => 1,
         Ended::Done => 0,

@@ -190,6 +190,10 @@ impl<B: Bridge> Process<'_, B> {
                             done.push(log);
                             common.read_to_end.notify_waiters();
                         }
+                        // Its end is not in the checkpoint, which others go by: it is read again.
+                        Ended::Unsaved(why) => {
+                            tracing::error!(log, why, "partition end not kept; reading it again");
+                        }
                         Ended::Stopped | Ended::LostLease(_) => {}
                     }
                     continue;
