@@ -53,7 +53,7 @@ MONITORED = merged(
 )
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
 TENANT = "11111111-1111-1111-1111-111111111111"
-CLIENT_CERTIFICATE = {"aks": {"tenantId": TENANT, "clientCertificate": {"secretName": "principal", "passwordKey": "p"}}}
+CLIENT_CERTIFICATE = {"aks": {"tenantId": TENANT, "clientCertificate": {"secretName": "principal"}}}
 SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
@@ -458,8 +458,6 @@ class Clouds(unittest.TestCase):
         folders = [mount["mountPath"] for mount in container["volumeMounts"]]
         self.assertIn(path.rpartition("/")[0], folders)
         self.assertEqual(variables["AZURE_TENANT_ID"], TENANT)
-        password = next(it for it in container["env"] if it["name"] == "AZURE_CLIENT_CERTIFICATE_PASSWORD")
-        self.assertEqual(password["valueFrom"]["secretKeyRef"], {"name": "principal", "key": "p"})
         self.assertNotIn("azure.workload.identity/use", pod(objects)["metadata"]["labels"])
         self.assertNotIn("annotations", one(objects, "ServiceAccount")["metadata"])
 

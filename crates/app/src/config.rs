@@ -19,7 +19,7 @@ use audit_bridge_core::event::conformance;
 use audit_bridge_core::output::{Format, JsonLinesOutput};
 use audit_bridge_core::target::AnySink;
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
-pub use tail::{TailArgs, TailFlags};
+pub use tail::{TailArgs, TailFlags, bad_position};
 
 /// In less, not even a large record has room.
 const DEAD_LETTER_BYTES_LEAST: u64 = 1 << 20;

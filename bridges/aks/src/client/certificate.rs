@@ -5,25 +5,21 @@
 //! authentication certificate credentials"). The file is read again for each token, so that a new
 //! certificate can be put in its place.
 
-mod encrypted_key;
-mod pem;
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SystemRandom, fill};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
-use azure_core::credentials::Secret;
 use azure_core::error::ErrorKind;
 use azure_core::http::ClientMethodOptions;
 use azure_identity::ClientAssertion;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
-
-use crate::client::certificate::pem::PemBlock;
 
 /// How long an assertion is good, in seconds: it is used at once.
 const ASSERTION_SECONDS: i64 = 600;
@@ -33,8 +29,6 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Makes assertions of one application in one tenant.
 pub(super) struct CertificateAssertion {
     pub(super) path: PathBuf,
-    /// Of the private key, if it has one.
-    pub(super) password: Option<Secret>,
     /// Whether the certificates are sent along, which an application needs that trusts an issuer.
     pub(super) send_chain: bool,
     pub(super) client_id: String,
@@ -72,7 +66,7 @@ impl CertificateAssertion {
     /// # Errors
     /// What is wrong with the file, without anything out of it.
     pub(super) fn assertion(&self, now: Timestamp) -> Result<String, String> {
-        let identity = Identity::read(&self.path, self.password.as_ref())?;
+        let identity = Identity::read(&self.path)?;
         let own = &identity.certificates[0];
         let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, own));
         let mut header = json!({"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint});
@@ -113,7 +107,7 @@ impl CertificateAssertion {
 }
 
 impl Identity {
-    fn read(path: &Path, password: Option<&Secret>) -> Result<Identity, String> {
+    fn read(path: &Path) -> Result<Identity, String> {
         let says = |what: &str| format!("{}: {what}", path.display());
         let bytes = std::fs::metadata(path).and_then(|found| match found.len() {
             _ if !found.is_file() => Err(std::io::Error::other("is no file")),
@@ -129,17 +123,16 @@ impl Identity {
                  -out certificate.pem",
             )
         })?;
-        Identity::of(&pem::blocks(text), password).map_err(|what| says(&what))
+        Identity::of(text).map_err(|what| says(&what))
     }
 
-    fn of(blocks: &[PemBlock], password: Option<&Secret>) -> Result<Identity, String> {
-        let key = blocks.iter().find_map(|block| key(block, password));
-        let key = key.ok_or("holds no private key; it must hold the certificate and its key")??;
-        let mut certificates: Vec<_> = blocks
-            .iter()
-            .filter(|block| block.label == "CERTIFICATE")
-            .map(|block| block.der.clone())
-            .collect();
+    fn of(pem: &str) -> Result<Identity, String> {
+        let key = key(pem)?;
+        let damaged = |error: rustls_pki_types::pem::Error| format!("is damaged: {error}");
+        let mut certificates = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            certificates.push(certificate.map_err(damaged)?.to_vec());
+        }
         // A certificate holds its public key in this very form (RFC 3279, RSAPublicKey).
         let public = key.public_key().as_ref();
         let is_own = |der: &Vec<u8>| der.windows(public.len()).any(|part| part == public);
@@ -150,28 +143,27 @@ impl Identity {
     }
 }
 
-/// The key of a block, if it holds one.
-fn key(block: &PemBlock, password: Option<&Secret>) -> Option<Result<RsaKeyPair, String>> {
-    let rsa = |key: Result<RsaKeyPair, _>| {
-        key.map_err(|error| format!("its private key is no RSA key of 2048 bits or more: {error}"))
-    };
-    Some(match block.label.as_str() {
-        _ if block.encrypted_headers => Err(
-            "its private key is encrypted in an old way; write it anew with: openssl pkcs8 -topk8"
+/// The private key among these blocks.
+fn key(pem: &str) -> Result<RsaKeyPair, String> {
+    // In PKCS #8 the label says so, in what came before a header.
+    if pem.contains("ENCRYPTED") {
+        return Err(
+            "its private key has a password, and is read without one only: openssl pkey -in FILE \
+             writes it so; let nobody else read that file"
                 .to_owned(),
-        ),
-        "PRIVATE KEY" => rsa(RsaKeyPair::from_pkcs8(&block.der)),
-        "RSA PRIVATE KEY" => rsa(RsaKeyPair::from_der(&block.der)),
-        "ENCRYPTED PRIVATE KEY" => match password {
-            None => Err(
-                "its private key has a password; give it in AZURE_CLIENT_CERTIFICATE_PASSWORD"
-                    .to_owned(),
-            ),
-            Some(password) => encrypted_key::decrypt(&block.der, password.secret().as_bytes())
-                .and_then(|der| rsa(RsaKeyPair::from_pkcs8(&der))),
-        },
-        _ => return None,
-    })
+        );
+    }
+    let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()) {
+        Ok(PrivateKeyDer::Pkcs8(key)) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
+        Ok(PrivateKeyDer::Pkcs1(key)) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+        Ok(_) => return Err("its private key is no RSA key".to_owned()),
+        Err(_) => {
+            return Err(
+                "holds no private key; it must hold the certificate and its key".to_owned(),
+            );
+        }
+    };
+    key.map_err(|error| format!("its private key is no RSA key of 2048 bits or more: {error}"))
 }
 
 #[cfg(test)]

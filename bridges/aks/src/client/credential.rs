@@ -149,7 +149,6 @@ fn client_certificate(path: String) -> Result<Tokens, String> {
     let chain = variable("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
     let assertion = CertificateAssertion {
         path: path.into(),
-        password: variable("AZURE_CLIENT_CERTIFICATE_PASSWORD").map(Secret::new),
         send_chain: chain.is_some_and(|it| it == "1" || it.eq_ignore_ascii_case("true")),
         client_id: client_id.clone(),
         audience: format!("{}/{tenant}/oauth2/v2.0/token", host.trim_end_matches('/')),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use audit_bridge_app::config::bad_position;
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Positions;
@@ -254,11 +255,7 @@ impl LoggingLog {
         };
         let limiter = Arc::clone(&self.limiter);
         let tail = Tail::new(log, settings, &positions, limiter, Arc::new(SystemClock));
-        tail.map(Some).map_err(|error| Unavailable {
-            component: Component::Checkpoint,
-            reason: error.to_string(),
-            remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
-        })
+        tail.map(Some).map_err(|error| bad_position(&error))
     }
 
     /// Whether Data Access, which was asked for, shows anything.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_tail::{Limiter, LoadedIdentities, SystemClock, Tail, TailSettings, TimeLog};
+use audit_bridge_tail::{
+    Limiter, LoadedIdentities, ResumeError, SystemClock, Tail, TailSettings, TimeLog,
+};
 use clap::Args;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
@@ -102,10 +104,14 @@ impl TailFlags {
             reason: format!("the tail of the log could not be opened: {error}"),
             remedy: "please report this".to_owned(),
         })?;
-        opened.map_err(|error| Unavailable {
-            component: Component::Checkpoint,
-            reason: error.to_string(),
-            remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
-        })
+        opened.map_err(|error| bad_position(&error))
+    }
+}
+/// What it means that a checkpoint's position is none of a tail's.
+pub fn bad_position(error: &ResumeError) -> Unavailable {
+    Unavailable {
+        component: Component::Checkpoint,
+        reason: error.to_string(),
+        remedy: "restore the checkpoint, or move it away to begin at --start".to_owned(),
     }
 }

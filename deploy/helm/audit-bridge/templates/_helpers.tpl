@@ -64,7 +64,7 @@ labels:
 {{- end -}}
 {{/* Several logs in one process: it makes an object for each, under a name that only it knows. */}}
 {{- define "audit-bridge.hasSeveralLogs" -}}
-{{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len .Values.eks.clusterNames) 1) (gt (len .Values.eks.logGroups) 1))) }}true{{ end -}}
+{{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len (default list .Values.eks.clusterNames)) 1) (gt (len (default list .Values.eks.logGroups)) 1))) }}true{{ end -}}
 {{- end -}}
 
 {{/* Replicas share what is read: the event of a canary may come to any of them. */}}
@@ -74,7 +74,7 @@ labels:
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len .Values.aks.clusterNames) 1) (gt (len .Values.eks.clusterNames) 1) (and .Values.eks.stream (ne (len .Values.eks.clusterNames) 1)) -}}
+{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len (default list .Values.aks.clusterNames)) 1) (gt (len (default list .Values.eks.clusterNames)) 1) (and .Values.eks.stream (ne (len (default list .Values.eks.clusterNames)) 1)) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 
@@ -169,11 +169,6 @@ labels:
   value: {{ .Values.aks.clientId | quote }}
 - name: AZURE_TENANT_ID
   value: {{ .Values.aks.tenantId | quote }}
-{{- with .Values.aks.clientCertificate.passwordKey }}
-- name: AZURE_CLIENT_CERTIFICATE_PASSWORD
-  valueFrom:
-    secretKeyRef: { name: {{ $.Values.aks.clientCertificate.secretName }}, key: {{ . | quote }} }
-{{- end }}
 {{- end }}
 {{- if or .Values.proxy.https .Values.proxy.http }}
 {{- with .Values.proxy.https }}
