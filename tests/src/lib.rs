@@ -6,6 +6,7 @@ pub mod go;
 pub mod judges;
 pub mod leaves;
 pub mod live;
+pub mod load;
 pub mod npm;
 pub mod outage;
 pub mod python;
