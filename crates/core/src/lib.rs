@@ -19,6 +19,7 @@ pub mod frontier;
 pub mod lease_hold;
 pub mod observer;
 pub mod output;
+pub mod read_budget;
 pub mod readiness;
 pub mod record;
 pub mod retry;

@@ -14,6 +14,7 @@ mod share;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
@@ -71,6 +72,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         checked,
         telemetry,
         target,
+        read_budget: ReadBudget::new(checked.delivery.in_flight_bytes_max),
         canaries,
     };
     let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {

@@ -7,6 +7,7 @@ use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
 use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
 use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
@@ -35,6 +36,8 @@ pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
     pub(super) target: Arc<AnySink>,
+    /// What all pipelines may have read and not yet delivered, together.
+    pub(super) read_budget: ReadBudget,
     /// `None`: none are sent.
     pub(super) canaries: Option<Arc<CanaryWatch>>,
 }
@@ -178,7 +181,7 @@ impl<B: Bridge> Process<'_, B> {
         ))
     }
 
-    /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the slots.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -240,7 +243,7 @@ impl<B: Bridge> Process<'_, B> {
             on_request: Box::new(move |status, seconds| requests.webhook_request(status, seconds)),
             batch: delivery.batch,
             in_flight_batches_max: (delivery.in_flight_batches_max / several).max(1),
-            in_flight_bytes_max: (delivery.in_flight_bytes_max / several).max(1),
+            in_flight_bytes: self.read_budget.clone(),
             retry_policy: RetryPolicy::Forever,
             stop,
             grace: state.shutdown_grace,
