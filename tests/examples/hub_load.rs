@@ -1,31 +1,36 @@
 //! What reading an event hub costs the AKS bridge, and how much memory it takes:
 //!
 //! ```text
-//! hub_load PARTITIONS MESSAGES [KIB]
+//! hub_load PARTITIONS MESSAGES [KIB] [REPLICAS]
 //! ```
 //!
 //! The hub holds so many messages in each of its partitions before the bridge starts, each of so many
 //! KiB (250) of records as Azure Monitor writes them. `CORES=0` keeps the bridge to these cores
 //! (`taskset`). The rate by processor time is the one that other work on the machine changes least.
 //! What is counted are the bytes of the messages. Memory is most with many partitions and messages of
-//! 1,000 KiB, which is the largest that the hub takes.
+//! 1,000 KiB, which is the largest that the hub takes. With a number of replicas, also with 1, they share
+//! the partitions.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a tool for the developer's terminal, which may stop at once"
 )]
 
+use std::path::Path;
+
 use audit_bridge_testkit::{EventHubs, ScriptedWebhook};
 use audit_bridge_tests::event;
 use audit_bridge_tests::live::Running;
 use audit_bridge_tests::load::{Load, argument, keep_to_cores};
+use audit_bridge_tests::replicas::serve_api;
 use serde_json::json;
 
 const HUB: &str = "insights-logs-kube-audit";
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
-    let (partitions, messages, kib) = (argument(0, 4), argument(1, 200), argument(2, 250));
+    let (partitions, messages) = (argument(0, 4), argument(1, 200));
+    let (kib, replicas) = (argument(2, 250), argument(3, 0));
     // Built before the clock runs.
     let _ = audit_bridge_tests::binary("aks");
     let (hubs, webhook) = (EventHubs::start().await, ScriptedWebhook::start().await);
@@ -48,18 +53,29 @@ async fn main() {
         bytes / (messages * partitions).max(1)
     );
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let (state, secret, url) = (path("state"), path("connection-string"), webhook.url());
+    let (secret, url) = (path("connection-string"), webhook.url());
     std::fs::write(&secret, hubs.connection_string(HUB)).unwrap();
+    let kubeconfig = path("kubeconfig");
+    let (_api, _serving) = serve_api(Path::new(&kubeconfig)).await;
     let args = [
         ["--connection-string-file", &secret],
         ["--start", "earliest"],
-        ["--state-dir", &state],
         ["--webhook-url", &url],
     ];
+    let shared: &[&str] = match replicas {
+        0 => &[],
+        _ => &["--checkpoint-store=kubernetes", "--share-partitions"],
+    };
+    let args = [args.as_flattened(), shared].concat();
     let load = Load::begin(events, bytes);
-    let bridge = Running::start("aks", &args.concat(), &[]);
-    keep_to_cores(&bridge);
-    load.measure(vec![bridge], &webhook).await;
+    let bridges = (0..replicas.max(1)).map(|replica| {
+        let state = path(&format!("state-{replica}"));
+        let args = [args.as_slice(), &["--state-dir", &state]].concat();
+        let bridge = Running::start("aks", &args, &[("KUBECONFIG", &kubeconfig)]);
+        keep_to_cores(&bridge);
+        bridge
+    });
+    load.measure(bridges.collect(), &webhook).await;
 }
 
 /// The record of event `n`, of 1.66 KB before it is escaped.

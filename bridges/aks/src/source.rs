@@ -162,12 +162,8 @@ impl EventHub {
         prefetch_bytes_max: usize,
         timing: PartitionTiming,
     ) -> Result<EventHub, Unavailable> {
-        let bounds = ReceiveBounds {
-            prefetch: prefetch(prefetch_bytes_max, partitions),
-            in_hand_bytes_max: IN_HAND_BYTES_MAX_ALONE,
-        };
-        let timing = timing.paced(PROBE_PACE, partitions);
-        let (mut partition_set, pages) = PartitionSet::new(client, resume, bounds, timing);
+        let (mut partition_set, pages) =
+            PartitionSet::of_one(client, partitions, resume, prefetch_bytes_max, timing);
         let begin = PartitionStart::resume(partition.index, resume)?;
         Ok(EventHub {
             pages,
@@ -255,6 +251,22 @@ impl PartitionSet {
         (partition_set, pages)
     }
 
+    /// The set of one partition of so many.
+    fn of_one(
+        client: &HubClient,
+        partitions: usize,
+        resume: &Resume,
+        prefetch_bytes_max: usize,
+        timing: PartitionTiming,
+    ) -> (PartitionSet, PageReceiver) {
+        let bounds = ReceiveBounds {
+            prefetch: prefetch(prefetch_bytes_max, partitions),
+            in_hand_bytes_max: IN_HAND_BYTES_MAX_ALONE,
+        };
+        let timing = timing.paced(PROBE_PACE, partitions);
+        PartitionSet::new(client, resume, bounds, timing)
+    }
+
     /// A reader of this partition, which is to be run.
     fn admit(
         &mut self,
@@ -335,7 +347,42 @@ impl PartitionSet {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use audit_bridge_app::provider::Start;
+    use audit_bridge_app::telemetry::Telemetry;
+
     use super::*;
+    use crate::client::{Credential, HubAddress, Transport};
+
+    /// Whoever reads the others of a hub's partitions, Event Hubs answers no more questions.
+    #[tokio::test]
+    async fn partition_shared_is_asked_about_as_seldom_as_all_partitions_are() {
+        let hub = HubAddress {
+            namespace: "localhost".to_owned(),
+            name: "hub".to_owned(),
+            consumer_group: "$Default".to_owned(),
+            transport: Transport::AmqpTcp,
+            endpoint: None,
+        };
+        let client = HubClient::new(hub, Credential::ConnectionStringFile("nowhere".into()));
+        let resume = Resume {
+            positions: BTreeMap::new(),
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "unused".into(),
+            identities: None,
+            telemetry: Telemetry::new("aks-audit-bridge", "0").log("hub"),
+        };
+        let timing = PartitionTiming::default();
+        for (partitions, want) in [(1, timing.probe), (1000, PROBE_PACE * 1000)] {
+            let set = PartitionSet::of_one(&client, partitions as usize, &resume, 1, timing).0;
+            assert_eq!(set.shared.timing.probe, want);
+            let renew = PROBE_PACE.saturating_mul(2 * partitions);
+            assert_eq!(set.shared.timing.renew, timing.renew.max(renew));
+        }
+    }
 
     #[test]
     fn prefetch_share_of_all_partitions_is_bounded() {

@@ -60,8 +60,8 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub batch: batch::BatchLimits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
-    /// Bytes of records that are read and not yet settled, and of their events that are under way:
-    /// of all pipelines of the process.
+    /// Bytes of records that are read and not yet settled, and of their events: of all pipelines of
+    /// the process.
     pub in_flight_bytes: ReadBudget,
     /// How a failure that does not pass is met.
     pub retry_policy: RetryPolicy,
@@ -192,7 +192,8 @@ where
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
         // An event mostly has bytes of its own, beside its record's, until it is settled.
         let read_bytes = processor.tracker.open_bytes().saturating_sub(parked_bytes);
-        let in_flight_bytes = read_bytes + delivery.in_flight_bytes();
+        let event_bytes = processor.batcher.waiting_bytes() + delivery.in_flight_bytes();
+        let in_flight_bytes = read_bytes + event_bytes;
         held.set(in_flight_bytes);
         let room = !processor.batcher.has_complete() && processor.stuck.is_none() && !cannot_keep;
         let deadline = processor.batcher.deadline().filter(|_| delivery.has_room());

@@ -11,6 +11,7 @@ use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
+use audit_bridge_core::sink::SharedSink;
 use audit_bridge_core::source::Positions;
 use audit_bridge_core::target::AnySink;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -35,7 +36,8 @@ const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
-    pub(super) target: Arc<AnySink>,
+    /// Where events go, and in how many requests at once.
+    pub(super) sink: SharedSink<AnySink>,
     /// What all pipelines may have read and not yet delivered, together.
     pub(super) read_budget: ReadBudget,
     /// `None`: none are sent.
@@ -181,7 +183,7 @@ impl<B: Bridge> Process<'_, B> {
         ))
     }
 
-    /// Runs one pipeline from its first record to its end; `several` pipelines share the slots.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the way out.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -230,7 +232,7 @@ impl<B: Bridge> Process<'_, B> {
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
-            sink: Arc::clone(&self.target),
+            sink: self.sink.clone(),
             dead_letter: dead_letter.clone(),
             checkpoint: Some(Checkpointer::new(
                 log_state.store,
