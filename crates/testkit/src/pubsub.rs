@@ -82,6 +82,7 @@ struct State {
     nacks: usize,
     extensions: usize,
     held_bytes_max: i64,
+    user_agents: BTreeSet<String>,
 }
 
 /// The number of no stream: what is pulled is leased to it.
@@ -240,6 +241,11 @@ impl PubSub {
     /// How many streams were opened, or tried to.
     pub fn streams_opened(&self) -> u64 {
         self.lock().streams_opened
+    }
+
+    /// Who asked, as each request's `User-Agent` says.
+    pub fn user_agents(&self) -> BTreeSet<String> {
+        self.lock().user_agents.clone()
     }
 
     /// The most bytes that a stream ever held.

@@ -5,6 +5,7 @@ use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gap_detector::KeptPace;
 use crate::client::kinesis::{IteratorStart, SequenceNumber};
 
 /// Where a shard stands, as the checkpoint keeps it.
@@ -18,6 +19,9 @@ pub(crate) enum ShardPosition {
         /// The provider's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         read_to: Option<Timestamp>,
+        /// How often its log streams brought records.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paces: Vec<KeptPace>,
     },
     /// At a time, or at the oldest record: nobody has read it yet.
     From {
@@ -162,6 +166,7 @@ mod tests {
         ShardPosition::After {
             sequence_number: SequenceNumber::parse(number).unwrap(),
             read_to: None,
+            paces: Vec::new(),
         }
     }
 
@@ -173,6 +178,7 @@ mod tests {
             ShardPosition::After {
                 sequence_number: SequenceNumber::parse("7").unwrap(),
                 read_to: Some(time),
+                paces: Vec::new(),
             },
             ShardPosition::at(Start::Earliest),
             ShardPosition::at(Start::Latest(time)),

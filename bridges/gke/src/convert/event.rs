@@ -44,7 +44,7 @@ pub(super) struct Facts<'a> {
     status: ResponseStatus<'a>,
     body: Option<&'a Object<'a>>,
     response: Option<&'a Object<'a>>,
-    /// The bodies are missing because parts of a split entry are.
+    /// Parts of the bodies are missing, because parts of a split entry are.
     truncated: bool,
 }
 
@@ -75,13 +75,9 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The same without its bodies, whose other parts are missing.
-    pub(super) fn without_objects(self) -> Facts<'a> {
-        let status = ResponseStatus::of(&self.request, rpc(self.payload), None, None);
+    /// The same with what there is of its bodies, as parts of them are missing.
+    pub(super) fn incomplete(self) -> Facts<'a> {
         Facts {
-            body: None,
-            response: None,
-            status,
             truncated: true,
             ..self
         }
@@ -145,9 +141,10 @@ impl<'a> Facts<'a> {
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
         let mut event = Composer::new(bodies_bytes + 2048);
-        let level = match self.truncated {
+        let (has_request, has_response) = (self.body.is_some(), self.response.is_some());
+        let level = match self.truncated && !has_request && !has_response {
             true => Level::Metadata,
-            false => Level::of(&self.request, self.body.is_some(), self.response.is_some()),
+            false => Level::of(&self.request, has_request, has_response),
         };
         event.level(level.name());
         event.audit_id(self.audit_id);
