@@ -151,6 +151,12 @@ impl Batcher {
         self.complete.is_empty() && self.items.is_empty()
     }
 
+    /// Bytes of all that waits here.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let complete = self.complete.iter().map(|(_, batch)| batch.bytes);
+        complete.sum::<usize>() + if self.items.is_empty() { 0 } else { self.bytes }
+    }
+
     fn overdue(&self, now: Instant) -> bool {
         self.oldest
             .is_some_and(|oldest| now >= oldest + self.limits.wait_max)

@@ -86,6 +86,12 @@ pub trait Source: Send {
         let _ = (partition, position);
     }
 
+    /// Whether it can soon give nothing more before some of what it gave is committed: its provider
+    /// bounds what is open. The checkpoint is then written sooner than its interval says.
+    fn needs_commit(&self) -> bool {
+        false
+    }
+
     /// The last call, after the last commit: brings to the provider what it has to know. Whoever
     /// implements it bounds its time.
     fn close(&mut self) -> impl Future<Output = ()> + Send {

@@ -156,6 +156,10 @@ impl<S: Source> Source for StreamDifference<S> {
         self.source.commit(partition, position);
     }
 
+    fn needs_commit(&self) -> bool {
+        self.source.needs_commit()
+    }
+
     async fn close(&mut self) {
         self.source.close().await;
     }

@@ -36,9 +36,11 @@ pub(crate) use self::connection::SubscriptionConnection;
 use super::page::IdentifiedEntry;
 
 /// Bytes that are received and not yet acknowledged.
-const OPEN_BYTES_MAX: i64 = 24 << 20;
-/// The same in messages. They are acknowledged about once a second, so this is a rate, too.
-const OPEN_MESSAGES_MAX: i64 = 10_000;
+const OPEN_BYTES_MAX: usize = 24 << 20;
+/// The same in messages. They are acknowledged some times a second at most, so this is a rate, too.
+const OPEN_MESSAGES_MAX: usize = 10_000;
+/// Once this part of either is open, acknowledgments are due: the service goes on sending meanwhile.
+const ACKNOWLEDGE_SHARE: usize = 8;
 /// Messages that wait to be read; the rest waits in the client, and counts as open just so.
 const CHANNEL: usize = 256;
 /// Messages of a page.
@@ -115,13 +117,14 @@ impl SubscriptionMessages {
 
     /// The record of a message, unless it was met before.
     fn record(&mut self, delivery: Delivery) -> Option<Record> {
+        let bytes = delivery.data.len();
         let entry = IdentifiedEntry::read(delivery.data);
         let identity = match entry.damaged {
             // Whatever it is: only the service tells it from others.
             true => Identity::of(&[b"message", delivery.id.as_bytes()]),
             false => entry.identity(),
         };
-        match self.ack_ledger.admit(identity, delivery.handler) {
+        match self.ack_ledger.admit(identity, bytes, delivery.handler) {
             Admission::New => {}
             Admission::Open => return None,
             Admission::Settled(handler) => {
@@ -204,6 +207,12 @@ impl Source for SubscriptionMessages {
         }
         self.open.send_replace(self.ack_ledger.open());
         while self.confirming.try_join_next().is_some() {}
+    }
+
+    fn needs_commit(&self) -> bool {
+        let ledger = &self.ack_ledger;
+        ledger.open() >= OPEN_MESSAGES_MAX / ACKNOWLEDGE_SHARE
+            || ledger.open_bytes() >= OPEN_BYTES_MAX / ACKNOWLEDGE_SHARE
     }
 
     /// Sends the acknowledgments that are still here, and gives back what is open.

@@ -14,6 +14,7 @@ use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, O
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::observer::{Observer, Progress};
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::run_stats::RunStats;
@@ -260,7 +261,7 @@ async fn deliver<B: Bridge>(
         on_request: Box::new(|_, _| {}),
         batch: settings.batch,
         in_flight_batches_max: settings.in_flight_batches_max,
-        in_flight_bytes_max: settings.in_flight_bytes_max,
+        in_flight_bytes: ReadBudget::new(settings.in_flight_bytes_max),
         retry_policy: RetryPolicy::GiveUpAfter(checked.give_up_after),
         grace: shutdown::GRACE,
         stop: shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::any_sink::AnySink;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::sink::{RequestFailure, Verdict};
+use audit_bridge_core::sink::{RequestFailure, SharedSink, Verdict};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,8 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     let process = Process {
         checked,
         telemetry,
-        target,
+        sink: SharedSink::new(target, checked.delivery.in_flight_batches_max),
+        read_budget: ReadBudget::new(checked.delivery.in_flight_bytes_max),
         canaries,
     };
     let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {

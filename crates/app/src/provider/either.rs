@@ -113,6 +113,10 @@ impl<A: Source, B: Source> Source for Either<A, B> {
         of!(self, it => it.commit(partition, position));
     }
 
+    fn needs_commit(&self) -> bool {
+        of!(self, it => it.needs_commit())
+    }
+
     async fn close(&mut self) {
         of!(self, it => it.close().await);
     }

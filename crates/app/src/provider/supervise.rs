@@ -121,6 +121,10 @@ impl<L: ProviderLog> Source for Supervised<L> {
         }
     }
 
+    fn needs_commit(&self) -> bool {
+        self.source.as_ref().is_some_and(Source::needs_commit)
+    }
+
     async fn close(&mut self) {
         if let Some(source) = &mut self.source {
             source.close().await;

@@ -8,9 +8,11 @@ use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
 use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
 use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
+use audit_bridge_core::sink::SharedSink;
 use audit_bridge_core::source::Positions;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
@@ -34,7 +36,10 @@ const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
-    pub(super) target: Arc<AnySink>,
+    /// Where events go, and in how many requests at once.
+    pub(super) sink: SharedSink<AnySink>,
+    /// What all pipelines may have read and not yet delivered, together.
+    pub(super) read_budget: ReadBudget,
     /// `None`: none are sent.
     pub(super) canaries: Option<Arc<CanaryWatch>>,
 }
@@ -178,7 +183,7 @@ impl<B: Bridge> Process<'_, B> {
         ))
     }
 
-    /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the way out.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -227,7 +232,7 @@ impl<B: Bridge> Process<'_, B> {
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
-            sink: Arc::clone(&self.target),
+            sink: self.sink.clone(),
             dead_letter: dead_letter.clone(),
             checkpoint: Some(Checkpointer::new(
                 log_state.store,
@@ -240,7 +245,7 @@ impl<B: Bridge> Process<'_, B> {
             on_request: Box::new(move |status, seconds| requests.webhook_request(status, seconds)),
             batch: delivery.batch,
             in_flight_batches_max: (delivery.in_flight_batches_max / several).max(1),
-            in_flight_bytes_max: (delivery.in_flight_bytes_max / several).max(1),
+            in_flight_bytes: self.read_budget.clone(),
             retry_policy: RetryPolicy::Forever,
             stop,
             grace: state.shutdown_grace,
