@@ -10,6 +10,7 @@ use std::fmt::{self, Display};
 use std::future::Future;
 use std::time::Duration;
 
+use audit_bridge_core::checkpoint::StoreError;
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use kube::config::KubeConfigOptions;
 use kube::core::Status;
@@ -283,6 +284,19 @@ impl From<kube::Error> for ApiError {
             }
         };
         ApiError { kind, text, source }
+    }
+}
+
+/// That an object which should be there is not, and may not be created: a Role that names it cannot let
+/// us.
+pub(crate) fn missing_config_map(place: String, namespace: &str, name: &str) -> StoreError {
+    StoreError::Unavailable {
+        place,
+        problem: "is not there, and the pod's Role does not let it create one".to_owned(),
+        remedy: format!(
+            "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
+        ),
+        source: None,
     }
 }
 
