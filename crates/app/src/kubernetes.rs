@@ -182,9 +182,9 @@ impl ForbiddenReason {
     fn remedy(self, resource: &str, namespace: &str) -> String {
         match self {
             ForbiddenReason::Role => format!(
-                "give the pod's service account a Role with the verbs get, update and create on \
-                 {resource} in the namespace {namespace}, and a RoleBinding to it (an API server \
-                 that has just started may answer so for a moment)"
+                "give the pod's service account a Role with the verbs get and update on {resource} in \
+                 the namespace {namespace} (and create, where nobody makes them beforehand), and a \
+                 RoleBinding to it (an API server that has just started may answer so for a moment)"
             ),
             ForbiddenReason::Quota => format!(
                 "raise the ResourceQuota of the namespace {namespace} that the answer names, or \
@@ -354,7 +354,7 @@ mod tests {
             (
                 role.as_str(),
                 ForbiddenReason::Role,
-                "get, update and create on configmaps",
+                "get and update on configmaps",
             ),
             (
                 r#"configmaps "b" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#,

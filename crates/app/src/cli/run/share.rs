@@ -326,7 +326,8 @@ impl<B: Bridge> Process<'_, B> {
         self.update_logs(&mut view, &logs);
         self.find_ended(layout, &common, &mut view, &Hands::default())
             .await;
-        self.update_slots(&mut view).await;
+        self.retry_until_ok(async || Ok(self.update_slots(&mut view).await?))
+            .await?;
         Ok((common, view))
     }
 
@@ -378,16 +379,9 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Brings what is known of the logs into the table of slots. A log that has a slot is shared.
-    async fn update_slots(&self, view: &mut View<Log<B>>) {
+    async fn update_slots(&self, view: &mut View<Log<B>>) -> Result<(), StoreError> {
         let listing = view.listing();
-        let table = match view.slots.update(&listing, &view.ended_lately).await {
-            Ok(table) => table,
-            Err(error) => {
-                view.slots_failure = Some(chain(&error));
-                view.next_list = view.next_list.min(Instant::now() + SLOTS_RETRY);
-                return;
-            }
-        };
+        let table = view.slots.update(&listing, &view.ended_lately).await?;
         view.ended_lately.clear();
         let ended = table.ended().filter(|log| view.logs.contains_key(*log));
         view.ended = ended.cloned().collect();
@@ -412,6 +406,7 @@ impl<B: Bridge> Process<'_, B> {
         let full = without.split_first();
         view.slots_failure =
             full.map(|(first, others)| chain(&view.slots.store().full(first, others.len())));
+        Ok(())
     }
 
     /// Looks which logs others have read to their ends: only one that is closed can be.
@@ -514,7 +509,10 @@ impl<B: Bridge> Process<'_, B> {
                     self.update_logs(&mut view, &logs);
                     let find = async {
                         self.find_ended(layout, common, &mut view, &hands).await;
-                        self.update_slots(&mut view).await;
+                        if let Err(error) = self.update_slots(&mut view).await {
+                            view.slots_failure = Some(chain(&error));
+                            view.next_list = view.next_list.min(Instant::now() + SLOTS_RETRY);
+                        }
                     };
                     let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
