@@ -38,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
-/// From a look at the table of slots that failed to the next.
+/// The same where not every log has a slot, or the table could not be used.
 const SLOTS_RETRY: Duration = Duration::from_secs(5);
 
 /// A defect: the flags are checked.
@@ -511,6 +511,8 @@ impl<B: Bridge> Process<'_, B> {
                         self.find_ended(layout, common, &mut view, &hands).await;
                         if let Err(error) = self.update_slots(&mut view).await {
                             view.slots_failure = Some(chain(&error));
+                        }
+                        if view.slots_failure.is_some() {
                             view.next_list = view.next_list.min(Instant::now() + SLOTS_RETRY);
                         }
                     };
