@@ -16,6 +16,7 @@ const NS: &str = "/api/v1/namespaces/audit-bridge";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/audit-bridge/roles";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/audit-bridge/leases";
 const GROUP: &str = "/aws/eks/prod/cluster";
+const GROUP_TEST: &str = "/aws/eks/test/cluster";
 const HUB: &str = "insights-logs-kube-audit";
 
 /// A server with what the chart makes of a bridge, its Deployment aside, and a kubeconfig of its
@@ -285,6 +286,69 @@ fn elected(eks: &mut Eks) {
     assert_eq!(third.terminate(), 0);
 
     assert_named(&eks.installed, name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_log_groups_with_chart_role_go_on_in_their_slots() {
+    let settings = ["replicas=2", "eks.clusterNames={prod,test}"];
+    for release in Release::judged() {
+        let Some(installed) = Installed::new(release, "eks", &settings).await else {
+            return;
+        };
+        let cloud = CloudWatch::start().await;
+        cloud.group(GROUP);
+        cloud.group(GROUP_TEST);
+        let eks = Eks { installed, cloud };
+        tokio::task::block_in_place(|| several_groups(&eks));
+    }
+}
+
+fn several_groups(eks: &Eks) {
+    let more = ["--cluster-name=test", "--checkpoint-interval=1s"];
+    let put = |events: std::ops::Range<usize>| {
+        for n in events {
+            let now = Timestamp::now().as_millisecond();
+            let group = [GROUP, GROUP_TEST][n % 2];
+            let text = event(n, 600);
+            eks.cloud
+                .put(group, "kube-apiserver-audit-1a2b", now, &text);
+        }
+    };
+    put(0..40);
+    let mut first = eks.start("a", &more);
+    first.until_ready();
+    eks.installed.until_accepted(0..40, &first);
+    let kept = || {
+        let sources = (0..2).map(|slot| {
+            let name = format!("eks-audit-bridge-slot-{slot}");
+            checkpoint(&eks.installed, &name)["source"].clone()
+        });
+        sources
+            .filter_map(|source| Some(source.as_str()?.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let each = wait(|| (kept().len() == 2).then_some(()));
+    assert!(each.is_some(), "{}", first.log());
+    assert_eq!(
+        kept(),
+        [GROUP, GROUP_TEST].map(|group| format!("eu-central-1:{group}"))
+    );
+    assert_eq!(first.terminate(), 0);
+    put(40..80);
+    let mut second = eks.start("b", &more);
+    eks.installed.until_accepted(0..80, &second);
+    second.until_ready();
+    assert_eq!(second.terminate(), 0);
+    let sent = eks.installed.webhook.accepted_ids();
+    assert_eq!(sent.len(), 80, "each once");
+    let admin = eks.installed.server.client(ADMIN);
+    let all = admin.get(&format!("{NS}/configmaps")).json();
+    let slots = all["items"].as_array().unwrap().iter().filter(|object| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        name.starts_with("eks-audit-bridge")
+    });
+    // What the chart made, and its canary-less release has no other.
+    assert_eq!(slots.count(), 1 + 1 + 8 + 9 * 8);
 }
 
 /// The API server's log names the bridge and its version as the agent of all that it asked.

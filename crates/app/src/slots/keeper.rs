@@ -60,6 +60,7 @@ impl SlotKeeper {
                     tracing::info!(log, "slot table: log is gone, or begins anew");
                     table.forget(&log);
                 }
+                // In the order of their names: shards come after those that they wait for.
                 for log in listing.logs.keys() {
                     if ended.contains(log) {
                         table.end(log);

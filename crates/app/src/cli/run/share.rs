@@ -106,6 +106,12 @@ impl<L> View<L> {
         self.ended.insert(log);
     }
 
+    /// Not every log has a slot, or that is not known.
+    fn lack_slots(&mut self, why: String) {
+        self.slots_failure = Some(why);
+        self.next_list = self.next_list.min(Instant::now() + SLOTS_RETRY);
+    }
+
     /// What the table of slots has to follow.
     fn listing(&self) -> Listing
     where
@@ -404,8 +410,11 @@ impl<B: Bridge> Process<'_, B> {
             }
         }
         let full = without.split_first();
-        view.slots_failure =
-            full.map(|(first, others)| chain(&view.slots.store().full(first, others.len())));
+        let full = full.map(|(first, others)| view.slots.store().full(first, others.len()));
+        view.slots_failure = None;
+        if let Some(error) = full {
+            view.lack_slots(chain(&error));
+        }
         Ok(())
     }
 
@@ -510,10 +519,7 @@ impl<B: Bridge> Process<'_, B> {
                     let find = async {
                         self.find_ended(layout, common, &mut view, &hands).await;
                         if let Err(error) = self.update_slots(&mut view).await {
-                            view.slots_failure = Some(chain(&error));
-                        }
-                        if view.slots_failure.is_some() {
-                            view.next_list = view.next_list.min(Instant::now() + SLOTS_RETRY);
+                            view.lack_slots(chain(&error));
                         }
                     };
                     let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
@@ -544,7 +550,8 @@ impl<B: Bridge> Process<'_, B> {
             && view.membership != Some(membership)
         {
             view.membership = Some(membership);
-            let logs = view.logs.len() - view.ended.len();
+            let shared = |log: &&String| view.balancer.lease(log).is_some();
+            let logs = view.logs.keys().filter(shared).count();
             let share = membership.share(logs);
             let replicas = membership.replicas;
             match membership.rank {
@@ -559,7 +566,7 @@ impl<B: Bridge> Process<'_, B> {
                 }
                 None => {
                     self.telemetry
-                        .standby(Some("a member lease for each of the other replicas"));
+                        .standby(Some("other replicas; no member lease is free"));
                     tracing::warn!(
                         replicas,
                         "standing by: there are no more member leases; raise checkpoint.members of the \
