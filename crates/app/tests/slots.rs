@@ -18,7 +18,7 @@ use std::time::Duration;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
 use audit_bridge_app::share::Balancer;
-use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore, SlotTable};
+use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore};
 use audit_bridge_app::state::{LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
 use audit_bridge_core::source::Position;
@@ -246,8 +246,7 @@ impl Reader {
                 log.delivered = log.delivered.max(next);
                 (world.random.u64(100..1500), log.end)
             };
-            let mut checkpoint = Checkpoint::new(&owner, [(0, Position::from(next))].into());
-            checkpoint.merged = None;
+            let checkpoint = Checkpoint::new(&owner, [(0, Position::from(next))].into());
             let saved = store.save(&checkpoint).await;
             if saved.is_ok() {
                 let log = &mut *self.world.lock().unwrap();
@@ -473,7 +472,6 @@ fn chart(fake: &FakeKubernetes) {
         let name = format!("bridge-member-{member}");
         fake.put("leases", NAMESPACE, &name, json!({}));
     }
-    // Of the layout before slots there is nothing.
 }
 
 fn table(fake: &FakeKubernetes) -> Value {
@@ -620,115 +618,4 @@ fn slots_random_faults_keep_positions_and_one_reader() {
     for state in wanted.iter().filter(|_| many) {
         assert!(seen.contains_key(state), "{state} never: {seen:?}");
     }
-}
-
-fn slot_store(fake: &FakeKubernetes) -> SlotStore {
-    let client = kube::Client::new(fake.service("a"), NAMESPACE);
-    SlotStore::new(&Cluster::new(client, NAMESPACE), NAME)
-}
-
-#[tokio::test(start_paused = true)]
-async fn slot_table_lost_is_made_anew_from_the_slots() {
-    let fake = FakeKubernetes::new();
-    chart(&fake);
-    for (slot, log) in [(1, "b"), (3, "d")] {
-        let text = Checkpoint::new(&owner(log), [].into()).write().unwrap();
-        let data = json!({"data": {"checkpoint.json": text}});
-        fake.put(
-            "configmaps",
-            NAMESPACE,
-            &format!("bridge-slot-{slot}"),
-            data,
-        );
-    }
-    let store = slot_store(&fake);
-    let assign = |table: &mut SlotTable| {
-        for log in ["a", "b", "c", "d"] {
-            table.assign(log);
-        }
-    };
-    let table = store.update(assign).await.unwrap();
-    assert_eq!(
-        ["a", "b", "c", "d"].map(|log| table.slot(log)),
-        [Some(0), Some(1), Some(2), Some(3)]
-    );
-    let before = fake.requests().len();
-    assert_eq!(store.update(assign).await.unwrap(), table);
-    assert_eq!(fake.requests().len(), before + 1, "nothing to write");
-}
-
-#[tokio::test(start_paused = true)]
-async fn slot_table_changed_meanwhile_is_changed_over_that() {
-    let fake = FakeKubernetes::new();
-    chart(&fake);
-    let (one, two) = (slot_store(&fake), slot_store(&fake));
-    let first = one.update(|table| _ = table.assign("a")).await.unwrap();
-    assert_eq!(first.slot("a"), Some(0));
-    let mut other = Some(
-        fake.object("configmaps", NAMESPACE, "bridge-slots")
-            .unwrap(),
-    );
-    let behind = fake.clone();
-    let table = two
-        .update(|table| {
-            // Between our read and our write.
-            if let Some(mut object) = other.take() {
-                object["data"]["slots.json"] = r#"{"version":1,"slots":{"0":"a","1":"b"}}"#.into();
-                behind.put("configmaps", NAMESPACE, "bridge-slots", object);
-            }
-            table.assign("c");
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        ["a", "b", "c"].map(|log| table.slot(log)),
-        [Some(0), Some(1), Some(2)]
-    );
-    let (slots, members) = (table.slots_max(), table.members_max());
-    assert_eq!((slots, members), (Some(SLOTS), Some(MEMBERS)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn slot_table_damaged_or_newer_is_left_alone() {
-    for text in ["{", r#"{"version":9,"slots":{}}"#] {
-        let fake = FakeKubernetes::new();
-        let data = json!({"data": {"slots.json": text}});
-        fake.put("configmaps", NAMESPACE, "bridge-slots", data);
-        let error = slot_store(&fake)
-            .update(|table| _ = table.assign("a"))
-            .await;
-        let error = error.unwrap_err();
-        assert!(!error.is_unavailable(), "{error}");
-        assert!(error.to_string().contains("bridge-slots"), "{error}");
-        let object = fake
-            .object("configmaps", NAMESPACE, "bridge-slots")
-            .unwrap();
-        assert_eq!(object["data"]["slots.json"], text);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn slot_of_another_log_is_overwritten_only_as_it_was_found() {
-    use audit_bridge_app::state::KubernetesStore;
-
-    let fake = FakeKubernetes::new();
-    let store = |writer: &str, log: &str| {
-        let client = kube::Client::new(fake.service(writer), NAMESPACE);
-        let cluster = Cluster::new(client, NAMESPACE);
-        KubernetesStore::new(&cluster, "bridge-slot-0", writer, owner(log)).in_slot()
-    };
-    let checkpoint =
-        |log: &str, next: u64| Checkpoint::new(&owner(log), [(0, Position::from(next))].into());
-    let mut before = store("one", "a");
-    assert_eq!(before.load().await.unwrap(), None);
-    before.save(&checkpoint("a", 7)).await.unwrap();
-    let mut after = store("two", "b");
-    assert_eq!(after.load().await.unwrap(), None, "another log's");
-    after.save(&checkpoint("b", 1)).await.unwrap();
-    // Whoever had the slot before must not write over that.
-    let error = before.save(&checkpoint("a", 8)).await.unwrap_err();
-    assert!(error.to_string().contains("same slot"), "{error}");
-    after.save(&checkpoint("b", 2)).await.unwrap();
-    let found = store("three", "b").load().await.unwrap();
-    assert_eq!(position(found.as_ref()), 2);
 }
