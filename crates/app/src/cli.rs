@@ -17,7 +17,7 @@ use crate::provider::Provider;
 
 mod canary_args;
 mod check;
-mod health;
+mod health_args;
 mod replay;
 mod run;
 mod run_args;

@@ -12,12 +12,12 @@ use clap::Args;
 use jiff::SignedDuration;
 
 pub use crate::invalid_value::InvalidValue;
+use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::batch;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::{self, WhenFull};
 use audit_bridge_core::event::conformance;
-use audit_bridge_core::output::{Format, JsonLinesOutput};
-use audit_bridge_core::target::AnySink;
+use audit_bridge_core::json_lines::{Format, JsonLinesOutput};
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
 pub use tail::{TailArgs, TailFlags, bad_position};
 

@@ -253,7 +253,8 @@ impl Elector {
                 .bounded(api.replace(name, &params, &lease))
                 .await;
             match updated {
-                Err(error) if error.kind() != ApiErrorKind::NotFound => Err(error),
+                // Its holder may have renewed it meanwhile.
+                Err(error) if !lost_race(&error) => Err(error),
                 _ => Ok(()),
             }
         };

@@ -14,11 +14,11 @@ mod share;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::sink::{RequestFailure, Verdict};
-use audit_bridge_core::target::AnySink;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::canary_args::CanaryArgs;
-use super::health::HealthArgs;
+use super::health_args::HealthArgs;
 use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,

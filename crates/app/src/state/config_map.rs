@@ -170,8 +170,16 @@ impl KubernetesStore {
         let call = self.api.replace(&self.name, &params, object);
         match bounded(REQUEST_WAIT_MAX, call).await {
             Ok(_) => Ok(()),
-            // Who may not update is told so before anybody looks whether it is there.
-            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(()),
+            // Who may not update is told so before anybody looks whether it is there, or was written
+            // by a bridge that runs meanwhile.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ApiErrorKind::NotFound | ApiErrorKind::Conflict
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(self.unavailable("cannot be written", error)),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
 use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
@@ -11,7 +12,6 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::target::AnySink;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
