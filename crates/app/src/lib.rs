@@ -13,6 +13,7 @@ pub mod lease;
 pub mod provider;
 pub mod share;
 mod shutdown;
+pub mod slots;
 pub mod state;
 pub mod telemetry;
 

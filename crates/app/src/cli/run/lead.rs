@@ -139,6 +139,11 @@ impl<B: Bridge> Process<'_, B> {
     ) -> Result<Prepared<<B::Provider as Provider>::Log>, String> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
+        if several {
+            let names: Vec<&str> = logs.iter().map(|log| log.name()).collect();
+            self.retry_until_ok(async || Ok(layout.assign_slots(&names).await?))
+                .await?;
+        }
         let mut open_log = Vec::new();
         for log in logs {
             let owner = self.owner(log.name());

@@ -137,8 +137,25 @@ impl<B: Bridge> Process<'_, B> {
         let log_state = self
             .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
             .await?;
-        let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
-        tracing::info!(log = owner.source, positions, "checkpoint loaded");
+        tell_loaded(owner, &log_state);
+        Ok(log_state)
+    }
+
+    /// The state of a log in the slot whose Lease is held; `None`: it is not that log's any more.
+    pub(super) async fn open_slot_state(
+        &self,
+        layout: &StateLayout,
+        owner: &Owner,
+        lease: &str,
+    ) -> Result<Option<LogState>, String> {
+        self.telemetry.log(&owner.source);
+        let log_state = self
+            .retry_until_ok(async || Ok(layout.open_slot(owner, lease).await?))
+            .await?;
+        match &log_state {
+            Some(log_state) => tell_loaded(owner, log_state),
+            None => tracing::info!(log = owner.source, lease, "slot is another log's now"),
+        }
         Ok(log_state)
     }
 
@@ -289,6 +306,11 @@ impl<B: Bridge> Process<'_, B> {
             }
         }
     }
+}
+
+fn tell_loaded(owner: &Owner, log_state: &LogState) {
+    let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
+    tracing::info!(log = owner.source, positions, "checkpoint loaded");
 }
 
 /// The checkpoint interval where several checkpoints are written.
