@@ -72,11 +72,11 @@ async fn run<B: Bridge>(checked: &Checked<B>, folder: &Path) -> Result<String, U
             folder.join(number.to_string()),
         ));
     }
-    let mut sender = CanarySender::new(B::NAME, &checked.state.name, B::CANARY);
+    let sender = CanarySender::new(B::NAME, &checked.state.name);
     let canary = sender.prepare().await.map_err(unsent)?;
     let (sent, sent_at) = (Instant::now(), Timestamp::now());
     let mut refused = None;
-    if let Err(failure) = sender.send(&canary).await {
+    if let Err(failure) = sender.send_alone(&canary).await {
         if !failure.is_audited {
             return Err(unsent(failure));
         }
