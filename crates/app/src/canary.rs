@@ -37,6 +37,7 @@
 //! it looks first: three requests per `--canary-interval`, and one look for each replica that does not send.
 //! Events that have the form of a canary and are none cost a look, at most one a second.
 
+mod check;
 mod event;
 mod leg;
 mod mark;
@@ -49,6 +50,7 @@ mod watch;
 
 use std::time::Duration;
 
+pub(crate) use self::check::ask_replicas;
 pub(crate) use self::event::{CanaryIdentity, ExpectedRequest};
 pub(crate) use self::leg::Leg;
 pub(crate) use self::mark::Mark;

@@ -17,6 +17,9 @@ use super::mark::{Digest, Mark};
 /// Since when the log is known to be that of this cluster: when a canary first arrived.
 pub(super) const ARRIVED: &str = "arrived";
 
+/// How the names of those begin that send one canary and wait for it themselves (`check`).
+pub(super) const CHECKER: &str = "check-";
+
 /// Records that are kept of canaries that have come to their end.
 const ENDED_MAX: usize = 64;
 
@@ -73,6 +76,10 @@ impl CanaryRecord {
             lost: true,
             ..self.clone()
         }
+    }
+
+    fn is_of_check(&self) -> bool {
+        self.by.starts_with(CHECKER)
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -141,6 +148,7 @@ impl CanaryRecords {
     ) -> Vec<(Digest, CanaryRecord)> {
         let is_overdue = |digest: Digest, record: &CanaryRecord| {
             record.by != me
+                && !record.is_of_check()
                 && !record.lost
                 && self.proof(digest).is_none()
                 && record.age(now) >= wait
@@ -156,7 +164,7 @@ impl CanaryRecords {
     pub(super) fn other_sender(&self, me: &str, within: Duration, now: Timestamp) -> Option<&str> {
         let is_recent = |record: &&CanaryRecord| {
             let since = now.duration_since(record.sent).unsigned_abs();
-            record.by != me && since <= within
+            record.by != me && !record.is_of_check() && since <= within
         };
         let recent = self.records.values().filter(is_recent);
         recent.map(|record| record.by.as_str()).min()
@@ -168,7 +176,8 @@ impl CanaryRecords {
         let mut ended: Vec<(&Digest, &CanaryRecord, bool)> = Vec::new();
         for (digest, record) in &self.records {
             let proven = self.proof(*digest).is_some();
-            let (is_old, is_mine) = (record.age(now) >= keep, record.by == me);
+            let is_old = record.age(now) >= keep;
+            let is_mine = record.by == me || (is_old && record.is_of_check());
             let is_over = is_old || (proven && is_mine);
             // One of mine that is as old was never known to have been sent.
             if proven || record.lost || (is_old && is_mine) {
@@ -271,6 +280,19 @@ mod tests {
         assert_eq!(read.other_sender("me", MINUTE * 2, now()), Some("b"));
         assert_eq!(read.other_sender("b", MINUTE * 2, now()), Some("c"));
         assert_eq!(read.other_sender("me", MINUTE / 2, now()), None);
+    }
+
+    /// `check` may be killed: nobody takes its canary for a lost one, or it for a sender.
+    #[test]
+    fn record_of_a_check_is_its_own_and_goes_in_the_end() {
+        let mut check = record(20, &format!("{CHECKER}1"));
+        let read = CanaryRecords::read(&object(&[entry(&check.0, &check.1)]));
+        assert_eq!(read.overdue("me", MINUTE * 10, now()), []);
+        assert_eq!(read.cleaning("me", MINUTE * 30, now()), DataChange::new());
+        assert_eq!(read.cleaning("me", MINUTE * 20, now()).len(), 1);
+        check.1.sent = now();
+        let read = CanaryRecords::read(&object(&[entry(&check.0, &check.1)]));
+        assert_eq!(read.other_sender("me", MINUTE, now()), None);
     }
 
     #[test]

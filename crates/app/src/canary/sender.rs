@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::event::VERB;
+use super::mark::Digest;
 use super::records::{CanaryRecords, DataChange};
 use super::{ExpectedRequest, Mark};
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
@@ -158,6 +159,16 @@ impl CanarySender {
     ) -> Result<CanaryRecords, SendFailure> {
         let body = body(seen.version.as_deref(), change);
         self.patch(self.plain().await?, &body).await
+    }
+
+    /// Takes a record away.
+    ///
+    /// # Errors
+    /// The API server has not taken it.
+    pub(super) async fn forget(&self, digest: Digest) -> Result<(), SendFailure> {
+        let change = [(digest.to_string(), None)].into();
+        let body = body(None, &change);
+        self.patch(self.plain().await?, &body).await.map(|_| ())
     }
 
     async fn patch(&self, cluster: &Cluster, body: &Value) -> Result<CanaryRecords, SendFailure> {
