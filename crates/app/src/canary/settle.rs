@@ -26,6 +26,8 @@ pub(super) enum RecordJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SeenCanary {
     pub(super) mark: Mark,
+    /// The mark's.
+    pub(super) digest: Digest,
     /// Of whom the event is; empty for one of our own.
     pub(super) user: String,
     pub(super) namespace: String,
@@ -50,7 +52,7 @@ pub(super) struct OwnCanary {
 impl RecordJob {
     pub(super) fn digest(&self) -> Digest {
         match self {
-            RecordJob::Seen(seen) => seen.mark.digest(),
+            RecordJob::Seen(seen) => seen.digest,
             RecordJob::Close { digest, .. } | RecordJob::Lose(digest) => *digest,
         }
     }
@@ -139,7 +141,7 @@ impl Settler<'_> {
 
     /// Whether it is a canary's.
     fn see(&self, seen: &SeenCanary, records: &CanaryRecords, out: &mut Settlement) -> bool {
-        let digest = seen.mark.digest();
+        let digest = seen.digest;
         if records.proof(digest).is_some() {
             // Another replica was given it too, and has counted it.
             return false;
@@ -226,6 +228,7 @@ mod tests {
     fn seen(mark: &Mark, accepted: bool) -> RecordJob {
         RecordJob::Seen(SeenCanary {
             mark: mark.clone(),
+            digest: mark.digest(),
             user: String::new(),
             namespace: String::new(),
             log: "home".to_owned(),

@@ -254,6 +254,7 @@ impl CanaryWatch {
             });
         let seen = SeenCanary {
             mark: found.mark,
+            digest,
             user: found.user,
             namespace: found.namespace,
             log: log.to_owned(),
@@ -276,9 +277,9 @@ impl CanaryWatch {
     pub(super) fn followed(&self, number: u64, accepted: bool) {
         let state = &mut *self.state();
         if let Some(seen) = state.candidates.remove(&number) {
-            let (at, digest) = (Timestamp::now(), seen.mark.digest());
+            let at = Timestamp::now();
             // A copy of it may have been under way with it.
-            if !state.jobs.iter().any(|job| job.digest() == digest) {
+            if !state.jobs.iter().any(|job| job.digest() == seen.digest) {
                 let seen = SeenCanary {
                     at,
                     accepted,
@@ -295,8 +296,10 @@ impl CanaryWatch {
     /// The event of one of our own canaries came to its end. Where others may have been given it too,
     /// it is counted once the record says so.
     fn end_own(&self, state: &mut WatchState, canary: &Canary, accepted: bool) {
+        let digest = canary.mark.digest();
         let seen = SeenCanary {
             mark: canary.mark.clone(),
+            digest,
             user: String::new(),
             namespace: String::new(),
             log: state.home.clone().unwrap_or_default(),
@@ -308,7 +311,6 @@ impl CanaryWatch {
                 lost: canary.lost,
             }),
         };
-        let digest = seen.mark.digest();
         state.close(digest);
         let job = if self.settings.shared {
             RecordJob::Seen(seen)

@@ -256,3 +256,23 @@ async fn records_that_are_deleted_or_forbidden_are_said_once_and_no_canary_is_lo
         }
     });
 }
+
+/// Whoever is given another one's canary knows only later that it is one.
+#[tokio::test]
+async fn canaries_left_out_where_replicas_share_are_refused() {
+    let args = [
+        "run",
+        "--share-partitions",
+        "--checkpoint-store=kubernetes",
+        "--event-hub=h",
+        "--event-hub-namespace=n",
+        "--output=-",
+        "--canary-interval=1m",
+        "--canary-deliver=false",
+    ];
+    let ran = audit_bridge_tests::run("aks", &args);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    let problems: Vec<&str> = ran.stderr.lines().filter(|it| it.contains("--")).collect();
+    let is_it = |line: &&str| line.contains("--canary-deliver") && line.contains("replicas share");
+    assert!(problems.iter().any(is_it), "{}", ran.stderr);
+}

@@ -1,5 +1,7 @@
 //! `check --canary` where replicas that run are given what is read: one of them has to say that it came.
 
+use std::time::Duration;
+
 use audit_bridge_core::readiness::{Component, Unavailable};
 use tokio::time::Instant;
 
@@ -17,7 +19,7 @@ pub(super) async fn run<B: Bridge>(checked: &Checked<B>) -> Result<String, Unava
     let canary = sender.prepare().await.map_err(unsent)?;
     let wait_max = checked.canary.wait_max;
     let (sent, mut line) = (Instant::now(), ProgressLine::default());
-    let mut next = TOLD_EVERY * 0;
+    let mut next = Duration::ZERO;
     let asked = ask_replicas(&sender, &canary, wait_max, |waited| {
         if waited >= next {
             next = waited + TOLD_EVERY;
