@@ -108,9 +108,9 @@ async fn check_with_canary_of_a_subscription_asks_the_replicas_that_run() {
             printed.contains("no replica has said") && printed.contains("gcloud logging sinks"),
             "{printed}"
         );
-        let mut bridge = world.start(&["--canary-interval=1h"]);
+        let mut bridge = world.start_with(&["--canary-interval=1h"]);
         bridge.until_ready();
-        bridge.until_above(ARRIVED, 1.0);
+        bridge.until_metric(ARRIVED, 1.0);
         let (status, printed, said) = check(&world, &[]);
         assert_eq!(status, 0, "{printed}\n{said}\n{}", bridge.log());
         assert!(printed.contains("a replica has brought"), "{printed}");
