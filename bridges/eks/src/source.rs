@@ -26,8 +26,8 @@ pub(crate) use self::in_stream::{InStream, StreamDifference};
 use self::lineage::Lineage;
 pub(crate) use self::lineage::{bad_position, index_of};
 use self::position::ShardPosition;
-pub(crate) use self::reader::{Budgets, ShardTiming};
 use self::reader::{Done, ShardReader, ShardReaderContext};
+pub(crate) use self::reader::{ReaderResources, ShardTiming};
 pub(crate) use self::unpack::group_of;
 use crate::client::kinesis::{StreamApi, StreamShard};
 
@@ -54,11 +54,11 @@ impl StreamSource {
         api: Arc<A>,
         stream: &str,
         resume: &Resume,
-        budgets: Budgets,
+        resources: ReaderResources,
         timing: ShardTiming,
     ) -> Result<StreamSource, Unavailable> {
         let lineage = list(&*api, resume, timing).await?;
-        let shared = shared(api, stream, resume, budgets, timing).await?;
+        let shared = shared(api, stream, resume, resources, timing).await?;
         tracing::info!(stream, shards = lineage.all().count(), "stream opened");
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
         let (commits, committed) = mpsc::unbounded_channel();
@@ -90,7 +90,7 @@ impl StreamSource {
         stream: &str,
         shard: &StreamShard,
         resume: &Resume,
-        budgets: Budgets,
+        resources: ReaderResources,
         timing: ShardTiming,
     ) -> Result<StreamSource, Unavailable> {
         let index = index_of(&shard.id)?;
@@ -112,7 +112,7 @@ impl StreamSource {
                 commits: None,
             });
         }
-        let shared = shared(api, stream, resume, budgets, timing).await?;
+        let shared = shared(api, stream, resume, resources, timing).await?;
         let page = Page {
             partition: index,
             partitions: vec![PartitionChange::Announced(index)],
@@ -205,7 +205,7 @@ async fn shared<A: StreamApi>(
     api: Arc<A>,
     stream: &str,
     resume: &Resume,
-    budgets: Budgets,
+    resources: ReaderResources,
     timing: ShardTiming,
 ) -> Result<ShardReaderContext<A>, Unavailable> {
     let summary = api.summary().await?;
@@ -213,7 +213,7 @@ async fn shared<A: StreamApi>(
         api,
         health: PartitionHealth::new(resume.telemetry.clone()),
         timing,
-        budgets,
+        resources,
         until: resume.until,
         retention: Some(summary.retention).filter(|it| !it.is_zero()),
         stream: stream.to_owned(),

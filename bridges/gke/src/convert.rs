@@ -177,11 +177,11 @@ impl GkeConvert {
         };
         let facts = match Facts::of(entry, selected.request()) {
             Ok(facts) => facts,
-            Err(error) => return out.reject(id, Reject::UNPARSABLE, error),
+            Err(error) => return out.reject(id, Reject::UNPARSABLE, error.to_string()),
         };
         match SplitPart::of(entry.split.as_ref()) {
             SplitPart::Whole => self.emit(id.into(), &facts, out),
-            SplitPart::Stray { first: true } => self.emit(id.into(), &facts.without_objects(), out),
+            SplitPart::Stray { first: true } => self.emit(id.into(), &facts.incomplete(), out),
             SplitPart::Stray { first: false } => out.reject(
                 id,
                 INCOMPLETE_SPLIT,
@@ -191,7 +191,7 @@ impl GkeConvert {
             SplitPart::Part { uid, index, total } => {
                 let complete = self.held.add((uid, index, total), id, &record.payload);
                 if let Some(group) = complete {
-                    self.join(group, out);
+                    self.join(group, Parts::All, out);
                 }
                 while let Some(group) = self.held.pop_surplus() {
                     self.give_up(group, "no room to wait for the others", out);
@@ -200,8 +200,8 @@ impl GkeConvert {
         }
     }
 
-    /// The event of an entry whose parts are all there.
-    fn join(&self, mut group: SplitEntry, out: &mut Output) {
+    /// The event of an entry whose parts are there, all or some.
+    fn join(&self, mut group: SplitEntry, there: Parts, out: &mut Output) {
         let records = std::mem::take(&mut group.records);
         let texts: Vec<Cow<'_, str>> = group.parts().map(|part| text_of(part)).collect();
         let mut entries = Vec::with_capacity(texts.len());
@@ -221,34 +221,31 @@ impl GkeConvert {
             payload.request = request.as_deref().and_then(Object::parse);
             payload.response = response.as_deref().and_then(Object::parse);
         }
-        self.emit_selected(records.into(), &entry, Bodies::All, out);
+        self.emit_selected(records.into(), &entry, there, out);
     }
 
-    /// Some parts never came: the first one stands for the entry, without the bodies.
-    fn give_up(&self, mut group: SplitEntry, why: &str, out: &mut Output) {
-        let records = std::mem::take(&mut group.records);
-        let Some(first) = group.first() else {
-            let error = format!("{}, not the first; {why}", group.describe());
-            for id in records {
-                out.reject(id, INCOMPLETE_SPLIT, error.clone());
-            }
-            return;
-        };
-        let text = text_of(first);
-        let mut entry = Entry::default();
-        let _ = entry.read(&text);
-        self.emit_selected(records.into(), &entry, Bodies::None, out);
+    /// Some parts never came: with the first one, those that did are the event. Nothing is left out
+    /// of it that is there: parts go astray when several replicas read one subscription, and whoever
+    /// makes a large object chooses what stands in which part.
+    fn give_up(&self, group: SplitEntry, why: &str, out: &mut Output) {
+        if group.first().is_some() {
+            return self.join(group, Parts::Some, out);
+        }
+        let error = format!("{}, not the first; {why}", group.describe());
+        for id in group.records {
+            out.reject(id, INCOMPLETE_SPLIT, error.clone());
+        }
     }
 
     /// Emits an entry that was selected before it was held.
-    fn emit_selected(&self, records: Records, entry: &Entry<'_>, bodies: Bodies, out: &mut Output) {
+    fn emit_selected(&self, records: Records, entry: &Entry<'_>, there: Parts, out: &mut Output) {
         let selected = select(entry, &self.options).ok();
         let facts = selected
             .as_ref()
             .and_then(|selected| Facts::of(entry, selected.request()).ok());
-        match (facts, bodies) {
-            (Some(facts), Bodies::All) => self.emit(records, &facts, out),
-            (Some(facts), Bodies::None) => self.emit(records, &facts.without_objects(), out),
+        match (facts, there) {
+            (Some(facts), Parts::All) => self.emit(records, &facts, out),
+            (Some(facts), Parts::Some) => self.emit(records, &facts.incomplete(), out),
             (None, _) => {
                 for &id in records.iter() {
                     out.reject(id, Reject::UNPARSABLE, "the parts make no audit log entry");
@@ -354,11 +351,12 @@ impl Convert for GkeConvert {
     }
 }
 
-/// Whether the bodies of a split entry could be put together.
+/// Which parts of a split entry are there.
 #[derive(Debug, Clone, Copy)]
-enum Bodies {
+enum Parts {
     All,
-    None,
+    /// The first at least.
+    Some,
 }
 
 /// The names of the request of an entry of Kubernetes' audit log, in the clusters that were asked

@@ -27,7 +27,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-pub use self::files::{BeforeFileStep, FileStep};
+pub use self::files::{BeforeFileStep, FileStep, refuse_pipe_without_reader};
 use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
 pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
 use self::line::LineMetadata;
@@ -512,6 +512,9 @@ fn error(path: &Path, source: io::Error) -> DeadLetterError {
         io::ErrorKind::NotFound => "cannot be opened: its folder does not exist, make it first",
         io::ErrorKind::ResourceBusy => {
             "is written by another process: name another file, or stop that process"
+        }
+        io::ErrorKind::NotConnected => {
+            "is a pipe that nobody reads: start its reader first, or name a file"
         }
         io::ErrorKind::Unsupported => "is a symbolic link: name the file itself",
         _ => "cannot be written: check the disk, or name another file",

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::processor::Processor;
 use crate::batch;
+use crate::chain::chain;
 use crate::checkpoint::{Checkpointer, HealthTimes, SaveOutcome as Written, Store};
 use crate::convert::Convert;
 use crate::dead_letter::DeadLetter;
@@ -199,8 +200,8 @@ where
                 None => pending().await,
             } } => break Ended::LostLease(lost.to_string()),
             receipt = delivery.next() => {
-                if let Err(why) = processor.receipt(receipt) {
-                    break Ended::Failed(why);
+                if let Err(broken) = processor.receipt(receipt) {
+                    break Ended::Failed(broken.to_string());
                 }
             }
             written = async { match &mut checkpoint {
@@ -218,8 +219,8 @@ where
                 Some(dead_letter) => dead_letter.next().await,
                 None => pending().await,
             } } => {
-                if let Err(why) = processor.written(written) {
-                    break Ended::Failed(why);
+                if let Err(error) = processor.written(written) {
+                    break Ended::Failed(chain(&error));
                 }
             }
             page = source.read(), if !ended && room => match page {

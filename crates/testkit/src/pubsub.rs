@@ -7,7 +7,7 @@
 
 mod service;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,6 +78,7 @@ struct State {
     nacks: usize,
     extensions: usize,
     held_bytes_max: i64,
+    user_agents: BTreeSet<String>,
 }
 
 /// The number of no stream: what is pulled is leased to it.
@@ -233,6 +234,11 @@ impl PubSub {
     /// How many streams were opened, or tried to.
     pub fn streams_opened(&self) -> u64 {
         self.lock().streams_opened
+    }
+
+    /// Who asked, as each request's `User-Agent` says.
+    pub fn user_agents(&self) -> BTreeSet<String> {
+        self.lock().user_agents.clone()
     }
 
     /// The most bytes that a stream ever held.

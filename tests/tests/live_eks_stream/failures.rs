@@ -1,5 +1,7 @@
 //! What goes wrong around a stream: it holds, says so, and goes on by itself.
 
+use std::ops::Range;
+
 use audit_bridge_testkit::kinesis::{access_denied, kms_faults, throughput_exceeded};
 use audit_bridge_tests::run;
 
@@ -119,19 +121,38 @@ async fn check_of_stream_says_what_it_holds_or_the_remedy() {
     assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
-    let stage = Stage::new(1).await;
-    let now = stage.kinesis.now_ms();
+/// An event a second, of which the first is so old.
+fn put_each_second(stage: &Stage, ids: Range<usize>, oldest_ms: i64) {
     let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
-    // An event a second, and none for eight minutes.
-    for n in 0..60_i64 {
-        let skipped = if n < 40 { 540_000 } else { 60_000 };
-        let id = usize::try_from(n).unwrap();
-        let filed = now - skipped + n * 1000;
+    let first = stage.kinesis.now_ms() - oldest_ms;
+    for (filed, id) in (first..).step_by(1000).zip(ids) {
         let event = SubscribedEvent::new(id, filed, event(id, 600));
         stage.kinesis.deliver(STREAM, &subscription, &[event]);
     }
+}
+
+/// The filter was off while the bridge was away, and its shard was split.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minutes_that_a_filter_skipped_are_told_over_a_restart_and_a_split() {
+    let stage = Stage::new(1).await;
+    put_each_second(&stage, 0..40, 540_000);
+    let bridge = stage.start(&["--start=earliest"]);
+    stage.until_accepted(&bridge, 0..40);
+    assert_eq!(bridge.terminate(), 0);
+    stage.kinesis.split(STREAM, "shardId-000000000000");
+    put_each_second(&stage, 40..60, 60_000);
+    let mut bridge = stage.start(&["--start=earliest"]);
+    stage.until_accepted(&bridge, 0..60);
+    bridge.until_metric("audit_bridge_gaps_suspected_total", 1.0);
+    assert_eq!(bridge.terminate(), 0);
+    stage.assert_no_duplicates();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minutes_that_a_filter_skipped_are_told_with_the_way_to_get_them() {
+    let stage = Stage::new(1).await;
+    put_each_second(&stage, 0..40, 540_000);
+    put_each_second(&stage, 40..60, 60_000);
     let mut bridge = stage.start(&["--start=earliest"]);
     stage.until_accepted(&bridge, 0..60);
     bridge.until_metric("audit_bridge_gaps_suspected_total", 1.0);

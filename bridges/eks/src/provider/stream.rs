@@ -18,7 +18,7 @@ use crate::client::kinesis::{
 };
 use crate::client::stream_name::StreamName;
 use crate::source::position::{self, ShardPosition};
-use crate::source::{Budgets, ShardTiming, StreamSource, index_of};
+use crate::source::{ReaderResources, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
 /// From one list of the shards to the next. Whoever reads a shard to its end lists at once; the others
@@ -57,7 +57,7 @@ pub struct StreamProvider {
     key: String,
     access: Access,
     share: bool,
-    budgets: Budgets,
+    resources: ReaderResources,
     /// One for all, so that credentials are asked for once.
     client: OnceCell<Arc<KinesisStream>>,
     listed: Listed,
@@ -115,7 +115,7 @@ impl StreamArgs {
             },
             stream,
             share: self.share(problems),
-            budgets: Budgets::default(),
+            resources: ReaderResources::default(),
             client: OnceCell::new(),
             listed: Listed::default(),
         }
@@ -143,7 +143,7 @@ impl StreamProvider {
             key: self.key.clone(),
             stream: self.stream.name.clone(),
             client: self.client().await?,
-            budgets: self.budgets.clone(),
+            resources: self.resources.clone(),
             shard: None,
             listed: Arc::clone(&self.listed),
         })
@@ -206,7 +206,7 @@ pub struct StreamLog {
     /// The stream's name.
     stream: String,
     client: Arc<KinesisStream>,
-    budgets: Budgets,
+    resources: ReaderResources,
     shard: Option<StreamShard>,
     listed: Listed,
 }
@@ -269,12 +269,12 @@ impl ProviderLog for StreamLog {
 
     async fn open(&self, resume: Resume) -> Result<StreamSource, Unavailable> {
         let api = Arc::clone(&self.client);
-        let budgets = self.budgets.clone();
+        let resources = self.resources.clone();
         let timing = ShardTiming::default();
         match &self.shard {
-            None => StreamSource::open(api, &self.stream, &resume, budgets, timing).await,
+            None => StreamSource::open(api, &self.stream, &resume, resources, timing).await,
             Some(shard) => {
-                StreamSource::open_shard(api, &self.stream, shard, &resume, budgets, timing).await
+                StreamSource::open_shard(api, &self.stream, shard, &resume, resources, timing).await
             }
         }
     }

@@ -5,6 +5,7 @@ use audit_bridge_core::source::Position;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gap_detector::KeptPace;
 use crate::client::kinesis::{IteratorStart, SequenceNumber};
 
 /// Where a shard stands, as the checkpoint keeps it.
@@ -18,6 +19,9 @@ pub(crate) enum ShardPosition {
         /// The provider's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         read_to: Option<Timestamp>,
+        /// How often its log streams brought records.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paces: Vec<KeptPace>,
     },
     /// At a time, or at the oldest record: nobody has read it yet.
     From {
@@ -41,16 +45,19 @@ pub(crate) enum Begin {
     Time(Timestamp),
 }
 
-impl TryFrom<String> for Begin {
-    type Error = String;
+/// What was stored as a shard's beginning is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a time nor {EARLIEST}")]
+pub(crate) struct InvalidBegin(String);
 
-    fn try_from(text: String) -> Result<Begin, String> {
-        match text.as_str() {
-            EARLIEST => Ok(Begin::Earliest),
-            time => time
-                .parse()
-                .map(Begin::Time)
-                .map_err(|_| format!("{time:?} is neither a time nor {EARLIEST}")),
+impl TryFrom<String> for Begin {
+    type Error = InvalidBegin;
+
+    fn try_from(text: String) -> Result<Begin, InvalidBegin> {
+        match (text.as_str(), text.parse()) {
+            (EARLIEST, _) => Ok(Begin::Earliest),
+            (_, Ok(time)) => Ok(Begin::Time(time)),
+            (_, Err(_)) => Err(InvalidBegin(text)),
         }
     }
 }
@@ -162,6 +169,7 @@ mod tests {
         ShardPosition::After {
             sequence_number: SequenceNumber::parse(number).unwrap(),
             read_to: None,
+            paces: Vec::new(),
         }
     }
 
@@ -173,6 +181,7 @@ mod tests {
             ShardPosition::After {
                 sequence_number: SequenceNumber::parse("7").unwrap(),
                 read_to: Some(time),
+                paces: Vec::new(),
             },
             ShardPosition::at(Start::Earliest),
             ShardPosition::at(Start::Latest(time)),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use audit_bridge_core::source::Page;
 
 use super::budget::Budget;
-use super::gap_detector::SuspectedGap;
+use super::gap_detector::{GapDetector, SuspectedGap};
 use super::position::ShardPosition;
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
@@ -73,20 +73,23 @@ impl Default for ShardTiming {
     }
 }
 
-/// Bytes that all shards of the process may hold.
+/// What all shards of the process have together, also where each is a log of its own. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Budgets {
-    /// Of answers, from before the call until the last record is unpacked.
+pub(crate) struct ReaderResources {
+    /// Bytes of answers, from before the call until the last record is unpacked.
     pub(crate) packed: Budget,
-    /// Of records that are unpacked, until the pipeline takes them.
+    /// Bytes of records that are unpacked, until the pipeline takes them.
     pub(crate) unpacked: Budget,
+    /// How often log streams bring records.
+    pub(crate) gap_detector: GapDetector,
 }
 
-impl Default for Budgets {
-    fn default() -> Budgets {
-        Budgets {
+impl Default for ReaderResources {
+    fn default() -> ReaderResources {
+        ReaderResources {
             packed: Budget::new(2 * ANSWER_BYTES_MAX),
             unpacked: Budget::new(24 << 20),
+            gap_detector: GapDetector::default(),
         }
     }
 }
@@ -97,7 +100,7 @@ pub(crate) struct ShardReaderContext<A> {
     pub(crate) api: Arc<A>,
     pub(crate) health: PartitionHealth,
     pub(crate) timing: ShardTiming,
-    pub(crate) budgets: Budgets,
+    pub(crate) resources: ReaderResources,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
     /// How long the stream keeps records, if that is known.
@@ -153,11 +156,17 @@ impl<A: StreamApi> ShardReader<A> {
         let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
         // The call takes a while, and a lost one is made again.
         let again_within = shared.timing.poll * 3;
+        let gap_detector = shared.resources.gap_detector.clone();
+        let mut unpacker = Unpacker::new(index, place, again_within, gap_detector);
         let (begin, read_to) = match begin {
             ShardPosition::After {
                 sequence_number,
                 read_to,
-            } => (IteratorStart::After(sequence_number.clone()), *read_to),
+                paces,
+            } => {
+                unpacker.resume(paces);
+                (IteratorStart::After(sequence_number.clone()), *read_to)
+            }
             ShardPosition::From { from } => (from.place(), None),
             ShardPosition::Ended { .. } => (IteratorStart::Oldest, None),
         };
@@ -165,7 +174,7 @@ impl<A: StreamApi> ShardReader<A> {
         let mut reader = ShardReader {
             shared,
             id: shard.id.clone(),
-            unpacker: Unpacker::new(index, place, again_within),
+            unpacker,
             place: begin,
             iterator: None,
             read_to,
@@ -282,7 +291,7 @@ impl<A: StreamApi> ShardReader<A> {
             return Ok(None);
         };
         sleep_until(self.next_call_at).await;
-        let mut permit = self.shared.budgets.packed.take(self.expected()).await;
+        let mut permit = self.shared.resources.packed.take(self.expected()).await;
         let asked_at = Timestamp::now();
         let answer = self.shared.api.records(&iterator, self.limit).await;
         let answer = match answer {
@@ -406,10 +415,7 @@ impl<A: StreamApi> ShardReader<A> {
         let position = match &self.place {
             IteratorStart::After(number) if is_due && answer.behind.is_zero() => {
                 self.standing_at = Instant::now();
-                Some(ShardPosition::After {
-                    sequence_number: number.clone(),
-                    read_to: self.read_to,
-                })
+                Some(self.unpacker.behind(number, self.read_to))
             }
             _ => None,
         };
@@ -428,7 +434,7 @@ impl<A: StreamApi> ShardReader<A> {
 
     async fn hand_on_one(&mut self, packed: Packed) -> Option<Done> {
         let unpacked = usize::try_from(UNPACKED_BYTES_MAX).unwrap_or(usize::MAX);
-        let mut permit = self.shared.budgets.unpacked.take(unpacked).await;
+        let mut permit = self.shared.resources.unpacked.take(unpacked).await;
         let (pages, suspected_gap) = self.unpacker.pages(&packed);
         if let Some(suspected_gap) = suspected_gap {
             self.tell_suspected_gap(&suspected_gap);

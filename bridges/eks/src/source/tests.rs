@@ -181,7 +181,7 @@ impl World {
                 api,
                 STREAM,
                 &resume,
-                Budgets::default(),
+                ReaderResources::default(),
                 ShardTiming::default(),
             );
             match opened.await {

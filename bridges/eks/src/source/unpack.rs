@@ -20,9 +20,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::gap_detector::{GapDetector, SuspectedGap};
+use super::gap_detector::{Fingerprint, GapDetector, KeptPace, SuspectedGap, fingerprint};
 use super::position::ShardPosition;
-use crate::client::kinesis::Packed;
+use crate::client::kinesis::{Packed, SequenceNumber};
 use crate::convert::STREAM_PREFIX;
 use crate::dump::EksDump;
 use crate::wire::packed::UNPACKED_BYTES_MAX;
@@ -43,16 +43,24 @@ pub(super) struct Unpacker {
     /// A quiet shard is asked within so long whether it holds more.
     again_within: Duration,
     gap_detector: GapDetector,
+    /// The log streams that this shard brought.
+    log_streams: Vec<Fingerprint>,
 }
 
 impl Unpacker {
-    pub(super) fn new(partition: u32, place: Arc<str>, again_within: Duration) -> Unpacker {
+    pub(super) fn new(
+        partition: u32,
+        place: Arc<str>,
+        again_within: Duration,
+        gap_detector: GapDetector,
+    ) -> Unpacker {
         Unpacker {
             dump: Arc::new(EksDump),
             partition,
             place,
             again_within,
-            gap_detector: GapDetector::default(),
+            gap_detector,
+            log_streams: Vec::new(),
         }
     }
 
@@ -79,8 +87,9 @@ impl Unpacker {
         for page in &mut pages {
             page.partition = self.partition;
         }
+        let behind = self.behind(&packed.number, packed.arrived);
         if let Some(last) = pages.last_mut() {
-            last.position = Some(self.behind(packed).position());
+            last.position = Some(behind.position());
             last.read_to = packed.arrived.map(|time| self.read_to(time));
         }
         (pages, suspected_gap)
@@ -100,11 +109,22 @@ impl Unpacker {
         }
     }
 
-    fn behind(&self, packed: &Packed) -> ShardPosition {
+    /// The position behind the record of this number; all that the shard held at this time was read.
+    pub(super) fn behind(
+        &mut self,
+        number: &SequenceNumber,
+        read_to: Option<Timestamp>,
+    ) -> ShardPosition {
         ShardPosition::After {
-            sequence_number: packed.number.clone(),
-            read_to: packed.arrived,
+            sequence_number: number.clone(),
+            read_to,
+            paces: self.gap_detector.kept(&mut self.log_streams),
         }
+    }
+
+    /// Takes over what a position kept of log streams.
+    pub(super) fn resume(&mut self, paces: &[KeptPace]) {
+        self.log_streams = self.gap_detector.resume(paces);
     }
 
     fn read_to(&self, time: Timestamp) -> ReadTo {
@@ -165,8 +185,11 @@ impl Unpacker {
         let time = |event: Raw<'_>| event.get("timestamp")?.as_i64();
         let first = time(events.elements()?.next()?)?;
         let last = events.elements()?.last().and_then(time).unwrap_or(first);
-        let key = format!("{group} {stream}");
-        let (from, until) = self.gap_detector.record(&key, first, last)?;
+        let log_stream = fingerprint(&group, &stream);
+        if !self.log_streams.contains(&log_stream) {
+            self.log_streams.push(log_stream);
+        }
+        let (from, until) = self.gap_detector.record(log_stream, first, last)?;
         Some(SuspectedGap {
             group,
             from: Timestamp::from_millisecond(from).ok()?,

@@ -11,6 +11,7 @@
 
 mod ack_ledger;
 mod connection;
+mod named_credentials;
 mod proof;
 mod reader;
 

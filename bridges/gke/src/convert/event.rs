@@ -33,6 +33,17 @@ pub(super) enum Stage {
     Panic,
 }
 
+/// What every event needs, and an entry lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum MissingFact {
+    #[error("no protoPayload")]
+    Payload,
+    #[error("no operation.id and no insertId")]
+    AuditId,
+    #[error("no timestamp and no receiveTimestamp")]
+    Time,
+}
+
 /// An entry, and what was worked out about it.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
@@ -44,21 +55,21 @@ pub(super) struct Facts<'a> {
     status: ResponseStatus<'a>,
     body: Option<&'a Object<'a>>,
     response: Option<&'a Object<'a>>,
-    /// The bodies are missing because parts of a split entry are.
+    /// Parts of the bodies are missing, because parts of a split entry are.
     truncated: bool,
 }
 
 impl<'a> Facts<'a> {
     /// What every event needs, or what the entry lacks of it.
-    pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, String> {
-        let payload = entry.payload.as_ref().ok_or("no protoPayload")?;
-        let audit_id = audit_id(entry).ok_or("no operation.id and no insertId")?;
+    pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, MissingFact> {
+        let payload = entry.payload.as_ref().ok_or(MissingFact::Payload)?;
+        let audit_id = audit_id(entry).ok_or(MissingFact::AuditId)?;
         let times = [&entry.timestamp, &entry.receive_timestamp];
         let stamp = times
             .into_iter()
             .flatten()
             .find_map(|text| Stamp::parse(text))
-            .ok_or("no timestamp and no receiveTimestamp")?;
+            .ok_or(MissingFact::Time)?;
         let body = payload.request.as_ref();
         let response = payload.response.as_ref();
         let status = ResponseStatus::of(&request, rpc(payload), body, response);
@@ -75,13 +86,9 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The same without its bodies, whose other parts are missing.
-    pub(super) fn without_objects(self) -> Facts<'a> {
-        let status = ResponseStatus::of(&self.request, rpc(self.payload), None, None);
+    /// The same with what there is of its bodies, as parts of them are missing.
+    pub(super) fn incomplete(self) -> Facts<'a> {
         Facts {
-            body: None,
-            response: None,
-            status,
             truncated: true,
             ..self
         }
@@ -145,9 +152,10 @@ impl<'a> Facts<'a> {
         let bodies = [self.body, self.response];
         let bodies_bytes: usize = bodies.iter().flatten().map(|body| body.text.len()).sum();
         let mut event = Composer::new(bodies_bytes + 2048);
-        let level = match self.truncated {
+        let (has_request, has_response) = (self.body.is_some(), self.response.is_some());
+        let level = match self.truncated && !has_request && !has_response {
             true => Level::Metadata,
-            false => Level::of(&self.request, self.body.is_some(), self.response.is_some()),
+            false => Level::of(&self.request, has_request, has_response),
         };
         event.level(level.name());
         event.audit_id(self.audit_id);

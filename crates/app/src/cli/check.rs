@@ -10,6 +10,7 @@ use std::path::Path;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Owner, StoreError};
+use audit_bridge_core::dead_letter::refuse_pipe_without_reader;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::sink::{ReceiverAnswer, RequestFailure, Verdict};
 use clap::Args;
@@ -230,10 +231,12 @@ fn dead_letter(path: Option<&Path>) -> Finding {
         );
     }
     let there = path.exists();
-    let opened = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path);
+    let opened = refuse_pipe_without_reader(path).and_then(|()| {
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+    });
     match opened {
         Ok(_) => {
             if !there {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::line;
@@ -122,6 +122,7 @@ impl DeadLetterFiles {
             _ => Ok(()),
         };
         refuse_link()?;
+        refuse_pipe_without_reader(&self.path)?;
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -209,6 +210,28 @@ impl DeadLetterFiles {
         faults.before(FileStep::RemovePlain)?;
         remove(&plain)?;
         Ok(scaled(held, bytes))
+    }
+}
+
+/// Refuses a named pipe that nobody reads, which to open would wait for ever.
+///
+/// # Errors
+/// `NotConnected`: nobody reads it.
+pub fn refuse_pipe_without_reader(path: &Path) -> io::Result<()> {
+    if !fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return Ok(());
+    }
+    let tried = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    match tried {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(io::Error::new(
+            ErrorKind::NotConnected,
+            "a pipe without a reader",
+        )),
+        // What else is wrong shows when it is opened.
+        _ => Ok(()),
     }
 }
 

@@ -186,3 +186,17 @@ fn dead_letter_link_or_locked_file_is_refused() {
     drop(first);
     DeadLetter::open(&path, "eks").unwrap();
 }
+
+#[test]
+fn dead_letter_pipe_without_reader_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let refused = DeadLetter::open(&pipe, "eks").unwrap_err().to_string();
+    assert!(refused.contains("a pipe that nobody reads"), "{refused}");
+    // For both ends: opening one alone would wait for the other.
+    let mut reader = OpenOptions::new();
+    let _reader = reader.read(true).write(true).open(&pipe).unwrap();
+    DeadLetter::open(&pipe, "eks").unwrap();
+}

@@ -19,6 +19,11 @@ use crate::observer::{EventHandling, Observer};
 use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
 
+/// The sink takes nothing any more: why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BrokenSink(String);
+
 /// Converts pages, accounts for every record and writes the dead letter.
 pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
@@ -241,7 +246,11 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         };
     }
 
-    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
+    /// Settles what delivery says of some events.
+    ///
+    /// # Errors
+    /// The sink takes nothing any more.
+    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), BrokenSink> {
         match receipt {
             Receipt::Delivered {
                 items,
@@ -280,7 +289,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 Ok(())
             }
             Receipt::SlotFreed => Ok(()),
-            Receipt::Broken { detail, .. } => Err(detail),
+            Receipt::Broken { detail, .. } => Err(BrokenSink(detail)),
         }
     }
 
@@ -321,7 +330,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn written(
         &mut self,
         written: Result<Vec<(RecordId, Settle)>, DeadLetterError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), DeadLetterError> {
         match written {
             Ok(safe) => {
                 self.stuck = None;
@@ -330,7 +339,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 }
                 Ok(())
             }
-            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(chain(&error)),
+            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(error),
             Err(error) => {
                 self.stuck = Some(chain(&error));
                 Ok(())

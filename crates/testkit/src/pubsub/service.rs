@@ -9,8 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request as HttpRequest;
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, USER_AGENT};
+use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response as HttpResponse;
 use axum::routing::post;
 use futures_util::StreamExt as _;
@@ -39,7 +40,7 @@ type Shared = Arc<Mutex<State>>;
 pub(super) fn routes(state: &Shared) -> Routes {
     let method = |name: &str| format!("/google.pubsub.v1.Subscriber/{name}");
     let (pull, ack, put_off) = (Method::of(state), Method::of(state), Method::of(state));
-    let shared = Arc::clone(state);
+    let (shared, watched) = (Arc::clone(state), Arc::clone(state));
     let router = Router::new()
         .route(
             &method("StreamingPull"),
@@ -62,7 +63,12 @@ pub(super) fn routes(state: &Shared) -> Routes {
                 grpc.unary(put_off, request).await.map(Body::new)
             }),
         )
-        .fallback(async move |request: HttpRequest| rest(&shared, request).await);
+        .fallback(async move |request: HttpRequest| rest(&shared, request).await)
+        .layer(from_fn(move |request: HttpRequest, next: Next| {
+            let agent = header(request.headers(), &USER_AGENT);
+            lock(&watched).user_agents.insert(agent);
+            next.run(request)
+        }));
     Routes::from(router)
 }
 
@@ -238,7 +244,7 @@ async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
     let path = parts.uri.path().strip_prefix("/v1/").unwrap_or_default();
     let (name, method) = path.rsplit_once(':').unwrap_or_default();
     let mut state = lock(state);
-    let admitted = state.admit(name, &bearer(&parts.headers));
+    let admitted = state.admit(name, &header(&parts.headers, &AUTHORIZATION));
     let done = match (method, admitted) {
         // It says what the caller may do, whoever asks. For a subscription that is not there it says
         // "nothing", as documented.
@@ -286,8 +292,8 @@ fn put_off(state: &mut State, asked: &Value) -> Result<(), Status> {
     state.put_off(&ids, i32::try_from(seconds).unwrap_or_default())
 }
 
-fn bearer(headers: &HeaderMap) -> String {
-    let value = headers.get(AUTHORIZATION);
+fn header(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name);
     let value = value.and_then(|value| value.to_str().ok());
     value.unwrap_or_default().to_owned()
 }

@@ -11,7 +11,12 @@ use crate::client::kinesis::SequenceNumber;
 use crate::convert::EksConvert;
 
 fn pages(data: Bytes) -> Vec<Page> {
-    let mut unpacker = Unpacker::new(3, Arc::from("audit/shardId-000000000003"), Duration::ZERO);
+    let mut unpacker = Unpacker::new(
+        3,
+        Arc::from("audit/shardId-000000000003"),
+        Duration::ZERO,
+        GapDetector::default(),
+    );
     let (pages, _) = unpacker.pages(&Packed {
         number: SequenceNumber::parse("4711").unwrap(),
         arrived: Some("2026-11-21T10:00:00Z".parse().unwrap()),

@@ -13,6 +13,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
+use super::named_credentials::NamedCredentials;
 use super::{OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
@@ -193,7 +194,7 @@ impl SubscriptionConnection {
         };
         let client = Subscriber::builder()
             .with_endpoint(&self.endpoint.url)
-            .with_credentials(credentials)
+            .with_credentials(NamedCredentials::new(credentials))
             .build()
             .await
             .map_err(|error| self.unreachable(&chain(&error)))?;

@@ -169,3 +169,19 @@ async fn stream_forgotten_on_the_way_is_replaced() {
     }
     messages.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_a_subscription_name_program_and_version() {
+    let (pubsub, mut messages, _) = watched(CLOSELY).await;
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let page = read_records(&mut messages).await;
+    messages.commit(0, &page.position.unwrap());
+    until("acknowledged", || pubsub.acked() == 1).await;
+    messages.close().await;
+    let name = concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION"));
+    let agents = pubsub.user_agents();
+    assert!(!agents.is_empty());
+    for agent in agents {
+        assert!(agent.starts_with(name), "{agent:?}");
+    }
+}

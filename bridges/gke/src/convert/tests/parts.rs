@@ -71,9 +71,11 @@ fn split_entry_is_placed_at_its_first_part() {
         panic!("one event: {found:?}");
     };
     assert_eq!(*records, [0, 1]);
+    assert_eq!(event["level"], "Request");
     assert_eq!(
-        (&event["level"], event.get("requestObject")),
-        (&json!("Metadata"), None)
+        event["requestObject"],
+        json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "web"},
+               "spec": {"replicas": 3, "list": ["a", "bc", {"x": "1"}]}})
     );
     assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
     assert_eq!(event["objectRef"]["name"], "web");
@@ -84,6 +86,28 @@ fn split_entry_is_placed_at_its_first_part() {
     let stray = set(a, "/split/totalSplits", 99_999);
     assert_eq!(run(&stray)["annotations"]["audit.k8s.io/truncated"], "true");
     assert_eq!(run(&part(7, 3, json!({}))), lost);
+}
+
+/// Whoever pads an object chooses what stands in which part: a part that is there is in the event,
+/// also behind one that is missing.
+#[test]
+fn split_entry_incomplete_keeps_what_is_there() {
+    let [a, _, c] = parts();
+    let found = run_with(GkeConvertOptions::default(), &[c, a.clone()]);
+    let event = &found[0].0;
+    assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
+    assert_eq!(
+        event["requestObject"]["spec"],
+        json!({"replicas": 3, "list": ["a", "b", {"x": "2"}], "paused": true})
+    );
+    // Nothing of the bodies in what came.
+    let bare = set(a, "/protoPayload/request", Value::Null);
+    let event = run(&bare);
+    assert_eq!(
+        (&event["level"], event.get("requestObject")),
+        (&json!("Metadata"), None)
+    );
+    assert_eq!(event["annotations"]["audit.k8s.io/truncated"], "true");
 }
 
 #[test]
