@@ -15,7 +15,7 @@ use super::event::VERB;
 use super::mark::Digest;
 use super::records::{CanaryRecords, DataChange};
 use super::{ExpectedRequest, Mark};
-use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
+use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ConnectError, ForbiddenReason, bounded};
 
 /// How long a request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -106,7 +106,9 @@ impl CanarySender {
             (USER_AGENT, header(&agent)?),
             (AUDIT_ID, header(mark.as_str())?),
         ];
-        let cluster = Cluster::connect_with(headers).await.map_err(unreachable)?;
+        let cluster = Cluster::connect_with(headers)
+            .await
+            .map_err(|error| unreachable(&error))?;
         let expected = self.expected().await?.clone();
         Ok(ReadyCanary {
             cluster,
@@ -185,7 +187,7 @@ impl CanarySender {
         self.plain
             .get_or_try_init(connect)
             .await
-            .map_err(unreachable)
+            .map_err(|error| unreachable(&error))
     }
 
     /// What the events of our canaries say. Asks the API server who we are, until it has said so.
@@ -260,9 +262,9 @@ impl CanarySender {
     }
 }
 
-fn unreachable(error: impl ToString) -> SendFailure {
+fn unreachable(error: &ConnectError) -> SendFailure {
     let off = "or set --canary-interval off (AUDIT_BRIDGE_CANARY_INTERVAL)";
-    SendFailure::unsent("unreachable", &error, off)
+    SendFailure::unsent("unreachable", error, off)
 }
 
 /// A merge patch of the data; with a version, it fails where the object has another one.

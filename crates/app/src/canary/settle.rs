@@ -4,6 +4,7 @@
 //! What several replicas may see is counted by whoever changes the record, and a record is changed only
 //! as it was seen: so each canary is counted once.
 
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -171,9 +172,9 @@ impl Settler<'_> {
             return;
         };
         for (digest, record) in records.overdue(self.me, wait, now) {
-            let key = digest.to_string();
-            if !out.change.contains_key(&key) {
-                out.change.insert(key, Some(record.with_loss().to_text()));
+            // One that has just come is not overdue.
+            if let Entry::Vacant(entry) = out.change.entry(digest.to_string()) {
+                entry.insert(Some(record.with_loss().to_text()));
                 out.counts.push(CanaryCount {
                     sent: record.sent,
                     end: CanaryEnd::Lost,
@@ -384,7 +385,7 @@ mod tests {
                 })
                 .collect();
             let mut counts = 0;
-            let mut seen_by = vec![object.look(), object.look(), object.look()];
+            let mut seen_by = [object.look(), object.look(), object.look()];
             for _ in 0..40 {
                 let who = dice.usize(..3);
                 let jobs: Vec<RecordJob> = marks

@@ -160,7 +160,11 @@ impl Sending<'_> {
 
     async fn send(&self) -> Result<Turn, SendFailure> {
         let Canaries {
-            watch, sender, me, ..
+            watch,
+            sender,
+            me,
+            every,
+            ..
         } = self.canaries;
         let settings = watch.settings();
         let canary = sender.prepare().await?;
@@ -172,7 +176,9 @@ impl Sending<'_> {
             return Ok(Turn::NotSent);
         };
         let mut change: DataChange = watch.records().map_or_else(DataChange::new, |records| {
-            records.cleaning(me, settings.wait_max * 2, sent)
+            // Long enough for whoever waits for it to see what became of it.
+            let keep = (settings.wait_max + *every + RETRY_INTERVAL) * 2;
+            records.cleaning(me, keep, sent)
         });
         let record = CanaryRecord::new(sent, me);
         change.insert(digest.to_string(), Some(record.to_text()));

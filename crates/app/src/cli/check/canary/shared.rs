@@ -10,11 +10,11 @@ use super::super::super::run_args::Checked;
 use super::{ProgressLine, TOLD_EVERY, unsent};
 use crate::canary::sender::CanarySender;
 use crate::canary::{Leg, ask_replicas};
-use crate::provider::{Provider as _, ProviderLog as _};
+use crate::provider::{Provider as _, ProviderLog};
 
 pub(super) async fn run<B: Bridge>(checked: &Checked<B>) -> Result<String, Unavailable> {
     let logs = checked.provider.connect().await?;
-    let source = logs.first().map(|log| log.silence_remedy());
+    let source = logs.first().map(ProviderLog::silence_remedy);
     let sender = CanarySender::new(B::NAME, &checked.state.name);
     let canary = sender.prepare().await.map_err(unsent)?;
     let wait_max = checked.canary.wait_max;
