@@ -53,7 +53,9 @@ impl CanaryCandidate {
         let members = serde_json::from_slice::<Members>(event).ok()?;
         let (_, mark) = members.user_agent.rsplit_once(AGENT)?;
         let mark = Mark::parse(mark)?;
-        members.is_of(name).then(|| CanaryCandidate {
+        let is_bounded = members.user.username.len() <= USER_MAX
+            && members.object_ref.namespace.len() <= USER_MAX;
+        (is_bounded && members.is_of(name)).then(|| CanaryCandidate {
             mark,
             complete: members.stage == COMPLETE,
             user: members.user.username,
@@ -61,6 +63,9 @@ impl CanaryCandidate {
         })
     }
 }
+
+/// Bytes of a user's name that is kept: ours is shorter.
+const USER_MAX: usize = 1024;
 
 const COMPLETE: &str = "ResponseComplete";
 
@@ -257,7 +262,9 @@ mod tests {
         other["user"]["username"] = "mallory".into();
         let other = read(&other).unwrap();
         assert!(!expected().is_by_us(&other.user, &other.namespace));
-        let changes: [&dyn Fn(&mut Value); 7] = [
+        let changes: [&dyn Fn(&mut Value); 8] = [
+            // Many of them are kept until it is known who we are.
+            &|event| event["user"]["username"] = "m".repeat(100_000).into(),
             // What we ask and write besides has no mark, and so is nothing to ask for.
             &|event| event["userAgent"] = "a-bridge/1".into(),
             &|event| event["userAgent"] = "a-bridge/1 canary/x".into(),
