@@ -11,7 +11,6 @@ use audit_bridge_replay::dump::Dump;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use crate::canary::CanaryRequest;
 use crate::config::{self, LogArgs, LogFormat, Problems};
 use crate::provider::Provider;
 
@@ -49,8 +48,6 @@ pub trait Bridge: Sized + Send + 'static {
     /// `--silence-max` where it is not given: on most providers the API server of a running cluster
     /// writes audit events every second.
     const SILENCE_MAX: Option<Duration> = Some(Duration::from_secs(15 * 60));
-    /// The smallest request to the API server that this provider's audit log holds.
-    const CANARY: CanaryRequest = CanaryRequest::Get;
     /// The flags that only this provider has.
     type Args: Args + Clone;
     /// The flags that only `run` and `check` have besides.

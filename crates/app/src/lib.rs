@@ -4,7 +4,7 @@
 //! A bridge hands a [`cli::Bridge`] to [`cli::main`], and supplies a [`provider::Provider`].
 
 mod admin;
-pub mod canary;
+mod canary;
 pub mod cli;
 pub mod config;
 mod invalid_value;

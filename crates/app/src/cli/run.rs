@@ -27,7 +27,7 @@ use self::process::Process;
 use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
-use crate::canary::CanaryWatch;
+use crate::canary::{self, CanaryWatch};
 use crate::config::Problems;
 use crate::provider::Provider as _;
 use crate::shutdown;
@@ -65,8 +65,8 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let canaries = checked.canary.interval.map(|_| {
-        let watch = CanaryWatch::new(checked.canary, telemetry.clone());
-        Arc::new(watch)
+        let object = canary::sender::object_name(&checked.state.name);
+        Arc::new(CanaryWatch::new(checked.canary, object, telemetry.clone()))
     });
     let process = Process {
         checked,

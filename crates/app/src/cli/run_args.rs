@@ -293,11 +293,15 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 problems.add(flag, "cannot be combined with --until: a job reads alone");
             }
         }
-        let canary = self.canary.check(problems);
-        if canary.interval.is_some() && provider.shared().is_some() {
+        let shares = provider.shared().is_some();
+        let mut canary = self.canary.check(problems);
+        canary.shared = shares || provider.is_queue();
+        if canary.interval.is_some() && !canary.deliver && shares {
             problems.add(
-                "canary-interval",
-                "cannot be combined with what replicas share: another one may read the canary's event",
+                "canary-deliver",
+                "cannot be false where replicas share what is read: one that is given the event of \
+                 another one's canary knows only later that it is one; leave them out at the receiver \
+                 (a user agent with ` canary/`)",
             );
         }
         if canary.interval.is_some() && state.until.is_some() {

@@ -126,6 +126,8 @@ metrics! {
         "Seconds from this pod's own request to the API server until the webhook had accepted its audit event, with --canary-interval";
     canaries_lost: Counters = "canary_lost_total", ["leg"],
         "Own requests whose audit event did not arrive within --canary-wait-max, by the leg of the way that is silent";
+    canaries_unverified: Gauge = "canary_unverified", [],
+        "1 while audit events come and no canary has ever arrived: the log may be another cluster's";
     canary_requests: Counters = "canary_requests_total", ["status"],
         "Own requests to the API server as canaries, by its answer";
     parked_events: Gauge = "parked_events", [],

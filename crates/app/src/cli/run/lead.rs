@@ -103,7 +103,7 @@ impl<B: Bridge> Process<'_, B> {
         };
         let (logs, dead_letter) = prepared?;
         // Whoever holds the Lease reads their events: it ends with the pipelines.
-        let _canaries = self.send_canaries();
+        let canaries = self.send_canaries();
         let several = logs.len();
         // The first that breaks ends them all, in good order.
         let halt = CancellationToken::new();
@@ -127,6 +127,9 @@ impl<B: Bridge> Process<'_, B> {
             }
             ended = &mut pipelines => ended,
         };
+        if let Some(canaries) = canaries {
+            canaries.finish().await;
+        }
         Ok(worst_of(ended))
     }
 

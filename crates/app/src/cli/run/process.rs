@@ -191,7 +191,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) fn send_canaries(&self) -> Option<CanaryTask> {
         let watch = Arc::clone(self.canaries.as_ref()?);
         let every = self.checked.canary.interval?;
-        let sender = CanarySender::new(B::NAME, &self.checked.state.name, B::CANARY);
+        let sender = CanarySender::new(B::NAME, &self.checked.state.name);
         Some(canary::spawn(
             watch,
             sender,

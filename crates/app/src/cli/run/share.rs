@@ -202,6 +202,8 @@ impl<B: Bridge> Process<'_, B> {
             return Ok(Ended::Stopped);
         };
         let layout = &process_state.layout;
+        // Any replica may be given their events; which one sends, they find out by themselves.
+        let mut canaries = self.send_canaries();
         let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, CancellationToken>::new();
@@ -217,6 +219,9 @@ impl<B: Bridge> Process<'_, B> {
                 halt.cancel();
                 reading.values().for_each(CancellationToken::cancel);
                 if readers.is_empty() && turn.is_none() {
+                    if let Some(canaries) = canaries.take() {
+                        canaries.finish().await;
+                    }
                     return Ok(ending.unwrap_or(Ended::Stopped));
                 }
             }
