@@ -155,6 +155,9 @@ where
         retry_policy,
         before.settled_to.unwrap_or_else(Timestamp::now),
     );
+    if Src::HEARS_OF_EACH {
+        processor.tracker.tell_each();
+    }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = read_budget.hold(0);
@@ -175,9 +178,9 @@ where
             for progress in processor.progress() {
                 checkpoint.take(progress);
             }
-            if source.needs_commit() {
-                checkpoint.hasten();
-            }
+        }
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
         }
         // Who is asked to stop does not wait for parked events: they are read again.
         let idle = processor.batcher.is_empty()
@@ -284,6 +287,11 @@ where
     };
     if processor.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
         processor.write_rejects(LAST_CHECKPOINT).await;
+    }
+    if !matches!(why, Ended::LostLease(_)) {
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
+        }
     }
     // The Lease is lost: the new holder owns the checkpoint, so do not write it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {

@@ -245,7 +245,6 @@ impl<B: Bridge> Process<'_, B> {
             log.name(),
             log.silence_remedy(),
         );
-        let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
@@ -255,7 +254,7 @@ impl<B: Bridge> Process<'_, B> {
                 log_state.store,
                 owner,
                 log_state.checkpoint,
-                pace(state.checkpoint_interval.min(longest), several),
+                pace(state.checkpoint_interval, several),
             )),
             lease_hold,
             observer,
