@@ -7,6 +7,7 @@ mod admin;
 mod canary;
 pub mod cli;
 pub mod config;
+mod fatal;
 mod invalid_value;
 pub mod kubernetes;
 pub mod lease;

@@ -301,7 +301,9 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     };
     let target = match checked.delivery.destination.open() {
         Ok(target) => target,
-        Err(error) => return Finding::failed(what, unavailable(error, "mend it and check again")),
+        Err(error) => {
+            return Finding::failed(what, unavailable(error.into(), "mend it and check again"));
+        }
     };
     let ReceiverAnswer {
         verdict,

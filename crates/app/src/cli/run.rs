@@ -29,6 +29,7 @@ use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
 use crate::canary::{self, CanaryWatch};
 use crate::config::Problems;
+use crate::fatal::Fatal;
 use crate::provider::Provider as _;
 use crate::shutdown;
 use crate::telemetry::Telemetry;
@@ -49,13 +50,13 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     match result {
         Ok(()) => DONE,
         Err(error) => {
-            tracing::error!(error, "process failed");
+            tracing::error!(%error, "process failed");
             FAILED
         }
     }
 }
 
-async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
+async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     let stop =
         shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
@@ -83,7 +84,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         None => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {
-        Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why),
+        Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why.into()),
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
             tracing::info!("process stopped; records not settled are read again");
             Ok(())

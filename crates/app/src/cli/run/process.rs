@@ -22,6 +22,7 @@ use super::super::Bridge;
 use super::super::run_args::Checked;
 use crate::canary::sender::CanarySender;
 use crate::canary::{self, CanaryObserver, CanaryTask, CanaryWatch};
+use crate::fatal::Fatal;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming};
 use crate::provider::supervise::Supervised;
@@ -69,21 +70,21 @@ pub(super) enum SetupError {
     /// It may work later.
     Hold(Unavailable),
     /// A person has to decide first.
-    Fatal(String),
+    Fatal(Fatal),
 }
 
 impl From<StoreError> for SetupError {
     fn from(error: StoreError) -> SetupError {
         match error.is_unavailable() {
             true => SetupError::Hold(error.to_unavailable()),
-            false => SetupError::Fatal(chain(&error)),
+            false => SetupError::Fatal(Fatal::of(&error)),
         }
     }
 }
 
 impl<B: Bridge> Process<'_, B> {
     /// The state of the process.
-    pub(super) async fn open_state(&self) -> Result<ProcessState, String> {
+    pub(super) async fn open_state(&self) -> Result<ProcessState, Fatal> {
         let state = &self.checked.state;
         let layout = self
             .retry_until_ok(async || Ok(StateLayout::lock(&state.dir).await?))
@@ -99,7 +100,7 @@ impl<B: Bridge> Process<'_, B> {
             .map_err(|error| format!("--checkpoint-store kubernetes: {}", chain(&error)))?;
         let identity = lease::identity();
         let elector = Elector::new(&cluster, &state.name, &identity, LeaseTiming::default())
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| Fatal::of(&error))?;
         Ok(ProcessState {
             layout: layout.with_config_maps(cluster, &state.name, &identity),
             elector: Some(elector),
@@ -107,7 +108,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Connects to the provider: all logs that there are.
-    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, String> {
+    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, Fatal> {
         let provider = &self.checked.provider;
         let logs = self
             .retry_until_ok(async || provider.connect().await.map_err(SetupError::Hold))
@@ -131,7 +132,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         several: bool,
-    ) -> Result<LogState, String> {
+    ) -> Result<LogState, Fatal> {
         // Known from now on, so that it has to become ready.
         self.telemetry.log(&owner.source);
         let log_state = self
@@ -147,7 +148,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         lease: &str,
-    ) -> Result<Option<LogState>, String> {
+    ) -> Result<Option<LogState>, Fatal> {
         self.telemetry.log(&owner.source);
         let log_state = self
             .retry_until_ok(async || Ok(layout.open_slot(owner, lease).await?))
@@ -160,7 +161,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Where rejects go.
-    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, String> {
+    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, Fatal> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
@@ -289,7 +290,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn retry_until_ok<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Fatal> {
         let mut backoff = Backoff::seeded(fastrand::u64(..));
         let mut failures = 0_u32;
         loop {

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
+use crate::fatal::Fatal;
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
 use crate::share::{Balancer, Membership, RebalanceStep};
@@ -196,7 +197,7 @@ impl<B: Bridge> Process<'_, B> {
         process_state: &ProcessState,
         shared: &SharedLogs,
         stop: &CancellationToken,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, Fatal> {
         let prepared = or_stop(stop, self.prepare_share(process_state, shared)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
@@ -307,7 +308,7 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         process_state: &ProcessState,
         shared: &SharedLogs,
-    ) -> Result<(Common, View<Log<B>>), String> {
+    ) -> Result<(Common, View<Log<B>>), Fatal> {
         let ProcessState { layout, elector } = process_state;
         let elector = elector.as_ref().ok_or(NOT_IN_CLUSTER)?;
         let listed = Instant::now();
@@ -350,7 +351,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         logs: &[Arc<Log<B>>],
-    ) -> Result<Checkpoint, String> {
+    ) -> Result<Checkpoint, Fatal> {
         let start = self.checked.state.start;
         self.retry_until_ok(async || {
             let mut log_state = layout.open_log(owner, false).await?;
@@ -476,7 +477,7 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         log: &Log<B>,
         parents: Vec<Arc<Log<B>>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fatal> {
         for parent in parents {
             let mut told = false;
             while log.after().iter().any(|name| name == parent.name())
@@ -620,7 +621,7 @@ impl<B: Bridge> Process<'_, B> {
             log_state = async {
                 self.wait_for_parents(layout, common, &log, parents).await?;
                 self.open_slot_state(layout, &owner, &lease).await
-            } => log_state.map_err(Ended::Failed),
+            } => log_state.map_err(|fatal| Ended::Failed(fatal.into())),
         };
         let ended = match log_state {
             Err(ended) => ended,
