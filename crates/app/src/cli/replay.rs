@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use audit_bridge_core::chain::{chain, printable};
+use audit_bridge_core::chain::printable;
 use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
