@@ -122,7 +122,9 @@ impl SlotStore {
             }
             let before = loaded.table.clone();
             change(&mut loaded.table);
-            if loaded.table == before && !(loaded.is_new && !before.is_empty()) {
+            // What was made anew has to be written down in any case.
+            let is_known = !loaded.is_new || before.is_empty();
+            if loaded.table == before && is_known {
                 return Ok(before);
             }
             if self.write(&loaded).await? {

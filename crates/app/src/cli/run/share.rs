@@ -6,6 +6,8 @@
 //! stopped at once. A log that comes after others waits, once its Lease is won, until their
 //! checkpoints say that they are read to their ends; those that are belong to nobody's share.
 
+mod base;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::source::Positions;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::base::merge;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
@@ -164,30 +167,6 @@ impl Common {
         };
         (positions, checkpoint)
     }
-}
-
-/// A log's own positions, with those of the whole where one process that read all of it came
-/// further. A checkpoint of the whole is merged once: its time of writing is only a name for it, and
-/// the clocks of two machines are never compared.
-fn merge(
-    own: &Checkpoint,
-    base: &Checkpoint,
-    is_further: impl Fn(&Position, &Position) -> bool,
-) -> Positions {
-    let mut positions = own.position.clone();
-    if own.merged == Some(base.written) {
-        return positions;
-    }
-    for (&partition, position) in &base.position {
-        let own = positions.entry(partition);
-        own.and_modify(|own| {
-            if is_further(position, own) {
-                own.clone_from(position);
-            }
-        })
-        .or_insert_with(|| position.clone());
-    }
-    positions
 }
 
 impl<B: Bridge> Process<'_, B> {
@@ -664,64 +643,5 @@ async fn release_lease(leadership: Leadership) {
             error = chain(&error),
             "lease release failed; it expires by itself"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use serde_json::json;
-
-    use super::*;
-
-    fn checkpoint(position: Position, written: i64) -> Checkpoint {
-        let owner = Owner {
-            provider: "aks".to_owned(),
-            source: "hub".to_owned(),
-        };
-        Checkpoint {
-            written: Timestamp::from_second(written).unwrap(),
-            ..Checkpoint::new(&owner, [(0, position)].into())
-        }
-    }
-
-    /// Numbers were reached; anything else was made.
-    fn is_further(this: &Position, other: &Position) -> bool {
-        match (this.as_u64(), other.as_u64()) {
-            (Some(this), Some(other)) => this > other,
-            (this, other) => this.is_some() && other.is_none(),
-        }
-    }
-
-    #[test]
-    fn base_checkpoint_merged_wins_only_where_further_whatever_the_clocks() {
-        let made = || json!("from");
-        for (own, base, want) in [
-            (json!(5), json!(9), json!(9)),
-            (json!(9), json!(5), json!(9)),
-            (json!(9), made(), json!(9)),
-            (made(), json!(5), json!(5)),
-            (made(), made(), made()),
-        ] {
-            for (own_written, base_written) in [(1, 2), (2, 1), (1, 1)] {
-                let own = checkpoint(own.clone(), own_written);
-                let base = checkpoint(base.clone(), base_written);
-                assert_eq!(merge(&own, &base, is_further)[&0], want);
-            }
-        }
-    }
-
-    #[test]
-    fn base_checkpoint_merged_once_is_ignored_until_rewritten() {
-        let mut own = checkpoint(json!(5), 1);
-        let mut base = checkpoint(json!(9), 2);
-        own.merged = Some(base.written);
-        assert_eq!(
-            merge(&own, &base, is_further)[&0],
-            5,
-            "the hub was made anew"
-        );
-        base.written = Timestamp::from_second(1).unwrap();
-        assert_eq!(merge(&own, &base, is_further)[&0], 9);
     }
 }
