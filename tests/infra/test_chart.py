@@ -337,12 +337,46 @@ class Rights(unittest.TestCase):
             for item in [item for item in objects if item["kind"] == "Lease"]:
                 self.assertEqual(set(item), {"apiVersion", "kind", "metadata"})
 
-    def test_several_logs_need_more_and_say_so(self):
-        config = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]}
-        lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
-        self.assertEqual(one(render("eks", OF_ONE_CLOUD["eks", "two clusters"]), "Role")["rules"], [config])
-        canary = canary_rule("aks-audit-bridge")
-        self.assertEqual(one(render("aks", OF_ONE_CLOUD["aks", "shared"]), "Role")["rules"], [config, canary, lease])
+    def test_several_logs_have_slots_by_name_and_no_create(self):
+        """What the bridge is told of, what it may use, and what is there are the same objects."""
+        groups = ("eks", "two clusters")
+        for case, slots, members, changes in [
+            (groups, 8, None, {}),
+            (groups, 10, None, {"eks": {"clusterNames": [f"c{n}" for n in range(10)]}}),
+            (("eks", "stream, shared"), 64, 16, {}),
+            (("aks", "shared"), 64, 16, {}),
+            (("aks", "shared"), 100, 20, {"checkpoint": {"slots": 100, "members": 20}}),
+        ]:
+            with self.subTest(case=case, slots=slots):
+                bridge, own = case[0], f"{case[0]}-audit-bridge"
+                objects = render(bridge, merged(OF_ONE_CLOUD[case], {"canary": {"enabled": "false"}, **changes}))
+                table = one(objects, "ConfigMap", f"{own}-slots")
+                told = table["metadata"]["annotations"]
+                wanted = {"audit-bridge/slots": str(slots), "helm.sh/resource-policy": "keep"}
+                if members:
+                    wanted["audit-bridge/members"] = str(members)
+                self.assertEqual(told, wanted)
+                positions = [own, *(f"{own}-slot-{slot}" for slot in range(slots))]
+                ring = [f"{name}-seen-{n}" for name in positions for n in range(chunks()) if case == groups]
+                leases = [*positions[1:], *(f"{own}-member-{n}" for n in range(members))] if members else []
+                for kind, names in [("ConfigMap", [*positions, *ring, f"{own}-slots"]), ("Lease", leases)]:
+                    found = {item["metadata"]["name"]: item for item in objects if item["kind"] == kind}
+                    self.assertEqual(set(found), set(names))
+                    # Empty: an upgrade must not touch what was written.
+                    for item in found.values():
+                        self.assertEqual(set(item), {"apiVersion", "kind", "metadata"})
+                    kept = {name for name, item in found.items() if "keep" in str(item["metadata"].get("annotations"))}
+                    self.assertEqual(kept, {*positions, f"{own}-slots"} if kind == "ConfigMap" else set())
+                    given = [rule for rule in one(objects, "Role")["rules"] if rule["resources"] == [f"{kind.lower()}s"]]
+                    self.assertEqual([rule["verbs"] for rule in given], [["get", "update"]] * bool(names))
+                    self.assertEqual(sorted(name for rule in given for name in rule["resourceNames"]), sorted(names))
+
+    def test_nothing_may_be_created(self):
+        for name, objects in everything():
+            for role in [item for item in objects if item["kind"] == "Role"]:
+                for rule in role["rules"]:
+                    self.assertNotIn("create", rule["verbs"], name)
+                    self.assertTrue(rule["resourceNames"], name)
 
     def test_canaries_bring_nothing_where_they_are_off(self):
         several = [
@@ -642,6 +676,8 @@ REFUSED_ELSEWHERE = [
     ("aks", {"aks": {"transport": "websockets"}}, "/aks/transport"),
     ("aks", {"settings": {"event-hub-transport": "amqp-tcp"}}, "set aks.transport instead"),
     ("aks", {"aks": {"clientCertificate": {"secretName": "s"}}}, "its tenant in aks.tenantId"),
+    ("aks", {"replicas": 17, "aks": {"sharePartitions": True}}, "write at least as many as replicas"),
+    ("eks", {"eks": {"clusterNames": ["a", "b", "c"]}, "checkpoint": {"slots": 2}}, "fewer than the log groups"),
     ("aks", merged(DURABLE, {"aks": {"sharePartitions": True}, "checkpoint": {"store": "file"}}), "in ConfigMaps"),
 ]
 

@@ -12,11 +12,12 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::config::{self, LogArgs, LogFormat, Problems};
+use crate::fatal::Fatal;
 use crate::provider::Provider;
 
 mod canary_args;
 mod check;
-mod health;
+mod health_args;
 mod replay;
 mod run;
 mod run_args;
@@ -175,12 +176,12 @@ fn version<B: Bridge>(args: &VersionArgs) -> u8 {
 }
 
 /// What the commands run on.
-fn runtime() -> Result<Runtime, String> {
+fn runtime() -> Result<Runtime, Fatal> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("the runtime does not start: {error}"))
+        .map_err(|error| format!("the runtime does not start: {error}").into())
 }
 
 /// Prints what is wrong with the configuration.

@@ -7,12 +7,14 @@ mod admin;
 mod canary;
 pub mod cli;
 pub mod config;
+mod fatal;
 mod invalid_value;
 pub mod kubernetes;
 pub mod lease;
 pub mod provider;
 pub mod share;
 mod shutdown;
+pub mod slots;
 pub mod state;
 pub mod telemetry;
 

@@ -3,8 +3,8 @@
 //! The only file that names the HTTP client, with its submodules. Redirects are not followed (a
 //! POST that is redirected has not arrived), bodies are not compressed (Falco cannot read them).
 
+mod failure;
 pub mod settings;
-mod verdict;
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -153,7 +153,7 @@ impl Webhook {
                     return unheard(Verdict::Failed(RequestFailure {
                         cause: Cause::Token,
                         detail: error.to_string(),
-                        remedy: Some(Cow::Borrowed(verdict::TOKEN_REMEDY)),
+                        remedy: Some(Cow::Borrowed(failure::TOKEN_REMEDY)),
                         after: None,
                     }));
                 }
@@ -161,7 +161,7 @@ impl Webhook {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return unheard(verdict::of_error(error, self.settings.timeout)),
+            Err(error) => return unheard(failure::of_error(error, self.settings.timeout)),
         };
         let date = response.headers().get(DATE);
         let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
@@ -187,7 +187,7 @@ async fn answered(response: Response) -> Verdict {
     let after = header(RETRY_AFTER).and_then(|value| retry::retry_after(value, Timestamp::now()));
     let reason = response.status().canonical_reason().unwrap_or_default();
     let body = body_start(response, DETAIL_BYTES_MAX, DRAIN_BYTES_MAX).await;
-    verdict::of_status(status, reason, &body, after)
+    failure::of_status(status, reason, &body, after)
 }
 
 impl Sink for Webhook {

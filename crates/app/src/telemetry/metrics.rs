@@ -133,7 +133,7 @@ metrics! {
     parked_events: Gauge = "parked_events", [],
         "Events that the webhook does not take while it takes others: tried again outside the slots";
     parked_bytes: Gauge = "parked_bytes", [],
-        "Bytes of parked events; above 8 MiB the oldest goes to the dead letter";
+        "Bytes of parked events, or of their records where those are more; above 8 MiB the oldest goes to the dead letter";
     oldest_parked: Seconds = "oldest_parked_seconds", [],
         "Seconds since the oldest parked event first failed alone; 0 when none is parked";
     build_info: Gauges = "build_info", ["bridge", "version"],

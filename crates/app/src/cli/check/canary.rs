@@ -145,7 +145,7 @@ async fn deliver<B: Bridge>(
         remedy: remedy.unwrap_or_else(|| Leg::Webhook.remedy("")),
     };
     let target = checked.delivery.destination.open();
-    let target = target.map_err(|error| unavailable(error, None))?;
+    let target = target.map_err(|error| unavailable(error.into(), None))?;
     match target.send(std::slice::from_ref(event)).await {
         Verdict::Accepted { .. } => Ok("arrived at the webhook"),
         Verdict::Failed(RequestFailure { detail, remedy, .. }) => {
