@@ -349,7 +349,7 @@ class Rights(unittest.TestCase):
         ]:
             with self.subTest(case=case, slots=slots):
                 bridge, own = case[0], f"{case[0]}-audit-bridge"
-                objects = render(bridge, merged(OF_ONE_CLOUD[case], {"canary": {"enabled": "false"}, **changes}))
+                objects = render(bridge, merged(OF_ONE_CLOUD[case], {"canary": {"enabled": False}, **changes}))
                 table = one(objects, "ConfigMap", f"{own}-slots")
                 told = table["metadata"]["annotations"]
                 wanted = {"audit-bridge/slots": str(slots), "helm.sh/resource-policy": "keep"}

@@ -27,6 +27,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end of a process waits for the last notes.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
+/// Replicas that start look for the first time within half of this.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
 /// After so many intervals without a canary of others, a replica begins to send.
 const SENDER_GONE: f64 = 2.5;
 
@@ -114,7 +117,7 @@ impl Sending<'_> {
         let every = self.canaries.every;
         if !self.is_sender {
             // Replicas that start together must not all find that nobody sends.
-            sleep(every.mul_f64(fastrand::f64() / 2.0)).await;
+            sleep(every.min(START_WITHIN).mul_f64(fastrand::f64() / 2.0)).await;
         }
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
