@@ -20,7 +20,7 @@ use audit_bridge_core::event::json::{Raw, Scanner, ValueKind};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, Position, Source};
-use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 
 /// Somebody talks.
 const CHATTER: Skip = Skip::new("chatter");
@@ -191,7 +191,7 @@ impl Dump for ToyDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
         Ok(Cow::Borrowed(piece.text()))
     }
 

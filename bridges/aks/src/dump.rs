@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Raw, ValueKind};
-use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 
 /// The dump shapes of AKS diagnostic settings.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,12 +54,16 @@ impl Dump for AksDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _context: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(
+        &self,
+        piece: Raw<'a>,
+        _context: &PieceContext,
+    ) -> Result<Cow<'a, str>, RecordError> {
         match piece.kind() {
             // A log line taken out of its record.
             ValueKind::String => piece
                 .as_str()
-                .ok_or_else(|| "a string with half a utf-16 surrogate pair".to_owned()),
+                .ok_or_else(|| "a string with half a utf-16 surrogate pair".into()),
             _ => Ok(Cow::Borrowed(piece.text())),
         }
     }

@@ -220,9 +220,9 @@ impl AksProvider {
         }
         let credential = match &self.connection_string_file {
             Some(path) => Credential::ConnectionStringFile(path.clone()),
-            None => Credential::from_environment().map_err(|what| Unavailable {
+            None => Credential::from_environment().map_err(|error| Unavailable {
                 component: Component::Identity,
-                reason: what,
+                reason: error.to_string(),
                 remedy: "mend that variable or its file, or use --connection-string-file"
                     .to_owned(),
             })?,

@@ -15,7 +15,7 @@ mod table;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Raw, ValueKind};
-use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 
 use self::piece::LogEventText;
 use crate::convert::component;
@@ -111,7 +111,11 @@ impl Dump for EksDump {
         &["messageType", "owner", "logGroup", "logStream"]
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(
+        &self,
+        piece: Raw<'a>,
+        context: &PieceContext,
+    ) -> Result<Cow<'a, str>, RecordError> {
         match piece.kind() {
             ValueKind::String => Ok(LogEventText::of(context).finish(piece).into()),
             ValueKind::Array => {
@@ -156,7 +160,7 @@ impl Dump for EksDump {
 
 /// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
 /// usual shape is not walked through.
-fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
+fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
     for (key, value) in piece.members().into_iter().flatten() {
         if let Some(data) = packed::data(&key, value) {
             return packed::unpack(data).map(Cow::Owned);

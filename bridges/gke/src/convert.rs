@@ -177,7 +177,7 @@ impl GkeConvert {
         };
         let facts = match Facts::of(entry, selected.request()) {
             Ok(facts) => facts,
-            Err(error) => return out.reject(id, Reject::UNPARSABLE, error),
+            Err(error) => return out.reject(id, Reject::UNPARSABLE, error.to_string()),
         };
         match SplitPart::of(entry.split.as_ref()) {
             SplitPart::Whole => self.emit(id.into(), &facts, out),

@@ -15,7 +15,7 @@ mod yaml;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::json::{Raw, ValueKind};
-use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -82,7 +82,7 @@ impl Dump for GkeDump {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
         unwrapped(piece)
     }
 
@@ -107,7 +107,7 @@ fn has_entry_member(json: &str) -> bool {
 }
 
 /// The entry inside of whatever it came in.
-fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
+fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, RecordError> {
     // Plain entries are the rule: their first telling member ends the search.
     let mut data = None;
     for (key, value) in piece.members().into_iter().flatten() {
@@ -125,7 +125,7 @@ fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
 }
 
 /// The entry in a Pub/Sub message (`google.pubsub.v1.PubsubMessage`).
-fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, String> {
+fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, RecordError> {
     let Some(data) = message.get("data") else {
         return Ok(Cow::Borrowed(piece.text()));
     };
@@ -140,14 +140,14 @@ fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, Stri
         STANDARD.decode(text)
     };
     let bytes = decoded.map_err(|error| format!("message.data is no base64: {error}"))?;
-    String::from_utf8(bytes)
-        .map(Cow::Owned)
-        .map_err(|error| format!("message.data is no text: {}", error.utf8_error()))
+    let text = String::from_utf8(bytes)
+        .map_err(|error| format!("message.data is no text: {}", error.utf8_error()))?;
+    Ok(Cow::Owned(text))
 }
 
 /// The entry that a stackdriver-webhook-bridge took apart: Go's `logging.Entry`, and the payload's
 /// JSON in a string, from which it dropped the `@type`.
-fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
+fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, RecordError> {
     let payload = piece.get("AuditPayload").ok_or("no AuditPayload")?;
     let payload = match payload.kind() {
         ValueKind::Object => Cow::Borrowed(payload.text()),
@@ -155,7 +155,7 @@ fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, String> {
     };
     let payload = Raw::parse(&payload).map_err(|error| format!("AuditPayload: {error}"))?;
     if payload.kind() != ValueKind::Object {
-        return Err(format!("AuditPayload is {}", payload.kind()));
+        return Err(format!("AuditPayload is {}", payload.kind()).into());
     }
     let mut out = String::with_capacity(piece.text().len());
     out.push_str("{\"protoPayload\":{");

@@ -10,6 +10,7 @@ use std::fmt::{self, Display};
 use std::future::Future;
 use std::time::Duration;
 
+use audit_bridge_core::checkpoint::StoreError;
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use kube::config::KubeConfigOptions;
 use kube::core::Status;
@@ -181,9 +182,9 @@ impl ForbiddenReason {
     fn remedy(self, resource: &str, namespace: &str) -> String {
         match self {
             ForbiddenReason::Role => format!(
-                "give the pod's service account a Role with the verbs get, update and create on \
-                 {resource} in the namespace {namespace}, and a RoleBinding to it (an API server \
-                 that has just started may answer so for a moment)"
+                "give the pod's service account a Role with the verbs get and update on {resource} in \
+                 the namespace {namespace} (and create, where nobody makes them beforehand), and a \
+                 RoleBinding to it (an API server that has just started may answer so for a moment)"
             ),
             ForbiddenReason::Quota => format!(
                 "raise the ResourceQuota of the namespace {namespace} that the answer names, or \
@@ -286,6 +287,19 @@ impl From<kube::Error> for ApiError {
     }
 }
 
+/// That an object which should be there is not, and may not be created: a Role that names it cannot let
+/// us.
+pub(crate) fn missing_config_map(place: String, namespace: &str, name: &str) -> StoreError {
+    StoreError::Unavailable {
+        place,
+        problem: "is not there, and the pod's Role does not let it create one".to_owned(),
+        remedy: format!(
+            "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
+        ),
+        source: None,
+    }
+}
+
 /// Waits for an answer, but not for longer than `wait`.
 pub(crate) async fn bounded<T>(
     wait: Duration,
@@ -340,7 +354,7 @@ mod tests {
             (
                 role.as_str(),
                 ForbiddenReason::Role,
-                "get, update and create on configmaps",
+                "get and update on configmaps",
             ),
             (
                 r#"configmaps "b" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#,

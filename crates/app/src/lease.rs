@@ -24,7 +24,7 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep_until};
 
-use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
+use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
 pub use leadership::Leadership;
 
 /// The longest Lease: a candidate waits no longer than this for one that is not renewed.
@@ -105,8 +105,8 @@ pub enum Waiting {
 /// The state of a Lease, as a candidate sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// It was never created.
-    Absent,
+    /// It was never taken: it is not there, or was made beforehand.
+    Unused,
     /// Its holder released it, or it expired.
     Free,
     /// Another holder has it, or may have it.
@@ -119,6 +119,8 @@ pub struct Elector {
     candidacy: Candidacy,
     /// The Lease of another holder, as it was last seen to change.
     observed: Option<Observed>,
+    /// It was not there when it was last read.
+    is_missing: bool,
     random: fastrand::Rng,
 }
 
@@ -160,6 +162,7 @@ impl Elector {
                 timing: timing.check()?,
             },
             observed: None,
+            is_missing: false,
             random: fastrand::Rng::new(),
         })
     }
@@ -173,6 +176,7 @@ impl Elector {
                 ..self.candidacy.clone()
             },
             observed: None,
+            is_missing: false,
             random: fastrand::Rng::new(),
         }
     }
@@ -224,7 +228,7 @@ impl Elector {
     ///
     /// # Errors
     /// Why it would not, and what to do.
-    pub async fn probe(&self) -> Result<(), Waiting> {
+    pub async fn probe(&mut self) -> Result<(), Waiting> {
         let params = PostParams {
             dry_run: true,
             ..PostParams::default()
@@ -233,7 +237,9 @@ impl Elector {
             api, name, timing, ..
         } = &self.candidacy;
         let asked = async {
-            let lease = match self.candidacy.get().await? {
+            let found = self.candidacy.get().await?;
+            self.is_missing = found.is_none();
+            let lease = match found {
                 Some(lease) => lease,
                 // It has to be created first and updated from then on.
                 None => {
@@ -247,7 +253,8 @@ impl Elector {
                 .bounded(api.replace(name, &params, &lease))
                 .await;
             match updated {
-                Err(error) if error.kind() != ApiErrorKind::NotFound => Err(error),
+                // Its holder may have renewed it meanwhile.
+                Err(error) if !lost_race(&error) => Err(error),
                 _ => Ok(()),
             }
         };
@@ -283,8 +290,8 @@ impl Elector {
         let lease = self.observe().await?;
         Ok(match (self.other(), lease) {
             (Some(_), _) => LeaseStatus::Held,
-            (None, Some(_)) => LeaseStatus::Free,
-            (None, None) => LeaseStatus::Absent,
+            (None, Some(lease)) if claim::was_ever_taken(&lease) => LeaseStatus::Free,
+            (None, _) => LeaseStatus::Unused,
         })
     }
 
@@ -307,12 +314,22 @@ impl Elector {
 
     /// What to do about an error of this candidate's.
     pub fn remedy(&self, error: &ApiError) -> String {
-        error.remedy("leases", &self.candidacy.namespace)
+        let (name, namespace) = (self.lease(), &self.candidacy.namespace);
+        if self.is_missing && error.kind() == ApiErrorKind::Forbidden(ForbiddenReason::Role) {
+            return format!(
+                "the Lease {namespace}/{name} is not there, and the pod's Role does not let it create \
+                 one: create it (helm upgrade, or kubectl -n {namespace} create -f - <<< \
+                 '{{\"apiVersion\":\"coordination.k8s.io/v1\",\"kind\":\"Lease\",\"metadata\":\
+                 {{\"name\":\"{name}\"}}}}')"
+            );
+        }
+        error.remedy("leases", namespace)
     }
 
     /// Reads the Lease, and keeps in mind since when another's has not changed.
     async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
         let lease = self.candidacy.get().await?;
+        self.is_missing = lease.is_none();
         // One that was deleted under a holder may still live in that one's mind.
         if let Some(lease) = &lease {
             let holder = claim::holder(lease);

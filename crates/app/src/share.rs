@@ -1,7 +1,8 @@
 //! Which replica reads which of several logs.
 //!
 //! Each log has a Lease, and whoever holds it reads the log: that alone decides. So that every
-//! replica gets its share, each also holds a member Lease, `NAME-member-0`, `-1` and so on.
+//! replica gets its share, each also holds a member Lease, `NAME-member-0`, `-1` and so on; where there
+//! are only so many of them, further replicas stand by.
 //! Their states tell how many replicas there are and how many come before this one, and from
 //! that how many logs are its own. One that reads more gives some up, in good order; one that reads
 //! less takes Leases that are free. When a replica dies, its Leases expire, its member Lease too.
@@ -11,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kubernetes::ApiError;
+use crate::kubernetes::{ApiError, ApiErrorKind};
 use crate::lease::{Elector, Leadership, LeaseStatus};
 
 /// More replicas than any event hub has partitions.
@@ -24,8 +25,11 @@ pub struct Balancer {
     /// The member Leases that were ever read, in order; the first is always there.
     member_leases: Vec<Elector>,
     member_lease: Option<(usize, Leadership)>,
+    members_max: usize,
     /// By the log's name.
     logs: BTreeMap<String, Elector>,
+    /// The Leases by which this replica reads or read a log, by the log's name.
+    in_use: BTreeMap<String, String>,
 }
 
 /// How many replicas there are, as one of them sees it.
@@ -33,15 +37,18 @@ pub struct Balancer {
 pub struct Membership {
     /// All of them, this one included.
     pub replicas: usize,
-    /// How many come before this one.
-    pub rank: usize,
+    /// How many come before this one; `None`: there is no member Lease for it, so it stands by.
+    pub rank: Option<usize>,
 }
 
 impl Membership {
     /// How many of so many logs are this replica's. All replicas' shares add up to all logs.
     pub fn share(self, logs: usize) -> usize {
         let replicas = self.replicas.max(1);
-        logs / replicas + usize::from(self.rank < logs % replicas)
+        match self.rank {
+            Some(rank) => logs / replicas + usize::from(rank < logs % replicas),
+            None => 0,
+        }
     }
 }
 
@@ -67,16 +74,33 @@ impl Balancer {
             member_leases: vec![elector.sibling(&member_lease_name(&name, 0))],
             name,
             member_lease: None,
+            members_max: MEMBERS_MAX,
             logs: BTreeMap::new(),
+            in_use: BTreeMap::new(),
         }
     }
 
-    /// There is a log to share, with a Lease of this name. One that is known already stays as it is.
+    /// There are no more member Leases than these.
+    pub fn limit_members(&mut self, members: usize) {
+        self.members_max = members.clamp(1, MEMBERS_MAX);
+    }
+
+    /// There is a log to share, with a Lease of this name. One that is known already stays as it is;
+    /// with another Lease it is removed, so that its reader stops, and the next call adds it.
     pub fn add(&mut self, log: &str, lease: &str) {
-        if !self.logs.contains_key(log) {
-            let elector = self.member_leases[0].sibling(lease);
-            self.logs.insert(log.to_owned(), elector);
+        match self.logs.get(log) {
+            Some(elector) if elector.lease() == lease => {}
+            Some(_) => self.remove(log),
+            None => {
+                let elector = self.member_leases[0].sibling(lease);
+                self.logs.insert(log.to_owned(), elector);
+            }
         }
+    }
+
+    /// The Lease of a log.
+    pub fn lease(&self, log: &str) -> Option<&str> {
+        self.logs.get(log).map(Elector::lease)
     }
 
     /// Forgets a log that no longer exists.
@@ -92,12 +116,14 @@ impl Balancer {
         leaving: &BTreeSet<String>,
     ) -> RebalanceStep {
         let mut step = RebalanceStep::default();
+        self.in_use
+            .retain(|log, _| reading.contains(log) || leaving.contains(log));
         let gone = reading.iter().filter(|log| !self.logs.contains_key(*log));
         step.give_up.extend(gone.cloned());
         let membership = match self.count().await {
             Ok(membership) => membership,
-            Err(error) => {
-                step.failure = Some(self.describe(&error));
+            Err(failure) => {
+                step.failure = Some(failure);
                 return step;
             }
         };
@@ -111,7 +137,8 @@ impl Balancer {
             return step;
         }
         // Each begins at another place, so that they do not reach for the same ones.
-        let first = membership.rank * self.logs.len() / membership.replicas.max(1);
+        let rank = membership.rank.unwrap_or_default();
+        let first = rank * self.logs.len() / membership.replicas.max(1);
         // A Lease runs out from when its last change was seen. One that may have lost its holder
         // is looked at before its logs come to be ours.
         let overdue = self.member_leases.iter().any(Elector::is_overdue);
@@ -127,16 +154,27 @@ impl Balancer {
             let Some(elector) = self.logs.get_mut(&log).filter(|_| wanted || overdue) else {
                 continue;
             };
+            // A log that had this Lease before may still be read here.
+            if self.in_use.values().any(|lease| lease == elector.lease()) {
+                continue;
+            }
             let result = match wanted {
                 true => elector.try_acquire().await,
                 false => elector.read_status().await.map(|_| None),
             };
             match result {
-                Ok(Some(leadership)) => step.gained.push((log, leadership)),
+                Ok(Some(leadership)) => {
+                    let lease = elector.lease().to_owned();
+                    self.in_use.insert(log.clone(), lease);
+                    step.gained.push((log, leadership));
+                }
                 Ok(None) => {}
                 Err(error) => {
-                    step.failure = Some(self.describe(&error));
-                    break;
+                    step.failure = Some(describe(elector, &error));
+                    // What is wrong with one Lease need not be wrong with the others.
+                    if !matches!(error.kind(), ApiErrorKind::Forbidden(_)) {
+                        break;
+                    }
                 }
             }
         }
@@ -155,17 +193,17 @@ impl Balancer {
     }
 
     /// Counts the member Leases that are held, and acquires the first free one if we hold none.
-    async fn count(&mut self) -> Result<Membership, ApiError> {
+    async fn count(&mut self) -> Result<Membership, String> {
         // A member Lease that was lost may be another replica's.
         self.member_lease = self
             .member_lease
             .take()
             .filter(|(_, member_lease)| member_lease.is_leader());
         let mut membership = Membership::default();
-        for number in 0..MEMBERS_MAX {
+        for number in 0..self.members_max {
             let own = self.member_lease.as_ref().map(|(own, _)| *own);
             if own == Some(number) {
-                membership.rank = membership.replicas;
+                membership.rank = Some(membership.replicas);
                 membership.replicas += 1;
                 continue;
             }
@@ -174,32 +212,38 @@ impl Balancer {
                 self.member_leases.push(elector);
             }
             let elector = &mut self.member_leases[number];
-            match elector.read_status().await? {
+            let status = elector.read_status().await;
+            match status.map_err(|error| describe(elector, &error))? {
                 // A count need not be certain; a new replica counts only what it finds held.
                 LeaseStatus::Held if elector.is_forgotten() => {}
                 LeaseStatus::Held => membership.replicas += 1,
                 LeaseStatus::Free if own.is_some() => {}
-                // Member Leases are created in order.
-                LeaseStatus::Absent if own.is_some_and(|own| own < number) => break,
+                // Member Leases are taken in order.
+                LeaseStatus::Unused if own.is_some_and(|own| own < number) => break,
                 // A lower free one is better: another replica would not find ours behind a gap.
-                LeaseStatus::Free | LeaseStatus::Absent => {
-                    membership.rank = membership.replicas;
+                LeaseStatus::Free | LeaseStatus::Unused => {
+                    let rank = membership.replicas;
                     membership.replicas += 1;
+                    let acquired = elector.try_acquire().await;
                     // Another replica was faster: it is counted, and the next member Lease is tried.
-                    if let Some(member_lease) = elector.try_acquire().await?
-                        && let Some((_, before)) = self.member_lease.replace((number, member_lease))
-                    {
-                        before.release().await?;
+                    let Some(member_lease) = acquired.map_err(|error| describe(elector, &error))?
+                    else {
+                        continue;
+                    };
+                    membership.rank = Some(rank);
+                    if let Some((_, before)) = self.member_lease.replace((number, member_lease)) {
+                        let released = before.release().await;
+                        released.map_err(|error| describe(&self.member_leases[number], &error))?;
                     }
                 }
             }
         }
         Ok(membership)
     }
+}
 
-    fn describe(&self, error: &ApiError) -> String {
-        format!("no lease: {error}; {}", self.member_leases[0].remedy(error))
-    }
+fn describe(elector: &Elector, error: &ApiError) -> String {
+    format!("no lease: {error}; {}", elector.remedy(error))
 }
 
 /// The name of a replica's own Lease.
@@ -216,16 +260,17 @@ mod tests {
         for logs in 0..40 {
             for replicas in 1..9 {
                 let shares: Vec<usize> = (0..replicas)
-                    .map(|rank| Membership { replicas, rank }.share(logs))
+                    .map(|rank| {
+                        let rank = Some(rank);
+                        Membership { replicas, rank }.share(logs)
+                    })
                     .collect();
                 assert_eq!(shares.iter().sum::<usize>(), logs);
                 assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
             }
         }
-        assert_eq!(
-            Membership::default().share(3),
-            3,
-            "alone, whatever was seen"
-        );
+        let alone = |rank| Membership { replicas: 0, rank }.share(3);
+        assert_eq!(alone(Some(0)), 3, "alone, whatever was seen");
+        assert_eq!(alone(None), 0, "it stands by");
     }
 }

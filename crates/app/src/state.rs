@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 pub use self::config_map::KubernetesStore;
 use self::config_map_identities::KubernetesIdentities;
 use crate::kubernetes::Cluster;
+use crate::slots::{SlotStore, SlotTable};
 
 /// The store that was chosen at the start.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ struct ConfigMaps {
     cluster: Cluster,
     name: String,
     writer: String,
+    slots: SlotStore,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl StateLayout {
     pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> StateLayout {
         StateLayout {
             config_maps: Some(ConfigMaps {
+                slots: SlotStore::new(&cluster, name),
                 cluster,
                 name: name.to_owned(),
                 writer: writer.to_owned(),
@@ -116,13 +119,68 @@ impl StateLayout {
         }
     }
 
+    /// Gives each of several logs a slot that has none, where ConfigMaps keep their checkpoints.
+    ///
+    /// # Errors
+    /// The table cannot be read or written, or there are fewer slots than logs.
+    pub async fn assign_slots(&self, logs: &[&str]) -> Result<(), StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(());
+        };
+        config_maps.mark_several().await?;
+        let table = config_maps.slots.update(|table| {
+            for log in logs {
+                table.assign(log);
+            }
+        });
+        config_maps.check_slots(&table.await?, logs)
+    }
+
     /// The state of one log. A process that reads one log keeps its checkpoint at the top, and
-    /// one that reads several keeps each below; a checkpoint that is there stays where it is, so
-    /// that a second cluster can be added, and the first be taken away, without losing a place.
+    /// one that reads several keeps each below, or in its slot; a checkpoint that is there stays where
+    /// it is, so that a second cluster can be added, and the first be taken away, without losing a
+    /// place.
     ///
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
     pub async fn open_log(&self, owner: &Owner, several: bool) -> Result<LogState, StoreError> {
+        let found = match (&self.config_maps, several) {
+            (Some(config_maps), true) => Some(config_maps.find_in_slot(owner).await?),
+            (Some(config_maps), false) => Some(config_maps.find_alone(owner).await?),
+            (None, _) => None,
+        };
+        self.log_state(owner, several, found).await
+    }
+
+    /// The state of a log in its slot, whose Lease the caller holds; `None` when the slot is not this
+    /// log's any more.
+    ///
+    /// # Errors
+    /// As for [`StateLayout::open_log`].
+    pub async fn open_slot(
+        &self,
+        owner: &Owner,
+        lease: &str,
+    ) -> Result<Option<LogState>, StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(None);
+        };
+        let table = config_maps.slots.read().await?;
+        let slot = table.slot(&owner.source);
+        let Some(slot) = slot.filter(|&slot| config_maps.slots.object_name(slot) == lease) else {
+            return Ok(None);
+        };
+        let found = config_maps.find(owner, slot).await?;
+        self.log_state(owner, true, Some(found)).await.map(Some)
+    }
+
+    /// The state of a log whose store in the cluster was found.
+    async fn log_state(
+        &self,
+        owner: &Owner,
+        several: bool,
+        found: Option<Found>,
+    ) -> Result<LogState, StoreError> {
         let (root, file_owner) = (Arc::clone(&self.dir), owner.clone());
         let file_store = on_disk(self.dir.path(), move || {
             let dir = place(root.path(), &file_owner, several);
@@ -134,15 +192,14 @@ impl StateLayout {
         })
         .await?;
         let seen_dir = file_store.folder().join("seen");
-        let (store, checkpoint, identities) = match &self.config_maps {
-            Some(config_maps) => {
-                let (store, checkpoint) = config_maps.find(owner, several).await?;
+        let (store, checkpoint, identities) = match (&self.config_maps, found) {
+            (Some(config_maps), Some((store, checkpoint))) => {
                 let identities = KubernetesIdentities::new(&config_maps.cluster, store.name());
                 let identities: Arc<dyn IdentityStore> = Arc::new(identities);
                 let store = AnyStore::Kubernetes(Box::new(store));
                 (store, checkpoint, Some(identities))
             }
-            None => {
+            _ => {
                 let mut store = file_store;
                 let checkpoint = store.load().await?;
                 (AnyStore::File(store), checkpoint, None)
@@ -158,16 +215,48 @@ impl StateLayout {
 }
 
 impl StateLayout {
+    /// The table of slots, where ConfigMaps keep the checkpoints.
+    pub fn slots(&self) -> Option<&SlotStore> {
+        self.config_maps.as_ref().map(|it| &it.slots)
+    }
+
     /// What the checkpoint of one log among several says now, where ConfigMaps keep it: another
     /// replica may read that log.
     ///
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
-    pub async fn peek(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
-        match &self.config_maps {
-            Some(config_maps) => Ok(config_maps.find(owner, true).await?.1),
-            None => Ok(None),
+    pub async fn peek(
+        &self,
+        owner: &Owner,
+        table: &SlotTable,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(None);
+        };
+        match table.slot(&owner.source) {
+            Some(slot) => Ok(config_maps.find(owner, slot).await?.1),
+            None => config_maps.earlier(owner).await,
         }
+    }
+
+    /// Whether each of these logs has a slot, or would get one.
+    ///
+    /// # Errors
+    /// The table cannot be read, or there are fewer slots than logs.
+    pub async fn check_slots(&self, logs: &[&str]) -> Result<SlotTable, StoreError> {
+        let Some(config_maps) = &self.config_maps else {
+            return Ok(SlotTable::default());
+        };
+        let mut table = config_maps.slots.read().await?;
+        for log in logs
+            .iter()
+            .filter(|log| !table.is_ended(log))
+            .collect::<Vec<_>>()
+        {
+            table.assign(log);
+        }
+        config_maps.check_slots(&table, logs)?;
+        Ok(table)
     }
 
     /// Shows that a ConfigMap of this name could be written, and writes none. Without ConfigMaps
@@ -192,40 +281,122 @@ impl StateLayout {
     }
 }
 
+/// The store of a log, and what its checkpoint says.
+type Found = (KubernetesStore, Option<Checkpoint>);
+
 impl ConfigMaps {
-    async fn find(
-        &self,
-        owner: &Owner,
-        several: bool,
-    ) -> Result<(KubernetesStore, Option<Checkpoint>), StoreError> {
-        let store =
-            |name: &str| KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone());
-        let mut own = store(&object_name(&self.name, owner));
-        let forbidden = match own.load().await {
-            Ok(None) => false,
-            Ok(checkpoint) => return Ok((own, checkpoint)),
-            // A Role that is limited to the common object: a single log has no other.
-            Err(error) if !several && config_map::is_forbidden(&error) => true,
-            Err(error) => return Err(error),
+    fn store(&self, name: &str, owner: &Owner) -> KubernetesStore {
+        KubernetesStore::new(&self.cluster, name, &self.writer, owner.clone())
+    }
+
+    fn in_slot(&self, slot: usize, owner: &Owner) -> KubernetesStore {
+        self.store(&self.slots.object_name(slot), owner).in_slot()
+    }
+
+    /// The object of a log in the layout before slots, by the log's name.
+    fn earlier_name(&self, owner: &Owner) -> String {
+        format!("{}-{}", self.name, suffix(owner))
+    }
+
+    fn earlier_store(&self, owner: &Owner) -> KubernetesStore {
+        self.store(&self.earlier_name(owner), owner)
+    }
+
+    /// Notes where a process looks that may see one object only that there are others.
+    async fn mark_several(&self) -> Result<(), StoreError> {
+        let nobody = Owner {
+            provider: String::new(),
+            source: String::new(),
         };
-        let mut common = store(&self.name);
-        let found = common.load().await;
-        if forbidden && found.is_ok() {
-            common.check_alone(&own)?;
-        }
-        match (found, several) {
-            (Ok(checkpoint), false) => Ok((common, checkpoint)),
-            (Ok(Some(checkpoint)), true) => Ok((common, Some(checkpoint))),
-            (Err(error), _) if error.is_unavailable() || !several => Err(error),
-            (Ok(None) | Err(_), _) => Ok((own.beside(common), None)),
+        self.store(&self.name, &nobody).mark_several().await
+    }
+
+    fn check_slots(&self, table: &SlotTable, logs: &[&str]) -> Result<(), StoreError> {
+        let has_none = |log: &&&str| table.slot(log).is_none() && !table.is_ended(log);
+        let mut without = logs.iter().filter(has_none);
+        match without.next() {
+            Some(log) => Err(self.slots.full(log, without.count())),
+            None => Ok(()),
         }
     }
-}
 
-/// The name of a log's own object in the cluster: of its ConfigMap where there are several, and of
-/// its Lease where replicas share them.
-pub(crate) fn object_name(name: &str, owner: &Owner) -> String {
-    format!("{name}-{}", suffix(owner))
+    /// What a log's checkpoint in the layout before slots says: nothing where the Role, which names the
+    /// slots, does not let us look.
+    async fn earlier(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
+        match self.earlier_store(owner).load().await {
+            Err(error) if config_map::is_forbidden(&error) => Ok(None),
+            result => result,
+        }
+    }
+
+    /// The store of a log in its slot. Until that has a checkpoint of its own, one of the layout before
+    /// slots says where it begins.
+    async fn find(&self, owner: &Owner, slot: usize) -> Result<Found, StoreError> {
+        let mut own = self.in_slot(slot, owner);
+        let checkpoint = match own.load().await? {
+            None => self.earlier(owner).await?,
+            checkpoint => checkpoint,
+        };
+        Ok((own, checkpoint))
+    }
+
+    /// The store of one log among several that one process reads.
+    async fn find_in_slot(&self, owner: &Owner) -> Result<Found, StoreError> {
+        let mut table = self.slots.read().await?;
+        let Some(slot) = table.assign(&owner.source) else {
+            return Err(self.slots.full(&owner.source, 0));
+        };
+        let (own, checkpoint) = self.find(owner, slot).await?;
+        if checkpoint.is_some() {
+            return Ok((own, checkpoint));
+        }
+        // The first of them may have been alone before: it stays where it is.
+        let mut common = self.store(&self.name, owner);
+        match common.load().await {
+            Ok(Some(checkpoint)) => Ok((common, Some(checkpoint))),
+            Err(error) if error.is_unavailable() => Err(error),
+            Ok(None) | Err(_) => {
+                let earlier = self.earlier_store(owner).load().await;
+                if earlier.is_err_and(|error| config_map::is_forbidden(&error)) {
+                    common.check_no_earlier(&self.earlier_name(owner))?;
+                }
+                Ok((own, None))
+            }
+        }
+    }
+
+    /// The store of a log that is alone, which it may not always have been.
+    async fn find_alone(&self, owner: &Owner) -> Result<Found, StoreError> {
+        let mut hidden = None;
+        match self.slots.read().await {
+            Ok(table) => {
+                if let Some(slot) = table.slot(&owner.source) {
+                    let (own, checkpoint) = self.find(owner, slot).await?;
+                    if checkpoint.is_some() {
+                        return Ok((own, checkpoint));
+                    }
+                }
+            }
+            // A Role that is limited to the common object: a single log has no other.
+            Err(error) if config_map::is_forbidden(&error) => {
+                hidden = Some(self.slots.table_name());
+            }
+            Err(error) => return Err(error),
+        }
+        let mut earlier = self.earlier_store(owner);
+        match earlier.load().await {
+            Ok(None) => {}
+            Ok(checkpoint) => return Ok((earlier, checkpoint)),
+            Err(error) if config_map::is_forbidden(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let mut common = self.store(&self.name, owner);
+        let checkpoint = common.load().await?;
+        if let Some(hidden) = hidden {
+            common.check_alone(&hidden)?;
+        }
+        Ok((common, checkpoint))
+    }
 }
 
 /// Works on a folder on a thread that may block.

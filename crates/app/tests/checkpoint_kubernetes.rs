@@ -156,7 +156,8 @@ async fn store_failure_is_held_with_remedy_and_recovers() {
     let fake = FakeKubernetes::new();
     let mut store = store(&fake, "a");
     store.load().await.unwrap();
-    let verbs = "get, update and create on configmaps in the namespace audit";
+    store.save(&checkpoint(4)).await.unwrap();
+    let verbs = "get and update on configmaps in the namespace audit";
     for (fault, parts) in [
         (KubernetesFault::Status(403), [verbs, "answered 403"]),
         (
@@ -382,21 +383,30 @@ async fn store_of_one_log_without_any_right_is_held() {
     fake.put("configmaps", "audit", NAME, json!({}));
     fake.fail_always(Some(KubernetesFault::Status(403)));
     let error = open_log(&fake, false).await.unwrap_err();
-    assert!(text(&error).contains("get, update"), "{}", text(&error));
+    assert!(text(&error).contains("get and update"), "{}", text(&error));
+}
+
+/// What a process that reads several logs does first.
+async fn assign_slots(fake: &FakeKubernetes) -> Result<(), StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let client = kube::Client::new(fake.service("a"), "audit");
+    let layout = StateLayout::lock(dir.path()).await.unwrap();
+    let layout = layout.with_config_maps(Cluster::new(client, "audit"), NAME, "a");
+    layout.assign_slots(&[&owner().source, "another"]).await
 }
 
 #[tokio::test]
-async fn store_of_one_of_several_logs_with_hidden_object_is_held() {
+async fn store_of_one_of_several_logs_with_hidden_slots_is_held() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
+    assign_slots(&fake).await.unwrap();
     let mut opened = open_log(&fake, true).await.unwrap();
     opened.store.save(&checkpoint(7)).await.unwrap();
-    let names = fake.names("configmaps", "audit");
-    let own = names.iter().find(|name| *name != NAME).unwrap();
     limited_to_one_name(&fake);
     let error = open_log(&fake, false).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
-    assert!(text(&error).contains(own), "{}", text(&error));
+    let table = format!("{NAME}-slots");
+    assert!(text(&error).contains(&table), "{}", text(&error));
     // With the right to read it, it goes on there.
     fake.fail_by(|_| None);
     let again = open_log(&fake, false).await.unwrap();
@@ -404,23 +414,76 @@ async fn store_of_one_of_several_logs_with_hidden_object_is_held() {
 }
 
 #[tokio::test]
-async fn store_several_logs_mark_is_written_before_first_object() {
+async fn store_several_logs_mark_is_written_before_first_slot_is_given() {
     let fake = FakeKubernetes::new();
     fake.put("configmaps", "audit", NAME, json!({}));
     let writes = |fake: &FakeKubernetes| {
         let all = fake.requests();
-        all.iter().filter(|request| request.method == "PUT").count()
+        let all = all.iter().filter(|request| request.method != "GET");
+        all.map(|request| request.path.clone()).collect::<Vec<_>>()
     };
+    open_log(&fake, true).await.unwrap();
+    assert_eq!(writes(&fake), Vec::<String>::new(), "`check` opens it too");
     let mut refused = false;
     fake.fail_by(move |request| {
         let first =
             request.method == "PUT" && !std::mem::replace(&mut refused, request.method == "PUT");
         first.then_some(KubernetesFault::Status(409))
     });
-    let mut opened = open_log(&fake, true).await.unwrap();
-    assert_eq!(writes(&fake), 0, "`check` opens it too");
-    opened.store.save(&checkpoint(1)).await.unwrap();
-    assert_eq!(writes(&fake), 2);
+    assign_slots(&fake).await.unwrap();
+    let all = "/api/v1/namespaces/audit/configmaps";
+    let common = format!("{all}/{NAME}");
+    assert_eq!(writes(&fake), [common.clone(), common, all.to_owned()]);
     let annotations = &object(&fake)["metadata"]["annotations"];
-    assert_eq!(annotations["audit-bridge/several-logs"], "true");
+    assert_eq!(annotations["audit-bridge/several-logs"], "slots");
+}
+
+/// The objects of the layout before slots, named after the logs.
+fn earlier_layout(fake: &FakeKubernetes) -> String {
+    let marked = json!({"metadata": {"annotations": {"audit-bridge/several-logs": "true"}}});
+    fake.put("configmaps", "audit", NAME, marked);
+    let text = checkpoint(5).write().unwrap();
+    let hash = audit_bridge_tail::Identity::of(&[owner().source.as_bytes()]).to_string();
+    let name = format!("{NAME}-aws-eks-a-cluster-eu-west-1-{}", &hash[..8]);
+    fake.put(
+        "configmaps",
+        "audit",
+        &name,
+        json!({"data": {"checkpoint.json": text}}),
+    );
+    name
+}
+
+#[tokio::test]
+async fn store_earlier_layout_is_read_once_and_goes_on_in_the_slot() {
+    let fake = FakeKubernetes::new();
+    let earlier = earlier_layout(&fake);
+    assign_slots(&fake).await.unwrap();
+    for _ in 0..2 {
+        let opened = open_log(&fake, true).await.unwrap();
+        assert_eq!(opened.checkpoint.unwrap().position, checkpoint(5).position);
+    }
+    let mut opened = open_log(&fake, true).await.unwrap();
+    opened.store.save(&checkpoint(9)).await.unwrap();
+    let slot = fake.object("configmaps", "audit", &format!("{NAME}-slot-0"));
+    assert!(slot.unwrap()["data"]["checkpoint.json"].is_string());
+    assert!(fake.remove("configmaps", "audit", &earlier));
+    let again = open_log(&fake, true).await.unwrap();
+    assert_eq!(again.checkpoint.unwrap().position, checkpoint(9).position);
+}
+
+#[tokio::test]
+async fn store_earlier_layout_that_may_not_be_read_is_held() {
+    let fake = FakeKubernetes::new();
+    let earlier = earlier_layout(&fake);
+    assign_slots(&fake).await.unwrap();
+    let hidden = earlier.clone();
+    fake.fail_by(move |request| {
+        let named = request.path.ends_with(&hidden);
+        named.then_some(KubernetesFault::Status(403))
+    });
+    // To begin at the newest record would leave out what came since.
+    let error = open_log(&fake, true).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(text(&error).contains(&earlier), "{}", text(&error));
 }

@@ -104,7 +104,7 @@ async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
         all[0].membership,
         Some(Membership {
             replicas: 1,
-            rank: 0
+            rank: Some(0)
         })
     );
     // Seats are used again: there are no more than there ever were replicas.

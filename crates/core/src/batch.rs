@@ -17,6 +17,8 @@ pub struct Item {
     pub event: Event,
     /// What it was made of.
     pub records: Records,
+    /// The bytes of these records, which stay in memory until it is settled.
+    pub records_bytes: usize,
 }
 
 impl Item {
@@ -25,6 +27,7 @@ impl Item {
         Item {
             event,
             records: records.into(),
+            records_bytes: 0,
         }
     }
 }

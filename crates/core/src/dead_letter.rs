@@ -34,7 +34,7 @@ use self::line::LineMetadata;
 use self::usage::{BytesByHolder, Keep, Usage};
 use crate::convert::Reject;
 use crate::event::time;
-use crate::output::ends_torn;
+use crate::json_lines::ends_torn;
 use crate::record::Origin;
 
 /// Lines in memory before they are written: a burst costs one write, not thousands.

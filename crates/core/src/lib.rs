@@ -8,6 +8,7 @@
 //! to an *observer*.
 
 mod ack;
+pub mod any_sink;
 pub mod batch;
 pub mod chain;
 pub mod checkpoint;
@@ -16,9 +17,9 @@ pub mod dead_letter;
 pub mod deliver;
 pub mod event;
 pub mod frontier;
+pub mod json_lines;
 pub mod lease_hold;
 pub mod observer;
-pub mod output;
 pub mod read_budget;
 pub mod readiness;
 pub mod record;
@@ -27,5 +28,4 @@ pub mod run;
 pub mod run_stats;
 pub mod sink;
 pub mod source;
-pub mod target;
 pub mod webhook;

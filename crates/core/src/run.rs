@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::processor::Processor;
 use crate::batch;
+use crate::chain::chain;
 use crate::checkpoint::{Checkpointer, HealthTimes, SaveOutcome as Written, Store};
 use crate::convert::Convert;
 use crate::dead_letter::DeadLetter;
@@ -154,6 +155,9 @@ where
         retry_policy,
         before.settled_to.unwrap_or_else(Timestamp::now),
     );
+    if Src::HEARS_OF_EACH {
+        processor.tracker.tell_each();
+    }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = read_budget.hold(0);
@@ -174,9 +178,9 @@ where
             for progress in processor.progress() {
                 checkpoint.take(progress);
             }
-            if source.needs_commit() {
-                checkpoint.hasten();
-            }
+        }
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
         }
         // Who is asked to stop does not wait for parked events: they are read again.
         let idle = processor.batcher.is_empty()
@@ -204,8 +208,8 @@ where
                 None => pending().await,
             } } => break Ended::LostLease(lost.to_string()),
             receipt = delivery.next() => {
-                if let Err(why) = processor.receipt(receipt) {
-                    break Ended::Failed(why);
+                if let Err(broken) = processor.receipt(receipt) {
+                    break Ended::Failed(broken.to_string());
                 }
             }
             written = async { match &mut checkpoint {
@@ -223,8 +227,8 @@ where
                 Some(dead_letter) => dead_letter.next().await,
                 None => pending().await,
             } } => {
-                if let Err(why) = processor.written(written) {
-                    break Ended::Failed(why);
+                if let Err(error) = processor.written(written) {
+                    break Ended::Failed(chain(&error));
                 }
             }
             page = read_budget.read(idle, source.read()), if !ended && room => match page {
@@ -283,6 +287,11 @@ where
     };
     if processor.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
         processor.write_rejects(LAST_CHECKPOINT).await;
+    }
+    if !matches!(why, Ended::LostLease(_)) {
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
+        }
     }
     // The Lease is lost: the new holder owns the checkpoint, so do not write it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {

@@ -3,12 +3,12 @@
 //! The only file that names the HTTP client, with its submodules. Redirects are not followed (a
 //! POST that is redirected has not arrived), bodies are not compressed (Falco cannot read them).
 
+mod failure;
 pub mod settings;
-mod verdict;
 
 use std::borrow::Cow;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -149,11 +149,11 @@ impl Webhook {
         if let Some(path) = &self.settings.token_file {
             match bearer(path) {
                 Ok(value) => request = request.header(AUTHORIZATION, value),
-                Err(detail) => {
+                Err(error) => {
                     return unheard(Verdict::Failed(RequestFailure {
                         cause: Cause::Token,
-                        detail,
-                        remedy: Some(Cow::Borrowed(verdict::TOKEN_REMEDY)),
+                        detail: error.to_string(),
+                        remedy: Some(Cow::Borrowed(failure::TOKEN_REMEDY)),
                         after: None,
                     }));
                 }
@@ -161,7 +161,7 @@ impl Webhook {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return unheard(verdict::of_error(error, self.settings.timeout)),
+            Err(error) => return unheard(failure::of_error(error, self.settings.timeout)),
         };
         let date = response.headers().get(DATE);
         let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
@@ -187,7 +187,7 @@ async fn answered(response: Response) -> Verdict {
     let after = header(RETRY_AFTER).and_then(|value| retry::retry_after(value, Timestamp::now()));
     let reason = response.status().canonical_reason().unwrap_or_default();
     let body = body_start(response, DETAIL_BYTES_MAX, DRAIN_BYTES_MAX).await;
-    verdict::of_status(status, reason, &body, after)
+    failure::of_status(status, reason, &body, after)
 }
 
 impl Sink for Webhook {
@@ -215,28 +215,53 @@ async fn body_start(mut response: Response, keep: usize, drain: usize) -> Vec<u8
     start
 }
 
+/// The token file holds no token that can be sent. Never quotes the file.
+#[derive(Debug, thiserror::Error)]
+#[error("the token file {} {problem}", .path.display())]
+struct TokenError {
+    path: PathBuf,
+    problem: TokenProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TokenProblem {
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is too large for a token")]
+    TooLarge,
+    #[error("is empty")]
+    Empty,
+    #[error("holds more than one token")]
+    Several,
+    #[error("does not hold a token")]
+    NoToken,
+}
+
 /// The `Authorization` header, from the file as it is now: reading a small file costs less than
 /// knowing whether it changed. The error never quotes the file.
-fn bearer(path: &Path) -> Result<HeaderValue, String> {
-    let shown = path.display();
+fn bearer(path: &Path) -> Result<HeaderValue, TokenError> {
+    let refused = |problem: TokenProblem| TokenError {
+        path: path.to_owned(),
+        problem,
+    };
     let mut text = String::new();
     let read = std::fs::File::open(path)
         .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text));
     if let Err(error) = read {
-        return Err(format!("the token file {shown} cannot be read: {error}"));
+        return Err(refused(TokenProblem::Unreadable(error)));
     }
     if text.len() as u64 > TOKEN_BYTES_MAX {
-        return Err(format!("the token file {shown} is too large for a token"));
+        return Err(refused(TokenProblem::TooLarge));
     }
     let token = text.trim();
     if token.is_empty() {
-        return Err(format!("the token file {shown} is empty"));
+        return Err(refused(TokenProblem::Empty));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("the token file {shown} holds more than one token"));
+        return Err(refused(TokenProblem::Several));
     }
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| format!("the token file {shown} does not hold a token"))?;
+        .map_err(|_| refused(TokenProblem::NoToken))?;
     value.set_sensitive(true);
     Ok(value)
 }

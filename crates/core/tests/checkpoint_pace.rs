@@ -121,33 +121,6 @@ async fn checkpointer_busy_writes_newest_positions_once_per_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checkpointer_hastened_writes_sooner_and_not_without_pause() {
-    let store = Scripted::default();
-    let mut checkpointer = checkpointer(&store);
-    let begin = Instant::now();
-    for n in 0..80 {
-        checkpointer.advance(0, json!(n));
-        checkpointer.hasten();
-        let outcome = checkpointer.next().await;
-        assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(n))]));
-    }
-    // Eight a second.
-    assert_eq!(begin.elapsed().as_secs(), 9);
-    // Nothing is written that is not new, and a failure waits as ever.
-    checkpointer.hasten();
-    assert!(timeout(100 * SECOND, checkpointer.next()).await.is_err());
-    store.0.lock().unwrap().failures = [full()].into();
-    checkpointer.advance(0, json!(80));
-    let outcome = checkpointer.next().await;
-    assert!(matches!(outcome, SaveOutcome::Failed { .. }), "{outcome:?}");
-    checkpointer.hasten();
-    let failed = Instant::now();
-    let outcome = checkpointer.next().await;
-    assert_eq!(outcome, SaveOutcome::Saved(vec![(0, json!(80))]));
-    assert!(failed.elapsed() >= SECOND);
-}
-
-#[tokio::test(start_paused = true)]
 async fn checkpointer_idle_writes_nothing() {
     let store = Scripted::default();
     let mut checkpointer = checkpointer(&store);

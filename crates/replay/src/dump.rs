@@ -29,8 +29,12 @@ pub trait Dump: Send + Sync {
     /// container with a context. `piece` is one valid JSON value.
     ///
     /// # Errors
-    /// A shape that is recognised but damaged (base64 that is none): what is wrong, for a person.
-    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String>;
+    /// A shape that is recognised but damaged (base64 that is none).
+    fn record<'a>(
+        &self,
+        piece: Raw<'a>,
+        context: &PieceContext,
+    ) -> Result<Cow<'a, str>, RecordError>;
 
     /// Whether a piece that is no object (a string, a row) is of this provider at all: used for
     /// the first pieces of a file, to tell a foreign file from one with a few foreign records.
@@ -39,6 +43,23 @@ pub trait Dump: Send + Sync {
     /// The splitter of a shape that is no JSON, chosen by name (`--shape`) or by the first bytes
     /// of the file (at least 4 KiB of them, unless the file is shorter).
     fn text_split(&self, shape: Option<&str>, head: &str) -> Option<Box<dyn Splitter>>;
+}
+
+/// What is wrong with a piece whose shape is recognised, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RecordError(Cow<'static, str>);
+
+impl From<&'static str> for RecordError {
+    fn from(what: &'static str) -> RecordError {
+        RecordError(Cow::Borrowed(what))
+    }
+}
+
+impl From<String> for RecordError {
+    fn from(what: String) -> RecordError {
+        RecordError(Cow::Owned(what))
+    }
 }
 
 /// One shape that a user can name.

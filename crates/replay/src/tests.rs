@@ -6,6 +6,7 @@ use audit_bridge_core::convert::{Outcome, Output, RecordId, Skip};
 
 use super::dump::{PieceContext, Role, Splitter};
 use super::*;
+use crate::dump::RecordError;
 
 /// Records are objects with an `id`.
 struct Plain;
@@ -28,7 +29,7 @@ impl Dump for Plain {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
         Ok(piece.text().into())
     }
 

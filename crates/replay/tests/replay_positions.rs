@@ -26,7 +26,7 @@ use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
-use audit_bridge_replay::dump::{Dump, PieceContext, Role, Shape, Splitter};
+use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 use audit_bridge_replay::{Replay, ReplaySettings};
 use fastrand::Rng;
 use tokio::sync::Notify;
@@ -48,7 +48,7 @@ impl Dump for Plain {
         }
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(&self, piece: Raw<'a>, _: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
         Ok(piece.text().into())
     }
 

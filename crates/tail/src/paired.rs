@@ -76,10 +76,6 @@ impl<A: Source, B: Source> Source for Paired<A, B> {
         }
     }
 
-    fn needs_commit(&self) -> bool {
-        self.first.needs_commit() || self.second.as_ref().is_some_and(Source::needs_commit)
-    }
-
     async fn close(&mut self) {
         self.first.close().await;
         if let Some(second) = &mut self.second {

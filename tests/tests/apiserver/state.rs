@@ -16,6 +16,7 @@ const NS: &str = "/api/v1/namespaces/audit-bridge";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/audit-bridge/roles";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/audit-bridge/leases";
 const GROUP: &str = "/aws/eks/prod/cluster";
+const GROUP_TEST: &str = "/aws/eks/test/cluster";
 const HUB: &str = "insights-logs-kube-audit";
 
 /// A server with what the chart makes of a bridge, its Deployment aside, and a kubeconfig of its
@@ -246,7 +247,7 @@ fn elected(eks: &mut Eks) {
     eks.put(100..110);
     let words = "cannot update resource";
     let why = third.until_not_ready("checkpoint", words);
-    assert!(why.contains("get, update and create"), "{why}");
+    assert!(why.contains("get and update"), "{why}");
     let (status, said) = eks.check();
     assert!(status == 1 && said.contains(words), "{said}");
     eks.installed.give(name, &["get", "update"]);
@@ -285,6 +286,69 @@ fn elected(eks: &mut Eks) {
     assert_eq!(third.terminate(), 0);
 
     assert_named(&eks.installed, name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_log_groups_with_chart_role_go_on_in_their_slots() {
+    let settings = ["replicas=2", "eks.clusterNames={prod,test}"];
+    for release in Release::judged() {
+        let Some(installed) = Installed::new(release, "eks", &settings).await else {
+            return;
+        };
+        let cloud = CloudWatch::start().await;
+        cloud.group(GROUP);
+        cloud.group(GROUP_TEST);
+        let eks = Eks { installed, cloud };
+        tokio::task::block_in_place(|| several_groups(&eks));
+    }
+}
+
+fn several_groups(eks: &Eks) {
+    let more = ["--cluster-name=test", "--checkpoint-interval=1s"];
+    let put = |events: std::ops::Range<usize>| {
+        for n in events {
+            let now = Timestamp::now().as_millisecond();
+            let group = [GROUP, GROUP_TEST][n % 2];
+            let text = event(n, 600);
+            eks.cloud
+                .put(group, "kube-apiserver-audit-1a2b", now, &text);
+        }
+    };
+    put(0..40);
+    let mut first = eks.start("a", &more);
+    first.until_ready();
+    eks.installed.until_accepted(0..40, &first);
+    let kept = || {
+        let sources = (0..2).map(|slot| {
+            let name = format!("eks-audit-bridge-slot-{slot}");
+            checkpoint(&eks.installed, &name)["source"].clone()
+        });
+        sources
+            .filter_map(|source| Some(source.as_str()?.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let each = wait(|| (kept().len() == 2).then_some(()));
+    assert!(each.is_some(), "{}", first.log());
+    assert_eq!(
+        kept(),
+        [GROUP, GROUP_TEST].map(|group| format!("eu-central-1:{group}"))
+    );
+    assert_eq!(first.terminate(), 0);
+    put(40..80);
+    let mut second = eks.start("b", &more);
+    eks.installed.until_accepted(0..80, &second);
+    second.until_ready();
+    assert_eq!(second.terminate(), 0);
+    let sent = eks.installed.webhook.accepted_ids();
+    assert_eq!(sent.len(), 80, "each once");
+    let admin = eks.installed.server.client(ADMIN);
+    let all = admin.get(&format!("{NS}/configmaps")).json();
+    let slots = all["items"].as_array().unwrap().iter().filter(|object| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        name.starts_with("eks-audit-bridge")
+    });
+    // What the chart made, and its canary-less release has no other.
+    assert_eq!(slots.count(), 1 + 1 + 8 + 9 * 8);
 }
 
 /// The API server's log names the bridge and its version as the agent of all that it asked.
@@ -376,7 +440,12 @@ impl Aks {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replicas_sharing_with_chart_role_lose_nothing_and_name_refusals() {
-    let settings = ["replicas=3", "aks.sharePartitions=true"];
+    let settings = [
+        "replicas=3",
+        "aks.sharePartitions=true",
+        "checkpoint.members=3",
+        "checkpoint.slots=6",
+    ];
     for release in Release::judged() {
         let Some(installed) = Installed::new(release, "aks", &settings).await else {
             return;
@@ -394,6 +463,7 @@ async fn replicas_sharing_with_chart_role_lose_nothing_and_name_refusals() {
             partitions: 6,
         };
         tokio::task::block_in_place(|| sharing(&mut aks));
+        tokio::task::block_in_place(|| outside_the_chart(&aks));
         aks.hubs.stop_listening().await;
         tokio::task::block_in_place(|| without_the_source(&aks));
         aks.hubs.come_back().await;
@@ -403,9 +473,131 @@ async fn replicas_sharing_with_chart_role_lose_nothing_and_name_refusals() {
 
 fn sharing(aks: &mut Aks) {
     let name = "aks-audit-bridge";
-    let admin = aks.installed.server.client(ADMIN);
     aks.publish(0..120);
-    // A quota of the namespace, a Role without update: `check` sees both before anybody runs.
+    aks.installed.give(name, &["get"]);
+    let (status, said) = aks.check();
+    assert!(
+        status == 1 && said.contains("cannot update resource"),
+        "{said}"
+    );
+    aks.installed.give(name, &["get", "update"]);
+    too_few_slots(aks);
+    let (status, said) = aks.check();
+    assert_eq!(status, 0, "{said}");
+
+    let mut one = aks.replica("one");
+    let mut two = aks.replica("two");
+    for replica in [&mut one, &mut two] {
+        replica.until_metric("audit_bridge_active_logs", 3.0);
+        replica.until_ready();
+    }
+    aks.installed.until_accepted(0..120, &one);
+    let mut three = aks.replica("three");
+    for replica in [&mut one, &mut two, &mut three] {
+        replica.until_metric("audit_bridge_active_logs", 2.0);
+    }
+    let mut four = aks.replica("four");
+    let stands_by = wait(|| four.log().contains("standing by").then_some(()));
+    assert!(stands_by.is_some(), "{}", four.log());
+    assert_eq!(four.metric("audit_bridge_active_logs"), 0.0);
+    assert_eq!(four.terminate(), 0);
+    aks.publish(120..240);
+    one.kill();
+    aks.installed.server.kill();
+    aks.publish(240..300);
+    aks.installed.server.restart();
+    aks.installed.until_accepted(0..300, &two);
+    for replica in [&mut two, &mut three] {
+        replica.until_metric("audit_bridge_active_logs", 3.0);
+        replica.until_ready();
+    }
+    assert_eq!(two.terminate(), 0);
+    aks.publish(300..360);
+    aks.installed.until_accepted(0..360, &three);
+    without_an_object(aks, &mut three);
+    assert_eq!(three.terminate(), 0);
+    assert_named(&aks.installed, name);
+}
+
+/// Says how many slots there are, as an upgrade of the chart does.
+fn set_slots(aks: &Aks, slots: usize) {
+    let admin = aks.installed.server.client(ADMIN);
+    let table = format!("{NS}/configmaps/aks-audit-bridge-slots");
+    let set = wait(|| {
+        let mut object = admin.get(&table).json();
+        object["metadata"]["annotations"]["audit-bridge/slots"] = slots.to_string().into();
+        (admin.put(&table, &object).status == 200).then_some(())
+    });
+    assert!(set.is_some());
+}
+
+/// Partitions without a slot are told of, and those that have one are read; more slots help at once.
+fn too_few_slots(aks: &Aks) {
+    set_slots(aks, 4);
+    let words = "has no slot for";
+    let (status, said) = aks.check();
+    assert!(status == 1 && said.contains(words), "{said}");
+    assert!(said.contains("checkpoint.slots"), "{said}");
+    let mut early = aks.replica("early");
+    early.until_not_ready("checkpoint", words);
+    early.until_metric("audit_bridge_active_logs", 4.0);
+    assert_eq!(early.log().matches(words).count(), 1, "{}", early.log());
+    set_slots(aks, 6);
+    early.until_metric("audit_bridge_active_logs", 6.0);
+    early.until_ready();
+    aks.installed.until_accepted(0..120, &early);
+    assert_eq!(early.terminate(), 0);
+}
+
+/// Objects of slots that somebody deleted are named, with the command; the other partitions are read on.
+fn without_an_object(aks: &Aks, replica: &mut Running) {
+    let admin = aks.installed.server.client(ADMIN);
+    let slot = "aks-audit-bridge-slot-2";
+    let map = format!("{NS}/configmaps/{slot}");
+    assert_eq!(admin.delete(&map).status, 200);
+    aks.publish(360..480);
+    let command = format!("kubectl -n audit-bridge create configmap {slot}");
+    let why = replica.until_not_ready("checkpoint", &command);
+    assert!(why.contains("is not there"), "{why}");
+    let (status, said) = aks.check();
+    assert!(status == 1 && said.contains(&command), "{said}");
+    let made = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": slot}});
+    assert_eq!(admin.post(&format!("{NS}/configmaps"), &made).status, 201);
+    aks.installed.until_accepted(360..480, replica);
+    replica.until_ready();
+    assert_eq!(admin.delete(&format!("{LEASES}/{slot}")).status, 200);
+    let words = format!("the Lease audit-bridge/{slot} is not there");
+    let (status, said) = aks.check();
+    assert!(status == 1 && said.contains(&words), "{said}");
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": slot}});
+    assert_eq!(admin.post(LEASES, &lease).status, 201);
+    aks.publish(480..540);
+    aks.installed.until_accepted(360..540, replica);
+    replica.until_metric("audit_bridge_active_logs", 6.0);
+    replica.until_ready();
+}
+
+/// Where a Role lets the bridge create what it needs, nobody has to make it beforehand.
+fn outside_the_chart(aks: &Aks) {
+    let name = "aks-audit-bridge";
+    let admin = aks.installed.server.client(ADMIN);
+    let target = format!("{ROLES}/{name}");
+    let mut role = admin.get(&target).json();
+    let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "update", "create"]});
+    role["rules"] = json!([
+        rule("", "configmaps"),
+        rule("coordination.k8s.io", "leases")
+    ]);
+    assert_eq!(admin.put(&target, &role).status, 200);
+    for place in [format!("{NS}/configmaps"), LEASES.to_owned()] {
+        for object in admin.get(&place).json()["items"].as_array().unwrap() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if name.starts_with("aks-audit-bridge") {
+                assert_eq!(admin.delete(&format!("{place}/{name}")).status, 200);
+            }
+        }
+    }
+    // A quota of the namespace: `check` sees it before anybody runs.
     let _controllers = aks.installed.server.controllers();
     let quotas = format!("{NS}/resourcequotas");
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
@@ -423,48 +615,16 @@ fn sharing(aks: &mut Aks) {
         "{said}"
     );
     // One that runs waits until there is room, and says for what.
-    let mut early = aks.replica("early");
+    let mut early = aks.replica("unnamed");
     early.until_not_ready("checkpoint", "exceeded quota");
     assert_eq!(admin.delete(&format!("{quotas}/few")).status, 200);
     early.until_ready();
-    aks.installed.until_accepted(0..120, &early);
+    early.until_metric("audit_bridge_active_logs", 6.0);
+    aks.publish(540..600);
+    aks.installed.until_accepted(540..600, &early);
     assert_eq!(early.terminate(), 0);
-    aks.installed.give(name, &["get", "create"]);
-    let (status, said) = aks.check();
-    assert!(
-        status == 1 && said.contains("cannot update resource"),
-        "{said}"
-    );
-    aks.installed.give(name, &["get", "create", "update"]);
     let (status, said) = aks.check();
     assert_eq!(status, 0, "{said}");
-
-    let mut one = aks.replica("one");
-    let mut two = aks.replica("two");
-    for replica in [&mut one, &mut two] {
-        replica.until_metric("audit_bridge_active_logs", 3.0);
-        replica.until_ready();
-    }
-    aks.installed.until_accepted(0..120, &one);
-    let mut three = aks.replica("three");
-    for replica in [&mut one, &mut two, &mut three] {
-        replica.until_metric("audit_bridge_active_logs", 2.0);
-    }
-    aks.publish(120..240);
-    one.kill();
-    aks.installed.server.kill();
-    aks.publish(240..300);
-    aks.installed.server.restart();
-    aks.installed.until_accepted(0..300, &two);
-    for replica in [&mut two, &mut three] {
-        replica.until_metric("audit_bridge_active_logs", 3.0);
-        replica.until_ready();
-    }
-    assert_eq!(two.terminate(), 0);
-    aks.publish(300..360);
-    aks.installed.until_accepted(0..360, &three);
-    assert_eq!(three.terminate(), 0);
-    assert_named(&aks.installed, name);
 }
 
 /// `check` looks at the cluster also when the source is down, and says that the namespace is going.

@@ -66,17 +66,22 @@ impl Cluster {
     /// Waits until the checkpoints have passed so many messages: they never come again.
     fn until_settled(&self, messages: i64) {
         let settled = || {
-            let names = self.api.names("configmaps", NAMESPACE);
-            let all: i64 = names.iter().map(|name| passed(&self.document(name))).sum();
+            let all = self.documents();
+            let all: i64 = all.values().map(|document| passed(document)).sum();
             (all == messages).then_some(())
         };
         assert!(wait(settled).is_some(), "{messages} are never settled");
     }
 
-    /// The checkpoint in a ConfigMap.
-    fn document(&self, name: &str) -> String {
-        let object = self.api.object("configmaps", NAMESPACE, name).unwrap();
-        object["data"]["checkpoint.json"].as_str().unwrap().into()
+    /// The checkpoints, by the ConfigMaps that they are in.
+    fn documents(&self) -> BTreeMap<String, String> {
+        let names = self.api.names("configmaps", NAMESPACE).into_iter();
+        let document = |name: String| {
+            let object = self.api.object("configmaps", NAMESPACE, &name)?;
+            let text = object["data"]["checkpoint.json"].as_str()?.to_owned();
+            Some((name, text))
+        };
+        names.filter_map(document).collect()
     }
 
     /// Forgets where partitions stand, as if nobody had come to read them.
@@ -89,14 +94,15 @@ impl Cluster {
 
     /// The name of a partition's ConfigMap.
     fn name_of(&self, partition: usize) -> String {
-        let all = self.api.names("configmaps", NAMESPACE);
-        let source = |name: &String| {
-            let document: serde_json::Value = serde_json::from_str(&self.document(name)).unwrap();
+        let source = |text: &String| {
+            let document: serde_json::Value = serde_json::from_str(text).unwrap();
             document["source"].as_str().unwrap().to_owned()
         };
         let ending = format!("/{partition}");
-        let found = all.into_iter().find(|name| source(name).ends_with(&ending));
-        found.unwrap_or_else(|| panic!("no object of partition {partition}"))
+        let mut all = self.documents().into_iter();
+        let found = all.find(|(_, text)| source(text).ends_with(&ending));
+        let (name, _) = found.unwrap_or_else(|| panic!("no object of partition {partition}"));
+        name
     }
 }
 
@@ -236,8 +242,8 @@ async fn partition_taken_late_begins_where_the_first_replica_began() {
     let mut first = cluster.start("one", &["--share-partitions"]);
     until_shares(&mut [&mut first], &[3.0]);
     let kept = wait(|| {
-        let maps = cluster.api.names("configmaps", NAMESPACE).len();
-        (maps == 4).then_some(())
+        let documents = cluster.documents().len();
+        (documents == 4).then_some(())
     });
     assert!(kept.is_some(), "{}", first.log());
     assert_eq!(first.terminate(), 0);

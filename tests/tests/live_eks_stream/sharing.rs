@@ -2,7 +2,7 @@
 //! replicas come, leave, hang or die, and shards are split and merged meanwhile.
 
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
-use audit_bridge_tests::replicas::{RandomTest, serve_api};
+use audit_bridge_tests::replicas::{NAMESPACE, RandomTest, serve_api};
 
 use super::*;
 
@@ -31,6 +31,16 @@ impl Cluster {
         let mut args = vec!["--checkpoint-store=kubernetes", "--state-dir", &state];
         args.extend(more);
         self.stage.start_as(&args, &[("KUBECONFIG", &kubeconfig)])
+    }
+
+    /// Which shard each slot has.
+    fn slots(&self) -> BTreeMap<usize, String> {
+        let table = self
+            .api
+            .object("configmaps", NAMESPACE, "eks-audit-bridge-slots");
+        let table = table.unwrap()["data"]["slots.json"].clone();
+        let table: serde_json::Value = serde_json::from_str(table.as_str().unwrap()).unwrap();
+        serde_json::from_value(table["slots"].clone()).unwrap()
     }
 
     /// A replica that shares.
@@ -99,6 +109,19 @@ async fn shards_split_and_merged_are_redistributed_in_order() {
     until_shares(&mut [&mut one, &mut two], &[2.0, 2.0]);
     stage.assert_no_duplicates();
     stage.assert_order();
+    // Of 16 shards only those that are open have a slot, and slots were used again.
+    let open: BTreeSet<_> = stage.kinesis.open_shards(STREAM).into_iter().collect();
+    let reused = wait(|| {
+        let shards = cluster.slots().into_values();
+        let shards: BTreeSet<_> = shards
+            .map(|log| log.rsplit('/').next().unwrap().to_owned())
+            .collect();
+        (shards == open).then_some(())
+    });
+    assert!(reused.is_some(), "{:?}, not {open:?}", cluster.slots());
+    let names = cluster.api.names("configmaps", NAMESPACE);
+    let slots = names.iter().filter(|name| name.contains("-slot-")).count();
+    assert!(slots <= 12, "{names:?}");
     one.kill();
     stage.put(600..700);
     stage.until_accepted(&two, 0..700);

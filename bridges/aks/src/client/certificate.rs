@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::rand::{SystemRandom, fill};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
 use azure_core::error::ErrorKind;
@@ -25,6 +26,44 @@ use serde_json::json;
 const ASSERTION_SECONDS: i64 = 600;
 /// A certificate's file is small; what is larger is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A certificate that signs nothing, and why, without anything out of its file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", .path.display())]
+pub struct CertificateError {
+    path: PathBuf,
+    problem: CertificateProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CertificateProblem {
+    #[error("{0}")]
+    Unreadable(std::io::Error),
+    #[error(
+        "is no PEM file; a PFX (PKCS #12) becomes one with: openssl pkcs12 -in FILE -nodes -out \
+         certificate.pem"
+    )]
+    NoPem,
+    #[error("is damaged: {0}")]
+    Damaged(rustls_pki_types::pem::Error),
+    #[error("holds no certificate of its private key")]
+    NoCertificate,
+    #[error("holds no private key; it must hold the certificate and its key")]
+    NoKey,
+    #[error(
+        "its private key has a password, and is read without one only: openssl pkey -in FILE writes \
+         it so; let nobody else read that file"
+    )]
+    Password,
+    #[error("its private key is no RSA key")]
+    OtherKey,
+    #[error("its private key is no RSA key of 2048 bits or more: {0}")]
+    InvalidKey(KeyRejected),
+    #[error("its key cannot sign")]
+    CannotSign,
+    #[error("no random numbers are to be had")]
+    NoRandomNumbers,
+}
 
 /// Makes assertions of one application in one tenant.
 pub(super) struct CertificateAssertion {
@@ -56,7 +95,7 @@ struct Identity {
 impl ClientAssertion for CertificateAssertion {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
         self.assertion(Timestamp::now())
-            .map_err(|what| azure_core::Error::with_message(ErrorKind::Credential, what))
+            .map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))
     }
 }
 
@@ -64,8 +103,15 @@ impl CertificateAssertion {
     /// A signed assertion.
     ///
     /// # Errors
-    /// What is wrong with the file, without anything out of it.
-    pub(super) fn assertion(&self, now: Timestamp) -> Result<String, String> {
+    /// The file does not serve.
+    pub(super) fn assertion(&self, now: Timestamp) -> Result<String, CertificateError> {
+        self.sign(now).map_err(|problem| CertificateError {
+            path: self.path.clone(),
+            problem,
+        })
+    }
+
+    fn sign(&self, now: Timestamp) -> Result<String, CertificateProblem> {
         let identity = Identity::read(&self.path)?;
         let own = &identity.certificates[0];
         let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, own));
@@ -75,7 +121,7 @@ impl CertificateAssertion {
             header["x5c"] = chain.map(|der| STANDARD.encode(der)).collect();
         }
         let mut id = [0; 16];
-        fill(&mut id).map_err(|_| "no random numbers are to be had")?;
+        fill(&mut id).map_err(|_| CertificateProblem::NoRandomNumbers)?;
         let now = now.as_second();
         let claims = json!({
             "aud": self.audience,
@@ -97,73 +143,53 @@ impl CertificateAssertion {
                 text.as_bytes(),
                 &mut signature,
             )
-            .map_err(|_| self.says("its key cannot sign"))?;
+            .map_err(|_| CertificateProblem::CannotSign)?;
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
-    fn says(&self, what: &str) -> String {
-        format!("{}: {what}", self.path.display())
     }
 }
 
 impl Identity {
-    fn read(path: &Path) -> Result<Identity, String> {
-        let says = |what: &str| format!("{}: {what}", path.display());
+    fn read(path: &Path) -> Result<Identity, CertificateProblem> {
         let bytes = std::fs::metadata(path).and_then(|found| match found.len() {
             _ if !found.is_file() => Err(std::io::Error::other("is no file")),
             0..=FILE_BYTES_MAX => std::fs::read(path),
             _ => Err(std::io::Error::other("is too large to be a certificate")),
         });
-        let bytes = bytes.map_err(|error| says(&error.to_string()))?;
+        let bytes = bytes.map_err(CertificateProblem::Unreadable)?;
         let text = std::str::from_utf8(&bytes).ok();
         let text = text.filter(|text| text.contains("-----BEGIN "));
-        let text = text.ok_or_else(|| {
-            says(
-                "is no PEM file; a PFX (PKCS #12) becomes one with: openssl pkcs12 -in FILE -nodes \
-                 -out certificate.pem",
-            )
-        })?;
-        Identity::of(text).map_err(|what| says(&what))
+        Identity::of(text.ok_or(CertificateProblem::NoPem)?)
     }
 
-    fn of(pem: &str) -> Result<Identity, String> {
+    fn of(pem: &str) -> Result<Identity, CertificateProblem> {
         let key = key(pem)?;
-        let damaged = |error: rustls_pki_types::pem::Error| format!("is damaged: {error}");
         let mut certificates = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            certificates.push(certificate.map_err(damaged)?.to_vec());
+            certificates.push(certificate.map_err(CertificateProblem::Damaged)?.to_vec());
         }
         // A certificate holds its public key in this very form (RFC 3279, RSAPublicKey).
         let public = key.public_key().as_ref();
         let is_own = |der: &Vec<u8>| der.windows(public.len()).any(|part| part == public);
         let own = certificates.iter().position(is_own);
-        let own = own.ok_or("holds no certificate of its private key")?;
+        let own = own.ok_or(CertificateProblem::NoCertificate)?;
         certificates[..=own].rotate_right(1);
         Ok(Identity { key, certificates })
     }
 }
 
 /// The private key among these blocks.
-fn key(pem: &str) -> Result<RsaKeyPair, String> {
+fn key(pem: &str) -> Result<RsaKeyPair, CertificateProblem> {
     // In PKCS #8 the label says so, in what came before a header.
     if pem.contains("ENCRYPTED") {
-        return Err(
-            "its private key has a password, and is read without one only: openssl pkey -in FILE \
-             writes it so; let nobody else read that file"
-                .to_owned(),
-        );
+        return Err(CertificateProblem::Password);
     }
     let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()) {
         Ok(PrivateKeyDer::Pkcs8(key)) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
         Ok(PrivateKeyDer::Pkcs1(key)) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
-        Ok(_) => return Err("its private key is no RSA key".to_owned()),
-        Err(_) => {
-            return Err(
-                "holds no private key; it must hold the certificate and its key".to_owned(),
-            );
-        }
+        Ok(_) => return Err(CertificateProblem::OtherKey),
+        Err(_) => return Err(CertificateProblem::NoKey),
     };
-    key.map_err(|error| format!("its private key is no RSA key of 2048 bits or more: {error}"))
+    key.map_err(CertificateProblem::InvalidKey)
 }
 
 #[cfg(test)]

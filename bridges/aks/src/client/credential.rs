@@ -14,7 +14,7 @@ use azure_identity::{
 };
 use jiff::Timestamp;
 
-use crate::client::certificate::CertificateAssertion;
+use crate::client::certificate::{CertificateAssertion, CertificateError};
 
 /// Who gives tokens, unless `AZURE_AUTHORITY_HOST` says otherwise.
 const AUTHORITY_HOST: &str = "https://login.microsoftonline.com";
@@ -72,6 +72,25 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// The environment names an identity that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// Of what belongs together, something is not set.
+    #[error("{0} is set, but AZURE_TENANT_ID or AZURE_CLIENT_ID is not")]
+    Incomplete(&'static str),
+    /// The certificate does not serve.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Azure's client does not take it.
+    #[error("{kind}: {source}")]
+    Refused {
+        /// What it was to be.
+        kind: &'static str,
+        /// The client's words.
+        source: azure_core::Error,
+    },
+}
+
 impl Credential {
     /// The identity that the environment names: Workload Identity where its webhook left a token
     /// file, a client secret or a client certificate where there is one, else the managed identity
@@ -79,7 +98,7 @@ impl Credential {
     ///
     /// # Errors
     /// What is missing in the environment, or wrong with the certificate.
-    pub fn from_environment() -> Result<Credential, String> {
+    pub fn from_environment() -> Result<Credential, CredentialError> {
         let (kind, tokens) = if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
             (IdentityKind::WorkloadIdentity, workload_identity())
         } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
@@ -102,7 +121,10 @@ impl Credential {
         };
         match tokens {
             Ok(tokens) => Ok(Credential::Identity { kind, tokens }),
-            Err(error) => Err(format!("{}: {error}", kind.name())),
+            Err(source) => Err(CredentialError::Refused {
+                kind: kind.name(),
+                source,
+            }),
         }
     }
 
@@ -124,12 +146,10 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The tenant and the client id of the application whose secret or certificate `variable` gives.
-fn application(given: &str) -> Result<(String, String), String> {
+fn application(given: &'static str) -> Result<(String, String), CredentialError> {
     match (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID")) {
         (Some(tenant), Some(client)) => Ok((tenant, client)),
-        _ => Err(format!(
-            "{given} is set, but AZURE_TENANT_ID or AZURE_CLIENT_ID is not"
-        )),
+        _ => Err(CredentialError::Incomplete(given)),
     }
 }
 
@@ -143,7 +163,7 @@ fn workload_identity() -> Tokens {
     WorkloadIdentityCredential::new(Some(options)).map(|it| it as _)
 }
 
-fn client_certificate(path: String) -> Result<Tokens, String> {
+fn client_certificate(path: String) -> Result<Tokens, CredentialError> {
     let (tenant, client_id) = application(CERTIFICATE_PATH)?;
     let host = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| AUTHORITY_HOST.to_owned());
     let chain = variable("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");

@@ -406,6 +406,7 @@ fn subscription_data_is_unpacked_or_refused_with_reason() {
         EksDump
             .record(raw, &PieceContext::empty())
             .map(Cow::into_owned)
+            .map_err(|error| error.to_string())
     };
     let gzip = "H4sIAAAAAAAA/6tWSkksSVSyqlYqSyzKzEvMTVWyMqwFAAxC2SAVAAAA";
     let error = record(&format!("{{\"Data\":\"{gzip}!\"}}")).unwrap_err();

@@ -156,10 +156,6 @@ impl<S: Source> Source for StreamDifference<S> {
         self.source.commit(partition, position);
     }
 
-    fn needs_commit(&self) -> bool {
-        self.source.needs_commit()
-    }
-
     async fn close(&mut self) {
         self.source.close().await;
     }

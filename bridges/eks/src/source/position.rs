@@ -45,16 +45,19 @@ pub(crate) enum Begin {
     Time(Timestamp),
 }
 
-impl TryFrom<String> for Begin {
-    type Error = String;
+/// What was stored as a shard's beginning is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a time nor {EARLIEST}")]
+pub(crate) struct InvalidBegin(String);
 
-    fn try_from(text: String) -> Result<Begin, String> {
-        match text.as_str() {
-            EARLIEST => Ok(Begin::Earliest),
-            time => time
-                .parse()
-                .map(Begin::Time)
-                .map_err(|_| format!("{time:?} is neither a time nor {EARLIEST}")),
+impl TryFrom<String> for Begin {
+    type Error = InvalidBegin;
+
+    fn try_from(text: String) -> Result<Begin, InvalidBegin> {
+        match (text.as_str(), text.parse()) {
+            (EARLIEST, _) => Ok(Begin::Earliest),
+            (_, Ok(time)) => Ok(Begin::Time(time)),
+            (_, Err(_)) => Err(InvalidBegin(text)),
         }
     }
 }

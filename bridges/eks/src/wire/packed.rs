@@ -4,6 +4,7 @@
 use std::io::Read as _;
 
 use audit_bridge_core::event::json::Raw;
+use audit_bridge_replay::dump::RecordError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -26,7 +27,7 @@ pub(crate) fn fault(object: &str) -> Option<String> {
     let mut members = Raw::parse(object).ok()?.members()?;
     let data = members.find_map(|(key, value)| data(&key, value))?;
     match unpack(data) {
-        Err(why) => Some(why),
+        Err(error) => Some(error.to_string()),
         Ok(text) => match Raw::parse(&text) {
             Ok(_) => None,
             Err(_) if text.len() as u64 >= UNPACKED_BYTES_MAX - 3 => Some(format!(
@@ -41,7 +42,7 @@ pub(crate) fn fault(object: &str) -> Option<String> {
 /// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
 /// at the limit: the reader sees that it does not end, reads the log events that are there, and
 /// keeps the packed whole besides.
-pub(crate) fn unpack(data: Raw<'_>) -> Result<String, String> {
+pub(crate) fn unpack(data: Raw<'_>) -> Result<String, RecordError> {
     let text = data
         .as_str()
         .ok_or("the subscription's data is no string")?;
@@ -60,6 +61,6 @@ pub(crate) fn unpack(data: Raw<'_>) -> Result<String, String> {
         // The limit cut a character.
         json.truncate(error.valid_up_to());
     }
-    String::from_utf8(json)
-        .map_err(|error| format!("the subscription's data is no gzip of text: {error}"))
+    let text = String::from_utf8(json);
+    Ok(text.map_err(|error| format!("the subscription's data is no gzip of text: {error}"))?)
 }

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use audit_bridge_core::chain::chain;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_tail::{LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
@@ -69,7 +68,7 @@ impl CloudLoggingClient {
     pub(crate) fn new(
         endpoint: &Endpoint,
         selection: Selection,
-    ) -> Result<CloudLoggingClient, String> {
+    ) -> Result<CloudLoggingClient, reqwest::Error> {
         let mut http = reqwest::Client::builder()
             .timeout(ATTEMPT_MAX)
             .connect_timeout(CONNECT_MAX)
@@ -79,7 +78,7 @@ impl CloudLoggingClient {
             http = http.no_proxy();
         }
         Ok(CloudLoggingClient {
-            http: http.build().map_err(|error| chain(&error))?,
+            http: http.build()?,
             // Entries as text: indented they are half as large again.
             url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
             identity: TokenSource::new(endpoint, SCOPE),
@@ -209,8 +208,8 @@ impl CloudLoggingClient {
         }
         let body = body.freeze();
         if status.is_success() {
-            return EntriesAnswer::read(&body).map_err(|what| QueryError::Transient {
-                detail: format!("cloud logging answered {status}, but {what}"),
+            return EntriesAnswer::read(&body).map_err(|error| QueryError::Transient {
+                detail: format!("cloud logging answered {status}, but {error}"),
             });
         }
         if status == reqwest::StatusCode::UNAUTHORIZED {

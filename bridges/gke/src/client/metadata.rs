@@ -10,6 +10,16 @@ const HOST: &str = "metadata.google.internal";
 /// It is on this machine, or there is none.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Why the metadata server says nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetadataError {
+    /// There is none, or it cannot be reached.
+    #[error("{}", chain(.0))]
+    Http(#[from] reqwest::Error),
+    #[error("it answered {status} for {path}")]
+    Status { status: StatusCode, path: String },
+}
+
 /// Where this runs. What is not known is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct InstanceMetadata {
@@ -32,7 +42,7 @@ fn host() -> Option<String> {
 ///
 /// # Errors
 /// The server cannot be reached: this may be no machine of Google's, or one that has just started.
-pub(crate) async fn place() -> Result<InstanceMetadata, String> {
+pub(crate) async fn place() -> Result<InstanceMetadata, MetadataError> {
     let server = MetadataServer::new()?;
     Ok(InstanceMetadata {
         project: server.get("project/project-id").await?,
@@ -46,7 +56,7 @@ pub(crate) async fn place() -> Result<InstanceMetadata, String> {
 ///
 /// # Errors
 /// As [`place`].
-pub(crate) async fn service_account_email() -> Result<Option<String>, String> {
+pub(crate) async fn service_account_email() -> Result<Option<String>, MetadataError> {
     let server = MetadataServer::new()?;
     server.get("instance/service-accounts/default/email").await
 }
@@ -57,35 +67,30 @@ struct MetadataServer {
 }
 
 impl MetadataServer {
-    fn new() -> Result<MetadataServer, String> {
+    fn new() -> Result<MetadataServer, MetadataError> {
         let http = reqwest::Client::builder()
             .user_agent(super::USER_AGENT)
             .timeout(WAIT_MAX)
             .connect_timeout(WAIT_MAX)
             .no_proxy()
-            .build()
-            .map_err(|error| chain(&error))?;
+            .build()?;
         let host = host().unwrap_or_else(|| HOST.to_owned());
         Ok(MetadataServer { host, http })
     }
 
     /// What stands there; `None` where nothing does.
-    async fn get(&self, path: &str) -> Result<Option<String>, String> {
+    async fn get(&self, path: &str) -> Result<Option<String>, MetadataError> {
         let url = format!("http://{}/computeMetadata/v1/{path}", self.host);
         let request = self.http.get(url).header("Metadata-Flavor", "Google");
-        let answer = async {
-            let answer = request.send().await?;
-            let status = answer.status();
-            Ok((status, answer.text().await?))
-        };
-        match answer
-            .await
-            .map_err(|error: reqwest::Error| chain(&error))?
-        {
+        let answer = request.send().await?;
+        match (answer.status(), answer.text().await?) {
             (StatusCode::OK, text) => Ok(Some(text.trim().to_owned()).filter(|it| !it.is_empty())),
             // A machine outside of a cluster has no such attributes.
             (StatusCode::NOT_FOUND, _) => Ok(None),
-            (status, _) => Err(format!("the metadata server answered {status} for {path}")),
+            (status, _) => Err(MetadataError::Status {
+                status,
+                path: path.to_owned(),
+            }),
         }
     }
 }

@@ -12,6 +12,18 @@ use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+/// Why an answer is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AnswerError {
+    #[error("it is not the JSON of one: {want} should stand at byte {at}")]
+    Type { want: &'static str, at: usize },
+    #[error("its nextPageToken is no string")]
+    Token,
+    /// Whoever says so with a 200 must not be taken for an empty log.
+    #[error("it holds an error")]
+    Error,
+}
+
 /// What an answer holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EntriesAnswer {
@@ -25,16 +37,15 @@ impl EntriesAnswer {
     /// Cuts an answer.
     ///
     /// # Errors
-    /// It is no such answer: an object with `entries` and `nextPageToken`, or without them. What
-    /// is wrong, for a person.
-    pub(super) fn read(body: &Bytes) -> Result<EntriesAnswer, String> {
+    /// It is no such answer: an object with `entries` and `nextPageToken`, or without them.
+    pub(super) fn read(body: &Bytes) -> Result<EntriesAnswer, AnswerError> {
         let mut answer = EntriesAnswer::default();
         let mut cut = Cut { bytes: body, at: 0 };
-        cut.expect(b'{')?;
+        cut.expect(b'{', "{")?;
         if !cut.takes(b'}') {
             loop {
                 let key = cut.value()?;
-                cut.expect(b':')?;
+                cut.expect(b':', ":")?;
                 match body.get(key).unwrap_or_default() {
                     b"\"entries\"" if cut.takes(b'[') => {
                         if !cut.takes(b']') {
@@ -48,12 +59,11 @@ impl EntriesAnswer {
                     }
                     b"\"nextPageToken\"" => {
                         let token = body.get(cut.value()?).unwrap_or_default();
-                        let token: String = serde_json::from_slice(token)
-                            .map_err(|_| "its nextPageToken is no string".to_owned())?;
+                        let token: String =
+                            serde_json::from_slice(token).map_err(|_| AnswerError::Token)?;
                         answer.next = Some(token).filter(|token| !token.is_empty());
                     }
-                    // Whoever says so with a 200 must not be taken for an empty log.
-                    b"\"error\"" => return Err("it holds an error".to_owned()),
+                    b"\"error\"" => return Err(AnswerError::Error),
                     _ => {
                         cut.value()?;
                     }
@@ -90,30 +100,27 @@ impl Cut<'_> {
         is
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), String> {
+    fn expect(&mut self, byte: u8, name: &'static str) -> Result<(), AnswerError> {
         match self.takes(byte) {
             true => Ok(()),
-            false => Err(self.type_error(&format!("{:?}", char::from(byte)))),
+            false => Err(self.type_error(name)),
         }
     }
 
     /// Whether a comma comes, and not the end.
-    fn more(&mut self, end: u8) -> Result<bool, String> {
+    fn more(&mut self, end: u8) -> Result<bool, AnswerError> {
         if self.takes(end) {
             return Ok(false);
         }
-        self.expect(b',').map(|()| true)
+        self.expect(b',', ",").map(|()| true)
     }
 
-    fn type_error(&self, want: &str) -> String {
-        format!(
-            "it is not the JSON of one: {want} should stand at byte {}",
-            self.at
-        )
+    fn type_error(&self, want: &'static str) -> AnswerError {
+        AnswerError::Type { want, at: self.at }
     }
 
     /// Steps over a value.
-    fn value(&mut self) -> Result<Range<usize>, String> {
+    fn value(&mut self) -> Result<Range<usize>, AnswerError> {
         let first = self.peek();
         let start = self.at;
         match first {
@@ -151,7 +158,7 @@ impl Cut<'_> {
     }
 
     /// Steps over a string, whose quote is next.
-    fn string(&mut self) -> Result<(), String> {
+    fn string(&mut self) -> Result<(), AnswerError> {
         match json::closing_quote(self.bytes, self.at + 1) {
             Some(end) => {
                 self.at = end + 1;

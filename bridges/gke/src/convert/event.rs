@@ -33,6 +33,17 @@ pub(super) enum Stage {
     Panic,
 }
 
+/// What every event needs, and an entry lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum MissingFact {
+    #[error("no protoPayload")]
+    Payload,
+    #[error("no operation.id and no insertId")]
+    AuditId,
+    #[error("no timestamp and no receiveTimestamp")]
+    Time,
+}
+
 /// An entry, and what was worked out about it.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
@@ -50,15 +61,15 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// What every event needs, or what the entry lacks of it.
-    pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, String> {
-        let payload = entry.payload.as_ref().ok_or("no protoPayload")?;
-        let audit_id = audit_id(entry).ok_or("no operation.id and no insertId")?;
+    pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, MissingFact> {
+        let payload = entry.payload.as_ref().ok_or(MissingFact::Payload)?;
+        let audit_id = audit_id(entry).ok_or(MissingFact::AuditId)?;
         let times = [&entry.timestamp, &entry.receive_timestamp];
         let stamp = times
             .into_iter()
             .flatten()
             .find_map(|text| Stamp::parse(text))
-            .ok_or("no timestamp and no receiveTimestamp")?;
+            .ok_or(MissingFact::Time)?;
         let body = payload.request.as_ref();
         let response = payload.response.as_ref();
         let status = ResponseStatus::of(&request, rpc(payload), body, response);

@@ -5,7 +5,7 @@ use super::*;
 
 const ENTRY: &str = r#"{"insertId":"i?>~","logName":"projects/p/logs/cloudaudit.googleapis.com%2Factivity","protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","methodName":"io.k8s.get","resourceName":"ü?>~"}}"#;
 
-fn record(text: &str) -> Result<String, String> {
+fn record(text: &str) -> Result<String, RecordError> {
     let raw = Raw::parse(text).expect("json");
     GkeDump
         .record(raw, &PieceContext::empty())

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use audit_bridge_app::config::bad_position;
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
+use audit_bridge_core::chain::chain;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::Positions;
 use audit_bridge_tail::{
@@ -81,9 +82,9 @@ impl LoggingLog {
 
     fn client(&self) -> Result<CloudLoggingClient, Unavailable> {
         let endpoint = &self.settings.endpoint;
-        CloudLoggingClient::new(endpoint, self.selection.clone()).map_err(|what| Unavailable {
+        CloudLoggingClient::new(endpoint, self.selection.clone()).map_err(|error| Unavailable {
             component: Component::Source,
-            reason: what,
+            reason: chain(&error),
             remedy: "check the system's certificates (SSL_CERT_FILE)".to_owned(),
         })
     }
@@ -104,9 +105,9 @@ async fn here(settings: &Logging) -> Result<InstanceMetadata, Unavailable> {
     if settled || (settings.endpoint.plain && !metadata::host_is_named()) {
         return Ok(InstanceMetadata::default());
     }
-    metadata::place().await.map_err(|what| Unavailable {
+    metadata::place().await.map_err(|error| Unavailable {
         component: Component::Source,
-        reason: format!("project and cluster are not known: the metadata server: {what}"),
+        reason: format!("project and cluster are not known: the metadata server: {error}"),
         remedy: "outside of Google Cloud name --project-id and --cluster-name (* is all clusters)"
             .to_owned(),
     })

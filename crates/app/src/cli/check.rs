@@ -24,7 +24,7 @@ use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming, Waiting};
 use crate::provider::{Finding, Provider, ProviderLog};
 use crate::share::member_lease_name;
-use crate::state::{StateLayout, StoreKind, object_name};
+use crate::state::{StateLayout, StoreKind};
 
 /// A clock that is further off misleads a tail: it would read what is not there yet, or late.
 const SKEW_SECONDS_MAX: f64 = 60.0;
@@ -34,7 +34,7 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Send a canary too, and wait until its audit event has arrived at the webhook (--canary-wait-max)
+    /// Send a canary too, and wait until its audit event has arrived at the webhook (--canary-wait-max): read by the check itself, or, where replicas share what is read, by one that runs with --canary-interval
     #[arg(long)]
     canary: bool,
     #[command(flatten)]
@@ -45,14 +45,6 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
     let mut problems = Problems::default();
     init_logging::<B>(&args.run.log, &mut problems);
     let checked = args.run.check::<B>(&mut problems);
-    let provider = &checked.provider;
-    if args.canary && (provider.shared().is_some() || provider.is_queue()) {
-        problems.add(
-            "canary",
-            "cannot be combined with what is read: a bridge that runs may get the canary's event \
-             instead; see its audit_bridge_canary_latency_seconds",
-        );
-    }
     if !problems.is_empty() {
         return usage(&problems);
     }
@@ -89,19 +81,19 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<F
     let whole = checked.provider.shared().map(|shared| owner(shared.name));
     let mut places = Places {
         owners: whole.iter().cloned().collect(),
-        part: None,
+        parts: Vec::new(),
     };
     match checked.provider.connect().await {
         Ok(logs) => {
             // What is shared out is one thing: one part of it speaks for all.
-            let parts = whole.as_ref().map_or(usize::MAX, |_| 1);
-            for log in logs.iter().take(parts) {
+            let spoken_for = whole.as_ref().map_or(usize::MAX, |_| 1);
+            for log in logs.iter().take(spoken_for) {
                 found.extend(log.check().await);
-                let name = owner(log.name().to_owned());
-                match whole {
-                    Some(_) => places.part = Some(name),
-                    None => places.owners.push(name),
-                }
+            }
+            let names = logs.iter().map(|log| log.name().to_owned());
+            match whole {
+                Some(_) => places.parts = names.collect(),
+                None => places.owners.extend(names.map(owner)),
             }
         }
         Err(unavailable) => found.push(Finding::failed(unavailable.component.name(), unavailable)),
@@ -125,8 +117,8 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<F
 struct Places {
     /// None where the source cannot be reached to ask.
     owners: Vec<Owner>,
-    /// One part of what replicas share.
-    part: Option<Owner>,
+    /// The parts of what replicas share, by name.
+    parts: Vec<String>,
 }
 
 /// Whether the checkpoint can be kept.
@@ -156,7 +148,12 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
                 {
                     return Finding::failed(what, unavailable);
                 }
-                layout = layout.with_config_maps(cluster, &state.name, &lease::identity());
+                let several = shared || places.owners.len() > 1;
+                layout = layout.with_config_maps(cluster.clone(), &state.name, &lease::identity());
+                if several && let Err(unavailable) = slots(&layout, &cluster, places, shared).await
+                {
+                    return Finding::failed(what, unavailable);
+                }
             }
             Err(error) => {
                 let unavailable = Unavailable {
@@ -168,7 +165,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
             }
         }
     }
-    let Places { owners, part } = places;
+    let Places { owners, .. } = places;
     let mut there = 0;
     for owner in owners {
         let mut log_state = match layout.open_log(owner, owners.len() > 1).await {
@@ -180,15 +177,9 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
             return refused(error);
         }
     }
-    // What is named after a part can be asked for only where the parts are known, and where nothing
-    // is known the name alone.
-    let more = match (part, owners.is_empty()) {
-        (Some(part), _) => Some(object_name(&state.name, part)),
-        (None, true) => Some(state.name.clone()),
-        (None, false) => None,
-    };
-    if let Some(name) = more
-        && let Err(error) = layout.probe(&name).await
+    // Where nothing is known of what is read, the name alone can be asked for.
+    if owners.is_empty()
+        && let Err(error) = layout.probe(&state.name).await
     {
         return refused(error);
     }
@@ -203,6 +194,41 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     Finding::ok(what, found)
 }
 
+/// Whether there is a slot for each log, and whether its objects can be used. Where the source could
+/// not be asked which logs there are, the first slot speaks for all.
+async fn slots(
+    layout: &StateLayout,
+    cluster: &Cluster,
+    places: &Places,
+    shared: bool,
+) -> Result<(), Unavailable> {
+    let Some(store) = layout.slots() else {
+        return Ok(());
+    };
+    let unavailable = |error: StoreError| error.to_unavailable();
+    layout
+        .probe(&store.table_name())
+        .await
+        .map_err(unavailable)?;
+    let owners = places.owners.iter().map(|owner| owner.source.as_str());
+    let logs: Vec<&str> = match shared {
+        true => places.parts.iter().map(String::as_str).collect(),
+        false => owners.collect(),
+    };
+    let table = layout.check_slots(&logs).await.map_err(unavailable)?;
+    let mut used: Vec<usize> = logs.iter().filter_map(|log| table.slot(log)).collect();
+    if used.is_empty() {
+        used.push(0);
+    }
+    for name in used.into_iter().map(|slot| store.object_name(slot)) {
+        layout.probe(&name).await.map_err(unavailable)?;
+        if shared {
+            lease(cluster, &name).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the Lease can be taken.
 async fn lease(cluster: &Cluster, name: &str) -> Result<(), Unavailable> {
     let unavailable = |what: String, remedy: String| Unavailable {
@@ -211,7 +237,7 @@ async fn lease(cluster: &Cluster, name: &str) -> Result<(), Unavailable> {
         remedy,
     };
     let elector = Elector::new(cluster, name, &lease::identity(), LeaseTiming::default());
-    let elector = elector.map_err(|error| {
+    let mut elector = elector.map_err(|error| {
         let remedy = "this is a defect, please report it".to_owned();
         unavailable(chain(&error), remedy)
     })?;
@@ -275,7 +301,9 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     };
     let target = match checked.delivery.destination.open() {
         Ok(target) => target,
-        Err(error) => return Finding::failed(what, unavailable(error, "mend it and check again")),
+        Err(error) => {
+            return Finding::failed(what, unavailable(error.into(), "mend it and check again"));
+        }
     };
     let ReceiverAnswer {
         verdict,

@@ -30,6 +30,14 @@ pub(super) fn duration(lease: &Lease, timing: LeaseTiming) -> Duration {
     promised.max(timing.lease_duration).min(LEASE_DURATION_MAX)
 }
 
+/// Whether it ever had a holder: one that was made beforehand has nothing in it.
+pub(super) fn was_ever_taken(lease: &Lease) -> bool {
+    lease
+        .spec
+        .as_ref()
+        .is_some_and(|spec| *spec != LeaseSpec::default())
+}
+
 /// How often the Lease has changed hands.
 pub(super) fn transitions(lease: &Lease) -> i64 {
     let spec = lease.spec.as_ref();

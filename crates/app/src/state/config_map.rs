@@ -17,7 +17,9 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 
-use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
+use crate::kubernetes::{
+    ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded, missing_config_map,
+};
 
 /// How long one request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -36,6 +38,9 @@ const WRITER: &str = "audit-bridge/writer";
 /// That logs have objects of their own beside this one.
 const SEVERAL: &str = "audit-bridge/several-logs";
 
+/// That these are slots. Before there were slots it was `true`, and objects had their names of the logs.
+const IN_SLOTS: &str = "slots";
+
 /// Who looks after the object.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -52,6 +57,11 @@ pub(super) fn is_forbidden(error: &StoreError) -> bool {
     error.is_some_and(|error| matches!(error.kind(), ApiErrorKind::Forbidden(_)))
 }
 
+/// Whether no Role lets us.
+fn is_refused_by_role(error: &ApiError) -> bool {
+    error.kind() == ApiErrorKind::Forbidden(ForbiddenReason::Role)
+}
+
 /// The store of `--checkpoint-store kubernetes`.
 pub struct KubernetesStore {
     api: Api<ConfigMap>,
@@ -65,8 +75,8 @@ pub struct KubernetesStore {
     /// The document that we read at the start or wrote last.
     known: Option<String>,
     rival: Option<Rival>,
-    /// Of a log among several: the object that a single log would have.
-    common: Option<Box<KubernetesStore>>,
+    /// Logs have the object one after the other.
+    in_slot: bool,
 }
 
 /// What is known of the object.
@@ -115,7 +125,7 @@ impl KubernetesStore {
             seen: Seen::Unknown,
             known: None,
             rival: None,
-            common: None,
+            in_slot: false,
         }
     }
 
@@ -124,10 +134,11 @@ impl KubernetesStore {
         &self.name
     }
 
-    /// The store of one log among several. `common` is that of a process which reads one log.
-    pub(super) fn beside(self, common: KubernetesStore) -> KubernetesStore {
+    /// The same in a slot, which is this log's alone now: what another log left in it counts as none.
+    #[must_use]
+    pub fn in_slot(self) -> KubernetesStore {
         KubernetesStore {
-            common: Some(Box::new(common)),
+            in_slot: true,
             ..self
         }
     }
@@ -149,15 +160,26 @@ impl KubernetesStore {
             Seen::Present(object) => object,
             Seen::Unknown | Seen::Absent => {
                 let created = bounded(REQUEST_WAIT_MAX, self.api.create(&params, &absent)).await;
-                created.map_err(|error| self.unavailable("cannot be created", error))?;
+                created.map_err(|error| match is_refused_by_role(&error) {
+                    true => self.missing(),
+                    false => self.unavailable("cannot be created", error),
+                })?;
                 &absent
             }
         };
         let call = self.api.replace(&self.name, &params, object);
         match bounded(REQUEST_WAIT_MAX, call).await {
             Ok(_) => Ok(()),
-            // Who may not update is told so before anybody looks whether it is there.
-            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(()),
+            // Who may not update is told so before anybody looks whether it is there, or was written
+            // by a bridge that runs meanwhile.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ApiErrorKind::NotFound | ApiErrorKind::Conflict
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(self.unavailable("cannot be written", error)),
         }
     }
@@ -173,12 +195,13 @@ impl KubernetesStore {
         Ok(())
     }
 
-    /// Notes on the object, if there is one, that a log has one of its own beside it: for a process
-    /// whose Role lets it see only this one.
+    /// Notes on the object, if there is one, that logs have objects of their own beside it: for a
+    /// process whose Role lets it see only this one.
     ///
     /// # Errors
     /// It cannot be written.
-    async fn mark_several(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn mark_several(&mut self) -> Result<(), StoreError> {
+        self.refresh().await?;
         for _ in 0..ATTEMPTS_MAX {
             let Seen::Present(object) = &self.seen else {
                 return Ok(());
@@ -188,7 +211,7 @@ impl KubernetesStore {
             }
             let mut object = object.clone();
             let annotations = object.metadata.annotations.get_or_insert_default();
-            annotations.insert(SEVERAL.to_owned(), "true".to_owned());
+            annotations.insert(SEVERAL.to_owned(), IN_SLOTS.to_owned());
             let params = PostParams::default();
             let call = self.api.replace(&self.name, &params, &object);
             match bounded(REQUEST_WAIT_MAX, call).await {
@@ -207,38 +230,49 @@ impl KubernetesStore {
         Err(self.changes_too_fast())
     }
 
-    /// Whether this object is all that a process may use which is not allowed to see `own`.
+    /// Whether this object is all that a process may use which is not allowed to see `other`.
     ///
     /// # Errors
-    /// It is not there, so no position could be kept; or the position may be in `own`. To begin
-    /// at the newest record would leave out what came before.
-    pub(super) fn check_alone(&self, own: &KubernetesStore) -> Result<(), StoreError> {
+    /// It is not there, so no position could be kept; or the position may be in `other`, or in what
+    /// that names. To begin at the newest record would leave out what came before.
+    pub(super) fn check_alone(&self, other: &str) -> Result<(), StoreError> {
         let Seen::Present(object) = &self.seen else {
-            let (namespace, name) = (&self.namespace, &self.name);
-            return Err(StoreError::Unavailable {
-                place: self.place.name.clone(),
-                problem: "is not there, and the pod's Role does not let it create one".to_owned(),
-                remedy: format!(
-                    "create it (helm upgrade, or kubectl -n {namespace} create configmap {name})"
-                ),
-                source: None,
-            });
+            let (place, namespace) = (self.place.name.clone(), &self.namespace);
+            return Err(missing_config_map(place, namespace, &self.name));
         };
-        let empty = self.document()?.is_none();
-        if empty && !annotation(object, SEVERAL).is_empty() {
-            return Err(StoreError::Unavailable {
-                place: own.place.name.clone(),
-                problem: "may hold the position, and the pod's Role does not let it read that"
-                    .to_owned(),
-                remedy: format!(
-                    "add {} to the resourceNames of the Role, or take the annotation {SEVERAL} \
-                     from {} to begin at --start",
-                    own.name, self.name
-                ),
-                source: None,
-            });
+        match self.text()? {
+            None if !annotation(object, SEVERAL).is_empty() => Err(self.hidden(other)),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether a process that is not allowed to see `earlier`, the object of one log among several
+    /// before there were slots, may do without.
+    ///
+    /// # Errors
+    /// The position may be in there.
+    pub(super) fn check_no_earlier(&self, earlier: &str) -> Result<(), StoreError> {
+        match &self.seen {
+            Seen::Present(object) if !["", IN_SLOTS].contains(&annotation(object, SEVERAL)) => {
+                Err(self.hidden(earlier))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// That the position may be where we cannot look.
+    fn hidden(&self, other: &str) -> StoreError {
+        StoreError::Unavailable {
+            place: format!("in the ConfigMap {}/{other}", self.namespace),
+            problem: "may hold the position, and the pod's Role does not let it read that"
+                .to_owned(),
+            remedy: format!(
+                "add {other} (of a table: and the slot that it names) to the resourceNames of the \
+                 Role, or take the annotation {SEVERAL} from {} to begin at --start",
+                self.name
+            ),
+            source: None,
+        }
     }
 
     fn changes_too_fast(&self) -> StoreError {
@@ -250,14 +284,13 @@ impl KubernetesStore {
         }
     }
 
-    /// The document that was seen, if there is one and it is the owner's.
-    fn document(&self) -> Result<Option<(&str, Checkpoint)>, StoreError> {
+    /// The document that was seen, if there is one.
+    fn text(&self) -> Result<Option<&str>, StoreError> {
         let Seen::Present(object) = &self.seen else {
             return Ok(None);
         };
         if let Some(text) = object.data.as_ref().and_then(|data| data.get(DOCUMENT)) {
-            let checkpoint = Checkpoint::read(text.as_bytes(), &self.owner, &self.place)?;
-            return Ok(Some((text, checkpoint)));
+            return Ok(Some(text));
         }
         // Whoever edits the object may turn the document into bytes, which we never write.
         let binary = object.binary_data.as_ref();
@@ -272,12 +305,23 @@ impl KubernetesStore {
         Ok(None)
     }
 
-    /// Whether what was read may be replaced.
+    /// What a document says, if it is the owner's; in a slot, `None` for another log's.
+    fn parse(&self, text: &str) -> Result<Option<Checkpoint>, StoreError> {
+        let of_other = |it: Checkpoint| !it.is_of(&self.owner);
+        if self.in_slot && serde_json::from_str(text).is_ok_and(of_other) {
+            return Ok(None);
+        }
+        Checkpoint::read(text.as_bytes(), &self.owner, &self.place).map(Some)
+    }
+
+    /// Whether what was read may be replaced. What another log had left in a slot when it was loaded
+    /// may; what comes there later is a rival's.
     fn check(&mut self) -> Result<(), StoreError> {
-        let Some((text, checkpoint)) = self.document()? else {
+        let Some(text) = self.text()? else {
             self.rival = None;
             return Ok(());
         };
+        let checkpoint = self.parse(text)?;
         let writer = match &self.seen {
             Seen::Present(object) => annotation(object, WRITER),
             Seen::Unknown | Seen::Absent => "",
@@ -303,12 +347,16 @@ impl KubernetesStore {
             return Ok(());
         }
         self.rival = Some(Rival { text, since });
-        Err(StoreError::Unavailable {
-            place: self.place.name.clone(),
-            problem: format!(
-                "was changed by {writer} at {}: two bridges read the same source",
+        let what = match checkpoint {
+            Some(checkpoint) => format!(
+                "at {}: two bridges read the same source",
                 audit_bridge_core::event::time::micros(checkpoint.written)
             ),
+            None => "for another log: two replicas use the same slot".to_owned(),
+        };
+        Err(StoreError::Unavailable {
+            place: self.place.name.clone(),
+            problem: format!("was changed by {writer} {what}"),
             remedy: "run one replica, or let the Lease choose the one that reads".to_owned(),
             source: None,
         })
@@ -321,11 +369,11 @@ impl KubernetesStore {
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
-                if let Some(common) = &mut self.common {
-                    common.mark_several().await?;
-                }
                 let object = self.object(ConfigMap::default(), text);
-                bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await
+                match bounded(REQUEST_WAIT_MAX, self.api.create(&params, &object)).await {
+                    Err(error) if is_refused_by_role(&error) => return Err(self.missing()),
+                    result => result,
+                }
             }
             Seen::Present(object) => {
                 let object = self.object(*object, text);
@@ -377,6 +425,10 @@ impl KubernetesStore {
         object
     }
 
+    fn missing(&self) -> StoreError {
+        missing_config_map(self.place.name.clone(), &self.namespace, &self.name)
+    }
+
     fn unavailable(&self, problem: &str, error: ApiError) -> StoreError {
         StoreError::Unavailable {
             place: self.place.name.clone(),
@@ -396,9 +448,8 @@ enum Sent {
 impl Store for KubernetesStore {
     async fn load(&mut self) -> Result<Option<Checkpoint>, StoreError> {
         self.refresh().await?;
-        let document = self.document()?;
-        let (text, checkpoint) = match document {
-            Some((text, checkpoint)) => (text.to_owned(), Some(checkpoint)),
+        let (text, checkpoint) = match self.text()? {
+            Some(text) => (text.to_owned(), self.parse(text)?),
             None => (String::new(), None),
         };
         self.known = Some(text);

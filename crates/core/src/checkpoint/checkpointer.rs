@@ -1,7 +1,6 @@
 //! Writes the newest positions at a steady pace, beside the run loop.
 //!
-//! At most one write is under way and at most one begins per interval, or a few where the source
-//! waits for it; positions that arrive in
+//! At most one write is under way and at most one begins per interval; positions that arrive in
 //! between replace each other, and nothing is written that the store holds already. A write that fails is tried again for ever with backoff, always
 //! with the newest positions. The write itself is a future that lives here, so the loop may drop
 //! [`Checkpointer::next`] at any time without losing or repeating one.
@@ -22,9 +21,6 @@ use crate::source::Position;
 /// How long a write that failed waits at least, where the interval is longer: nothing is read
 /// meanwhile.
 const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
-
-/// From one write to the next where the source waits for what follows it ([`Checkpointer::hasten`]).
-const HASTENED_INTERVAL: Duration = Duration::from_millis(125);
 
 /// How often a last write is tried again while the process ends.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
@@ -79,8 +75,6 @@ pub struct Checkpointer<S> {
     saving_since: Option<Instant>,
     saved_at: Instant,
     next_at: Instant,
-    /// When the next one may begin if it is urgent.
-    hastened_at: Instant,
     backoff: Backoff,
     failure: Option<SaveFailure>,
 }
@@ -122,7 +116,6 @@ impl<S: Store + 'static> Checkpointer<S> {
             saving_since: None,
             saved_at: now,
             next_at: now,
-            hastened_at: now,
             backoff: Backoff::seeded(fastrand::u64(..)),
             failure: None,
         }
@@ -162,14 +155,6 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
         self.positions.insert(partition, position);
         self.unsaved_since.get_or_insert_with(Instant::now);
-    }
-
-    /// The source waits for a commit: the next write begins before the interval is over. One that
-    /// failed is not hurried.
-    pub fn hasten(&mut self) {
-        if self.failure.is_none() {
-            self.next_at = self.next_at.min(self.hastened_at);
-        }
     }
 
     /// Writes when there is something to write and it is time, and says what came of it. Waits
@@ -268,9 +253,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             return false;
         };
         self.saving_since = self.unsaved_since.take();
-        let now = Instant::now();
-        self.next_at = now + self.interval;
-        self.hastened_at = now + HASTENED_INTERVAL;
+        self.next_at = Instant::now() + self.interval;
         self.mark_unannounced(Timestamp::now());
         let checkpoint = Checkpoint {
             unannounced: self.unannounced.clone(),

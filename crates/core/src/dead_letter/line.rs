@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::usage::{Holder, Keep};
 use crate::convert::Reject;
 use crate::event::json;
-use crate::output::blank_line_ends;
+use crate::json_lines::blank_line_ends;
 use crate::record::Origin;
 
 /// The part of a payload that is kept of one that cannot be kept whole.

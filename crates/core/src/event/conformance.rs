@@ -12,7 +12,7 @@
 //!   every member that Kubernetes knows of its type.
 //!
 //! An event is never refused for being too large, too deep or too odd. What must go goes by rules
-//! that leave nobody the choice of what is seen (`shorten`, `mend`, `cut`), and the event
+//! that leave nobody the choice of what is seen (`shorten`, `repair`, `cut`), and the event
 //! then carries the API server's own mark, `audit.k8s.io/truncated` (`plugin/pkg/audit/truncate`).
 //!
 //! A native event is read here once (`inspect`). Nearly always nothing is wrong with it, and it
@@ -25,8 +25,8 @@ mod compose;
 mod cut;
 mod inspect;
 mod known;
-mod mend;
 mod notes;
+mod repair;
 mod shape;
 mod shorten;
 mod shrink;
@@ -290,8 +290,8 @@ pub fn event(text: &Bytes, context: &EventContext<'_>) -> Result<Event, EventErr
     let json = completed
         .as_ref()
         .map_or(&*decoded, |completed| &completed.json);
-    let mended = mend(json, depth_max, context, &mut notes)?;
-    let (seen, end) = Inspection::read(&mended);
+    let repaired = repaired(json, depth_max, context, &mut notes)?;
+    let (seen, end) = Inspection::read(&repaired);
     if let Err(error) = end {
         let claimed = context.claimed || seen.claims();
         return Err(EventError::of(claimed, error.to_string()));
@@ -349,27 +349,27 @@ fn is_marked(seen: &Inspection<'_>) -> bool {
 }
 
 /// The text without what receivers read differently or not at all.
-fn mend<'a>(
+fn repaired<'a>(
     json: &'a str,
     depth_max: usize,
     context: &EventContext<'_>,
     notes: &mut Notes,
 ) -> Result<Cow<'a, str>, EventError> {
-    let mending = mend::mending(json, depth_max);
+    let repairs = repair::repairs(json, depth_max);
     for (found, what) in [
-        (mending.repeated_key, Repair::DuplicateKey),
-        (mending.lone_surrogate, Repair::Encoding),
+        (repairs.repeated_key, Repair::DuplicateKey),
+        (repairs.lone_surrogate, Repair::Encoding),
     ] {
         if found {
             notes.repair(what);
         }
     }
-    if mending.too_deep {
+    if repairs.too_deep {
         notes.give_up(GivenUp::Depth);
     }
-    let json: Cow<'a, str> = match mending.edits.is_empty() {
+    let json: Cow<'a, str> = match repairs.edits.is_empty() {
         true => Cow::Borrowed(json),
-        false => Cow::Owned(mending.edits.apply(json)),
+        false => Cow::Owned(repairs.edits.apply(json)),
     };
     let (seen, _) = Inspection::read(&json);
     if !seen.odd_types {

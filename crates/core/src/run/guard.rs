@@ -30,9 +30,9 @@ impl<Con: Convert> Guarded<Con> {
     pub(super) fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         let converter = &mut self.converter;
         let caught = catch(|| converter.convert(id, record, out));
-        if let Err(what) = caught {
-            out.reject(id, Reject::DEFECT, defect(&what));
-            self.give_up_what_is_lost(&what, out);
+        if let Err(panic) = caught {
+            out.reject(id, Reject::DEFECT, panic.to_string());
+            self.give_up_what_is_lost(&panic, out);
         }
         if !out.decides(id) {
             self.held.insert(id);
@@ -43,8 +43,8 @@ impl<Con: Convert> Guarded<Con> {
     /// See [`Convert::overdue`].
     pub(super) fn overdue(&mut self, now: Duration, out: &mut Output) {
         let converter = &mut self.converter;
-        if let Err(what) = catch(|| converter.overdue(now, out)) {
-            self.give_up_what_is_lost(&what, out);
+        if let Err(panic) = catch(|| converter.overdue(now, out)) {
+            self.give_up_what_is_lost(&panic, out);
         }
         self.forget_decided(out);
     }
@@ -53,13 +53,13 @@ impl<Con: Convert> Guarded<Con> {
     pub(super) fn finish(&mut self, out: &mut Output) {
         let converter = &mut self.converter;
         // What is left after a failure is tried again: each failure ends at least one record.
-        while let Err(what) = catch(|| converter.finish(out)) {
+        while let Err(panic) = catch(|| converter.finish(out)) {
             let before = self.held.len();
             self.held.retain(|id| !out.decides(*id));
             self.held.retain(|id| {
                 let is_held = converter.is_holding(*id);
                 if !is_held {
-                    out.reject(*id, Reject::DEFECT, defect(&what));
+                    out.reject(*id, Reject::DEFECT, panic.to_string());
                 }
                 is_held
             });
@@ -71,12 +71,12 @@ impl<Con: Convert> Guarded<Con> {
     }
 
     /// Records that were held and that the converter has let go of without a decision.
-    fn give_up_what_is_lost(&mut self, what: &str, out: &mut Output) {
+    fn give_up_what_is_lost(&mut self, panic: &ConverterPanic, out: &mut Output) {
         self.forget_decided(out);
         let converter = &self.converter;
         let lost = self.held.iter().filter(|id| !converter.is_holding(**id));
         for id in lost.copied().collect::<Vec<_>>() {
-            out.reject(id, Reject::DEFECT, defect(what));
+            out.reject(id, Reject::DEFECT, panic.to_string());
         }
     }
 
@@ -87,13 +87,15 @@ impl<Con: Convert> Guarded<Con> {
     }
 }
 
-fn catch(work: impl FnOnce()) -> Result<(), String> {
-    // Whatever state the converter is left in is asked for, not relied on.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(&*panic))
-}
+/// A converter panicked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the converter failed, please report this record: {0}")]
+struct ConverterPanic(String);
 
-fn defect(what: &str) -> String {
-    format!("the converter failed, please report this record: {what}")
+fn catch(work: impl FnOnce()) -> Result<(), ConverterPanic> {
+    // Whatever state the converter is left in is asked for, not relied on.
+    let caught = catch_unwind(AssertUnwindSafe(work));
+    caught.map_err(|panic| ConverterPanic(panic_text(&*panic)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,11 @@ use crate::observer::{EventHandling, Observer};
 use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
 
+/// The sink takes nothing any more: why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BrokenSink(String);
+
 /// Converts pages, accounts for every record and writes the dead letter.
 pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
@@ -183,7 +188,12 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                         self.tracker.add(id, 1);
                         self.tracker.close(id);
                     }
-                    self.batcher.push(Item::new(event, records), now);
+                    let records_bytes = self.bytes_of(records.iter().copied());
+                    let item = Item {
+                        records_bytes,
+                        ..Item::new(event, records)
+                    };
+                    self.batcher.push(item, now);
                 }
                 convert::Outcome::Skip { record, reason } => self.skip(record, reason),
                 convert::Outcome::Reject {
@@ -241,7 +251,11 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         };
     }
 
-    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), String> {
+    /// Settles what delivery says of some events.
+    ///
+    /// # Errors
+    /// The sink takes nothing any more.
+    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), BrokenSink> {
         match receipt {
             Receipt::Delivered {
                 items,
@@ -280,7 +294,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 Ok(())
             }
             Receipt::SlotFreed => Ok(()),
-            Receipt::Broken { detail, .. } => Err(detail),
+            Receipt::Broken { detail, .. } => Err(BrokenSink(detail)),
         }
     }
 
@@ -321,7 +335,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     pub(super) fn written(
         &mut self,
         written: Result<Vec<(RecordId, Settle)>, DeadLetterError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), DeadLetterError> {
         match written {
             Ok(safe) => {
                 self.stuck = None;
@@ -330,7 +344,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                 }
                 Ok(())
             }
-            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(chain(&error)),
+            Err(error) if self.retry_policy != RetryPolicy::Forever => Err(error),
             Err(error) => {
                 self.stuck = Some(chain(&error));
                 Ok(())

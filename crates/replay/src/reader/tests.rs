@@ -6,7 +6,7 @@ use std::io::Cursor;
 use audit_bridge_core::event::json::{Raw, ValueKind};
 
 use super::*;
-use crate::dump::{PieceContext, Role};
+use crate::dump::{PieceContext, RecordError, Role};
 
 /// Records are objects with an `id`; containers hold them in `events`, under the name of a
 /// `stream`; a string is a record; `@id` marks another form of one.
@@ -30,7 +30,11 @@ impl Dump for Plain {
         &["stream"]
     }
 
-    fn record<'a>(&self, piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, String> {
+    fn record<'a>(
+        &self,
+        piece: Raw<'a>,
+        context: &PieceContext,
+    ) -> Result<Cow<'a, str>, RecordError> {
         match (context.str("stream"), piece.get("@id")) {
             (Some(stream), _) => Ok(format!("{stream}:{}", piece.text()).into()),
             (None, Some(id)) => Ok(format!("{{\"id\":{}}}", id.text()).into()),

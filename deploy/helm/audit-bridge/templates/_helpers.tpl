@@ -62,19 +62,19 @@ labels:
 {{- define "audit-bridge.elects" -}}
 {{- if and (include "audit-bridge.usesApi" .) (gt (int .Values.replicas) 1) (not (include "audit-bridge.sharesPartitions" .)) }}true{{ end -}}
 {{- end -}}
-{{/* Several logs in one process: it makes an object for each, under a name that only it knows. */}}
+{{/* Several logs: each has a numbered slot for its position. */}}
 {{- define "audit-bridge.hasSeveralLogs" -}}
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len (default list .Values.eks.clusterNames)) 1) (gt (len (default list .Values.eks.logGroups)) 1))) }}true{{ end -}}
 {{- end -}}
 
-{{/* Replicas share what is read: the event of a canary may come to any of them. */}}
+{{/* Several pods are given what is read: the event of a canary may come to any of them. */}}
 {{- define "audit-bridge.sharesEvents" -}}
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (include "audit-bridge.subscribes" .) (gt (int .Values.replicas) 1)) }}true{{ end -}}
 {{- end -}}
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len (default list .Values.aks.clusterNames)) 1) (gt (len (default list .Values.eks.clusterNames)) 1) (and .Values.eks.stream (ne (len (default list .Values.eks.clusterNames)) 1)) -}}
+{{- $several := or (and (include "audit-bridge.hasSeveralLogs" .) (not (include "audit-bridge.sharesPartitions" .))) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len (default list .Values.aks.clusterNames)) 1) (gt (len (default list .Values.eks.clusterNames)) 1) (and .Values.eks.stream (ne (len (default list .Values.eks.clusterNames)) 1)) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 
@@ -82,10 +82,52 @@ labels:
 {{- define "audit-bridge.keepsIdentities" -}}
 {{- if and (include "audit-bridge.usesApi" .) (ne .Values.bridge "aks") (not (and (eq .Values.bridge "eks") .Values.eks.stream)) }}true{{ end -}}
 {{- end -}}
-{{/* The ConfigMaps for that, as many as the bridge uses. */}}
+{{/* How many log groups are named. */}}
+{{- define "audit-bridge.logGroups" -}}
+{{- max (len (default list .Values.eks.clusterNames)) (len (default list .Values.eks.logGroups)) -}}
+{{- end -}}
+{{- define "audit-bridge.slots" -}}
+{{- if .Values.checkpoint.slots -}}
+{{- int .Values.checkpoint.slots -}}
+{{- else if include "audit-bridge.sharesPartitions" . -}}
+64
+{{- else -}}
+{{- max 8 (int (include "audit-bridge.logGroups" .)) -}}
+{{- end -}}
+{{- end -}}
+{{/* The ConfigMaps with positions: of the release, and of each slot. */}}
+{{- define "audit-bridge.positionNames" -}}
+{{- $name := include "audit-bridge.fullname" . -}}
+- {{ $name }}
+{{- if include "audit-bridge.hasSeveralLogs" . }}
+{{- range until (int (include "audit-bridge.slots" .)) }}
+- {{ $name }}-slot-{{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{/* The ConfigMaps for what was delivered lately, as many as the bridge uses beside each position. */}}
 {{- define "audit-bridge.identityNames" -}}
+{{- if include "audit-bridge.keepsIdentities" . }}
+{{- range $name := include "audit-bridge.positionNames" . | fromYamlArray }}
 {{- range until 8 }}
-- {{ include "audit-bridge.fullname" $ }}-seen-{{ . }}
+- {{ $name }}-seen-{{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{/* The Leases: of the one that reads; or of each slot and of each replica. */}}
+{{- define "audit-bridge.leaseNames" -}}
+{{- $name := include "audit-bridge.fullname" . -}}
+{{- if include "audit-bridge.elects" . }}
+- {{ $name }}
+{{- end }}
+{{- if include "audit-bridge.sharesPartitions" . }}
+{{- range until (int (include "audit-bridge.slots" .)) }}
+- {{ $name }}-slot-{{ . }}
+{{- end }}
+{{- range until (int .Values.checkpoint.members) }}
+- {{ $name }}-member-{{ . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

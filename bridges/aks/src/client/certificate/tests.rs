@@ -110,7 +110,10 @@ fn certificate_file_unusable_is_named_with_remedy_and_without_content() {
         ),
     ] {
         let file = file(&content);
-        let error = of(&file).assertion(Timestamp::now()).unwrap_err();
+        let error = of(&file)
+            .assertion(Timestamp::now())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(says), "{says}: {error}");
         assert!(
             error.starts_with(&file.path().display().to_string()),
@@ -122,12 +125,12 @@ fn certificate_file_unusable_is_named_with_remedy_and_without_content() {
         path: "/does/not/exist.pem".into(),
         ..of(&file(""))
     };
-    let error = missing.assertion(Timestamp::now()).unwrap_err();
+    let error = missing.assertion(Timestamp::now()).unwrap_err().to_string();
     assert!(error.starts_with("/does/not/exist.pem: "), "{error}");
     let folder = CertificateAssertion {
         path: std::env::temp_dir(),
         ..missing
     };
-    let error = folder.assertion(Timestamp::now()).unwrap_err();
+    let error = folder.assertion(Timestamp::now()).unwrap_err().to_string();
     assert!(error.contains("is no file"), "{error}");
 }

@@ -47,11 +47,16 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
-impl TryFrom<String> for SequenceNumber {
-    type Error = String;
+/// What was stored as a sequence number is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no sequence number")]
+pub(crate) struct InvalidSequenceNumber(String);
 
-    fn try_from(text: String) -> Result<SequenceNumber, String> {
-        SequenceNumber::parse(&text).ok_or_else(|| format!("{text:?} is no sequence number"))
+impl TryFrom<String> for SequenceNumber {
+    type Error = InvalidSequenceNumber;
+
+    fn try_from(text: String) -> Result<SequenceNumber, InvalidSequenceNumber> {
+        SequenceNumber::parse(&text).ok_or(InvalidSequenceNumber(text))
     }
 }
 

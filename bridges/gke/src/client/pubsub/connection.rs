@@ -200,8 +200,8 @@ impl SubscriptionConnection {
             .map_err(|error| self.unreachable(&chain(&error)))?;
         Ok(client
             .subscribe(&self.subscription)
-            .set_max_outstanding_messages(i64::try_from(OPEN_MESSAGES_MAX).unwrap_or(i64::MAX))
-            .set_max_outstanding_bytes(i64::try_from(OPEN_BYTES_MAX).unwrap_or(i64::MAX))
+            .set_max_outstanding_messages(OPEN_MESSAGES_MAX)
+            .set_max_outstanding_bytes(OPEN_BYTES_MAX)
             .set_max_lease_extension(LEASE)
             .set_max_lease(LEASE_MAX)
             .set_shutdown_behavior(ShutdownBehavior::NackImmediately)

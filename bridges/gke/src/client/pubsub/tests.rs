@@ -93,35 +93,6 @@ async fn subscription_closing_opens_no_further_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_open_are_due_for_acknowledgment_once_they_are_many_or_large() {
-    let (pubsub, mut messages, _) = watched(CLOSELY).await;
-    let many = OPEN_MESSAGES_MAX / ACKNOWLEDGE_SHARE;
-    let large = OPEN_BYTES_MAX / ACKNOWLEDGE_SHARE / 4;
-    let mut numbers = 0..;
-    for (count, bytes) in [(many, 0), (4, large), (many, 0)] {
-        for number in numbers.by_ref().take(count) {
-            let entry = PodEntry {
-                bytes,
-                ..PodEntry::new(number, Timestamp::now())
-            };
-            pubsub.publish(entry.text());
-        }
-        let (mut read, mut position) = (0, json!(0));
-        while read < count {
-            assert!(!messages.needs_commit(), "{read} of {count} are open");
-            let page = read_records(&mut messages).await;
-            read += page.records.len();
-            position = page.position.unwrap();
-        }
-        assert!(messages.needs_commit(), "{count} are open");
-        messages.commit(0, &position);
-        assert!(!messages.needs_commit());
-    }
-    messages.close().await;
-    assert_eq!(pubsub.acked(), 2 * many + 4);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn stream_quiet_reports_its_end_only_while_service_answers() {
     let (pubsub, mut messages, telemetry) = watched(CLOSELY).await;
     pubsub.publish(PodEntry::new(0, Timestamp::now()).text());

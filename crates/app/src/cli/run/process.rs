@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
 use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
@@ -13,7 +14,6 @@ use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::sink::SharedSink;
 use audit_bridge_core::source::Positions;
-use audit_bridge_core::target::AnySink;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use super::super::Bridge;
 use super::super::run_args::Checked;
 use crate::canary::sender::CanarySender;
 use crate::canary::{self, CanaryObserver, CanaryTask, CanaryWatch};
+use crate::fatal::Fatal;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming};
 use crate::provider::supervise::Supervised;
@@ -69,21 +70,21 @@ pub(super) enum SetupError {
     /// It may work later.
     Hold(Unavailable),
     /// A person has to decide first.
-    Fatal(String),
+    Fatal(Fatal),
 }
 
 impl From<StoreError> for SetupError {
     fn from(error: StoreError) -> SetupError {
         match error.is_unavailable() {
             true => SetupError::Hold(error.to_unavailable()),
-            false => SetupError::Fatal(chain(&error)),
+            false => SetupError::Fatal(Fatal::of(&error)),
         }
     }
 }
 
 impl<B: Bridge> Process<'_, B> {
     /// The state of the process.
-    pub(super) async fn open_state(&self) -> Result<ProcessState, String> {
+    pub(super) async fn open_state(&self) -> Result<ProcessState, Fatal> {
         let state = &self.checked.state;
         let layout = self
             .retry_until_ok(async || Ok(StateLayout::lock(&state.dir).await?))
@@ -99,7 +100,7 @@ impl<B: Bridge> Process<'_, B> {
             .map_err(|error| format!("--checkpoint-store kubernetes: {}", chain(&error)))?;
         let identity = lease::identity();
         let elector = Elector::new(&cluster, &state.name, &identity, LeaseTiming::default())
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| Fatal::of(&error))?;
         Ok(ProcessState {
             layout: layout.with_config_maps(cluster, &state.name, &identity),
             elector: Some(elector),
@@ -107,7 +108,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Connects to the provider: all logs that there are.
-    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, String> {
+    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, Fatal> {
         let provider = &self.checked.provider;
         let logs = self
             .retry_until_ok(async || provider.connect().await.map_err(SetupError::Hold))
@@ -131,19 +132,36 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         several: bool,
-    ) -> Result<LogState, String> {
+    ) -> Result<LogState, Fatal> {
         // Known from now on, so that it has to become ready.
         self.telemetry.log(&owner.source);
         let log_state = self
             .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
             .await?;
-        let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
-        tracing::info!(log = owner.source, positions, "checkpoint loaded");
+        tell_loaded(owner, &log_state);
+        Ok(log_state)
+    }
+
+    /// The state of a log in the slot whose Lease is held; `None`: it is not that log's any more.
+    pub(super) async fn open_slot_state(
+        &self,
+        layout: &StateLayout,
+        owner: &Owner,
+        lease: &str,
+    ) -> Result<Option<LogState>, Fatal> {
+        self.telemetry.log(&owner.source);
+        let log_state = self
+            .retry_until_ok(async || Ok(layout.open_slot(owner, lease).await?))
+            .await?;
+        match &log_state {
+            Some(log_state) => tell_loaded(owner, log_state),
+            None => tracing::info!(log = owner.source, lease, "slot is another log's now"),
+        }
         Ok(log_state)
     }
 
     /// Where rejects go.
-    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, String> {
+    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, Fatal> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
@@ -174,7 +192,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) fn send_canaries(&self) -> Option<CanaryTask> {
         let watch = Arc::clone(self.canaries.as_ref()?);
         let every = self.checked.canary.interval?;
-        let sender = CanarySender::new(B::NAME, &self.checked.state.name, B::CANARY);
+        let sender = CanarySender::new(B::NAME, &self.checked.state.name);
         Some(canary::spawn(
             watch,
             sender,
@@ -228,7 +246,6 @@ impl<B: Bridge> Process<'_, B> {
             log.name(),
             log.silence_remedy(),
         );
-        let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
@@ -238,7 +255,7 @@ impl<B: Bridge> Process<'_, B> {
                 log_state.store,
                 owner,
                 log_state.checkpoint,
-                pace(state.checkpoint_interval.min(longest), several),
+                pace(state.checkpoint_interval, several),
             )),
             lease_hold,
             observer,
@@ -273,7 +290,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn retry_until_ok<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Fatal> {
         let mut backoff = Backoff::seeded(fastrand::u64(..));
         let mut failures = 0_u32;
         loop {
@@ -289,6 +306,11 @@ impl<B: Bridge> Process<'_, B> {
             }
         }
     }
+}
+
+fn tell_loaded(owner: &Owner, log_state: &LogState) {
+    let positions = log_state.checkpoint.as_ref().map(|it| it.position.len());
+    tracing::info!(log = owner.source, positions, "checkpoint loaded");
 }
 
 /// The checkpoint interval where several checkpoints are written.

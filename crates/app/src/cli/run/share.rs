@@ -26,10 +26,12 @@ use tokio_util::sync::CancellationToken;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
+use crate::fatal::Fatal;
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
 use crate::share::{Balancer, Membership, RebalanceStep};
-use crate::state::{LogState, StateLayout, object_name};
+use crate::slots::{Listing, SlotKeeper};
+use crate::state::{LogState, StateLayout};
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,16 +39,28 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
+/// The same where not every log has a slot, or the table could not be used.
+const SLOTS_RETRY: Duration = Duration::from_secs(5);
+
+/// A defect: the flags are checked.
+const NOT_IN_CLUSTER: &str = "replicas can share logs only with --checkpoint-store kubernetes";
 
 type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 
 /// What this process sees around it.
 struct View<L> {
     balancer: Balancer,
+    slots: SlotKeeper,
+    /// Why not every log has a slot, and what to do.
+    slots_failure: Option<String>,
     /// All logs, also those that other replicas read.
     logs: BTreeMap<String, Arc<L>>,
+    /// When they were listed.
+    listed: Instant,
     /// Those of them that are read to their ends: nobody's share.
     ended: BTreeSet<String>,
+    /// Those of which the table does not say so yet.
+    ended_lately: BTreeSet<String>,
     membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
@@ -61,6 +75,16 @@ struct Hands {
     reading: BTreeSet<String>,
     /// And is giving up, or has lost and still has to stop.
     leaving: BTreeSet<String>,
+}
+
+/// A log whose Lease was acquired.
+struct GainedLog<L> {
+    log: Arc<L>,
+    /// The logs that come before it.
+    parents: Vec<Arc<L>>,
+    /// The Lease's name, which is its slot's.
+    lease: String,
+    leadership: Leadership,
 }
 
 /// What all readers need.
@@ -79,7 +103,28 @@ impl<L> View<L> {
     /// Nobody has to read this log any more.
     fn end(&mut self, log: String) {
         self.balancer.remove(&log);
+        self.ended_lately.insert(log.clone());
         self.ended.insert(log);
+    }
+
+    /// Not every log has a slot, or that is not known.
+    fn lack_slots(&mut self, why: String) {
+        self.slots_failure = Some(why);
+        self.next_list = self.next_list.min(Instant::now() + SLOTS_RETRY);
+    }
+
+    /// What the table of slots has to follow.
+    fn listing(&self) -> Listing
+    where
+        L: ProviderLog,
+    {
+        let logs = self.logs.iter();
+        Listing {
+            logs: logs
+                .map(|(name, log)| (name.clone(), log.is_closed()))
+                .collect(),
+            at: self.listed,
+        }
     }
 
     /// The logs that have to be read to their ends before this one.
@@ -152,17 +197,20 @@ impl<B: Bridge> Process<'_, B> {
         process_state: &ProcessState,
         shared: &SharedLogs,
         stop: &CancellationToken,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, Fatal> {
         let prepared = or_stop(stop, self.prepare_share(process_state, shared)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
         let layout = &process_state.layout;
+        // Any replica may be given their events; which one sends, they find out by themselves.
+        let mut canaries = self.send_canaries();
         let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, CancellationToken>::new();
         let mut leaving = BTreeSet::<String>::new();
         let mut done = Vec::new();
+        let mut is_stale = false;
         let first =
             self.rebalance_after_wait(layout, &common, view, Hands::default(), halt.clone());
         let mut turn = Some(Box::pin(first));
@@ -172,6 +220,9 @@ impl<B: Bridge> Process<'_, B> {
                 halt.cancel();
                 reading.values().for_each(CancellationToken::cancel);
                 if readers.is_empty() && turn.is_none() {
+                    if let Some(canaries) = canaries.take() {
+                        canaries.finish().await;
+                    }
                     return Ok(ending.unwrap_or(Ended::Stopped));
                 }
             }
@@ -182,7 +233,7 @@ impl<B: Bridge> Process<'_, B> {
                     continue;
                 }
                 Some((log, ended)) = readers.next(), if !readers.is_empty() => {
-                    reading.remove(&log);
+                    let stop = reading.remove(&log);
                     leaving.remove(&log);
                     match ended {
                         Ended::Failed(_) | Ended::GaveUp(_) => ending = Some(ended),
@@ -194,7 +245,11 @@ impl<B: Bridge> Process<'_, B> {
                         Ended::Unsaved(why) => {
                             tracing::error!(log, why, "partition end not kept; reading it again");
                         }
-                        Ended::Stopped | Ended::LostLease(_) => {}
+                        // Nobody asked it to: its slot is another log's.
+                        Ended::Stopped => {
+                            is_stale |= stop.is_some_and(|stop| !stop.is_cancelled());
+                        }
+                        Ended::LostLease(_) => {}
                     }
                     continue;
                 }
@@ -214,6 +269,9 @@ impl<B: Bridge> Process<'_, B> {
                 // What comes after it may begin.
                 view.next_list = Instant::now();
             }
+            if std::mem::take(&mut is_stale) {
+                view.next_list = Instant::now();
+            }
             self.report_membership(&mut view, &step);
             for log in step.give_up {
                 if let Some(stop) = reading.remove(&log) {
@@ -222,14 +280,18 @@ impl<B: Bridge> Process<'_, B> {
                 }
             }
             for (log, leadership) in step.gained {
-                if let Some(found) = view.logs.get(&log) {
+                let lease = view.balancer.lease(&log).map(str::to_owned);
+                if let (Some(found), Some(lease)) = (view.logs.get(&log), lease) {
                     let stop = CancellationToken::new();
                     reading.insert(log, stop.clone());
                     let found = Arc::clone(found);
-                    let parents = view.parents_of(&found);
-                    readers.push(
-                        self.read_while_leader(layout, &common, found, parents, leadership, stop),
-                    );
+                    let gained = GainedLog {
+                        parents: view.parents_of(&found),
+                        log: found,
+                        lease,
+                        leadership,
+                    };
+                    readers.push(self.read_while_leader(layout, &common, gained, stop));
                 }
             }
             let hands = Hands {
@@ -246,12 +308,12 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         process_state: &ProcessState,
         shared: &SharedLogs,
-    ) -> Result<(Common, View<Log<B>>), String> {
+    ) -> Result<(Common, View<Log<B>>), Fatal> {
         let ProcessState { layout, elector } = process_state;
-        let elector = elector
-            .as_ref()
-            .ok_or("replicas can share logs only with --checkpoint-store kubernetes")?;
+        let elector = elector.as_ref().ok_or(NOT_IN_CLUSTER)?;
+        let listed = Instant::now();
         let logs = self.connect().await?;
+        let slots = layout.slots().ok_or(NOT_IN_CLUSTER)?;
         let common = Common {
             base: self.base(layout, &self.owner(&shared.name), &logs).await?,
             start: self.checked.state.start,
@@ -262,8 +324,12 @@ impl<B: Bridge> Process<'_, B> {
         self.telemetry.ready(Component::Checkpoint);
         let mut view = View {
             balancer: Balancer::new(elector),
+            slots: SlotKeeper::new(slots.clone()),
+            slots_failure: None,
             logs: BTreeMap::new(),
+            listed,
             ended: BTreeSet::new(),
+            ended_lately: BTreeSet::new(),
             membership: None,
             next_look: Instant::now(),
             next_list: Instant::now() + shared.list_interval,
@@ -272,6 +338,8 @@ impl<B: Bridge> Process<'_, B> {
         self.update_logs(&mut view, &logs);
         self.find_ended(layout, &common, &mut view, &Hands::default())
             .await;
+        self.retry_until_ok(async || Ok(self.update_slots(&mut view).await?))
+            .await?;
         Ok((common, view))
     }
 
@@ -283,7 +351,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         logs: &[Arc<Log<B>>],
-    ) -> Result<Checkpoint, String> {
+    ) -> Result<Checkpoint, Fatal> {
         let start = self.checked.state.start;
         self.retry_until_ok(async || {
             let mut log_state = layout.open_log(owner, false).await?;
@@ -317,13 +385,43 @@ impl<B: Bridge> Process<'_, B> {
             view.logs.remove(&log);
         }
         for log in logs {
-            if !view.ended.contains(log.name()) {
-                let lease = object_name(&self.checked.state.name, &self.owner(log.name()));
-                view.balancer.add(log.name(), &lease);
-            }
             let known = view.logs.entry(log.name().to_owned());
             known.or_insert_with(|| Arc::clone(log));
         }
+    }
+
+    /// Brings what is known of the logs into the table of slots. A log that has a slot is shared.
+    async fn update_slots(&self, view: &mut View<Log<B>>) -> Result<(), StoreError> {
+        let listing = view.listing();
+        let table = view.slots.update(&listing, &view.ended_lately).await?;
+        view.ended_lately.clear();
+        let ended = table.ended().filter(|log| view.logs.contains_key(*log));
+        view.ended = ended.cloned().collect();
+        if let Some(members) = table.members_max() {
+            view.balancer.limit_members(members);
+        }
+        let mut without = Vec::new();
+        for log in view.logs.keys() {
+            match table.slot(log) {
+                Some(slot) => {
+                    let lease = view.slots.store().object_name(slot);
+                    view.balancer.add(log, &lease);
+                }
+                None => {
+                    view.balancer.remove(log);
+                    if !table.is_ended(log) {
+                        without.push(log.as_str());
+                    }
+                }
+            }
+        }
+        let full = without.split_first();
+        let full = full.map(|(first, others)| view.slots.store().full(first, others.len()));
+        view.slots_failure = None;
+        if let Some(error) = full {
+            view.lack_slots(chain(&error));
+        }
+        Ok(())
     }
 
     /// Looks which logs others have read to their ends: only one that is closed can be.
@@ -351,7 +449,8 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Whether a log's checkpoint, or that of the whole, says that it is read to its end.
+    /// Whether the table of slots, a log's checkpoint, or that of the whole says that it is read to its
+    /// end.
     async fn is_at_end(
         &self,
         layout: &StateLayout,
@@ -359,7 +458,14 @@ impl<B: Bridge> Process<'_, B> {
         log: &Log<B>,
     ) -> Result<bool, StoreError> {
         let owner = self.owner(log.name());
-        let own = layout.peek(&owner).await?;
+        let table = match layout.slots() {
+            Some(slots) => slots.read().await?,
+            None => return Ok(false),
+        };
+        if table.is_ended(log.name()) {
+            return Ok(true);
+        }
+        let own = layout.peek(&owner, &table).await?;
         let (positions, _) = common.resume(log, &owner, own);
         Ok(log.is_at_end(&positions))
     }
@@ -371,7 +477,7 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         log: &Log<B>,
         parents: Vec<Arc<Log<B>>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fatal> {
         for parent in parents {
             let mut told = false;
             while log.after().iter().any(|name| name == parent.name())
@@ -408,13 +514,20 @@ impl<B: Bridge> Process<'_, B> {
             return (view, RebalanceStep::default());
         }
         if view.next_list <= Instant::now() {
-            view.next_list = Instant::now() + view.list_interval;
+            let asked = Instant::now();
+            view.next_list = asked + view.list_interval;
             let list = timeout(LIST_MAX, self.checked.provider.connect());
             match or_stop(&halted, list).await {
                 Some(Ok(Ok(logs))) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
+                    view.listed = asked;
                     self.update_logs(&mut view, &logs);
-                    let find = self.find_ended(layout, common, &mut view, &hands);
+                    let find = async {
+                        self.find_ended(layout, common, &mut view, &hands).await;
+                        if let Err(error) = self.update_slots(&mut view).await {
+                            view.lack_slots(chain(&error));
+                        }
+                    };
                     let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
                 // The readers report it as not ready.
@@ -433,7 +546,7 @@ impl<B: Bridge> Process<'_, B> {
 
     /// Reports readiness, and logs a changed membership.
     fn report_membership(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
-        match &step.failure {
+        match step.failure.as_ref().or(view.slots_failure.as_ref()) {
             Some(unavailable) => self
                 .telemetry
                 .not_ready(Component::Checkpoint, unavailable.clone()),
@@ -443,14 +556,30 @@ impl<B: Bridge> Process<'_, B> {
             && view.membership != Some(membership)
         {
             view.membership = Some(membership);
-            let logs = view.logs.len() - view.ended.len();
+            let shared = |log: &&String| view.balancer.lease(log).is_some();
+            let logs = view.logs.keys().filter(shared).count();
             let share = membership.share(logs);
-            tracing::info!(
-                replicas = membership.replicas,
-                logs,
-                share,
-                "membership changed: replicas share the logs"
-            );
+            let replicas = membership.replicas;
+            match membership.rank {
+                Some(_) => {
+                    self.telemetry.standby(None);
+                    tracing::info!(
+                        replicas,
+                        logs,
+                        share,
+                        "membership changed: replicas share the logs"
+                    );
+                }
+                None => {
+                    self.telemetry
+                        .standby(Some("other replicas; no member lease is free"));
+                    tracing::warn!(
+                        replicas,
+                        "standing by: there are no more member leases; raise checkpoint.members of the \
+                         chart, or run fewer replicas"
+                    );
+                }
+            }
         }
     }
 
@@ -472,27 +601,33 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         layout: &StateLayout,
         common: &Common,
-        log: Arc<Log<B>>,
-        parents: Vec<Arc<Log<B>>>,
-        leadership: Leadership,
+        gained: GainedLog<Log<B>>,
         stop: CancellationToken,
     ) -> (String, Ended) {
+        let GainedLog {
+            log,
+            parents,
+            lease,
+            leadership,
+        } = gained;
         let name = log.name().to_owned();
         let owner = self.owner(&name);
         let lease_hold = Some(leadership.lease_hold());
         let mut lost = lease_hold.clone();
-        let log_state: Result<LogState, Ended> = tokio::select! {
+        let log_state: Result<Option<LogState>, Ended> = tokio::select! {
             biased;
             () = stop.cancelled() => Err(Ended::Stopped),
             why = lost_of(&mut lost) => Err(Ended::LostLease(why)),
             log_state = async {
                 self.wait_for_parents(layout, common, &log, parents).await?;
-                self.open_log_state(layout, &owner, true).await
-            } => log_state.map_err(Ended::Failed),
+                self.open_slot_state(layout, &owner, &lease).await
+            } => log_state.map_err(|fatal| Ended::Failed(fatal.into())),
         };
         let ended = match log_state {
             Err(ended) => ended,
-            Ok(mut log_state) => {
+            // The next look at the table tells which one it has now.
+            Ok(None) => Ended::Stopped,
+            Ok(Some(mut log_state)) => {
                 let own = log_state.checkpoint.take();
                 let (positions, checkpoint) = common.resume(&*log, &owner, own);
                 log_state.checkpoint = Some(checkpoint);

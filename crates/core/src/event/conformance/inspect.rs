@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use super::super::json::{self, ErrorKind, Findings, Raw, Scanner, ValueKind};
 use super::super::time;
 use super::known::{self, MEMBERS, Member};
-use super::{mend, shape};
+use super::{repair, shape};
 
 /// Where a member stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl<'a> Inspection<'a> {
             // That a key may repeat is a guess, where one is escaped.
             && (self.may_repeat_a_key()
                 || !read.may_repeat_a_key()
-                || !mend::mending(self.json, usize::MAX).repeated_key)
+                || !repair::repairs(self.json, usize::MAX).repeated_key)
     }
 
     fn walk(&mut self) -> Result<(), json::Error> {

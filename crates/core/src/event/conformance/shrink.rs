@@ -150,7 +150,7 @@ pub(super) fn shrink(
     shrinker.value(whole, bytes_max, essential);
     match shrinker.shortened_a_key {
         // Two keys may be the same now.
-        true => super::mend::mending(&shrinker.out, usize::MAX)
+        true => super::repair::repairs(&shrinker.out, usize::MAX)
             .edits
             .apply(&shrinker.out),
         false => shrinker.out,

@@ -2,8 +2,8 @@
 
 mod changes;
 mod cut;
-mod mending;
 mod random;
+mod repairs;
 mod spelling;
 mod time;
 mod too_large;

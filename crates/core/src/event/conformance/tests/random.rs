@@ -103,7 +103,7 @@ proptest! {
         let event = event(&bytes, &options.context()).unwrap();
         // Only a key that stands twice is a reason to write it anew; in a responseObject, which the
         // API server encodes itself, it need not be seen.
-        let mended = mend::mending(&json, 1000).edits.apply(&json);
+        let mended = repair::repairs(&json, 1000).edits.apply(&json);
         let untouched = text(&event) == json;
         prop_assert!(untouched || text(&event) == mended, "{} from {}", text(&event), json);
         prop_assert!(untouched || mended != json);
@@ -121,7 +121,7 @@ proptest! {
         space in "[ \n\r\t]{0,3}",
         annotations in prop::collection::vec((any::<String>(), any::<String>()), 1..4),
     ) {
-        let json = mend::mending(&render(&members, &space), 1000).edits.apply(&render(&members, &space));
+        let json = repair::repairs(&render(&members, &space), 1000).edits.apply(&render(&members, &space));
         let options = EventOptions { annotations: annotations.clone(), ..EventOptions::default() };
         let event = convert(&json, true, None, &options).unwrap();
         assert_rest_kept(&json, &event, &["annotations"]);

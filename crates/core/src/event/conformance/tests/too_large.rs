@@ -50,8 +50,8 @@ fn shortened(json: &str) -> (Event, Value) {
 
 /// The event as serde reads it; it goes no deeper than 128 levels, events may.
 fn serde_value(text: &str) -> Value {
-    let mending = mend::mending(text, 100);
-    serde_json::from_str(&mending.edits.apply(text)).unwrap()
+    let repairs = repair::repairs(text, 100);
+    serde_json::from_str(&repairs.edits.apply(text)).unwrap()
 }
 
 fn padding(bytes: usize) -> String {

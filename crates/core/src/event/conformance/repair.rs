@@ -10,7 +10,7 @@ use super::super::json::{self, Edits, Scanner, Visit, surrogate};
 
 /// What is to change in a text.
 #[derive(Debug, Default)]
-pub(super) struct Mending {
+pub(super) struct Repairs {
     pub(super) edits: Edits,
     pub(super) repeated_key: bool,
     pub(super) lone_surrogate: bool,
@@ -22,14 +22,14 @@ pub(super) struct Mending {
 /// Of a key that stands twice in one object the last stays, compared after unescaping: so the API
 /// server read it. A container whose content lies deeper than `depth_max` levels (the value itself
 /// is level 1, a scalar counts as a level) is left empty.
-pub(super) fn mending(text: &str, depth_max: usize) -> Mending {
+pub(super) fn repairs(text: &str, depth_max: usize) -> Repairs {
     let mut finder = Finder {
         text,
         depth_max,
         level: 0,
         open: Vec::new(),
         emptied: None,
-        found: Mending::default(),
+        found: Repairs::default(),
     };
     // Invalid JSON is not repaired; its reader reports it.
     let _ = json::walk(text, &mut finder);
@@ -44,7 +44,7 @@ struct Finder<'a> {
     open: Vec<Keys<'a>>,
     /// Where the content of the container at the limit begins.
     emptied: Option<usize>,
-    found: Mending,
+    found: Repairs,
 }
 
 /// The keys of an open object.
@@ -153,8 +153,8 @@ fn lone_surrogates(text: &str) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn mended(text: &str, depth_max: usize) -> String {
-        mending(text, depth_max).edits.apply(text)
+    fn repaired(text: &str, depth_max: usize) -> String {
+        repairs(text, depth_max).edits.apply(text)
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             (r#"{"a":{"a":{"a":1}}}"#, r#"{"a":{"a":{"a":1}}}"#),
             (r#"{"":1,"":{"x":[1,2]},"":null}"#, r#"{"":null}"#),
         ] {
-            assert_eq!(mended(text, 100), want, "{text}");
+            assert_eq!(repaired(text, 100), want, "{text}");
         }
     }
 
@@ -183,10 +183,10 @@ mod tests {
             (3, r#"{"a":[{}],"c":true}"#),
             (2, r#"{"a":[],"c":true}"#),
         ] {
-            assert_eq!(mended(r#"{"a":[{"b":[1]}],"c":true}"#, depth_max), want);
+            assert_eq!(repaired(r#"{"a":[{"b":[1]}],"c":true}"#, depth_max), want);
         }
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(mended(&deep, 3), "[[[]]]");
+        assert_eq!(repaired(&deep, 3), "[[[]]]");
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
             (r#"{"\udc00":1}"#, r#"{"\ufffd":1}"#),
             (r#"{"\udc00":1,"\ud800":2}"#, r#"{"\ufffd":2}"#),
         ] {
-            assert_eq!(mended(text, 100), want, "{text}");
+            assert_eq!(repaired(text, 100), want, "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The sink that was chosen: the webhook, or an output for people.
 
 use crate::event::Event;
-use crate::output::JsonLinesOutput;
+use crate::json_lines::JsonLinesOutput;
 use crate::sink::{ReceiverAnswer, Sink, Verdict};
 use crate::webhook::Webhook;
 
