@@ -194,7 +194,7 @@ impl SubscriptionConnection {
         };
         let client = Subscriber::builder()
             .with_endpoint(&self.endpoint.url)
-            .with_credentials(NamedCredentials::new(credentials))
+            .with_credentials(NamedCredentials::wrap(credentials))
             .build()
             .await
             .map_err(|error| self.unreachable(&chain(&error)))?;

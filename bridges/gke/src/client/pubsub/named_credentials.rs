@@ -14,7 +14,7 @@ pub(super) struct NamedCredentials(Credentials);
 
 impl NamedCredentials {
     /// The name and version of this program beside these credentials.
-    pub(super) fn new(credentials: Credentials) -> Credentials {
+    pub(super) fn wrap(credentials: Credentials) -> Credentials {
         NamedCredentials(credentials).into()
     }
 }
