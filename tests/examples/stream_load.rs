@@ -1,20 +1,22 @@
 //! What reading a Kinesis stream costs the EKS bridge, and how late its events are:
 //!
 //! ```text
-//! cargo run --release -p audit-bridge-tests --example stream_load -- rate SHARDS EVENTS [REPLICAS]
-//! cargo run --release -p audit-bridge-tests --example stream_load -- latency SHARDS SECONDS
+//! stream_load rate SHARDS EVENTS [REPLICAS]
+//! stream_load share SHARDS EVENTS [REPLICAS]
+//! stream_load latency SHARDS SECONDS
 //! ```
 //!
 //! `rate`: the stream holds all events, of 1.66 KB, before the bridges start, in records as CloudWatch
-//! Logs packs them, so they are read as fast as can be. `CORES=0` keeps the bridges to these cores
+//! Logs packs them, so they are read as fast as can be. `share`: the same, and the shards are shared,
+//! also where one replica is alone. `CORES=0` keeps the bridges to these cores
 //! (`taskset`). Other work on the machine changes the rate by the clock, and the rate by processor
 //! time least. `latency`: 100 events a second, from when each is in the stream to when the webhook has
 //! it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
-    clippy::cast_precision_loss,
     reason = "a tool for the developer's terminal, which may stop at once"
 )]
 
@@ -25,25 +27,24 @@ use std::time::{Duration, Instant};
 use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::{Kinesis, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
+use audit_bridge_tests::load::{Load, argument, check_time, keep_to_cores};
 use audit_bridge_tests::replicas::serve_api;
 use audit_bridge_tests::{audit_id, event};
 
 const STREAM: &str = "audit";
 /// Log events of a record of the stream.
 const PER_RECORD: usize = 20;
-/// Ticks of `/proc/PID/stat` a second, on every Linux that we know.
-const TICKS: f64 = 100.0;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |at: usize, otherwise: usize| {
-        args.get(at)
-            .map_or(otherwise, |text| text.parse().expect("a number"))
-    };
-    match args.first().map(String::as_str) {
-        Some("latency") => latency(number(1, 3), number(2, 60)).await,
-        _ => rate(number(1, 32), number(2, 400_000), number(3, 1)).await,
+    let mode = std::env::args().nth(1);
+    let mode = mode.as_deref().unwrap_or("rate");
+    let (shards, replicas) = (argument(1, 32), argument(3, 1));
+    match mode {
+        "latency" => latency(argument(1, 3), argument(2, 60)).await,
+        "rate" => rate(shards, argument(2, 400_000), replicas, replicas > 1).await,
+        "share" => rate(shards, argument(2, 400_000), replicas, true).await,
+        other => panic!("{other} is none of rate, share, latency"),
     }
 }
 
@@ -103,22 +104,12 @@ impl Bench {
                 ("KUBECONFIG", &kubeconfig),
             ],
         );
-        if let Ok(cores) = std::env::var("CORES") {
-            let pid = bridge.pid().to_string();
-            let mut taskset = std::process::Command::new("taskset");
-            let set = taskset.args(["-a", "-c", "-p", &cores, &pid]).output();
-            assert!(set.unwrap().status.success(), "taskset");
-        }
+        keep_to_cores(&bridge);
         bridge
-    }
-
-    fn check_time(&self, bridge: &Running) {
-        let is_long = self.begun.elapsed() > Duration::from_secs(900);
-        assert!(!is_long, "{}", bridge.log());
     }
 }
 
-async fn rate(shards: usize, events: usize, replicas: usize) {
+async fn rate(shards: usize, events: usize, replicas: usize, share: bool) {
     let bench = Bench::new(shards).await;
     let mut bytes = 0;
     for from in (0..events).step_by(PER_RECORD) {
@@ -132,37 +123,10 @@ async fn rate(shards: usize, events: usize, replicas: usize) {
     );
     let (_api, _serving) = serve_api(Path::new(&bench.folder.path().join("kubeconfig"))).await;
     let shared = ["--checkpoint-store=kubernetes", "--share-partitions"];
-    let more: &[&str] = if replicas > 1 { &shared } else { &[] };
-    let begun = Instant::now();
-    let mut bridges: Vec<Running> = (0..replicas)
-        .map(|n| bench.start(&format!("state-{n}"), more))
-        .collect();
-    let delivered = |bridges: &mut Vec<Running>| -> f64 {
-        let all = bridges.iter_mut();
-        all.map(|it| it.metric("audit_bridge_events_delivered_total"))
-            .sum()
-    };
-    while delivered(&mut bridges) < events as f64 {
-        bench.webhook.forget_bodies();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        bench.check_time(&bridges[0]);
-    }
-    let clock = begun.elapsed().as_secs_f64();
-    let pids: Vec<u32> = bridges.iter().map(Running::pid).collect();
-    let processor: f64 = pids.iter().map(|&pid| processor_seconds(pid)).sum();
-    let memory = pids.iter().map(|&pid| status(pid, "VmHWM:")).max();
-    println!(
-        "{:.0} events/s by the clock, {:.0} by processor time; at most {:.1} MiB a replica",
-        events as f64 / clock,
-        events as f64 / processor,
-        memory.unwrap_or_default() as f64 / 1024.0
-    );
-    if std::env::var_os("METRICS").is_some() {
-        println!("{}\n{}", bridges[0].get("/metrics").1, bridges[0].log());
-    }
-    for bridge in bridges {
-        assert_eq!(bridge.terminate(), 0);
-    }
+    let more: &[&str] = if share { &shared } else { &[] };
+    let load = Load::begin(events, bytes);
+    let bridges = (0..replicas).map(|n| bench.start(&format!("state-{n}"), more));
+    load.measure(bridges.collect(), &bench.webhook).await;
 }
 
 async fn latency(shards: usize, seconds: usize) {
@@ -190,7 +154,7 @@ async fn latency(shards: usize, seconds: usize) {
             }
         }
         seen = accepted.len();
-        bench.check_time(&bridge);
+        check_time(bench.begun, &bridge);
     }
     late.sort();
     let at = |percent: usize| late[(late.len() - 1) * percent / 100].as_secs_f64();
@@ -201,21 +165,4 @@ async fn latency(shards: usize, seconds: usize) {
         at(100)
     );
     assert_eq!(bridge.terminate(), 0);
-}
-
-/// A number of kilobytes of `/proc/PID/status`.
-fn status(pid: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|text| text.trim().split(' ').next()?.parse().ok());
-    number.unwrap()
-}
-
-/// Seconds of processor time.
-fn processor_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let behind = stat.rsplit(')').next().unwrap();
-    let fields: Vec<&str> = behind.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / TICKS
 }

@@ -261,9 +261,9 @@ class Rendered(unittest.TestCase):
                 check = one(objects, "Pod")
                 self.assertEqual(check["metadata"]["annotations"]["helm.sh/hook"], "test")
                 (only,) = check["spec"]["containers"]
-                # With a canary where the bridge sends them too, and nobody else is given what it reads.
+                # With a canary where the bridge sends them too.
                 variables = {item["name"] for item in container(objects).get("env", [])}
-                with_canary = "AUDIT_BRIDGE_CANARY_INTERVAL" in variables and "AUDIT_BRIDGE_SUBSCRIPTION" not in variables
+                with_canary = "AUDIT_BRIDGE_CANARY_INTERVAL" in variables
                 more = ["--canary", "--canary-wait-max=4m"] if with_canary else []
                 self.assertEqual(only["args"], ["check", *more])
                 for same in ["env", "image", "volumeMounts"]:
@@ -310,9 +310,8 @@ def chunks():
     return int(re.search(r"IDENTITY_CHUNKS: usize = (\d+);", source.read_text())[1])
 
 
-def canary_rule(bridge, own):
-    verb = "get" if bridge == "eks" else "patch"
-    return {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [f"{own}-canary"], "verbs": [verb]}
+def canary_rule(own):
+    return {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [f"{own}-canary"], "verbs": ["get", "patch"]}
 
 
 class Rights(unittest.TestCase):
@@ -328,7 +327,7 @@ class Rights(unittest.TestCase):
                 group = "coordination.k8s.io"
                 rules.append({"apiGroups": [group], "resources": ["leases"], "resourceNames": [own], "verbs": verbs})
                 one(objects, "Lease", own)
-            rules.insert(1, canary_rule(bridge, own))
+            rules.insert(1, canary_rule(own))
             self.assertEqual(one(objects, "Role")["rules"], rules)
             self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
             # What it may not create is there, and empty: an upgrade must not touch what was written.
@@ -350,7 +349,7 @@ class Rights(unittest.TestCase):
         ]:
             with self.subTest(case=case, slots=slots):
                 bridge, own = case[0], f"{case[0]}-audit-bridge"
-                objects = render(bridge, merged(OF_ONE_CLOUD[case], changes))
+                objects = render(bridge, merged(OF_ONE_CLOUD[case], {"canary": {"enabled": False}, **changes}))
                 table = one(objects, "ConfigMap", f"{own}-slots")
                 told = table["metadata"]["annotations"]
                 wanted = {"audit-bridge/slots": str(slots), "helm.sh/resource-policy": "keep"}
@@ -382,8 +381,8 @@ class Rights(unittest.TestCase):
     def test_canaries_bring_nothing_where_they_are_off(self):
         several = [
             ("eks", OF_ONE_CLOUD["eks", "two clusters"]),
-            ("aks", OF_ONE_CLOUD["aks", "shared"]),
             ("aks", {"aks": {"clusterNames": ["a", "b"]}}),
+            ("aks", merged(OF_ONE_CLOUD["aks", "shared"], {"aks": {"clusterNames": ["a", "b"]}})),
             ("gke", {"gke": {"clusterName": "*"}}),
             ("gke", SUBSCRIPTION),
         ]
@@ -392,14 +391,14 @@ class Rights(unittest.TestCase):
                 objects = render(bridge, changes)
                 self.assertNotIn("canary", json.dumps([item for item in objects if item["kind"] != "PrometheusRule"]))
 
-    def test_canaries_alone_need_one_object_and_one_verb(self):
+    def test_canaries_alone_need_one_object(self):
         on = {"canary": {"enabled": True, "interval": "30s", "deliver": False}}
         file = merged(DURABLE, {"checkpoint": {"store": "file"}})
         cases = [(bridge, merged(file, on)) for bridge in BRIDGES] + [("gke", merged(SUBSCRIPTION, on))]
         for bridge, changes in cases:
             with self.subTest(bridge=bridge, changes=changes):
                 objects = render(bridge, changes, "prod")
-                self.assertEqual(one(objects, "Role")["rules"], [canary_rule(bridge, "prod")])
+                self.assertEqual(one(objects, "Role")["rules"], [canary_rule("prod")])
                 one(objects, "ConfigMap", "prod-canary")
                 self.assertTrue(pod(objects)["spec"]["automountServiceAccountToken"])
                 variables = environment(objects)
@@ -407,11 +406,23 @@ class Rights(unittest.TestCase):
                 self.assertEqual(found, {"CANARY_INTERVAL": "30s", "CANARY_DELIVER": "false"})
                 self.assertEqual(variables["AUDIT_BRIDGE_CHECKPOINT_NAME"], "prod")
 
-    def test_canaries_of_replicas_that_share_are_refused(self):
+    def test_canaries_of_replicas_that_share_are_sent_and_delivered(self):
         on = {"canary": {"enabled": True}}
-        for bridge, changes in [("aks", OF_ONE_CLOUD["aks", "shared"]), ("gke", merged(SUBSCRIPTION, {"replicas": 2}))]:
-            values = merged(merged(example(bridge), changes), on)
-            self.assertIn("canary.enabled: replicas share", refusal(values))
+        cases = [
+            ("aks", OF_ONE_CLOUD["aks", "shared"]),
+            ("aks", merged(OF_ONE_CLOUD["aks", "shared"], on)),
+            ("gke", merged(merged(SUBSCRIPTION, {"replicas": 2}), on)),
+        ]
+        for bridge, changes in cases:
+            with self.subTest(bridge=bridge, changes=changes):
+                objects = render(bridge, changes, "prod")
+                self.assertEqual(environment(objects)["AUDIT_BRIDGE_CANARY_INTERVAL"], "1m")
+                self.assertIn(canary_rule("prod"), one(objects, "Role")["rules"])
+                one(objects, "ConfigMap", "prod-canary")
+                silent = merged(merged(example(bridge), changes), {"canary": {"enabled": True, "deliver": False}})
+                self.assertIn("canary.deliver: replicas share", refusal(silent))
+        # One pod alone is given what it has sent.
+        render("gke", merged(SUBSCRIPTION, {"canary": {"enabled": True, "deliver": False}}))
 
     def test_none_where_the_position_is_elsewhere(self):
         file = merged(DURABLE, {"checkpoint": {"store": "file"}})

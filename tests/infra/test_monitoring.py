@@ -19,6 +19,7 @@ RULES = {
     "Throttled": "throttled",
     "RecordsExpired": "expired",
     "CanaryLost": "canary_lost",
+    "CanaryUnverified": "canary_unverified",
     "CanaryUnsent": "canary_requests",
 }
 

@@ -6,6 +6,7 @@ pub mod go;
 pub mod judges;
 pub mod leaves;
 pub mod live;
+pub mod load;
 pub mod npm;
 pub mod outage;
 pub mod python;
@@ -25,13 +26,17 @@ pub fn root() -> PathBuf {
     tests.parent().unwrap_or(tests).to_owned()
 }
 
-/// A bridge's binary, built in the profile that the tests run in.
+/// A bridge's binary: that of the folder that `BRIDGES_FOLDER` names, or built in the profile that the
+/// tests run in.
 ///
 /// # Panics
 /// When it does not build.
 pub fn binary(provider: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
+        if let Some(built) = std::env::var_os("BRIDGES_FOLDER") {
+            return built.into();
+        }
         // target/<profile>/deps/<test>
         let test = std::env::current_exe().unwrap_or_default();
         let folder = test

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use audit_bridge_app::canary::CanaryRequest;
 use audit_bridge_app::cli::Bridge;
 use audit_bridge_app::config::{Problems, flag, split_list};
 use audit_bridge_app::provider::Provider as _;
@@ -41,8 +40,6 @@ impl Bridge for Aks {
     const NAME: &'static str = "aks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of AKS clusters to an audit webhook";
     const PROVIDER: &'static str = "aks";
-    // The category kube-audit-admin has no reads, and many export it alone.
-    const CANARY: CanaryRequest = CanaryRequest::Patch;
     const LOG_FILTER: &'static str = LOG_FILTER;
     type Args = AksArgs;
     type ProviderArgs = AksProviderArgs;

@@ -16,7 +16,7 @@ use crate::client::{
 };
 use crate::source::partition::PartitionTiming;
 use crate::source::position::{self, PartitionStart};
-use crate::source::{EventHub, Partition, share_of_prefetch};
+use crate::source::{EventHub, Partition};
 
 /// The event hub that a diagnostic setting makes for this category unless told otherwise.
 const EVENT_HUB: &str = "insights-logs-kube-audit";
@@ -310,12 +310,11 @@ impl ProviderLog for AksLog {
 
     async fn open(&self, resume: Resume) -> Result<EventHub, Unavailable> {
         let timing = PartitionTiming::default();
-        let bytes = self.prefetch_bytes_max;
+        let (client, bytes) = (&self.client, self.prefetch_bytes_max);
         match &self.share {
-            None => EventHub::open(&self.client, resume, bytes, timing).await,
+            None => EventHub::open(client, resume, bytes, timing).await,
             Some(Share { partition, count }) => {
-                let bytes = share_of_prefetch(bytes, *count);
-                EventHub::open_partition(&self.client, partition, &resume, bytes, timing)
+                EventHub::open_partition(client, partition, *count, &resume, bytes, timing)
             }
         }
     }

@@ -2,6 +2,7 @@
 //! there are more.
 
 mod message;
+mod pages;
 pub mod partition;
 mod partition_health;
 mod placement;
@@ -9,17 +10,22 @@ pub(crate) mod position;
 mod records;
 
 use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::{Page, PartitionChange, Source};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::client::{HubClient, HubError};
+use crate::source::pages::{PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
 use crate::source::position::PartitionStart;
 
@@ -29,20 +35,45 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const PREFETCH_BYTES_MAX: usize = 16 << 20;
 /// The largest number of messages on their way that the client library makes good use of.
 const PREFETCH_MAX: usize = 300;
+/// Once the readers of all partitions have taken so much that the pipeline has not, none of them
+/// takes another message. The library asks for the next one as soon as it has given one, so each
+/// partition has one on its way besides.
+const IN_HAND_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// The same of a reader that is alone: any message is so much.
+const IN_HAND_BYTES_MAX_ALONE: usize = 1;
 /// Event Hubs has at most 1024 partitions a hub, in its largest tier.
 const PARTITIONS_MAX: u32 = 4096;
 /// Event Hubs answers 50 questions about partitions a second, of all who ask a namespace.
 const PROBE_PACE: Duration = Duration::from_millis(100);
-/// Pages that wait for the pipeline: each reader has one in its hands besides.
-const PAGES_WAITING: usize = 1;
 
-/// Partitions of an event hub: all of them, or one. Its readers are tasks of their own; once it is
-/// dropped, they close their connections and end.
-#[derive(Debug)]
+/// Partitions of an event hub: all of them, or one. Readers of all are tasks of their own; the
+/// reader of one works while a page is asked for, so that nothing is taken for which the pipeline has
+/// no room. Once it is dropped, they close their connections and end.
 pub struct EventHub {
-    pages: mpsc::Receiver<Page>,
+    pages: PageReceiver,
     /// The first page: all partitions, since some may be silent for long.
     announced: Option<Page>,
+    /// The reader of one partition, until it ends.
+    reader: Option<Reading>,
+}
+
+type Reading = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for EventHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventHub")
+            .field("pages", &self.pages)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for EventHub {
+    fn drop(&mut self) {
+        // It sees that nobody takes pages any more, and closes its connection.
+        if let (Some(reader), Ok(runtime)) = (self.reader.take(), Handle::try_current()) {
+            runtime.spawn(reader);
+        }
+    }
 }
 
 /// A partition, by its name and by the number that the name is.
@@ -102,12 +133,15 @@ impl EventHub {
             partitions = partitions.len(),
             "event hub opened"
         );
-        let bytes = share_of_prefetch(prefetch_bytes_max, partitions.len());
+        let bounds = ReceiveBounds {
+            prefetch: prefetch(prefetch_bytes_max, partitions.len()),
+            in_hand_bytes_max: IN_HAND_BYTES_MAX,
+        };
         let timing = timing.paced(PROBE_PACE, partitions.len());
-        let (mut partition_set, pages) = PartitionSet::new(client, &resume, bytes, timing);
+        let (mut partition_set, pages) = PartitionSet::new(client, &resume, bounds, timing);
         for partition in &partitions {
             let begin = PartitionStart::resume(partition.index, &resume)?;
-            partition_set.admit(partition, begin);
+            tokio::spawn(partition_set.admit(partition, begin));
         }
         if resume.until.is_none() {
             tokio::spawn(partition_set.watch_partitions());
@@ -115,23 +149,26 @@ impl EventHub {
         Ok(EventHub {
             pages,
             announced: Some(announce(&partitions)),
+            reader: None,
         })
     }
 
-    /// Starts to read one partition of those that replicas share.
+    /// Starts to read one partition of so many that replicas share.
     pub(crate) fn open_partition(
         client: &HubClient,
         partition: &Partition,
+        partitions: usize,
         resume: &Resume,
         prefetch_bytes_max: usize,
         timing: PartitionTiming,
     ) -> Result<EventHub, Unavailable> {
         let (mut partition_set, pages) =
-            PartitionSet::new(client, resume, prefetch_bytes_max, timing);
-        partition_set.admit(partition, PartitionStart::resume(partition.index, resume)?);
+            PartitionSet::of_one(client, partitions, resume, prefetch_bytes_max, timing);
+        let begin = PartitionStart::resume(partition.index, resume)?;
         Ok(EventHub {
             pages,
             announced: Some(announce(std::slice::from_ref(partition))),
+            reader: Some(Box::pin(partition_set.admit(partition, begin))),
         })
     }
 }
@@ -141,7 +178,14 @@ impl Source for EventHub {
         if let Some(page) = self.announced.take() {
             return Some(page);
         }
-        self.pages.recv().await
+        if let Some(reader) = &mut self.reader {
+            tokio::select! {
+                biased;
+                page = self.pages.take() => return page,
+                () = reader.as_mut() => self.reader = None,
+            }
+        }
+        self.pages.take().await
     }
 }
 
@@ -156,21 +200,27 @@ fn announce(partitions: &[Partition]) -> Page {
     }
 }
 
-/// How many bytes may be prefetched from each partition.
-pub(crate) fn share_of_prefetch(bytes_max: usize, partitions: usize) -> usize {
-    bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1))
+/// What the readers of one pipeline may hold.
+#[derive(Debug, Clone, Copy)]
+struct ReceiveBounds {
+    /// Messages on their way from each partition.
+    prefetch: u32,
+    /// What was taken, and not by the pipeline.
+    in_hand_bytes_max: usize,
 }
 
-/// How many messages of a partition may be on their way, should each be as large as can be.
-fn prefetch(bytes_max: usize) -> u32 {
-    let messages = (bytes_max / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
+/// How many messages of each of so many partitions may be on their way, should each be as large as
+/// can be.
+fn prefetch(bytes_max: usize, partitions: usize) -> u32 {
+    let share = bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1));
+    let messages = (share / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
     u32::try_from(messages).unwrap_or(1)
 }
 
 /// The readers of all partitions.
 struct PartitionSet {
     shared: Arc<ReaderContext>,
-    pages: mpsc::Sender<Page>,
+    pages: PageSender,
     /// Each with the way to tell it that its partition is gone.
     readers: HashMap<String, oneshot::Sender<()>>,
 }
@@ -180,15 +230,16 @@ impl PartitionSet {
     fn new(
         client: &HubClient,
         resume: &Resume,
-        prefetch_bytes_max: usize,
+        bounds: ReceiveBounds,
         timing: PartitionTiming,
-    ) -> (PartitionSet, mpsc::Receiver<Page>) {
-        let (sender, pages) = mpsc::channel(PAGES_WAITING);
+    ) -> (PartitionSet, PageReceiver) {
+        let (sender, pages) = pages::channel();
         let shared = ReaderContext {
             client: client.clone(),
             health: PartitionHealth::new(resume.telemetry.clone()),
             timing,
-            prefetch: prefetch(prefetch_bytes_max),
+            prefetch: bounds.prefetch,
+            in_hand: ReadBudget::new(bounds.in_hand_bytes_max),
             until: resume.until,
             owner_level: resume.term,
         };
@@ -200,7 +251,28 @@ impl PartitionSet {
         (partition_set, pages)
     }
 
-    fn admit(&mut self, partition: &Partition, begin: PartitionStart) {
+    /// The set of one partition of so many.
+    fn of_one(
+        client: &HubClient,
+        partitions: usize,
+        resume: &Resume,
+        prefetch_bytes_max: usize,
+        timing: PartitionTiming,
+    ) -> (PartitionSet, PageReceiver) {
+        let bounds = ReceiveBounds {
+            prefetch: prefetch(prefetch_bytes_max, partitions),
+            in_hand_bytes_max: IN_HAND_BYTES_MAX_ALONE,
+        };
+        let timing = timing.paced(PROBE_PACE, partitions);
+        PartitionSet::new(client, resume, bounds, timing)
+    }
+
+    /// A reader of this partition, which is to be run.
+    fn admit(
+        &mut self,
+        partition: &Partition,
+        begin: PartitionStart,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let Partition { id, index } = partition;
         self.shared.health.starting(id);
         let reader = PartitionReader::new(
@@ -211,8 +283,8 @@ impl PartitionSet {
             self.pages.clone(),
         );
         let (gone, told) = oneshot::channel();
-        tokio::spawn(reader.run(told));
         self.readers.insert(id.clone(), gone);
+        reader.run(told)
     }
 
     /// Looks for partitions that were added, until nobody takes pages any more. The larger tiers can
@@ -241,7 +313,7 @@ impl PartitionSet {
                         partition = id,
                         "partition added: reading it from its beginning"
                     );
-                    self.admit(&partition, PartitionStart::Earliest);
+                    tokio::spawn(self.admit(&partition, PartitionStart::Earliest));
                 }
                 Err(unavailable) => tracing::error!(%unavailable, "partition could not be opened"),
             }
@@ -275,7 +347,42 @@ impl PartitionSet {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use audit_bridge_app::provider::Start;
+    use audit_bridge_app::telemetry::Telemetry;
+
     use super::*;
+    use crate::client::{Credential, HubAddress, Transport};
+
+    /// Whoever reads the others of a hub's partitions, Event Hubs answers no more questions.
+    #[tokio::test]
+    async fn partition_shared_is_asked_about_as_seldom_as_all_partitions_are() {
+        let hub = HubAddress {
+            namespace: "localhost".to_owned(),
+            name: "hub".to_owned(),
+            consumer_group: "$Default".to_owned(),
+            transport: Transport::AmqpTcp,
+            endpoint: None,
+        };
+        let client = HubClient::new(hub, Credential::ConnectionStringFile("nowhere".into()));
+        let resume = Resume {
+            positions: BTreeMap::new(),
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "unused".into(),
+            identities: None,
+            telemetry: Telemetry::new("aks-audit-bridge", "0").log("hub"),
+        };
+        let timing = PartitionTiming::default();
+        for (partitions, want) in [(1, timing.probe), (1000, PROBE_PACE * 1000)] {
+            let set = PartitionSet::of_one(&client, partitions as usize, &resume, 1, timing).0;
+            assert_eq!(set.shared.timing.probe, want);
+            let renew = PROBE_PACE.saturating_mul(2 * partitions);
+            assert_eq!(set.shared.timing.renew, timing.renew.max(renew));
+        }
+    }
 
     #[test]
     fn prefetch_share_of_all_partitions_is_bounded() {
@@ -288,8 +395,7 @@ mod tests {
             (1, 1, 1),
             (usize::MAX, 0, 16),
         ] {
-            let share = share_of_prefetch(bytes, partitions);
-            assert_eq!(prefetch(share), want, "{bytes} {partitions}");
+            assert_eq!(prefetch(bytes, partitions), want, "{bytes} {partitions}");
         }
     }
 

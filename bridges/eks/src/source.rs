@@ -12,6 +12,7 @@ mod unpack;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
@@ -33,6 +34,9 @@ use crate::client::kinesis::{StreamApi, StreamShard};
 
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
+/// So long the shards that a shard became wait for its end to be in the checkpoint: longer than an
+/// event is parked at least. It is given up only while others are accepted, and these may be in them.
+const END_KEPT_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// Shards of a stream: all of them, or one. Their readers are tasks of their own; once it is
 /// dropped, they end.
@@ -71,6 +75,7 @@ impl StreamSource {
             readers: JoinSet::new(),
             leave: BTreeMap::new(),
             parents_end: BTreeMap::new(),
+            unkept_ends: BTreeMap::new(),
             next_list: Instant::now() + timing.list,
         };
         tokio::spawn(keeper.keep());
@@ -254,6 +259,8 @@ struct ShardSet<A> {
     leave: BTreeMap<u32, oneshot::Sender<()>>,
     /// When the end of a shard was read: by then its children had nothing older to give.
     parents_end: BTreeMap<u32, Timestamp>,
+    /// The same of those whose end is not in the checkpoint yet.
+    unkept_ends: BTreeMap<u32, Instant>,
     next_list: Instant,
 }
 
@@ -311,6 +318,7 @@ impl<A: StreamApi> ShardSet<A> {
     async fn committed(&mut self, index: u32, position: &ShardPosition) {
         self.lineage.committed(index, position);
         if *position == ShardPosition::ENDED {
+            self.unkept_ends.remove(&index);
             // Nothing is to be expected of it, and its position stays for as long as it is listed.
             self.tell(vec![PartitionChange::Left(index)]).await;
             self.list().await;
@@ -332,6 +340,7 @@ impl<A: StreamApi> ShardSet<A> {
             Done::Reached => self.lineage.reached(index),
             Done::Ended => {
                 self.parents_end.insert(index, Timestamp::now());
+                self.unkept_ends.insert(index, Instant::now());
             }
             Done::Gone => {
                 self.lineage.gone(index);
@@ -344,6 +353,7 @@ impl<A: StreamApi> ShardSet<A> {
     /// Looks which shards there are.
     async fn list(&mut self) {
         let timing = self.shared.timing;
+        self.pass_unkept_ends();
         self.next_list = Instant::now() + timing.list;
         let listed = match self.shared.api.shards().await {
             Ok(listed) => listed,
@@ -380,6 +390,23 @@ impl<A: StreamApi> ShardSet<A> {
             );
             self.tell(vec![PartitionChange::Retired(index)]).await;
         }
+    }
+
+    /// Lets those begin that come after a shard whose end something keeps out of the checkpoint.
+    fn pass_unkept_ends(&mut self) {
+        let lineage = &mut self.lineage;
+        self.unkept_ends.retain(|&index, read_at| {
+            let waits = read_at.elapsed() < END_KEPT_MAX;
+            if !waits {
+                tracing::warn!(
+                    shard = index,
+                    "shard end not kept: an event of the shard is not settled; starting the shards \
+                     that it became"
+                );
+                lineage.passed(index);
+            }
+            waits
+        });
     }
 
     /// Whether a shard was read to its end, and what it became is not listed yet.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_app::canary::CanaryRequest;
 use audit_bridge_app::cli::Bridge;
 use audit_bridge_app::config::{Problems, flag};
 use audit_bridge_core::convert::Convert;
@@ -48,8 +47,6 @@ impl Bridge for Gke {
     const NAME: &'static str = "gke-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of GKE clusters to an audit webhook";
     const PROVIDER: &'static str = "gke";
-    // Reads are in the Data Access log, which is off by default.
-    const CANARY: CanaryRequest = CanaryRequest::Patch;
     // A quiet cluster's log holds nothing for long.
     const SILENCE_MAX: Option<Duration> = None;
     type Args = GkeArgs;

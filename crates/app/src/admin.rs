@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::fatal::Fatal;
 use crate::telemetry::Telemetry;
 
 /// Connections open at the same time.
@@ -46,7 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When the port cannot be had: which, and what to do.
-pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<SocketAddr, String> {
+pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<SocketAddr, Fatal> {
     let advice = "choose another with --admin-address (AUDIT_BRIDGE_ADMIN_ADDRESS)";
     let listener = TcpListener::bind(address)
         .await
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!(get(address, "/").await.0, 404);
 
         let taken = serve(address, telemetry).await.unwrap_err();
-        assert!(taken.contains("--admin-address"), "{taken}");
+        assert!(taken.to_string().contains("--admin-address"), "{taken}");
     }
 
     /// An open connection is waited for so long.

@@ -19,49 +19,44 @@
 //! any other event, and warned about.
 //!
 //! # Which request
-//! One that each cloud's audit policy logs ([`CanaryRequest`]), at a `ConfigMap` of our own that holds
-//! nothing. No URL such as `/version`: EKS's policy (EKS Best Practices, "Auditing and logging") and
-//! GKE's (`create-master-audit-policy`, which Google's page "Audit policy" names) leave `/healthz*`,
-//! `/version` and `/swagger*` out.
+//! One that each cloud's audit policy logs: a merge patch of a `ConfigMap` of our own. A write, since GKE's
+//! Admin Activity log has no reads (Google's page "Audit policy": get and list are Data Access), nor has
+//! AKS's category `kube-audit-admin`, which many export alone (Microsoft's "AKS monitoring data
+//! reference"); EKS logs both, at the level `Metadata` (EKS Best Practices, "Auditing and logging"). No URL
+//! such as `/version`: EKS's policy and GKE's (`create-master-audit-policy`, which "Audit policy" names)
+//! leave `/healthz*`, `/version` and `/swagger*` out.
+//!
+//! # Who waits for it
+//! The patch writes the mark's hash and the time into the object ([`records`]): so a canary that is under
+//! way when its process dies is waited for by the next one, and one whose event comes to another replica
+//! is counted there. Where one process reads ([`CanarySettings::shared`] is false) it needs no record to
+//! know its own.
+//!
+//! # What it costs
+//! A canary is one request, and the note of its end another one; where another replica was given its event
+//! it looks first: three requests per `--canary-interval`, and one look for each replica that does not send.
+//! Events that have the form of a canary and are none cost a look, at most one a second.
 
+mod check;
 mod event;
 mod leg;
 mod mark;
 mod observer;
+mod records;
 pub(crate) mod sender;
+mod settle;
 mod task;
 mod watch;
 
 use std::time::Duration;
 
+pub(crate) use self::check::ask_replicas;
 pub(crate) use self::event::{CanaryIdentity, ExpectedRequest};
 pub(crate) use self::leg::Leg;
 pub(crate) use self::mark::Mark;
 pub(crate) use self::observer::CanaryObserver;
 pub(crate) use self::task::{CanaryTask, spawn};
 pub(crate) use self::watch::CanaryWatch;
-
-/// The smallest request that a provider's audit log holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CanaryRequest {
-    /// A GET of the `ConfigMap`: EKS's audit policy logs it, at the level `Metadata`.
-    Get,
-    /// An empty merge patch of the `ConfigMap`, which changes nothing: the API server writes nothing to
-    /// etcd. For a log that has no reads: GKE's Admin Activity log (Google's page "Audit policy": get
-    /// and list are Data Access), and AKS's category `kube-audit-admin`, which many export alone
-    /// (Microsoft's "AKS monitoring data reference": it excludes get and list).
-    Patch,
-}
-
-impl CanaryRequest {
-    /// The verb, as the audit event and a Role have it.
-    pub(crate) fn verb(self) -> &'static str {
-        match self {
-            CanaryRequest::Get => "get",
-            CanaryRequest::Patch => "patch",
-        }
-    }
-}
 
 /// How canaries are sent: `--canary-interval` and its company.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,4 +68,6 @@ pub(crate) struct CanarySettings {
     /// Whether the webhook gets their events. Otherwise they are skipped as `canary`, and have
     /// arrived when they were read.
     pub(crate) deliver: bool,
+    /// Other processes may be given the events of canaries: replicas that share what is read.
+    pub(crate) shared: bool,
 }

@@ -11,8 +11,8 @@ use audit_bridge_replay::dump::Dump;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use crate::canary::CanaryRequest;
 use crate::config::{self, LogArgs, LogFormat, Problems};
+use crate::fatal::Fatal;
 use crate::provider::Provider;
 
 mod canary_args;
@@ -49,8 +49,6 @@ pub trait Bridge: Sized + Send + 'static {
     /// `--silence-max` where it is not given: on most providers the API server of a running cluster
     /// writes audit events every second.
     const SILENCE_MAX: Option<Duration> = Some(Duration::from_secs(15 * 60));
-    /// The smallest request to the API server that this provider's audit log holds.
-    const CANARY: CanaryRequest = CanaryRequest::Get;
     /// The flags that only this provider has.
     type Args: Args + Clone;
     /// The flags that only `run` and `check` have besides.
@@ -178,12 +176,12 @@ fn version<B: Bridge>(args: &VersionArgs) -> u8 {
 }
 
 /// What the commands run on.
-fn runtime() -> Result<Runtime, String> {
+fn runtime() -> Result<Runtime, Fatal> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("the runtime does not start: {error}"))
+        .map_err(|error| format!("the runtime does not start: {error}").into())
 }
 
 /// Prints what is wrong with the configuration.

@@ -11,10 +11,10 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 
+use crate::fatal::Fatal;
 pub use crate::invalid_value::InvalidValue;
 use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::batch;
-use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::{self, WhenFull};
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::json_lines::{Format, JsonLinesOutput};
@@ -276,14 +276,14 @@ impl Destination {
     /// # Errors
     /// The output cannot be written, or a file of the webhook's settings cannot be used: which,
     /// and what to do.
-    pub(crate) fn open(&self) -> Result<AnySink, String> {
+    pub(crate) fn open(&self) -> Result<AnySink, Fatal> {
         match self {
             Destination::Webhook(settings) => Webhook::new(settings)
                 .map(AnySink::Webhook)
-                .map_err(|error| chain(&error)),
+                .map_err(|error| Fatal::of(&error)),
             Destination::Output(target, format) => JsonLinesOutput::open(target, *format)
                 .map(AnySink::Output)
-                .map_err(|error| chain(&error)),
+                .map_err(|error| Fatal::of(&error)),
         }
     }
 }

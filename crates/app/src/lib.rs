@@ -4,9 +4,10 @@
 //! A bridge hands a [`cli::Bridge`] to [`cli::main`], and supplies a [`provider::Provider`].
 
 mod admin;
-pub mod canary;
+mod canary;
 pub mod cli;
 pub mod config;
+mod fatal;
 mod invalid_value;
 pub mod kubernetes;
 pub mod lease;

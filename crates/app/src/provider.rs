@@ -129,13 +129,6 @@ pub trait ProviderLog: Send + Sync + 'static {
         false
     }
 
-    /// The longest time from one checkpoint to the next that this log can do with, whatever
-    /// `--checkpoint-interval` says: a provider may hold back records until earlier ones are
-    /// acknowledged, which follows the checkpoint.
-    fn checkpoint_interval_max(&self) -> Duration {
-        Duration::MAX
-    }
-
     /// Begins to read. A source that ends without [`Resume::until`] is opened again where it
     /// stopped, with backoff and for ever.
     ///

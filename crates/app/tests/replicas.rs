@@ -25,6 +25,7 @@ use audit_bridge_core::convert::{Convert, Output, RecordId};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::observer::Observer;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
@@ -260,7 +261,7 @@ impl Reader {
                 wait_max: Duration::from_millis(500),
             },
             in_flight_batches_max: 2,
-            in_flight_bytes_max: 20_000,
+            in_flight_bytes: ReadBudget::new(20_000),
             retry_policy: RetryPolicy::Forever,
             stop,
             grace: Duration::from_secs(25),

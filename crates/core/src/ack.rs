@@ -38,6 +38,10 @@ const SETTLED_PER_OPEN_MAX: usize = 4;
 /// Below this length the queue is left alone.
 const QUEUE_LEN_MIN: usize = 4096;
 
+/// Positions of a partition that wait for records to be settled. Beyond it, every second is left out:
+/// a record that stays open for long would otherwise gather those of all that is read meanwhile.
+const POSITIONS_WAITING_MAX: usize = 1024;
+
 /// The bytes that a record takes of the budget while it is open.
 pub(crate) fn cost(record: &Record) -> usize {
     record.payload.len() + RECORD_OVERHEAD_BYTES
@@ -120,6 +124,9 @@ pub(crate) struct AckTracker<P = Position> {
     waiting: BTreeSet<u32>,
     open: usize,
     open_bytes: usize,
+    /// Records that were settled since they were last asked for, where somebody does: the partition,
+    /// and how many it had before.
+    settled_each: Option<Vec<(u32, u64)>>,
 }
 
 impl<P> Default for AckTracker<P> {
@@ -133,6 +140,7 @@ impl<P> Default for AckTracker<P> {
             waiting: BTreeSet::new(),
             open: 0,
             open_bytes: 0,
+            settled_each: None,
         }
     }
 }
@@ -141,6 +149,18 @@ impl<P> AckTracker<P> {
     /// A tracker without records.
     pub(crate) fn new() -> AckTracker<P> {
         AckTracker::default()
+    }
+
+    /// From now on each record that is settled is told by [`AckTracker::take_settled`].
+    pub(crate) fn tell_each(&mut self) {
+        self.settled_each.get_or_insert_default();
+    }
+
+    /// The records that were settled since the last call, in any order: the partition, and the
+    /// record's number in it, from 0.
+    pub(crate) fn take_settled(&mut self) -> Vec<(u32, u64)> {
+        let settled = self.settled_each.as_mut();
+        settled.map(std::mem::take).unwrap_or_default()
     }
 
     /// The source reads this partition. One that was to be retired stays.
@@ -163,6 +183,14 @@ impl<P> AckTracker<P> {
             place.waiting.pop_back();
         }
         place.waiting.push_back((behind, position));
+        if place.waiting.len() > POSITIONS_WAITING_MAX {
+            let newest = place.waiting.len();
+            let mut number = 0;
+            place.waiting.retain(|_| {
+                number += 1;
+                number % 2 == 0 || number == newest
+            });
+        }
         self.waiting.insert(partition);
     }
 
@@ -348,6 +376,9 @@ impl<P> AckTracker<P> {
         while let Some(None) = self.queue.front() {
             self.queue.pop_front();
             self.base += 1;
+        }
+        if let Some(settled) = &mut self.settled_each {
+            settled.push((open.partition, open.before.settled));
         }
         let freed = cost(&open.record);
         self.open -= 1;

@@ -17,6 +17,8 @@ pub struct Item {
     pub event: Event,
     /// What it was made of.
     pub records: Records,
+    /// The bytes of these records, which stay in memory until it is settled.
+    pub records_bytes: usize,
 }
 
 impl Item {
@@ -25,6 +27,7 @@ impl Item {
         Item {
             event,
             records: records.into(),
+            records_bytes: 0,
         }
     }
 }
@@ -149,6 +152,12 @@ impl Batcher {
     /// Whether nothing waits here.
     pub(crate) fn is_empty(&self) -> bool {
         self.complete.is_empty() && self.items.is_empty()
+    }
+
+    /// Bytes of all that waits here.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let complete = self.complete.iter().map(|(_, batch)| batch.bytes);
+        complete.sum::<usize>() + if self.items.is_empty() { 0 } else { self.bytes }
     }
 
     fn overdue(&self, now: Instant) -> bool {

@@ -286,6 +286,11 @@ impl<S: Sink + 'static> Delivery<S> {
         let (number, sink) = (self.begun, Arc::clone(&self.sink));
         self.requests.push(Box::pin(async move {
             let bytes = events.iter().map(|event| event.text().len()).sum();
+            // A parked event waits outside the slots.
+            let _slot = match job {
+                Some(_) => Some(sink.slot().await),
+                None => None,
+            };
             let began = Instant::now();
             let verdict = sink.send(&events).await;
             Answer {

@@ -20,6 +20,7 @@ pub mod frontier;
 pub mod json_lines;
 pub mod lease_hold;
 pub mod observer;
+pub mod read_budget;
 pub mod readiness;
 pub mod record;
 pub mod retry;

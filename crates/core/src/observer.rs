@@ -88,8 +88,8 @@ pub struct Progress<'a> {
     pub delivery: DeliveryStatus,
     /// Why positions or rejects cannot be kept; nothing is read until they can.
     pub storage_error: Option<&'a str>,
-    /// Bytes of records that are read and not yet settled, and of their events that are under way,
-    /// but for those that are parked.
+    /// Bytes of records that are read and not yet settled, and of their events, but for those that
+    /// are parked.
     pub in_flight_bytes: usize,
     /// Up to when all is settled.
     pub frontier: Frontier,

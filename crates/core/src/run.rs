@@ -26,6 +26,7 @@ use crate::dead_letter::DeadLetter;
 use crate::deliver::{ALONE_TIME_MIN, ConcurrencyLimit, Delivery};
 use crate::lease_hold::LeaseHold;
 use crate::observer::{Observer, Progress};
+use crate::read_budget::ReadBudget;
 use crate::run_stats::RunStats;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -60,8 +61,9 @@ pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
     pub batch: batch::BatchLimits,
     /// Batches under way at the same time.
     pub in_flight_batches_max: usize,
-    /// Bytes of records that are read and not yet settled, and of their events that are under way.
-    pub in_flight_bytes_max: usize,
+    /// Bytes of records that are read and not yet settled, and of their events: of all pipelines of
+    /// the process.
+    pub in_flight_bytes: ReadBudget,
     /// How a failure that does not pass is met.
     pub retry_policy: RetryPolicy,
     /// When to stop reading.
@@ -131,7 +133,7 @@ where
         on_request,
         batch,
         in_flight_batches_max,
-        in_flight_bytes_max,
+        in_flight_bytes: read_budget,
         retry_policy,
         stop,
         grace,
@@ -153,8 +155,12 @@ where
         retry_policy,
         before.settled_to.unwrap_or_else(Timestamp::now),
     );
+    if Src::HEARS_OF_EACH {
+        processor.tracker.tell_each();
+    }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut held = read_budget.hold(0);
     let mut ended = false;
     let mut leave_at = None;
     // Of the records whose events are parked, as of the last tick.
@@ -173,6 +179,9 @@ where
                 checkpoint.take(progress);
             }
         }
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
+        }
         // Who is asked to stop does not wait for parked events: they are read again.
         let idle = processor.batcher.is_empty()
             && processor.rejects_are_safe()
@@ -187,11 +196,10 @@ where
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
         // An event mostly has bytes of its own, beside its record's, until it is settled.
         let read_bytes = processor.tracker.open_bytes().saturating_sub(parked_bytes);
-        let in_flight_bytes = read_bytes + delivery.in_flight_bytes();
-        let room = !processor.batcher.has_complete()
-            && processor.stuck.is_none()
-            && !cannot_keep
-            && (in_flight_bytes < in_flight_bytes_max || idle);
+        let event_bytes = processor.batcher.waiting_bytes() + delivery.in_flight_bytes();
+        let in_flight_bytes = read_bytes + event_bytes;
+        held.set(in_flight_bytes);
+        let room = !processor.batcher.has_complete() && processor.stuck.is_none() && !cannot_keep;
         let deadline = processor.batcher.deadline().filter(|_| delivery.has_room());
         tokio::select! {
             biased;
@@ -223,7 +231,7 @@ where
                     break Ended::Failed(chain(&error));
                 }
             }
-            page = source.read(), if !ended && room => match page {
+            page = read_budget.read(idle, source.read()), if !ended && room => match page {
                 Some(page) => processor.page(page),
                 None => {
                     ended = true;
@@ -279,6 +287,11 @@ where
     };
     if processor.stuck.is_none() && !matches!(why, Ended::LostLease(_) | Ended::Failed(_)) {
         processor.write_rejects(LAST_CHECKPOINT).await;
+    }
+    if !matches!(why, Ended::LostLease(_)) {
+        for (partition, number) in processor.tracker.take_settled() {
+            source.settled(partition, number);
+        }
     }
     // The Lease is lost: the new holder owns the checkpoint, so do not write it.
     if let (Some(checkpoint), false) = (&mut checkpoint, matches!(why, Ended::LostLease(_))) {

@@ -1,5 +1,7 @@
 //! Where events go: one narrow trait, so that delivery is tested against a fake.
 
+mod slots;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::event::Event;
+pub use slots::{SharedSink, Slot};
 
 /// Takes events and says what became of them.
 pub trait Sink: Send + Sync {
@@ -17,6 +20,11 @@ pub trait Sink: Send + Sync {
     /// How many requests may be under way at once, if the sink itself has a limit.
     fn in_flight_max(&self) -> usize {
         usize::MAX
+    }
+
+    /// Waits until a batch may be sent, where others send too.
+    fn slot(&self) -> impl Future<Output = Slot> + Send {
+        async { Slot::uncounted() }
     }
 }
 
@@ -36,6 +44,10 @@ impl<S: Sink> Sink for Arc<S> {
 
     fn in_flight_max(&self) -> usize {
         (**self).in_flight_max()
+    }
+
+    async fn slot(&self) -> Slot {
+        (**self).slot().await
     }
 }
 

@@ -86,6 +86,17 @@ pub trait Source: Send {
         let _ = (partition, position);
     }
 
+    /// Whether it wants to hear of each record by itself ([`Source::settled`]).
+    const HEARS_OF_EACH: bool = false;
+
+    /// A record is settled, whatever becomes of those before it: the one of this number among all
+    /// that the source gave of the partition, from 0. For a provider that takes an acknowledgment of
+    /// each, and gives nothing more while too many are without one: a record that stays open for
+    /// long must not hold up all others.
+    fn settled(&mut self, partition: u32, number: u64) {
+        let _ = (partition, number);
+    }
+
     /// The last call, after the last commit: brings to the provider what it has to know. Whoever
     /// implements it bounds its time.
     fn close(&mut self) -> impl Future<Output = ()> + Send {

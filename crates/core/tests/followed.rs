@@ -12,6 +12,7 @@ use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::EventOptions;
 use audit_bridge_core::observer::{EventHandling, Observer};
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
@@ -120,7 +121,7 @@ async fn event_followed_or_left_out_ends_once_and_its_neighbours_are_untouched()
         on_request: Box::new(|_, _| {}),
         batch: BatchLimits::default(),
         in_flight_batches_max: 2,
-        in_flight_bytes_max: 1 << 20,
+        in_flight_bytes: ReadBudget::new(1 << 20),
         retry_policy: RetryPolicy::GiveUpAfter(Duration::from_secs(300)),
         stop: CancellationToken::new(),
         grace: Duration::from_secs(1),

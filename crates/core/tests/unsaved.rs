@@ -10,6 +10,7 @@ use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, Stor
 use audit_bridge_core::convert::{Convert, Output, RecordId};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::observer::Observer;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
@@ -108,7 +109,7 @@ async fn ended(failures: usize) -> Ended {
         on_request: Box::new(|_, _| {}),
         batch: BatchLimits::default(),
         in_flight_batches_max: 1,
-        in_flight_bytes_max: 1 << 20,
+        in_flight_bytes: ReadBudget::new(1 << 20),
         retry_policy: RetryPolicy::Forever,
         stop: CancellationToken::new(),
         grace: Duration::from_secs(25),

@@ -22,6 +22,7 @@ use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::json::Raw;
 use audit_bridge_core::observer::Observer;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
@@ -185,7 +186,7 @@ async fn live(
             wait_max: Duration::from_millis(500),
         },
         in_flight_batches_max: 1,
-        in_flight_bytes_max: 1 << 20,
+        in_flight_bytes: ReadBudget::new(1 << 20),
         retry_policy: RetryPolicy::GiveUpAfter(Duration::from_secs(60)),
         stop: CancellationToken::new(),
         grace: Duration::from_secs(25),

@@ -56,9 +56,13 @@ struct Holding {
 struct State {
     subscription: String,
     messages: Vec<Stored>,
+    /// Those that wait for a stream, by their places.
+    ready: BTreeSet<usize>,
     /// By the number of the lease, which is in its ack id.
     leases: HashMap<u64, Lease>,
     leases_given: u64,
+    /// No lease ends before.
+    first_end: Option<Instant>,
     streams: HashMap<u64, Holding>,
     streams_opened: u64,
     /// Streams below this number are to end.
@@ -137,7 +141,10 @@ impl PubSub {
 
     /// Publishes a message.
     pub fn publish(&self, data: impl Into<Vec<u8>>) {
-        self.lock().messages.push(Stored {
+        let mut state = self.lock();
+        let index = state.messages.len();
+        state.ready.insert(index);
+        state.messages.push(Stored {
             data: data.into(),
             standing: Standing::Ready,
             deliveries: 0,
@@ -304,6 +311,9 @@ impl State {
 
     /// Takes back what was leased for too long.
     fn expire(&mut self, now: Instant) {
+        if self.first_end.is_none_or(|first| now < first) {
+            return;
+        }
         let over: Vec<u64> = self
             .leases
             .iter()
@@ -313,6 +323,7 @@ impl State {
         for number in over {
             self.end(number, Standing::Ready);
         }
+        self.first_end = self.leases.values().map(|lease| lease.until).min();
     }
 
     /// Ends a lease; false when it had ended before.
@@ -322,6 +333,9 @@ impl State {
         };
         let message = &mut self.messages[lease.message];
         message.standing = standing;
+        if standing == Standing::Ready {
+            self.ready.insert(lease.message);
+        }
         if let Some(holding) = self.streams.get_mut(&lease.stream) {
             holding.messages -= 1;
             holding.bytes -= i64::try_from(message.data.len()).unwrap();
@@ -339,15 +353,12 @@ impl State {
         let Some(mut holding) = self.streams.get(&stream).copied() else {
             return leased;
         };
-        for (index, message) in self.messages.iter_mut().enumerate() {
+        while leased.len() < 100 {
             let room = (holding.messages_max <= 0 || holding.messages < holding.messages_max)
                 && (holding.bytes_max <= 0 || holding.bytes < holding.bytes_max);
-            if !room || leased.len() >= 100 {
-                break;
-            }
-            if message.standing != Standing::Ready {
-                continue;
-            }
+            let next = if room { self.ready.pop_first() } else { None };
+            let Some(index) = next else { break };
+            let message = &mut self.messages[index];
             self.leases_given += 1;
             message.standing = Standing::Leased(self.leases_given);
             message.deliveries += 1;
@@ -359,6 +370,7 @@ impl State {
                 until,
             };
             self.leases.insert(self.leases_given, lease);
+            self.first_end = Some(self.first_end.map_or(until, |first| first.min(until)));
             leased.push((self.leases_given, index));
         }
         self.held_bytes_max = self.held_bytes_max.max(holding.bytes);
@@ -396,6 +408,7 @@ impl State {
                 self.nacks += usize::from(self.end(number, Standing::Ready) && !pulled);
             } else if let Some(lease) = self.leases.get_mut(&number) {
                 lease.until = until;
+                self.first_end = Some(self.first_end.map_or(until, |first| first.min(until)));
                 self.extensions += 1;
             }
         }

@@ -3,16 +3,20 @@
 
 mod bad_input;
 mod check;
+mod flood;
 mod forged;
 mod legs;
+mod replicas;
 mod restart;
+mod unverified;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use audit_bridge_testkit::cloud_logging::CloudLogging;
+use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::pubsub::PubSub;
-use audit_bridge_testkit::{CloudWatch, EventHubs};
+use audit_bridge_testkit::{CloudWatch, EventHubs, Kinesis};
 use audit_bridge_tests::apiserver::feed::AuditFeed;
 use audit_bridge_tests::apiserver::gke::{entry, under_googles_policy};
 use audit_bridge_tests::apiserver::{ADMIN, Release};
@@ -26,6 +30,12 @@ use super::state::Installed;
 const GROUP: &str = "/aws/eks/prod/cluster";
 const HUB: &str = "insights-logs-kube-audit";
 const SUBSCRIPTION: &str = "projects/p/subscriptions/audit";
+const SUBSCRIBED: [&str; 3] = [
+    "gke.subscription=projects/p/subscriptions/audit",
+    "gke.resourceNames=null",
+    "canary.enabled=true",
+];
+const STREAM: &str = "audit";
 const NS: &str = "/api/v1/namespaces/audit-bridge";
 
 const ARRIVED: &str = "audit_bridge_canary_latency_seconds_count";
@@ -38,6 +48,7 @@ enum Cloud {
     Aks(Arc<EventHubs>),
     Gke(Arc<CloudLogging>),
     PubSub(Arc<PubSub>),
+    Stream(Arc<Kinesis>),
 }
 
 /// A cluster with an installed bridge, and the provider's log that its API server's audit log goes to.
@@ -45,6 +56,15 @@ pub(crate) struct CanaryWorld {
     installed: Installed,
     cloud: Cloud,
     feed: AuditFeed,
+    /// The replicas share partitions or shards.
+    shares: bool,
+}
+
+/// Writes an audit event to the hub, in this partition.
+fn publish(hubs: &EventHubs, partition: usize, line: &str) {
+    let record = diagnostic(&quoted(line.as_bytes()), "PROD", "kube-audit-admin");
+    let message = [&b"{\"records\":["[..], &record, b"]}"].concat();
+    hubs.publish(HUB, partition, message);
 }
 
 /// What Google makes of an event, with an `operation.id` that is not the client's `Audit-ID`.
@@ -74,21 +94,34 @@ impl CanaryWorld {
                 (Cloud::Eks(cloud), feed)
             }
             // As many export it: what is no read, in the category kube-audit-admin alone.
-            "aks" => {
+            "aks" | "aks shared" => {
                 let hubs = Arc::new(EventHubs::start().await);
                 hubs.add_hub(HUB, 4);
                 let to = Arc::clone(&hubs);
                 let mut next = 0;
                 let feed = AuditFeed::start(log, move |line| {
                     if !line.contains(r#""verb":"get""#) && !line.contains(r#""verb":"list""#) {
-                        let record =
-                            diagnostic(&quoted(line.as_bytes()), "PROD", "kube-audit-admin");
-                        let message = [&b"{\"records\":["[..], &record, b"]}"].concat();
-                        to.publish(HUB, next % 4, message);
+                        publish(&to, next % 4, line);
                         next += 1;
                     }
                 });
                 (Cloud::Aks(hubs), feed)
+            }
+            "eks shared" => {
+                let kinesis = Arc::new(Kinesis::start().await);
+                kinesis.create_stream(STREAM, 4);
+                let to = Arc::clone(&kinesis);
+                let mut next = 0;
+                let feed = AuditFeed::start(log, move |line| {
+                    let subscription = SubscriptionOrigin {
+                        log_stream: format!("kube-apiserver-audit-{}", next % 16),
+                        ..SubscriptionOrigin::of_cluster("111122223333", "prod")
+                    };
+                    let event = SubscribedEvent::new(next, to.now_ms(), line.to_owned() + "\n");
+                    to.deliver(STREAM, &subscription, &[event]);
+                    next += 1;
+                });
+                (Cloud::Stream(kinesis), feed)
             }
             "gke" => {
                 let logging = Arc::new(CloudLogging::start().await);
@@ -115,12 +148,13 @@ impl CanaryWorld {
             installed,
             cloud,
             feed,
+            shares: which.ends_with(" shared"),
         })
     }
 
     fn bridge(&self) -> &'static str {
         match &self.cloud {
-            Cloud::Eks(_) => "eks",
+            Cloud::Eks(_) | Cloud::Stream(_) => "eks",
             Cloud::Aks(_) => "aks",
             Cloud::Gke(_) | Cloud::PubSub(_) => "gke",
         }
@@ -140,6 +174,11 @@ impl CanaryWorld {
             "--state-dir".to_owned(),
             state.display().to_string(),
         ];
+        if self.shares {
+            args.push("--share-partitions".to_owned());
+            args.push("--checkpoint-store=kubernetes".to_owned());
+            args.push("--checkpoint-interval=1s".to_owned());
+        }
         let own: Vec<String> = match &self.cloud {
             Cloud::Eks(_) => vec![
                 "--cluster-name=prod".to_owned(),
@@ -163,6 +202,10 @@ impl CanaryWorld {
                 "--poll-interval=200ms".to_owned(),
                 "--requests-per-minute=6000".to_owned(),
             ],
+            Cloud::Stream(_) => vec![
+                "--cluster-name=prod".to_owned(),
+                format!("--stream={STREAM}"),
+            ],
             Cloud::PubSub(pubsub) => vec![
                 format!("--subscription={SUBSCRIPTION}"),
                 format!("--pubsub-endpoint={}", pubsub.url()),
@@ -175,10 +218,15 @@ impl CanaryWorld {
     fn variables(&self) -> Vec<(&'static str, String)> {
         let kubeconfig = self.installed.path("kubeconfig").display().to_string();
         let mut variables = vec![("KUBECONFIG", kubeconfig)];
-        if let Cloud::Eks(cloud) = &self.cloud {
+        let endpoint = match &self.cloud {
+            Cloud::Eks(cloud) => Some(("AWS_ENDPOINT_URL", cloud.url())),
+            Cloud::Stream(kinesis) => Some(("AWS_ENDPOINT_URL_KINESIS", kinesis.url())),
+            Cloud::Aks(_) | Cloud::Gke(_) | Cloud::PubSub(_) => None,
+        };
+        if let Some(endpoint) = endpoint {
             let nowhere = self.installed.path("none").display().to_string();
             variables.extend([
-                ("AWS_ENDPOINT_URL", cloud.url()),
+                endpoint,
                 ("AWS_REGION", "eu-central-1".to_owned()),
                 ("AWS_CONFIG_FILE", nowhere.clone()),
                 ("AWS_SHARED_CREDENTIALS_FILE", nowhere),
@@ -211,6 +259,39 @@ impl CanaryWorld {
         Running::start(self.bridge(), &all, &variables)
     }
 
+    /// The canaries that the object holds: of whom, and the record.
+    fn records(&self) -> Vec<Value> {
+        let object = self.installed.server.client(ADMIN).get(&self.object());
+        let object = object.json();
+        let data = object["data"].as_object().cloned().unwrap_or_default();
+        let records = data.iter().filter(|(key, _)| key.len() == 64);
+        records
+            .map(|(_, text)| serde_json::from_str(text.as_str().unwrap()).unwrap())
+            .collect()
+    }
+
+    /// The requests of ours about the object so far, as the API server's own log has them: the canaries,
+    /// the looks and the notes.
+    fn requests(&self) -> [usize; 3] {
+        let log = std::fs::read_to_string(self.installed.path("audit.log")).unwrap();
+        let events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut found = [0; 3];
+        for event in events.filter(is_canary) {
+            let agent = event["userAgent"].as_str().unwrap_or_default();
+            if event["stage"] == "ResponseComplete" {
+                let kind = match (agent.contains(" canary/"), event["verb"] == "get") {
+                    (true, _) => 0,
+                    (false, true) => 1,
+                    (false, false) => 2,
+                };
+                found[kind] += 1;
+            }
+        }
+        found
+    }
+
     /// The events that the webhook accepted so far.
     fn accepted(&self) -> Vec<Value> {
         let bodies = self.installed.webhook.received();
@@ -227,7 +308,7 @@ impl CanaryWorld {
     }
 }
 
-/// Whether it is the event of a canary. (The administrator of the test looks at the object too.)
+/// Whether it is the event of a request of ours for the canaries' object. (The administrator of the test looks at the object too.)
 fn is_canary(event: &Value) -> bool {
     let name = event["objectRef"]["name"].as_str().unwrap_or_default();
     name.ends_with("-canary") && event["verb"] != "create" && event["user"]["username"] != "admin"
@@ -258,23 +339,17 @@ async fn arrives(which: &str, settings: &[&str]) {
     let Some(world) = CanaryWorld::new(which, settings).await else {
         return;
     };
-    let version = || {
-        let admin = world.installed.server.client(ADMIN);
-        let object = admin.get(&world.object()).json();
-        object["metadata"]["resourceVersion"].clone()
-    };
     tokio::task::block_in_place(|| {
-        let before = version();
-        assert!(before.is_string(), "the chart made it: {before}");
         let mut bridge = world.start(&[]);
         bridge.until_ready();
         bridge.until_above(ARRIVED, 2.0);
         let asked = sample(&mut bridge, REQUESTS, "ok");
         assert!(asked >= 3.0 && bridge.metric(REQUESTS) == asked, "{asked}");
         assert_eq!(bridge.metric(LOST), 0.0);
-        assert_eq!(version(), before, "it changes nothing");
         // They are events of the trail like any other, of our own user.
-        let canaries: Vec<Value> = world.accepted().into_iter().filter(is_canary).collect();
+        let has_mark = |event: &Value| event["userAgent"].to_string().contains(" canary/");
+        let canaries = world.accepted().into_iter().filter(is_canary);
+        let canaries: Vec<Value> = canaries.filter(has_mark).collect();
         let user = format!(
             "system:serviceaccount:audit-bridge:{}-audit-bridge",
             world.bridge()
@@ -297,6 +372,10 @@ async fn arrives(which: &str, settings: &[&str]) {
             assert!(!bridge.get("/metrics").1.contains(mark));
         }
         assert_eq!(bridge.terminate(), 0);
+        // Whoever arrived leaves no record, and it takes two requests: the canary and the note of its end.
+        let [sent, looks, notes] = world.requests();
+        assert!(world.records().len() <= 3, "{:?}", world.records());
+        assert!(notes <= sent && looks <= 3, "{sent} {looks} {notes}");
     });
 }
 
@@ -317,11 +396,5 @@ async fn canary_on_gke_is_a_write_known_by_its_user_agent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_on_gke_arrives_through_a_subscription() {
-    let subscription = format!("gke.subscription={SUBSCRIPTION}");
-    let settings = [
-        &subscription,
-        "gke.resourceNames=null",
-        "canary.enabled=true",
-    ];
-    arrives("gke pubsub", &settings).await;
+    arrives("gke pubsub", &SUBSCRIBED).await;
 }

@@ -23,22 +23,10 @@ async fn large_messages_of_32_partitions_use_bounded_memory() {
     bridge.until_ready();
     stage.until_accepted(&bridge, 0..rounds * 32 * per_message);
     stage.assert_no_duplicates();
-    let peak = peak_mib(bridge.pid());
-    println!("peak resident memory: {peak} MiB");
-    assert!(peak < 200, "{peak} MiB");
+    let peak = audit_bridge_tests::load::peak_mib(bridge.pid());
+    println!("peak resident memory: {peak:.1} MiB");
+    assert!(peak < 200.0, "{peak} MiB");
     assert_eq!(bridge.terminate(), 0);
-}
-
-/// The most memory that a process ever had resident.
-fn peak_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib: u64 = line
-        .and_then(|line| line.split_whitespace().nth(1))
-        .unwrap()
-        .parse()
-        .unwrap();
-    kib / 1024
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

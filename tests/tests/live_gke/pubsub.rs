@@ -139,6 +139,26 @@ async fn messages_open_are_bounded_and_returned_at_the_end() {
     assert_eq!(bridge.terminate(), 0);
 }
 
+/// The service sends no more than 10,000 messages that are not acknowledged, and an event that the
+/// receiver does not take is parked for a quarter of an hour at least: for as long as others come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn message_whose_event_is_parked_holds_up_no_other() {
+    let scene = Scene::new().await;
+    scene.webhook.poison(&PodEntry::audit_id(0), 500);
+    scene.publish(0..12_000, 0);
+    let bridge = scene.run("one", &[]);
+    let others: BTreeSet<String> = (1..12_000).map(PodEntry::audit_id).collect();
+    until("all others", || scene.accepted() == others);
+    scene.until_acked(11_999);
+    assert_eq!(bridge.terminate(), 0);
+    // It is given back, and comes again.
+    scene.webhook.accept_event(&PodEntry::audit_id(0));
+    let bridge = scene.run("two", &[]);
+    scene.until_accepted(0..12_000);
+    scene.until_acked(12_000);
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clean_stop_acknowledges_all_that_was_delivered() {
     for exactly_once in [false, true] {

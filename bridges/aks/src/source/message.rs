@@ -1,8 +1,9 @@
 //! From a message of the event hub to records.
 //!
-//! A message is `{"records":[…]}`, whose records are slices of it. One that is written otherwise is
-//! read as a dump of it would be, by the same code, which gives the same for both. What is none of the known shapes is one record all the same: it goes to the dead letter, and the
-//! partition goes on.
+//! A message is `{"records":[…]}`, whose records are copied out of it. One that is written otherwise
+//! is read as a dump of it would be, by the same code, which gives the same for both. What is none
+//! of the known shapes is one record all the same: it goes to the dead letter, and the partition
+//! goes on.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -189,6 +190,34 @@ mod tests {
         }
         let page = page(r#"{"records":[]}"#);
         assert!(page.records.is_empty() && page.problems.is_empty());
+    }
+
+    /// One that waits for its receiver, or to be refused, must not keep a message of a MiB, most of
+    /// which is of other categories.
+    #[test]
+    fn message_is_freed_while_a_record_of_it_is_kept() {
+        let small = r#"{"category":"kube-audit","properties":{"log":"{}"}}"#;
+        let large = format!(
+            r#"{{"category":"kube-apiserver","pad":"{}"}}"#,
+            "x".repeat(1 << 16)
+        );
+        for body in [
+            format!(r#"{{"records":[{small},{large}]}}"#),
+            format!(r#"[{{"records":[{small},{large}]}}]"#),
+        ] {
+            let body = Bytes::from(body);
+            let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
+            let message = HubMessage {
+                sequence_number: Some(17),
+                offset: None,
+                enqueued: None,
+                body: body.clone(),
+            };
+            let mut page = cutter.page(message, None);
+            page.records.truncate(1);
+            assert_eq!(payloads(&page), [small]);
+            assert!(body.is_unique(), "the record holds its message");
+        }
     }
 
     proptest! {

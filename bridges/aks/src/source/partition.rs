@@ -16,14 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_core::read_budget::{HeldBytes, ReadBudget};
 use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::source::Page;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{HubClient, HubConnection, HubError, HubErrorKind, HubMessage};
 use crate::source::message::Cutter;
+use crate::source::pages::PageSender;
 use crate::source::partition_health;
 use crate::source::placement::{Lookup, MessageMatch, Placement, compare};
 use crate::source::position::{MessagePosition, PartitionStart};
@@ -86,6 +87,8 @@ pub(crate) struct ReaderContext {
     pub(crate) timing: PartitionTiming,
     /// Messages that may be on their way to us, each up to a MiB.
     pub(crate) prefetch: u32,
+    /// What readers have taken and not handed on.
+    pub(super) in_hand: ReadBudget,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
     /// Readers with a lower one are kept out by Event Hubs, and those without any.
@@ -105,7 +108,7 @@ pub(crate) struct PartitionReader {
     renew: Duration,
     /// It was said that the hub does not have it.
     reported: bool,
-    pages: mpsc::Sender<Page>,
+    pages: PageSender,
     /// It was said that it works.
     told: bool,
     failures: u32,
@@ -142,7 +145,7 @@ impl PartitionReader {
         id: &str,
         index: u32,
         begin: PartitionStart,
-        pages: mpsc::Sender<Page>,
+        pages: PageSender,
     ) -> PartitionReader {
         let stream = format!("{}/{id}", shared.client.hub().name);
         // The answer takes a while, and a lost one is asked for again.
@@ -243,11 +246,15 @@ impl PartitionReader {
         let mut quiet = SilenceTimer::new();
         let mut patience = shared.timing.attach;
         loop {
-            match timeout(patience, messages.next()).await {
+            // Without room the time does not count either: who does not look cannot say that it is silent.
+            let next = timeout(patience, messages.next());
+            match shared.in_hand.read(false, next).await {
                 Ok(message) => {
                     quiet = SilenceTimer::new();
                     patience = shared.timing.idle;
-                    if let Some(done) = self.take(link, message?).await {
+                    let message = message?;
+                    let held = shared.in_hand.hold(message.body.len());
+                    if let Some(done) = self.take(link, message, held).await {
                         return Ok(done);
                     }
                 }
@@ -336,7 +343,12 @@ impl PartitionReader {
     }
 
     /// Hands a message on.
-    async fn take(&mut self, link: &mut Link, message: HubMessage) -> Option<Done> {
+    async fn take(
+        &mut self,
+        link: &mut Link,
+        message: HubMessage,
+        held: HeldBytes,
+    ) -> Option<Done> {
         self.reset_failures();
         if let Placement::At { known, by } = &link.placement
             && std::mem::take(&mut link.unproven)
@@ -368,7 +380,7 @@ impl PartitionReader {
         }
         let position = MessagePosition::of(&message, link.created_on);
         let page = self.cutter.page(message, position.as_ref());
-        if self.pages.send(page).await.is_err() {
+        if self.pages.send_held(page, held).await.is_err() {
             return Some(Done::Closed);
         }
         if let Some(position) = position {

@@ -1,4 +1,4 @@
-//! The records of a message as Azure Monitor writes it, taken as slices of its bytes in one pass.
+//! The records of a message as Azure Monitor writes it, taken in one pass.
 
 use audit_bridge_core::event::json::{Error, Scanner};
 use audit_bridge_replay::dump::{Dump as _, Role};
@@ -11,8 +11,9 @@ use crate::dump::AksDump;
 pub(super) fn of_plain(body: &Bytes) -> Option<Vec<Bytes>> {
     let text = std::str::from_utf8(body).ok()?;
     let records = read(text).ok().flatten()?;
-    let slice = |record: &str| body.slice_ref(record.as_bytes());
-    Some(records.into_iter().map(slice).collect())
+    // A slice would keep the whole message in memory, of which the budget counts only the record.
+    let copy = |record: &str| Bytes::copy_from_slice(record.as_bytes());
+    Some(records.into_iter().map(copy).collect())
 }
 
 fn read(text: &str) -> Result<Option<Vec<&str>>, Error> {

@@ -11,6 +11,7 @@ mod faults;
 mod positions;
 mod refusals;
 mod starts;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

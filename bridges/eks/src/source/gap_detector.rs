@@ -88,12 +88,20 @@ impl GapDetector {
                 reason = "of milliseconds that matter, none is lost"
             )]
             let usual_ms = usual_ms.max(0) as f64;
-            known.make_room();
-            known.0.entry(stream).or_insert(Pace {
+            let pace = Pace {
                 newest_ms,
                 usual_ms,
                 records,
-            });
+            };
+            match known.0.get_mut(&stream) {
+                Some(there) if there.newest_ms >= newest_ms => {}
+                // Another replica has read on meanwhile.
+                Some(there) => *there = pace,
+                None => {
+                    known.make_room();
+                    known.0.insert(stream, pace);
+                }
+            }
         }
         kept.iter().map(|kept| kept.0).collect()
     }
@@ -254,6 +262,22 @@ mod tests {
         // What is known already is newer.
         after.resume(&kept);
         assert_eq!(after.record(named("s"), behind, behind), None);
+    }
+
+    /// Another replica read the shard meanwhile: what this one remembers is older than the position.
+    #[test]
+    fn shard_that_comes_back_to_a_replica_shows_no_gap() {
+        let (here, there) = (GapDetector::default(), GapDetector::default());
+        follow(&here, 0, 60, SECOND);
+        there.resume(&here.kept(&mut vec![named("s")]));
+        assert!(follow(&there, 60 * SECOND, 600, SECOND).is_empty());
+        let last = 659 * SECOND;
+        here.resume(&there.kept(&mut vec![named("s")]));
+        assert_eq!(here.record(named("s"), last + SECOND, last + SECOND), None);
+        // One that is real is seen all the same.
+        let behind = last + 600 * SECOND;
+        let found = here.record(named("s"), behind, behind);
+        assert_eq!(found, Some((last + SECOND, behind)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which shards may be read: a shard that was split or merged is read to its end, and that end is in
-//! the checkpoint, before those that it became begin. Pure: no clock and no I/O.
+//! the checkpoint, before those that it became begin. Where something keeps it out of the checkpoint for
+//! long, its having been read is enough. Pure: no clock and no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +53,8 @@ struct PageEntry {
     state: State,
     /// The checkpoint has a position of it.
     is_kept: bool,
+    /// Whoever comes after it need not wait for its end to be in the checkpoint.
+    is_passed: bool,
 }
 
 /// What follows from a list of the stream's shards.
@@ -107,6 +110,7 @@ impl Lineage {
                 begin,
                 state,
                 is_kept,
+                is_passed: false,
             };
             shards.insert(index, entry);
         }
@@ -138,7 +142,7 @@ impl Lineage {
         let open: BTreeSet<&str> = self
             .shards
             .values()
-            .filter(|entry| entry.state != State::Ended)
+            .filter(|entry| entry.state != State::Ended && !entry.is_passed)
             .map(|entry| entry.shard.id.as_str())
             .collect();
         let may = |entry: &PageEntry| {
@@ -170,6 +174,13 @@ impl Lineage {
             (_, ShardPosition::Ended { .. }) => entry.state = State::Ended,
             (State::Unkept, _) => entry.state = State::Waiting,
             _ => {}
+        }
+    }
+
+    /// A shard was read to its end, for which nobody waits any longer to be in the checkpoint.
+    pub(crate) fn passed(&mut self, index: u32) {
+        if let Some(entry) = self.shards.get_mut(&index) {
+            entry.is_passed = true;
         }
     }
 
@@ -236,6 +247,7 @@ impl Lineage {
                         },
                         state: State::Waiting,
                         is_kept: false,
+                        is_passed: false,
                     };
                     self.shards.insert(index, entry);
                 }

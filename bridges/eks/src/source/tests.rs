@@ -418,6 +418,29 @@ async fn stream_read_from_now_keeps_that_time_before_its_first_call() {
     assert_eq!(world.came.len(), 2);
 }
 
+/// A parked event keeps its shard's end out of the checkpoint, and is given up only while others are
+/// accepted: all others may be in the shards that it became.
+#[tokio::test(start_paused = true)]
+async fn children_of_a_shard_whose_end_is_not_kept_begin_after_a_while() {
+    let mut world = World::new(1, Start::Earliest);
+    world.read(Duration::from_secs(2)).await;
+    world.keep();
+    world.write(0, 3);
+    world.read(Duration::from_secs(5)).await;
+    world.kinesis.reshard(STREAM, 7, 6);
+    world.write(0, 4);
+    world.read(Duration::from_secs(300)).await;
+    assert_eq!(world.came, [0, 1, 2], "the end may come to be kept");
+    world.read(END_KEPT_MAX).await;
+    assert_eq!(world.came, [0, 1, 2, 3, 4, 5, 6]);
+    // What is kept now is enough for the next life.
+    world.keep();
+    world.crash();
+    world.write(0, 1);
+    world.finish().await;
+    assert_eq!(world.came, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn shard_trimmed_is_reported_and_read_from_its_oldest_record() {
     let mut world = World::new(1, Start::Earliest);

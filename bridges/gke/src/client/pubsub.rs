@@ -1,10 +1,10 @@
 //! A Pub/Sub subscription that a log sink feeds, as a source.
 //!
 //! Google's client keeps the stream and the leases; a task feeds its messages in here. A message is
-//! acknowledged when the checkpoint has passed it, so after the webhook's 2xx or the dead letter, and
-//! its lease is put off until then, however long a hold lasts. Nothing is given back while this
-//! runs: a message that nobody takes would come again at once, for ever. What is open at the end is
-//! given back, for another replica.
+//! acknowledged when it is settled, so after the webhook's 2xx or the dead letter, whatever becomes of
+//! others: one whose event is parked holds up no other. Its lease is put off until then, however long
+//! a hold lasts. Nothing is given back while this runs: a message that nobody takes would come again
+//! at once, for ever. What is open at the end is given back, for another replica.
 //!
 //! How much is read is bounded by the service: it sends no more than [`OPEN_BYTES_MAX`] that is not
 //! acknowledged.
@@ -37,7 +37,7 @@ use super::page::IdentifiedEntry;
 
 /// Bytes that are received and not yet acknowledged.
 const OPEN_BYTES_MAX: i64 = 24 << 20;
-/// The same in messages. They are acknowledged about once a second, so this is a rate, too.
+/// The same in messages.
 const OPEN_MESSAGES_MAX: i64 = 10_000;
 /// Messages that wait to be read; the rest waits in the client, and counts as open just so.
 const CHANNEL: usize = 256;
@@ -71,6 +71,8 @@ pub struct SubscriptionMessages {
     taken: Vec<Incoming>,
     /// The reader says within so long up to when it read.
     again_within: Duration,
+    /// The number of the last message before the first of this source.
+    before: u64,
     ack_ledger: AckLedger<Handler>,
     /// How many are open, for the reader, which may only begin anew when there are none.
     open: watch::Sender<usize>,
@@ -105,6 +107,7 @@ impl SubscriptionMessages {
             incoming,
             taken: Vec::new(),
             again_within,
+            before: given,
             ack_ledger: AckLedger::new(given, REMEMBERED_MAX),
             open,
             confirming: JoinSet::new(),
@@ -162,6 +165,8 @@ impl SubscriptionMessages {
 }
 
 impl Source for SubscriptionMessages {
+    const HEARS_OF_EACH: bool = true;
+
     async fn read(&mut self) -> Option<Page> {
         let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
         if taken == 0 {
@@ -200,6 +205,15 @@ impl Source for SubscriptionMessages {
             .ack_ledger
             .settle(position.as_u64().unwrap_or_default());
         for handler in settled {
+            self.acknowledge(handler);
+        }
+        self.open.send_replace(self.ack_ledger.open());
+        while self.confirming.try_join_next().is_some() {}
+    }
+
+    fn settled(&mut self, _: u32, number: u64) {
+        let number = self.before.saturating_add(number).saturating_add(1);
+        for handler in self.ack_ledger.settle_one(number) {
             self.acknowledge(handler);
         }
         self.open.send_replace(self.ack_ledger.open());

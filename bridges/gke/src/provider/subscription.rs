@@ -1,16 +1,11 @@
 //! A Pub/Sub subscription as a live log.
 
-use std::time::Duration;
-
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::Position;
 
 use super::{Subscription, identity, no_identity};
 use crate::client::pubsub::{SubscriptionConnection, SubscriptionMessages};
-
-/// Pub/Sub sends nothing more while too much is not acknowledged, and that follows the checkpoint.
-const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Provider for Subscription {
     type Log = Subscription;
@@ -34,10 +29,6 @@ impl ProviderLog for Subscription {
 
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn checkpoint_interval_max(&self) -> Duration {
-        ACKNOWLEDGE_INTERVAL
     }
 
     async fn open(&self, resume: Resume) -> Result<SubscriptionMessages, Unavailable> {

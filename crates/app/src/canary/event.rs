@@ -4,14 +4,19 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{CanaryRequest, Mark};
+use super::Mark;
+
+/// The verb of the request: an update that replaces nothing but what it names.
+pub(crate) const VERB: &str = "patch";
+
+/// What stands before the mark in the user agent.
+pub(super) const AGENT: &str = " canary/";
 
 /// What the event of a canary must say besides its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedRequest {
     /// Who we are; `None` where the API server does not say.
     pub(crate) user: Option<String>,
-    pub(crate) request: CanaryRequest,
     pub(crate) namespace: String,
     /// The `ConfigMap`.
     pub(crate) name: String,
@@ -29,6 +34,40 @@ pub(crate) enum CanaryIdentity {
     /// It bears the mark and is another request: of whom, as the event has it.
     Forged { user: String },
 }
+
+/// An event that has the form of a canary's, whoever sent it: only the mark's hash can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CanaryCandidate {
+    pub(super) mark: Mark,
+    pub(super) user: String,
+    pub(super) namespace: String,
+    /// The request is over.
+    pub(super) complete: bool,
+}
+
+impl CanaryCandidate {
+    /// Reads only what names the `ConfigMap`. The mark is taken from the user agent, which every
+    /// provider keeps.
+    pub(super) fn read(event: &[u8], name: &str) -> Option<CanaryCandidate> {
+        memmem::find(event, name.as_bytes())?;
+        let members = serde_json::from_slice::<Members>(event).ok()?;
+        let (_, mark) = members.user_agent.rsplit_once(AGENT)?;
+        let mark = Mark::parse(mark)?;
+        let is_bounded = members.user.username.len() <= USER_MAX
+            && members.object_ref.namespace.len() <= USER_MAX;
+        (is_bounded && members.is_of(name)).then(|| CanaryCandidate {
+            mark,
+            complete: members.stage == COMPLETE,
+            user: members.user.username,
+            namespace: members.object_ref.namespace,
+        })
+    }
+}
+
+/// Bytes of a user's name that is kept: ours is shorter.
+const USER_MAX: usize = 1024;
+
+const COMPLETE: &str = "ResponseComplete";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,24 +127,32 @@ impl ExpectedRequest {
             };
         }
         match members.stage.as_str() {
-            "ResponseComplete" => CanaryIdentity::Complete,
+            COMPLETE => CanaryIdentity::Complete,
             _ => CanaryIdentity::Earlier,
         }
     }
 
     fn is_ours(&self, members: &Members) -> bool {
-        let object = &members.object_ref;
-        let by_us = self
-            .user
-            .as_ref()
-            .is_none_or(|user| *user == members.user.username);
-        by_us
-            && members.impersonated_user.is_none()
-            && members.verb == self.request.verb()
+        self.is_by_us(&members.user.username, &members.object_ref.namespace)
+            && members.is_of(&self.name)
+    }
+
+    /// Whether this user is us, and the namespace ours.
+    pub(super) fn is_by_us(&self, user: &str, namespace: &str) -> bool {
+        let by_us = self.user.as_ref().is_none_or(|us| us == user);
+        by_us && namespace == self.namespace
+    }
+}
+
+impl Members {
+    /// Whether it is a canary's request of the `ConfigMap` with this name.
+    fn is_of(&self, name: &str) -> bool {
+        let object = &self.object_ref;
+        self.impersonated_user.is_none()
+            && self.verb == VERB
             && (object.resource.as_str(), object.api_group.as_str()) == ("configmaps", "")
             && object.subresource.is_empty()
-            && object.namespace == self.namespace
-            && object.name == self.name
+            && object.name == name
     }
 }
 
@@ -118,7 +165,6 @@ mod tests {
     fn expected() -> ExpectedRequest {
         ExpectedRequest {
             user: Some("system:serviceaccount:audit:bridge".to_owned()),
-            request: CanaryRequest::Get,
             namespace: "audit".to_owned(),
             name: "bridge-canary".to_owned(),
         }
@@ -128,7 +174,7 @@ mod tests {
         json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
             "auditID": mark.as_str(), "stage": "ResponseComplete",
-            "requestURI": "/api/v1/namespaces/audit/configmaps/bridge-canary", "verb": "get",
+            "requestURI": "/api/v1/namespaces/audit/configmaps/bridge-canary", "verb": "patch",
             "user": {"username": "system:serviceaccount:audit:bridge", "groups": ["g"]},
             "userAgent": format!("a-bridge/1 canary/{}", mark.as_str()),
             "objectRef": {"resource": "configmaps", "namespace": "audit", "name": "bridge-canary",
@@ -199,5 +245,39 @@ mod tests {
             expected().identify(torn.as_bytes(), &mark),
             CanaryIdentity::Other
         );
+    }
+
+    #[test]
+    fn candidate_is_read_from_the_form_of_a_canary_alone() {
+        let mark = Mark::random().unwrap();
+        let read =
+            |event: &Value| CanaryCandidate::read(event.to_string().as_bytes(), "bridge-canary");
+        let candidate = read(&event(&mark)).unwrap();
+        assert!(candidate.complete && candidate.mark == mark);
+        assert!(expected().is_by_us(&candidate.user, &candidate.namespace));
+        let mut early = event(&mark);
+        early["stage"] = "RequestReceived".into();
+        assert!(!read(&early).unwrap().complete);
+        let mut other = event(&mark);
+        other["user"]["username"] = "mallory".into();
+        let other = read(&other).unwrap();
+        assert!(!expected().is_by_us(&other.user, &other.namespace));
+        let changes: [&dyn Fn(&mut Value); 8] = [
+            // Many of them are kept until it is known who we are.
+            &|event| event["user"]["username"] = "m".repeat(100_000).into(),
+            // What we ask and write besides has no mark, and so is nothing to ask for.
+            &|event| event["userAgent"] = "a-bridge/1".into(),
+            &|event| event["userAgent"] = "a-bridge/1 canary/x".into(),
+            &|event| event["impersonatedUser"] = json!({"username": "mallory"}),
+            &|event| event["verb"] = "get".into(),
+            &|event| event["objectRef"]["name"] = "bridge-canary-2".into(),
+            &|event| event["objectRef"]["resource"] = "secrets".into(),
+            &|event| event["objectRef"]["subresource"] = "status".into(),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut event = event(&mark);
+            change(&mut event);
+            assert_eq!(read(&event), None, "{number}");
+        }
     }
 }

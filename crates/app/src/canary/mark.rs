@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use aws_lc_rs::digest;
+
 /// A random UUID (version 4), as `Audit-ID`s are: 122 bits of the system's random source.
 ///
 /// It is a secret until its event was read, so it has no `Display`, and `Debug` does not show it.
@@ -35,8 +37,62 @@ impl Mark {
         Ok(Mark(text))
     }
 
+    /// A mark that was read in an event, if it has the form of one.
+    pub(super) fn parse(text: &str) -> Option<Mark> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let has_form = text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => is_digit(byte),
+            });
+        has_form.then(|| Mark(text.to_owned()))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let sum = digest::digest(&digest::SHA256, self.0.as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(sum.as_ref());
+        Digest(bytes)
+    }
+}
+
+/// The SHA-256 of a mark: names the mark and does not give it away.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Reads 64 lower-case hexadecimal digits.
+    pub(super) fn parse(text: &str) -> Option<Digest> {
+        let nibble = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Some(Digest(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
     }
 }
 
@@ -69,5 +125,38 @@ mod tests {
         }
         let mark = Mark::random().unwrap();
         assert!(!format!("{mark:?}").contains(mark.as_str()));
+    }
+
+    #[test]
+    fn mark_is_parsed_from_its_own_form_alone() {
+        let mark = Mark::random().unwrap();
+        assert_eq!(Mark::parse(mark.as_str()), Some(mark.clone()));
+        let upper = mark
+            .as_str()
+            .replace(['a', 'b', 'c', 'd', 'e', 'f', '4'], "A");
+        for odd in [
+            "",
+            &upper,
+            &mark.as_str()[1..],
+            &mark.as_str().replace('-', "0"),
+        ] {
+            assert!(Mark::parse(odd).is_none(), "{odd}");
+        }
+    }
+
+    /// The examples of FIPS 180-2 begin with this one.
+    #[test]
+    fn digest_is_the_sha_256_in_hexadecimal_digits() {
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Mark("abc".to_owned()).digest().to_string(), want);
+        assert_eq!(Digest::parse(want), Some(Mark("abc".to_owned()).digest()));
+        for odd in [
+            "",
+            &want[1..],
+            &want.to_uppercase(),
+            &want.replace('b', "g"),
+        ] {
+            assert_eq!(Digest::parse(odd), None, "{odd}");
+        }
     }
 }

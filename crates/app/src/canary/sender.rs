@@ -1,4 +1,5 @@
-//! Sends one canary to the API server, on a connection of its own, and knows who we are there.
+//! Sends one canary to the API server, on a connection of its own, knows who we are there, and reads and
+//! changes the records of canaries.
 
 use std::time::Duration;
 
@@ -7,10 +8,14 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use super::{CanaryRequest, ExpectedRequest, Mark};
-use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
+use super::event::VERB;
+use super::mark::Digest;
+use super::records::{CanaryRecords, DataChange};
+use super::{ExpectedRequest, Mark};
+use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ConnectError, ForbiddenReason, bounded};
 
 /// How long a request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -23,9 +28,10 @@ pub(crate) struct CanarySender {
     bridge: &'static str,
     /// The `ConfigMap`.
     name: String,
-    request: CanaryRequest,
-    /// Who we are, once asked; `Some(None)` where the API server cannot say.
-    user: Option<Option<String>>,
+    /// What our events say, once the API server was asked who we are.
+    expected: OnceCell<ExpectedRequest>,
+    /// For all but canaries: without their headers, and so without their events.
+    plain: OnceCell<Cluster>,
 }
 
 /// A canary that can be sent.
@@ -57,29 +63,40 @@ impl SendFailure {
             remedy: remedy.to_owned(),
         }
     }
+
+    /// Somebody else changed the object since it was seen.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status == CONFLICT
+    }
+}
+
+const CONFLICT: &str = "conflict";
+
+/// The name of the `ConfigMap`. `name`: that of the checkpoint.
+pub(crate) fn object_name(name: &str) -> String {
+    format!("{name}-canary")
 }
 
 impl CanarySender {
     /// `name`: that of the checkpoint.
-    pub(crate) fn new(bridge: &'static str, name: &str, request: CanaryRequest) -> CanarySender {
+    pub(crate) fn new(bridge: &'static str, name: &str) -> CanarySender {
         CanarySender {
             bridge,
-            name: format!("{name}-canary"),
-            request,
-            user: None,
+            name: object_name(name),
+            expected: OnceCell::new(),
+            plain: OnceCell::new(),
         }
     }
 
-    /// A canary with a new mark, and what its event will say. Connects to the API server only to ask
-    /// who we are, and only until it has said so.
+    /// A canary with a new mark, and what its event will say.
     ///
     /// # Errors
-    /// There is no API server to be asked, or no randomness.
-    pub(crate) async fn prepare(&mut self) -> Result<ReadyCanary, SendFailure> {
+    /// There is no API server to be asked who we are, or no randomness.
+    pub(crate) async fn prepare(&self) -> Result<ReadyCanary, SendFailure> {
         let mark = Mark::random()
             .map_err(|error| SendFailure::unsent("error", &error, "it is tried again"))?;
-        let version = env!("CARGO_PKG_VERSION");
-        let agent = format!("{}/{version} canary/{}", self.bridge, mark.as_str());
+        let (version, before) = (env!("CARGO_PKG_VERSION"), super::event::AGENT);
+        let agent = format!("{}/{version}{before}{}", self.bridge, mark.as_str());
         let header = |text: &str| {
             HeaderValue::from_str(text)
                 .map_err(|error| SendFailure::unsent("error", &error, "please report it"))
@@ -89,19 +106,10 @@ impl CanarySender {
             (USER_AGENT, header(&agent)?),
             (AUDIT_ID, header(mark.as_str())?),
         ];
-        let off = "or set --canary-interval off (AUDIT_BRIDGE_CANARY_INTERVAL)";
         let cluster = Cluster::connect_with(headers)
             .await
-            .map_err(|error| SendFailure::unsent("unreachable", &error, off))?;
-        if self.user.is_none() {
-            self.user = self.ask_user().await?;
-        }
-        let expected = ExpectedRequest {
-            user: self.user.clone().flatten(),
-            request: self.request,
-            namespace: cluster.namespace().to_owned(),
-            name: self.name.clone(),
-        };
+            .map_err(|error| unreachable(&error))?;
+        let expected = self.expected().await?.clone();
         Ok(ReadyCanary {
             cluster,
             mark,
@@ -109,37 +117,103 @@ impl CanarySender {
         })
     }
 
-    /// Sends it, and waits for the API server's answer.
+    /// Sends it with this change of the object's data, which may be none, and waits for the API
+    /// server's answer: the object as it is then.
     ///
     /// # Errors
     /// The API server has not taken it, or refuses it.
-    pub(crate) async fn send(&self, canary: &ReadyCanary) -> Result<(), SendFailure> {
-        let (cluster, name) = (&canary.cluster, &self.name);
+    pub(super) async fn send(
+        &self,
+        canary: &ReadyCanary,
+        change: &DataChange,
+    ) -> Result<CanaryRecords, SendFailure> {
+        self.patch(&canary.cluster, &body(None, change)).await
+    }
+
+    /// Sends it, and changes nothing.
+    ///
+    /// # Errors
+    /// As of [`CanarySender::send`].
+    pub(crate) async fn send_alone(&self, canary: &ReadyCanary) -> Result<(), SendFailure> {
+        self.send(canary, &DataChange::new()).await.map(|_| ())
+    }
+
+    /// Reads the records.
+    ///
+    /// # Errors
+    /// The API server does not give them.
+    pub(super) async fn look(&self) -> Result<CanaryRecords, SendFailure> {
+        let cluster = self.plain().await?;
         let api: Api<ConfigMap> = Api::namespaced(cluster.client(), cluster.namespace());
-        let answered = match self.request {
-            CanaryRequest::Get => bounded(REQUEST_MAX, api.get(name)).await,
-            CanaryRequest::Patch => {
-                // Without a change the API server writes nothing.
-                let (how, nothing) = (PatchParams::default(), Patch::Merge(json!({})));
-                bounded(REQUEST_MAX, api.patch(name, &how, &nothing)).await
-            }
-        };
-        match answered {
-            Ok(_) => Ok(()),
+        let answered = bounded(REQUEST_MAX, api.get(&self.name)).await;
+        let object = answered.map_err(|error| self.failure(&error, cluster.namespace()))?;
+        Ok(CanaryRecords::read(&object))
+    }
+
+    /// Changes records that were seen like this, which is no canary.
+    ///
+    /// # Errors
+    /// Somebody was faster, or the API server has not taken it.
+    pub(super) async fn change(
+        &self,
+        seen: &CanaryRecords,
+        change: &DataChange,
+    ) -> Result<CanaryRecords, SendFailure> {
+        let body = body(seen.version.as_deref(), change);
+        self.patch(self.plain().await?, &body).await
+    }
+
+    /// Takes a record away.
+    ///
+    /// # Errors
+    /// The API server has not taken it.
+    pub(super) async fn forget(&self, digest: Digest) -> Result<(), SendFailure> {
+        let change = [(digest.to_string(), None)].into();
+        let body = body(None, &change);
+        self.patch(self.plain().await?, &body).await.map(|_| ())
+    }
+
+    async fn patch(&self, cluster: &Cluster, body: &Value) -> Result<CanaryRecords, SendFailure> {
+        let api: Api<ConfigMap> = Api::namespaced(cluster.client(), cluster.namespace());
+        let (how, what) = (PatchParams::default(), Patch::Merge(body));
+        match bounded(REQUEST_MAX, api.patch(&self.name, &how, &what)).await {
+            Ok(object) => Ok(CanaryRecords::read(&object)),
             Err(error) => Err(self.failure(&error, cluster.namespace())),
         }
     }
 
-    /// Our user name; `Some(None)` where the API server cannot say (before Kubernetes 1.28).
-    async fn ask_user(&self) -> Result<Option<Option<String>>, SendFailure> {
-        let cluster = Cluster::connect(self.bridge, None).await;
-        let cluster = cluster.map_err(|error| SendFailure::unsent("unreachable", &error, ""))?;
+    async fn plain(&self) -> Result<&Cluster, SendFailure> {
+        let connect = async || Cluster::connect(self.bridge, None).await;
+        self.plain
+            .get_or_try_init(connect)
+            .await
+            .map_err(|error| unreachable(&error))
+    }
+
+    /// What the events of our canaries say. Asks the API server who we are, until it has said so.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub(super) async fn expected(&self) -> Result<&ExpectedRequest, SendFailure> {
+        let ask = async || {
+            Ok(ExpectedRequest {
+                user: self.ask_user().await?,
+                namespace: self.plain().await?.namespace().to_owned(),
+                name: self.name.clone(),
+            })
+        };
+        self.expected.get_or_try_init(ask).await
+    }
+
+    /// Our user name; `None` where the API server cannot say (before Kubernetes 1.28).
+    async fn ask_user(&self) -> Result<Option<String>, SendFailure> {
+        let cluster = self.plain().await?;
         let api: Api<SelfSubjectReview> = Api::all(cluster.client());
         let review = SelfSubjectReview::default();
         match bounded(REQUEST_MAX, api.create(&PostParams::default(), &review)).await {
             Ok(answer) => {
                 let user = answer.status.and_then(|status| status.user_info);
-                Ok(Some(user.and_then(|user| user.username)))
+                Ok(user.and_then(|user| user.username))
             }
             Err(error) => match error.kind() {
                 ApiErrorKind::NotFound | ApiErrorKind::Forbidden(ForbiddenReason::Role) => {
@@ -148,7 +222,7 @@ impl CanarySender {
                         "the API server does not say who this pod is: canaries are known by mark, verb \
                          and object alone"
                     );
-                    Ok(Some(None))
+                    Ok(None)
                 }
                 _ => Err(self.failure(&error, cluster.namespace())),
             },
@@ -156,26 +230,26 @@ impl CanarySender {
     }
 
     fn failure(&self, error: &ApiError, namespace: &str) -> SendFailure {
-        let (name, verb) = (&self.name, self.request.verb());
+        let name = &self.name;
         let (status, is_audited) = match error.kind() {
             ApiErrorKind::Unauthorized => ("unauthorized", false),
             ApiErrorKind::Forbidden(_) => ("forbidden", true),
             ApiErrorKind::NotFound => ("not_found", true),
             ApiErrorKind::TimedOut => ("timeout", false),
             ApiErrorKind::Unreachable => ("unreachable", false),
-            ApiErrorKind::AlreadyExists | ApiErrorKind::Conflict | ApiErrorKind::Other => {
-                ("error", false)
-            }
+            ApiErrorKind::Conflict => (CONFLICT, false),
+            ApiErrorKind::AlreadyExists | ApiErrorKind::Other => ("error", false),
         };
         let remedy = match error.kind() {
             ApiErrorKind::Forbidden(ForbiddenReason::Role) => format!(
-                "give the pod's service account a Role with the verb {verb} on the ConfigMap {name} in \
-                 the namespace {namespace}, as the chart does with canary.enabled; the API server logs \
-                 the refusal too, so canaries go on"
+                "give the pod's service account a Role with the verbs get and {VERB} on the ConfigMap \
+                 {name} in the namespace {namespace}, as the chart does with canary.enabled; the API \
+                 server logs the refusal too, so canaries go on where one process reads"
             ),
             ApiErrorKind::NotFound => format!(
                 "make a ConfigMap {name} without data in the namespace {namespace}, as the chart does \
-                 with canary.enabled; the API server logs the request all the same, so canaries go on"
+                 with canary.enabled; the API server logs the request all the same, so canaries go on \
+                 where one process reads"
             ),
             _ => error.remedy("configmaps", namespace),
         };
@@ -186,4 +260,21 @@ impl CanarySender {
             remedy,
         }
     }
+}
+
+fn unreachable(error: &ConnectError) -> SendFailure {
+    let off = "or set --canary-interval off (AUDIT_BRIDGE_CANARY_INTERVAL)";
+    SendFailure::unsent("unreachable", error, off)
+}
+
+/// A merge patch of the data; with a version, it fails where the object has another one.
+fn body(version: Option<&str>, change: &DataChange) -> Value {
+    let mut body = json!({});
+    if !change.is_empty() {
+        body["data"] = json!(change);
+    }
+    if let Some(version) = version {
+        body["metadata"] = json!({"resourceVersion": version});
+    }
+    body
 }

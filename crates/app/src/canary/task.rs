@@ -1,30 +1,64 @@
-//! Sends a canary now and then, and counts those that are lost, beside the pipelines and never in their
-//! way.
+//! Sends a canary now and then, settles those that came to their end, and counts those that are lost,
+//! beside the pipelines and never in their way.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::CanaryWatch;
+use super::records::{CanaryRecord, DataChange};
 use super::sender::{CanarySender, SendFailure};
+use super::settle::{RecordJob, Settlement, Settler, needs_look};
 use crate::telemetry::Telemetry;
 
-/// From one look at those that are overdue to the next.
+/// From one look at those that are overdue, or came to their end, to the next.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// From one look at the records to the next, however many events ask for one.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After the API server did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the end of a process waits for the last notes.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+
+/// Replicas that start look for the first time within half of this.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// After so many intervals without a canary of others, a replica begins to send.
+const SENDER_GONE: f64 = 2.5;
+
+/// Who sent one within so many intervals still sends.
+const SENDER_THERE: f64 = 1.5;
 
 /// The task that sends canaries. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct CanaryTask(JoinHandle<()>);
+pub(crate) struct CanaryTask {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
 
-impl Drop for CanaryTask {
-    fn drop(&mut self) {
-        self.0.abort();
+impl CanaryTask {
+    /// Sends no more, and writes what came to its end, so that the next process does not wait for it.
+    pub(crate) async fn finish(mut self) {
+        self.stop.cancel();
+        let _ = timeout(FINISH_MAX, &mut self.task).await;
     }
 }
 
-/// Begins to send canaries, one at once. Those of an earlier task are forgotten.
+impl Drop for CanaryTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Begins to send canaries, one at once; where replicas share what is read, once no other one does.
+/// Those of an earlier task are forgotten.
 pub(crate) fn spawn(
     watch: Arc<CanaryWatch>,
     sender: CanarySender,
@@ -32,66 +66,147 @@ pub(crate) fn spawn(
     telemetry: Telemetry,
 ) -> CanaryTask {
     watch.forget();
-    let sending = Sending {
-        watch: Arc::clone(&watch),
+    let stop = CancellationToken::new();
+    let canaries = Canaries {
+        watch,
         sender,
+        me: format!("{:016x}", fastrand::u64(..)),
+        every,
         telemetry,
-        trouble: None,
+        stop: stop.clone(),
     };
-    CanaryTask(tokio::spawn(async move {
-        tokio::join!(sending.run(every), count(&watch));
-    }))
+    let task = tokio::spawn(async move {
+        let sending = Sending {
+            is_sender: !canaries.watch.settings().shared,
+            canaries: &canaries,
+            trouble: None,
+        };
+        tokio::join!(sending.run(), Settling::new(&canaries).run());
+    });
+    CanaryTask { task, stop }
 }
 
-async fn count(watch: &CanaryWatch) {
-    let mut tick = interval(COUNT_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        watch.count_lost();
-    }
-}
-
-struct Sending {
+/// What sending and settling share.
+struct Canaries {
     watch: Arc<CanaryWatch>,
     sender: CanarySender,
+    /// The name under which this task sends: another one's of the same process is another's.
+    me: String,
+    every: Duration,
     telemetry: Telemetry,
+    stop: CancellationToken,
+}
+
+struct Sending<'a> {
+    canaries: &'a Canaries,
+    /// Of replicas that share what is read, one sends.
+    is_sender: bool,
     /// Why the last one could not be sent, or was refused.
     trouble: Option<String>,
 }
 
-impl Sending {
-    async fn run(mut self, every: Duration) {
+/// What became of a turn to send.
+enum Turn {
+    Sent,
+    /// Another replica sends, or too many are under way.
+    NotSent,
+}
+
+impl Sending<'_> {
+    async fn run(mut self) {
+        let every = self.canaries.every;
+        if !self.is_sender {
+            // Replicas that start together must not all find that nobody sends.
+            sleep(every.min(START_WITHIN).mul_f64(fastrand::f64() / 2.0)).await;
+        }
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            let sent = self.send().await;
-            self.tell(sent);
+            tokio::select! {
+                biased;
+                () = self.canaries.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let turn = self.turn().await;
+            self.tell(turn);
         }
     }
 
-    /// Sends one; `Ok(false)` where too many are under way.
-    async fn send(&mut self) -> Result<bool, SendFailure> {
-        let canary = self.sender.prepare().await?;
-        // Known before it is sent: its event may be read before the answer is.
-        let (mark, expected) = (canary.mark.clone(), canary.expected.clone());
-        let Some(number) = self.watch.begin(mark, expected) else {
-            return Ok(false);
-        };
-        let sent = self.sender.send(&canary).await;
-        if sent.as_ref().is_err_and(|failure| !failure.is_audited) {
-            self.watch.withdraw(number);
+    async fn turn(&mut self) -> Result<Turn, SendFailure> {
+        let Canaries {
+            watch,
+            sender,
+            me,
+            every,
+            ..
+        } = self.canaries;
+        let (shared, now) = (watch.settings().shared, Timestamp::now());
+        if !self.is_sender {
+            watch.set_expected(sender.expected().await?);
+            let records = sender.look().await?;
+            let gone = every.mul_f64(SENDER_GONE);
+            self.is_sender = records.other_sender(me, gone, now).is_none();
+            watch.learn(records);
         }
-        sent.map(|()| true)
+        if !self.is_sender {
+            return Ok(Turn::NotSent);
+        }
+        let turn = self.send().await?;
+        let there = every.mul_f64(SENDER_THERE);
+        if shared && let Some(records) = watch.records() {
+            let other = records.other_sender(me, there, now);
+            // Two send: the first by name goes on.
+            self.is_sender = other.is_none_or(|other| other > me.as_str());
+        }
+        Ok(turn)
+    }
+
+    async fn send(&self) -> Result<Turn, SendFailure> {
+        let Canaries {
+            watch,
+            sender,
+            me,
+            every,
+            ..
+        } = self.canaries;
+        let settings = watch.settings();
+        let canary = sender.prepare().await?;
+        watch.set_expected(&canary.expected);
+        // Known before it is sent: its event may be read before the answer is.
+        let (mark, sent) = (canary.mark.clone(), Timestamp::now());
+        let (expected, digest) = (canary.expected.clone(), mark.digest());
+        let Some(number) = watch.begin(mark, expected, sent) else {
+            return Ok(Turn::NotSent);
+        };
+        let mut change: DataChange = watch.records().map_or_else(DataChange::new, |records| {
+            // Long enough for whoever waits for it to see what became of it.
+            let keep = (settings.wait_max + *every + RETRY_INTERVAL) * 2;
+            records.cleaning(me, keep, sent)
+        });
+        let record = CanaryRecord::new(sent, me);
+        change.insert(digest.to_string(), Some(record.to_text()));
+        match sender.send(&canary, &change).await {
+            Ok(records) => {
+                watch.learn(records);
+                Ok(Turn::Sent)
+            }
+            Err(failure) => {
+                // Without a record no other replica can say that it has come.
+                if !failure.is_audited || settings.shared {
+                    watch.withdraw(number);
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Counts, and logs a trouble once.
-    fn tell(&mut self, sent: Result<bool, SendFailure>) {
-        match sent {
-            Ok(false) => {}
-            Ok(true) => {
-                self.telemetry.canary_requested("ok");
+    fn tell(&mut self, turn: Result<Turn, SendFailure>) {
+        let telemetry = &self.canaries.telemetry;
+        match turn {
+            Ok(Turn::NotSent) => {}
+            Ok(Turn::Sent) => {
+                telemetry.canary_requested("ok");
                 if self.trouble.take().is_some() {
                     tracing::info!("canaries are sent to the API server again");
                 }
@@ -102,7 +217,7 @@ impl Sending {
                 remedy,
                 ..
             }) => {
-                self.telemetry.canary_requested(status);
+                telemetry.canary_requested(status);
                 if self.trouble.as_ref() != Some(&why) {
                     tracing::warn!(
                         why,
@@ -113,5 +228,155 @@ impl Sending {
                 }
             }
         }
+    }
+}
+
+struct Settling<'a> {
+    canaries: &'a Canaries,
+    /// Not before then.
+    next_look: Instant,
+    retry: Instant,
+    started: Instant,
+}
+
+/// Why nothing was settled now.
+enum Unsettled {
+    /// Later: somebody was faster, a look was not due, or the API server did not answer.
+    Later,
+    /// There are no records, or we may not see them.
+    NoRecords,
+}
+
+impl<'a> Settling<'a> {
+    fn new(canaries: &'a Canaries) -> Settling<'a> {
+        Settling {
+            canaries,
+            next_look: Instant::now(),
+            retry: Instant::now(),
+            started: Instant::now(),
+        }
+    }
+
+    async fn run(mut self) {
+        let mut tick = interval(COUNT_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.canaries.stop.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            self.turn().await;
+        }
+        // The last notes: once more where somebody was faster.
+        for _ in 0..3 {
+            self.next_look = Instant::now();
+            self.turn().await;
+        }
+    }
+
+    async fn turn(&mut self) {
+        let watch = &self.canaries.watch;
+        if !watch.settings().shared {
+            watch.count_lost();
+        }
+        if self.retry > Instant::now() {
+            return;
+        }
+        let mut jobs = watch.take_jobs();
+        match self.settle(&mut jobs).await {
+            Ok(()) => {}
+            Err(Unsettled::Later) => watch.put_back(jobs),
+            Err(Unsettled::NoRecords) => {
+                // What we sent and saw ourselves has arrived, whatever the records say.
+                let own = jobs.iter().filter_map(|job| match job {
+                    RecordJob::Seen(seen) => seen.count_own(),
+                    RecordJob::Close { .. } | RecordJob::Lose(_) => None,
+                });
+                own.for_each(|count| watch.count_end(&count));
+                if watch.settings().shared {
+                    watch.drop_overdue();
+                }
+            }
+        }
+    }
+
+    async fn settle(&mut self, jobs: &mut Vec<RecordJob>) -> Result<(), Unsettled> {
+        let Canaries {
+            watch, sender, me, ..
+        } = self.canaries;
+        let settings = watch.settings();
+        let has_overdue = settings.shared && watch.has_overdue();
+        let records = watch.records();
+        watch.retain_ours(jobs);
+        if has_overdue || (!jobs.is_empty() && needs_look(jobs, records.as_ref())) {
+            self.look().await?;
+            watch.retain_ours(jobs);
+            if settings.shared {
+                watch.count_lost();
+            }
+        }
+        let Some(records) = watch.records() else {
+            return Ok(());
+        };
+        let settler = Settler {
+            me,
+            shared: settings.shared,
+            wait_for_others: self.wait_for_others(),
+        };
+        let Settlement { change, counts } = settler.settle(jobs, &records, Timestamp::now());
+        if !change.is_empty() {
+            match sender.change(&records, &change).await {
+                Ok(records) => watch.learn(records),
+                Err(failure) => return Err(self.unsettled(&failure)),
+            }
+        }
+        counts.iter().for_each(|count| watch.count_end(count));
+        Ok(())
+    }
+
+    /// Whoever sent them has more time, where it may be alive. And where it is not, this process may have
+    /// to catch up first.
+    fn wait_for_others(&self) -> Option<Duration> {
+        let settings = self.canaries.watch.settings();
+        let wait = match settings.shared {
+            true => settings.wait_max + self.canaries.every + RETRY_INTERVAL,
+            false => settings.wait_max,
+        };
+        (self.started.elapsed() >= wait).then_some(wait)
+    }
+
+    async fn look(&mut self) -> Result<(), Unsettled> {
+        let Canaries { watch, sender, .. } = self.canaries;
+        if self.next_look > Instant::now() {
+            return Err(Unsettled::Later);
+        }
+        self.next_look = Instant::now() + LOOK_INTERVAL;
+        let looked = async {
+            watch.set_expected(sender.expected().await?);
+            sender.look().await
+        };
+        match looked.await {
+            Ok(records) => {
+                watch.learn(records);
+                Ok(())
+            }
+            Err(failure) => Err(self.unsettled(&failure)),
+        }
+    }
+
+    fn unsettled(&mut self, failure: &SendFailure) -> Unsettled {
+        // Whoever sends tells of the trouble.
+        tracing::debug!(why = failure.why, "records of canaries not settled");
+        if failure.is_conflict() {
+            self.canaries.watch.forget_records();
+            return Unsettled::Later;
+        }
+        if failure.is_audited {
+            self.canaries.watch.forget_records();
+            return Unsettled::NoRecords;
+        }
+        self.retry = Instant::now() + RETRY_INTERVAL;
+        Unsettled::Later
     }
 }

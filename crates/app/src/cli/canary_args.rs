@@ -44,6 +44,7 @@ impl CanaryArgs {
                 config::duration,
             ),
             deliver: problems.read("canary-deliver", self.canary_deliver.as_deref(), true, flag),
+            shared: false,
         }
     }
 }

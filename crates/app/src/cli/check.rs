@@ -34,7 +34,7 @@ pub(super) struct CheckArgs<A: Args, L: Args> {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Send a canary too, and wait until its audit event has arrived at the webhook (--canary-wait-max)
+    /// Send a canary too, and wait until its audit event has arrived at the webhook (--canary-wait-max): read by the check itself, or, where replicas share what is read, by one that runs with --canary-interval
     #[arg(long)]
     canary: bool,
     #[command(flatten)]
@@ -45,14 +45,6 @@ pub(super) fn check<B: Bridge>(args: &CheckArgs<B::Args, B::ProviderArgs>) -> u8
     let mut problems = Problems::default();
     init_logging::<B>(&args.run.log, &mut problems);
     let checked = args.run.check::<B>(&mut problems);
-    let provider = &checked.provider;
-    if args.canary && (provider.shared().is_some() || provider.is_queue()) {
-        problems.add(
-            "canary",
-            "cannot be combined with what is read: a bridge that runs may get the canary's event \
-             instead; see its audit_bridge_canary_latency_seconds",
-        );
-    }
     if !problems.is_empty() {
         return usage(&problems);
     }
@@ -309,7 +301,9 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     };
     let target = match checked.delivery.destination.open() {
         Ok(target) => target,
-        Err(error) => return Finding::failed(what, unavailable(error, "mend it and check again")),
+        Err(error) => {
+            return Finding::failed(what, unavailable(error.into(), "mend it and check again"));
+        }
     };
     let ReceiverAnswer {
         verdict,

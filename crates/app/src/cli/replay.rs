@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use audit_bridge_core::chain::{chain, printable};
+use audit_bridge_core::chain::printable;
 use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::observer::{Observer, Progress};
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::run_stats::RunStats;
@@ -26,6 +27,7 @@ use serde_json::Value;
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
 use crate::config::{self, DeliveryArgs, DeliveryConfig, Destination, LogArgs, Problems};
+use crate::fatal::Fatal;
 use crate::shutdown;
 use crate::state::AnyStore;
 
@@ -98,7 +100,7 @@ pub(super) fn replay<B: Bridge>(args: &ReplayArgs<B::Args>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| runtime.block_on(deliver(args, &checked)));
     result.unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "error: {}", printable(&error));
+        let _ = writeln!(io::stderr(), "error: {}", printable(&error.to_string()));
         FAILED
     })
 }
@@ -212,17 +214,14 @@ fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
     })
 }
 
-async fn deliver<B: Bridge>(
-    args: &ReplayArgs<B::Args>,
-    checked: &Checked<B>,
-) -> Result<u8, String> {
+async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) -> Result<u8, Fatal> {
     let started = Instant::now();
     let settings = &checked.delivery;
     let dead_letter = match &settings.dead_letter {
         Some(path) => {
             let limits = settings.dead_letter_limits.clone();
             let opened = DeadLetter::open_within(path, B::PROVIDER, limits);
-            Some(opened.map_err(|error| chain(&error))?)
+            Some(opened.map_err(|error| Fatal::of(&error))?)
         }
         None => None,
     };
@@ -240,7 +239,8 @@ async fn deliver<B: Bridge>(
         shard: checked.shard,
         parallel: checked.parallel,
     };
-    let source = Replay::start(&replayed, || converter.fork()).map_err(|error| chain(&error))?;
+    let source =
+        Replay::start(&replayed, || converter.fork()).map_err(|error| Fatal::of(&error))?;
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
     let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());
@@ -260,7 +260,7 @@ async fn deliver<B: Bridge>(
         on_request: Box::new(|_, _| {}),
         batch: settings.batch,
         in_flight_batches_max: settings.in_flight_batches_max,
-        in_flight_bytes_max: settings.in_flight_bytes_max,
+        in_flight_bytes: ReadBudget::new(settings.in_flight_bytes_max),
         retry_policy: RetryPolicy::GiveUpAfter(checked.give_up_after),
         grace: shutdown::GRACE,
         stop: shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?,
@@ -286,10 +286,10 @@ async fn deliver<B: Bridge>(
         format!("resume with the same command and --skip-records {settled}")
     };
     match ended {
-        Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}")),
-        Ended::Stopped => Err(format!("stopped before the end; {resume}")),
+        Ended::GaveUp(why) => Err(format!("{why}; once it is mended, {resume}").into()),
+        Ended::Stopped => Err(format!("stopped before the end; {resume}").into()),
         Ended::Failed(why) | Ended::LostLease(why) | Ended::Unsaved(why) => {
-            Err(format!("{why}; once it is mended, {resume}"))
+            Err(format!("{why}; once it is mended, {resume}").into())
         }
         Ended::Done if console.problems > 0 => Ok(FAILED),
         Ended::Done if stats.rejects() > 0 => Ok(DEAD_LETTERS),
@@ -305,15 +305,15 @@ struct ReplayState {
 }
 
 impl ReplayState {
-    async fn open(dir: &Path, provider: &str) -> Result<ReplayState, String> {
+    async fn open(dir: &Path, provider: &str) -> Result<ReplayState, Fatal> {
         // Whatever is replayed: the positions say which files they are of.
         let owner = Owner {
             provider: provider.to_owned(),
             source: REPLAY_SOURCE.to_owned(),
         };
         refuse_counted(&dir.join(checkpoint::DOCUMENT))?;
-        let mut store = FileStore::open(dir, owner.clone()).map_err(|error| chain(&error))?;
-        let loaded = store.load().await.map_err(|error| chain(&error))?;
+        let mut store = FileStore::open(dir, owner.clone()).map_err(|error| Fatal::of(&error))?;
+        let loaded = store.load().await.map_err(|error| Fatal::of(&error))?;
         Ok(ReplayState {
             store,
             owner,
@@ -342,7 +342,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_PACE: Duration = Duration::from_micros(500);
 
 /// Refuses the checkpoint of an earlier release: one count of records over all files.
-fn refuse_counted(path: &Path) -> Result<(), String> {
+fn refuse_counted(path: &Path) -> Result<(), Fatal> {
     let document = std::fs::read(path).ok();
     let document = document.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let Some(document) = document else {
@@ -361,7 +361,8 @@ fn refuse_counted(path: &Path) -> Result<(), String> {
              --skip-records {count} instead of --state-dir, or else name a new --state-dir to \
              replay everything",
             path.display()
-        )),
+        )
+        .into()),
     }
 }
 

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::any_sink::AnySink;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::sink::{RequestFailure, Verdict};
+use audit_bridge_core::sink::{RequestFailure, SharedSink, Verdict};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +27,9 @@ use self::process::Process;
 use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
 use crate::admin;
-use crate::canary::CanaryWatch;
+use crate::canary::{self, CanaryWatch};
 use crate::config::Problems;
+use crate::fatal::Fatal;
 use crate::provider::Provider as _;
 use crate::shutdown;
 use crate::telemetry::Telemetry;
@@ -48,13 +50,13 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     match result {
         Ok(()) => DONE,
         Err(error) => {
-            tracing::error!(error, "process failed");
+            tracing::error!(%error, "process failed");
             FAILED
         }
     }
 }
 
-async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
+async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     let stop =
         shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
@@ -64,13 +66,14 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let canaries = checked.canary.interval.map(|_| {
-        let watch = CanaryWatch::new(checked.canary, telemetry.clone());
-        Arc::new(watch)
+        let object = canary::sender::object_name(&checked.state.name);
+        Arc::new(CanaryWatch::new(checked.canary, object, telemetry.clone()))
     });
     let process = Process {
         checked,
         telemetry,
-        target,
+        sink: SharedSink::new(target, checked.delivery.in_flight_batches_max),
+        read_budget: ReadBudget::new(checked.delivery.in_flight_bytes_max),
         canaries,
     };
     let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {
@@ -81,7 +84,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), String> {
         None => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {
-        Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why),
+        Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why.into()),
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
             tracing::info!("process stopped; records not settled are read again");
             Ok(())

@@ -14,6 +14,7 @@ use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
 };
+use crate::fatal::Fatal;
 use crate::provider::{self, JobWindow, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
@@ -200,7 +201,7 @@ impl StateSettings {
     ///
     /// # Errors
     /// What cannot be done, and what to do instead.
-    pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), String> {
+    pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), Fatal> {
         if self.is_window_in_names {
             return Ok(());
         }
@@ -209,11 +210,13 @@ impl StateSettings {
                 "{log} has a checkpoint, so --start (AUDIT_BRIDGE_START) with --until would not \
                  begin there: leave --start out to go on from the checkpoint, or give the job a \
                  --state-dir (or --checkpoint-name) of its own"
-            )),
+            )
+            .into()),
             (false, false, true) => Err(format!(
                 "{log} has no checkpoint, and --until (AUDIT_BRIDGE_UNTIL) needs to know where to \
                  begin: name it with --start, such as earliest or -2h"
-            )),
+            )
+            .into()),
             (true, true, false) => {
                 tracing::warn!(
                     log,
@@ -293,11 +296,15 @@ impl<A: Args, L: Args> RunArgs<A, L> {
                 problems.add(flag, "cannot be combined with --until: a job reads alone");
             }
         }
-        let canary = self.canary.check(problems);
-        if canary.interval.is_some() && provider.shared().is_some() {
+        let shares = provider.shared().is_some();
+        let mut canary = self.canary.check(problems);
+        canary.shared = shares || provider.is_queue();
+        if canary.interval.is_some() && !canary.deliver && shares {
             problems.add(
-                "canary-interval",
-                "cannot be combined with what replicas share: another one may read the canary's event",
+                "canary-deliver",
+                "cannot be false where replicas share what is read: one that is given the event of \
+                 another one's canary knows only later that it is one; leave them out at the receiver \
+                 (a user agent with ` canary/`)",
             );
         }
         if canary.interval.is_some() && state.until.is_some() {
@@ -413,7 +420,7 @@ mod tests {
             };
             match (state.check_start("a log", has_checkpoint), refused) {
                 (Ok(()), None) => {}
-                (Err(why), Some(part)) => assert!(why.contains(part), "{why}"),
+                (Err(why), Some(part)) => assert!(why.to_string().contains(part), "{why}"),
                 (other, _) => panic!("{has_checkpoint} {start_given} {until}: {other:?}"),
             }
         }

@@ -1,7 +1,5 @@
 //! Two providers of which the settings choose one: what a bridge reads in two ways.
 
-use std::time::Duration;
-
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Positions, Source};
 
@@ -88,10 +86,6 @@ impl<A: ProviderLog, B: ProviderLog> ProviderLog for Either<A, B> {
         of!(self, it => it.is_at_end(positions))
     }
 
-    fn checkpoint_interval_max(&self) -> Duration {
-        of!(self, it => it.checkpoint_interval_max())
-    }
-
     async fn open(&self, resume: Resume) -> Result<Self::Source, Unavailable> {
         Ok(match self {
             Either::A(it) => Either::A(it.open(resume).await?),
@@ -105,12 +99,18 @@ impl<A: ProviderLog, B: ProviderLog> ProviderLog for Either<A, B> {
 }
 
 impl<A: Source, B: Source> Source for Either<A, B> {
+    const HEARS_OF_EACH: bool = A::HEARS_OF_EACH || B::HEARS_OF_EACH;
+
     async fn read(&mut self) -> Option<Page> {
         of!(self, it => it.read().await)
     }
 
     fn commit(&mut self, partition: u32, position: &Position) {
         of!(self, it => it.commit(partition, position));
+    }
+
+    fn settled(&mut self, partition: u32, number: u64) {
+        of!(self, it => it.settled(partition, number));
     }
 
     async fn close(&mut self) {

@@ -4,6 +4,7 @@
 //! It goes on behind the last position that was handed out, not the last one that was committed:
 //! what is in flight is still in flight, and the pipeline knows of it.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub(crate) struct Supervised<L: ProviderLog> {
     not_before: Instant,
     failures: u32,
     backoff: Backoff,
+    /// Records that were handed out, by partition: of all sources, and before the present one.
+    given: BTreeMap<u32, u64>,
+    given_before: BTreeMap<u32, u64>,
 }
 
 impl<L: ProviderLog> Supervised<L> {
@@ -45,6 +49,8 @@ impl<L: ProviderLog> Supervised<L> {
             not_before: now,
             failures: 0,
             backoff: Backoff::seeded(fastrand::u64(..)),
+            given: BTreeMap::new(),
+            given_before: BTreeMap::new(),
         }
     }
 
@@ -62,6 +68,7 @@ impl<L: ProviderLog> Supervised<L> {
             match opened {
                 Ok(source) => {
                     self.source = Some(source);
+                    self.given_before.clone_from(&self.given);
                     self.opened_at = Instant::now();
                 }
                 Err(unavailable) => {
@@ -81,6 +88,8 @@ impl<L: ProviderLog> Supervised<L> {
 }
 
 impl<L: ProviderLog> Source for Supervised<L> {
+    const HEARS_OF_EACH: bool = <L::Source as Source>::HEARS_OF_EACH;
+
     async fn read(&mut self) -> Option<Page> {
         loop {
             self.open().await;
@@ -92,6 +101,9 @@ impl<L: ProviderLog> Source for Supervised<L> {
                     if let PartitionChange::Retired(partition) = change {
                         self.resume.positions.remove(partition);
                     }
+                }
+                if L::Source::HEARS_OF_EACH {
+                    *self.given.entry(page.partition).or_default() += page.records.len() as u64;
                 }
                 if let Some(position) = &page.position {
                     self.resume
@@ -121,6 +133,15 @@ impl<L: ProviderLog> Source for Supervised<L> {
         }
     }
 
+    /// What a source gave that has ended, nobody can acknowledge any more.
+    fn settled(&mut self, partition: u32, number: u64) {
+        let before = self.given_before.get(&partition).copied();
+        let number = number.checked_sub(before.unwrap_or_default());
+        if let (Some(source), Some(number)) = (&mut self.source, number) {
+            source.settled(partition, number);
+        }
+    }
+
     async fn close(&mut self) {
         if let Some(source) = &mut self.source {
             source.close().await;
@@ -132,6 +153,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
 mod tests {
     use std::sync::Mutex;
 
+    use audit_bridge_core::record::{Origin, Record};
     use serde_json::json;
 
     use super::*;
@@ -222,5 +244,92 @@ mod tests {
         }
         assert_eq!(*log.opened_at.lock().unwrap(), [10, 13, 13, 13, 15, 15, 15]);
         assert!(telemetry.unready().contains_key("identity"));
+    }
+
+    /// Gives a record a page, so many and ends; tells what it hears of.
+    struct Hearing {
+        opening: u64,
+        left: u64,
+        heard: Arc<Mutex<Vec<(u64, u64)>>>,
+    }
+
+    impl Source for Hearing {
+        const HEARS_OF_EACH: bool = true;
+
+        async fn read(&mut self) -> Option<Page> {
+            self.left = self.left.checked_sub(1)?;
+            let origin = Origin::File {
+                file: "x".into(),
+                record: 1,
+            };
+            Some(Page {
+                partition: 3,
+                records: vec![Record::new("{}", origin)],
+                ..Page::default()
+            })
+        }
+
+        fn settled(&mut self, partition: u32, number: u64) {
+            assert_eq!(partition, 3);
+            self.heard.lock().unwrap().push((self.opening, number));
+        }
+    }
+
+    /// Each opening gives two records.
+    #[derive(Default)]
+    struct Pairs {
+        openings: Mutex<u64>,
+        heard: Arc<Mutex<Vec<(u64, u64)>>>,
+    }
+
+    impl ProviderLog for Pairs {
+        type Source = Hearing;
+
+        fn name(&self) -> &'static str {
+            "pairs"
+        }
+
+        fn silence_remedy(&self) -> String {
+            "count".to_owned()
+        }
+
+        async fn open(&self, _: Resume) -> Result<Hearing, Unavailable> {
+            let mut openings = self.openings.lock().unwrap();
+            *openings += 1;
+            Ok(Hearing {
+                opening: *openings,
+                left: 2,
+                heard: Arc::clone(&self.heard),
+            })
+        }
+
+        async fn check(&self) -> Vec<Finding> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn supervised_source_hears_of_its_own_records_only() {
+        let log = Arc::new(Pairs::default());
+        let resume = Resume {
+            positions: [].into(),
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "nowhere".into(),
+            identities: None,
+            telemetry: Telemetry::new("b", "1").log("pairs"),
+        };
+        let mut source = Supervised::new(Arc::clone(&log), resume);
+        for _ in 0..3 {
+            source.read().await.unwrap();
+        }
+        // The first two are of a source that has ended.
+        for number in [2, 0, 1] {
+            source.settled(3, number);
+        }
+        source.read().await.unwrap();
+        source.settled(3, 3);
+        assert_eq!(*log.heard.lock().unwrap(), [(2, 0), (2, 1)]);
     }
 }

@@ -33,4 +33,10 @@ impl Telemetry {
     pub(crate) fn canary_lost(&self, leg: &'static str) {
         count(&self.inner.metrics.canaries_lost, "leg", leg);
     }
+
+    /// No canary has ever arrived, though the log gives events of others.
+    pub(crate) fn canaries_unverified(&self, unverified: bool) {
+        let gauge = &self.inner.metrics.canaries_unverified;
+        gauge.set(i64::from(unverified));
+    }
 }

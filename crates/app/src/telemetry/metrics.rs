@@ -126,12 +126,14 @@ metrics! {
         "Seconds from this pod's own request to the API server until the webhook had accepted its audit event, with --canary-interval";
     canaries_lost: Counters = "canary_lost_total", ["leg"],
         "Own requests whose audit event did not arrive within --canary-wait-max, by the leg of the way that is silent";
+    canaries_unverified: Gauge = "canary_unverified", [],
+        "1 while audit events come and no canary has ever arrived: the log may be another cluster's";
     canary_requests: Counters = "canary_requests_total", ["status"],
         "Own requests to the API server as canaries, by its answer";
     parked_events: Gauge = "parked_events", [],
         "Events that the webhook does not take while it takes others: tried again outside the slots";
     parked_bytes: Gauge = "parked_bytes", [],
-        "Bytes of parked events; above 8 MiB the oldest goes to the dead letter";
+        "Bytes of parked events, or of their records where those are more; above 8 MiB the oldest goes to the dead letter";
     oldest_parked: Seconds = "oldest_parked_seconds", [],
         "Seconds since the oldest parked event first failed alone; 0 when none is parked";
     build_info: Gauges = "build_info", ["bridge", "version"],

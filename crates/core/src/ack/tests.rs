@@ -207,6 +207,47 @@ fn position_reached_once_all_before_it_is_settled() {
 }
 
 #[test]
+fn positions_behind_a_record_that_stays_open_are_bounded_and_the_newest_stays() {
+    let mut tracker = AckTracker::<u64>::new();
+    let first = open(&mut tracker, 0, 1)[0];
+    for number in 1..=10_001 {
+        for id in open(&mut tracker, 0, 1) {
+            tracker.close(id);
+        }
+        tracker.take_position(0, number);
+        assert!(tracker.partitions[&0].waiting.len() <= POSITIONS_WAITING_MAX);
+    }
+    let reached = |progress: Vec<PartitionProgress<u64>>| {
+        let reached = |it: &PartitionProgress<u64>| matches!(it, PartitionProgress::Reached(..));
+        progress.into_iter().filter(reached).collect::<Vec<_>>()
+    };
+    assert!(reached(tracker.progress()).is_empty());
+    tracker.close(first);
+    let newest = PartitionProgress::Reached(0, 10_001);
+    assert_eq!(reached(tracker.progress()), [newest]);
+}
+
+#[test]
+fn record_settled_is_told_whatever_is_open_before_it() {
+    let mut tracker = AckTracker::<u64>::new();
+    let untold = open(&mut tracker, 0, 1)[0];
+    tracker.close(untold);
+    assert!(tracker.take_settled().is_empty(), "nobody asked");
+    tracker.tell_each();
+    let ids = open(&mut tracker, 0, 3);
+    let other = open(&mut tracker, 7, 1)[0];
+    tracker.add(ids[2], 2);
+    tracker.close(ids[2]);
+    tracker.close(other);
+    tracker.close(ids[1]);
+    tracker.settle(ids[2]);
+    assert_eq!(tracker.take_settled(), [(7, 0), (0, 2)]);
+    tracker.settle(ids[2]);
+    assert_eq!(tracker.take_settled(), [(0, 3)]);
+    assert!(tracker.take_settled().is_empty());
+}
+
+#[test]
 fn partition_retired_stays_until_all_of_it_is_settled() {
     use PartitionProgress::{Announced, Reached, Retired};
     let mut tracker = AckTracker::<u64>::new();

@@ -80,10 +80,12 @@ proptest! {
             prop_assert!(batcher.deadline().is_none_or(|deadline| deadline > now));
             batcher.push(item(number as u64, *bytes), now);
         }
+        let (waiting, due) = (batcher.waiting_bytes(), out.len());
         while let Some(batch) = batcher.flush() {
             out.push(batch);
         }
-        prop_assert!(batcher.is_empty());
+        prop_assert_eq!(waiting, out[due..].iter().map(|batch| batch.bytes).sum::<usize>());
+        prop_assert!(batcher.is_empty() && batcher.waiting_bytes() == 0);
         for batch in &out {
             prop_assert!(batch.items.len() <= events_max);
             prop_assert!(batch.bytes <= limits.bytes_max || batch.items.len() == 1);

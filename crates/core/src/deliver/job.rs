@@ -47,6 +47,12 @@ impl InFlightEvent {
         }
     }
 
+    /// What it takes of the room for parked events: itself or its records, whichever is more. Both
+    /// stay in memory.
+    pub(super) fn parked_bytes(&self) -> usize {
+        self.charge.max(self.item.records_bytes)
+    }
+
     /// It failed alone. Whether it is tried once more without its objects, because the receiver
     /// finds it too large. If that failed too, it is whole again.
     pub(super) fn retries_stripped(&mut self, cause: Cause) -> bool {

@@ -10,7 +10,8 @@ use super::job::InFlightEvent;
 use crate::retry::Backoff;
 use crate::sink::RequestFailure;
 
-/// Bytes of events that may be parked.
+/// Bytes of events that may be parked, each counted as itself or as the records it was made of,
+/// whichever is more.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
 
 /// An event is undeliverable when it failed alone so often…
@@ -164,7 +165,7 @@ impl Parked {
         );
         // It may stay for long, and its page must not.
         entry.item.event = entry.item.event.detached();
-        self.bytes += entry.charge;
+        self.bytes += entry.parked_bytes();
         self.put_back(ParkedEvent {
             at: moment.now + backoff.wait_parked(1),
             entry,
@@ -178,7 +179,7 @@ impl Parked {
         while self.bytes > PARKED_BYTES_MAX
             && let Some(oldest) = self.waiting.pop_front()
         {
-            self.bytes -= oldest.entry.charge;
+            self.bytes -= oldest.entry.parked_bytes();
             given_up.push(oldest);
         }
         given_up
@@ -216,7 +217,7 @@ impl Parked {
     /// The one that was tried is delivered.
     pub(super) fn accepted(&mut self) -> Option<InFlightEvent> {
         let parked = self.retrying.take()?;
-        self.bytes -= parked.entry.charge;
+        self.bytes -= parked.entry.parked_bytes();
         Some(parked.entry)
     }
 
@@ -268,7 +269,7 @@ impl Parked {
             && parked.chance <= CHANCE_MAX.ln()
             && now.duration_since(since) >= ALONE_TIME_MIN;
         if failure.cause.blames_body() || too_often {
-            self.bytes -= parked.entry.charge;
+            self.bytes -= parked.entry.parked_bytes();
             return match failure.cause.blames_body() {
                 true => ParkedOutcome::Refused(parked),
                 false => ParkedOutcome::Undeliverable(parked),

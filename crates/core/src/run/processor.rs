@@ -188,7 +188,12 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
                         self.tracker.add(id, 1);
                         self.tracker.close(id);
                     }
-                    self.batcher.push(Item::new(event, records), now);
+                    let records_bytes = self.bytes_of(records.iter().copied());
+                    let item = Item {
+                        records_bytes,
+                        ..Item::new(event, records)
+                    };
+                    self.batcher.push(item, now);
                 }
                 convert::Outcome::Skip { record, reason } => self.skip(record, reason),
                 convert::Outcome::Reject {

@@ -14,6 +14,7 @@ mod poison;
 mod random;
 mod refusals;
 mod retries;
+mod shared;
 mod slow;
 mod tls;
 

@@ -26,6 +26,7 @@ use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner};
 use audit_bridge_core::convert::{Convert, Output, RecordId, Skip};
 use audit_bridge_core::event::conformance::{self, EventOptions};
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use tokio_util::sync::CancellationToken;
@@ -107,7 +108,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
             wait_max: Duration::from_millis(500),
         },
         in_flight_batches_max: plan.in_flight,
-        in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
+        in_flight_bytes: ReadBudget::new(IN_FLIGHT_BYTES_MAX),
         retry_policy: RetryPolicy::Forever,
         stop: CancellationToken::new(),
         grace: Duration::from_secs(25),

@@ -67,14 +67,14 @@ labels:
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len (default list .Values.eks.clusterNames)) 1) (gt (len (default list .Values.eks.logGroups)) 1))) }}true{{ end -}}
 {{- end -}}
 
-{{/* Replicas share what is read: the event of a canary may come to any of them. */}}
+{{/* Several pods are given what is read: the event of a canary may come to any of them. */}}
 {{- define "audit-bridge.sharesEvents" -}}
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (include "audit-bridge.subscribes" .) (gt (int .Values.replicas) 1)) }}true{{ end -}}
 {{- end -}}
 {{/* Canaries: by default where the log of one cluster is read, and the API server is asked anyway. */}}
 {{- define "audit-bridge.sendsCanaries" -}}
 {{- $enabled := toString .Values.canary.enabled -}}
-{{- $several := or (include "audit-bridge.hasSeveralLogs" .) (include "audit-bridge.sharesEvents" .) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len (default list .Values.aks.clusterNames)) 1) (gt (len (default list .Values.eks.clusterNames)) 1) (and .Values.eks.stream (ne (len (default list .Values.eks.clusterNames)) 1)) -}}
+{{- $several := or (and (include "audit-bridge.hasSeveralLogs" .) (not (include "audit-bridge.sharesPartitions" .))) (eq .Values.gke.clusterName "*") (gt (len (default list .Values.gke.resourceNames)) 1) (and .Values.gke.resourceNames (not .Values.gke.projectId) (not .Values.gke.clusterName)) (gt (len (default list .Values.aks.clusterNames)) 1) (gt (len (default list .Values.eks.clusterNames)) 1) (and .Values.eks.stream (ne (len (default list .Values.eks.clusterNames)) 1)) -}}
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "audit-bridge.usesApi" .) (not $several)) }}true{{ end -}}
 {{- end -}}
 

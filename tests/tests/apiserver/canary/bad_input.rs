@@ -44,7 +44,7 @@ async fn right_or_object_that_is_missing_is_said_once_and_the_refusal_is_a_canar
         said_once(
             &mut bridge,
             "forbidden",
-            &["the verb get", "eks-audit-bridge-canary"],
+            &["the verbs get and patch", "eks-audit-bridge-canary"],
         );
         // The API server logs a refusal: the trail is watched all the same.
         let arrived = bridge.metric(ARRIVED);

@@ -4,7 +4,7 @@ use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_tests::apiserver::feed::FeedGate;
 use audit_bridge_tests::command;
 
-use super::{ARRIVED, CanaryWorld, SUBSCRIPTION, is_canary};
+use super::{ARRIVED, CanaryWorld, LOST, SUBSCRIBED, is_canary};
 
 /// The exit status, what it printed, and what it said beside.
 fn check(world: &CanaryWorld, more: &[&str]) -> (i32, String, String) {
@@ -94,12 +94,33 @@ async fn check_with_canary_on_gke_ends_with_the_latency_or_the_leg() {
     check_tells("gke", "gcloud logging sinks").await;
 }
 
-/// Reading a subscription takes messages away from the bridge that runs.
-#[tokio::test]
-async fn check_with_canary_of_a_subscription_is_refused() {
-    let subscription = format!("--subscription={SUBSCRIPTION}");
-    let args = ["check", "--canary", &subscription, "--output=-"];
-    let ran = audit_bridge_tests::run("gke", &args);
-    assert_eq!(ran.status, 2, "{}", ran.stderr);
-    assert!(ran.stderr.contains("--canary"), "{}", ran.stderr);
+/// Reading a subscription takes messages away from the bridges that run: one of them has to say that the
+/// canary came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_with_canary_of_a_subscription_asks_the_replicas_that_run() {
+    let Some(world) = CanaryWorld::new("gke pubsub", &SUBSCRIBED).await else {
+        return;
+    };
+    tokio::task::block_in_place(|| {
+        let (status, printed, _) = check(&world, &["--canary-wait-max=3s"]);
+        assert_eq!(status, 1, "{printed}");
+        assert!(
+            printed.contains("no replica has said") && printed.contains("gcloud logging sinks"),
+            "{printed}"
+        );
+        let mut bridge = world.start_with(&["--canary-interval=1h"]);
+        bridge.until_ready();
+        bridge.until_metric(ARRIVED, 1.0);
+        let (status, printed, said) = check(&world, &[]);
+        assert_eq!(status, 0, "{printed}\n{said}\n{}", bridge.log());
+        assert!(printed.contains("a replica has brought"), "{printed}");
+        assert_eq!(bridge.metric(LOST), 0.0);
+        let left: Vec<_> = world.records();
+        assert!(
+            left.iter()
+                .all(|it| !it["by"].to_string().contains("check-")),
+            "{left:?}"
+        );
+        assert_eq!(bridge.terminate(), 0);
+    });
 }

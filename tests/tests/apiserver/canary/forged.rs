@@ -51,10 +51,12 @@ fn stolen(world: &CanaryWorld) -> usize {
 }
 
 fn attack(world: &CanaryWorld, more: &[&str]) {
-    world.feed.set(FeedGate::Without(" canary/"));
     let mut bridge = world.start(&[&["--canary-wait-max=8s"], more].concat());
     bridge.until_ready();
+    bridge.until_above(ARRIVED, 1.0);
+    world.feed.set(FeedGate::Without(" canary/"));
     wait(|| (world.feed.kept().len() >= 3).then_some(())).expect("canaries are sent");
+    let arrived = bridge.metric(ARRIVED);
     forge(world);
     let seen = wait(|| (stolen(world) >= 2).then_some(()));
     assert!(
@@ -62,13 +64,12 @@ fn attack(world: &CanaryWorld, more: &[&str]) {
         "alice's requests are delivered\n{}",
         bridge.log()
     );
+    until_lost(&mut bridge, "source_without_it");
     assert_eq!(
         bridge.metric(ARRIVED),
-        0.0,
+        arrived,
         "a forged canary is no sign of life"
     );
-    until_lost(&mut bridge, "source_without_it");
-    assert_eq!(bridge.metric(ARRIVED), 0.0);
     let log = bridge.log();
     assert!(
         log.contains("bears the mark of a canary") && log.contains("alice"),
@@ -79,7 +80,7 @@ fn attack(world: &CanaryWorld, more: &[&str]) {
     let hers = stolen(world);
     world.feed.set(FeedGate::Open);
     world.feed.release();
-    bridge.until_above(ARRIVED, 2.0);
+    bridge.until_above(ARRIVED, arrived + 2.0);
     let of_alice = || {
         let events = world.accepted();
         events
@@ -100,8 +101,9 @@ fn attack(world: &CanaryWorld, more: &[&str]) {
 fn leaves_ours_out(world: &CanaryWorld, bridge: &mut Running, more: &[&str]) {
     let skipped = super::sample(bridge, "audit_bridge_records_skipped_total", "canary");
     let ours = |event: &Value| {
+        let has_mark = event["userAgent"].to_string().contains(" canary/");
         let user = event["user"]["username"].as_str().unwrap_or_default();
-        is_canary(event) && user.starts_with("system:serviceaccount:")
+        has_mark && is_canary(event) && user.starts_with("system:serviceaccount:")
     };
     let delivered = world.accepted().iter().filter(|event| ours(event)).count();
     match more.is_empty() {

@@ -63,7 +63,7 @@ fn cut(
 }
 
 /// Somebody asks what he may do, which no provider's log leaves out.
-fn others(world: &CanaryWorld) {
+pub(super) fn others(world: &CanaryWorld) {
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
         "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}},

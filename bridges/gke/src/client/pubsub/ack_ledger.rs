@@ -23,8 +23,6 @@ pub(super) enum Admission<H> {
 pub(super) struct AckLedger<H> {
     /// Messages that were given out, the last one's number.
     given: u64,
-    /// All up to this number are settled.
-    settled: u64,
     open: BTreeMap<u64, Vec<H>>,
     numbers: HashMap<Identity, u64>,
     /// Oldest first.
@@ -37,7 +35,6 @@ impl<H> AckLedger<H> {
     pub(super) fn new(given: u64, remembered_max: usize) -> AckLedger<H> {
         AckLedger {
             given,
-            settled: given,
             open: BTreeMap::new(),
             numbers: HashMap::new(),
             remembered: VecDeque::new(),
@@ -76,24 +73,30 @@ impl<H> AckLedger<H> {
 
     /// All messages up to this number are settled: what acknowledges them.
     pub(super) fn settle(&mut self, number: u64) -> impl Iterator<Item = H> + use<H> {
-        self.settled = self.settled.max(number);
         let rest = self.open.split_off(&number.saturating_add(1));
         let settled = std::mem::replace(&mut self.open, rest);
         self.forget();
         settled.into_values().flatten()
     }
 
+    /// The message of this number is settled, whatever becomes of those before it: what
+    /// acknowledges it.
+    pub(super) fn settle_one(&mut self, number: u64) -> Vec<H> {
+        self.open.remove(&number).unwrap_or_default()
+    }
+
     /// Keeps what is remembered within its limit. What is open stays.
     fn forget(&mut self) {
-        while self.remembered.len() > self.remembered_max
-            && let Some(oldest) = self.remembered.front()
-            && self
-                .numbers
-                .get(oldest)
-                .is_none_or(|&number| number <= self.settled)
+        while self.remembered.len() > self.remembered_max.max(self.open.len())
+            && let Some(oldest) = self.remembered.pop_front()
         {
-            self.numbers.remove(oldest);
-            self.remembered.pop_front();
+            let number = self.numbers.get(&oldest);
+            if number.is_some_and(|number| self.open.contains_key(number)) {
+                // It may stay so for long, and those behind it must not.
+                self.remembered.push_back(oldest);
+            } else {
+                self.numbers.remove(&oldest);
+            }
         }
     }
 }
@@ -122,6 +125,22 @@ mod tests {
         assert_eq!(ack_ledger.admit(id(3), "3"), Admission::New);
         assert_eq!(ack_ledger.settle(10).count(), 0);
         assert_eq!(ack_ledger.open(), 1);
+    }
+
+    #[test]
+    fn ack_ledger_message_that_stays_open_holds_no_other() {
+        let mut ack_ledger = AckLedger::new(0, 10);
+        assert_eq!(ack_ledger.admit(id(0), 0), Admission::New);
+        for n in 1..=1000 {
+            assert_eq!(ack_ledger.admit(id(n), n), Admission::New);
+            assert_eq!(ack_ledger.settle_one(n + 1), [n]);
+            assert!(ack_ledger.settle_one(n + 1).is_empty(), "once");
+        }
+        assert_eq!(ack_ledger.open(), 1);
+        assert!(ack_ledger.numbers.len() <= 11 && ack_ledger.remembered.len() <= 11);
+        assert_eq!(ack_ledger.admit(id(0), 2000), Admission::Open);
+        assert_eq!(ack_ledger.admit(id(1000), 7), Admission::Settled(7));
+        assert_eq!(ack_ledger.settle(1001).collect::<Vec<_>>(), [0, 2000]);
     }
 
     #[test]

@@ -5,44 +5,53 @@ use audit_bridge_core::event::conformance::EventOptions;
 use audit_bridge_core::frontier::Frontier;
 use audit_bridge_core::source::ReadTo;
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
+use super::super::records::{ARRIVED as ARRIVED_KEY, CanaryRecord};
 use super::*;
-use crate::canary::CanaryRequest;
 
 const ME: &str = "system:serviceaccount:audit:bridge";
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 fn watch(deliver: bool) -> (CanaryWatch, Telemetry) {
+    watch_of(deliver, false)
+}
+
+/// `shared`: others may be given the events of canaries.
+fn watch_of(deliver: bool, shared: bool) -> (CanaryWatch, Telemetry) {
     let telemetry = Telemetry::new("b", "1");
     let settings = CanarySettings {
         interval: Some(Duration::from_secs(60)),
         wait_max: WAIT_MAX,
         deliver,
+        shared,
     };
-    let watch = CanaryWatch::new(settings, telemetry.clone());
+    let watch = CanaryWatch::new(settings, "b-canary".to_owned(), telemetry.clone());
     watch.add_log("home", "look at home".to_owned());
     (watch, telemetry)
 }
 
 fn begin(watch: &CanaryWatch) -> (Mark, Option<u64>) {
     let mark = Mark::random().unwrap();
-    let expected = ExpectedRequest {
+    let number = watch.begin(mark.clone(), expected(), Timestamp::now());
+    (mark, number)
+}
+
+fn expected() -> ExpectedRequest {
+    ExpectedRequest {
         user: Some(ME.to_owned()),
-        request: CanaryRequest::Get,
         namespace: "audit".to_owned(),
         name: "b-canary".to_owned(),
-    };
-    let number = watch.begin(mark.clone(), expected);
-    (mark, number)
+    }
 }
 
 fn json_of(mark: &Mark) -> Value {
     json!({
-        "auditID": mark.as_str(), "stage": "ResponseComplete", "verb": "get",
+        "auditID": mark.as_str(), "stage": "ResponseComplete", "verb": "patch",
         "requestURI": "/api/v1/namespaces/audit/configmaps/b-canary",
-        "user": {"username": ME}, "stageTimestamp": "2026-11-21T00:00:00.000000Z",
+        "user": {"username": ME}, "userAgent": format!("b/1 canary/{}", mark.as_str()), "stageTimestamp": "2026-11-21T00:00:00.000000Z",
         "objectRef": {"resource": "configmaps", "namespace": "audit", "name": "b-canary"},
     })
 }
@@ -293,14 +302,204 @@ async fn leg_is_warned_about_once_until_a_canary_arrives() {
     assert!(watch.state().lost_on.is_empty());
 }
 
-/// Who reads again, as another process may have read meanwhile, waits for nothing of before.
+/// Who reads again, as another process may have read meanwhile, waits for nothing of before: only the
+/// records know of it.
 #[tokio::test(start_paused = true)]
-async fn canaries_forgotten_are_delivered_as_any_event() {
+async fn canaries_forgotten_are_delivered_as_those_of_others() {
     let (watch, telemetry) = watch(false);
     let (mark, _) = begin(&watch);
     watch.forget();
-    assert_eq!(inspect(&watch, &json_of(&mark)), EventHandling::Deliver);
+    let handling = inspect(&watch, &json_of(&mark));
+    assert!(matches!(handling, EventHandling::Follow(_)), "{handling:?}");
     advance(WAIT_MAX).await;
     watch.count_lost();
     assert_eq!(lost_in_all(&telemetry), 0);
+}
+
+/// The records, with a canary that was sent by another process `minutes` ago.
+fn records_of(
+    mark: &Mark,
+    minutes: i64,
+    change: impl Fn(CanaryRecord) -> CanaryRecord,
+) -> ConfigMap {
+    let sent = Timestamp::now() - SignedDuration::from_mins(minutes);
+    let record = change(CanaryRecord::new(sent, "other"));
+    ConfigMap {
+        data: Some([(mark.digest().to_string(), record.to_text())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+fn jobs(watch: &CanaryWatch) -> Vec<RecordJob> {
+    let mut jobs = watch.take_jobs();
+    watch.retain_ours(&mut jobs);
+    jobs
+}
+
+#[tokio::test(start_paused = true)]
+async fn canary_of_another_process_is_followed_and_left_to_the_records() {
+    for shared in [true, false] {
+        let (watch, telemetry) = watch_of(true, shared);
+        let mark = Mark::random().unwrap();
+        let EventHandling::Follow(number) = inspect(&watch, &json_of(&mark)) else {
+            panic!("not followed");
+        };
+        assert!(watch.take_jobs().is_empty(), "read is not arrived");
+        watch.followed(number, true);
+        assert_eq!(
+            sample(&telemetry, ARRIVED),
+            0,
+            "nobody knows yet whose it is"
+        );
+        let jobs = jobs(&watch);
+        assert!(
+            matches!(&jobs[..], [RecordJob::Seen(seen)] if seen.mark == mark && seen.accepted),
+            "{jobs:?}"
+        );
+    }
+}
+
+/// Of a stranger, as far as it is known who we are; and each as any other event.
+#[tokio::test(start_paused = true)]
+async fn candidate_of_a_stranger_is_delivered_and_asks_nothing() {
+    let (watch, _) = watch_of(false, true);
+    let mark = Mark::random().unwrap();
+    let mut forged = json_of(&mark);
+    forged["user"]["username"] = "mallory".into();
+    let EventHandling::Follow(number) = inspect(&watch, &forged) else {
+        panic!("nobody knows yet who we are");
+    };
+    watch.followed(number, true);
+    watch.set_expected(&expected());
+    assert!(jobs(&watch).is_empty());
+    assert_eq!(inspect(&watch, &forged), EventHandling::Deliver);
+    let mut elsewhere = json_of(&mark);
+    elsewhere["objectRef"]["namespace"] = "other".into();
+    assert_eq!(inspect(&watch, &elsewhere), EventHandling::Deliver);
+    assert!(watch.take_jobs().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_that_flood_are_bounded_and_all_delivered() {
+    let (watch, _) = watch_of(true, true);
+    watch.set_expected(&expected());
+    let (_, number) = begin(&watch);
+    let json = json_of(&Mark::random().unwrap());
+    for at in 0..3 * CANDIDATES_MAX {
+        let handling = inspect(&watch, &json_of(&Mark::random().unwrap()));
+        let followed = matches!(handling, EventHandling::Follow(_));
+        assert_eq!(followed, at < CANDIDATES_MAX, "{at}");
+        if let EventHandling::Follow(number) = handling
+            && number % 2 == 0
+        {
+            watch.followed(number, true);
+        }
+    }
+    assert_eq!(inspect(&watch, &json), EventHandling::Deliver);
+    // Our own are known without that.
+    watch.followed(number.unwrap(), true);
+    let own = jobs(&watch);
+    let is_own = |job: &RecordJob| matches!(job, RecordJob::Seen(seen) if seen.own.is_some());
+    assert!(own.len() <= CANDIDATES_MAX && own.iter().any(is_own));
+}
+
+/// What the records know of before the event is read can be left out; nothing else can.
+#[tokio::test(start_paused = true)]
+async fn canary_of_another_process_is_left_out_once_where_the_records_know_it() {
+    let (watch, _) = watch(false);
+    let mark = Mark::random().unwrap();
+    watch.set_expected(&expected());
+    watch.learn(CanaryRecords::read(&records_of(&mark, 1, |it| it)));
+    assert_eq!(
+        inspect(&watch, &json_of(&mark)),
+        EventHandling::Skip(CANARY)
+    );
+    assert_eq!(inspect(&watch, &json_of(&mark)), EventHandling::Deliver);
+    assert_eq!(jobs(&watch).len(), 1);
+    let proven = Mark::random().unwrap();
+    let records = records_of(&proven, 1, |it| it.with_proof(&proven, true));
+    watch.learn(CanaryRecords::read(&records));
+    let handling = inspect(&watch, &json_of(&proven));
+    assert!(matches!(handling, EventHandling::Follow(_)), "{handling:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn canary_of_replicas_that_share_is_counted_by_the_record_alone() {
+    let (watch, telemetry) = watch_of(true, true);
+    let (mark, number) = begin(&watch);
+    inspect(&watch, &json_of(&mark));
+    advance(Duration::from_secs(5)).await;
+    watch.followed(number.unwrap(), true);
+    assert_eq!(sample(&telemetry, ARRIVED), 0);
+    let jobs = jobs(&watch);
+    let own = match &jobs[..] {
+        [RecordJob::Seen(seen)] => seen.own.as_ref().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(own.latency, Duration::from_secs(5));
+    // Another one is seen by another replica: it is counted there.
+    let (mark, _) = begin(&watch);
+    let proven = records_of(&mark, 0, |it| it.with_proof(&mark, true));
+    // And one that somebody else made up a proof for is not.
+    let (other, _) = begin(&watch);
+    let made_up = records_of(&other, 0, |it| it.with_proof(&mark, true));
+    watch.learn(CanaryRecords::read(&proven));
+    watch.learn(CanaryRecords::read(&made_up));
+    watch.learn(CanaryRecords::read(&ConfigMap::default()));
+    advance(WAIT_MAX).await;
+    watch.progressed("home", false, &progress(0, 0, false));
+    assert!(watch.has_overdue());
+    watch.state().arrived = true;
+    watch.count_lost();
+    assert_eq!(
+        lost_in_all(&telemetry),
+        1,
+        "what is gone from the object proves nothing"
+    );
+    assert_eq!(sample(&telemetry, ARRIVED), 0);
+}
+
+const UNVERIFIED: &str = "audit_bridge_canary_unverified";
+
+/// The log may be another cluster's: that is no alarm, until one has ever arrived.
+#[tokio::test(start_paused = true)]
+async fn canary_lost_where_none_ever_arrived_is_unverified() {
+    let lose = async |watch: &CanaryWatch, others: bool, outage: bool| {
+        begin(watch);
+        advance(WAIT_MAX).await;
+        watch.progressed("home", others, &progress(0, 0, outage));
+        watch.count_lost();
+    };
+    // Others' events, records, one arrived before, the webhook is out: is it a loss?
+    for (others, known, before, outage, lost) in [
+        (true, true, false, false, 0),
+        (false, true, false, false, 1),
+        (true, false, false, false, 1),
+        (true, true, true, false, 1),
+        (true, true, false, true, 1),
+    ] {
+        let (watch, telemetry) = watch(true);
+        if known {
+            let mut object = records_of(&Mark::random().unwrap(), 0, |it| it);
+            if before {
+                let data = object.data.get_or_insert_default();
+                data.insert(ARRIVED_KEY.to_owned(), "then".to_owned());
+            }
+            watch.learn(CanaryRecords::read(&object));
+        }
+        for _ in 0..2 {
+            lose(&watch, others, outage).await;
+        }
+        assert_eq!(lost_in_all(&telemetry), 2 * lost);
+        assert_eq!(sample(&telemetry, UNVERIFIED), u64::from(lost == 0));
+        // Once one has come, each loss is one.
+        let (mark, number) = begin(&watch);
+        inspect(&watch, &json_of(&mark));
+        watch.followed(number.unwrap(), true);
+        assert_eq!(sample(&telemetry, UNVERIFIED), 0);
+        watch.forget();
+        watch.add_log("home", String::new());
+        lose(&watch, others, outage).await;
+        assert_eq!(lost_in_all(&telemetry), 2 * lost + 1);
+    }
 }

@@ -2,7 +2,10 @@
 //! itself, beside whatever bridge runs.
 //!
 //! It changes nothing but that the webhook gets one event: the log is read from now on, without a
-//! checkpoint, and of what it gives only the canary's event is delivered.
+//! checkpoint, and of what it gives only the canary's event is delivered. Where replicas share what is
+//! read, the event comes to one of them, which has to say so ([`shared`]).
+
+mod shared;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,6 +37,12 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Sends one canary, waits for its event and brings that to the webhook.
 pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
+    if checked.canary.shared {
+        return match shared::run::<B>(checked).await {
+            Ok(found) => Finding::ok(WHAT, found),
+            Err(unavailable) => Finding::failed(WHAT, unavailable),
+        };
+    }
     // Beside the state of a bridge that runs.
     let folder = checked
         .state
@@ -72,11 +81,11 @@ async fn run<B: Bridge>(checked: &Checked<B>, folder: &Path) -> Result<String, U
             folder.join(number.to_string()),
         ));
     }
-    let mut sender = CanarySender::new(B::NAME, &checked.state.name, B::CANARY);
+    let sender = CanarySender::new(B::NAME, &checked.state.name);
     let canary = sender.prepare().await.map_err(unsent)?;
     let (sent, sent_at) = (Instant::now(), Timestamp::now());
     let mut refused = None;
-    if let Err(failure) = sender.send(&canary).await {
+    if let Err(failure) = sender.send_alone(&canary).await {
         if !failure.is_audited {
             return Err(unsent(failure));
         }
@@ -136,7 +145,7 @@ async fn deliver<B: Bridge>(
         remedy: remedy.unwrap_or_else(|| Leg::Webhook.remedy("")),
     };
     let target = checked.delivery.destination.open();
-    let target = target.map_err(|error| unavailable(error, None))?;
+    let target = target.map_err(|error| unavailable(error.into(), None))?;
     match target.send(std::slice::from_ref(event)).await {
         Verdict::Accepted { .. } => Ok("arrived at the webhook"),
         Verdict::Failed(RequestFailure { detail, remedy, .. }) => {
@@ -227,7 +236,7 @@ impl Search {
                     }
                     reading.push(reader.read());
                 }
-                _ = tick.tick() => line.tell(self.sent.elapsed(), self.events),
+                _ = tick.tick() => line.tell(self.sent.elapsed(), Some(self.events)),
                 () = sleep_until(deadline) => {
                     line.end();
                     return None;
@@ -261,10 +270,11 @@ struct ProgressLine {
 }
 
 impl ProgressLine {
-    fn tell(&mut self, waited: Duration, events: u64) {
+    fn tell(&mut self, waited: Duration, events: Option<u64>) {
         let mut out = std::io::stderr();
         let seconds = waited.as_secs();
-        let text = format!("waiting for the canary: {seconds} s, events read: {events}");
+        let read = events.map_or_else(String::new, |events| format!(", events read: {events}"));
+        let text = format!("waiting for the canary: {seconds} s{read}");
         // Whoever does not listen need not know.
         let _ = match out.is_terminal() {
             true => {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, lost_of};
+use crate::fatal::Fatal;
 use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
 use crate::state::StateLayout;
@@ -24,7 +25,7 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         process_state: &ProcessState,
         stop: &CancellationToken,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, Fatal> {
         let elects = self.checked.state.leader_election;
         let mut elector = process_state.elector.clone().filter(|_| elects);
         let mut first = true;
@@ -93,7 +94,7 @@ impl<B: Bridge> Process<'_, B> {
         lease_hold: Option<LeaseHold>,
         first: bool,
         stop: &CancellationToken,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, Fatal> {
         let mut lost = lease_hold.clone();
         let prepared = tokio::select! {
             biased;
@@ -103,7 +104,7 @@ impl<B: Bridge> Process<'_, B> {
         };
         let (logs, dead_letter) = prepared?;
         // Whoever holds the Lease reads their events: it ends with the pipelines.
-        let _canaries = self.send_canaries();
+        let canaries = self.send_canaries();
         let several = logs.len();
         // The first that breaks ends them all, in good order.
         let halt = CancellationToken::new();
@@ -127,6 +128,9 @@ impl<B: Bridge> Process<'_, B> {
             }
             ended = &mut pipelines => ended,
         };
+        if let Some(canaries) = canaries {
+            canaries.finish().await;
+        }
         Ok(worst_of(ended))
     }
 
@@ -136,7 +140,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         lease_hold: &Option<LeaseHold>,
         first: bool,
-    ) -> Result<Prepared<<B::Provider as Provider>::Log>, String> {
+    ) -> Result<Prepared<<B::Provider as Provider>::Log>, Fatal> {
         let logs = self.connect().await?;
         let several = logs.len() > 1;
         if several {

@@ -8,9 +8,11 @@ use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpointer, Owner, StoreError};
 use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits};
 use audit_bridge_core::lease_hold::LeaseHold;
+use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
+use audit_bridge_core::sink::SharedSink;
 use audit_bridge_core::source::Positions;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
@@ -20,6 +22,7 @@ use super::super::Bridge;
 use super::super::run_args::Checked;
 use crate::canary::sender::CanarySender;
 use crate::canary::{self, CanaryObserver, CanaryTask, CanaryWatch};
+use crate::fatal::Fatal;
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming};
 use crate::provider::supervise::Supervised;
@@ -34,7 +37,10 @@ const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
-    pub(super) target: Arc<AnySink>,
+    /// Where events go, and in how many requests at once.
+    pub(super) sink: SharedSink<AnySink>,
+    /// What all pipelines may have read and not yet delivered, together.
+    pub(super) read_budget: ReadBudget,
     /// `None`: none are sent.
     pub(super) canaries: Option<Arc<CanaryWatch>>,
 }
@@ -64,21 +70,21 @@ pub(super) enum SetupError {
     /// It may work later.
     Hold(Unavailable),
     /// A person has to decide first.
-    Fatal(String),
+    Fatal(Fatal),
 }
 
 impl From<StoreError> for SetupError {
     fn from(error: StoreError) -> SetupError {
         match error.is_unavailable() {
             true => SetupError::Hold(error.to_unavailable()),
-            false => SetupError::Fatal(chain(&error)),
+            false => SetupError::Fatal(Fatal::of(&error)),
         }
     }
 }
 
 impl<B: Bridge> Process<'_, B> {
     /// The state of the process.
-    pub(super) async fn open_state(&self) -> Result<ProcessState, String> {
+    pub(super) async fn open_state(&self) -> Result<ProcessState, Fatal> {
         let state = &self.checked.state;
         let layout = self
             .retry_until_ok(async || Ok(StateLayout::lock(&state.dir).await?))
@@ -94,7 +100,7 @@ impl<B: Bridge> Process<'_, B> {
             .map_err(|error| format!("--checkpoint-store kubernetes: {}", chain(&error)))?;
         let identity = lease::identity();
         let elector = Elector::new(&cluster, &state.name, &identity, LeaseTiming::default())
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| Fatal::of(&error))?;
         Ok(ProcessState {
             layout: layout.with_config_maps(cluster, &state.name, &identity),
             elector: Some(elector),
@@ -102,7 +108,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Connects to the provider: all logs that there are.
-    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, String> {
+    pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, Fatal> {
         let provider = &self.checked.provider;
         let logs = self
             .retry_until_ok(async || provider.connect().await.map_err(SetupError::Hold))
@@ -126,7 +132,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         several: bool,
-    ) -> Result<LogState, String> {
+    ) -> Result<LogState, Fatal> {
         // Known from now on, so that it has to become ready.
         self.telemetry.log(&owner.source);
         let log_state = self
@@ -142,7 +148,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         lease: &str,
-    ) -> Result<Option<LogState>, String> {
+    ) -> Result<Option<LogState>, Fatal> {
         self.telemetry.log(&owner.source);
         let log_state = self
             .retry_until_ok(async || Ok(layout.open_slot(owner, lease).await?))
@@ -155,7 +161,7 @@ impl<B: Bridge> Process<'_, B> {
     }
 
     /// Where rejects go.
-    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, String> {
+    pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, Fatal> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
@@ -186,7 +192,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) fn send_canaries(&self) -> Option<CanaryTask> {
         let watch = Arc::clone(self.canaries.as_ref()?);
         let every = self.checked.canary.interval?;
-        let sender = CanarySender::new(B::NAME, &self.checked.state.name, B::CANARY);
+        let sender = CanarySender::new(B::NAME, &self.checked.state.name);
         Some(canary::spawn(
             watch,
             sender,
@@ -195,7 +201,7 @@ impl<B: Bridge> Process<'_, B> {
         ))
     }
 
-    /// Runs one pipeline from its first record to its end; `several` pipelines share the bounds.
+    /// Runs one pipeline from its first record to its end; `several` pipelines share the way out.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -240,24 +246,23 @@ impl<B: Bridge> Process<'_, B> {
             log.name(),
             log.silence_remedy(),
         );
-        let longest = log.checkpoint_interval_max();
         let pipeline = Pipeline {
             source: Supervised::new(log, resume),
             converter: bridge.converter(options),
-            sink: Arc::clone(&self.target),
+            sink: self.sink.clone(),
             dead_letter: dead_letter.clone(),
             checkpoint: Some(Checkpointer::new(
                 log_state.store,
                 owner,
                 log_state.checkpoint,
-                pace(state.checkpoint_interval.min(longest), several),
+                pace(state.checkpoint_interval, several),
             )),
             lease_hold,
             observer,
             on_request: Box::new(move |status, seconds| requests.webhook_request(status, seconds)),
             batch: delivery.batch,
             in_flight_batches_max: (delivery.in_flight_batches_max / several).max(1),
-            in_flight_bytes_max: (delivery.in_flight_bytes_max / several).max(1),
+            in_flight_bytes: self.read_budget.clone(),
             retry_policy: RetryPolicy::Forever,
             stop,
             grace: state.shutdown_grace,
@@ -285,7 +290,7 @@ impl<B: Bridge> Process<'_, B> {
     pub(super) async fn retry_until_ok<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Fatal> {
         let mut backoff = Backoff::seeded(fastrand::u64(..));
         let mut failures = 0_u32;
         loop {

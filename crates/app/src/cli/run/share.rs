@@ -29,6 +29,7 @@ use self::base::merge;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
+use crate::fatal::Fatal;
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
 use crate::share::{Balancer, Membership, RebalanceStep};
@@ -175,12 +176,14 @@ impl<B: Bridge> Process<'_, B> {
         process_state: &ProcessState,
         shared: &SharedLogs,
         stop: &CancellationToken,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, Fatal> {
         let prepared = or_stop(stop, self.prepare_share(process_state, shared)).await;
         let Some((common, view)) = prepared.transpose()? else {
             return Ok(Ended::Stopped);
         };
         let layout = &process_state.layout;
+        // Any replica may be given their events; which one sends, they find out by themselves.
+        let mut canaries = self.send_canaries();
         let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
         let mut reading = BTreeMap::<String, CancellationToken>::new();
@@ -196,6 +199,9 @@ impl<B: Bridge> Process<'_, B> {
                 halt.cancel();
                 reading.values().for_each(CancellationToken::cancel);
                 if readers.is_empty() && turn.is_none() {
+                    if let Some(canaries) = canaries.take() {
+                        canaries.finish().await;
+                    }
                     return Ok(ending.unwrap_or(Ended::Stopped));
                 }
             }
@@ -281,7 +287,7 @@ impl<B: Bridge> Process<'_, B> {
         &self,
         process_state: &ProcessState,
         shared: &SharedLogs,
-    ) -> Result<(Common, View<Log<B>>), String> {
+    ) -> Result<(Common, View<Log<B>>), Fatal> {
         let ProcessState { layout, elector } = process_state;
         let elector = elector.as_ref().ok_or(NOT_IN_CLUSTER)?;
         let listed = Instant::now();
@@ -324,7 +330,7 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         owner: &Owner,
         logs: &[Arc<Log<B>>],
-    ) -> Result<Checkpoint, String> {
+    ) -> Result<Checkpoint, Fatal> {
         let start = self.checked.state.start;
         self.retry_until_ok(async || {
             let mut log_state = layout.open_log(owner, false).await?;
@@ -450,7 +456,7 @@ impl<B: Bridge> Process<'_, B> {
         common: &Common,
         log: &Log<B>,
         parents: Vec<Arc<Log<B>>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fatal> {
         for parent in parents {
             let mut told = false;
             while log.after().iter().any(|name| name == parent.name())
@@ -594,7 +600,7 @@ impl<B: Bridge> Process<'_, B> {
             log_state = async {
                 self.wait_for_parents(layout, common, &log, parents).await?;
                 self.open_slot_state(layout, &owner, &lease).await
-            } => log_state.map_err(Ended::Failed),
+            } => log_state.map_err(|fatal| Ended::Failed(fatal.into())),
         };
         let ended = match log_state {
             Err(ended) => ended,

@@ -1,0 +1,52 @@
+//! The way of pages from readers to the pipeline, which knows what they hold until they are taken.
+
+use audit_bridge_core::read_budget::HeldBytes;
+use audit_bridge_core::source::Page;
+use tokio::sync::mpsc;
+
+/// Pages that wait for the pipeline: each reader may have one in its hands besides.
+const PAGES_WAITING: usize = 1;
+
+/// The pipeline takes no pages any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+type HeldPage = (Page, Option<HeldBytes>);
+
+/// Where readers hand on their pages.
+#[derive(Debug, Clone)]
+pub(crate) struct PageSender(mpsc::Sender<HeldPage>);
+
+/// Where the pipeline takes them.
+#[derive(Debug)]
+pub(super) struct PageReceiver(mpsc::Receiver<HeldPage>);
+
+/// A way without pages.
+pub(super) fn channel() -> (PageSender, PageReceiver) {
+    let (sender, receiver) = mpsc::channel(PAGES_WAITING);
+    (PageSender(sender), PageReceiver(receiver))
+}
+
+impl PageSender {
+    /// Hands on a page without records.
+    pub(super) async fn send(&self, page: Page) -> Result<(), Closed> {
+        self.0.send((page, None)).await.map_err(|_| Closed)
+    }
+
+    /// Hands on a page that holds these bytes until it is taken.
+    pub(super) async fn send_held(&self, page: Page, held: HeldBytes) -> Result<(), Closed> {
+        self.0.send((page, Some(held))).await.map_err(|_| Closed)
+    }
+
+    /// Waits until nobody takes pages any more.
+    pub(super) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl PageReceiver {
+    /// The next page; `None` once all senders are gone.
+    pub(super) async fn take(&mut self) -> Option<Page> {
+        self.0.recv().await.map(|(page, _)| page)
+    }
+}

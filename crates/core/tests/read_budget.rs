@@ -1,0 +1,131 @@
+//! Pipelines that share a budget hold no more than it together while nothing is accepted, none is left
+//! out, and all is delivered in the end.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use audit_bridge_core::batch::BatchLimits;
+use audit_bridge_core::checkpoint::{Checkpointer, FileStore};
+use audit_bridge_core::convert::{Convert, Output, RecordId};
+use audit_bridge_core::event::Event;
+use audit_bridge_core::event::conformance::EventOptions;
+use audit_bridge_core::observer::{Observer, Progress};
+use audit_bridge_core::read_budget::ReadBudget;
+use audit_bridge_core::record::{Origin, Record};
+use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
+use audit_bridge_core::run_stats::RunStats;
+use audit_bridge_core::sink::{Sink, Verdict};
+use audit_bridge_core::source::{Page, Source};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const PIPELINES: usize = 16;
+const RECORDS: usize = 300;
+const BYTES_MAX: usize = 40_000;
+/// A record with its book-keeping, and its event.
+const PAGE_BYTES: usize = 2 * 600 + 256;
+
+/// Gives a record a page.
+struct Records(usize);
+
+impl Source for Records {
+    async fn read(&mut self) -> Option<Page> {
+        self.0 = self.0.checked_sub(1)?;
+        let padding = "x".repeat(450);
+        let event = format!(
+            r#"{{"auditID":"a","stage":"ResponseComplete","verb":"get","padding":"{padding}","stageTimestamp":"2026-11-21T00:00:00.000000Z"}}"#
+        );
+        let origin = Origin::Stream {
+            stream: "s".into(),
+            id: self.0.to_string(),
+        };
+        Some(Page {
+            records: vec![Record::new(event, origin)],
+            ..Page::default()
+        })
+    }
+}
+
+struct Native;
+
+impl Convert for Native {
+    fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
+        let event = EventOptions::default().event(&record.payload, true, None);
+        out.settle(id, record, event);
+    }
+}
+
+/// Accepts nothing until it is open.
+struct Gate {
+    opened: watch::Receiver<bool>,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Sink for Gate {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        let _ = self.opened.clone().wait_for(|opened| *opened).await;
+        self.accepted.fetch_add(events.len(), Ordering::Relaxed);
+        Verdict::Accepted { status: 200 }
+    }
+}
+
+/// Says what its pipeline holds.
+struct Held(Arc<AtomicUsize>);
+
+impl Observer for Held {
+    fn progressed(&mut self, _: &RunStats, progress: &Progress<'_>) {
+        self.0.store(progress.in_flight_bytes, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelines_sharing_a_budget_hold_no_more_than_it_and_all_go_on() {
+    let (open, opened) = watch::channel(false);
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let budget = ReadBudget::new(BYTES_MAX);
+    let held: Vec<_> = (0..PIPELINES)
+        .map(|_| Arc::new(AtomicUsize::new(0)))
+        .collect();
+    let running: Vec<_> = held
+        .iter()
+        .map(|held| {
+            tokio::spawn(run(Pipeline {
+                source: Records(RECORDS),
+                converter: Native,
+                sink: Gate {
+                    opened: opened.clone(),
+                    accepted: Arc::clone(&accepted),
+                },
+                dead_letter: None,
+                checkpoint: None::<Checkpointer<FileStore>>,
+                lease_hold: None,
+                observer: Held(Arc::clone(held)),
+                on_request: Box::new(|_, _| {}),
+                batch: BatchLimits::default(),
+                in_flight_batches_max: 2,
+                in_flight_bytes: budget.clone(),
+                retry_policy: RetryPolicy::Forever,
+                stop: CancellationToken::new(),
+                grace: Duration::from_secs(1),
+            }))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let all: Vec<usize> = held.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+    let sum: usize = all.iter().sum();
+    assert!(
+        all.iter().all(|&bytes| bytes > 0),
+        "none is left out: {all:?}"
+    );
+    assert!(sum >= BYTES_MAX, "{all:?}");
+    // One that holds nothing reads a page whatever the others hold.
+    assert!(sum <= BYTES_MAX + PIPELINES * PAGE_BYTES, "{all:?}");
+    open.send_replace(true);
+    for pipeline in running {
+        assert_eq!(pipeline.await.unwrap().ended, Ended::Done);
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), PIPELINES * RECORDS);
+}
