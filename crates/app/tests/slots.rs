@@ -552,12 +552,14 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         loop {
             let ended = table(&fake)["ended"].clone();
             let ended: BTreeSet<String> = serde_json::from_value(ended).unwrap_or_default();
-            let world = world.lock().unwrap();
-            let mut there = world.logs.iter().filter(|(_, log)| !log.gone);
-            if there.all(|(name, _)| ended.contains(name)) {
+            let is_read = {
+                let world = world.lock().unwrap();
+                let mut there = world.logs.iter().filter(|(_, log)| !log.gone);
+                there.all(|(name, _)| ended.contains(name))
+            };
+            if is_read {
                 return;
             }
-            drop(world);
             assert!(
                 replicas.values().all(|task| !task.is_finished()),
                 "a replica broke"
@@ -574,7 +576,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
     // Nothing of them is left after a while.
     sleep(Duration::from_secs(400)).await;
     assert_eq!(table(&fake), json!({"version": 1, "slots": {}}));
-    let mut world = world.lock().unwrap();
+    let world = &mut *world.lock().unwrap();
     let slots_reused = world.had.values().filter(|logs| logs.len() > 1).count();
     if slots_reused > 0 {
         world.saw("slot used again");
