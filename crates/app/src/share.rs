@@ -123,7 +123,7 @@ impl Balancer {
         let membership = match self.count().await {
             Ok(membership) => membership,
             Err(failure) => {
-                step.failure = Some(failure);
+                step.failure = Some(failure.to_string());
                 return step;
             }
         };
@@ -170,9 +170,10 @@ impl Balancer {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    step.failure = Some(describe(elector, &error));
+                    let is_forbidden = matches!(error.kind(), ApiErrorKind::Forbidden(_));
+                    step.failure = Some(NoLease::of(elector, error).to_string());
                     // What is wrong with one Lease need not be wrong with the others.
-                    if !matches!(error.kind(), ApiErrorKind::Forbidden(_)) {
+                    if !is_forbidden {
                         break;
                     }
                 }
@@ -193,7 +194,7 @@ impl Balancer {
     }
 
     /// Counts the member Leases that are held, and acquires the first free one if we hold none.
-    async fn count(&mut self) -> Result<Membership, String> {
+    async fn count(&mut self) -> Result<Membership, NoLease> {
         // A member Lease that was lost may be another replica's.
         self.member_lease = self
             .member_lease
@@ -213,7 +214,7 @@ impl Balancer {
             }
             let elector = &mut self.member_leases[number];
             let status = elector.read_status().await;
-            match status.map_err(|error| describe(elector, &error))? {
+            match status.map_err(|error| NoLease::of(elector, error))? {
                 // A count need not be certain; a new replica counts only what it finds held.
                 LeaseStatus::Held if elector.is_forgotten() => {}
                 LeaseStatus::Held => membership.replicas += 1,
@@ -226,14 +227,16 @@ impl Balancer {
                     membership.replicas += 1;
                     let acquired = elector.try_acquire().await;
                     // Another replica was faster: it is counted, and the next member Lease is tried.
-                    let Some(member_lease) = acquired.map_err(|error| describe(elector, &error))?
+                    let Some(member_lease) =
+                        acquired.map_err(|error| NoLease::of(elector, error))?
                     else {
                         continue;
                     };
                     membership.rank = Some(rank);
                     if let Some((_, before)) = self.member_lease.replace((number, member_lease)) {
                         let released = before.release().await;
-                        released.map_err(|error| describe(&self.member_leases[number], &error))?;
+                        released
+                            .map_err(|error| NoLease::of(&self.member_leases[number], error))?;
                     }
                 }
             }
@@ -242,8 +245,19 @@ impl Balancer {
     }
 }
 
-fn describe(elector: &Elector, error: &ApiError) -> String {
-    format!("no lease: {error}; {}", elector.remedy(error))
+/// A Lease cannot be read or written: why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("no lease: {error}; {remedy}")]
+struct NoLease {
+    error: ApiError,
+    remedy: String,
+}
+
+impl NoLease {
+    fn of(elector: &Elector, error: ApiError) -> NoLease {
+        let remedy = elector.remedy(&error);
+        NoLease { error, remedy }
+    }
 }
 
 /// The name of a replica's own Lease.

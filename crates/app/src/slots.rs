@@ -145,9 +145,9 @@ impl SlotStore {
         let text = object.as_ref().and_then(|it| it.data.as_ref()?.get(TABLE));
         let is_new = text.is_none();
         let table = match text {
-            Some(text) => SlotTable::parse(text).map_err(|found| StoreError::Refused {
+            Some(text) => SlotTable::parse(text).map_err(|error| StoreError::Refused {
                 place: self.place(),
-                found,
+                found: error.to_string(),
                 expected: "a whole table of this release".to_owned(),
                 remedy: format!(
                     "run the release that wrote it, restore it, or delete its data (kubectl -n {} \

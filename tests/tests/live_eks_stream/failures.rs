@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use audit_bridge_testkit::kinesis::{access_denied, kms_faults, throughput_exceeded};
+use audit_bridge_testkit::kinesis::{
+    CloudWatchFault, access_denied, kms_faults, throughput_exceeded,
+};
 use audit_bridge_tests::run;
 
 use super::*;
@@ -65,6 +67,19 @@ async fn stream_throttled_by_others_is_read_and_stays_ready() {
     assert_eq!(bridge.metric("audit_bridge_source_throttled_total"), 3.0);
     assert_eq!(bridge.terminate(), 0);
     stage.assert_no_duplicates();
+}
+
+/// A proxy that answers 200 and an object of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answer_without_iterator_is_not_the_end_of_a_shard() {
+    let stage = Stage::new(1).await;
+    let answer = CloudWatchFault::Error(200, "", "welcome");
+    stage.kinesis.script("GetRecords", [answer]);
+    let mut bridge = stage.start(&["--start=earliest"]);
+    stage.put(0..3);
+    stage.until_accepted(&bridge, 0..3);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

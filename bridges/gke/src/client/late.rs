@@ -66,7 +66,10 @@ impl LateEntries {
 
     fn is_late(&self, entry: &IdentifiedEntry) -> bool {
         match (entry.time, entry.received) {
-            (Some(time), Some(received)) => received > time + self.age,
+            (Some(time), Some(received)) => {
+                let edge = time.checked_add(self.age);
+                edge.is_ok_and(|edge| received > edge)
+            }
             // It cannot be read: better twice than never.
             _ => true,
         }
@@ -100,9 +103,9 @@ impl TimeLog for LateEntries {
         let page = self.client.page(&self.filter(&received), token).await?;
         let late = page.entries.into_iter().filter(|entry| self.is_late(entry));
         let entries = late.map(|entry| PageEntry {
-            time: entry
-                .received
-                .map_or(window.start, |received| received + self.settled_after),
+            time: entry.received.map_or(window.start, |received| {
+                received.checked_add(self.settled_after).unwrap_or(received)
+            }),
             identity: entry.identity(),
             raw: entry,
         });

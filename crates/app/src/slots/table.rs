@@ -24,20 +24,30 @@ struct Document {
     ended: BTreeSet<String>,
 }
 
+/// What is wrong with a table.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TableError {
+    #[error("is no table of version {VERSION} ({0})")]
+    Json(#[from] serde_json::Error),
+    #[error("is of version {0}")]
+    Version(u32),
+    #[error("gives a log two slots")]
+    TwoSlots,
+}
+
 impl SlotTable {
     /// Reads a document.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<SlotTable, String> {
-        let document: Document = serde_json::from_str(text)
-            .map_err(|error| format!("is no table of version {VERSION} ({error})"))?;
+    /// It is none, or another release's.
+    pub(super) fn parse(text: &str) -> Result<SlotTable, TableError> {
+        let document: Document = serde_json::from_str(text)?;
         if document.version != VERSION {
-            return Err(format!("is of version {}", document.version));
+            return Err(TableError::Version(document.version));
         }
         let logs: BTreeSet<&String> = document.slots.values().collect();
         if logs.len() < document.slots.len() {
-            return Err("gives a log two slots".to_owned());
+            return Err(TableError::TwoSlots);
         }
         Ok(SlotTable {
             slots: document.slots,
@@ -141,7 +151,7 @@ mod tests {
         table.end("a");
         assert!(table.is_ended("a") && table.slot("a").is_none());
         assert_eq!(table.assign("c"), Some(0), "the lowest that is free");
-        assert_eq!(SlotTable::parse(&table.to_text()), Ok(table.clone()));
+        assert_eq!(SlotTable::parse(&table.to_text()).unwrap(), table);
         table.forget("b");
         assert_eq!(table.slot("b"), None);
         for (text, part) in [
@@ -151,7 +161,7 @@ mod tests {
             (r#"{"version":1,"slots":{"0":"a","1":"a"}}"#, "two slots"),
         ] {
             let found = SlotTable::parse(text).unwrap_err();
-            assert!(found.contains(part), "{text}: {found}");
+            assert!(found.to_string().contains(part), "{text}: {found}");
         }
     }
 

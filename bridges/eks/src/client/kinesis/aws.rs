@@ -268,7 +268,19 @@ impl StreamApi for KinesisStream {
             .send()
             .await;
         let answer = answer.map_err(|error| self.fault("GetRecords", &error))?;
-        let behind = answer.millis_behind_latest.unwrap_or_default();
+        let behind = answer.millis_behind_latest;
+        let children = answer.child_shards.unwrap_or_default();
+        // Whoever answers `{}` must not be taken for the end of a shard, after which nobody reads it.
+        if answer.next_shard_iterator.is_none() && behind.is_none() && children.is_empty() {
+            return Err(StreamError {
+                kind: StreamErrorKind::Other,
+                part: Component::Source,
+                what: "GetRecords: an answer that says neither where to go on nor that the shard ended"
+                    .to_owned(),
+                remedy: "look at what stands between the bridge and Kinesis (a proxy?)".to_owned(),
+            });
+        }
+        let behind = behind.unwrap_or_default();
         Ok(RecordsAnswer {
             records: answer.records.into_iter().map(packed).collect(),
             next: answer.next_shard_iterator.filter(|next| !next.is_empty()),
