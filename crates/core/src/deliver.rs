@@ -89,6 +89,9 @@ pub struct Delivery<S> {
     /// Requests begun so far, and the newest of them that was accepted, by number.
     begun: u64,
     accepted: u64,
+    /// The newest failure, and the newest acceptance of another pipeline that was counted.
+    failed_at: Option<Instant>,
+    heard_at: Option<Instant>,
     /// The requests of batches that ended.
     ended: BatchRequests,
     /// Receipts not yet fetched: few.
@@ -120,6 +123,8 @@ impl<S: Sink + 'static> Delivery<S> {
             started: 0,
             begun: 0,
             accepted: 0,
+            failed_at: None,
+            heard_at: None,
             ended: BatchRequests::default(),
             receipts: VecDeque::new(),
             bytes: 0,
@@ -323,6 +328,8 @@ impl<S: Sink + 'static> Delivery<S> {
         match verdict {
             Verdict::Accepted { .. } => self.accepted(&answer, now),
             Verdict::Failed(failure) => {
+                self.hear_of_others(now);
+                self.failed_at = Some(now);
                 self.ended.failed += u64::from(answer.job.is_some());
                 self.failed(&answer, failure, now);
             }
@@ -384,6 +391,26 @@ impl<S: Sink + 'static> Delivery<S> {
             items,
             stripped,
         });
+    }
+
+    /// What the receiver took of another pipeline shows as well as what it took of ours that it takes
+    /// others than what fails: a log that has nothing else to send would hold its event for ever. Only a
+    /// request counts that began after all our failures, and once.
+    fn hear_of_others(&mut self, now: Instant) {
+        let (Some(failed_at), Some(began)) = (self.failed_at, self.sink.accepted_of_others())
+        else {
+            return;
+        };
+        if began <= failed_at || self.heard_at.is_some_and(|heard_at| began <= heard_at) {
+            return;
+        }
+        self.heard_at = Some(began);
+        self.begun += 1;
+        self.accepted = self.begun;
+        self.ended.accepted += 1;
+        self.health.accepted(began);
+        self.pause_until = None;
+        self.parked.receiver_is_back(now);
     }
 
     fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {

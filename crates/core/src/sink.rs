@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::event::Event;
 pub use slots::{SharedSink, Slot};
@@ -25,6 +26,12 @@ pub trait Sink: Send + Sync {
     /// Waits until a batch may be sent, where others send too.
     fn slot(&self) -> impl Future<Output = Slot> + Send {
         async { Slot::uncounted() }
+    }
+
+    /// When the newest request began that another pipeline made and that was accepted; `None`: none
+    /// was, or there is no other.
+    fn accepted_of_others(&self) -> Option<Instant> {
+        None
     }
 }
 
@@ -48,6 +55,10 @@ impl<S: Sink> Sink for Arc<S> {
 
     async fn slot(&self) -> Slot {
         (**self).slot().await
+    }
+
+    fn accepted_of_others(&self) -> Option<Instant> {
+        (**self).accepted_of_others()
     }
 }
 

@@ -1,18 +1,31 @@
 //! So many requests at once, whoever makes them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::{Sink, Verdict};
 use crate::event::Event;
 
 /// A sink that several pipelines share, with the requests that may be under way at once for all of
-/// them. Clones share both.
+/// them, and what it accepted of each. A pipeline has a clone of its own.
 #[derive(Debug)]
 pub struct SharedSink<S> {
     sink: Arc<S>,
     slots: Arc<Semaphore>,
+    accepted: Arc<Mutex<Accepted>>,
+    clones: Arc<AtomicU64>,
+    /// Which clone this is.
+    own: u64,
+}
+
+/// When the newest accepted requests of two pipelines began: each finds one that is not its own.
+#[derive(Debug, Default)]
+struct Accepted {
+    newest: Option<(u64, Instant)>,
+    of_another: Option<(u64, Instant)>,
 }
 
 impl<S> Clone for SharedSink<S> {
@@ -20,7 +33,36 @@ impl<S> Clone for SharedSink<S> {
         SharedSink {
             sink: Arc::clone(&self.sink),
             slots: Arc::clone(&self.slots),
+            accepted: Arc::clone(&self.accepted),
+            clones: Arc::clone(&self.clones),
+            own: self.clones.fetch_add(1, Ordering::Relaxed),
         }
+    }
+}
+
+impl Accepted {
+    fn note(&mut self, pipeline: u64, began: Instant) {
+        match self.newest {
+            Some((newest, at)) if newest == pipeline => {
+                self.newest = Some((pipeline, at.max(began)));
+            }
+            Some((_, at)) if began < at => {
+                let other = self
+                    .of_another
+                    .filter(|(of, at)| *of != pipeline && *at > began);
+                self.of_another = other.or(Some((pipeline, began)));
+            }
+            newest => {
+                self.of_another = newest;
+                self.newest = Some((pipeline, began));
+            }
+        }
+    }
+
+    fn of_others(&self, pipeline: u64) -> Option<Instant> {
+        let both = [self.newest, self.of_another];
+        let mut others = both.into_iter().flatten().filter(|(of, _)| *of != pipeline);
+        others.next().map(|(_, began)| began)
     }
 }
 
@@ -43,17 +85,33 @@ impl<S: Sink> SharedSink<S> {
         SharedSink {
             sink,
             slots: Arc::new(Semaphore::new(requests_max.max(1))),
+            accepted: Arc::default(),
+            clones: Arc::new(AtomicU64::new(1)),
+            own: 0,
         }
     }
 }
 
 impl<S: Sink> Sink for SharedSink<S> {
     async fn send(&self, events: &[Event]) -> Verdict {
-        self.sink.send(events).await
+        let began = Instant::now();
+        let verdict = self.sink.send(events).await;
+        if let Verdict::Accepted { .. } = verdict {
+            let accepted = self.accepted.lock();
+            let mut accepted = accepted.unwrap_or_else(PoisonError::into_inner);
+            accepted.note(self.own, began);
+        }
+        verdict
     }
 
     fn in_flight_max(&self) -> usize {
         self.sink.in_flight_max()
+    }
+
+    fn accepted_of_others(&self) -> Option<Instant> {
+        let accepted = self.accepted.lock();
+        let accepted = accepted.unwrap_or_else(PoisonError::into_inner);
+        accepted.of_others(self.own)
     }
 
     async fn slot(&self) -> Slot {

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use audit_bridge_core::deliver::DeliveryStatus;
 use audit_bridge_core::sink::SharedSink;
 
-use super::fake::{Fake, accepted};
+use super::fake::{Fake, accepted, answered};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -31,4 +32,60 @@ async fn deliveries_sharing_a_sink_share_its_slots_and_waiting_is_no_request_tim
     assert_eq!(delivered, (0..40).collect::<Vec<_>>());
     assert_eq!(log.lock().unwrap().at_once_max, 3);
     assert!((2.0..2.1).contains(&*longest.lock().unwrap()));
+}
+
+/// A receiver that takes all but event 7, and two pipelines that deliver to it.
+fn two_pipelines() -> [Delivery<SharedSink<Fake>>; 2] {
+    let (fake, _) = Fake::new(|_, ids, _| match ids.contains(&7) {
+        true => (Duration::from_millis(5), answered(403)),
+        false => (Duration::from_millis(5), accepted()),
+    });
+    let sink = SharedSink::new(Arc::new(fake), 4);
+    let limit = |seed| ConcurrencyLimit {
+        in_flight_batches_max: 4,
+        seed,
+    };
+    [
+        Delivery::new(sink.clone(), limit(1), |_, _| {}),
+        Delivery::new(sink, limit(2), |_, _| {}),
+    ]
+}
+
+/// What the first of them makes of event 7 in so many minutes, while the second delivers an event a
+/// minute in those of them that this says.
+async fn event_alone(minutes: u64, busy_in: impl Fn(u64) -> bool) -> (Ends, DeliveryStatus) {
+    let [mut quiet, mut busy] = two_pipelines();
+    let mut ends = Ends::default();
+    quiet.start(batch([7]));
+    for minute in 0..minutes {
+        if busy_in(minute) {
+            busy.start(batch([1000 + minute]));
+        }
+        let minute = Duration::from_secs(60);
+        let (of_quiet, _) = tokio::join!(
+            receipts_for(&mut quiet, minute),
+            receipts_for(&mut busy, minute)
+        );
+        ends += of_quiet;
+    }
+    (ends, quiet.status())
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_alone_in_its_log_is_given_up_while_another_log_is_accepted() {
+    let (ends, status) = event_alone(14, |_| true).await;
+    assert!(ends.undeliverable.is_empty(), "it may be a passing trouble");
+    assert_eq!(status.parked.events, 1);
+    let (ends, _) = event_alone(240, |_| true).await;
+    assert_eq!(ends.undeliverable, [7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_alone_in_its_log_is_held_while_nothing_is_accepted_anywhere() {
+    for busy_in in [|_| false, |minute| minute == 0] {
+        let (ends, status) = event_alone(24 * 60, busy_in).await;
+        assert!(ends.undeliverable.is_empty() && ends.refused.is_empty());
+        assert_eq!(status.parked.events, 0, "nothing shows that it is to blame");
+        assert!(status.outage.is_some());
+    }
 }
