@@ -7,6 +7,7 @@
 //! checkpoints say that they are read to their ends; those that are belong to nobody's share.
 
 mod base;
+mod parent;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -38,8 +39,6 @@ use crate::state::{LogState, StateLayout};
 
 /// From one look at the other replicas to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// From one look at the checkpoints of logs that another one waits for to the next.
-const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
 /// The same where not every log has a slot, or the table could not be used.
@@ -399,81 +398,6 @@ impl<B: Bridge> Process<'_, B> {
         view.slots_failure = None;
         if let Some(error) = full {
             view.lack_slots(chain(&error));
-        }
-        Ok(())
-    }
-
-    /// Looks which logs others have read to their ends: only one that is closed can be.
-    async fn find_ended(
-        &self,
-        layout: &StateLayout,
-        common: &Common,
-        view: &mut View<Log<B>>,
-        hands: &Hands,
-    ) {
-        let closed: Vec<_> = view
-            .logs
-            .values()
-            .filter(|log| log.is_closed() && !view.ended.contains(log.name()))
-            .filter(|log| !hands.reading.contains(log.name()))
-            .cloned()
-            .collect();
-        for log in closed {
-            match self.is_at_end(layout, common, &*log).await {
-                Ok(true) => view.end(log.name().to_owned()),
-                Ok(false) => {}
-                // Whoever reads it, or wants to, tells of the trouble.
-                Err(error) => tracing::debug!(%error, "checkpoint read failed; retrying"),
-            }
-        }
-    }
-
-    /// Whether the table of slots, a log's checkpoint, or that of the whole says that it is read to its
-    /// end.
-    async fn is_at_end(
-        &self,
-        layout: &StateLayout,
-        common: &Common,
-        log: &Log<B>,
-    ) -> Result<bool, StoreError> {
-        let owner = self.owner(log.name());
-        let table = match layout.slots() {
-            Some(slots) => slots.read().await?,
-            None => return Ok(false),
-        };
-        if table.is_ended(log.name()) {
-            return Ok(true);
-        }
-        let own = layout.peek(&owner, &table).await?;
-        let (positions, _) = common.resume(log, &owner, own);
-        Ok(log.is_at_end(&positions))
-    }
-
-    /// Waits until those that this log comes after are read to their ends, or gone.
-    async fn wait_for_parents(
-        &self,
-        layout: &StateLayout,
-        common: &Common,
-        log: &Log<B>,
-        parents: Vec<Arc<Log<B>>>,
-    ) -> Result<(), Fatal> {
-        for parent in parents {
-            let mut told = false;
-            while log.after().iter().any(|name| name == parent.name())
-                && !self
-                    .retry_until_ok(async || Ok(self.is_at_end(layout, common, &*parent).await?))
-                    .await?
-            {
-                if !std::mem::replace(&mut told, true) {
-                    let (log, parent) = (log.name(), parent.name());
-                    tracing::info!(
-                        log,
-                        parent,
-                        "partition waits until its parent is read to its end"
-                    );
-                }
-                let _ = timeout(WAIT_INTERVAL, common.read_to_end.notified()).await;
-            }
         }
         Ok(())
     }

@@ -1,0 +1,173 @@
+//! Logs that come before others: whoever has won the Lease of one waits until they are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_bridge_core::checkpoint::StoreError;
+use audit_bridge_core::source::Positions;
+use tokio::time::{Instant, timeout};
+
+use super::{Bridge, Common, Hands, Log, Process, View};
+use crate::fatal::Fatal;
+use crate::provider::ProviderLog as _;
+use crate::state::StateLayout;
+
+/// From one look at the checkpoints of logs that another one waits for to the next.
+const WAIT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A parent that stands still for so long is waited for no longer, so order is given up for the trail:
+/// an event of it may be parked, which is given up only while others are accepted, and all that
+/// others could be may be in the logs that wait. Longer than an event is parked at least.
+const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// What is known of a parent since somebody waits for it.
+#[derive(Debug, Default)]
+struct ParentWait {
+    seen: Option<(Positions, Instant)>,
+}
+
+impl ParentWait {
+    /// Whether it was never looked at.
+    fn is_new(&self) -> bool {
+        self.seen.is_none()
+    }
+
+    /// Whether it has stood there for too long.
+    fn stands_still(&mut self, positions: Positions, now: Instant) -> bool {
+        match &self.seen {
+            Some((seen, since)) if *seen == positions => {
+                now.duration_since(*since) >= STANDSTILL_MAX
+            }
+            _ => {
+                self.seen = Some((positions, now));
+                false
+            }
+        }
+    }
+}
+
+impl<B: Bridge> Process<'_, B> {
+    /// Looks which logs others have read to their ends: only one that is closed can be.
+    pub(super) async fn find_ended(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        view: &mut View<Log<B>>,
+        hands: &Hands,
+    ) {
+        let closed: Vec<_> = view
+            .logs
+            .values()
+            .filter(|log| log.is_closed() && !view.ended.contains(log.name()))
+            .filter(|log| !hands.reading.contains(log.name()))
+            .cloned()
+            .collect();
+        for log in closed {
+            match self.is_at_end(layout, common, &*log).await {
+                Ok(true) => view.end(log.name().to_owned()),
+                Ok(false) => {}
+                // Whoever reads it, or wants to, tells of the trouble.
+                Err(error) => tracing::debug!(%error, "checkpoint read failed; retrying"),
+            }
+        }
+    }
+
+    /// Whether the table of slots, a log's checkpoint, or that of the whole says that it is read to its
+    /// end.
+    async fn is_at_end(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+    ) -> Result<bool, StoreError> {
+        let positions = self.positions_of(layout, common, log).await?;
+        Ok(positions.is_none_or(|positions| log.is_at_end(&positions)))
+    }
+
+    /// How far a log is read; `None`: to its end, and it has no slot any more.
+    async fn positions_of(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+    ) -> Result<Option<Positions>, StoreError> {
+        let owner = self.owner(log.name());
+        let Some(slots) = layout.slots() else {
+            return Ok(Some(Positions::new()));
+        };
+        let table = slots.read().await?;
+        if table.is_ended(log.name()) {
+            return Ok(None);
+        }
+        let own = layout.peek(&owner, &table).await?;
+        let (positions, _) = common.resume(log, &owner, own);
+        Ok(Some(positions))
+    }
+
+    /// Waits until those that this log comes after are read to their ends, or gone, or stand still for
+    /// so long that they may wait for this one.
+    pub(super) async fn wait_for_parents(
+        &self,
+        layout: &StateLayout,
+        common: &Common,
+        log: &Log<B>,
+        parents: Vec<Arc<Log<B>>>,
+    ) -> Result<(), Fatal> {
+        for parent in parents {
+            let mut wait = ParentWait::default();
+            while log.after().iter().any(|name| name == parent.name()) {
+                let look = async || Ok(self.positions_of(layout, common, &*parent).await?);
+                let positions = self.retry_until_ok(look).await?;
+                let Some(positions) = positions.filter(|it| !parent.is_at_end(it)) else {
+                    break;
+                };
+                let (log, parent) = (log.name(), parent.name());
+                if wait.is_new() {
+                    tracing::info!(
+                        log,
+                        parent,
+                        "partition waits until its parent is read to its end"
+                    );
+                }
+                if wait.stands_still(positions, Instant::now()) {
+                    tracing::warn!(
+                        log,
+                        parent,
+                        "parent stands still: one of its events may be held until others are \
+                         accepted; reading what comes after it"
+                    );
+                    break;
+                }
+                let _ = timeout(WAIT_INTERVAL, common.read_to_end.notified()).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn parent_is_waited_for_while_it_moves_and_no_longer_once_it_stands_still() {
+        let mut wait = ParentWait::default();
+        let began = Instant::now();
+        let at = |minute: u64| began + Duration::from_secs(60 * minute);
+        let stands = |number: u64| Positions::from([(0, json!(number))]);
+        assert!(wait.is_new());
+        for minute in 0..100 {
+            assert!(
+                !wait.stands_still(stands(minute / 19), at(minute)),
+                "it moves"
+            );
+        }
+        assert!(!wait.is_new());
+        assert!(!wait.stands_still(stands(9), at(100)));
+        assert!(!wait.stands_still(stands(9), at(119)));
+        assert!(wait.stands_still(stands(9), at(120)));
+        assert!(!wait.stands_still(stands(10), at(120)), "it goes on");
+    }
+}
