@@ -1,6 +1,8 @@
 //! The table of slots, and a slot that one log has after the other.
 #![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
+mod chart;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,29 +15,12 @@ use audit_bridge_testkit::kubernetes::FakeKubernetes;
 use serde_json::json;
 use tokio::time::Instant;
 
-const NAMESPACE: &str = "audit";
-const NAME: &str = "bridge";
-const SLOTS: usize = 5;
-const MEMBERS: usize = 3;
+use self::chart::{MEMBERS, NAME, NAMESPACE, SLOTS};
 
 fn owner(log: &str) -> Owner {
     Owner {
         provider: "eks".to_owned(),
         source: log.to_owned(),
-    }
-}
-
-/// What the chart makes.
-fn chart(fake: &FakeKubernetes) {
-    let annotations = json!({
-        "audit-bridge/slots": SLOTS.to_string(),
-        "audit-bridge/members": MEMBERS.to_string(),
-    });
-    let table = json!({"metadata": {"annotations": annotations}});
-    fake.put("configmaps", NAMESPACE, "bridge-slots", table);
-    for slot in 0..SLOTS {
-        let name = format!("bridge-slot-{slot}");
-        fake.put("configmaps", NAMESPACE, &name, json!({}));
     }
 }
 
@@ -47,7 +32,7 @@ fn slot_store(fake: &FakeKubernetes) -> SlotStore {
 #[tokio::test(start_paused = true)]
 async fn slot_table_lost_is_made_anew_from_the_slots() {
     let fake = FakeKubernetes::new();
-    chart(&fake);
+    chart::make(&fake);
     for (slot, log) in [(1, "b"), (3, "d")] {
         let text = Checkpoint::new(&owner(log), [].into()).write().unwrap();
         let data = json!({"data": {"checkpoint.json": text}});
@@ -77,7 +62,7 @@ async fn slot_table_lost_is_made_anew_from_the_slots() {
 #[tokio::test(start_paused = true)]
 async fn slot_table_changed_meanwhile_is_changed_over_that() {
     let fake = FakeKubernetes::new();
-    chart(&fake);
+    chart::make(&fake);
     let (one, two) = (slot_store(&fake), slot_store(&fake));
     let first = one.update(|table| _ = table.assign("a")).await.unwrap();
     assert_eq!(first.slot("a"), Some(0));
@@ -162,7 +147,7 @@ fn listing(begun: Instant, seconds: u64, logs: &[(&str, bool)]) -> Listing {
 #[tokio::test(start_paused = true)]
 async fn slot_of_log_that_is_gone_is_kept_until_lists_said_so_for_long() {
     let fake = FakeKubernetes::new();
-    chart(&fake);
+    chart::make(&fake);
     let mut keeper = SlotKeeper::new(slot_store(&fake));
     let (begun, none) = (Instant::now(), BTreeSet::new());
     let both = [("a", false), ("b", false)];
@@ -185,7 +170,7 @@ async fn slot_of_log_that_is_gone_is_kept_until_lists_said_so_for_long() {
 #[tokio::test(start_paused = true)]
 async fn log_that_has_ended_keeps_no_slot_and_begins_anew_only_if_open_for_long() {
     let fake = FakeKubernetes::new();
-    chart(&fake);
+    chart::make(&fake);
     let mut keeper = SlotKeeper::new(slot_store(&fake));
     let (begun, none) = (Instant::now(), BTreeSet::new());
     let ended = BTreeSet::from(["a".to_owned()]);

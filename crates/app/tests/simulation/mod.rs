@@ -1,0 +1,84 @@
+//! What the simulations of replicas have in common: processes that hang, an API server that fails, and
+//! schedules by their seeds.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use audit_bridge_testkit::kubernetes::KubernetesFault;
+use fastrand::Rng;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+/// While its process hangs, nothing of it goes on.
+pub(crate) async fn hanging<T>(is_hung: impl Fn() -> bool, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut wait = None;
+    poll_fn(move |context| {
+        if is_hung() {
+            let nap = wait.insert(Box::pin(sleep(Duration::from_millis(100))));
+            let _ = nap.as_mut().poll(context);
+            return Poll::Pending;
+        }
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Ends tasks with the one that began them.
+#[derive(Default)]
+pub(crate) struct Abort(pub(crate) Arc<Mutex<Vec<AbortHandle>>>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        for task in self.0.lock().unwrap().iter() {
+            task.abort();
+        }
+    }
+}
+
+/// What the API server does to a request while everything fails.
+pub(crate) fn random_fault(random: &mut Rng) -> Option<KubernetesFault> {
+    let seconds = |random: &mut Rng, range| Duration::from_secs(random.u64(range));
+    match random.u32(0..100) {
+        0..3 => Some(KubernetesFault::Status(500)),
+        3 => Some(KubernetesFault::Silence),
+        4 => Some(KubernetesFault::NoAnswer),
+        5 => Some(KubernetesFault::Late(seconds(random, 1..12))),
+        6 => Some(KubernetesFault::SlowAnswer(seconds(random, 1..9))),
+        _ => None,
+    }
+}
+
+/// Runs the schedule of `SEED`, or so many (`SCHEDULES`), each on paused time. Where there are as many
+/// as by default, each of the wanted states must have been reached by one.
+pub(crate) fn run_schedules<F>(by_default: u64, wanted: &[&str], attack: impl Fn(u64) -> F)
+where
+    F: Future<Output = BTreeMap<&'static str, u64>>,
+{
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SCHEDULES").unwrap_or(by_default),
+    };
+    let many = seeds.end - seeds.start >= by_default;
+    let mut seen = BTreeMap::<&str, u64>::new();
+    for seed in seeds {
+        println!("SEED={seed}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        for (state, times) in runtime.block_on(attack(seed)) {
+            *seen.entry(state).or_default() += times;
+        }
+    }
+    println!("{seen:#?}");
+    for state in wanted.iter().filter(|_| many) {
+        assert!(seen.contains_key(state), "{state} never: {seen:?}");
+    }
+}
