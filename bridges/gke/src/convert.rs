@@ -256,8 +256,8 @@ impl GkeConvert {
 
     /// What is wanted of an event.
     fn wanted(&self, facts: &Facts<'_>) -> Cow<'_, conformance::EventOptions> {
-        let cluster = facts.cluster().filter(|_| self.options.annotate_cluster);
-        let Some(cluster) = cluster else {
+        let annotated = self.options.annotate_cluster.then(|| facts.cluster());
+        let Some(cluster) = annotated.flatten() else {
             return Cow::Borrowed(&self.options.native);
         };
         let mut wanted = self.options.native.clone();
@@ -449,19 +449,14 @@ enum Log {
 impl Log {
     /// By its name, whose slash some clients decode.
     fn of(name: &str) -> Option<Log> {
-        let (rest, log) = match name.rsplit_once('/')? {
-            (rest, log) if rest.ends_with("/cloudaudit.googleapis.com") => (rest, log),
-            (rest, log) => {
-                let log = log.strip_prefix("cloudaudit.googleapis.com%2")?;
-                (rest, log.strip_prefix(['F', 'f'])?)
-            }
+        let (log, rest) = match name.strip_suffix("activity") {
+            Some(rest) => (Log::Activity, rest),
+            None => (Log::DataAccess, name.strip_suffix("data_access")?),
         };
-        match log {
-            _ if rest.is_empty() => None,
-            "activity" => Some(Log::Activity),
-            "data_access" => Some(Log::DataAccess),
-            _ => None,
-        }
+        let rest = ["%2F", "/", "%2f"]
+            .into_iter()
+            .find_map(|slash| rest.strip_suffix(slash))?;
+        rest.ends_with("/cloudaudit.googleapis.com").then_some(log)
     }
 }
 

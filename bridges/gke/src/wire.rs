@@ -100,13 +100,10 @@ impl<'a> Entry<'a> {
             let s = &mut scanner;
             match key.as_ref() {
                 "protoPayload" => {
-                    let mut payload = AuditLogPayload::default();
-                    let read = payload.read(s, text);
-                    self.payload = match read {
-                        Ok(false) => None,
-                        _ => Some(payload),
-                    };
-                    read?;
+                    let payload = self.payload.insert(AuditLogPayload::default());
+                    if !payload.read(s, text)? {
+                        self.payload = None;
+                    }
                 }
                 "logName" => self.log_name = string(s)?,
                 "insertId" => self.insert_id = string(s)?,
@@ -365,11 +362,7 @@ pub(crate) fn object<'a>(
 /// The next value when it is a string; an empty one says nothing in protobuf's JSON and counts as
 /// absent.
 fn string<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
-    if s.peek() != Some(b'"') {
-        s.value()?;
-        return Ok(None);
-    }
-    Ok(Some(s.string()?).filter(|text| !text.is_empty()))
+    Ok(s.string_or_skip()?.filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

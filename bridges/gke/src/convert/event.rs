@@ -51,7 +51,7 @@ pub(super) struct Facts<'a> {
     payload: &'a AuditLogPayload<'a>,
     request: Request<'a>,
     audit_id: &'a str,
-    stamp: Stamp,
+    stamp: Stamp<'a>,
     status: ResponseStatus<'a>,
     body: Option<&'a Object<'a>>,
     response: Option<&'a Object<'a>>,
@@ -160,7 +160,7 @@ impl<'a> Facts<'a> {
         event.level(level.name());
         event.audit_id(self.audit_id);
         event.stage(stage.name());
-        event.request_uri(&self.uri(options));
+        event.request_uri(|out| self.write_uri(out, options));
         event.verb(self.request.verb);
         self.write_users(&mut event, options);
         self.write_source(&mut event);
@@ -191,15 +191,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn uri(&self, options: &GkeConvertOptions) -> String {
+    fn write_uri(&self, out: &mut String, options: &GkeConvertOptions) {
         let (dry_run, command) = (self.entry.label(DRY_RUN), self.entry.label(COMMAND));
         let query = options.derive.query.then_some(Query {
             dry_run: named(&dry_run),
             command: named(&command),
         });
-        let mut uri = String::with_capacity(128);
-        uri::write(&mut uri, &self.request, query);
-        uri
+        uri::write(out, &self.request, query);
     }
 
     /// `user` and `impersonatedUser`. A caller that failed to authenticate has no name: then the
@@ -264,7 +262,7 @@ impl<'a> Facts<'a> {
     }
 
     /// When the request came in: the API server annotates slow requests with the time they took.
-    fn received(&self) -> Option<Stamp> {
+    fn received(&self) -> Option<Stamp<'static>> {
         if self.stage() != Stage::Complete {
             return None;
         }
@@ -290,10 +288,7 @@ impl<'a> Facts<'a> {
         let labels = labels
             .iter()
             .map(|label| (&*label.key, Text::Json(label.value)));
-        let mut all = labels.chain(places).peekable();
-        if all.peek().is_some() {
-            event.annotations(all);
-        }
+        event.annotations(labels.chain(places));
     }
 }
 

@@ -258,7 +258,11 @@ impl<'a> Call<'a> {
             let verb = verb.trim_start_matches('.');
             return Some(call(rest.get(..subresource.len())?, verb));
         }
-        let (subresource, verb) = rest.rsplit_once('.').unwrap_or(("", rest));
+        let dot = rest.bytes().rposition(|byte| byte == b'.');
+        let (subresource, verb) = match dot {
+            Some(dot) => (rest.get(..dot)?, rest.get(dot + 1..)?),
+            None => ("", rest),
+        };
         Some(call(subresource, verb))
     }
 
@@ -296,14 +300,12 @@ fn strip_group<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a st
     if group.is_empty() {
         return None;
     }
-    let mut rest = method;
-    if !group.contains('.') {
-        rest = rest.strip_prefix("io.k8s.")?;
-    }
-    for label in group.rsplit('.').chain([version]) {
-        rest = rest.strip_prefix(label)?.strip_prefix('.')?;
-    }
-    Some(rest)
+    let behind = |rest: &'a str, label: &str| rest.strip_prefix(label)?.strip_prefix('.');
+    let rest = match group.contains('.') {
+        true => group.rsplit('.').try_fold(method, behind)?,
+        false => behind(method.strip_prefix("io.k8s.")?, group)?,
+    };
+    behind(rest, version)
 }
 
 /// Resource and subresource of a path behind group and version, by `requestinfo.go`.

@@ -106,9 +106,22 @@ impl<'a> ResponseStatus<'a> {
         }
         if let Some(code) = self.code {
             out.push_str(",\"code\":");
-            out.push_str(&code.to_string());
+            push_code(out, code);
         }
         out.push('}');
+    }
+}
+
+/// Appends the number; codes have three digits.
+fn push_code(out: &mut String, code: i32) {
+    match u8::try_from(code / 100) {
+        Ok(hundreds @ 1..=9) => {
+            let rest = (code % 100) as u8;
+            for digit in [hundreds, rest / 10, rest % 10] {
+                out.push(char::from(b'0' + digit));
+            }
+        }
+        _ => out.push_str(&code.to_string()),
     }
 }
 

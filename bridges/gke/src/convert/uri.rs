@@ -100,21 +100,32 @@ fn write_segment(out: &mut String, segment: &str) {
     }
 }
 
-/// Escapes what RFC 3986 does not allow in a path (`pchar`); a `%41` that is there already stays.
+/// What RFC 3986 allows in a path, by the byte: `pchar` without escapes, and slashes.
+const PATH: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        allowed[byte] = matches!(
+            byte as u8,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$'
+                | b'&'..=b',' | b';' | b'=' | b':' | b'@' | b'/'
+        );
+        byte += 1;
+    }
+    allowed
+};
+
+/// Escapes what RFC 3986 does not allow in a path; a `%41` that is there already stays.
 fn write_path(out: &mut String, path: &str) {
     let bytes = path.as_bytes();
     // Nearly every path goes through in one piece.
     let mut copied = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        let allowed = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => true,
-            b'%' => {
-                let hex = bytes.get(at + 1..at + 3);
-                hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-            }
-            _ => b"!$&'()*+,;=:@/".contains(&byte),
-        };
-        if !allowed {
+        if PATH[usize::from(byte)] {
+            continue;
+        }
+        let hex = bytes.get(at + 1..at + 3).filter(|_| byte == b'%');
+        if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
             // Between two escaped bytes of one character stands nothing.
             out.push_str(path.get(copied..at).unwrap_or_default());
             push_escaped(out, byte);

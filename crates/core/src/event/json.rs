@@ -28,7 +28,7 @@ use findings::{KeyFingerprints, NoKeyVisitor};
 pub use skip::closing_quote;
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::{ends_of, surrogate};
-pub use string::{push_string, write_string};
+pub use string::{push_string, push_written, write_string};
 pub use utf8::replace_invalid;
 pub(crate) use walk::{Visit, walk};
 
@@ -294,11 +294,21 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When neither a key nor the end comes next.
-    #[inline]
+    #[inline(always)]
     pub fn key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
-        if let Some(key) = self.plain_key() {
-            return Ok(Some(Cow::Borrowed(key)));
+        match self.plain_key() {
+            Some(key) => Ok(Some(Cow::Borrowed(key))),
+            None if self.text.as_bytes().get(self.at) == Some(&b'}') => {
+                self.close();
+                Ok(None)
+            }
+            None => self.any_key(),
         }
+    }
+
+    /// The next key, however it is written.
+    #[inline(never)]
+    fn any_key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
         if !self.key_start()? {
             return Ok(None);
         }
@@ -313,13 +323,19 @@ impl<'a> Scanner<'a> {
         let bytes = self.text.as_bytes();
         let quote = match self.fresh {
             true => self.at,
-            false => skip::literal_end(bytes, self.at, ",").ok()?,
+            false if bytes.get(self.at) == Some(&b',') => self.at + 1,
+            false => return None,
         };
-        let from = skip::literal_end(bytes, quote, "\"").ok()?;
-        let end = string::run_end(bytes, from);
-        self.at = skip::literal_end(bytes, end, "\":").ok()?;
+        if bytes.get(quote) != Some(&b'"') {
+            return None;
+        }
+        let end = string::run_end(bytes, quote + 1);
+        if bytes.get(end..)?.first_chunk() != Some(b"\":") {
+            return None;
+        }
+        self.at = end + 2;
         self.fresh = false;
-        self.text.get(from..end)
+        self.text.get(quote + 1..end)
     }
 
     /// The next key with its place, as [`Scanner::key`].
@@ -463,7 +479,49 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// When it is no string.
+    #[inline]
     pub fn string(&mut self) -> Result<Cow<'a, str>, Error> {
+        match self.plain_string() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.any_string(),
+        }
+    }
+
+    /// Decodes the next value if it is a string, and steps over any other.
+    ///
+    /// # Errors
+    /// When it is not valid.
+    #[inline]
+    pub fn string_or_skip(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
+        if let Some(text) = self.plain_string() {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        match self.peek() {
+            Some(b'"') => self.any_string().map(Some),
+            _ => self.value().map(|_| None),
+        }
+    }
+
+    /// The next value, if it is a string without escapes and without space before it.
+    #[inline(always)]
+    fn plain_string(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) != Some(&b'"') {
+            return None;
+        }
+        let from = self.at + 1;
+        let end = string::run_end(bytes, from);
+        if bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.fresh = false;
+        self.text.get(from..end)
+    }
+
+    /// The next value, a string, however it is written.
+    #[inline(never)]
+    fn any_string(&mut self) -> Result<Cow<'a, str>, Error> {
         self.fresh = false;
         match self.peek() {
             Some(b'"') => self.at += 1,

@@ -84,7 +84,7 @@ pub fn micros(time: Timestamp) -> String {
 /// Whether the text is a time exactly as [`micros`] writes it: six fraction digits, UTC. Says no to
 /// some valid ones (before 1970, the last days of a month), which [`parse`] has to look at.
 #[inline]
-pub(crate) fn is_micros(text: &str) -> bool {
+pub fn is_micros(text: &str) -> bool {
     const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
     let Ok(bytes) = <&[u8; 27]>::try_from(text.as_bytes()) else {
         return false;

@@ -3,10 +3,15 @@
 
 use bytes::Bytes;
 
-use super::super::json::{Findings, Raw, Scanner, ValueKind, push_string};
+use super::super::json::{Findings, Raw, Scanner, ValueKind, push_string, push_written};
 use super::inspect::{Inspection, MemberSpan, place_of};
 use super::known::{MEMBERS, Member};
-use super::{API_VERSION, Event, EventContext, EventError, Notes, TRUNCATED};
+use super::{Event, EventContext, EventError, Notes, TRUNCATED};
+
+/// How every event begins.
+const HEAD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
+/// The value of its first member.
+const KIND: &str = r#""Event""#;
 
 /// What an annotation says.
 #[derive(Debug, Clone, Copy)]
@@ -55,17 +60,15 @@ pub struct Composer {
 impl Composer {
     /// An event with its kind and version only, and capacity for this many bytes.
     pub fn new(bytes: usize) -> Composer {
-        let mut composer = Composer {
-            text: String::with_capacity(bytes),
-            places: [MemberSpan::default(); MEMBERS],
+        let mut text = String::with_capacity(bytes.max(HEAD.len()));
+        text.push_str(HEAD);
+        Composer {
+            text,
+            places: HEAD_PLACES,
             findings: Findings::default(),
             is_patch: false,
             marked: false,
-        };
-        composer.text.push('{');
-        composer.plain(Member::Kind, "Event");
-        composer.plain(Member::ApiVersion, API_VERSION);
-        composer
+        }
     }
 
     /// `level`.
@@ -84,8 +87,8 @@ impl Composer {
     }
 
     /// `requestURI`.
-    pub fn request_uri(&mut self, uri: &str) {
-        self.string(Member::RequestUri, uri);
+    pub fn request_uri(&mut self, write: impl FnOnce(&mut String)) {
+        self.member(Member::RequestUri, |out| push_written(out, write));
     }
 
     /// `verb`; before the request object.
@@ -196,18 +199,17 @@ impl Composer {
         self.plain(Member::StageTimestamp, time);
     }
 
-    /// `annotations`, each key once.
+    /// `annotations`, each key once; no member where there are none.
     pub fn annotations<'a>(&mut self, all: impl Iterator<Item = (&'a str, Text<'a>)>) {
-        let (mut marked, mut findings) = (false, self.findings);
+        let (mut marked, mut findings, mut is_first) = (false, self.findings, true);
+        let before = self.text.len();
         self.member(Member::Annotations, |out| {
-            out.push('{');
-            for (key, value) in all {
+            all.for_each(|(key, value)| {
                 if matches!(value, Text::Json(raw) if raw.kind() != ValueKind::String) {
-                    continue;
+                    return;
                 }
-                if !out.ends_with('{') {
-                    out.push(',');
-                }
+                out.push(if is_first { '{' } else { ',' });
+                is_first = false;
                 push_string(out, key);
                 out.push(':');
                 match value {
@@ -218,9 +220,13 @@ impl Composer {
                     }
                 }
                 marked |= key == TRUNCATED;
-            }
+            });
             out.push('}');
         });
+        if is_first {
+            self.text.truncate(before);
+            self.places[Member::Annotations as usize] = MemberSpan::default();
+        }
         (self.marked, self.findings) = (marked, findings);
     }
 
@@ -240,14 +246,8 @@ impl Composer {
     #[inline]
     fn member(&mut self, name: Member, write: impl FnOnce(&mut String)) {
         let text = &mut self.text;
-        let from = match text.len() {
-            1 => 1,
-            len => {
-                text.push(',');
-                len + 1
-            }
-        };
-        text.push_str(name.quoted());
+        let from = text.len() + 1;
+        text.push_str(name.led_by_comma());
         let value = text.len();
         write(text);
         let place = &mut self.places[name as usize];
@@ -286,6 +286,28 @@ impl Composer {
         })
     }
 }
+
+/// Where in [`HEAD`] its members are.
+const HEAD_PLACES: [MemberSpan; MEMBERS] = {
+    let mut places = [MemberSpan {
+        from: 0,
+        value: 0,
+        to: 0,
+    }; MEMBERS];
+    let kind = Member::Kind.led_by_comma().len() as u32;
+    places[Member::Kind as usize] = MemberSpan {
+        from: 1,
+        value: kind,
+        to: kind + KIND.len() as u32,
+    };
+    let from = kind + KIND.len() as u32 + 1;
+    places[Member::ApiVersion as usize] = MemberSpan {
+        from,
+        value: from - 1 + Member::ApiVersion.led_by_comma().len() as u32,
+        to: HEAD.len() as u32,
+    };
+    places
+};
 
 fn push_strings(out: &mut String, all: &[&str]) {
     out.push('[');

@@ -29,10 +29,10 @@ macro_rules! members {
                 }
             }
 
-            /// Its key as it is written before a value: `"verb":`.
-            pub(super) fn quoted(self) -> &'static str {
+            /// Its key as it is written behind another member and before its value: `,"verb":`.
+            pub(super) const fn led_by_comma(self) -> &'static str {
                 match self {
-                    $(Member::$variant => concat!("\"", $name, "\":"),)*
+                    $(Member::$variant => concat!(",\"", $name, "\":"),)*
                 }
             }
 

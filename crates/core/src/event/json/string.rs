@@ -301,11 +301,58 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 pub fn push_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
-    match run_end(text.as_bytes(), 0) == text.len() {
+    match is_plain(text.as_bytes()) {
         true => out.push_str(text),
         false => push_escaped(out, text),
     }
     out.push('"');
+}
+
+/// The same of what `write` appends, which seldom has anything to escape.
+#[inline]
+pub fn push_written(out: &mut String, write: impl FnOnce(&mut String)) {
+    out.push('"');
+    let from = out.len();
+    write(out);
+    let written = out.get(from..).unwrap_or_default();
+    if !is_plain(written.as_bytes()) {
+        let written = written.to_owned();
+        out.truncate(from);
+        push_escaped(out, &written);
+    }
+    out.push('"');
+}
+
+/// Whether a string stands in JSON as it is.
+#[inline(always)]
+fn is_plain(bytes: &[u8]) -> bool {
+    // The first and the last bytes, which may be the same.
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        return match bytes.len() {
+            ..=16 => !(has_special(first) | has_special(last)),
+            _ => run_end(bytes, 0) == bytes.len(),
+        };
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return !has_special(u64::from(first) << 32 | u64::from(last));
+    }
+    !bytes
+        .iter()
+        .any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
+}
+
+/// Whether one of eight bytes is a quote, a backslash or a control character.
+#[inline(always)]
+fn has_special(bytes: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // The high bit of the first byte below `limit`, which is 128 at most; 0 where there is none.
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(limit * ONES) & !bytes & HIGH;
+    let quotes = below(bytes ^ u64::from(b'"') * ONES, 1);
+    let backslashes = below(bytes ^ u64::from(b'\\') * ONES, 1);
+    quotes | backslashes | below(bytes, 0x20) != 0
 }
 
 #[inline(never)]

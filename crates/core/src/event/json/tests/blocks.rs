@@ -291,3 +291,25 @@ proptest! {
         }
     }
 }
+
+/// Both ways of writing say what the text says, with each byte at each place of strings of every
+/// length that is looked at in another way.
+#[test]
+fn written_string_of_any_length_says_its_text() {
+    for len in 1..=40 {
+        for at in 0..len {
+            for byte in 0..=0x7f {
+                let mut text = "é".repeat(len / 2) + if len % 2 == 1 { "x" } else { "" };
+                let at = text.floor_char_boundary(at);
+                text.insert(at, char::from(byte));
+                let mut out = String::from("[");
+                push_string(&mut out, &text);
+                out.push(',');
+                push_written(&mut out, |out| out.push_str(&text));
+                out.push(']');
+                let read: [String; 2] = serde_json::from_str(&out).unwrap();
+                assert_eq!(read, [text.clone(), text], "{out}");
+            }
+        }
+    }
+}
