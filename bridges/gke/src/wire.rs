@@ -15,9 +15,9 @@ pub(crate) mod object;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{Error, Raw, Scanner, ValueKind};
+use audit_bridge_core::event::json::{Error, Raw, Scanner, ValueKind, integral};
 
-use crate::wire::object::{Object, Side, integral};
+use crate::wire::object::{Object, Side};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]

@@ -132,7 +132,7 @@ pub fn assert_left_of_cut(whole: &str, text: &str) {
 }
 
 /// Whether `part` is what is left of `whole` when it is cut somewhere.
-fn is_part_of(part: &Value, whole: &Value) -> bool {
+pub fn is_part_of(part: &Value, whole: &Value) -> bool {
     match (part, whole) {
         (Value::Object(part), Value::Object(whole)) => part
             .iter()

@@ -239,11 +239,6 @@ impl CloudWatch {
         state.script.clear();
     }
 
-    /// All tokens are forgotten, as after 24 hours.
-    pub fn forget_tokens(&self) {
-        self.lock().tokens.clear();
-    }
-
     /// From now on only this web identity token is exchanged, for credentials that last so long,
     /// and only such credentials are accepted.
     pub fn web_identity(&self, token: &str, last: Duration) {

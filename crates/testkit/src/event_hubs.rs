@@ -312,11 +312,6 @@ impl EventHubs {
         self.broker.state().tokens.clone()
     }
 
-    /// Requests to `$management` so far.
-    pub fn management_requests(&self) -> u64 {
-        self.broker.state().requests
-    }
-
     /// Messages that were handed to the network so far.
     pub fn sent(&self) -> u64 {
         self.broker.state().sent

@@ -88,22 +88,10 @@ impl ScriptedWebhook {
         ScriptedWebhook::serve(listener, None)
     }
 
-    /// The same on a listener of the caller's, such as one on the port of an earlier receiver.
-    pub fn start_on(listener: TcpListener) -> ScriptedWebhook {
-        ScriptedWebhook::serve(listener, None)
-    }
-
     /// The same over TLS; see [`crate::Pki::acceptor`].
     pub async fn start_tls(acceptor: TlsAcceptor) -> ScriptedWebhook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ScriptedWebhook::serve(listener, Some(acceptor))
-    }
-
-    /// A port that takes connections and drops them at once.
-    pub async fn dropping() -> ScriptedWebhook {
-        let webhook = ScriptedWebhook::start().await;
-        webhook.set_answer(WebhookAnswer::reset_before_reading());
-        webhook
     }
 
     /// Where to POST.

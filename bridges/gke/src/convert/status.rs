@@ -9,10 +9,10 @@ mod details;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Raw, ValueKind, push_string};
+use audit_bridge_core::event::json::{Raw, ValueKind, integral, push_string};
 
 use crate::convert::method::{Connect, Request, RequestTarget};
-use crate::wire::object::{Object, integral};
+use crate::wire::object::Object;
 
 /// Every `metav1.StatusReason`: old entries give one of them as their message.
 const REASONS: [(&str, i32); 19] = [

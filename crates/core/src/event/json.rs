@@ -14,6 +14,7 @@
 
 mod edit;
 mod findings;
+mod number;
 mod skip;
 mod string;
 mod utf8;
@@ -25,6 +26,7 @@ use std::fmt;
 pub(crate) use edit::Edits;
 pub use findings::Findings;
 use findings::{KeyFingerprints, NoKeyVisitor};
+pub use number::integral;
 pub use skip::closing_quote;
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::{ends_of, surrogate};

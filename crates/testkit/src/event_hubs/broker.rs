@@ -79,7 +79,6 @@ pub(super) struct BrokerState {
     pub(super) token_lifetime: Option<Duration>,
     /// Partitions whose receivers get nothing.
     pub(super) silent: BTreeSet<(String, String)>,
-    pub(super) requests: u64,
     /// Messages that were handed to the network.
     pub(super) sent: u64,
 }

@@ -67,12 +67,6 @@ impl Kinesis {
         open.into_iter().map(|shard| shard.shard_id).collect()
     }
 
-    /// The shard that takes a partition key now.
-    pub fn shard_of(&self, stream: &str, partition_key: &str) -> String {
-        let key = hash_key(partition_key);
-        self.with_stream(stream, |it, _| shard_id(it.open_shard(key)))
-    }
-
     /// Writes a record. Returns its shard and its sequence number.
     pub fn put(
         &self,
@@ -199,11 +193,6 @@ impl Kinesis {
     /// Moves the service's clock forward: iterators, tokens, records and shards grow older.
     pub fn advance(&self, by: Duration) {
         self.lock().clock.moved_ms += milliseconds(by);
-    }
-
-    /// The service's clock falls behind that of its readers.
-    pub fn fall_behind(&self, by: Duration) {
-        self.lock().clock.moved_ms -= milliseconds(by);
     }
 
     /// Answers of `GetRecords` hold no more records than this.

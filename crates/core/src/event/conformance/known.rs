@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::json::{Edits, Raw, ValueKind};
+use super::super::json::{Edits, Raw, ValueKind, integral};
 
 macro_rules! members {
     ($($variant:ident = $name:literal: $type:expr;)*) => {
@@ -316,29 +316,7 @@ fn short(key: &str) -> String {
 /// The integer that a number is, however it is written; `None` when it has a fraction or is out of
 /// range.
 fn integer_of(text: &str) -> Option<i64> {
-    let (negative, text) = match text.strip_prefix('-') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    let trailing = digits.len() - digits.trim_end_matches('0').len();
-    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let digits = match digits.trim_end_matches('0') {
-        "" => return Some(0),
-        digits => digits,
-    };
-    let zeros = usize::try_from(shift.checked_add(i32::try_from(trailing).ok()?)?).ok()?;
-    if digits.len() + zeros > 19 {
-        return None;
-    }
-    let sign = if negative { "-" } else { "" };
-    format!("{sign}{digits}{}", "0".repeat(zeros)).parse().ok()
+    integral(text).parse().ok()
 }
 
 #[cfg(test)]

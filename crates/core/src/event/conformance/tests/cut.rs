@@ -1,5 +1,7 @@
 //! Events that the provider cut, at every byte.
 
+use audit_bridge_testkit::arbitrary::is_part_of;
+
 use super::*;
 
 const SUFFIXES: [&str; 4] = ["", "\n", "[Truncated...]", "[Truncated...]\n"];
@@ -127,20 +129,6 @@ fn check(
         }
     }
     true
-}
-
-/// Whether `part` is what is left of `whole` when it is cut somewhere.
-fn is_part_of(part: &Value, whole: &Value) -> bool {
-    match (part, whole) {
-        (Value::Object(part), Value::Object(whole)) => part
-            .iter()
-            .all(|(key, part)| whole.get(key).is_some_and(|whole| is_part_of(part, whole))),
-        (Value::Array(part), Value::Array(whole)) => {
-            part.len() <= whole.len() && part.iter().zip(whole).all(|(a, b)| is_part_of(a, b))
-        }
-        (Value::String(part), Value::String(whole)) => whole.starts_with(part.as_str()),
-        (part, whole) => part == whole,
-    }
 }
 
 #[test]
