@@ -1,4 +1,4 @@
-//! How much of the dead letter there may be, and what `/metrics` says of it.
+//! Limits of the dead letter, and its metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,26 +6,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What happens when the dead letter is full (`--dead-letter-full`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Payloads are cut, then left out; the trail goes on.
+    /// Payloads are cut, then dropped; delivery goes on.
     #[default]
     Drop,
-    /// Nothing is left out; nothing more is read until there is room.
+    /// Nothing is dropped; nothing more is read until there is room.
     Hold,
 }
 
-/// How much is kept.
 #[derive(Debug, Clone)]
 pub struct DeadLetterLimits {
-    /// Bytes of all files together; `None`: as many as come.
+    /// The limit for all files together; `None`: unlimited.
     pub bytes_max: Option<u64>,
-    /// What happens then.
     pub when_full: WhenFull,
-    /// Where it is counted.
+    /// Metrics of the dead letter.
     pub figures: Arc<DeadLetterStats>,
 }
 
 impl DeadLetterLimits {
-    /// `--dead-letter-bytes-max` where it is not given.
+    /// The default of `--dead-letter-bytes-max`.
     pub const BYTES_MAX: u64 = 256 << 20;
 }
 
@@ -39,7 +37,7 @@ impl Default for DeadLetterLimits {
     }
 }
 
-/// What `/metrics` says of the dead letter.
+/// Metrics of the dead letter.
 #[derive(Debug, Default)]
 pub struct DeadLetterStats {
     bytes: AtomicU64,
@@ -60,7 +58,7 @@ impl DeadLetterStats {
         self.payloads_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Payloads of which a part or all was not kept.
+    /// Payloads that were not kept whole.
     pub fn payloads_dropped(&self) -> u64 {
         self.payloads_dropped.load(Ordering::Relaxed)
     }
