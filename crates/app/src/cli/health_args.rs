@@ -1,4 +1,4 @@
-//! The flags that say when a log is not well.
+//! The flags that decide when a log counts as unhealthy.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use crate::config::{self, InvalidValue, Problems};
 use crate::telemetry::{HealthLimits, STALL_MAX};
 
-/// What turns the silence off.
+/// The value that turns the silence warning off.
 const OFF: &str = "off";
 
 #[derive(Debug, Clone, Args)]

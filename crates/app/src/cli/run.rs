@@ -1,11 +1,11 @@
-//! `run`: the logs of a provider through the pipeline, until stopped.
+//! `run`: delivers a provider's logs until stopped.
 //!
-//! Nothing that may mend itself ends the process: it holds, `/readyz` says why, and it goes on. What
-//! ends it is the configuration, a checkpoint that is somebody else's, and a way out that broke.
+//! A failure that may pass does not end the process: it waits, `/readyz` says why, and it recovers
+//! without help. A bad configuration, another owner's checkpoint or a broken sink ends it.
 //!
-//! A process reads all logs ([`read_as_leader`]), on the strength of a Lease where several would; or it reads
-//! those that are its share among replicas ([`read_share`]). Both read a log in the same way
-//! ([`process`]).
+//! A process reads all logs ([`read_as_leader`]), elected by a Lease if there are several replicas;
+//! or it reads its share of the logs among replicas ([`read_share`]). Both read a log in the same
+//! way ([`process`]).
 
 mod lead;
 mod process;
@@ -43,7 +43,7 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| {
         let result = runtime.block_on(tail(&checked));
-        // What a client still has under way must not hold up the end.
+        // Requests that a client still has in flight must not delay the exit.
         runtime.shutdown_timeout(Duration::from_millis(100));
         result
     });
@@ -92,7 +92,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     }
 }
 
-/// What `work` comes to, unless it is time to stop before.
+/// The output of `work`, or `None` if `stop` is cancelled first.
 async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -101,8 +101,8 @@ async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> 
     }
 }
 
-/// Asks the webhook with an empty list until it accepts one, or an event: on a quiet cluster
-/// nothing else would tell whether it is there.
+/// Sends the webhook an empty list until it accepts one, or accepts an event: on a quiet cluster
+/// nothing else would show whether it is up.
 async fn ask_webhook(target: Arc<AnySink>, telemetry: Telemetry) {
     let mut backoff = Backoff::seeded(fastrand::u64(..));
     for failures in 1.. {
