@@ -48,7 +48,6 @@ impl SlotKeeper {
     ///
     /// # Errors
     /// As for [`SlotStore::update`]. Calling it again with the same arguments is safe.
-    /// As for [`SlotStore::update`]. Calling it again with the same is safe.
     pub async fn update(
         &mut self,
         listing: &Listing,

@@ -4,7 +4,6 @@
 //! holder may use as many bytes as are still free. So a holder that floods the dead letter loses
 //! payloads, its newest ones, and there is always room for others. Nothing that is kept is ever
 //! removed.
-//! one's: nothing that is kept is ever taken away again.
 
 use std::collections::BTreeMap;
 

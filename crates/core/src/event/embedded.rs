@@ -1,6 +1,5 @@
 //! An audit event inside a provider's record: most providers embed it as a string, some exports as
 //! an object.
-//! itself.
 
 use std::borrow::Cow;
 

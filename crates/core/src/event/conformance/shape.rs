@@ -4,7 +4,6 @@
 //! Each function takes the start of a value and returns its end, or `None` if the value has any
 //! other form: an escape, whitespace, another order of keys. Such a value may still be valid; the
 //! general scanner then reads it.
-//! it is then stepped over in the general way and looked at again.
 
 use super::super::json::plain_string_end;
 use super::known::Member;

@@ -5,7 +5,6 @@
 //! responseObject, then requestObject. Neither object is removed altogether. An annotation lists
 //! what was shortened with its length and SHA-256, so that it can be told from others and found
 //! again in the provider's log.
-//! others and found again in the provider's log.
 
 use std::borrow::Cow;
 
