@@ -56,6 +56,12 @@ pub trait Provider: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
 }
 
+/// How long the logs that come after another one ([`ProviderLog::after`]) wait while it stands still;
+/// then order is given up for the trail. What holds it up may be a parked event, which is given up
+/// only while others are accepted, and all others may be in the logs that wait. Longer than an event
+/// is parked before that.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
+
 /// What a job reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobWindow {

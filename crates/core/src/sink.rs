@@ -1,6 +1,6 @@
 //! Where events go: one narrow trait, so that delivery is tested against a fake.
 
-mod slots;
+mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::event::Event;
-pub use slots::{SharedSink, Slot};
+pub use shared::{SharedSink, Slot};
 
 /// Takes events and says what became of them.
 pub trait Sink: Send + Sync {

@@ -40,6 +40,9 @@ pub struct WebhookSettings {
 }
 
 impl WebhookSettings {
+    /// `--webhook-timeout` where it is not given.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
     /// Only the URL; all else as by default.
     pub fn new(url: impl Into<String>) -> WebhookSettings {
         WebhookSettings {
@@ -49,7 +52,7 @@ impl WebhookSettings {
             client_cert_file: None,
             client_key_file: None,
             token_file: None,
-            timeout: Duration::from_secs(10),
+            timeout: WebhookSettings::TIMEOUT,
             user_agent: concat!("audit-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -9,16 +9,11 @@ use tokio::time::{Instant, timeout};
 
 use super::{Bridge, Common, Hands, Log, Process, View};
 use crate::fatal::Fatal;
-use crate::provider::ProviderLog as _;
+use crate::provider::{ProviderLog as _, STANDSTILL_MAX};
 use crate::state::StateLayout;
 
 /// From one look at the checkpoints of logs that another one waits for to the next.
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
-
-/// A parent that stands still for so long is waited for no longer, so order is given up for the trail:
-/// an event of it may be parked, which is given up only while others are accepted, and all that
-/// others could be may be in the logs that wait. Longer than an event is parked at least.
-const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// What is known of a parent since somebody waits for it.
 #[derive(Debug, Default)]
