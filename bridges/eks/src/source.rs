@@ -12,10 +12,9 @@ mod unpack;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_app::provider::{Resume, STANDSTILL_MAX};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use jiff::Timestamp;
@@ -34,9 +33,6 @@ use crate::client::kinesis::{StreamApi, StreamShard};
 
 /// Pages that wait for the pipeline: each reader has one in its hands besides.
 const PAGES_WAITING: usize = 1;
-/// So long the shards that a shard became wait for its end to be in the checkpoint: longer than an
-/// event is parked at least. It is given up only while others are accepted, and these may be in them.
-const END_KEPT_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// Shards of a stream: all of them, or one. Their readers are tasks of their own; once it is
 /// dropped, they end.
@@ -396,7 +392,7 @@ impl<A: StreamApi> ShardSet<A> {
     fn pass_unkept_ends(&mut self) {
         let lineage = &mut self.lineage;
         self.unkept_ends.retain(|&index, read_at| {
-            let waits = read_at.elapsed() < END_KEPT_MAX;
+            let waits = read_at.elapsed() < STANDSTILL_MAX;
             if !waits {
                 tracing::warn!(
                     shard = index,

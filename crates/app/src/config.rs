@@ -16,6 +16,7 @@ pub use crate::invalid_value::InvalidValue;
 use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::batch;
 use audit_bridge_core::dead_letter::{self, WhenFull};
+use audit_bridge_core::deliver::ConcurrencyLimit;
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::json_lines::{Format, JsonLinesOutput};
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
@@ -307,11 +308,12 @@ impl DeliveryArgs {
     /// Checks all flags. `default_output` says whether standard output is used if neither a webhook
     /// nor an output is given.
     pub(crate) fn check(&self, default_output: bool, problems: &mut Problems) -> DeliveryConfig {
+        let event = conformance::EventOptions::default();
         let native = conformance::EventOptions {
             event_bytes_max: problems.read(
                 "event-bytes-max",
                 self.event_bytes_max.as_deref(),
-                250 << 10,
+                event.event_bytes_max,
                 |text| {
                     require_at_least(
                         bytes(text)?,
@@ -323,7 +325,7 @@ impl DeliveryArgs {
             event_depth_max: problems.read(
                 "event-depth-max",
                 self.event_depth_max.as_deref(),
-                250,
+                event.event_depth_max,
                 |text| {
                     require_at_least(
                         count(text)?,
@@ -337,23 +339,24 @@ impl DeliveryArgs {
                 Vec::new()
             }),
         };
+        let limits = batch::BatchLimits::default();
         let batch = batch::BatchLimits {
             events_max: problems.read(
                 "batch-events-max",
                 self.batch_events_max.as_deref(),
-                400,
+                limits.events_max,
                 count,
             ),
             bytes_max: problems.read(
                 "batch-bytes-max",
                 self.batch_bytes_max.as_deref(),
-                1 << 20,
+                limits.bytes_max,
                 bytes,
             ),
             wait_max: problems.read(
                 "batch-wait-max",
                 self.batch_wait_max.as_deref(),
-                Duration::from_secs(1),
+                limits.wait_max,
                 duration,
             ),
         };
@@ -363,7 +366,7 @@ impl DeliveryArgs {
             in_flight_batches_max: problems.read(
                 "in-flight-batches-max",
                 self.in_flight_batches_max.as_deref(),
-                4,
+                ConcurrencyLimit::default().in_flight_batches_max,
                 count,
             ),
             in_flight_bytes_max: problems.read(
@@ -443,7 +446,7 @@ impl DeliveryArgs {
         let timeout = problems.read(
             "webhook-timeout",
             self.webhook_timeout.as_deref(),
-            Duration::from_secs(10),
+            WebhookSettings::TIMEOUT,
             duration,
         );
         let client_cert_file = path(self.webhook_client_cert_file.as_ref());

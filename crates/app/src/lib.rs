@@ -4,6 +4,7 @@
 //! A bridge implements [`cli::Bridge`] and [`provider::Provider`]; its `main` calls [`cli::main`].
 
 mod admin;
+pub mod balancer;
 mod canary;
 pub mod cli;
 pub mod config;
@@ -12,7 +13,6 @@ mod invalid_value;
 pub mod kubernetes;
 pub mod lease;
 pub mod provider;
-pub mod share;
 mod shutdown;
 pub mod slots;
 pub mod state;

@@ -57,6 +57,12 @@ pub trait Provider: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
 }
 
+/// How long the logs that come after another one ([`ProviderLog::after`]) wait while it stands still.
+/// Then the order is given up, so that reading goes on: the parent may have a parked event, which is
+/// given up only while other events are accepted, and all others may be in the logs that wait.
+/// Longer than the minimum time for which an event is parked.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
+
 /// The window of time that a job reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobWindow {

@@ -140,7 +140,7 @@ impl Telemetry {
     }
 
     /// The shared metrics of the dead letter.
-    pub(crate) fn dead_letter_figures(&self) -> Arc<DeadLetterStats> {
+    pub(crate) fn dead_letter_stats(&self) -> Arc<DeadLetterStats> {
         Arc::clone(&self.inner.dead_letter)
     }
 

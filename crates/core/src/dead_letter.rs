@@ -13,6 +13,7 @@
 mod files;
 mod limits;
 mod line;
+mod stats;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -29,8 +30,9 @@ use tokio::task::spawn_blocking;
 
 pub use self::files::{BeforeFileStep, FileStep, refuse_pipe_without_reader};
 use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
-pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
+pub use self::limits::{DeadLetterLimits, WhenFull};
 use self::line::LineMetadata;
+pub use self::stats::DeadLetterStats;
 use self::usage::{BytesByHolder, Keep, Usage};
 use crate::convert::Reject;
 use crate::event::time;
@@ -282,7 +284,7 @@ impl Lines {
             self.usage.add_line(holder, len, &mut self.held);
         }
         if !whole {
-            self.limits.figures.count_dropped();
+            self.limits.stats.count_dropped();
             self.forget_removed_files();
         }
         self.show();
@@ -483,7 +485,7 @@ impl Lines {
     }
 
     fn show(&self) {
-        self.limits.figures.set_bytes(self.usage.bytes());
+        self.limits.stats.set_bytes(self.usage.bytes());
     }
 
     fn error(&self, source: io::Error) -> DeadLetterError {

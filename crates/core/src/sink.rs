@@ -1,6 +1,6 @@
 //! Where events go: one narrow trait, so that tests of delivery use a fake.
 
-mod slots;
+mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::event::Event;
-pub use slots::{SharedSink, Slot};
+pub use shared::{SharedSink, Slot};
 
 pub trait Sink: Send + Sync {
     /// Sends these events to the receiver, all in one request. If the caller drops the future, the

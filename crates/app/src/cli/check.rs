@@ -19,11 +19,11 @@ use serde::Serialize;
 
 use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
+use crate::balancer::member_lease_name;
 use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming, Waiting};
 use crate::provider::{Finding, Provider, ProviderLog};
-use crate::share::member_lease_name;
 use crate::state::{StateLayout, StoreKind};
 
 /// A clock that is off by more misleads a tail: it would read ahead of the log, or late.

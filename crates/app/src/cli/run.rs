@@ -9,7 +9,7 @@
 
 mod lead;
 mod process;
-mod share;
+mod shared_logs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,9 +60,9 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     let stop =
         shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
-    telemetry.set_limits(checked.health);
+    telemetry.set_limits(checked.health.limits);
     let target = Arc::new(checked.delivery.destination.open()?.durable());
-    let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
+    let admin = admin::serve(checked.health.admin_address, telemetry.clone()).await?;
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let canaries = checked.canary.interval.map(|_| {

@@ -1,6 +1,5 @@
 //! What `run` and `check` share: their flags, checked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::canary_args::CanaryArgs;
-use super::health_args::HealthArgs;
+use super::health_args::{HealthArgs, HealthSettings};
 use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
@@ -18,7 +17,6 @@ use crate::fatal::Fatal;
 use crate::provider::{self, JobWindow, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
-use crate::telemetry::HealthLimits;
 
 /// The default of `--checkpoint-interval`.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,9 +67,6 @@ pub(super) struct StateArgs {
     /// Deliver what there is up to this time and end: now, a span back like -15m, or a time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
-    /// Address of /livez, /readyz and /metrics [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDRESS")]
-    admin_address: Option<String>,
     /// How long what is in flight may still be delivered after SIGTERM [default: 25s]
     #[arg(long, value_name = "SPAN")]
     shutdown_grace: Option<String>,
@@ -92,7 +87,6 @@ pub(super) struct StateSettings {
     /// the log is of exactly this window.
     pub(super) is_window_in_names: bool,
     pub(super) until: Option<Timestamp>,
-    pub(super) admin_address: SocketAddr,
     pub(super) shutdown_grace: Duration,
 }
 
@@ -153,15 +147,6 @@ impl StateArgs {
             until: problems.read("until", self.until.as_deref(), None, |text| {
                 provider::until(text, now).map(Some)
             }),
-            admin_address: problems.read(
-                "admin-address",
-                self.admin_address.as_deref(),
-                SocketAddr::from(([0, 0, 0, 0], 8080)),
-                |text| {
-                    text.parse()
-                        .map_err(|_| "is no address with a port; write it like 0.0.0.0:8080".into())
-                },
-            ),
             shutdown_grace: problems.read(
                 "shutdown-grace",
                 self.shutdown_grace.as_deref(),
@@ -258,7 +243,7 @@ pub(super) struct Checked<B: Bridge> {
     pub(super) provider: B::Provider,
     pub(super) state: StateSettings,
     pub(super) delivery: DeliveryConfig,
-    pub(super) health: HealthLimits,
+    pub(super) health: HealthSettings,
     pub(super) canary: CanarySettings,
 }
 
@@ -415,7 +400,6 @@ mod tests {
                 start_given,
                 is_window_in_names: false,
                 until: until.then_some(now),
-                admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 shutdown_grace: shutdown::GRACE,
             };
             match (state.check_start("a log", has_checkpoint), refused) {

@@ -1,7 +1,8 @@
-//! Limits of the dead letter, and its metrics.
+//! Limits of the dead letter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::stats::DeadLetterStats;
 
 /// What happens when the dead letter is full (`--dead-letter-full`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,8 +19,7 @@ pub struct DeadLetterLimits {
     /// The limit for all files together; `None`: unlimited.
     pub bytes_max: Option<u64>,
     pub when_full: WhenFull,
-    /// Metrics of the dead letter.
-    pub figures: Arc<DeadLetterStats>,
+    pub stats: Arc<DeadLetterStats>,
 }
 
 impl DeadLetterLimits {
@@ -32,34 +32,7 @@ impl Default for DeadLetterLimits {
         DeadLetterLimits {
             bytes_max: Some(DeadLetterLimits::BYTES_MAX),
             when_full: WhenFull::default(),
-            figures: Arc::default(),
+            stats: Arc::default(),
         }
-    }
-}
-
-/// Metrics of the dead letter.
-#[derive(Debug, Default)]
-pub struct DeadLetterStats {
-    bytes: AtomicU64,
-    payloads_dropped: AtomicU64,
-}
-
-impl DeadLetterStats {
-    /// Bytes of all files together.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_bytes(&self, bytes: u64) {
-        self.bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_dropped(&self) {
-        self.payloads_dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Payloads that were not kept whole.
-    pub fn payloads_dropped(&self) -> u64 {
-        self.payloads_dropped.load(Ordering::Relaxed)
     }
 }

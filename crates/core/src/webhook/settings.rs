@@ -39,6 +39,9 @@ pub struct WebhookSettings {
 }
 
 impl WebhookSettings {
+    /// The default of `--webhook-timeout`.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
     /// The given URL with defaults for everything else.
     pub fn new(url: impl Into<String>) -> WebhookSettings {
         WebhookSettings {
@@ -48,7 +51,7 @@ impl WebhookSettings {
             client_cert_file: None,
             client_key_file: None,
             token_file: None,
-            timeout: Duration::from_secs(10),
+            timeout: WebhookSettings::TIMEOUT,
             user_agent: concat!("audit-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -167,7 +167,7 @@ impl<B: Bridge> Process<'_, B> {
             return Ok(None);
         };
         let limits = DeadLetterLimits {
-            figures: self.telemetry.dead_letter_figures(),
+            stats: self.telemetry.dead_letter_stats(),
             ..self.checked.delivery.dead_letter_limits.clone()
         };
         let dead_letter = self

@@ -81,7 +81,7 @@ fn dead_letter_crash_at_any_step_leaves_synced_lines_readable() {
         synced.insert(1000);
         let (found, _) = found(&path);
         assert!(found.is_superset(&synced), "{step:?}");
-        assert_eq!(limits.figures.bytes(), super::bytes_on_disk(folder.path()));
+        assert_eq!(limits.stats.bytes(), super::bytes_on_disk(folder.path()));
     }
 }
 

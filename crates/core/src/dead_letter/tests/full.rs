@@ -43,7 +43,7 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(8 * MIB, WhenFull::Drop);
-    let figures = Arc::clone(&limits.figures);
+    let stats = Arc::clone(&limits.stats);
     let mut dead = DeadLetter::open_within(&path, "eks", limits.clone()).unwrap();
     write(&mut dead, Reject::TRUNCATED, "a", 0..3);
     write(&mut dead, Reject::TOO_LARGE, "flood", 100..400);
@@ -55,7 +55,7 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     write(&mut dead, Reject::TOO_LARGE, "b", 0..2);
 
     assert!(bytes_on_disk(folder.path()) <= 8 * MIB);
-    assert_eq!(figures.bytes(), bytes_on_disk(folder.path()));
+    assert_eq!(stats.bytes(), bytes_on_disk(folder.path()));
     let lines = all_lines(&path);
     assert_eq!(lines.len(), 3 + 300 + 3 + 50 + 2, "each has its line");
     let of = |reason: &str, stream: &str| -> Vec<&Value> {
@@ -78,7 +78,7 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
         .take_while(|(n, line)| is_whole(line, *n));
     let whole = whole.count();
     assert!(whole >= 10, "{whole}");
-    assert_eq!(figures.payloads_dropped(), (flood.len() - whole) as u64);
+    assert_eq!(stats.payloads_dropped(), (flood.len() - whole) as u64);
     // The newest lost theirs, and only a beginning is left of them.
     for (number, line) in (100..).zip(&flood).skip(whole) {
         let (want, kept) = (noise(number), line["payload"].as_str().unwrap());
@@ -120,7 +120,7 @@ fn dead_letter_without_room_goes_on_and_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(64 << 10, WhenFull::Drop);
-    let figures = Arc::clone(&limits.figures);
+    let stats = Arc::clone(&limits.stats);
     let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
     let payload = noise(1);
     for number in 0..5000 {
@@ -130,7 +130,7 @@ fn dead_letter_without_room_goes_on_and_counts() {
         dead.sync().unwrap();
     }
     assert!(bytes_on_disk(folder.path()) <= 64 << 10);
-    assert_eq!(figures.payloads_dropped(), 5000);
+    assert_eq!(stats.payloads_dropped(), 5000);
     // There is still room for another one's.
     let origin = from("other", 1);
     dead.write(Reject::REFUSED, "e", &origin, b"{\"a\":1}")

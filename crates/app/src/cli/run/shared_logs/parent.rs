@@ -10,17 +10,11 @@ use tokio::time::{Instant, timeout};
 
 use super::{Bridge, Common, Hands, Log, Process, View};
 use crate::fatal::Fatal;
-use crate::provider::ProviderLog as _;
+use crate::provider::{ProviderLog as _, STANDSTILL_MAX};
 use crate::state::StateLayout;
 
 /// The time between two checks of a parent's checkpoint.
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
-
-/// A parent that stands still for this long is no longer waited for, which gives up order for
-/// progress. It may have a parked event, which is given up only while other events are accepted,
-/// and all others may be in the logs that wait. Longer than the minimum time for which an event is
-/// parked.
-const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// What is known of a parent since a log waits for it.
 #[derive(Debug, Default)]

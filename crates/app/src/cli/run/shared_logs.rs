@@ -30,10 +30,10 @@ use self::base::merge;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
+use crate::balancer::{Balancer, Membership, RebalanceStep};
 use crate::fatal::Fatal;
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
-use crate::share::{Balancer, Membership, RebalanceStep};
 use crate::slots::{Listing, SlotKeeper};
 use crate::state::{LogState, StateLayout};
 
