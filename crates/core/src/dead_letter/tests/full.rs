@@ -1,4 +1,4 @@
-//! Floods: the space is bounded, and nobody's evidence is flushed by another's.
+//! Floods: space is bounded, and one holder's flood does not displace another's records.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::{all_lines, bytes_on_disk, within};
 
 const MIB: u64 = 1 << 20;
 
-/// 258 kB, as anonymous requests reach it; it does not compress.
+/// 258 kB, the size that anonymous requests can reach; it does not compress.
 fn noise(seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let text: String = (0..258_000).map(|_| random.alphanumeric()).collect();
@@ -48,7 +48,7 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     write(&mut dead, Reject::TRUNCATED, "a", 0..3);
     write(&mut dead, Reject::TOO_LARGE, "flood", 100..400);
     write(&mut dead, Reject::REFUSED, "flood", 0..3);
-    // Nothing is forgotten by a restart.
+    // A restart forgets nothing.
     drop(dead);
     let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
     write(&mut dead, Reject::TOO_LARGE, "flood", 400..450);
@@ -79,7 +79,7 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     let whole = whole.count();
     assert!(whole >= 10, "{whole}");
     assert_eq!(stats.payloads_dropped(), (flood.len() - whole) as u64);
-    // The newest lost theirs, and only a beginning is left of them.
+    // The newest records lost their payloads; only the beginnings are left.
     for (number, line) in (100..).zip(&flood).skip(whole) {
         let (want, kept) = (noise(number), line["payload"].as_str().unwrap());
         assert!(want.starts_with(kept));
@@ -131,7 +131,7 @@ fn dead_letter_without_room_goes_on_and_counts() {
     }
     assert!(bytes_on_disk(folder.path()) <= 64 << 10);
     assert_eq!(stats.payloads_dropped(), 5000);
-    // There is still room for another one's.
+    // There is still room for another holder.
     let origin = from("other", 1);
     dead.write(Reject::REFUSED, "e", &origin, b"{\"a\":1}")
         .unwrap();
@@ -180,7 +180,7 @@ fn burst_above_limit_holds_until_files_are_removed() {
         for number in numbers {
             let origin = from("burst", number);
             let payload = noise(number);
-            // What cannot be written now is kept in memory.
+            // A line that cannot be written now is kept in memory.
             let _ = dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes());
         }
         dead.sync()
