@@ -29,7 +29,7 @@ pub(crate) use self::log_progress::{HealthLimits, STALL_MAX};
 use self::metrics::{Metrics, count, count_many};
 use self::scope::{NOT_TRIED, PROCESS, Scope, TelemetryState};
 
-/// The loop reports several times a second; after this much silence it hangs.
+/// A loop that has not reported for this long hangs; normally it reports several times a second.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
 
 /// A handle to the metrics and state of one process, scoped to the process itself or to one of its

@@ -321,7 +321,7 @@ impl JsonSplit {
                     ..JsonSplit::new(Arc::clone(&self.dump))
                 };
                 inner.split(text.as_bytes(), true, piece);
-                // The content was cut: also emit the original, so that the missing part is kept.
+                // The content was cut, or only partly unpacked: also keep the original.
                 if inner.unfinished().is_some() {
                     piece(Piece {
                         recognised,

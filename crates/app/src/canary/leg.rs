@@ -3,8 +3,8 @@
 /// The part of the path on which a canary was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leg {
-    /// The provider's log has no audit records at all: audit logging is switched off at the
-    /// provider.
+    /// The provider's log has no audit records at all: audit logging is probably switched off
+    /// there.
     SourceSilent,
     /// The log has other audit records, but not this one: a filter, an exclusion, an audit policy.
     SourceWithoutIt,
