@@ -93,7 +93,8 @@ impl Reject {
     pub const UNPARSABLE: Reject = Reject::new("unparsable");
     /// The provider truncated the record before a member that receivers need.
     pub const TRUNCATED: Reject = Reject::new("truncated");
-    /// The event exceeds what receivers accept, even without its objects.
+    /// The event exceeds what receivers accept, even without its objects; or the record exceeds the
+    /// largest size that is read.
     pub const TOO_LARGE: Reject = Reject::new("too_large");
     /// The webhook refused this event and accepted others.
     pub const REFUSED: Reject = Reject::new("refused");

@@ -52,7 +52,7 @@ impl<Con: Convert> Guarded<Con> {
     /// See [`Convert::finish`].
     pub(super) fn finish(&mut self, out: &mut Output) {
         let converter = &mut self.converter;
-        // Tries again after a panic: each one decides about at least one record.
+        // Try again after a panic, as long as each attempt decides about at least one record.
         while let Err(panic) = catch(|| converter.finish(out)) {
             let before = self.held.len();
             self.held.retain(|id| !out.decides(*id));
