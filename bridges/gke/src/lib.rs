@@ -8,7 +8,7 @@
 //! - [`convert`]: selects the Kubernetes entries and writes the events, with the help of `method`
 //!   (verb and object), `uri` (`requestURI`), `level` (how much was logged), `status` (the answer)
 //!   and `stamp` (times). In `split`, parts of an entry that Cloud Logging cut wait for the others;
-//! - `provider`: reads the log through Cloud Logging's API or from a Pub/Sub subscription (`client`),
+//! - `provider`: reads the log from Cloud Logging's API or a Pub/Sub subscription (`client`),
 //!   limited by `filter`.
 //!
 //! What the translation lost is left out, except for what follows from Kubernetes' own rules

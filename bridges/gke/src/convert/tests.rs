@@ -409,7 +409,7 @@ fn user_groups_are_those_kubernetes_determines() {
         selected["impersonatedUser"],
         json!({"username": "system:serviceaccount:a:b"})
     );
-    // `--as` takes any name, and the groups that come with it are those of `--as-group`.
+    // `--as` takes any name, and its groups are those of `--as-group`.
     for name in ["system:node:n", "system:anonymous", "root"] {
         let selected = run(&with(
             "/protoPayload/authenticationInfo/authoritySelector",
