@@ -12,10 +12,9 @@ mod unpack;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_app::provider::{Resume, STANDSTILL_MAX};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use jiff::Timestamp;
@@ -34,10 +33,6 @@ use crate::client::kinesis::{StreamApi, StreamShard};
 
 /// Capacity of the channel to the pipeline; each reader holds one page more.
 const PAGES_WAITING: usize = 1;
-/// How long a shard's children wait for its end to reach the checkpoint. Longer than an event is
-/// parked at least: a parked event is given up only while others are accepted, and those may be in
-/// the children.
-const END_KEPT_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// All shards of a stream, or one. Each reader is a task; dropping the source ends them.
 #[derive(Debug)]
@@ -396,7 +391,7 @@ impl<A: StreamApi> ShardSet<A> {
     fn pass_unkept_ends(&mut self) {
         let lineage = &mut self.lineage;
         self.unkept_ends.retain(|&index, read_at| {
-            let waits = read_at.elapsed() < END_KEPT_MAX;
+            let waits = read_at.elapsed() < STANDSTILL_MAX;
             if !waits {
                 tracing::warn!(
                     shard = index,

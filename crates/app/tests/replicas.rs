@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use audit_bridge_app::balancer::Balancer;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::share::Balancer;
 use audit_bridge_app::state::KubernetesStore;
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, StoreError};

@@ -9,6 +9,7 @@
 
 mod modules;
 mod names;
+mod page;
 mod repeats;
 
 use std::collections::BTreeMap;

@@ -431,7 +431,7 @@ async fn children_of_a_shard_whose_end_is_not_kept_begin_after_a_while() {
     world.write(0, 4);
     world.read(Duration::from_secs(300)).await;
     assert_eq!(world.came, [0, 1, 2], "the end may come to be kept");
-    world.read(END_KEPT_MAX).await;
+    world.read(STANDSTILL_MAX).await;
     assert_eq!(world.came, [0, 1, 2, 3, 4, 5, 6]);
     // The checkpoint at this point is enough after a crash.
     world.keep();

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use audit_bridge_app::balancer::{Balancer, Membership};
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::share::{Balancer, Membership};
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault};
 use serde_json::json;
 use tokio::time::sleep;
