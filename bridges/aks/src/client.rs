@@ -142,7 +142,6 @@ impl HubClient {
         &self.hub
     }
 
-    /// How it shows who it is.
     pub fn credential(&self) -> &Credential {
         &self.credential
     }

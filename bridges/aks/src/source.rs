@@ -43,7 +43,7 @@ const IN_HAND_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 const IN_HAND_BYTES_MAX_ALONE: usize = 1;
 /// Event Hubs has at most 1024 partitions a hub, in its largest tier.
 const PARTITIONS_MAX: u32 = 4096;
-/// Event Hubs answers 50 questions about partitions a second, of all who ask a namespace.
+/// Event Hubs answers 50 partition queries a second, for all clients of a namespace.
 const PROBE_PACE: Duration = Duration::from_millis(100);
 
 /// All partitions of an event hub, or one. With all, each reader is a task. The reader of a single
@@ -120,7 +120,7 @@ impl EventHub {
     /// Begins to read all partitions.
     ///
     /// # Errors
-    /// The hub does not tell its partitions, or the checkpoint's positions are not ours.
+    /// The partitions cannot be listed, or a position of the checkpoint is invalid.
     pub async fn open(
         client: &HubClient,
         resume: Resume,

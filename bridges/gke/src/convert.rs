@@ -36,7 +36,7 @@ const OTHER_LOG: Skip = Skip::new("other_log");
 const OTHER_SERVICE: Skip = Skip::new("other_service");
 /// A monitored resource that is no cluster.
 const OTHER_RESOURCE: Skip = Skip::new("other_resource");
-/// Data Access entries, which were not asked for.
+/// A Data Access entry, which the user did not select.
 const DATA_ACCESS_DISABLED: Skip = Skip::new("data_access_disabled");
 /// Parts of a split log entry whose first part never came.
 const INCOMPLETE_SPLIT: Reject = Reject::new("incomplete_split");

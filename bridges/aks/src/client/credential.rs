@@ -31,7 +31,7 @@ pub enum Credential {
     Identity {
         /// How the identity is proved.
         kind: IdentityKind,
-        /// Who gives the tokens.
+        /// Issues the tokens.
         tokens: Arc<dyn TokenCredential>,
     },
     /// A connection string in a file, read again for every connection.

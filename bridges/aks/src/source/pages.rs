@@ -4,7 +4,7 @@ use audit_bridge_core::read_budget::HeldBytes;
 use audit_bridge_core::source::Page;
 use tokio::sync::mpsc;
 
-/// Pages that wait for the pipeline: each reader may have one in its hands besides.
+/// Capacity of the channel; each reader may hold one page more.
 const PAGES_WAITING: usize = 1;
 
 /// The source was dropped.

@@ -104,7 +104,7 @@ pub(crate) struct PartitionReader {
     reached: Option<MessagePosition>,
     /// How the next link looks for that message.
     lookup: Lookup,
-    /// A link on which nothing came for so long is opened anew.
+    /// A link that was silent for this long is reopened.
     renew: Duration,
     /// The missing position was reported already.
     reported: bool,
@@ -149,7 +149,7 @@ impl PartitionReader {
         pages: PageSender,
     ) -> PartitionReader {
         let stream = format!("{}/{id}", shared.client.hub().name);
-        // The answer takes a while, and a lost one is asked for again.
+        // An answer takes a while, and a lost query is repeated.
         let again_within = shared.timing.probe * 3 / 2;
         let renew = shared.timing.renew_of(index);
         PartitionReader {

@@ -63,7 +63,7 @@ pub(crate) enum MessageMatch {
 }
 
 impl Placement {
-    /// Where to go on behind a message, by what the hub says of itself and of the partition.
+    /// Where to continue after a message, by the properties of the hub and the partition.
     pub(crate) fn of(
         known: &MessagePosition,
         by: Lookup,
@@ -179,7 +179,7 @@ impl Failover {
         )
     }
 
-    /// Says that it happened, with the size of it.
+    /// Reports the failover, with its size.
     pub(crate) fn report(&self, partition: &str) {
         let PartitionBounds {
             first,

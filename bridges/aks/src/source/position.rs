@@ -55,7 +55,7 @@ impl PartitionStart {
     /// than they are.
     ///
     /// # Errors
-    /// Its position is not one of ours.
+    /// Its position is invalid.
     pub(crate) fn resume(partition: u32, resume: &Resume) -> Result<PartitionStart, Unavailable> {
         match resume.positions.get(&partition) {
             Some(position) => read(position).ok_or_else(|| Unavailable {

@@ -81,7 +81,7 @@ pub(crate) struct RecordsAnswer {
     pub(crate) records: Vec<Packed>,
     /// The next iterator; `None` at the end of a closed shard.
     pub(crate) next: Option<String>,
-    /// The age of the last record relative to the newest of the shard (`MillisBehindLatest`).
+    /// How far the answer is behind the tip of the shard (`MillisBehindLatest`).
     pub(crate) behind: Duration,
 }
 

@@ -198,7 +198,7 @@ impl Unpacker {
         })
     }
 
-    /// One record that is what it is.
+    /// One undamaged record with this payload.
     fn whole(&self, payload: impl Into<Bytes>) -> Record {
         Record::new(payload, self.origin())
     }
@@ -214,7 +214,7 @@ impl Unpacker {
         match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
             true => page.records,
             false => vec![Record {
-                // Nobody knows what it was: it is kept.
+                // Unknown content is kept.
                 damaged: true,
                 ..self.whole(text)
             }],

@@ -226,7 +226,7 @@ impl<'a> Facts<'a> {
     }
 
     fn write_source(&self, event: &mut Composer) {
-        // Google puts words such as `private` where it has no address.
+        // Google writes words such as `private` if it has no address.
         if let Some(ip) = named(&self.payload.caller_ip)
             && ip.parse::<IpAddr>().is_ok()
         {

@@ -67,7 +67,7 @@ pub(crate) enum Connect {
 }
 
 impl<'a> Request<'a> {
-    /// Reads both names. `None` when the method is none of Kubernetes'.
+    /// Parses both names. `None` if the method is not Kubernetes'.
     pub(crate) fn parse(method: &'a str, resource_name: &'a str) -> Option<Request<'a>> {
         let path = resource_name.trim_matches('/');
         if let Some(verb) = method.strip_prefix("io.k8s.")

@@ -269,7 +269,7 @@ fn session_refused_gets_a_response_started_event() {
         let found = run_with(GkeConvertOptions::default(), &[refused]);
         assert_eq!(found[0].0["responseStatus"], found[1].0["responseStatus"]);
     }
-    // A code that cannot be told.
+    // An unknown code.
     let unknown = set(exec(), "/protoPayload/status", json!({"code": 99}));
     let unknown = set(unknown, "/protoPayload/response", Value::Null);
     assert_eq!(stages(&unknown).len(), 2);
