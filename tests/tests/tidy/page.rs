@@ -6,7 +6,7 @@ use audit_bridge_tests::{BRIDGES, root};
 
 const ENDINGS: [&str; 6] = [".rs", ".py", ".yaml", ".json", ".txt", ".tpl"];
 
-/// What stands between backticks and looks like a path: no route, no path of Rust.
+/// The texts between backticks that look like files, not like HTTP routes or Rust paths.
 fn paths_of(row: &str) -> Vec<&str> {
     let quoted = row.split('`').skip(1).step_by(2);
     quoted
@@ -15,7 +15,7 @@ fn paths_of(row: &str) -> Vec<&str> {
         .collect()
 }
 
-/// `a/{b,c}` and `bridges/*/a`, written out.
+/// Expands `a/{b,c}` and `bridges/*/a`.
 fn spelled_out(path: &str) -> Vec<String> {
     if let Some((before, rest)) = path.split_once('{') {
         let (inside, after) = rest.split_once('}').unwrap();
@@ -33,8 +33,8 @@ fn spelled_out(path: &str) -> Vec<String> {
     vec![path.to_owned()]
 }
 
-/// The paths of a row that are not there. A path begins at the top, in `crates`, or in a folder
-/// that an earlier path of the row lies in.
+/// The paths of a row that do not exist. A path starts at the repository's root, in `crates`, or in
+/// a folder above an earlier path of the row.
 fn missing(row: &str, top: &Path) -> Vec<String> {
     let mut folders = vec![top.to_owned(), top.join("crates")];
     let mut missing = Vec::new();
