@@ -9,6 +9,7 @@
 
 mod modules;
 mod names;
+mod observers;
 mod page;
 mod repeats;
 
