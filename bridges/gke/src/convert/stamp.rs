@@ -19,9 +19,9 @@ pub(crate) struct Stamp<'a> {
 }
 
 impl<'a> Stamp<'a> {
-    /// Reads an RFC 3339 time; digits beyond microseconds are cut. Nearly all of Google's are in
-    /// UTC already, so that at most their fraction has to be padded or cut. Go's zero time is none:
-    /// it stands for a time that was never set.
+    /// Parses an RFC 3339 time, truncated to microseconds. Nearly all of Google's are in UTC, so at
+    /// most their fraction has to be padded or cut. Go's zero time is rejected: it means that a
+    /// time was never set.
     pub(crate) fn parse(text: &'a str) -> Option<Stamp<'a>> {
         if time::is_micros(text) {
             let text = Cow::Borrowed(text);
@@ -47,7 +47,7 @@ impl<'a> Stamp<'a> {
         Some(Stamp { text })
     }
 
-    /// The time before this one; `None` when no receiver could read it.
+    /// An earlier time; `None` if receivers could not parse it.
     pub(crate) fn minus(&self, duration: Duration) -> Option<Stamp<'static>> {
         let earlier = time::parse(&self.text)?.checked_sub(duration).ok()?;
         let text = Cow::Owned(written(earlier)?);

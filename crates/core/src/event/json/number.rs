@@ -1,11 +1,12 @@
-//! Numbers that are integers, however they are written.
+//! Integers in any notation.
 
 use std::borrow::Cow;
 
-/// Integers with more digits keep their text: `protojson` itself writes an exponent from here on.
+/// Longer integers keep their text: `protojson` itself writes an exponent from here on.
 const DIGITS_MAX: usize = 21;
 
-/// The number without fraction and exponent when it is an integer: exact, as it never is a double.
+/// The number without fraction and exponent if it is an integer. Exact, as it works on decimal
+/// digits.
 pub fn integral(number: &str) -> Cow<'_, str> {
     let Some(exponent_at) = number.find(['e', 'E', '.']) else {
         return Cow::Borrowed(number);
@@ -29,7 +30,7 @@ pub fn integral(number: &str) -> Cow<'_, str> {
     if digits.is_empty() {
         return Cow::Borrowed("0");
     }
-    // The digits times ten to this power.
+    // The value is the digits times ten to this power.
     let power = i64::from(exponent) - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
     if power >= 0 {
         let zeros = usize::try_from(power).unwrap_or(usize::MAX);

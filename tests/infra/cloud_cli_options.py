@@ -1,6 +1,6 @@
 """The options of `az` and `gcloud`, as those programs tell them of the commands that stand in the pages.
 
-    AZ=/path/to/az GCLOUD=gcloud python3 tests/infra/cli_options.py   # records them in cli_options.json
+    AZ=/path/to/az GCLOUD=gcloud python3 tests/infra/cloud_cli_options.py   # records them in cloud_cli_options.json
 
 The record is what the pages are held against where the programs are not at hand, which is nearly everywhere. A
 command that is new in a page has to be recorded.
@@ -15,7 +15,7 @@ from pathlib import Path
 import pages
 from kit import run
 
-RECORD = Path(__file__).parent / "cli_options.json"
+RECORD = Path(__file__).parent / "cloud_cli_options.json"
 PROGRAMS = {"az": "AZ", "gcloud": "GCLOUD"}
 
 
