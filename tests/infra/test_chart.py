@@ -453,7 +453,9 @@ class State(unittest.TestCase):
             self.assertEqual(deployment["replicas"], 2)
             self.assertEqual(environment(objects)["AUDIT_BRIDGE_LEADER_ELECTION"], "true")
             self.assertEqual(environment(objects)["AUDIT_BRIDGE_CHECKPOINT_STORE"], "kubernetes")
+            # Both of a former release need not stay until both new ones are ready: one may wait for a former one to go.
             self.assertEqual(deployment["strategy"]["type"], "RollingUpdate")
+            self.assertEqual(deployment["strategy"]["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 1})
             self.assertEqual(one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1)
             spread = deployment["template"]["spec"]["topologySpreadConstraints"]
             self.assertEqual(len(spread), 2)
@@ -466,6 +468,8 @@ class State(unittest.TestCase):
         for objects in [shared, render("gke", merged(SUBSCRIPTION, {"replicas": 3}))]:
             self.assertNotIn("AUDIT_BRIDGE_LEADER_ELECTION", environment(objects))
             self.assertEqual(one(objects, "Deployment")["spec"]["replicas"], 3)
+            rolling = one(objects, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+            self.assertEqual(rolling, {"maxSurge": 1, "maxUnavailable": 0})
 
     def test_what_is_kept_survives_an_uninstall(self):
         keep = {"helm.sh/resource-policy": "keep"}
