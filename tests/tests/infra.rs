@@ -68,6 +68,7 @@ fn terraform() {
 #[test]
 fn chart() {
     check("test_chart");
+    check("test_values");
 }
 
 /// Runs it with the built bridges at hand.
