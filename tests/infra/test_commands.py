@@ -4,7 +4,7 @@ import re
 import unittest
 
 import botocore.session
-import cli_options
+import cloud_cli_options
 import pages
 from botocore import xform_name
 from chart import VERSIONS
@@ -93,11 +93,11 @@ class Commands(unittest.TestCase):
         self.assertGreater(self.each("aws", check), 8)
 
     def _recorded(self, program, least=10):
-        record = cli_options.known()
+        record = cloud_cli_options.known()
 
         def check(words):
-            found = cli_options.command(program, words, record)
-            self.assertIsNotNone(found, "not recorded: see tests/infra/cli_options.py")
+            found = cloud_cli_options.command(program, words, record)
+            self.assertIsNotNone(found, "not recorded: see tests/infra/cloud_cli_options.py")
             self.assertEqual(set(pages.options(words)) - set(record[program][found]), set())
 
         self.assertGreater(self.each(program, check), least)
@@ -112,12 +112,12 @@ class Commands(unittest.TestCase):
         self._recorded("kubeadm", 2)
 
     def test_the_record_would_find_a_slip(self):
-        record = cli_options.known()
+        record = cloud_cli_options.known()
         keys = "eventhubs eventhub authorization-rule keys list".split()
-        self.assertEqual(cli_options.command("az", [*keys, "-n"], record), " ".join(keys))
+        self.assertEqual(cloud_cli_options.command("az", [*keys, "-n"], record), " ".join(keys))
         # It failed for whoever wrote -n, and left an empty Secret.
         self.assertNotIn("-n", record["az"][" ".join(keys)])
-        self.assertIsNone(cli_options.command("az", ["eventhub", "create"], record))
+        self.assertIsNone(cloud_cli_options.command("az", ["eventhub", "create"], record))
 
     def test_helm(self):
         """Those of our chart render; of all others Helm's own parser takes the options."""

@@ -18,9 +18,9 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Reads an RFC 3339 time; digits beyond microseconds are cut. Nearly all of Google's are in
-    /// UTC already, so that only their fraction has to be padded or cut. Go's zero time is none: it
-    /// stands for a time that was never set.
+    /// Parses an RFC 3339 time, truncated to microseconds. Nearly all of Google's are in UTC, so
+    /// only their fraction has to be padded or cut. Go's zero time is rejected: it means that a
+    /// time was never set.
     pub(crate) fn parse(text: &str) -> Option<Stamp> {
         if text.starts_with(GO_ZERO) {
             return None;
@@ -41,7 +41,7 @@ impl Stamp {
         Some(Stamp { text })
     }
 
-    /// The time before this one; `None` when no receiver could read it.
+    /// An earlier time; `None` if receivers could not parse it.
     pub(crate) fn minus(&self, duration: Duration) -> Option<Stamp> {
         let earlier = time::parse(&self.text)?.checked_sub(duration).ok()?;
         written(earlier).map(|text| Stamp { text })

@@ -1,7 +1,7 @@
-//! `requestURI`, put together again.
+//! Reconstructs `requestURI`.
 //!
-//! The path follows from group, version and names. Of the query only what the entry implies comes
-//! back (`fieldSelector`, `watch`, `dryRun`, `command`); the rest is lost for good.
+//! The path follows from group, version and names. Of the query only what the entry implies is
+//! restored (`fieldSelector`, `watch`, `dryRun`, `command`); the rest is lost.
 
 use audit_bridge_core::event::json::Raw;
 
@@ -81,7 +81,7 @@ fn write_query(out: &mut String, request: &Request<'_>, query: Query<'_>) {
         parameter("dryRun", if dry_run == "true" { "All" } else { dry_run });
     }
     if let ("list" | "watch", Some(resource)) = (request.verb, resource) {
-        // The only way in which the API server sets a name on these verbs.
+        // With these verbs, the API server takes a name only from such a selector.
         if !resource.name.is_empty() {
             let selector = format!("metadata.name={}", resource.name);
             parameter("fieldSelector", &selector);
@@ -115,7 +115,7 @@ fn write_path(out: &mut String, path: &str) {
             _ => b"!$&'()*+,;=:@/".contains(&byte),
         };
         if !allowed {
-            // Between two escaped bytes of one character stands nothing.
+            // Empty between two escaped bytes of one character.
             out.push_str(path.get(copied..at).unwrap_or_default());
             push_escaped(out, byte);
             copied = at + 1;

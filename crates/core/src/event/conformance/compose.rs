@@ -1,5 +1,5 @@
-//! Events that are put together from a format that is not the API server's: written member by
-//! member, and known while they are written, so that nothing of them is read again.
+//! Composes an event from a format other than the API server's, member by member. What inspection
+//! would find is recorded while writing, so the event's text is not read again.
 
 use bytes::Bytes;
 
@@ -8,25 +8,25 @@ use super::inspect::{Inspection, MemberSpan, place_of};
 use super::known::{MEMBERS, Member};
 use super::{API_VERSION, Event, EventContext, EventError, Notes, TRUNCATED};
 
-/// What an annotation says.
+/// The value of an annotation.
 #[derive(Debug, Clone, Copy)]
 pub enum Text<'a> {
-    /// As it is to be read.
+    /// Plain text.
     Plain(&'a str),
-    /// A JSON string as it is written; any other value is left out.
+    /// A JSON string as written; a value of another kind is left out.
     Json(Raw<'a>),
 }
 
-/// Whether the keys of a value were looked at when it was scanned.
+/// Whether a value's scan included its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// [`Findings::may_repeat_a_key`] says whether one may stand twice.
+    /// [`Findings::may_repeat_a_key`] is valid.
     Seen,
-    /// Nothing is known of them.
+    /// Nothing is known about duplicate keys.
     NotSeen,
 }
 
-/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; what is empty is left out, as
+/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; empty ones are left out, as
 /// the API server does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ObjectRef<'a> {
@@ -40,15 +40,15 @@ pub struct ObjectRef<'a> {
     pub subresource: &'a str,
 }
 
-/// Writes one event, its members in the order of the calls: each at most once.
+/// Writes one event, its members in the order of the calls, each at most once.
 #[derive(Debug)]
 pub struct Composer {
     text: String,
     places: [MemberSpan; MEMBERS],
     findings: Findings,
-    /// The verb is one whose request object is looked at for keys that stand twice.
+    /// The verb is one whose request object must be checked for duplicate keys.
     is_patch: bool,
-    /// An annotation is the one that marks a cut event.
+    /// An annotation marks the event as truncated.
     marked: bool,
 }
 
@@ -88,15 +88,16 @@ impl Composer {
         self.string(Member::RequestUri, uri);
     }
 
-    /// `verb`; before the request object.
+    /// `verb`; call this before `request_object`.
     pub fn verb(&mut self, verb: &str) {
-        // As for native events, one that could be spelled otherwise is not taken for another.
+        // As for native events, a verb with unusual characters is not trusted to differ from
+        // `patch`.
         let is_plain = verb.bytes().all(|byte| byte.is_ascii_alphanumeric());
         self.is_patch = verb == "patch" || !is_plain;
         self.string(Member::Verb, verb);
     }
 
-    /// `user`, with no member where there is no name.
+    /// `user`; empty if there is no name.
     pub fn user(&mut self, name: Option<&str>, groups: &[&str]) {
         self.identity(Member::User, name, groups);
     }
@@ -154,17 +155,17 @@ impl Composer {
         });
     }
 
-    /// `responseStatus`, a `metav1.Status` whose members have their types; what is in it besides
-    /// texts of the caller was found to be so.
+    /// `responseStatus`, a `metav1.Status` whose members must have their types. `found` covers the
+    /// values in it that are not plain text.
     pub fn response_status(&mut self, found: Findings, write: impl FnOnce(&mut String)) {
         self.findings = self.findings.and(found.within());
         self.member(Member::ResponseStatus, write);
     }
 
-    /// `requestObject`, made of values that were scanned, of which this was found.
+    /// `requestObject`, made of scanned values with these findings.
     ///
-    /// Where the verb is `patch`, the one object that is logged as a client wrote it, its keys have to
-    /// be known: it is looked at once more unless `keys` says that they were part of what was found.
+    /// For the verb `patch`, whose object is logged as the client wrote it, duplicate keys must be
+    /// known: the object is scanned again unless `keys` says that the findings include them.
     pub fn request_object(&mut self, found: Findings, keys: Keys, write: impl FnOnce(&mut String)) {
         self.object(Member::RequestObject, found, write);
         if self.is_patch && keys == Keys::NotSeen {
@@ -228,7 +229,7 @@ impl Composer {
         self.member(name, |out| push_string(out, text));
     }
 
-    /// A text without anything to escape.
+    /// A string member whose text needs no escaping.
     fn plain(&mut self, name: Member, text: &str) {
         self.member(name, |out| {
             out.push('"');
@@ -259,13 +260,13 @@ impl Composer {
         };
     }
 
-    /// The event.
+    /// Finishes the event.
     ///
     /// # Errors
     /// See [`EventError`].
     pub fn event(mut self, context: &EventContext<'_>) -> Result<Event, EventError> {
         self.text.push('}');
-        // Where something was replaced, what was found of the parts says too little.
+        // After a replacement the recorded findings are incomplete, so read the text again.
         if context.replaced {
             return super::event(&Bytes::from(self.text), context);
         }

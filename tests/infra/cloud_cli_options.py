@@ -1,6 +1,6 @@
 """The options of `az`, `gcloud` and `kubeadm`, as those programs tell them of the commands that stand in the pages.
 
-    AZ=/path/to/az GCLOUD=gcloud KUBEADM=kubeadm python3 tests/infra/cli_options.py   # records them in cli_options.json
+    AZ=/path/to/az GCLOUD=gcloud KUBEADM=kubeadm python3 tests/infra/cloud_cli_options.py   # records them in cloud_cli_options.json
 
 What is not named keeps its record.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pages
 from kit import run
 
-RECORD = Path(__file__).parent / "cli_options.json"
+RECORD = Path(__file__).parent / "cloud_cli_options.json"
 PROGRAMS = {"az": "AZ", "gcloud": "GCLOUD", "kubeadm": "KUBEADM"}
 
 
