@@ -55,6 +55,14 @@ MONITORED = merged(
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
 TENANT = "11111111-1111-1111-1111-111111111111"
 CLIENT_CERTIFICATE = {"aks": {"tenantId": TENANT, "clientCertificate": {"secretName": "principal"}}}
+# As the help of --admin-address says.
+ADMIN_PORT = int(
+    re.search(
+        r"/readyz and /metrics \[default: 0\.0\.0\.0:(\d+)\]",
+        (ROOT / "crates/app/src/cli/health_args.rs").read_text(),
+    )[1]
+)
+ADMIN_PORT_FILES = ["Dockerfile", "NOTES.txt", "deployment.yaml", "network-policy.yaml", "scrape.yaml", "validate.yaml"]
 SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
@@ -246,7 +254,7 @@ class Rendered(unittest.TestCase):
         for name, objects in everything():
             with self.subTest(name=name):
                 (port,) = container(objects)["ports"]
-                self.assertEqual((port["name"], port["containerPort"]), ("admin", 8080))
+                self.assertEqual((port["name"], port["containerPort"]), ("admin", ADMIN_PORT))
                 for probe, path in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
                     get = container(objects)[probe]["httpGet"]
                     self.assertEqual((get["path"], get["port"]), (path, "admin"))
@@ -255,6 +263,17 @@ class Rendered(unittest.TestCase):
                 resources = container(objects)["resources"]
                 self.assertEqual(resources["limits"], {"memory": "256Mi"})
                 self.assertEqual(resources["requests"], {"cpu": "50m", "memory": "128Mi"})
+
+    def test_port_is_the_default_of_the_program(self):
+        files = [DEPLOY / "Dockerfile", *sorted((CHART / "templates").glob("*.*"))]
+        # As a number of its own: behind a space, a quote or the colon of an address.
+        named = {
+            file.name: set(re.findall(r"""(?<=[ ":])80[0-9][0-9]\b""", file.read_text())) for file in files
+        }
+        self.assertEqual(
+            {name: ports for name, ports in named.items() if ports},
+            dict.fromkeys(ADMIN_PORT_FILES, {str(ADMIN_PORT)}),
+        )
 
     def test_helm_test_asks_what_the_bridge_does(self):
         for name, objects in everything():
