@@ -68,6 +68,7 @@ fn terraform() {
 #[test]
 fn chart() {
     check("test_chart");
+    check("test_values");
 }
 
 /// The same with the built bridges.

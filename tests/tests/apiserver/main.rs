@@ -14,6 +14,7 @@ mod admission;
 mod canary;
 mod contracts;
 mod gke;
+mod install;
 mod live;
 mod native;
 mod recording;

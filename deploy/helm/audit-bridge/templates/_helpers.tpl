@@ -25,7 +25,7 @@ app.kubernetes.io/component: audit-log-reader
 {{- $_ := set $labels "app.kubernetes.io/version" .Chart.AppVersion -}}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .Release.Service -}}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- mergeOverwrite (deepCopy .Values.commonLabels) $labels | toYaml -}}
+{{- mergeOverwrite (deepCopy (default dict .Values.commonLabels)) $labels | toYaml -}}
 {{- end -}}
 
 {{- define "audit-bridge.metadata" -}}
@@ -222,7 +222,7 @@ labels:
   value: {{ . | quote }}
 {{- end }}
 - name: NO_PROXY
-  value: {{ prepend (ternary (list .Values.proxy.noProxy) list (ne .Values.proxy.noProxy "")) "localhost,127.0.0.1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST),169.254.169.254,169.254.170.23,metadata.google.internal" | join "," | quote }}
+  value: {{ prepend (ternary (list .Values.proxy.noProxy) list (not (empty .Values.proxy.noProxy))) "localhost,127.0.0.1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST),169.254.169.254,169.254.170.23,metadata.google.internal" | join "," | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -286,7 +286,7 @@ labels:
 {{- define "audit-bridge.podLabels" -}}
 {{- $labels := dict "app.kubernetes.io/part-of" "audit-bridges" "app.kubernetes.io/version" .Chart.AppVersion -}}
 {{- if and (eq .Values.bridge "aks") (not (or .Values.aks.connectionString.secretName .Values.aks.clientCertificate.secretName)) }}{{ $_ := set $labels "azure.workload.identity/use" "true" }}{{ end -}}
-{{- $labels = mergeOverwrite (deepCopy .Values.commonLabels) (deepCopy .Values.podLabels) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
+{{- $labels = mergeOverwrite (deepCopy (default dict .Values.commonLabels)) (deepCopy (default dict .Values.podLabels)) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
 {{- toYaml $labels -}}
 {{- end -}}
 
