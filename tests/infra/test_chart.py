@@ -391,6 +391,18 @@ class Rights(unittest.TestCase):
                     self.assertEqual([rule["verbs"] for rule in given], [["get", "update"]] * bool(names))
                     self.assertEqual(sorted(name for rule in given for name in rule["resourceNames"]), sorted(names))
 
+    def test_one_log_group_that_is_left_of_several_finds_its_slot(self):
+        """Its position is there: without the right to read it the bridge waits, as it must."""
+        left, several = render("eks", {"checkpoint": {"slots": 8}}), render("eks", {"eks": {"clusterNames": ["a", "b"]}})
+        maps, rights = [], []
+        for objects in [left, several]:
+            maps.append({item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"})
+            rights.append({name for rule in one(objects, "Role")["rules"] for name in rule["resourceNames"]})
+        self.assertLessEqual(maps[1], maps[0])
+        self.assertLessEqual(rights[1], rights[0])
+        # It is still one log: canaries go on.
+        self.assertIn("AUDIT_BRIDGE_CANARY_INTERVAL", environment(left))
+
     def test_nothing_may_be_created(self):
         for name, objects in everything():
             for role in [item for item in objects if item["kind"] == "Role"]:

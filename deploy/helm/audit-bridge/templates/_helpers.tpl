@@ -66,6 +66,10 @@ labels:
 {{- define "audit-bridge.hasSeveralLogs" -}}
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len (default list .Values.eks.clusterNames)) 1) (gt (len (default list .Values.eks.logGroups)) 1))) }}true{{ end -}}
 {{- end -}}
+{{/* Also where one is left of several log groups, and the user says how many slots there were: its position is in one. */}}
+{{- define "audit-bridge.hasSlots" -}}
+{{- if or (include "audit-bridge.hasSeveralLogs" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (gt (int .Values.checkpoint.slots) 0)) }}true{{ end -}}
+{{- end -}}
 
 {{/* Several pods are given what is read: the event of a canary may come to any of them. */}}
 {{- define "audit-bridge.sharesEvents" -}}
@@ -99,7 +103,7 @@ labels:
 {{- define "audit-bridge.positionNames" -}}
 {{- $name := include "audit-bridge.fullname" . -}}
 - {{ $name }}
-{{- if include "audit-bridge.hasSeveralLogs" . }}
+{{- if include "audit-bridge.hasSlots" . }}
 {{- range until (int (include "audit-bridge.slots" .)) }}
 - {{ $name }}-slot-{{ . }}
 {{- end }}

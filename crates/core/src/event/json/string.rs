@@ -352,9 +352,8 @@ fn has_special(bytes: u64) -> bool {
     const HIGH: u64 = 0x80 * ONES;
     // The high bit of the first byte below `limit`, which is 128 at most; 0 where there is none.
     let below = |bytes: u64, limit: u64| bytes.wrapping_sub(limit * ONES) & !bytes & HIGH;
-    let quotes = below(bytes ^ u64::from(b'"') * ONES, 1);
-    let backslashes = below(bytes ^ u64::from(b'\\') * ONES, 1);
-    quotes | backslashes | below(bytes, 0x20) != 0
+    let equal = |bytes: u64, byte: u8| below(bytes ^ (u64::from(byte) * ONES), 1);
+    equal(bytes, b'"') | equal(bytes, b'\\') | below(bytes, 0x20) != 0
 }
 
 #[inline(never)]
