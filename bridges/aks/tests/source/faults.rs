@@ -27,6 +27,8 @@ async fn survives(hubs: &EventHubs, partitions: usize, harm: impl AsyncFn(usize)
         read(&mut source, &mut got, want).await;
     }
     listen(&mut source, &mut got, Duration::from_millis(500)).await;
+    // One for each partition, and one that looks for new partitions: what was replaced is closed.
+    until(|| hubs.connections_now() <= partitions + 1).await;
     let want: Vec<_> = (0..rounds * 10).map(|number| number.to_string()).collect();
     for partition in 0..partitions {
         let names = got.of(u32::try_from(partition).unwrap());
@@ -236,6 +238,12 @@ async fn source_dropped_leaves_no_connection() {
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, 4);
     for _ in 0..3 {
+        // Messages wait at each link when it is closed.
+        for number in 0..50 {
+            for partition in 0..4 {
+                hubs.publish(HUB, partition, body(&number.to_string()));
+            }
+        }
         let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
         let mut got = Got::default();
         read_until(&mut source, &mut got, |got| got.positions.len() == 4).await;
