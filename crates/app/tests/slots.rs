@@ -139,18 +139,23 @@ impl World {
         let had = self.had.get(&reader.lease).and_then(|had| had.last());
         let is_kept = had == Some(&reader.log);
         self.act(reader);
-        let log = &self.logs[&reader.log];
-        let goes_on = is_kept && log.saved.lease == reader.lease;
-        let (name, saved) = (&reader.log, log.saved.position);
-        assert!(
-            log.lost || !goes_on || next >= saved,
-            "{name} begins at {next}, {saved} was written down"
-        );
+        let log = self.logs.get_mut(&reader.log).unwrap();
+        let has_moved = log.saved.position > 0 && log.saved.lease != reader.lease;
+        let name = &reader.log;
         assert!(
             next <= log.delivered,
             "{name} leaves out what was not delivered"
         );
-        if saved > 0 && log.saved.lease != reader.lease {
+        if is_kept && log.saved.lease == reader.lease {
+            let saved = log.saved.position;
+            assert!(
+                log.lost || next >= saved,
+                "{name} begins at {next}, {saved} was written down"
+            );
+        } else {
+            log.saved = reader.saved(next);
+        }
+        if has_moved {
             self.saw("log moved to another slot");
         }
     }
@@ -253,6 +258,14 @@ struct Reader {
 }
 
 impl Reader {
+    fn saved(&self, position: u64) -> Saved {
+        Saved {
+            won: self.won,
+            position,
+            lease: self.lease.clone(),
+        }
+    }
+
     /// Reads the log until it ends (then true), is given up, or the Lease is lost.
     async fn read(
         self,
@@ -328,12 +341,7 @@ impl Reader {
             if saved.is_ok() {
                 let log = &mut *self.world.lock().unwrap();
                 let log = log.logs.get_mut(&self.log).unwrap();
-                let saved = Saved {
-                    won: self.won,
-                    position: next,
-                    lease: self.lease.clone(),
-                };
-                log.saved = log.saved.clone().max(saved);
+                log.saved = log.saved.clone().max(self.saved(next));
             }
             match (saved.is_ok(), end == Some(next)) {
                 (true, true) => return true,
