@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Copies the chart as it is released: python3 .github/chart.py REGISTRY FOLDER
+"""Copies the chart as it is released: python3 .github/chart.py REGISTRY FOLDER SOURCE
 
 In the repository the chart wants a registry, because there is no image. In a release it has that of the release as its
-default, and says what Artifact Hub shows. Only the standard library.
+default, its page leads to the pages of that release (below the URL SOURCE), and it says what Artifact Hub shows. Only the
+standard library.
 """
 
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 CHART = Path(__file__).resolve().parents[1] / "deploy/helm/audit-bridge"
 
 
-def release(registry, folder):
+def release(registry, folder, source):
     made = Path(folder) / "audit-bridge"
     shutil.copytree(CHART, made)
     values = made / "values.yaml"
@@ -27,7 +28,9 @@ def release(registry, folder):
         raise SystemExit("values.yaml: what stands above image.registry is not what it was")
     values.write_text(text)
     table = made / "README.md"
-    table.write_text(re.sub(rf'`""` \| {note}', f'`"{registry}"` | Registry of the release.', table.read_text()))
+    text = re.sub(rf'`""` \| {note}', f'`"{registry}"` | Registry of the release.', table.read_text())
+    # Beside the package there are no other pages.
+    table.write_text(text.replace("](../../", f"]({source}/deploy/"))
     about = made / "Chart.yaml"
     version = re.search(r"^version: (.+)$", about.read_text(), re.M)[1]
     images = "".join(
@@ -37,6 +40,7 @@ def release(registry, folder):
     prerelease = "true" if "-" in version else "false"
     about.write_text(
         about.read_text()
+        + f"home: {source}/README.md\n"
         + "annotations:\n"
         + "  artifacthub.io/category: security\n"
         + "  artifacthub.io/license: Apache-2.0\n"
@@ -46,4 +50,4 @@ def release(registry, folder):
 
 
 if __name__ == "__main__":
-    release(*sys.argv[1:3])
+    release(*sys.argv[1:4])

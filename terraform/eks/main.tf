@@ -64,7 +64,6 @@ locals {
   settings_roles = local.has_stream ? local.stream_role_arns : var.assume_role_arns
   # Further flags of the bridge, by name.
   settings = merge(
-    local.reads_stream ? { stream = local.stream_is_ours ? local.stream_name : local.stream_arn } : {},
     length(local.settings_roles) > 0 ? { role-arn = join(",", local.settings_roles) } : {},
     length(local.settings_roles) > 0 && var.assume_role_external_id != null ? { role-external-id = var.assume_role_external_id } : {},
     var.unmask ? { unmask = "true" } : {},

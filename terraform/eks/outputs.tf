@@ -19,13 +19,15 @@ output "helm_values" {
     {
       bridge         = "eks"
       serviceAccount = { name = var.service_account }
-      eks = merge(
-        { region = local.region },
+      # What is empty is said too, so that nothing of the file before stays.
+      eks = {
+        region = local.region
         # The bridge wants one group per cluster; for several, the groups alone say what to read.
-        length(local.all_log_groups) == 1 ? { clusterNames = [var.cluster_name] } : {},
-        length(local.all_log_groups) > 1 || length(var.log_group_names) > 0 && !local.has_stream ? { logGroups = local.all_log_groups } : {},
-        var.create && local.irsa ? { roleArn = aws_iam_role.bridge[0].arn } : {},
-      )
+        clusterNames = length(local.all_log_groups) == 1 ? [var.cluster_name] : []
+        logGroups    = length(local.all_log_groups) > 1 || length(var.log_group_names) > 0 ? local.all_log_groups : []
+        stream       = !local.reads_stream ? "" : local.stream_is_ours ? local.stream_name : local.stream_arn
+        roleArn      = var.create && local.irsa ? aws_iam_role.bridge[0].arn : ""
+      }
     },
     length(local.settings) == 0 ? {} : { settings = local.settings },
   ))

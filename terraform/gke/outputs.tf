@@ -33,15 +33,16 @@ output "helm_values" {
   value = yamlencode({
     bridge         = "gke"
     serviceAccount = { name = var.service_account }
-    gke = merge(
+    # What is empty is said too, so that nothing of the file before stays.
+    gke = {
       # Views that were named hold the clusters of many projects.
-      { projectId = var.log_views == null ? var.project_id : "*" },
-      { clusterName = var.cluster_name },
-      length(local.log_views) == 0 ? {} : { resourceNames = local.log_views },
-      var.location == null ? {} : { location = var.location },
-      var.include_data_access ? { includeDataAccess = true } : {},
-      local.impersonates ? { serviceAccount = google_service_account.bridge[0].email } : {},
-      local.makes_pubsub ? { subscription = google_pubsub_subscription.events[0].id } : {},
-    )
+      projectId         = var.log_views == null ? var.project_id : "*"
+      clusterName       = var.cluster_name
+      resourceNames     = local.log_views
+      location          = var.location == null ? "" : var.location
+      includeDataAccess = var.include_data_access
+      serviceAccount    = local.impersonates ? google_service_account.bridge[0].email : ""
+      subscription      = local.makes_pubsub ? google_pubsub_subscription.events[0].id : ""
+    }
   })
 }

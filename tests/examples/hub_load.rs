@@ -1,15 +1,14 @@
-//! What reading an event hub costs the AKS bridge, and how much memory it takes:
+//! Measures the processor time and memory that the AKS bridge needs to read an event hub:
 //!
 //! ```text
 //! hub_load PARTITIONS MESSAGES [KIB] [REPLICAS]
 //! ```
 //!
-//! The hub holds so many messages in each of its partitions before the bridge starts, each of so many
-//! KiB (250) of records as Azure Monitor writes them. `CORES=0` keeps the bridge to these cores
-//! (`taskset`). The rate by processor time is the one that other work on the machine changes least.
-//! What is counted are the bytes of the messages. Memory is most with many partitions and messages of
-//! 1,000 KiB, which is the largest that the hub takes. With a number of replicas, also with 1, they share
-//! the partitions.
+//! Before the bridge starts, the hub holds `MESSAGES` messages in each partition, each with `KIB`
+//! KiB (250) of records in Azure Monitor's form. `CORES=0` pins the bridge to these cores
+//! (`taskset`). The rate by processor time is least affected by other load on the machine. Bytes
+//! are those of the messages. Memory is highest with many partitions and messages of 1,000 KiB, the
+//! largest that the hub accepts. With `REPLICAS`, even 1, the partitions are shared.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -31,7 +30,7 @@ const HUB: &str = "insights-logs-kube-audit";
 async fn main() {
     let (partitions, messages) = (argument(0, 4), argument(1, 200));
     let (kib, replicas) = (argument(2, 250), argument(3, 0));
-    // Built before the clock runs.
+    // Build it before the clock runs.
     let _ = audit_bridge_tests::binary("aks");
     let (hubs, webhook) = (EventHubs::start().await, ScriptedWebhook::start().await);
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +77,7 @@ async fn main() {
     load.measure(bridges.collect(), &webhook).await;
 }
 
-/// The record of event `n`, of 1.66 KB before it is escaped.
+/// The record of event `n`, 1.66 KB before escaping.
 fn record(n: usize) -> String {
     let record = json!({
         "time": "2026-11-21T10:00:00.1234567Z",

@@ -1,8 +1,8 @@
-//! Constant load for some minutes, and what it does to memory, file descriptors and lag:
+//! Applies constant load for some minutes, and measures memory, file descriptors and lag:
 //!
 //! `cargo run --release -p audit-bridge-tests --example soak -- MINUTES [EVENTS_PER_SECOND]`
 //!
-//! A stand-in of CloudWatch Logs issues events, one in twenty late; the EKS bridge reads them and
+//! A stand-in of CloudWatch Logs emits events, one in twenty late; the EKS bridge reads them and
 //! POSTs them to a receiver that fails now and then. Every ten seconds a line is printed; at the
 //! end the first and the last third are compared.
 #![allow(
@@ -21,7 +21,7 @@ use audit_bridge_tests::live::{Running, wait};
 
 const GROUP: &str = "/aws/eks/soak/cluster";
 
-/// A look at the process.
+/// A measurement of the process.
 struct Sample {
     resident_kib: u64,
     descriptors: usize,
@@ -99,7 +99,7 @@ async fn main() {
                 WebhookAnswer::reset_before_reading(),
             ]);
         }
-        // What every cursor has passed is gone from the stand-in, or it would grow instead.
+        // Remove what every cursor has passed; otherwise the stand-in would grow.
         cloud.trim(now_ms() - 60_000);
         webhook.forget_bodies();
         std::thread::sleep(Duration::from_millis(100));

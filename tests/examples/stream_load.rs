@@ -1,4 +1,5 @@
-//! What reading a Kinesis stream costs the EKS bridge, and how late its events are:
+//! Measures the processor time that the EKS bridge needs to read a Kinesis stream, and the latency
+//! of its events:
 //!
 //! ```text
 //! stream_load rate SHARDS EVENTS [REPLICAS]
@@ -6,12 +7,11 @@
 //! stream_load latency SHARDS SECONDS
 //! ```
 //!
-//! `rate`: the stream holds all events, of 1.66 KB, before the bridges start, in records as CloudWatch
-//! Logs packs them, so they are read as fast as can be. `share`: the same, and the shards are shared,
-//! also where one replica is alone. `CORES=0` keeps the bridges to these cores
-//! (`taskset`). Other work on the machine changes the rate by the clock, and the rate by processor
-//! time least. `latency`: 100 events a second, from when each is in the stream to when the webhook has
-//! it.
+//! `rate`: before the bridges start, the stream holds all events, of 1.66 KB each, packed like
+//! CloudWatch Logs' records, so they are read at full speed. `share`: the same with shared shards,
+//! even with one replica. `CORES=0` pins the bridges to these cores (`taskset`). Other load on the
+//! machine affects the wall-clock rate, and the rate by processor time least. `latency`: 100 events
+//! a second, each measured from its arrival in the stream to that at the webhook.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +32,7 @@ use audit_bridge_tests::replicas::serve_api;
 use audit_bridge_tests::{audit_id, event};
 
 const STREAM: &str = "audit";
-/// Log events of a record of the stream.
+/// Log events per record of the stream.
 const PER_RECORD: usize = 20;
 
 #[tokio::main(flavor = "multi_thread")]
@@ -48,7 +48,7 @@ async fn main() {
     }
 }
 
-/// A stream, a receiver, and how the bridge is started.
+/// A stream, a receiver, and how to start the bridge.
 struct Bench {
     kinesis: Kinesis,
     webhook: ScriptedWebhook,
@@ -58,7 +58,7 @@ struct Bench {
 
 impl Bench {
     async fn new(shards: usize) -> Bench {
-        // Built before the clock runs.
+        // Build it before the clock runs.
         let _ = audit_bridge_tests::binary("eks");
         let kinesis = Kinesis::start().await;
         kinesis.create_stream(STREAM, u32::try_from(shards).unwrap());
@@ -70,7 +70,7 @@ impl Bench {
         }
     }
 
-    /// Writes these events as one record of a log stream; its bytes.
+    /// Writes these events as one record of a log stream. Returns its bytes.
     fn put(&self, log_stream: usize, events: std::ops::Range<usize>) -> usize {
         let subscription = SubscriptionOrigin {
             log_stream: format!("kube-apiserver-audit-{log_stream}"),

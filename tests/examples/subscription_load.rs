@@ -1,12 +1,12 @@
-//! What reading a Pub/Sub subscription costs the GKE bridge:
+//! Measures the processor time that the GKE bridge needs to read a Pub/Sub subscription:
 //!
 //! ```text
 //! subscription_load ENTRIES [BYTES]
 //! ```
 //!
-//! The subscription holds all entries before the bridge starts: of so many bytes (1,660), a message
-//! each, as a log sink writes them. `CORES=0` keeps the bridge to these cores (`taskset`). The rate by
-//! processor time is the one that other work on the machine changes least.
+//! Before the bridge starts, the subscription holds all entries, of `BYTES` bytes (1,660) and one
+//! per message, like those of a log sink. `CORES=0` pins the bridge to these cores (`taskset`). The
+//! rate by processor time is least affected by other load on the machine.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -23,7 +23,7 @@ const NAME: &str = "projects/p/subscriptions/audit";
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
     let (entries, size) = (argument(0, 200_000), argument(1, 1660));
-    // Built before the clock runs.
+    // Build it before the clock runs.
     let _ = audit_bridge_tests::binary("gke");
     let (pubsub, webhook) = (PubSub::start(NAME).await, ScriptedWebhook::start().await);
     let folder = tempfile::tempdir().unwrap();

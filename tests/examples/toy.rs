@@ -1,9 +1,9 @@
-//! A fourth bridge, as small as can be: its log is a list of lines in memory. It has a skip and a
-//! reject reason of its own, flags of its own and a dump shape of its own, and no file under
-//! `crates/` knows of it: whoever breaks that breaks `tests/tests/fourth_bridge.rs`.
+//! A minimal fourth bridge, whose log is a list of lines in memory. It has its own skip and reject
+//! reason, flags and dump shape, and no file under `crates/` knows it.
+//! `tests/tests/fourth_bridge.rs` fails when that breaks.
 //!
-//! A line is `{"toy": X}`: an audit event where X is an object, chatter where it is a string, and
-//! smudged where it is a number.
+//! A line is `{"toy": X}`: an audit event if X is an object, chatter if it is a string, smudged if
+//! it is a number.
 
 use std::borrow::Cow;
 use std::future::pending;
@@ -22,12 +22,11 @@ use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::source::{Page, Position, Source};
 use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 
-/// Somebody talks.
+/// The line is chatter.
 const CHATTER: Skip = Skip::new("chatter");
-/// It cannot be read for dirt.
+/// The line is unreadable.
 const SMUDGED: Reject = Reject::new("smudged");
 
-/// The name of the log.
 const LOG: &str = "toy:memory";
 
 fn main() -> ExitCode {
@@ -73,7 +72,7 @@ impl Bridge for Toy {
     }
 }
 
-/// The whole provider: how many events its log holds.
+/// The provider: the number of events in its log.
 struct Memory(usize);
 
 impl Provider for Memory {
@@ -120,7 +119,7 @@ impl ProviderLog for MemoryLog {
     }
 }
 
-/// The lines that are left, one a page.
+/// The remaining lines, one per page.
 struct Lines {
     lines: Vec<String>,
     next: usize,
@@ -165,7 +164,7 @@ impl Convert for ToyConvert {
     }
 }
 
-/// What stands behind `toy`.
+/// The value of `toy`.
 fn said(text: &str) -> Option<Raw<'_>> {
     let mut scanner = Scanner::new(text);
     scanner.open_object().ok()?;

@@ -23,6 +23,7 @@ from chart import (
     render,
     rendered_example,
     table,
+    text,
 )
 from kit import BRIDGES, ROOT, run, scratch
 from tools import go_tool
@@ -54,6 +55,14 @@ MONITORED = merged(
 CONNECTION_STRING = {"aks": {"clientId": "", "connectionString": {"secretName": "event-hub-connection-string"}}}
 TENANT = "11111111-1111-1111-1111-111111111111"
 CLIENT_CERTIFICATE = {"aks": {"tenantId": TENANT, "clientCertificate": {"secretName": "principal"}}}
+# As the help of --admin-address says.
+ADMIN_PORT = int(
+    re.search(
+        r"/readyz and /metrics \[default: 0\.0\.0\.0:(\d+)\]",
+        (ROOT / "crates/app/src/cli/health_args.rs").read_text(),
+    )[1]
+)
+ADMIN_PORT_FILES = ["Dockerfile", "NOTES.txt", "deployment.yaml", "network-policy.yaml", "scrape.yaml", "validate.yaml"]
 SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
     "commonLabels": {"team": "security"},
@@ -245,7 +254,7 @@ class Rendered(unittest.TestCase):
         for name, objects in everything():
             with self.subTest(name=name):
                 (port,) = container(objects)["ports"]
-                self.assertEqual((port["name"], port["containerPort"]), ("admin", 8080))
+                self.assertEqual((port["name"], port["containerPort"]), ("admin", ADMIN_PORT))
                 for probe, path in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
                     get = container(objects)[probe]["httpGet"]
                     self.assertEqual((get["path"], get["port"]), (path, "admin"))
@@ -254,6 +263,17 @@ class Rendered(unittest.TestCase):
                 resources = container(objects)["resources"]
                 self.assertEqual(resources["limits"], {"memory": "256Mi"})
                 self.assertEqual(resources["requests"], {"cpu": "50m", "memory": "128Mi"})
+
+    def test_port_is_the_default_of_the_program(self):
+        files = [DEPLOY / "Dockerfile", *sorted((CHART / "templates").glob("*.*"))]
+        # As a number of its own: behind a space, a quote or the colon of an address.
+        named = {
+            file.name: set(re.findall(r"""(?<=[ ":])80[0-9][0-9]\b""", file.read_text())) for file in files
+        }
+        self.assertEqual(
+            {name: ports for name, ports in named.items() if ports},
+            dict.fromkeys(ADMIN_PORT_FILES, {str(ADMIN_PORT)}),
+        )
 
     def test_helm_test_asks_what_the_bridge_does(self):
         for name, objects in everything():
@@ -371,6 +391,18 @@ class Rights(unittest.TestCase):
                     self.assertEqual([rule["verbs"] for rule in given], [["get", "update"]] * bool(names))
                     self.assertEqual(sorted(name for rule in given for name in rule["resourceNames"]), sorted(names))
 
+    def test_one_log_group_that_is_left_of_several_finds_its_slot(self):
+        """Its position is there: without the right to read it the bridge waits, as it must."""
+        left, several = render("eks", {"checkpoint": {"slots": 8}}), render("eks", {"eks": {"clusterNames": ["a", "b"]}})
+        maps, rights = [], []
+        for objects in [left, several]:
+            maps.append({item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"})
+            rights.append({name for rule in one(objects, "Role")["rules"] for name in rule["resourceNames"]})
+        self.assertLessEqual(maps[1], maps[0])
+        self.assertLessEqual(rights[1], rights[0])
+        # It is still one log: canaries go on.
+        self.assertIn("AUDIT_BRIDGE_CANARY_INTERVAL", environment(left))
+
     def test_nothing_may_be_created(self):
         for name, objects in everything():
             for role in [item for item in objects if item["kind"] == "Role"]:
@@ -452,7 +484,9 @@ class State(unittest.TestCase):
             self.assertEqual(deployment["replicas"], 2)
             self.assertEqual(environment(objects)["AUDIT_BRIDGE_LEADER_ELECTION"], "true")
             self.assertEqual(environment(objects)["AUDIT_BRIDGE_CHECKPOINT_STORE"], "kubernetes")
+            # Both of a former release need not stay until both new ones are ready: one may wait for a former one to go.
             self.assertEqual(deployment["strategy"]["type"], "RollingUpdate")
+            self.assertEqual(deployment["strategy"]["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 1})
             self.assertEqual(one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1)
             spread = deployment["template"]["spec"]["topologySpreadConstraints"]
             self.assertEqual(len(spread), 2)
@@ -465,6 +499,8 @@ class State(unittest.TestCase):
         for objects in [shared, render("gke", merged(SUBSCRIPTION, {"replicas": 3}))]:
             self.assertNotIn("AUDIT_BRIDGE_LEADER_ELECTION", environment(objects))
             self.assertEqual(one(objects, "Deployment")["spec"]["replicas"], 3)
+            rolling = one(objects, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+            self.assertEqual(rolling, {"maxSurge": 1, "maxUnavailable": 0})
 
     def test_what_is_kept_survives_an_uninstall(self):
         keep = {"helm.sh/resource-policy": "keep"}
@@ -623,6 +659,11 @@ REFUSED = [
     ({"eks": {"clusterNames": []}}, "eks.clusterNames: say which"),
     ({"eks": {"clusterNames": ["a", "b"], "logGroups": ["/c"]}}, "one for each"),
     ({"eks": {"clusterNames": ["a,b"]}}, "/eks/clusterNames/0"),
+    ({"eks": {"clusterNames": ["arn:aws:eks:eu-central-1:111122223333:cluster/a"]}}, "is no name of an EKS cluster"),
+    ({"eks": {"clusterNames": ["111122223333/a"]}}, "with eks.stream also"),
+    ({"eks": {"clusterNames": "production"}}, "'/eks/clusterNames': got string, want array"),
+    ({"webhook": {"token": "secret"}}, "'/webhook/token': got string, want object"),
+    ({"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]}, "set proxy.https"),
     ({"eks": {"region": "Frankfurt"}}, "/eks/region"),
     ({"eks": {"roleArn": "reader"}}, "is no ARN of a role"),
     ({"gke": {"projectId": "p"}}, "gke.projectId: not read with bridge: eks"),
@@ -682,12 +723,56 @@ REFUSED_ELSEWHERE = [
 ]
 
 
+def keys(schema, at=()):
+    """Every key of the schema: (path, its schema, whether it must be there)."""
+    for key, inner in schema["properties"].items():
+        if key != "global":
+            yield (*at, key), inner, key in schema.get("required", [])
+            if "properties" in inner:
+                yield from keys(inner, (*at, key))
+
+
+def nested(values):
+    """{("a", "b"): c} as {"a": {"b": c}}."""
+    result = {}
+    for path, value in values.items():
+        inner = result
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = value
+    return result
+
+
 class Strict(unittest.TestCase):
     def test_what_would_be_silently_dead_is_refused_with_a_sentence(self):
         cases = [("eks", *case) for case in REFUSED] + REFUSED_ELSEWHERE
         for bridge, changes, part in cases:
             with self.subTest(bridge=bridge, changes=changes):
                 self.assertIn(part, refusal(merged(example(bridge), changes)))
+
+    def test_a_key_without_its_value_is_refused_or_the_empty_one(self):
+        """`store:` with nothing behind it: Helm takes the default away, and the position was on the node then."""
+        required, optional = {}, {}
+        for path, schema, needed in keys(json.loads((CHART / "values.schema.json").read_text())):
+            empty = {"array": [], "object": {}}.get(schema.get("type"), "")
+            (required if needed else optional)[path] = empty
+        for least in [["eks"], ["webhook"], ["checkpoint", "store"], ["deadLetter", "ephemeral"], ["replicas"]]:
+            self.assertIn(tuple(least), required)
+        for path in required:
+            said = refusal(merged(example("eks"), nested({path: None})))
+            self.assertIn(f"missing property '{path[-1]}'", said)
+        # Maps that have defaults are left out by it, as a user of Helm wants it.
+        defaults = {("nodeSelector",), ("resources",), ("monitoring", "dashboard", "labels")}
+        text(merged(example("eks"), nested(dict.fromkeys(defaults))), "r")
+        # What an example has to say is refused with the same words; all else is as if it had been left empty.
+        everywhere = ["bridge", "webhook.url", "image.registry"]
+        for bridge, own in [("eks", ["clusterNames"]), ("gke", []), ("aks", ["eventHubNamespace", "clientId"])]:
+            said = {tuple(path.split(".")) for path in [*everywhere, *(f"{bridge}.{key}" for key in own)]}
+            others = set(optional) - said - defaults - {("networkPolicy", "scrapers")}
+            base = merged(example(bridge), MONITORED)
+            for some, of in [(said, refusal), (others, lambda values: text(values, "r"))]:
+                null, empty = (nested({path: value(path) for path in some}) for value in [lambda _: None, optional.get])
+                self.assertEqual(of(merged(base, null)), of(merged(base, empty)))
 
     def test_everything_wrong_is_named_at_once(self):
         said = refusal({})
@@ -725,7 +810,8 @@ class Strict(unittest.TestCase):
         for bridge, changes, part in [
             ("eks", {"eks": {"roleArn": ""}}, "EKS Pod Identity only if"),
             ("gke", {"webhook": {"token": {"secretName": "t"}}}, "in plain text"),
-            ("aks", OF_ONE_CLOUD["aks", "shared"], "every ConfigMap and Lease of the namespace"),
+            ("gke", {"gke": {"serviceAccount": ""}}, 'identity = "principal"'),
+            ("aks", OF_ONE_CLOUD["aks", "shared"], "aks-audit-bridge is installed as prod"),
         ]:
             with scratch() as folder:
                 copied = folder / "audit-bridge"
@@ -743,6 +829,8 @@ class Strict(unittest.TestCase):
             self.assertIn("helm test prod --namespace ns --logs", said)
             self.assertIn("lost with their pod", said)
             self.assertIn(part, said)
+            # The Role names every object: Rights.
+            self.assertNotIn("every ConfigMap", said)
 
 
 class Kept(unittest.TestCase):

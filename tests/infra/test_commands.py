@@ -4,7 +4,7 @@ import re
 import unittest
 
 import botocore.session
-import cli_options
+import cloud_cli_options
 import pages
 from botocore import xform_name
 from chart import VERSIONS
@@ -24,7 +24,6 @@ UNASKED = {
     "docker": "needs an engine, or its plugin buildx",
     "eksctl": "not at hand",
     "kops": "not at hand",
-    "kubeadm": "not at hand",
     "cosign": "not at hand",
     "gh": "not at hand",
     "just": "not at hand",
@@ -68,7 +67,7 @@ class Commands(unittest.TestCase):
         return len(found)
 
     def test_no_program_is_overlooked(self):
-        asked = {"aws", "az", "gcloud", "helm", "kubectl", "bash", "cargo", "bridge", "sh", "terraform"}
+        asked = {"aws", "az", "gcloud", "kubeadm", "helm", "kubectl", "bash", "cargo", "bridge", "sh", "terraform"}
         asked |= {f"{bridge}-audit-bridge" for bridge in BRIDGES}
         for page in pages.pages():
             for words in pages.commands(page):
@@ -93,15 +92,15 @@ class Commands(unittest.TestCase):
 
         self.assertGreater(self.each("aws", check), 8)
 
-    def _recorded(self, program):
-        record = cli_options.known()
+    def _recorded(self, program, least=10):
+        record = cloud_cli_options.known()
 
         def check(words):
-            found = cli_options.command(program, words, record)
-            self.assertIsNotNone(found, "not recorded: see tests/infra/cli_options.py")
+            found = cloud_cli_options.command(program, words, record)
+            self.assertIsNotNone(found, "not recorded: see tests/infra/cloud_cli_options.py")
             self.assertEqual(set(pages.options(words)) - set(record[program][found]), set())
 
-        self.assertGreater(self.each(program, check), 10)
+        self.assertGreater(self.each(program, check), least)
 
     def test_az(self):
         self._recorded("az")
@@ -109,21 +108,27 @@ class Commands(unittest.TestCase):
     def test_gcloud(self):
         self._recorded("gcloud")
 
+    def test_kubeadm(self):
+        self._recorded("kubeadm", 2)
+
     def test_the_record_would_find_a_slip(self):
-        record = cli_options.known()
+        record = cloud_cli_options.known()
         keys = "eventhubs eventhub authorization-rule keys list".split()
-        self.assertEqual(cli_options.command("az", [*keys, "-n"], record), " ".join(keys))
+        self.assertEqual(cloud_cli_options.command("az", [*keys, "-n"], record), " ".join(keys))
         # It failed for whoever wrote -n, and left an empty Secret.
         self.assertNotIn("-n", record["az"][" ".join(keys)])
-        self.assertIsNone(cli_options.command("az", ["eventhub", "create"], record))
+        self.assertIsNone(cloud_cli_options.command("az", ["eventhub", "create"], record))
 
     def test_helm(self):
         """Those of our chart render; of all others Helm's own parser takes the options."""
         ours = []
+        # The copy of an example that a page tells to make.
+        copies = {f"{bridge}-values.yaml": f"deploy/examples/{bridge}-values.yaml" for bridge in BRIDGES}
 
         def check(words):
-            if words[:1] == ["install"] and "deploy/helm/audit-bridge" in words:
-                run(go_tool("helm"), "template", *words[1:], "--kube-version", VERSIONS[1])
+            if words[0] in ["install", "upgrade"] and "deploy/helm/audit-bridge" in words:
+                words = [copies.get(word, word) for word in words[1:]]
+                run(go_tool("helm"), "template", *words, "--kube-version", VERSIONS[1])
                 ours.append(words)
             else:
                 run(go_tool("helm"), *words, "--help")

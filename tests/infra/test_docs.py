@@ -25,10 +25,12 @@ PARTS = [
 ]
 # What stands in the table of errors and is said by others, and by whom.
 SAID_BY_OTHERS = {
+    "values don't meet the specifications of the schema": "Helm",
     "invalid ownership metadata": "Helm",
     "no matches for kind": "Helm",
     "unbound immediate PersistentVolumeClaims": "Kubernetes",
     "FailedMount": "Kubernetes",
+    'namespaces "audit-bridge" not found': "Kubernetes",
     "ImagePullBackOff": "Kubernetes",
     "Not authorized to perform sts:AssumeRoleWithWebIdentity": "AWS",
     "No OpenIDConnect provider found in your account": "AWS",
@@ -156,7 +158,8 @@ class Pages(unittest.TestCase):
             self.assertEqual([number for number, _ in steps], list("12345")[: len(steps)])
             self.assertEqual(steps[-1][1], "Check")
             install = f"helm install {bridge}-audit-bridge deploy/helm/audit-bridge --namespace audit-bridge"
-            self.assertIn(f"{install} --values deploy/examples/{bridge}-values.yaml", text)
+            self.assertIn(f"cp deploy/examples/{bridge}-values.yaml {bridge}-values.yaml", text)
+            self.assertIn(f"{install} --values {bridge}-values.yaml", text)
             self.assertIn(f"helm test {bridge}-audit-bridge --namespace audit-bridge --logs", text)
             self.assertIn(f"helm uninstall {bridge}-audit-bridge --namespace audit-bridge", text)
 
@@ -167,6 +170,16 @@ class Pages(unittest.TestCase):
                 made = made or "apply -f deploy/namespace.yaml" in command
                 if re.search(r"helm install [a-z-]+ deploy/|kubectl create secret .*-n audit-bridge", command):
                     self.assertTrue(made, f"{name(page)}: {command}")
+
+    def test_no_example_is_installed_as_it_is(self):
+        """It names nobody's registry, role and project: who pastes the command installs something dead."""
+        checked = 0
+        for page in pages():
+            for command in map(" ".join, commands(page)):
+                if re.match(r"helm (install|upgrade) [a-z-]+ deploy/", command):
+                    self.assertNotIn("--values deploy/examples/", command, name(page))
+                    checked += 1
+        self.assertGreater(checked, 3)
 
     def test_values_that_are_shown_are_the_charts(self):
         checked = 0

@@ -90,7 +90,7 @@ class Built(unittest.TestCase):
     def test_the_chart_goes_into_a_registry_and_comes_back(self):
         """As the release pushes it and a user installs it."""
         with registry() as address, scratch() as folder:
-            run("python3", ROOT / ".github/chart.py", address, folder)
+            run("python3", ROOT / ".github/chart.py", address, folder, "https://code.example.com/blob/v1.2.3")
             run(go_tool("helm"), "package", folder / "audit-bridge", "--destination", folder)
             (package,) = folder.glob("*.tgz")
             pushed = run(go_tool("helm"), "push", package, f"oci://{address}/charts", "--plain-http")

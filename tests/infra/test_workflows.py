@@ -14,6 +14,7 @@ from tools import PROGRAMS, go_tool
 FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
 REGISTRY = "registry.example.com/audit-bridges"
+SOURCE = "https://code.example.com/audit-bridges/blob/v1.2.3"
 
 
 def steps(workflow):
@@ -118,7 +119,7 @@ class Plan(unittest.TestCase):
 class Released(unittest.TestCase):
     def test_the_chart_has_the_releases_registry(self):
         with scratch() as folder:
-            run("python3", ROOT / ".github/chart.py", REGISTRY, folder)
+            run("python3", ROOT / ".github/chart.py", REGISTRY, folder, SOURCE)
             made = folder / "audit-bridge"
             run(go_tool("helm"), "lint", made, "--strict", "--values", "-", stdin=json.dumps(self._values()))
             run(go_tool("helm"), "package", made, "--destination", folder)
@@ -135,6 +136,12 @@ class Released(unittest.TestCase):
                 [f"{REGISTRY}/audit-bridge/{bridge}-audit-bridge:{version}" for bridge in BRIDGES],
             )
             self.assertEqual(about["annotations"]["artifacthub.io/license"], "Apache-2.0")
+            # A package stands alone: what its page leads to is in the release's sources.
+            self.assertEqual(about["home"], f"{SOURCE}/README.md")
+            links = re.findall(r"\]\(([^)]+)\)", (made / "README.md").read_text())
+            self.assertGreater(len(links), 3)
+            for link in links:
+                self.assertTrue((ROOT / link.removeprefix(f"{SOURCE}/")).exists(), link)
             for page in ["values.yaml", "README.md"]:
                 text = (made / page).read_text()
                 self.assertNotIn("no image is published", text)
@@ -167,6 +174,19 @@ class Released(unittest.TestCase):
                 ours = package["name"].startswith("audit-bridge-") or package["name"] == name
                 self.assertEqual("checksums" in package, not ours, package["name"])
                 self.assertNotEqual(package["licenseDeclared"], "NOASSERTION", package["name"])
+
+    def test_the_release_says_where_its_chart_and_images_are(self):
+        (step,) = [step for _, step in steps(FOLDER / "release.yml") if "gh release create" in step.get("run", "")]
+        with scratch() as folder:
+            (folder / "gh").write_text('#!/bin/sh\necho "$*"\n')
+            (folder / "gh").chmod(0o755)
+            env = {"PATH": f"{folder}:/usr/bin:/bin", "REGISTRY": REGISTRY, "VERSION": "1.2.3", "TAG": "v1.2.3"}
+            said = run("bash", "-c", step["run"], cwd=folder, env=env).stdout
+            self.assertRegex(said, r"^release create v1\.2\.3 .*--notes-file notes\.md")
+            notes = (folder / "notes.md").read_text()
+        self.assertIn(f"oci://{REGISTRY}/charts/audit-bridge`, version `1.2.3`", notes)
+        for bridge in BRIDGES:
+            self.assertIn(f"{REGISTRY}/audit-bridge/{bridge}-audit-bridge:1.2.3", notes)
 
     def test_the_tools_are_pinned(self):
         for module, version, *_ in PROGRAMS.values():

@@ -1,8 +1,8 @@
-//! A real kube-apiserver with a real etcd, and the real controller-manager, on loopback: one Go
-//! program (`tests/conformance/apiserver`), built once.
+//! A real kube-apiserver with a real etcd, and the real controller-manager, on loopback. They are
+//! one Go program (`tests/conformance/apiserver`), built once.
 //!
-//! Go is not needed to build or use the bridges. Where it is missing, [`ApiServer::start`] says so on
-//! standard error and gives nothing.
+//! Go is not needed to build or use the bridges. Without it, [`ApiServer::start`] says so on
+//! standard error and returns `None`.
 
 pub mod chart;
 pub mod client;
@@ -31,15 +31,15 @@ pub const ALICE: &str = "alice-token";
 /// A release of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// The newest one: 1.37.
+    /// The newest release: 1.37.
     Newest,
-    /// The oldest one that is judged: 1.31. It is built only where `APISERVER_RELEASES=all`, since
-    /// each release takes minutes.
+    /// The oldest supported release: 1.31. Only built with `APISERVER_RELEASES=all`, as each
+    /// release takes minutes.
     Oldest,
 }
 
 impl Release {
-    /// The releases that this run judges.
+    /// The releases that this run tests.
     pub fn judged() -> Vec<Release> {
         match std::env::var("APISERVER_RELEASES").as_deref() {
             Ok("all") => vec![Release::Newest, Release::Oldest],
@@ -71,7 +71,7 @@ impl Release {
     }
 }
 
-/// A running API server. It is killed when it is dropped.
+/// A running API server. Dropping it kills it.
 #[derive(Debug)]
 pub struct ApiServer {
     program: PathBuf,
@@ -81,7 +81,7 @@ pub struct ApiServer {
     plain: SocketAddr,
 }
 
-/// A running controller-manager. It is killed when it is dropped.
+/// A running controller-manager. Dropping it kills it.
 #[derive(Debug)]
 pub struct Controllers(Child);
 
@@ -103,11 +103,12 @@ fn end(child: &mut Child) {
 }
 
 impl ApiServer {
-    /// Starts one with these flags besides its own, once it is ready. `None` where there is no Go, or
-    /// (outside CI) no way to the modules: that is said on standard error, for each test.
+    /// Starts an API server with these additional flags, and waits until it is ready. `None` if
+    /// there is no Go, or (outside CI) no access to the modules; each test reports that on standard
+    /// error.
     ///
     /// # Panics
-    /// It does not build or does not start.
+    /// It does not build or start.
     pub fn start(release: Release, flags: &[String]) -> Option<ApiServer> {
         let program = match release.program().build() {
             Ok(program) => program,
@@ -131,7 +132,7 @@ impl ApiServer {
         Some(server)
     }
 
-    /// The folder that holds its state; what a test puts there it finds again after a restart.
+    /// A path in the folder of the server's state, which survives a restart.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -140,7 +141,7 @@ impl ApiServer {
         std::fs::read_to_string(self.path(name)).ok()
     }
 
-    /// What it said on standard error.
+    /// The server's standard error.
     pub fn log(&self) -> String {
         self.read("stderr").unwrap_or_default()
     }
@@ -156,20 +157,20 @@ impl ApiServer {
         assert!(ready.is_some(), "it never was ready:\n{}", self.log());
     }
 
-    /// A way in with this token.
+    /// A client with this token.
     pub fn client(&self, token: &str) -> ApiClient {
         ApiClient::new(self.plain, Some(token))
     }
 
-    /// A way in for nobody.
+    /// A client without a token.
     pub fn anonymous(&self) -> ApiClient {
         ApiClient::new(self.plain, None)
     }
 
-    /// Ends it in good order: all of its audit events are delivered afterwards.
+    /// Stops the server with SIGTERM, so that all its audit events are delivered.
     ///
     /// # Panics
-    /// When it does not end.
+    /// It does not end.
     pub fn stop(&mut self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
@@ -183,13 +184,13 @@ impl ApiServer {
         end(&mut self.child);
     }
 
-    /// Starts it again on the same ports and state, and waits until it is ready.
+    /// Restarts the server on the same ports and state, and waits until it is ready.
     pub fn restart(&mut self) {
         self.begin();
         self.until_ready();
     }
 
-    /// Starts it again on the same ports and state.
+    /// Restarts the server on the same ports and state, without waiting.
     pub fn begin(&mut self) {
         self.child = serve(&self.program, self.folder.path(), &self.flags);
     }
@@ -235,10 +236,10 @@ impl ApiServer {
         .to_string()
     }
 
-    /// The token of a service account, which is made where there is none.
+    /// The token of a service account, which is created if absent.
     ///
     /// # Panics
-    /// When the server gives none.
+    /// The server returns no token.
     pub fn service_account(&self, namespace: &str, name: &str) -> String {
         let admin = self.client(ADMIN);
         let account =
@@ -252,10 +253,10 @@ impl ApiServer {
         }
     }
 
-    /// Makes a namespace with these labels.
+    /// Creates a namespace with these labels.
     ///
     /// # Panics
-    /// When the server refuses.
+    /// The server refuses it.
     pub fn namespace(&self, name: &str, labels: &Value) {
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},

@@ -1,9 +1,9 @@
-//! Hostile batches, as data: what people write into a request to hide it, or to spoil the trail of
-//! others. Each stands among innocent neighbours, in a form in which a provider delivers it, with
-//! what a receiver must see all the same.
+//! Hostile batches as data: what attackers write into a request to hide it, or to spoil the trail
+//! of others. Each is placed among innocent neighbours in a provider's form, together with what a
+//! receiver must still see.
 //!
-//! The attacks follow the rows of the promise that nothing in an event can hide it. Who runs them
-//! and judges what comes out: `tests/conformance/hostile.rs`.
+//! The attacks follow the table of the promise that nothing in an event can hide it.
+//! `tests/conformance/hostile.rs` runs them and judges the output.
 
 pub mod carrier;
 mod cut;
@@ -20,86 +20,86 @@ use serde_json::Value;
 
 use carrier::Carrier;
 
-/// Neighbours of a hostile event.
+/// Number of innocent neighbours of a hostile event.
 const NEIGHBOURS: usize = 6;
 
 /// Records of one bridge, some of them hostile.
 #[derive(Debug, Clone)]
 pub struct HostileBatch {
-    /// The attack, the form and the number: what a failure is called.
+    /// The attack, the form and the number, for failure messages.
     pub name: String,
-    /// Which bridge reads it.
+    /// The bridge that reads it.
     pub bridge: &'static str,
     /// The records, in order.
     pub records: Vec<Vec<u8>>,
-    /// The events of the neighbours, in order: they leave as they came.
+    /// The neighbours' events, in order; they must leave unchanged.
     pub neighbours: Vec<String>,
-    /// What must come out besides, in order.
+    /// The other events that must come out, in order.
     pub expected: Vec<Expected>,
 }
 
-/// Something hostile, in the form in which a bridge gets it.
+/// A hostile input in the form in which a bridge receives it.
 #[derive(Debug, Clone)]
 pub struct Attack {
-    /// The promise that it tries, and how.
+    /// The promise that it attacks, and how.
     pub name: String,
-    /// Which bridge reads it.
+    /// The bridge that reads it.
     pub bridge: &'static str,
     pub records: Vec<Vec<u8>>,
-    /// The events that must come of it, in order.
+    /// The events that must come out, in order.
     pub expected: Vec<Expected>,
 }
 
-/// What must hold of an event that was hostile.
+/// What must hold for a hostile event's output.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    /// The event that a receiver should see, as JSON that every receiver takes.
+    /// The event that a receiver should see, as JSON that every receiver accepts.
     pub reference: String,
-    /// Places (JSON pointers) where it may differ; all other important ones must be equal.
+    /// Places (JSON pointers) where it may differ; all other important places must be equal.
     pub rules: Vec<(String, Rule)>,
-    /// Whether it carries the mark of a truncated event; `None`: either.
+    /// Whether it is marked as truncated; `None`: either.
     pub marked: Option<bool>,
-    /// It leaves byte for byte as the reference is written.
+    /// Whether it must leave byte for byte like the reference.
     pub untouched: bool,
-    /// Whether an annotation says what was shortened.
+    /// Whether an annotation names what was shortened.
     pub noted: bool,
-    /// Which of Falco's fields must be equal to those of the reference.
+    /// The Falco fields that must equal those of the reference.
     pub falco: Falco,
-    /// Values that lists among Falco's fields must have.
+    /// Values that list fields of Falco must contain.
     pub contains: Vec<(&'static str, &'static str)>,
-    /// The URI up to its last complete segment, of which the `objectRef` must have been derived.
+    /// The URI up to its last complete segment, from which the `objectRef` must be derived.
     pub object_ref_of: Option<String>,
-    /// The event may be refused instead, if the error names this member.
+    /// The event may instead be rejected, if the error names this member.
     pub or_reject_naming: Option<&'static str>,
 }
 
 /// How a place may differ from the reference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rule {
-    /// Not at all.
+    /// It must not differ.
     Equal,
-    /// It is made shorter: a string keeps its beginning, a list its first and last elements and
-    /// every group that begins with `system:`.
+    /// It is shortened: a string keeps its beginning, a list its first and last elements and every
+    /// group that starts with `system:`.
     Shortened,
-    /// It is cut: what is there is a beginning of the reference's, or nothing is there.
+    /// It is cut: a beginning of the reference's value, or absent.
     Part,
-    /// It is this.
+    /// It has this value.
     Is(Value),
-    /// It is looked at elsewhere.
+    /// It is not compared here.
     Any,
 }
 
 /// Which of Falco's fields are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Falco {
-    /// All but these.
+    /// All except these.
     AllBut(Vec<&'static str>),
-    /// Those whose names begin so.
+    /// Those whose names start with this.
     Only(&'static str),
 }
 
 impl Expected {
-    /// An event that is equal to a reference in everything that matters.
+    /// An event that equals a reference in everything that matters.
     pub fn equal_to(reference: &event::Draft) -> Expected {
         Expected {
             reference: reference.text(),
@@ -152,7 +152,7 @@ impl Expected {
     }
 }
 
-/// An event in every form in which it can come whole.
+/// An event in every form that carries it whole.
 fn whole(name: &str, event: &[u8], expected: &Expected) -> Vec<Attack> {
     let plain = ["eks", "aks", "gke"][name.len() % 3];
     [Carrier::Eks, Carrier::Aks, Carrier::Plain(plain)]
@@ -166,7 +166,7 @@ fn whole(name: &str, event: &[u8], expected: &Expected) -> Vec<Attack> {
         .collect()
 }
 
-/// All attacks, each in every form in which it can come.
+/// All attacks, each in every form in which it can arrive.
 pub fn all() -> Vec<Attack> {
     let mut attacks = depth::attacks();
     attacks.extend(cut::attacks());
@@ -178,7 +178,7 @@ pub fn all() -> Vec<Attack> {
     attacks
 }
 
-/// An attack among neighbours. The same seed gives the same batch.
+/// Places an attack among neighbours. The same seed gives the same batch.
 pub fn among_neighbours(attack: &Attack, seed: u64) -> HostileBatch {
     let mut generator = Generator::new(seed);
     let mut dice = fastrand::Rng::with_seed(seed);

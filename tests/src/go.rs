@@ -1,5 +1,5 @@
-//! Builds the Go programs of `tests/conformance` once, each into a folder of `target/judges` that is
-//! named by its sources.
+//! Builds the Go programs of `tests/conformance` once, each in a folder of `target/judges` named by
+//! a hash of its sources.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -8,12 +8,12 @@ use std::process::{Command, Output};
 
 use crate::root;
 
-/// Why there is no program.
+/// Why a program could not be built.
 #[derive(Debug)]
 pub enum Missing {
-    /// No `go` on the path.
+    /// There is no `go` on the path.
     Go,
-    /// The modules cannot be had, or this Go is too old for them; what `go` said.
+    /// The modules are not available, or need a newer Go; the output of `go`.
     Modules(String),
 }
 
@@ -29,7 +29,7 @@ impl std::fmt::Display for Missing {
 }
 
 impl Missing {
-    /// Says on standard error, past the test harness, that the running test is skipped.
+    /// Reports on standard error, bypassing the test harness, that the running test is skipped.
     pub fn say(&self) {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test");
@@ -40,23 +40,23 @@ impl Missing {
 /// A program of `tests/conformance`.
 #[derive(Debug, Clone, Copy)]
 pub struct GoProgram {
-    /// Its folder there.
+    /// Its folder in `tests/conformance`.
     pub folder: &'static str,
-    /// Which file names its modules.
+    /// The file with its modules.
     pub modules: &'static str,
-    /// What the linker is told.
+    /// Flags for the linker.
     pub linker_flags: &'static str,
 }
 
 impl GoProgram {
-    /// The program, built now if it was not yet. Test processes that want it at the same time wait
+    /// Returns the program, built now if needed. Test processes that need it at the same time wait
     /// for the one that builds it.
     ///
     /// # Errors
-    /// There is no Go, or (outside CI) no way to the modules.
+    /// There is no Go, or (outside CI) no access to the modules.
     ///
     /// # Panics
-    /// When it does not build; in CI also for want of modules.
+    /// It does not build; in CI also without access to the modules.
     pub fn build(&self) -> Result<PathBuf, Missing> {
         let sources = root().join("tests/conformance").join(self.folder);
         let version = Command::new("go").arg("version").output();
@@ -72,7 +72,7 @@ impl GoProgram {
         if program.exists() {
             return Ok(program);
         }
-        // First only what needs the modules: whatever fails after that is our own mistake.
+        // First test only the access to modules: any later failure is our own mistake.
         let listed = self.go(&sources, &["list", "-deps"]);
         if !listed.status.success() {
             let said = String::from_utf8_lossy(&listed.stderr).trim().to_owned();
@@ -105,7 +105,7 @@ impl GoProgram {
             .args(arguments)
             .args(["-mod=readonly", "-trimpath", "-modfile", self.modules, "."])
             .current_dir(sources)
-            // What the repository pins, nothing of the machine's, and no other Go than this one.
+            // Use what the repository pins, and neither the machine's workspace nor another Go.
             .env("GOWORK", "off")
             .env("GOTOOLCHAIN", "local")
             .env("CGO_ENABLED", "0")
@@ -113,7 +113,7 @@ impl GoProgram {
         must(ran, sources)
     }
 
-    /// A name for the sources' content and the compiler.
+    /// A hash of the sources and the compiler's version.
     fn hash(&self, sources: &Path, version: &[u8]) -> String {
         let mut files: Vec<PathBuf> = must(std::fs::read_dir(sources), sources)
             .map(|entry| must(entry, sources).path())
@@ -133,7 +133,7 @@ impl GoProgram {
     }
 }
 
-/// Programs of earlier sources: some are large.
+/// Removes programs of earlier sources, as some are large.
 fn remove_older(judges: &Path, prefix: &str) {
     for entry in must(std::fs::read_dir(judges), judges) {
         let path = must(entry, judges).path();
@@ -144,7 +144,7 @@ fn remove_older(judges: &Path, prefix: &str) {
     }
 }
 
-/// A line on standard error, past the test harness.
+/// Writes a line to standard error, bypassing the test harness.
 pub(crate) fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,9 +1,9 @@
 //! Judges that this project did not write: Kubernetes' own decoder and request parser, and Falco's
-//! JSON parser with what its rules read. One Go program (`tests/conformance/judge`), built once and
-//! asked over its standard input and output.
+//! JSON parser with the fields of its rules. They are one Go program (`tests/conformance/judge`),
+//! built once, with which tests talk over standard input and output.
 //!
-//! Go is not needed to build or use the bridges. Where it is missing, [`Judges::start`] says so on
-//! standard error and gives nothing.
+//! Go is not needed to build or use the bridges. Without it, [`Judges::start`] says so on standard
+//! error and returns `None`.
 
 mod account;
 mod server;
@@ -29,28 +29,27 @@ pub struct Judges {
     server: &'static Server,
 }
 
-/// What `k8s.io/apiserver`'s audit scheme says of an `EventList` or an Event.
+/// The judgement of `k8s.io/apiserver`'s audit scheme on an `EventList` or an Event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Decoded {
-    /// Why a receiver that uses this decoder has nothing of the body.
+    /// Why a receiver with this decoder loses the whole body.
     pub hard: Option<String>,
-    /// Why a strict receiver refuses the body; unknown members are not among the reasons.
+    /// Why a strict receiver refuses the body, except for unknown members.
     pub strict: Vec<String>,
     /// Members that this release of Kubernetes does not know.
     pub unknown: Vec<String>,
-    /// What is not equal after decoding and encoding, beside unknown and empty members.
+    /// Differences after decoding and encoding, except for unknown and empty members.
     pub differences: Vec<String>,
-    /// What the decoder does not look at: keys that stand twice at any depth, bytes that are no
-    /// UTF-8, lone surrogates.
+    /// What the decoder ignores: duplicate keys at any depth, invalid UTF-8, lone surrogates.
     pub form: Vec<String>,
-    /// Levels of nesting, a scalar at the bottom counted.
+    /// Levels of nesting, counting a scalar at the bottom.
     pub depth: usize,
-    /// How many events there are.
+    /// Number of events.
     pub items: usize,
 }
 
 impl Decoded {
-    /// Everything that is wrong, unknown members aside; empty when nothing is.
+    /// All complaints except unknown members.
     pub fn complaints(&self) -> Vec<String> {
         let mut all: Vec<String> = self
             .hard
@@ -68,31 +67,31 @@ impl Decoded {
     }
 }
 
-/// What Falco has of the body of a POST.
+/// What Falco sees in the body of a POST.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct FalcoVerdict {
-    /// Why the whole POST is lost.
+    /// Why Falco loses the whole POST.
     pub refused: Option<String>,
     /// The events, in order.
     pub items: Vec<FalcoItem>,
 }
 
-/// What Falco has of an event.
+/// What Falco sees of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct FalcoItem {
     /// Why this event is lost.
     pub lost: Option<String>,
-    /// What rules read of it, by the name of the field; a field that is not there is not available.
-    /// Of an event that is lost for its size alone: what they would have read.
+    /// The fields that rules read, by name; absent ones are not available. For an event that is
+    /// lost only for its size, what rules would have read.
     #[serde(default)]
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What the API server makes of a request, and of which it makes the `objectRef` of its events.
+/// How the API server parses a request; the `objectRef` of its events comes from this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JudgedRequestInfo {
-    /// Why it makes nothing of it.
+    /// Why it cannot be parsed.
     pub error: Option<String>,
     /// Whether there is an `objectRef`.
     pub is_resource_request: bool,
@@ -113,7 +112,8 @@ pub struct JudgedRequestInfo {
 }
 
 impl JudgedRequestInfo {
-    /// The `objectRef` of an event, without what only an object can say; `Null` when it has none.
+    /// The `objectRef` of the request's events, without what only an object can supply; `Null` if
+    /// they have none.
     pub fn object_ref(&self) -> serde_json::Value {
         if !self.is_resource_request {
             return serde_json::Value::Null;
@@ -136,11 +136,11 @@ impl JudgedRequestInfo {
 }
 
 impl Judges {
-    /// The judges, built and started on first use. `None` where there is no Go, or (outside CI) no
-    /// way to the modules: that is said on standard error, past the test harness, for each test.
+    /// Builds and starts the judges on first use. `None` if there is no Go, or (outside CI) no
+    /// access to the modules; each test reports that on standard error, bypassing the test harness.
     ///
     /// # Panics
-    /// When the program does not build; in CI also for want of modules.
+    /// The program does not build; in CI also without access to the modules.
     pub fn start() -> Option<Judges> {
         static SERVER: OnceLock<Result<Server, Missing>> = OnceLock::new();
         match SERVER.get_or_init(|| PROGRAM.build().map(Server::new)) {
@@ -152,17 +152,17 @@ impl Judges {
         }
     }
 
-    /// Asks Kubernetes' decoder, strict, about an `EventList` or an Event.
+    /// Passes an `EventList` or an Event to Kubernetes' decoder, in strict mode.
     pub fn decode(&self, body: &[u8]) -> Decoded {
         self.ask("decode", body)
     }
 
-    /// Asks what Falco has of the body of a POST.
+    /// Passes the body of a POST to Falco's parser.
     pub fn falco(&self, body: &[u8]) -> FalcoVerdict {
         self.ask("falco", body)
     }
 
-    /// Asks what the API server makes of a request: its URI, and its HTTP method or its verb.
+    /// Passes a request to the API server's parser: its URI, and its HTTP method or verb.
     pub fn request_info(&self, uri: &str, method_or_verb: &str) -> JudgedRequestInfo {
         let upper = method_or_verb.to_ascii_uppercase() == method_or_verb;
         let key = if upper { "method" } else { "verb" };

@@ -1,5 +1,5 @@
-//! A JSON text as the values at its places, for comparing what a general parser refuses: nesting of
-//! any depth, keys that stand twice, bytes that are no UTF-8, numbers that fit nowhere.
+//! A JSON text as a map of its values, for comparing what general parsers refuse: nesting of any
+//! depth, duplicate keys, invalid UTF-8, numbers that fit no type.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,21 +7,21 @@ use std::ops::Bound;
 /// The values of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leaves {
-    /// By JSON pointer: a string with a quotation mark before it, anything else as it is written,
-    /// `{}` and `[]` where they are empty. Of a key that stands twice, the last.
+    /// By JSON pointer: strings with a leading quotation mark, other values as written, `{}` and
+    /// `[]` if empty. Of duplicate keys the last.
     pub values: BTreeMap<String, String>,
-    /// How many values were given up for a later one of the same key.
+    /// Number of values that a later one of the same key replaced.
     pub doubles: usize,
-    /// Levels of containers.
+    /// Depth of nested containers.
     pub depth: usize,
-    /// Whether all of it was UTF-8 without lone surrogates.
+    /// Whether the text is UTF-8 without lone surrogates.
     pub is_unicode: bool,
 }
 
 struct Container {
     /// The length of its own path.
     path: usize,
-    /// The next element; `None` in an object.
+    /// The next element's index; `None` in an object.
     index: Option<usize>,
     is_empty: bool,
 }
@@ -35,10 +35,10 @@ struct Reader<'a> {
 }
 
 impl Leaves {
-    /// Reads a text.
+    /// Parses a text.
     ///
     /// # Panics
-    /// When its structure is broken.
+    /// The structure is broken.
     pub fn of(text: &[u8]) -> Leaves {
         let mut reader = Reader {
             text,
@@ -57,14 +57,13 @@ impl Leaves {
         reader.leaves
     }
 
-    /// The string or the bare text at a place.
+    /// The string or the raw text at a place.
     pub fn get(&self, place: &str) -> Option<&str> {
         let value = self.values.get(place)?;
         Some(value.strip_prefix('"').unwrap_or(value))
     }
 
-    /// The elements of the list at a place, each by itself; what is told of the whole text is told of
-    /// each.
+    /// The elements of the list at a place; properties of the whole text are copied to each.
     pub fn elements(&self, place: &str) -> Vec<Leaves> {
         let mut all: BTreeMap<usize, Leaves> = BTreeMap::new();
         let below = format!("{place}/");
@@ -83,7 +82,7 @@ impl Leaves {
         all.into_values().collect()
     }
 
-    /// Removes a place and all below it; whether there was anything.
+    /// Removes a place and everything below it; returns whether there was anything.
     pub fn remove(&mut self, place: &str) -> bool {
         let below = format!("{place}/");
         let inner = self.values.range(below.clone()..);
@@ -100,7 +99,7 @@ impl Leaves {
         !gone.is_empty()
     }
 
-    /// The places where two differ: what is here and what is there.
+    /// The places where the two differ.
     pub fn differences<'a>(&'a self, other: &'a Leaves) -> Vec<Difference<'a>> {
         let of = |leaves: &'a Leaves, path: &str| leaves.values.get(path).map(String::as_str);
         let mut paths: Vec<&str> = self.values.keys().map(String::as_str).collect();
@@ -141,7 +140,7 @@ pub struct Difference<'a> {
 }
 
 impl Reader<'_> {
-    /// The next byte that is no blank.
+    /// The next byte that is no whitespace.
     fn next_byte(&mut self) -> Option<u8> {
         while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
             self.at += 1;
@@ -149,7 +148,7 @@ impl Reader<'_> {
         self.text.get(self.at).copied()
     }
 
-    /// Reads one value, or the beginning or end of a container.
+    /// Reads a value, or the beginning or end of a container.
     fn step(&mut self) {
         match self.text[self.at] {
             b',' => self.at += 1,
@@ -258,7 +257,7 @@ impl Reader<'_> {
         all
     }
 
-    /// Takes over bytes; each that is no UTF-8 becomes U+FFFD, as Go has it.
+    /// Appends bytes; each one that is no UTF-8 becomes U+FFFD, as in Go.
     fn unicode(&mut self, all: &mut String, run: &mut Vec<u8>) {
         for chunk in run.utf8_chunks() {
             all.push_str(chunk.valid());
@@ -307,7 +306,7 @@ impl Reader<'_> {
             Some(Ok(found)) if second.is_none() || found > '\u{ffff}' => found,
             _ => {
                 self.leaves.is_unicode = false;
-                // What follows half a pair stands for itself.
+                // What follows half a pair is read by itself.
                 if second.is_some() {
                     self.at -= 6;
                 }

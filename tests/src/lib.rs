@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the real binaries, run as a user runs them.
+//! Shared parts of the end-to-end tests, which run the real binaries as users do.
 
 pub mod apiserver;
 pub mod attacks;
@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// The three bridges.
 pub const BRIDGES: [&str; 3] = ["eks", "gke", "aks"];
 
 /// The top of the repository.
@@ -26,11 +25,10 @@ pub fn root() -> PathBuf {
     tests.parent().unwrap_or(tests).to_owned()
 }
 
-/// A bridge's binary: that of the folder that `BRIDGES_FOLDER` names, or built in the profile that the
-/// tests run in.
+/// A bridge's binary: from the folder in `BRIDGES_FOLDER`, or built in the tests' own profile.
 ///
 /// # Panics
-/// When it does not build.
+/// It does not build.
 pub fn binary(provider: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -45,8 +43,8 @@ pub fn binary(provider: &str) -> PathBuf {
             .map(Path::to_owned)
             .unwrap_or_default();
         let mut build = Command::new(env!("CARGO"));
-        // With a test among the targets, dependencies have the features that they have in the
-        // test suite: nothing is compiled a second time.
+        // With a test among the targets, dependencies have the same features as in the test suite,
+        // so nothing is compiled twice.
         build
             .args(["build", "--quiet", "--locked", "--workspace"])
             .args(["--bins", "--test", "tidy", "--example", "demo"])
@@ -62,36 +60,34 @@ pub fn binary(provider: &str) -> PathBuf {
     let name = format!("{provider}-audit-bridge");
     match BRIDGES.contains(&provider) {
         true => folder.join(name),
-        // One that only the tests know.
+        // A bridge that only the tests have.
         false => folder.join("examples").join(name),
     }
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit status; -1 when a signal ended it.
+    /// The exit status; -1 if a signal ended it.
     pub status: i32,
-    /// What it printed.
     pub stdout: String,
-    /// What it said beside.
     pub stderr: String,
 }
 
 impl Ran {
-    /// The events that it printed as `EventList`s.
+    /// The events in the `EventList`s on standard output.
     ///
     /// # Panics
-    /// When standard output is something else.
+    /// Standard output has something else.
     pub fn events(&self) -> Vec<serde_json::Value> {
         events(&self.stdout)
     }
 }
 
-/// The events of `EventList`s, one a line.
+/// The events of `EventList`s, one list per line.
 ///
 /// # Panics
-/// When a line is no such list.
+/// A line is no such list.
 pub fn events(lines: &str) -> Vec<serde_json::Value> {
     let mut all = Vec::new();
     for line in lines.lines() {
@@ -109,7 +105,7 @@ pub fn events(lines: &str) -> Vec<serde_json::Value> {
     all
 }
 
-/// A command of a bridge, free of the environment's own settings.
+/// The command for a bridge, without the environment's settings.
 pub fn command(provider: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary(provider));
     for (name, _) in std::env::vars_os() {
@@ -128,10 +124,10 @@ pub fn command(provider: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a bridge to its end, with this on its standard input.
+/// Runs a bridge until it ends, with this standard input.
 ///
 /// # Panics
-/// When it cannot be started.
+/// It cannot be started.
 pub fn run_with(provider: &str, args: &[&str], stdin: &[u8]) -> Ran {
     let child = command(provider, args)
         .stdin(Stdio::piped())
@@ -166,12 +162,12 @@ pub fn run_with(provider: &str, args: &[&str], stdin: &[u8]) -> Ran {
     }
 }
 
-/// Runs a bridge to its end.
+/// Runs a bridge until it ends.
 pub fn run(provider: &str, args: &[&str]) -> Ran {
     run_with(provider, args, b"")
 }
 
-/// A real-looking event of so many bytes or a little more; `n` makes its `auditID`.
+/// A realistic event of about `bytes` bytes or a little more; `n` determines its `auditID`.
 pub fn event(n: usize, bytes: usize) -> String {
     let id = format!("{n:08x}-0000-4000-8000-000000000000");
     let head = format!(
@@ -197,12 +193,12 @@ pub fn event(n: usize, bytes: usize) -> String {
     text + tail
 }
 
-/// The `auditID` of [`event`].
+/// The `auditID` of the `n`th [`event`].
 pub fn audit_id(n: usize) -> String {
     format!("{n:08x}-0000-4000-8000-000000000000")
 }
 
-/// The samples below a folder, sorted; what is expected of one lies beside it and is none.
+/// The samples below a folder, sorted, without the files of expected output beside them.
 ///
 /// # Panics
 /// The folder cannot be read.

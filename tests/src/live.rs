@@ -1,4 +1,4 @@
-//! A bridge that runs, seen from outside: its log, its admin port, its end.
+//! A running bridge, observed from outside: its log, admin port and exit status.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use audit_bridge_testkit::WebhookAnswer;
 
 use crate::command;
 
-/// No test waits longer for anything.
+/// The longest that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running bridge. It is killed when it is dropped.
+/// A running bridge. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -25,7 +25,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A test that failed is told by what the bridge said last.
+        // After a failure, show the bridge's last log lines.
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
@@ -37,10 +37,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts `run` with these flags and variables, on an admin port of its own.
+    /// Starts `run` with these flags and variables, and its own admin port.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// It cannot be started.
     pub fn start(provider: &str, args: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut all = vec![
             "run",
@@ -77,26 +77,25 @@ impl Running {
         }
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.join("\n")
     }
 
-    /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How many files and connections it has open; 0 when it is gone.
+    /// Number of open files and connections; 0 if it has ended.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
-    /// Its admin port, once it has said so.
+    /// The address of its admin port, once it is in the log.
     ///
     /// # Panics
-    /// When it never does.
+    /// It is never logged.
     pub fn admin(&mut self) -> SocketAddr {
         if let Some(admin) = self.admin {
             return admin;
@@ -116,7 +115,7 @@ impl Running {
         }
     }
 
-    /// A page of its admin port: the status (0 when there is no answer) and the body.
+    /// A page of its admin port: the status (0 if there is no answer) and the body.
     pub fn get(&mut self, path: &str) -> (u16, String) {
         let admin = self.admin();
         let answer = || -> std::io::Result<String> {
@@ -136,7 +135,7 @@ impl Running {
         (status.unwrap_or(0), body.to_owned())
     }
 
-    /// The sum of a metric over its labels; 0 when it is not there.
+    /// The sum of a metric over its labels; 0 if it is absent.
     pub fn metric(&mut self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -147,11 +146,11 @@ impl Running {
             .sum()
     }
 
-    /// Waits until a metric, summed over its labels, has this value. What the receiver has accepted
-    /// is counted a moment later, once the bridge has read the answer.
+    /// Waits until a metric, summed over its labels, has this value. An event that the receiver has
+    /// accepted is counted a moment later, when the bridge has read the answer.
     ///
     /// # Panics
-    /// When it never has.
+    /// It never has this value.
     pub fn until_metric(&mut self, name: &str, value: f64) {
         let mut last = f64::NAN;
         let reached = wait(|| {
@@ -162,10 +161,10 @@ impl Running {
         assert!(reached.is_some(), "{name} is {last}, not {value}\n{log}");
     }
 
-    /// Waits until a metric, summed over its labels, is above this.
+    /// Waits until a metric, summed over its labels, exceeds this.
     ///
     /// # Panics
-    /// When it never is.
+    /// It never does.
     pub fn until_above(&mut self, name: &str, value: f64) {
         let mut last = f64::NAN;
         let reached = wait(|| {
@@ -179,10 +178,10 @@ impl Running {
         );
     }
 
-    /// Waits until `/metrics` holds this text.
+    /// Waits until `/metrics` contains this text.
     ///
     /// # Panics
-    /// When it never does.
+    /// It never does.
     pub fn until_sample(&mut self, text: &str) {
         let mut last = String::new();
         let found = wait(|| {
@@ -192,7 +191,7 @@ impl Running {
         assert!(found.is_some(), "no {text} in {last}\n{}", self.log());
     }
 
-    /// Why it is not ready, as `/readyz` has it; `Null` when it is.
+    /// The reasons on `/readyz`; `Null` if the bridge is ready.
     pub fn not_ready(&mut self) -> serde_json::Value {
         let (status, body) = self.get("/readyz");
         match status {
@@ -202,10 +201,10 @@ impl Running {
         }
     }
 
-    /// Waits until it is ready.
+    /// Waits until the bridge is ready.
     ///
     /// # Panics
-    /// When it never is.
+    /// It never is.
     pub fn until_ready(&mut self) {
         let mut why = serde_json::Value::Null;
         let ready = wait(|| {
@@ -215,10 +214,10 @@ impl Running {
         assert!(ready.is_some(), "not ready: {why}\n{}", self.log());
     }
 
-    /// Waits until a part is not ready for a reason that says this; gives the reason.
+    /// Waits until a part is not ready for a reason that contains `says`. Returns the reason.
     ///
     /// # Panics
-    /// When that never is.
+    /// That never happens.
     pub fn until_not_ready(&mut self, part: &str, says: &str) -> String {
         let mut last = serde_json::Value::Null;
         let found = wait(|| {
@@ -238,16 +237,16 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    /// SIGTERM, and its exit status; -1 when it does not end.
+    /// Sends SIGTERM and returns the exit status; -1 if the bridge does not end.
     pub fn terminate(mut self) -> i32 {
         self.signal("TERM");
         self.until_end()
     }
 
-    /// Sends it a signal, by its name without the SIG.
+    /// Sends a signal, named without the SIG.
     ///
     /// # Panics
-    /// When that is not possible.
+    /// That fails.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let mut kill = std::process::Command::new("kill");
@@ -255,20 +254,19 @@ impl Running {
         assert!(sent.is_ok_and(|sent| sent.success()), "kill {name} {pid}");
     }
 
-    /// Its exit status once it ends by itself; -1 when it does not.
+    /// The exit status once the bridge ends by itself; -1 if it does not.
     pub fn until_end(&mut self) -> i32 {
         let ended = wait(|| self.child.try_wait().ok().flatten());
         ended.and_then(|status| status.code()).unwrap_or(-1)
     }
 }
 
-/// A number that a test may be told by this variable.
+/// A number from this environment variable.
 pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// What a receiver in trouble answers next: up to three answers, few of them good, all of which
-/// pass.
+/// The next answers of a failing receiver: up to three, mostly errors, all of them temporary.
 pub fn trouble(dice: &mut fastrand::Rng) -> Vec<WebhookAnswer> {
     let answers = 0..dice.usize(0..4);
     let answers = answers.map(|_| match dice.u32(0..7) {
@@ -283,7 +281,7 @@ pub fn trouble(dice: &mut fastrand::Rng) -> Vec<WebhookAnswer> {
     answers.collect()
 }
 
-/// Looks again and again until there is something, but not for ever.
+/// Polls until there is a value, with a time limit.
 pub fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {

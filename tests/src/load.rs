@@ -1,5 +1,5 @@
-//! What examples that measure a bridge at work share: its start on the cores that it is given, the
-//! wait for its work, and what that cost.
+//! Shared parts of the examples that measure a bridge: pinning it to cores, waiting for its work,
+//! and the result.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,24 +14,24 @@ use audit_bridge_testkit::ScriptedWebhook;
 
 use crate::live::Running;
 
-/// No measurement takes longer.
+/// The longest that a measurement may take.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// Ticks of `/proc/PID/stat` a second, on every Linux that we know.
+/// Ticks per second in `/proc/PID/stat`, on every Linux that we know.
 const TICKS: f64 = 100.0;
 
-/// A number of the command line, by its place.
+/// A number from the command line, by position.
 ///
 /// # Panics
-/// When it is none.
+/// The argument is no number.
 pub fn argument(place: usize, otherwise: usize) -> usize {
     let given = std::env::args().nth(place + 1);
     given.map_or(otherwise, |text| text.parse().unwrap())
 }
 
-/// Keeps a bridge to the cores that `CORES` names, as `taskset` takes them.
+/// Pins a bridge to the cores in `CORES`, given in `taskset`'s form.
 ///
 /// # Panics
-/// When that is not possible.
+/// That fails.
 pub fn keep_to_cores(bridge: &Running) {
     if let Ok(cores) = std::env::var("CORES") {
         let pid = bridge.pid().to_string();
@@ -41,18 +41,18 @@ pub fn keep_to_cores(bridge: &Running) {
     }
 }
 
-/// What a backlog costs the bridges that read it.
+/// Measures what a backlog costs the bridges that read it.
 #[derive(Debug)]
 pub struct Load {
-    /// Events that have to be delivered.
+    /// Number of events to deliver.
     pub events: usize,
-    /// Their bytes, as the provider keeps them.
+    /// Their size, as stored by the provider.
     pub bytes: usize,
     begun: Instant,
 }
 
 impl Load {
-    /// The clock runs from here on: before the bridges start.
+    /// Starts the clock; called before the bridges start.
     pub fn begin(events: usize, bytes: usize) -> Load {
         Load {
             events,
@@ -61,12 +61,12 @@ impl Load {
         }
     }
 
-    /// Waits until all is delivered, and prints what it took: by the clock, which other work on the
-    /// machine changes, and by the bridges' own processor time, which it changes least. With
-    /// `METRICS` set, the first one's metrics and log besides. Ends the bridges.
+    /// Waits until everything is delivered, and prints the cost: in wall-clock time, which other
+    /// load on the machine affects, and in the bridges' own processor time, which it affects least.
+    /// With `METRICS` set, also prints the first bridge's metrics and log. Ends the bridges.
     ///
     /// # Panics
-    /// When it takes too long, or a bridge does not end in good order.
+    /// It takes too long, or a bridge does not end with status 0.
     pub async fn measure(&self, mut bridges: Vec<Running>, webhook: &ScriptedWebhook) {
         let delivered = |bridges: &mut Vec<Running>| -> f64 {
             let all = bridges.iter_mut();
@@ -99,18 +99,18 @@ impl Load {
     }
 }
 
-/// Fails with the bridge's log once a measurement has taken too long.
+/// Fails with the bridge's log if a measurement takes too long.
 ///
 /// # Panics
-/// Then.
+/// It does.
 pub fn check_time(begun: Instant, bridge: &Running) {
     assert!(begun.elapsed() < PATIENCE, "{}", bridge.log());
 }
 
-/// The most memory that a process ever had resident, in MiB.
+/// The peak resident memory of a process, in MiB.
 ///
 /// # Panics
-/// When it is gone.
+/// The process has ended.
 pub fn peak_mib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -118,7 +118,7 @@ pub fn peak_mib(pid: u32) -> f64 {
     kib.unwrap() / 1024.0
 }
 
-/// Seconds of processor time that a process took so far.
+/// Processor time of a process so far, in seconds.
 fn processor_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let behind = stat.rsplit(')').next().unwrap();

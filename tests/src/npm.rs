@@ -1,4 +1,4 @@
-//! Packages of npm, for tests that need a judge that only npm has.
+//! npm packages, for tests that need a judge that exists only there.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,11 +7,11 @@ use crate::go::say;
 use crate::root;
 
 /// The folder of a package without dependencies, fetched on first use into a folder of `target/npm`
-/// that is named by its version. Nothing where there is no npm or no way to its packages: that is
-/// said on standard error.
+/// named by its version. `None` if there is no npm or no access to its packages; that is reported
+/// on standard error.
 ///
 /// # Panics
-/// With `CI=true`, where there is an npm and the package cannot be had.
+/// With `CI=true`, if there is an npm and the package cannot be fetched.
 pub fn package(name: &str, version: &str) -> Option<PathBuf> {
     let folder = root().join("target/npm").join(format!("{name}-{version}"));
     let found = folder.join("node_modules").join(name);

@@ -1,9 +1,9 @@
-//! Scripted outages, the same for every provider: each is seen in the lag, on `/readyz` and by an
-//! alert, and ends by itself with nothing lost once its cause is gone. What the alerts see are the
-//! metrics of the real binary, judged by Prometheus' own promtool (`tests/infra/alerts.py`).
+//! Scripted outages, the same for every provider. Each is visible in the lag, on `/readyz` and in
+//! an alert, and ends by itself without losses once its cause is gone. Alerts see the metrics of
+//! the real binary, and are judged by Prometheus' own promtool (`tests/infra/alerts.py`).
 //!
-//! A provider says how to write to its log and how to start its bridge ([`Trail`]). What needs no
-//! more is in `everywhere`; how a source fails is the provider's own.
+//! A provider supplies how to write to its log and how to start its bridge ([`Trail`]). Outages
+//! that need no more are in `everywhere`; each provider has its own for failures of its source.
 
 pub mod everywhere;
 
@@ -20,21 +20,21 @@ use crate::live::{Running, wait};
 use crate::python::python;
 use crate::root;
 
-/// A trail that stands still for so long is not ready.
+/// A trail without progress for this long is not ready.
 pub const STALL: &str = "--stall-max=2s";
 
-/// `alerts.py` ends so where promtool cannot be had.
+/// Exit status of `alerts.py` if promtool is not available.
 const SKIPPED: i32 = 77;
 
 /// A provider's log, a receiver, and the state of one bridge.
 pub trait Trail {
-    /// Starts the bridge with these flags besides. In a first life it reads what was written before.
+    /// Starts the bridge with these additional flags. With new state it also reads what was written
+    /// before.
     fn start(&self, flags: &[&str]) -> Running;
 
-    /// The folder of its state, with the dead letter.
+    /// The folder of the bridge's state, including the dead letter.
     fn state(&self) -> PathBuf;
 
-    /// The receiver.
     fn webhook(&self) -> &ScriptedWebhook;
 
     /// Writes this event to the log.
@@ -43,17 +43,16 @@ pub trait Trail {
     /// The `auditID` of this event.
     fn audit_id(&self, event: usize) -> String;
 
-    /// Writes a record to the log that is no event and holds this text, of letters and digits.
+    /// Writes a record that is no event and contains this text of letters and digits.
     fn put_garbage(&self, text: &str);
 }
 
-/// A bridge in an outage, and what it showed.
+/// A bridge during an outage, and its metrics.
 #[derive(Debug)]
 pub struct OutageRun<'a, T> {
     trail: &'a T,
-    /// The bridge.
     pub bridge: Running,
-    /// Events that were written.
+    /// Number of events written so far.
     put: usize,
     healthy: String,
     during: Vec<(f64, String)>,
@@ -61,10 +60,10 @@ pub struct OutageRun<'a, T> {
 }
 
 impl<'a, T: Trail> OutageRun<'a, T> {
-    /// A bridge that has delivered some events and is well. The outage begins now.
+    /// A healthy bridge that has delivered some events. The outage starts now.
     ///
     /// # Panics
-    /// When it does not get well.
+    /// The bridge does not become healthy.
     pub fn of(trail: &'a T, flags: &[&str]) -> OutageRun<'a, T> {
         let mut outage = OutageRun {
             trail,
@@ -87,10 +86,10 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         self.put += 1;
     }
 
-    /// Waits until all that was written is accepted.
+    /// Waits until everything that was written is accepted.
     ///
     /// # Panics
-    /// When something never is.
+    /// Something never is.
     pub fn until_accepted(&self) {
         let mut missing = BTreeSet::new();
         let done = wait(|| {
@@ -109,8 +108,8 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         accepted.into_iter().collect()
     }
 
-    /// Writes events until all of them are accepted, nothing lags, everything is ready and nothing is
-    /// silent, at one time: that is how it looks while it is well.
+    /// Writes events until the healthy state is reached: everything is accepted, nothing lags,
+    /// everything is ready and nothing is silent, all at one time.
     fn gets_well(&mut self) {
         let well = wait(|| {
             self.until_accepted();
@@ -128,11 +127,11 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         self.began = Instant::now();
     }
 
-    /// Waits until the trail counts as standing still, for a reason that says this, and lags. Gives
-    /// the reason.
+    /// Waits until the trail is stalled, for a reason that contains `says`, and lags. Returns the
+    /// reason.
     ///
     /// # Panics
-    /// When it never does.
+    /// That never happens.
     pub fn until_still(&mut self, says: &str) -> String {
         let why = self.bridge.until_not_ready("progress", says);
         assert!(why.contains("stands still"), "{why}");
@@ -140,11 +139,11 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         why
     }
 
-    /// Keeps what it shows now, and once more when this metric, summed over its labels, has grown by
-    /// so much. Meanwhile `go_on`.
+    /// Records the metrics now, and again once this metric, summed over its labels, has grown by
+    /// `by`. Calls `go_on` meanwhile.
     ///
     /// # Panics
-    /// When it does not grow.
+    /// It does not grow.
     pub fn observe(&mut self, name: &str, by: f64, go_on: impl FnMut(&mut Self)) {
         self.observe_all(&[name], by, go_on);
     }
@@ -152,7 +151,7 @@ impl<'a, T: Trail> OutageRun<'a, T> {
     /// The same for several metrics, each of which has to grow.
     ///
     /// # Panics
-    /// When one does not grow.
+    /// One does not grow.
     pub fn observe_all(&mut self, names: &[&str], by: f64, mut go_on: impl FnMut(&mut Self)) {
         self.keep();
         let before: Vec<f64> = names.iter().map(|name| self.bridge.metric(name)).collect();
@@ -173,11 +172,12 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         self.during.push((at, metrics));
     }
 
-    /// The cause is gone: all that was written arrives and nothing else, nothing lags, it is ready,
-    /// and ends in good order. All of these alerts fired in the outage, and none before it.
+    /// The cause is gone: checks that everything that was written arrives and nothing else, nothing
+    /// lags, the bridge is ready and ends with status 0. All of these alerts must fire in the
+    /// outage, and none before it.
     ///
     /// # Panics
-    /// When any of that does not hold.
+    /// One of these does not hold.
     pub fn passes(mut self, alerts: &[&str]) {
         self.put();
         self.gets_well();
@@ -186,7 +186,7 @@ impl<'a, T: Trail> OutageRun<'a, T> {
         assert_eq!(self.bridge.terminate(), 0);
     }
 
-    /// All of these alerts fire in the outage, and none before it.
+    /// Checks that all of these alerts fire in the outage, and none before it.
     fn fires(&self, alerts: &[&str]) {
         let fired = json!({"healthy": self.healthy, "outage": self.during, "fires": alerts});
         let judged = promtool(&fired);
@@ -217,8 +217,8 @@ fn is_well(metrics: &str) -> bool {
         && (silence_max == 0.0 || silence < silence_max / 2.0)
 }
 
-/// What promtool has against it: a healthy bridge's metrics, two samples of an outage with the seconds at
-/// which they were taken, and the alerts that are to fire.
+/// Lets promtool judge a healthy bridge's metrics, two samples of an outage with their times in
+/// seconds, and the alerts that must fire.
 ///
 /// # Errors
 /// An alert does not fire in the outage, or one fires before it.
@@ -236,7 +236,7 @@ pub fn promtool(outage: &serde_json::Value) -> Result<(), String> {
     match judged.status.code() {
         Some(0) => Ok(()),
         Some(SKIPPED) => {
-            // Past the test harness, which would keep it to itself.
+            // Bypasses the test harness, which would capture it.
             let _ = writeln!(
                 std::io::stderr(),
                 "skipped: the alerts of an outage: {said}"

@@ -1,4 +1,4 @@
-//! Python for tests that need tools or foreign clients that only Python has.
+//! Python, for tests that need tools or third-party clients that exist only there.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,10 +6,10 @@ use std::process::Command;
 use crate::root;
 
 /// The Python of a virtual environment with exactly these requirements (a file of the repository),
-/// made on first use.
+/// created on first use.
 ///
 /// # Panics
-/// When it cannot be made; what was tried and why it failed is on standard error.
+/// It cannot be created; the failure is on standard error.
 pub fn python(requirements: &str) -> PathBuf {
     let made = Command::new("python3")
         .args(["tests/venv.py", requirements])

@@ -1,5 +1,5 @@
-//! Replicas that share what is read, for each provider that can: the API server through which they
-//! agree, and their lives at random.
+//! Replicas that share a log, for each provider that allows it: the API server that they use, and
+//! random schedules of their starts and ends.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "it serves tests")]
 
@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::live::{Running, number, trouble};
 
-/// Where the replicas live.
+/// The replicas' namespace.
 pub const NAMESPACE: &str = "audit";
 
-/// Serves an API server until the second part is dropped, and writes a kubeconfig for it.
+/// Serves an API server until the second value is dropped, and writes a kubeconfig for it.
 ///
 /// # Panics
-/// When it cannot be served, or the file cannot be written.
+/// It cannot be served, or the file cannot be written.
 pub async fn serve_api(kubeconfig: &Path) -> (FakeKubernetes, KubernetesServer) {
     let api = FakeKubernetes::new();
     let serving = api.serve().await.unwrap();
@@ -26,17 +26,17 @@ pub async fn serve_api(kubeconfig: &Path) -> (FakeKubernetes, KubernetesServer) 
     (api, serving)
 }
 
-/// A test of random lives: how long it is, and what repeats its choices.
+/// A random test: its duration, and the seed that repeats it.
 #[derive(Debug)]
 pub struct RandomTest {
     seconds: u64,
     seed: u64,
-    /// All choices.
+    /// The source of all random choices.
     pub dice: fastrand::Rng,
 }
 
 impl RandomTest {
-    /// As `SECONDS` and `SEED` say, else 40 seconds and anything.
+    /// Duration and seed from `SECONDS` and `SEED`; by default 40 seconds and a random seed.
     pub fn from_environment() -> RandomTest {
         let seconds = number("SECONDS").unwrap_or(40);
         let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -48,12 +48,12 @@ impl RandomTest {
         }
     }
 
-    /// Up to three replicas start, leave, hang and are killed, while the API server and the receiver
-    /// fail, and now and then `disturb` does what the provider can do. Those that are left go on until
-    /// they are dropped.
+    /// Up to three replicas start, leave, hang and are killed, while the API server and the
+    /// receiver fail, and `disturb` now and then does what the provider can do. The remaining
+    /// replicas run until they are dropped.
     ///
     /// # Panics
-    /// When one that leaves does not end in good order.
+    /// One that leaves does not end with status 0.
     pub async fn run(
         &mut self,
         api: &FakeKubernetes,
@@ -62,7 +62,7 @@ impl RandomTest {
         mut disturb: impl FnMut(),
     ) -> Vec<Running> {
         let (seed, dice) = (self.seed, &mut self.dice);
-        // The time counts from the first: the bridge may have to be built before.
+        // The time starts with the first replica: the bridge may have to be built before.
         let mut replicas = vec![start("replica-0")];
         let mut names = 1..;
         let (mut kills, mut leaves, mut hangs) = (0, 0, 0);
@@ -80,7 +80,7 @@ impl RandomTest {
                 (5, Some(one)) => {
                     let mut leaving = replicas.remove(one);
                     let left = tokio::task::spawn_blocking(move || {
-                        // One that has only just begun does not hear the signal yet.
+                        // A replica that has just started does not handle the signal yet.
                         leaving.admin();
                         leaving.terminate()
                     });
@@ -88,7 +88,7 @@ impl RandomTest {
                     leaves += 1;
                 }
                 (6, Some(one)) => {
-                    // Too short to lose a Lease, or long enough.
+                    // Either too short to lose a Lease, or long enough.
                     replicas[one].signal("STOP");
                     let pause = dice.u64(100..16_000).min(dice.u64(100..16_000));
                     sleep(Duration::from_millis(pause)).await;

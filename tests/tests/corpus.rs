@@ -1,5 +1,5 @@
-//! Real samples, where they lie beside the repository: what becomes of every file is a reviewed
-//! table. They are not ours to ship, so elsewhere this says that it did nothing.
+//! Real samples, if they are beside the repository: a reviewed table has the result of every file.
+//! We may not distribute them, so elsewhere the test reports that it did nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ fn outcome(provider: &str, file: &Path, more: &[&str]) -> String {
 fn corpus_each_sample_has_its_reviewed_outcome() {
     let corpus = root().join("../shared/corpus");
     if !corpus.is_dir() {
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which would capture it.
         let mut stderr = std::io::stderr();
         let _ = std::io::Write::write_all(
             &mut stderr,

@@ -1,11 +1,11 @@
-//! The live demo of the README, ten seconds for each cloud.
+//! The README's live demo, for each cloud.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
 use audit_bridge_tests::{BRIDGES, binary, root};
 
-/// Runs the demo; it fails by itself when an event is lost.
+/// Runs the demo, which fails if an event is lost.
 fn demo(provider: &str) -> String {
     let demo = binary(provider).with_file_name("examples").join("demo");
     let ran = Command::new(demo)

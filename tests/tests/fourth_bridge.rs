@@ -1,5 +1,5 @@
-//! A fourth bridge (`tests/examples/toy.rs`) is built beside the three, on the same entry points, with
-//! reasons, flags and a shape of its own, and no file under `crates/` knows of it.
+//! A fourth bridge (`tests/examples/toy.rs`) uses the same entry points, with its own reasons,
+//! flags and dump shape, and no file under `crates/` knows it.
 
 #![allow(
     clippy::unwrap_used,

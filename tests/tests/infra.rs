@@ -1,8 +1,8 @@
 //! Identity and deployment: Terraform, CloudFormation, the chart, the control-plane kit; the pages and the workflows.
 //!
-//! The checks are Python (`tests/infra`), because the tools that know these formats are. Here they
-//! are run; each test is one file of theirs. What a machine lacks is skipped there, and said here
-//! where a passing test's output cannot hide it.
+//! The checks are in Python (`tests/infra`), like the tools that know these formats. Each test here
+//! runs one of their files. They skip what a machine lacks, and these tests report that where a
+//! passing test's output cannot hide it.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ fn check(module: &str) {
     check_with(module, &[]);
 }
 
-/// Runs it with these in its environment.
+/// The same with these variables.
 fn check_with(module: &str, environment: &[(&str, &Path)]) {
     let output = Command::new(python("tests/requirements-infra.txt"))
         .args(["-m", "unittest", "--verbose", module])
@@ -38,13 +38,13 @@ fn check_with(module: &str, environment: &[(&str, &Path)]) {
         "{}\n{said}",
         String::from_utf8_lossy(&output.stdout)
     );
-    // unittest ends well also when it found nothing to run.
+    // unittest also succeeds if it found no tests.
     let ran = said
         .lines()
         .filter(|line| line.ends_with("... ok") || line.contains("... skipped"));
     assert!(ran.count() > 0, "no test ran: {said}");
     for line in said.lines().filter(|line| line.contains("... skipped")) {
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which would capture it.
         let mut stderr = std::io::stderr();
         writeln!(stderr, "skipped: {line}").unwrap();
     }
@@ -68,9 +68,10 @@ fn terraform() {
 #[test]
 fn chart() {
     check("test_chart");
+    check("test_values");
 }
 
-/// Runs it with the built bridges at hand.
+/// The same with the built bridges.
 fn check_with_bridges(module: &str) {
     let built = BRIDGES.map(binary);
     check_with(module, &[("BRIDGES_FOLDER", built[0].parent().unwrap())]);

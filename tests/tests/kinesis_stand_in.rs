@@ -1,8 +1,8 @@
-//! The stand-in of Kinesis Data Streams against judges that we did not write: boto3 asks it, and
-//! asks the same of two other stand-ins, kinesis-local (of npm; "kinesis-mock") and moto.
+//! Compares the stand-in of Kinesis Data Streams with judges that we did not write: boto3 sends the
+//! same requests to it and to two other stand-ins, kinesis-local (of npm; "kinesis-mock") and moto.
 //!
-//! What the others do not do as AWS documents it is listed here, so that anything else fails.
-//! Whether AWS agrees with all three is beyond any test here.
+//! Where those deviate from AWS's documentation is listed here; any other difference fails. No test
+//! here shows whether AWS agrees with all three.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 const REQUIREMENTS: &str = "tests/requirements-infra.txt";
 
-/// A server of somebody else. It ends with this.
+/// A third-party server. Dropping it ends it.
 struct Server {
     child: Child,
     url: String,
@@ -38,7 +38,7 @@ impl Drop for Server {
     }
 }
 
-/// Ports that are free now; the servers cannot be told to choose and say which.
+/// A free port; the servers cannot choose one and report it.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -61,14 +61,14 @@ impl Server {
         Server::start(command.args(["--port", &port.to_string()]), port)
     }
 
-    /// Nothing where there is no npm, or no way to its packages: that is said on standard error.
+    /// `None` if there is no npm, or no access to its packages; reported on standard error.
     fn kinesis_local() -> Option<Server> {
         let folder = npm::package("kinesis-local", "0.6.2")?;
         let port = free_port();
         let mut command = Command::new("node");
         command
             .arg("main.js")
-            // Its certificate lies there.
+            // Its certificate is there.
             .current_dir(&folder)
             .env("KINESIS_MOCK_PLAIN_PORT", port.to_string())
             .env("KINESIS_MOCK_TLS_PORT", free_port().to_string())
@@ -85,12 +85,12 @@ impl Server {
     }
 }
 
-/// What boto3 saw at an endpoint.
+/// The findings of boto3 at an endpoint.
 fn ask(url: &str) -> Value {
     serde_json::from_str(&script("kinesis_client.py", url)).unwrap()
 }
 
-/// What a script of `tests/python` prints about an endpoint.
+/// The output of a script of `tests/python` about an endpoint.
 fn script(name: &str, url: &str) -> String {
     let output = Command::new(python(REQUIREMENTS))
         .arg(root().join("tests/python").join(name))
@@ -111,7 +111,7 @@ async fn ours() -> Value {
         .unwrap()
 }
 
-/// Asserts that these findings, and no others, differ.
+/// Asserts that exactly these findings differ.
 fn differ(ours: &Value, theirs: &Value, known: &[&str]) {
     let findings =
         |saw: &Value| -> Vec<String> { saw.as_object().unwrap().keys().cloned().collect() };
@@ -192,10 +192,10 @@ async fn stand_in_and_kinesis_local_differ_only_where_known() {
         .await
         .unwrap();
     let known = [
-        // Splits at the first hash key, so that there are two shards more.
+        // It splits at the first hash key, so there are two more shards.
         "by_arn",
         "refused, iterator that is none",
-        // Told by the service in these words: InvalidArgumentException, "It encodes shardId-…".
+        // The real service says: InvalidArgumentException, "It encodes shardId-…".
         "refused, number of another shard",
         "refused, number that is none",
         "refused, split at the edge",
@@ -210,23 +210,23 @@ async fn stand_in_and_moto_differ_only_where_known() {
     let theirs = tokio::task::spawn_blocking(|| ask(&Server::moto().url));
     let theirs = theirs.await.unwrap();
     let known = [
-        // Shards do not end and name no children; what they hold stays in them, and what is written
-        // after a split or a merge goes to them. The first count of open shards is of before.
+        // Shards do not end and name no children; their records stay in them, and later records go
+        // to them too. The first count of open shards is from before.
         "child_shards",
         "child_starts_behind_parent",
-        // A member of `PutRecords` with the highest hash key is a fault of the server.
+        // A record in `PutRecords` with the highest hash key makes the server fail.
         "explicit",
         "latest_of_before_ends",
         "latest_of_closed_ends",
-        // Knows no such filter, nor where to begin.
+        // It knows neither this filter nor a start.
         "list_AFTER_SHARD_ID",
         "list_after",
-        // Takes no token without what the first request said, which AWS forbids.
+        // It requires the first request's arguments together with a token, which AWS forbids.
         "list_in_pages",
         "listing stopped",
         "merged_child_shards",
         "merged_parents_end",
-        // Its numbers are small ones, counted from the same number in each shard.
+        // Its sequence numbers are small, and start at the same number in each shard.
         "numbers_after_start",
         "of_children",
         "of_merged",
@@ -234,7 +234,7 @@ async fn stand_in_and_moto_differ_only_where_known() {
         "of_parent",
         "open_after_split",
         "parent_ends",
-        // Faults of the server, or no refusal at all.
+        // The server fails, or does not refuse at all.
         "refused, iterator that is none",
         "refused, limit too high",
         "refused, no number",
@@ -288,7 +288,7 @@ fn subscription_record_of_moto_has_the_members_of_ours() {
     }
     let event = |json: &Value| json["logEvents"][0].clone();
     assert_eq!(members(&event(&theirs)), members(&event(&ours)));
-    // Its IDs are numbers; AWS documents text.
+    // Its IDs are numbers; AWS documents strings.
     assert!(theirs["logEvents"][0]["id"].is_number());
     let lines = subscription::read(&records[0]);
     assert_eq!(lines.len(), 3);

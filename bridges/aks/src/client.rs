@@ -1,8 +1,8 @@
-//! The few calls to Event Hubs that we make.
+//! The calls to Event Hubs that the bridge makes.
 //!
-//! The library's own recovery is switched off: after a lost link it begins again where the link
-//! first began, which sends everything twice, or, for a start at the end, leaves out what came
-//! while there was no link. Whoever reads here opens anew, from the position that was reached.
+//! The library's own recovery is switched off. After a lost link it starts again where the link
+//! first started: that repeats everything, or, for a start at the end, skips what arrived while
+//! there was no link. Our readers open a new link at the position that they have reached.
 
 mod certificate;
 pub(crate) mod cluster;
@@ -34,8 +34,8 @@ pub use credential::{Credential, IdentityKind};
 pub use error::{HubError, HubErrorKind};
 pub use transport::Transport;
 
-/// What the client library must not log: it repeats each failure that we tell of ourselves.
-/// At its finest level the WebSocket's library writes whole frames, and tokens are in some.
+/// Silences the client library: it repeats each failure that we report ourselves. At its finest
+/// level the WebSocket library logs whole frames, some of which contain tokens.
 pub(crate) const LOG_FILTER: &str = "azure_messaging_eventhubs=off,azure_core_amqp=off,\
      azure_identity=warn,fe2o3_amqp=off,tungstenite=off,tokio_tungstenite=off";
 /// The application name that the broker sees.
@@ -60,7 +60,7 @@ pub struct HubAddress {
     pub endpoint: Option<String>,
 }
 
-/// What tells it from all others.
+/// Identifies the event hub and consumer group.
 impl fmt::Display for HubAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let HubAddress {
@@ -89,38 +89,37 @@ pub(crate) enum ReceiverStart {
     At(i64),
     /// At the message of this offset.
     AtOffset(String),
-    /// At what was enqueued from this time on.
+    /// At the first message that was enqueued at this time or later.
     From(Timestamp),
 }
 
-/// What a partition holds.
+/// The range of messages in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartitionBounds {
     /// The sequence number of the first message that is still there.
     pub(crate) first: i64,
-    /// The sequence number of the newest message; one less than the first where there never was
-    /// any.
+    /// The sequence number of the newest message; one less than `first` if there never was any.
     pub(crate) last: i64,
     /// When that one came.
     pub(crate) last_enqueued: Option<Timestamp>,
-    /// Nothing is there now.
+    /// Whether it holds no messages now.
     pub(crate) is_empty: bool,
 }
 
 impl PartitionBounds {
-    /// Whether all that the partition ever held is older than this.
+    /// Whether all messages that the partition ever held are older than this.
     pub(crate) fn hold_nothing_since(&self, time: Timestamp) -> bool {
         self.last < self.first && self.is_empty
             || self.last_enqueued.is_some_and(|newest| newest < time)
     }
 }
 
-/// What an event hub says of itself.
+/// The properties of an event hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HubProperties {
     /// The names of its partitions.
     pub(crate) partitions: Vec<String>,
-    /// When it was created: another time, another hub.
+    /// When it was created. A different time means a different hub.
     pub(crate) created_on: Option<Timestamp>,
 }
 
@@ -143,7 +142,6 @@ impl HubClient {
         &self.hub
     }
 
-    /// How it shows who it is.
     pub fn credential(&self) -> &Credential {
         &self.credential
     }
@@ -181,7 +179,7 @@ impl HubClient {
         })
     }
 
-    /// A connection string that changed since the start must be of the same place.
+    /// Checks that a connection string that was changed since the start is for the same event hub.
     fn fits(&self, text: String) -> Result<String, InvalidValue> {
         let read =
             ConnectionString::parse(&text).map_err(|why| format!("the connection string {why}"))?;
@@ -198,7 +196,7 @@ impl HubClient {
         }
     }
 
-    /// Shows that we can say who we are.
+    /// Shows that the credential works, for `check`.
     pub(crate) async fn identity(&self) -> Result<String, HubError> {
         match &self.credential {
             Credential::Identity { kind, tokens } => {
@@ -345,7 +343,7 @@ pub(crate) struct HubConnection {
 }
 
 impl HubConnection {
-    /// What the event hub says of itself.
+    /// Queries the properties of the event hub.
     pub(crate) async fn properties(&self) -> Result<HubProperties, HubError> {
         let ask = self.consumer.get_eventhub_properties();
         let told = self
@@ -358,7 +356,7 @@ impl HubConnection {
         })
     }
 
-    /// What a partition holds.
+    /// Queries the range of messages in a partition.
     pub(crate) async fn bounds(&self, partition: &str) -> Result<PartitionBounds, HubError> {
         let ask = self.consumer.get_partition_properties(partition);
         let told = self.client.answer("a partition's properties", ask).await?;
@@ -405,7 +403,7 @@ impl HubConnection {
         })
     }
 
-    /// Attaches to a partition and looks whether that lasts for so long, or a message comes.
+    /// Attaches to a partition, and waits until a message arrives or the link has lasted this long.
     pub(crate) async fn try_receiver(
         &self,
         partition: &str,
@@ -454,7 +452,7 @@ impl HubReceiver {
 }
 
 impl HubMessages<'_> {
-    /// The next one. Dropping the future loses nothing.
+    /// The next message. Cancellation-safe: dropping the future loses no message.
     pub(crate) async fn next(&mut self) -> Result<HubMessage, HubError> {
         match self.events.next().await {
             Some(Ok(event)) => Ok(message(&event)),

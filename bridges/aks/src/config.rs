@@ -1,4 +1,4 @@
-//! The settings that only this bridge needs.
+//! The flags that only this bridge has.
 
 use std::sync::Arc;
 

@@ -1,16 +1,16 @@
-//! From a record of a diagnostic setting to an audit event.
+//! Converts records of diagnostic settings to audit events.
 //!
-//! | the record | what becomes of it |
+//! | the record | result |
 //! |---|---|
 //! | names a category that was not chosen | skipped, `other_category` |
 //! | names a cluster that was not chosen | skipped, `other_cluster` |
 //! | names a chosen category | its log is an audit event, or it is rejected |
-//! | names no category (a cut row), or is no diagnostic record | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
-//! | came from a damaged place and is no event | rejected: it may have been one |
-//! | was delivered already, out of the other category | skipped, `duplicate` |
+//! | names no category (a cut row), or is no diagnostic record | depends on its content: an audit event is converted, what looks like one but is invalid is rejected, other text is skipped, `not_audit` |
+//! | came from a damaged place and is no event | rejected, as it may have been one |
+//! | was already delivered from the other category | skipped, `duplicate` |
 //!
-//! A record that does not say which cluster it is from is converted whichever clusters were
-//! chosen: it may be one of theirs.
+//! A record that names no cluster is converted whichever clusters were chosen, as it may be of one
+//! of them.
 
 mod category_deduplicator;
 
@@ -25,25 +25,24 @@ use crate::client::cluster::{self, ClusterSelector};
 use crate::convert::category_deduplicator::CategoryDeduplicator;
 use crate::wire::{self, AksPayload, Diagnostic};
 
-/// Another category of the same event hub.
+/// The record is of another category of the same event hub.
 const OTHER_CATEGORY: Skip = Skip::new("other_category");
-/// Delivered already, from another of the provider's logs.
+/// The event was already delivered from another of the provider's logs.
 const DUPLICATE: Skip = Skip::new("duplicate");
 
 /// The categories that hold audit events.
 pub(crate) const CATEGORIES: [&str; 2] = ["kube-audit", "kube-audit-admin"];
 
-/// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AksConvertOptions {
     /// The categories to convert (`--categories`), compared without case.
     pub categories: Vec<String>,
-    /// Only these clusters (`--cluster-name`), by `resourceId`; none: all.
+    /// Keeps only these clusters' records (`--cluster-name`), by `resourceId`; empty means all.
     pub clusters: Vec<ClusterSelector>,
-    /// Say in each event which cluster it is of (`--annotate-cluster`), by its resource ID: in the
-    /// spelling of `clusters`, else as the record has it.
+    /// Annotates each event with its cluster's resource ID (`--annotate-cluster`): in the spelling
+    /// of `clusters`, else of the record.
     pub annotate_cluster: bool,
-    /// What is wanted of every event.
+    /// Options for every event.
     pub native: conformance::EventOptions,
 }
 
@@ -58,13 +57,13 @@ impl Default for AksConvertOptions {
     }
 }
 
-/// Converts records of diagnostic settings, and audit events by themselves.
+/// Converts records of diagnostic settings, and bare audit events.
 #[derive(Debug, Clone, Default)]
 pub struct AksConvert {
     options: AksConvertOptions,
-    /// One for all forks.
+    /// Shared by all forks.
     deduplicator: Arc<Mutex<CategoryDeduplicator>>,
-    /// The last cluster, and what is wanted of its events.
+    /// Cache: the last cluster, and the options for its events.
     annotated: Option<(String, conformance::EventOptions)>,
 }
 
@@ -85,7 +84,7 @@ impl AksConvert {
         }
         record.with_text(|payload, text, replaced| {
             match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-                // Its own bytes, as they may end inside a character.
+                // Converts the record's own bytes: they may end inside a character.
                 AksPayload::Other => {
                     let options = &self.options.native;
                     Ok(options.event(&record.payload, false, record.time)?)
@@ -141,7 +140,7 @@ impl AksConvert {
         }
     }
 
-    /// Which of the chosen categories this is.
+    /// The index of this category among the chosen ones.
     fn category(&self, name: &str) -> Option<usize> {
         self.options
             .categories
@@ -150,7 +149,7 @@ impl AksConvert {
     }
 }
 
-/// What is wanted of the events of a cluster.
+/// The options for the events of a cluster.
 fn wanted<'a>(
     options: &'a AksConvertOptions,
     annotated: &'a mut Option<(String, conformance::EventOptions)>,

@@ -1,5 +1,4 @@
-//! The shapes in which people keep AKS diagnostic logs: all of them JSON, and all of them with the
-//! record in its own form, so there is little to say.
+//! The dump shapes of AKS diagnostic logs. All are JSON that contains the records unchanged.
 
 use std::borrow::Cow;
 
@@ -49,7 +48,7 @@ impl Dump for AksDump {
         {
             Role::Record
         } else {
-            // `time` is also what a dead letter has.
+            // A dead letter has `time` too.
             Role::Neutral
         }
     }
@@ -60,7 +59,7 @@ impl Dump for AksDump {
         _context: &PieceContext,
     ) -> Result<Cow<'a, str>, RecordError> {
         match piece.kind() {
-            // A log line taken out of its record.
+            // A log line that was extracted from its record.
             ValueKind::String => piece
                 .as_str()
                 .ok_or_else(|| "a string with half a utf-16 surrogate pair".into()),

@@ -1,4 +1,4 @@
-//! The binary: everything is in the libraries.
+//! The binary. All code is in the libraries.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! An event hub with the diagnostic logs of AKS clusters, read live.
+//! Reads an event hub with diagnostic logs of AKS clusters live.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -18,17 +18,17 @@ use crate::source::partition::PartitionTiming;
 use crate::source::position::{self, PartitionStart};
 use crate::source::{EventHub, Partition};
 
-/// The event hub that a diagnostic setting makes for this category unless told otherwise.
+/// The event hub that a diagnostic setting creates for this category by default.
 const EVENT_HUB: &str = "insights-logs-kube-audit";
 /// The consumer group that every event hub has.
 const CONSUMER_GROUP: &str = "$Default";
-/// What may be on its way to us from one partition.
+/// Default limit of the bytes in flight from one partition.
 const PREFETCH_BYTES_MAX: usize = 8 << 20;
-/// The flag by which replicas share the partitions.
+/// The flag that lets replicas share the partitions.
 const SHARE_PARTITIONS: &str = "share-partitions";
-/// From one look for new partitions, which is a connection of its own, to the next.
+/// Interval of the queries for new partitions; each opens a connection.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
-/// How far back `check` looks for a message.
+/// How far back `check` searches for a message.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// The flags of reading live.
@@ -62,14 +62,14 @@ pub struct AksProviderArgs {
     share_partitions: Option<String>,
 }
 
-/// An event hub, configured.
+/// An event hub, as configured.
 #[derive(Debug)]
 pub struct AksProvider {
     hub: HubAddress,
     connection_string_file: Option<PathBuf>,
     prefetch_bytes_max: usize,
     share_partitions: bool,
-    /// One for all, so that a token is asked for once.
+    /// Shared by all logs, so that a token is requested once.
     client: OnceLock<HubClient>,
 }
 
@@ -193,7 +193,7 @@ impl AksProviderArgs {
     }
 }
 
-/// A host name, as the portal shows it.
+/// Checks a host name in the form that the portal shows.
 fn host(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if text.chars().all(inside) && (text.contains('.') || text == "localhost") {
@@ -203,7 +203,7 @@ fn host(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// A name of an event hub or a consumer group, which becomes a part of a path.
+/// Checks the name of an event hub or consumer group, which becomes part of a path.
 fn name(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
     if text.len() <= 256 && text.chars().all(inside) {
@@ -264,17 +264,17 @@ impl Provider for AksProvider {
     }
 }
 
-/// One event hub for one consumer group, or a partition of it.
+/// An event hub read by a consumer group, or one partition of it.
 #[derive(Debug, Clone)]
 pub struct AksLog {
     name: String,
     client: HubClient,
     prefetch_bytes_max: usize,
-    /// The partition, where replicas share them.
+    /// The partition, if replicas share them.
     share: Option<Share>,
 }
 
-/// One partition of several.
+/// One partition, and the number of all.
 #[derive(Debug, Clone)]
 struct Share {
     partition: Partition,
@@ -338,7 +338,7 @@ impl AksLog {
         self.share.is_some() && fault.kind == HubErrorKind::Stolen
     }
 
-    /// Asks for the partitions, attaches to one, and looks for a message of the last hour.
+    /// Lists the partitions, attaches to one, and searches the last hour for a message.
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let connection = self.client.connect().await?;
         let looked = async {
@@ -351,7 +351,7 @@ impl AksLog {
                     let timing = PartitionTiming::default();
                     let attach = connection.try_receiver(partition, bounds.last, timing.attach);
                     match attach.await {
-                        // By another replica: so it can be read.
+                        // Another replica reads it, so it can be read.
                         Err(fault) if self.is_shared_out(&fault) => {}
                         attached => attached?,
                     }

@@ -1,5 +1,5 @@
-//! An event hub as a source: a reader for each of its partitions, and a look now and then whether
-//! there are more.
+//! An event hub as a source. Each partition has a reader; new partitions are looked for at an
+//! interval.
 
 mod message;
 mod pages;
@@ -31,27 +31,27 @@ use crate::source::position::PartitionStart;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// What all partitions together may have on its way to us.
+/// Limit of the bytes in flight for all partitions together.
 const PREFETCH_BYTES_MAX: usize = 16 << 20;
 /// The largest number of messages on their way that the client library makes good use of.
 const PREFETCH_MAX: usize = 300;
-/// Once the readers of all partitions have taken so much that the pipeline has not, none of them
-/// takes another message. The library asks for the next one as soon as it has given one, so each
-/// partition has one on its way besides.
+/// Once the readers of all partitions hold this many bytes that the pipeline has not taken, none
+/// takes another message. The library requests a message as soon as it has returned one, so each
+/// partition has one more in flight.
 const IN_HAND_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
-/// The same of a reader that is alone: any message is so much.
+/// The same for a single reader: one message of any size reaches the limit.
 const IN_HAND_BYTES_MAX_ALONE: usize = 1;
 /// Event Hubs has at most 1024 partitions a hub, in its largest tier.
 const PARTITIONS_MAX: u32 = 4096;
-/// Event Hubs answers 50 questions about partitions a second, of all who ask a namespace.
+/// Event Hubs answers 50 partition queries a second, for all clients of a namespace.
 const PROBE_PACE: Duration = Duration::from_millis(100);
 
-/// Partitions of an event hub: all of them, or one. Readers of all are tasks of their own; the
-/// reader of one works while a page is asked for, so that nothing is taken for which the pipeline has
-/// no room. Once it is dropped, they close their connections and end.
+/// All partitions of an event hub, or one. With all, each reader is a task. The reader of a single
+/// one runs only while `read` is polled, so that it takes nothing for which the pipeline has no
+/// room. When the source is dropped, readers close their connections and end.
 pub struct EventHub {
     pages: PageReceiver,
-    /// The first page: all partitions, since some may be silent for long.
+    /// The first page: announces all partitions, as some may stay silent for long.
     announced: Option<Page>,
     /// The reader of one partition, until it ends.
     reader: Option<Reading>,
@@ -69,7 +69,7 @@ impl fmt::Debug for EventHub {
 
 impl Drop for EventHub {
     fn drop(&mut self) {
-        // It sees that nobody takes pages any more, and closes its connection.
+        // The reader notices that the source is gone, and closes its connection.
         if let (Some(reader), Ok(runtime)) = (self.reader.take(), Handle::try_current()) {
             runtime.spawn(reader);
         }
@@ -120,7 +120,7 @@ impl EventHub {
     /// Begins to read all partitions.
     ///
     /// # Errors
-    /// The hub does not tell its partitions, or the checkpoint's positions are not ours.
+    /// The partitions cannot be listed, or a position of the checkpoint is invalid.
     pub async fn open(
         client: &HubClient,
         resume: Resume,
@@ -153,7 +153,7 @@ impl EventHub {
         })
     }
 
-    /// Starts to read one partition of so many that replicas share.
+    /// Starts reading one of `partitions` partitions that replicas share.
     pub(crate) fn open_partition(
         client: &HubClient,
         partition: &Partition,
@@ -205,12 +205,11 @@ fn announce(partitions: &[Partition]) -> Page {
 struct ReceiveBounds {
     /// Messages on their way from each partition.
     prefetch: u32,
-    /// What was taken, and not by the pipeline.
+    /// Bytes that readers hold and the pipeline has not taken.
     in_hand_bytes_max: usize,
 }
 
-/// How many messages of each of so many partitions may be on their way, should each be as large as
-/// can be.
+/// Messages that may be in flight from each partition, if all are as large as possible.
 fn prefetch(bytes_max: usize, partitions: usize) -> u32 {
     let share = bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1));
     let messages = (share / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
@@ -221,7 +220,7 @@ fn prefetch(bytes_max: usize, partitions: usize) -> u32 {
 struct PartitionSet {
     shared: Arc<ReaderContext>,
     pages: PageSender,
-    /// Each with the way to tell it that its partition is gone.
+    /// By partition, the sender that tells a reader that its partition is gone.
     readers: HashMap<String, oneshot::Sender<()>>,
 }
 
@@ -251,7 +250,7 @@ impl PartitionSet {
         (partition_set, pages)
     }
 
-    /// The set of one partition of so many.
+    /// The set for one of `partitions` partitions.
     fn of_one(
         client: &HubClient,
         partitions: usize,
@@ -267,7 +266,7 @@ impl PartitionSet {
         PartitionSet::new(client, resume, bounds, timing)
     }
 
-    /// A reader of this partition, which is to be run.
+    /// Makes the reader of this partition; the caller runs it.
     fn admit(
         &mut self,
         partition: &Partition,
@@ -287,8 +286,7 @@ impl PartitionSet {
         reader.run(told)
     }
 
-    /// Looks for partitions that were added, until nobody takes pages any more. The larger tiers can
-    /// add some.
+    /// Looks for new partitions until the source is dropped. The larger tiers can add some.
     async fn watch_partitions(mut self) {
         while timeout(self.shared.timing.discover, self.pages.closed())
             .await
@@ -355,7 +353,7 @@ mod tests {
     use super::*;
     use crate::client::{Credential, HubAddress, Transport};
 
-    /// Whoever reads the others of a hub's partitions, Event Hubs answers no more questions.
+    /// If other replicas read the other partitions, their queries use the same quota.
     #[tokio::test]
     async fn partition_shared_is_asked_about_as_seldom_as_all_partitions_are() {
         let hub = HubAddress {

@@ -1,13 +1,13 @@
-//! The record of an AKS diagnostic setting, decoded in one pass.
+//! Decodes the record of an AKS diagnostic setting, in one pass.
 //!
 //! `{"time","category","operationName","resourceId","properties":{"log","stream","pod",
 //! "containerID"},…}` (Azure Monitor, "Common and service-specific schemas for Azure resource
-//! logs"; `properties`: "Monitoring AKS data reference"). Read are the time, the category, the
-//! resource and the log. The rest is about the pod that wrote the log (`pod`, `containerID`,
-//! `stream`, `ccpNamespace`) or about Azure (`serviceBuild`, `Cloud`, `Environment`,
-//! `operationName`, which is the same in every record) and has no place in an audit event.
+//! logs"; `properties`: "Monitoring AKS data reference"). Decoded are the time, the category, the
+//! resource and the log. The rest concerns the pod that wrote the log (`pod`, `containerID`,
+//! `stream`, `ccpNamespace`) or Azure (`serviceBuild`, `Cloud`, `Environment`, `operationName`,
+//! which is the same in every record) and does not belong in an audit event.
 //!
-//! Exports write some names with other casing, so names are compared without it.
+//! Names are compared without case, as exports vary it.
 
 use std::borrow::Cow;
 
@@ -16,39 +16,39 @@ use audit_bridge_core::event::json::{self, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
 
-/// What a record's JSON object is.
+/// The kind of a record's JSON object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AksPayload<'a> {
-    /// A record of a diagnostic setting, read to its end.
+    /// A record of a diagnostic setting, completely decoded.
     Diagnostic(Diagnostic<'a>),
-    /// Anything else: an audit event by itself, or nothing of ours.
+    /// Anything else: a bare audit event, or an unknown object.
     Other,
 }
 
 /// A record of a diagnostic setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Diagnostic<'a> {
-    /// `time`: when the log line was written, a moment after the event's own times.
+    /// `time`: when the log line was written, shortly after the event's own times.
     pub time: Option<Timestamp>,
     /// `category`, unless it is empty.
     pub category: Option<Cow<'a, str>>,
     /// `resourceId`, unless it is empty.
     pub resource_id: Option<Cow<'a, str>>,
-    /// `properties.log`, a text mostly with a line feed at its end; some exports give an event as the
-    /// object itself.
+    /// `properties.log`, usually a string that ends with a line feed; in some exports the event as
+    /// an object.
     pub log: Option<Embedded<'a>>,
-    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now. Azure cuts a long log at
-    /// a count of UTF-16 units, and that may be between the halves of a pair.
+    /// A string contained half of a UTF-16 surrogate pair, which was replaced by U+FFFD. Azure cuts
+    /// a long log by UTF-16 units, possibly between the halves of a pair.
     pub replaced: bool,
 }
 
-/// Reads a record that is a JSON object. Of two members with one name the last wins.
+/// Decodes a record that is a JSON object. Of two members with one name the last wins.
 ///
-/// The keys decide what it is, in order: those that only a diagnostic record has, or those that
-/// only an audit event has. An audit event is not read further here.
+/// The keys decide the kind, in order: some only a diagnostic record has, some only an audit event.
+/// An audit event is not decoded further here.
 ///
 /// # Errors
-/// What makes it no JSON, if it is none up to where it is known to be an audit event.
+/// The record is no JSON; for an audit event only the part before it is recognised is checked.
 pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut record = Diagnostic::default();
@@ -86,7 +86,7 @@ pub(crate) fn read(text: &str) -> Result<AksPayload<'_>, json::Error> {
     })
 }
 
-/// The log out of `properties`, which is an object, or one as a string.
+/// The log in `properties`, which is an object or a string that contains one.
 fn properties<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Embedded<'a>>, json::Error> {
     match scanner.peek() {
         Some(b'{') => log_member(scanner),

@@ -1,8 +1,8 @@
-//! CloudWatch Logs as a log that is queried by time. The only file, with its submodule, that names
-//! the SDK.
+//! CloudWatch Logs as a log that is queried by time. Only this module and its submodules use the
+//! SDK's clients.
 //!
-//! The SDK never tries again by itself here: the tail paces, counts and repeats requests, and a
-//! second attempt behind its back would defeat its limit.
+//! The SDK's own retries are switched off: the tail paces, counts and repeats requests, and retries
+//! that it cannot see would exceed its rate limit.
 
 pub(crate) mod cluster;
 mod error;
@@ -32,28 +32,28 @@ use serde::Serialize;
 use self::error::RequestContext;
 use crate::client::group::LogGroupName;
 
-/// CloudWatch Logs counts milliseconds.
+/// CloudWatch Logs counts in milliseconds.
 pub(crate) const RESOLUTION: Duration = Duration::from_millis(1);
 
-/// What the SDK adds to its own user agent; `/` is not allowed in it.
+/// Name that the SDK adds to its user agent, which allows no `/`.
 const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));
 
-/// How long one request may take: a page has up to 1 MB.
+/// Time limit of one request: a page has up to 1 MB.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(30);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
-/// What CloudTrail calls the sessions of an assumed role.
+/// Session name of an assumed role, as CloudTrail shows it.
 const SESSION_NAME: &str = "eks-audit-bridge";
 
 /// How the log groups of one account and region are reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Access {
-    /// Where the environment says another, or none.
+    /// Overrides the region of the environment.
     pub region: Option<String>,
     /// The ARN of a role to assume first.
     pub role: Option<String>,
-    /// What that role's trust policy asks for.
+    /// The external ID that the role's trust policy requires.
     pub external_id: Option<String>,
-    /// Asks for what a data protection policy masks.
+    /// Requests the unmasked text where a data protection policy masks it.
     pub unmask: bool,
 }
 
@@ -65,10 +65,10 @@ pub struct AwsConnection {
 }
 
 impl AwsConnection {
-    /// Credentials, region and client.
+    /// Loads credentials and region, and creates the client.
     ///
     /// # Errors
-    /// There is no region, or nothing in the chain.
+    /// There is no region, or the SDK's chain has no provider of credentials.
     pub async fn new(access: Access) -> Result<AwsConnection, Unavailable> {
         let identity = AwsIdentity::load(access).await?;
         let client = Client::from_conf(
@@ -80,21 +80,20 @@ impl AwsConnection {
         Ok(AwsConnection { client, identity })
     }
 
-    /// The region.
     pub fn region(&self) -> &str {
         &self.identity.region
     }
 
-    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
+    /// Gets credentials once, for `check`. Returns when they expire, if the provider says so.
     ///
     /// # Errors
-    /// There are none, and why.
+    /// There are no credentials; says why.
     pub async fn identity(&self) -> Result<String, Unavailable> {
         self.identity.check().await
     }
 }
 
-/// Who asks, and where: what the clients of all services are made of.
+/// Credentials and configuration from which the clients of all services are made.
 #[derive(Debug, Clone)]
 struct AwsIdentity {
     config: SdkConfig,
@@ -104,15 +103,15 @@ struct AwsIdentity {
 }
 
 impl AwsIdentity {
-    /// The SDK's own chain decides: environment, web identity (IRSA), Pod Identity, profile,
-    /// instance. Partition, FIPS and endpoints come from its own variables too, and so does the
-    /// region unless it is given: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
+    /// Follows the SDK's own chain: environment, web identity (IRSA), Pod Identity, profile,
+    /// instance. The SDK's variables also set partition, FIPS and endpoints, and the region unless
+    /// a flag gives it: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
     async fn load(access: Access) -> Result<AwsIdentity, Unavailable> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = &access.region {
             loader = loader.region(Region::new(region.clone()));
         }
-        // It ends up in the user agent of every request, those for credentials included.
+        // The name is part of the user agent of every request, including those for credentials.
         if let Ok(name) = AppName::new(APP_NAME) {
             loader = loader.app_name(name);
         }
@@ -152,12 +151,12 @@ impl AwsIdentity {
         })
     }
 
-    /// Who it is, for a person.
+    /// The role that makes the requests, for messages.
     fn role(&self) -> String {
         error::role(self.access.role.as_deref())
     }
 
-    /// Gets credentials once: until when they are good, if the provider says so.
+    /// Gets credentials once. Returns when they expire, if the provider says so.
     async fn check(&self) -> Result<String, Unavailable> {
         let role = self.role();
         match self.credentials.provide_credentials().await {
@@ -182,7 +181,6 @@ impl AwsIdentity {
     }
 }
 
-/// How long a request may take.
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_WAIT_MAX)
@@ -200,7 +198,7 @@ pub struct LogGroup {
 }
 
 impl LogGroup {
-    /// The streams of `group` that begin with `stream_prefix`; `name` stands for it in log lines.
+    /// The streams of `group` that begin with `stream_prefix`. Log lines call it `name`.
     pub fn new(
         connection: AwsConnection,
         name: &str,
@@ -217,7 +215,7 @@ impl LogGroup {
 }
 
 impl LogGroup {
-    /// What to look at when the group never holds anything, or nothing more.
+    /// Remedy for a group that never had events, or has no new ones.
     pub fn silence_remedy(&self) -> String {
         error::silent(
             &self.group.name,
@@ -251,10 +249,10 @@ impl TimeLog for LogGroup {
         let answer = request
             .log_stream_name_prefix(&self.stream_prefix)
             .start_time(window.start.as_millisecond())
-            // The API includes the end, a window does not.
+            // The API's end is inclusive, a window's is exclusive.
             .end_time(window.end.as_millisecond() - 1)
             .set_next_token(token.map(str::to_owned))
-            // Left out unless it is wanted: the permission is asked for only where it is used.
+            // Left out unless requested, so that only those who use it need the permission.
             .set_unmask(self.connection.identity.access.unmask.then_some(true))
             .send()
             .await;
@@ -287,7 +285,7 @@ fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> PageEntry<FilteredLog
         .and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let identity = match &event.event_id {
         Some(id) => Identity::of(&[id.as_bytes()]),
-        // The API always gives one; without it the event itself has to do.
+        // The API always returns an event ID; without one, hash the event's own fields.
         None => Identity::of(&[
             event
                 .log_stream_name
@@ -305,7 +303,7 @@ fn entry(event: FilteredLogEvent, otherwise: Timestamp) -> PageEntry<FilteredLog
     }
 }
 
-/// `FilteredLogEvent` as the API's JSON has it, so that a dump and the live log hold the same.
+/// `FilteredLogEvent` as the API's JSON has it, so that live records and dumps look the same.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire<'a> {

@@ -1,13 +1,13 @@
-//! From a CloudWatch event to an audit event.
+//! Converts CloudWatch events to audit events.
 //!
-//! | the record | what becomes of it |
+//! | the record | result |
 //! |---|---|
 //! | names the log group of a cluster that is not wanted | skipped, `other_cluster` |
 //! | names a stream that is not the audit log's | skipped, `other_stream` |
 //! | CloudWatch's control message | skipped, `control_message` |
 //! | names an audit stream | its message is an audit event, or it is rejected |
-//! | names no stream, or is no CloudWatch event | the content decides: an audit event is converted, what claims to be one and is not is rejected, other text is skipped, `not_audit` |
-//! | came from a damaged place and is no event | rejected: it may have been one, unless it is a whole log line of another component |
+//! | names no stream, or is no CloudWatch event | depends on its content: an audit event is converted, what looks like one but is invalid is rejected, other text is skipped, `not_audit` |
+//! | came from a damaged place and is no event | rejected, as it may have been one, unless it is a whole log line of another component |
 
 pub(crate) mod component;
 
@@ -20,25 +20,25 @@ use bytes::Bytes;
 use crate::client::cluster::{ClusterName, cluster_of};
 use crate::wire::{self, EksPayload, LogEvent, packed};
 
-/// Another log stream of the group: authenticator, scheduler, …
+/// The record is of another stream of the group: authenticator, scheduler, …
 const OTHER_STREAM: Skip = Skip::new("other_stream");
-/// CloudWatch's own liveness message.
+/// The record is CloudWatch's own control message, which tests the destination.
 const CONTROL_MESSAGE: Skip = Skip::new("control_message");
 
-/// How the audit log's streams begin (Amazon EKS User Guide).
+/// How the names of the audit log's streams begin (Amazon EKS User Guide).
 pub(crate) const STREAM_PREFIX: &str = "kube-apiserver-audit-";
 
-/// What the user can choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EksConvertOptions {
-    /// Streams that begin so are the audit log (`--log-stream-prefix`).
+    /// How the names of the audit log's streams begin (`--log-stream-prefix`).
     pub stream_prefix: String,
-    /// Of records that name their log group, only those of these clusters (`--cluster-name`); all
-    /// where there are none.
+    /// Keeps only these clusters' records among those that name their log group (`--cluster-name`);
+    /// empty means all.
     pub clusters: Vec<ClusterName>,
-    /// Events of records that name their log group say so (`--annotate-cluster`).
+    /// Annotates events of records that name their log group with the cluster
+    /// (`--annotate-cluster`).
     pub annotate_cluster: bool,
-    /// What is wanted of every event.
+    /// Options for every event.
     pub native: conformance::EventOptions,
 }
 
@@ -53,11 +53,11 @@ impl Default for EksConvertOptions {
     }
 }
 
-/// Converts CloudWatch events, and audit events by themselves.
+/// Converts CloudWatch events, and bare audit events.
 #[derive(Debug, Clone, Default)]
 pub struct EksConvert {
     options: EksConvertOptions,
-    /// The last group and account, and what is wanted of their events.
+    /// Cache: the last group and account, and the options for their events.
     annotated: Option<Annotated>,
 }
 
@@ -68,8 +68,8 @@ struct Annotated {
     wanted: conformance::EventOptions,
 }
 
-/// The annotation that says which account an event's cluster is of (`--annotate-cluster`), where
-/// the record tells.
+/// The annotation that names the account of an event's cluster (`--annotate-cluster`), if the
+/// record tells it.
 pub const ACCOUNT: &str = "audit-bridge/account";
 
 impl EksConvert {
@@ -88,7 +88,7 @@ impl EksConvert {
         }
         record.with_text(|payload, text, replaced| {
             match wire::read(text).map_err(|error| Refusal::unparsable(error.to_string()))? {
-                // Its own bytes, as they may end inside a character.
+                // Converts the record's own bytes: they may end inside a character.
                 EksPayload::Other => {
                     let options = &self.options.native;
                     let made = options.event(&record.payload, false, record.time);
@@ -160,7 +160,7 @@ impl EksConvertOptions {
     }
 }
 
-/// What is wanted of the events of a group.
+/// The options for the events of a group.
 fn wanted<'a>(
     options: &'a EksConvertOptions,
     annotated: &'a mut Option<Annotated>,
@@ -200,9 +200,9 @@ impl Convert for EksConvert {
     }
 }
 
-/// A text that is no JSON object. Between events that were taken out of a dump, a line of another
-/// component stands in a place that is damaged, seen from there; it is whole all the same, and
-/// nothing of ours.
+/// Refuses text that is no JSON object. Between the events of a dump, a log line of another
+/// component looks damaged to the reader although it is whole; it is skipped, as it is no audit
+/// event.
 fn refuse_text(text: &[u8]) -> Refusal {
     match std::str::from_utf8(text) {
         Ok(text) if component::is_log_line(text.trim_ascii_start()) => {

@@ -1,8 +1,8 @@
-//! The shapes in which people keep CloudWatch logs.
+//! The dump shapes of CloudWatch logs.
 //!
-//! JSON is read by structure; here it is only brought into CloudWatch's own form. Text is cut by
-//! the splitters below: `entries` (lines that start with a time), `table` (the AWS CLI's
-//! `--output text`), `csv` (an Insights export) and `messages` (messages and nothing else).
+//! The shared reader finds records in JSON; this module only converts them to CloudWatch's own
+//! form. Text is cut by the splitters below: `entries` (lines that start with a time), `table` (the
+//! AWS CLI's `--output text`), `csv` (a Logs Insights export) and `messages` (bare messages).
 
 mod csv;
 mod entries;
@@ -102,7 +102,7 @@ impl Dump for EksDump {
             "message" | "logStreamName" | "eventId" | "ingestionTime" => Role::Record,
             "@message" | "@timestamp" | "@ptr" | "@logStream" | "field" | "awslogs" | "kinesis"
             | "Data" | "data" => Role::Wrapped,
-            // `timestamp` is also what an old audit event has, and `id` anything.
+            // An old audit event has `timestamp` too, and anything may have an `id`.
             _ => Role::Neutral,
         }
     }
@@ -158,8 +158,8 @@ impl Dump for EksDump {
     }
 }
 
-/// Brings an object into CloudWatch's form. The first keys decide, so that a log event of the
-/// usual shape is not walked through.
+/// Converts an object to CloudWatch's form. The first keys decide, so that a log event of the usual
+/// shape is not scanned to its end.
 fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, RecordError> {
     for (key, value) in piece.members().into_iter().flatten() {
         if let Some(data) = packed::data(&key, value) {
@@ -172,7 +172,7 @@ fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, Re
             }
             _ => {}
         }
-        // A query's own fields can bear any name, so look for the message's before going on.
+        // A query may name its fields freely, so look for `@message` before the next key.
         if piece.text().contains("\"@message\"") {
             return Ok(insights_object(piece).map_or(Cow::Borrowed(piece.text()), Cow::Owned));
         }
@@ -183,8 +183,8 @@ fn object<'a>(piece: Raw<'a>, context: &PieceContext) -> Result<Cow<'a, str>, Re
     Ok(Cow::Borrowed(piece.text()))
 }
 
-/// An event of a subscription's message, whose stream and type stand in the container. They go in
-/// front: an event's own members come later and win.
+/// Adds a subscription's log stream and message type, which only the container has, to one of its
+/// events. They come first, so that the event's own members win.
 fn in_context<'a>(piece: Raw<'a>, context: &PieceContext) -> Cow<'a, str> {
     let head = LogEventText::of(context);
     match piece.text().strip_prefix('{') {

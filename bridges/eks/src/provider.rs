@@ -1,4 +1,4 @@
-//! The log groups of EKS clusters, read live.
+//! Reads the log groups of EKS clusters live.
 
 mod catch_up;
 pub(crate) mod mode;
@@ -19,16 +19,16 @@ use crate::client::group::{LogGroupName, is_region};
 use crate::client::{Access, AwsConnection, LogGroup};
 use crate::convert::EksConvertOptions;
 
-/// Ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
+/// Default ages of the older cursors, in seconds: `--revisit-after 15s,2m,10m`.
 const REVISIT_AFTER: [u64; 3] = [15, 120, 600];
 
-/// EKS began in June 2018: no audit log is older.
+/// EKS started in June 2018, so no audit log is older.
 const EARLIEST: i64 = 1_527_811_200;
 
-/// How far back `check` looks for an event.
+/// How far back `check` searches for an event.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
 
-/// Pages of that look; the first ones may be empty.
+/// Page limit of that search; the first pages may be empty.
 const LOOK_PAGES_MAX: u32 = 20;
 
 /// The flags of reading live.
@@ -59,21 +59,21 @@ pub struct EksProviderArgs {
     pub(crate) stream: StreamArgs,
 }
 
-/// A group to read, and whose it is.
+/// A log group to read, and the cluster that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     group: LogGroupName,
     cluster: Option<String>,
 }
 
-/// The log groups that one identity may read, configured.
+/// The log groups to read, as configured.
 #[derive(Debug)]
 pub struct EksProvider {
     wanted: Vec<Wanted>,
     stream_prefix: String,
     annotate_cluster: bool,
     requests_per_second: f64,
-    /// For groups that no ARN says more of.
+    /// How to reach groups whose ARN says nothing else.
     access: Access,
     /// The role to assume, by account.
     roles: BTreeMap<String, String>,
@@ -109,7 +109,7 @@ impl EksProviderArgs {
         }
     }
 
-    /// How AWS is reached where nothing says more.
+    /// How to reach AWS unless a group's ARN says otherwise.
     fn access(&self, problems: &mut Problems) -> Access {
         Access {
             region: problems.read("aws-region", self.aws_region.as_deref(), None, |text| {
@@ -124,7 +124,7 @@ impl EksProviderArgs {
         }
     }
 
-    /// The same for a stream, for which some flags say nothing.
+    /// The same for a stream; reports the flags that do not apply to one.
     pub(crate) fn stream_access(&self, problems: &mut Problems) -> Access {
         let access = self.access(problems);
         let roles = list(&self.role_arn);
@@ -164,7 +164,7 @@ fn list(values: &[String]) -> Vec<String> {
     values.iter().flat_map(|value| split_list(value)).collect()
 }
 
-/// The groups to read: those named, else those that EKS makes for the clusters.
+/// The groups to read: those of `--log-group`, else the default groups of the clusters.
 fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Vec<Wanted> {
     if clusters.iter().any(|cluster| cluster.contains('/')) {
         problems.add(
@@ -221,7 +221,7 @@ fn wanted(clusters: &[String], groups: &[String], problems: &mut Problems) -> Ve
     all
 }
 
-/// The roles by their accounts: each is for groups whose ARN names that account.
+/// The roles by account. Each role serves the groups whose ARN names its account.
 fn roles(arns: &[String], wanted: &[Wanted], problems: &mut Problems) -> BTreeMap<String, String> {
     let mut roles = BTreeMap::new();
     for arn in arns {
@@ -252,7 +252,7 @@ fn roles(arns: &[String], wanted: &[Wanted], problems: &mut Problems) -> BTreeMa
 
 const NO_ROLE: &str = "is no ARN like arn:aws:iam::ACCOUNT:role/NAME";
 
-/// The account that a role's ARN names.
+/// The account in a role's ARN.
 fn account_of_role(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match *parts {
@@ -265,7 +265,7 @@ impl Provider for EksProvider {
     type Log = EksLog;
 
     async fn connect(&self) -> Result<Vec<EksLog>, Unavailable> {
-        // The quota is one for all groups of an account and region.
+        // All groups of an account and region share one quota, so they share a limiter.
         let mut reached: BTreeMap<Access, (AwsConnection, Arc<Limiter>)> = BTreeMap::new();
         let mut logs = Vec::new();
         for wanted in &self.wanted {
@@ -297,7 +297,7 @@ impl Provider for EksProvider {
 }
 
 impl EksProvider {
-    /// How this group is reached.
+    /// How to reach this group.
     fn access(&self, wanted: &Wanted) -> Access {
         match &wanted.group.place {
             Some(place) => Access {
@@ -315,7 +315,7 @@ impl EksProvider {
 pub struct EksLog {
     name: String,
     wanted: Wanted,
-    /// What the annotation says, if it is wanted.
+    /// The value of the cluster annotation, if events get one.
     cluster: Option<String>,
     stream_prefix: String,
     connection: AwsConnection,
@@ -373,7 +373,7 @@ impl ProviderLog for EksLog {
 }
 
 impl EksLog {
-    /// Looks for an event of the last hour.
+    /// Searches the last hour for an event.
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let log = self.log();
         let now = Timestamp::now();
@@ -425,8 +425,9 @@ impl EksLog {
     }
 }
 
-/// Whether a data protection policy seems to have masked something: it puts an asterisk for each
-/// character. (So may a client, which is why this is said and nothing depends on it.)
+/// Whether a data protection policy seems to have masked something: it replaces each character by
+/// an asterisk. A client can write asterisks too, so this is only reported, and nothing depends on
+/// it.
 fn is_masked(message: &str) -> bool {
     message.contains("******")
 }

@@ -1,5 +1,5 @@
-//! A Kinesis stream as a source: a reader for each of its shards, as soon as those that it was split
-//! or merged from are read to their ends, and a look now and then whether there are others.
+//! A Kinesis stream as a source. Each shard has a reader, which starts once the shard's parents are
+//! read to their ends. The list of shards is refreshed at an interval.
 
 pub(crate) mod budget;
 mod gap_detector;
@@ -12,10 +12,9 @@ mod unpack;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
+use audit_bridge_app::provider::{Resume, STANDSTILL_MAX};
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
 use jiff::Timestamp;
@@ -32,28 +31,24 @@ pub(crate) use self::reader::{ReaderResources, ShardTiming};
 pub(crate) use self::unpack::group_of;
 use crate::client::kinesis::{StreamApi, StreamShard};
 
-/// Pages that wait for the pipeline: each reader has one in its hands besides.
+/// Capacity of the channel to the pipeline; each reader holds one page more.
 const PAGES_WAITING: usize = 1;
-/// So long the shards that a shard became wait for its end to be in the checkpoint: longer than an
-/// event is parked at least. It is given up only while others are accepted, and these may be in them.
-const END_KEPT_MAX: Duration = Duration::from_secs(20 * 60);
 
-/// Shards of a stream: all of them, or one. Their readers are tasks of their own; once it is
-/// dropped, they end.
+/// All shards of a stream, or one. Each reader is a task; dropping the source ends them.
 #[derive(Debug)]
 pub struct StreamSource {
-    /// The first pages: where the shards begin.
+    /// The first pages: they announce the shards, with the positions where they begin.
     first: std::vec::IntoIter<Page>,
     pages: mpsc::Receiver<Page>,
-    /// Beginnings and ends that the checkpoint has, for whom it concerns.
+    /// Sends committed starts and ends of shards to the [`ShardSet`].
     commits: Option<mpsc::UnboundedSender<(u32, ShardPosition)>>,
 }
 
 impl StreamSource {
-    /// Begins to read all shards.
+    /// Starts reading all shards.
     ///
     /// # Errors
-    /// The stream does not tell its shards, or the checkpoint's positions are not ours.
+    /// The stream's shards cannot be listed, or a position of the checkpoint is invalid.
     pub(crate) async fn open<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
@@ -86,10 +81,10 @@ impl StreamSource {
         })
     }
 
-    /// Begins to read one shard, whose parents were read to their ends.
+    /// Starts reading one shard, whose parents were read to their ends.
     ///
     /// # Errors
-    /// The checkpoint's position is not ours, or the stream does not tell its shards.
+    /// The checkpoint's position is invalid, or the stream's shards cannot be listed.
     pub(crate) async fn open_shard<A: StreamApi>(
         api: Arc<A>,
         stream: &str,
@@ -106,7 +101,7 @@ impl StreamSource {
         let begin = match position.transpose()? {
             Some(position) => position,
             None if resume.positions.is_empty() => ShardPosition::at(resume.start),
-            // It came after them.
+            // The shard is newer than the positions.
             None => ShardPosition::at(audit_bridge_app::provider::Start::Earliest),
         };
         let (sender, pages) = mpsc::channel(PAGES_WAITING);
@@ -125,7 +120,7 @@ impl StreamSource {
         };
         let reader = ShardReader::new(Arc::new(shared), shard, index, &begin, sender);
         tokio::spawn(async move {
-            // Nobody tells it to leave: it ends when the source is dropped.
+            // No leave request is ever sent: the reader ends when the source is dropped.
             let (_stay, leave) = oneshot::channel();
             reader.run(leave).await;
         });
@@ -150,17 +145,17 @@ impl Source for StreamSource {
             return;
         };
         match ShardPosition::read(position) {
-            // Many, and nobody waits for them.
+            // Frequent, and of no interest to the shard set.
             Some(ShardPosition::After { .. }) | None => {}
             Some(position) => {
-                // The keeper has ended: then nobody waits for it.
+                // Fails only after the shard set has ended.
                 let _ = commits.send((partition, position));
             }
         }
     }
 }
 
-/// The first list of shards.
+/// Lists the shards for the first time.
 async fn list<A: StreamApi>(
     api: &A,
     resume: &Resume,
@@ -170,7 +165,7 @@ async fn list<A: StreamApi>(
     if lineage.reborn().is_empty() {
         return Ok(lineage);
     }
-    // A list may lag behind for a moment; a stream that was made anew stays so.
+    // A list may be stale for a moment; a recreated stream stays as it is.
     sleep(timing.confirm).await;
     let lineage = Lineage::new(api.shards().await?, &resume.positions, resume.start)?;
     for index in lineage.reborn() {
@@ -179,7 +174,7 @@ async fn list<A: StreamApi>(
     Ok(lineage)
 }
 
-/// Whether a shard takes records though the checkpoint has its end.
+/// Whether a shard takes records although the checkpoint has its end.
 async fn is_reborn<A: StreamApi>(
     api: &A,
     shard: &StreamShard,
@@ -205,7 +200,7 @@ fn tell_reborn(shard: u32) {
     );
 }
 
-/// What the readers share.
+/// The context that the readers share.
 async fn shared<A: StreamApi>(
     api: Arc<A>,
     stream: &str,
@@ -225,7 +220,7 @@ async fn shared<A: StreamApi>(
     })
 }
 
-/// Pages that announce the shards that the checkpoint has, or has to have.
+/// Pages that announce the shards whose positions the checkpoint has or needs.
 fn announce(lineage: &Lineage) -> Vec<Page> {
     let kept = lineage.all().filter(|(_, _, is_kept)| *is_kept);
     let changes = kept.flat_map(|(index, _, _)| {
@@ -247,25 +242,25 @@ fn announce(lineage: &Lineage) -> Vec<Page> {
     std::iter::once(known).chain(beginnings).collect()
 }
 
-/// Who reads what.
+/// The readers of a stream's shards, and the order in which they start.
 struct ShardSet<A> {
     shared: Arc<ShardReaderContext<A>>,
     lineage: Lineage,
     pages: mpsc::Sender<Page>,
     committed: mpsc::UnboundedReceiver<(u32, ShardPosition)>,
-    /// Each says which shard it was, and why it ended.
+    /// Readers return their shard's index and why they ended.
     readers: JoinSet<(u32, Done)>,
-    /// The way to tell a reader to leave its shard.
+    /// Tells a reader to leave its shard.
     leave: BTreeMap<u32, oneshot::Sender<()>>,
-    /// When the end of a shard was read: by then its children had nothing older to give.
+    /// When each shard was read to its end: its children are read up to this time.
     parents_end: BTreeMap<u32, Timestamp>,
-    /// The same of those whose end is not in the checkpoint yet.
+    /// The same for shards whose end the checkpoint does not have yet.
     unkept_ends: BTreeMap<u32, Instant>,
     next_list: Instant,
 }
 
 impl<A: StreamApi> ShardSet<A> {
-    /// Keeps readers at work until nobody takes pages any more, or the job is done.
+    /// Runs readers until the source is dropped or the job is done.
     async fn keep(mut self) {
         loop {
             for (index, shard, begin) in self.lineage.start() {
@@ -296,7 +291,7 @@ impl<A: StreamApi> ShardSet<A> {
                 parents = shard.parents.join(","),
                 "shard started: its parents are read to their ends"
             );
-            // From here on its lag counts.
+            // The shard's lag is measured from this page on.
             let page = Page {
                 partition: index,
                 read_to: Some(audit_bridge_core::source::ReadTo {
@@ -319,7 +314,7 @@ impl<A: StreamApi> ShardSet<A> {
         self.lineage.committed(index, position);
         if *position == ShardPosition::ENDED {
             self.unkept_ends.remove(&index);
-            // Nothing is to be expected of it, and its position stays for as long as it is listed.
+            // The shard sends nothing more. Its position stays until it is no longer listed.
             self.tell(vec![PartitionChange::Left(index)]).await;
             self.list().await;
         }
@@ -328,7 +323,7 @@ impl<A: StreamApi> ShardSet<A> {
     async fn ended(&mut self, ended: Result<(u32, Done), JoinError>) {
         let (index, done) = match ended {
             Ok(ended) => ended,
-            // A panic is the end of the process, as if there were no tasks.
+            // A reader's panic ends the process, as it would without tasks.
             Err(broken) => match broken.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => return,
@@ -350,7 +345,7 @@ impl<A: StreamApi> ShardSet<A> {
         }
     }
 
-    /// Looks which shards there are.
+    /// Refreshes the list of shards.
     async fn list(&mut self) {
         let timing = self.shared.timing;
         self.pass_unkept_ends();
@@ -358,7 +353,7 @@ impl<A: StreamApi> ShardSet<A> {
         let listed = match self.shared.api.shards().await {
             Ok(listed) => listed,
             Err(fault) => {
-                // The readers tell of their troubles themselves.
+                // The readers report such failures themselves.
                 tracing::debug!(why = %fault, "listing shards failed; retrying");
                 self.next_list = Instant::now() + timing.list_again;
                 return;
@@ -392,11 +387,11 @@ impl<A: StreamApi> ShardSet<A> {
         }
     }
 
-    /// Lets those begin that come after a shard whose end something keeps out of the checkpoint.
+    /// Starts the children of shards whose end has not reached the checkpoint for too long.
     fn pass_unkept_ends(&mut self) {
         let lineage = &mut self.lineage;
         self.unkept_ends.retain(|&index, read_at| {
-            let waits = read_at.elapsed() < END_KEPT_MAX;
+            let waits = read_at.elapsed() < STANDSTILL_MAX;
             if !waits {
                 tracing::warn!(
                     shard = index,
@@ -409,7 +404,7 @@ impl<A: StreamApi> ShardSet<A> {
         });
     }
 
-    /// Whether a shard was read to its end, and what it became is not listed yet.
+    /// Whether a shard was read to its end, and its children are not listed yet.
     fn lacks_children(&self) -> bool {
         let mut ended = self.parents_end.keys();
         ended.any(|&index| self.lineage.lacks_children(index))
@@ -420,12 +415,12 @@ impl<A: StreamApi> ShardSet<A> {
             partitions,
             ..Page::default()
         };
-        // Whoever takes no pages any more needs no news.
+        // Fails only after the source was dropped.
         let _ = self.pages.send(page).await;
     }
 }
 
-/// The next reader to end, if there is any.
+/// Waits for the next reader to end; pending while there is none.
 async fn next(readers: &mut JoinSet<(u32, Done)>) -> Option<Result<(u32, Done), JoinError>> {
     match readers.is_empty() {
         true => pending().await,

@@ -1,10 +1,10 @@
-//! CloudWatch's form of a log event, decoded in one pass.
+//! Decodes CloudWatch's form of a log event, in one pass.
 //!
-//! `{"logStreamName"?, "timestamp"?, "message", "eventId"?, "ingestionTime"?}`: `FilteredLogEvent`,
-//! `OutputLogEvent` and `LiveTailSessionLogEvent` of the CloudWatch Logs API Reference, and the
-//! elements of `logEvents` of a subscription, of which our own reader repeats in each event what the
-//! subscription's message says of all: `owner`, `logGroup`. `eventId` and `ingestionTime` are not
-//! read: they belong to the source, which has them outside the payload.
+//! `{"logStreamName"?, "timestamp"?, "message", "eventId"?, "ingestionTime"?}` is
+//! `FilteredLogEvent`, `OutputLogEvent` or `LiveTailSessionLogEvent` of the CloudWatch Logs API
+//! Reference, or an element of a subscription's `logEvents`. Our reader copies `owner` and
+//! `logGroup` of the subscription's message into each of its events. `eventId` and `ingestionTime`
+//! are not decoded: the source keeps them outside the payload.
 
 pub(crate) mod packed;
 
@@ -15,42 +15,42 @@ use audit_bridge_core::event::json::{self, Raw, Scanner};
 use audit_bridge_core::event::time;
 use jiff::Timestamp;
 
-/// What a record's JSON object is.
+/// The kind of a record's JSON object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EksPayload<'a> {
-    /// A CloudWatch event, read to its end.
+    /// A CloudWatch event, completely decoded.
     CloudWatch(LogEvent<'a>),
-    /// Anything else: an audit event by itself, or nothing of ours.
+    /// Anything else: a bare audit event, or an unknown object.
     Other,
 }
 
 /// A CloudWatch event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LogEvent<'a> {
-    /// `logStreamName`; `None` also when it is empty, as a subscription's control message has it.
+    /// `logStreamName`; `None` also if it is empty, as in a subscription's control message.
     pub stream: Option<Cow<'a, str>>,
-    /// `logGroup` of a subscription; elsewhere the user named the group.
+    /// `logGroup` of a subscription; other sources have a group that the user named.
     pub group: Option<Cow<'a, str>>,
-    /// `owner` of a subscription: the account of the group.
+    /// `owner` of a subscription: the group's account.
     pub account: Option<Cow<'a, str>>,
-    /// `timestamp`, milliseconds since 1970: what the sender said, which can be off by an hour.
+    /// `timestamp`, milliseconds since 1970, set by the sender, whose clock can be off by an hour.
     pub time: Option<Timestamp>,
-    /// `message`; the Insights console exports an event as the object itself.
+    /// `message`; in exports of the Insights console it is the audit event as an object.
     pub message: Option<Embedded<'a>>,
-    /// `messageType` is `CONTROL_MESSAGE`: our own dump reader repeats it in each event of the
-    /// subscription message that says so.
+    /// `messageType` is `CONTROL_MESSAGE`. Our dump reader copies it from the subscription's
+    /// message into each event.
     pub control: bool,
-    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
+    /// A string contained half of a UTF-16 surrogate pair, which was replaced by U+FFFD.
     pub replaced: bool,
 }
 
-/// Reads a record that is a JSON object. Of two members with one name the last wins.
+/// Decodes a record that is a JSON object. Of two members with one name the last wins.
 ///
-/// The keys decide what it is, in order: those that only a CloudWatch event has, or those that
-/// only an audit event has. An audit event is not read further here.
+/// The keys decide the kind, in order: some only a CloudWatch event has, some only an audit event.
+/// An audit event is not decoded further here.
 ///
 /// # Errors
-/// What makes it no JSON, if it is none up to where it is known to be an audit event.
+/// The record is no JSON; for an audit event only the part before it is recognised is checked.
 pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
     let mut scanner = Scanner::new(text);
     let mut event = LogEvent::default();
@@ -89,14 +89,14 @@ pub(crate) fn read(text: &str) -> Result<EksPayload<'_>, json::Error> {
     })
 }
 
-/// `messageType` of the message with which CloudWatch Logs checks a subscription's destination
+/// `messageType` of the message with which CloudWatch Logs tests a subscription's destination
 /// (CloudWatch Logs User Guide, "Subscription filters").
 pub(crate) const CONTROL_MESSAGE: &str = "CONTROL_MESSAGE";
 
-/// How the text of such a message starts.
+/// How the text of such a message begins.
 pub(crate) const CONTROL_TEXT: &str = "CWL CONTROL MESSAGE:";
 
-/// A time as CloudWatch and Insights write it, a number or a string: see [`date_or_millis`].
+/// A time in CloudWatch's or Insights' form, a number or a string: see [`date_or_millis`].
 pub(crate) fn millis(raw: Raw<'_>) -> Option<Timestamp> {
     match raw.as_i64() {
         Some(ms) => of_millis(ms),

@@ -1,5 +1,5 @@
-//! The few calls that are made to Google, each behind a narrow type. Nothing else of the bridge
-//! names a client library or speaks HTTP.
+//! The calls to Google's APIs, each behind a narrow type. No other module of the bridge uses a
+//! client library or HTTP.
 
 pub(crate) mod endpoint;
 pub(crate) mod filter;
@@ -12,5 +12,5 @@ pub(crate) mod pubsub;
 pub(crate) mod resource_name;
 pub(crate) mod token_source;
 
-/// Who asks, in requests that we make ourselves.
+/// User agent of the requests that we make without Google's client library.
 const USER_AGENT: &str = concat!("gke-audit-bridge/", env!("CARGO_PKG_VERSION"));

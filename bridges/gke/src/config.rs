@@ -1,4 +1,4 @@
-//! The settings that only this bridge needs.
+//! The flags that only this bridge has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Bridge for Gke {
     const NAME: &'static str = "gke-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of GKE clusters to an audit webhook";
     const PROVIDER: &'static str = "gke";
-    // A quiet cluster's log holds nothing for long.
+    // A quiet cluster's log may have no entries for long.
     const SILENCE_MAX: Option<Duration> = None;
     type Args = GkeArgs;
     type ProviderArgs = GkeProviderArgs;

@@ -1,8 +1,8 @@
-//! `LogEntry` to `audit.k8s.io/v1` Event.
+//! Converts a `LogEntry` to an `audit.k8s.io/v1` Event.
 //!
-//! First the selection: which entries are Kubernetes audit at all, each other one skipped for a
-//! reason. Then the event, written straight into its JSON in the order in which the API server
-//! writes its fields. Pure: the same record gives the same event, live or from a dump.
+//! First it selects the entries that are Kubernetes audit; each other one is skipped with a reason.
+//! Then it writes the event's JSON directly, with the fields in the API server's order. Pure: the
+//! same record gives the same event, live or from a dump.
 
 mod event;
 mod level;
@@ -36,7 +36,7 @@ const OTHER_LOG: Skip = Skip::new("other_log");
 const OTHER_SERVICE: Skip = Skip::new("other_service");
 /// A monitored resource that is no cluster.
 const OTHER_RESOURCE: Skip = Skip::new("other_resource");
-/// Data Access entries, which were not asked for.
+/// A Data Access entry, which the user did not select.
 const DATA_ACCESS_DISABLED: Skip = Skip::new("data_access_disabled");
 /// Parts of a split log entry whose first part never came.
 const INCOMPLETE_SPLIT: Reject = Reject::new("incomplete_split");
@@ -153,7 +153,7 @@ impl std::error::Error for DeriveError {}
 pub struct GkeConvert {
     options: GkeConvertOptions,
     held: PendingSplits,
-    /// Parts of an entry meet in the converter that this is a fork of.
+    /// Leaves parts of split entries to the converter that this is a fork of, where all parts meet.
     leaves_parts: bool,
 }
 
@@ -200,7 +200,7 @@ impl GkeConvert {
         }
     }
 
-    /// The event of an entry whose parts are there, all or some.
+    /// Emits the event of a split entry with all or some of its parts.
     fn join(&self, mut group: SplitEntry, there: Parts, out: &mut Output) {
         let records = std::mem::take(&mut group.records);
         let texts: Vec<Cow<'_, str>> = group.parts().map(|part| text_of(part)).collect();
@@ -224,9 +224,9 @@ impl GkeConvert {
         self.emit_selected(records.into(), &entry, there, out);
     }
 
-    /// Some parts never came: with the first one, those that did are the event. Nothing is left out
-    /// of it that is there: parts go astray when several replicas read one subscription, and whoever
-    /// makes a large object chooses what stands in which part.
+    /// Gives up waiting for missing parts. With the first part, those that came make the event. All
+    /// of their content is kept: parts go astray when several replicas read one subscription, and
+    /// the author of a large object decides what is in which part.
     fn give_up(&self, group: SplitEntry, why: &str, out: &mut Output) {
         if group.first().is_some() {
             return self.join(group, Parts::Some, out);
@@ -256,8 +256,8 @@ impl GkeConvert {
 
     /// What is wanted of an event.
     fn wanted(&self, facts: &Facts<'_>) -> Cow<'_, conformance::EventOptions> {
-        let cluster = facts.cluster().filter(|_| self.options.annotate_cluster);
-        let Some(cluster) = cluster else {
+        let annotated = self.options.annotate_cluster.then(|| facts.cluster());
+        let Some(cluster) = annotated.flatten() else {
             return Cow::Borrowed(&self.options.native);
         };
         let mut wanted = self.options.native.clone();
@@ -309,7 +309,7 @@ impl Convert for GkeConvert {
             let read = entry.read(text.trim_start_matches(BYTE_ORDER_MARK));
             entry.replaced |= replaced;
             if entry.native && entry.payload.is_none() && entry.log_name.is_none() {
-                // Its own bytes, as they may end inside a character.
+                // Converts the record's own bytes: they may end inside a character.
                 let mark = BYTE_ORDER_MARK.len_utf8();
                 let bytes = match text.starts_with(BYTE_ORDER_MARK) {
                     true => record.payload.slice(mark..),
@@ -359,12 +359,12 @@ enum Parts {
     Some,
 }
 
-/// The names of the request of an entry of Kubernetes' audit log, in the clusters that were asked
-/// for: an error is the reason to skip the entry.
+/// The names that identify the request of a Kubernetes audit entry of the selected clusters, or the
+/// reason to skip the entry.
 ///
-/// Members that are missing (the entry was cut by whoever saved it) are taken to match as long as
-/// method and resource name are Kubernetes' and nothing else contradicts. An entry that names
-/// Kubernetes as its service is one whatever its other members look like.
+/// A missing member (whoever saved the entry may have cut it) counts as a match if method and
+/// resource name are Kubernetes' and nothing contradicts. An entry whose service is Kubernetes is
+/// taken whatever its other members are.
 fn select<'a>(entry: &'a Entry<'_>, options: &GkeConvertOptions) -> Result<Selected<'a>, Skip> {
     let Some(payload) = &entry.payload else {
         return Err(Skip::NOT_AUDIT);
@@ -449,19 +449,14 @@ enum Log {
 impl Log {
     /// By its name, whose slash some clients decode.
     fn of(name: &str) -> Option<Log> {
-        let (rest, log) = match name.rsplit_once('/')? {
-            (rest, log) if rest.ends_with("/cloudaudit.googleapis.com") => (rest, log),
-            (rest, log) => {
-                let log = log.strip_prefix("cloudaudit.googleapis.com%2")?;
-                (rest, log.strip_prefix(['F', 'f'])?)
-            }
+        let (log, rest) = match name.strip_suffix("activity") {
+            Some(rest) => (Log::Activity, rest),
+            None => (Log::DataAccess, name.strip_suffix("data_access")?),
         };
-        match log {
-            _ if rest.is_empty() => None,
-            "activity" => Some(Log::Activity),
-            "data_access" => Some(Log::DataAccess),
-            _ => None,
-        }
+        let rest = ["%2F", "/", "%2f"]
+            .into_iter()
+            .find_map(|slash| rest.strip_suffix(slash))?;
+        rest.ends_with("/cloudaudit.googleapis.com").then_some(log)
     }
 }
 

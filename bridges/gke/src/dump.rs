@@ -1,6 +1,6 @@
-//! Saved log entries, in the shapes in which Google's tools and others leave them.
+//! The dump shapes of log entries, as Google's tools and others save them.
 //!
-//! | Shape | Who writes it |
+//! | Shape | Written by |
 //! |---|---|
 //! | entries, one after the other or in an array | `gcloud logging read --format=json`, a Cloud Storage sink, forwarders |
 //! | `{"entries":[…]}` | the API's answer (`entries.list`) |
@@ -28,7 +28,7 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// Members that only a `LogEntry` has at its top.
+/// Members that only a `LogEntry` has at its top level.
 const ENTRY_MEMBERS: [&str; 5] = [
     "protoPayload",
     "textPayload",
@@ -106,9 +106,9 @@ fn has_entry_member(json: &str) -> bool {
     members.any(|(key, _)| ENTRY_MEMBERS.contains(&&*key))
 }
 
-/// The entry inside of whatever it came in.
+/// Extracts the entry from its container.
 fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, RecordError> {
-    // Plain entries are the rule: their first telling member ends the search.
+    // Most pieces are plain entries: their first typical member ends the search.
     let mut data = None;
     for (key, value) in piece.members().into_iter().flatten() {
         match key.as_ref() {
@@ -119,12 +119,12 @@ fn unwrapped(piece: Raw<'_>) -> Result<Cow<'_, str>, RecordError> {
             _ => {}
         }
     }
-    // Alerts of other tools carry the entry under `data`.
+    // Alerts of other tools have the entry under `data`.
     let entry = data.filter(|data| data.get("protoPayload").is_some());
     Ok(Cow::Borrowed(entry.unwrap_or(piece).text()))
 }
 
-/// The entry in a Pub/Sub message (`google.pubsub.v1.PubsubMessage`).
+/// The entry of a Pub/Sub message (`google.pubsub.v1.PubsubMessage`).
 fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, RecordError> {
     let Some(data) = message.get("data") else {
         return Ok(Cow::Borrowed(piece.text()));
@@ -145,8 +145,8 @@ fn of_message<'a>(piece: Raw<'a>, message: Raw<'a>) -> Result<Cow<'a, str>, Reco
     Ok(Cow::Owned(text))
 }
 
-/// The entry that a stackdriver-webhook-bridge took apart: Go's `logging.Entry`, and the payload's
-/// JSON in a string, from which it dropped the `@type`.
+/// Restores an entry that stackdriver-webhook-bridge took apart: Go's `logging.Entry`, and the
+/// payload's JSON in a string, without its `@type`.
 fn of_wrapper(piece: Raw<'_>) -> Result<Cow<'_, str>, RecordError> {
     let payload = piece.get("AuditPayload").ok_or("no AuditPayload")?;
     let payload = match payload.kind() {

@@ -1,18 +1,17 @@
-//! Kubernetes audit events of GKE clusters, out of Cloud Logging.
+//! Kubernetes audit events of GKE clusters, from Cloud Logging.
 //!
-//! GKE does not hand out the API server's audit events. It translates them into Cloud Audit Logs
+//! GKE does not export the API server's audit events. It translates them to Cloud Audit Logs
 //! (`google.cloud.audit.AuditLog` inside a `LogEntry`), and this bridge translates them back:
 //!
-//! - [`dump`]: saved entries in all their shapes become plain `LogEntry` JSON;
-//! - `wire`: one pass over an entry's text finds the members that count, and the bodies (`object`);
-//! - [`convert`]: selects the Kubernetes ones and writes the event, with the help of
-//!   `method` (what was asked of which object), `uri` (where), `level` (how much was logged),
-//!   `status` (what was answered) and `stamp` (when); entries that Cloud Logging cut into parts wait
-//!   in `split` for the others;
-//! - `provider`: the log itself, read through Cloud Logging's API or from a Pub/Sub subscription
-//!   (`client`), as its `filter` selects it.
+//! - [`dump`]: converts saved entries of all shapes to plain `LogEntry` JSON;
+//! - `wire`: decodes the members that matter in one pass over an entry, and the bodies (`object`);
+//! - [`convert`]: selects the Kubernetes entries and writes the events, with the help of `method`
+//!   (verb and object), `uri` (`requestURI`), `level` (how much was logged), `status` (the answer)
+//!   and `stamp` (times). In `split`, parts of an entry that Cloud Logging cut wait for the others;
+//! - `provider`: reads the log from Cloud Logging's API or a Pub/Sub subscription (`client`),
+//!   limited by `filter`.
 //!
-//! What the translation lost is left out, except what Kubernetes' own rules determine
+//! What the translation lost is left out, except for what follows from Kubernetes' own rules
 //! ([`convert::Derive`] switches that off).
 
 mod client;

@@ -1,5 +1,4 @@
-//! The live logs: which project and cluster they are of, how they are opened, and what `check`
-//! finds of them.
+//! Reads logs live: selects project and cluster, opens the log, and implements `check`.
 
 mod coverage;
 mod logging;
@@ -21,11 +20,11 @@ pub(crate) use self::names::{Named, Names};
 use crate::client::endpoint::Endpoint;
 use crate::client::resource_name::{RESOURCE_NAMES_MAX, ResourceName};
 
-/// No more than this: the quota of a project, which others use too, is 60 a minute.
+/// Default rate: the project's quota, which others use too, is 60 a minute.
 const REQUESTS_PER_MINUTE: usize = 30;
-/// The ages of the older cursors, in seconds.
+/// Default ages of the older cursors, in seconds.
 const REVISIT_AFTER: [u64; 2] = [30, 600];
-/// Between two looks for what came later than that.
+/// Interval of the queries for even later entries.
 const LATE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The flags that only a live log needs.
@@ -55,7 +54,7 @@ pub struct GkeProviderArgs {
 }
 
 impl GkeProviderArgs {
-    /// Checks the flags, and reads the variables that Google's own tools have.
+    /// Checks the flags, and reads the variables of Google's own tools.
     pub(crate) fn check(
         &self,
         mut names: Names,
@@ -132,7 +131,7 @@ impl GkeProviderArgs {
         }
     }
 
-    /// The places that are named, each once.
+    /// The values of `--resource-name`, without duplicates.
     fn resource_names(&self, problems: &mut Problems) -> Vec<ResourceName> {
         let mut names = Vec::new();
         let texts = self.resource_name.iter().flat_map(|list| split_list(list));
@@ -154,30 +153,30 @@ impl GkeProviderArgs {
     }
 }
 
-/// What the settings say of Cloud Logging.
+/// The settings of Cloud Logging.
 #[derive(Debug, Clone)]
 pub(crate) struct Logging {
     pub(crate) endpoint: Endpoint,
     pub(crate) names: Names,
-    /// Where it reads; empty: in the project.
+    /// Where to read; empty: in the project.
     pub(crate) resource_names: Vec<ResourceName>,
     pub(crate) data_access: bool,
     pub(crate) tail: TailFlags,
-    /// Between two looks for late entries; `None`: nobody looks.
+    /// Interval of the queries for late entries; `None`: they are not made.
     pub(crate) late_interval: Option<Duration>,
 }
 
-/// What they say of Pub/Sub, when it is to be read instead. It is its own log.
+/// A Pub/Sub subscription that is read instead. It is provider and log in one.
 #[derive(Debug, Clone)]
 pub struct Subscription {
     pub(crate) name: String,
     pub(crate) endpoint: Endpoint,
 }
 
-/// A project's or a cluster's audit log, by Cloud Logging's API or by a subscription.
+/// The audit log of a project or cluster, from Cloud Logging's API or a subscription.
 pub(crate) type GkeProvider = Either<LoggingProvider, Subscription>;
 
-/// A subscription's full name.
+/// Checks a subscription's full name.
 fn subscription(text: &str) -> Result<String, InvalidValue> {
     let parts: Vec<&str> = text.split('/').collect();
     let fits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
@@ -189,14 +188,14 @@ fn subscription(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// What `check` finds where a token was given, and to whom.
+/// The finding of `check` if a token was issued, and to whom.
 fn identity(principal: Option<String>) -> Finding {
     let whom = principal.map(|principal| format!(" to {principal}"));
     let found = format!("an access token was given{}", whom.unwrap_or_default());
     Finding::ok("identity", found)
 }
 
-/// What it finds where nobody asks for one.
+/// The finding of `check` if the endpoint needs no token.
 fn no_identity() -> Finding {
     Finding::ok("identity", "none is needed on this endpoint")
 }

@@ -1,13 +1,14 @@
-//! A Cloud Logging `LogEntry` as the conversion needs it, found in one pass over its JSON.
+//! Decodes the members of a Cloud Logging `LogEntry` that the conversion needs, in one pass over
+//! its JSON.
 //!
-//! Lenient by design: entries come from Google's API, from forwarders and from whoever saved them,
-//! so a member of a wrong type counts as absent, a 64-bit number may be a string, a flag may be
-//! `"true"`, and of two members with one name the last wins (as in Go).
+//! Lenient by design, because entries come from Google's API, from forwarders and from files of any
+//! origin: a member of a wrong type counts as absent, a 64-bit number may be a string, a flag may
+//! be `"true"`, and of two members with one name the last wins (as in Go).
 //!
-//! Left out, as nothing in an audit event comes from it: `severity`, `trace`, `httpRequest` and
-//! `sourceLocation`. Of `authorizationInfo` only `permission` and `resource` are read, where method
-//! or resource name are missing: its `granted` follows the outcome of the request and not the
-//! decision of the authorizer.
+//! `severity`, `trace`, `httpRequest` and `sourceLocation` are not decoded, as no audit event
+//! contains them. Of `authorizationInfo` only `permission` and `resource` are used, where method or
+//! resource name are missing: `granted` reflects the outcome of the request, not the decision of
+//! the authorizer.
 
 pub(crate) mod names;
 pub(crate) mod object;
@@ -15,9 +16,9 @@ pub(crate) mod object;
 use std::borrow::Cow;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{Error, Raw, Scanner, ValueKind};
+use audit_bridge_core::event::json::{Error, Raw, Scanner, ValueKind, integral};
 
-use crate::wire::object::{Object, Side, integral};
+use crate::wire::object::{Object, Side};
 
 /// `google.logging.v2.LogEntry`.
 #[derive(Debug, Default)]
@@ -31,9 +32,9 @@ pub(crate) struct Entry<'a> {
     pub(crate) operation: Operation<'a>,
     pub(crate) split: Option<LogSplit<'a>>,
     pub(crate) payload: Option<AuditLogPayload<'a>>,
-    /// It has members of an audit Event, not of a log entry.
+    /// It has members of an audit Event instead of a log entry's.
     pub(crate) native: bool,
-    /// A string named half of a UTF-16 surrogate pair, which is U+FFFD now.
+    /// A string contained half of a UTF-16 surrogate pair, which was replaced by U+FFFD.
     pub(crate) replaced: bool,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct AuditLogPayload<'a> {
     authorization: Option<Raw<'a>>,
     pub(crate) caller_ip: Option<Cow<'a, str>>,
     pub(crate) user_agent: Option<Cow<'a, str>>,
-    /// `google.rpc.Status`; 0 when there is none.
+    /// `google.rpc.Status`; 0 if absent.
     pub(crate) status_code: i64,
     pub(crate) status_message: Option<Cow<'a, str>>,
     pub(crate) request: Option<Object<'a>>,
@@ -91,8 +92,8 @@ pub(crate) struct AuditLogPayload<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads the entry's text. What was read before an error stays, to tell what the text was
-    /// meant to be.
+    /// Decodes the entry's text. After an error the members before it stay, to tell what the text
+    /// was meant to be.
     pub(crate) fn read(&mut self, text: &'a str) -> Result<(), Error> {
         let mut scanner = Scanner::new(text);
         scanner.open_object()?;
@@ -100,13 +101,10 @@ impl<'a> Entry<'a> {
             let s = &mut scanner;
             match key.as_ref() {
                 "protoPayload" => {
-                    let mut payload = AuditLogPayload::default();
-                    let read = payload.read(s, text);
-                    self.payload = match read {
-                        Ok(false) => None,
-                        _ => Some(payload),
-                    };
-                    read?;
+                    let payload = self.payload.insert(AuditLogPayload::default());
+                    if !payload.read(s, text)? {
+                        self.payload = None;
+                    }
                 }
                 "logName" => self.log_name = string(s)?,
                 "insertId" => self.insert_id = string(s)?,
@@ -130,7 +128,7 @@ impl<'a> Entry<'a> {
         scanner.end()
     }
 
-    /// The text of a label.
+    /// The value of a label, if it is a string.
     pub(crate) fn label(&self, key: &str) -> Option<Cow<'a, str>> {
         let label = self.labels.iter().rev().find(|label| label.key == key)?;
         label.value.as_str()
@@ -208,7 +206,7 @@ impl<'a> LogSplit<'a> {
 }
 
 impl<'a> AuditLogPayload<'a> {
-    /// Whether it is an object at all.
+    /// Returns whether it is an object at all.
     fn read(&mut self, s: &mut Scanner<'a>, text: &'a str) -> Result<bool, Error> {
         object(s, |s, key| {
             match key.as_ref() {
@@ -221,7 +219,8 @@ impl<'a> AuditLogPayload<'a> {
                 "requestMetadata" => self.read_metadata(s)?,
                 "status" => self.read_status(s)?,
                 "request" => {
-                    // Its keys matter where a client wrote it: in a patch, for all that is known here.
+                    // Only a patch is the client's own text, so only its keys are checked. Without
+                    // a method it may be one.
                     let is_other = self.method_name.as_deref().is_some_and(|it| !is_patch(it));
                     let keys = if is_other { Keys::NotSeen } else { Keys::Seen };
                     self.request = Object::read(s, text, Side::Request, keys)?;
@@ -237,8 +236,7 @@ impl<'a> AuditLogPayload<'a> {
         })
     }
 
-    /// Method and resource name, where they are texts; else what `authorizationInfo` repeats of
-    /// them.
+    /// Method and resource name if they are strings; else their copies in `authorizationInfo`.
     pub(crate) fn names(&self) -> (Cow<'_, str>, Cow<'_, str>) {
         let authorized = |member: &str| {
             let first = self.authorization?.elements()?.next()?;
@@ -311,12 +309,12 @@ fn is_patch(method_name: &str) -> bool {
     method_name.ends_with(".patch")
 }
 
-/// A code of `google.rpc.Status`; 0 when it is none.
+/// A code of `google.rpc.Status`; 0 if it is none.
 fn rpc_code(raw: Raw<'_>) -> i64 {
     integral(raw.text().trim_matches('"')).parse().unwrap_or(0)
 }
 
-/// The labels whose value is a string; of two with one key the last.
+/// The labels whose value is a string; of two with one key the last wins.
 fn labels<'a>(s: &mut Scanner<'a>) -> Result<Vec<Label<'a>>, Error> {
     let mut labels: Vec<Label<'a>> = Vec::with_capacity(8);
     object(s, |s, key| {
@@ -327,7 +325,7 @@ fn labels<'a>(s: &mut Scanner<'a>) -> Result<Vec<Label<'a>>, Error> {
         Ok(())
     })?;
     if labels.len() <= 64 {
-        // Cloud Logging allows 64 labels: comparing each with each is quicker than a set.
+        // Cloud Logging allows 64 labels: comparing all pairs is faster than a set.
         for at in (0..labels.len()).rev() {
             let later = labels.get(at + 1..).unwrap_or_default();
             let key = labels.get(at).map(|label| &label.key);
@@ -345,8 +343,8 @@ fn labels<'a>(s: &mut Scanner<'a>) -> Result<Vec<Label<'a>>, Error> {
     Ok(labels)
 }
 
-/// Calls `member` at the value of each member, which it must step over. A value that is no object
-/// is stepped over as a whole; the answer tells which it was.
+/// Calls `member` at the value of each member; it must consume the value. Skips a value that is no
+/// object. Returns whether it was an object.
 pub(crate) fn object<'a>(
     s: &mut Scanner<'a>,
     mut member: impl FnMut(&mut Scanner<'a>, Cow<'a, str>) -> Result<(), Error>,
@@ -362,14 +360,9 @@ pub(crate) fn object<'a>(
     Ok(true)
 }
 
-/// The next value when it is a string; an empty one says nothing in protobuf's JSON and counts as
-/// absent.
+/// The next value if it is a string. An empty one counts as absent, as in protobuf's JSON.
 fn string<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Error> {
-    if s.peek() != Some(b'"') {
-        s.value()?;
-        return Ok(None);
-    }
-    Ok(Some(s.string()?).filter(|text| !text.is_empty()))
+    Ok(s.string_or_skip()?.filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

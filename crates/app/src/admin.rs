@@ -1,9 +1,8 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`.
 //!
-//! Whoever reaches the port can hold up neither the process nor the probes: a connection carries
-//! one request, has a few seconds in all, and at most `CONNECTIONS_MAX` are open. One more closes
-//! the oldest: an honest probe is answered within milliseconds and is never the oldest for long,
-//! while a connection that dawdles is.
+//! A client cannot block the process or its probes: a connection carries one request and lives for
+//! a few seconds, and at most `CONNECTIONS_MAX` are open. One more closes the oldest. A real probe
+//! is answered within milliseconds, so the oldest connection is a slow client's.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -30,23 +29,23 @@ const CONNECTIONS_MAX: usize = 128;
 /// How long a client may take to send its request's headers.
 const HEADERS_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// How long a connection may live, the answer's way out included.
+/// How long a connection may live, including the answer's transmission.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The headers of one request; the smallest size that hyper allows.
+/// The size of one request's headers: the smallest that hyper allows.
 const HEADERS_BYTES_MAX: usize = 8 << 10;
 
 /// Header lines of one request.
 const HEADERS_MAX: usize = 64;
 
-/// From an accept that failed to the next: descriptors may be short for a moment.
+/// The wait after a failed accept: descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on the admin port and answers until the process ends. Returns the address, as port 0
-/// lets the operating system choose.
+/// Listens on the admin port and answers until the process ends. Returns the address, since the
+/// operating system chooses a port for port 0.
 ///
 /// # Errors
-/// When the port cannot be had: which, and what to do.
+/// The port cannot be used: which one, and what to do.
 pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<SocketAddr, Fatal> {
     let advice = "choose another with --admin-address (AUDIT_BRIDGE_ADMIN_ADDRESS)";
     let listener = TcpListener::bind(address)
@@ -64,7 +63,7 @@ pub(crate) async fn serve(address: SocketAddr, telemetry: Telemetry) -> Result<S
     Ok(address)
 }
 
-/// Answers every connection; the oldest is closed where there would be too many.
+/// Accepts connections; closes the oldest when there are too many.
 async fn accept_connections(listener: TcpListener, router: Router) {
     let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     let mut failing = false;
@@ -197,7 +196,7 @@ mod tests {
         assert!(taken.to_string().contains("--admin-address"), "{taken}");
     }
 
-    /// An open connection is waited for so long.
+    /// How long to wait to see whether a connection is open.
     const MOMENT: Duration = Duration::from_millis(10);
 
     /// Opens this many connections, sends `bytes` on each, and keeps them open.
@@ -241,7 +240,7 @@ mod tests {
         probes_are_answered(address).await;
         let open = still_open(&mut held, MOMENT).await;
         assert!(open <= CONNECTIONS_MAX, "{open}");
-        // The newest are those that stay: a probe is never closed for an older dawdler.
+        // The newest connections stay, so a probe is never closed before an older slow client.
         let mut newest = hold(address, CONNECTIONS_MAX / 2, b"GET").await;
         assert_eq!(still_open(&mut newest, MOMENT).await, CONNECTIONS_MAX / 2);
         probes_are_answered(address).await;
@@ -255,7 +254,7 @@ mod tests {
         head.resize(400 << 10, b'a');
         let mut held = hold(address, 700, &head).await;
         probes_are_answered(address).await;
-        // None of them was waited for: each had more than its headers may have.
+        // The port closed them without a wait: each exceeded the header limits.
         assert_eq!(still_open(&mut held, Duration::from_secs(10)).await, 0);
         let many = format!(
             "GET /livez HTTP/1.1\r\n{}\r\n",
@@ -268,7 +267,7 @@ mod tests {
     async fn admin_connection_carries_one_request() {
         let any = "127.0.0.1:0".parse().unwrap();
         let address = serve(any, Telemetry::new("b", "1")).await.unwrap();
-        // Without asking for it, the connection ends behind the answer.
+        // The connection ends after the answer, although the request does not ask for that.
         let request = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
         assert_eq!(exchange(address, request).await, (200, "ok\n".to_owned()));
     }

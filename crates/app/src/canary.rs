@@ -1,41 +1,45 @@
-//! A canary through the whole path: a harmless request to the API server that this pod runs under, of
-//! which the audit event has to come back through the provider's log and be accepted by the webhook.
+//! A canary tests the whole path: a harmless request to the API server that this pod runs under.
+//! Its audit event must come back through the provider's log and be accepted by the webhook.
 //!
-//! It measures what nothing else can: whether the trail is whole on the user's own cloud, and how late
-//! it is. One that does not come back is counted as lost, with the leg of the way that is silent
-//! ([`Leg`]). It is never a reason to restart anything, to be unready, or to hold up delivery.
+//! Only a canary measures whether the path is complete on the user's own cloud, and how long an
+//! event takes. One that does not come back is counted as lost, with the part of the path that is
+//! silent ([`Leg`]). A lost canary never restarts anything, and affects neither readiness nor
+//! delivery.
 //!
 //! # What makes an event ours
-//! Each request carries a [`Mark`], random and used once, in two places: as its `Audit-ID`, which
-//! `k8s.io/apiserver` takes for the event's `auditID` as a client sends it (its
+//! Each request carries a random [`Mark`], used once, in two places. One is its `Audit-ID`:
+//! `k8s.io/apiserver` uses the client's value as the event's `auditID` (its
 //! `pkg/endpoints/filters/request_received_time.go` and `pkg/audit/context.go`; shown with a real
-//! kube-apiserver), and at the end of its `User-Agent`. One of them is enough: GKE's entries keep the
-//! user agent as `requestMetadata.callerSuppliedUserAgent` (Google's `google.cloud.audit.AuditLog`), and
-//! in public samples `operation.id` is mostly, not always, the `auditID`.
+//! kube-apiserver). The other is the end of its `User-Agent`. One of them is enough: GKE's entries
+//! keep the user agent as `requestMetadata.callerSuppliedUserAgent` (Google's
+//! `google.cloud.audit.AuditLog`), and in public samples `operation.id` is mostly, not always, the
+//! `auditID`.
 //!
-//! The mark alone is not enough, since whoever reads the log sees it: the event must also be of our own
-//! user (asked of the API server, `SelfSubjectReview`), without impersonation, of our verb and our
-//! object, and of a canary that is still waited for. What bears a mark and fails in that is delivered as
-//! any other event, and warned about.
+//! The mark alone is not enough, since everyone who reads the log sees it. The event must also be
+//! of our own user (which the API server tells us, `SelfSubjectReview`), without impersonation,
+//! with our verb and object, and of a canary that is still pending. An event with a mark that fails
+//! this is delivered as any other, with a warning.
 //!
 //! # Which request
-//! One that each cloud's audit policy logs: a merge patch of a `ConfigMap` of our own. A write, since GKE's
-//! Admin Activity log has no reads (Google's page "Audit policy": get and list are Data Access), nor has
-//! AKS's category `kube-audit-admin`, which many export alone (Microsoft's "AKS monitoring data
-//! reference"); EKS logs both, at the level `Metadata` (EKS Best Practices, "Auditing and logging"). No URL
-//! such as `/version`: EKS's policy and GKE's (`create-master-audit-policy`, which "Audit policy" names)
-//! leave `/healthz*`, `/version` and `/swagger*` out.
+//! One that each cloud's audit policy logs: a merge patch of our own `ConfigMap`. It is a write
+//! because GKE's Admin Activity log has no reads (Google's page "Audit policy": get and list are
+//! Data Access), nor has AKS's category `kube-audit-admin`, which many export alone (Microsoft's
+//! "AKS monitoring data reference"); EKS logs both, at the level `Metadata` (EKS Best Practices,
+//! "Auditing and logging"). It is not a URL such as `/version`: EKS's policy and GKE's
+//! (`create-master-audit-policy`, which "Audit policy" names) leave `/healthz*`, `/version` and
+//! `/swagger*` out.
 //!
 //! # Who waits for it
-//! The patch writes the mark's hash and the time into the object ([`records`]): so a canary that is under
-//! way when its process dies is waited for by the next one, and one whose event comes to another replica
-//! is counted there. Where one process reads ([`CanarySettings::shared`] is false) it needs no record to
-//! know its own.
+//! The patch writes the mark's hash and the time into the object ([`records`]). So if a process
+//! dies with a canary in flight, the next process waits for it, and if another replica receives the
+//! event, it is counted there. Where one process reads everything ([`CanarySettings::shared`] is
+//! false) it needs no record to recognise its own canaries.
 //!
 //! # What it costs
-//! A canary is one request, and the note of its end another one; where another replica was given its event
-//! it looks first: three requests per `--canary-interval`, and one look for each replica that does not send.
-//! Events that have the form of a canary and are none cost a look, at most one a second.
+//! A canary costs one request, and recording its end another one; where another replica received
+//! its event, that replica reads the records first: three requests per `--canary-interval`, and one
+//! read for each replica that does not send. Events that look like a canary but are none cost a
+//! read, at most one a second.
 
 mod check;
 mod event;
@@ -58,16 +62,16 @@ pub(crate) use self::observer::CanaryObserver;
 pub(crate) use self::task::{CanaryTask, spawn};
 pub(crate) use self::watch::CanaryWatch;
 
-/// How canaries are sent: `--canary-interval` and its company.
+/// The settings of canaries, from `--canary-*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CanarySettings {
-    /// From one to the next; `None`: none is sent.
+    /// The time between two canaries; `None`: none are sent.
     pub(crate) interval: Option<Duration>,
-    /// One that is not accepted by the webhook after this time is lost.
+    /// A canary that the webhook has not accepted after this time is lost.
     pub(crate) wait_max: Duration,
-    /// Whether the webhook gets their events. Otherwise they are skipped as `canary`, and have
-    /// arrived when they were read.
+    /// Whether the webhook gets the canaries' events. Otherwise they are skipped as `canary`, and
+    /// count as arrived once they are read.
     pub(crate) deliver: bool,
-    /// Other processes may be given the events of canaries: replicas that share what is read.
+    /// Whether other processes may receive the events of canaries: replicas that share the logs.
     pub(crate) shared: bool,
 }

@@ -22,8 +22,7 @@ mod replay;
 mod run;
 mod run_args;
 
-/// What is logged unless `RUST_LOG` says otherwise: the API server's client repeats each failure
-/// that we tell of ourselves.
+/// The default log filter: the Kubernetes client would repeat each failure that we log ourselves.
 const LOG_DEFAULT: &str = "info,kube_client=off";
 
 /// Exit status: done.
@@ -32,34 +31,33 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// Exit status: usage or configuration.
 const USAGE: u8 = 2;
-/// Exit status: a replay finished, and some records are in the dead letter.
+/// Exit status: a replay finished, but some records are in the dead letter.
 const DEAD_LETTERS: u8 = 3;
 
 /// One provider: what a bridge's `main` hands to [`main`].
 pub trait Bridge: Sized + Send + 'static {
-    /// The binary's name.
     const NAME: &'static str;
-    /// What it is, in a line.
+    /// A one-line description.
     const ABOUT: &'static str;
     /// The provider's name in the dead letter and the checkpoint: `eks`, `gke`, `aks`.
     const PROVIDER: &'static str;
-    /// What its client library must not log unless `RUST_LOG` says otherwise, as `NAME=LEVEL` with
-    /// commas between: what we tell of ourselves.
+    /// Log filter for its client library unless `RUST_LOG` is set, as comma-separated `NAME=LEVEL`:
+    /// silences what we log ourselves.
     const LOG_FILTER: &'static str = "";
-    /// `--silence-max` where it is not given: on most providers the API server of a running cluster
-    /// writes audit events every second.
+    /// The default of `--silence-max`: on most providers the API server of a running cluster writes
+    /// audit events every second.
     const SILENCE_MAX: Option<Duration> = Some(Duration::from_secs(15 * 60));
     /// The flags that only this provider has.
     type Args: Args + Clone;
-    /// The flags that only `run` and `check` have besides.
+    /// The flags that only `run` and `check` have in addition.
     type ProviderArgs: Args + Clone;
-    /// The provider, to be read live.
+    /// The provider of live logs.
     type Provider: Provider;
 
-    /// Checks the flags and reports all that is wrong with them.
+    /// Checks the flags and reports everything that is wrong with them.
     fn configure(args: &Self::Args, problems: &mut Problems) -> Self;
 
-    /// Checks the flags of `run` and `check`, and reports all that is wrong with them.
+    /// Checks the flags of `run` and `check`, and reports everything that is wrong with them.
     fn provider(
         &self,
         args: &Self::Args,
@@ -70,7 +68,7 @@ pub trait Bridge: Sized + Send + 'static {
     /// The shapes of the provider's dumps.
     fn dump() -> Arc<dyn Dump>;
 
-    /// The conversion of the provider's records.
+    /// The converter of the provider's records.
     fn converter(&self, options: conformance::EventOptions) -> impl Convert + 'static;
 }
 
@@ -135,10 +133,10 @@ fn command<B: Bridge>() -> clap::Command {
         .mut_subcommands(|command| command.mut_args(complete))
 }
 
-/// What all options have in common, so that none has to say it.
+/// Completes an option with what all options have in common.
 ///
-/// One that takes a value can be given by its environment variable too, whose value is never shown: it
-/// may be a secret. One that is true or false may stand alone.
+/// An option with a value can also be set by its environment variable, whose value is never shown
+/// because it may be a secret. A boolean option may be given without a value.
 fn complete(arg: Arg) -> Arg {
     let flag = arg.get_long().filter(|_| arg.get_action().takes_values());
     let Some(variable) = flag.map(config::variable) else {
@@ -152,7 +150,7 @@ fn complete(arg: Arg) -> Arg {
     }
 }
 
-/// The names that `--shape` takes.
+/// Lists the names that `--shape` accepts.
 fn shapes<B: Bridge>() -> String {
     let dump = B::dump();
     let lines = dump
@@ -175,7 +173,7 @@ fn version<B: Bridge>(args: &VersionArgs) -> u8 {
     }
 }
 
-/// What the commands run on.
+/// Creates the runtime of the commands.
 fn runtime() -> Result<Runtime, Fatal> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -190,7 +188,7 @@ fn usage(problems: &Problems) -> u8 {
     USAGE
 }
 
-/// Log lines go to standard error; `RUST_LOG` says which.
+/// Sends log lines to standard error; `RUST_LOG` selects them.
 fn init_logging<B: Bridge>(args: &LogArgs, problems: &mut Problems) {
     let terminal = std::io::stderr().is_terminal();
     let format = args.format(terminal, problems);
@@ -203,7 +201,7 @@ fn init_logging<B: Bridge>(args: &LogArgs, problems: &mut Problems) {
         .with_writer(std::io::stderr)
         .with_ansi(color)
         .with_target(false);
-    // A second subscriber (in tests) is no reason to fail.
+    // A second subscriber (in tests) is not an error.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -1,5 +1,5 @@
-//! Settings that all bridges share, and how any setting is read: every wrong one is reported at
-//! once, before anything starts, by its flag and its environment variable. Values are never
+//! Settings that all bridges share, and the rules for reading any setting: all wrong settings are
+//! reported at once, before anything starts, by flag and environment variable. Values are never
 //! printed: a setting pasted into the wrong place may be a secret.
 
 mod tail;
@@ -16,29 +16,30 @@ pub use crate::invalid_value::InvalidValue;
 use audit_bridge_core::any_sink::AnySink;
 use audit_bridge_core::batch;
 use audit_bridge_core::dead_letter::{self, WhenFull};
+use audit_bridge_core::deliver::ConcurrencyLimit;
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::json_lines::{Format, JsonLinesOutput};
 use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
 pub use tail::{TailArgs, TailFlags, bad_position};
 
-/// In less, not even a large record has room.
+/// With less, not even a large record has room.
 const DEAD_LETTER_BYTES_LEAST: u64 = 1 << 20;
 
-/// Everything that is wrong with the settings.
+/// Collects everything that is wrong with the settings.
 #[derive(Debug, Default)]
 pub struct Problems {
     found: Vec<String>,
 }
 
 impl Problems {
-    /// Adds one, about this flag (without its dashes).
+    /// Adds a problem with this flag (named without its dashes).
     pub fn add(&mut self, flag: &str, what: impl fmt::Display) {
         self.found
             .push(format!("--{flag} ({}): {what}", variable(flag)));
     }
 
-    /// Reads a flag's value: its default when it is not given or empty, and a problem (and again
-    /// the default) when `parse` refuses it.
+    /// Parses a flag's value. Returns the default if it is missing or empty; if `parse` refuses it,
+    /// adds a problem and returns the default as well.
     pub fn read<T>(
         &mut self,
         flag: &str,
@@ -56,7 +57,6 @@ impl Problems {
         }
     }
 
-    /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
@@ -71,12 +71,12 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A value that is there: an empty variable counts as unset, as manifests often have them.
+/// A value that is set: an empty variable counts as unset, as manifests often have them.
 pub fn given(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// The environment variable of a flag.
+/// The name of a flag's environment variable.
 pub(crate) fn variable(flag: &str) -> String {
     format!(
         "AUDIT_BRIDGE_{}",
@@ -126,15 +126,15 @@ pub fn flag(text: &str) -> Result<bool, InvalidValue> {
     text.parse().map_err(|_| "is neither true nor false".into())
 }
 
-/// The words of a list, with commas between.
+/// The words of a comma-separated list.
 pub fn split_list(text: &str) -> impl Iterator<Item = String> {
     text.split(',')
         .filter_map(|word| given(Some(word)))
         .map(str::to_owned)
 }
 
-/// Annotations, `KEY=VALUE`. One value may hold several, with commas between, as an environment
-/// variable has to; a comma inside a value is kept where what follows it is no `KEY=`.
+/// Parses annotations, `KEY=VALUE`. One value may hold several, separated by commas, since an
+/// environment variable has to; a comma inside a value is kept if no `KEY=` follows it.
 fn annotations(values: &[String]) -> Result<Vec<(String, String)>, InvalidValue> {
     let mut all: Vec<(String, String)> = Vec::new();
     for value in values.iter().filter_map(|value| given(Some(value))) {
@@ -174,7 +174,7 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// The format, by the terminal where it is not given.
+    /// The format; if not given, it depends on whether the output is a terminal.
     pub(crate) fn format(&self, terminal: bool, problems: &mut Problems) -> LogFormat {
         let default = if terminal {
             LogFormat::Text
@@ -274,8 +274,8 @@ impl Destination {
     /// Opens the sink.
     ///
     /// # Errors
-    /// The output cannot be written, or a file of the webhook's settings cannot be used: which,
-    /// and what to do.
+    /// The output cannot be written, or a file of the webhook's settings cannot be used: which, and
+    /// what to do.
     pub(crate) fn open(&self) -> Result<AnySink, Fatal> {
         match self {
             Destination::Webhook(settings) => Webhook::new(settings)
@@ -291,31 +291,29 @@ impl Destination {
 /// [`DeliveryArgs`], checked.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryConfig {
-    /// Where to.
     pub destination: Destination,
-    /// When a batch is complete.
     pub batch: batch::BatchLimits,
-    /// POSTs at the same time.
+    /// The most concurrent POSTs.
     pub in_flight_batches_max: usize,
     /// Bytes of records read and not yet settled.
     pub in_flight_bytes_max: usize,
-    /// What is asked of every event.
+    /// Options for every event.
     pub native: conformance::EventOptions,
-    /// Where rejects are kept.
     pub dead_letter: Option<PathBuf>,
-    /// How much of them.
+    /// The limits of the dead letter.
     pub dead_letter_limits: dead_letter::DeadLetterLimits,
 }
 
 impl DeliveryArgs {
-    /// Checks all flags. Without a webhook and an output, `default_output` says whether standard
-    /// output is meant.
+    /// Checks all flags. `default_output` says whether standard output is used if neither a webhook
+    /// nor an output is given.
     pub(crate) fn check(&self, default_output: bool, problems: &mut Problems) -> DeliveryConfig {
+        let event = conformance::EventOptions::default();
         let native = conformance::EventOptions {
             event_bytes_max: problems.read(
                 "event-bytes-max",
                 self.event_bytes_max.as_deref(),
-                250 << 10,
+                event.event_bytes_max,
                 |text| {
                     require_at_least(
                         bytes(text)?,
@@ -327,7 +325,7 @@ impl DeliveryArgs {
             event_depth_max: problems.read(
                 "event-depth-max",
                 self.event_depth_max.as_deref(),
-                250,
+                event.event_depth_max,
                 |text| {
                     require_at_least(
                         count(text)?,
@@ -341,23 +339,24 @@ impl DeliveryArgs {
                 Vec::new()
             }),
         };
+        let limits = batch::BatchLimits::default();
         let batch = batch::BatchLimits {
             events_max: problems.read(
                 "batch-events-max",
                 self.batch_events_max.as_deref(),
-                400,
+                limits.events_max,
                 count,
             ),
             bytes_max: problems.read(
                 "batch-bytes-max",
                 self.batch_bytes_max.as_deref(),
-                1 << 20,
+                limits.bytes_max,
                 bytes,
             ),
             wait_max: problems.read(
                 "batch-wait-max",
                 self.batch_wait_max.as_deref(),
-                Duration::from_secs(1),
+                limits.wait_max,
                 duration,
             ),
         };
@@ -367,7 +366,7 @@ impl DeliveryArgs {
             in_flight_batches_max: problems.read(
                 "in-flight-batches-max",
                 self.in_flight_batches_max.as_deref(),
-                4,
+                ConcurrencyLimit::default().in_flight_batches_max,
                 count,
             ),
             in_flight_bytes_max: problems.read(
@@ -447,7 +446,7 @@ impl DeliveryArgs {
         let timeout = problems.read(
             "webhook-timeout",
             self.webhook_timeout.as_deref(),
-            Duration::from_secs(10),
+            WebhookSettings::TIMEOUT,
             duration,
         );
         let client_cert_file = path(self.webhook_client_cert_file.as_ref());
@@ -494,7 +493,7 @@ impl DeliveryArgs {
     }
 }
 
-/// A path that is given: an empty variable counts as unset.
+/// A path that is set: an empty variable counts as unset.
 pub(crate) fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty()).cloned()
 }

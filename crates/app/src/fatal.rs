@@ -1,14 +1,14 @@
-//! Why a command cannot go on.
+//! Errors that end a command.
 
 use audit_bridge_core::chain::chain;
 
-/// What happened and what to do, where nothing helps but a person's doing.
+/// What happened and what to do, when only a person can help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(String);
 
 impl Fatal {
-    /// An error, with what caused it.
+    /// An error with its causes.
     pub(crate) fn of(error: &dyn std::error::Error) -> Fatal {
         Fatal(chain(error))
     }

@@ -1,4 +1,4 @@
-//! Why a setting's value is not taken.
+//! The error for a setting's invalid value.
 
 use std::borrow::Cow;
 

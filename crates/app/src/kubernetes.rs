@@ -1,9 +1,9 @@
-//! The cluster that a bridge runs in: the API client, and what its failures mean.
+//! The cluster that a bridge runs in: the API client, and the meaning of its failures.
 //!
-//! The checkpoint's ConfigMap and the Lease talk to the API server through this file only for the
-//! connection: every call is bounded in time and tried again by whoever made it, never by the
-//! client itself, so that nothing is sent later than its sender believes. Tokens and certificates
-//! stay in the client; no error here quotes them.
+//! The checkpoint's ConfigMap and the Lease use this file for their connection. Every call has a
+//! time limit and is retried by its caller, never by the client itself, so that no request is sent
+//! later than its caller believes. Tokens and certificates stay in the client; no error here quotes
+//! them.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -17,7 +17,7 @@ use kube::core::Status;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
-/// The part of the API server's own words that a message quotes.
+/// How much of the API server's message is quoted.
 const SAID_CHARS_MAX: usize = 300;
 
 /// How long to wait for a connection.
@@ -25,7 +25,7 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// There is no way to the Kubernetes API from here.
+/// There is no way to reach the Kubernetes API.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the kubernetes api cannot be used: {problem}; in a pod, mount the service account's token \
@@ -43,7 +43,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Uses a client that is there already.
+    /// Uses an existing client.
     pub fn new(client: Client, namespace: impl Into<String>) -> Cluster {
         Cluster {
             client,
@@ -51,13 +51,13 @@ impl Cluster {
         }
     }
 
-    /// The cluster of `KUBECONFIG` when that is set, else the one this pod runs in, else the one
-    /// of the user's own kubeconfig. Without a namespace, that of the service account (or of the
-    /// kubeconfig's context) is taken. The API server's audit log names `bridge` and our version as
-    /// the user agent. Connects to nothing yet.
+    /// The cluster of `KUBECONFIG` if that is set, else the one this pod runs in, else that of the
+    /// user's own kubeconfig. The default namespace is that of the service account (or of the
+    /// kubeconfig's context). The API server's audit log names `bridge` and our version as the user
+    /// agent. Does not connect yet.
     ///
     /// # Errors
-    /// Neither is there, or a file of theirs is damaged.
+    /// No configuration is found, or one of its files is damaged.
     pub async fn connect(bridge: &str, namespace: Option<&str>) -> Result<Cluster, ConnectError> {
         let agent = format!("{bridge}/{}", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::try_from(agent).map_err(connect_error)?;
@@ -68,7 +68,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The same cluster, whose API server gets these headers with every request.
+    /// The same cluster, with these headers in every request.
     ///
     /// # Errors
     /// As of [`Cluster::connect`].
@@ -89,7 +89,7 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// The namespace that holds what the bridge keeps.
+    /// The namespace for the bridge's objects.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -119,31 +119,31 @@ fn connect_error(error: impl Display) -> ConnectError {
     }
 }
 
-/// What kind of failure it was, as far as a caller acts on it.
+/// The kind of a failure, as far as callers distinguish them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiErrorKind {
     /// 401: the token is missing, expired or of another cluster.
     Unauthorized,
     /// 403: the service account lacks a right, or the request is refused for another reason.
     Forbidden(ForbiddenReason),
-    /// 404: the object, or its namespace, is not there.
+    /// 404: the object or its namespace does not exist.
     NotFound,
-    /// 409 to a create: the object is there.
+    /// 409 for a create: the object exists.
     AlreadyExists,
-    /// 409 to an update: another writer changed the object in between.
+    /// 409 for an update: another writer changed the object in between.
     Conflict,
-    /// No answer in time. The request may have been carried out, or may yet be.
+    /// No answer in time. The request may have been carried out, or may still be.
     TimedOut,
     /// No connection.
     Unreachable,
-    /// Any other answer, or one that cannot be understood.
+    /// Any other answer, or one that cannot be parsed.
     Other,
 }
 
-/// What a 403 is for.
+/// The reason for a 403.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForbiddenReason {
-    /// No Role gives the right. An API server that has just started may say so too.
+    /// No Role grants the right. An API server that has just started may also answer this.
     Role,
     /// A quota of the namespace is used up.
     Quota,
@@ -156,7 +156,7 @@ pub enum ForbiddenReason {
 }
 
 impl ForbiddenReason {
-    /// The API server has one status for all of them, and tells them apart in its message only.
+    /// The API server uses one status for all of them and distinguishes them only in its message.
     fn of(status: &Status) -> ForbiddenReason {
         let message = status.message.as_str();
         let causes = status.details.as_ref().map(|details| &details.causes);
@@ -205,7 +205,7 @@ impl ForbiddenReason {
     }
 }
 
-/// A call to the Kubernetes API that failed.
+/// A failed call to the Kubernetes API.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct ApiError {
@@ -221,7 +221,7 @@ impl ApiError {
         self.kind
     }
 
-    /// What to do about it, for calls to `resource` (its plural name) that need get, update and
+    /// What to do about it, for calls on `resource` (its plural name) that need get, update and
     /// create.
     pub fn remedy(&self, resource: &str, namespace: &str) -> String {
         match self.kind {
@@ -276,7 +276,7 @@ impl From<kube::Error> for ApiError {
                 "the connection to the kubernetes api broke".to_owned(),
                 Some(source.into()),
             ),
-            // The client's other errors carry their cause in their own text.
+            // The client's other errors include their cause in their own text.
             other => {
                 let said = one_line(&other.to_string());
                 let text = format!("the call to the kubernetes api failed: {said}");
@@ -287,8 +287,8 @@ impl From<kube::Error> for ApiError {
     }
 }
 
-/// That an object which should be there is not, and may not be created: a Role that names it cannot let
-/// us.
+/// The error for an object that should exist and may not be created, because our Role names its
+/// objects.
 pub(crate) fn missing_config_map(place: String, namespace: &str, name: &str) -> StoreError {
     StoreError::Unavailable {
         place,
@@ -300,7 +300,7 @@ pub(crate) fn missing_config_map(place: String, namespace: &str, name: &str) -> 
     }
 }
 
-/// Waits for an answer, but not for longer than `wait`.
+/// Waits for an answer for at most `wait`.
 pub(crate) async fn bounded<T>(
     wait: Duration,
     call: impl Future<Output = kube::Result<T>>,

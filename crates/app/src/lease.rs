@@ -1,17 +1,17 @@
-//! One writer at a time: leader election on a Lease of `coordination.k8s.io/v1`.
+//! One writer at a time: leader election with a Lease of `coordination.k8s.io/v1`.
 //!
-//! The holder renews the Lease; a candidate takes it once it has watched it unchanged for the
-//! Lease's whole duration on its own monotonic clock (the times in the Lease are for people, so
-//! clocks may differ). The holder counts from before it sent its last successful renewal and gives
-//! up `renew_deadline` after that, which is shorter than the Lease's duration: it stops before
-//! anybody else can begin, even when the API server answers nobody or its own task is not
-//! scheduled, as every reader of a `LeaseHold` looks at the clock itself.
+//! The holder renews the Lease. A candidate takes it once it has observed it unchanged for the
+//! Lease's whole duration on its own monotonic clock (the times in the Lease are only for people,
+//! so clocks may differ). The holder counts from before it sent its last successful renewal and
+//! gives up `renew_deadline` after that, which is shorter than the Lease's duration. So it stops
+//! before another process can begin, even if the API server answers nobody or the renewal task is
+//! not scheduled, because every `LeaseHold` checks the clock itself.
 //!
-//! What this cannot exclude: a machine that is suspended as a whole with its monotonic clock, and
-//! a Lease that a person deletes or clears. Two writers then send records twice for a moment;
-//! nothing is lost, and the ConfigMap's version keeps them from mixing their positions.
+//! This cannot exclude: a machine that is suspended as a whole with its monotonic clock, and a
+//! Lease that a person deletes or clears. Two writers then send records twice for a moment; nothing
+//! is lost, and the ConfigMap's version keeps them from mixing their positions.
 //!
-//! One [`Elector`] stands for one Lease. A process that shares out partitions has one for each.
+//! One [`Elector`] is a candidate for one Lease. A process that shares logs has one for each.
 
 mod claim;
 mod leadership;
@@ -27,17 +27,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
 pub use leadership::Leadership;
 
-/// The longest Lease: a candidate waits no longer than this for one that is not renewed.
+/// The longest lease duration: a candidate waits at most this long for a Lease that is not renewed.
 pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
 
-/// When a Lease is renewed, given up and taken.
+/// The times of a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTiming {
     /// How long candidates wait for a Lease that is not renewed; whole seconds.
     pub lease_duration: Duration,
-    /// The holder stops so long after its last successful renewal.
+    /// How long after its last successful renewal the holder stops.
     pub renew_deadline: Duration,
-    /// From one renewal, or one look of a candidate, to the next.
+    /// The time between two renewals, or two checks by a candidate.
     pub retry_period: Duration,
 }
 
@@ -51,16 +51,16 @@ impl Default for LeaseTiming {
     }
 }
 
-/// Times that cannot keep the promise of one writer.
+/// Times that do not guarantee a single writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseTimingError {
-    /// No room between the holder's end and the next one's beginning.
+    /// The holder would not stop before the next one may begin.
     #[error("the renew deadline must be shorter than the lease duration")]
     Deadline,
-    /// A single failure would end the hold.
+    /// One failed renewal would end the hold.
     #[error("the retry period must be shorter than half of the renew deadline, and not zero")]
     Retry,
-    /// The Lease counts whole seconds.
+    /// The Lease's unit is a whole second.
     #[error("the lease duration must be whole seconds, at most {LEASE_DURATION_MAX:?}")]
     Duration,
 }
@@ -79,18 +79,18 @@ impl LeaseTiming {
         Ok(self)
     }
 
-    /// How long one request may take: so that another fits before the deadline.
+    /// The limit for one request, so that another one fits before the deadline.
     fn request(self) -> Duration {
         self.renew_deadline / 2
     }
 }
 
-/// Why a candidate is not the leader yet.
+/// Why a candidate does not hold the Lease yet.
 #[derive(Debug)]
 pub enum Waiting {
     /// Another one holds the Lease.
     Held {
-        /// Its identity; empty when it is not known.
+        /// The holder's identity; empty when unknown.
         holder: String,
     },
     /// The Lease cannot be read or written.
@@ -102,14 +102,14 @@ pub enum Waiting {
     },
 }
 
-/// The state of a Lease, as a candidate sees it.
+/// The state of a Lease as a candidate sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// It was never taken: it is not there, or was made beforehand.
+    /// It was never held: it does not exist, or was created beforehand.
     Unused,
     /// Its holder released it, or it expired.
     Free,
-    /// Another holder has it, or may have it.
+    /// Another process holds it, or may hold it.
     Held,
 }
 
@@ -117,9 +117,9 @@ pub enum LeaseStatus {
 #[derive(Clone)]
 pub struct Elector {
     candidacy: Candidacy,
-    /// The Lease of another holder, as it was last seen to change.
+    /// The last observed change of another holder's Lease.
     observed: Option<Observed>,
-    /// It was not there when it was last read.
+    /// Whether it did not exist when last read.
     is_missing: bool,
     random: fastrand::Rng,
 }
@@ -137,13 +137,13 @@ struct Candidacy {
 #[derive(Clone)]
 struct Observed {
     lease: Lease,
-    /// When the change was seen: after it was made.
+    /// When the change was observed, which is after it was made.
     at: Instant,
 }
 
 impl Elector {
-    /// A candidate for the Lease `name` in the cluster's namespace. The identity must be this
-    /// process's alone ([`identity`]): any process with it may take the Lease at once.
+    /// A candidate for the Lease `name` in the cluster's namespace. No other process may have the
+    /// same identity ([`identity`]): it could take the Lease at once.
     ///
     /// # Errors
     /// The times do not fit together.
@@ -186,12 +186,12 @@ impl Elector {
         &self.candidacy.name
     }
 
-    /// Waits until this candidate is the leader, however long that takes, and says why it waits,
-    /// once per reason. From then on a task of its own renews the Lease.
+    /// Waits until this candidate holds the Lease, however long that takes. Calls `told` with why
+    /// it waits, once per reason. From then on a separate task renews the Lease.
     ///
-    /// After a loss, call it again only when all that the old hold allowed has stopped: the
-    /// Lease may still bear our name. Dropping the future gives up the candidacy, though a Lease
-    /// that was just taken then stays taken until it expires.
+    /// After a loss, call it again only when everything that the old hold allowed has stopped: the
+    /// Lease may still bear our name. Dropping the future gives up the candidacy, but a Lease that
+    /// was just taken then stays taken until it expires.
     pub async fn acquire(&mut self, mut told: impl FnMut(&Waiting) + Send) -> Leadership {
         let mut reason = String::new();
         loop {
@@ -216,7 +216,8 @@ impl Elector {
                 told(&waiting);
                 reason = text;
             }
-            // Candidates must not come in step, yet be there as soon as the Lease runs out.
+            // Jitter keeps candidates from acting in step; yet each checks as soon as the Lease
+            // expires.
             let share = 0.5 + self.random.f64() / 2.0;
             let next = now + self.candidacy.timing.retry_period.mul_f64(share);
             let expiry = self.expiry().filter(|expiry| *expiry > Instant::now());
@@ -224,10 +225,10 @@ impl Elector {
         }
     }
 
-    /// Asks the API server to write the Lease and not to keep it, for `check`.
+    /// Asks the API server for a dry run of writing the Lease, for `check`.
     ///
     /// # Errors
-    /// Why it would not, and what to do.
+    /// Why the write would fail, and what to do.
     pub async fn probe(&mut self) -> Result<(), Waiting> {
         let params = PostParams {
             dry_run: true,
@@ -241,7 +242,8 @@ impl Elector {
             self.is_missing = found.is_none();
             let lease = match found {
                 Some(lease) => lease,
-                // It has to be created first and updated from then on.
+                // A missing Lease must first be created and later updated, so both rights are
+                // tested.
                 None => {
                     let lease = claim::made(name, &self.candidacy.identity, *timing);
                     self.candidacy.bounded(api.create(&params, &lease)).await?;
@@ -264,13 +266,13 @@ impl Elector {
         })
     }
 
-    /// When the Lease that was last seen runs out, if it is another's.
+    /// When the observed Lease of another holder expires.
     fn expiry(&self) -> Option<Instant> {
         let observed = self.observed.as_ref()?;
         Some(observed.at + claim::duration(&observed.lease, self.candidacy.timing))
     }
 
-    /// Tries once to become the leader; `None` when another one holds the Lease.
+    /// Tries once to take the Lease; `None` when another process holds it.
     ///
     /// # Errors
     /// The Lease cannot be read or written.
@@ -281,7 +283,7 @@ impl Elector {
         }
     }
 
-    /// Looks who has the Lease, and takes nothing. A holder is only known to be gone once this was
+    /// Reads who holds the Lease, without taking it. A holder is known to be gone only if this was
     /// called before and after the Lease's whole duration.
     ///
     /// # Errors
@@ -295,15 +297,15 @@ impl Elector {
         })
     }
 
-    /// Whether another holder has missed a renewal, from what the looks have seen: it may be gone.
+    /// Whether another holder appears to have missed a renewal, so that it may be gone.
     pub(crate) fn is_overdue(&self) -> bool {
         let due = self.candidacy.timing.retry_period * 2;
         let observed = self.observed.as_ref().filter(|_| self.other().is_some());
         observed.is_some_and(|observed| observed.at.elapsed() > due)
     }
 
-    /// Whether the Lease says that its holder went long ago. That is by the holder's clock and
-    /// ours: good for a guess, not for taking the Lease.
+    /// Whether the Lease's own times say that its holder is long gone. They compare the holder's
+    /// clock with ours: good for a guess, not for taking the Lease.
     pub(crate) fn is_forgotten(&self) -> bool {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| {
@@ -312,7 +314,7 @@ impl Elector {
         })
     }
 
-    /// What to do about an error of this candidate's.
+    /// What to do about an error of this candidate.
     pub fn remedy(&self, error: &ApiError) -> String {
         let (name, namespace) = (self.lease(), &self.candidacy.namespace);
         if self.is_missing && error.kind() == ApiErrorKind::Forbidden(ForbiddenReason::Role) {
@@ -326,11 +328,11 @@ impl Elector {
         error.remedy("leases", namespace)
     }
 
-    /// Reads the Lease, and keeps in mind since when another's has not changed.
+    /// Reads the Lease, and notes since when another holder's has not changed.
     async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
         let lease = self.candidacy.get().await?;
         self.is_missing = lease.is_none();
-        // One that was deleted under a holder may still live in that one's mind.
+        // A deleted Lease's holder may not have noticed yet, so keep the observation.
         if let Some(lease) = &lease {
             let holder = claim::holder(lease);
             let same = |observed: &Observed| observed.lease.spec == lease.spec;
@@ -346,7 +348,7 @@ impl Elector {
         Ok(lease)
     }
 
-    /// Who has the Lease, if it is another one whose time has not run out.
+    /// The other holder whose Lease has not expired, if any.
     fn other(&self) -> Option<&str> {
         let expiry = self.expiry()?;
         let observed = self.observed.as_ref()?;
@@ -396,11 +398,11 @@ enum Attempt {
     Held(String),
 }
 
-/// A Lease that is ours.
+/// A Lease that this process holds.
 struct HeldLease {
-    /// As the API server gave it back.
+    /// As the API server returned it.
     lease: Lease,
-    /// When the request for it was sent: before the API server wrote it.
+    /// When its request was sent, which is before the API server wrote it.
     sent: Instant,
 }
 
@@ -425,7 +427,7 @@ impl Candidacy {
     }
 }
 
-/// The Lease was created, changed or deleted between our read and our write.
+/// Whether the Lease was created, changed or deleted between our read and our write.
 fn lost_race(error: &ApiError) -> bool {
     matches!(
         error.kind(),
@@ -433,8 +435,8 @@ fn lost_race(error: &ApiError) -> bool {
     )
 }
 
-/// An identity for this process: the pod's (or machine's) name with something random, as a
-/// container that restarts in its pod must not take its predecessor's Lease for its own.
+/// An identity for this process: the name of the pod (or machine) with a random suffix, so that a
+/// container that restarts in its pod does not take its predecessor's Lease for its own.
 pub fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host

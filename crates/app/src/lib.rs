@@ -1,9 +1,10 @@
-//! What a bridge's binary has around the pipeline: the commands and their flags, the state of each
-//! log, one reader among replicas, metrics and readiness.
+//! What a bridge's binary needs around the pipeline: the commands and their flags, the state of
+//! each log, one reader among replicas, metrics and readiness.
 //!
-//! A bridge hands a [`cli::Bridge`] to [`cli::main`], and supplies a [`provider::Provider`].
+//! A bridge implements [`cli::Bridge`] and [`provider::Provider`]; its `main` calls [`cli::main`].
 
 mod admin;
+pub mod balancer;
 mod canary;
 pub mod cli;
 pub mod config;
@@ -12,13 +13,12 @@ mod invalid_value;
 pub mod kubernetes;
 pub mod lease;
 pub mod provider;
-pub mod share;
 mod shutdown;
 pub mod slots;
 pub mod state;
 pub mod telemetry;
 
-/// What one thread allocates (a reader of an input, which converts it) another one frees (the loop). The
-/// system's allocator makes them wait for each other: two inputs at a time took a third longer.
+/// A replay's reader thread allocates what the loop's thread frees. With the system's allocator the
+/// threads wait for each other: two inputs at a time took a third longer.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,6 +1,6 @@
-//! What a provider supplies to be read live: how to connect, which logs there are, and how each is
-//! opened at a position. What is the same for all (trying again, readiness, checkpoints, the
-//! pipeline) is not here: `supervise` reopens, the `run` command does the rest.
+//! What a bridge supplies for live reading: how to connect, which logs exist, and how to open each
+//! at a position. Common parts (retries, readiness, checkpoints, the pipeline) are elsewhere:
+//! `supervise` reopens sources, the `run` command does the rest.
 
 pub mod either;
 pub mod partitions;
@@ -20,116 +20,121 @@ use jiff::{SignedDuration, Timestamp};
 use crate::invalid_value::InvalidValue;
 use crate::telemetry::Telemetry;
 
-/// A provider's account, region or project, as configured: what `run` and `check` start from.
+/// A provider's account, region or project as configured, from which `run` and `check` start.
 pub trait Provider: Send + Sync + 'static {
-    /// What it reads.
     type Log: ProviderLog;
 
-    /// Whether a job can end at a time (`--until`): not where the provider has no order of time.
+    /// Whether a job can end at a time (`--until`): false if the provider does not order records by
+    /// time.
     fn has_ends(&self) -> bool {
         true
     }
 
-    /// The window of time that a flag of the provider's own asks for, as a job: instead of `--start`
-    /// and `--until`. The logs' names tell it, so that the checkpoint of one window is not
-    /// another's.
+    /// The window of time that one of the provider's own flags requests as a job, instead of
+    /// `--start` and `--until`. The logs' names contain the window, so that checkpoints of
+    /// different windows stay apart.
     fn window(&self) -> Option<JobWindow> {
         None
     }
 
-    /// Whether replicas share its logs among them, each log read by one. Then `connect` is also asked
-    /// now and then whether there are other logs.
+    /// Set if replicas share its logs, each log read by one replica. Then `connect` is also called
+    /// at intervals to find new logs.
     fn shared(&self) -> Option<SharedLogs> {
         None
     }
 
-    /// Whether what one reader is given no other one gets: a queue, which `check` must leave alone.
+    /// Whether a record that one reader receives is lost to others: a queue, which `check` must not
+    /// read.
     fn is_queue(&self) -> bool {
         false
     }
 
-    /// Finds out what the configuration leaves to the environment (a region, a project) and makes
-    /// the clients. Called again, with backoff and for ever, while it fails.
+    /// Finds out what the configuration leaves to the environment (a region, a project) and creates
+    /// the clients. On failure it is called again, with backoff and for ever.
     ///
     /// # Errors
     /// What is missing, and what to do.
     fn connect(&self) -> impl Future<Output = Result<Vec<Self::Log>, Unavailable>> + Send;
 }
 
-/// What a job reads.
+/// How long the logs that come after another one ([`ProviderLog::after`]) wait while it stands still.
+/// Then the order is given up, so that reading goes on: the parent may have a parked event, which is
+/// given up only while other events are accepted, and all others may be in the logs that wait.
+/// Longer than the minimum time for which an event is parked.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// The window of time that a job reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobWindow {
-    /// The flag that asked for it, without its dashes.
+    /// The flag that requested it, without its dashes.
     pub flag: &'static str,
-    /// Its beginning.
     pub from: Timestamp,
-    /// Its end.
     pub until: Timestamp,
 }
 
 /// Logs that replicas share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedLogs {
-    /// The name of the whole.
+    /// The name of the shared logs as a whole.
     pub name: String,
-    /// The flag that asked for it, without its dashes.
+    /// The flag that requested sharing, without its dashes.
     pub flag: &'static str,
-    /// From one look for new logs, and for those that are closed, to the next: what a log that comes
-    /// after others may wait for longest.
+    /// The time between two lists of new and closed logs: the longest wait of a log that comes
+    /// after others.
     pub list_interval: Duration,
 }
 
-/// One log: read by one pipeline, with a checkpoint of its own.
+/// One log, which one pipeline reads and which has its own checkpoint.
 pub trait ProviderLog: Send + Sync + 'static {
-    /// Its records.
     type Source: Source;
 
-    /// Which one it is, among all of the provider: the `source` of its checkpoint, so it never
-    /// changes. A region with a log group, a project with its cluster, a hub with its consumer group.
+    /// The log's unique and stable name within the provider, which is the `source` of its
+    /// checkpoint: a region with a log group, a project with its cluster, a hub with its consumer
+    /// group.
     fn name(&self) -> &str;
 
-    /// Annotations for its events, besides those that `--annotate` asks for.
+    /// Annotations for its events in addition to those of `--annotate`.
     fn annotations(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
-    /// What to look at when no audit record arrives though the log can be read: the commands that show
-    /// the provider's switch, for people.
+    /// What to check when no audit record arrives though the log can be read: the commands that
+    /// show the provider's switch, for people.
     fn silence_remedy(&self) -> String;
 
-    /// The position at which it begins without a checkpoint, where replicas share: written down
-    /// once, by the first that starts, so that it is the same for all however late they come.
+    /// Where the log begins without a checkpoint, if replicas share logs. The first replica that
+    /// starts stores it, so that it is the same for all replicas, however late they start.
     fn beginning(&self, start: Start) -> Positions {
         let _ = start;
         Positions::default()
     }
 
-    /// Whether `this` was reached, and lies behind `other`. A position at which a log was only meant
-    /// to begin was not reached. Asked where replicas share, of two positions of one partition.
+    /// Whether `this` position was reached and is further than `other`. A configured beginning was
+    /// not reached. Called for two positions of one partition, if replicas share logs.
     fn is_further(&self, this: &Position, other: &Position) -> bool {
         let _ = (this, other);
         false
     }
 
-    /// The names of logs that are read to their ends, with that end in a checkpoint, before this one
-    /// begins. Asked again while they are waited for, where replicas share.
+    /// The names of logs that must be read to their ends, with that end in a checkpoint, before
+    /// this one begins. Called again while replicas wait for them.
     fn after(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether the provider writes nothing more to it, so that it has an end.
+    /// Whether the provider no longer writes to it, so that it has an end.
     fn is_closed(&self) -> bool {
         false
     }
 
-    /// Whether these positions say that the log is read to its end: nothing more will ever come.
-    /// There may be others' positions among them.
+    /// Whether these positions say that the log is read to its end, so that nothing more will come.
+    /// They may include positions of other logs.
     fn is_at_end(&self, positions: &Positions) -> bool {
         let _ = positions;
         false
     }
 
-    /// Begins to read. A source that ends without [`Resume::until`] is opened again where it
+    /// Opens the log for reading. A source that ends without [`Resume::until`] is reopened where it
     /// stopped, with backoff and for ever.
     ///
     /// # Errors
@@ -139,44 +144,44 @@ pub trait ProviderLog: Send + Sync + 'static {
         resume: Resume,
     ) -> impl Future<Output = Result<Self::Source, Unavailable>> + Send;
 
-    /// Reads once, to show that it can be read: for `check`. Changes nothing.
+    /// Reads once to show that the log can be read, for `check`. Changes nothing.
     fn check(&self) -> impl Future<Output = Vec<Finding>> + Send;
 }
 
 /// Where to begin, and what to use.
 #[derive(Debug, Clone)]
 pub struct Resume {
-    /// Where an earlier life stopped; empty where there was none.
+    /// Where an earlier run stopped; empty if there was none.
     pub positions: Positions,
     /// Where to begin without positions.
     pub start: Start,
     /// Where the job ends, if it does.
     pub until: Option<Timestamp>,
-    /// Which reader this is, where one replaces the other: a later one's number is higher. A
-    /// provider that can keep an older one out does.
+    /// The number of this reader, if readers replace each other: a later one's is higher. A
+    /// provider that can exclude an older reader does so.
     pub term: Option<i64>,
-    /// A folder for what this log has seen.
+    /// A folder for the identities of records that were seen.
     pub seen_dir: PathBuf,
-    /// Where what this log has seen is kept for the next replica, if anywhere.
+    /// Where those identities are stored for the next replica, if anywhere.
     pub identities: Option<Arc<dyn IdentityStore>>,
-    /// Who is told how it goes: this log's place.
+    /// The telemetry of this log.
     pub telemetry: Telemetry,
 }
 
-/// Where to begin when there is no checkpoint: `--start`.
+/// Where to begin without a checkpoint: `--start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With what comes from the start of the process on, at this time: a provider that cannot be
-    /// reached at first must cost nothing.
+    /// With records since the process started, at this time: nothing is lost if the provider cannot
+    /// be reached at first.
     Latest(Timestamp),
-    /// With the oldest that there is.
+    /// With the oldest available record.
     Earliest,
     /// At this time.
     At(Timestamp),
 }
 
 impl Start {
-    /// Reads `latest`, `earliest`, a time span back (`-15m`) or a time (RFC 3339).
+    /// Parses `latest`, `earliest`, a time span back (`-15m`) or a time (RFC 3339).
     ///
     /// # Errors
     /// It is none of these.
@@ -192,7 +197,7 @@ impl Start {
         }
     }
 
-    /// The time of it, where a log's first time is known.
+    /// The time to begin at, given the log's earliest time.
     pub fn time(self, earliest: Timestamp) -> Timestamp {
         match self {
             Start::Latest(at) | Start::At(at) => at.max(earliest),
@@ -201,7 +206,7 @@ impl Start {
     }
 }
 
-/// As `--start` takes it.
+/// In the form that `--start` accepts.
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -212,7 +217,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// Reads the end of a job: `now`, a time span back (`-15m`) or a time (RFC 3339).
+/// Parses the end of a job: `now`, a time span back (`-15m`) or a time (RFC 3339).
 ///
 /// # Errors
 /// It is none of these.
@@ -239,11 +244,11 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, ()> {
 /// One line of `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `identity`, `source`.
+    /// What was checked: `identity`, `source`.
     pub what: String,
     /// What was found, or what is wrong.
     pub result: Result<String, Unavailable>,
-    /// The time on the provider's clock, where its answer says so.
+    /// The time on the provider's clock, if its answer has one.
     pub server_time: Option<Timestamp>,
 }
 

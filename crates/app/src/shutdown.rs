@@ -1,18 +1,18 @@
-//! When to stop: the first signal asks for it, the second one leaves at once.
+//! Handles signals: the first one requests a stop, the second one exits at once.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long what is in flight may still be delivered after the first signal.
+/// How long batches in flight may still be delivered after the first signal.
 pub(crate) const GRACE: Duration = Duration::from_secs(25);
 
-/// Listens for SIGTERM and SIGINT. A second one ends the process with the status that a shell
-/// gives for the signal.
+/// Listens for SIGTERM and SIGINT. A second signal ends the process with the status that a shell
+/// reports for it.
 ///
 /// # Errors
-/// When the operating system does not let this process listen.
+/// The operating system does not let this process listen.
 pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

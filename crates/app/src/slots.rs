@@ -122,7 +122,7 @@ impl SlotStore {
             }
             let before = loaded.table.clone();
             change(&mut loaded.table);
-            // What was made anew has to be written down in any case.
+            // A restored table must be written in any case.
             let is_known = !loaded.is_new || before.is_empty();
             if loaded.table == before && is_known {
                 return Ok(before);
@@ -169,8 +169,8 @@ impl SlotStore {
         })
     }
 
-    /// What the documents in the slots say, for a table that was never written: somebody may have
-    /// deleted the one that was there.
+    /// Rebuilds a table that was never written from the documents in the slots: somebody may have
+    /// deleted the table.
     async fn restore(&self, table: &mut SlotTable) -> Result<(), StoreError> {
         let mut found = BTreeMap::<String, (jiff::Timestamp, usize)>::new();
         for slot in 0..table.slots_max().unwrap_or(usize::MAX) {
@@ -179,7 +179,7 @@ impl SlotStore {
                 Ok(Some(object)) => object,
                 Ok(None) if table.slots_max().is_none() => break,
                 Ok(None) => continue,
-                // A Role that names fewer; whoever is given this slot is told.
+                // The Role names fewer slots; a log that gets this one reports the error.
                 Err(error) if matches!(error.kind(), ApiErrorKind::Forbidden(_)) => break,
                 Err(error) => return Err(self.unavailable("cannot be made anew", error)),
             };
@@ -240,7 +240,7 @@ impl SlotStore {
         }
     }
 
-    /// That there is no slot for a log.
+    /// The error that a log has no slot.
     pub(crate) fn full(&self, log: &str, others: usize) -> StoreError {
         let table = self.table_name();
         let more = match others {

@@ -1,4 +1,4 @@
-//! Where a process keeps its state, and where in there each log has its own.
+//! The layout of a process's state, and each log's part of it.
 
 mod config_map;
 mod config_map_identities;
@@ -16,7 +16,7 @@ use self::config_map_identities::KubernetesIdentities;
 use crate::kubernetes::Cluster;
 use crate::slots::{SlotStore, SlotTable};
 
-/// The store that was chosen at the start.
+/// The store that `--checkpoint-store` selects.
 #[derive(Debug)]
 pub enum AnyStore {
     /// `--checkpoint-store file`.
@@ -26,7 +26,7 @@ pub enum AnyStore {
 }
 
 impl AnyStore {
-    /// Shows that a checkpoint could be written, and writes none.
+    /// Tests whether a checkpoint could be written, without writing one.
     ///
     /// # Errors
     /// Why it could not.
@@ -54,7 +54,7 @@ impl Store for AnyStore {
     }
 }
 
-/// What `--checkpoint-store` chooses from.
+/// The values of `--checkpoint-store`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     /// A file in the state folder.
@@ -63,7 +63,7 @@ pub(crate) enum StoreKind {
     Kubernetes,
 }
 
-/// The state of one process: its folder, locked, and its cluster if the checkpoints live there.
+/// The state of one process: its locked folder, and its cluster if the checkpoints are there.
 #[derive(Debug)]
 pub struct StateLayout {
     dir: Arc<StateDir>,
@@ -80,18 +80,17 @@ struct ConfigMaps {
 
 #[derive(Debug)]
 pub struct LogState {
-    /// Where its checkpoint goes.
     pub store: AnyStore,
-    /// What its checkpoint says now.
+    /// The stored checkpoint.
     pub checkpoint: Option<Checkpoint>,
-    /// For the identities that it has seen.
+    /// The folder for identities of records that were seen.
     pub seen_dir: PathBuf,
-    /// Where they are kept for the next replica, beside a checkpoint in a ConfigMap.
+    /// Where those identities are stored for the next replica, if the checkpoint is in a ConfigMap.
     pub identities: Option<Arc<dyn IdentityStore>>,
 }
 
 impl StateLayout {
-    /// The state in a folder, which is made and locked.
+    /// Creates and locks the state folder.
     ///
     /// # Errors
     /// As for [`StateDir::lock`].
@@ -104,7 +103,7 @@ impl StateLayout {
         })
     }
 
-    /// The same with the checkpoints in ConfigMaps whose names begin so. `writer` is this
+    /// The same with the checkpoints in ConfigMaps whose names begin with `name`. `writer` is this
     /// process's own identity.
     #[must_use]
     pub fn with_config_maps(self, cluster: Cluster, name: &str, writer: &str) -> StateLayout {
@@ -119,7 +118,7 @@ impl StateLayout {
         }
     }
 
-    /// Gives each of several logs a slot that has none, where ConfigMaps keep their checkpoints.
+    /// Gives a slot to each of several logs that has none, if the checkpoints are in ConfigMaps.
     ///
     /// # Errors
     /// The table cannot be read or written, or there are fewer slots than logs.
@@ -136,10 +135,10 @@ impl StateLayout {
         config_maps.check_slots(&table.await?, logs)
     }
 
-    /// The state of one log. A process that reads one log keeps its checkpoint at the top, and
-    /// one that reads several keeps each below, or in its slot; a checkpoint that is there stays where
-    /// it is, so that a second cluster can be added, and the first be taken away, without losing a
-    /// place.
+    /// Opens the state of one log. A process that reads one log keeps its checkpoint at the top;
+    /// one that reads several keeps each in a folder below, or in its slot. An existing checkpoint
+    /// stays where it is, so that a second cluster can be added, and the first be removed, without
+    /// losing a position.
     ///
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
@@ -152,8 +151,8 @@ impl StateLayout {
         self.log_state(owner, several, found).await
     }
 
-    /// The state of a log in its slot, whose Lease the caller holds; `None` when the slot is not this
-    /// log's any more.
+    /// Opens the state of a log in its slot, whose Lease the caller holds; `None` if the slot is
+    /// another log's now.
     ///
     /// # Errors
     /// As for [`StateLayout::open_log`].
@@ -174,7 +173,7 @@ impl StateLayout {
         self.log_state(owner, true, Some(found)).await.map(Some)
     }
 
-    /// The state of a log whose store in the cluster was found.
+    /// The state of a log whose store in the cluster is known.
     async fn log_state(
         &self,
         owner: &Owner,
@@ -215,13 +214,13 @@ impl StateLayout {
 }
 
 impl StateLayout {
-    /// The table of slots, where ConfigMaps keep the checkpoints.
+    /// The table of slots, if the checkpoints are in ConfigMaps.
     pub fn slots(&self) -> Option<&SlotStore> {
         self.config_maps.as_ref().map(|it| &it.slots)
     }
 
-    /// What the checkpoint of one log among several says now, where ConfigMaps keep it: another
-    /// replica may read that log.
+    /// Reads the checkpoint of one log among several, if it is in a ConfigMap. Another replica may
+    /// be reading that log.
     ///
     /// # Errors
     /// The store cannot be read, or holds what is not ours.
@@ -239,7 +238,7 @@ impl StateLayout {
         }
     }
 
-    /// Whether each of these logs has a slot, or would get one.
+    /// Checks whether each of these logs has a slot, or could get one.
     ///
     /// # Errors
     /// The table cannot be read, or there are fewer slots than logs.
@@ -259,8 +258,8 @@ impl StateLayout {
         Ok(table)
     }
 
-    /// Shows that a ConfigMap of this name could be written, and writes none. Without ConfigMaps
-    /// there is nothing to show that the lock has not shown.
+    /// Tests whether a ConfigMap of this name could be written, without writing it. Without
+    /// ConfigMaps, the lock has already shown that the folder is usable.
     ///
     /// # Errors
     /// Why it could not.
@@ -281,7 +280,7 @@ impl StateLayout {
     }
 }
 
-/// The store of a log, and what its checkpoint says.
+/// The store of a log, and its stored checkpoint.
 type Found = (KubernetesStore, Option<Checkpoint>);
 
 impl ConfigMaps {
@@ -293,7 +292,7 @@ impl ConfigMaps {
         self.store(&self.slots.object_name(slot), owner).in_slot()
     }
 
-    /// The object of a log in the layout before slots, by the log's name.
+    /// The name of a log's object before slots were introduced, derived from the log's name.
     fn earlier_name(&self, owner: &Owner) -> String {
         format!("{}-{}", self.name, suffix(owner))
     }
@@ -302,7 +301,8 @@ impl ConfigMaps {
         self.store(&self.earlier_name(owner), owner)
     }
 
-    /// Notes where a process looks that may see one object only that there are others.
+    /// Notes on the common object that there are others, for a process that may read only that
+    /// object.
     async fn mark_several(&self) -> Result<(), StoreError> {
         let nobody = Owner {
             provider: String::new(),
@@ -320,8 +320,8 @@ impl ConfigMaps {
         }
     }
 
-    /// What a log's checkpoint in the layout before slots says: nothing where the Role, which names the
-    /// slots, does not let us look.
+    /// The checkpoint of a log from before slots were introduced. `None` if the Role, which names
+    /// the slots, does not allow reading it.
     async fn earlier(&self, owner: &Owner) -> Result<Option<Checkpoint>, StoreError> {
         match self.earlier_store(owner).load().await {
             Err(error) if config_map::is_forbidden(&error) => Ok(None),
@@ -329,8 +329,8 @@ impl ConfigMaps {
         }
     }
 
-    /// The store of a log in its slot. Until that has a checkpoint of its own, one of the layout before
-    /// slots says where it begins.
+    /// The store of a log in its slot. Until the slot has a checkpoint, one from before slots
+    /// applies.
     async fn find(&self, owner: &Owner, slot: usize) -> Result<Found, StoreError> {
         let mut own = self.in_slot(slot, owner);
         let checkpoint = match own.load().await? {
@@ -350,7 +350,8 @@ impl ConfigMaps {
         if checkpoint.is_some() {
             return Ok((own, checkpoint));
         }
-        // The first of them may have been alone before: it stays where it is.
+        // The first of several logs may have been the only one before: its checkpoint stays where
+        // it is.
         let mut common = self.store(&self.name, owner);
         match common.load().await {
             Ok(Some(checkpoint)) => Ok((common, Some(checkpoint))),
@@ -365,7 +366,7 @@ impl ConfigMaps {
         }
     }
 
-    /// The store of a log that is alone, which it may not always have been.
+    /// The store of a process's only log, which may have been one of several before.
     async fn find_alone(&self, owner: &Owner) -> Result<Found, StoreError> {
         let mut hidden = None;
         match self.slots.read().await {
@@ -377,7 +378,7 @@ impl ConfigMaps {
                     }
                 }
             }
-            // A Role that is limited to the common object: a single log has no other.
+            // The Role is limited to the common object: then this log's checkpoint is in it.
             Err(error) if config_map::is_forbidden(&error) => {
                 hidden = Some(self.slots.table_name());
             }
@@ -399,7 +400,7 @@ impl ConfigMaps {
     }
 }
 
-/// Works on a folder on a thread that may block.
+/// Works on a folder on a blocking thread.
 async fn on_disk<T: Send + 'static>(
     folder: &Path,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,

@@ -1,7 +1,7 @@
-//! What the bridge tells of itself: metrics, and whether it is ready.
+//! The bridge's metrics and readiness.
 //!
-//! One function per operational event; where the event deserves a log line, the same function
-//! writes it. Labels are bounded and never hold an auditID.
+//! There is one function per operational event; if the event deserves a log line, the same function
+//! writes it. Labels are bounded and never contain an auditID.
 
 mod canary;
 mod gaps;
@@ -29,15 +29,15 @@ pub(crate) use self::log_progress::{HealthLimits, STALL_MAX};
 use self::metrics::{Metrics, count, count_many};
 use self::scope::{NOT_TRIED, PROCESS, Scope, TelemetryState};
 
-/// The loop turns several times a second; silent for so long, it hangs.
+/// A loop that has not reported for this long hangs; normally it reports several times a second.
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
 
-/// The metrics and the state of one process, from the place of the process itself or of one of the
-/// logs that it reads ([`Telemetry::log`]). Clones share them.
+/// A handle to the metrics and state of one process, scoped to the process itself or to one of its
+/// logs ([`Telemetry::log`]). Clones share them.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     inner: Arc<Inner>,
-    /// Whose state it writes: [`PROCESS`], or a log's.
+    /// The scope whose state this handle writes: [`PROCESS`], or a log's.
     scope: usize,
 }
 
@@ -50,7 +50,7 @@ struct Inner {
 }
 
 impl Telemetry {
-    /// Metrics at zero, and nothing ready yet.
+    /// All metrics are zero, and nothing is ready yet.
     pub fn new(bridge: &'static str, version: &'static str) -> Telemetry {
         let inner = Inner {
             metrics: Metrics::new(bridge, version),
@@ -63,8 +63,8 @@ impl Telemetry {
         }
     }
 
-    /// The place of one log that this process reads: it has to show that it can be read, and that
-    /// its checkpoint can be kept, before the process is ready.
+    /// A handle scoped to one log that this process reads. The log must be shown to be readable and
+    /// its checkpoint to be storable before the process is ready.
     pub fn log(&self, name: &str) -> Telemetry {
         let mut state = self.state();
         let known = state.scopes.iter().skip(1).position(|it| it.name == name);
@@ -82,7 +82,7 @@ impl Telemetry {
         }
     }
 
-    /// The place of the process as a whole.
+    /// A handle scoped to the process.
     pub fn process(&self) -> Telemetry {
         Telemetry {
             inner: Arc::clone(&self.inner),
@@ -90,19 +90,19 @@ impl Telemetry {
         }
     }
 
-    /// Another replica reads, and this one waits for its Lease: that is as ready as it can be.
-    /// `None`: this one reads.
+    /// This replica waits for the Lease while `holder` reads, which counts as ready. `None`: this
+    /// replica reads.
     pub(crate) fn standby(&self, holder: Option<&str>) {
         self.inner.metrics.leader.set(i64::from(holder.is_none()));
         self.state().standby = holder.map(str::to_owned);
     }
 
-    /// Who reads instead of this process, if it waits for a Lease.
+    /// The holder of the Lease that this process waits for, if it does.
     pub fn leader(&self) -> Option<String> {
         self.state().standby.clone()
     }
 
-    /// Records came from the provider.
+    /// Counts records from the provider.
     pub fn received(&self, records: u64) {
         self.inner.metrics.records_received.inc_by(records);
     }
@@ -118,7 +118,7 @@ impl Telemetry {
         count(&self.inner.metrics.records_skipped, "reason", reason.name());
     }
 
-    /// Something was repaired in an event, or is missing of it.
+    /// Counts an event's repairs and missing parts.
     pub fn noted(&self, notes: Notes) {
         let metrics = &self.inner.metrics;
         for what in notes.repaired() {
@@ -129,7 +129,7 @@ impl Telemetry {
         }
     }
 
-    /// A record, or an event of it, went to the dead letter.
+    /// A record, or an event made of it, went to the dead letter.
     pub(crate) fn dead_lettered(&self, origin: &Origin, reason: Reject, error: &str) {
         tracing::warn!(%origin, %reason, error, "record rejected to the dead letter");
         count(
@@ -139,18 +139,18 @@ impl Telemetry {
         );
     }
 
-    /// Where the dead letter says how full it is.
-    pub(crate) fn dead_letter_figures(&self) -> Arc<DeadLetterStats> {
+    /// The shared metrics of the dead letter.
+    pub(crate) fn dead_letter_stats(&self) -> Arc<DeadLetterStats> {
         Arc::clone(&self.inner.dead_letter)
     }
 
-    /// A request to the webhook came to its end.
+    /// A request to the webhook ended.
     pub(crate) fn webhook_request(&self, status: &str, seconds: f64) {
         count(&self.inner.metrics.webhook_requests, "status", status);
         self.inner.metrics.webhook_request_duration.observe(seconds);
     }
 
-    /// A request to the provider came to its end.
+    /// A request to the provider ended.
     pub fn source_request(&self, status: &str) {
         count(&self.inner.metrics.source_requests, "status", status);
     }
@@ -160,7 +160,7 @@ impl Telemetry {
         self.inner.metrics.source_throttled.inc();
     }
 
-    /// The provider had deleted records before they were read.
+    /// The provider deleted records before they were read.
     pub fn expired(&self, place: &str, records: u64, remedy: &str) {
         tracing::error!(
             place,
@@ -171,7 +171,7 @@ impl Telemetry {
         self.inner.metrics.records_expired.inc_by(records);
     }
 
-    /// Bytes of records that are read and not yet settled.
+    /// Bytes of open records.
     pub fn in_flight(&self, bytes: usize) {
         self.own(|scope| scope.in_flight_bytes = bytes);
     }
@@ -181,25 +181,25 @@ impl Telemetry {
         self.own(|scope| scope.parked = parked);
     }
 
-    /// How many events are parked, of all logs.
+    /// The number of parked events of all logs.
     pub(crate) fn parked_events(&self) -> usize {
         let state = self.state();
         let scopes = state.scopes.iter().filter(|scope| !scope.retired);
         scopes.map(|scope| scope.parked.events).sum()
     }
 
-    /// The checkpoint was written. Whether all that is kept can be is said by the loop's next turn: the
-    /// dead letter may still be stuck.
+    /// The checkpoint was written. The loop's next report says whether everything can be stored:
+    /// the dead letter may still fail.
     pub fn checkpoint_written(&self) {
         self.own(|scope| scope.checkpoint_written = Some(Instant::now()));
     }
 
-    /// The loop made a turn.
+    /// The loop made an iteration.
     pub fn progress(&self) {
         self.own(|scope| scope.progress = Some(Instant::now()));
     }
 
-    /// The loop has ended: its silence means nothing.
+    /// The loop has ended, so its silence means nothing.
     pub fn ended(&self) {
         self.own(|scope| {
             scope.progress = None;
@@ -217,7 +217,8 @@ impl Telemetry {
     pub fn ready(&self, component: Component) {
         let before = self.own(|scope| scope.components.insert(component, None));
         match before {
-            // Every component begins untried, of the process and of each log: only the last one is logged.
+            // All components of the process and of each log begin untried: log only when the last
+            // one becomes ready.
             Some(Some(was)) if was == NOT_TRIED => {
                 if self.unready().is_empty() {
                     tracing::info!("all components ready");
@@ -242,8 +243,8 @@ impl Telemetry {
         self.own(|scope| matches!(scope.components.get(&component), Some(None)))
     }
 
-    /// What is not ready, and why; empty when all is. Who stands by has only to be able to
-    /// deliver.
+    /// What is not ready, and why; empty when everything is. A standby replica only needs a webhook
+    /// that accepts.
     pub fn unready(&self) -> BTreeMap<&'static str, String> {
         let state = self.state();
         let several = state.logs().count() > 1;
@@ -281,7 +282,7 @@ impl Telemetry {
         unready
     }
 
-    /// How long a loop has been silent, when that is too long.
+    /// How long a loop has been silent, if that is too long.
     pub fn stuck_for(&self) -> Option<Duration> {
         let state = self.state();
         let scopes = state.scopes.iter().filter(|scope| !scope.retired);
@@ -300,7 +301,7 @@ impl Telemetry {
         dropped.inc_by(dead_letter.payloads_dropped().saturating_sub(dropped.get()));
         {
             let state = self.state();
-            // The process keeps no checkpoint of its own once there are logs.
+            // Once there are logs, the process has no checkpoint of its own.
             let own = (state.scopes.len() == 1).then_some(&state.scopes[PROCESS]);
             let logs: Vec<&Scope> = own.into_iter().chain(state.logs()).collect();
             let most = |of: fn(&Scope) -> f64| logs.iter().map(|log| of(log)).fold(0.0, f64::max);
@@ -329,10 +330,10 @@ impl Telemetry {
         metrics.render()
     }
 
-    /// Changes the state of whoever this is.
+    /// Changes the state of this handle's scope.
     fn own<T>(&self, change: impl FnOnce(&mut Scope) -> T) -> T {
         let mut state = self.state();
-        // Scopes are never taken away.
+        // Scopes are never removed.
         let scope = self.scope.min(state.scopes.len() - 1);
         change(&mut state.scopes[scope])
     }

@@ -1,4 +1,5 @@
-//! The checkpoint in a ConfigMap, against an API server that keeps the rules and fails on cue.
+//! The checkpoint in a ConfigMap, against an API server that follows the real rules and fails on
+//! cue.
 #![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ fn text(error: &StoreError) -> String {
     text
 }
 
-/// A save that has to be held, and what its message says.
+/// Checks that a save is held, and what its message says.
 async fn check_held(store: &mut KubernetesStore, parts: &[&str]) {
     let error = store.save(&checkpoint(99)).await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
@@ -84,7 +85,7 @@ async fn store_saved_checkpoint_is_loaded_by_next_process() {
     second.save(&checkpoint(2)).await.unwrap();
     second.save(&checkpoint(3)).await.unwrap();
     assert_eq!(edge(&fake), 3);
-    // A write costs one request.
+    // Each write takes one request.
     let methods: Vec<String> = fake.requests()[before..]
         .iter()
         .map(|request| request.method.clone())
@@ -115,7 +116,7 @@ async fn store_keeps_other_data_of_the_object() {
     assert_eq!(edge(&fake), 1);
 }
 
-/// A document that is refused, and what the message has to say.
+/// Checks that a document is refused, and what the message says.
 async fn check_refused(document: &str, parts: &[&str]) {
     let fake = FakeKubernetes::new();
     let data = json!({"data": {"checkpoint.json": document}});
@@ -211,7 +212,7 @@ async fn store_write_with_lost_answer_is_recognised() {
         store.save(&checkpoint(1)).await.unwrap();
         fake.fail_next(fault);
         check_held(&mut store, &["did not answer"]).await;
-        // Late: it lands between our look and our write.
+        // A late request takes effect between our read and our write.
         store.save(&checkpoint(2)).await.unwrap();
         sleep(Duration::from_secs(3)).await;
         store.save(&checkpoint(3)).await.unwrap();
@@ -251,7 +252,7 @@ async fn store_second_writer_conflicts_until_the_first_is_silent() {
     ours.load().await.unwrap();
     other.load().await.unwrap();
     ours.save(&checkpoint(1)).await.unwrap();
-    // Both saw nothing there: the second one's create meets the first one's object.
+    // Both found no object, so the second one's create conflicts with the first one's.
     check_held(&mut other, &["changed by pod-a", "the Lease"]).await;
     for n in 2..50 {
         ours.save(&checkpoint(n)).await.unwrap();
@@ -259,7 +260,7 @@ async fn store_second_writer_conflicts_until_the_first_is_silent() {
         advance(Duration::from_secs(5)).await;
         assert_eq!(edge(&fake), n);
     }
-    // The first one is gone.
+    // The first one has ended.
     check_held(&mut other, &["changed by pod-a"]).await;
     advance(Duration::from_secs(20)).await;
     check_held(&mut other, &["changed by pod-a"]).await;
@@ -312,7 +313,7 @@ async fn store_over_network_authenticates_with_token() {
     assert!(error.contains("cannot be reached"), "{nobody}: {error}");
 }
 
-/// A cluster whose Role allows `get` and `update` of the one ConfigMap, and no `create`.
+/// A cluster whose Role allows `get` and `update` of one ConfigMap, but not `create`.
 fn limited_to_one_name(fake: &FakeKubernetes) {
     fake.fail_by(|request| {
         let named = request.path.ends_with(&format!("/configmaps/{NAME}"));
@@ -335,7 +336,7 @@ async fn open_log(fake: &FakeKubernetes, several: bool) -> Result<LogState, Stor
 #[tokio::test]
 async fn store_role_limited_to_one_name_uses_the_empty_object_there() {
     let fake = FakeKubernetes::new();
-    // As a chart makes it: no data, labels of its own.
+    // As created by a chart: without data, with its own labels.
     let made = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
     fake.put("configmaps", "audit", NAME, made);
     limited_to_one_name(&fake);
@@ -354,8 +355,8 @@ async fn store_role_limited_to_one_name_uses_the_empty_object_there() {
 async fn store_role_limited_to_one_name_without_the_object_is_held() {
     let fake = FakeKubernetes::new();
     limited_to_one_name(&fake);
-    // A start at the newest record, whose position could not be kept, would leave out what comes
-    // before the next start.
+    // If it started at the newest record and could not save that position, the records until the
+    // next start would be skipped.
     let error = open_log(&fake, false).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     let text = text(&error);
@@ -386,7 +387,7 @@ async fn store_of_one_log_without_any_right_is_held() {
     assert!(text(&error).contains("get and update"), "{}", text(&error));
 }
 
-/// What a process that reads several logs does first.
+/// The first step of a process that reads several logs.
 async fn assign_slots(fake: &FakeKubernetes) -> Result<(), StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let client = kube::Client::new(fake.service("a"), "audit");
@@ -407,7 +408,7 @@ async fn store_of_one_of_several_logs_with_hidden_slots_is_held() {
     assert!(error.is_unavailable(), "{error}");
     let table = format!("{NAME}-slots");
     assert!(text(&error).contains(&table), "{}", text(&error));
-    // With the right to read it, it goes on there.
+    // With permission to read the old object, it continues there.
     fake.fail_by(|_| None);
     let again = open_log(&fake, false).await.unwrap();
     assert_eq!(again.checkpoint.unwrap().position, checkpoint(7).position);
@@ -482,7 +483,7 @@ async fn store_earlier_layout_that_may_not_be_read_is_held() {
         let named = request.path.ends_with(&hidden);
         named.then_some(KubernetesFault::Status(403))
     });
-    // To begin at the newest record would leave out what came since.
+    // Starting at the newest record would skip everything since then.
     let error = open_log(&fake, true).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert!(text(&error).contains(&earlier), "{}", text(&error));

@@ -1,4 +1,4 @@
-//! The Lease: exactly one leader, whatever the API server does.
+//! The Lease: at most one leader, whatever the API server does.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -37,7 +37,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Nothing of this client's reaches the API server any more.
+/// Applies this fault to all requests of a client.
 fn cut_off(fake: &FakeKubernetes, client: &'static str, fault: KubernetesFault) {
     fake.fail_by(move |request| (request.client == client).then_some(fault));
 }
@@ -51,7 +51,7 @@ async fn lease_first_candidate_creates_and_renews_it() {
     assert_eq!(first["leaseDurationSeconds"], 15);
     assert_eq!(first["leaseTransitions"], 0);
     assert_eq!(first["acquireTime"], first["renewTime"]);
-    // The API server reads six digits and no others.
+    // The API server requires exactly six fractional digits.
     let time = first["renewTime"].as_str().unwrap();
     assert_eq!(time.len(), "2026-01-02T03:04:05.000000Z".len());
     let before = fake.requests().len();
@@ -118,7 +118,7 @@ async fn lease_holder_cut_off_stops_before_another_begins() {
         let (second, began) = candidate.await.unwrap();
         if !matches!(fault, KubernetesFault::SlowAnswer(_)) {
             assert!(began - ended >= seconds(4), "{fault:?}");
-            // A Lease's duration after its last renewal was seen, which takes a period at most.
+            // One Lease duration after its last renewal was seen, which takes at most one period.
             assert!(began - begin <= seconds(15 + 2), "{fault:?}");
         }
         assert!(second.is_leader());
@@ -296,12 +296,12 @@ fn lease_timing_unsafe_is_refused() {
 /// What the two candidates of a random run are doing.
 #[derive(Default)]
 struct Stage {
-    /// Tenures that their owner still takes to be its own, by candidate.
+    /// Holds that their candidates still consider valid.
     tenures: [Option<LeaseHold>; 2],
     led: [u32; 2],
 }
 
-/// A candidate that leads for a while, loses or releases, and tries again.
+/// A candidate that leads for a while, loses or releases the Lease, and tries again.
 async fn candidate(fake: FakeKubernetes, number: usize, seed: u64, stage: Arc<Mutex<Stage>>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut elector = elector(&fake, ["a", "b"][number]);
@@ -326,9 +326,9 @@ async fn candidate(fake: FakeKubernetes, number: usize, seed: u64, stage: Arc<Mu
     }
 }
 
-/// Ten minutes with faults that a seed determines.
+/// Runs ten minutes with faults determined by a seed.
 async fn check_one_leader(seed: u64) -> u32 {
-    // What the candidates themselves choose at random, too.
+    // Also seeds the candidates' own random choices.
     fastrand::seed(seed);
     let fake = FakeKubernetes::new();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -337,7 +337,7 @@ async fn check_one_leader(seed: u64) -> u32 {
     fake.fail_by(move |request| {
         let who = usize::from(request.client == "b");
         let now = Instant::now();
-        // Now and then a long outage, for one of them or for both.
+        // Occasionally a long outage, for one candidate or both.
         if random.u32(..200) == 0 {
             bad_until[who] = now + seconds(random.u64(1..40));
             if random.bool() {
@@ -383,6 +383,6 @@ async fn lease_random_schedule_has_at_most_one_leader() {
     for seed in 0..100 {
         led += check_one_leader(seed).await;
     }
-    // The runs are worth something: leadership changed hands often.
+    // The runs are only significant if leadership changed often.
     assert!(led > 1000, "{led}");
 }

@@ -1,5 +1,5 @@
-//! Replicas that share logs, attacked: they are killed, hang, have clocks of their own, and cannot
-//! reach the API server; people take Leases away and delete them. On paused time; `SEED=n` runs one
+//! Attacks replicas that share logs: they are killed, hang, have wrong clocks, and cannot reach the
+//! API server, while people take over and delete Leases. Time is paused; `SEED=n` runs one
 //! schedule, `SCHEDULES=n` more of them.
 
 #![allow(
@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use audit_bridge_app::balancer::Balancer;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::share::Balancer;
 use audit_bridge_app::state::KubernetesStore;
 use audit_bridge_core::batch;
 use audit_bridge_core::checkpoint::{Checkpoint, Checkpointer, Owner, Store, StoreError};
@@ -40,12 +40,12 @@ use self::simulation::{Abort, hanging, random_fault, run_schedules};
 
 const NAMESPACE: &str = "audit";
 const LOGS: usize = 3;
-/// Records of a log, one every so often.
+/// Number of records per log; one arrives per `EVERY`.
 const RECORDS: u64 = 400;
 const EVERY: Duration = Duration::from_millis(500);
-/// How long everything fails.
+/// How long the faults last.
 const TROUBLE: Duration = Duration::from_secs(200);
-/// A reader whose Lease was taken away learns it with its next renewal.
+/// A reader notices by its next renewal that its Lease was taken.
 const THEFT_KNOWN: Duration = Duration::from_secs(30);
 
 struct World {
@@ -54,11 +54,11 @@ struct World {
     began: Instant,
     faulty: bool,
     accepted: BTreeMap<String, u64>,
-    /// How often a Lease was won.
+    /// Number of won Leases.
     won: u64,
-    /// The newest reader of each log, by which win it was.
+    /// By log, the number of the win with which its newest reader started.
     newest: BTreeMap<usize, u64>,
-    /// When a Lease was last taken away.
+    /// When a Lease was last taken away, by log.
     stolen: BTreeMap<usize, Instant>,
     hung: BTreeSet<String>,
     seen: BTreeMap<&'static str, u64>,
@@ -71,7 +71,7 @@ impl World {
         *self.seen.entry(state).or_default() += 1;
     }
 
-    /// A reader does something: none is there that began after it.
+    /// A reader acts: checks that no other reader of the log started after it.
     fn act(&mut self, reader: &Reader) {
         let stolen = self.stolen.get(&reader.log);
         if stolen.is_some_and(|at| at.elapsed() < THEFT_KNOWN) {
@@ -97,7 +97,7 @@ fn id(log: usize, index: u64) -> String {
     format!("{log}-{index}")
 }
 
-/// One that reads a log on the strength of a Lease.
+/// A reader of a log that holds its Lease.
 #[derive(Clone)]
 struct Reader {
     world: Shared,
@@ -188,7 +188,7 @@ impl Sink for Reader {
     }
 }
 
-/// The real store; what it writes down must be true.
+/// The real store; checks that what it saves is true.
 struct Checked(KubernetesStore, Reader);
 
 impl Store for Checked {
@@ -219,7 +219,7 @@ struct Quiet;
 impl Observer for Quiet {}
 
 impl Reader {
-    /// Reads the log until it is given up or its Lease is lost.
+    /// Reads the log until it is released or its Lease is lost.
     async fn read(self, cluster: Cluster, leadership: Leadership, stop: CancellationToken) {
         let owner = Owner {
             provider: "aks".to_owned(),
@@ -284,7 +284,7 @@ fn hung(world: &Shared, replica: &str) -> impl Fn() -> bool + use<> {
     move || world.lock().unwrap().hung.contains(&replica)
 }
 
-/// A process: it looks around, and reads what is its own.
+/// A process: rebalances, and reads its logs.
 async fn replica(world: Shared, name: String) {
     let fake = world.lock().unwrap().fake.clone();
     let client = kube::Client::new(fake.service(&name), NAMESPACE);
@@ -296,7 +296,7 @@ async fn replica(world: Shared, name: String) {
     }
     let mut reading = BTreeMap::<String, (CancellationToken, JoinHandle<()>)>::new();
     let mut leaving = BTreeMap::<String, JoinHandle<()>>::new();
-    // What it began ends with it.
+    // Its tasks end with it.
     let _abort = Abort(Arc::default());
     loop {
         reading.retain(|_, (_, task)| !task.is_finished());
@@ -335,7 +335,7 @@ async fn replica(world: Shared, name: String) {
     }
 }
 
-/// What the API server does, to a process that hangs above all.
+/// The API server's faults, which mostly hit a process that hangs.
 fn api_faults(world: &Shared, seed: u64) {
     let fake = world.lock().unwrap().fake.clone();
     let (world, mut random) = (world.clone(), Rng::with_seed(seed));
@@ -348,7 +348,7 @@ fn api_faults(world: &Shared, seed: u64) {
     });
 }
 
-/// Somebody takes the Lease of a log away.
+/// Takes the Lease of a log away.
 fn steal(world: &mut World, log: usize) {
     let Some(mut object) = world.fake.object("leases", NAMESPACE, &lease(log)) else {
         return;
@@ -428,7 +428,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         world.faulty = false;
         world.hung.clear();
     }
-    // From here on progress must come by itself.
+    // From here on there must be progress without faults.
     let settled = async {
         loop {
             let done = (0..LOGS).all(|log| {

@@ -1,4 +1,4 @@
-//! The table of slots, and a slot that one log has after the other.
+//! The table of slots, and a slot that is reused by another log.
 #![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
 mod chart;
@@ -125,7 +125,7 @@ async fn slot_of_another_log_is_overwritten_only_as_it_was_found() {
     let mut after = store("two", "b");
     assert_eq!(after.load().await.unwrap(), None, "another log's");
     after.save(&checkpoint("b", 1)).await.unwrap();
-    // Whoever had the slot before must not write over that.
+    // The former log's store must not overwrite that.
     let error = before.save(&checkpoint("a", 8)).await.unwrap_err();
     assert!(error.to_string().contains("same slot"), "{error}");
     after.save(&checkpoint("b", 2)).await.unwrap();
@@ -133,7 +133,7 @@ async fn slot_of_another_log_is_overwritten_only_as_it_was_found() {
     assert_eq!(found.unwrap().position[&0], 2);
 }
 
-/// What the provider lists after so many seconds, each log with whether it is closed.
+/// The provider's list after this many seconds: each log, and whether it is closed.
 fn listing(begun: Instant, seconds: u64, logs: &[(&str, bool)]) -> Listing {
     let logs = logs
         .iter()
@@ -154,7 +154,7 @@ async fn slot_of_log_that_is_gone_is_kept_until_lists_said_so_for_long() {
     for (seconds, logs, want) in [
         (0, &both[..], Some(1)),
         (10, &both[..1], Some(1)),
-        // It was left out by mistake: from here it is counted anew.
+        // Its absence was a mistake: from here on it is counted again.
         (200, &both[..], Some(1)),
         (210, &both[..1], Some(1)),
         (500, &both[..1], Some(1)),

@@ -1,6 +1,6 @@
-//! Logs that come, end and go, in few slots: replicas are killed, hang and cannot reach the API server,
-//! whose Role lets them create nothing. On paused time; `SEED=n` runs one schedule, `SCHEDULES=n` more
-//! of them.
+//! Logs that appear, end and vanish, in few slots. Replicas are killed, hang and cannot reach the
+//! API server, and their Role does not allow creating anything. Time is paused; `SEED=n` runs one
+//! schedule, `SCHEDULES=n` more of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use audit_bridge_app::balancer::Balancer;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::share::Balancer;
 use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore};
 use audit_bridge_app::state::{AnyStore, LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::chart::{MEMBERS, NAME, NAMESPACE, SLOTS};
 use self::simulation::{Abort, hanging, random_fault, run_schedules};
 
-/// A record of a log comes every so often.
+/// Interval of a log's records.
 const EVERY: Duration = Duration::from_millis(500);
 /// How long everything fails, and logs come and go: long enough for one that is missing from the lists
 /// to lose its slot, and to come back.
@@ -43,11 +43,11 @@ const MISSING_MIN: Duration = Duration::from_secs(300);
 /// A log at the provider.
 struct Log {
     born: Instant,
-    /// How many records it has, once it is closed.
+    /// Its number of records, once it is closed.
     end: Option<u64>,
-    /// The provider does not list it any more.
+    /// Whether the provider no longer lists it.
     gone: bool,
-    /// It went before it was read.
+    /// Whether it vanished before it was read.
     lost: bool,
     /// The provider's lists leave it out until then.
     missing_until: Option<Instant>,
@@ -79,9 +79,9 @@ struct World {
     fake: FakeKubernetes,
     faulty: bool,
     logs: BTreeMap<String, Log>,
-    /// How often a Lease was won.
+    /// Number of won Leases.
     won: u64,
-    /// The newest reader of each log and of each slot, by which win it was.
+    /// By log and by slot, the number of the win with which its newest reader started.
     newest: BTreeMap<String, u64>,
     /// Which logs each slot has had, one after the other.
     had: BTreeMap<String, Vec<String>>,
@@ -174,7 +174,7 @@ impl World {
         self.logs.insert(name, log);
     }
 
-    /// What the provider does.
+    /// A random step of the provider.
     fn turn(&mut self) {
         let there = self.logs.values().filter(|log| World::is_listed(log));
         let open = there.clone().filter(|log| log.end.is_none()).count();
@@ -248,7 +248,7 @@ fn position(checkpoint: Option<&Checkpoint>) -> u64 {
     position.unwrap_or(0)
 }
 
-/// One that reads a log in a slot on the strength of its Lease.
+/// A reader of a log in a slot, whose Lease it holds.
 struct Reader {
     world: Shared,
     replica: String,
@@ -323,7 +323,7 @@ impl Reader {
             self.world.lock().unwrap().begin(self, next);
         }
         loop {
-            // As the loop does: the clock is looked at before anything is done.
+            // Like the run loop, look at the clock before doing anything.
             if !leadership.is_leader() {
                 return std::future::pending().await;
             }
@@ -361,11 +361,11 @@ struct View {
 }
 
 impl View {
-    /// Brings what the provider lists into the table, and takes over what is there; whether that
+    /// Writes the provider's list to the table, and takes over the table; returns whether that
     /// worked.
     async fn list(&mut self, world: &Shared, reading: &BTreeSet<String>) -> bool {
         let listing = world.lock().unwrap().listing();
-        // The list may be old when it is used.
+        // The list may be stale when it is used.
         let wait = world.lock().unwrap().random.u64(0..1500);
         sleep(Duration::from_millis(wait)).await;
         let Ok(table) = self.keeper.store().read().await else {
@@ -412,7 +412,7 @@ fn hung(world: &Shared, replica: &str) -> impl Fn() -> bool + use<> {
     move || world.lock().unwrap().is_hung(&replica)
 }
 
-/// A process: it looks around, and reads what is its own.
+/// A process: rebalances, and reads its logs.
 async fn replica(world: Shared, name: String) {
     let fake = world.lock().unwrap().fake.clone();
     let client = kube::Client::new(fake.service(&name), NAMESPACE);
@@ -494,7 +494,7 @@ async fn replica(world: Shared, name: String) {
     }
 }
 
-/// What the API server does: it lets nobody create anything, and it fails.
+/// The API server's faults; nothing can be created.
 fn api_faults(world: &Shared, seed: u64) {
     let fake = world.lock().unwrap().fake.clone();
     let (world, mut random) = (world.clone(), Rng::with_seed(seed));
@@ -586,7 +586,8 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         }
         world.fake.clone()
     };
-    // From here on all must come to its end by itself: what ends makes room for what has no slot.
+    // From here on everything must settle without faults: logs that end free slots for those that
+    // have none.
     let settled = async {
         loop {
             let ended = table(&fake)["ended"].clone();
@@ -612,7 +613,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         assert!(log.lost || Some(log.delivered) == log.end);
         log.gone = true;
     }
-    // Nothing of them is left after a while.
+    // After a while none of their entries are left.
     sleep(Duration::from_secs(400)).await;
     assert_eq!(table(&fake), json!({"version": 1, "slots": {}}));
     let world = &mut *world.lock().unwrap();

@@ -1,26 +1,26 @@
-//! One tracker for all positions: it opens records in read order, takes the position that stands
-//! behind them, and yields it once they, and all before them in their partition, are settled.
+//! Tracks all positions: opens records in read order, takes the position behind them, and yields it
+//! once they, and all earlier records of their partition, are settled.
 //!
 //! A record is *settled* when the converter is done with it and every event made of it was
-//! delivered or kept in the dead letter. Until then the tracker keeps the record itself, as the
-//! dead letter needs it. Receipts come in any order; a position is reached only over a prefix of
-//! settled records without a gap.
+//! delivered or kept in the dead letter. Until then the tracker keeps the record itself, because
+//! the dead letter may need it. Receipts come in any order; a position is reached only when all
+//! records before it are settled.
 //!
 //! # Design
-//! - A **partition** is a part of a source with an order and a position of its own: a partition of
-//!   an event hub, a cursor of a tail, an input of a replay. Sources name them by small numbers.
-//! - A source *announces* a partition, by itself or by the first record or position it gives of it,
-//!   and *retires* one that it will never read again because another partition answers for it. Both
-//!   may happen at any time. A retirement travels like a position: it is reached when everything
-//!   that the partition gave is settled, and only then is its position dropped.
-//! - What is reached leaves as [`PartitionProgress`], in an order that is safe to store after each
-//!   step. The checkpoint merges it; positions of partitions that nobody announced stay there.
-//! - The tracker does not look into positions: their type is the source's affair.
+//! - A **partition** is a part of a source with its own order and position: a partition of an event
+//!   hub, a cursor of a tail, an input of a replay. Sources number them with small integers.
+//! - A source *announces* a partition, explicitly or by its first record or position, and *retires*
+//!   one that it will never read again because another partition covers it. Both may happen at any
+//!   time. A retirement is ordered like a position: it is reached once all the partition's records
+//!   are settled, and only then is its position dropped.
+//! - Progress leaves as [`PartitionProgress`], in an order that is safe to store after each step.
+//!   The checkpoint merges it and keeps the positions of unannounced partitions.
+//! - Positions are opaque to the tracker: only the source understands them.
 //!
-//! Everything is O(1), amortised, and nothing is done for a partition that stands still: records
-//! live in a queue by id, and the open ones of a partition are linked in read order. One record that
-//! stays open for a day (the webhook refuses it) costs no memory for those settled behind it: it
-//! moves aside and the queue goes on.
+//! Every operation is O(1), amortised, and an idle partition costs nothing: records live in a queue
+//! by ID, and a partition's open records are linked in read order. A record that stays open for a
+//! day (the webhook refuses it) costs no memory for records settled behind it: it moves aside and
+//! the queue goes on.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -28,21 +28,22 @@ use crate::convert::RecordId;
 use crate::record::Record;
 use crate::source::Position;
 
-/// What the book-keeping of one record costs besides its payload, roughly, so that a flood of tiny
-/// records is bounded too.
+/// Rough memory cost of tracking one record besides its payload, so that a flood of tiny records is
+/// bounded too.
 const RECORD_OVERHEAD_BYTES: usize = 256;
 
-/// Settled records may make up this share of the queue before the open ones move aside.
+/// The queue may hold this many settled records per open one before the open ones move aside.
 const SETTLED_PER_OPEN_MAX: usize = 4;
 
-/// Below this length the queue is left alone.
+/// A shorter queue is never compacted.
 const QUEUE_LEN_MIN: usize = 4096;
 
-/// Positions of a partition that wait for records to be settled. Beyond it, every second is left out:
-/// a record that stays open for long would otherwise gather those of all that is read meanwhile.
+/// Limits the positions of a partition that wait for records to be settled. Beyond it, every second
+/// one is dropped: otherwise a record that stays open for long would collect the positions of
+/// everything read meanwhile.
 const POSITIONS_WAITING_MAX: usize = 1024;
 
-/// The bytes that a record takes of the budget while it is open.
+/// The bytes that an open record takes of the budget.
 pub(crate) fn cost(record: &Record) -> usize {
     record.payload.len() + RECORD_OVERHEAD_BYTES
 }
@@ -65,23 +66,23 @@ struct Open {
     /// The converter is done with it.
     closed: bool,
     partition: u32,
-    /// How many records the partition had before it, and the last of those, settled or not.
+    /// How many records the partition had before this one, and the last of those, settled or not.
     before: Watermark,
-    /// Its neighbours among the partition's open records.
+    /// The neighbours among the partition's open records.
     previous: Option<RecordId>,
     next: Option<RecordId>,
 }
 
-/// One partition: the ends of its list of open records, all it ever had, and the positions that
-/// wait for records to be settled.
+/// One partition: both ends of its list of open records, the count of all its records, and the
+/// positions that wait for records to be settled.
 #[derive(Debug)]
 struct Partition<P> {
     first: Option<RecordId>,
     last: Option<RecordId>,
     opened: Watermark,
-    /// How many records must be settled, and the position that is reached then.
+    /// How many records must be settled, and the position reached then.
     waiting: VecDeque<(u64, P)>,
-    /// The source will give nothing more of it.
+    /// The source will read no more of the partition.
     retired: bool,
 }
 
@@ -97,35 +98,35 @@ impl<P> Default for Partition<P> {
     }
 }
 
-/// How the positions of a source move on.
+/// Progress of a source's positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PartitionProgress<P = Position> {
     /// The source reads this partition.
     Announced(u32),
-    /// All that the partition gave up to this position is settled.
+    /// All records of the partition up to this position are settled.
     Reached(u32, P),
-    /// All that the partition ever gave is settled, and nothing more will come of it.
+    /// All records of the partition are settled, and no more will follow.
     Retired(u32),
 }
 
 /// Which records are open, and how far each partition is settled.
 #[derive(Debug)]
 pub(crate) struct AckTracker<P = Position> {
-    /// By id, from `base` on; `None` is settled.
+    /// By ID, from `base` on; `None` is settled.
     queue: VecDeque<Option<Open>>,
-    /// The id of the queue's front.
+    /// The ID of the queue's front.
     base: u64,
     /// Records that were still open when the queue moved past them.
     aside: HashMap<RecordId, Open>,
     partitions: HashMap<u32, Partition<P>>,
-    /// Announced since progress was last taken.
+    /// Partitions announced since the last call of `progress`.
     announced: Vec<u32>,
-    /// Partitions with a position or a retirement that is not reached.
+    /// Partitions with a position or a retirement that is not reached yet.
     waiting: BTreeSet<u32>,
     open: usize,
     open_bytes: usize,
-    /// Records that were settled since they were last asked for, where somebody does: the partition,
-    /// and how many it had before.
+    /// Records settled since the last [`AckTracker::take_settled`], if enabled: the partition, and
+    /// the number of records before it in the partition.
     settled_each: Option<Vec<(u32, u64)>>,
 }
 
@@ -146,39 +147,38 @@ impl<P> Default for AckTracker<P> {
 }
 
 impl<P> AckTracker<P> {
-    /// A tracker without records.
     pub(crate) fn new() -> AckTracker<P> {
         AckTracker::default()
     }
 
-    /// From now on each record that is settled is told by [`AckTracker::take_settled`].
+    /// Makes [`AckTracker::take_settled`] return each settled record from now on.
     pub(crate) fn tell_each(&mut self) {
         self.settled_each.get_or_insert_default();
     }
 
-    /// The records that were settled since the last call, in any order: the partition, and the
-    /// record's number in it, from 0.
+    /// The records settled since the last call, in any order: the partition, and the record's
+    /// number in it, from 0.
     pub(crate) fn take_settled(&mut self) -> Vec<(u32, u64)> {
         let settled = self.settled_each.as_mut();
         settled.map(std::mem::take).unwrap_or_default()
     }
 
-    /// The source reads this partition. One that was to be retired stays.
+    /// The source reads this partition. Cancels its retirement.
     pub(crate) fn announce(&mut self, partition: u32) {
         self.partition(partition).retired = false;
     }
 
-    /// The source gives nothing more of this partition, and another one answers for it.
+    /// The source reads no more of this partition; another one covers it.
     pub(crate) fn retire(&mut self, partition: u32) {
         self.partition(partition).retired = true;
         self.waiting.insert(partition);
     }
 
-    /// The position behind all records of this partition that were opened so far.
+    /// Takes the position behind all records of this partition opened so far.
     pub(crate) fn take_position(&mut self, partition: u32, position: P) {
         let place = self.partition(partition);
         let behind = place.opened.settled;
-        // Nothing came in between: the newer position holds for the same records.
+        // No record came in between: the newer position replaces the older one.
         if place.waiting.back().is_some_and(|(at, _)| *at == behind) {
             place.waiting.pop_back();
         }
@@ -194,7 +194,7 @@ impl<P> AckTracker<P> {
         self.waiting.insert(partition);
     }
 
-    /// What was reached since the last call: the newest position of each partition, and the
+    /// Progress since the last call: the newest reached position of each partition, and the
     /// partitions that came and went.
     pub(crate) fn progress(&mut self) -> Vec<PartitionProgress<P>> {
         let announced = self.announced.drain(..);
@@ -233,9 +233,8 @@ impl<P> AckTracker<P> {
         })
     }
 
-    /// A record that was read from this partition (a small index, as the source counts them),
-    /// after all those opened before it. It stays open until it is closed and its events are
-    /// settled.
+    /// Adds the next record of this partition (a small index that the source chose). It stays open
+    /// until it is closed and its events are settled.
     pub(crate) fn open(&mut self, partition: u32, record: Record) -> RecordId {
         let id = RecordId(self.base + self.queue.len() as u64);
         let place = self.partition(partition);
@@ -266,7 +265,7 @@ impl<P> AckTracker<P> {
         id
     }
 
-    /// `events` more events of this record are on their way.
+    /// `events` more events of this record are in flight.
     pub(crate) fn add(&mut self, id: RecordId, events: u32) {
         let open = self.find_mut(id);
         debug_assert!(open.is_some(), "events of {id:?}, which is not open");
@@ -276,7 +275,7 @@ impl<P> AckTracker<P> {
     }
 
     /// One event of this record was delivered, or is safe in the dead letter. Returns the bytes
-    /// that this freed: not 0 only when it settled the record.
+    /// that this freed: 0 unless it settled the record.
     pub(crate) fn settle(&mut self, id: RecordId) -> usize {
         let open = self.find_mut(id);
         debug_assert!(
@@ -315,13 +314,13 @@ impl<P> AckTracker<P> {
             .map_or(place.opened, |open| open.before)
     }
 
-    /// How many records of this partition were ever opened.
+    /// How many records of this partition were opened so far.
     pub(crate) fn opened(&self, partition: u32) -> u64 {
         let place = self.partitions.get(&partition);
         place.map_or(0, |place| place.opened.settled)
     }
 
-    /// The oldest record of this partition that is open, in read order.
+    /// The oldest open record of this partition, in read order.
     pub(crate) fn oldest_open(&self, partition: u32) -> Option<&Record> {
         let first = self.partitions.get(&partition)?.first?;
         self.get(first)
@@ -340,7 +339,7 @@ impl<P> AckTracker<P> {
         self.open
     }
 
-    /// What the open records take of the budget, by [`cost`].
+    /// The bytes that open records take of the budget, by [`cost`].
     pub(crate) fn open_bytes(&self) -> usize {
         self.open_bytes
     }

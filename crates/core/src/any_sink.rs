@@ -1,21 +1,20 @@
-//! The sink that was chosen: the webhook, or an output for people.
+//! The configured sink: the webhook, or lines of JSON for people.
 
 use crate::event::Event;
 use crate::json_lines::JsonLinesOutput;
 use crate::sink::{ReceiverAnswer, Sink, Verdict};
 use crate::webhook::Webhook;
 
-/// Either of the two ways out.
 #[derive(Debug)]
 pub enum AnySink {
     /// POST to a webhook.
     Webhook(Webhook),
-    /// Standard output or a file.
+    /// Writes to standard output or a file.
     Output(JsonLinesOutput),
 }
 
 impl AnySink {
-    /// The same for a run with a checkpoint: what is accepted survives a crash.
+    /// The same sink for a run with a checkpoint: accepted events survive a crash.
     #[must_use]
     pub fn durable(self) -> AnySink {
         match self {
@@ -24,7 +23,7 @@ impl AnySink {
         }
     }
 
-    /// Asks the receiver whether it would take events, with an empty list.
+    /// Sends an empty list, to see whether the receiver would accept events.
     pub async fn ask(&self) -> ReceiverAnswer {
         match self {
             AnySink::Webhook(webhook) => webhook.ask().await,

@@ -1,7 +1,7 @@
 //! Groups events into batches by count, bytes and age: a state machine that never sleeps.
 //!
-//! Time comes in as an argument; whoever drives it sleeps until [`Batcher::deadline`]. Events
-//! leave in the order in which they came.
+//! Time comes in as an argument; the caller sleeps until [`Batcher::deadline`]. Events leave in the
+//! order in which they came.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,18 +11,17 @@ use tokio::time::Instant;
 use crate::convert::Records;
 use crate::event::{Event, list};
 
-/// An event on its way to the webhook, and the records that are settled when it arrives.
+/// An event to deliver, and the records that are settled when it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub event: Event,
-    /// What it was made of.
+    /// The records that it was made of.
     pub records: Records,
-    /// The bytes of these records, which stay in memory until it is settled.
+    /// The bytes of these records, which stay in memory until the event is settled.
     pub records_bytes: usize,
 }
 
 impl Item {
-    /// An event and its records.
     pub fn new(event: Event, records: impl Into<Records>) -> Item {
         Item {
             event,
@@ -35,14 +34,13 @@ impl Item {
 /// The items of one POST.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// In the order in which they came; never empty when it comes from a [`Batcher`].
+    /// In arrival order; never empty when it comes from a [`Batcher`].
     pub items: Vec<Item>,
     /// The size of the body: events, the commas between them, and the list around them.
     pub bytes: usize,
 }
 
 impl Batch {
-    /// A batch of these items.
     pub fn new(items: Vec<Item>) -> Batch {
         let events: usize = items.iter().map(|item| item.event.text().len()).sum();
         let commas = items.len().saturating_sub(1);
@@ -88,7 +86,6 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// An empty batcher.
     pub(crate) fn new(limits: BatchLimits) -> Batcher {
         Batcher {
             limits: BatchLimits {
@@ -102,8 +99,8 @@ impl Batcher {
         }
     }
 
-    /// Takes one item. Fetch complete batches with [`Batcher::due`] before the next push, or
-    /// they pile up here.
+    /// Adds one item. Fetch complete batches with [`Batcher::due`] before the next push, or they
+    /// pile up here.
     pub(crate) fn push(&mut self, item: Item, now: Instant) {
         let event = item.event.text().len();
         if !self.items.is_empty() && self.bytes + 1 + event > self.limits.bytes_max {
@@ -112,14 +109,14 @@ impl Batcher {
         self.bytes += event + usize::from(!self.items.is_empty());
         self.items.push(item);
         self.oldest.get_or_insert(now);
-        // The smallest further event would not fit.
+        // Not even the smallest event would still fit.
         if self.items.len() >= self.limits.events_max || self.bytes >= self.limits.bytes_max {
             self.complete();
         }
     }
 
-    /// When [`Batcher::due`] will have something: in the past when it has something already;
-    /// `None` when nothing waits.
+    /// When [`Batcher::due`] will return a batch: in the past if it would now; `None` when nothing
+    /// waits.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.complete.front() {
             Some((since, _)) => Some(*since),
@@ -127,8 +124,8 @@ impl Batcher {
         }
     }
 
-    /// The next batch that is complete, or whose oldest event has waited long enough. Call it
-    /// until it gives `None`.
+    /// The next batch that is complete, or whose oldest event has waited long enough. Call it until
+    /// it returns `None`.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Batch> {
         if self.complete.is_empty() && self.overdue(now) {
             self.complete();
@@ -136,7 +133,7 @@ impl Batcher {
         self.complete.pop_front().map(|(_, batch)| batch)
     }
 
-    /// The next batch, complete or not. Call it until it gives `None`.
+    /// The next batch, complete or not. Call it until it returns `None`.
     pub(crate) fn flush(&mut self) -> Option<Batch> {
         if self.complete.is_empty() && !self.items.is_empty() {
             self.complete();
@@ -149,12 +146,12 @@ impl Batcher {
         !self.complete.is_empty()
     }
 
-    /// Whether nothing waits here.
+    /// Whether no event waits here.
     pub(crate) fn is_empty(&self) -> bool {
         self.complete.is_empty() && self.items.is_empty()
     }
 
-    /// Bytes of all that waits here.
+    /// Bytes of all events that wait here.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let complete = self.complete.iter().map(|(_, batch)| batch.bytes);
         complete.sum::<usize>() + if self.items.is_empty() { 0 } else { self.bytes }

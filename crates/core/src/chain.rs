@@ -1,11 +1,11 @@
-//! What an error or a panic says, with its causes, and text of others made fit for a terminal.
+//! Prints an error or a panic with its causes, and makes foreign text safe for a terminal.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 
-/// An error with its causes, in one line. A cause that the text before has already is left out:
-/// many libraries repeat theirs.
+/// An error with its causes, in one line. A cause that the text already contains is left out: many
+/// libraries repeat theirs.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -22,7 +22,7 @@ pub fn chain(error: &dyn Error) -> String {
     printable(&text.replace(['\n', '\r'], " ")).into_owned()
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
@@ -31,8 +31,8 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Text that others chose (a file name, a part of a dump) for people: characters that a terminal
-/// obeys, or that turn the direction of what follows, are spelled out.
+/// Makes foreign text (a file name, a part of a dump) safe to print: control characters, line
+/// separators and characters that change the text's direction are escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);

@@ -1,8 +1,8 @@
-//! How far each partition is done, kept where a restart finds it.
+//! The position of each partition, stored so that a restart can resume.
 //!
-//! A checkpoint says: everything that the source gave up to these positions was delivered or is in
-//! the dead letter. So it may lag behind (a restart sends a little again), but never lead, and one
-//! that belongs to another source, was written by a newer release or is damaged is never
+//! A checkpoint states that everything up to these positions was delivered or is in the dead
+//! letter. So it may lag behind (a restart delivers some events again) but never run ahead. A
+//! checkpoint that is damaged, belongs to another source or was written by a newer release is never
 //! overwritten: a person has to decide.
 
 mod checkpointer;
@@ -25,27 +25,27 @@ use crate::source::Position;
 pub use checkpointer::{Checkpointer, SaveFailure, SaveOutcome};
 pub use file::FileStore;
 
-/// The version of the document that this release reads and writes.
+/// The document version that this release reads and writes.
 pub(crate) const VERSION: u32 = 1;
 
-/// How long the position of a partition stays that no source announces: long enough for a person to
-/// find out that a name was mistyped.
+/// How long the position of a partition that no source announces is kept: long enough for a person
+/// to notice a mistyped name.
 pub(crate) const UNANNOUNCED_MAX: Duration = Duration::from_secs(30 * 86_400);
 
-/// The name of the document: a file's name, and a key of the ConfigMap.
+/// The document's name: of a file, and of a key in the ConfigMap.
 pub const DOCUMENT: &str = "checkpoint.json";
 
-/// Whose positions they are: a checkpoint of anyone else is refused.
+/// The owner of the positions: a checkpoint of any other owner is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// `eks`, `gke` or `aks`.
     pub provider: String,
-    /// What is read, so that no other source's positions are taken for its own: a log group with
-    /// its region, a project with its cluster, an event hub with its consumer group.
+    /// The source that is read, so that its positions are not confused with another's: a log group
+    /// with its region, a project with its cluster, an event hub with its consumer group.
     pub source: String,
 }
 
-/// The document.
+/// The stored document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// [`VERSION`].
@@ -59,26 +59,27 @@ pub struct Checkpoint {
     /// Since when no source has announced a partition whose position is kept, by its index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unannounced: BTreeMap<u32, Timestamp>,
-    /// Where replicas share the logs of a whole: which checkpoint of the whole is part of this one
-    /// already, by the time that stands in it.
+    /// Where replicas share logs: the write time of the common checkpoint that is already merged
+    /// into this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<Timestamp>,
-    /// What a restart has to know to go on telling how the log does.
+    /// Lets a restart continue the lag and the silence.
     #[serde(default, skip_serializing_if = "HealthTimes::is_unknown")]
     pub health: HealthTimes,
-    /// When it was written, by the wall clock; for people.
+    /// When it was written, by the wall clock.
     #[serde(with = "written")]
     pub written: Timestamp,
 }
 
-/// Times by which a log's lag and its silence are told across a restart. Nothing is read by them.
+/// The times from which a log's lag and silence continue after a restart. They do not affect what
+/// is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthTimes {
-    /// Up to when all that the log held is settled.
+    /// Up to when everything that the log held is settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_to: Option<Timestamp>,
-    /// When a record of the audit log last arrived at the head of the log, by this machine's clock;
-    /// when reading began, where none ever did.
+    /// When a record of the audit log last arrived at the head of the log, by this machine's clock,
+    /// or when reading began if none ever did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrived: Option<Timestamp>,
 }
@@ -90,7 +91,7 @@ impl HealthTimes {
 }
 
 impl Checkpoint {
-    /// A checkpoint of now.
+    /// A checkpoint written now.
     pub fn new(owner: &Owner, position: BTreeMap<u32, Position>) -> Checkpoint {
         let now = Timestamp::now();
         Checkpoint {
@@ -101,15 +102,15 @@ impl Checkpoint {
             unannounced: BTreeMap::new(),
             merged: None,
             health: HealthTimes::default(),
-            // As precise as it is written, so that it is the same when it is read.
+            // Rounded to the written precision, so that it compares equal after it is read.
             written: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now),
         }
     }
 
-    /// Reads a document and checks that it is `owner`'s.
+    /// Parses a document and checks that it is `owner`'s.
     ///
     /// # Errors
-    /// It is damaged, of a newer release, or another source's.
+    /// The document is damaged, of a newer release, or another source's.
     pub fn read(bytes: &[u8], owner: &Owner, place: &StoreLocation) -> Result<Self, StoreError> {
         let damaged = |found: String| StoreError::Refused {
             place: place.name.clone(),
@@ -151,12 +152,13 @@ impl Checkpoint {
             .map_err(|error| damaged(format!("has a member of a wrong kind ({error})")))
     }
 
-    /// The document's bytes.
+    /// Serialises the document.
     ///
     /// # Errors
-    /// A defect: a document can always be serialised.
+    /// None in practice: a document can always be serialised.
     pub fn write(&self) -> Result<String, StoreError> {
-        // Maps with integer keys and plain values cannot fail to serialise; the type cannot say so.
+        // Maps with integer keys and plain values cannot fail to serialise, but the type cannot
+        // express that.
         serde_json::to_string(self).map_err(|error| StoreError::Unavailable {
             place: DOCUMENT.to_owned(),
             problem: "could not be serialised".to_owned(),
@@ -171,46 +173,43 @@ impl Checkpoint {
     }
 }
 
-/// A store's place, in the words of its messages.
+/// How messages describe a store's location.
 #[derive(Debug, Clone)]
 pub struct StoreLocation {
     /// The file or the ConfigMap.
     pub name: String,
-    /// How two sources are kept apart.
+    /// What to do to keep two sources apart.
     pub separate: String,
-    /// How to begin anew.
+    /// What to do to begin anew.
     pub restart: String,
 }
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// What is there is not ours to overwrite. It stays as it is until a person acts.
+    /// What is stored is not ours to overwrite. It stays as it is until a person acts.
     #[error("the checkpoint {place} {found}; expected {expected}; {remedy}")]
     Refused {
         /// The file or the ConfigMap.
         place: String,
-        /// What is wrong with what is there.
+        /// What is wrong with the stored document.
         found: String,
-        /// What would be right.
         expected: String,
-        /// How to go on.
+        /// What a person has to do.
         remedy: String,
     },
-    /// The store cannot be used now. Delivery may go on, positions wait; try again for ever.
+    /// The store is unavailable now. Delivery may go on while positions wait; try again for ever.
     #[error("the checkpoint {place} {problem}; {remedy}")]
     Unavailable {
         /// The file or the ConfigMap.
         place: String,
-        /// What does not work.
+        /// What failed.
         problem: String,
-        /// What to do.
         remedy: String,
-        /// The cause.
         #[source]
         source: Option<Box<dyn StdError + Send + Sync>>,
     },
-    /// Another process works with this state.
+    /// Another process uses the state folder.
     #[error(
         "the state folder {place} is in use by {holder}; end that process, or give each bridge a \
          --state-dir (AUDIT_BRIDGE_STATE_DIR) of its own"
@@ -218,18 +217,18 @@ pub enum StoreError {
     Locked {
         /// The folder.
         place: String,
-        /// The other process, by its own account.
+        /// The other process, as it describes itself.
         holder: String,
     },
 }
 
 impl StoreError {
-    /// Whether trying again may help without anybody's doing.
+    /// Whether a retry may help without a person's action.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. })
     }
 
-    /// The same, with what to do about it apart.
+    /// The same error, with its remedy apart.
     pub fn to_unavailable(&self) -> Unavailable {
         let text = chain(self);
         let remedy = match self {
@@ -244,16 +243,16 @@ impl StoreError {
     }
 }
 
-/// A place for one checkpoint.
+/// Stores one checkpoint.
 pub trait Store: Send {
-    /// The checkpoint, or `None` where none was ever written.
+    /// Reads the checkpoint; `None` if none was ever written.
     ///
     /// # Errors
-    /// [`StoreError`] says whether to try again or to ask a person.
+    /// [`StoreError`] says whether to retry or to ask a person.
     fn load(&mut self) -> impl Future<Output = Result<Option<Checkpoint>, StoreError>> + Send;
 
-    /// Replaces the checkpoint. Once this returns, it survives a loss of power; until then, the
-    /// old one or the new one is there, whole.
+    /// Replaces the checkpoint. Once this returns, the new one survives a loss of power; until
+    /// then, either the old one or the new one is there, whole.
     ///
     /// # Errors
     /// As for `load`; the checkpoint may have been replaced all the same.
@@ -263,10 +262,10 @@ pub trait Store: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// What a store says to a checkpoint that is not its owner's.
+/// Checks that a stored checkpoint is its owner's.
 ///
 /// # Errors
-/// Refused, where it is not.
+/// [`StoreError::Refused`] if it is another owner's.
 pub fn check_owner(
     checkpoint: &Checkpoint,
     owner: &Owner,

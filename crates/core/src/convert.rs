@@ -2,7 +2,8 @@
 //!
 //! Every record ends as exactly one of *converted* (its events are delivered), *skipped* for a
 //! reason, or *rejected* for a reason (and kept in the dead letter). A converter may hold a record
-//! until others arrive (a log entry that the provider split); what it holds it must emit later.
+//! until others arrive (parts of a log entry that the provider split); it must decide about it
+//! later.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,21 +13,19 @@ use crate::event::Event;
 use crate::event::conformance::EventError;
 use crate::record::Record;
 
-/// Names one record on its way through the pipeline; ascending in read order.
+/// Identifies one record on its way through the pipeline; ascending in read order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
 
-/// The records that an event was made of. Nearly always one: no allocation for that.
+/// The records that an event was made of: nearly always one, which needs no allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Records {
-    /// One record.
     One(RecordId),
-    /// The parts of an entry that the provider had split.
+    /// The parts of an entry that the provider split.
     Many(Box<[RecordId]>),
 }
 
 impl Records {
-    /// The records, in the order given.
     pub fn as_slice(&self) -> &[RecordId] {
         match self {
             Records::One(id) => std::slice::from_ref(id),
@@ -58,21 +57,21 @@ impl From<Vec<RecordId>> for Records {
     }
 }
 
-/// Why a record is not for us: counted, never an error, not kept. Each bridge has reasons of its own,
-/// as constants.
+/// Why a record is skipped: counted, never an error, not kept. Each bridge defines reasons of its
+/// own as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Skip(&'static str);
 
 impl Skip {
-    /// No audit event, and never claimed to be one.
+    /// Not an audit event, and does not claim to be one.
     pub const NOT_AUDIT: Skip = Skip::new("not_audit");
     /// Another cluster's record.
     pub const OTHER_CLUSTER: Skip = Skip::new("other_cluster");
 
-    /// A reason by its name in reports and metrics: lower-case letters and underscores.
+    /// A reason with this name in reports and metrics: lower-case letters and underscores.
     ///
     /// # Panics
-    /// It is not written so; for a constant, the compiler says so.
+    /// If the name is malformed; in a constant, compilation fails.
     pub const fn new(name: &'static str) -> Skip {
         assert!(is_reason(name), "lower-case letters and underscores");
         Skip(name)
@@ -84,44 +83,46 @@ impl Skip {
     }
 }
 
-/// Why a record, or an event made of it, is in the dead letter. Each bridge may have reasons of its
-/// own, as constants.
+/// Why a record, or an event made of it, is in the dead letter. Each bridge may define reasons of
+/// its own as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reject(&'static str);
 
 impl Reject {
-    /// It claims to be an audit record and cannot be read as one.
+    /// The record claims to be an audit record but cannot be parsed as one.
     pub const UNPARSABLE: Reject = Reject::new("unparsable");
-    /// The provider cut it before what a receiver needs.
+    /// The provider truncated the record before a member that receivers need.
     pub const TRUNCATED: Reject = Reject::new("truncated");
-    /// Larger than receivers take, even without its objects.
+    /// The event exceeds what receivers accept, even without its objects; or the record exceeds the
+    /// largest size that is read.
     pub const TOO_LARGE: Reject = Reject::new("too_large");
-    /// The webhook refused this event, and accepted others.
+    /// The webhook refused this event and accepted others.
     pub const REFUSED: Reject = Reject::new("refused");
-    /// The receiver took the event only without its objects: this is the original.
+    /// The receiver accepted the event only without its objects; the dead letter keeps the
+    /// original.
     pub const STRIPPED: Reject = Reject::new("stripped");
-    /// The webhook failed on this event, alone, again and again, and accepted others meanwhile.
+    /// The webhook failed repeatedly on this event alone, and accepted others meanwhile.
     pub const UNDELIVERABLE: Reject = Reject::new("undeliverable");
-    /// The converter itself failed on it: please report it, with the record.
+    /// The converter panicked on the record, which is a bug: please report it with the record.
     pub const DEFECT: Reject = Reject::new("defect");
 
-    /// A reason by its name in the dead letter, in reports and metrics: lower-case letters and
+    /// A reason with this name in the dead letter, reports and metrics: lower-case letters and
     /// underscores.
     ///
     /// # Panics
-    /// It is not written so; for a constant, the compiler says so.
+    /// If the name is malformed; in a constant, compilation fails.
     pub const fn new(name: &'static str) -> Reject {
         assert!(is_reason(name), "lower-case letters and underscores");
         Reject(name)
     }
 
-    /// The reason's name in the dead letter, in reports and metrics.
+    /// The reason's name in the dead letter, reports and metrics.
     pub fn name(self) -> &'static str {
         self.0
     }
 }
 
-/// Whether a name can be a reason's.
+/// Whether the name is valid for a reason.
 const fn is_reason(name: &str) -> bool {
     let name = name.as_bytes();
     let mut at = 0;
@@ -146,22 +147,22 @@ impl fmt::Display for Reject {
     }
 }
 
-/// Why a record gives no event.
+/// Why a record becomes no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not for us.
+    /// The record is not meant for this bridge.
     Skip(Skip),
-    /// It cannot be made one.
+    /// The record should become an event but cannot.
     Failure(EventError),
 }
 
 impl Refusal {
-    /// It never claimed to be an audit event.
+    /// The record does not claim to be an audit event.
     pub fn not_audit(error: impl Into<String>) -> Refusal {
         Refusal::Failure(EventError::NotAudit(error.into()))
     }
 
-    /// It claims to be one and cannot be read as one.
+    /// The record claims to be an audit event but cannot be parsed as one.
     pub fn unparsable(error: impl Into<String>) -> Refusal {
         Refusal::Failure(EventError::Unparsable(error.into()))
     }
@@ -173,36 +174,34 @@ impl From<EventError> for Refusal {
     }
 }
 
-/// One thing a converter decided.
+/// One decision of a converter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// An event to deliver. It settles the records once the webhook has it; several records when
-    /// the provider had split the entry.
+    /// An event to deliver. Its delivery settles the records: several when the provider split the
+    /// entry.
     Event {
         event: Event,
-        /// The records it was made of.
+        /// The records that the event was made of.
         records: Records,
     },
-    /// The record is not for us.
+    /// The record is skipped.
     Skip {
-        /// Which.
         record: RecordId,
-        /// Why.
+        /// A constant of [`Skip`] or of the bridge.
         reason: Skip,
     },
     /// The record goes to the dead letter.
     Reject {
-        /// Which.
         record: RecordId,
-        /// Why, in a word.
+        /// The reason, for metrics.
         reason: Reject,
-        /// Why, for a person.
+        /// The reason, for people.
         error: String,
     },
 }
 
 impl Outcome {
-    /// Whether it is of one record alone, and which.
+    /// The record, if the outcome concerns only one.
     fn record(&self) -> Option<RecordId> {
         match self {
             Outcome::Event {
@@ -214,7 +213,7 @@ impl Outcome {
         }
     }
 
-    /// The same of one record under another name.
+    /// The same outcome, for the same record under another ID.
     fn renamed(mut self, id: RecordId) -> Outcome {
         match &mut self {
             Outcome::Event { records, .. } => *records = id.into(),
@@ -224,17 +223,17 @@ impl Outcome {
     }
 }
 
-/// What a [fork](Convert::fork) decided about the records of a page, by their number in it.
+/// What a [fork](Convert::fork) decided about the records of a page, by their number in the page.
 #[derive(Debug, Default)]
 pub struct EarlyOutcomes(VecDeque<Outcome>);
 
 impl EarlyOutcomes {
-    /// Takes what was decided about the newest record.
+    /// Takes the outcome for the newest record.
     pub fn take(&mut self, out: &mut Output) {
         self.0.extend(out.drain());
     }
 
-    /// Moves what was decided about this record of the page to `out`; false if nothing was.
+    /// Moves the outcome for this record of the page to `out`; false if there is none.
     pub fn take_record(&mut self, number: usize, id: RecordId, out: &mut Output) -> bool {
         let number = Some(RecordId(number as u64));
         let before = out.outcomes.len();
@@ -247,14 +246,14 @@ impl EarlyOutcomes {
     }
 }
 
-/// Where a converter puts what it decided.
+/// Collects a converter's decisions.
 #[derive(Debug, Default)]
 pub struct Output {
     outcomes: Vec<Outcome>,
 }
 
 impl Output {
-    /// An event that this one record gives. A record may give several.
+    /// An event made of this one record. A record may become several events.
     pub fn event(&mut self, record: RecordId, event: Event) {
         self.outcomes.push(Outcome::Event {
             event,
@@ -270,7 +269,7 @@ impl Output {
         });
     }
 
-    /// The record is not for us.
+    /// The record is not meant for this bridge.
     pub fn skip(&mut self, record: RecordId, reason: Skip) {
         self.outcomes.push(Outcome::Skip { record, reason });
     }
@@ -284,7 +283,7 @@ impl Output {
         });
     }
 
-    /// What became of this record, in one event or none.
+    /// The outcome of a record that becomes one event or none.
     pub fn settle(
         &mut self,
         id: RecordId,
@@ -294,7 +293,7 @@ impl Output {
         match result.map_err(Into::into) {
             Ok(event) => self.event(id, event),
             Err(Refusal::Skip(reason)) => self.skip(id, reason),
-            // What stands in a damaged place is no stranger: it may be half of a record.
+            // Foreign text in a damaged place is not skipped: it may be half of a record.
             Err(Refusal::Failure(EventError::NotAudit(_))) if !record.damaged => {
                 self.skip(id, Skip::NOT_AUDIT);
             }
@@ -317,7 +316,7 @@ impl Output {
         })
     }
 
-    /// Takes what was decided since the last call.
+    /// Takes all decisions since the last call.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Outcome> {
         self.outcomes.drain(..)
     }
@@ -325,20 +324,21 @@ impl Output {
 
 /// Turns a provider's records into audit events.
 ///
-/// Total: every record, however broken, ends in an outcome, now or (if the converter holds it) in
-/// a later call. No clock and no I/O; time comes in as an argument.
+/// Total: every record, however broken, gets an outcome, now or (if the converter holds it) in a
+/// later call. No clock and no I/O; time comes in as an argument.
 pub trait Convert: Send {
-    /// Decides about one record, or holds it: then it emits nothing for it yet.
+    /// Decides about one record, or holds it and emits nothing for it yet.
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output);
 
-    /// The same conversion for another thread, which decides about records where they are read. It
-    /// knows the others' records as far as that matters, holds none, and decides nothing about one
-    /// that has to wait for others: that one comes to this converter. `None`: there is no such.
+    /// The same conversion for another thread, which decides about records where they are read. The
+    /// fork shares state with this converter as far as decisions depend on other records. It holds
+    /// no records: one that has to wait for others it leaves undecided, for this converter. `None`:
+    /// the converter cannot fork.
     fn fork(&self) -> Option<Box<dyn Convert>> {
         None
     }
 
-    /// Whether it holds this record, about which it has decided nothing yet.
+    /// Whether it holds this record undecided.
     fn is_holding(&self, id: RecordId) -> bool {
         let _ = id;
         false
@@ -349,7 +349,7 @@ pub trait Convert: Send {
         let _ = (now, out);
     }
 
-    /// No record will follow: decides about all that are still held.
+    /// No record will follow: decides about all held records.
     fn finish(&mut self, out: &mut Output) {
         let _ = out;
     }

@@ -1,18 +1,19 @@
-//! The durable, bounded place for records that cannot be delivered: JSON Lines, one object per
+//! The durable, bounded store for records that cannot be delivered: JSON Lines, one object per
 //! record, which `replay` reads again.
 //!
-//! Nothing is settled on the strength of a line here before [`DeadLetter::sync`] has returned. A
-//! write that fails leaves no half line, and can be tried again. Lines stay in memory until they
-//! are synced: after a write or a sync that failed they are written anew, to a new file, because
-//! the kernel may have dropped what it could not write and report the next sync as good.
+//! A record is settled only after [`DeadLetter::sync`] has returned. A failed write leaves no
+//! partial line and can be retried. Lines stay in memory until they are synced: after a failed
+//! write or sync they are written again, to a new file, because the kernel may have dropped what it
+//! could not write and still report the next sync as successful.
 //!
-//! The file that is written is full at some size; then it is packed (`files`) and a new one begun.
-//! What may still be kept of a record when space runs short is decided by who holds how much
-//! (`usage`): the payload, its beginning, or the line about it only.
+//! When the current file reaches its maximum size it is compressed (`files`) and a new one begins.
+//! When space runs short, the bytes that each holder uses (`usage`) decide how much of a record is
+//! kept: the whole payload, its beginning, or only the line about it.
 
 mod files;
 mod limits;
 mod line;
+mod stats;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -29,30 +30,33 @@ use tokio::task::spawn_blocking;
 
 pub use self::files::{BeforeFileStep, FileStep, refuse_pipe_without_reader};
 use self::files::{DeadLetterFiles, Faults, Segment, account_of_plain};
-pub use self::limits::{DeadLetterLimits, DeadLetterStats, WhenFull};
+pub use self::limits::{DeadLetterLimits, WhenFull};
 use self::line::LineMetadata;
+pub use self::stats::DeadLetterStats;
 use self::usage::{BytesByHolder, Keep, Usage};
 use crate::convert::Reject;
 use crate::event::time;
 use crate::json_lines::ends_torn;
 use crate::record::Origin;
 
-/// Lines in memory before they are written: a burst costs one write, not thousands.
+/// Lines are written once this many bytes are buffered, so that a burst costs one write rather than
+/// thousands.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
 
-/// Lines in memory before they are synced, too: what is not synced may have to be written again.
+/// Lines are synced once this many bytes are buffered, since unsynced lines may have to be written
+/// again.
 const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
-/// No provider gives a record this large; of a larger one the beginning is kept.
+/// No provider's records are this large; of a larger one only the beginning is kept.
 const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 
-/// The file that is written is packed at this size, or at an eighth of all that may be kept.
+/// The current file is compressed at this size, or at an eighth of the limit if that is smaller.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// How often the folder is checked for removed files.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// The dead letter cannot take a record; the position must not pass it.
+/// The dead letter cannot keep a record, so the position must not pass it.
 #[derive(Debug, thiserror::Error)]
 #[error("--dead-letter: {} {problem}", path.display())]
 pub struct DeadLetterError {
@@ -62,35 +66,34 @@ pub struct DeadLetterError {
     source: io::Error,
 }
 
-/// An open dead letter. Its calls block, for the time of a disk write or of packing a file: use
-/// [`DeadLetter::run_blocking`] where that must not be. Clones write to one file: several logs of a
-/// process share it.
+/// An open dead letter. Its calls block while they write or compress a file; in async code use
+/// [`DeadLetter::run_blocking`]. Clones write to the same file: several logs of a process share it.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     path: PathBuf,
     lines: Arc<Mutex<Lines>>,
-    /// Whoever has it blocks a thread with this file: one thread is enough, however many logs wait.
+    /// Held while a call blocks, so that logs that wait for this file occupy only one thread.
     turn: Arc<Semaphore>,
 }
 
-/// The files, and what is on its way there.
+/// The files, and the lines that are not safe in them yet.
 #[derive(Debug)]
 struct Lines {
     files: DeadLetterFiles,
     file: File,
-    /// Pipes and devices take lines, and that is all.
+    /// Whether the file is a regular one: pipes and devices only accept writes.
     regular: bool,
     provider: String,
     limits: DeadLetterLimits,
-    /// Whole lines that are not known to be safe; the first of them may be in the file.
+    /// Whole lines that may not be safe yet; the first of them may be in the file.
     buffer: Vec<u8>,
     /// Bytes of the buffer that are in the file.
     in_file: usize,
-    /// Bytes of the file that are safe.
+    /// Length of the file's synced part.
     safe: u64,
-    /// A write or a sync failed: the next one goes to a new file.
+    /// A write or a sync failed: the next write goes to a new file.
     suspect: bool,
-    /// Who holds how much of the file and the buffer.
+    /// Bytes of the file and the buffer, by holder.
     held: BytesByHolder,
     segments: BTreeMap<u64, Segment>,
     usage: Usage,
@@ -99,8 +102,8 @@ struct Lines {
 }
 
 impl DeadLetter {
-    /// Opens the file for appending, or makes it, readable for its owner only, within the limits
-    /// by default. The folder must be there.
+    /// Opens the file for appending with default limits. Creates it if needed, readable only by its
+    /// owner; its folder must exist.
     ///
     /// # Errors
     /// As [`DeadLetter::open_within`].
@@ -108,11 +111,11 @@ impl DeadLetter {
         DeadLetter::open_within(path, provider, DeadLetterLimits::default())
     }
 
-    /// The same within these limits. A half line that a crash left is ended, so that it spoils no
-    /// other.
+    /// The same with these limits. If a crash left a partial line at the end, that line is
+    /// terminated, so that it does not damage the next one.
     ///
     /// # Errors
-    /// The file cannot be opened or written, is a link, or is another process's.
+    /// The file cannot be opened or written, is a link, or is in use by another process.
     pub fn open_within(
         path: &Path,
         provider: &str,
@@ -126,11 +129,11 @@ impl DeadLetter {
         })
     }
 
-    /// Runs this on a thread that may block, once no other clone does. In place on a runtime of one
-    /// thread, which is that of a simulation: there the same seed must give the same trace.
+    /// Runs `work` on a blocking thread, for one clone at a time. On a single-threaded runtime it
+    /// runs in place: simulations use one, and the same seed must give the same trace.
     ///
     /// # Errors
-    /// What `work` says, or that it broke.
+    /// The error of `work`, or that it panicked.
     pub(crate) async fn run_blocking(
         &self,
         work: impl FnOnce() -> Result<(), DeadLetterError> + Send + 'static,
@@ -148,7 +151,8 @@ impl DeadLetter {
             .unwrap_or_else(|broken| Err(error(&self.path, io::Error::other(broken))))
     }
 
-    /// Adds a record, or what there is room for of it. It is safe only after [`DeadLetter::sync`].
+    /// Adds a record, or as much of it as there is room for. It is safe only after
+    /// [`DeadLetter::sync`].
     ///
     /// # Errors
     /// The file cannot be written. The record is kept in memory, and the next write or sync tries
@@ -170,7 +174,7 @@ impl DeadLetter {
         Ok(())
     }
 
-    /// Brings all that was added to the disk. Only then may records be settled.
+    /// Writes and syncs all added records. Only then may they be settled.
     ///
     /// # Errors
     /// The file cannot be written; calling again tries again.
@@ -178,18 +182,18 @@ impl DeadLetter {
         self.lines().sync()
     }
 
-    /// The file.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// From now on, this is called before each step of a write.
+    /// Sets the function that is called before each step of a write.
     pub fn before_each_step(&self, call: BeforeFileStep) {
         self.lines().faults = Faults(Some(call));
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // Whole lines only: a panic leaves nothing half done.
+        // A panic cannot leave a partial line, so a poisoned lock is safe to use.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,7 +227,7 @@ impl Lines {
             file.write_all(b"\n")?;
         }
         lines.safe = file.metadata()?.len();
-        // The name must survive a crash as well as the lines do.
+        // The file's name must survive a crash, too.
         lines.files.sync_folder()?;
         lines.segments = lines.files.segments()?;
         lines.held = account_of_plain(path)?;
@@ -280,19 +284,19 @@ impl Lines {
             self.usage.add_line(holder, len, &mut self.held);
         }
         if !whole {
-            self.limits.figures.count_dropped();
+            self.limits.stats.count_dropped();
             self.forget_removed_files();
         }
         self.show();
     }
 
-    /// The limit, where payloads are dropped to keep it.
+    /// The byte limit, if payloads are dropped to keep within it.
     fn dropping(&self) -> Option<u64> {
         let drops = self.regular && self.limits.when_full == WhenFull::Drop;
         self.limits.bytes_max.filter(|_| drops)
     }
 
-    /// Brings the buffer to the file.
+    /// Writes the buffer to the file.
     fn flush(&mut self) -> Result<(), DeadLetterError> {
         if self.buffer.len() == self.in_file && !self.suspect {
             return Ok(());
@@ -327,7 +331,7 @@ impl Lines {
         }
         let synced = self.faults.before(FileStep::Sync);
         match synced.and_then(|()| self.file.sync_data()) {
-            // A pipe or a device, which has no disk under it.
+            // A pipe or a device cannot be synced.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => {
                 self.suspect = self.regular;
@@ -343,12 +347,12 @@ impl Lines {
         Ok(())
     }
 
-    /// Begins a new file, and leaves what is safe of the present one under another name. Tried
-    /// again it goes on where it was.
+    /// Begins a new file and keeps the synced part of the current one under another name. A retry
+    /// after an error continues where it stopped.
     fn renew(&mut self) -> io::Result<()> {
         self.suspect = true;
         if self.safe > 0 {
-            // What is behind the safe part comes again in the new file.
+            // The lines behind the synced part are written again to the new file.
             let _ = self.file.set_len(self.safe);
             let number = self.segments.last_key_value().map_or(1, |last| last.0 + 1);
             self.faults.before(FileStep::Rename)?;
@@ -384,8 +388,8 @@ impl Lines {
         Ok(())
     }
 
-    /// Packs the file when it is full. What does not work now is tried again after the next sync:
-    /// all lines are safe where they are.
+    /// Compresses the current file when it is full. A failure is retried after the next sync: all
+    /// lines are safe where they are.
     fn rotate(&mut self) {
         let Some(bytes_max) = self.limits.bytes_max else {
             return;
@@ -418,9 +422,9 @@ impl Lines {
         }
     }
 
-    /// Whether there is more than may be kept. What waits to be written counts as half of the limit
-    /// at most: else a burst that is larger than the limit could not be written to an empty dead
-    /// letter either, and nobody could make room for it.
+    /// Whether the limit is exceeded. The buffer counts as half of the limit at most: otherwise a
+    /// burst that is larger than the limit could not be written even to an empty dead letter, and
+    /// nobody could make room for it.
     fn is_full(&self) -> bool {
         let waiting = self.buffer.len() as u64;
         let kept = self.usage.bytes().saturating_sub(waiting);
@@ -428,7 +432,7 @@ impl Lines {
         max.is_some_and(|max| kept + waiting.min(max / 2) > max)
     }
 
-    /// Fails while there is more than may be kept and nothing may be left out.
+    /// Fails while the limit is exceeded and no payload may be dropped.
     fn hold_when_full(&mut self) -> Result<(), DeadLetterError> {
         let holds = self.regular && self.limits.when_full == WhenFull::Hold;
         if !holds || !self.is_full() {
@@ -471,7 +475,7 @@ impl Lines {
         self.show();
     }
 
-    /// Who holds how much of the buffer.
+    /// Bytes of the buffer, by holder.
     fn held_of_buffer(&self) -> BytesByHolder {
         let (mut usage, mut held) = (Usage::default(), BytesByHolder::new());
         for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
@@ -481,7 +485,7 @@ impl Lines {
     }
 
     fn show(&self) {
-        self.limits.figures.set_bytes(self.usage.bytes());
+        self.limits.stats.set_bytes(self.usage.bytes());
     }
 
     fn error(&self, source: io::Error) -> DeadLetterError {
@@ -489,7 +493,7 @@ impl Lines {
     }
 }
 
-/// Takes the file for this process: another one would go on writing to it once it is packed.
+/// Locks the file: another process would go on writing to it after it is compressed.
 fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),

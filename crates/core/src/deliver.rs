@@ -1,26 +1,25 @@
-//! Brings batches to the receiver, several at once, until each event is delivered or belongs in the
-//! dead letter; says what became of each as soon as it is known.
+//! Sends batches to the receiver, several at once, until each event is delivered or belongs in the
+//! dead letter. Returns a receipt for events as soon as their end is known.
 //!
-//! One rule for every answer that is not 2xx, and for none at all: **what fails while others are
-//! accepted is made smaller until it is alone; alone, it waits outside the slots; failing often
-//! enough, it goes to the dead letter. While nothing is accepted, nothing is given up.**
+//! One rule covers every answer that is not 2xx, and missing answers: **what fails while others are
+//! accepted is split until each failing event is alone. Alone, it waits outside the slots. After
+//! enough failures it goes to the dead letter. While nothing is accepted, nothing is given up.**
 //!
 //! - A batch holds one of N slots until its last event is accepted or parked (`job`). It is sent
 //!   front first, so one slot keeps the order.
-//! - An event is to blame when it failed, then something else was accepted, then it failed alone. A
-//!   body that the receiver calls bad (400, 413, 422) is then refused, if nothing else of its batch
-//!   failed since that was accepted. Whatever else it was, the event is parked (`parked`) and tried
-//!   again for a quarter of an hour: there, others of its batch may have failed in the last second.
-//! - To find something that is accepted, a batch whose first event fails alone tries others. When
-//!   none is accepted it counts for no slot any more, so that another batch can show whether the
-//!   receiver works. The oldest batch is always tried first: after an outage, it is the first one
-//!   to get through.
-//! - After a time-out, requests become smaller for all, and grow again with quick answers
+//! - An event is to blame when it failed, then something else was accepted, then it failed alone.
+//!   If the receiver calls its body bad (400, 413, 422), it is refused; then nothing else of its
+//!   batch may have failed since that acceptance. After any other failure it is parked (`parked`)
+//!   and retried for a quarter of an hour; then that acceptance may be a second old.
+//! - To find something that is accepted, a batch whose first event fails alone tries others of its
+//!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
+//!   show whether the receiver works. The oldest batch is always tried first, so after an outage it
+//!   is the first to get through.
+//! - After a timeout, all requests become smaller; quick answers let them grow again
 //!   (`request_limit`).
 //!
-//! Waiting is data, not tasks: everything is polled in [`Delivery::next`], nothing is spawned, and
-//! what is in memory is bounded by the bytes that the caller lets in and by
-//! [`PARKED_BYTES_MAX`].
+//! Waiting is data, not tasks: everything is polled in [`Delivery::next`] and nothing is spawned.
+//! Memory is bounded by the bytes that the caller lets in and by [`PARKED_BYTES_MAX`].
 
 mod delivery_health;
 mod job;
@@ -50,11 +49,11 @@ use parked::{BatchRequests, DeliverySnapshot, Parked, ParkedEvent, ParkedOutcome
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
 
-/// At the end of a replay, events whose bodies are refused are given up when nothing else was
-/// accepted for so long.
+/// At the end of a replay, refused events are given up when nothing else was accepted for this
+/// long.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
-/// A receiver that accepted something so recently is not to be left alone by all slots.
+/// All slots pause for a `Retry-After` only if the receiver accepted nothing for this long.
 const TAKES_OTHERS: Duration = Duration::from_secs(1);
 
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -62,9 +61,9 @@ type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
 
 /// How a request ended.
 struct Answer {
-    /// Of the request, from 1.
+    /// The request's number, from 1.
     number: u64,
-    /// Whose it was; `None`: the parked event's that is being tried.
+    /// The job that sent it; `None` for the parked event that is being retried.
     job: Option<u64>,
     events: usize,
     bytes: usize,
@@ -84,7 +83,7 @@ pub struct Delivery<S> {
     jobs: VecDeque<Job>,
     parked: Parked,
     limit: RequestLimit,
-    /// The receiver asked to be left alone until then.
+    /// No request begins before this time, because the receiver asked for a pause.
     pause_until: Option<Instant>,
     started: u64,
     /// Requests begun so far, and the newest of them that was accepted, by number.
@@ -151,7 +150,8 @@ impl<S: Sink + 'static> Delivery<S> {
         let now = Instant::now();
         let mut job = Job::new(self.started, entries, now);
         if let Some(first) = self.jobs.front_mut().filter(|first| first.is_stuck()) {
-            // Whether this one gets through tells what is wrong with the first.
+            // This batch's result shows whether the first one's events or the receiver are to
+            // blame.
             job.state = JobState::Asleep;
             first.skip_wait(now);
         }
@@ -217,8 +217,8 @@ impl<S: Sink + 'static> Delivery<S> {
         self.health.gave_up(now, after)
     }
 
-    /// Gives up what fails alone, if nothing else is left and nothing was accepted for `after`: at
-    /// the end of a replay, no other event will come that could show more.
+    /// Gives up suspect events once nothing was accepted for `after` and only such events are left:
+    /// at the end of a replay, no other event will come that could show more.
     pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
         let accepted = self.accepted;
         let mut left = self.jobs.iter().flat_map(|job| &job.entries);
@@ -310,7 +310,7 @@ impl<S: Sink + 'static> Delivery<S> {
         }));
     }
 
-    /// When something may begin that may not now.
+    /// When the next waiting request may begin.
     fn wake_at(&self, now: Instant) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(Job::begins_at).min();
         let jobs = jobs.filter(|_| self.sending() < self.slots);
@@ -362,7 +362,7 @@ impl<S: Sink + 'static> Delivery<S> {
         self.accepted = self.accepted.max(answer.number);
         self.ended.accepted += u64::from(answer.job.is_some());
         self.health.accepted(now);
-        // It did not mean all of us.
+        // The receiver accepts requests again, so its pause is over.
         self.pause_until = None;
         self.parked.receiver_is_back(now);
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
@@ -394,9 +394,10 @@ impl<S: Sink + 'static> Delivery<S> {
         });
     }
 
-    /// What the receiver took of another pipeline shows as well as what it took of ours that it takes
-    /// others than what fails: a log that has nothing else to send would hold its event for ever. Only a
-    /// request counts that began after all our failures, and once.
+    /// Counts a request of another pipeline that the receiver accepted: it shows as well as one of
+    /// our own that the receiver accepts other events than the failing ones. Otherwise a log that
+    /// has nothing else to send would hold its event for ever. The request counts once, and only if
+    /// it began after all our failures.
     fn hear_of_others(&mut self, now: Instant) {
         let (Some(failed_at), Some(began)) = (self.failed_at, self.sink.accepted_of_others())
         else {
@@ -453,7 +454,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 .rposition(|it| it.id != id && it.state == JobState::Asleep && !it.is_stuck());
             let job = &mut self.jobs[at];
             next = match turn {
-                // Its own events were compared in vain: it is a newer batch's turn.
+                // Comparing its own events found none accepted: a newer batch gets its turn.
                 Some(_) if at == 0 && job.is_stuck() => {
                     next_turn = turn;
                     Next::Wait

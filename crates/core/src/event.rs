@@ -1,4 +1,4 @@
-//! The vocabulary of Kubernetes auditing: pure, no clock, no I/O, nothing of any provider.
+//! The vocabulary of Kubernetes auditing: no clock, no I/O, nothing specific to a provider.
 
 pub mod conformance;
 pub mod embedded;

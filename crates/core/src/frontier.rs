@@ -1,13 +1,14 @@
-//! The settled frontier of a source: up to when all that its log held was delivered or is in the dead
-//! letter. `lag_seconds` is now minus this time, `/readyz` tells when it stands still.
+//! The settled frontier of a source: everything that its log held up to this time was delivered or
+//! is in the dead letter. `lag_seconds` is now minus this time; `/readyz` reports when it does not
+//! move.
 //!
-//! Of a partition it is the time of the oldest record that is read and not settled; while there is
-//! none, the time up to which the partition was read ([`ReadTo`]) before the newest settled record.
-//! A source asks its log again and again, and each answer that there is nothing more moves it. So
-//! one that stands still means trouble, wherever it is: there is more, or nobody can say.
+//! A partition's frontier is the time of its oldest open record. Without open records it is the
+//! time up to which the partition was read ([`ReadTo`]). A source polls its log repeatedly, and
+//! each answer that there is nothing more moves the frontier. So a frontier that does not move
+//! always means trouble: there is more to settle, or the log cannot be read.
 //!
-//! Of a source it is the oldest of its partitions'. Those that never say up to when they are read
-//! (the cursors of a tail behind the edge) do not count.
+//! A source's frontier is the oldest among its partitions. Partitions that never report up to when
+//! they are read (a tail's cursors behind the edge) do not count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,22 +19,21 @@ use tokio::time::Instant;
 use crate::ack::AckTracker;
 use crate::source::ReadTo;
 
-/// Who reads what is no older than this reads at the head of the log, where records arrive.
+/// A reader that has read to within this distance of now is at the head of the log, where new
+/// records arrive.
 const HEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Up to when a source is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frontier {
-    /// The time.
     pub to: ReadTo,
-    /// The partition that is farthest behind; `None` while none has said anything.
+    /// The partition that is farthest behind; `None` while no partition is announced.
     pub partition: Option<u32>,
-    /// How many of its records are settled without a gap: it moves even where times do not.
+    /// How many of its records are settled without a gap: this moves even where times do not.
     pub settled: u64,
 }
 
 impl Frontier {
-    /// Seconds from here to now; 0 while the source is not yet due to say a later time.
+    /// Seconds from the frontier to now; 0 while the source is not yet due to report a later time.
     pub fn lag_seconds(&self, now: Timestamp) -> f64 {
         let behind = now.duration_since(self.to.time).as_secs_f64();
         match behind <= self.to.again_within.as_secs_f64() {
@@ -46,12 +46,12 @@ impl Frontier {
 /// Follows the frontier of one source.
 #[derive(Debug)]
 pub(crate) struct FrontierTracker {
-    /// Up to when all was settled before this process read anything.
+    /// Everything before this time was settled before this process read anything.
     seed: Timestamp,
     partitions: BTreeMap<u32, Place>,
 }
 
-/// What is known of a partition.
+/// The frontier of one partition.
 #[derive(Debug)]
 struct Place {
     settled: ReadTo,
@@ -62,7 +62,7 @@ struct Place {
 }
 
 impl FrontierTracker {
-    /// `seed`: up to when an earlier life settled all, or else when this one began.
+    /// `seed`: the settled time of an earlier run, or else the start of this one.
     pub(crate) fn new(seed: Timestamp) -> FrontierTracker {
         FrontierTracker {
             seed,
@@ -70,22 +70,23 @@ impl FrontierTracker {
         }
     }
 
-    /// This partition is read.
+    /// The source reads this partition.
     pub(crate) fn announce(&mut self, partition: u32) {
         self.place(partition);
     }
 
-    /// Nothing more comes of this partition.
+    /// The source reads no more of this partition.
     pub(crate) fn remove(&mut self, partition: u32) {
         self.partitions.remove(&partition);
     }
 
-    /// Whether records of this partition arrive at the head of the log.
+    /// Whether this partition counts for the frontier, so its records arrive at the head of the
+    /// log.
     pub(crate) fn counts(&self, partition: u32) -> bool {
         self.partitions.contains_key(&partition)
     }
 
-    /// The partition is read up to here, with all its records that were opened so far.
+    /// The partition is read up to here; all its records so far are open already.
     pub(crate) fn read_to<P>(&mut self, partition: u32, to: ReadTo, tracker: &AckTracker<P>) {
         let behind = tracker.opened(partition);
         let place = self.place(partition);
@@ -98,7 +99,7 @@ impl FrontierTracker {
         place.waiting.push_back((behind, to));
     }
 
-    /// Where the source stands now.
+    /// The source's current frontier.
     pub(crate) fn frontier<P>(&mut self, tracker: &AckTracker<P>) -> Frontier {
         let places = self.partitions.iter_mut();
         let all = places.map(|(&partition, place)| {
@@ -110,7 +111,7 @@ impl FrontierTracker {
                 place.settled = to;
             }
             let open = tracker.oldest_open(partition).map(|record| record.time);
-            // It was there before its partition was read up to the next time.
+            // The record was in the log before the time of the next `read_to`.
             let until = place.waiting.front().map_or(Timestamp::MAX, |it| it.1.time);
             Frontier {
                 to: match open {
@@ -129,7 +130,8 @@ impl FrontierTracker {
         })
     }
 
-    /// Since when all partitions are read at the head of the log: `None` when one was never.
+    /// When the partition that was at the head of the log least recently was there; `None` if one
+    /// never was.
     pub(crate) fn head_at(&self) -> Option<Instant> {
         let mut oldest: Option<Instant> = None;
         for place in self.partitions.values() {
@@ -149,7 +151,7 @@ impl FrontierTracker {
     }
 }
 
-/// Counts for the lag from its first moment.
+/// A time from which lag counts without a grace period.
 fn at_once(time: Timestamp) -> ReadTo {
     ReadTo {
         time,

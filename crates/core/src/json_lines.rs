@@ -1,6 +1,6 @@
-//! Events to standard output or a file, for people and pipes.
+//! Writes events to standard output or a file, for people and pipes.
 //!
-//! A file is appended to, never emptied. A line that a crash left unfinished is ended first.
+//! A file is appended to, never truncated. A partial line that a crash left is terminated first.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::event::{Event, list};
 use crate::sink::{Sink, Verdict};
 
-/// What one line holds (`--format`).
+/// The content of one line (`--format`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
     /// One POST body.
@@ -36,20 +36,20 @@ impl OutputError {
     }
 }
 
-/// Writes events as lines of JSON. Cheap to clone: all clones write to one place.
+/// Writes events as lines of JSON. Cheap to clone: all clones write to the same place.
 #[derive(Debug, Clone)]
 pub struct JsonLinesOutput {
     writer: Arc<Mutex<Writer>>,
     name: Arc<str>,
     format: Format,
-    /// Events count as taken only once they are on the disk.
+    /// Events count as accepted only once they are synced.
     durable: bool,
 }
 
 #[derive(Debug)]
 struct Writer {
     to: To,
-    /// A write broke off: the line it began must end before the next one.
+    /// A write failed midway: its line must be terminated before the next one.
     torn: bool,
 }
 
@@ -65,7 +65,7 @@ impl JsonLinesOutput {
         JsonLinesOutput::new(To::Stdout(io::stdout()), "standard output", format)
     }
 
-    /// A file, which is made if need be; what is in it stays.
+    /// Appends to a file, which is created if needed.
     ///
     /// # Errors
     /// The file cannot be opened for writing.
@@ -78,7 +78,7 @@ impl JsonLinesOutput {
         Ok(JsonLinesOutput::new(To::File(file), &name, format))
     }
 
-    /// Standard output for `-`, else a file: what `--output` says.
+    /// Opens standard output for `-`, else a file: the value of `--output`.
     ///
     /// # Errors
     /// As [`JsonLinesOutput::file`].
@@ -98,7 +98,7 @@ impl JsonLinesOutput {
         }
     }
 
-    /// The same, and events count as taken only once they are on the disk: for a run whose
+    /// The same output, but events count as accepted only once they are synced: for a run whose
     /// checkpoint relies on it.
     #[must_use]
     pub fn durable(self) -> JsonLinesOutput {
@@ -108,26 +108,26 @@ impl JsonLinesOutput {
         }
     }
 
-    /// Writes these events and hands them to the operating system. Blocks.
+    /// Writes these events and flushes them to the operating system. Blocks.
     ///
     /// # Errors
-    /// The write failed; a part may have been written.
+    /// The write failed; some events may have been written.
     pub fn write(&self, events: &[Event]) -> Result<(), OutputError> {
         let lines = lines(events, self.format);
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.write(&lines).map_err(|source| self.error(source))
     }
 
-    /// Brings what was written to the disk, if it is a file. Blocks.
+    /// Syncs what was written, if the output is a file. Blocks.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The sync failed.
     pub fn sync(&self) -> Result<(), OutputError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         match &writer.to {
             To::Stdout(_) => Ok(()),
             To::File(file) => match file.sync_data() {
-                // A pipe or a device that is named like a file.
+                // A pipe or a device with a path cannot be synced.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
                 other => other.map_err(|source| self.error(source)),
             },
@@ -144,7 +144,7 @@ impl JsonLinesOutput {
 
 impl Sink for JsonLinesOutput {
     async fn send(&self, events: &[Event]) -> Verdict {
-        // A full pipe blocks for as long as its reader likes.
+        // A full pipe blocks until its reader reads.
         let (output, events) = (self.clone(), events.to_vec());
         let written = tokio::task::spawn_blocking(move || {
             output.write(&events)?;
@@ -168,7 +168,7 @@ impl Sink for JsonLinesOutput {
         }
     }
 
-    // Lines come out in the order of the events.
+    // One at a time, so that lines keep the order of the events.
     fn in_flight_max(&self) -> usize {
         1
     }
@@ -200,7 +200,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether the file's last line has no end.
+/// Whether the file's last line is not terminated.
 pub(crate) fn ends_torn(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     if file.seek(SeekFrom::End(0))? == 0 {
@@ -234,8 +234,8 @@ fn lines(events: &[Event], format: Format) -> Vec<u8> {
     }
 }
 
-/// Makes one line of valid JSON: a raw line end can stand only between its tokens, where a space
-/// means the same.
+/// Makes one line of valid JSON: raw line ends occur only between tokens, where a space means the
+/// same.
 pub(crate) fn blank_line_ends(json: &mut [u8], from: usize) {
     let mut at = from;
     while let Some(found) = memchr::memchr2(b'\n', b'\r', &json[at..]) {

@@ -1,7 +1,7 @@
-//! The Lease hold that allows reading and committing: every reader of a [`LeaseHold`]
-//! looks at the clock itself, so that a process that hung does nothing before it notices.
+//! The Lease hold that allows reading and committing. Every [`LeaseHold`] checks the clock itself,
+//! so that a process that hung does nothing before it notices that the Lease expired.
 //!
-//! How the right is won and renewed is not here.
+//! The app crate acquires and renews the Lease.
 
 use std::fmt;
 
@@ -13,15 +13,15 @@ use tokio::time::{Instant, sleep_until};
 pub enum Lost {
     /// No renewal succeeded before the deadline.
     Expired {
-        /// What the last attempt met, and what to do; `None` when none came to an end.
+        /// Why the last attempt failed, and what to do; `None` when no attempt finished.
         why: Option<String>,
     },
-    /// The Lease bears another name.
+    /// The Lease has another holder.
     Taken {
-        /// Whose.
+        /// The new holder's identity.
         holder: String,
     },
-    /// We gave it back.
+    /// This process released the Lease.
     Released,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Lost {
 
 #[derive(Debug, Clone)]
 struct State {
-    /// Until when we are the leader, unless a renewal succeeds.
+    /// When the hold ends, unless a renewal succeeds.
     valid_until: Instant,
     /// Why the last renewal failed, if it did.
     failure: Option<String>,
@@ -48,7 +48,7 @@ struct State {
 }
 
 impl State {
-    /// Why it is over, which it is once nothing renewed it in time, whoever has noticed.
+    /// Why the Lease is lost, also when it expired and no task has noticed yet.
     fn over(&self) -> Option<Lost> {
         let expired = || Lost::Expired {
             why: self.failure.clone(),
@@ -58,21 +58,21 @@ impl State {
     }
 }
 
-/// Tells whether the Lease is still held. Clones tell the same.
+/// Says whether the Lease is still held. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct LeaseHold {
     state: watch::Receiver<State>,
 }
 
 impl LeaseHold {
-    /// Whether we are the leader now, by the clock: right even when nothing else runs.
+    /// Whether this process holds the Lease now, by the clock: correct even if no other task runs.
     pub fn is_leader(&self) -> bool {
         let state = self.state.borrow();
         state.over().is_none() && self.state.has_changed().is_ok()
     }
 
-    /// Waits for the end of the leadership. Dropping the future loses nothing. Ready at its first
-    /// poll when it is over: a process that hung must not do anything else before.
+    /// Waits until the Lease is lost. Cancel-safe. Ready at the first poll if it is lost already: a
+    /// process that hung must do nothing else first.
     pub async fn lost(&mut self) -> Lost {
         loop {
             let state = self.state.borrow_and_update().clone();
@@ -82,7 +82,7 @@ impl LeaseHold {
             tokio::select! {
                 biased;
                 changed = self.state.changed() => if changed.is_err() {
-                    // The renewing task is gone.
+                    // The task that renews has ended.
                     let state = self.state.borrow();
                     return state.lost.clone().unwrap_or(Lost::Expired { why: None });
                 },
@@ -92,13 +92,13 @@ impl LeaseHold {
     }
 }
 
-/// Renews or ends a [`LeaseHold`] and its clones. Dropped, it ends them.
+/// Renews or ends a [`LeaseHold`] and its clones. Dropping it ends them.
 #[derive(Debug)]
 pub struct LeaseHoldSender {
     state: watch::Sender<State>,
 }
 
-/// A hold until this time, unless it is renewed, and the sender that renews or ends it.
+/// A hold until this time, unless renewed, and the sender that renews or ends it.
 pub fn lease_hold(valid_until: Instant) -> (LeaseHoldSender, LeaseHold) {
     let (to, state) = watch::channel(State {
         valid_until,
@@ -109,7 +109,7 @@ pub fn lease_hold(valid_until: Instant) -> (LeaseHoldSender, LeaseHold) {
 }
 
 impl LeaseHoldSender {
-    /// It was renewed, until this time.
+    /// The Lease was renewed until this time.
     pub fn renewed(&self, valid_until: Instant) {
         self.state.send_modify(|state| {
             state.valid_until = valid_until;
@@ -122,12 +122,12 @@ impl LeaseHoldSender {
         self.state.send_modify(|state| state.failure = Some(why));
     }
 
-    /// Its time is over, if it is.
+    /// Marks the hold as lost if its time is over.
     pub fn expired(&self) {
         self.state.send_modify(|state| state.lost = state.over());
     }
 
-    /// It is over.
+    /// Marks the hold as lost.
     pub fn ended(&self, lost: Lost) {
         self.state.send_modify(|state| state.lost = Some(lost));
     }

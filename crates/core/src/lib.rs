@@ -1,11 +1,11 @@
 //! The shared core of the audit bridges.
 //!
-//! One way for all data: a *source* yields records (the provider's bytes with their place), a
-//! *converter* makes audit events of them, a *batcher* groups those, *delivery* brings them to the
-//! webhook, and the *ack tracker* moves a position only over what was settled.
+//! All data flows one way: a *source* reads records (the provider's bytes and where they came
+//! from), a *converter* turns them into audit events, a *batcher* groups the events, *delivery*
+//! sends them to the webhook, and the *ack tracker* advances a position only over settled records.
 //!
-//! Nothing here knows of flags, of the Kubernetes API, of metrics or of a port: what happens is told
-//! to an *observer*.
+//! This crate knows no flags, Kubernetes API, metrics or ports: it reports what happens to an
+//! *observer*.
 
 mod ack;
 pub mod any_sink;

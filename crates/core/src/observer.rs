@@ -1,5 +1,5 @@
-//! What happened, for whoever counts it or shows it: traits, so that neither the pipeline nor a
-//! source knows of metrics.
+//! Traits that receive what happened, for metrics and logs, so that neither the pipeline nor a
+//! source depends on metrics.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,28 +16,28 @@ use crate::record::Origin;
 use crate::run_stats::RunStats;
 use crate::source::Problem;
 
-/// What becomes of an event, as an observer wants it.
+/// What the pipeline does with an event, as decided by an observer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventHandling {
-    /// It is delivered.
+    /// Delivers it.
     Deliver,
-    /// It is delivered. The observer expects it: it is no sign that others write to the log, and ends no
-    /// silence.
+    /// Delivers it. The observer expects the event, so it neither shows that others write to the
+    /// log nor ends a silence.
     Expect,
-    /// The same, and [`Observer::followed`] is told the end of it, under this number.
+    /// As `Expect`, and reports the event's end to [`Observer::followed`] under this number.
     Follow(u64),
-    /// It is left out: its record counts as skipped, and ends no silence.
+    /// Drops it: its record counts as skipped and ends no silence.
     Skip(Skip),
 }
 
-/// Receives pipeline progress. Methods that an observer does not need keep their empty default.
+/// Receives pipeline progress. Every method has an empty default.
 pub trait Observer {
-    /// The source gave records.
+    /// The source returned records.
     fn received(&mut self, records: u64) {
         let _ = records;
     }
 
-    /// The sink accepted a batch. `truncated`: how many of its events have the annotation for it.
+    /// The sink accepted a batch. `truncated`: how many of its events are annotated as truncated.
     fn delivered(&mut self, events: u64, truncated: u64) {
         let _ = (events, truncated);
     }
@@ -47,28 +47,28 @@ pub trait Observer {
         let _ = reason;
     }
 
-    /// An event was made in which something was repaired, or of which something is missing.
+    /// An event was made that was repaired or shortened.
     fn noted(&mut self, notes: Notes) {
         let _ = notes;
     }
 
-    /// Looks at an event before it is delivered, and says what becomes of it.
+    /// Inspects an event before delivery and decides how to handle it.
     fn inspect(&mut self, event: &Event) -> EventHandling {
         let _ = event;
         EventHandling::Deliver
     }
 
-    /// An event that is followed came to its end: the sink accepted it, or it goes to the dead letter.
+    /// A followed event ended: the sink accepted it, or it goes to the dead letter.
     fn followed(&mut self, number: u64, accepted: bool) {
         let _ = (number, accepted);
     }
 
-    /// A record, or an event of it, goes to the dead letter.
+    /// A record, or an event made of it, goes to the dead letter.
     fn reject(&mut self, origin: &Origin, reason: Reject, error: &str) {
         let _ = (origin, reason, error);
     }
 
-    /// Something of the source could not be read.
+    /// A part of the source could not be read.
     fn problem(&mut self, problem: &Problem) {
         let _ = problem;
     }
@@ -81,41 +81,38 @@ pub trait Observer {
     }
 }
 
-/// The state of a run.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    /// The sink.
     pub delivery: DeliveryStatus,
-    /// Why positions or rejects cannot be kept; nothing is read until they can.
+    /// Why positions or rejects cannot be stored; nothing is read until they can.
     pub storage_error: Option<&'a str>,
-    /// Bytes of records that are read and not yet settled, and of their events, but for those that
-    /// are parked.
+    /// Bytes of open records and their events, without parked ones.
     pub in_flight_bytes: usize,
-    /// Up to when all is settled.
+    /// Up to when everything is settled.
     pub frontier: Frontier,
-    /// How many records are read and not settled, those of parked events among them.
+    /// How many records are open, those of parked events included.
     pub open_records: usize,
-    /// Since when positions wait to be written, where that should have been done by now.
+    /// Since when positions wait to be written, if they are overdue.
     pub unsaved_since: Option<Instant>,
     /// How long no record of the audit log had arrived when the head of the log was last read;
-    /// `None` before it was.
+    /// `None` before the head was reached.
     pub silence: Option<Duration>,
 }
 
-/// Receives what happens while a source asks its provider.
+/// Receives events about a source's requests to its provider.
 pub trait SourceObserver: fmt::Debug + Send + Sync {
-    /// A request to the provider ended with this status, of a bounded set of words.
+    /// A request to the provider ended with this status, one of a bounded set of words.
     fn requested(&self, status: &str);
 
     /// The provider throttled a request.
     fn throttled(&self);
 
-    /// Records of this age were found late.
+    /// A cursor of this age found records that arrived late.
     fn late(&self, age: &str, records: u64);
 
-    /// The provider answers: its log can be read, and the credentials are good.
+    /// The provider answered: the log can be read and the credentials are valid.
     fn answers(&self);
 
-    /// The provider does not answer: which part is not ready, why, and what to do.
+    /// The provider does not answer: which component is unavailable, why, and what to do.
     fn not_ready(&self, part: Component, why: String);
 }

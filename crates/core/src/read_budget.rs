@@ -1,8 +1,8 @@
-//! How many bytes a process may hold of what it has read, whoever of its readers holds them.
+//! Limits the bytes that all readers of a process hold together.
 //!
-//! Whoever reads asks for room before each poll, and says what it holds once it knows: nobody knows
-//! how large the next thing is. So the bound is exceeded by what one reader takes at a time, and not
-//! by what each of many takes that waited together.
+//! A reader waits for room before each poll and reports what it holds afterwards, because the size
+//! of the next page is unknown. So the limit is exceeded by what one reader takes at a time, and
+//! not by a page for each of many readers that waited together.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use tokio::sync::Notify;
 
-/// Bytes that all readers share. Clones are the same budget.
+/// A byte budget that all readers share; clones share it, too.
 #[derive(Debug, Clone)]
 pub struct ReadBudget {
     bytes_max: usize,
@@ -25,7 +25,7 @@ struct Shared {
     freed: Notify,
 }
 
-/// What one reader holds of a budget, until it is dropped.
+/// The bytes that one reader holds of a budget, until dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     budget: ReadBudget,
@@ -33,7 +33,7 @@ pub struct HeldBytes {
 }
 
 impl ReadBudget {
-    /// So many bytes; none are held.
+    /// A budget of this many bytes.
     pub fn new(bytes_max: usize) -> ReadBudget {
         ReadBudget {
             bytes_max,
@@ -41,7 +41,7 @@ impl ReadBudget {
         }
     }
 
-    /// Holds so many bytes, also where that is more than there is room for.
+    /// Holds this many bytes, even beyond the limit.
     pub fn hold(&self, bytes: usize) -> HeldBytes {
         self.shared.held.fetch_add(bytes, Ordering::AcqRel);
         HeldBytes {
@@ -55,14 +55,15 @@ impl ReadBudget {
         self.shared.held.load(Ordering::Acquire) < self.bytes_max
     }
 
-    /// Reads while there is room: `read` is polled only then, so it does not end while there is none.
-    /// `at_least` reads in any case: for who holds nothing, so that all go on.
+    /// Polls `read` only while there is room, so it does not finish while there is none. With
+    /// `at_least` it is polled in any case: for a reader that holds nothing, so that each makes
+    /// progress.
     pub async fn read<T>(&self, at_least: bool, read: impl Future<Output = T>) -> T {
         let mut read = pin!(read);
         let mut freed = pin!(self.shared.freed.notified());
         poll_fn(|cx| {
             while !at_least && !self.has_room() {
-                // Listens before it looks again, so that nothing is freed unheard.
+                // Registers for the wake-up before it checks again, so that none is missed.
                 if freed.as_mut().poll(cx).is_pending() {
                     match self.has_room() {
                         true => break,
@@ -78,7 +79,7 @@ impl ReadBudget {
 }
 
 impl HeldBytes {
-    /// Holds so many from now on.
+    /// Changes how many bytes are held.
     pub fn set(&mut self, bytes: usize) {
         let held = &self.budget.shared.held;
         if bytes >= self.bytes {
@@ -135,7 +136,7 @@ mod tests {
         assert!(timeout(SOON, read).await.is_err());
     }
 
-    /// Whatever waits, the bound is exceeded by what one of them takes.
+    /// However many readers wait, the budget is exceeded by one page only.
     #[tokio::test(start_paused = true)]
     async fn readers_that_wait_together_exceed_the_budget_by_one_page() {
         let budget = ReadBudget::new(10);
@@ -144,7 +145,7 @@ mod tests {
         for _ in 0..32 {
             let (budget, held) = (budget.clone(), held.clone());
             tokio::spawn(async move {
-                // It is there already, and not taken before there is room for it.
+                // The page is available, but not taken before there is room for it.
                 let page = budget.read(false, async { budget.hold(4) }).await;
                 let _ = held.send(page);
             });

@@ -1,12 +1,12 @@
-//! The components of readiness, and why one is unavailable: the words that `/readyz`, `check` and
-//! the log share.
+//! The components of readiness, and why one is unavailable: shared by `/readyz`, `check` and the
+//! log.
 
 use std::fmt;
 
 /// A component that has to be ready before the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
-    /// The credentials towards the provider.
+    /// The credentials for the provider.
     Identity,
     /// The provider's log.
     Source,
@@ -14,12 +14,11 @@ pub enum Component {
     Checkpoint,
     /// The receiver.
     Webhook,
-    /// The trail itself: it moves on, or there is nothing more.
+    /// Progress: the log is read and settled, or there is nothing more to read.
     Progress,
 }
 
 impl Component {
-    /// All of them.
     pub const ALL: [Component; 5] = [
         Component::Identity,
         Component::Source,
@@ -28,7 +27,7 @@ impl Component {
         Component::Progress,
     ];
 
-    /// Its name in `/readyz`.
+    /// The component's name in `/readyz`.
     pub fn name(self) -> &'static str {
         match self {
             Component::Identity => "identity",
@@ -40,10 +39,9 @@ impl Component {
     }
 }
 
-/// Why a component cannot be used now. It is retried for ever.
+/// Why a component is unavailable now. It is retried for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
-    /// The component that is not ready.
     pub component: Component,
     /// What is wrong, in the provider's own words.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! A record: the provider's bytes with their place.
+//! A record: the provider's bytes and where they came from.
 
 use std::borrow::Cow;
 
@@ -12,27 +12,25 @@ use crate::event::json;
 /// One record as the provider's log holds it.
 ///
 /// `payload` is always in the provider's own form, whether it came from the live API or from a
-/// dump: a CloudWatch event, a Cloud Logging `LogEntry`, a record of an AKS diagnostic setting,
-/// each as JSON; or a native audit event; or, when it is none of them, the text as it is. So one
-/// converter serves both paths, and the dead letter keeps what `replay` can read again.
+/// dump: a CloudWatch event, a Cloud Logging `LogEntry` or a record of an AKS diagnostic setting,
+/// as JSON; a native audit event; or else the text as it is. So one converter serves both paths,
+/// and `replay` can read the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The provider's record.
     pub payload: Bytes,
-    /// Where it was found.
     pub origin: Origin,
-    /// When the provider's log says it happened, if the place it was read from says so outside
-    /// the payload.
+    /// The event's time according to the provider's log, if the source states it outside the
+    /// payload.
     pub time: Option<Timestamp>,
-    /// The record came out of a damaged part of its source: if it does not convert, it is no
-    /// stranger to be skipped but a loss to be kept.
+    /// The record came from a damaged part of its source. If it does not convert, it is rejected as
+    /// a loss rather than skipped as foreign.
     pub damaged: bool,
-    /// The record is larger than what is read of one; the payload is its beginning.
+    /// The record exceeds the largest size that is read; the payload is only its beginning.
     pub oversized: bool,
 }
 
 impl Record {
-    /// A whole record, of a time that only its payload may say.
+    /// A whole record whose time only its payload may state.
     pub fn new(payload: impl Into<Bytes>, origin: Origin) -> Record {
         Record {
             payload: payload.into(),
@@ -43,14 +41,15 @@ impl Record {
         }
     }
 
-    /// Hands the payload to `read`, as bytes and as text, and says whether bytes in it were no UTF-8
-    /// and are U+FFFD now, as Go's decoder reads them.
+    /// Hands the payload to `read` as bytes and as text. The flag says whether invalid UTF-8 was
+    /// replaced with U+FFFD, as Go's decoder does.
     pub fn with_text<T>(&self, read: impl FnOnce(&Bytes, &str, bool) -> T) -> T {
         match json::replace_invalid(&self.payload) {
             Cow::Borrowed(text) => read(&self.payload, text, false),
             Cow::Owned(text) => {
                 let bytes = Bytes::from(text);
-                // The same memory, so that the bytes can be sliced by parts of the text.
+                // The text shares the memory of the bytes, so that the bytes can be sliced by parts
+                // of the text.
                 let text = std::str::from_utf8(&bytes).unwrap_or_default();
                 read(&bytes, text, true)
             }
@@ -58,7 +57,7 @@ impl Record {
     }
 }
 
-/// Where a record was found, as the dead letter tells it.
+/// Where a record was found, as the dead letter writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Origin {
@@ -66,14 +65,14 @@ pub enum Origin {
     File {
         /// The path as the user gave it, or as found below it; `-` for standard input.
         file: std::sync::Arc<str>,
-        /// Which record of the file, from 1.
+        /// The record's number in the file, from 1.
         record: u64,
     },
     /// A log read live.
     Stream {
         /// The log stream, log, or partition.
         stream: std::sync::Arc<str>,
-        /// The provider's identity of the record.
+        /// The provider's ID of the record.
         id: String,
     },
 }

@@ -1,7 +1,7 @@
-//! How long to wait before the next attempt: arithmetic only.
+//! How long to wait before the next attempt.
 //!
-//! Exponential with full jitter (any wait between none and the ceiling is equally likely), so that
-//! many bridges that lost one receiver do not come back in step.
+//! Exponential backoff with full jitter (any wait between zero and the ceiling is equally likely),
+//! so that many bridges that lost one receiver do not retry in step.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use jiff::fmt::rfc2822;
 /// The ceiling of the first wait.
 pub(crate) const FIRST: Duration = Duration::from_millis(500);
 
-/// The ceiling of every wait, unless the receiver asks for more.
+/// The ceiling of every wait, except of a parked event's.
 pub(crate) const CAP: Duration = Duration::from_secs(30);
 
-/// The longest `Retry-After` that is believed: a wait of one's own is no longer, and what stands in an
-/// event may be why it was asked for.
+/// The longest `Retry-After` that is honoured. It is no longer than our own longest wait, because
+/// an event's content may be what makes the receiver ask.
 pub(crate) const RETRY_AFTER_MAX: Duration = CAP;
 
 /// The ceiling of a parked event's first wait, which doubles with every failure.
@@ -31,29 +31,29 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that this seed determines.
     pub fn seeded(seed: u64) -> Backoff {
         Backoff {
             random: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// The wait after this many failures in a row; 0 counts as 1.
+    /// The wait after this many consecutive failures; 0 counts as 1.
     pub fn wait(&mut self, failures: u32) -> Duration {
         let ceiling = ceiling(failures);
         let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(self.random.u64(0..=micros))
     }
 
-    /// The wait of a parked event that failed alone so often: between half of its ceiling and all
-    /// of it, so that few failures take their time.
+    /// The wait of a parked event after this many failures alone: between half of its ceiling and
+    /// all of it, so that even a few failures span some time.
     pub(crate) fn wait_parked(&mut self, failures: u32) -> Duration {
         let ceiling = doubled(PARKED_FIRST, failures).min(PARKED_CAP);
         ceiling.mul_f64(self.random.f64().mul_add(0.5, 0.5))
     }
 
-    /// The wait after this many failures in a row, when the answer asked for `after`. The receiver
-    /// decides, but one that says "now" again and again is not taken at its word.
+    /// The wait after this many consecutive failures, when the answer asked for `after`. An
+    /// `after` of less than a second is replaced by the usual wait, so that a receiver that keeps
+    /// answering "now" is not flooded.
     pub fn wait_asked(&mut self, failures: u32, after: Option<Duration>) -> Duration {
         match after {
             Some(after) if after >= Duration::from_secs(1) => after.min(RETRY_AFTER_MAX),
@@ -62,7 +62,7 @@ impl Backoff {
     }
 }
 
-/// The longest wait after this many failures in a row.
+/// The longest wait after this many consecutive failures.
 pub fn ceiling(failures: u32) -> Duration {
     doubled(FIRST, failures).min(CAP)
 }
@@ -71,12 +71,12 @@ fn doubled(first: Duration, failures: u32) -> Duration {
     first.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
-/// Reads a `Retry-After` header: seconds, or a date, which is compared with `now`. A date in the
-/// past is zero; anything else is `None`.
+/// Parses a `Retry-After` header: seconds, or a date, which is compared with `now`. A past date is
+/// zero; anything else is `None`.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number too large to parse means "long", and long is bounded.
+        // A number too large to parse means a long wait, which is capped.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }

@@ -1,9 +1,9 @@
 //! The flow: read → convert → batch → deliver → commit, in one task that owns it all.
 //!
 //! One loop waits for whatever comes first: a receipt, a page, an event that has waited long
-//! enough, a checkpoint that was written. It reads only while there is room: no batch waits for a
-//! slot, the byte budget is not full, and what has to be kept can be kept. So a webhook that is
-//! down, or a disk that is full, stops the reading, and memory stays where it is.
+//! enough, a finished checkpoint write. It reads only while no batch waits for a slot, the byte
+//! budget is not full, and positions and rejects can be stored. So a webhook that is down or a full
+//! disk stops the reading, and memory stays bounded.
 
 mod dead_letter_writer;
 mod guard;
@@ -31,54 +31,47 @@ use crate::run_stats::RunStats;
 use crate::sink::Sink;
 use crate::source::Source;
 
-/// How often progress is shown, held records are looked at, and failures add up to giving up.
+/// How often the loop reports progress, releases overdue records and checks whether to give up.
 const TICK: Duration = Duration::from_millis(250);
-/// How long the last checkpoint may take when something waits for this process to be gone.
+/// The time limit for the last checkpoint, where something waits for this process to exit.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
-/// Receives every request to the webhook: its status (or what went wrong) and its duration in seconds.
+/// Called for every request to the webhook: its status (or kind of failure) and its duration in
+/// seconds.
 pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;
 
-/// Everything that a run is made of.
+/// Everything that a run needs.
 pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
-    /// Where records come from.
     pub source: Src,
-    /// What makes events of them.
     pub converter: Con,
-    /// Where events go.
     pub sink: Snk,
-    /// Where rejects go; without one only the observer receives them.
+    /// Keeps rejects; without it only the observer receives them.
     pub dead_letter: Option<DeadLetter>,
-    /// What keeps the positions; without it nothing does.
+    /// Keeps the positions; without it they are lost.
     pub checkpoint: Option<Checkpointer<Sto>>,
-    /// The Lease that allows reading and committing, where one is used.
+    /// The Lease that allows reading and committing, if one is used.
     pub lease_hold: Option<LeaseHold>,
-    /// Receives the progress of the run.
     pub observer: Obs,
-    /// Receives every request.
     pub on_request: OnRequest,
-    /// When a batch is complete.
     pub batch: batch::BatchLimits,
-    /// Batches under way at the same time.
+    /// Batches in flight at the same time.
     pub in_flight_batches_max: usize,
-    /// Bytes of records that are read and not yet settled, and of their events: of all pipelines of
-    /// the process.
+    /// Bytes of open records and their events, shared by all pipelines of the process.
     pub in_flight_bytes: ReadBudget,
-    /// How a failure that does not pass is met.
     pub retry_policy: RetryPolicy,
-    /// When to stop reading.
+    /// Cancelled to stop reading.
     pub stop: CancellationToken,
-    /// How long what is in flight may then still be delivered.
+    /// How long batches in flight may still be delivered after that.
     pub grace: Duration,
 }
 
-/// How a failure that does not pass is met.
+/// What to do about a failure that does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryPolicy {
-    /// Hold for ever and go on by itself: a live tail.
+    /// Retry for ever and recover without help: a live tail.
     Forever,
-    /// End when nothing was accepted for so long, or when rejects cannot be kept: a replay, which
-    /// somebody watches.
+    /// End when nothing was accepted for this long, or when rejects cannot be stored: a replay,
+    /// which somebody watches.
     GiveUpAfter(Duration),
 }
 
@@ -87,10 +80,10 @@ pub enum RetryPolicy {
 pub enum Ended {
     /// The source ended and every record is settled.
     Done,
-    /// The source ended and every record is settled, and the last checkpoint does not say so: why, and
-    /// what to do. What comes to read it again delivers some of it twice.
+    /// The source ended and every record is settled, but the last checkpoint could not be written:
+    /// why, and what to do. The next run delivers some of it again.
     Unsaved(String),
-    /// It was asked to stop, and did.
+    /// The run was asked to stop, and did.
     Stopped,
     /// Nothing was accepted for too long: why, and what to do.
     GaveUp(String),
@@ -100,14 +93,13 @@ pub enum Ended {
     LostLease(String),
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct RunOutcome<Obs> {
-    /// The figures.
     pub stats: RunStats,
     pub ended: Ended,
     /// How many records of each partition, from its first, are settled without a gap.
     pub settled: HashMap<u32, u64>,
-    /// Whom it told.
+    /// The observer that the pipeline was given.
     pub observer: Obs,
 }
 
@@ -163,7 +155,7 @@ where
     let mut held = read_budget.hold(0);
     let mut ended = false;
     let mut leave_at = None;
-    // Of the records whose events are parked, as of the last tick.
+    // Bytes of records whose events are parked, as of the last tick.
     let mut parked_bytes = 0;
     let mut why = loop {
         while delivery.has_room() {
@@ -185,7 +177,7 @@ where
         // Parked events are no part of the budget.
         let holds_nothing =
             processor.batcher.is_empty() && processor.rejects_are_safe() && delivery.only_parked();
-        // Who is asked to stop does not wait for parked events: they are read again.
+        // A requested stop does not wait for parked events: the next run reads them again.
         if ended && holds_nothing && (delivery.is_idle() || leave_at.is_some()) {
             break if leave_at.is_some() {
                 Ended::Stopped
@@ -194,7 +186,7 @@ where
             };
         }
         let cannot_keep = checkpoint.as_ref().is_some_and(|it| it.failure().is_some());
-        // An event mostly has bytes of its own, beside its record's, until it is settled.
+        // An open event usually has bytes of its own in addition to its record's.
         let read_bytes = processor.tracker.open_bytes().saturating_sub(parked_bytes);
         let event_bytes = processor.batcher.waiting_bytes() + delivery.in_flight_bytes();
         let in_flight_bytes = read_bytes + event_bytes;
@@ -309,7 +301,7 @@ where
         if let Some(failure) = checkpoint.failure() {
             let unavailable = failure.error.to_unavailable();
             match why {
-                // All is delivered, and nobody will know.
+                // All is delivered, but the checkpoint does not say so.
                 Ended::Done => {
                     why = Ended::Unsaved(format!(
                         "all is delivered, and the final checkpoint is not written: {unavailable}"
@@ -330,7 +322,7 @@ where
     }
 }
 
-/// How long ago that was; nothing where it lies ahead.
+/// The time since then; zero for a future time.
 fn elapsed_since(time: Timestamp) -> Duration {
     let elapsed = Timestamp::now().duration_since(time);
     Duration::try_from(elapsed).unwrap_or_default()

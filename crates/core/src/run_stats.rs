@@ -1,4 +1,4 @@
-//! What became of the records: the figures of a replay's report.
+//! Counts of what became of the records, for a replay's report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::convert::{Reject, Skip};
 use crate::event::conformance::Notes;
 
-/// Counts of everything that happened. Serialised as the report's fixed JSON form.
+/// Counters of a run. They serialise as the report's fixed JSON form.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RunStats {
     /// Provider records read.
     pub records: u64,
-    /// Events that came out: accepted by the webhook, or written.
+    /// Events that the webhook accepted, or that were written.
     pub events: u64,
-    /// Records that were not for us, by reason.
+    /// Skipped records, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
     /// Records and events in the dead letter, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
@@ -25,24 +25,23 @@ pub struct RunStats {
     /// Events in which something was repaired, by repair.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub repaired: BTreeMap<&'static str, u64>,
-    /// Events of which something is missing, by what.
+    /// Events of which something is missing, by what is missing.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shortened: BTreeMap<&'static str, u64>,
-    /// Bodies that were accepted, or written.
+    /// Bodies that were accepted or written.
     pub batches: u64,
-    /// Bytes of those bodies.
     pub bytes_out: u64,
     /// Wall-clock time.
     pub elapsed_seconds: f64,
 }
 
 impl RunStats {
-    /// A record that was not for us.
+    /// Counts a skipped record.
     pub fn skip(&mut self, reason: Skip) {
         *self.skipped.entry(reason.name()).or_default() += 1;
     }
 
-    /// Counts what was repaired in an event, and what is missing of it.
+    /// Counts an event's repairs and missing parts.
     pub fn note(&mut self, notes: Notes) {
         for what in notes.repaired() {
             *self.repaired.entry(what.name()).or_default() += 1;
@@ -52,17 +51,16 @@ impl RunStats {
         }
     }
 
-    /// A record or an event that went to the dead letter.
+    /// Counts a record or an event that went to the dead letter.
     pub fn reject(&mut self, reason: Reject) {
         *self.rejected.entry(reason.name()).or_default() += 1;
     }
 
-    /// Everything in the dead letter.
+    /// The total of all rejects.
     pub fn rejects(&self) -> u64 {
         self.rejected.values().sum()
     }
 
-    /// Sets the time it took.
     pub fn set_duration(&mut self, elapsed: Duration) {
         self.elapsed_seconds = (elapsed.as_secs_f64() * 1000.0).round() / 1000.0;
     }

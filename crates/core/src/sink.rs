@@ -1,6 +1,6 @@
-//! Where events go: one narrow trait, so that delivery is tested against a fake.
+//! Where events go: one narrow trait, so that tests of delivery use a fake.
 
-mod slots;
+mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,37 +10,35 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::event::Event;
-pub use slots::{SharedSink, Slot};
+pub use shared::{SharedSink, Slot};
 
-/// Takes events and says what became of them.
 pub trait Sink: Send + Sync {
-    /// Brings these events to the receiver, all in one request. The future may be dropped: then
-    /// the events may or may not have arrived.
+    /// Sends these events to the receiver, all in one request. If the caller drops the future, the
+    /// events may or may not have arrived.
     fn send(&self, events: &[Event]) -> impl Future<Output = Verdict> + Send;
 
-    /// How many requests may be under way at once, if the sink itself has a limit.
+    /// How many requests may be in flight at once, if the sink itself has a limit.
     fn in_flight_max(&self) -> usize {
         usize::MAX
     }
 
-    /// Waits until a batch may be sent, where others send too.
+    /// Waits for a slot, where several pipelines share the sink.
     fn slot(&self) -> impl Future<Output = Slot> + Send {
         async { Slot::uncounted() }
     }
 
-    /// When the newest request began that another pipeline made and that was accepted; `None`: none
-    /// was, or there is no other.
+    /// When the newest accepted request of any other pipeline began. `None`: there is none, or no
+    /// other pipeline.
     fn accepted_of_others(&self) -> Option<Instant> {
         None
     }
 }
 
-/// What a receiver said, and when by its own clock.
+/// A receiver's answer, with its clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverAnswer {
-    /// What it means.
     pub verdict: Verdict,
-    /// Its `Date`, if it gives one.
+    /// The answer's `Date` header, if it has one.
     pub server_time: Option<Timestamp>,
 }
 
@@ -62,7 +60,7 @@ impl<S: Sink> Sink for Arc<S> {
     }
 }
 
-/// What became of one request.
+/// How one request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The receiver has the events.
@@ -70,13 +68,14 @@ pub enum Verdict {
         /// The status of the answer.
         status: u16,
     },
-    /// It does not have them, or nobody knows: send them again, whole or in parts.
+    /// The receiver does not have the events, or that is unknown: send them again, whole or in
+    /// parts.
     Failed(RequestFailure),
-    /// The sink is broken and a retry does not help: an output that cannot be written.
+    /// The sink is broken and a retry does not help: the output cannot be written.
     Broken {
-        /// What failed, for a person, with the remedy.
+        /// What failed and the remedy, for people.
         detail: String,
-        /// The reader of the pipe went away: no fault, if it had enough.
+        /// The reader of the pipe went away: not an error, if it had read enough.
         pipe_closed: bool,
     },
 }
@@ -95,11 +94,10 @@ impl Verdict {
 /// A request that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestFailure {
-    /// What failed.
     pub cause: Cause,
-    /// What failed, for a person.
+    /// What failed, for people.
     pub detail: String,
-    /// What a person has to do about it; `None` where it mostly passes by itself.
+    /// What a person has to do; `None` where the failure usually passes by itself.
     pub remedy: Option<Cow<'static, str>>,
     /// How long the receiver asked to wait.
     pub after: Option<Duration>,
@@ -115,13 +113,13 @@ pub enum Cause {
     Connect,
     /// No answer in time. The events may have arrived.
     Timeout,
-    /// The TLS handshake, mostly a certificate.
+    /// The TLS handshake failed, usually because of a certificate.
     Tls,
     /// The host's name does not resolve.
     Dns,
-    /// The token file cannot be used; no request was made.
+    /// The token file is unusable; no request was made.
     Token,
-    /// Everything else, such as a connection that broke. The events may have arrived.
+    /// Any other failure, such as a broken connection. The events may have arrived.
     Other,
 }
 
@@ -139,13 +137,13 @@ impl Cause {
         }
     }
 
-    /// Whether the receiver says that the body itself is bad, so that a smaller one may be good.
+    /// Whether the receiver says that the body itself is bad; then a smaller body may be accepted.
     pub fn blames_body(self) -> bool {
         matches!(self, Cause::Status(400 | 413 | 422))
     }
 
-    /// Whether the receiver, or something before it, may have seen the events: else they are not
-    /// what failed.
+    /// Whether the receiver, or a proxy before it, may have seen the events. If not, the events did
+    /// not cause the failure.
     pub fn reached_receiver(self) -> bool {
         !matches!(
             self,

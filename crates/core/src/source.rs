@@ -10,62 +10,62 @@ use crate::convert::EarlyOutcomes;
 use crate::record::Record;
 
 /// How far one partition of a source has been read, in the source's own terms (a sequence number,
-/// the end of a time window): what the checkpoint keeps and the source resumes from.
+/// the end of a time window). The checkpoint stores it and the source resumes from it.
 pub type Position = serde_json::Value;
 
-/// The positions of a source, by partition.
 pub type Positions = BTreeMap<u32, Position>;
 
-/// Some records in the order of their partition.
+/// Records of one partition, in its order.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Which of the source's partitions: a small index. Order and positions are per partition.
+    /// The partition: a small index. Order and positions are per partition.
     pub partition: u32,
-    /// The records; none is fine (a position alone, or a problem).
+    /// May be empty, when the page only carries a position or a problem.
     pub records: Vec<Record>,
-    /// What was decided about them where they were read; the pipeline converts the others.
+    /// Outcomes that the reading thread decided already; the pipeline converts the other records.
     pub early: EarlyOutcomes,
-    /// Where the partition stands once these records, and all that it gave before, are settled.
+    /// The partition's position once these records, and all its earlier ones, are settled.
     pub position: Option<Position>,
-    /// Up to when the partition is read with this page. A partition of which this is never said
-    /// counts for no lag: a cursor of a tail that trails the edge on purpose.
+    /// Up to when this page reads the partition. A partition that never reports this does not count
+    /// for the lag: a cursor of a tail that trails the edge on purpose.
     pub read_to: Option<ReadTo>,
-    /// What went wrong beside them: the source goes on, but not all of it was read.
+    /// What could not be read. The source goes on.
     pub problems: Vec<Problem>,
-    /// Partitions that come and go, this one or others, as of this page.
+    /// Partitions, this one or others, that come or go as of this page.
     pub partitions: Vec<PartitionChange>,
 }
 
-/// Up to when a partition is read: what its log held before that was given, with this page or an
-/// earlier one. The lag is measured from here, once all of it is settled.
+/// Up to when a partition is read: this page and earlier ones contain everything that its log held
+/// before that time. The lag is measured from here, once all of it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadTo {
-    /// The end of a window, the time at which the provider took a message in, or the time of an
+    /// The end of a window, the time at which the provider received a message, or the time of an
     /// answer that there is nothing more.
     pub time: Timestamp,
-    /// As long as the log answers, the source says a later time within so long, also where there is
-    /// nothing more. A lag that is no longer than this is none.
+    /// While the log answers, the source reports a later time within this duration, even when there
+    /// is nothing new. A lag no longer than this counts as zero.
     pub again_within: Duration,
 }
 
 /// A partition comes or goes.
 ///
-/// Records or a position of a partition announce it too. A source announces by itself those that
-/// may have nothing to give for long: a position that nobody announces is dropped in the end
-/// ([`crate::checkpoint::UNANNOUNCED_MAX`]).
+/// A page with records or a position announces its partition too. A source announces explicitly the
+/// partitions that may have nothing to read for long, because the position of an unannounced
+/// partition is dropped eventually ([`crate::checkpoint::UNANNOUNCED_MAX`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionChange {
-    /// The source reads it, and says up to when ([`Page::read_to`]): until it has, nothing of it is
-    /// read, and the lag grows.
+    /// The source reads the partition and reports up to when ([`Page::read_to`]). Until its first
+    /// report nothing counts as read, and the lag grows.
     Announced(u32),
-    /// The source never reads it again, since another partition answers for what it owed: once all
-    /// that it gave is settled, its position is dropped.
+    /// The source never reads the partition again, because another partition covers what it still
+    /// owed. Its position is dropped once all its records are settled.
     Retired(u32),
-    /// The provider has it no more. Its position stays, but nothing is to be expected of it.
+    /// The provider no longer has the partition. Its position stays, but no more records are
+    /// expected.
     Left(u32),
 }
 
-/// Something that kept a part of the source from being read.
+/// Why a part of the source could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file, stream or partition.
@@ -74,31 +74,31 @@ pub struct Problem {
     pub error: String,
 }
 
-/// A source of records.
 pub trait Source: Send {
-    /// The next records; `None` once there will be no more.
+    /// Reads the next page; `None` once the source has ended.
     ///
-    /// Dropping the future loses nothing: the pipeline waits for several things at once.
+    /// Cancel-safe: the pipeline drops the future when something else comes first.
     fn read(&mut self) -> impl Future<Output = Option<Page>> + Send;
 
-    /// All that a partition gave up to this position is settled and the checkpoint says so.
+    /// Everything that the partition held up to this position is settled, and the checkpoint is
+    /// written.
     fn commit(&mut self, partition: u32, position: &Position) {
         let _ = (partition, position);
     }
 
-    /// Whether it wants to hear of each record by itself ([`Source::settled`]).
+    /// Whether the pipeline reports each settled record ([`Source::settled`]).
     const HEARS_OF_EACH: bool = false;
 
-    /// A record is settled, whatever becomes of those before it: the one of this number among all
-    /// that the source gave of the partition, from 0. For a provider that takes an acknowledgment of
-    /// each, and gives nothing more while too many are without one: a record that stays open for
-    /// long must not hold up all others.
+    /// Record `number` of the partition is settled, whether or not earlier ones are. Numbers count
+    /// all records that the source read from the partition, from 0. For a provider that expects an
+    /// acknowledgment of each message and sends no more while too many are unacknowledged: one
+    /// record that stays open for long must not hold up the others.
     fn settled(&mut self, partition: u32, number: u64) {
         let _ = (partition, number);
     }
 
-    /// The last call, after the last commit: brings to the provider what it has to know. Whoever
-    /// implements it bounds its time.
+    /// The last call, after the last commit: sends the provider what it still has to know. The
+    /// implementation must limit its own time.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }

@@ -1,7 +1,8 @@
-//! One POST to the webhook: the request, who we are, whom we trust, and what the answer means.
+//! One POST to the webhook: the request, its credentials, trusted authorities, and the meaning of
+//! the answer.
 //!
-//! The only file that names the HTTP client, with its submodules. Redirects are not followed (a
-//! POST that is redirected has not arrived), bodies are not compressed (Falco cannot read them).
+//! In this crate only this module uses the HTTP client. Redirects are not followed (a redirected
+//! POST has not arrived), and bodies are not compressed (Falco cannot read them).
 
 mod failure;
 pub mod settings;
@@ -25,19 +26,18 @@ use crate::sink::{Cause, ReceiverAnswer, RequestFailure, Sink, Verdict};
 use settings::TlsFiles;
 pub use settings::{WebhookError, WebhookSettings, parse_url};
 
-/// The part of an answer's body that a message quotes.
+/// How much of an answer's body a message quotes.
 const DETAIL_BYTES_MAX: usize = 200;
 
-/// The part of an answer's body that is read so that the connection can be used again.
+/// How much of an answer's body is read so that the connection can be reused.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
 
 /// How long to wait for that part once the answer's status is known.
 const DRAIN_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// A token is a line, not a file of any size.
+/// A token is one line; a larger file holds something else.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
-/// A receiver of `EventList`s.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     settings: Arc<WebhookSettings>,
@@ -45,18 +45,18 @@ pub struct Webhook {
     connected: Arc<Mutex<Connected>>,
 }
 
-/// The client of the certificates as they are now.
+/// A client, and the certificate files that it was made of.
 #[derive(Debug)]
 struct Connected {
     client: Client,
     files: TlsFiles,
-    /// The files changed, and cannot be used: said once.
+    /// Why changed files could not be used; logged once.
     refused: Option<String>,
 }
 
 impl Webhook {
-    /// Reads the certificates and makes the client; connects to nothing. Before each POST the token
-    /// file and the certificate files are read again, as they rotate.
+    /// Reads the certificates and builds the client without connecting. The token file and the
+    /// certificate files are read again before each POST, because they rotate.
     ///
     /// # Errors
     /// A bad URL or certificate file: the message names the setting and the file.
@@ -79,8 +79,9 @@ impl Webhook {
         })
     }
 
-    /// The client, a new one where the certificate files have changed. While they cannot be used,
-    /// as between the writing of a certificate and of its key, the present one stays.
+    /// Returns the client, after rebuilding it if the certificate files have changed. While they
+    /// are unusable, for example between the writing of a certificate and of its key, the current
+    /// client stays.
     fn client(&self) -> Client {
         let settings = &*self.settings;
         let mut connected = self
@@ -121,7 +122,7 @@ impl Webhook {
         connected.client.clone()
     }
 
-    /// The receiver's address for people: without path and query, which may hold secrets.
+    /// The receiver's address for messages: without path and query, which may hold secrets.
     pub fn address(&self) -> String {
         self.url.origin().ascii_serialization()
     }
@@ -131,7 +132,7 @@ impl Webhook {
         self.exchange(list::body(&[])).await
     }
 
-    /// POSTs one body and says what the answer means.
+    /// POSTs one body and interprets the answer.
     pub async fn post(&self, body: Bytes) -> Verdict {
         self.exchange(body).await.verdict
     }
@@ -172,11 +173,11 @@ impl Webhook {
     }
 }
 
-/// What an answer means.
+/// Interprets an answer.
 async fn answered(response: Response) -> Verdict {
     let status = response.status().as_u16();
     if response.status().is_success() {
-        // Whatever becomes of the rest of the answer, the receiver has the events.
+        // Even if the rest of the answer fails, the receiver has the events.
         body_start(response, DRAIN_BYTES_MAX, DRAIN_BYTES_MAX).await;
         return Verdict::Accepted { status };
     }
@@ -196,8 +197,8 @@ impl Sink for Webhook {
     }
 }
 
-/// The first `keep` bytes of the answer's body. Reads on to `drain` bytes at most, and for a
-/// moment at most; a body that breaks off is as good as its start.
+/// The first `keep` bytes of the answer's body. Stops reading after about `drain` bytes or
+/// `DRAIN_WAIT_MAX`; if the body breaks off, returns what was read.
 async fn body_start(mut response: Response, keep: usize, drain: usize) -> Vec<u8> {
     let mut start = Vec::new();
     let mut seen = 0;
@@ -215,7 +216,7 @@ async fn body_start(mut response: Response, keep: usize, drain: usize) -> Vec<u8
     start
 }
 
-/// The token file holds no token that can be sent. Never quotes the file.
+/// The token file holds no usable token. Never quotes the file.
 #[derive(Debug, thiserror::Error)]
 #[error("the token file {} {problem}", .path.display())]
 struct TokenError {
@@ -238,7 +239,7 @@ enum TokenProblem {
 }
 
 /// The `Authorization` header, from the file as it is now: reading a small file costs less than
-/// knowing whether it changed. The error never quotes the file.
+/// finding out whether it changed. The error never quotes the file.
 fn bearer(path: &Path) -> Result<HeaderValue, TokenError> {
     let refused = |problem: TokenProblem| TokenError {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! The checkpoint in a state folder: what it holds, what it refuses, who holds its lock.
+//! The checkpoint in a state folder: its content, what is refused, and its lock.
 #![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ async fn file_store_saved_checkpoint_is_loaded_by_next_process() {
     }
 }
 
-/// A document that is refused, and what the message has to say.
+/// Checks that a document is refused, and what the message says.
 async fn check_refused(document: &str, parts: &[&str]) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("checkpoint.json");
@@ -80,7 +80,7 @@ async fn check_refused(document: &str, parts: &[&str]) {
         }
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), document);
-    // Moved away, all goes on.
+    // After it is moved away, saving works.
     fs::rename(&file, folder.path().join("old")).unwrap();
     let checkpoint = Checkpoint::new(&ours(), positions(1));
     store.save(&checkpoint).await.unwrap();
@@ -195,7 +195,7 @@ fn state_folder_lock_ends_with_its_process() {
     FileStore::open(folder.path(), ours()).unwrap();
 }
 
-/// A folder that cannot be used, and what the message has to say.
+/// Checks that a folder cannot be used, and what the message says.
 fn check_unavailable(folder: &Path, parts: &[&str]) {
     let error = FileStore::open(folder, ours()).unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
@@ -213,7 +213,7 @@ fn state_folder_unusable_is_named_with_remedy() {
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     check_unavailable(&file, &["file/lock", "a folder of its own"]);
-    // Nobody, root included, makes files there.
+    // Even root cannot create files there.
     #[cfg(target_os = "linux")]
     check_unavailable(Path::new("/sys/kernel"), &["/sys/kernel/lock", "fsGroup"]);
 }
@@ -224,7 +224,7 @@ async fn file_store_write_failed_is_reported_and_recovers() {
     let mut store = FileStore::open(folder.path(), ours()).unwrap();
     let checkpoint = Checkpoint::new(&ours(), positions(1));
     store.save(&checkpoint).await.unwrap();
-    // A folder with something in it stands where the next document is prepared.
+    // A non-empty folder blocks the path of the temporary document.
     let beside = folder.path().join("checkpoint.json.tmp");
     fs::create_dir(&beside).unwrap();
     fs::write(beside.join("x"), "").unwrap();
@@ -237,10 +237,10 @@ async fn file_store_write_failed_is_reported_and_recovers() {
     assert_eq!(store.load().await.unwrap(), Some(next));
 }
 
-/// Set for the run of the test below that may mount.
+/// Set in the child run of the test below, which may mount.
 const MAY_MOUNT: &str = "MAY_MOUNT";
 
-/// Runs itself in a namespace of its own, where a user may mount.
+/// Runs itself again in a new namespace, in which a user may mount.
 #[test]
 fn file_store_full_or_read_only_disk_is_reported_and_recovers() {
     if std::env::var_os(MAY_MOUNT).is_some() {
@@ -250,7 +250,7 @@ fn file_store_full_or_read_only_disk_is_reported_and_recovers() {
     let namespace = ["--map-root-user", "--mount"];
     let may = Command::new("unshare").args(namespace).arg("true").status();
     if !may.is_ok_and(|status| status.success()) {
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which would capture it.
         let said = b"skipped: no user namespaces here, so no full disk was tried\n";
         std::io::stderr().write_all(said).unwrap();
         return;

@@ -1,4 +1,4 @@
-//! The checkpointer: how often it writes, what it calls durable, and how it takes failures.
+//! The checkpointer: its pace, what counts as durable, and how it handles failures.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -26,15 +26,14 @@ fn owner() -> Owner {
 
 #[derive(Default)]
 struct Script {
-    /// How long each write takes.
     takes: Duration,
     failures: VecDeque<StoreError>,
-    /// When each attempt began, and what it was to write.
+    /// When each attempt started, and its positions.
     attempts: Vec<(Instant, BTreeMap<u32, Value>)>,
     saved: Option<Checkpoint>,
 }
 
-/// A store that does as it is told.
+/// A scripted store.
 #[derive(Clone, Default)]
 struct Scripted(Arc<Mutex<Script>>);
 
@@ -95,14 +94,14 @@ async fn checkpointer_busy_writes_newest_positions_once_per_interval() {
     let mut committed = 0;
     let mut tick = interval(Duration::from_millis(7));
     for n in 1..=3000_u64 {
-        // As in the run loop: whatever comes first, the rest is dropped.
+        // As in the run loop: the first branch wins, the others are dropped.
         tokio::select! {
             biased;
             outcome = checkpointer.next() => {
                 let SaveOutcome::Saved(positions) = outcome else { panic!("{outcome:?}") };
                 let [(0, position)] = positions.as_slice() else { panic!("{positions:?}") };
                 committed = position.as_u64().unwrap();
-                // Durable is what is in the store, not what came since.
+                // Only what is in the store is durable, not newer positions.
                 assert_eq!(saved(&store)[&0], *position);
             }
             _ = tick.tick() => {}
@@ -145,7 +144,7 @@ async fn checkpointer_partition_of_earlier_run_is_kept() {
     let positions = BTreeMap::from([(0, json!(1)), (1, json!(10))]);
     let loaded = Checkpoint::new(&owner(), positions);
     let mut checkpointer = Checkpointer::new(store.clone(), owner(), Some(loaded), SECOND);
-    // The same position again is no news.
+    // The same position again does not count as a change.
     checkpointer.advance(1, json!(10));
     assert!(checkpointer.is_clean());
     checkpointer.advance(0, json!(2));
@@ -183,7 +182,7 @@ async fn checkpointer_save_failed_next_success_reports_all_positions() {
     assert_eq!(failed, 40);
     assert!(checkpointer.failure().is_none());
     assert!(checkpointer.is_clean());
-    // Between one second and thirty, so neither a storm nor a long silence.
+    // At intervals between one second and thirty: neither a storm of writes nor a long silence.
     assert!(begin.elapsed() > 200 * SECOND && begin.elapsed() < 1000 * SECOND);
 }
 
@@ -201,7 +200,7 @@ async fn checkpointer_flush_waits_for_running_write_and_writes_the_rest() {
     let durable = checkpointer.flush(5 * SECOND).await;
     assert_eq!(durable, [(0, json!(2)), (1, json!(5))]);
     assert!(checkpointer.is_clean());
-    // Neither the interval is waited for nor more than two writes.
+    // It neither waits for the interval nor makes more than two writes.
     assert_eq!(begin.elapsed(), Duration::from_millis(700));
     assert_eq!(saved(&store)[&0], json!(2));
 }
@@ -222,7 +221,7 @@ async fn checkpointer_flush_failing_retries_within_its_limit() {
     assert!(!checkpointer.is_clean());
     assert!(checkpointer.failure().is_some());
 
-    // A store that hangs does not hang the end.
+    // A store that hangs does not block the end.
     store.0.lock().unwrap().failures.clear();
     store.0.lock().unwrap().takes = 1000 * SECOND;
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! What delivery logs. Alone in its process: the log's levels are cached for all threads.
+//! The log lines of delivery. In its own process, as log levels are cached for all threads.
 #![allow(clippy::unwrap_used, reason = "tests, with their helpers")]
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::EventOptions;
 use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 
-/// Collects what is logged.
+/// Collects log lines.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -28,7 +28,7 @@ impl io::Write for Lines {
     }
 }
 
-/// Down, then without rights, then well.
+/// Unreachable at first, then without permission, then healthy.
 #[derive(Default)]
 struct Mending(AtomicUsize);
 

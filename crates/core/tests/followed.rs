@@ -1,5 +1,5 @@
-//! What an observer says of an event is done: it is delivered, delivered and followed to its end, or
-//! left out, and its record ends once in any case.
+//! Follows an observer's decision on an event: deliver it, deliver it and report its end, or leave
+//! it out. Its record ends once in any case.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 const LEFT_OUT: Skip = Skip::new("left_out");
 
-/// Gives these records and ends.
+/// A source of these records.
 struct Records(Vec<Page>);
 
 impl Source for Records {
@@ -39,7 +39,7 @@ impl Convert for Native {
     }
 }
 
-/// Refuses every body with the event `bad` in it.
+/// Refuses every body that contains the event `bad`.
 #[derive(Clone, Default)]
 struct Receiver(Arc<Mutex<Vec<String>>>);
 
@@ -64,7 +64,7 @@ impl Sink for Receiver {
     }
 }
 
-/// Follows what is called so, and leaves out what is called so.
+/// Follows and leaves out events by their names.
 #[derive(Default)]
 struct Watcher {
     ended: Vec<(u64, bool)>,

@@ -1,5 +1,5 @@
-//! Pipelines that share a budget hold no more than it together while nothing is accepted, none is left
-//! out, and all is delivered in the end.
+//! Pipelines that share a read budget together hold no more than it while nothing is accepted; all
+//! of them make progress, and everything is delivered eventually.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 const PIPELINES: usize = 16;
 const RECORDS: usize = 300;
 const BYTES_MAX: usize = 40_000;
-/// A record with its book-keeping, and its event.
+/// A record with its overhead, and its event.
 const PAGE_BYTES: usize = 2 * 600 + 256;
 
 fn record(id: &str, verb: &str) -> Record {
@@ -40,7 +40,7 @@ fn record(id: &str, verb: &str) -> Record {
     Record::new(event, origin)
 }
 
-/// Gives a record a page.
+/// A source with one record per page.
 struct Records(usize);
 
 impl Source for Records {
@@ -101,7 +101,7 @@ impl Convert for Native {
     }
 }
 
-/// Accepts nothing until it is open.
+/// Accepts nothing until it is opened.
 struct Gate {
     opened: watch::Receiver<bool>,
     accepted: Arc<AtomicUsize>,
@@ -115,7 +115,7 @@ impl Sink for Gate {
     }
 }
 
-/// Says what its pipeline holds.
+/// Reports what its pipeline holds.
 struct Held(Arc<AtomicUsize>);
 
 impl Observer for Held {
@@ -164,7 +164,7 @@ async fn pipelines_sharing_a_budget_hold_no_more_than_it_and_all_go_on() {
         "none is left out: {all:?}"
     );
     assert!(sum >= BYTES_MAX, "{all:?}");
-    // One that holds nothing reads a page whatever the others hold.
+    // A pipeline that holds nothing may read a page, whatever the others hold.
     assert!(sum <= BYTES_MAX + PIPELINES * PAGE_BYTES, "{all:?}");
     open.send_replace(true);
     for pipeline in running {

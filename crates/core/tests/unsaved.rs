@@ -1,5 +1,5 @@
-//! A log that is read to its end whose last checkpoint cannot be written: whoever relies on the end
-//! must not be told that it is kept.
+//! A log is read to its end, but its last checkpoint cannot be written: the run must not report the
+//! end as saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,15 +18,15 @@ use audit_bridge_core::source::{Page, Source};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Gives these pages and ends; from then on the store fails.
+/// A source of these pages; once it ends, the store fails.
 struct Ending {
     pages: Vec<Page>,
     failures: Failures,
-    /// What it sets them to.
+    /// Number of failures to set then.
     then: usize,
 }
 
-/// How often the store cannot be written any more.
+/// How many more writes of the store fail.
 type Failures = Arc<AtomicUsize>;
 
 impl Source for Ending {
@@ -39,7 +39,7 @@ impl Source for Ending {
     }
 }
 
-/// There is nothing to convert, to deliver or to tell.
+/// Converts, delivers and reports nothing.
 struct Nothing;
 
 impl Convert for Nothing {
@@ -90,7 +90,7 @@ async fn ended(failures: usize) -> Ended {
     let store = Failures::default();
     let pipeline = Pipeline {
         source: Ending {
-            // The first is kept at once, the other waits for the interval.
+            // The first is saved at once, the other waits for the interval.
             pages: vec![page(json!({"shard_end": true})), page(json!(1))],
             failures: Arc::clone(&store),
             then: failures,

@@ -1,4 +1,4 @@
-//! Files of the webhook's settings that change while the bridge runs, and whom it trusts then.
+//! Files of the webhook's settings that change while the bridge runs, and the trust that results.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,13 +43,13 @@ async fn webhook_client_certificate_changed_is_used_without_restart() {
     let webhook = Webhook::new(&settings).unwrap();
     let before = webhook.ask().await.verdict;
     assert!(is_tls_hold(&before), "{before:?}");
-    // One after the other, as a rotation writes them: the half of it changes nothing.
+    // One file after the other, as in a rotation: half of it changes nothing.
     write(&folder, "cert.pem", &pair.cert_pem);
     let half = webhook.ask().await.verdict;
     assert!(is_tls_hold(&half), "{half:?}");
     write(&folder, "key.pem", &pair.key_pem);
     assert_eq!(webhook.ask().await.verdict, ACCEPTED);
-    // What is broken or away leaves the last good one.
+    // If a file is broken or missing, the last valid one is used.
     for text in ["", "no pem"] {
         write(&folder, "key.pem", text);
         assert_eq!(webhook.ask().await.verdict, ACCEPTED);

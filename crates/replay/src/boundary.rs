@@ -1,20 +1,20 @@
-//! Where a JSON value ends, without reading what is in it.
+//! Finds the end of a JSON value without parsing its content.
 //!
-//! A dump of gigabytes is cut into records here and read for good by the converter, so this pass
-//! only has to see strings and brackets: 64 bytes at a time, as bit masks (the technique of
-//! simdjson's first stage). It also sees two signs of damage, on which the caller can find the
+//! A dump of gigabytes is cut into records here and parsed later by the converter, so this pass
+//! only needs to see strings and brackets: 64 bytes at a time, as bit masks (the technique of
+//! simdjson's first stage). It also sees two signs of damage, after which the caller can find the
 //! next record: a line that ends inside a string, and a record that starts inside another one.
 
 use wide::u8x16;
 
-/// What a look at the bytes behind a value's first one found.
+/// The result of scanning for a value's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Edge {
     /// The value ends before this offset.
     End(usize),
-    /// It does not end in these bytes.
+    /// The value does not end in these bytes.
     Open,
-    /// It cannot end well.
+    /// The value is damaged and has no valid end.
     Damaged,
 }
 
@@ -26,12 +26,12 @@ pub(super) struct Boundary {
     in_string: u64,
     /// 1 when the next byte is escaped.
     escaped: u64,
-    /// The bracket that has to close the value.
+    /// The bracket that must close the value.
     closing: u8,
 }
 
 impl Boundary {
-    /// Looks at the next bytes of the value; the first call starts with its first byte.
+    /// Scans the next bytes of the value; the first call starts with its first byte.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Edge {
         if self.closing == 0 {
             self.closing = if bytes.first() == Some(&b'[') {
@@ -55,7 +55,7 @@ impl Boundary {
             let strings = prefix_xor(quotes) ^ self.in_string;
             self.in_string = if strings >> 63 == 1 { u64::MAX } else { 0 };
 
-            // What ends the scan is searched in the order of the text.
+            // Search for the end in text order.
             let open = masks.open & !strings;
             let close = masks.close & !strings;
             if (close.count_ones() as usize) < self.depth && masks.newline == 0 {
@@ -75,7 +75,7 @@ impl Boundary {
                     } else {
                         self.depth = self.depth.saturating_sub(1);
                         if self.depth == 0 {
-                            // Another bracket: one inside was never closed.
+                            // Another bracket closes it: an inner one was never closed.
                             return match bytes[at + bit] == self.closing {
                                 true => Edge::End(at + bit + 1),
                                 false => Edge::Damaged,
@@ -86,7 +86,7 @@ impl Boundary {
             }
             at += 64;
         }
-        // Padding of the last block is no text: what it escaped stays escaped.
+        // The last block is padded with spaces; the escape state is kept.
         Edge::Open
     }
 
@@ -103,8 +103,8 @@ impl Boundary {
         escaped
     }
 
-    /// Whether the line after this newline opens an object where JSON allows no value: then it is
-    /// the next record.
+    /// Whether the line after this newline opens an object where JSON allows no value, so that it
+    /// is the next record.
     fn next_record_at(bytes: &[u8], newline: usize) -> bool {
         let line = &bytes[newline + 1..];
         let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t'));

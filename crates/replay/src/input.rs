@@ -1,4 +1,4 @@
-//! The files of a replay: what the paths name, and what is in them once unpacked.
+//! The inputs of a replay: finds the files that the paths name, and unpacks their content.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,15 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use audit_bridge_core::chain::printable;
 use audit_bridge_core::source::Problem;
 
-/// Compression inside compression is real (Firehose packs what CloudWatch packed), but not deeper.
+/// Nested compression occurs (Firehose compresses what CloudWatch compressed), but is not deeper
+/// than this.
 const LAYERS_MAX: usize = 3;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// A zstd frame that readers skip may come first (as in our own dead letter): `50` to `5f`, and this.
+/// A zstd frame that readers skip may come first (as in our own dead letter): `50` to `5f`, then
+/// this.
 const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// A zstd window of 8 MiB, as browsers allow: it is memory that the file demands of its reader.
+/// The largest zstd window, 8 MiB, as browsers allow: the file decides how much memory its reader
+/// needs.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// How zstd says that a file demands more.
+/// The part of zstd's error that says that a file needs more.
 const ZSTD_WINDOW_TOO_LARGE: &str = "too much memory";
 
 /// One thing to read.
@@ -38,7 +41,7 @@ impl Input {
     }
 }
 
-/// The files that the paths name, folders walked in the order of their names.
+/// The files that the paths name; folders are walked in name order.
 pub(super) fn expand(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
     let (mut inputs, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
@@ -76,7 +79,7 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Problem>) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, inputs, problems),
             Ok(kind) if kind.is_file() => inputs.push(Input::File(path)),
-            // A link may lead anywhere, and a pipe has no end: they are read only when named.
+            // A link may lead anywhere, and a pipe may have no end: they are read only if named.
             Ok(kind) => tracing::warn!(
                 path = %printable(&path.to_string_lossy()),
                 kind = kind_name(kind),
@@ -117,7 +120,7 @@ pub(super) fn problem(place: &str, error: &io::Error) -> Problem {
     }
 }
 
-/// How far the reading is: for the progress bar, in bytes as they are on disk, and for a later run.
+/// The progress of reading: in bytes on disk for the progress bar, and in records for a later run.
 #[derive(Debug, Default)]
 pub struct ReplayProgress {
     /// Bytes read so far.
@@ -126,20 +129,22 @@ pub struct ReplayProgress {
     pub total: AtomicU64,
     /// Inputs that an earlier run has settled to their end.
     pub inputs_left_out: AtomicU64,
-    /// Records that an earlier run has settled: of those, and of inputs that go on behind them.
+    /// Records that an earlier run has settled, in those inputs and in inputs that are resumed
+    /// behind them.
     pub records_left_out: AtomicU64,
-    /// Inputs that are no longer what an earlier run has read.
+    /// Inputs that have changed since an earlier run read them.
     pub inputs_changed: AtomicU64,
-    /// The partitions of the inputs, in their order.
+    /// The partitions of the inputs, in input order.
     order: Vec<u32>,
-    /// As in [`ReplaySettings`](super::Settings).
+    /// As in [`ReplaySettings`](super::ReplaySettings).
     skip_records: u64,
-    /// By partition: the records of an input that was read to its end; `None` of one that failed.
+    /// The number of records of each partition that was read to its end; `None` if reading it
+    /// failed.
     ended: Mutex<HashMap<u32, Option<u64>>>,
 }
 
 impl ReplayProgress {
-    /// Of these inputs, each with its partition.
+    /// The progress for these inputs and their partitions.
     pub(super) fn of<'a>(
         inputs: impl Iterator<Item = (&'a Input, u32)> + Clone,
         skip_records: u64,
@@ -157,19 +162,19 @@ impl ReplayProgress {
         }
     }
 
-    /// An input was read to its end; `records`: how many it gave.
+    /// An input was read to its end and contained this many `records`.
     pub(super) fn ended(&self, partition: u32, records: u64) {
         self.lock_ended().insert(partition, Some(records));
     }
 
-    /// An input was not read to its end.
+    /// An input could not be read to its end.
     pub(super) fn failed(&self, partition: u32) {
         self.lock_ended().insert(partition, None);
     }
 
-    /// How many records, over all inputs in their order, a later run may leave out, where `settled`
-    /// says how many of each partition are settled without a gap. What comes from an input that
-    /// failed on is not among them: it may have more records then.
+    /// How many records, over all inputs in their order, a later run may skip, where `settled`
+    /// returns how many of each partition are settled without a gap. Counts nothing from an input
+    /// that failed on, because that input may then have more records.
     pub fn settled_in_order(&self, settled: impl Fn(u32) -> u64) -> u64 {
         let ended = self.lock_ended();
         let mut before = 0;
@@ -193,7 +198,7 @@ impl ReplayProgress {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An input is settled to its end already.
+    /// An input was settled to its end by an earlier run.
     pub(super) fn leave_out(&self, input: &Input, records: u64) {
         self.inputs_left_out.fetch_add(1, Ordering::Relaxed);
         self.records_left_out.fetch_add(records, Ordering::Relaxed);
@@ -215,7 +220,7 @@ impl ReplayProgress {
         }
     }
 
-    /// An input is not what an earlier run has read.
+    /// An input has changed since an earlier run read it.
     pub(super) fn changed(&self, name: &str) {
         self.inputs_changed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
@@ -240,7 +245,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Opens an input and unpacks what is packed, told by its first bytes.
+/// Opens an input and unpacks compressed content, detected by its first bytes.
 pub(super) fn open(
     input: &Input,
     progress: &Arc<ReplayProgress>,
@@ -278,7 +283,7 @@ fn is_zstd(head: &[u8]) -> bool {
     }
 }
 
-/// The first bytes, and the content with them still in front.
+/// Returns the first bytes, and the content including them.
 fn peek(mut content: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut head = Vec::new();
     content.by_ref().take(4).read_to_end(&mut head)?;

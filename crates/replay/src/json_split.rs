@@ -1,11 +1,11 @@
-//! Cuts a JSON dump into records by its structure, in constant memory: objects one after the
-//! other, arrays of them, and containers that hold them in an array, however large.
+//! Cuts a JSON dump into records by its structure, in constant memory: objects one after the other,
+//! arrays of them, and containers that hold them in an array, of any size.
 //!
-//! What a top-level object (or array element) is, the names of its first members tell; its end is
-//! found by brackets alone ([`Boundary`]). Reading it is the converter's business, so a record that
-//! is wrong inside costs that record only. Where the structure itself is damaged, the next record
-//! is found by how records of this file begin: on a line of their own, no further to the right, or
-//! with the same first member.
+//! The names of its first members show what a top-level object (or array element) is; its end is
+//! found by brackets alone ([`Boundary`]). The converter parses it, so a record that is invalid
+//! inside costs only that record. Where the structure itself is damaged, the next record is found
+//! by how records of this file begin: on a line of their own, no further to the right, or with the
+//! same first member.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use super::boundary::{Boundary, Edge};
 use super::dead_letter_form;
 use super::dump::{Dump, Piece, PieceContext, Role, Splitter};
 
-/// How much of an object is looked at to tell what it is.
+/// The most of an object that is scanned to find out what it is.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How much of it is looked at first.
+/// How much of it is scanned first.
 const HEAD_BYTES_FIRST: usize = 512;
 
 /// The splitter of all JSON shapes.
 pub(super) struct JsonSplit {
     dump: Arc<dyn Dump>,
     frames: Vec<Frame>,
-    /// What is left of a record that is too large.
+    /// The state of dropping the rest of a record that is too large.
     dropping: Option<Dropping>,
-    /// The blanks before the current position on its line; `None` when other text is before it.
+    /// The number of blanks before the current position on its line; `None` after other text.
     indent: Option<usize>,
-    /// This is the content of one record; there is no further one inside.
+    /// This splits the content of one record, which is not split further.
     nested: bool,
 }
 
-/// What stands open around the current position.
+/// An open structure around the current position.
 #[derive(Debug)]
 enum Frame {
-    /// An array of records. The context of its container, if it has one.
+    /// An array of records, with the context of its container if it has one.
     Array(PieceContext),
     /// A container object, between its members.
     Container(PieceContext),
 }
 
-/// What an object is, told by its first members.
+/// What an object is, according to its first members.
 enum Head {
     Record,
     Wrapped,
-    /// Its records start at this offset, inside their array.
+    /// A container; its records start at this offset, inside their array.
     Container(usize, PieceContext),
     Unknown,
-    /// Not enough of it is here.
+    /// More bytes are needed.
     More,
 }
 
-/// What a container goes on with; the offset is where to read on.
+/// The next member of a container, with the offset at which to continue.
 enum Member {
     Records(usize),
     Other(usize),
 }
 
-/// One step over the front of the buffer.
+/// The result of one step at the front of the buffer.
 enum Step {
-    /// How many bytes were taken.
+    /// This many bytes were consumed.
     Took(usize),
     /// More bytes are needed.
     More,
@@ -111,32 +111,32 @@ impl Splitter for JsonSplit {
     }
 }
 
-/// The rest of a record that is too large, dropped up to its end.
+/// Drops the rest of a record that is too large, up to its end.
 enum Dropping {
     /// An object or an array.
     Brackets(Boundary),
-    /// A string; whether the next byte is escaped.
+    /// A string, and whether the next byte is escaped.
     String(bool),
-    /// Text that is no JSON: it ends with its line.
+    /// Text that is no JSON, which ends with its line.
     Line,
 }
 
 impl Dropping {
-    /// What starts here, before anything of it was looked at.
+    /// The state at the start of a value.
     fn of(start: &[u8]) -> Dropping {
         match start.first() {
             Some(b'{' | b'[') => Dropping::Brackets(Boundary::default()),
-            // The opening quote counts as escaped, as it is not the end.
+            // The opening quote counts as escaped, because it does not end the string.
             Some(b'"') => Dropping::String(true),
             _ => Dropping::Line,
         }
     }
 
-    /// Where it ends, or else how many bytes were looked at.
+    /// The offset of its end, or else how many bytes were scanned.
     fn end(&mut self, buffer: &[u8], last: bool) -> Result<usize, usize> {
         match self {
             Dropping::Brackets(boundary) => {
-                // The scan may only pause at whole blocks.
+                // The scan may only pause between whole blocks.
                 let whole = if last {
                     buffer.len()
                 } else {
@@ -176,7 +176,7 @@ impl JsonSplit {
     }
 
     fn step(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
-        // Between values: space, the commas of arrays, and the record separator of RFC 7464.
+        // Between values: whitespace, the commas of arrays, and the record separator of RFC 7464.
         let gap = rest
             .iter()
             .position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e))
@@ -200,7 +200,7 @@ impl JsonSplit {
                 Step::Took(1)
             }
             (b'{', _) => self.object(rest, last, piece),
-            // An array at the top holds the records; one inside is a record (a row).
+            // A top-level array holds records; an inner one is a record (a row).
             (b'[', None) => {
                 self.frames.push(Frame::Array(PieceContext::default()));
                 Step::Took(1)
@@ -214,7 +214,7 @@ impl JsonSplit {
     }
 
     fn object(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
-        // Mostly the first names tell.
+        // Usually the first names are enough.
         let windows = [HEAD_BYTES_FIRST, HEAD_BYTES_MAX].map(|max| rest.len().min(max));
         let mut head = Head::More;
         for window in windows {
@@ -237,7 +237,7 @@ impl JsonSplit {
         }
     }
 
-    /// Takes one value whole. `plain`: it is a record in the provider's own form.
+    /// Takes one whole value. `plain`: it is a record in the provider's own form.
     fn whole(
         &mut self,
         rest: &[u8],
@@ -273,7 +273,7 @@ impl JsonSplit {
         Step::Took(end)
     }
 
-    /// Brings a value into the provider's own form and hands it on.
+    /// Converts a value into the provider's own form and emits it.
     fn emit(&self, bytes: &[u8], damaged: bool, piece: &mut dyn FnMut(Piece<'_>)) {
         let broken = |damaged| Piece {
             bytes: Cow::Borrowed(bytes),
@@ -295,7 +295,7 @@ impl JsonSplit {
         let payload = match &own {
             Some(payload) => match std::str::from_utf8(payload).ok().map(Raw::parse) {
                 Some(Ok(inner)) => inner,
-                // What was no JSON when it was rejected goes through as it was.
+                // Text that was no JSON when it was rejected is emitted unchanged.
                 _ => {
                     return piece(Piece {
                         bytes: Cow::Borrowed(payload),
@@ -321,7 +321,7 @@ impl JsonSplit {
                     ..JsonSplit::new(Arc::clone(&self.dump))
                 };
                 inner.split(text.as_bytes(), true, piece);
-                // More than was unpacked, or it was cut: what is not read is kept as it came.
+                // The content was cut, or only partly unpacked: also keep the original.
                 if inner.unfinished().is_some() {
                     piece(Piece {
                         recognised,
@@ -349,7 +349,7 @@ impl JsonSplit {
         }
     }
 
-    /// Tells what an object is by its members, as far as they are here.
+    /// Determines what an object is from the members that are available.
     fn head(&self, text: &str) -> Head {
         let mut scanner = Scanner::new(text);
         let mut context = Vec::new();
@@ -399,10 +399,10 @@ impl JsonSplit {
         }
     }
 
-    /// The next member of a container: more records, or something to step over.
+    /// Handles the next member of a container: enters its records, or skips it.
     fn member(&mut self, rest: &[u8], last: bool) -> Step {
         let text = valid_prefix(rest);
-        // A member reads the same behind a brace and behind a comma.
+        // A member has the same form after a brace and after a comma.
         let lead = text.len() - text.trim_start_matches([' ', '\n', '\r', '\t', ',']).len();
         if text[lead..].starts_with('}') {
             self.frames.pop();
@@ -423,8 +423,7 @@ impl JsonSplit {
                 kind: ErrorKind::Incomplete,
                 ..
             }) => Step::Took(rest.len()),
-            // No member: the container is broken, its frame goes, and what stands here is looked
-            // at anew.
+            // No valid member: the container is broken. Close its frame and parse this place again.
             Err(_) => {
                 self.frames.pop();
                 Step::Took(lead)
@@ -457,7 +456,7 @@ impl JsonSplit {
             return Ok(Member::Records(at + value.at() + 1));
         }
         value.value()?;
-        // A number may go on behind what is here.
+        // A number may continue beyond these bytes.
         match value.peek() {
             Some(_) => Ok(Member::Other(at + value.at())),
             None => Err(Error {
@@ -467,7 +466,7 @@ impl JsonSplit {
         }
     }
 
-    /// Text where a value should stand: up to the end of its line, or to the next object of an
+    /// Emits text where a value is expected: up to the end of its line, or to the next object of an
     /// array.
     fn junk(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
         let end = match self.frames.last() {
@@ -488,7 +487,7 @@ impl JsonSplit {
     }
 }
 
-/// Takes a string that is a record.
+/// Emits a string that is a record.
 fn string(rest: &[u8], last: bool, emit: &mut dyn FnMut(&[u8], bool)) -> Step {
     let mut at = 1;
     while let Some(found) = rest
@@ -515,7 +514,7 @@ fn string(rest: &[u8], last: bool, emit: &mut dyn FnMut(&[u8], bool)) -> Step {
     Step::Took(rest.len())
 }
 
-/// The longest front that is UTF-8.
+/// The longest prefix that is valid UTF-8.
 fn valid_prefix(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -523,7 +522,7 @@ fn valid_prefix(bytes: &[u8]) -> &str {
     }
 }
 
-/// The next line that begins with the bracket of this value, as far to the left or further.
+/// The next line that begins with this value's opening bracket, at most as far indented.
 fn next_sibling(rest: &[u8], indent: Option<usize>) -> Option<usize> {
     let (indent, bracket) = (indent.unwrap_or(0), rest.first()?);
     memchr::memchr_iter(b'\n', rest)
@@ -536,7 +535,7 @@ fn next_sibling(rest: &[u8], indent: Option<usize>) -> Option<usize> {
         })
 }
 
-/// How many bytes, if all are blanks.
+/// The number of bytes, if all are blanks.
 fn blanks(bytes: &[u8]) -> Option<usize> {
     bytes
         .iter()
@@ -548,7 +547,8 @@ fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr(b'\n', &bytes[from..]).map(|at| from + at + 1)
 }
 
-/// Where the value at the front breaks the grammar; `None` when it only is not finished.
+/// The offset at which the value at the front violates the grammar; `None` if it is only
+/// incomplete.
 fn violation(rest: &[u8]) -> Option<usize> {
     match Scanner::new(valid_prefix(rest)).value() {
         Err(Error {
@@ -559,8 +559,9 @@ fn violation(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Around a violation, the place of an object that begins with the same member as the one at the
-/// front: best the last one before it, as a missing quote shows only in the next record.
+/// The offset of an object near a violation that begins with the same member as the one at the
+/// front: preferably the last one before the violation, because a missing quote shows only in the
+/// next record.
 fn next_like(rest: &[u8], violation: usize) -> Option<usize> {
     let quote = memchr::memchr(b'"', rest)?;
     let end = quote + 2 + memchr::memchr(b'"', &rest[quote + 1..])?;

@@ -1,9 +1,9 @@
-//! Saved dumps as a source: the same pipeline, never a second one.
+//! Saved dumps as a source, for the same pipeline as live logs.
 //!
-//! files → content (gzip, zstd) → shape → pieces → records. The shapes themselves are told by the
-//! bridges ([`dump::Dump`]); reading, limits, damage and the order of files are here. Each input is a
-//! partition with a position of its own (`position`). Several are read side by side, each by one
-//! thread (`read_input`), which takes the next one when it is done (`queue`).
+//! files → content (gzip, zstd) → shape → pieces → records. The bridges define the shapes
+//! ([`dump::Dump`]); reading, limits, damage and the order of files are handled here. Each input is
+//! a partition with its own position (`position`). Several inputs are read concurrently, each by
+//! one thread (`read_input`), which takes the next one when it is done (`queue`).
 
 mod boundary;
 pub mod dump;
@@ -48,31 +48,31 @@ pub struct ReplaySettings {
     pub paths: Vec<PathBuf>,
     /// The provider's shapes.
     pub dump: Arc<dyn Dump>,
-    /// The shape that the user forces.
+    /// The shape that the user forces, if any.
     pub shape: Option<Shape>,
-    /// Records to leave out at the front, over all inputs in their order, unverified: for a replay
-    /// that keeps no positions, as its last line said.
+    /// Skips this many records at the front, over all inputs in their order, without verification:
+    /// for a replay that keeps no positions, as the last line of an earlier one says.
     pub skip_records: u64,
-    /// Where an earlier run stopped, if this one keeps positions at all.
+    /// Where an earlier run stopped; `None` if this replay keeps no positions.
     pub resume: Option<Positions>,
-    /// Which of the inputs.
+    /// Which part of the inputs to read.
     pub shard: Option<Shard>,
     /// How many inputs are read at a time, each in its own order.
     pub parallel: NonZeroUsize,
 }
 
-/// A replay that cannot begin.
+/// Why a replay cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A position of the checkpoint is not ours.
+    /// A position in the checkpoint is not a replay's.
     #[error(transparent)]
     Position(#[from] PositionError),
-    /// The operating system gives no thread.
+    /// The operating system did not start a thread.
     #[error("the reading thread does not start")]
     Thread(#[source] std::io::Error),
 }
 
-/// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in threads of their own.
+/// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in separate threads.
 #[derive(Debug)]
 pub struct Replay {
     pages: mpsc::Receiver<Page>,
@@ -81,11 +81,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Starts to read. Where several inputs are read at a time, their records are converted there by
+    /// Starts reading. If several inputs are read at a time, their threads convert records with
     /// `forks` of the converter, as far as they can.
     ///
     /// # Errors
-    /// A position is none of a replay's, or there is no thread to read in.
+    /// A position is not a replay's, or a reading thread does not start.
     pub fn start(
         settings: &ReplaySettings,
         forks: impl Fn() -> Option<Box<dyn Convert>>,
@@ -107,7 +107,7 @@ impl Replay {
             ..Page::default()
         };
         let readers = settings.parallel.get().min(count);
-        // One more for the first page, which is there before anybody reads.
+        // One more for the first page, which is sent before anything is received.
         let (sender, pages) = mpsc::channel(PAGES_AHEAD * readers + 1);
         let _ = sender.try_send(first);
         let queue = Arc::new(Queue::new(inputs, settings.skip_records));
@@ -118,7 +118,7 @@ impl Replay {
                 progress: Arc::clone(&progress),
                 sender: sender.clone(),
             };
-            // One reader alone has another core for the conversion.
+            // A single reader needs no fork: the pipeline converts on another core.
             let fork = (readers > 1).then(&forks).flatten();
             std::thread::Builder::new()
                 .name("replay-reader".to_owned())
@@ -132,12 +132,12 @@ impl Replay {
         })
     }
 
-    /// How many inputs there are.
+    /// The number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// How far the reading is.
+    /// The progress of reading.
     pub fn progress(&self) -> Arc<ReplayProgress> {
         Arc::clone(&self.progress)
     }
@@ -149,13 +149,13 @@ impl Source for Replay {
     }
 }
 
-/// All records of one message or file that is in memory already, and is not compressed. What
-/// kept a part of it from being read is among the page's problems.
+/// All records of one message or file in memory that is not compressed. If a part of it cannot be
+/// read, the page's problems say why.
 pub fn read_bytes(dump: &Arc<dyn Dump>, name: &str, content: Vec<u8>) -> Page {
     read_from(dump, name, Cursor::new(content))
 }
 
-/// As [`read_bytes`], of content that comes bit by bit. How it comes makes no difference.
+/// As [`read_bytes`], for content that is read in parts. The sizes of the parts make no difference.
 pub fn read_from(dump: &Arc<dyn Dump>, name: &str, content: impl Read + Send + 'static) -> Page {
     let mut page = Page::default();
     let file = Arc::from(name);
@@ -187,7 +187,7 @@ fn record_of(found: &Found<'_>, file: &Arc<str>, record: u64) -> Record {
     }
 }
 
-/// What the user is told of a file that was not read to its end; nothing when that was wanted.
+/// The message for a file that was not read to its end; `None` if that was intended.
 fn problem_of(stop: &Unreadable, name: &str, dump: &dyn Dump) -> Option<Problem> {
     match stop {
         Unreadable::Closed => None,
@@ -206,8 +206,7 @@ fn problem_of(stop: &Unreadable, name: &str, dump: &dyn Dump) -> Option<Problem>
     }
 }
 
-/// What a line of our own dead letter kept: the provider's record as it was. `None` when the
-/// object is no such line.
+/// The provider's record in a line of our own dead letter. `None` when the object is no such line.
 fn dead_letter_form(raw: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     let (mut marks, mut kept) = (0, None);
     for (key, value) in raw.members()? {

@@ -1,20 +1,20 @@
 //! How far each input of a replay is settled, and whether it is still the same input.
 //!
 //! # Design
-//! An input is a partition of its own. Its position is the unpacked bytes up to the last settled
-//! record: how many, their SHA-256, and how many records they hold. When a replay goes on, the same
-//! bytes are read and hashed again before anything is left out:
-//! - the same: it goes on behind the records that it knows; a finished input that did not grow is
-//!   left out as a whole;
-//! - others: the input is replayed from its beginning, and that is said.
+//! An input is its own partition. Its position describes the unpacked bytes up to the last settled
+//! record: how many, their SHA-256, and how many records they hold. When a replay is resumed, the
+//! same bytes are read and hashed again before anything is skipped:
+//! - if they are the same, it continues behind the settled records; a finished input that did not
+//!   grow is skipped as a whole;
+//! - if they differ, the input is replayed from its beginning, with a warning.
 //!
-//! An input is known by its path, so the order of inputs does not matter. One that is new is read
-//! from its beginning; the position of one that is not named this time stays in the checkpoint, as
-//! that of any partition that nobody announces.
+//! An input is identified by its path, so the order of inputs does not matter. A new one is read
+//! from its beginning. The position of an input that is not named this time stays in the
+//! checkpoint, like that of any unannounced partition.
 //!
-//! A record at the very end of an input may be cut: when the input grows it is another record. So a
-//! position says how many records at its end are such (`uncertain`), and they are read again if
-//! there is more behind them.
+//! A record at the very end of an input may be cut, and be a different record once the input grows.
+//! So a position says how many records at its end are such (`uncertain`); they are read again if
+//! more follows them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -27,24 +27,24 @@ use sha2::{Digest as _, Sha256};
 
 use super::input::Input;
 
-/// How much is hashed at a time.
+/// How many bytes are hashed at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// How far one input is settled, as the checkpoint keeps it.
+/// The settled position of one input, as stored in the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InputPosition {
-    /// Which input: its path; one that is named again has a number behind it.
+    /// The input's path; with a number appended if the path is named again.
     pub(super) input: String,
-    /// How many of its records, from the first.
+    /// The number of its records, from the first.
     pub(super) records: u64,
-    /// The unpacked bytes that hold them.
+    /// The number of unpacked bytes that hold them.
     pub(super) offset: u64,
     /// Their SHA-256.
     pub(super) sha256: String,
-    /// How many records at the end would be others if the input grew.
+    /// How many records at the end might be different if the input grew.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) uncertain: u64,
-    /// It was read to its end.
+    /// The input was read to its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) finished: bool,
 }
@@ -57,30 +57,28 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A position that is none of a replay's.
+/// A position that is not a replay's.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the position of partition {partition} is not one of an input of a replay: {position}; restore \
      the checkpoint, or name a new --state-dir to replay everything"
 )]
 pub struct PositionError {
-    /// Whose position.
     pub partition: u32,
-    /// What stands there.
     pub position: Position,
 }
 
-/// An input with its partition, and how far an earlier run came.
+/// An input with its partition and settled position.
 #[derive(Debug)]
 pub(super) struct InputPartition {
     pub(super) input: Input,
     pub(super) partition: u32,
-    /// As in [`InputPosition`].
+    /// As [`InputPosition::input`].
     pub(super) key: String,
     pub(super) settled: Option<InputPosition>,
 }
 
-/// Gives every input its partition: the one that it had, or a free one.
+/// Assigns a partition to every input: its former one, or a free one.
 pub(super) fn assign(
     inputs: Vec<Input>,
     positions: &BTreeMap<u32, Position>,
@@ -119,20 +117,20 @@ pub(super) fn assign(
     Ok(assigned.collect())
 }
 
-/// What an input is now, compared with what was settled of it.
+/// How an input compares with its settled part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputComparison {
     /// The bytes are the same, and the input ends behind them.
     Whole,
     /// The bytes are the same, and more follow.
     Longer,
-    /// The bytes are others.
+    /// The bytes differ.
     Changed,
-    /// The input ends before.
+    /// The input is shorter than its settled part.
     Shorter,
 }
 
-/// Reads the settled part of an input again.
+/// Reads the settled part of an input again and compares it.
 pub(super) fn compare(
     mut content: impl Read,
     settled: &InputPosition,
@@ -145,7 +143,7 @@ pub(super) fn compare(
         let bytes = match content.read(&mut chunk[..most]) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // What is behind the settled part is found out when it is read.
+            // An error behind the settled part is reported when that part is read.
             Err(_) if left == 0 => return Ok(same(&hasher, settled, InputComparison::Longer)),
             Err(error) => return Err(error),
         };
@@ -168,15 +166,15 @@ fn same(hasher: &Sha256, settled: &InputPosition, then: InputComparison) -> Inpu
     }
 }
 
-/// Follows an input while it is read: what its position is behind each record.
+/// Computes an input's position behind each record while it is read.
 #[derive(Debug, Default)]
 pub(super) struct InputFollower {
     hasher: Sha256,
     offset: u64,
     records: u64,
-    /// Records that are the same whatever follows, once a later one is not.
+    /// The number of records before the first one that might change if the input grew.
     certain: Option<u64>,
-    /// The last record is certain only if another one follows.
+    /// Whether the last record is certain only if another one follows.
     last_uncertain: bool,
 }
 
@@ -186,7 +184,7 @@ impl InputFollower {
         self.offset += bytes.len() as u64;
     }
 
-    /// One more record; `at_end`: the input ended behind it.
+    /// Adds a record; `at_end`: the input ended behind it.
     pub(super) fn record(&mut self, damaged: bool, whole: bool, at_end: bool) {
         if at_end && damaged {
             self.certain.get_or_insert(self.records);

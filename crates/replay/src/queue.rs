@@ -1,4 +1,4 @@
-//! Which input is read next, and which records of all are left out.
+//! Distributes the inputs to readers, and counts the records to skip.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +9,12 @@ pub(super) struct Queue(Mutex<Waiting>);
 
 struct Waiting {
     inputs: std::vec::IntoIter<InputPartition>,
-    /// Records to leave out, over all inputs in their order.
+    /// The number of records to skip, over all inputs in their order.
     skip_records: u64,
 }
 
-/// Records to leave out. While some are left, no other input is begun: how many an input takes of
-/// them is known when it is read.
+/// Counts the records to skip. While some are left it holds the lock, so no other input is begun:
+/// how many an input uses up is known only when it is read.
 pub(super) struct SkipCount<'a>(Option<MutexGuard<'a, Waiting>>);
 
 impl Queue {
@@ -25,9 +25,9 @@ impl Queue {
         }))
     }
 
-    /// The next input, once it is known how many records are left out of it.
+    /// Waits until it is known how many records are skipped in it, and returns the next input.
     pub(super) fn next(&self) -> Option<(InputPartition, SkipCount<'_>)> {
-        // A reader that failed left nothing half done here.
+        // A reader that panicked leaves this state consistent.
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let input = waiting.inputs.next()?;
         let skip = (waiting.skip_records > 0).then_some(waiting);
@@ -36,7 +36,7 @@ impl Queue {
 }
 
 impl SkipCount<'_> {
-    /// Whether one more record is left out.
+    /// Whether one more record is skipped.
     pub(super) fn takes_one(&mut self) -> bool {
         let Some(waiting) = &mut self.0 else {
             return false;

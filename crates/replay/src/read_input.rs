@@ -1,4 +1,4 @@
-//! Reads inputs one after the other in a thread, and makes pages of them. Several such threads share
+//! Reads inputs one after the other in a thread and makes pages of them. Several such threads share
 //! the inputs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,10 +15,11 @@ use super::queue::{Queue, SkipCount};
 use super::reader::{self, Found, Receive, Unreadable};
 use super::{ReplayProgress, ReplaySettings, input, problem_of, record_of};
 
-/// Records and bytes of a page: enough to make the hand-over cheap, small beside the budget.
+/// The limits of a page: large enough to make handing it over cheap, small compared with the
+/// budget.
 const PAGE_RECORDS_MAX: usize = 512;
 const PAGE_BYTES_MAX: usize = 256 << 10;
-/// Records of a page where positions are kept: a crash in its middle is to repeat few.
+/// The most records of a page if positions are kept, so that a crash repeats few.
 const KEPT_PAGE_RECORDS_MAX: usize = 50;
 
 /// One reading thread.
@@ -29,14 +30,14 @@ pub(super) struct InputReader {
     pub(super) sender: mpsc::Sender<Page>,
 }
 
-/// Converts records where they are read.
+/// A converter for the reading thread.
 pub(super) type Fork = Option<Box<dyn Convert>>;
 
 impl InputReader {
     pub(super) fn run(&self, mut fork: Fork) {
         while let Some((input, skip)) = self.queue.next() {
             let name = input.input.name();
-            // A defect that one input shows must not end the others, nor pass for the end of it.
+            // A panic over one input must not end the other inputs, nor look like the input's end.
             let read = catch_unwind(AssertUnwindSafe(|| {
                 self.input(&input, &name, skip, &mut fork)
             }));
@@ -66,7 +67,7 @@ impl InputReader {
         }
     }
 
-    /// Reads an input, or what an earlier run has left of it.
+    /// Reads an input, or the rest that an earlier run has not settled.
     fn input(
         &self,
         input: &InputPartition,
@@ -137,13 +138,13 @@ struct InputPages<'a> {
     page: Page,
     page_bytes: usize,
     page_records_max: usize,
-    /// Records that an earlier run has settled.
+    /// How many records an earlier run has settled.
     skip: u64,
-    /// Records that the user leaves out.
+    /// The records that the user wants to skip.
     ahead: SkipCount<'a>,
-    /// Records so far.
+    /// The number of records so far.
     number: u64,
-    /// Where positions are kept.
+    /// Set if positions are kept.
     follower: Option<InputFollower>,
 }
 
@@ -178,8 +179,8 @@ impl Receive for InputPages<'_> {
 }
 
 impl InputPages<'_> {
-    /// Decides about the next record of the page, where that can be done here. One at which the
-    /// conversion fails is left to the pipeline, which keeps it.
+    /// Converts the next record of the page, if this thread can. If the fork panics, the pipeline
+    /// converts the record again and rejects it.
     fn convert(&mut self, record: &Record) {
         let Some(fork) = &mut self.fork else { return };
         let id = RecordId(self.page.records.len() as u64);
@@ -190,12 +191,12 @@ impl InputPages<'_> {
         }
     }
 
-    /// Hands on what is read; `false` when nobody reads on.
+    /// Sends the page; returns `false` when the receiver is gone.
     fn send(&mut self, finished: bool) -> bool {
         let mut page = std::mem::take(&mut self.page);
         self.page_bytes = 0;
         page.partition = self.input.partition;
-        // Never behind what was settled before: the same input may be cut since.
+        // Never send a position before the settled one: the input may have been cut since.
         page.position = self
             .follower
             .as_ref()

@@ -1,4 +1,4 @@
-//! Reads one file into pieces: the buffer, its limits, and what the file turns out to be.
+//! Reads one file into pieces: the buffer, its limits, and the detection of the file's shape.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -7,45 +7,46 @@ use std::sync::Arc;
 use super::dump::{Dump, Piece, Shape, Splitter};
 use super::json_split::JsonSplit;
 
-/// Bytes read at a time; what a record needs beyond, the buffer grows by.
+/// Bytes read at a time; the buffer grows for larger records.
 const BUFFER_BYTES: usize = 256 << 10;
-/// The largest record that is read. Providers cap theirs at 1 MiB or less; a saved native event
-/// with a large list in it can be bigger, and is sent without its objects.
+/// The largest record that is read. Providers limit theirs to 1 MiB or less; a saved native event
+/// with a large list in it can be larger, and is sent without its objects.
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
-/// How much of a file may pass unrecognised before its shape counts as unknown.
+/// How many pieces may pass unrecognised before the file's shape counts as unknown.
 const UNRECOGNISED_PIECES_MAX: usize = 64;
-/// How much of a file is looked at to tell its shape.
+/// How much of a file is read to detect its shape.
 const HEAD_BYTES: usize = 8 << 10;
 
-/// Why a file, or the rest of it, is not read.
+/// Why a file, or the rest of it, was not read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    /// It cannot be read on.
+    /// Reading failed.
     Io(io::Error),
-    /// It is no shape that we know, or broken as a whole: what was seen.
+    /// The shape is unknown, or the file is broken as a whole: a description of what was seen.
     Shape(String),
     /// The receiver wants no more records.
     Closed,
 }
 
-/// One piece, or what stands for a record that is too large.
+/// One piece, or a placeholder for a record that is too large.
 pub(super) enum Found<'a> {
     Piece(Piece<'a>),
-    /// Its first bytes.
+    /// The record's first bytes.
     TooLarge(&'a [u8]),
 }
 
-/// Takes what a file holds, in order.
+/// Receives a file's content in order.
 pub(super) trait Receive {
-    /// The next bytes of the content. All bytes up to the end of a piece come before the piece; where
-    /// its end is not known exactly, more than those.
+    /// The next bytes of the content. All bytes up to the end of a piece are passed before the
+    /// piece; if its end is not known exactly, more than those.
     fn passed(&mut self, bytes: &[u8]);
 
-    /// The next piece. `ended`: the content ended behind it, or could not be read on. `false` stops.
+    /// The next piece. `ended`: the content ended behind it, or reading failed there. `false` stops
+    /// reading.
     fn found(&mut self, found: Found<'_>, ended: bool) -> bool;
 }
 
-/// Takes the pieces alone.
+/// Receives only the pieces.
 struct Pieces<F>(F);
 
 impl<F: FnMut(Found<'_>) -> bool> Receive for Pieces<F> {
@@ -56,7 +57,7 @@ impl<F: FnMut(Found<'_>) -> bool> Receive for Pieces<F> {
     }
 }
 
-/// Reads `content` to its end and hands on its pieces. `found` returns `false` to stop.
+/// Reads `content` to its end and passes its pieces to `found`, which returns `false` to stop.
 pub(super) fn read(
     content: Box<dyn Read + Send>,
     dump: &Arc<dyn Dump>,
@@ -66,7 +67,7 @@ pub(super) fn read(
     read_into(content, dump, shape, &mut Pieces(found))
 }
 
-/// Reads `content` to its end and hands on its pieces, and the bytes that they come of.
+/// Reads `content` to its end and passes on its pieces, and the bytes that they are made of.
 pub(super) fn read_into(
     mut content: Box<dyn Read + Send>,
     dump: &Arc<dyn Dump>,
@@ -76,7 +77,7 @@ pub(super) fn read_into(
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     let mut failure = None;
-    // Enough to tell the shape.
+    // Read enough to detect the shape.
     let mut last = false;
     while filled < HEAD_BYTES && !last && failure.is_none() {
         read_more(
@@ -100,7 +101,7 @@ pub(super) fn read_into(
     let mut sniff = ShapeDetector::default();
     receive.passed(&buffer[..bom]);
     let mut start = bom;
-    // How much of what is left in the buffer was passed on already.
+    // How much of the rest of the buffer was already passed on.
     let mut ahead = 0;
     let mut open = true;
     loop {
@@ -132,7 +133,8 @@ pub(super) fn read_into(
         buffer.copy_within(start..filled, 0);
         filled -= start;
         start = 0;
-        // A large record is not looked at again for every few bytes more.
+        // Read more at once for a large record, so that it is not scanned again for every few
+        // bytes.
         let enough = if filled > 1 << 20 {
             filled * 2
         } else {
@@ -177,8 +179,8 @@ pub(super) fn read_into(
     }
 }
 
-/// Where in `part` a piece ends, if that is known: a piece may be a copy, and where damage ends is
-/// told by what follows.
+/// The end of a piece in `part`, if known: a piece may be a copy, and the end of a damaged one
+/// depends on what follows.
 fn end_within(piece: &Piece<'_>, part: &[u8]) -> Option<usize> {
     let Cow::Borrowed(bytes) = &piece.bytes else {
         return None;
@@ -203,7 +205,7 @@ fn read_more(
     }
 }
 
-/// Chooses how the file is cut.
+/// Chooses the splitter for the file.
 fn splitter(
     head: &[u8],
     dump: &Arc<dyn Dump>,
@@ -233,14 +235,14 @@ fn splitter(
     if let Some(split) = dump.text_split(None, text) {
         return Ok(split);
     }
-    // JSON lines below a line or two of something else, or an array without its bracket.
+    // JSON lines after a line or two of something else, or an array without its bracket.
     if text.lines().take(20).any(opens) || text.trim_start().starts_with('"') {
         return Ok(json());
     }
     Err(Unreadable::Shape(see(head)))
 }
 
-/// Holds the first pieces of a file back until one shows that its shape is known.
+/// Holds back the first pieces of a file until one shows that its shape is known.
 #[derive(Default)]
 struct ShapeDetector {
     recognised: bool,
@@ -250,8 +252,8 @@ struct ShapeDetector {
 impl ShapeDetector {
     fn pass(&mut self, piece: Piece<'_>, ended: bool, receive: &mut impl Receive) -> bool {
         if !self.recognised {
-            // What follows is not looked at, also when it is in memory already: how a file is
-            // read must not depend on the chunks it comes in.
+            // Ignore what follows, even if it is already in memory: how a file is read must not
+            // depend on the chunks in which it arrives.
             if self.held.len() >= UNRECOGNISED_PIECES_MAX {
                 return true;
             }
@@ -270,7 +272,7 @@ impl ShapeDetector {
         held.all(|piece| receive.found(Found::Piece(piece), ended))
     }
 
-    /// What the file is, when it is none of ours.
+    /// A description of the file, if its shape is unknown.
     fn unknown(&self, ended: bool) -> Option<String> {
         let enough = ended || self.held.len() >= UNRECOGNISED_PIECES_MAX;
         (enough && !self.recognised)
@@ -279,7 +281,7 @@ impl ShapeDetector {
     }
 }
 
-/// What a person sees in these bytes.
+/// Describes these bytes for people.
 fn see(bytes: &[u8]) -> String {
     use audit_bridge_core::event::json::Raw;
 

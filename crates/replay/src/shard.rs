@@ -1,4 +1,4 @@
-//! Every N-th input: how the pods of an Indexed Job divide an archive.
+//! Every N-th input: divides an archive among the pods of an Indexed Job.
 
 use super::input::Input;
 
@@ -9,33 +9,33 @@ pub struct Shard {
     count: u64,
 }
 
-/// Why a text names no part.
+/// Why a text does not name a part.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
-    /// How many parts there are, and nobody says which this is.
+    /// It gives only the number of parts, and no index is set.
     #[error(
         "names no index: write I/N, or run it in a Job with completionMode: Indexed, which sets \
          JOB_COMPLETION_INDEX"
     )]
     NoIndex,
-    /// There is no such part.
+    /// The index is not less than the count.
     #[error(
         "names part {index} of {count}: parts are counted from 0, so the last is {}",
         count.saturating_sub(1)
     )]
     NoSuchPart {
-        /// Which part was named.
+        /// The given index.
         index: u64,
-        /// How many there are.
+        /// The number of parts.
         count: u64,
     },
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("is none of I/N and N, like 0/4")]
     Malformed,
 }
 
 impl Shard {
-    /// Reads `I/N`, counted from 0, or `N` alone where the environment says which (`index`: the
+    /// Parses `I/N`, with I from 0, or `N` alone if the environment sets the index (`index`: the
     /// completion index of a Job).
     ///
     /// # Errors
@@ -56,8 +56,8 @@ impl Shard {
         }
     }
 
-    /// The inputs of this part, sorted by name: whatever order they are given in, the parts are the
-    /// same and have no input in common.
+    /// The inputs of this part, sorted by name, so that the parts are the same in whatever order
+    /// inputs are given, and have no input in common.
     pub(super) fn select(self, mut inputs: Vec<Input>) -> Vec<Input> {
         inputs.sort_by_key(Input::name);
         (0..)

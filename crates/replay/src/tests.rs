@@ -1,4 +1,4 @@
-//! Content that is in memory already.
+//! Tests of content in memory and of replayed files.
 
 use std::collections::BTreeMap;
 
@@ -137,7 +137,7 @@ fn settings(paths: Vec<PathBuf>) -> ReplaySettings {
     }
 }
 
-/// Everything that these paths give, and the problems.
+/// All records of these paths, and the problems.
 async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
     let mut replay = Replay::start(&settings(paths), || None).unwrap();
     let (mut records, mut problems) = (Vec::new(), Vec::new());
@@ -169,7 +169,7 @@ async fn folder_with_pipes_and_links_gives_regular_files_only() {
     let (records, problems) = replayed(vec![folder.path().to_owned()]).await;
     assert_eq!(records, ["{\"id\":1}", "{\"id\":2}"]);
     assert_eq!(problems, Vec::<String>::new());
-    // Whoever names a link means it.
+    // A link that is named explicitly is followed.
     let (records, _) = replayed(vec![at("b.json")]).await;
     assert_eq!(records, ["{\"id\":\"secret\"}"]);
 }
@@ -205,7 +205,7 @@ fn origin_with_control_characters_is_escaped() {
     assert_eq!(origin.to_string(), "a\\u{1b}[2Jb: record 1");
 }
 
-/// Files with so many records each, which say their file and their number.
+/// Files with these numbers of records, which contain their file's and their own number.
 fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
     let inputs = (0..).zip(sizes).map(|(file, &size)| {
         let path = folder.join(format!("{file:03}"));
@@ -218,7 +218,7 @@ fn write_inputs(folder: &std::path::Path, sizes: &[u64]) -> Vec<PathBuf> {
     inputs.collect()
 }
 
-/// What a replay gives: by partition, the numbers of its records, as they came.
+/// The numbers of a replay's records by partition, in the order in which they came.
 async fn read_all(
     settings: &ReplaySettings,
 ) -> (BTreeMap<u32, Vec<u64>>, Vec<Problem>, Arc<ReplayProgress>) {
@@ -264,7 +264,7 @@ async fn inputs_read_in_parallel_keep_order_and_skip_records() {
             }
         }
         assert_eq!(read, want, "{sizes:?}, of which {skip}");
-        // Whatever is settled: a later run that leaves out as many leaves out only what is settled.
+        // Whatever is settled: a later run that skips this many records skips only settled ones.
         let settled: BTreeMap<u32, u64> = read
             .iter()
             .map(|(&partition, numbers)| match random.bool() {
@@ -311,7 +311,7 @@ async fn input_failing_leaves_others_and_is_read_again() {
     }
 }
 
-/// Skips all but those records that have to wait, and those at which it fails.
+/// Skips all records, except those that have to wait and those on which it fails.
 struct Fork;
 
 impl Convert for Fork {

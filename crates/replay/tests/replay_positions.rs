@@ -1,5 +1,6 @@
-//! A replay with kept positions, attacked: inputs that grow, change, come, go and change their order
-//! between lives, crashes anywhere, and a store that fails. `SEED=n` replays one.
+//! Attacks a replay with saved positions: inputs that grow, change, appear, vanish and change their
+//! order between processes, crashes anywhere, and a store that fails. `SEED=n` replays one
+//! schedule.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,24 +62,24 @@ impl Dump for Plain {
     }
 }
 
-/// What was settled, how often; a crash comes at a certain number.
+/// Counts how often each record was settled; crashes at a given number.
 #[derive(Default)]
 struct Settled {
     records: BTreeMap<String, u64>,
-    /// The newest record of each input, in this life.
+    /// The newest record of each input in this process.
     newest: BTreeMap<String, u64>,
     until_crash: Option<u64>,
     crashed: bool,
 }
 
-/// Settles every record at once, and remembers it.
+/// Settles every record at once, and counts it.
 struct Settle(Arc<Mutex<Settled>>, Arc<Notify>);
 
 impl Convert for Settle {
     fn convert(&mut self, id: RecordId, record: &Record, out: &mut Output) {
         let mut settled = self.0.lock().unwrap();
         if settled.until_crash == Some(0) {
-            // The process is gone: what is under way comes to nothing.
+            // The process has ended: records in flight are dropped.
             settled.crashed = true;
             self.1.notify_one();
             return;
@@ -132,14 +133,14 @@ impl Store for Memory {
                 source: None,
             });
         }
-        // As JSON, so that nothing lives on that a file would not keep.
+        // As JSON, so that nothing survives that a file would not store.
         let text = serde_json::to_string(checkpoint).unwrap();
         held.0 = Some(serde_json::from_str(&text).unwrap());
         Ok(())
     }
 }
 
-/// One life. `None`: it crashed.
+/// Runs one process. `None`: it crashed.
 async fn live(
     paths: &[PathBuf],
     store: &Memory,
@@ -196,11 +197,11 @@ async fn live(
         () = crash.notified() => None,
         outcome = run(pipeline) => Some(outcome.ended),
     };
-    // The loop may come to its end before anybody notices.
+    // The loop may end before the crash is noticed.
     ended.filter(|_| !settled.lock().unwrap().crashed)
 }
 
-/// The inputs: by name, the lines of each.
+/// The inputs: the lines of each, by name.
 struct World {
     random: Rng,
     folder: PathBuf,
@@ -221,7 +222,7 @@ impl World {
             .collect()
     }
 
-    /// Something happens to the inputs.
+    /// Changes the inputs at random.
     fn change(&mut self) {
         let names: Vec<String> = self.files.keys().cloned().collect();
         let name = names[self.random.usize(0..names.len())].clone();
@@ -252,7 +253,7 @@ impl World {
         }
     }
 
-    /// Writes the inputs, in one form or another, and gives their paths in any order.
+    /// Writes the inputs in random forms, and returns their paths in random order.
     fn write(&mut self) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for (name, lines) in &self.files {
@@ -277,7 +278,7 @@ fn write_packed(path: &Path, text: &str) {
     std::fs::write(path, packed).unwrap();
 }
 
-/// How many inputs are read at a time.
+/// A random number of inputs that are read at a time.
 fn parallel(world: &mut World) -> usize {
     world.random.usize(1..5)
 }
@@ -327,7 +328,7 @@ async fn attack(seed: u64) -> [u64; 3] {
         let all: u64 = settled.records.values().sum();
         (all, settled.records.len() as u64)
     };
-    // Two lives in peace over the same inputs: another one finds nothing to do.
+    // Two undisturbed processes over the same inputs: the second finds nothing to do.
     let ended = live(&paths, &store, &settled, None, parallel(&mut world)).await;
     assert_eq!(ended, Some(Ended::Done), "seed {seed}");
     let again: u64 = settled.lock().unwrap().records.values().sum();

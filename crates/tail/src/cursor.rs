@@ -1,9 +1,8 @@
-//! One cursor: which window it reads next, and what it may skip. Arithmetic only.
+//! One cursor: decides which window it reads next, and what it may skip. No I/O.
 //!
-//! A cursor of age A owes one thing: every stretch of the log is read once when it is at least A
-//! old. Whoever reads it so pays the debt. While the edge catches up after an outage its windows
-//! are old already, so they count for the other cursors too, and each byte of a backlog is read
-//! once instead of once for each cursor.
+//! A cursor of age A must ensure that every stretch of the log is read once when it is at least A
+//! old, by any cursor. While the edge catches up after an outage, its windows are already old, so
+//! they count for the other cursors too, and a backlog is read once rather than once per cursor.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,32 +15,34 @@ use super::log::{Window, after, before, floor};
 use super::resume::CursorState;
 use super::segments::Filed;
 
-/// A clock that is less than this behind a position did not jump: it was set right a little.
+/// A clock that is behind a position by less than this was only slightly corrected.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
-/// Stretches that others have read ahead of a cursor. More are forgotten, and read again.
+/// How many stretches read by others a cursor remembers. Older ones are forgotten, and read again.
 const COVERED_MAX: usize = 16;
 
-/// Windows that wait for their records to be settled. Beyond it two are taken for one.
+/// How many positions may wait for their records to be settled. Beyond it, the two oldest are
+/// merged.
 const MARKS_MAX: usize = 4096;
 
 /// A window being read.
 #[derive(Debug, Clone)]
 pub(super) struct Scan {
     pub(super) window: Window,
-    /// The page to ask for; `None` is the first.
+    /// The token of the page to request; `None` for the first.
     pub(super) token: Option<String>,
-    /// When it began, on the wall.
+    /// When it began, by the wall clock.
     pub(super) begun: Timestamp,
-    /// When it began, for the next one's time.
+    /// When it began, from which the next scan's time is computed.
     pub(super) begun_at: Instant,
-    /// Pages with events that were read of it.
+    /// How many of its pages with events were read.
     pub(super) pages: u32,
-    /// It ends where it does only because windows are bounded: more is to be read behind it.
+    /// Whether the window ends only because its length is limited, so that more is to be read
+    /// behind it.
     pub(super) cut: bool,
 }
 
-/// A position that was emitted, and what came before it.
+/// A position that was emitted, and what was handed out before it.
 #[derive(Debug, Default)]
 pub(super) struct HandedOut {
     pub(super) read_to: Timestamp,
@@ -51,27 +52,27 @@ pub(super) struct HandedOut {
 
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// How old what it reads has to be.
+    /// The minimum age of what this cursor reads.
     pub(super) age: Duration,
-    /// Between the beginnings of two scans that both found the end.
+    /// The time between the starts of two scans that both reached the end.
     pub(super) interval: Duration,
-    /// Where it began, once. Nothing before it is ever read, and until now has moved on by its age
-    /// it stands ahead of what it owes.
+    /// Where it first began. Nothing before this is ever read. Until now has advanced by its age,
+    /// the cursor is ahead of its target.
     pub(super) since: Timestamp,
-    /// Everything before it is read.
+    /// Everything before this is read.
     pub(super) position: Timestamp,
-    /// Everything before it is settled, and the checkpoint says so.
+    /// Everything before this is settled and in the checkpoint.
     pub(super) committed: Timestamp,
     pub(super) scan: Option<Scan>,
-    /// Its request under way.
+    /// Its request in flight.
     pub(super) request: Option<task::Id>,
-    /// Not before.
+    /// The earliest time of its next request.
     pub(super) due: Instant,
     /// Failed requests since the last answer.
     pub(super) failures: u32,
-    /// Records handed out since the last position.
+    /// What was handed out since the last position.
     pub(super) mark: HandedOut,
-    /// Positions handed out, oldest first.
+    /// Emitted positions that are not settled, oldest first.
     pub(super) marks: VecDeque<HandedOut>,
     covered: Vec<Window>,
 }
@@ -94,9 +95,10 @@ impl Cursor {
         }
     }
 
-    /// The window to read next. It ends at the cursor's age behind `now`, at `limit` (the place of
-    /// the next younger cursor, the end of the job), after `span`, or where something was read for
-    /// it already, whichever comes first. `None`: there is nothing to read now.
+    /// The next window to read. It ends at the cursor's age before `now`, at `limit` (the position
+    /// of the next younger cursor, or the end of the job), after `span`, or where another cursor
+    /// has already read, whichever comes first. The flag says whether it was cut short of the
+    /// target. `None`: there is nothing to read now.
     pub(super) fn plan(
         &self,
         now: Timestamp,
@@ -107,7 +109,7 @@ impl Cursor {
         let target = floor(before(now, self.age), resolution).min(limit);
         let mut end = target;
         let longest = floor(after(self.position, span), resolution);
-        // A span below the resolution would never end.
+        // A span below the resolution would never advance.
         end = end.min(longest.max(after(self.position, resolution)));
         for covered in &self.covered {
             if covered.start > self.position {
@@ -121,8 +123,8 @@ impl Cursor {
         (window.start < window.end).then_some((window, end < target))
     }
 
-    /// Goes back when the clock did: what was read ahead of the time was read too early. True when
-    /// it went back.
+    /// Moves back if the clock did, since what lies ahead of now was read too early. Returns
+    /// whether it moved.
     pub(super) fn rewind(&mut self, now: Timestamp, resolution: Duration) -> bool {
         let target = floor(before(now, self.age), resolution).max(self.since);
         let ahead = before(self.position, CLOCK_SLACK) > target;
@@ -134,7 +136,7 @@ impl Cursor {
         ahead
     }
 
-    /// Begins anew, at an earlier time.
+    /// Begins again at an earlier time.
     pub(super) fn restart(&mut self, since: Timestamp) {
         self.since = since;
         self.position = since;
@@ -148,8 +150,8 @@ impl Cursor {
         self.covered.clear();
     }
 
-    /// This stretch was read, beginning at `begun`. As far as it was old enough by then it need not
-    /// be read again.
+    /// Another cursor read this window, starting at `begun`. This cursor need not read the part
+    /// that was old enough by then.
     pub(super) fn add_covered(&mut self, read: Window, begun: Timestamp, resolution: Duration) {
         let end = read.end.min(floor(before(begun, self.age), resolution));
         if end <= read.start || end <= self.position {
@@ -165,7 +167,7 @@ impl Cursor {
         }
     }
 
-    /// Moves over what others have read. True when it moved.
+    /// Skips what other cursors have read. Returns whether it moved.
     pub(super) fn skip(&mut self) -> bool {
         if self.scan.is_some() {
             return false;
@@ -186,7 +188,7 @@ impl Cursor {
         from < position
     }
 
-    /// Emits its position behind everything it gave so far.
+    /// Emits its position, behind everything handed out so far.
     pub(super) fn emit_position(&mut self) {
         let mut mark = std::mem::take(&mut self.mark);
         mark.read_to = self.position;
@@ -200,8 +202,8 @@ impl Cursor {
         self.marks.push_back(mark);
     }
 
-    /// Everything up to this position is settled: what that was. `None` when it was never handed
-    /// out, or settled before.
+    /// Commits this position and returns what is settled with it. `None` if the position was not
+    /// emitted, or is settled already.
     pub(super) fn commit(&mut self, read_to: Timestamp) -> Option<HandedOut> {
         let at = self.marks.iter().position(|mark| mark.read_to == read_to)?;
         self.committed = read_to;
@@ -216,7 +218,7 @@ impl Cursor {
         Some(all)
     }
 
-    /// Identities that wait for their records to be settled.
+    /// How many identities wait for their records to be settled.
     pub(super) fn waiting(&self) -> usize {
         let marks = self.marks.iter();
         self.mark.identities.len() + marks.map(|mark| mark.identities.len()).sum::<usize>()
@@ -275,7 +277,7 @@ mod tests {
         assert_eq!(plan(&cursor), Some((window(0, 50), true)));
         cursor.position = at(50);
         assert!(cursor.skip() && cursor.position == at(100));
-        // Windows that follow each other are one stretch.
+        // Adjacent windows are merged.
         cursor.add_covered(window(120, 200), at(5000), ns);
         cursor.add_covered(window(200, 300), at(5000), ns);
         cursor.add_covered(window(90, 130), at(5000), ns);

@@ -1,27 +1,27 @@
-//! The identity of a log entry: 64 bits that stand for the provider's own identifier.
+//! The identity of a log entry: a 64-bit hash of the provider's own identifier.
 //!
-//! SipHash-2-4 with a fixed key, named because it is kept on disk: the standard library's hasher may
-//! change with any release. Two entries that share a hash *and* the same few
-//! seconds would be taken for one; among the 16,000 entries that a busy log files in such a bucket
-//! that is one chance in 10¹⁵ for each entry. That is chance; the key is no secret. The identifiers of
-//! audit entries are the provider's own, but who may write into a Cloud Logging log chooses those of
-//! what they write there: with some four billion tries two of their own can be made one, and the
-//! second is then taken for seen. An entry of somebody else cannot be aimed at with less than 2⁶⁴.
+//! It is SipHash-2-4 with a fixed key, because identities are stored on disk and the standard
+//! library's hasher may change with any release. Two entries with the same hash *and* the same few
+//! seconds would be taken for one. For an entry among the 16,000 that a busy log has in such a
+//! bucket, the chance is one in 10¹⁵. The key is no secret. The identifiers of audit entries are
+//! the provider's own, but somebody who may write into a Cloud Logging log chooses those of their
+//! own entries: with some four billion tries they can make two of their own collide, and the second
+//! is then skipped. A collision with another's entry takes 2⁶⁴ tries.
 
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
 
-/// The key: any fixed value does, but it must stay, or restarts send duplicates.
+/// The key: any value works, but it must not change, or restarts deliver duplicates.
 const KEY: (u64, u64) = (0x6175_6469_742d_6272, 0x6964_6765_2d74_6169);
 
-/// What tells a log entry from every other.
+/// Distinguishes a log entry from every other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(pub(super) u64);
 
 impl Identity {
-    /// The identity made of these parts, such as a log's name, a time and an insert id. Parts are
-    /// kept apart: `["ab", "c"]` is not `["a", "bc"]`.
+    /// The identity made of these parts, such as a log's name, a time and an insert ID. The
+    /// boundaries count: `["ab", "c"]` differs from `["a", "bc"]`.
     pub fn of(parts: &[&[u8]]) -> Identity {
         let mut hash = SipHasher24::new_with_keys(KEY.0, KEY.1);
         for part in parts {
@@ -32,14 +32,14 @@ impl Identity {
     }
 }
 
-/// Sixteen hexadecimal digits.
+/// Formats sixteen hexadecimal digits.
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-/// A checksum of bytes, for what is kept on disk.
+/// A checksum of bytes, for data on disk.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     let mut hash = SipHasher24::new_with_keys(KEY.0, KEY.1);
     hash.write(bytes);
@@ -70,7 +70,7 @@ mod tests {
     fn identity_parts_are_kept_apart_and_value_is_stable() {
         assert_ne!(Identity::of(&[b"ab", b"c"]), Identity::of(&[b"a", b"bc"]));
         assert_ne!(Identity::of(&[b"ab"]), Identity::of(&[b"ab", b""]));
-        // What is on disk was written by an older build.
+        // Data on disk was written by older builds.
         assert_eq!(
             Identity::of(&[b"log", b"1"]),
             Identity(0x690c_c0e8_c47c_e467)

@@ -1,13 +1,14 @@
-//! The identities of settled records, kept where another process finds them: so that a replica which
-//! takes over, or a new pod, does not send again what the one before it has sent.
+//! The identities of settled records, stored where another process finds them, so that a replica
+//! that takes over, or a new pod, does not deliver those records again.
 //!
-//! They lie in a ring of chunks. The newest chunk is written again while it grows; after some minutes,
-//! or when it is full, the next one takes the place of the oldest. As in the segments on disk, only
-//! identities of records whose position is safe in the checkpoint come here, and each frame counts only
-//! with its checksum: what is missing is sent twice, never lost.
+//! They are stored in a ring of chunks. The newest chunk is rewritten while it grows; after some
+//! minutes, or when it is full, the next chunk replaces the oldest one. As in the segments on disk,
+//! only identities of records whose position is safe in the checkpoint are stored, and each frame
+//! is valid only with its checksum: what is missing is delivered twice, never lost.
 //!
-//! A chunk is a header (magic, the log, epoch, number, the second in which it was begun, a checksum) and
-//! frames as in a segment. Whoever begins afresh begins an epoch: chunks of earlier ones count no more.
+//! A chunk is a header (magic, the log, epoch, number, the second in which it was begun, a
+//! checksum) and frames as in a segment. A tail that begins without positions starts a new epoch,
+//! which invalidates the chunks of earlier ones.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -27,19 +28,19 @@ use super::segments::{FRAME_BYTES, Filed, IDENTITY_BYTES, push_frame, read_frame
 const MAGIC: &[u8; 8] = b"ABCHNK01";
 const HEADER_BYTES: usize = 48;
 
-/// From one write of the newest chunk to the next: what a take-over repeats at most, besides what was
-/// not settled yet.
+/// The time between two writes of the newest chunk. A takeover delivers at most the records of this
+/// time again, and those that were not settled.
 const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Keeps a ring of chunks outside of this process.
+/// Stores a ring of chunks outside of this process.
 pub trait IdentityStore: std::fmt::Debug + Send + Sync + 'static {
-    /// How many chunks there are.
+    /// How many chunks the ring has.
     fn chunks(&self) -> usize;
 
-    /// The largest chunk that is taken, in bytes.
+    /// The largest size of a chunk, in bytes.
     fn chunk_bytes_max(&self) -> usize;
 
-    /// All chunks that were ever saved and not overwritten, in any order.
+    /// All chunks that were saved and not overwritten, in any order.
     ///
     /// # Errors
     /// They cannot be read now.
@@ -55,7 +56,7 @@ pub trait IdentityStore: std::fmt::Debug + Send + Sync + 'static {
 /// Why chunks cannot be read or written, and what to do.
 pub type IdentityStoreError = Box<dyn Error + Send + Sync>;
 
-/// The chunks of a store as they were found.
+/// The chunks of a store, as loaded.
 #[derive(Clone)]
 pub struct LoadedIdentities {
     store: Arc<dyn IdentityStore>,
@@ -63,7 +64,8 @@ pub struct LoadedIdentities {
 }
 
 impl LoadedIdentities {
-    /// Reads the store. One that cannot be read is told by a warning, and costs duplicates.
+    /// Reads the store. If it cannot be read, logs a warning; some records are then delivered
+    /// twice.
     pub async fn load(store: Arc<dyn IdentityStore>) -> LoadedIdentities {
         let chunks = store.load().await.unwrap_or_else(|error| {
             warn!(%error, "identities of other replicas unreadable: some records may be sent again");
@@ -83,18 +85,18 @@ impl std::fmt::Debug for LoadedIdentities {
 
 pub(super) struct ChunkWriter {
     store: Arc<dyn IdentityStore>,
-    /// Stands for the log's name.
+    /// A checksum of the log's name.
     log: u64,
     /// How long one chunk grows, in seconds.
     span: i64,
     filling: Chunk,
-    /// Whether `filling` holds what the store does not have.
+    /// Whether `filling` has identities that the store lacks.
     changed: bool,
-    /// The one before it, where its last write has to wait for an earlier one.
+    /// The last write of the chunk before `filling`, if it has to wait for an earlier write.
     waiting: Option<Write>,
     due: Instant,
     job: Option<JoinHandle<Result<(), IdentityStoreError>>>,
-    /// Whether the last write failed: told once, not for each.
+    /// Whether the last write failed, so that a series of failures is logged once.
     failing: bool,
 }
 
@@ -108,13 +110,13 @@ struct Chunk {
     /// The second in which it was begun.
     begun: i64,
     identities: BTreeMap<i64, Vec<Identity>>,
-    /// Its size, once written.
+    /// Its size when written.
     bytes: usize,
 }
 
 impl ChunkWriter {
-    /// Goes on behind what was loaded, and hands over its identities. `oldest_age`: how far back a
-    /// log is read again. `afresh`: nothing that was kept counts.
+    /// Continues the loaded chunks and passes their identities to `found`. `oldest_age`: how far
+    /// back a log is read again. `afresh`: ignores the loaded chunks.
     pub(super) fn new(
         loaded: LoadedIdentities,
         log: &str,
@@ -152,7 +154,7 @@ impl ChunkWriter {
             log,
             span: i64::try_from(span).unwrap_or(i64::MAX),
             filling,
-            // The chunks of before must not count for the next process either.
+            // The old chunks must not count for the next process either.
             changed: afresh,
             waiting: None,
             due: Instant::now(),
@@ -161,7 +163,7 @@ impl ChunkWriter {
         }
     }
 
-    /// Keeps identities of settled records, soon.
+    /// Adds identities of settled records, to be written soon.
     pub(super) fn append(&mut self, settled: &[Filed], now: Timestamp) {
         if now.as_second().saturating_sub(self.filling.begun) >= self.span {
             self.begin_chunk(now);
@@ -180,7 +182,7 @@ impl ChunkWriter {
         self.save_when_due();
     }
 
-    /// Writes if it is time.
+    /// Starts a write if it is due.
     pub(super) fn save_when_due(&mut self) {
         if let Some(job) = &mut self.job {
             let Some(ended) = job.now_or_never() else {
@@ -213,7 +215,7 @@ impl ChunkWriter {
     /// Begins the next chunk.
     fn begin_chunk(&mut self, now: Timestamp) {
         if self.changed {
-            // While a write is at work only the newest of those that wait is kept.
+            // While a write is in progress, only the newest waiting one is kept.
             self.waiting = Some(self.write());
             self.changed = false;
         }
@@ -226,7 +228,7 @@ impl ChunkWriter {
         (slot, write(&self.filling, self.log))
     }
 
-    /// Starts a write; none is at work.
+    /// Starts a write. No other may be in progress.
     fn start(&mut self) {
         let (slot, chunk) = self.waiting.take().unwrap_or_else(|| {
             self.changed = false;
@@ -247,7 +249,7 @@ impl ChunkWriter {
             Ok(Err(error)) => error,
             Err(error) => error.into(),
         };
-        // The next write holds all of the chunk.
+        // The next write contains the whole chunk.
         self.changed = true;
         self.due = Instant::now() + WRITE_INTERVAL;
         if !std::mem::replace(&mut self.failing, true) {
@@ -267,7 +269,7 @@ impl Chunk {
         }
     }
 
-    /// Takes an identity if the chunk does not become larger than this.
+    /// Adds an identity unless the chunk would exceed this size.
     fn add(&mut self, bucket: i64, identity: Identity, bytes_max: usize) -> bool {
         let frame = match self.identities.contains_key(&bucket) {
             true => 0,
@@ -295,7 +297,7 @@ fn write(chunk: &Chunk, log: u64) -> Vec<u8> {
     bytes
 }
 
-/// `None` when it is not ours.
+/// `None` if the chunk is damaged or another log's.
 fn read(bytes: &[u8], log: u64) -> Option<Chunk> {
     let head = bytes.get(..HEADER_BYTES)?;
     let number = |at: usize| head[at..at + 8].try_into().map_or(0, u64::from_le_bytes);

@@ -1,4 +1,4 @@
-//! Which records a tail knows: in memory, and for the next life on disk and in the cluster.
+//! Which records a tail has seen: in memory, and for the next run on disk and in the cluster.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::segments::Filed;
 use super::segments::Segments;
 use super::{Tail, TimeLog};
 
-/// How long the end waits for identities to be kept.
+/// How long `close` waits for identities to be written.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 impl<L: TimeLog> Tail<L> {
-    /// Loads the identities of an earlier life.
+    /// Loads the identities of an earlier run.
     pub(super) fn load_identities(&mut self, folder: &Path, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let seen = &mut self.seen;
         let opened = Segments::open(folder, self.log.name(), |bucket, identity| {
-            // Who begins afresh wants everything, whatever was sent once.
+            // A fresh start reads everything, whatever was delivered before.
             if !afresh && bucket >= horizon {
                 seen.insert(bucket, identity);
             }
@@ -45,7 +45,7 @@ impl<L: TimeLog> Tail<L> {
         self.trim();
     }
 
-    /// Takes over the identities that another process kept.
+    /// Loads the identities that another process stored.
     pub(super) fn load_identity_chunks(&mut self, loaded: LoadedIdentities, afresh: bool) {
         let horizon = bucket_of(self.horizon());
         let oldest_age = self.cursors.last().map_or(Duration::ZERO, |last| last.age);
@@ -62,7 +62,7 @@ impl<L: TimeLog> Tail<L> {
         self.trim();
     }
 
-    /// Keeps identities that are settled now, and forgets what all cursors have passed.
+    /// Stores the identities that are settled now, and forgets those that all cursors have passed.
     pub(super) fn keep(&mut self, settled: &mut Vec<Filed>) {
         if let Some(chunks) = &mut self.chunks {
             chunks.append(settled, self.clock.now());
@@ -73,7 +73,7 @@ impl<L: TimeLog> Tail<L> {
         self.trim();
     }
 
-    /// Waits for the identities that are still being written, for a while.
+    /// Waits, for a limited time, for identities that are still being written.
     pub(super) async fn flush_identities(&mut self) {
         let (segments, chunks) = (&mut self.segments, &mut self.chunks);
         let flush = async {
@@ -89,7 +89,7 @@ impl<L: TimeLog> Tail<L> {
         }
     }
 
-    /// Keeps what is remembered within its limits.
+    /// Keeps all remembered identities within their limits.
     pub(super) fn trim(&mut self) {
         let horizon = self.horizon();
         self.seen.forget(horizon, self.cursors[0].position);
@@ -105,8 +105,8 @@ impl<L: TimeLog> Tail<L> {
         if let Some(chunks) = &mut self.chunks {
             chunks.save_when_due();
         }
-        // Positions that nobody settles (there is no checkpoint): their identities are for the
-        // disk only.
+        // Without a checkpoint no position is ever settled. Identities that wait for that are only
+        // needed on disk, so drop them.
         let waiting: usize = self.cursors.iter().map(Cursor::waiting).sum();
         if waiting > self.identities_max {
             for mark in self.cursors.iter_mut().flat_map(|c| c.marks.iter_mut()) {
@@ -115,13 +115,13 @@ impl<L: TimeLog> Tail<L> {
         }
     }
 
-    /// What no cursor will read again, in this life or the next, lies before it.
+    /// The time before which no cursor will read again, in this run or the next.
     fn horizon(&self) -> Timestamp {
         let committed = self.cursors.iter().map(|cursor| cursor.committed);
         committed.min().unwrap_or(Timestamp::MIN)
     }
 
-    /// What no cursor will read again in this life lies before it.
+    /// The time before which no cursor will read again in this run.
     fn lowest(&self) -> Timestamp {
         let positions = self.cursors.iter().map(|cursor| cursor.position);
         positions.min().unwrap_or(Timestamp::MIN)

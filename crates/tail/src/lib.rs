@@ -1,30 +1,33 @@
-//! The tail of a log that is queried by time (CloudWatch Logs, Cloud Logging), as a source.
+//! A source that tails a log which is queried by time (CloudWatch Logs, Cloud Logging).
 //!
-//! Such a log shows its records late, out of order, and many under one time. A *cursor* reads it in
-//! windows that join without gap, each beginning where the last was completely read; what becomes
-//! visible behind a cursor is lost to it. So there are several: the edge follows now, the others
-//! trail it at fixed ages and find what was late. A record is handed out by the cursor that meets it
-//! first; its identity is remembered until all have passed.
+//! Such a log shows records late, out of order, and many with the same time. A *cursor* reads it in
+//! windows without gaps, each beginning where the last fully read one ended; it misses records that
+//! become visible behind it. So there are several cursors: the edge follows now, the others trail
+//! it at fixed ages and find late records. The first cursor that reads a record hands it out; its
+//! identity is remembered until all cursors have passed it.
 //!
-//! What holds, whatever fails:
-//! - **Nothing visible within the oldest age is missed.** Every stretch is read by the edge and once
-//!   more at each age or older; only a window whose last page came moves a cursor.
-//! - **Each record is protected by the cursor that handed it out.** That cursor's position lies
-//!   before it until it is settled. Another cursor may pass it meanwhile: after a crash the first
-//!   one reads it again. For the same reason only settled identities are kept on disk.
+//! Guarantees, whatever fails:
+//! - **Nothing visible within the oldest age is missed.** Every stretch is read by the edge and,
+//!   for each age, once more when it is at least that old. A cursor moves only over a window whose
+//!   last page was read.
+//! - **Each record is protected by the cursor that handed it out.** That cursor's committed
+//!   position stays before the record until it is settled. Other cursors may pass it meanwhile:
+//!   after a crash the first one reads it again. For the same reason only settled identities are
+//!   kept on disk.
 //! - **Memory is bounded**: one page for each cursor, and 8 to 13 bytes for each identity of the
 //!   last one and a half times the oldest age, at most [`TailSettings::identities_max`].
 //!
-//! A backlog is read in windows of some pages, so that positions move on and page tokens stay
-//! young. An older cursor never overtakes a younger one: the younger has to read the stretch anyhow,
-//! and when it is old by then the older one is spared. So a backlog is read once, and a log that
-//! brings more than the requests can carry first costs punctuality and then gets cheaper to read:
-//! at a lag of the first age, the first revisits stop.
+//! A backlog is read in windows of a few pages, so that positions advance and page tokens stay
+//! young. An older cursor never overtakes a younger one: the younger has to read the stretch
+//! anyway, and if the stretch is old enough by then, the older one skips it. So a backlog is read
+//! once. If a log produces more than the requests can carry, the tail first lags behind and then
+//! needs fewer requests: at a lag of the first age, the first revisits stop.
 //!
-//! What time it is decides what is old enough, so a clock ahead of the log's by more than the oldest
-//! age would lose records. Where the log's answers tell its time, nothing is read beyond that.
+//! The clock decides what is old enough, so a clock ahead of the log's by more than the oldest age
+//! would lose records. If the log's answers tell its time, nothing is read beyond that.
 //!
-//! Left out: the provider's requests (its [`TimeLog`]), records that come in parts (its converter).
+//! Not here: the provider's requests (its [`TimeLog`]) and records that come in parts (its
+//! converter).
 
 mod cursor;
 mod identity;
@@ -69,23 +72,23 @@ use resume::CursorState;
 use seen::{SeenIdentities, bucket_of};
 use segment_writer::SegmentWriter;
 
-/// The first window of a backlog, and the bounds of those that follow.
+/// The first window of a backlog, and the limits of later ones.
 const SPAN_FIRST: Duration = Duration::from_secs(300);
 const SPAN_MIN: Duration = Duration::from_secs(1);
 const SPAN_MAX: Duration = Duration::from_secs(400 * 86_400);
 
-/// The pages that a window of a backlog should have. More: a crash repeats more, and tokens grow
-/// old. Fewer: more of them are half empty.
+/// The target number of pages in a window of a backlog. With more, a crash repeats more and page
+/// tokens get old; with fewer, more pages are half empty.
 const PAGES_AIM: u32 = 16;
 
-/// A window that turns out to be so long is begun again as a shorter one.
+/// A window with this many pages is started again as a shorter one.
 const PAGES_MAX: u32 = 64;
 
-/// No answer after so long is a failure.
+/// A request without an answer after this time has failed.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// After this many failures of one page its window is read again from the start: the page token may
-/// be invalid.
+/// After this many failures of one page, its window is read again from the start: the page token
+/// may be invalid.
 const TOKEN_FAILURES_MAX: u32 = 5;
 
 /// The tail of a log. Its partitions are its cursors: the edge is 0, the others follow by age.
@@ -101,29 +104,29 @@ pub struct Tail<L: TimeLog> {
     identities_max: usize,
     /// By age, the edge first.
     cursors: Vec<Cursor>,
-    /// Where the edge began in this life. What an older cursor finds before it may have come in an
-    /// earlier life: it says nothing about lateness.
+    /// Where the edge began in this run. Older cursors do not count records before this as late,
+    /// since they may have arrived during an earlier run.
     began_at: Timestamp,
-    /// How long a window of a backlog is, as the density of the log has it.
+    /// The length of a backlog's windows, adapted to the density of the log.
     span: Duration,
     seen: SeenIdentities,
     segments: Option<SegmentWriter>,
     chunks: Option<ChunkWriter>,
-    /// At most one request for each cursor; they outlive a dropped `read`, and end with the tail.
+    /// At most one request per cursor. Requests survive a dropped `read`, and end with the tail.
     requests: JoinSet<Result<LogPage<L::Raw>, QueryError>>,
-    /// Ready to be handed out.
+    /// Pages that are ready to be handed out.
     pages: VecDeque<Page>,
 }
 
 impl<L: TimeLog> Tail<L> {
-    /// A tail that goes on from `positions`, or begins at the settings' start when there are none.
-    /// In that case identities that an earlier life left behind are deleted. Blocks for the time that
-    /// it takes to read them.
+    /// A tail that resumes from `positions`, or begins at the settings' start if there are none. In
+    /// that case it deletes the identities of an earlier run. Blocks while it reads them.
     ///
-    /// A folder for identities that cannot be used is told by a warning, and costs duplicates.
+    /// If the folder for identities is unusable, a warning is logged and some records are delivered
+    /// twice.
     ///
     /// # Errors
-    /// A position is none of a tail's: it would have to guess where to begin.
+    /// A position is not a tail's, so the tail would have to guess where to begin.
     pub fn new(
         log: L,
         settings: TailSettings,
@@ -172,12 +175,13 @@ impl<L: TimeLog> Tail<L> {
         if let Some(loaded) = settings.identities {
             tail.load_identity_chunks(loaded, positions.is_empty());
         }
-        // First of all every cursor says where it begins. Otherwise the checkpoint might hold the
-        // edge's progress before the others had any, and a restart would begin them at the edge's.
+        // First, every cursor emits its position. Otherwise the checkpoint might have the edge's
+        // progress before the other cursors have any position, and a restart would begin them at
+        // the edge's.
         for index in 0..tail.cursors.len() {
             tail.emit_page(index, Vec::new(), true);
         }
-        // Only then may those go that the edge has taken over.
+        // Only then retire the cursors that the edge has taken over.
         let cursors = u32::try_from(tail.cursors.len()).unwrap_or(u32::MAX);
         let gone = positions.range(cursors..);
         let gone: Vec<_> = gone
@@ -192,7 +196,7 @@ impl<L: TimeLog> Tail<L> {
         Ok(tail)
     }
 
-    /// A window into this tail that stays when the tail is given away.
+    /// A handle that observes this tail after the tail is given away.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
     }
@@ -204,7 +208,7 @@ impl<L: TimeLog> Tail<L> {
         })
     }
 
-    /// Starts the requests whose time has come. Returns when to look again.
+    /// Starts the requests that are due. Returns when to check again.
     fn start_due(&mut self) -> Instant {
         let now_at = Instant::now();
         let now = self.now();
@@ -293,7 +297,7 @@ impl<L: TimeLog> Tail<L> {
         self.limiter.answered();
         self.monitor.answered(index, page.entries.len());
         // Pages without events say nothing about the density of the log: a group with many old
-        // streams answers with them, however short the window is.
+        // streams returns them even for a short window.
         let holds_events = !page.entries.is_empty();
         let edge = self.cursors[0].position;
         let mut records = Vec::new();
@@ -334,7 +338,7 @@ impl<L: TimeLog> Tail<L> {
         self.trim();
     }
 
-    /// A window is completely read.
+    /// Handles a window that is fully read.
     fn complete(
         &mut self,
         index: usize,
@@ -351,8 +355,8 @@ impl<L: TimeLog> Tail<L> {
             self.monitor.read_to(scan.window.end, !scan.cut);
         }
         self.emit_page(index, records, true);
-        // The clock may have been set back since, or the answer told that it is ahead: then less of
-        // it was old.
+        // The clock may have been set back since, or the answer showed that it is ahead: then less
+        // of the window was old enough.
         let begun = scan.begun.min(self.now());
         for index in index + 1..self.cursors.len() {
             self.cursors[index].add_covered(scan.window, begun, self.resolution);
@@ -363,7 +367,7 @@ impl<L: TimeLog> Tail<L> {
         self.adapt(scan);
     }
 
-    /// Finds how long a window may be: some pages' worth of log.
+    /// Adapts the length of windows to a target number of pages.
     fn adapt(&mut self, scan: &Scan) {
         let span = scan.window.span();
         if scan.pages > PAGES_AIM {
@@ -388,7 +392,7 @@ impl<L: TimeLog> Tail<L> {
             };
             resume::position(cursor.age, place)
         });
-        // The others trail on purpose.
+        // The other cursors trail on purpose, so they do not count for the lag.
         let edge_read_to = (complete && index == 0).then(|| self.read_to(self.cursors[0].position));
         self.pages.push_back(Page {
             partition: u32::try_from(index).unwrap_or(u32::MAX),
@@ -399,7 +403,7 @@ impl<L: TimeLog> Tail<L> {
         });
     }
 
-    /// The edge's end is reached: nothing more is to be expected of it.
+    /// Reports that the edge has reached its end, so no more is expected of it.
     fn report_read_to(&mut self, now: Timestamp) {
         let read_to = Some(self.read_to(now));
         self.pages.push_back(Page {
@@ -440,7 +444,7 @@ impl<L: TimeLog> Tail<L> {
     }
 }
 
-/// What a request came to.
+/// The result of a request's task.
 type Answer<Raw> = Result<(Id, Result<LogPage<Raw>, QueryError>), JoinError>;
 
 impl<L: TimeLog> Source for Tail<L> {
@@ -453,7 +457,7 @@ impl<L: TimeLog> Source for Tail<L> {
                 return None;
             }
             let wake = self.start_due();
-            // Both waits may be dropped at any time: answers stay with their tasks.
+            // Both waits are cancel-safe: answers stay in their tasks.
             let joined = tokio::select! {
                 joined = self.requests.join_next_with_id(), if !self.requests.is_empty() => joined,
                 () = sleep_until(wake) => None,
@@ -464,7 +468,7 @@ impl<L: TimeLog> Source for Tail<L> {
         }
     }
 
-    /// Keeps the identities that are settled now, and forgets what all cursors have passed.
+    /// Keeps the identities that are settled now, and forgets those that all cursors have passed.
     fn commit(&mut self, partition: u32, position: &Position) {
         let cursor = self.cursors.get_mut(partition as usize);
         let place = resume::read(position);
@@ -478,7 +482,7 @@ impl<L: TimeLog> Source for Tail<L> {
         self.keep(&mut mark.identities);
     }
 
-    /// Waits for the identities that are still being written, for a while.
+    /// Waits, for a limited time, for identities that are still being written.
     async fn close(&mut self) {
         self.flush_identities().await;
     }

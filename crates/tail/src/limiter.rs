@@ -1,26 +1,26 @@
-//! The pace of requests: one for all that share a quota, whichever log they read.
+//! Paces requests, for all clients that share a quota, whichever log they read.
 //!
-//! Requests are spaced evenly, as a burst beside an even flow would exceed a quota per second.
-//! Places are given in the order of asking, so whoever asks one at a time gets an even share. An
-//! answer "throttled" halves the pace, each good answer wins a little of it back: the quota may be
-//! shared with others who are not seen from here.
+//! Requests are spaced evenly, because a burst could exceed a quota per second. Turns are given in
+//! the order of asking, so clients that ask for one at a time get equal shares. A "throttled"
+//! answer halves the pace and each good answer restores a little of it: the quota may be shared
+//! with clients outside this process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// The slowest pace, as a share of the configured one.
+/// The slowest pace, as a fraction of the configured one.
 const PACE_MIN: f64 = 1.0 / 16.0;
 
-/// What a good answer wins back of the configured pace.
+/// How much of the configured pace a good answer restores.
 const RECOVERY: f64 = 1.0 / 50.0;
 
-/// Throttled answers within this time tell of the same crowd.
+/// Throttled answers within this time count as one.
 const SLOWER_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a request is put off at random, as a share of the space between two: several bridges
-/// that started together drift apart.
+/// The maximum random delay of a request, as a fraction of the interval between two, so that
+/// bridges that started together drift apart.
 const JITTER: f64 = 0.5;
 
 /// Paces requests. Shared by all tails of the process that draw on the same quota.
@@ -39,13 +39,13 @@ struct State {
 }
 
 impl Limiter {
-    /// At most this many requests a second; fractions are fine (0.5 is 30 a minute). What is not a
-    /// positive number counts as one request an hour.
+    /// At most this many requests a second; may be a fraction (0.5 is 30 a minute). A value that is
+    /// not a positive number counts as one request an hour.
     pub fn new(requests_per_second: f64) -> Limiter {
         Limiter::seeded(requests_per_second, fastrand::u64(..))
     }
 
-    /// The same with jitter that this seed determines.
+    /// The same with jitter from this seed.
     pub fn seeded(requests_per_second: f64, seed: u64) -> Limiter {
         let configured = match requests_per_second > 0.0 {
             true => requests_per_second.min(1e6),
@@ -62,19 +62,19 @@ impl Limiter {
         }
     }
 
-    /// Waits for a place. One that is given up is not given to another.
+    /// Waits for its turn. A turn is not passed on if the future is dropped.
     pub async fn acquire(&self) {
         let at = self.lock().place(Instant::now());
         sleep_until(at).await;
     }
 
-    /// A request had a good answer.
+    /// A request succeeded.
     pub fn answered(&self) {
         let mut state = self.lock();
         state.pace = (state.pace + state.configured * RECOVERY).min(state.configured);
     }
 
-    /// A request was answered with "too many requests".
+    /// A request was throttled ("too many requests").
     pub fn throttled(&self) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -85,13 +85,13 @@ impl Limiter {
         }
     }
 
-    /// Requests a second, as it stands.
+    /// The current pace, in requests a second.
     pub fn pace(&self) -> f64 {
         self.lock().pace
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in there can be left half done.
+        // A panic cannot leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a provider gives: a log that answers "what do you hold between these two times".
+//! What a provider supplies: a log that can be queried for the records between two times.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,12 +9,10 @@ use jiff::Timestamp;
 
 use super::identity::Identity;
 
-/// A stretch of a log: from `start`, included, to `end`, excluded.
+/// A stretch of a log, from `start` (included) to `end` (excluded).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The first time that belongs to it.
     pub start: Timestamp,
-    /// The first time that does not.
     pub end: Timestamp,
 }
 
@@ -24,70 +22,69 @@ impl Window {
         self.start <= time && time < self.end
     }
 
-    /// From start to end.
+    /// The length of the window.
     pub fn span(&self) -> Duration {
         elapsed(self.start, self.end)
     }
 }
 
-/// One entry of an answer.
+/// One entry of a page.
 #[derive(Debug, Clone)]
 pub struct PageEntry<Raw> {
-    /// The time that the log files it under.
+    /// The time under which the log files it.
     pub time: Timestamp,
-    /// What tells it from every other entry of the log, whatever their times.
+    /// What distinguishes it from every other entry of the log, whatever their times.
     pub identity: Identity,
-    /// The entry as the client gave it: most are duplicates, and no record is made of those.
+    /// The entry as returned by the client. Most entries are duplicates, so a record is made only
+    /// of new ones.
     pub raw: Raw,
 }
 
-/// One answer. It may be empty and still name a next page.
+/// One page of an answer. It may be empty and still have a next page.
 #[derive(Debug, Clone)]
 pub struct LogPage<Raw> {
-    /// What was found, in any order.
+    /// The entries, in any order.
     pub entries: Vec<PageEntry<Raw>>,
-    /// The token of the next page; `None` when the window is completely read.
+    /// The token of the next page; `None` when the window is fully read.
     pub next: Option<String>,
 }
 
-/// Why a query has no answer, by what to do about it.
+/// Why a query failed; the variants differ in how to continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// Too many requests: the same page again, later.
+    /// Too many requests: request the same page again later.
     #[error("throttled")]
     Throttled {
-        /// How long to wait, if the provider says.
+        /// How long to wait, if the provider says so.
         after: Option<Duration>,
     },
-    /// The page token is no longer known: the window again from its first page.
+    /// The page token is no longer valid: read the window again from its first page.
     #[error("page token expired")]
     TokenExpired,
-    /// There are no credentials, or the provider does not know them; asked again for ever.
+    /// Credentials are missing or the provider rejects them; retried for ever.
     #[error("no identity: {detail}")]
     Unauthenticated {
         /// What the client or the provider said.
         detail: String,
-        /// What to do about it.
         remedy: String,
     },
-    /// Somebody has to put something right; asked again for ever meanwhile.
+    /// Somebody has to fix something; retried for ever meanwhile.
     #[error("denied: {detail}")]
     Denied {
         /// What the provider said.
         detail: String,
-        /// What to do about it.
         remedy: String,
     },
-    /// Anything that may pass by itself: a time-out, a reset connection, a 5xx.
+    /// A failure that may pass by itself: a timeout, a reset connection, a 5xx.
     #[error("{detail}")]
     Transient {
-        /// What went wrong.
+        /// The error and its causes.
         detail: String,
     },
 }
 
 impl QueryError {
-    /// The same as a line of `check`.
+    /// The same error for a line of `check`.
     pub fn to_unavailable(&self) -> Unavailable {
         let (component, remedy) = match self {
             QueryError::Unauthenticated { remedy, .. } => (Component::Identity, remedy.as_str()),
@@ -111,45 +108,45 @@ impl QueryError {
 
 /// A log that is queried by time: the narrow client that a provider supplies.
 pub trait TimeLog: Send + Sync + 'static {
-    /// An entry as the client gives it.
+    /// An entry as returned by the client.
     type Raw: Send + 'static;
 
-    /// Which log it is: stands in log lines, and binds the remembered identities to it.
+    /// The log's name, which appears in log lines and binds stored identities to it.
     fn name(&self) -> &str;
 
-    /// The unit of the log's times: windows start and end on whole multiples of it.
+    /// The unit of the log's times: windows start and end at multiples of it.
     fn resolution(&self) -> Duration;
 
-    /// One page of what the log holds in this window *now*; `token` is that of the page before.
+    /// One page of what the log holds in this window *now*; `token` is from the page before.
     ///
-    /// It must not try again by itself: requests are counted, paced and repeated by the caller.
+    /// It must not retry by itself: the caller counts, paces and repeats requests.
     ///
     /// # Errors
-    /// Says by its variant what is to be done; see [`QueryError`].
+    /// The variant says how to continue; see [`QueryError`].
     fn query(
         &self,
         window: &Window,
         token: Option<&str>,
     ) -> impl Future<Output = Result<LogPage<Self::Raw>, QueryError>> + Send;
 
-    /// The time now on the provider's clock, as far as its answers told it (see
-    /// [`ServerClock`](super::ServerClock)): the tail reads no further, whatever this machine's clock
-    /// says.
+    /// The current time on the provider's clock, if its answers tell it (see
+    /// [`ServerClock`](super::ServerClock)). The tail does not read beyond it, whatever this
+    /// machine's clock says.
     fn server_time(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Makes the record of an entry that was not met before.
+    /// Makes the record of an entry that was not seen before.
     fn record(&self, raw: Self::Raw) -> Record;
 }
 
-/// The time on the wall, which says what "now" is in a log.
+/// The wall clock, which defines "now" in a log.
 pub trait Clock: Send + Sync {
-    /// The time now. It may jump, in both directions.
+    /// The time now. It may jump in both directions.
     fn now(&self) -> Timestamp;
 }
 
-/// The clock of the machine.
+/// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -163,30 +160,30 @@ fn nanos(duration: Duration) -> i128 {
     i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX / 2)
 }
 
-/// `time` less `duration`, not before the first time there is.
+/// `time` minus `duration`, but not before the earliest representable time.
 pub(super) fn before(time: Timestamp, duration: Duration) -> Timestamp {
     Timestamp::from_nanosecond(time.as_nanosecond() - nanos(duration)).unwrap_or(Timestamp::MIN)
 }
 
-/// `time` plus `duration`, not after the last time there is.
+/// `time` plus `duration`, but not after the latest representable time.
 pub(super) fn after(time: Timestamp, duration: Duration) -> Timestamp {
     Timestamp::from_nanosecond(time.as_nanosecond() + nanos(duration)).unwrap_or(Timestamp::MAX)
 }
 
-/// From one time to a later one; nothing where it is none.
+/// The time between two times; zero if `to` is earlier.
 pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     let nanos = to.as_nanosecond() - from.as_nanosecond();
     Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
 }
 
-/// `time` down to a whole multiple of `resolution`.
+/// `time` rounded down to a multiple of `resolution`.
 pub(super) fn floor(time: Timestamp, resolution: Duration) -> Timestamp {
     let unit = nanos(resolution).max(1);
     let whole = time.as_nanosecond().div_euclid(unit) * unit;
     Timestamp::from_nanosecond(whole).unwrap_or(Timestamp::MIN)
 }
 
-/// `time` up to a whole multiple of `resolution`.
+/// `time` rounded up to a multiple of `resolution`.
 pub(super) fn ceil(time: Timestamp, resolution: Duration) -> Timestamp {
     let down = floor(time, resolution);
     match down < time {

@@ -1,5 +1,4 @@
-//! What a tail does, for whoever asks: counts, lateness, lag, readiness. One function for each
-//! event, which counts it and logs it.
+//! Counts, lateness, lag and readiness of a tail. One function per event counts and logs it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +10,10 @@ use tracing::{info, warn};
 
 use super::log::QueryError;
 
-/// Failures in a row that may pass as weather. Throttling is expected, and slows down first.
+/// How many consecutive failures are tolerated. Throttling is expected, and slows down first.
 const TRANSIENT_FAILURES_MAX: u32 = 2;
 const THROTTLED_MAX: u32 = 9;
-/// A clock that is further ahead of the log's is worth a word.
+/// A clock that is further ahead of the log's is warned about.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
 
 /// Records that no younger cursor found.
@@ -22,34 +21,34 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
 pub struct Late {
     /// The age of the cursor that found them.
     pub age: Duration,
-    /// How many.
     pub records: u64,
 }
 
-/// The figures of a tail since it began.
+/// Counters and times of a tail since it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TailStats {
-    /// Requests that were answered, one way or the other.
+    /// Requests that were answered, successfully or not.
     pub requests: u64,
-    /// Of those, "too many requests".
+    /// How many of those were throttled.
     pub throttled: u64,
-    /// Of those, failures of another kind.
+    /// How many of those failed otherwise.
     pub failed: u64,
     /// Entries in the answers, duplicates included.
     pub entries: u64,
-    /// Entries that were new: records handed out.
+    /// New entries, which were handed out as records.
     pub records: u64,
     /// Records that were found late, for each age of `--revisit-after`, youngest first.
     pub late: Vec<Late>,
     /// The time of the newest record handed out.
     pub newest: Option<Timestamp>,
-    /// The time of the newest record that is settled, and its position in the checkpoint.
+    /// The time of the newest record that is settled with its position in the checkpoint.
     pub newest_settled: Option<Timestamp>,
-    /// How far the edge has completely read.
+    /// Up to when the edge has fully read.
     pub read_to: Option<Timestamp>,
-    /// The edge found nothing more when it last read. With nothing in flight, the lag is 0.
+    /// Whether the edge found nothing more at its last read. If nothing is in flight either, the
+    /// lag is 0.
     pub caught_up: bool,
-    /// Identities remembered now.
+    /// How many identities are remembered now.
     pub identities: usize,
 }
 
@@ -61,18 +60,18 @@ pub enum TailStatus {
     Starting,
     /// It answers.
     Reading,
-    /// It does not, and is asked again for ever.
+    /// It cannot be read; requests are retried for ever.
     Held {
-        /// What it says.
+        /// Why.
         detail: String,
-        /// What somebody has to do about it; `None` when it may pass by itself.
+        /// What a person has to do; `None` when it may pass by itself.
         remedy: Option<String>,
-        /// The credentials are what is missing.
+        /// Whether the credentials are the cause.
         identity: bool,
     },
 }
 
-/// The window into a tail that is at work elsewhere. Clones show the same tail.
+/// Observes a tail that is in use elsewhere. Clones observe the same tail.
 #[derive(Debug, Clone)]
 pub struct Monitor(Arc<Mutex<Inner>>);
 
@@ -81,14 +80,13 @@ struct Inner {
     log: String,
     stats: TailStats,
     status: TailStatus,
-    /// What each cursor waits for.
+    /// Each cursor's current failure.
     failures: Vec<Option<CursorFailure>>,
     overflowed: bool,
     clock_is_ahead: bool,
     observer: Option<Arc<dyn SourceObserver>>,
 }
 
-/// What a cursor waits for.
 #[derive(Debug, Clone)]
 struct CursorFailure {
     detail: String,
@@ -117,7 +115,6 @@ impl Monitor {
         })))
     }
 
-    /// The figures now.
     pub fn stats(&self) -> TailStats {
         self.lock().stats.clone()
     }
@@ -128,11 +125,11 @@ impl Monitor {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Counts that a panic left behind are still counts.
+        // Counters stay usable after a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page came.
+    /// A page was received.
     pub(super) fn answered(&self, cursor: usize, entries: usize) {
         let mut inner = self.lock();
         inner.stats.requests += 1;
@@ -141,7 +138,7 @@ impl Monitor {
         inner.set_failure(cursor, None);
     }
 
-    /// A request failed, the cursor's `failures`th in a row.
+    /// A request failed: the cursor's `failures`th consecutive failure.
     pub(super) fn failed(&self, cursor: usize, error: &QueryError, failures: u32) {
         let mut inner = self.lock();
         inner.stats.requests += 1;
@@ -175,7 +172,7 @@ impl Monitor {
         }
     }
 
-    /// A record is handed out; `late` is the place of the age that found it.
+    /// A record is handed out; `late` is the index of the age that found it late.
     pub(super) fn record(&self, time: Timestamp, late: Option<usize>) {
         let mut inner = self.lock();
         let stats = &mut inner.stats;
@@ -188,7 +185,7 @@ impl Monitor {
         }
     }
 
-    /// The edge has read up to here; `end` when nothing was behind it.
+    /// The edge has read up to here; `end` if there is nothing behind it.
     pub(super) fn read_to(&self, read_to: Timestamp, end: bool) {
         let mut inner = self.lock();
         inner.stats.read_to = Some(read_to);
@@ -201,12 +198,12 @@ impl Monitor {
         stats.newest_settled = stats.newest_settled.max(newest);
     }
 
-    /// How many identities are remembered.
+    /// Sets how many identities are remembered.
     pub(super) fn identities(&self, identities: usize) {
         self.lock().stats.identities = identities;
     }
 
-    /// The clock went back, and reading with it.
+    /// The clock went back, so the cursor did too.
     pub(super) fn clock_went_back(&self, age: Duration, position: Timestamp, now: Timestamp) {
         warn!(
             log = self.lock().log, age_seconds = age.as_secs_f64(), %position, %now,
@@ -214,7 +211,7 @@ impl Monitor {
         );
     }
 
-    /// This machine's clock is ahead of the log's by so much.
+    /// This machine's clock is ahead of the log's by this much.
     pub(super) fn clock_ahead(&self, by: Duration) {
         let mut inner = self.lock();
         let is_ahead = by > CLOCK_AHEAD_MAX;
@@ -229,7 +226,7 @@ impl Monitor {
         inner.clock_is_ahead = is_ahead;
     }
 
-    /// Identities had to go before their time.
+    /// Identities were forgotten too early, because of their limit.
     pub(super) fn overflowed(&self, identities_max: usize) {
         let mut inner = self.lock();
         if !std::mem::replace(&mut inner.overflowed, true) {
@@ -241,7 +238,7 @@ impl Monitor {
     }
 }
 
-/// An age as its flag has it: `15s`, `2m`, `1h 30m`.
+/// An age in the form of its flag: `15s`, `2m`, `1h 30m`.
 fn span(age: Duration) -> String {
     jiff::SignedDuration::try_from(age)
         .map_or_else(|_| format!("{age:?}"), |age| format!("{age:#}"))

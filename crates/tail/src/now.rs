@@ -1,4 +1,4 @@
-//! What time it is, for a tail: by this machine's clock, and by what the log's answers tell.
+//! The current time for a tail, from this machine's clock and from the log's answers.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::log::{after, before, elapsed, floor};
 use super::{Tail, TimeLog};
 
-/// A machine's clock may be so far ahead of what an answer says of its time, in whole seconds.
+/// Answers tell the time in whole seconds, so this machine's clock may be this much ahead of it.
 const SERVER_TIME_UNIT: Duration = Duration::from_secs(1);
-/// A beginning is moved back by no more: whoever tells a time that is so far off is not believed so far.
+/// A beginning is moved back by at most this much: a server time that is further off is not
+/// trusted.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 impl<L: TimeLog> Tail<L> {
@@ -23,13 +24,13 @@ impl<L: TimeLog> Tail<L> {
         now.min(after(theirs, SERVER_TIME_UNIT))
     }
 
-    /// Moves the beginnings that this machine's clock put ahead of the log's time to where they were
-    /// meant to be: of all cursors at once, as each remembers for the others.
+    /// Moves beginnings that this machine's fast clock put ahead of the log's time to where they
+    /// were meant to be: of all cursors at once, because they share the seen identities.
     pub(super) fn correct_beginnings(&mut self, now: Timestamp) {
         let machine = self.clock.now();
         let theirs = self.log.server_time().unwrap_or(machine);
         for cursor in &mut self.cursors {
-            // One that lies ahead of both clocks was asked for so.
+            // A beginning ahead of both clocks was requested so.
             let ahead = elapsed(theirs, machine);
             if now < cursor.since && cursor.since <= machine && ahead <= CLOCK_AHEAD_MAX {
                 let meant = before(cursor.since, ahead);

@@ -1,13 +1,13 @@
-//! A tail, and beside it another one over the same log that looks for what the first cannot find:
-//! one source, whose partitions are those of both.
+//! Joins a tail with a second one over the same log, which looks for what the first cannot find,
+//! into one source with the partitions of both.
 
 use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
 
-/// The first partition of the second source: a tail never has so many cursors.
+/// The first partition of the second source: a tail never has this many cursors.
 const SECOND: u32 = 1 << 16;
 
-/// Two sources as one. It ends with the first; the second says nothing of lag, as the log's head is
-/// the first's.
+/// Two sources as one. It ends with the first. The second reports no lag, as the first reads the
+/// log's head.
 #[derive(Debug)]
 pub struct Paired<A, B> {
     first: A,
@@ -16,7 +16,7 @@ pub struct Paired<A, B> {
 }
 
 impl<A, B> Paired<A, B> {
-    /// These two, of which the second may be missing.
+    /// Pairs two sources, of which the second may be absent.
     pub fn new(first: A, second: Option<B>) -> Paired<A, B> {
         Paired {
             first,
@@ -26,7 +26,7 @@ impl<A, B> Paired<A, B> {
     }
 }
 
-/// The positions of both, of a checkpoint's.
+/// Splits a checkpoint's positions between the two.
 pub fn split_positions(positions: Positions) -> (Positions, Positions) {
     let (first, second): (Positions, Positions) =
         positions.into_iter().partition(|(at, _)| *at < SECOND);
@@ -57,7 +57,7 @@ impl<A: Source, B: Source> Source for Paired<A, B> {
             let Some(second) = second else {
                 return self.first.read().await;
             };
-            // Either wait may be dropped.
+            // Both reads are cancel-safe.
             tokio::select! {
                 page = self.first.read() => return page,
                 page = second.read() => match page {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use audit_bridge_core::source::ReadTo;
 
-    /// Gives so many pages, and ends or waits for ever.
+    /// Returns this many pages, and then ends or waits for ever.
     struct Toy {
         pages: u32,
         ends: bool,
@@ -158,7 +158,7 @@ mod tests {
             [2; 3],
             "also what it gave before its end"
         );
-        // The second's end is not the end.
+        // The end of the second is not the end of the pair.
         let wait = std::time::Duration::from_millis(10);
         assert!(tokio::time::timeout(wait, paired.read()).await.is_err());
         let mut paired = Paired::new(toy(1, true), Some(toy(0, false)));

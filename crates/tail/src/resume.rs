@@ -1,5 +1,5 @@
-//! The cursors' positions as the checkpoint keeps them: the age of each beside the time up to which
-//! it is settled, since the ages are a setting that may change between two runs.
+//! The cursors' positions in the checkpoint. Each includes its cursor's age, because the ages are a
+//! setting that may change between two runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,24 +8,22 @@ use jiff::Timestamp;
 
 use audit_bridge_core::source::{Position, Positions};
 
-/// A position that is none of a tail's.
+/// A position that is not a tail's.
 #[derive(Debug, thiserror::Error)]
 #[error("the position of partition {partition} is not one of a log read by time: {position}")]
 pub struct ResumeError {
-    /// Whose position.
     pub partition: u32,
-    /// What stands there.
     pub position: Position,
 }
 
-/// Where a cursor stands, and where it began.
+/// Where a cursor began, and up to where it has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CursorState {
     pub(super) since: Timestamp,
     pub(super) read_to: Timestamp,
 }
 
-/// The position of the cursor of this age.
+/// Serialises the position of the cursor of this age.
 pub(super) fn position(age: Duration, place: CursorState) -> Position {
     serde_json::json!({
         "age_ms": millis(age),
@@ -34,7 +32,7 @@ pub(super) fn position(age: Duration, place: CursorState) -> Position {
     })
 }
 
-/// The age in milliseconds, and the place; `None` when it is no such position.
+/// Parses the age in milliseconds and the state; `None` if it is not a tail's position.
 pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
     let age = position.get("age_ms")?.as_u64()?;
     let time = |name: &str| position.get(name)?.as_str()?.parse().ok();
@@ -45,8 +43,8 @@ pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
     Some((age, place))
 }
 
-/// Where the cursor of this position began, and up to where it has read; `None` when it is no
-/// position of a tail.
+/// Where the cursor of this position began, and up to where it has read; `None` if it is not a
+/// tail's position.
 pub fn cursor_times(position: &Position) -> Option<(Timestamp, Timestamp)> {
     read(position).map(|(_, place)| (place.since, place.read_to))
 }
@@ -55,11 +53,11 @@ fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where the cursors of these ages (youngest first, the edge before all) go on.
+/// Where the cursors of these ages (youngest first, the edge before all) resume.
 ///
-/// A cursor goes on from its own position. One that is new begins at the lowest of all: what the
-/// others handed out above it may not be settled. What an age that was taken away still owed, the
-/// edge takes over, so that its position is needed no more.
+/// A cursor resumes from its own position. A new one begins at the lowest position of all, because
+/// what the others handed out above that may not be settled. The edge takes over what removed ages
+/// still owed, so that their positions are no longer needed.
 pub(super) fn places(
     ages: &[Duration],
     positions: &Positions,
@@ -71,7 +69,7 @@ pub(super) fn places(
             partition,
             position: position.clone(),
         })?;
-        // An age stands twice when a crash came between the writes that moved it to another index.
+        // An age occurs twice if a crash came between the writes that moved it to another index.
         kept.entry(age)
             .and_modify(|other: &mut CursorState| {
                 other.since = other.since.min(place.since);

@@ -1,9 +1,9 @@
-//! The identities met so far, by the time that the log files them under.
+//! The identities seen so far, grouped by the time under which the log files them.
 //!
-//! An entry's time never changes, so an identity is looked for among those of the same few seconds
-//! only, and a whole bucket is forgotten once every cursor has passed it. A bucket is a sorted list
-//! with a small set of newcomers beside it: 8 bytes an identity once the newcomers are merged in,
-//! at most some 13 while the bucket still fills.
+//! An entry's time never changes, so an identity is looked up only among those of the same few
+//! seconds, and a whole bucket is forgotten once every cursor has passed it. A bucket is a sorted
+//! list with a small set of newcomers beside it: 8 bytes an identity once the newcomers are merged
+//! in, at most some 13 while the bucket still fills.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use super::identity::Identity;
 
-/// How much time one bucket spans.
+/// The time that one bucket spans.
 pub(super) const BUCKET_SECONDS: i64 = 16;
 
-/// Newcomers up to this number stay in their set, however short the list.
+/// Up to this many newcomers stay in their set, however short the list.
 const NEWCOMERS_MIN: usize = 64;
 
 /// The bucket of a time.
@@ -46,7 +46,7 @@ impl SeenIdentities {
         }
     }
 
-    /// Remembers an identity; false when it is known already.
+    /// Adds an identity; returns false if it is known already.
     pub(super) fn insert(&mut self, bucket: i64, identity: Identity) -> bool {
         let new = self.buckets.entry(bucket).or_default().insert(identity.0);
         self.len += usize::from(new);
@@ -58,7 +58,7 @@ impl SeenIdentities {
         self.len
     }
 
-    /// Forgets the buckets that end at or before `horizon`, and closes those before `edge`, which
+    /// Forgets the buckets that end at or before `horizon`, and merges those before `edge`, which
     /// seldom grow any more.
     pub(super) fn forget(&mut self, horizon: Timestamp, edge: Timestamp) {
         let keep = self.buckets.split_off(&bucket_of(horizon));
@@ -69,8 +69,8 @@ impl SeenIdentities {
         }
     }
 
-    /// Forgets the oldest buckets until the limit holds. Returns the newest that went: what was
-    /// filed in it and is read again will be delivered again.
+    /// Forgets the oldest buckets until the limit holds. Returns the newest forgotten one: records
+    /// in it that are read again will be delivered again.
     pub(super) fn shrink(&mut self) -> Option<i64> {
         let mut last = None;
         while self.len > self.len_max && self.buckets.len() > 1 {
@@ -91,7 +91,8 @@ impl Bucket {
         if self.sorted.binary_search(&identity).is_ok() || !self.newcomers.insert(identity) {
             return false;
         }
-        // A quarter: each identity is moved some five times in all, and few are in the wide set.
+        // At a quarter, each identity is moved about five times in all, and few are in the larger
+        // set.
         if self.newcomers.len() > NEWCOMERS_MIN.max(self.sorted.len() / 4) {
             self.merge();
         }
@@ -108,7 +109,7 @@ impl Bucket {
     }
 }
 
-/// The identities are hashes already.
+/// Uses identities as their own hashes.
 #[derive(Debug, Clone, Copy, Default)]
 struct AsIs(u64);
 

@@ -1,6 +1,6 @@
-//! Keeps identities on a thread that may block, one job at a time, so that a slow disk holds up no
-//! reading. What waits meanwhile is bounded; what does not fit is not kept, which costs duplicates
-//! after a restart and nothing else.
+//! Writes identities on a blocking thread, one job at a time, so that a slow disk does not delay
+//! reading. The number of waiting identities is bounded; those beyond are not written, which only
+//! costs duplicates after a restart.
 
 use futures_util::FutureExt;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -8,18 +8,18 @@ use tracing::warn;
 
 use super::segments::{Filed, Segments};
 
-/// Writes, and deletes what is not needed any more.
+/// Writes identities and deletes files that are no longer needed.
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     state: State,
     waiting: Vec<Filed>,
     /// How many identities may wait.
     waiting_max: usize,
-    /// Files that hold nothing of this bucket or a later one are deleted.
+    /// Files that contain only earlier buckets are deleted.
     horizon: i64,
-    /// Up to where they have been.
+    /// The horizon of the last job.
     forgotten: i64,
-    /// Whether some did not fit since the last job: told once, not for each.
+    /// Whether identities were dropped since the last job, so that this is logged once.
     full: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct SegmentWriter {
 enum State {
     Idle(Segments),
     Busy(JoinHandle<Segments>),
-    /// A job panicked, and took the files with it.
+    /// A job panicked, so the files are lost to this process.
     Broken,
 }
 
@@ -43,7 +43,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Keeps identities of settled records, now or soon.
+    /// Adds identities of settled records, to be written now or soon.
     pub(super) fn append(&mut self, settled: &mut Vec<Filed>) {
         if self.waiting.len() + settled.len() <= self.waiting_max {
             self.waiting.append(settled);
@@ -56,13 +56,13 @@ impl SegmentWriter {
         self.start();
     }
 
-    /// Deletes the files that hold nothing of this bucket or a later one, now or soon.
+    /// Deletes the files that contain only earlier buckets, now or soon.
     pub(super) fn forget(&mut self, horizon: i64) {
         self.horizon = self.horizon.max(horizon);
         self.start();
     }
 
-    /// Waits until all is written.
+    /// Waits until everything is written.
     pub(super) async fn flush(&mut self) {
         loop {
             self.start();
@@ -74,7 +74,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Starts a job if there is something to do and none is at work.
+    /// Starts a job if there is something to do and none is running.
     fn start(&mut self) {
         if let State::Busy(job) = &mut self.state
             && let Some(ended) = job.now_or_never()

@@ -1,10 +1,11 @@
-//! The identities of settled records, kept over a restart: small append-only files.
+//! The identities of settled records, kept for a restart in small append-only files.
 //!
-//! A file is a header (eight bytes of magic, eight that stand for the log's name) and frames: a
-//! bucket, a count, so many identities of eight bytes, a checksum over all of it; numbers are
-//! little-endian. Nothing is synced: what a crash cuts off is sent twice, never lost. The other way
-//! round is what must not happen, an identity that nobody delivered, so a frame counts only with
-//! its checksum, and only identities of records whose position is safe in the checkpoint come here.
+//! A file is a header (eight bytes of magic, an eight-byte checksum of the log's name) and frames:
+//! a bucket, a count, that many identities of eight bytes, a checksum over all of it; numbers are
+//! little-endian. Nothing is synced: what a crash cuts off is delivered twice, never lost. The
+//! opposite must not happen, an identity of a record that was never delivered. So a frame is valid
+//! only with its checksum, and only identities of records whose position is safe in the checkpoint
+//! are written here.
 //!
 //! A file is deleted when the lowest position has passed everything in it.
 
@@ -20,20 +21,20 @@ use super::identity::{Identity, checksum};
 const MAGIC: &[u8; 8] = b"ABSEEN01";
 const HEADER_BYTES: usize = 16;
 
-/// Bucket and count before the identities, checksum behind them.
+/// The bytes of bucket and count before the identities; a checksum follows them.
 const FRAME_HEAD_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 8;
-/// A frame without its identities, and each of these.
+/// The size of a frame without identities, and of one identity.
 pub(super) const FRAME_BYTES: usize = FRAME_HEAD_BYTES + CHECKSUM_BYTES;
 pub(super) const IDENTITY_BYTES: usize = 8;
 
-/// A file that has grown to this size is closed: some 130,000 identities.
+/// A file of this size, with some 130,000 identities, is closed.
 const SEGMENT_BYTES_MAX: u64 = 1 << 20;
 
-/// A file much larger than that is none of ours.
+/// A file of this size is not ours.
 const FOREIGN_BYTES_MIN: u64 = 64 << 20;
 
-/// One identity with the bucket it is filed in.
+/// One identity with its bucket.
 pub(super) type Filed = (i64, Identity);
 
 /// The files of one log.
@@ -44,7 +45,7 @@ pub(super) struct Segments {
     next_number: u64,
     closed: VecDeque<Segment>,
     open: Option<(File, u64, Segment)>,
-    /// Whether the last write failed: told once, not for each.
+    /// Whether the last write failed, so that a series of failures is logged once.
     failing: bool,
 }
 
@@ -56,10 +57,10 @@ struct Segment {
 }
 
 impl Segments {
-    /// Opens the folder, which is made if need be, and hands over what is kept in it.
+    /// Opens the folder, which is created if needed, and passes its identities to `found`.
     ///
     /// # Errors
-    /// The folder cannot be made or listed.
+    /// The folder cannot be created or listed.
     pub(super) fn open(
         folder: &Path,
         log: &str,
@@ -96,7 +97,7 @@ impl Segments {
         Ok(segments)
     }
 
-    /// Reads one file. `None` when it is not ours.
+    /// Reads one file and returns its newest bucket; `None` if the file is not this log's.
     fn load(&self, path: &Path, found: &mut impl FnMut(i64, Identity)) -> io::Result<Option<i64>> {
         let size = fs::metadata(path)?.len();
         let bytes = match size < FOREIGN_BYTES_MIN {
@@ -127,7 +128,7 @@ impl Segments {
         Ok(Some(newest))
     }
 
-    /// Keeps identities of settled records. A failure is told, and costs duplicates only.
+    /// Writes identities of settled records. A failure is logged, and costs only duplicates.
     pub(super) fn append(&mut self, settled: &mut [Filed]) {
         if settled.is_empty() {
             return;
@@ -141,7 +142,7 @@ impl Segments {
         match self.write(&bytes, newest) {
             Ok(()) => self.failing = false,
             Err(error) => {
-                // Half a frame may stand at the end: what follows would be unreadable.
+                // A partial frame may be at the end, so anything appended would be unreadable.
                 self.close();
                 if !std::mem::replace(&mut self.failing, true) {
                     warn!(
@@ -158,7 +159,7 @@ impl Segments {
             let path = self
                 .folder
                 .join(format!("seen-{:010}.bin", self.next_number));
-            // Also where it fails: somebody else's file may have the name.
+            // Even after a failure: another file may have this name.
             self.next_number += 1;
             let mut file = OpenOptions::new()
                 .write(true)
@@ -187,7 +188,7 @@ impl Segments {
         }
     }
 
-    /// Deletes the files that hold nothing of this bucket or a later one.
+    /// Deletes the closed files that contain only earlier buckets.
     pub(super) fn forget(&mut self, horizon: i64) {
         self.closed.retain(|segment| {
             let keep = segment.newest >= horizon;
@@ -205,7 +206,7 @@ impl Segments {
     }
 }
 
-/// The number in a file's name, if it is one of ours.
+/// The number in the name of one of our files.
 fn number_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     name.strip_prefix("seen-")?
@@ -234,7 +235,7 @@ pub(super) fn push_frame(
     bytes.extend(checksum(&bytes[start..]).to_le_bytes());
 }
 
-/// Reads frames up to the first that is cut off or damaged. Returns how many bytes are left.
+/// Reads frames up to the first that is incomplete or damaged. Returns how many bytes are left.
 pub(super) fn read_frames(mut rest: &[u8], mut found: impl FnMut(i64, Identity)) -> usize {
     while let Some((bucket, identities, behind)) = frame(rest) {
         for identity in identities.chunks_exact(IDENTITY_BYTES) {
@@ -245,7 +246,7 @@ pub(super) fn read_frames(mut rest: &[u8], mut found: impl FnMut(i64, Identity))
     rest.len()
 }
 
-/// The first frame: its bucket, its identities, what follows.
+/// The first frame: its bucket, its identities, and the bytes behind it.
 fn frame(bytes: &[u8]) -> Option<(i64, &[u8], &[u8])> {
     let head = bytes.get(..FRAME_HEAD_BYTES)?;
     let bucket = i64::from_le_bytes(head[..8].try_into().ok()?);

@@ -1,5 +1,5 @@
-//! The provider's clock, as its answers tell it (the header `Date` of HTTP, RFC 9110: whole seconds,
-//! rounded down).
+//! The provider's clock, from the `Date` header of its answers (RFC 9110: whole seconds, rounded
+//! down).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::log::after;
 
-/// What an answer said so long ago is no longer preferred to what a newer one says.
+/// An older answer's time is no longer preferred to a newer one's.
 const KEPT_MAX: Duration = Duration::from_secs(600);
 
-/// What time it is at the provider, from what its answers said and this machine's monotonic clock,
-/// which nobody sets. Never ahead of the provider's clock: an answer says when it was written, and
-/// has been on its way since.
+/// The provider's current time, from its answers and this machine's monotonic clock, which nobody
+/// sets. Never ahead of the provider's clock, because an answer's time is that of its writing,
+/// before its transmission.
 #[derive(Debug, Default)]
 pub struct ServerClock(Mutex<Option<ToldTime>>);
 
-/// What an answer said, and when it came.
+/// The time in an answer, and when it arrived.
 #[derive(Debug, Clone, Copy)]
 struct ToldTime {
     time: Timestamp,
@@ -32,18 +32,18 @@ impl ToldTime {
 }
 
 impl ServerClock {
-    /// An answer that came just now says this time.
+    /// An answer that just arrived has this time.
     pub fn told(&self, time: Timestamp) {
         let at = Instant::now();
         let mut known = self.lock();
-        // Of the last answers the one counts that was the least time on its way.
+        // Of recent answers, the one that was transmitted fastest counts.
         let better = |it: ToldTime| it.now() >= time && it.at.elapsed() < KEPT_MAX;
         if !known.is_some_and(better) {
             *known = Some(ToldTime { time, at });
         }
     }
 
-    /// The time there now; `None` before the first answer.
+    /// The provider's time now; `None` before the first answer.
     pub fn now(&self) -> Option<Timestamp> {
         self.lock().map(ToldTime::now)
     }
@@ -70,12 +70,12 @@ mod tests {
         clock.told(at(0));
         sleep(Duration::from_millis(2_500)).await;
         assert_eq!(clock.now(), Some(at(2_500)));
-        // Rounded down, or long on its way: what is known is nearer.
+        // An answer that was rounded down or slow to arrive is less precise than what is known.
         clock.told(at(2_000));
         assert_eq!(clock.now(), Some(at(2_500)));
         clock.told(at(3_000));
         assert_eq!(clock.now(), Some(at(3_000)));
-        // It was set back there: believed, once that cannot be the way.
+        // The provider's clock was set back: believed once a slow answer cannot explain it.
         clock.told(at(-60_000));
         assert_eq!(clock.now(), Some(at(3_000)));
         sleep(KEPT_MAX).await;

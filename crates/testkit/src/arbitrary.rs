@@ -1,20 +1,20 @@
-//! Arbitrary JSON and arbitrary events, as text, for properties.
+//! Generates arbitrary JSON and events as text, for property tests.
 
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// A text as a JSON string.
+/// The text as a JSON string.
 pub fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// Any JSON value, as text: what a JSON library would not write included, such as half a surrogate
-/// pair and keys that stand twice.
+/// Any JSON value as text, including what a JSON library would not write, such as half a surrogate
+/// pair and duplicate keys.
 pub fn any_json() -> impl Strategy<Value = String> {
     json(true)
 }
 
-/// JSON as it may leave: no half surrogate pairs, each key once.
+/// JSON that may leave the bridge: no half surrogate pairs, each key once.
 pub fn any_sound_json() -> impl Strategy<Value = String> {
     json(false)
 }
@@ -75,7 +75,7 @@ fn json(odd: bool) -> impl Strategy<Value = String> {
     })
 }
 
-/// A valid event with its members in any order, and others between them.
+/// A valid event with its members in any order, and unknown members between them.
 pub fn any_event() -> impl Strategy<Value = String> {
     let extra = prop::collection::hash_map("x[a-zA-Z]{0,8}", any_sound_json(), 0..5);
     (extra, any_sound_json(), any_sound_json())
@@ -102,11 +102,11 @@ pub fn any_event() -> impl Strategy<Value = String> {
         .prop_map(|members| format!("{{{}}}", members.join(", ")))
 }
 
-/// Whether `text` is what may be left of the event `whole` when it is cut somewhere: valid, and in
-/// each member nothing that the whole one has not, but for what is derived or said of the cut.
+/// Asserts that `text` can be what is left of the event `whole` after a cut: valid, and without
+/// anything that `whole` does not have, except for members that are derived or describe the cut.
 ///
 /// # Panics
-/// When it is not.
+/// It is not.
 #[expect(clippy::panic, clippy::expect_used, reason = "it judges for tests")]
 pub fn assert_left_of_cut(whole: &str, text: &str) {
     let whole: Value = serde_json::from_str(whole).expect("the whole event is valid");
@@ -131,8 +131,8 @@ pub fn assert_left_of_cut(whole: &str, text: &str) {
     }
 }
 
-/// Whether `part` is what is left of `whole` when it is cut somewhere.
-fn is_part_of(part: &Value, whole: &Value) -> bool {
+/// Whether `part` can be what is left of `whole` after a cut.
+pub fn is_part_of(part: &Value, whole: &Value) -> bool {
     match (part, whole) {
         (Value::Object(part), Value::Object(whole)) => part
             .iter()

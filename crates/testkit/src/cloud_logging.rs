@@ -1,10 +1,10 @@
 //! Cloud Logging's `entries.list` over REST, and the metadata server on the same port.
 //!
-//! It holds entries as texts and returns them byte for byte, so that they may be anything, also no
-//! entries at all. It keeps Google's rules: ascending or descending by time and insert id, at most
-//! 1000 a page, tokens that belong to one query, one of several entries with the same log, time and
-//! insert id; what the caller may not read is left out without a word, as long as there is something
-//! that it may read. It fails on cue.
+//! It stores entries as text and returns them byte for byte, so they may be anything, even no
+//! entries. It follows Google's rules: ascending or descending order by time and insert ID, at most
+//! 1000 entries a page, tokens that belong to one query, one entry per log, time and insert ID.
+//! Entries that the caller may not read are left out without an error, as long as it may read
+//! something. It fails on cue.
 
 mod filter;
 mod log;
@@ -36,24 +36,24 @@ pub use self::metadata::Metadata;
 pub use self::permissions::LogPermissions;
 use crate::tls::TlsPort;
 
-/// What becomes of one request.
+/// What happens to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloudLoggingFault {
-    /// It is answered with this status, and Google's error object around this message.
+    /// Answered with this status, and Google's error object with this message.
     Status(u16, &'static str),
-    /// It is answered with 429 and this `Retry-After`.
+    /// Answered with 429 and this `Retry-After`.
     RetryAfter(&'static str),
-    /// It is never answered.
+    /// Never answered.
     Silence,
-    /// It is answered after this wait.
+    /// Answered after this wait.
     Slow(Duration),
-    /// The connection breaks in the middle of the answer.
+    /// The connection breaks within the answer.
     Cut,
-    /// The answer is 200 with this body.
+    /// Answered with 200 and this body.
     Body(&'static str),
 }
 
-/// The fake on a port of its own. It stops when it is dropped.
+/// The stand-in, on its own port. Dropping it stops it.
 #[derive(Debug)]
 pub struct CloudLogging {
     address: SocketAddr,
@@ -69,14 +69,14 @@ impl Drop for CloudLogging {
 }
 
 impl CloudLogging {
-    /// An empty log that lets everybody in.
+    /// An empty log that accepts every caller.
     pub async fn start() -> CloudLogging {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         CloudLogging::serve(listener, None)
     }
 
-    /// The same over TLS, with a token endpoint (`/v1/token`) besides, as Google's Security Token
-    /// Service has it.
+    /// The same over TLS, with a token endpoint (`/v1/token`) like that of Google's Security Token
+    /// Service.
     pub async fn start_tls(acceptor: TlsAcceptor) -> CloudLogging {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         CloudLogging::serve(listener, Some(acceptor))
@@ -118,15 +118,15 @@ impl CloudLogging {
         self.address.to_string()
     }
 
-    /// Files an entry under its own `timestamp`.
+    /// Stores an entry under its own `timestamp`.
     ///
     /// # Panics
-    /// When the text is no JSON with a time; see [`CloudLogging::put_stray`].
+    /// The text is no JSON with a time; see [`CloudLogging::put_stray`].
     pub fn put(&self, entry: impl Into<String>) {
         self.put_late(entry, Duration::ZERO);
     }
 
-    /// Files an entry that shows only after this wait.
+    /// Stores an entry that becomes visible after this wait.
     ///
     /// # Panics
     /// As [`CloudLogging::put`].
@@ -146,8 +146,8 @@ impl CloudLogging {
         self.lock().entries.push(stored);
     }
 
-    /// Files a text under a time of its own. It may be anything that can stand in an array, and is
-    /// in every answer about that time.
+    /// Stores a text under this time. It may be any text that fits into an array, and is in every
+    /// answer that covers the time.
     pub fn put_stray(&self, time: Timestamp, text: &str) {
         let mut state = self.lock();
         let insert_id = format!("stray-{}", state.entries.len());
@@ -161,65 +161,64 @@ impl CloudLogging {
         });
     }
 
-    /// Lets the next request meet this fault; more than one queue up. A request for one entry, which
-    /// only looks whether there is any, is spared.
+    /// Applies this fault to the next request; several queue up. Requests for one entry, which only
+    /// test whether there is any, are exempt.
     pub fn fail_next(&self, fault: CloudLoggingFault) {
         self.lock().next.push_back(fault);
     }
 
-    /// Lets every request meet this fault, until it is `None`.
+    /// Applies this fault to every request, until set to `None`.
     pub fn fail_always(&self, fault: Option<CloudLoggingFault>) {
         self.lock().always = fault;
     }
 
-    /// Answers with at most so many entries a page, whatever is asked.
+    /// Limits pages to this many entries, whatever the request says.
     pub fn pages_of(&self, entries: u64) {
         self.lock().page_max = entries;
     }
 
-    /// No page token that was given out is good any more.
+    /// Invalidates all page tokens.
     pub fn expire_tokens(&self) {
         self.lock().tokens.clear();
     }
 
-    /// Asks every request for a bearer token that begins so.
+    /// Requires a bearer token with this prefix.
     pub fn require_token(&self, prefix: &str) {
         self.lock().token_prefix = Some(prefix.to_owned());
     }
 
-    /// What the caller may read from now on.
+    /// Sets the caller's permissions.
     pub fn permit(&self, permissions: LogPermissions) {
         self.lock().permissions = permissions;
     }
 
-    /// Only this project's log may be listed.
+    /// Allows listing only this project's log.
     pub fn only_project(&self, project: &str) {
         self.lock().permissions.resources = Some(vec![format!("projects/{project}")]);
     }
 
-    /// Whether the caller may list Data Access logs.
+    /// Sets whether the caller may list Data Access logs.
     pub fn private_logs(&self, allowed: bool) {
         self.lock().permissions.private_entries = allowed;
     }
 
-    /// All entries of these logs, by their ids, are in this view too from now on, as a sink brings
-    /// them there.
+    /// Adds all entries of these logs, by log ID, to this view, as a sink does.
     pub fn route(&self, view: &str, log_ids: &[&str]) {
         let log_ids = log_ids.iter().map(|&id| id.to_owned()).collect();
         self.lock().routes.push((view.to_owned(), log_ids));
     }
 
-    /// By how much its clock, as its answers tell it, is ahead of this machine's.
+    /// Sets how far its clock is ahead of this machine's.
     pub fn set_clock_ahead(&self, by: SignedDuration) {
         self.lock().clock_ahead = by;
     }
 
-    /// What the metadata server says from now on.
+    /// Sets the metadata server's answers.
     pub fn metadata(&self, metadata: Metadata) {
         self.lock().metadata = metadata;
     }
 
-    /// What was asked of the metadata server so far, below `/computeMetadata/v1/`.
+    /// The paths requested from the metadata server, below `/computeMetadata/v1/`.
     pub fn metadata_paths(&self) -> Vec<String> {
         self.lock().metadata_paths.clone()
     }
@@ -316,7 +315,7 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
     let mut state = lock(state);
     state.requests[number].status = response.status().as_u16();
     let now = Timestamp::now() + state.clock_ahead;
-    // As any server of HTTP says it: whole seconds.
+    // Whole seconds, as in any HTTP server.
     let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
     let date = date.expect("a time").parse().expect("a header");
     response.headers_mut().insert(DATE, date);
@@ -345,7 +344,7 @@ fn response(status: StatusCode, body: &str) -> Response {
     *response.status_mut() = status;
     let kind = "application/json; charset=UTF-8".parse().unwrap();
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    // GKE's metadata server signs all its answers so, and clients ask for it.
+    // GKE's metadata server adds this header to all answers, and clients require it.
     let flavor = "Google".parse().unwrap();
     response.headers_mut().insert("metadata-flavor", flavor);
     response

@@ -1,10 +1,10 @@
-//! CloudWatch Logs as far as a reader sees it, and the part of STS that IRSA needs, on one loopback
-//! port, failing on cue.
+//! The part of CloudWatch Logs that a reader uses, and the part of STS that IRSA needs, on one
+//! loopback port. It fails on cue.
 //!
-//! What it does follows the CloudWatch Logs API Reference (`FilterLogEvents`): both bounds of the
-//! time range are included, events of all streams are interleaved by time, a page holds up to 10,000
-//! events or 1 MB, may be empty and still name a next one, and tokens are opaque. It asserts nothing
-//! itself: requests are recorded.
+//! It follows the CloudWatch Logs API Reference (`FilterLogEvents`): both ends of the time range
+//! are inclusive, events of all streams are interleaved by time, a page holds up to 10,000 events
+//! or 1 MB and may be empty although there is a next one, and tokens are opaque. It asserts
+//! nothing, but records requests.
 
 mod log;
 mod server;
@@ -20,26 +20,26 @@ use tokio::task::JoinHandle;
 
 pub(crate) use self::server::{cut, error, reply};
 
-/// What becomes of one request.
+/// What happens to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloudWatchFault {
-    /// An error of the service: status, code, message.
+    /// The service's error: status, code, message.
     Error(u16, &'static str, &'static str),
-    /// Something that is no JSON, with status 200.
+    /// Status 200 with a body that is no JSON.
     Garbage,
-    /// Half an answer, and the end of the connection.
+    /// Half of an answer, then the connection ends.
     Cut,
-    /// The answer comes after so long.
+    /// The answer comes after this wait.
     Slow(Duration),
 }
 
 impl CloudWatchFault {
-    /// Too many requests.
+    /// The error for too many requests.
     pub fn throttled() -> CloudWatchFault {
         CloudWatchFault::Error(400, "ThrottlingException", "Rate exceeded")
     }
 
-    /// The role may not read the group.
+    /// The error for a role that may not read the group.
     pub fn denied() -> CloudWatchFault {
         CloudWatchFault::Error(
             400,
@@ -50,14 +50,12 @@ impl CloudWatchFault {
     }
 }
 
-/// A request as it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CloudWatchRequest {
-    /// The action, with its service: `logs:FilterLogEvents`, `sts:AssumeRoleWithWebIdentity`.
+    /// Service and action: `logs:FilterLogEvents`, `sts:AssumeRoleWithWebIdentity`.
     pub action: String,
-    /// Its parameters.
     pub body: Value,
-    /// The access key that signed it, if it is signed.
+    /// The access key of the signature, if the request is signed.
     pub access_key: Option<String>,
 }
 
@@ -83,7 +81,7 @@ struct State {
     script: VecDeque<CloudWatchFault>,
     chooser: Option<Chooser>,
     recorded: Vec<CloudWatchRequest>,
-    /// How long credentials of STS are good; a key that is older is refused.
+    /// Validity of STS credentials; requests with an older key are refused.
     credentials_last: Duration,
     issued: HashMap<String, Instant>,
     web_identity: Option<String>,
@@ -92,7 +90,7 @@ struct State {
     sensitive: Option<String>,
 }
 
-/// The stand-in. It stops when it is dropped.
+/// The stand-in. Dropping it stops it.
 pub struct CloudWatch {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -114,7 +112,7 @@ impl Drop for CloudWatch {
 }
 
 impl CloudWatch {
-    /// Starts without any group.
+    /// Starts without groups.
     pub async fn start() -> CloudWatch {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -145,34 +143,33 @@ impl CloudWatch {
         }
     }
 
-    /// What `AWS_ENDPOINT_URL` has to say.
+    /// The value for `AWS_ENDPOINT_URL`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes a group.
+    /// Creates a group.
     pub fn group(&self, group: &str) {
         self.lock().groups.entry(group.to_owned()).or_default();
     }
 
-    /// Makes a group of the class Infrequent Access.
+    /// Creates a group of the class Infrequent Access.
     pub fn infrequent_access(&self, group: &str) {
         self.group(group);
         self.lock().infrequent_access.insert(group.to_owned());
     }
 
-    /// A data protection policy finds this text sensitive: asterisks stand for it, unless a request
-    /// asks to unmask.
+    /// A data protection policy masks this text with asterisks, unless a request unmasks it.
     pub fn sensitive(&self, text: &str) {
         self.lock().sensitive = Some(text.to_owned());
     }
 
-    /// Puts an event that is visible at once. Returns its id.
+    /// Adds an event that is visible at once. Returns its ID.
     pub fn put(&self, group: &str, stream: &str, timestamp_ms: i64, message: &str) -> String {
         self.put_late(group, stream, timestamp_ms, message, Duration::ZERO)
     }
 
-    /// Puts an event that becomes visible after a while.
+    /// Adds an event that becomes visible after this wait.
     pub fn put_late(
         &self,
         group: &str,
@@ -183,7 +180,7 @@ impl CloudWatch {
     ) -> String {
         let mut state = self.lock();
         state.next_id += 1;
-        // As long as the real ones, and like them made of the time.
+        // As long as real IDs, and composed of the time like them.
         let id = format!("{timestamp_ms:020}{:036}", state.next_id);
         let late = i64::try_from(after.as_millis()).unwrap_or(0);
         let event = LogEvent {
@@ -202,24 +199,24 @@ impl CloudWatch {
         id
     }
 
-    /// Forgets events that were filed before this time, as retention does.
+    /// Removes events older than this, as retention does.
     pub fn trim(&self, before_ms: i64) {
         for events in self.lock().groups.values_mut() {
             events.retain(|event| event.timestamp >= before_ms);
         }
     }
 
-    /// Pages hold no more events than this.
+    /// Limits pages to this many events.
     pub fn page_events_max(&self, events: usize) {
         self.lock().page_events_max = events;
     }
 
-    /// So many empty pages come before each one that is not.
+    /// Sends this many empty pages before each page with events.
     pub fn empty_pages(&self, pages: usize) {
         self.lock().empty_pages = pages;
     }
 
-    /// What becomes of the next requests to the logs, one each.
+    /// Faults of the next requests to the logs, one each.
     pub fn script(&self, faults: impl IntoIterator<Item = CloudWatchFault>) {
         self.lock().script.extend(faults);
     }
@@ -232,27 +229,22 @@ impl CloudWatch {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
-    /// No more faults.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         let mut state = self.lock();
         state.chooser = None;
         state.script.clear();
     }
 
-    /// All tokens are forgotten, as after 24 hours.
-    pub fn forget_tokens(&self) {
-        self.lock().tokens.clear();
-    }
-
-    /// From now on only this web identity token is exchanged, for credentials that last so long,
-    /// and only such credentials are accepted.
+    /// Accepts only this web identity token, for credentials of this validity, and from then on
+    /// only such credentials.
     pub fn web_identity(&self, token: &str, last: Duration) {
         let mut state = self.lock();
         state.web_identity = Some(token.to_owned());
         state.credentials_last = last;
     }
 
-    /// Roles are assumed only with this external ID.
+    /// Allows assuming roles only with this external ID.
     pub fn external_id(&self, id: &str) {
         self.lock().external_id = Some(id.to_owned());
     }

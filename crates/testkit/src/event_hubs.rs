@@ -1,8 +1,8 @@
 //! An Event Hubs namespace on a loopback port: AMQP 1.0 with `$cbs`, `$management` and receivers of
-//! partitions, as far as a consumer needs them, which fails on cue.
+//! partitions, as far as a consumer needs them. It fails on cue.
 //!
-//! It follows what Event Hubs documents and what its client libraries expect. It is not Azure: no
-//! throttling, no quotas but the one on receivers, no sending over the network, one process.
+//! It follows Event Hubs' documentation and what its client libraries expect. Unlike Azure it has
+//! no throttling, no quotas except that of receivers, no sending over the network, and one process.
 
 mod broker;
 mod link;
@@ -35,7 +35,7 @@ pub struct Attached {
     pub hub: String,
     pub consumer_group: String,
     pub partition: String,
-    /// The selector that says where it begins.
+    /// The selector that names the start.
     pub filter: String,
     /// The owner level.
     pub epoch: Option<i64>,
@@ -43,15 +43,14 @@ pub struct Attached {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutToken {
-    /// The audience: which entity.
+    /// The audience: the entity that the token is for.
     pub name: String,
     /// `jwt` or `servicebus.windows.net:sastoken`.
     pub kind: String,
-    /// The token itself.
     pub token: String,
 }
 
-/// The namespace. It stops when it is dropped.
+/// The namespace. Dropping it stops it.
 pub struct EventHubs {
     broker: Arc<Broker>,
     relay: Relay,
@@ -105,7 +104,7 @@ impl EventHubs {
         self.relay.address.port()
     }
 
-    /// A connection string of the emulator's kind, with a key that signs and proves nothing.
+    /// A connection string like the emulator's, whose key is never verified.
     pub fn connection_string(&self, hub: &str) -> String {
         format!(
             "Endpoint=sb://localhost:{}/;SharedAccessKeyName=listen;SharedAccessKey=c2VjcmV0;\
@@ -114,7 +113,7 @@ impl EventHubs {
         )
     }
 
-    /// Makes an event hub, in place of one of that name.
+    /// Creates an event hub, or replaces the one of that name.
     pub fn add_hub(&self, hub: &str, partitions: usize) {
         let mut state = self.broker.state();
         let current = state.current;
@@ -128,7 +127,7 @@ impl EventHubs {
         self.broker.tell();
     }
 
-    /// The namespace is replicated to another region from now on (geo-replication).
+    /// Replicates the namespace to another region from now on (geo-replication).
     pub fn replicate(&self, hub: &str) {
         self.with_hub(hub, |hub| {
             hub.partitions
@@ -137,8 +136,8 @@ impl EventHubs {
         });
     }
 
-    /// The other region becomes the primary one. So many of the newest messages of each partition
-    /// had not reached it; all links end.
+    /// Promotes the other region to primary. It lacks this many of the newest messages of each
+    /// partition; all links end.
     pub fn promote(&self, hub: &str, lost: usize) {
         self.with_hub(hub, |hub| {
             for partition in &mut hub.partitions {
@@ -148,8 +147,8 @@ impl EventHubs {
         self.cut();
     }
 
-    /// The alias points to another namespace: the same hubs without their messages, as metadata
-    /// disaster recovery has it. Connections that there are stay with the old namespace.
+    /// Points the alias to another namespace: the same hubs without their messages, as in metadata
+    /// disaster recovery. Existing connections stay with the old namespace.
     pub fn fail_over(&self) {
         let mut state = self.broker.state();
         let hubs = &state.namespaces[state.current];
@@ -160,7 +159,7 @@ impl EventHubs {
         state.current = state.namespaces.len() - 1;
     }
 
-    /// The alias points to the first namespace again, with all that it held.
+    /// Points the alias to the first namespace again, with all its messages.
     pub fn fail_back(&self) {
         self.broker.state().current = 0;
     }
@@ -178,13 +177,13 @@ impl EventHubs {
         });
     }
 
-    /// Puts a message into a partition; its sequence number.
+    /// Adds a message to a partition. Returns its sequence number.
     pub fn publish(&self, hub: &str, partition: usize, body: impl Into<Bytes>) -> i64 {
         self.publish_at(hub, partition, vec![body.into()], Duration::ZERO)
     }
 
-    /// Puts a message whose body has so many data sections into a partition, as if it had come so
-    /// long ago; its sequence number.
+    /// Adds a message to a partition, with one data section per element, that was enqueued this
+    /// long ago. Returns its sequence number.
     pub fn publish_at(
         &self,
         hub: &str,
@@ -200,7 +199,7 @@ impl EventHubs {
         sequence
     }
 
-    /// The retention passed over all messages before this sequence number.
+    /// Removes all messages before this sequence number, as retention does.
     pub fn trim(&self, hub: &str, partition: usize, before: i64) {
         self.with_hub(hub, |hub| {
             let partition = &mut hub.partitions[partition];
@@ -210,13 +209,13 @@ impl EventHubs {
         });
     }
 
-    /// The next message of a partition gets this sequence number.
+    /// Sets the sequence number of the partition's next message.
     pub fn skip_to(&self, hub: &str, partition: usize, sequence: i64) {
         self.with_hub(hub, |hub| hub.partitions[partition].next = sequence);
     }
 
     /// Ends the links of a partition with `amqp:link:detach-forced`, as an update of the service
-    /// does; how many there were.
+    /// does. Returns how many there were.
     pub fn detach(&self, hub: &str, partition: usize) -> usize {
         let why = "The link is force detached. Code: Publisher(link). Details: idle";
         let error = Error::new(LinkError::DetachForced, why.to_owned(), None);
@@ -227,24 +226,24 @@ impl EventHubs {
         )
     }
 
-    /// All tokens expire at once: every link ends with `amqp:unauthorized-access`.
+    /// Expires all tokens: every link ends with `amqp:unauthorized-access`.
     pub fn expire_tokens(&self) -> usize {
         self.broker.order(|_| true, &rights::expired())
     }
 
-    /// From now on a link ends when its connection's newest token is so old.
+    /// Ends a link once its connection's newest token has this age.
     pub fn token_lifetime(&self, lifetime: Duration) {
         self.broker.state().token_lifetime = Some(lifetime);
         self.broker.tell();
     }
 
-    /// `$cbs` answers with this status from now on; `None`: as it should.
+    /// Sets the status with which `$cbs` answers; `None`: as it should.
     pub fn answer_tokens(&self, answer: Option<(i32, &str)>) {
         self.broker.state().token_answer = answer.map(|(code, why)| (code, why.to_owned()));
     }
 
-    /// The identity has no role: tokens are taken, but no receiver is attached and no property
-    /// told.
+    /// Takes the role from the identity: tokens are accepted, but no receiver is attached and no
+    /// properties are sent.
     pub fn deny_listen(&self, deny: bool) {
         let why = "Unauthorized access. 'Listen' claim(s) are required to perform this operation.";
         let mut state = self.broker.state();
@@ -253,12 +252,12 @@ impl EventHubs {
         state.management_answer = deny.then(|| (401, why.to_owned()));
     }
 
-    /// `$management` answers with this status from now on; `None`: as it should.
+    /// Sets the status with which `$management` answers; `None`: as it should.
     pub fn answer_management(&self, answer: Option<(i32, &str)>) {
         self.broker.state().management_answer = answer.map(|(code, why)| (code, why.to_owned()));
     }
 
-    /// A partition gives nothing to its receivers, or does again.
+    /// Sets whether a partition sends nothing to its receivers.
     pub fn silence(&self, hub: &str, partition: usize, silent: bool) {
         let key = (hub.to_owned(), partition.to_string());
         let mut state = self.broker.state();
@@ -276,63 +275,58 @@ impl EventHubs {
         self.relay.cut();
     }
 
-    /// Refuses new connections, and cuts those that there are.
+    /// Refuses new connections, and cuts the existing ones.
     pub async fn stop_listening(&self) {
         self.relay.close().await;
         self.relay.cut();
     }
 
-    /// Takes connections again, on the same port.
+    /// Accepts connections again, on the same port.
     pub async fn come_back(&self) {
         self.relay.open().await;
     }
 
-    /// How long every chunk of bytes takes, at least a millisecond.
+    /// Sets the delay of every chunk of bytes, at least a millisecond.
     pub fn latency(&self, latency: Duration) {
         self.relay.weather.latency(latency);
     }
 
-    /// How many bytes a second pass in each direction of a connection; 0: no limit.
+    /// Limits the bytes per second in each direction of a connection; 0: no limit.
     pub fn rate(&self, bytes_per_second: u64) {
         self.relay.weather.rate(bytes_per_second);
     }
 
-    /// Every receiver that was attached so far, in order.
+    /// All receivers that were attached, in order.
     pub fn attached(&self) -> Vec<Attached> {
         self.broker.state().attached.clone()
     }
 
-    /// How many receivers are attached now.
+    /// Number of receivers that are attached now.
     pub fn attached_now(&self) -> usize {
         self.broker.attached_now()
     }
 
-    /// Every token that was put so far, in order.
+    /// All tokens that were put, in order.
     pub fn tokens(&self) -> Vec<PutToken> {
         self.broker.state().tokens.clone()
     }
 
-    /// Requests to `$management` so far.
-    pub fn management_requests(&self) -> u64 {
-        self.broker.state().requests
-    }
-
-    /// Messages that were handed to the network so far.
+    /// Number of messages handed to the network.
     pub fn sent(&self) -> u64 {
         self.broker.state().sent
     }
 
-    /// Bytes that went to clients so far.
+    /// Number of bytes sent to clients.
     pub fn bytes_out(&self) -> u64 {
         self.relay.weather.bytes_out.load(Ordering::Relaxed)
     }
 
-    /// TCP connections so far.
+    /// Number of TCP connections so far.
     pub fn connections(&self) -> usize {
         self.relay.weather.connections.load(Ordering::Relaxed)
     }
 
-    /// TCP connections that are open now.
+    /// Number of open TCP connections.
     pub fn connections_now(&self) -> usize {
         self.relay.alive()
     }

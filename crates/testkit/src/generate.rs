@@ -1,14 +1,14 @@
-//! Providers' records that look real, for benchmarks: as many as wanted, and no two alike.
+//! Generates realistic records of all providers for benchmarks, any number of them and all
+//! different.
 
 use std::fmt::Write as _;
 
-/// Makes events and providers' records that look real and differ in every run of digits
-/// (`SplitMix64`).
+/// Generates realistic events and records that differ in every run of digits (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub struct Generator(u64);
 
 impl Generator {
-    /// The same seed gives the same events.
+    /// A generator; the same seed gives the same events.
     pub fn new(seed: u64) -> Generator {
         Generator(seed)
     }
@@ -65,7 +65,7 @@ impl Generator {
         )
     }
 
-    /// An event up to and with its responseStatus.
+    /// The first part of an event, including responseStatus.
     fn head(&mut self, level: &str, verb: &str, code: u32) -> String {
         let namespace = self.pick(&["default", "payments", "kube-system", "team-blue-staging"]);
         let resource = self.pick(&["pods", "configmaps", "leases", "endpointslices"]);
@@ -125,14 +125,14 @@ impl Generator {
         )
     }
 
-    /// About 1.6 KB: no objects.
+    /// An event of about 1.6 KB, without objects.
     pub fn metadata(&mut self) -> String {
         let verb = self.pick(&["get", "update", "patch", "watch"]);
         let code = self.pick(&[200, 201, 404, 409]);
         self.head("Metadata", verb, code) + &self.tail()
     }
 
-    /// A pod as a client sends it, or as the API server answers.
+    /// A pod as in a client's request or, if `answered`, in the API server's response.
     fn pod(&mut self, out: &mut String, answered: bool) {
         let app = self.name();
         let _ = write!(
@@ -173,7 +173,7 @@ impl Generator {
         );
     }
 
-    /// About 5 KB: a pod is created, request and response.
+    /// An event of about 5 KB: the creation of a pod, with request and response.
     pub fn request_response(&mut self) -> String {
         let mut out = self.head("RequestResponse", "create", 201);
         out.push_str(r#","requestObject":"#);
@@ -183,7 +183,7 @@ impl Generator {
         out + &self.tail()
     }
 
-    /// The event as CloudWatch Logs answers it.
+    /// The event in CloudWatch Logs' form.
     pub fn cloudwatch(&mut self, event: &str) -> String {
         let stamp = 1_716_182_683_000 + self.next() % 100_000_000;
         format!(
@@ -198,7 +198,7 @@ impl Generator {
         )
     }
 
-    /// The event as an AKS diagnostic setting writes it.
+    /// The event in the form of an AKS diagnostic setting.
     pub fn diagnostic(&mut self, event: &str) -> String {
         format!(
             concat!(
@@ -215,7 +215,7 @@ impl Generator {
         )
     }
 
-    /// GKE's entry of a pod that is created, about 5 KB: request and response.
+    /// GKE's entry for the creation of a pod, about 5 KB, with request and response.
     pub fn entry_pod_create(&mut self) -> String {
         let mut objects = r#","request":{"@type":"core.k8s.io/v1.Pod","#.to_owned();
         let mut pod = String::new();
@@ -230,14 +230,14 @@ impl Generator {
         self.entry("activity", "core.v1.pods.create", resource, user, &objects)
     }
 
-    /// GKE's entry of a secret that is read, under 2 KB: no objects. It is of the Data Access log.
+    /// GKE's entry for reading a secret, under 2 KB, without objects, from the Data Access log.
     pub fn entry_secret_get(&mut self) -> String {
         let resource = format!("core/v1/namespaces/payments/secrets/{}", self.name());
         let user = "jo@example.com";
         self.entry("data_access", "core.v1.secrets.get", &resource, user, "")
     }
 
-    /// GKE's entry of a kubelet's patch of a pod's status, about 2 KB.
+    /// GKE's entry for a kubelet's patch of a pod's status, about 2 KB.
     pub fn entry_status_patch(&mut self) -> String {
         let resource = format!("core/v1/namespaces/payments/pods/{}/status", self.name());
         let objects = format!(

@@ -1,15 +1,14 @@
-//! Kinesis Data Streams as far as a reader and a writer see it, on one loopback port or in process,
-//! failing on cue.
+//! The part of Kinesis Data Streams that a reader and a writer use, on a loopback port or in
+//! process. It fails on cue.
 //!
-//! What it does follows the Kinesis Data Streams API Reference and Developer Guide; where these are
-//! silent, what others saw of the service is named at the place. Two faces: [`Kinesis::start`]
-//! listens and speaks JSON 1.1 (signatures are not verified), [`Kinesis::in_process`] only answers
-//! [`Kinesis::call`]. Its clock is tokio's, so it stands still where a test has paused time, and
-//! [`Kinesis::advance`] moves it. It asserts nothing itself: requests are recorded, and all that was
-//! written and handed out is accounted for.
+//! It follows the Kinesis Data Streams API Reference and Developer Guide; where these say nothing,
+//! a comment names who observed the behaviour. [`Kinesis::start`] listens and speaks JSON 1.1
+//! (signatures are not verified); [`Kinesis::in_process`] only answers [`Kinesis::call`]. It uses
+//! tokio's clock, which stands still in tests with paused time; [`Kinesis::advance`] moves it. It
+//! asserts nothing, but records requests, written records and served records.
 //!
-//! Not modelled: enhanced fan-out, consumers, tags, changing modes, `UpdateShardCount` (use
-//! [`Kinesis::split`] and [`Kinesis::merge`]), the time a stream takes to be created.
+//! Not modelled: enhanced fan-out, consumers, tags, mode changes, `UpdateShardCount` (use
+//! [`Kinesis::split`] and [`Kinesis::merge`]), the time that creating a stream takes.
 
 mod account;
 mod controls;
@@ -47,18 +46,18 @@ pub use self::error::{
 pub use self::filter::SubscriptionFilter;
 pub use crate::cloud_watch::{CloudWatchFault, CloudWatchRequest};
 
-/// The account that all streams are in.
+/// The account of all streams.
 pub const ACCOUNT: &str = "123456789012";
-/// The region that all streams are in.
+/// The region of all streams.
 pub const REGION: &str = "eu-central-1";
 
-/// Why a call in process has no answer.
+/// Why a call in process failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// The service refused.
+    /// The service refused it.
     Service(ServiceError),
-    /// What came was no whole answer ([`CloudWatchFault::Cut`], [`CloudWatchFault::Garbage`]). What was asked for was
-    /// done.
+    /// The answer was incomplete ([`CloudWatchFault::Cut`], [`CloudWatchFault::Garbage`]). The
+    /// operation was carried out.
     Broken,
 }
 
@@ -104,10 +103,10 @@ struct State {
     clock: Clock,
     settings: Settings,
     streams: BTreeMap<String, stream::Stream>,
-    /// Iterators of earlier generations are expired.
+    /// Iterators of earlier generations have expired.
     generation: u64,
     summaries: quota::Meter,
-    /// The answer that is being made will arrive whole.
+    /// Whether the current answer will arrive complete.
     intact: bool,
     scripts: HashMap<String, VecDeque<CloudWatchFault>>,
     refused: HashMap<String, CloudWatchFault>,
@@ -145,7 +144,7 @@ impl State {
     }
 }
 
-/// The stand-in. It stops when it is dropped.
+/// The stand-in. Dropping it stops it.
 pub struct Kinesis {
     state: Arc<Mutex<State>>,
     listening: Option<(SocketAddr, JoinHandle<()>)>,
@@ -169,7 +168,7 @@ impl Drop for Kinesis {
 }
 
 impl Kinesis {
-    /// Listens, without any stream. Its clock begins at the machine's time.
+    /// Listens, without streams. Its clock starts at the machine's time.
     pub async fn start() -> Kinesis {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -186,8 +185,8 @@ impl Kinesis {
         }
     }
 
-    /// Answers [`Kinesis::call`] only, without any stream. Its clock begins at this time, so that a
-    /// run with paused time can be repeated; make it within the runtime whose time is paused.
+    /// Only answers [`Kinesis::call`], without streams. Its clock starts at this time, so that a
+    /// run with paused time can be repeated; create it in the runtime whose time is paused.
     pub fn in_process(start_ms: i64) -> Kinesis {
         Kinesis {
             state: Arc::new(Mutex::new(State::new(start_ms))),
@@ -195,16 +194,16 @@ impl Kinesis {
         }
     }
 
-    /// What `AWS_ENDPOINT_URL_KINESIS` has to say.
+    /// The value for `AWS_ENDPOINT_URL_KINESIS`.
     pub fn url(&self) -> String {
         let (address, _) = self.listening.as_ref().expect("it listens");
         format!("http://{address}")
     }
 
-    /// Calls an operation (`GetRecords`) as the network would, faults and holds included.
+    /// Calls an operation (`GetRecords`) as over the network, including faults and holds.
     ///
     /// # Errors
-    /// The service refuses, or a fault breaks the answer.
+    /// The service refuses the call, or a fault breaks the answer.
     pub async fn call(&self, operation: &str, body: &Value) -> Result<Value, CallError> {
         server::call(&self.state, operation, body).await
     }

@@ -1,8 +1,8 @@
-//! An API server that knows ConfigMaps and Leases, with the real rules for versions, and fails on
-//! cue. That it answers as the real one is asked of both (`tests/tests/apiserver`).
+//! An API server for ConfigMaps and Leases, with the real rules for versions. It fails on cue.
+//! `tests/tests/apiserver` checks that it answers like the real one.
 //!
-//! It answers in process (its [`FakeKubernetes::service`] is what a `kube::Client` is made of, so
-//! time may be paused) or on a loopback port ([`FakeKubernetes::serve`]).
+//! It answers in process ([`FakeKubernetes::service`] serves a `kube::Client`, so time may be
+//! paused) or on a loopback port ([`FakeKubernetes::serve`]).
 
 mod answers;
 mod objects;
@@ -29,36 +29,35 @@ use tokio::time::sleep;
 use self::answers::{failure, refusal};
 use self::objects::{Objects, key, metadata};
 
-/// The API server reads no larger request.
+/// The API server's limit of a request.
 const BODY_BYTES_MAX: usize = 3 << 20;
 
-/// What becomes of one request.
+/// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KubernetesFault {
-    /// It is answered with this status and not carried out.
+    /// Answered with this status, and not carried out.
     Status(u16),
-    /// It is never carried out and never answered.
+    /// Neither carried out nor answered.
     Silence,
-    /// It is carried out, but never answered.
+    /// Carried out, but not answered.
     NoAnswer,
-    /// It is carried out and answered after this wait, whether anybody still waits or not.
+    /// Carried out and answered after this wait, even if the client no longer waits.
     Late(Duration),
-    /// It is carried out now and answered after this wait.
+    /// Carried out now, and answered after this wait.
     SlowAnswer(Duration),
 }
 
-/// A request as it came in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KubernetesRequest {
-    /// Which [`FakeKubernetes::service`] it came through; empty over the network.
+    /// The client that [`FakeKubernetes::service`] was made for; empty over the network.
     pub client: String,
     /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: String,
     /// Without the query.
     pub path: String,
-    /// `Null` when there was none, or no JSON.
+    /// `Null` if there was none, or no JSON.
     pub body: Value,
-    /// The status of its answer; 0 as long as there is none.
+    /// The status of the answer; 0 until there is one.
     pub status: u16,
 }
 
@@ -76,7 +75,7 @@ struct State {
     clocks: BTreeMap<String, i64>,
 }
 
-/// The fake; clones share its state.
+/// The stand-in; clones share its state.
 #[derive(Clone, Default)]
 pub struct FakeKubernetes {
     state: Arc<Mutex<State>>,
@@ -88,7 +87,7 @@ impl fmt::Debug for FakeKubernetes {
     }
 }
 
-/// The fake on a port. It stops when this is dropped.
+/// The stand-in on a port. Dropping it stops it.
 #[derive(Debug)]
 pub struct KubernetesServer {
     address: SocketAddr,
@@ -125,22 +124,22 @@ impl Drop for KubernetesServer {
 }
 
 impl FakeKubernetes {
-    /// An empty cluster that lets everybody in.
+    /// An empty cluster that accepts every caller.
     pub fn new() -> FakeKubernetes {
         FakeKubernetes::default()
     }
 
-    /// Asks every request for this bearer token.
+    /// Requires this bearer token.
     pub fn require_token(&self, token: &str) {
         self.lock().token = Some(token.to_owned());
     }
 
-    /// Has no such namespace; without this, every namespace is there.
+    /// Makes this namespace missing; by default every namespace exists.
     pub fn lack_namespace(&self, name: &str) {
         self.lock().objects.missing.insert(name.to_owned());
     }
 
-    /// A way in without a network, for `kube::Client::new`. `client` shows up in the record.
+    /// A service for `kube::Client::new`, without a network. Recorded requests name `client`.
     pub fn service(&self, client: &str) -> Router {
         let (fake, client) = (self.clone(), client.to_owned());
         Router::new().fallback(move |request: Request| {
@@ -152,7 +151,7 @@ impl FakeKubernetes {
     /// Listens on a port of the loopback interface.
     ///
     /// # Errors
-    /// There is no port.
+    /// No port is available.
     pub async fn serve(&self) -> io::Result<KubernetesServer> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -163,17 +162,17 @@ impl FakeKubernetes {
         Ok(KubernetesServer { address, task })
     }
 
-    /// Lets the next request without a fault of its own meet this one; more than one queue up.
+    /// Applies this fault to the next request that has none; several queue up.
     pub fn fail_next(&self, fault: KubernetesFault) {
         self.lock().next.push_back(fault);
     }
 
-    /// Lets every request meet this fault, until it is `None`.
+    /// Applies this fault to every request, until set to `None`.
     pub fn fail_always(&self, fault: Option<KubernetesFault>) {
         self.lock().always = fault;
     }
 
-    /// Asks `chooser` about every request that no other fault is meant for.
+    /// Lets `chooser` decide about every request that no other fault applies to.
     pub fn fail_by(
         &self,
         chooser: impl FnMut(&KubernetesRequest) -> Option<KubernetesFault> + Send + 'static,
@@ -181,7 +180,7 @@ impl FakeKubernetes {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
-    /// The clock of this client is so many seconds ahead, by the times that it writes into Leases.
+    /// Sets this client's clock ahead by this many seconds, in the times that it writes to Leases.
     pub fn skew_clock(&self, client: &str, seconds: i64) {
         self.lock().clocks.insert(client.to_owned(), seconds);
     }
@@ -191,7 +190,7 @@ impl FakeKubernetes {
         self.lock().requests.clone()
     }
 
-    /// An object as it is now; `plural` is `configmaps` or `leases`.
+    /// The current state of an object; `plural` is `configmaps` or `leases`.
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = key(namespace, plural, name);
         self.lock().objects.all.get(&key).cloned()
@@ -206,7 +205,7 @@ impl FakeKubernetes {
             .collect()
     }
 
-    /// Puts an object there behind everybody's back, with a new version.
+    /// Stores an object without a request, with a new version.
     pub fn put(&self, plural: &str, namespace: &str, name: &str, mut object: Value) {
         let mut state = self.lock();
         let metadata = metadata(&mut object);
@@ -215,7 +214,7 @@ impl FakeKubernetes {
         state.objects.store(key(namespace, plural, name), object);
     }
 
-    /// Removes an object; whether there was one.
+    /// Removes an object. Returns whether there was one.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) -> bool {
         let key = key(namespace, plural, name);
         self.lock().objects.all.remove(&key).is_some()
@@ -286,7 +285,7 @@ impl FakeKubernetes {
                 carry_out();
                 pending().await
             }
-            // In a task of its own: it is carried out even when nobody waits any more.
+            // In its own task, so that it is carried out even if the client no longer waits.
             Some(KubernetesFault::Late(wait)) => {
                 let late = tokio::spawn(async move {
                     sleep(wait).await;
@@ -308,7 +307,7 @@ impl FakeKubernetes {
     }
 }
 
-/// Moves the times of a Lease.
+/// Shifts the times of a Lease.
 fn skew(object: &mut Value, seconds: i64) {
     for name in ["acquireTime", "renewTime"] {
         let Some(time) = object["spec"][name].as_str() else {

@@ -1,15 +1,15 @@
-//! Entries of a GKE cluster's audit log, as Cloud Logging has them.
+//! Entries of a GKE cluster's audit log, in Cloud Logging's form.
 
 use jiff::Timestamp;
 
-/// An entry to be: a pod that was created. Two with one number are the same event.
+/// Builds an entry for the creation of a pod. Entries with the same number are the same event.
 #[derive(Debug, Clone)]
 pub struct PodEntry {
-    /// The number that makes its `auditID` and `insertId`.
+    /// Determines `auditID` and `insertId`.
     pub number: usize,
     /// `timestamp`
     pub time: Timestamp,
-    /// The project of log and cluster.
+    /// The project of both log and cluster.
     pub project: String,
     /// `resource.labels.cluster_name`
     pub cluster: String,
@@ -17,7 +17,7 @@ pub struct PodEntry {
     pub location: String,
     /// `activity` or `data_access`
     pub log: String,
-    /// About how many bytes the pod has.
+    /// Approximate size of the pod.
     pub bytes: usize,
 }
 
@@ -35,12 +35,12 @@ impl PodEntry {
         }
     }
 
-    /// The `auditID` that its event has.
+    /// The `auditID` of the entry's event.
     pub fn audit_id(number: usize) -> String {
         format!("00000000-0000-4000-8000-{number:012}")
     }
 
-    /// Its JSON.
+    /// The entry as JSON.
     pub fn text(&self) -> String {
         let PodEntry {
             number,

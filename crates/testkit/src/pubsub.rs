@@ -1,9 +1,10 @@
 //! One Pub/Sub subscription: StreamingPull, Acknowledge and ModifyAckDeadline over gRPC, and
 //! `testIamPermissions`, `pull` and `modifyAckDeadline` over REST, on one port.
 //!
-//! It keeps the real one's rules: a message is leased to one stream until its deadline, which may
-//! be put off, and is sent again when it passes or the message is given back; a stream gets no more
-//! than it said it can hold; an acknowledgment counts only while the lease does. It fails on cue.
+//! It follows the service's rules. A message is leased to one stream until its deadline, which may
+//! be extended; it is sent again when the deadline passes or the message is returned. A stream gets
+//! no more than it can hold by its own account. An acknowledgment counts only during the lease. It
+//! fails on cue.
 
 mod service;
 
@@ -18,14 +19,14 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 
-/// What happened to a message so far.
+/// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It waits for a stream.
+    /// Waits for a stream.
     Ready,
-    /// A stream has it, by the lease of this number.
+    /// Leased to a stream, with this lease number.
     Leased(u64),
-    /// It is settled.
+    /// Acknowledged.
     Acked,
 }
 
@@ -43,7 +44,7 @@ struct Lease {
     until: Instant,
 }
 
-/// A stream's bounds and what it holds.
+/// A stream's limits, and what it holds.
 #[derive(Debug, Clone, Copy)]
 struct Holding {
     messages: i64,
@@ -56,22 +57,22 @@ struct Holding {
 struct State {
     subscription: String,
     messages: Vec<Stored>,
-    /// Those that wait for a stream, by their places.
+    /// Indices of the messages that wait for a stream.
     ready: BTreeSet<usize>,
-    /// By the number of the lease, which is in its ack id.
+    /// By lease number, which is part of the ack ID.
     leases: HashMap<u64, Lease>,
     leases_given: u64,
-    /// No lease ends before.
+    /// No lease ends earlier.
     first_end: Option<Instant>,
     streams: HashMap<u64, Holding>,
     streams_opened: u64,
-    /// Streams below this number are to end.
+    /// Streams below this number are ended.
     cut_below: u64,
     refusals: VecDeque<Code>,
     refuse_always: Option<Code>,
     /// Nothing is answered.
     hangs: bool,
-    /// Streams below this number bring nothing any more, and do not end.
+    /// Streams below this number send nothing more, and do not end.
     dead_below: u64,
     acks_fail: bool,
     permitted: bool,
@@ -85,13 +86,13 @@ struct State {
     user_agents: BTreeSet<String>,
 }
 
-/// The number of no stream: what is pulled is leased to it.
+/// The stream number for pulled messages, which no stream has.
 const PULLS: u64 = 0;
 
-/// How long what is pulled is leased, as a subscription has it by default.
+/// Lease of a pulled message: a subscription's default.
 const PULL_LEASE_SECONDS: i32 = 10;
 
-/// The fake on a port of its own. It stops when it is dropped.
+/// The stand-in, on its own port. Dropping it stops it.
 #[derive(Debug)]
 pub struct PubSub {
     address: SocketAddr,
@@ -107,7 +108,7 @@ impl Drop for PubSub {
 }
 
 impl PubSub {
-    /// An empty subscription of this full name that lets everybody in.
+    /// An empty subscription with this full name that accepts every caller.
     pub async fn start(subscription: &str) -> PubSub {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -139,7 +140,6 @@ impl PubSub {
         self.address.to_string()
     }
 
-    /// Publishes a message.
     pub fn publish(&self, data: impl Into<Vec<u8>>) {
         let mut state = self.lock();
         let index = state.messages.len();
@@ -151,18 +151,18 @@ impl PubSub {
         });
     }
 
-    /// Refuses the next stream with this code; more than one queue up.
+    /// Refuses the next stream with this code; several queue up.
     pub fn refuse_next(&self, code: Code) {
         self.lock().refusals.push_back(code);
     }
 
-    /// Refuses every stream with this code, until it is `None`. Everything else is answered.
+    /// Refuses every stream with this code, until set to `None`. Other requests are answered.
     pub fn refuse_always(&self, code: Option<Code>) {
         self.lock().refuse_always = code;
     }
 
-    /// Whether the network takes everything and brings nothing, without a word. Streams that are open
-    /// when it begins stay dead.
+    /// Sets whether the network swallows everything silently. Streams that are open when this
+    /// begins stay dead.
     pub fn hang(&self, hangs: bool) {
         let mut state = self.lock();
         state.hangs = hangs;
@@ -171,79 +171,79 @@ impl PubSub {
         }
     }
 
-    /// All streams that are open bring nothing any more, and do not end: a box on the way forgot their
-    /// connections. All else is well.
+    /// Makes all open streams silent without ending them, as if a middlebox had forgotten their
+    /// connections. All else works.
     pub fn forget_streams(&self) {
         let mut state = self.lock();
         state.dead_below = state.streams_opened + 1;
     }
 
-    /// Ends all streams that are open, as the real one does every now and then.
+    /// Ends all open streams, as the real service does now and then.
     pub fn cut_streams(&self) {
         let mut state = self.lock();
         state.cut_below = state.streams_opened + 1;
     }
 
-    /// Whether streams stay open and silent.
+    /// Sets whether streams stay open and silent.
     pub fn set_silent(&self, muted: bool) {
         self.lock().muted = muted;
     }
 
-    /// Whether acknowledgments fail.
+    /// Sets whether acknowledgments fail.
     pub fn fail_acks(&self, fail: bool) {
         self.lock().acks_fail = fail;
     }
 
-    /// Whether the caller may consume the subscription.
+    /// Sets whether the caller may consume the subscription.
     pub fn permit(&self, permitted: bool) {
         self.lock().permitted = permitted;
     }
 
-    /// Asks every request for a bearer token that begins so.
+    /// Requires a bearer token with this prefix.
     pub fn require_token(&self, prefix: &str) {
         self.lock().token_prefix = Some(prefix.to_owned());
     }
 
-    /// Delivers exactly once, as a subscription may be set to.
+    /// Switches to exactly-once delivery.
     pub fn exactly_once(&self) {
         self.lock().exactly_once = true;
     }
 
-    /// No lease is longer than this, whatever is asked: messages come again soon.
+    /// Limits leases to this duration, so that messages are redelivered soon.
     pub fn lease_at_most(&self, lease: Duration) {
         self.lock().lease_max = Some(lease);
     }
 
-    /// How many messages are settled.
+    /// The number of acknowledged messages.
     pub fn acked(&self) -> usize {
         let state = self.lock();
         let acked = state.messages.iter();
         acked.filter(|it| it.standing == Standing::Acked).count()
     }
 
-    /// How many times messages were sent by streams, all together.
+    /// How many messages streams have sent, redeliveries included.
     pub fn deliveries(&self) -> usize {
         let state = self.lock();
         let sent = state.messages.iter().map(|it| it.deliveries as usize);
         sent.sum()
     }
 
-    /// How many messages of streams were given back.
+    /// How many messages streams have returned.
     pub fn nacks(&self) -> usize {
         self.lock().nacks
     }
 
-    /// How many leases were put off.
+    /// How often leases were extended.
     pub fn extensions(&self) -> usize {
         self.lock().extensions
     }
 
-    /// How many streams were opened, or tried to.
+    /// How many streams were opened or attempted.
     pub fn streams_opened(&self) -> u64 {
         self.lock().streams_opened
     }
 
-    /// Who asked, as each request's `User-Agent` says.
+    /// The `User-Agent`s of all requests.
     pub fn user_agents(&self) -> BTreeSet<String> {
         self.lock().user_agents.clone()
     }
@@ -284,7 +284,7 @@ impl State {
         Ok(())
     }
 
-    /// The messages that a stream gets at most now.
+    /// Leases to a stream the messages that it may get now.
     fn lease_to_stream(&mut self, stream: u64, seconds: i32) -> Vec<(u64, usize)> {
         match self.muted || stream < self.dead_below {
             true => Vec::new(),
@@ -292,7 +292,7 @@ impl State {
         }
     }
 
-    /// One message for who asks once.
+    /// Leases one message to a single pull.
     fn pull(&mut self) -> Option<(u64, usize)> {
         let holding = Holding {
             messages: 0,
@@ -309,7 +309,7 @@ impl State {
         pulled
     }
 
-    /// Takes back what was leased for too long.
+    /// Ends leases that have expired.
     fn expire(&mut self, now: Instant) {
         if self.first_end.is_none_or(|first| now < first) {
             return;
@@ -326,7 +326,7 @@ impl State {
         self.first_end = self.leases.values().map(|lease| lease.until).min();
     }
 
-    /// Ends a lease; false when it had ended before.
+    /// Ends a lease; false if it had ended before.
     fn end(&mut self, number: u64, standing: Standing) -> bool {
         let Some(lease) = self.leases.remove(&number) else {
             return false;
@@ -343,8 +343,8 @@ impl State {
         true
     }
 
-    /// Leases messages to a stream, as many as it can hold and at most so many at once. Gives the
-    /// number of each lease, the data, and how often it was sent.
+    /// Leases messages to a stream, up to its limits and a limit per call. Returns lease numbers
+    /// and message indices.
     fn lease(&mut self, stream: u64, seconds: i32) -> Vec<(u64, usize)> {
         let now = Instant::now();
         self.expire(now);
@@ -389,7 +389,7 @@ impl State {
         }
         self.expire(Instant::now());
         for id in ids {
-            // An expired id is no error: the message comes again.
+            // An expired ID is no error: the message is redelivered.
             self.end(number(id)?, Standing::Acked);
         }
         Ok(())
@@ -416,7 +416,7 @@ impl State {
     }
 }
 
-/// The number of an ack id.
+/// The lease number in an ack ID.
 fn number(id: &str) -> Result<u64, Status> {
     let number = id
         .strip_prefix("ack-")

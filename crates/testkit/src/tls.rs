@@ -1,4 +1,4 @@
-//! Certificates for the length of a test, from an authority of its own.
+//! Certificates for a test, from its own authority.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// A certificate authority that lives as long as the test.
+/// A certificate authority for one test.
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
@@ -28,17 +28,17 @@ pub struct Pki {
 #[derive(Debug, Clone)]
 pub struct Pair {
     pub cert_pem: String,
-    /// Its key, PKCS #8.
+    /// The key (PKCS #8).
     pub key_pem: String,
 }
 
-/// An RSA key as PEM (PKCS #8), such as a service account has.
+/// An RSA key as PEM (PKCS #8), like a service account's.
 pub fn rsa_key_pem() -> String {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
     key.unwrap().serialize_pem()
 }
 
-/// A certificate of nobody's authority with an RSA key, such as an application registers.
+/// A self-signed certificate with an RSA key, like those that applications register.
 pub fn rsa_pair() -> Pair {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let params = CertificateParams::new(vec!["application".to_owned()]).unwrap();
@@ -48,7 +48,7 @@ pub fn rsa_pair() -> Pair {
     }
 }
 
-/// A port that speaks TLS, for `axum::serve`.
+/// A TLS port for `axum::serve`.
 pub(crate) struct TlsPort {
     pub(crate) listener: TcpListener,
     pub(crate) acceptor: TlsAcceptor,
@@ -60,7 +60,7 @@ impl Listener for TlsPort {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
-            // Who does not greet as it should is not served.
+            // Clients that fail the handshake are not served.
             let Ok((stream, address)) = self.listener.accept().await else {
                 continue;
             };
@@ -76,7 +76,7 @@ impl Listener for TlsPort {
 }
 
 impl Pki {
-    /// A new authority that nobody trusts yet.
+    /// A new authority, which nothing trusts yet.
     #[expect(clippy::new_without_default, reason = "every one is another")]
     pub fn new() -> Pki {
         let key = KeyPair::generate().unwrap();
@@ -97,7 +97,7 @@ impl Pki {
         &self.ca_pem
     }
 
-    /// A certificate for these names and addresses, good for servers and clients.
+    /// A certificate for these names and addresses, for servers and clients.
     pub fn pair(&self, names: &[&str]) -> Pair {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -113,13 +113,13 @@ impl Pki {
         }
     }
 
-    /// A server with a certificate for these names, which speaks HTTP/1.1. With `clients`, it
-    /// takes only clients that this authority knows.
+    /// A server with a certificate for these names, for HTTP/1.1. With `clients`, it accepts only
+    /// clients that this authority has certified.
     pub fn acceptor(&self, names: &[&str], clients: Option<&Pki>) -> TlsAcceptor {
         self.acceptor_with(names, clients, &[b"http/1.1"])
     }
 
-    /// The same, with the protocols that the server offers.
+    /// The same, offering these protocols.
     pub fn acceptor_with(
         &self,
         names: &[&str],

@@ -1,7 +1,7 @@
-//! A webhook receiver that answers by script and remembers what it was sent.
+//! A webhook receiver that answers by script and records its requests.
 //!
-//! HTTP/1.1 by hand, so that it can also do what no server library lets one do: reset, answer
-//! half, answer before the body has come.
+//! Implements HTTP/1.1 by hand, to do what server libraries do not allow: reset, send half an
+//! answer, answer before the body has arrived.
 
 mod answer;
 mod falco;
@@ -22,24 +22,23 @@ use tokio_rustls::TlsAcceptor;
 use answer::AnswerKind;
 pub use answer::WebhookAnswer;
 
-/// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// `POST`, mostly.
+    /// Usually `POST`.
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Names in lower case, in order.
+    /// In order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; empty when it was not read.
+    /// The body; empty if it was not read.
     pub body: Bytes,
     /// The `auditID` of every event in the body, in order.
     pub ids: Vec<String>,
-    /// Which connection it came on, from 0.
+    /// The number of its connection, from 0.
     pub connection: usize,
-    /// What was answered; `None` when nothing was.
+    /// The status of the answer; `None` if there was none.
     pub status: Option<u16>,
-    /// Whether the receiver took the events.
+    /// Whether the receiver accepted the events.
     pub accepted: bool,
 }
 
@@ -66,7 +65,7 @@ struct State {
     connections: usize,
 }
 
-/// A receiver on a port of its own. It stops when it is dropped.
+/// A receiver on its own port. Dropping it stops it.
 #[derive(Debug)]
 pub struct ScriptedWebhook {
     address: SocketAddr,
@@ -88,46 +87,33 @@ impl ScriptedWebhook {
         ScriptedWebhook::serve(listener, None)
     }
 
-    /// The same on a listener of the caller's, such as one on the port of an earlier receiver.
-    pub fn start_on(listener: TcpListener) -> ScriptedWebhook {
-        ScriptedWebhook::serve(listener, None)
-    }
-
     /// The same over TLS; see [`crate::Pki::acceptor`].
     pub async fn start_tls(acceptor: TlsAcceptor) -> ScriptedWebhook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ScriptedWebhook::serve(listener, Some(acceptor))
     }
 
-    /// A port that takes connections and drops them at once.
-    pub async fn dropping() -> ScriptedWebhook {
-        let webhook = ScriptedWebhook::start().await;
-        webhook.set_answer(WebhookAnswer::reset_before_reading());
-        webhook
-    }
-
-    /// Where to POST.
+    /// The URL to POST to.
     pub fn url(&self) -> String {
         format!("{}://{}/k8s-audit", self.scheme, self.address)
     }
 
-    /// The port it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers for the next requests, one each, in order. Poison and the body limit come first:
-    /// an answer is used up only by a body that passes them.
+    /// Sets the answers of the next requests, one each, in order. `poison` and the body limit take
+    /// precedence, without using up an answer.
     pub fn script(&self, answers: impl IntoIterator<Item = WebhookAnswer>) {
         self.state.lock().unwrap().script.extend(answers);
     }
 
-    /// The answer for all requests that the script does not cover.
+    /// Sets the answer for all requests that the script does not cover.
     pub fn set_answer(&self, answer: WebhookAnswer) {
         self.state.lock().unwrap().otherwise = Some(answer);
     }
 
-    /// Accept again whatever the script does not cover.
+    /// Accepts again all requests that the script does not cover.
     pub fn accept(&self) {
         self.state.lock().unwrap().otherwise = None;
     }
@@ -138,7 +124,7 @@ impl ScriptedWebhook {
         state.poison.insert(id.to_owned(), status);
     }
 
-    /// The event is poison no more.
+    /// Stops refusing this event.
     pub fn accept_event(&self, id: &str) {
         self.state.lock().unwrap().poison.remove(id);
     }
@@ -148,42 +134,41 @@ impl ScriptedWebhook {
         self.state.lock().unwrap().body_bytes_max = Some(bytes);
     }
 
-    /// Answers, where nothing else was asked for, as Falco does: 200 before it looks at the body,
-    /// which it then may lose. What it lost is judged afterwards, from the bodies.
+    /// Answers like Falco unless told otherwise: 200 before it has looked at the body, whose events
+    /// it may then lose. Tests find out from the recorded bodies what was lost.
     pub fn answer_like_falco(&self) {
         self.state.lock().unwrap().like_falco = true;
     }
 
-    /// Every request so far, in the order in which their bodies were complete.
+    /// All requests, in the order in which their bodies were complete.
     pub fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
     }
 
-    /// Drops the bodies of the requests so far, where nobody will look at them.
+    /// Drops the bodies of the requests so far, to save memory.
     pub fn forget_bodies(&self) {
         for request in &mut self.state.lock().unwrap().received {
             request.body = Bytes::new();
         }
     }
 
-    /// How many requests there were so far.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().received.len()
     }
 
-    /// The events that were accepted, in order, with repetitions.
+    /// The IDs of accepted events, in order, with repetitions.
     pub fn accepted_ids(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let accepted = state.received.iter().filter(|request| request.accepted);
         accepted.flat_map(|request| request.ids.clone()).collect()
     }
 
-    /// The most requests that were ever under way at once.
+    /// The largest number of concurrent requests so far.
     pub fn at_once_max(&self) -> usize {
         self.state.lock().unwrap().at_once_max
     }
 
-    /// How many connections there were so far.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
@@ -232,7 +217,7 @@ async fn connection(
         None => {
             let mut stream = stream;
             if requests(&mut stream, number, state).await? {
-                // No time to linger means a reset.
+                // Without time to linger, closing sends a reset.
                 stream.set_zero_linger()?;
             }
         }
@@ -246,7 +231,7 @@ async fn connection(
     Ok(())
 }
 
-/// Serves one connection; true when it is to end with a reset.
+/// Serves one connection; returns whether it ends with a reset.
 async fn requests<S>(stream: &mut S, number: usize, state: &Mutex<State>) -> io::Result<bool>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -314,7 +299,7 @@ where
     }
 }
 
-/// Counts a request as under way while it lives.
+/// Counts a request as in flight until it is dropped.
 struct InFlightGuard<'a>(&'a Mutex<State>);
 
 impl InFlightGuard<'_> {
@@ -332,7 +317,7 @@ impl Drop for InFlightGuard<'_> {
     }
 }
 
-/// Chooses the answer and remembers the request.
+/// Chooses the answer and records the request.
 fn decide(mut request: Received, state: &Mutex<State>) -> WebhookAnswer {
     let mut state = state.lock().unwrap();
     let poison = request.ids.iter().find_map(|id| state.poison.get(id));
@@ -380,7 +365,7 @@ fn response(answer: &WebhookAnswer) -> Vec<u8> {
     out
 }
 
-/// Reads a request up to its body; `None` at the end of the connection.
+/// Reads a request's head; `None` at the end of the connection.
 async fn head<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut Vec<u8>,

@@ -125,6 +125,8 @@ run "issuer_is_registered_on_request" {
       eks = {
         region       = "eu-central-1"
         clusterNames = ["production"]
+        logGroups    = []
+        stream       = ""
         roleArn      = "arn:aws:iam::111122223333:role/mocked"
       }
     }
@@ -143,7 +145,7 @@ run "several_log_groups" {
     error_message = "two groups, each in both forms: ${output.read_policy}"
   }
   assert {
-    condition     = !can(yamldecode(output.helm_values).eks.clusterNames)
+    condition     = length(yamldecode(output.helm_values).eks.clusterNames) == 0
     error_message = "the bridge wants one group per cluster: ${output.helm_values}"
   }
   assert {

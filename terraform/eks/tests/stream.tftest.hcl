@@ -135,8 +135,13 @@ run "created" {
     condition = yamldecode(output.helm_values) == {
       bridge         = "eks"
       serviceAccount = { name = "eks-audit-bridge" }
-      eks            = { region = "eu-central-1", roleArn = "arn:aws:iam::111122223333:role/mocked" }
-      settings       = { stream = "eks-audit-production" }
+      eks = {
+        region       = "eu-central-1"
+        clusterNames = []
+        logGroups    = []
+        stream       = "eks-audit-production"
+        roleArn      = "arn:aws:iam::111122223333:role/mocked"
+      }
     }
     error_message = "values: ${output.helm_values}"
   }
@@ -231,7 +236,7 @@ run "a_stream_of_another_account_and_region_is_only_read" {
     error_message = "reading: ${aws_iam_role_policy.read_stream[0].policy}"
   }
   assert {
-    condition     = yamldecode(output.helm_values).settings == { stream = var.stream_arn }
+    condition     = yamldecode(output.helm_values).eks.stream == var.stream_arn && !can(yamldecode(output.helm_values).settings)
     error_message = "values: ${output.helm_values}"
   }
 }
@@ -250,8 +255,7 @@ run "a_stream_of_another_account_by_a_role_there" {
     error_message = "the role there reads it, ours need not"
   }
   assert {
-    condition = yamldecode(output.helm_values).settings == {
-      stream           = var.stream_arn
+    condition = yamldecode(output.helm_values).eks.stream == var.stream_arn && yamldecode(output.helm_values).settings == {
       role-arn         = "arn:aws:iam::444455556666:role/audit"
       role-external-id = "ours"
     }
@@ -273,7 +277,7 @@ run "roles_for_catching_up_are_no_setting_of_the_stream" {
     error_message = "a permission is missing"
   }
   assert {
-    condition     = yamldecode(output.helm_values).settings == { stream = "eks-audit-production" } && !can(yamldecode(output.helm_values).eks.logGroups)
+    condition     = yamldecode(output.helm_values).eks.stream == "eks-audit-production" && !can(yamldecode(output.helm_values).settings) && length(yamldecode(output.helm_values).eks.logGroups) == 0
     error_message = "values: ${output.helm_values}"
   }
 }

@@ -34,10 +34,13 @@ run "default" {
       bridge         = "gke"
       serviceAccount = { name = "gke-audit-bridge" }
       gke = {
-        projectId      = "my-project"
-        clusterName    = "*"
-        resourceNames  = ["projects/my-project/locations/global/buckets/_Required/views/_AllLogs"]
-        serviceAccount = "gke-audit-bridge@my-project.iam.gserviceaccount.com"
+        projectId         = "my-project"
+        clusterName       = "*"
+        resourceNames     = ["projects/my-project/locations/global/buckets/_Required/views/_AllLogs"]
+        location          = ""
+        includeDataAccess = false
+        serviceAccount    = "gke-audit-bridge@my-project.iam.gserviceaccount.com"
+        subscription      = ""
       }
     }
     error_message = "values: ${output.helm_values}"
@@ -144,7 +147,7 @@ run "a_role_for_the_project" {
     error_message = "role: ${google_project_iam_member.logs[0].role}"
   }
   assert {
-    condition     = !can(yamldecode(output.helm_values).gke.resourceNames)
+    condition     = length(yamldecode(output.helm_values).gke.resourceNames) == 0
     error_message = "values: ${output.helm_values}"
   }
 }

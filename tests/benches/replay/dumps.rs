@@ -76,6 +76,13 @@ pub(crate) const ALL: &[DumpFile] = &[
         around: LINES,
     },
     DumpFile {
+        name: "gke small entries",
+        bridge: "gke",
+        megabytes: 300,
+        record: Generator::entry_secret_get,
+        around: LINES,
+    },
+    DumpFile {
         name: "eks 1 GB",
         bridge: "eks",
         megabytes: 1000,

@@ -1,4 +1,4 @@
-//! The three clouds, as stand-ins on loopback to which an audit log is written.
+//! Stand-ins of the three clouds' logs on loopback, to which the demo writes.
 
 use std::path::Path;
 
@@ -11,10 +11,9 @@ use serde_json::json;
 const GROUP: &str = "/aws/eks/demo/cluster";
 const HUB: &str = "insights-logs-kube-audit";
 const PARTITIONS: usize = 4;
-/// About the bytes of an audit event.
+/// Approximate size of an audit event.
 const EVENT_BYTES: usize = 1600;
 
-/// Which cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Provider {
     /// Amazon EKS: CloudWatch Logs
@@ -26,7 +25,7 @@ pub(crate) enum Provider {
 }
 
 impl Provider {
-    /// The first part of the bridge's name.
+    /// The prefix of the bridge's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Provider::Eks => "eks",
@@ -42,7 +41,7 @@ pub(crate) struct Reading {
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-/// A stand-in that is written to.
+/// A stand-in that the demo writes to.
 pub(crate) enum Cloud {
     CloudWatch(CloudWatch),
     Logging(CloudLogging),
@@ -66,7 +65,7 @@ impl Cloud {
         }
     }
 
-    /// What it stands for.
+    /// The name of the service that it stands for.
     pub(crate) fn about(&self) -> &'static str {
         match self {
             Cloud::CloudWatch(_) => "CloudWatch Logs",
@@ -75,7 +74,7 @@ impl Cloud {
         }
     }
 
-    /// Writes the audit event of this number, as the cloud itself would.
+    /// Writes the `n`th audit event, as the cloud would.
     pub(crate) fn write(&self, n: usize) {
         let now = Timestamp::now();
         match self {
@@ -103,7 +102,7 @@ impl Cloud {
         }
     }
 
-    /// The `auditID` of that event.
+    /// The `auditID` of the `n`th event.
     pub(crate) fn audit_id(&self, n: usize) -> String {
         match self {
             Cloud::Logging(_) => PodEntry::audit_id(n),
@@ -111,7 +110,7 @@ impl Cloud {
         }
     }
 
-    /// How a bridge reads it. Files go into `folder`.
+    /// The flags and variables with which a bridge reads it. Files go into `folder`.
     pub(crate) fn reading(&self, folder: &Path) -> std::io::Result<Reading> {
         Ok(match self {
             Cloud::CloudWatch(cloud) => Reading {

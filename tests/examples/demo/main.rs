@@ -2,10 +2,10 @@
 //!
 //! `cargo run --example demo -- [eks|gke|aks]`
 //!
-//! A stand-in of the cloud's log is written to at a steady rate; the real bridge reads it and POSTs
-//! to a receiver, all on loopback. On the way the bridge is killed (`kill -9`) and started again,
-//! and the receiver is down for a while: by the clock, or with keys. At the end stands the account:
-//! what was written, delivered, lost, and sent twice.
+//! The demo writes to a stand-in of the cloud's log at a steady rate; the real bridge reads it and
+//! POSTs to a receiver, all on loopback. In between the bridge is killed (`kill -9`) and restarted,
+//! and the receiver is down for a while: on schedule, or on a key. At the end it prints how many
+//! events were written, delivered, lost and repeated.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -53,7 +53,7 @@ struct Settings {
     outage_for: u64,
 }
 
-/// What the clock or a key asks for.
+/// An action of the schedule or a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     Kill,
@@ -62,7 +62,7 @@ enum Event {
     Quit,
 }
 
-/// The bridge, which is started again when it was killed.
+/// The bridge process, which is restarted after a kill.
 struct Bridge {
     provider: Provider,
     args: Vec<String>,
@@ -93,7 +93,7 @@ impl Bridge {
         self.running.as_mut().map_or(0.0, |it| it.metric(name))
     }
 
-    /// How old its checkpoint is.
+    /// The age of the checkpoint.
     fn checkpoint_age(&self) -> Option<Duration> {
         let written = newest_checkpoint(&self.state)?;
         written.elapsed().ok()
@@ -149,7 +149,7 @@ async fn main() -> ExitCode {
     account(&cloud, &webhook, bridge, written)
 }
 
-/// The keys of somebody who watches, each with Enter.
+/// Reads the keys of a user at a terminal, each followed by Enter.
 fn keys() -> Receiver<Event> {
     let (to, from) = channel();
     if std::io::stdin().is_terminal() {
@@ -171,7 +171,8 @@ fn keys() -> Receiver<Event> {
     from
 }
 
-/// Writes and shows the flow until the time is over. Returns how many events were written.
+/// Writes events and prints the progress until the time is over. Returns how many events were
+/// written.
 fn watch(
     settings: &Settings,
     cloud: &Arc<Cloud>,
@@ -246,7 +247,7 @@ fn watch(
     written.load(Ordering::Relaxed)
 }
 
-/// What happens at which second.
+/// The scheduled actions, by second.
 fn plan(settings: &Settings) -> BTreeMap<u64, Vec<Event>> {
     let kills = settings.kill_at.iter().map(|&at| (at, Event::Kill));
     let outages = settings.outage_at.iter().map(|&at| (at, Event::Outage));
@@ -291,7 +292,7 @@ fn delivered(webhook: &ScriptedWebhook) -> BTreeMap<String, usize> {
     all
 }
 
-/// Waits for what is still on its way, and prints the account. A lost event is a failure.
+/// Waits for events in flight and prints the result. A lost event is a failure.
 fn account(
     cloud: &Cloud,
     webhook: &ScriptedWebhook,

@@ -1,4 +1,4 @@
-//! The chart, rendered, and put into an API server.
+//! Renders the chart, and applies it to an API server.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,12 +13,12 @@ use crate::root;
 #[derive(Debug, Clone)]
 pub struct Document {
     pub kind: String,
-    /// As it is written.
+    /// The source text.
     pub yaml: String,
 }
 
-/// helm, built once from its Go module by the tests of the chart; `None`, said on standard error,
-/// where that is not possible.
+/// helm, built once from its Go module by the chart's tests; `None`, reported on standard error, if
+/// that is not possible.
 pub fn helm() -> Option<PathBuf> {
     static HELM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = HELM.get_or_init(|| {
@@ -44,10 +44,10 @@ pub fn helm() -> Option<PathBuf> {
     }
 }
 
-/// What the chart makes of a bridge's example values with these settings.
+/// Renders the chart with a bridge's example values and these settings.
 ///
 /// # Panics
-/// When helm refuses.
+/// helm fails.
 pub fn render(helm: &PathBuf, bridge: &str, settings: &[&str]) -> Vec<Document> {
     let values = format!("deploy/examples/{bridge}-values.yaml");
     let name = format!("{bridge}-audit-bridge");
@@ -89,10 +89,10 @@ pub fn documents(text: &str) -> Vec<Document> {
 }
 
 impl ApiServer {
-    /// Creates an object in the namespace that the chart is rendered for.
+    /// Creates an object in the namespace for which the chart is rendered.
     ///
     /// # Panics
-    /// Its kind is not known here.
+    /// The object's kind is unknown here.
     pub fn create(&self, document: &Document) -> ApiAnswer {
         let namespace = "namespaces/audit-bridge";
         let target = match document.kind.as_str() {
@@ -113,10 +113,10 @@ impl ApiServer {
         self.client(ADMIN).send(&request)
     }
 
-    /// Makes the bridges' namespace as it is shipped.
+    /// Creates the bridges' namespace from the shipped manifest.
     ///
     /// # Panics
-    /// It is refused.
+    /// The server refuses it.
     pub fn shipped_namespace(&self) {
         let text = std::fs::read_to_string(root().join("deploy/namespace.yaml"));
         for document in documents(&format!("\n{}", text.unwrap_or_default())) {

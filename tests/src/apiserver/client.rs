@@ -1,5 +1,5 @@
-//! HTTP/1.1 by hand, so that a test can send what no client would. It speaks to an API server's
-//! plain port and to the stand-in alike.
+//! A hand-written HTTP/1.1 client, so that tests can send what no real client would. For an API
+//! server's plain port and the stand-in alike.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,28 +7,27 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long an answer may take.
+/// Time limit of an answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A way in to an API server.
+/// A client of an API server.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     address: SocketAddr,
     token: Option<String>,
 }
 
-/// A request; anything may stand in it.
+/// A request with arbitrary content.
 #[derive(Debug, Clone, Default)]
 pub struct ApiRequest {
     /// `GET`, `POST`, …
     pub method: String,
-    /// Path and query, as they are sent.
+    /// Path and query, sent unchanged.
     pub target: Vec<u8>,
-    /// Besides `Host`, `Authorization`, `Content-Length` and `Connection`.
+    /// Additional to `Host`, `Authorization`, `Content-Length` and `Connection`.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body, if there is one.
     pub body: Option<Vec<u8>>,
-    /// How long to listen to an answer that may have no end; otherwise to its end.
+    /// How long to read an answer that may not end; `None`: to its end.
     pub listen: Option<Duration>,
 }
 
@@ -48,20 +47,20 @@ impl ApiRequest {
         self
     }
 
-    /// With a body of this media type.
+    /// Adds a body of this media type.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> ApiRequest {
         self.body = Some(body.into());
         self.header("Content-Type", media_type)
     }
 
-    /// With this as its JSON body.
+    /// Adds a JSON body.
     #[must_use]
     pub fn json(self, body: &Value) -> ApiRequest {
         self.body("application/json", body.to_string())
     }
 
-    /// Listens for so long only.
+    /// Limits how long the answer is read.
     #[must_use]
     pub fn listen(mut self, wait: Duration) -> ApiRequest {
         self.listen = Some(wait);
@@ -69,19 +68,18 @@ impl ApiRequest {
     }
 }
 
-/// What came back.
 #[derive(Debug, Clone, Default)]
 pub struct ApiAnswer {
-    /// 0 when there was none.
+    /// 0 if there was no answer.
     pub status: u16,
-    /// As they came.
+    /// Status line and headers as received.
     pub head: String,
-    /// Without the framing.
+    /// Without the transfer encoding.
     pub body: Vec<u8>,
 }
 
 impl ApiAnswer {
-    /// The body as JSON; `Null` when it is none.
+    /// The body as JSON; `Null` if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -101,7 +99,7 @@ impl ApiAnswer {
 }
 
 impl ApiClient {
-    /// A way in at a plain port, with a bearer token or as nobody.
+    /// A client for a plain port, with a bearer token or anonymous.
     pub fn new(address: SocketAddr, token: Option<&str>) -> ApiClient {
         ApiClient {
             address,
@@ -134,7 +132,7 @@ impl ApiClient {
         self.send(&request)
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request on a new connection.
     pub fn send(&self, request: &ApiRequest) -> ApiAnswer {
         let mut text = request.method.clone().into_bytes();
         text.push(b' ');
@@ -165,13 +163,13 @@ impl ApiClient {
         parse(&self.exchange(&text, wait))
     }
 
-    /// Whatever came back until the end, or until `wait` was over.
+    /// Everything received until the connection ended, or `wait` was over.
     fn exchange(&self, text: &[u8], wait: Duration) -> Vec<u8> {
         let mut all = Vec::new();
         let Ok(mut stream) = TcpStream::connect(self.address) else {
             return all;
         };
-        // Who refuses early does not read all of it: that is no reason not to listen.
+        // A server that refuses early does not read everything; its answer is still read.
         let _ = stream.write_all(text);
         let deadline = Instant::now() + wait;
         let mut buffer = vec![0; 64 << 10];
@@ -206,7 +204,7 @@ fn parse(bytes: &[u8]) -> ApiAnswer {
     }
 }
 
-/// The content of chunks, as far as it came.
+/// The content of the complete chunks.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {

@@ -1,5 +1,5 @@
-//! The audit log of a running API server, given on line by line while it is written, as a provider does:
-//! all of it, nothing, or all but what an exclusion leaves out.
+//! Forwards the audit log of a running API server line by line, as a provider does: all of it,
+//! nothing, or all except for exclusions.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Which events a provider gives on.
+/// Which events the provider forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedGate {
     /// All.
     Open,
     /// None: the audit log is switched off.
     Shut,
-    /// All but those with this text in them, which are kept ([`AuditFeed::kept`]).
+    /// All except those that contain this text, which are kept ([`AuditFeed::kept`]).
     Without(&'static str),
-    /// Those with this text in them.
+    /// Only those that contain this text.
     Only(&'static str),
 }
 
-/// A feed that runs. It stops when it is dropped.
+/// A running feed. Dropping it stops it.
 #[derive(Debug)]
 pub struct AuditFeed {
     state: Arc<Mutex<FeedState>>,
@@ -46,7 +46,7 @@ impl Drop for AuditFeed {
 }
 
 impl AuditFeed {
-    /// Hands every line of this log to `give`, from its beginning on.
+    /// Passes every line of this log to `give`, from its start.
     pub fn start(log: PathBuf, mut give: impl FnMut(&str) + Send + 'static) -> AuditFeed {
         let state = Arc::new(Mutex::new(FeedState {
             gate: FeedGate::Open,
@@ -66,7 +66,7 @@ impl AuditFeed {
                     reader = std::fs::File::open(&log).ok().map(BufReader::new);
                 }
                 let read = reader.as_mut().map_or(Ok(0), |it| it.read_line(&mut line));
-                // The end of what is written so far, perhaps within a line.
+                // The end of what is written so far, possibly within a line.
                 if !matches!(read, Ok(1..)) || !line.ends_with('\n') {
                     std::thread::sleep(Duration::from_millis(10));
                     continue;
@@ -91,17 +91,17 @@ impl AuditFeed {
         }
     }
 
-    /// What is given on from now on.
+    /// Sets what is forwarded from now on.
     pub fn set(&self, gate: FeedGate) {
         lock(&self.state).gate = gate;
     }
 
-    /// The lines that were left out so far, for their text.
+    /// The lines that were excluded by their text so far.
     pub fn kept(&self) -> Vec<String> {
         lock(&self.state).kept.clone()
     }
 
-    /// Gives on what was kept: the provider was only late.
+    /// Forwards the kept lines, as if the provider had only been late.
     pub fn release(&self) {
         let mut state = lock(&self.state);
         let kept = std::mem::take(&mut state.kept);

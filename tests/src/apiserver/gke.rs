@@ -1,9 +1,9 @@
-//! Google's mapping, backwards: the log entry that GKE would make of an audit event. Written from
-//! what is known of the entries, not from our converter.
+//! Google's mapping: the log entry that GKE would make of an audit event. Written from what is
+//! known of the entries, not from our converter.
 
 use serde_json::{Map, Value, json};
 
-/// Groups whose requests Google's audit policy logs with their objects.
+/// Groups whose requests are logged with their objects by Google's audit policy.
 const KNOWN_GROUPS: [&str; 18] = [
     "",
     "admissionregistration.k8s.io",
@@ -24,7 +24,7 @@ const KNOWN_GROUPS: [&str; 18] = [
     "scheduling.k8s.io",
     "storage.k8s.io",
 ];
-/// Requests without an end of their own: their objects are in no entry.
+/// Requests without an end of their own; no entry contains their objects.
 const CONNECTS: [&str; 3] = ["exec", "attach", "portforward"];
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -34,7 +34,7 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// The event as an API server with Google's audit policy would log it; `None` where it logs none.
+/// The event as logged with Google's audit policy; `None` if the policy does not log it.
 pub fn under_googles_policy(event: &Value) -> Option<Value> {
     if event["stage"] == "RequestReceived" {
         return None;
@@ -78,7 +78,7 @@ pub fn under_googles_policy(event: &Value) -> Option<Value> {
     Some(event)
 }
 
-/// The entry of an event. `alone`: no other entry tells of the same request.
+/// The entry of an event. `alone`: there is no other entry of the same request.
 pub fn entry(event: &Value, alone: bool) -> Value {
     let id = text(event, "/auditID");
     let started = event["stage"] == "ResponseStarted";
@@ -161,7 +161,7 @@ pub fn entry(event: &Value, alone: bool) -> Value {
     })
 }
 
-/// Method and resource.
+/// `methodName` and `resourceName`.
 fn names(event: &Value) -> (String, String) {
     let verb = text(event, "/verb");
     let path = text(event, "/requestURI")
@@ -191,14 +191,14 @@ fn names(event: &Value) -> (String, String) {
         method.push_str(&format!(".{}", of("subresource")));
         let whole = format!("/{}", of("subresource"));
         resource.push_str(&whole);
-        // What a proxy was asked for.
+        // The path of a proxied request.
         let rest = path.split_once(&format!("/{}{whole}", of("name")));
         resource.push_str(rest.map_or("", |(_, rest)| rest).trim_end_matches('/'));
     }
     (format!("{method}.{verb}"), resource)
 }
 
-/// The group's name with a domain.
+/// The group's name, with a domain.
 fn qualified(group: &str) -> String {
     match group {
         "" => "core.k8s.io".to_owned(),
@@ -207,7 +207,7 @@ fn qualified(group: &str) -> String {
     }
 }
 
-/// An object as a `Struct` with its type: numbers are doubles, and a list needs a name.
+/// An object as a `Struct` with its type: numbers become doubles, and a list gets a name.
 fn any(object: &Value, is_patch: bool) -> Value {
     let kind = match is_patch {
         true => "k8s.io/Patch".to_owned(),
@@ -228,7 +228,7 @@ fn any(object: &Value, is_patch: bool) -> Value {
     all.into()
 }
 
-/// The value as it is after a `Struct`.
+/// The value after a conversion to a `Struct` and back.
 pub fn as_struct(value: &Value) -> Value {
     match value {
         Value::Number(number) => {
@@ -253,7 +253,7 @@ pub fn as_struct(value: &Value) -> Value {
     }
 }
 
-/// Google's status of an HTTP status.
+/// Google's status code for an HTTP status.
 #[expect(
     clippy::match_overlapping_arm,
     reason = "the first that fits, as Google's own table"
@@ -283,7 +283,7 @@ fn status(response: &Value) -> Value {
     status
 }
 
-/// The query, decoded.
+/// The decoded query.
 pub fn parameters(uri: &str) -> Vec<(String, String)> {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -295,7 +295,7 @@ pub fn parameters(uri: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A URI's text without its escapes.
+/// The text of a URI without escapes.
 pub fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

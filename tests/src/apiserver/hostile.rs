@@ -1,4 +1,4 @@
-//! What people write into a request to hide it, sent to a real API server.
+//! Sends to a real API server what attackers write into a request to hide it.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn bodies(tour: &mut Tour<'_>) {
         let patch = format!(r#"{{"data":{{"seen":"yes"}},"x":{nested}}}"#);
         tour.patch(200, &map, MERGE, patch);
     }
-    // The newest release answers 400, the oldest one hangs up.
+    // The newest release answers 400, the oldest closes the connection.
     let nested = format!("{}{}", "[".repeat(11_000), "]".repeat(11_000));
     let patch = ApiRequest::new("PATCH", &*map).body(MERGE, format!(r#"{{"x":{nested}}}"#));
     let admin = tour.admin.clone();
@@ -47,7 +47,7 @@ fn bodies(tour: &mut Tour<'_>) {
         let patch = [&br#"{"data":{"odd":""#[..], value, br#""}}"#].concat();
         tour.send(200, &ApiRequest::new("PATCH", &*map).body(MERGE, patch));
     }
-    // Padding beside what matters, in the object and in what is small and many.
+    // Padding next to what matters, in the object and in many small members.
     let long = "p".repeat(280_000);
     tour.patch(
         200,
@@ -69,7 +69,7 @@ fn requests(tour: &mut Tour<'_>) {
         &ApiRequest::new("GET", format!("{pod}?x={long}&command=cat")),
     );
     tour.send(404, &ApiRequest::new("GET", format!("{NS}/pods/{long}")));
-    // As many parameters, the one that matters last.
+    // Many parameters, of which the last matters.
     let many: String = (0..20_000).map(|n| format!("p{n}=0123&")).collect();
     tour.send(
         200,

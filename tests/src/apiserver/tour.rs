@@ -1,4 +1,4 @@
-//! A tour through an API server: every verb and subresource, every refusal, and what is hostile.
+//! A tour of an API server: every verb and subresource, every refusal, and hostile requests.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const APPLY: &str = "application/apply-patch+yaml";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
-/// Whoever makes the tour, and what went otherwise than it should.
+/// The tour's clients, and unexpected answers.
 pub struct Tour<'a> {
     server: &'a ApiServer,
     pub(super) admin: ApiClient,
@@ -24,10 +24,10 @@ pub struct Tour<'a> {
     requests: usize,
 }
 
-/// Makes the tour. Gives how many requests it sent.
+/// Makes the tour. Returns how many requests it sent.
 ///
 /// # Panics
-/// When an answer is not what it should be: the tour would not show what it is for.
+/// An answer is not as expected, so the tour would not show what it should.
 pub fn make(server: &ApiServer) -> usize {
     let mut tour = Tour {
         server,
@@ -52,7 +52,7 @@ pub fn make(server: &ApiServer) -> usize {
     tour.requests
 }
 
-/// A container that Pod Security takes at any level.
+/// A container that Pod Security allows at any level.
 fn container(name: &str) -> Value {
     json!({"name": name, "image": "registry.example/none:1", "securityContext": {
         "allowPrivilegeEscalation": false, "runAsNonRoot": true,
@@ -190,7 +190,7 @@ impl Tour<'_> {
         self.post(201, &format!("{RBAC}/rolebindings"), &json!({"metadata": {"name": "rb"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
             "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]}));
-        // The authorizer sees a binding a moment later.
+        // The authorizer sees a binding with a delay.
         let allowed =
             crate::live::wait(|| (alice.get(&format!("{NS}/pods")).status == 200).then_some(()));
         assert!(allowed.is_some(), "alice is never allowed to list pods");
@@ -229,7 +229,7 @@ impl Tour<'_> {
         let metadata = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
         let one = format!("{pods}/p1");
         self.send(200, &ApiRequest::new("GET", one).header("Accept", metadata));
-        // One watch ends by itself, of the other one the client goes away.
+        // One watch ends by itself, the other when its client disconnects.
         self.get(
             200,
             &format!("{pods}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true"),
@@ -244,7 +244,7 @@ impl Tour<'_> {
         }
     }
 
-    /// What connects to a pod or a node: nobody answers there.
+    /// Connections to a pod or a node, where nothing answers.
     fn connections(&mut self) {
         let pod = format!("{NS}/pods/p1");
         let all = [
@@ -517,7 +517,7 @@ impl Tour<'_> {
         );
         self.get(200, things);
         self.patch(415, &format!("{things}/t"), STRATEGIC, json!({"spec": {}}));
-        // A number that fits nowhere is logged as it was written.
+        // A number that fits no type is logged as written.
         let big = r#"{"spec":{"huge":1e400}}"#;
         let patch = ApiRequest::new("PATCH", format!("{things}/t")).body(MERGE, big);
         self.send_as(&admin, &[200, 400, 422, 500], &patch);

@@ -1,10 +1,10 @@
-//! How an event travels: in which provider's record, and where the provider cuts it.
+//! The providers' records that carry an event, and where the providers cut it.
 
-/// EKS ends a message that it cut so.
+/// The mark at the end of a message that EKS has cut.
 const EKS_MARK: &str = "[Truncated...]";
-/// Where EKS cuts, in bytes.
+/// EKS's limit in bytes.
 pub const EKS_BYTES_MAX: usize = 262_144 - EKS_MARK.len();
-/// Where AKS cuts, in UTF-16 units.
+/// AKS's limits in UTF-16 units.
 pub const AKS_UNITS_MAX: [usize; 2] = [16 << 10, 32 << 10];
 
 /// A record's form.
@@ -14,7 +14,7 @@ pub enum Carrier {
     Eks,
     /// A record of a diagnostic setting.
     Aks,
-    /// An event by itself, given to this bridge.
+    /// A bare event, given to this bridge.
     Plain(&'static str),
 }
 
@@ -28,7 +28,7 @@ impl Carrier {
         }
     }
 
-    /// What it is called in the name of a batch.
+    /// Its name in a batch's name.
     pub fn name(self) -> String {
         match self {
             Carrier::Plain(bridge) => format!("plain event to {bridge}"),
@@ -36,7 +36,7 @@ impl Carrier {
         }
     }
 
-    /// The record with this event.
+    /// A record with this event.
     pub fn record(self, event: &[u8]) -> Vec<u8> {
         match self {
             Carrier::Eks => cloudwatch(&quoted(event)),
@@ -67,19 +67,19 @@ pub fn diagnostic(log: &[u8], cluster: &str, category: &str) -> Vec<u8> {
     [head.as_bytes(), log, tail.as_bytes()].concat()
 }
 
-/// The event as EKS cuts it.
+/// The event as cut by EKS.
 pub fn cut_by_eks(event: &[u8]) -> Vec<u8> {
     let mut cut = event[..event.len().min(EKS_BYTES_MAX)].to_vec();
     cut.extend_from_slice(EKS_MARK.as_bytes());
     cut
 }
 
-/// The event as AKS cuts it; of ASCII text a unit is a byte.
+/// The event as cut by AKS; for ASCII text a unit is a byte.
 pub fn cut_by_aks(event: &[u8], units_max: usize) -> Vec<u8> {
     event[..event.len().min(units_max)].to_vec()
 }
 
-/// Bytes as a JSON string; what is no UTF-8 stays as it is.
+/// The bytes as a JSON string; invalid UTF-8 stays unchanged.
 pub fn quoted(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8 + 2);
     out.push(b'"');

@@ -1,5 +1,5 @@
-//! Padding that puts the provider's cut where it hurts: in the URI, at the verb, in the user, in
-//! the `Audit-ID`, within an object, within a character.
+//! Padding that moves the provider's cut to a harmful place: in the URI, at the verb, in the user,
+//! in the `Audit-ID`, within an object, within a character.
 
 use super::carrier::{
     AKS_UNITS_MAX, EKS_BYTES_MAX, cloudwatch, cut_by_aks, cut_by_eks, diagnostic, quoted,
@@ -7,7 +7,7 @@ use super::carrier::{
 use super::event::{Draft, HALF_CHARACTER, POD, broken};
 use super::{Attack, Expected, Rule, whole};
 
-/// Who cuts, and where.
+/// The provider that cuts, and its limit.
 #[derive(Debug, Clone, Copy)]
 enum Cutter {
     Eks,
@@ -35,7 +35,8 @@ impl Cutter {
         }
     }
 
-    /// The event, cut, in its record. Its own time is behind the cut, so it has the record's.
+    /// The cut event in its record. The event's own time is behind the cut, so the record's time is
+    /// expected.
     fn attack(self, name: &str, event: &[u8], expected: Expected) -> Attack {
         let expected = expected.rule("/stageTimestamp", Rule::Is(self.record_time().into()));
         let (bridge, record) = match self {
@@ -54,7 +55,7 @@ impl Cutter {
     }
 }
 
-/// The members in the order in which the API server writes them.
+/// The members in the API server's order.
 const ORDER: [&str; 11] = [
     "auditID",
     "stage",
@@ -69,7 +70,7 @@ const ORDER: [&str; 11] = [
     "requestObject",
 ];
 
-/// What is left when the cut falls in this member: it and those behind it are a part or nothing.
+/// What is expected if the cut falls in this member: it and those after it are partial or absent.
 fn cut_in(draft: &Draft, member: &str) -> Expected {
     let mut expected = Expected::equal_to(draft).marked(true).only_falco("none");
     let behind = ORDER.iter().skip_while(|name| **name != member);
@@ -79,7 +80,7 @@ fn cut_in(draft: &Draft, member: &str) -> Expected {
                 expected.rule(&format!("/{name}"), Rule::Is("".into()))
             }
             "verb" => expected.rule("/verb", Rule::Is("".into())),
-            // Derived from the URI when it was cut; see object_ref_of.
+            // Derived from the URI if it was cut; see object_ref_of.
             "objectRef" => expected.rule("/objectRef", Rule::Any),
             "responseStatus" => expected.rule("/responseStatus/code", Rule::Part),
             name => expected.rule(&format!("/{name}"), Rule::Part),
@@ -88,7 +89,7 @@ fn cut_in(draft: &Draft, member: &str) -> Expected {
     expected
 }
 
-/// An event that is padded in its URI's query, so that the text ends behind this.
+/// Pads the URI's query so that the cut text ends right after `ends_behind`.
 fn padded_to(cutter: Cutter, draft: &Draft, ends_behind: &str) -> Option<Draft> {
     let text = draft.text();
     let at = text.find(ends_behind)? + ends_behind.len();
@@ -97,7 +98,7 @@ fn padded_to(cutter: Cutter, draft: &Draft, ends_behind: &str) -> Option<Draft> 
     let glue = if uri.contains('?') { '&' } else { '?' };
     let uri = format!("{}{glue}pad={padding}\"", &uri[..uri.len() - 1]);
     let padded = draft.with("requestURI", &uri);
-    // One byte was kept for what the glue may be.
+    // One byte was reserved for the separator.
     let at = padded.text().find(ends_behind)? + ends_behind.len();
     let more = "p".repeat(cutter.limit() - at);
     Some(padded.replace("requestURI", "pad=", &format!("pad={more}")))
@@ -144,7 +145,7 @@ fn behind_the_uri(cutter: Cutter, all: &mut Vec<Attack>) {
                 continue;
             };
             let mut expected = cut_in(&padded, member);
-            // What a client chose is shortened where the event is too large otherwise.
+            // What a client chose may be shortened if the event is too large otherwise.
             expected = expected.rule("/requestURI", Rule::Shortened);
             if place.contains("\"groups\":[\"team") {
                 let name = Rule::Is("mallory@example.com".into());
@@ -198,7 +199,7 @@ fn in_the_uri(cutter: Cutter, all: &mut Vec<Attack>) {
         "/metrics",
     );
     add("in the group", &format!("/apis/{long}"), "/apis");
-    // Its head is known, so that the cut falls within the subresource.
+    // The text before it is known, so the cut can be placed within the subresource.
     let draft = |fill: usize| {
         let name = "n".repeat(fill);
         exec.with(
@@ -230,7 +231,7 @@ fn in_the_audit_id(cutter: Cutter, all: &mut Vec<Attack>) {
     all.push(cutter.attack("cut: in the Audit-ID", &draft.bytes(), expected));
 }
 
-/// The object's members that are whole stay, at every depth.
+/// Complete members of the object stay, at every depth.
 fn in_objects(cutter: Cutter, all: &mut Vec<Attack>) {
     let long = "o".repeat(cutter.limit());
     let pod = Draft::pod().without("responseObject");
@@ -274,7 +275,7 @@ fn in_objects(cutter: Cutter, all: &mut Vec<Attack>) {
         let name = format!("cut: in requestObject, {name}");
         all.push(cutter.attack(&name, &draft.bytes(), expected));
     }
-    // Within deep nesting that is open at the cut.
+    // Within deep nesting that is still open at the cut.
     let depth = cutter.limit() / 8;
     let deep = format!(
         r#"{},"x":{}"#,
@@ -290,7 +291,7 @@ fn in_objects(cutter: Cutter, all: &mut Vec<Attack>) {
     ));
 }
 
-/// A cut within a character, and half of a surrogate pair in the record's own string.
+/// A cut within a character, and half of a surrogate pair in the record's string.
 fn in_characters(cutter: Cutter, all: &mut Vec<Attack>) {
     let pod = Draft::pod().without("responseObject");
     let object = format!(r#"{},"x":"euro"#, &POD[..POD.len() - 1]);
@@ -329,7 +330,7 @@ fn in_characters(cutter: Cutter, all: &mut Vec<Attack>) {
         records: vec![record],
         expected: vec![expected],
     });
-    // Not at the end, and nothing is cut: the record's own string names half a pair.
+    // Not at the end, and without a cut: the record's own string contains half a pair.
     let whole_event = Draft::pod()
         .replace("userAgent", "kubectl", "kube@@ctl")
         .text();

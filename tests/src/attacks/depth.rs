@@ -1,5 +1,5 @@
-//! Nesting: Falco loses a whole POST that is nested more than 300 levels. What lies below the limit
-//! goes, the rest of the object stays.
+//! Nesting: Falco loses a whole POST that nests deeper than 300 levels. What is deeper than the
+//! limit is removed, the rest of the object stays.
 
 use super::event::{Draft, POD};
 use super::{Attack, Expected, whole};
@@ -15,7 +15,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         let expected = Expected::equal_to(&pod).marked(marked);
         all.extend(whole(&name, &draft.bytes(), &expected));
     };
-    // The list, its items, the event and the object are four levels.
+    // The list, its items, the event and the object make four levels.
     for (levels, marked) in [
         (240, false),
         (292, true),
@@ -29,7 +29,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             ("both", nested(levels / 2, r#"[{"a":"#, "}]", "\"}]\"")),
         ];
         for (shape, deep) in shapes {
-            // In front of everything that rules read, or behind it.
+            // Before or after everything that rules read.
             let front = format!(r#"{{"x":{deep},{}"#, &POD[1..]);
             let name = format!("depth: {levels} levels of {shape} in front in requestObject");
             add(name, &pod.with("requestObject", &front), marked);

@@ -1,13 +1,13 @@
-//! Ordinary events that an attack is written into: members in the API server's order, as text.
+//! Ordinary events that attacks modify: members in the API server's order, as text.
 
 use std::fmt::Write as _;
 
-/// Stands for a byte that is no UTF-8 until the event is written.
+/// Placeholder for a byte that is no UTF-8; replaced when the event is written.
 pub const NO_UTF8: char = '\u{e000}';
-/// Stands for the beginning of a character of three bytes.
+/// Placeholder for the beginning of a three-byte character.
 pub const HALF_CHARACTER: char = '\u{e001}';
 
-/// An event as its members: raw keys and raw values.
+/// An event as a list of raw keys and raw values.
 #[derive(Debug, Clone)]
 pub struct Draft {
     members: Vec<(String, String)>,
@@ -59,7 +59,7 @@ pub const POD: &str = concat!(
 
 impl Draft {
     fn of(request: [(&str, &str); 3], answer: &[(&str, &str)]) -> Draft {
-        // The URI and the verb stand before the users, the object behind them.
+        // The URI and the verb come before the users, the object after them.
         let [uri, verb, object] = request;
         let stage = if uri.1.contains("/exec?") {
             r#""ResponseStarted""#
@@ -79,7 +79,7 @@ impl Draft {
         }
     }
 
-    /// A privileged pod is created.
+    /// Creation of a privileged pod.
     pub fn pod() -> Draft {
         Draft::of(
             [
@@ -101,7 +101,7 @@ impl Draft {
         )
     }
 
-    /// A cluster role is patched, so that it allows everything.
+    /// A patch that lets a cluster role do everything.
     pub fn role() -> Draft {
         Draft::of(
             [
@@ -125,7 +125,7 @@ impl Draft {
         )
     }
 
-    /// A command is run in a container.
+    /// A command that is run in a container.
     pub fn exec() -> Draft {
         Draft::of(
             [
@@ -143,7 +143,7 @@ impl Draft {
         )
     }
 
-    /// Secrets are read, and that is refused.
+    /// A refused attempt to read secrets.
     pub fn refused() -> Draft {
         let mut draft = Draft::of(
             [
@@ -166,7 +166,7 @@ impl Draft {
         draft
     }
 
-    /// Config maps with passwords are written.
+    /// Writing a config map with passwords.
     pub fn config_map() -> Draft {
         Draft::of(
             [
@@ -187,7 +187,7 @@ impl Draft {
         )
     }
 
-    /// Gives it another `auditID`.
+    /// Sets the `auditID`.
     pub fn id(mut self, id: &str) -> Draft {
         self.set("auditID", &format!("\"{id}\""));
         self
@@ -208,24 +208,24 @@ impl Draft {
         }
     }
 
-    /// The same with another value of a member.
+    /// A copy with another value of a member.
     pub fn with(&self, member: &str, value: &str) -> Draft {
         let mut draft = self.clone();
         draft.set(member, value);
         draft
     }
 
-    /// The same with a text in a member's value replaced by another, once.
+    /// A copy in which a text in a member's value is replaced once.
     ///
     /// # Panics
-    /// When it is not there: then the attack would be none.
+    /// The text is absent, so this would be no attack.
     pub fn replace(&self, member: &str, what: &str, by: &str) -> Draft {
         let value = self.get(member);
         assert!(value.contains(what), "{member} has no {what}: {value}");
         self.with(member, &value.replacen(what, by, 1))
     }
 
-    /// The same with another raw key for a member.
+    /// A copy with another raw key for a member.
     pub fn renamed(&self, member: &str, key: &str) -> Draft {
         let mut draft = self.clone();
         for (old, _) in &mut draft.members {
@@ -236,7 +236,7 @@ impl Draft {
         draft
     }
 
-    /// The same with a further member in front of one.
+    /// A copy with an additional member before another.
     pub fn before(&self, member: &str, key: &str, value: &str) -> Draft {
         let mut draft = self.clone();
         let at = draft.members.iter().position(|(key, _)| key == member);
@@ -245,14 +245,14 @@ impl Draft {
         draft
     }
 
-    /// The same without a member.
+    /// A copy without a member.
     pub fn without(&self, member: &str) -> Draft {
         let mut draft = self.clone();
         draft.members.retain(|(key, _)| key != member);
         draft
     }
 
-    /// Its JSON.
+    /// The event as JSON, with placeholders.
     pub fn text(&self) -> String {
         let mut text = String::from("{");
         for (index, (key, value)) in self.members.iter().enumerate() {
@@ -263,13 +263,13 @@ impl Draft {
         text
     }
 
-    /// Its JSON as bytes, with what is no UTF-8.
+    /// The event as JSON bytes, with placeholders replaced by invalid UTF-8.
     pub fn bytes(&self) -> Vec<u8> {
         broken(&self.text())
     }
 }
 
-/// A text with the stand-ins for bytes that are no UTF-8 replaced by these.
+/// Replaces the placeholders for bytes that are no UTF-8.
 pub fn broken(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! Google's log entries: the hostile objects of other attacks as the entry's request, and what only
-//! an entry can have.
+//! Google's log entries: hostile objects of other attacks as an entry's request, and attacks that
+//! only entries allow.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn entry(method: &str, resource: &str, change: impl FnOnce(&mut Value)) -> Value
     entry
 }
 
-/// What must be seen of it.
+/// What a receiver must see of the entry.
 fn expected(event: &Value) -> Expected {
     let mut expected = Expected::equal_to(&Draft::pod());
     expected.reference = event.to_string();
@@ -66,7 +66,7 @@ fn attack(name: &str, record: Vec<u8>, expected: Vec<Expected>) -> Attack {
     }
 }
 
-/// The entry of a pod that is created, with this request.
+/// The entry for creating a pod with this request.
 fn pod_entry(request: &str) -> Vec<u8> {
     let entry = entry(
         "core.v1.pods.create",
@@ -146,7 +146,7 @@ fn requests() -> Vec<Attack> {
             vec![expected],
         ));
     }
-    // Refused or not, the stage that rules wait for comes first.
+    // Whether refused or not, the stage that rules wait for comes first.
     let exec_ref = json!({ "resource": "pods", "namespace": "shop", "name": "web-0", "apiVersion": "v1", "subresource": "exec" });
     for code in [7, 5] {
         for operation in [json!({ "first": true, "last": true }), json!({})] {
@@ -180,7 +180,7 @@ fn requests() -> Vec<Attack> {
             ));
         }
     }
-    // A resource of a custom API whose plural is namespaces.
+    // A resource of a custom API, named namespaces.
     let custom = entry(
         "com.example.v1.namespaces.update",
         "example.com/v1/namespaces/a/namespaces/b",
@@ -198,7 +198,7 @@ fn requests() -> Vec<Attack> {
         custom.to_string().into_bytes(),
         vec![expected(&event)],
     ));
-    // A name that nobody can have.
+    // An impossible name.
     let long = "n".repeat(300_000);
     let named = entry(
         "core.v1.pods.delete",

@@ -1,5 +1,5 @@
 //! Padding outside the objects: the URI and its query, the user agent, the `Audit-ID`, groups,
-//! extra, addresses. Each has a budget, which counts only when the event is too large.
+//! extra, addresses. Each has a budget, which only applies if the event is too large.
 
 use super::event::Draft;
 use super::{Attack, Expected, Rule, whole};
@@ -19,7 +19,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     all
 }
 
-/// The same exec with this in front of its query.
+/// The exec request, with this text at the start of its query.
 fn exec_with(query: &str) -> Draft {
     Draft::exec().replace("requestURI", "exec?", &format!("exec?{query}"))
 }
@@ -75,7 +75,7 @@ fn uris() -> Vec<Attack> {
             &expected,
         ));
     }
-    // The path goes last.
+    // The path is shortened last.
     let name = "n".repeat(MUCH);
     let draft = exec
         .replace("requestURI", "web-0", &name)
@@ -89,7 +89,7 @@ fn uris() -> Vec<Attack> {
         &draft.bytes(),
         &expected,
     ));
-    // A command that is itself the padding: its container is seen all the same.
+    // The command itself is the padding: its container must still be seen.
     let draft = exec.replace("requestURI", "command=cat", &format!("command={long}"));
     let expected = Expected::equal_to(&exec)
         .rule("/requestURI", Rule::Any)
@@ -240,7 +240,7 @@ fn strings() -> Vec<Attack> {
             &expected,
         ));
     }
-    // Everything at once, each below the limit by itself.
+    // Everything at once, each member below its limit.
     let long = "e".repeat(90_000);
     let draft = exec_with(&format!("pad={long}&"))
         .id(&long)

@@ -1,13 +1,13 @@
-//! Padding of the objects, so that the event is larger than receivers take: whatever rules read
-//! beside the padding must still be seen.
+//! Padding of the objects, so that the event is larger than receivers accept: what rules read next
+//! to it must still be seen.
 
 use super::event::{Draft, POD};
 use super::{Attack, Expected, Rule, whole};
 
-/// So many bytes that an event with them is too large.
+/// Enough bytes to make an event too large.
 const MUCH: usize = 300_000;
 
-/// Things of about [`MUCH`] bytes: long values and keys, lists and maps of small things.
+/// Padding of about [`MUCH`] bytes: long values and keys, lists and maps of many small elements.
 fn paddings() -> Vec<(&'static str, String)> {
     let keys = |n: usize| -> String {
         let members: Vec<String> = (0..n).map(|n| format!("\"k{n}\":0")).collect();
@@ -70,7 +70,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         for (place, object) in places {
             let draft = pod.with("requestObject", &object);
             let expected = Expected::equal_to(&pod).only_falco("ka.req.");
-            // Blanks need not be sent.
+            // Blanks need not be kept.
             let expected = if what == "blanks" {
                 expected
             } else {
@@ -79,7 +79,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             let name = format!("padding: {what} {place}");
             all.extend(whole(&name, &draft.bytes(), &expected));
         }
-        // The response goes first, and nothing of the request.
+        // The response is removed first, and nothing of the request.
         let draft = pod.with("responseObject", &behind(&padding));
         let name = format!("padding: {what} in responseObject");
         let expected = Expected::equal_to(&pod).without_falco(&["ka.resp.name"]);
@@ -96,7 +96,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     all
 }
 
-/// Many elements beside the one that matters, which is the first or the last.
+/// Many elements next to the one that matters, which is the first or the last.
 fn in_lists() -> Vec<Attack> {
     let mut all = Vec::new();
     let pod = Draft::pod();
@@ -161,7 +161,7 @@ fn in_lists() -> Vec<Attack> {
     all
 }
 
-/// Padding of a value that rules read themselves: it is shortened, and stays.
+/// Padding of a value that rules read: it is shortened, but stays.
 fn where_rules_read() -> Vec<Attack> {
     let mut all = Vec::new();
     let map = Draft::config_map();

@@ -1,5 +1,5 @@
-//! What is not too large and not cut, only odd: an empty verb, half of a surrogate pair, bytes that
-//! are no UTF-8, escaped names, borrowed identities, an older version.
+//! Events that are neither too large nor cut, but odd: an empty verb, half of a surrogate pair,
+//! invalid UTF-8, escaped names, borrowed identities, an older version.
 
 use super::carrier::{diagnostic, quoted};
 use super::event::{Draft, NO_UTF8, POD};
@@ -26,7 +26,7 @@ fn verbs() -> Vec<Attack> {
     all
 }
 
-/// Odd, and what receivers take: nothing is mended that need not be.
+/// Odd events that receivers accept: nothing is repaired without need.
 fn untouched() -> Vec<Attack> {
     let mut all = Vec::new();
     let pod = Draft::pod();
@@ -186,7 +186,7 @@ fn names() -> Vec<Attack> {
     all
 }
 
-/// Two clusters write into one hub; a client chooses the `Audit-ID` in both.
+/// Two clusters write to one hub; a client chooses the same `Audit-ID` in both.
 fn borrowed_ids() -> Vec<Attack> {
     let mut all = Vec::new();
     for (name, first, second) in [
@@ -215,7 +215,7 @@ fn borrowed_ids() -> Vec<Attack> {
             });
         }
     }
-    // Of one cluster, but not the same event.
+    // Different events of one cluster.
     let drafts = [
         Draft::pod(),
         Draft::pod().replace("user", "mallory", "alice"),

@@ -1,5 +1,5 @@
-//! Values that receivers read differently, or not at all: keys that stand twice, times and types as
-//! nobody writes them.
+//! Values that receivers read differently or not at all: duplicate keys, and unusual times and
+//! types.
 
 use super::event::Draft;
 use super::{Attack, Expected, Rule, whole};
@@ -119,7 +119,7 @@ fn duplicates() -> Vec<Attack> {
     ] {
         let mut expected = Expected::equal_to(&role);
         if what == "in a rule of a patch" {
-            // The order of the keys is nobody's business.
+            // The order of the keys does not matter.
             expected = expected.without_falco(&["ka.req.role.rules"]);
         }
         let name = format!("twice: a key {what}");
@@ -202,7 +202,7 @@ fn times() -> Vec<Attack> {
     all
 }
 
-/// Only forged records have these.
+/// Types that only forged records have.
 fn types() -> Vec<Attack> {
     let mut all = Vec::new();
     let refused = Draft::refused();

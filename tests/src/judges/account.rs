@@ -1,37 +1,36 @@
-//! What receivers made of the bodies that a test's webhook was sent.
+//! Judges the bodies that a test's webhook received.
 
 use audit_bridge_testkit::Received;
 
 use super::Judges;
 
-/// The account of a test, made where the events arrive rather than at the 2xx of the webhook.
+/// What receivers made of a test's events, beyond the 2xx of the webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
-    /// How many bodies were judged: those that the webhook accepted.
+    /// Number of judged bodies: those that the webhook accepted.
     pub bodies: usize,
-    /// The `auditID` of every event that Falco has, in order, with repetitions.
+    /// The `auditID` of every event that Falco saw, in order, with repetitions.
     pub falco_ids: Vec<String>,
-    /// Bodies that Falco lost whole, after its 200: which (from 0), and why.
+    /// Bodies that Falco lost completely after answering 200: their index and the reason.
     pub lost_bodies: Vec<(usize, String)>,
-    /// Events that Falco lost alone.
+    /// Single events that Falco lost.
     pub lost_items: Vec<LostItem>,
-    /// What Kubernetes' decoder has against a body: which, and what.
+    /// Complaints of Kubernetes' decoder, with the index of the body.
     pub decoder: Vec<(usize, String)>,
 }
 
 /// An event that Falco lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostItem {
-    /// Which body it was in, from 0.
+    /// Index of the body.
     pub body: usize,
-    /// Which event of the body, from 0.
+    /// Index of the event in the body.
     pub item: usize,
-    /// Why.
     pub reason: String,
 }
 
 impl Account {
-    /// Judges what a webhook received and accepted.
+    /// Judges the requests that a webhook accepted.
     pub fn of(judges: Judges, received: &[Received]) -> Account {
         let accepted = received.iter().filter(|request| request.accepted);
         Account::of_bodies(judges, accepted.map(|request| &*request.body))
@@ -65,7 +64,7 @@ impl Account {
         account
     }
 
-    /// Everything that went wrong, in lines; empty when nothing did.
+    /// All complaints, in lines.
     pub fn complaints(&self) -> Vec<String> {
         let bodies = self.lost_bodies.iter();
         let bodies = bodies.map(|(body, why)| format!("body {body}: falco lost it: {why}"));

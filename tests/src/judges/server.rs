@@ -1,11 +1,11 @@
-//! The running judge: one question at a time.
+//! The judge process, which answers one question at a time.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// A judge that is started when it is first asked. It ends with the test process, which closes its
+/// A judge that starts on the first question. It ends with the test process, which closes its
 /// standard input.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -28,10 +28,10 @@ impl Server {
         }
     }
 
-    /// The line that answers a question.
+    /// Asks a question, and returns the line of the answer.
     ///
     /// # Panics
-    /// When the judge fails; the next question goes to a new one.
+    /// The judge fails; the next question starts a new one.
     pub(super) fn ask(&self, question: &str, body: &[u8]) -> String {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = self.exchange(&mut running, question, body);

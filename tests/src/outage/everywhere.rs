@@ -1,4 +1,4 @@
-//! The outages whose cause is not the source.
+//! Outages whose cause is not the source.
 
 #![expect(clippy::unwrap_used, reason = "it serves tests")]
 
@@ -7,16 +7,16 @@ use audit_bridge_testkit::WebhookAnswer;
 use super::{OutageRun, STALL, Trail};
 use crate::live::wait;
 
-/// Payloads that the dead letter had no room for.
+/// Payloads that did not fit into the dead letter.
 const DROPPED: &str = "audit_bridge_dead_letter_payloads_dropped_total";
-/// Records that were put into the dead letter, or are to be.
+/// Records that are in the dead letter or on their way there.
 const REJECTED: &str = "audit_bridge_records_dead_lettered_total";
 const SILENCE: &str = "audit_bridge_silence_seconds";
 
 /// The receiver answers 503 to everything.
 ///
 /// # Panics
-/// When it is not seen, or does not pass.
+/// The outage is not visible, or does not end.
 pub fn receiver_is_down(trail: &impl Trail) {
     let mut outage = OutageRun::of(trail, &[]);
     trail.webhook().set_answer(WebhookAnswer::status(503));
@@ -32,10 +32,10 @@ pub fn receiver_is_down(trail: &impl Trail) {
     ]);
 }
 
-/// The receiver answers 500 to one event, and takes all others.
+/// The receiver answers 500 to one event, and accepts all others.
 ///
 /// # Panics
-/// When it is not seen, holds up others, or does not pass.
+/// The outage is not visible, delays other events, or does not end.
 pub fn one_event_is_answered_500(trail: &impl Trail) {
     let mut outage = OutageRun::of(trail, &["--batch-events-max=2"]);
     let culprit = trail.audit_id(outage.put);
@@ -57,11 +57,11 @@ pub fn one_event_is_answered_500(trail: &impl Trail) {
     ]);
 }
 
-/// Somebody switches the audit log off at the provider: `put_other` writes what else the log holds.
-/// All is well then, and silence is said, over a restart too.
+/// The audit log is switched off at the provider; `put_other` writes other content of the log. The
+/// bridge stays ready, and reports silence, even after a restart.
 ///
 /// # Panics
-/// When it is not seen, or does not pass.
+/// The silence is not visible, or does not end.
 pub fn log_is_switched_off(trail: &impl Trail, put_other: impl Fn(), remedy: &str) {
     let flags = ["--silence-max=6s"];
     let mut outage = OutageRun::of(trail, &flags);
@@ -94,16 +94,16 @@ pub fn log_is_switched_off(trail: &impl Trail, put_other: impl Fn(), remedy: &st
     outage.passes(&["AuditBridgeSilent"]);
 }
 
-/// Writes a record that is no event, of 200 kB that cannot be packed.
+/// Writes a record that is no event, of 200 kB that do not compress.
 pub fn put_garbage(trail: &impl Trail) {
     let text = std::iter::repeat_with(fastrand::alphanumeric);
     trail.put_garbage(&text.take(200_000).collect::<String>());
 }
 
-/// Records that are no events fill the dead letter. The trail goes on.
+/// Records that are no events fill the dead letter, and the trail continues.
 ///
 /// # Panics
-/// When it is not seen, or holds anything up.
+/// It is not visible, or delays anything.
 pub fn dead_letter_is_full(trail: &impl Trail) {
     let mut outage = OutageRun::of(trail, &["--dead-letter-bytes-max=1MiB"]);
     let full = wait(|| {
@@ -115,15 +115,15 @@ pub fn dead_letter_is_full(trail: &impl Trail) {
     outage.passes(&["AuditBridgeDeadLetterFull", "AuditBridgeDeadLetters"]);
 }
 
-/// The same, where the trail is to stop: it goes on when somebody has made room.
+/// The same if the trail is to stop: it continues after space was freed.
 ///
 /// # Panics
-/// When it is not seen, or does not pass.
+/// The outage is not visible, or does not end.
 pub fn dead_letter_is_full_and_holds(trail: &impl Trail) {
     let flags = ["--dead-letter-bytes-max=1MiB", "--dead-letter-full=hold"];
     let mut outage = OutageRun::of(trail, &flags);
     let why = "--dead-letter-bytes-max";
-    // One after the other: what waits is written too, once there is room.
+    // One after the other: those that wait are written too once there is space.
     for number in 1..30 {
         put_garbage(trail);
         let seen = wait(|| {

@@ -1,5 +1,5 @@
-//! What we ship is taken by a real API server: the chart's objects, their pods under Pod Security
-//! `restricted`, the control-plane kit's files.
+//! A real API server accepts what we ship: the chart's objects, their pods under Pod Security
+//! `restricted`, the files of the control-plane kit.
 
 use std::process::Command;
 
@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/audit-bridge/pods";
 
-/// The pods of a bridge.
 fn pods(server: &ApiServer, bridge: &str) -> Vec<Value> {
     let selector = format!("app.kubernetes.io/instance%3D{bridge}-audit-bridge");
     let answer = server
@@ -24,7 +23,7 @@ fn pods(server: &ApiServer, bridge: &str) -> Vec<Value> {
         .unwrap_or_default()
 }
 
-/// Whether a pod with this specification would be admitted.
+/// Creates a pod with this specification, to see whether it is admitted.
 fn admitted(server: &ApiServer, spec: &Value) -> ApiAnswer {
     let pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec});
@@ -33,7 +32,7 @@ fn admitted(server: &ApiServer, spec: &Value) -> ApiAnswer {
         .post(&format!("{PODS}?dryRun=All"), &pod)
 }
 
-/// A pod's specification with one thing less restricted.
+/// The pod's specification with one restriction removed, for each restriction.
 fn mutants(spec: &Value) -> Vec<(&'static str, Value)> {
     let mutant = |name: &'static str, change: &dyn Fn(&mut Value)| {
         let mut spec = spec.clone();
@@ -122,7 +121,7 @@ fn chart_objects_are_admitted_and_pods_run_under_restricted_security() {
                 (found.len() == replicas).then_some(())
             });
             assert!(created.is_some(), "{bridge}: {} pods", found.len());
-            // As the controller made it, but for what only it may set.
+            // As created by the controller, without what only the controller may set.
             let mut spec = found[0]["spec"].clone();
             spec.as_object_mut().unwrap().remove("nodeName");
             let good = admitted(&server, &spec);

@@ -1,5 +1,5 @@
-//! Canaries through the whole path: the real binaries, a real API server with the chart's rights, and its
-//! own audit log, which each provider's stand-in is fed with while it is written.
+//! Canaries through the whole path: the real binaries, a real API server with the chart's rights,
+//! and its own audit log, which feeds each provider's stand-in.
 
 mod bad_input;
 mod check;
@@ -51,12 +51,13 @@ enum Cloud {
     Stream(Arc<Kinesis>),
 }
 
-/// A cluster with an installed bridge, and the provider's log that its API server's audit log goes to.
+/// A cluster with an installed bridge, and the provider's log that receives its API server's audit
+/// log.
 pub(crate) struct CanaryWorld {
     installed: Installed,
     cloud: Cloud,
     feed: AuditFeed,
-    /// The replicas share partitions or shards.
+    /// Whether the replicas share partitions or shards.
     shares: bool,
 }
 
@@ -67,7 +68,7 @@ fn publish(hubs: &EventHubs, partition: usize, line: &str) {
     hubs.publish(HUB, partition, message);
 }
 
-/// What Google makes of an event, with an `operation.id` that is not the client's `Audit-ID`.
+/// Google's version of an event, whose `operation.id` is not the client's `Audit-ID`.
 fn googles(line: &str) -> Option<String> {
     let mut event: Value = serde_json::from_str(line).ok()?;
     let id = event["auditID"].as_str()?.to_owned();
@@ -77,7 +78,7 @@ fn googles(line: &str) -> Option<String> {
 }
 
 impl CanaryWorld {
-    /// `None` where there is no API server to be had.
+    /// `None` if there is no API server.
     pub(crate) async fn new(which: &str, settings: &[&str]) -> Option<CanaryWorld> {
         let bridge = which.split(' ').next().unwrap_or_default();
         let installed = Installed::new(Release::Newest, bridge, settings).await?;
@@ -93,7 +94,7 @@ impl CanaryWorld {
                 });
                 (Cloud::Eks(cloud), feed)
             }
-            // As many export it: what is no read, in the category kube-audit-admin alone.
+            // A common export: everything but reads, in the category kube-audit-admin alone.
             "aks" | "aks shared" => {
                 let hubs = Arc::new(EventHubs::start().await);
                 hubs.add_hub(HUB, 4);
@@ -160,7 +161,7 @@ impl CanaryWorld {
         }
     }
 
-    /// The `ConfigMap` that canaries ask for, as the administrator sees it.
+    /// The path of the `ConfigMap` that canaries request, for the administrator.
     fn object(&self) -> String {
         format!("{NS}/configmaps/{}-audit-bridge-canary", self.bridge())
     }
@@ -259,7 +260,7 @@ impl CanaryWorld {
         Running::start(self.bridge(), &all, &variables)
     }
 
-    /// The canaries that the object holds: of whom, and the record.
+    /// The canaries recorded in the object.
     fn records(&self) -> Vec<Value> {
         let object = self.installed.server.client(ADMIN).get(&self.object());
         let object = object.json();
@@ -270,8 +271,8 @@ impl CanaryWorld {
             .collect()
     }
 
-    /// The requests of ours about the object so far, as the API server's own log has them: the canaries,
-    /// the looks and the notes.
+    /// The number of our requests for the object in the API server's own log: canaries, looks and
+    /// notes.
     fn requests(&self) -> [usize; 3] {
         let log = std::fs::read_to_string(self.installed.path("audit.log")).unwrap();
         let events = log
@@ -308,7 +309,8 @@ impl CanaryWorld {
     }
 }
 
-/// Whether it is the event of a request of ours for the canaries' object. (The administrator of the test looks at the object too.)
+/// Whether it is the event of one of our requests for the canaries' object. (The test's
+/// administrator requests the object too.)
 fn is_canary(event: &Value) -> bool {
     let name = event["objectRef"]["name"].as_str().unwrap_or_default();
     name.ends_with("-canary") && event["verb"] != "create" && event["user"]["username"] != "admin"
@@ -326,7 +328,7 @@ fn sample(bridge: &mut Running, metric: &str, label: &str) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Waits until canaries were lost on this leg.
+/// Waits until a canary was lost on this leg.
 fn until_lost(bridge: &mut Running, leg: &str) {
     let found = wait(|| (sample(bridge, LOST, leg) >= 1.0).then_some(()));
     let (_, metrics) = bridge.get("/metrics");
@@ -346,7 +348,7 @@ async fn arrives(which: &str, settings: &[&str]) {
         let asked = sample(&mut bridge, REQUESTS, "ok");
         assert!(asked >= 3.0 && bridge.metric(REQUESTS) == asked, "{asked}");
         assert_eq!(bridge.metric(LOST), 0.0);
-        // They are events of the trail like any other, of our own user.
+        // Canaries are ordinary events of the trail, with our own user.
         let has_mark = |event: &Value| event["userAgent"].to_string().contains(" canary/");
         let canaries = world.accepted().into_iter().filter(is_canary);
         let canaries: Vec<Value> = canaries.filter(has_mark).collect();
@@ -372,7 +374,8 @@ async fn arrives(which: &str, settings: &[&str]) {
             assert!(!bridge.get("/metrics").1.contains(mark));
         }
         assert_eq!(bridge.terminate(), 0);
-        // Whoever arrived leaves no record, and it takes two requests: the canary and the note of its end.
+        // An arrived canary leaves no record, and costs two requests: the canary itself and the
+        // note of its end.
         let [sent, looks, notes] = world.requests();
         assert!(world.records().len() <= 3, "{:?}", world.records());
         assert!(notes <= sent && looks <= 3, "{sent} {looks} {notes}");

@@ -1,52 +1,52 @@
-//! How what a bridge delivers may differ from what the API server sent to its own webhook: the
-//! contracts, each named and counted. Anything else is a defect.
+//! The contracts by which a delivered event may differ from the one that the API server sent to its
+//! own webhook, each named and counted. Any other difference is a defect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use audit_bridge_tests::leaves::{Difference, Leaves};
 
-/// `--event-bytes-max` and `--event-depth-max`, as they come.
+/// The defaults of `--event-bytes-max` and `--event-depth-max`.
 const EVENT_BYTES_MAX: usize = 250 << 10;
 const DEPTH_MAX: usize = 250;
 
-/// The log's line says what it is, the item of a webhook's list does not.
+/// The log's line has them, the item of a webhook's list does not.
 pub(crate) const KIND: &str = "kind and apiVersion are told";
-/// Bytes that are no UTF-8, lone surrogates.
+/// Invalid UTF-8 and lone surrogates are replaced.
 pub(crate) const ENCODING: &str = "what is no unicode is replaced";
-/// Of a key that stands twice, the last.
+/// Of duplicate keys the last is kept.
 pub(crate) const DOUBLES: &str = "a key that stands twice stands once";
-/// Containers below the limit are empty.
+/// Containers below the depth limit are emptied.
 pub(crate) const DEPTH: &str = "what is nested too deep is emptied";
-/// What is too large is shortened.
+/// Members of an event that is too large are shortened.
 pub(crate) const SIZE: &str = "what is too large is shortened";
-/// Behind the provider's cut nothing is known.
+/// Members after the provider's cut are missing.
 pub(crate) const CUT: &str = "what the provider cut is missing";
 
 const MARK: &str = "/annotations/audit.k8s.io~1truncated";
 const NOTE: &str = "/annotations/audit-bridge~1shortened";
 
-/// An event on its way.
+/// An event in its three versions.
 pub(crate) struct Case<'a> {
-    /// As the API server logged it.
+    /// The line in the API server's log.
     pub(crate) line: &'a [u8],
-    /// As it sent it to its webhook.
+    /// The event that the API server sent to its webhook.
     pub(crate) native: &'a Leaves,
-    /// As we deliver it.
+    /// The event that we deliver.
     pub(crate) ours: &'a Leaves,
-    /// How large that is.
+    /// The size of our event in bytes.
     pub(crate) bytes: usize,
     /// Where the provider cut the line, if it did.
     pub(crate) cut: Option<Cut>,
 }
 
-/// What a provider cut.
+/// A provider's cut.
 pub(crate) struct Cut {
-    /// The members that were whole before it.
+    /// The members that are complete before the cut.
     whole: BTreeSet<String>,
 }
 
 impl Cut {
-    /// A line that was cut here.
+    /// A line that was cut at this byte.
     pub(crate) fn at(line: &[u8], cut: usize) -> Cut {
         let ends = member_ends(line).into_iter();
         Cut {
@@ -63,7 +63,7 @@ impl Cut {
 }
 
 impl Case<'_> {
-    /// The contracts that explain all differences, or what none explains.
+    /// The contracts that explain all differences, or a difference that none explains.
     pub(crate) fn contracts(&self) -> Result<Vec<&'static str>, String> {
         let (native, ours) = (self.native, self.ours);
         let mut found = Vec::new();
@@ -75,7 +75,7 @@ impl Case<'_> {
         if ours.doubles > 0 || !ours.is_unicode || self.bytes > EVENT_BYTES_MAX {
             return Err("it is not fit for receivers".to_owned());
         }
-        // Counted in the list of the body: two levels more.
+        // In the body's list it is two levels deeper.
         if ours.depth + 2 > DEPTH_MAX {
             return Err(format!("{} levels", ours.depth));
         }
@@ -109,7 +109,7 @@ impl Case<'_> {
         if let Some(cut) = &self.cut
             && cut.is_behind(top)
         {
-            // What is derived from the path is right, or it is left out.
+            // What is derived from the path must be right or absent.
             let derived = place.starts_with("/objectRef/") && !cut.is_behind("requestURI");
             let shortened = is_long(there) && self.line.len() > EVENT_BYTES_MAX;
             return match !derived || here.is_none() {
@@ -145,7 +145,7 @@ impl Case<'_> {
         may.then_some(cause)
     }
 
-    /// What the tour's hostile requests try to hide.
+    /// Checks that what the tour's hostile requests try to hide is present.
     fn what_matters_is_there(&self) -> Result<(), String> {
         if self.cut.is_some() {
             return Ok(());
@@ -171,7 +171,7 @@ impl Case<'_> {
     }
 }
 
-/// A value that has to be shortened, wherever it stands.
+/// Whether a value is long enough to be shortened.
 fn is_long(value: Option<&str>) -> bool {
     value.is_some_and(|value| value.len() > 4096)
 }
@@ -189,7 +189,7 @@ fn brief(difference: &Difference<'_>) -> String {
     )
 }
 
-/// Where each member of an object ends in its text.
+/// The end of each member in an object's text.
 fn member_ends(text: &[u8]) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
     let (mut depth, mut at, mut name) = (0, 0, None::<String>);
@@ -218,7 +218,7 @@ fn member_ends(text: &[u8]) -> BTreeMap<String, usize> {
     ends
 }
 
-/// How many events each contract explains.
+/// Number of events that each contract explains.
 #[derive(Default)]
 pub(crate) struct Account {
     counts: BTreeMap<&'static str, usize>,
@@ -237,7 +237,8 @@ impl Account {
         }
     }
 
-    /// Fails unless these contracts, and no others, explain everything; some of them so many events.
+    /// Fails unless exactly these contracts explain everything; for some, also checks the number of
+    /// events.
     pub(crate) fn assert(&self, name: &str, contracts: &[(&str, Option<usize>)]) {
         println!("{name}: {:?}", self.counts);
         let some: Vec<_> = self.unexplained.iter().take(20).collect();

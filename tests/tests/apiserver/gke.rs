@@ -1,6 +1,6 @@
 //! The audit log of a real API server as Google's log entries, made by an inverse of Google's
-//! mapping: what is delivered of them differs from what the API server sent to its own webhook only
-//! where an entry says less.
+//! mapping: what is delivered differs from what the API server sent to its own webhook only where
+//! an entry has less.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::contracts::Account;
 use super::native::replayed;
 use super::recording;
 
-/// What an entry does not say, or says otherwise.
+/// What an entry lacks or has differently.
 const CONTRACTS: [&str; 11] = [
     "kind and apiVersion are told",
     "the cluster is told",
@@ -30,11 +30,11 @@ const CONTRACTS: [&str; 11] = [
     "a code that Google has no number for is guessed",
 ];
 
-/// An event before and after.
+/// An event before and after the conversions.
 struct Case<'a> {
     native: &'a Leaves,
     ours: &'a Leaves,
-    /// The entry has the answer's Status.
+    /// Whether the entry has the answer's Status.
     has_status: bool,
 }
 
@@ -90,7 +90,7 @@ impl Case<'_> {
         holds.then_some(name)
     }
 
-    /// Google's status has one number for all successes, and one for most refusals.
+    /// Google's status has one code for all successes, and one for most refusals.
     fn is_a_guess(&self, ours: &str, native: &str) -> bool {
         let is_silent = self.native.get("/responseStatus/message").is_none();
         let succeeded = ours == "200" && ["201", "202", "204"].contains(&native);
@@ -98,7 +98,7 @@ impl Case<'_> {
         !self.has_status && (succeeded || refused && is_silent)
     }
 
-    /// The path is the same, and no parameter is invented.
+    /// Whether the path is the same, and no parameter is invented.
     fn is_same_path(&self, ours: &str, native: &str) -> bool {
         let path = |uri: &str| {
             decoded(
@@ -119,11 +119,11 @@ impl Case<'_> {
     }
 }
 
-/// Entries that GKE would have filed, with the event that each is of.
+/// The entries that GKE would write, each with its event.
 pub(crate) fn entries(natives: &[recording::Native]) -> Vec<(Value, Value)> {
     let events: Vec<Value> = natives
         .iter()
-        // What no `Struct` can hold is in no entry.
+        // Events that no `Struct` can hold have no entry.
         .filter_map(|native| serde_json::from_str(&String::from_utf8_lossy(&native.line)).ok())
         .filter_map(|event| under_googles_policy(&event))
         .filter(|event| event.to_string().len() < 240 << 10)
@@ -146,7 +146,7 @@ pub(crate) fn entries(natives: &[recording::Native]) -> Vec<(Value, Value)> {
     entries.into_iter().zip(events).collect()
 }
 
-/// The event as it was sent, with its objects as a `Struct` keeps them.
+/// The event as it was sent, with its objects as a `Struct` preserves them.
 fn native(event: &Value) -> Leaves {
     let mut event = event.clone();
     for of_the_log in ["kind", "apiVersion"] {

@@ -1,5 +1,5 @@
-//! The audit log of a real API server through the live streams' stand-ins: the same events arrive as
-//! from a dump, of which `native` and `gke` show that they are the right ones.
+//! The audit log of a real API server through the stand-ins of the live logs: the same events
+//! arrive as from a dump, for which `native` and `gke` check that they are right.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::{gke, recording};
 const HUB: &str = "insights-logs-kube-audit";
 const SUBSCRIPTION: &str = "projects/p/subscriptions/audit";
 
-/// Events without their order, each as often as it is there.
+/// The number of each event, regardless of order.
 fn counted(events: impl IntoIterator<Item = Leaves>) -> BTreeMap<Vec<(String, String)>, usize> {
     let mut all = BTreeMap::new();
     for event in events {
@@ -29,7 +29,7 @@ fn counted(events: impl IntoIterator<Item = Leaves>) -> BTreeMap<Vec<(String, St
     all
 }
 
-/// Waits until the webhook has as many events as a replay of the dump has, and compares.
+/// Waits until the webhook has as many events as a replay of the dump yields, and compares them.
 fn assert_as_replayed(
     name: &str,
     flags: &[&str],
@@ -39,7 +39,7 @@ fn assert_as_replayed(
 ) {
     let provider = name.split(' ').next().unwrap_or_default();
     let want = replayed(provider, flags, dump);
-    // The metric counts what a receiver of ours does not see in nesting that is deep.
+    // Wait for the metric: our receiver does not see events that are nested deeply.
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
     bridge.until_metric("audit_bridge_events_delivered_total", want.len() as f64);
     let bodies = webhook.received();
@@ -99,10 +99,10 @@ async fn eks(natives: &[recording::Native]) {
     let mut dump = Vec::new();
     let now = Timestamp::now().as_millisecond() - 30_000;
     for (at, (line, _)) in (0_i64..).zip(carried(Carrier::Eks, natives)) {
-        // What comes out of the service is text.
+        // The service returns text.
         let message = String::from_utf8_lossy(&line).into_owned();
         cloud.put(group, "kube-apiserver-audit-1a2b", now + at, &message);
-        // A record's time is that of what has none of its own left.
+        // An event that lost its own time gets the record's.
         let record = Carrier::Eks.record(message.as_bytes());
         let record = String::from_utf8(record).unwrap();
         dump.push(record.replacen("1795255200000", &(now + at).to_string(), 1));
@@ -163,7 +163,7 @@ async fn aks(natives: &[recording::Native]) {
     assert_eq!(bridge.terminate(), 0);
 }
 
-/// Entries as lines, with the times of now.
+/// Entries as lines, with current times.
 fn entry_lines(natives: &[recording::Native]) -> Vec<String> {
     gke::entries(natives)
         .into_iter()

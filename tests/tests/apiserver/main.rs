@@ -1,7 +1,7 @@
-//! A real API server as the judge: what it logs is what we deliver, what we keep in it survives, and
-//! what we ship is admitted by it.
+//! A real API server as the judge: we deliver what it logs, what we store in it survives, and it
+//! admits what we ship.
 //!
-//! Skipped, visibly, where there is no Go. `APISERVER_RELEASES=all` judges 1.31 besides the newest.
+//! Skipped with a message if there is no Go. `APISERVER_RELEASES=all` tests 1.31 too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,7 @@ mod admission;
 mod canary;
 mod contracts;
 mod gke;
+mod install;
 mod live;
 mod native;
 mod recording;

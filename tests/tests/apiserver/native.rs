@@ -1,5 +1,5 @@
-//! The audit log of a real API server through the dumps and the live streams of EKS and AKS: what is
-//! delivered is what the API server sent to its own webhook, but for the contracts.
+//! The audit log of a real API server through the dumps and live logs of EKS and AKS: what is
+//! delivered is what the API server sent to its own webhook, except for the contracts.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use audit_bridge_tests::run;
 use super::contracts::{Account, CUT, Case, Cut, DEPTH, DOUBLES, ENCODING, KIND, SIZE};
 use super::recording::{self, Native};
 
-/// The lines as a provider has them, and where each was cut.
+/// The lines in a provider's form, and where each was cut.
 pub(crate) fn carried(carrier: Carrier, natives: &[Native]) -> Vec<(Vec<u8>, Option<usize>)> {
     let each = natives.iter().map(|native| {
         let line = &native.line;
@@ -38,7 +38,7 @@ fn dump(carrier: Carrier, lines: &[(Vec<u8>, Option<usize>)], to: &Path) {
     std::fs::write(to, text).unwrap();
 }
 
-/// The events that a replay makes of a dump, in order, each with its size.
+/// The events of a replayed dump, in order, each with its size.
 pub(crate) fn replayed(bridge: &str, flags: &[&str], dump: &Path) -> Vec<(Leaves, usize)> {
     let output = dump.with_extension("out");
     let paths = [dump, &output].map(|path| path.to_str().unwrap().to_owned());
@@ -55,7 +55,7 @@ pub(crate) fn replayed(bridge: &str, flags: &[&str], dump: &Path) -> Vec<(Leaves
     lines.map(|line| (Leaves::of(line), line.len())).collect()
 }
 
-/// Compares in order.
+/// Compares the events in order.
 pub(crate) fn judge(
     natives: &[Native],
     lines: &[(Vec<u8>, Option<usize>)],
@@ -90,7 +90,7 @@ async fn dumps_of_real_log_match_what_the_server_sent() {
             return;
         };
         let folder = tempfile::tempdir().unwrap();
-        // Every request of the tour that is hostile in one of these ways, once with its body.
+        // Each of these kinds of hostile requests is in the tour, once with a body.
         let whole = [
             (KIND, None),
             (ENCODING, Some(2)),

@@ -1,4 +1,4 @@
-//! What a real API server wrote to its log and sent to its webhook while it was toured.
+//! What a real API server wrote to its log and sent to its webhook during the tour.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use tokio::sync::OnceCell;
 pub(crate) struct Native {
     /// Its line in the log.
     pub(crate) line: Vec<u8>,
-    /// As the API server sent it to its webhook.
+    /// The event that the API server sent to its webhook.
     pub(crate) sent: Leaves,
 }
 
-/// The tour of the newest release or the oldest, made once for all tests.
+/// The tour of a release, made once for all tests.
 pub(crate) async fn tour(release: Release) -> Option<Arc<Vec<Native>>> {
     static NEWEST: OnceCell<Option<Arc<Vec<Native>>>> = OnceCell::const_new();
     static OLDEST: OnceCell<Option<Arc<Vec<Native>>>> = OnceCell::const_new();
@@ -80,7 +80,7 @@ async fn record(release: Release) -> Option<Arc<Vec<Native>>> {
     Some(Arc::new(all))
 }
 
-/// What tells an event from the others of the same tour.
+/// Identifies an event within a tour.
 pub(crate) fn key(event: &Leaves) -> [String; 2] {
     ["/auditID", "/stage"].map(|place| event.get(place).unwrap_or_default().to_owned())
 }

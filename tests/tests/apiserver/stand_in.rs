@@ -1,4 +1,4 @@
-//! The stand-in of the Kubernetes API answers as the real one: both are asked the same.
+//! The stand-in of the Kubernetes API answers like the real one: both get the same requests.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const MAPS: &str = "/api/v1/namespaces/audit/configmaps";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/audit/leases";
 
-/// A question, and what was answered, without what differs from cluster to cluster.
+/// A request and its answer, without what differs from cluster to cluster.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     question: &'static str,
@@ -66,7 +66,7 @@ impl Interview {
         self.note(question, &answer);
     }
 
-    /// Whether two answers have the same version.
+    /// Records whether two answers have the same version.
     fn same(&mut self, question: &'static str, one: &Value, other: &Value) {
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
         let same = version(one) == version(other);
@@ -107,7 +107,7 @@ fn with(object: &Value, member: &str, value: Value) -> Value {
     object
 }
 
-/// Asks everything that the bridges ask, and what they might.
+/// Sends everything that the bridges send, and related requests.
 fn interview(client: ApiClient) -> Vec<Told> {
     let mut ask = Interview {
         client,
@@ -205,7 +205,7 @@ fn leases(ask: &mut Interview) {
         let mut odd = there.clone();
         odd["spec"]["renewTime"] = time.into();
         let answer = ask.client.put(&a, &odd);
-        // The message quotes Go's own words about the time.
+        // The message quotes Go's own error about the time.
         let answer = ApiAnswer {
             body: json!({"reason": answer.json()["reason"]})
                 .to_string()
@@ -251,12 +251,13 @@ async fn stand_in_asked_the_same_answers_like_the_server() {
         };
         server.namespace("audit", &json!({}));
         let mut of_the_real = interview(server.client(ADMIN));
-        // Messages are those of the newest release.
+        // The stand-in has the newest release's messages.
         if release == Release::Oldest {
             for told in of_the_real.iter_mut().chain(&mut of_the_fake) {
                 told.message.clear();
             }
-            // It tells of the precondition, as for a Lease; the newest one says that there is none.
+            // The oldest release reports the precondition, as for a Lease; the newest says that
+            // there is none.
             let differs = |told: &Told| told.question.starts_with("put of a deleted ConfigMap");
             of_the_real.retain(|told| !differs(told));
             of_the_fake.retain(|told| !differs(told));

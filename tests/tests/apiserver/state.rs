@@ -1,5 +1,5 @@
-//! Checkpoints, Leases and shared partitions in a real API server, with the rights that the chart
-//! gives and no others: the real binaries, and everything that goes wrong around them.
+//! Checkpoints, Leases and shared partitions in a real API server, with exactly the chart's
+//! permissions: the real binaries, and everything that can fail around them.
 
 mod elected;
 mod shared;
@@ -16,7 +16,7 @@ const NS: &str = "/api/v1/namespaces/audit-bridge";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/audit-bridge/roles";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/audit-bridge/leases";
 
-/// A server with what the chart makes of a bridge, its Deployment aside, and a kubeconfig of its
+/// A server with the chart's objects of a bridge except for the Deployment, and a kubeconfig of its
 /// service account.
 pub(crate) struct Installed {
     pub(crate) server: ApiServer,
@@ -80,7 +80,7 @@ impl Installed {
         );
     }
 
-    /// The verbs that a Role gives, all rules alike.
+    /// Replaces the verbs in all rules of a Role.
     fn give(&self, role: &str, verbs: &[&str]) {
         let admin = self.server.client(ADMIN);
         let target = format!("{ROLES}/{role}");
@@ -104,7 +104,7 @@ fn checkpoint(installed: &Installed, name: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// What `check` with these arguments ends with, and all that it says.
+/// Exit status and output of `check` with these arguments.
 fn check(bridge: &str, args: &[String], variables: &[(&str, String)]) -> (i32, String) {
     let mut all = vec!["check"];
     all.extend(args.iter().map(String::as_str));
@@ -118,7 +118,7 @@ fn check(bridge: &str, args: &[String], variables: &[(&str, String)]) -> (i32, S
     )
 }
 
-/// The API server's log names the bridge and its version as the agent of all that it asked.
+/// Checks that the API server's log has the bridge and its version as user agent of all requests.
 fn assert_named(installed: &Installed, bridge: &str) {
     let log = std::fs::read_to_string(installed.path("audit.log")).unwrap();
     let user = format!("system:serviceaccount:audit-bridge:{bridge}");

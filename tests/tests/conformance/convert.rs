@@ -1,4 +1,4 @@
-//! The converters of the bridges, driven as the pipeline drives them.
+//! Runs the converters of the bridges like the pipeline does.
 
 use aks_audit_bridge::convert::AksConvert;
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
@@ -6,12 +6,12 @@ use audit_bridge_core::record::{Origin, Record};
 use eks_audit_bridge::convert::EksConvert;
 use gke_audit_bridge::convert::{GkeConvert, GkeConvertOptions};
 
-/// What came of some records.
+/// The outcomes of some records.
 #[derive(Debug, Default)]
 pub(crate) struct Converted {
     /// The events, in order.
     pub(crate) events: Vec<Vec<u8>>,
-    /// The records that were rejected, or skipped: why.
+    /// Why records were rejected or skipped.
     pub(crate) others: Vec<String>,
 }
 

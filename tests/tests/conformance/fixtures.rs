@@ -1,5 +1,5 @@
-//! Every event that the bridges emit for the repository's fixtures, and for the real samples where
-//! they lie beside the repository.
+//! Judges every event that the bridges emit for the repository's fixtures, and for the real samples
+//! if they are beside the repository.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use audit_bridge_tests::{BRIDGES, root, run, sample_files};
 
 use crate::event_list;
 
-/// What the judges have against a file's events, and how many there are.
+/// The number of a file's events, and the judges' complaints about them.
 fn judge(judges: Judges, bridge: &str, file: &Path) -> (usize, Vec<String>) {
     let output = tempfile::NamedTempFile::new().unwrap();
     let mut args = vec!["replay", file.to_str().unwrap()];
@@ -18,7 +18,7 @@ fn judge(judges: Judges, bridge: &str, file: &Path) -> (usize, Vec<String>) {
     }
     let ran = run(bridge, &args);
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
-    // One body of a POST a line.
+    // Each line is the body of one POST.
     let written = std::fs::read(output.path()).unwrap();
     let bodies: Vec<&[u8]> = written
         .split(|byte| *byte == b'\n')
@@ -34,7 +34,7 @@ fn judge(judges: Judges, bridge: &str, file: &Path) -> (usize, Vec<String>) {
     let complaints = complaints.map(|what| format!("{bridge}, {name}: {what}"));
     let complaints: Vec<String> = complaints.collect();
     if !complaints.is_empty() {
-        // Which events they are, one by one.
+        // Find the events one by one.
         return (
             account.falco_ids.len(),
             one_by_one(judges, &bodies, bridge, &name),
@@ -105,13 +105,13 @@ fn samples_give_events_that_receivers_accept() {
     };
     let corpus = root().join("../shared/corpus");
     if !corpus.is_dir() {
-        // Past the test harness, which would keep it to itself.
+        // Bypasses the test harness, which would capture it.
         let line = b"skipped: there are no samples beside this repository\n";
         let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
         return;
     }
     let native = BRIDGES.map(|bridge| (bridge, "native"));
-    // The audit log of a real API server, from a tour through its API.
+    // The audit log of a real API server, recorded during a tour of its API.
     let tour = corpus.join("../judges/native-tour-1.37.jsonl");
     let tour = BRIDGES.map(|bridge| (bridge, tour.clone()));
     let tour = tour.into_iter().filter(|(_, file)| file.is_file());
@@ -127,7 +127,7 @@ fn samples_give_events_that_receivers_accept() {
     assert!(events > 300, "{events} events");
 }
 
-/// Google's entries have no `objectRef` and no URI: both are derived, and must fit each other.
+/// Google's entries have neither `objectRef` nor URI: both are derived, and must match.
 #[test]
 fn object_ref_of_gke_matches_api_server_parse_of_uri() {
     let Some(judges) = Judges::start() else {
@@ -150,7 +150,7 @@ fn object_ref_of_gke_matches_api_server_parse_of_uri() {
             let mut derived = event["objectRef"].clone();
             let mut wanted = info.object_ref();
             if let Some(members) = derived.as_object_mut() {
-                // These come out of the object, and the name on a create.
+                // These come from the object, and on a create also the name.
                 members.remove("uid");
                 members.remove("resourceVersion");
                 if let (Some(name), None) = (members.get("name"), wanted.get("name")) {

@@ -1,5 +1,5 @@
-//! Generated and mutated events: whatever a converter emits, receivers take. `EVENTS=n` makes it so
-//! many, `SEED=n` others.
+//! Generated and mutated events: receivers accept everything that a converter emits. `EVENTS=n`
+//! sets the number, `SEED=n` the seed.
 
 use audit_bridge_testkit::Generator;
 use audit_bridge_testkit::arbitrary::{any_event, any_json};
@@ -12,9 +12,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::convert::convert;
 use crate::event_list;
 
-/// How many events are made, unless said otherwise.
+/// Default number of events.
 const EVENTS: u64 = 100_000;
-/// As many as a body has at most.
+/// The largest number of events in a body.
 const BATCH: usize = 400;
 
 #[test]
@@ -69,8 +69,9 @@ fn one_by_one(judges: Judges, events: &[Vec<u8>]) -> Vec<String> {
     found
 }
 
-/// A key that stands twice in an object that the API server encodes itself, from a map: only the
-/// body of a patch is logged as the client wrote it, and only there the bridges look at every depth.
+/// Whether the complaint is a duplicate key in an object that the API server encodes itself, from a
+/// map. Only the body of a patch is logged as the client wrote it, so only there the bridges check
+/// every depth.
 fn is_about_what_the_api_server_encodes(complaint: &str, event: &[u8]) -> bool {
     let Some((_, at)) = complaint.split_once("key stands twice: .items[0].") else {
         return false;
@@ -80,11 +81,12 @@ fn is_about_what_the_api_server_encodes(complaint: &str, event: &[u8]) -> bool {
     at.starts_with("responseObject") || (at.starts_with("requestObject") && !is_patch)
 }
 
-/// Makes events of all kinds.
+/// Generates events of all kinds.
 struct Source {
     dice: fastrand::Rng,
     generator: Generator,
-    /// Events and values that a strategy made: slow, so they are used again and again, mutated.
+    /// Events and values from a strategy; generating them is slow, so they are reused with
+    /// mutations.
     arbitrary: Vec<String>,
     values: Vec<String>,
 }
@@ -136,7 +138,7 @@ impl Source {
         self.arbitrary[at].clone()
     }
 
-    /// An ordinary event in which members have any value, stand twice, or are gone.
+    /// An ordinary event with members that have any value, are duplicate or absent.
     fn with_a_member_changed(&mut self) -> Vec<u8> {
         const MEMBERS: [&str; 18] = [
             "kind",
@@ -193,7 +195,7 @@ impl Source {
         draft.bytes()
     }
 
-    /// With some bytes changed.
+    /// Changes some bytes.
     fn mutated(&mut self, mut event: Vec<u8>) -> Vec<u8> {
         const PIECES: [&[u8]; 16] = [
             b"\"",
@@ -224,7 +226,7 @@ impl Source {
                 }
                 3 if self.dice.u32(0..4) == 0 => event.truncate(at.max(1)),
                 _ => {
-                    // A part of it again, elsewhere.
+                    // Copies a part of the event elsewhere.
                     let end = (at + self.dice.usize(1..60)).min(event.len());
                     let part = event[at..end].to_vec();
                     let to = self.dice.usize(..event.len());

@@ -1,6 +1,6 @@
-//! Hostile batches: nothing is refused, no neighbour is touched, and the hostile event is there,
-//! with who, what, where and when. `TIMES=n` runs every attack in so many surroundings, `SEED=n`
-//! in others, `ATTACK=text` only those whose name holds the text.
+//! Hostile batches: nothing is refused, no neighbour is changed, and the hostile event is present,
+//! with who, what, where and when. `TIMES=n` runs every attack with this many sets of neighbours,
+//! `SEED=n` with others, `ATTACK=text` only those whose name contains the text.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,14 +14,14 @@ use serde_json::value::RawValue;
 use crate::convert::convert;
 use crate::event_list;
 
-/// `--event-bytes-max`, as it comes.
+/// The default of `--event-bytes-max`.
 const EVENT_BYTES_MAX: usize = 250 << 10;
-/// `--event-depth-max`, as it comes: counted in the `EventList`.
+/// The default of `--event-depth-max`, counted in the `EventList`.
 const DEPTH_MAX: usize = 250;
-/// Surroundings of each attack.
+/// Default number of sets of neighbours per attack.
 const TIMES: u64 = 2;
 
-/// What is equal to the reference unless the attack says otherwise.
+/// Places that must equal the reference unless the attack says otherwise.
 const IMPORTANT: [&str; 10] = [
     "/auditID",
     "/stage",
@@ -37,7 +37,7 @@ const IMPORTANT: [&str; 10] = [
 
 static ATTACKS: LazyLock<Vec<Attack>> = LazyLock::new(attacks::all);
 
-/// Kinds of attacks that have a test each.
+/// Kinds of attacks; each has a test.
 const KINDS: [&str; 18] = [
     "untouched",
     "depth",
@@ -63,7 +63,7 @@ fn kind(attack: &Attack) -> &str {
     attack.name.split(':').next().unwrap_or_default()
 }
 
-/// Runs the attacks of some kinds, and fails with every complaint.
+/// Runs the attacks of some kinds; fails with all complaints.
 fn run(kinds: &[&str]) {
     let Some(judges) = Judges::start() else {
         return;
@@ -165,7 +165,7 @@ fn gke_entries_hostile_are_detected() {
     run(&["impersonated", "exec", "names", "status"]);
 }
 
-/// Everything that is wrong with what a bridge made of a batch.
+/// All complaints about a bridge's output for a batch.
 fn judge(judges: Judges, batch: &HostileBatch) -> Vec<String> {
     let converted = convert(batch.bridge, &batch.records);
     let mut found = Vec::new();
@@ -216,12 +216,13 @@ fn judge(judges: Judges, batch: &HostileBatch) -> Vec<String> {
     found
 }
 
-/// The members of an event; its objects may be nested deeper than a tree may be.
+/// The members of an event, as raw values: its objects may be nested deeper than a parsed value may
+/// be.
 fn members(event: &[u8]) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_slice(event).unwrap_or_default()
 }
 
-/// What stands at a pointer.
+/// The value at a pointer.
 fn at(members: &BTreeMap<String, Box<RawValue>>, pointer: &str) -> Value {
     let mut steps = pointer[1..].splitn(2, '/');
     let member = steps.next().and_then(|name| members.get(name));
@@ -248,7 +249,7 @@ fn compare(
         found.push(format!("{} bytes", event.len()));
     }
     let (delivered, reference) = (members(event), members(expected.reference.as_bytes()));
-    // The path of the URI is important, and that its query can be read: see Falco's fields.
+    // Of the URI the path matters, and that its query can be parsed: see Falco's fields.
     let own = expected
         .rules
         .iter()
@@ -354,8 +355,8 @@ fn compare_fields(judges: Judges, item: &FalcoItem, expected: &Expected) -> Vec<
     found
 }
 
-/// Whether this was made shorter as it may be: a string keeps its beginning, a list its first and
-/// last elements and all groups of the system, an object no more than it had.
+/// Whether a value was shortened as allowed: a string keeps its beginning, a list its first and
+/// last elements and all system groups, an object only members that it had.
 fn is_shortened(is: &Value, was: &Value) -> bool {
     const KEPT: usize = 1_000;
     match (is, was) {
@@ -391,7 +392,7 @@ fn is_shortened(is: &Value, was: &Value) -> bool {
     }
 }
 
-/// Whether this is a beginning of what was.
+/// Whether `is` is a beginning of `was`.
 fn is_part(is: &Value, was: &Value) -> bool {
     match (is, was) {
         (Value::Null, _) => true,

@@ -1,4 +1,4 @@
-//! The judges themselves: they take what is good and refuse what is known to be bad.
+//! Tests the judges themselves: they accept valid input and refuse what is known to be bad.
 
 use audit_bridge_tests::event;
 use audit_bridge_tests::judges::{Account, FalcoItem, Judges, LostItem};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::event_list;
 
-/// An ordinary event with something in it replaced.
+/// An ordinary event with a text replaced.
 fn with(what: &str, by: &str) -> String {
     let event = event(1, 0);
     assert!(event.contains(what), "{what} is not in {event}");
@@ -84,7 +84,7 @@ fn decoder_known_bad_events_are_refused() {
             .iter()
             .any(|complaint| complaint.starts_with(says));
         assert!(said, "not {says:?} but {complaints:?} of {text}");
-        // One of them spoils its whole body, or is found in it.
+        // Such an event spoils its whole body, or is found in it.
         let list = event_list(&[event(1, 0).as_str(), text]);
         assert_ne!(
             judges.decode(&list).complaints(),
@@ -103,7 +103,7 @@ fn falco_known_bad_bodies_are_lost() {
         return;
     };
     let deep = |levels| with_member(&format!(r#""requestObject":{}"#, nested(levels)));
-    // The list, its items and the event are three levels.
+    // The list, its items and the event make three levels.
     let taken = judges.falco(&event_list(&[deep(297)]));
     assert_eq!(taken.refused, None);
     for bad in [
@@ -187,9 +187,9 @@ fn falco_fields_are_what_rules_read() {
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&fields[name], value, "{name}");
     }
-    // One container has no such list, so that the field is not available.
+    // One container has no such list, so the field is not available.
     assert_eq!(fields.get("ka.req.pod.containers.add_capabilities"), None);
-    // An escape that is none takes every parameter away.
+    // An invalid escape makes all parameters unavailable.
     let text = text.replace("%2F", "%zz");
     let fields = &judges.falco(text.as_bytes()).items[0].fields;
     assert_eq!(fields.get("ka.uri.param"), None);

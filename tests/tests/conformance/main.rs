@@ -1,4 +1,4 @@
-//! What the bridges emit, judged by Kubernetes' own decoder and by Falco's parser: see
+//! Kubernetes' own decoder and Falco's parser judge what the bridges emit: see
 //! [`audit_bridge_tests::judges`].
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ mod hostile;
 mod judges;
 mod receiver;
 
-/// A body as the webhook is sent it.
+/// A request body as sent to the webhook.
 fn event_list<T: AsRef<[u8]>>(events: &[T]) -> Vec<u8> {
     let mut body =
         br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();

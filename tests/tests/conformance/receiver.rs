@@ -1,4 +1,4 @@
-//! The receiver that behaves as Falco does: it answers 200 first, and the account is made after.
+//! A receiver that behaves like Falco: it answers 200 first, and the bodies are judged afterwards.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -60,8 +60,8 @@ async fn replay_of_hostile_dumps_into_falco_loses_nothing() {
     let Some(judges) = Judges::start() else {
         return;
     };
-    // Wrong types may end in the dead letter, borrowed texts of several attacks are duplicates of
-    // each other in one dump, and what is only long takes its time.
+    // Left out: wrong types may end in the dead letter, and borrowed texts of several attacks are
+    // duplicates in one dump. Half of the rest suffices, as long events take time.
     let alone = ["type:", "borrowed:"];
     let attacks = attacks::all().into_iter();
     let attacks = attacks.filter(|attack| !alone.iter().any(|kind| attack.name.starts_with(kind)));
@@ -123,17 +123,17 @@ fn falco_reads_what_openshifts_collector_posts() {
         assert_eq!(item.lost, None);
         assert_eq!(item.fields["ka.auditid"], audit_id(n));
     }
-    // Its other form, a line for each, is none.
+    // Its other format, a line per event, is not accepted.
     let lines = format!("{}\n{}\n", collected(1), collected(2));
     assert!(judges.falco(lines.as_bytes()).refused.is_some());
-    // What an older mapping does: the time under another name.
+    // An older mapping has the time under another name.
     let mut untimed = collected(3);
     untimed.as_object_mut().unwrap().remove("stageTimestamp");
     let verdict = judges.falco(untimed.to_string().as_bytes());
     assert!(verdict.items[0].lost.is_some());
 }
 
-/// POSTs a body; gives the status.
+/// POSTs a body; returns the status.
 fn post(webhook: &ScriptedWebhook, content_type: &str, body: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(webhook.address()).unwrap();
     write!(

@@ -1,4 +1,4 @@
-//! What is in the messages: all categories, clusters and kinds of damage that share a hub.
+//! The content of messages: all categories, clusters and kinds of damage that share a hub.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 async fn records_of_any_content_have_their_outcome_and_block_nothing() {
     let stage = Stage::new(1).await;
     let whole = event(1, 1000);
-    // Cut inside the request's object, and cut before it is known what it was.
+    // Cut within the request's object, and cut before the event can be recognised.
     let cut = &event(2, 3000)[..1500];
     let stump = &event(3, 1000)[..60];
     let klog = "I1121 10:00:00.000000       1 controller.go:1] hello\n";
@@ -59,7 +59,7 @@ async fn records_of_any_content_have_their_outcome_and_block_nothing() {
     assert_eq!(source["stream"], format!("{HUB}/0"));
     assert_eq!(source["id"], "0:5");
 
-    // The dead letter is a dump like any other.
+    // The dead letter can be replayed like any dump.
     let path = stage.path("state").join("dead-letter.jsonl");
     let again = audit_bridge_tests::run("aks", &["replay", path.to_str().unwrap()]);
     assert_eq!(again.status, 3, "{}", again.stderr);
@@ -70,7 +70,7 @@ async fn request_in_both_categories_is_delivered_once() {
     let stage = Stage::new(2).await;
     let copies = ["kube-audit", "kube-audit-admin"];
     let mut bridge = stage.start(&["--start", "earliest"]);
-    // Copies are looked for once both categories have come.
+    // Duplicates are only looked for once both categories have arrived.
     for (n, category) in [(40, copies[0]), (41, copies[1])] {
         let record = record_of(category, "prod", &event(n, 1000));
         stage.hubs.publish(HUB, 0, message(&[record]));
@@ -78,7 +78,7 @@ async fn request_in_both_categories_is_delivered_once() {
     stage.until_accepted(&bridge, 40..42);
     for n in 0..40 {
         let text = event(n, 1000);
-        // The two copies come in either order, in the same partition or another.
+        // The copies come in either order, in the same partition or different ones.
         for (at, category) in copies.iter().enumerate() {
             let partition = (n / 2 + at * (n % 2)) % 2;
             let record = record_of(category, "prod", &text);

@@ -1,4 +1,4 @@
-//! Restarts, kills and outages: nothing is lost, and what comes twice was under way.
+//! Restarts, kills and outages: nothing is lost, and only what was in flight is repeated.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn restart_continues_exactly_where_it_stopped() {
     assert_eq!(bridge.terminate(), 0);
     stage.publish(50..90, 4);
     for round in 0..3 {
-        // Also with nothing to do.
+        // Even with nothing to do.
         let mut bridge = stage.start(&[]);
         bridge.until_ready();
         stage.until_accepted(&bridge, 0..90);
@@ -38,7 +38,7 @@ async fn start_latest_skips_the_past_and_restart_finds_the_rest() {
     bridge.until_ready();
     stage.until_settled(9);
     bridge.kill();
-    // Not one event was delivered, yet the next life knows where the first began.
+    // No event was delivered, yet the next process knows where the first started.
     stage.publish(9..30, 3);
     let bridge = stage.start(&[]);
     stage.until_accepted(&bridge, 9..30);
@@ -52,7 +52,7 @@ async fn killed_midway_loses_nothing_and_repeats_only_in_flight() {
     let mut published = 0;
     let mut may_repeat = BTreeSet::new();
     for life in 0..4 {
-        // Every life settles something, and is killed while more comes.
+        // Each process settles something, and is killed while more arrives.
         let mut bridge = stage.start(&["--start", "earliest"]);
         bridge.until_ready();
         stage.publish(published..published + 200, 8);
@@ -92,7 +92,7 @@ async fn outage_of_hub_or_receiver_loses_nothing() {
     stage.publish(0..100, 4);
     stage.until_accepted(&bridge, 0..100);
 
-    // `OUTAGE_SECONDS=180` for one of minutes.
+    // `OUTAGE_SECONDS=180` for a longer outage.
     let seconds = std::env::var("OUTAGE_SECONDS").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(6);
     stage.hubs.stop_listening().await;
@@ -128,7 +128,7 @@ async fn hub_down_at_start_loses_nothing() {
     stage.hubs.come_back().await;
     stage.until_accepted(&bridge, 0..20);
     stage.hubs.stop_listening().await;
-    // A bridge in trouble still ends when it is told to.
+    // A bridge in an outage still ends on SIGTERM.
     bridge.until_not_ready("source", "refused");
     assert_eq!(bridge.terminate(), 0);
     stage.assert_no_duplicates();

@@ -1,14 +1,14 @@
-//! A hub that is not what it was, for the real binary: nothing is left out, days do not come again,
-//! and the log says what may be missing.
+//! A hub that was replaced, for the real binary: nothing is skipped, not days are repeated, and the
+//! log reports what may be missing.
 
 use super::*;
 
-/// A day's events that were delivered long ago.
+/// Day-old events that were delivered long ago.
 const OLD: std::ops::Range<usize> = 0..40;
 const GAPS: &str = "audit_bridge_gaps_suspected_total";
 
 impl Stage {
-    /// Publishes a day's old events and as many new ones, and has them delivered; the settled
+    /// Publishes day-old events and as many new ones, and has them delivered. Returns the settled
     /// checkpoint's text.
     async fn delivered_before(&self) -> String {
         for n in OLD {
@@ -66,7 +66,7 @@ async fn replica_promoted_is_continued() {
     stage.until_accepted(&bridge, 100..110);
     stage.assert_no_duplicates();
 
-    // The next one lacks what came last: those numbers are given again.
+    // The promoted hub lacks the newest messages, and reuses their sequence numbers.
     stage.until_settled(70);
     stage.hubs.promote(HUB, 5);
     stage.publish(200..220, 1);

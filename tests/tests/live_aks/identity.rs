@@ -1,5 +1,5 @@
-//! Who we are: identities whose tokens come from a loopback stand-in of Microsoft Entra, over TLS
-//! as Azure has it, and their renewal.
+//! Identities whose tokens come from a stand-in of Microsoft Entra on loopback, over TLS like
+//! Azure's, and their renewal.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use audit_bridge_testkit::{Pki, WebhookAnswer};
 
 use super::*;
 
-/// A namespace, an authority that gives tokens, and a receiver.
+/// A namespace, an authority that issues tokens, and a receiver.
 struct Entra {
     hubs: EventHubs,
     authority: ScriptedWebhook,
@@ -16,7 +16,6 @@ struct Entra {
     folder: tempfile::TempDir,
 }
 
-/// The answer of the token endpoint.
 fn token(name: &str, seconds: u64) -> WebhookAnswer {
     let body = json!({"token_type": "Bearer", "expires_in": seconds, "access_token": name});
     WebhookAnswer::status(200)
@@ -96,8 +95,8 @@ impl Entra {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workload_identity_exchanges_pod_token_and_renews_it() {
     let entra = Entra::new().await;
-    // The library takes a token for a new one once it has less than five minutes left: soon, for
-    // this one. The links on it have ended by then.
+    // The library replaces a token when less than five minutes of its lifetime are left, which is
+    // soon for this one. Its links have ended by then.
     entra.authority.script([token("first", 303)]);
     entra.authority.set_answer(token("second", 3600));
     entra.hubs.token_lifetime(Duration::from_secs(8));
@@ -126,7 +125,7 @@ async fn workload_identity_exchanges_pod_token_and_renews_it() {
             .all(|put| put.kind == "jwt" && put.token == "first")
     );
 
-    // The links live on by the new token.
+    // The links continue with the new token.
     let renewed = wait(|| {
         let put = entra.hubs.tokens();
         let again = put.iter().filter(|put| put.token == "second").count();
@@ -192,7 +191,7 @@ async fn client_secret_is_shown_to_the_authority_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn managed_identity_asks_the_platform() {
     let entra = Entra::new().await;
-    // The library's other ways to a managed identity all end at fixed addresses.
+    // The library's other ways to get a managed identity all use fixed addresses.
     let platform = ScriptedWebhook::start().await;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -243,7 +242,7 @@ async fn client_certificate_signs_for_the_authority_and_is_read_again() {
     bridge.until_ready();
     write(&rsa_pair());
 
-    // The next token is asked for with the certificate that is there then.
+    // The next token is requested with the certificate that is there by then.
     let renewed = wait(|| {
         let put = entra.hubs.tokens();
         put.iter()

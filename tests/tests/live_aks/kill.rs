@@ -1,8 +1,8 @@
-//! `kill -9` at random, again and again, while the hub and the receiver fail: what is lost, and what
-//! comes again?
+//! Repeated `kill -9` at random while the hub and the receiver fail: nothing is lost, and what is
+//! repeated is limited.
 //!
-//! What a kill repeats is what was delivered behind the checkpoint, never what it covers. How much
-//! that is in time (a second's worth) is asserted where time is simulated: `crates/core/tests/run`.
+//! A kill repeats what was delivered after the checkpoint, never what the checkpoint covers. How
+//! long that is (a second's worth) is asserted with simulated time: `crates/core/tests/run`.
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
@@ -22,7 +22,7 @@ async fn killed_at_random_loses_nothing() {
     let mut dice = fastrand::Rng::with_seed(seed);
     let stage = Arc::new(Stage::new(PARTITIONS).await);
     let going = Arc::new(AtomicBool::new(true));
-    // Who holds it has fair weather.
+    // While this is locked, nothing fails.
     let fair = Arc::new(AsyncMutex::new(()));
     let issuer = Issuer::start(&stage, PARTITIONS, Duration::from_millis(10), dice.fork());
     let weather = {
@@ -57,7 +57,7 @@ async fn killed_at_random_loses_nothing() {
     let mut account = Account::default();
     for kill in 0..kills {
         stage.webhook.script(trouble(&mut dice));
-        // On a busy machine none would come far in such weather.
+        // On a busy machine hardly any process would get far under constant failures.
         let fair = match kill % 5 {
             4 => Some(fair.lock().await),
             _ => None,
@@ -92,18 +92,18 @@ async fn killed_at_random_loses_nothing() {
     assert_eq!(once.len(), issued, "and nothing that was never issued");
 }
 
-/// What came since the last kill, and what the checkpoint said then.
+/// The state at the last kill: accepted events, and the checkpoint.
 #[derive(Default)]
 struct Account {
     kept: BTreeMap<usize, i64>,
-    /// Events that had been accepted by then.
+    /// Number of events accepted by then.
     accepted: usize,
-    /// The most that had been accepted and that no checkpoint covered.
+    /// The largest number of accepted events that no checkpoint covered.
     behind_max: usize,
 }
 
 impl Account {
-    /// A life ended, and left this checkpoint.
+    /// A process ended, and left this checkpoint.
     fn life(&mut self, stage: &Stage, issuer: &Issuer, kept: BTreeMap<usize, i64>) {
         let accepted = stage.webhook.accepted_ids();
         let published = issuer.published.lock().unwrap();
@@ -120,7 +120,7 @@ impl Account {
         self.kept = kept;
     }
 
-    /// Nothing came again that the checkpoint had covered.
+    /// Checks that nothing was repeated that the checkpoint covered.
     fn check(&self, accepted: &[String], published: &BTreeMap<String, (usize, i64)>) {
         for id in &accepted[self.accepted..] {
             let place = published[id];

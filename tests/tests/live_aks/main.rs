@@ -31,7 +31,6 @@ use audit_bridge_tests::{audit_id, event};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-/// The hub of most tests.
 const HUB: &str = "insights-logs-kube-audit";
 
 /// A hub, a receiver and the state folder of one bridge.
@@ -87,7 +86,7 @@ impl Stage {
         Running::start("aks", &args, variables)
     }
 
-    /// Publishes these events, a message each, round all partitions.
+    /// Publishes these events, one per message, to all partitions in turn.
     fn publish(&self, events: std::ops::Range<usize>, partitions: usize) {
         for n in events {
             self.hubs
@@ -112,7 +111,7 @@ impl Stage {
         );
     }
 
-    /// Waits until the checkpoint has passed so many messages: they never come again.
+    /// Waits until the checkpoint covers this many messages, so that they are never repeated.
     fn until_settled(&self, messages: i64) {
         let path = self.path("state").join("checkpoint.json");
         let settled = || {
@@ -122,7 +121,7 @@ impl Stage {
         assert!(wait(settled).is_some(), "{messages} are never settled");
     }
 
-    /// Every accepted event once: panics when one came twice.
+    /// Asserts that every accepted event came once.
     fn assert_no_duplicates(&self) {
         let accepted = self.webhook.accepted_ids();
         let once: BTreeSet<_> = accepted.iter().collect();
@@ -139,7 +138,7 @@ impl Stage {
     }
 }
 
-/// Publishes events without a pause worth the name, to any partition.
+/// Publishes events almost without pause, to random partitions.
 struct Issuer {
     going: Arc<AtomicBool>,
     task: JoinHandle<usize>,
@@ -164,7 +163,7 @@ impl Issuer {
                 let records: Vec<_> = (issued..next).map(record).collect();
                 let partition = dice.usize(0..partitions);
                 {
-                    // Locked, so that nobody meets a message whose place is not known.
+                    // Locked, so that the place of a published message is always known.
                     let mut places = places.lock().unwrap();
                     let at = stage.hubs.publish(HUB, partition, message(&records));
                     places.extend((issued..next).map(|n| (audit_id(n), (partition, at))));
@@ -181,19 +180,19 @@ impl Issuer {
         }
     }
 
-    /// Ends it: how many events were published.
+    /// Stops publishing. Returns how many events were published.
     async fn stop(self) -> usize {
         self.going.store(false, Ordering::Relaxed);
         self.task.await.unwrap()
     }
 }
 
-/// How many messages a checkpoint has passed.
+/// How many messages a checkpoint covers.
 fn passed(checkpoint: &str) -> i64 {
     kept(checkpoint).values().map(|last| last + 1).sum()
 }
 
-/// The last message that a checkpoint has passed, by partition.
+/// The last message that a checkpoint covers, by partition.
 fn kept(checkpoint: &str) -> BTreeMap<usize, i64> {
     let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap_or_default();
     let positions = checkpoint["position"].as_object().into_iter().flatten();
@@ -205,7 +204,7 @@ fn kept(checkpoint: &str) -> BTreeMap<usize, i64> {
         .collect()
 }
 
-/// A record of this category whose log is this text.
+/// A record of this category with this log.
 fn record_of(category: &str, cluster: &str, log: &str) -> serde_json::Value {
     json!({
         "time": "2026-11-21T10:00:00.1234567Z",

@@ -1,11 +1,11 @@
-//! Networks that let out port 443 only: AMQP over WebSockets, for the real binary.
+//! Networks that allow port 443 only: AMQP over WebSockets, for the real binary.
 
 use audit_bridge_testkit::Pki;
 use audit_bridge_tests::Ran;
 
 use super::*;
 
-/// A hub that is reached over WebSockets only, and a receiver.
+/// A hub that is only reachable over WebSockets, and a receiver.
 struct Behind443 {
     stage: Stage,
     pki: Pki,
@@ -19,7 +19,7 @@ impl Behind443 {
         stage.hubs = EventHubs::start_web_sockets(acceptor).await;
         stage.hubs.add_hub(HUB, 2);
         let string = stage.hubs.connection_string(HUB);
-        // Not the emulator's, which has no WebSockets.
+        // Not an emulator's string, as that has no WebSockets.
         let string = string.replace("UseDevelopmentEmulator=true", "");
         std::fs::write(stage.path("connection-string"), string).unwrap();
         std::fs::write(stage.path("ca.pem"), pki.ca_pem()).unwrap();
@@ -45,7 +45,7 @@ impl Behind443 {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = audit_bridge_tests::command("aks", &args);
         command.envs(variables.iter().copied());
-        // The stand-in lives on this runtime's other threads.
+        // Keep this runtime's other threads free for the stand-in.
         let output = tokio::task::block_in_place(|| command.output()).unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ran {
@@ -96,13 +96,13 @@ async fn check_over_web_sockets_names_what_is_wrong() {
         }
     };
     fails(&behind.endpoint(), &[], &["certificate", "SSL_CERT_FILE"]);
-    // Something else answers on that port.
+    // Another server answers on that port.
     let acceptor = behind.pki.acceptor(&["localhost"], None);
     let other = ScriptedWebhook::start_tls(acceptor).await;
     let elsewhere = format!("wss://localhost:{}", other.address().port());
     let words = ["no WebSocket was opened", "something listens at"];
     fails(&elsewhere, &trusted, &words);
-    // Nobody does, and the proxy that tokens take is none for AMQP.
+    // No server answers, and AMQP does not use the proxy that tokens use.
     behind.stage.hubs.stop_listening().await;
     let proxied = [trusted[0], ("HTTPS_PROXY", "http://127.0.0.1:9")];
     fails(

@@ -48,7 +48,7 @@ async fn source_denied_is_reported_without_silence() {
     let stage = Stage::new(PARTITIONS).await;
     let mut outage = OutageRun::of(&stage, &["--silence-max=25s"]);
     stage.hubs.deny_listen(true);
-    // As a revoked role is noticed: with the next token.
+    // A revoked role is noticed with the next token.
     stage.hubs.expire_tokens();
     outage.bridge.until_not_ready("source", "Listen");
     outage.put();
@@ -83,7 +83,7 @@ async fn source_throttled_is_reported_and_recovers() {
     ]);
 }
 
-/// Event Hubs answers questions, and one partition gives nothing.
+/// Event Hubs answers queries, but one partition sends nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn link_hanging_is_reported_and_recovers() {
     let stage = Stage::new(PARTITIONS).await;
@@ -100,7 +100,7 @@ async fn link_hanging_is_reported_and_recovers() {
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
-/// The network takes everything and brings nothing, without a word.
+/// The network silently swallows everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn network_hanging_is_reported_and_recovers() {
     let stage = Stage::new(PARTITIONS).await;
@@ -109,12 +109,12 @@ async fn network_hanging_is_reported_and_recovers() {
     outage.put();
     outage.until_still("told neither more");
     outage.observe("audit_bridge_lag_seconds", 3.0, |_| {});
-    // What is under way now stays so.
+    // What is in flight now stays lost.
     stage.hubs.latency(Duration::from_millis(1));
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
-/// One of the clusters of a hub, or all: other records of the hub go on.
+/// One cluster of a hub, or all of them: other records of the hub continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_switched_off_is_reported_also_after_restart() {
     let stage = Stage::new(PARTITIONS).await;

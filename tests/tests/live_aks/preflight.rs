@@ -1,4 +1,4 @@
-//! What is wrong is named, with what to do: by `check` at once, by `run` on `/readyz`.
+//! Errors are reported with their remedy: by `check` at once, by `run` on `/readyz`.
 
 use audit_bridge_tests::{Ran, run};
 
@@ -8,7 +8,7 @@ fn check(stage: &Stage, more: &[&str]) -> Ran {
     let mut args = vec!["check".to_owned()];
     args.extend(stage.args(more));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    // The stand-in lives on this runtime's other threads.
+    // Keep this runtime's other threads free for the stand-in.
     tokio::task::block_in_place(|| run("aks", &args))
 }
 
@@ -70,7 +70,7 @@ async fn run_reports_what_it_waits_for_and_continues() {
     stage.until_accepted(&bridge, 0..4);
     bridge.until_ready();
 
-    // The role is taken away, and given back.
+    // The role is removed, and restored.
     stage.hubs.deny_listen(true);
     stage.hubs.cut();
     bridge.until_not_ready("source", "Listen");

@@ -1,11 +1,11 @@
-//! The stand-in against Microsoft's own client, azure-eventhub for Python: what it sees must be
-//! what Event Hubs would have shown it.
+//! Tests the stand-in with Microsoft's own client, azure-eventhub for Python, which must see what
+//! Event Hubs would show it.
 //!
 //! Covered: `$cbs` with SAS tokens, properties of hub and partitions, reading from the beginning,
-//! from a sequence number, an offset (also inclusive) and a time, owner levels, and what is not
-//! found. Not covered, as the client cannot be pointed there or does not use it: tokens of an
-//! identity (JWT), TLS, lists without trailing nulls (see the patch in the script). And whether
-//! Azure agrees with its client is beyond any test here.
+//! from a sequence number, an offset (also inclusive) and a time, owner levels, and missing
+//! entities. Not covered, as the client cannot be pointed there or does not use it: tokens of an
+//! identity (JWT), TLS, lists without trailing nulls (see the patch in the script). No test here
+//! shows whether Azure agrees with its client.
 
 use std::process::Command;
 use std::time::Duration;

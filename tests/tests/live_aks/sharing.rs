@@ -1,5 +1,5 @@
-//! Replicas that share the partitions: all are read, each by one, and nothing is lost when they
-//! come, leave, hang or die.
+//! Replicas that share the partitions: each is read by one replica, and nothing is lost when
+//! replicas come, leave, hang or die.
 
 mod random;
 
@@ -9,7 +9,7 @@ use audit_bridge_tests::replicas::{NAMESPACE, serve_api};
 
 use super::*;
 
-/// A hub, a receiver and a cluster with replicas in it.
+/// A hub, a receiver and a cluster with replicas.
 struct Cluster {
     stage: Arc<Stage>,
     api: FakeKubernetes,
@@ -29,7 +29,7 @@ impl Cluster {
         }
     }
 
-    /// A replica; each pod has a volume of its own.
+    /// A replica, with its own volume.
     fn start(&self, name: &str, more: &[&str]) -> Running {
         let kubeconfig = self.stage.path("kubeconfig").display().to_string();
         let state = self.stage.path(name).display().to_string();
@@ -41,20 +41,20 @@ impl Cluster {
         Running::start("aks", &args, &[("KUBECONFIG", &kubeconfig)])
     }
 
-    /// What `check` ends with and says.
+    /// Exit status and output of `check`.
     fn check(&self, more: &[&str]) -> (Option<i32>, String) {
         let mut args = vec!["check".to_owned()];
         args.extend(self.stage.args(more));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = audit_bridge_tests::command("aks", &args);
         command.env("KUBECONFIG", self.stage.path("kubeconfig"));
-        // The stand-ins live on this runtime's other threads.
+        // Keep this runtime's other threads free for the stand-ins.
         let output = tokio::task::block_in_place(|| command.output()).unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     }
 
-    /// A replica that shares.
+    /// A replica that shares partitions.
     fn replica(&self, name: &str) -> Running {
         self.start(name, &["--share-partitions", "--start", "earliest"])
     }
@@ -63,7 +63,7 @@ impl Cluster {
         self.stage.publish(events, self.partitions);
     }
 
-    /// Waits until the checkpoints have passed so many messages: they never come again.
+    /// Waits until the checkpoints cover this many messages, so that they are never repeated.
     fn until_settled(&self, messages: i64) {
         let settled = || {
             let all = self.documents();
@@ -73,7 +73,7 @@ impl Cluster {
         assert!(wait(settled).is_some(), "{messages} are never settled");
     }
 
-    /// The checkpoints, by the ConfigMaps that they are in.
+    /// The checkpoints, by the name of their ConfigMap.
     fn documents(&self) -> BTreeMap<String, String> {
         let names = self.api.names("configmaps", NAMESPACE).into_iter();
         let document = |name: String| {
@@ -84,7 +84,7 @@ impl Cluster {
         names.filter_map(document).collect()
     }
 
-    /// Forgets where partitions stand, as if nobody had come to read them.
+    /// Removes the partitions' checkpoints, as if they had never been read.
     fn forget_partitions(&self) {
         for partition in 0..self.partitions {
             let name = self.name_of(partition);
@@ -106,7 +106,7 @@ impl Cluster {
     }
 }
 
-/// Waits until these replicas read so many partitions each.
+/// Waits until each replica reads this many partitions.
 fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
     for (replica, share) in replicas.iter_mut().zip(want) {
         replica.until_metric("audit_bridge_active_logs", *share);
@@ -131,7 +131,7 @@ async fn replicas_joining_and_leaving_deliver_each_event_once() {
     cluster.stage.until_accepted(&two, 0..900);
     assert!(three.metric("audit_bridge_events_delivered_total") > 0.0);
 
-    // Each leaves in good order while more comes.
+    // Each replica leaves in good order while more arrives.
     cluster.publish(900..1200);
     assert_eq!(one.terminate(), 0);
     until_shares(&mut [&mut two, &mut three], &[4.0, 4.0]);
@@ -142,7 +142,7 @@ async fn replicas_joining_and_leaving_deliver_each_event_once() {
     assert_eq!(two.terminate(), 0);
     cluster.stage.assert_no_duplicates();
 
-    // Event Hubs could keep every older reader out.
+    // Event Hubs could keep out every older reader.
     let levels = |partition: usize| {
         let links = cluster.stage.hubs.attached().into_iter();
         let of = links.filter(move |link| link.partition == partition.to_string());
@@ -152,7 +152,7 @@ async fn replicas_joining_and_leaving_deliver_each_event_once() {
     for partition in 0..8 {
         let levels = levels(partition);
         assert!(levels.is_sorted(), "{levels:?}");
-        // The last replica had to take it from another one, or from one that had.
+        // The last replica took it over from one with a lower level.
         assert!(
             levels.first() < levels.last() || levels.len() == 1,
             "{levels:?}"
@@ -172,7 +172,7 @@ async fn replica_killed_is_followed_and_hung_one_does_no_harm() {
     let settled = cluster.stage.webhook.accepted_ids().len();
     assert_eq!(settled, 300);
 
-    // In the middle of batches: one is killed, and what it had under way comes again.
+    // One is killed in the middle of batches, and what it had in flight is repeated.
     let slow = WebhookAnswer::status(200).after(Duration::from_millis(100));
     cluster.stage.webhook.set_answer(slow.clone());
     cluster.publish(300..900);
@@ -182,8 +182,7 @@ async fn replica_killed_is_followed_and_hung_one_does_no_harm() {
     cluster.stage.until_accepted(&two, 0..900);
     until_shares(&mut [&mut two], &[6.0]);
 
-    // One that stands still in the middle of batches loses its partitions, and finds out as soon
-    // as it goes on.
+    // One that pauses in the middle of batches loses its partitions, and notices when it continues.
     let mut three = cluster.replica("three");
     until_shares(&mut [&mut two, &mut three], &[3.0, 3.0]);
     cluster.publish(900..1500);
@@ -199,7 +198,7 @@ async fn replica_killed_is_followed_and_hung_one_does_no_harm() {
     let before = cluster.stage.webhook.accepted_ids().len();
     two.signal("CONT");
     until_shares(&mut [&mut three, &mut two], &[3.0, 3.0]);
-    // What it had been told before it stood still is old by now; its checkpoint may not be.
+    // What it believed before the pause is outdated; its checkpoint may still be valid.
     let after = cluster.stage.webhook.accepted_ids().len();
     println!("{} came again of what it had under way", after - before);
     let in_flight = 3 * 400;
@@ -209,7 +208,7 @@ async fn replica_killed_is_followed_and_hung_one_does_no_harm() {
     assert_eq!(two.terminate(), 0);
     assert_eq!(three.terminate(), 0);
 
-    // Nothing that was settled came again, whoever read it.
+    // Nothing that was settled was repeated, whichever replica read it.
     let mut seen = BTreeSet::new();
     let may_repeat: BTreeSet<_> = (300..1500).map(audit_id).collect();
     for id in cluster.stage.webhook.accepted_ids() {
@@ -248,7 +247,7 @@ async fn partition_taken_late_begins_where_the_first_replica_began() {
     assert!(kept.is_some(), "{}", first.log());
     assert_eq!(first.terminate(), 0);
     cluster.forget_partitions();
-    // It starts later, and `latest` is its own default too.
+    // It starts later, with its own default `latest`.
     cluster.publish(9..30);
     let second = cluster.start("two", &["--share-partitions"]);
     cluster.stage.until_accepted(&second, 9..30);
@@ -268,7 +267,7 @@ async fn reader_count_changed_keeps_positions() {
     let (status, said) = cluster.check(&sharing);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("there is one to go on from"), "{said}");
-    // Several go on where the one stopped.
+    // Several replicas continue where the single one stopped.
     cluster.publish(40..80);
     let mut two = cluster.replica("two");
     let mut three = cluster.replica("three");
@@ -277,13 +276,13 @@ async fn reader_count_changed_keeps_positions() {
     assert_eq!(two.terminate(), 0);
     assert_eq!(three.terminate(), 0);
     cluster.stage.assert_no_duplicates();
-    // The one goes on where it stopped itself: nothing is lost, and what the several delivered
-    // comes again.
+    // The single one continues where it stopped itself: nothing is lost, and what the several
+    // delivered is repeated.
     cluster.publish(80..90);
     let one = cluster.start("one", &[]);
     cluster.stage.until_accepted(&one, 40..90);
     assert_eq!(one.terminate(), 0);
-    // Its word is the newer one now.
+    // Now its positions are the newer ones.
     cluster.publish(90..100);
     let before = cluster.stage.webhook.accepted_ids().len();
     let two = cluster.replica("two");
@@ -299,7 +298,7 @@ async fn sharing_without_its_needs_names_them() {
     cluster.publish(0..2);
     let mut replica = cluster.replica("one");
     until_shares(&mut [&mut replica], &[2.0]);
-    // Beside one that reads.
+    // Next to one that reads.
     let (status, said) = cluster.check(&["--share-partitions", "--checkpoint-store", "kubernetes"]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("partitions: 2"), "{said}");

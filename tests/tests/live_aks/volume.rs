@@ -1,4 +1,4 @@
-//! Much and large: 32 partitions, messages of a MiB, and memory that stays where it is.
+//! High volume: 32 partitions, messages of a MiB, and bounded memory.
 
 use super::*;
 

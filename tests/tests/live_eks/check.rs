@@ -1,4 +1,4 @@
-//! `check`, and what wrong settings come to.
+//! `check`, and the errors of wrong settings.
 
 use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_testkit::cloud_watch::CloudWatchFault;

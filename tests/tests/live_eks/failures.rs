@@ -1,4 +1,4 @@
-//! What goes wrong around it: it holds, says so, and goes on by itself.
+//! Failures around the bridge: it holds, reports them, and continues by itself.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn events_masked_are_unmasked_only_on_request() {
     assert_eq!(bridge.terminate(), 0);
     let asked = world.cloud.recorded();
     assert!(asked.iter().all(|it| it.body["unmask"].is_null()));
-    // The first request of a bridge is an empty list.
+    // A bridge's first request is an empty list.
     let last = || {
         let all = world.webhook.received();
         let last = all.iter().rfind(|it| !it.ids.is_empty()).unwrap();
@@ -121,7 +121,7 @@ async fn webhook_failing_holds_the_checkpoint() {
     std::thread::sleep(Duration::from_millis(1500));
     wait(|| checkpoints(&world.state()).pop()).expect("a checkpoint of the beginning");
     bridge.kill();
-    // Killed in the middle of the hold: nothing had passed.
+    // Killed during the hold, before anything was accepted.
     let mut bridge = world.start(&["--start=latest"]);
     std::thread::sleep(Duration::from_millis(500));
     world.webhook.accept();

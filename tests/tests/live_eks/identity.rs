@@ -1,4 +1,4 @@
-//! IRSA: a token file that rotates, credentials that expire, and roles that are not there.
+//! IRSA: a token file that rotates, credentials that expire, and missing roles.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use audit_bridge_tests::live::wait;
 
 use super::{GROUP, STREAM, World, now_ms};
 
-/// The variables that EKS gives a pod.
+/// The variables that EKS sets in a pod.
 fn irsa(world: &World, token: &str) -> Vec<(&'static str, String)> {
     let file = world.folder.path().join("token");
     std::fs::write(&file, token).unwrap();
@@ -26,7 +26,7 @@ async fn credentials_expired_and_token_rotated_are_renewed() {
     let mut bridge = world.start_as(&["--start=-1m"], &variables);
     world.put(1, 0);
     world.until_accepted(1..2, &bridge);
-    // The kubelet writes the next token; the old one is not taken any more.
+    // The kubelet writes the next token; the old one is no longer accepted.
     std::fs::write(world.folder.path().join("token"), "second").unwrap();
     world.cloud.web_identity("second", Duration::from_secs(2));
     std::thread::sleep(Duration::from_secs(3));

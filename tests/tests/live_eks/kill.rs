@@ -1,9 +1,9 @@
-//! `kill -9` at random, again and again, while the log and the webhook fail: what is lost, and what
-//! comes again?
+//! Repeated `kill -9` at random while the log and the webhook fail: nothing is lost, and what is
+//! repeated is limited.
 //!
-//! What a kill repeats is what was delivered behind the checkpoint, never what it covers: counted, by
-//! the receiver's account and the checkpoint's file. That this is a second's worth is asserted where
-//! time is simulated: `crates/core/tests/run`.
+//! A kill repeats what was delivered after the checkpoint, never what the checkpoint covers. The
+//! test counts that from the receiver's requests and the checkpoint's file. That it is a second's
+//! worth is asserted with simulated time: `crates/core/tests/run`.
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::{GROUP, STREAM, World, checkpoints, now_ms};
 
-/// Events that the log issues, a second.
+/// Events per second in the log.
 const RATE: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -51,7 +51,7 @@ async fn killed_at_random_loses_nothing() {
             while issuing.load(Ordering::Relaxed) {
                 let n = issued.fetch_add(1, Ordering::Relaxed);
                 let stream = format!("kube-apiserver-audit-{}", dice.u32(0..3));
-                // Most at once, some late, some filed under a time of others.
+                // Most visible at once, some late, some with a time that others have.
                 let late = match dice.u32(0..10) {
                     0 => dice.u64(0..1500),
                     _ => dice.u64(0..60),
@@ -101,17 +101,17 @@ async fn killed_at_random_loses_nothing() {
     assert_eq!(std::fs::read_to_string(dead).unwrap_or_default(), "");
 }
 
-/// What came since the last kill, and what the checkpoint said then.
+/// The state at the last kill: accepted events, and the checkpoint.
 #[derive(Default)]
 struct Account {
-    /// All that is filed before it is covered: every cursor has passed it.
+    /// All events with earlier times are covered: every cursor has passed them.
     covered: i64,
-    /// Events that had been accepted by then.
+    /// Number of events accepted by then.
     accepted: usize,
 }
 
 impl Account {
-    /// A life ended, and left a checkpoint.
+    /// A process ended, and left a checkpoint.
     fn life(&mut self, world: &World, filed: &BTreeMap<String, i64>) {
         self.check(world, filed);
         let covered = read_to(world).into_values().min().unwrap_or(0);
@@ -120,7 +120,7 @@ impl Account {
         self.accepted = world.webhook.accepted_ids().len();
     }
 
-    /// Nothing came again that the checkpoint had covered.
+    /// Checks that nothing was repeated that the checkpoint covered.
     fn check(&self, world: &World, filed: &BTreeMap<String, i64>) {
         let accepted = world.webhook.accepted_ids();
         let before: BTreeSet<_> = accepted[..self.accepted].iter().collect();
@@ -131,7 +131,7 @@ impl Account {
     }
 }
 
-/// Up to when each cursor has read, as the checkpoint has it, by its number: the edge is 0.
+/// The time up to which each cursor has read, by the checkpoint; cursor 0 is the edge.
 fn read_to(world: &World) -> BTreeMap<u32, i64> {
     let files = checkpoints(&world.state());
     let text = files.first().map(std::fs::read_to_string);
@@ -145,7 +145,7 @@ fn read_to(world: &World) -> BTreeMap<u32, i64> {
     positions.collect()
 }
 
-/// Puts so many events, waits until they are accepted and the checkpoint's edge has passed them.
+/// Writes events, and waits until they are accepted and the checkpoint's edge has passed them.
 fn deliver(world: &World, bridge: &Running, events: std::ops::Range<usize>) {
     let filed = now_ms();
     for n in events.clone() {
@@ -156,8 +156,8 @@ fn deliver(world: &World, bridge: &Running, events: std::ops::Range<usize>) {
     assert!(wait(passed).is_some(), "{}", bridge.log());
 }
 
-/// The edge's cursor alone has passed what is covered here: that it is not sent again, though others
-/// read it once more, is due to the identities that are kept with the checkpoint.
+/// Only the edge's cursor has passed these events. Others read them again; the identities kept with
+/// the checkpoint prevent that they are sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_repeats_only_what_was_delivered_since_the_last_checkpoint() {
     let world = World::new().await;
@@ -166,7 +166,7 @@ async fn kill_repeats_only_what_was_delivered_since_the_last_checkpoint() {
         let bridge = world.start(&["--start=-1m"]);
         deliver(&world, &bridge, next..next + 40);
         next += 40;
-        // Identities are kept after the checkpoint, and before the next one.
+        // Identities are saved after the checkpoint, and before the next one.
         let since = next;
         deliver(&world, &bridge, next..next + 1);
         next += 1;

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 const GROUP: &str = "/aws/eks/prod/cluster";
 const STREAM: &str = "kube-apiserver-audit-1a2b";
 
-/// Everything around a bridge.
+/// A bridge's surroundings: the log, the receiver and the state folder.
 struct World {
     cloud: CloudWatch,
     webhook: ScriptedWebhook,
@@ -49,7 +49,7 @@ impl World {
         self.folder.path().join("state")
     }
 
-    /// Flags that make a tail quick.
+    /// Flags for a fast tail.
     fn args(&self) -> Vec<String> {
         let state = self.state();
         let url = self.webhook.url();
@@ -68,7 +68,7 @@ impl World {
         .to_vec()
     }
 
-    /// The variables of an identity that needs nobody.
+    /// Variables with static credentials.
     fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = self.endpoint();
         variables.push(("AWS_ACCESS_KEY_ID", "AKIATEST".to_owned()));
@@ -101,7 +101,7 @@ impl World {
         Running::start("eks", &all, &variables)
     }
 
-    /// Puts event `n`, filed `age_ms` ago.
+    /// Writes event `n`, with a time `age_ms` ago.
     fn put(&self, n: usize, age_ms: i64) {
         self.cloud
             .put(GROUP, STREAM, now_ms() - age_ms, &event(n, 600));

@@ -117,8 +117,8 @@ async fn source_hanging_is_reported_and_recovers() {
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
-/// A disk that takes nothing and does not fail, as a network file system that is away: a pipe that
-/// nobody reads.
+/// A disk that blocks without failing, like a network file system that is away: here a pipe without
+/// a reader.
 #[tokio::test(flavor = "multi_thread")]
 async fn disk_hanging_stops_neither_other_events_nor_the_process() {
     let world = World::new().await;
@@ -126,7 +126,7 @@ async fn disk_hanging_stops_neither_other_events_nor_the_process() {
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let mut reader = std::fs::OpenOptions::new();
-    // For both: opening one end alone would wait for the other.
+    // Open both ends, as opening one would wait for the other.
     let reader = reader.read(true).write(true).open(&pipe).unwrap();
     let flag = format!("--dead-letter={}", pipe.display());
     let mut bridge = world.start(&["--start=-1m", STALL, &flag]);

@@ -14,7 +14,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
     let world = World::new().await;
     world.cloud.page_events_max(7);
     world.cloud.empty_pages(2);
-    // A backlog, many of one millisecond.
+    // A backlog with many events per millisecond.
     for n in 0..60 {
         world.put(n, 600_000 + i64::try_from(n / 20).unwrap());
     }
@@ -23,7 +23,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
     bridge.until_ready();
     assert_eq!(bridge.get("/livez").0, 200);
 
-    // Live, on a stream that was rotated in.
+    // New events, on a stream that was rotated in.
     for n in 60..70 {
         world
             .cloud
@@ -31,7 +31,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
         std::thread::sleep(Duration::from_millis(30));
     }
     world.until_accepted(60..70, &bridge);
-    // Late by more than the edge's last look, within the oldest age.
+    // Later than the edge's last look, but within the oldest age.
     for n in 70..80 {
         let late = Duration::from_millis(1200);
         world
@@ -41,7 +41,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
     world.until_accepted(70..80, &bridge);
     let late = wait(|| (bridge.metric("audit_bridge_late_records_total") >= 10.0).then_some(()));
     assert!(late.is_some(), "{}", bridge.log());
-    // Filed ahead of now, which the API allows.
+    // With times ahead of now, which the API allows.
     for n in 80..83 {
         world
             .cloud
@@ -57,7 +57,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
         world.put(n, 100);
     }
     world.until_accepted(83..90, &bridge);
-    // Long enough for the oldest cursor to see everything again.
+    // Long enough for the oldest cursor to read everything again.
     std::thread::sleep(Duration::from_secs(5));
     let accepted = world.accepted();
     assert_eq!(accepted.len(), 90);
@@ -87,7 +87,7 @@ async fn events_over_pages_lateness_and_restart_arrive_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn api_ignoring_the_prefix_delivers_no_foreign_line() {
     let world = World::new().await;
-    // Asked with an empty prefix the stand-in gives every stream, as others ignore the prefix.
+    // For an empty prefix the stand-in returns every stream, like services that ignore the prefix.
     world
         .cloud
         .put(GROUP, "authenticator-1", now_ms(), "time=now msg=hello");
@@ -162,7 +162,7 @@ async fn clusters_in_one_process_keep_positions_and_names() {
     assert_eq!(bridge.terminate(), 0);
     assert_eq!(checkpoints(&world.state()).len(), 2);
 
-    // The other one alone goes on where it was.
+    // The other group continues alone where it was.
     world.cloud.put(other, STREAM, now_ms(), &event(3, 600));
     let bridge = world.start(&more);
     world.until_accepted(3..4, &bridge);
@@ -211,7 +211,7 @@ async fn api_calls_made_are_documented_and_allowed_by_the_role() {
         .collect();
     let file = world.folder.path().join("calls.jsonl");
     std::fs::write(&file, calls.join("\n")).unwrap();
-    // It knows the policies of terraform/ and cloudformation/, and bridges/eks/actions.txt.
+    // The script knows the policies of terraform/ and cloudformation/, and bridges/eks/actions.txt.
     let judged = Command::new(python("tests/requirements-infra.txt"))
         .arg("tests/infra/recorded.py")
         .arg(&file)
@@ -226,7 +226,7 @@ async fn api_calls_made_are_documented_and_allowed_by_the_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_megabyte_use_little_memory() {
     let world = World::new().await;
-    // 60 MB in pages of 1 MB, each event as large as an audit event is.
+    // 60 MB in pages of 1 MB, with events of nearly the largest size.
     for n in 0..300 {
         let text = event(n, 200_000);
         world.cloud.put(GROUP, STREAM, now_ms() - 60_000, &text);

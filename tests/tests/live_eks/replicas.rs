@@ -9,7 +9,7 @@ use audit_bridge_tests::live::{Running, wait};
 
 use super::World;
 
-/// A world with an API server, and the variables that lead there.
+/// A world with an API server, and the variables for it.
 async fn world() -> (
     World,
     FakeKubernetes,
@@ -28,7 +28,7 @@ async fn world() -> (
 }
 
 fn replica(world: &World, variables: &[(&'static str, String)], name: &str) -> Running {
-    // Each pod has a volume of its own.
+    // Each pod has its own volume.
     let state = world.folder.path().join(name).display().to_string();
     let mut variables = variables.to_vec();
     variables.push(("AUDIT_BRIDGE_STATE_DIR", state));
@@ -65,7 +65,7 @@ async fn replica_takes_over_without_loss_or_duplicates() {
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(second.metric("audit_bridge_records_received_total"), 0.0);
 
-    // Given back, the Lease need not expire.
+    // A released Lease need not expire.
     let gives_back = |request: &KubernetesRequest| {
         let holder = &request.body["spec"]["holderIdentity"];
         let written = request.method != "GET" && request.status == 200;
@@ -77,7 +77,7 @@ async fn replica_takes_over_without_loss_or_duplicates() {
     world.put(20, 0);
     world.until_accepted(20..21, &second);
 
-    // Killed, it has to.
+    // After a kill it has to expire.
     let mut third = replica(&world, &variables, "c");
     wait(|| third.log().contains("standing by").then_some(())).expect("the third waits");
     second.kill();

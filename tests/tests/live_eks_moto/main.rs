@@ -1,4 +1,4 @@
-//! `eks-audit-bridge run` with the real binary against moto's server: an API that we did not write,
+//! `eks-audit-bridge run`, the real binary, against moto's server: an API that we did not write,
 //! filled by a client that we did not write (boto3).
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 const REQUIREMENTS: &str = "tests/requirements-infra.txt";
 const GROUP: &str = "/aws/eks/prod/cluster";
 
-/// moto's server, and boto3 beside it. Both end with this.
+/// moto's server and boto3. Dropping this ends both.
 struct Moto {
     server: Child,
     writer: Child,
@@ -43,7 +43,7 @@ impl Drop for Moto {
 impl Moto {
     fn start() -> Moto {
         let python = python(REQUIREMENTS);
-        // Free now; moto cannot be told to choose and say which.
+        // A free port; moto cannot choose one and report it.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -89,7 +89,7 @@ impl Moto {
         self.ask(&json!({"do": "stream", "group": group, "stream": stream}));
     }
 
-    /// Puts events, each filed so many milliseconds ago.
+    /// Writes events, each with its age in milliseconds.
     fn put(&mut self, group: &str, stream: &str, events: &[(usize, i64)]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = i64::try_from(now.as_millis()).unwrap();
@@ -154,7 +154,7 @@ async fn irsa_over_restart_kill_rotation_and_lateness_delivers_all() {
     let state = folder.path().join("state");
     moto.group(GROUP);
     moto.stream(GROUP, "kube-apiserver-audit-1");
-    // moto ignores the prefix: this stream comes back too, and is skipped by us.
+    // moto ignores the prefix and returns this stream too; we skip it.
     moto.stream(GROUP, "authenticator-1");
     let trust = json!({"Version": "2012-10-17", "Statement": []});
     let role = moto.ask(&json!({"do": "role", "name": "reader", "trust": trust}));
@@ -169,14 +169,14 @@ async fn irsa_over_restart_kill_rotation_and_lateness_delivers_all() {
 
     // The checkpoint is written once a second.
     std::thread::sleep(Duration::from_secs(3));
-    // Killed while events come; a new stream takes over; some are late.
+    // Killed while events arrive; a new stream takes over; some events are late.
     moto.put(GROUP, "kube-apiserver-audit-1", &[(300, 0), (301, 0)]);
     bridge.kill();
     moto.stream(GROUP, "kube-apiserver-audit-2");
     moto.put(GROUP, "kube-apiserver-audit-2", &[(302, 0), (303, 0)]);
     let bridge = start(&moto, &state, &webhook, &[], &role);
     until_accepted(&webhook, 304, &bridge);
-    // Ingested now, filed two seconds ago: behind the edge, before the oldest cursor.
+    // Ingested now with a time two seconds ago: behind the edge, but not behind the oldest cursor.
     moto.put(GROUP, "kube-apiserver-audit-2", &[(304, 2000), (305, 2000)]);
     until_accepted(&webhook, 306, &bridge);
     assert_eq!(bridge.terminate(), 0);
@@ -190,7 +190,7 @@ async fn irsa_over_restart_kill_rotation_and_lateness_delivers_all() {
     let all = accepted(&webhook);
     assert_eq!(all.len(), 307);
     assert!((0..307).all(|n| all.contains_key(&audit_id(n))));
-    // Only the kill may repeat, and only what was in flight then.
+    // Only the kill may repeat events, and only those that were in flight.
     let twice: Vec<_> = all.iter().filter(|(_, times)| **times > 1).collect();
     let in_flight = |id: &String| [audit_id(300), audit_id(301)].contains(id);
     assert!(twice.iter().all(|(id, _)| in_flight(id)), "{twice:?}");

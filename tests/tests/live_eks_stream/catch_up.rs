@@ -1,4 +1,4 @@
-//! `run --catch-up`: what the log group has and the stream did not bring is delivered, once.
+//! `run --catch-up` delivers once what the log group has and the stream did not bring.
 
 use audit_bridge_testkit::{CloudWatch, WebhookAnswer};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const GROUP: &str = "/aws/eks/prod/cluster";
 
-/// A stream and the log group that feeds it.
+/// A stream, and the log group that feeds it.
 struct Subscribed {
     stage: Stage,
     cloud: CloudWatch,
@@ -26,13 +26,13 @@ impl Subscribed {
         }
     }
 
-    /// The log group has this event, of so many seconds after the beginning of the window.
+    /// Writes this event to the log group, `second` seconds into the window.
     fn log(&self, n: usize, second: i64, text: &str) {
         let stream = log_stream(n).log_stream;
         self.cloud.put(GROUP, &stream, self.at(second), text);
     }
 
-    /// So has the stream.
+    /// Writes it to the stream.
     fn bring(&self, n: usize, second: i64, text: &str) {
         self.bring_of(&log_stream(n), n, second, text);
     }
@@ -42,8 +42,8 @@ impl Subscribed {
         self.stage.kinesis.deliver(STREAM, from, &[event]);
     }
 
-    /// Milliseconds since 1970, of a second of the window. It is over, and so is the time in which
-    /// late records may come.
+    /// Milliseconds since 1970 of a second in the window. The window is over, and so is the time
+    /// for late records.
     fn at(&self, second: i64) -> i64 {
         self.began_ms - 1_800_000 + second * 1000
     }
@@ -78,13 +78,13 @@ impl Subscribed {
 async fn catch_up_delivers_what_the_stream_did_not_bring_and_only_that() {
     let all = Subscribed::new(3).await;
     let text = |n| event(n, 600);
-    // The filter was switched off from the 100th to the 199th event.
+    // The filter was off from the 100th to the 199th event.
     for n in 0..300 {
         let second = i64::try_from(n).unwrap();
         all.log(n, second, &text(n));
         if !(100..200).contains(&n) {
             all.bring(n, second, &text(n));
-            // At least once, says AWS.
+            // AWS delivers at least once.
             if n % 7 == 0 {
                 all.bring(n, second, &text(n));
             }
@@ -93,7 +93,7 @@ async fn catch_up_delivers_what_the_stream_did_not_bring_and_only_that() {
             all.stage.kinesis.reshard(STREAM, 7, 6);
         }
     }
-    // Somebody else's bytes of a cluster of the same name do not stand for those that are missing, nor
+    // A foreign cluster of the same name with the same bytes does not replace a missing event, nor
     // does another event with the same auditID.
     let other = SubscriptionOrigin {
         log_stream: log_stream(120).log_stream,
@@ -110,7 +110,7 @@ async fn catch_up_delivers_what_the_stream_did_not_bring_and_only_that() {
     let missing: BTreeSet<_> = (100..200).map(audit_id).collect();
     assert_eq!(accepted, missing, "{log}");
     all.stage.assert_no_duplicates();
-    // The same window again: its checkpoint says that it is done.
+    // The same window again: its checkpoint says that it is complete.
     all.catch_up(&[]);
     assert_eq!(all.stage.accepted().len(), 100);
 }

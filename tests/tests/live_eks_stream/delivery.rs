@@ -1,4 +1,4 @@
-//! What a stream holds is delivered: whose it is, in which order, and what is nobody's.
+//! A stream's records are delivered: with their clusters, in order, and without foreign records.
 
 use audit_bridge_testkit::kinesis::subscription::{
     broken_records, control_message, foreign_records,
@@ -7,7 +7,7 @@ use audit_bridge_tests::run;
 
 use super::*;
 
-/// The annotations of each event that was accepted, by its `auditID`.
+/// The annotations of each accepted event, by `auditID`.
 fn annotations(stage: &Stage) -> BTreeMap<String, serde_json::Value> {
     let mut all = BTreeMap::new();
     for request in stage.webhook.received().iter().filter(|it| it.accepted) {
@@ -77,7 +77,7 @@ async fn shards_split_and_merged_under_load_lose_and_repeat_nothing() {
     assert!(log.contains("shard started"), "{log}");
     stage.assert_no_duplicates();
     stage.assert_order();
-    // In good order, a restart repeats nothing.
+    // After a clean stop, a restart repeats nothing.
     let mut again = stage.start(&[]);
     again.until_ready();
     stage.put(issued..issued + 10);
@@ -106,7 +106,7 @@ async fn record_that_is_no_log_event_is_kept_and_other_producers_are_skipped() {
         "{text}"
     );
     assert!(text.contains("audit/shardId-000000000000"), "{text}");
-    // The dead letter is a dump: the same is said of each.
+    // The dead letter is a dump: replay reports the same reasons.
     let ran = run("eks", &["replay", "--output=-", dead.to_str().unwrap()]);
     assert_eq!(ran.status, 3, "{}", ran.stderr);
 }

@@ -1,4 +1,4 @@
-//! What goes wrong around a stream: it holds, says so, and goes on by itself.
+//! Failures around a stream: the bridge holds, reports them, and continues by itself.
 
 use std::ops::Range;
 
@@ -69,7 +69,7 @@ async fn stream_throttled_by_others_is_read_and_stays_ready() {
     stage.assert_no_duplicates();
 }
 
-/// A proxy that answers 200 and an object of its own.
+/// A proxy answers 200 with its own object.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answer_without_iterator_is_not_the_end_of_a_shard() {
     let stage = Stage::new(1).await;
@@ -89,7 +89,7 @@ async fn shard_trimmed_while_away_is_reported_as_a_gap() {
     stage.put(0..3);
     stage.until_accepted(&bridge, 0..3);
     assert_eq!(bridge.terminate(), 0);
-    // Away for longer than the stream keeps records, by the position's own time.
+    // Away for longer than the stream's retention, by the position's own time.
     let path = stage.path("state").join("checkpoint.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -136,7 +136,7 @@ async fn check_of_stream_says_what_it_holds_or_the_remedy() {
     assert!(said.contains("kinesis:DescribeStreamSummary"), "{said}");
 }
 
-/// An event a second, of which the first is so old.
+/// Writes an event per second; the first has this age.
 fn put_each_second(stage: &Stage, ids: Range<usize>, oldest_ms: i64) {
     let subscription = SubscriptionOrigin::of_cluster("111122223333", "prod");
     let first = stage.kinesis.now_ms() - oldest_ms;

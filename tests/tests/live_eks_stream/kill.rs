@@ -1,5 +1,5 @@
-//! `kill -9` at random, again and again, while shards are split and merged, and the stream and the
-//! receiver fail: what is lost?
+//! Repeated `kill -9` at random while shards are split and merged, and the stream and the receiver
+//! fail: nothing is lost.
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 

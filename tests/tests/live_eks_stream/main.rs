@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 const STREAM: &str = "audit";
-/// Streams of the API servers: the order of each is that of its events.
+/// Number of API servers' log streams; each is delivered in order.
 const LOG_STREAMS: usize = 5;
 
 /// A stream, a receiver and the state folder of one bridge.
@@ -57,7 +57,7 @@ impl Stage {
             "--webhook-url".to_owned(),
             self.webhook.url(),
             "--batch-wait-max=50ms".to_owned(),
-            // So that the order of requests is that of the stream.
+            // So that requests are in the stream's order.
             "--in-flight-batches-max=1".to_owned(),
         ];
         if !more.iter().any(|arg| arg.starts_with("--stream")) {
@@ -70,7 +70,7 @@ impl Stage {
         args
     }
 
-    /// The variables of an identity that needs nobody.
+    /// Variables with static credentials.
     fn variables(&self) -> Vec<(&'static str, String)> {
         let nowhere = self.path("none").display().to_string();
         vec![
@@ -96,7 +96,7 @@ impl Stage {
         Running::start("eks", &args, &all)
     }
 
-    /// What `check` ends with and says.
+    /// Exit status and output of `check`.
     fn check(&self, more: &[&str]) -> (Option<i32>, String) {
         let mut args = vec!["check".to_owned()];
         args.extend(self.args(more));
@@ -104,13 +104,13 @@ impl Stage {
         let mut command = audit_bridge_tests::command("eks", &args);
         command.envs(self.variables());
         command.env("KUBECONFIG", self.path("kubeconfig"));
-        // The stand-ins live on this runtime's other threads.
+        // Keep this runtime's other threads free for the stand-ins.
         let output = tokio::task::block_in_place(|| command.output()).unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     }
 
-    /// A record of these events.
+    /// Writes a record of these events.
     fn put_of(&self, subscription: &SubscriptionOrigin, events: std::ops::Range<usize>) {
         let now = self.kinesis.now_ms();
         let events: Vec<_> = events
@@ -119,7 +119,7 @@ impl Stage {
         self.kinesis.deliver(STREAM, subscription, &events);
     }
 
-    /// Writes these events, up to three a record, round the log streams.
+    /// Writes these events, up to three a record, to the log streams in turn.
     fn put(&self, events: std::ops::Range<usize>) {
         let mut from = events.start;
         while from < events.end {
@@ -133,7 +133,7 @@ impl Stage {
         self.webhook.accepted_ids()
     }
 
-    /// Waits until the receiver has accepted all of these events, as long as more of them come.
+    /// Waits until the receiver has accepted all of these events, as long as some still arrive.
     fn until_accepted(&self, bridge: &Running, events: std::ops::Range<usize>) {
         let all: BTreeSet<_> = events.map(audit_id).collect();
         let mut missing = all.clone();
@@ -161,8 +161,8 @@ impl Stage {
         assert_eq!(once.len(), accepted.len(), "some came twice");
     }
 
-    /// The first time that each event came, it came in the order of its log stream, and no shard
-    /// was read before those that it was split or merged from.
+    /// Checks that first deliveries follow the order of each log stream, and that no shard was read
+    /// before its parents.
     fn assert_order(&self) {
         assert_eq!(self.kinesis.order_breaches(STREAM), []);
         let mut first = BTreeMap::new();
@@ -181,7 +181,7 @@ impl Stage {
     }
 }
 
-/// The log stream that event `n` is of.
+/// The log stream of event `n`.
 fn log_stream(n: usize) -> SubscriptionOrigin {
     SubscriptionOrigin {
         log_stream: format!("kube-apiserver-audit-{}", n % LOG_STREAMS),
@@ -189,7 +189,7 @@ fn log_stream(n: usize) -> SubscriptionOrigin {
     }
 }
 
-/// Writes events, and splits and merges shards meanwhile.
+/// Writes events while splitting and merging shards.
 struct Issuer {
     going: Arc<AtomicBool>,
     task: JoinHandle<usize>,
@@ -215,7 +215,7 @@ impl Issuer {
         Issuer { going, task }
     }
 
-    /// Ends it: how many events were written.
+    /// Stops writing. Returns how many events were written.
     async fn stop(self) -> usize {
         self.going.store(false, Ordering::Relaxed);
         self.task.await.unwrap()

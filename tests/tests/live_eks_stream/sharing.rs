@@ -1,12 +1,12 @@
-//! Replicas that share the shards: all are read, each by one, in order, and nothing is lost when
-//! replicas come, leave, hang or die, and shards are split and merged meanwhile.
+//! Replicas that share the shards: each is read by one replica, in order, and nothing is lost when
+//! replicas come, leave, hang or die while shards are split and merged.
 
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
 use audit_bridge_tests::replicas::{NAMESPACE, RandomTest, serve_api};
 
 use super::*;
 
-/// A stream, a receiver and a cluster with replicas in it.
+/// A stream, a receiver and a cluster with replicas.
 struct Cluster {
     stage: Arc<Stage>,
     api: FakeKubernetes,
@@ -24,7 +24,7 @@ impl Cluster {
         }
     }
 
-    /// A replica; each pod has a volume of its own.
+    /// A replica, with its own volume.
     fn start(&self, name: &str, more: &[&str]) -> Running {
         let kubeconfig = self.stage.path("kubeconfig").display().to_string();
         let state = self.stage.path(name).display().to_string();
@@ -33,7 +33,7 @@ impl Cluster {
         self.stage.start_as(&args, &[("KUBECONFIG", &kubeconfig)])
     }
 
-    /// Which shard each slot has.
+    /// The shard of each slot.
     fn slots(&self) -> BTreeMap<usize, String> {
         let table = self
             .api
@@ -43,13 +43,13 @@ impl Cluster {
         serde_json::from_value(table["slots"].clone()).unwrap()
     }
 
-    /// A replica that shares.
+    /// A replica that shares shards.
     fn replica(&self, name: &str) -> Running {
         self.start(name, &["--share-partitions", "--start=earliest"])
     }
 }
 
-/// Waits until these replicas read so many shards each.
+/// Waits until each replica reads this many shards.
 fn until_shares(replicas: &mut [&mut Running], want: &[f64]) {
     for (replica, share) in replicas.iter_mut().zip(want) {
         replica.until_metric("audit_bridge_active_logs", *share);
@@ -98,7 +98,7 @@ async fn shards_split_and_merged_are_redistributed_in_order() {
     }
     stage.put(200..400);
     stage.until_accepted(&one, 0..400);
-    // The shards that are closed are nobody's share.
+    // Closed shards are in no replica's share.
     until_shares(&mut [&mut one, &mut two], &[4.0, 4.0]);
     let open = stage.kinesis.open_shards(STREAM);
     for pair in open.chunks(2) {
@@ -109,7 +109,7 @@ async fn shards_split_and_merged_are_redistributed_in_order() {
     until_shares(&mut [&mut one, &mut two], &[2.0, 2.0]);
     stage.assert_no_duplicates();
     stage.assert_order();
-    // Of 16 shards only those that are open have a slot, and slots were used again.
+    // Of 16 shards only open ones have a slot, and slots are reused.
     let open: BTreeSet<_> = stage.kinesis.open_shards(STREAM).into_iter().collect();
     let reused = wait(|| {
         let shards = cluster.slots().into_values();
@@ -141,7 +141,8 @@ async fn reader_count_changed_keeps_positions() {
     stage.put(40..80);
     stage.until_accepted(&one, 0..80);
     assert_eq!(one.terminate(), 0);
-    // Several go on where the one stopped, and know which shards it read to their ends.
+    // Several replicas continue where the single one stopped, and know which shards it read to
+    // their ends.
     stage.put(80..120);
     let mut two = cluster.replica("two");
     let mut three = cluster.replica("three");
@@ -155,8 +156,8 @@ async fn reader_count_changed_keeps_positions() {
     assert_eq!(three.terminate(), 0);
     stage.assert_no_duplicates();
     stage.assert_order();
-    // The one goes on where it stopped itself: nothing is lost, and what the several delivered
-    // comes again.
+    // The single one continues where it stopped itself: nothing is lost, and what the several
+    // delivered is repeated.
     stage.put(120..130);
     let one = cluster.start("one", &[]);
     stage.until_accepted(&one, 0..130);

@@ -1,4 +1,4 @@
-//! Central logging: the entries of many projects' clusters, in one place or several.
+//! Central logging: entries of many projects' clusters, in one place or several.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn put_of(scene: &Scene, number: usize, project: &str, cluster: &str) {
     scene.logging.put(entry.text());
 }
 
-/// What each event says of its cluster, by the event's id.
+/// The cluster annotation of each event, by its ID.
 fn annotated(scene: &Scene) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for request in scene.webhook.received() {
@@ -47,7 +47,7 @@ async fn clusters_of_many_projects_are_read_from_one_view_and_annotated() {
     for (number, project) in ["p", "q", "r"].into_iter().enumerate() {
         put_of(&scene, number, project, "c");
     }
-    // Nothing is there before a sink brings it.
+    // The view is empty until a sink fills it.
     let checked = check(&scene, &["--resource-name", VIEW], &[]);
     assert_eq!(checked.status, 1, "{}", checked.stdout);
     assert!(
@@ -63,7 +63,7 @@ async fn clusters_of_many_projects_are_read_from_one_view_and_annotated() {
         "--start",
         "-1m",
     ];
-    // The variable that Google's own tools have names the project of the bridge, not of what it reads.
+    // The variable of Google's own tools names the bridge's project, not that of the log.
     let bridge = scene.run_with(&flags, &[("GOOGLE_CLOUD_PROJECT", "p")]);
     scene.until_accepted(0..3);
     let clusters: Vec<String> = annotated(&scene).into_values().collect();
@@ -73,7 +73,7 @@ async fn clusters_of_many_projects_are_read_from_one_view_and_annotated() {
     let checked = check(&scene, &["--resource-name", VIEW], &[]);
     assert_eq!(checked.status, 0, "{}{}", checked.stdout, checked.stderr);
     assert!(checked.stdout.contains(VIEW), "{}", checked.stdout);
-    // One project of it, one cluster of it.
+    // One project of the view, and one cluster of it.
     let one = [
         "--resource-name",
         VIEW,
@@ -112,7 +112,7 @@ async fn resource_names_several_are_one_request() {
         assert_eq!(request.resource_names, ["projects/p", "projects/q"]);
         assert!(request.filter.contains("log_id("), "{}", request.filter);
     }
-    // Another place joins: the position goes on.
+    // Another place is added: the position is kept.
     let flags = [&flags[..], &["--resource-name", "projects/r"]].concat();
     let bridge = scene.run_with(&flags, &[]);
     put_of(&scene, 3, "r", "c");
@@ -120,7 +120,7 @@ async fn resource_names_several_are_one_request() {
     drop(bridge);
 }
 
-/// The narrow right: one view, which is asked for in place of the project.
+/// A narrow permission for one view, which is read in place of the project.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn checkpoint_of_the_project_goes_on_in_its_view() {
     let scene = Scene::new().await;
@@ -145,7 +145,7 @@ async fn checkpoint_of_the_project_goes_on_in_its_view() {
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
     assert_eq!(scene.webhook.accepted_ids().len(), 30, "each just once");
-    // What never is in that bucket is not waited for.
+    // Logs that the bucket never has are not expected.
     let checked = check(
         &scene,
         &[&now[..], &["--include-data-access"]].concat(),

@@ -1,5 +1,5 @@
-//! Logs of which nothing shows, though they were asked for: what the identity may not read, what is
-//! not written, what is elsewhere.
+//! Selected logs that show no entries: the identity may not read them, they are not written, or
+//! they are elsewhere.
 
 use audit_bridge_testkit::PodEntry;
 use audit_bridge_testkit::cloud_logging::{LogPermissions, Metadata};
@@ -17,7 +17,7 @@ const READS: [&str; 5] = [
 const WARNING: &str = "log shows no entries";
 
 impl Scene {
-    /// Files an entry of the Data Access log, of so many seconds ago.
+    /// Writes an entry of the Data Access log, `seconds` seconds old.
     fn put_read(&self, number: usize, seconds: u64) {
         let entry = PodEntry {
             log: "data_access".to_owned(),
@@ -26,7 +26,7 @@ impl Scene {
         self.logging.put(entry.text());
     }
 
-    /// Files one of another service.
+    /// Writes one of another service.
     fn put_read_of_storage(&self) {
         let entry = PodEntry {
             log: "data_access".to_owned(),
@@ -69,7 +69,7 @@ async fn data_access_not_permitted_is_named_and_changes_arrive() {
     bridge.until_ready();
     let log = bridge.log();
     assert!(log.contains(role), "{log}");
-    // Then it is there, and read from then on without another word.
+    // Once it is permitted, it is read without further messages.
     scene.logging.private_logs(true);
     scene.put_read(4, 0);
     until("what is permitted", || {
@@ -98,7 +98,7 @@ async fn data_access_not_written_is_told_from_not_permitted() {
         "{}",
         checked.stdout
     );
-    // Who does not ask for it is not told of it.
+    // Users who do not select it get no report about it.
     let checked = check(&scene, &READS[..4], &[]);
     assert_eq!(checked.status, 0, "{}", checked.stdout);
     assert!(

@@ -1,5 +1,5 @@
-//! The stand-ins against clients and servers that we did not write: what Google's own tools read
-//! from our Cloud Logging, and what the bridge reads from Google's own Pub/Sub emulator.
+//! Tests with clients and servers that we did not write: Google's own tools read our Cloud Logging,
+//! and the bridge reads Google's own Pub/Sub emulator.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use audit_bridge_tests::root;
 
 use crate::{ago, built, until};
 
-/// A log of two clusters, and the filter that the bridge sends for one of them.
+/// A log of two clusters, and the bridge's filter for one of them.
 async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
     built();
     let log = CloudLogging::start().await;
@@ -44,13 +44,13 @@ async fn log_and_filter() -> (CloudLogging, String, Vec<String>) {
     });
     assert_eq!(bridge.terminate(), 0);
     let requests = log.requests();
-    // Not one that only looks whether there is any entry, nor one for late entries.
+    // Leave out the requests that only test for entries, and those for late entries.
     let reads = |it: &&Listed| it.page_size != Some(1) && !it.filter.contains("receiveTimestamp");
     let filter = requests.iter().find(reads).unwrap().filter.clone();
     (log, filter, want)
 }
 
-/// What Google's client for Python lists: the insert ids, or what it says when it may not.
+/// The insert IDs that Google's client for Python lists, or its error.
 fn listed_by_python(log: &CloudLogging, asked: [&str; 4]) -> Result<Vec<String>, String> {
     let output = Command::new(python("tests/requirements-gke.txt"))
         .arg(root().join("tests/tests/live_gke/list_entries.py"))
@@ -79,7 +79,8 @@ async fn stand_in_serves_googles_python_client() {
     }
 }
 
-/// By Google's client too: what may not be read is left out, what is elsewhere is not there.
+/// With Google's client, entries that may not be read are left out, and those elsewhere are not
+/// found.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stand_in_leaves_out_what_googles_python_client_may_not_read() {
     let log = CloudLogging::start().await;
@@ -166,7 +167,7 @@ async fn stand_in_serves_gcloud() {
     assert_eq!(ids, want);
 }
 
-/// Google's emulator, where its archive lies beside gcloud.
+/// Google's emulator, if its archive is installed with gcloud.
 fn emulator_jar() -> Option<PathBuf> {
     let output = Command::new("gcloud")
         .args(["info", "--format", "value(installation.sdk_root)"])
@@ -184,7 +185,7 @@ fn emulator_jar() -> Option<PathBuf> {
     })
 }
 
-/// The emulator at work.
+/// The running emulator.
 struct Emulator {
     child: Child,
     host: String,
@@ -220,7 +221,7 @@ impl Emulator {
         })
     }
 
-    /// A request of its REST API; false when it is not answered well.
+    /// Sends a request to its REST API; returns whether it succeeded.
     fn rest(&self, method: &str, path: &str, body: &serde_json::Value) -> bool {
         let sent = Command::new("curl")
             .args([
@@ -286,8 +287,9 @@ async fn emulator_of_google_is_read() {
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
     let bridge = Running::start("gke", &args.concat(), &variables);
-    // The emulator goes on giving messages to streams that ended, whoever's they were, and has
-    // them back when their lease ends, for another throw of the dice: so it is not asked for all.
+    // The emulator still assigns messages to streams that have ended, whichever client they
+    // belonged to, and takes them back when the lease ends, to assign them at random again. So not
+    // all messages are expected.
     let mut numbers = 60..;
     let mut publish_one = || {
         let number = numbers.next().unwrap();
@@ -298,7 +300,7 @@ async fn emulator_of_google_is_read() {
         accepted() >= 70
     });
     assert_eq!(bridge.terminate(), 0);
-    // What was acknowledged did not come again.
+    // No acknowledged message was repeated.
     let accepted = webhook.accepted_ids();
     let different: BTreeSet<_> = accepted.iter().collect();
     assert_eq!(different.len(), accepted.len());

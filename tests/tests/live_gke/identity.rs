@@ -1,4 +1,4 @@
-//! Who the bridge is, where it finds out, and what it says when it may not read.
+//! The bridge's identity, how it is found, and the errors when it may not read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{Scene, ago, built, until};
 
-/// Runs `check` beside the scene's log.
+/// Runs `check` on the scene's log.
 pub(crate) fn check(scene: &Scene, more: &[&str], envs: &[(&str, &str)]) -> Ran {
     let state = scene.folder.path().join("check");
     std::fs::create_dir_all(&state).unwrap();
@@ -96,7 +96,7 @@ async fn identity_missing_is_held_until_there_is_one() {
     scene.logging.metadata(metadata.clone());
     scene.until_accepted(0..5);
     bridge.until_ready();
-    // The token is taken back, though it looked good for an hour.
+    // The token is revoked although it seemed valid for an hour.
     metadata.token = Some("second".to_owned());
     scene.logging.metadata(metadata);
     scene.logging.require_token("second");
@@ -114,7 +114,7 @@ async fn identity_missing_is_held_until_there_is_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn token_is_renewed_before_and_after_its_end() {
     let scene = Scene::new().await;
-    // The client renews such short ones some time after they have ended: the worst case.
+    // The worst case: the client renews such short tokens only some time after they expired.
     scene.logging.metadata(Metadata {
         token_seconds: 4,
         ..Metadata::of("p", "c", "l")
@@ -135,7 +135,8 @@ async fn token_is_renewed_before_and_after_its_end() {
     assert!(tokens.len() > 1, "{tokens:?}");
 }
 
-/// A bridge that reads over TLS from a log that asks for such tokens, with this credentials file.
+/// Runs a bridge that reads over TLS from a log that requires such tokens, with this credentials
+/// file.
 async fn reads_with(token: &str, whom: &str, file: impl Fn(&str) -> Value) {
     built();
     let pki = Pki::new();
@@ -185,7 +186,7 @@ async fn reads_with(token: &str, whom: &str, file: impl Fn(&str) -> Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn service_account_key_makes_its_own_tokens() {
-    // A JSON Web Token that the key signed.
+    // A JSON Web Token signed with the key.
     reads_with("eyJ", "bridge@p.iam.gserviceaccount.com", |_| {
         json!({
             "type": "service_account",
@@ -285,7 +286,7 @@ async fn check_tells_whose_token_it_is() {
         assert!(checked.stdout.contains(email), "{}", checked.stdout);
         assert!(checked.stdout.contains(says), "{}", checked.stdout);
     }
-    // And to whom the role is to be given.
+    // Names the identity that needs the role.
     scene.logging.only_project("elsewhere");
     let checked = check(&scene, &[], &envs);
     assert_eq!(checked.status, 1);
@@ -308,7 +309,7 @@ async fn check_of_missing_cluster_names_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn place_unknown_is_refused() {
     let scene = Scene::new().await;
-    // No server: a port that nobody listens on.
+    // No metadata server: nothing listens on the port.
     let envs = [("GCE_METADATA_HOST", "127.0.0.1:1")];
     for flags in [&[][..], &["--project-id", "p"]] {
         let checked = check(&scene, flags, &envs);
@@ -319,7 +320,7 @@ async fn place_unknown_is_refused() {
             checked.stdout
         );
     }
-    // No server, and none is asked.
+    // No metadata server is configured.
     let checked = check(&scene, &[], &[]);
     assert_eq!(checked.status, 1);
     assert!(
@@ -327,7 +328,7 @@ async fn place_unknown_is_refused() {
         "{}",
         checked.stdout
     );
-    // The project's variable, as Google's own tools have it.
+    // The project's variable of Google's own tools.
     scene.put(0..1, ago(30));
     let checked = check(&scene, &[], &[("GOOGLE_CLOUD_PROJECT", "p")]);
     assert_eq!(checked.status, 0, "{}", checked.stdout);

@@ -1,4 +1,4 @@
-//! Entries that come later than the oldest age: found by when Google received them.
+//! Entries that arrive later than the oldest age are found by their time of receipt.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{Scene, ago, sample, until};
 
 impl Scene {
-    /// Files an entry of a minute ago that was received only now.
+    /// Writes an entry with a time a minute ago that was received now.
     fn put_late(&self, number: usize) {
         let entry = PodEntry::new(number, ago(60)).text();
         let (before, after) = entry.split_once("\"receiveTimestamp\":\"").unwrap();
@@ -27,7 +27,7 @@ async fn entry_later_than_the_oldest_age_is_found_by_its_receipt() {
     let flags = ["--start", "-5m", "--late-interval", "1s"];
     let mut bridge = scene.run(&flags);
     scene.until_accepted(0..10);
-    // Each cursor has passed that time.
+    // By now each cursor has passed that time.
     std::thread::sleep(Duration::from_secs(7));
     scene.put_late(10);
     scene.put(11..13, Timestamp::now());
@@ -38,7 +38,7 @@ async fn entry_later_than_the_oldest_age_is_found_by_its_receipt() {
     bridge.until_metric("audit_bridge_lag_seconds", 0.0);
     bridge.until_ready();
     assert_eq!(bridge.terminate(), 0);
-    // What was found stays found, and the next one too.
+    // A restart does not repeat it, and finds the next one.
     scene.put_late(13);
     let bridge = scene.run(&flags);
     scene.until_accepted(0..14);

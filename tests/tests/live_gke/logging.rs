@@ -1,4 +1,4 @@
-//! Cloud Logging's API: what arrives, how often, and whether it is the same as from a dump.
+//! Cloud Logging's API: what arrives, how often, and that it equals a replay.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::{Scene, ago, examples, parts, sorted_lines, until};
 async fn entries_late_or_repeated_arrive_once() {
     let scene = Scene::new().await;
     scene.logging.pages_of(150);
-    // Many under one time, across the pages' borders.
+    // Many entries with the same time, on several pages.
     let (one, other) = (ago(120), ago(60));
     for number in 0..1000 {
         let time = if number < 500 { one } else { other };
         scene.logging.put(PodEntry::new(number, time).text());
     }
-    // The log itself may hold an entry twice.
+    // The log itself may have an entry twice.
     for number in [3, 499, 777] {
         let time = if number < 500 { one } else { other };
         scene.logging.put(PodEntry::new(number, time).text());
@@ -29,19 +29,19 @@ async fn entries_late_or_repeated_arrive_once() {
     let mut bridge = scene.run(&["--start", "-10m"]);
     scene.until_accepted(0..1000);
     bridge.until_ready();
-    // Late: filed two seconds back, and behind the edge by then.
+    // Late: with a time two seconds ago, behind the edge by then.
     for number in 1000..1100 {
         let entry = PodEntry::new(number, ago(2)).text();
         scene.logging.put_late(entry, Duration::from_millis(500));
     }
-    // And what is new.
+    // New entries.
     scene.put(1100..1200, Timestamp::now());
     scene.until_accepted(0..1200);
     until("the late are counted", || {
         bridge.metric("audit_bridge_late_records_total") >= 100.0
     });
     bridge.until_metric("audit_bridge_lag_seconds", 0.0);
-    // All cursors have passed by now: what they met again was known.
+    // By now all cursors have passed; they recognised what they read again.
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(scene.webhook.accepted_ids().len(), 1200, "each just once");
     assert_eq!(bridge.terminate(), 0);
@@ -50,7 +50,7 @@ async fn entries_late_or_repeated_arrive_once() {
         .requests()
         .iter()
         .map(|it| it.page_size)
-        // One entry is asked for to see whether there is any.
+        // Requests for one entry only test whether there is any.
         .filter(|size| *size != Some(1))
         .collect();
     assert_eq!(sizes, [Some(1000)].into());
@@ -103,7 +103,7 @@ async fn split_entries_across_pages_and_polls_are_joined() {
     scene.logging.put(first);
     scene.logging.put(PodEntry::new(1, ago(50)).text());
     scene.logging.put(second);
-    // The other half of this one is late, and comes first.
+    // The other part is late, and comes first.
     let [first, second] = parts(2, ago(2));
     scene.logging.put_late(first, Duration::from_secs(2));
     scene.logging.put(second);
@@ -168,7 +168,7 @@ async fn requests_keep_their_rate_and_throttling_is_reported() {
     let scene = Scene::new().await;
     scene.put(0..10, ago(30));
     scene.logging.fail_next(CloudLoggingFault::RetryAfter("1"));
-    // As paced as it goes: two requests a second, whatever the cursors would like.
+    // As paced: two requests a second, however much the cursors want to read.
     let mut bridge = scene.run(&["--start", "-1m", "--requests-per-minute", "120"]);
     scene.until_accepted(0..10);
     std::thread::sleep(Duration::from_secs(4));
@@ -183,7 +183,7 @@ async fn requests_keep_their_rate_and_throttling_is_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pages_too_large_are_asked_for_smaller() {
     let scene = Scene::new().await;
-    // 24 MiB in one page: more than is held of one.
+    // 24 MiB in one page, more than the limit of a page.
     for number in 0..48 {
         let entry = PodEntry {
             bytes: 512 << 10,

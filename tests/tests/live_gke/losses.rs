@@ -1,4 +1,4 @@
-//! What may not cost an entry: faults of the API, entries that are none, crashes.
+//! API faults, strays and crashes must not cost an entry.
 
 use std::time::Duration;
 
@@ -69,10 +69,10 @@ async fn entry_invalid_goes_to_dead_letter_and_blocks_nothing() {
     let bridge = scene.run(&["--start", "-5m"]);
     scene.until_accepted(0..20);
     until("dead letters", || scene.dead_letters().len() >= 6);
-    // Behind it goes on as before.
+    // The entries after it are read as usual.
     scene.put(20..40, Timestamp::now());
     scene.until_accepted(0..40);
-    // Older cursors meet the strays again, and know them.
+    // Older cursors read the strays again, and recognise them.
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(bridge.terminate(), 0);
     let letters = scene.dead_letters();
@@ -115,7 +115,7 @@ async fn killed_repeatedly_loses_nothing() {
         let bridge = scene.run(&small);
         until("progress", || scene.accepted().len() >= life * 350);
         bridge.kill();
-        // The log goes on while nobody reads.
+        // The log continues while the bridge is down.
         scene.put(fed..fed + 50, Timestamp::now());
         fed += 50;
     }
@@ -123,7 +123,7 @@ async fn killed_repeatedly_loses_nothing() {
     scene.until_accepted(0..fed);
     assert_eq!(bridge.terminate(), 0);
     let twice = scene.webhook.accepted_ids().len() - fed;
-    // Each life may repeat what it delivered after its last checkpoint, a second's worth or two.
+    // Each process may repeat what it delivered after its last checkpoint, a second's worth or two.
     assert!(twice < 4 * 1500, "{twice} duplicates");
 }
 
@@ -135,13 +135,13 @@ async fn restart_repeats_nothing_and_continues() {
     scene.until_accepted(0..300);
     assert_eq!(bridge.terminate(), 0);
     scene.put(300..400, Timestamp::now());
-    // The setting of the start is for a first life only.
+    // `--start` only applies without a checkpoint.
     let bridge = scene.run(&["--start", "latest"]);
     scene.until_accepted(0..400);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(bridge.terminate(), 0);
     assert_eq!(scene.webhook.accepted_ids().len(), 400);
-    // Another cluster's checkpoint is not ours to go on from.
+    // Another cluster's checkpoint must not be used.
     let mut other = scene.run_with(&["--project-id", "p", "--cluster-name", "else"], &[]);
     assert_eq!(other.until_end(), 1);
     assert!(other.log().contains("clusters/else"), "{}", other.log());
@@ -174,8 +174,8 @@ async fn webhook_down_stops_the_reading_and_loses_nothing() {
     assert_eq!(bridge.terminate(), 0);
 }
 
-/// Google's clock is an hour behind the node's: the edge would be an hour ahead of what is written,
-/// and no cursor would come back to it.
+/// Google's clock is an hour behind the node's. Without correction, the edge would be an hour ahead
+/// of what is written, and no cursor would return there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clock_of_the_node_ahead_loses_nothing() {
     let scene = Scene::new().await;

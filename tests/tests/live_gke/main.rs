@@ -1,5 +1,5 @@
-//! The real binary on live logs of GKE: Cloud Logging's API and Pub/Sub, each as a stand-in that
-//! keeps the real one's rules and fails on cue.
+//! The real binary on live logs of GKE: Cloud Logging's API and Pub/Sub, each a stand-in that
+//! follows the real rules and fails on cue.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,7 @@ impl Scene {
         }
     }
 
-    /// The flags of a quick bridge that reads this log.
+    /// Flags for a fast bridge that reads this log.
     fn args(&self) -> Vec<String> {
         let (logging, webhook) = (self.logging.url(), self.webhook.url());
         [
@@ -61,7 +61,7 @@ impl Scene {
         .collect()
     }
 
-    /// A quick bridge that reads all clusters of the project `p`.
+    /// A fast bridge that reads all clusters of the project `p`.
     fn run(&self, more: &[&str]) -> Running {
         self.run_with(
             &[&["--project-id", "p", "--cluster-name", "*"], more].concat(),
@@ -71,7 +71,7 @@ impl Scene {
 
     fn run_with(&self, more: &[&str], envs: &[(&str, &str)]) -> Running {
         let args = self.args();
-        // A flag of the test's own stands in for the quick one.
+        // A test's own flag replaces the default one.
         let quick = args
             .chunks(2)
             .filter(|flag| !more.contains(&flag[0].as_str()));
@@ -82,7 +82,7 @@ impl Scene {
         Running::start("gke", &all, envs)
     }
 
-    /// Files entries with these numbers, a millisecond apart from `first` on.
+    /// Writes entries with these numbers, a millisecond apart, starting at `first`.
     fn put(&self, numbers: std::ops::Range<usize>, first: Timestamp) {
         for (at, number) in numbers.enumerate() {
             let time = first + Duration::from_millis(at as u64);
@@ -90,12 +90,12 @@ impl Scene {
         }
     }
 
-    /// What was accepted, without repetitions.
+    /// The IDs of accepted events, without repetitions.
     fn accepted(&self) -> BTreeSet<String> {
         self.webhook.accepted_ids().into_iter().collect()
     }
 
-    /// Waits until just these have been accepted at least once.
+    /// Waits until exactly these have been accepted, each at least once.
     fn until_accepted(&self, numbers: std::ops::Range<usize>) {
         let want: BTreeSet<String> = numbers.map(PodEntry::audit_id).collect();
         until(&format!("{} events", want.len()), || {
@@ -115,12 +115,12 @@ impl Scene {
     }
 }
 
-/// Builds the bridge before any time of a test is taken.
+/// Builds the bridge before a test measures time.
 fn built() {
     let _ = audit_bridge_tests::binary("gke");
 }
 
-/// So long before now.
+/// The time this many seconds ago.
 fn ago(seconds: u64) -> Timestamp {
     Timestamp::now() - Duration::from_secs(seconds)
 }
@@ -130,7 +130,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(wait(|| holds().then_some(())).is_some(), "{what}: never");
 }
 
-/// The sum of a metric over the labels that hold this text.
+/// The sum of a metric over the labels that contain this text.
 fn sample(bridge: &mut Running, name: &str, label: &str) -> f64 {
     let (_, metrics) = bridge.get("/metrics");
     let lines = metrics.lines().filter(|line| {
@@ -142,15 +142,14 @@ fn sample(bridge: &mut Running, name: &str, label: &str) -> f64 {
         .sum()
 }
 
-/// The converter's examples that a log would find, and the events that replay makes of them, in
-/// order.
+/// The converter's examples that a log could contain, and the events of their replay, in order.
 fn examples(folder: &std::path::Path, flags: &[&str]) -> (Vec<String>, Vec<String>) {
     let mut entries = Vec::new();
     let examples = root().join("bridges/gke/fixtures/examples");
     for file in std::fs::read_dir(examples).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
-        // One was cut by whoever saved it.
+        // Whoever saved one of them has cut it.
         let whole = entry["resource"]["type"] == "k8s_cluster"
             && entry["protoPayload"]["serviceName"] == "k8s.io"
             && entry["insertId"].is_string();
@@ -182,7 +181,7 @@ fn sorted_lines(path: &std::path::Path) -> Vec<String> {
     lines
 }
 
-/// The entry in two parts: each has a half of its request.
+/// An entry in two parts, each with half of its request.
 fn parts(number: usize, time: Timestamp) -> [String; 2] {
     let entry = PodEntry {
         bytes: 100,
@@ -197,7 +196,7 @@ fn parts(number: usize, time: Timestamp) -> [String; 2] {
         let half = ["x".repeat(70), "y".repeat(30)][index].clone();
         part["protoPayload"]["request"]["metadata"]["annotations"]["filling"] = half.into();
         if index == 1 {
-            // What came whole is in one part only.
+            // An undivided value is in one part only.
             part["protoPayload"]["request"]["metadata"]["name"] = "".into();
         }
         part.to_string()

@@ -1,4 +1,4 @@
-//! A Pub/Sub subscription: what is acknowledged and when, and what may not cost a message.
+//! A Pub/Sub subscription: what is acknowledged and when, and that no message is lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Scene {
         }
     }
 
-    /// A replica with a state of its own.
+    /// A replica with its own state.
     pub(crate) fn run(&self, replica: &str, more: &[&str]) -> Running {
         let (pubsub, webhook) = (self.pubsub.url(), self.webhook.url());
         let state = self.folder.path().join(replica);
@@ -115,7 +115,7 @@ async fn messages_open_are_bounded_and_returned_at_the_end() {
     // 40 MB
     scene.publish(0..4000, 10_000);
     scene.webhook.set_answer(WebhookAnswer::status(503));
-    // Room for everything here: only what the service is told bounds it.
+    // Large limits, so that only the limit told to the service applies.
     let roomy = [
         "--in-flight-batches-max",
         "200",
@@ -130,7 +130,7 @@ async fn messages_open_are_bounded_and_returned_at_the_end() {
     let sent = scene.pubsub.deliveries();
     assert!(sent < 3000, "{sent} messages");
     assert_eq!(bridge.terminate(), 0);
-    // Not left to their deadlines: whoever comes next has them at once.
+    // Returned rather than left to expire, so that another replica gets them at once.
     until("given back", || scene.pubsub.nacks() >= sent);
     scene.webhook.accept();
     let bridge = scene.run("one", &[]);
@@ -139,8 +139,8 @@ async fn messages_open_are_bounded_and_returned_at_the_end() {
     assert_eq!(bridge.terminate(), 0);
 }
 
-/// The service sends no more than 10,000 messages that are not acknowledged, and an event that the
-/// receiver does not take is parked for a quarter of an hour at least: for as long as others come.
+/// The service sends at most 10,000 messages that are not acknowledged, and an event that the
+/// receiver refuses is parked for at least a quarter of an hour, as long as others arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn message_whose_event_is_parked_holds_up_no_other() {
     let scene = Scene::new().await;
@@ -151,7 +151,7 @@ async fn message_whose_event_is_parked_holds_up_no_other() {
     until("all others", || scene.accepted() == others);
     scene.until_acked(11_999);
     assert_eq!(bridge.terminate(), 0);
-    // It is given back, and comes again.
+    // The message is returned, and redelivered.
     scene.webhook.accept_event(&PodEntry::audit_id(0));
     let bridge = scene.run("two", &[]);
     scene.until_accepted(0..12_000);
@@ -169,7 +169,7 @@ async fn clean_stop_acknowledges_all_that_was_delivered() {
         scene.publish(0..300, 0);
         let bridge = scene.run("one", &[]);
         scene.until_accepted(0..300);
-        // Before the checkpoint's second is over.
+        // Before the checkpoint's interval has passed.
         assert_eq!(bridge.terminate(), 0);
         assert_eq!(scene.pubsub.acked(), 300, "exactly once: {exactly_once}");
     }
@@ -256,7 +256,7 @@ async fn acknowledgment_lost_causes_no_second_delivery() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn message_redelivered_while_held_is_delivered_once() {
     let scene = Scene::new().await;
-    // Leases run out on the way, whatever the client does about them.
+    // Leases expire meanwhile, whatever the client does.
     scene.pubsub.lease_at_most(Duration::from_secs(1));
     scene.webhook.set_answer(WebhookAnswer::status(503));
     scene.publish(0..20, 0);
@@ -283,7 +283,7 @@ async fn stream_ended_is_reopened() {
         scene.publish(round * 100..(round + 1) * 100, 0);
         scene.until_accepted(0..(round + 1) * 100);
     }
-    // Never in a hot loop.
+    // No busy loop.
     let opened = scene.pubsub.streams_opened();
     assert!(opened <= 10, "{opened} streams");
     scene.until_acked(400);
@@ -318,7 +318,7 @@ async fn split_entries_across_messages_are_joined() {
     scene.publish(1..50, 0);
     let bridge = scene.run("one", &[]);
     until("the others", || scene.accepted().len() == 49);
-    // The whole waits, and so does its part's acknowledgment, but no other's.
+    // The part is not acknowledged until the entry is complete, but all others are.
     scene.until_acked(49);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(scene.pubsub.acked(), 49);
@@ -354,7 +354,7 @@ async fn live_and_replay_give_the_same_events() {
         ["--state-dir", state.to_str().unwrap()],
         ["--subscription", NAME],
     ];
-    // Its own variable, as Google's own tools have it.
+    // The variable of Google's own tools.
     let host = scene.pubsub.host();
     let bridge = Running::start(
         "gke",
@@ -391,7 +391,7 @@ async fn service_unreachable_is_reported_and_quiet_one_is_ready() {
     let mut quiet = scene.run("quiet", &[]);
     quiet.until_ready();
     assert_eq!(quiet.terminate(), 0);
-    // A port that nobody listens on.
+    // Nothing listens on this port.
     let state = scene.folder.path().join("two");
     let webhook = scene.webhook.url();
     let args = [
@@ -425,7 +425,7 @@ async fn token_of_metadata_server_refused_is_renewed() {
     let mut bridge = Running::start("gke", &args.concat(), &variables);
     scene.until_accepted(0..10);
     bridge.until_ready();
-    // The token is taken back, and so is the stream.
+    // The token is revoked, and the stream ended.
     metadata.token = Some("other".to_owned());
     server.metadata(metadata);
     scene.pubsub.require_token("other");

@@ -1,4 +1,4 @@
-//! Bad input.
+//! Damaged input.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn input_damaged_is_named_and_costs_nothing_else() {
         "\"requestObject\":{",
         &format!("\"requestObject\":{{\"deep\":{}", "[".repeat(100_000)),
     );
-    // (name, content, exit, events that still come, what standard error says)
+    // (name, content, exit status, events that still come, text on standard error)
     let unknown = "no shape that this bridge knows";
     type Case = (&'static str, Vec<u8>, i32, Option<usize>, &'static str);
     let cases: Vec<Case> = vec![
@@ -165,7 +165,7 @@ fn input_damaged_is_named_and_costs_nothing_else() {
             }
             assert!(ran.stderr.contains(says), "{context}");
             assert!(!ran.stderr.contains("panicked"), "{context}");
-            // A good file beside it still goes through.
+            // A good file in the same replay is still converted.
             let neighbour = write(at, "neighbour/good.jsonl", &good);
             let both = run(provider, &["replay", &path, &neighbour]);
             assert_eq!(count(&both), count(&ran) + 1, "{context}");
@@ -182,7 +182,7 @@ fn input_damaged_is_named_and_costs_nothing_else() {
     }
 }
 
-/// How many events came out; they may nest deeper than serde_json reads.
+/// Number of events in the output; they may be nested deeper than serde_json allows.
 fn count(ran: &Ran) -> usize {
     ran.stdout.matches("\"auditID\":").count()
 }

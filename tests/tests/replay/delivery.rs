@@ -1,4 +1,4 @@
-//! What the webhook does, and how a replay that stopped goes on.
+//! Answers of the webhook, and how a stopped replay continues.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is read, and what comes out.
+//! Inputs and outputs.
 
 use super::*;
 
@@ -209,7 +209,7 @@ fn dead_letter_is_replayable() {
     assert_eq!(kept[1]["payload"], broken[1]);
     assert_eq!(kept[2]["payload_base64"], "eyJhdWRpdElEIjoi/yJ9");
 
-    // Nothing gets lost or doubled on the way through a second dead letter.
+    // Nothing is lost or doubled by a second dead letter.
     let again = at.join("again.jsonl").to_str().unwrap().to_owned();
     let ran = run("eks", &["replay", &dead, "--dead-letter", &again]);
     assert_eq!((ran.status, ran.stdout.as_str()), (3, ""), "{}", ran.stderr);
@@ -226,7 +226,7 @@ fn dead_letter_is_replayable() {
     };
     assert_eq!(payloads(&twice), payloads(&kept));
 
-    // A dead letter among its own inputs would never end.
+    // A replay that read its own dead letter would never end.
     let ran = run("eks", &["replay", &dead, "--dead-letter", &dead]);
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("--dead-letter"), "{}", ran.stderr);

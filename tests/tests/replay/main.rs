@@ -1,4 +1,4 @@
-//! `replay` of the real binaries: what a security engineer does with a saved dump.
+//! `replay` of the real binaries, as a security engineer uses it with a saved dump.
 
 #![allow(
     clippy::unwrap_used,

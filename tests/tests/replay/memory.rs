@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Runs a replay and returns the largest resident memory that was seen, in MiB.
+/// Runs a replay; returns the exit status and the largest resident memory that was seen, in MiB.
 fn peak_mib(provider: &str, args: &[&str]) -> (i32, u64) {
     let mut child = command(provider, args)
         .stdout(std::process::Stdio::null())
@@ -30,7 +30,7 @@ fn peak_mib(provider: &str, args: &[&str]) -> (i32, u64) {
 fn memory_of_large_dump_stays_flat() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out").to_str().unwrap().to_owned();
-    // One array on one line, and one line that is a single value: far larger than the goal.
+    // One array on one line, and one line with a single value: far larger than the limit.
     let path = folder.path().join("array.json");
     let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
     file.write_all(b"[").unwrap();
@@ -85,7 +85,7 @@ async fn memory_with_refusing_webhook_is_bounded() {
         .collect();
     let dump = write(folder.path(), "dump.jsonl", dump);
     let webhook = ScriptedWebhook::start().await;
-    // Each event is tried alone and waits: nothing else holds as many at once.
+    // Each event is tried alone and parked: the worst case of memory.
     webhook.set_answer(WebhookAnswer::status(400));
     let url = webhook.url();
     let (status, peak) = tokio::task::spawn_blocking(move || {

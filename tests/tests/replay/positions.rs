@@ -1,11 +1,11 @@
-//! A replay with a state folder: each input has a position of its own, whatever becomes of the others.
+//! A replay with a state folder: each input has its own position, whatever happens to the others.
 
 use audit_bridge_tests::live::wait;
 
 use super::*;
 
-/// Replays these inputs with a state folder until the webhook has accepted so many batches of ten;
-/// then it fails until the replay gives up.
+/// Replays these inputs with a state folder until the webhook has accepted this many batches of
+/// ten; then the webhook fails until the replay gives up.
 async fn interrupted(
     webhook: &ScriptedWebhook,
     state: &str,
@@ -36,7 +36,7 @@ async fn replayed(webhook: &ScriptedWebhook, state: &str, inputs: &[&str]) -> Ra
             "--give-up-after=1s",
             "--in-flight-batches-max=1",
             "--batch-events-max=50",
-            // So that it is known which records came before it was interrupted.
+            // So that the order of records before the interruption is known.
             "--parallel=1",
         ]
         .map(str::to_owned),
@@ -64,7 +64,7 @@ async fn inputs_changed_between_two_runs_lose_nothing() {
     let webhook = ScriptedWebhook::start().await;
     interrupted(&webhook, &state, &[&a, &b], 3).await;
     assert_eq!(sorted(&webhook), all_ids(0..150));
-    // A new file comes to stand first, the first one is taken away, and the second is added to.
+    // A new file is now the first, the former first is removed, and the second has grown.
     let new = write(folder.path(), "0.jsonl", lines(300..353));
     write(folder.path(), "b.jsonl", lines(100..220));
     let ran = replayed(&webhook, &state, &[&new, &b]).await;
@@ -72,7 +72,7 @@ async fn inputs_changed_between_two_runs_lose_nothing() {
     let mut want = all_ids(0..220);
     want.extend(all_ids(300..353));
     assert_eq!(sorted(&webhook), want, "each once: {}", ran.stderr);
-    // The file that was taken away is still known, in another order too.
+    // The removed file is still known, even in another order.
     let ran = replayed(&webhook, &state, &[&b, &a, &new]).await;
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     assert_eq!(sorted(&webhook), want, "nothing is sent again");
@@ -90,7 +90,7 @@ async fn input_with_changed_settled_part_is_replayed_whole_and_reported() {
     let a = write(folder.path(), "a.jsonl", lines(0..100));
     let webhook = ScriptedWebhook::start().await;
     interrupted(&webhook, &state, &[&a], 1).await;
-    // Ten records are put before the others: a count of records would skip them.
+    // Ten records are inserted before the others: a plain count would skip them.
     write(folder.path(), "a.jsonl", lines(500..510) + &lines(0..100));
     let ran = replayed(&webhook, &state, &[&a]).await;
     assert_eq!(ran.status, 0, "{}", ran.stderr);
@@ -101,7 +101,7 @@ async fn input_with_changed_settled_part_is_replayed_whole_and_reported() {
         .chain(all_ids(500..510))
         .collect();
     assert_eq!(accepted, want);
-    // What changes behind the settled part is no change of it.
+    // Changes after the settled part do not count as changes of it.
     let b = write(folder.path(), "b.jsonl", lines(1000..1100));
     interrupted(&webhook, &state, &[&b], 1).await;
     write(
@@ -140,7 +140,7 @@ async fn input_cut_then_whole_gives_its_last_record() {
         write(folder.path(), name, all);
         let ran = replayed(&webhook, &state, &[&path]).await;
         assert_eq!(ran.status, 0, "{}", ran.stderr);
-        // What was cut left as well, with the part of its audit ID that was there.
+        // The truncated event was delivered too, with a part of its audit ID.
         let accepted: BTreeSet<_> = webhook.accepted_ids().into_iter().collect();
         let missing = all_ids(0..100);
         let missing: Vec<_> = missing
@@ -165,7 +165,7 @@ fn state_folder_with_unsupported_options_is_refused() {
     );
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("--skip-records"), "{}", ran.stderr);
-    // One count over all files, as an earlier release kept it.
+    // An earlier release kept one count for all files.
     let old = format!(
         "{{\"version\":1,\"provider\":\"eks\",\"source\":\"replay of {dump}\",\
          \"position\":{{\"0\":7}},\"written\":\"2026-11-21T10:00:00.000000Z\"}}"
@@ -212,7 +212,7 @@ fn shards_of_a_folder_give_every_file_once() {
     assert!(ran.stderr.contains("--shard"), "{}", ran.stderr);
 }
 
-/// By file, how many of its records the checkpoint says are settled.
+/// The number of settled records by file, as in the checkpoint.
 fn kept(state: &str) -> BTreeMap<String, u64> {
     let text = std::fs::read(Path::new(state).join("checkpoint.json")).unwrap_or_default();
     let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -225,7 +225,7 @@ fn kept(state: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// `kill -9` in the middle of files that are read side by side; `KILLS=n` for longer.
+/// `kill -9` while several files are read at once; `KILLS=n` for longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_loses_nothing_and_repeats_nothing_settled() {
     const RECORDS: usize = 1500;
@@ -237,7 +237,7 @@ async fn killed_at_random_loses_nothing_and_repeats_nothing_settled() {
     let mut random = fastrand::Rng::with_seed(seed);
     let webhook = ScriptedWebhook::start().await;
     webhook.set_answer(WebhookAnswer::status(200).after(Duration::from_millis(4)));
-    // By number, which records each file holds.
+    // Record numbers by file.
     let mut files = BTreeMap::<String, Vec<usize>>::new();
     let mut next = 0;
     let mut one_more = |files: &mut BTreeMap<String, Vec<usize>>, random: &mut fastrand::Rng| {
@@ -325,7 +325,7 @@ async fn positions_that_cannot_be_kept_end_in_a_failure_that_says_so() {
         tokio::task::spawn_blocking(move || run("eks", &["replay", &dump, &state_dir, &url]));
     let begun = || (!webhook.received().is_empty()).then_some(());
     assert!(tokio::task::block_in_place(|| wait(begun)).is_some());
-    // Where the next checkpoint would be written.
+    // Blocks the path of the next checkpoint.
     std::fs::create_dir_all(state.join("checkpoint.json.tmp/in the way")).unwrap();
     webhook.accept();
     let ran = replay.await.unwrap();

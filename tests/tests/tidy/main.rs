@@ -1,4 +1,5 @@
-//! The repository keeps its own rules: which way the arrows point, one TLS stack, pure vocabulary.
+//! The repository follows its own rules: dependencies between crates, one TLS stack, pure
+//! vocabulary.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,8 @@
 
 mod modules;
 mod names;
+mod observers;
+mod page;
 mod repeats;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use std::process::Command;
 
 use audit_bridge_tests::{BRIDGES, root};
 
-/// Our packages and what each depends on, beside dev-dependencies.
+/// Our packages, and what each depends on, except for dev-dependencies.
 fn packages() -> BTreeMap<String, Vec<String>> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -60,7 +63,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Lines of code (no comments, no tests) in which one of these words stands.
+/// Lines of code (without comments and tests) that contain one of these words.
 fn lines_with(files: &[PathBuf], words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
@@ -81,7 +84,7 @@ fn lines_with(files: &[PathBuf], words: &[&str]) -> Vec<String> {
     found
 }
 
-/// Which of our packages each may use, beside what its tests use.
+/// The packages of ours that each may depend on, except for tests.
 const ARROWS: [(&str, &[&str]); 9] = [
     ("audit-bridge-core", &[]),
     ("audit-bridge-replay", &[CORE]),
@@ -98,8 +101,8 @@ const REPLAY: &str = "audit-bridge-replay";
 const TAIL: &str = "audit-bridge-tail";
 const APP: &str = "audit-bridge-app";
 
-/// Libraries that belong into some of our packages only. Cargo keeps them out of the others, as long
-/// as nobody adds them there.
+/// Libraries that only some of our packages may use. Cargo keeps them out of the others unless
+/// someone adds them there.
 const LIBRARIES: [(&str, &[&str]); 13] = [
     ("kube", &[APP]),
     ("mimalloc", &[APP]),
@@ -119,7 +122,7 @@ const LIBRARIES: [(&str, &[&str]); 13] = [
         ],
     ),
     ("rustls", &[CORE]),
-    // Google's own client decodes a page of entries all or not at all, and writes them anew.
+    // Google's own client decodes a page of entries completely or not at all, and re-encodes them.
     ("reqwest", &[CORE, "gke-audit-bridge"]),
     (
         "flate2",
@@ -174,7 +177,7 @@ fn modules_never_use_each_other_in_a_circle() {
     assert!(circles.is_empty(), "{circles:#?}");
 }
 
-/// What two bridges do the same way is done once, below them.
+/// Code that two bridges would share belongs below them.
 #[test]
 fn bridges_share_no_run_of_more_than_eight_lines() {
     let texts = |bridge: &str| -> Vec<repeats::Text> {
@@ -241,7 +244,7 @@ fn http_and_cloud_sdks_stay_in_their_modules() {
     }
 }
 
-/// The rooms of a bridge: a newcomer finds the same in each.
+/// All bridges have the same modules, so that newcomers find their way.
 #[test]
 fn bridges_have_the_same_modules() {
     for bridge in BRIDGES {
@@ -266,7 +269,7 @@ fn bridges_have_the_same_modules() {
 
 #[test]
 fn dependencies_have_one_tls_stack() {
-    // What is built here; the lock file also names options that nobody chose.
+    // The dependencies that are built; the lock file also has unused optional ones.
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--workspace", "--prefix", "none", "--locked"])
         .args([
@@ -299,7 +302,7 @@ fn dependencies_have_one_tls_stack() {
     assert_eq!(rustls, 1, "one rustls");
 }
 
-/// A newcomer reads first what a module is for.
+/// Every module starts with a comment on its purpose.
 #[test]
 fn modules_begin_with_what_they_are_for() {
     let mut without = Vec::new();

@@ -1,20 +1,20 @@
-//! The modules of a crate and which uses which, read off its sources: `use` and paths that begin with
-//! `crate`, `super` or `self`. Tests apart.
+//! The modules of a crate and their dependencies, from the sources: `use`, and paths that start
+//! with `crate`, `super` or `self`. Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::rust_files;
 
-/// The names from the crate's root down: `["event", "json"]`.
+/// Names from the crate's root: `["event", "json"]`.
 pub(crate) type Module = Vec<String>;
 
-/// What a crate is made of.
+/// The modules of a crate.
 #[derive(Debug, Default)]
 pub(crate) struct Modules {
-    /// The code of each.
+    /// The code of each module.
     code: BTreeMap<Module, String>,
-    /// The names that each takes from elsewhere, and from where.
+    /// The names that each module imports, and their paths.
     imports: BTreeMap<Module, BTreeMap<String, Vec<String>>>,
 }
 
@@ -43,7 +43,7 @@ impl Modules {
         self.code.insert(module, code);
     }
 
-    /// Circles of modules that stand side by side, each as text: who uses whom, and by which path.
+    /// Cycles between sibling modules, as text: the modules and the paths that they use.
     pub(crate) fn circles(&mut self) -> Vec<String> {
         let paths: Vec<(Module, Vec<String>)> = self
             .code
@@ -60,12 +60,12 @@ impl Modules {
                 imports.insert(name.clone(), path.clone());
             }
         }
-        // For each parent: which of its children uses which other one, and how.
+        // For each parent, which child uses which sibling, and by which path.
         let mut graphs: BTreeMap<Module, Graph> = BTreeMap::new();
         for (module, path) in &paths {
             let used = self.resolve(path, 0);
             let common = module.iter().zip(&used).take_while(|(a, b)| a == b).count();
-            // A module and its own parts are one.
+            // A module and its submodules count as one.
             let (Some(from), Some(to)) = (module.get(common), used.get(common)) else {
                 continue;
             };
@@ -80,7 +80,7 @@ impl Modules {
         graphs.values().flat_map(circles_of).collect()
     }
 
-    /// The module in which the thing at a path is defined, through the names that others hand on.
+    /// The module that defines the item at a path, following re-exports.
     fn resolve(&self, path: &[String], depth: usize) -> Module {
         let known = (0..=path.len())
             .rev()
@@ -98,10 +98,10 @@ impl Modules {
     }
 }
 
-/// Who uses whom, and how.
+/// Who uses whom, and by which path.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The circles of a graph: every set of modules each of which reaches all the others.
+/// The cycles of a graph: every set of modules that all reach each other.
 fn circles_of(graph: &Graph) -> Vec<String> {
     let reached = |from: &String| {
         let mut seen = BTreeSet::new();
@@ -141,7 +141,7 @@ fn circles_of(graph: &Graph) -> Vec<String> {
         .collect()
 }
 
-/// The code without comments and without what is compiled for tests only.
+/// The code without comments and test-only items.
 fn without_tests(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines();
@@ -155,7 +155,7 @@ fn without_tests(text: &str) -> String {
             code.push('\n');
             continue;
         }
-        // The item that follows: to its end of statement, or to its closing brace at this indent.
+        // Skip the following item, to the end of its statement or its closing brace at this indent.
         let indent = line.len() - bare.len();
         for line in lines.by_ref() {
             let bare = line.trim_start();
@@ -168,7 +168,7 @@ fn without_tests(text: &str) -> String {
     code
 }
 
-/// Every path that begins with `crate`, `super` or `self`, in `use` and elsewhere.
+/// Every path that starts with `crate`, `super` or `self`, in `use` and elsewhere.
 fn paths_of(code: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     let mut rest = code;
@@ -187,7 +187,7 @@ fn paths_of(code: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// The paths of a tree such as `crate::a::{b, c::d}`, and how long its text is.
+/// The paths in a tree such as `crate::a::{b, c::d}`, and the length of its text.
 fn tree(text: &str) -> (Vec<Vec<String>>, usize) {
     let word = |text: &str| {
         text.find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -228,7 +228,7 @@ fn tree(text: &str) -> (Vec<Vec<String>>, usize) {
                 [path.clone(), found].concat()
             }));
             at += length;
-            // What it is called here makes no difference.
+            // Skip a rename.
             if let Some(name) = text[at..].strip_prefix(" as ") {
                 at += 4 + word(name);
             }
@@ -261,7 +261,7 @@ fn circles_of_modules_are_named_and_nothing_else() {
         ("b", "pub use self::inner::{Other, Thing};"),
         ("b::inner", "use crate::{\n    c::{self, Low as High},\n};"),
         ("c", "fn f() { crate::a::g() }"),
-        // Uses of a parent's own items, and of one module by two, are no circles.
+        // Using a parent's own items, or one module from two others, makes no cycle.
         ("d", "use self::one::First;"),
         ("d::one", "use super::Own;\nuse super::two::Second;"),
         ("d::two", "use super::Own;"),
@@ -273,7 +273,7 @@ fn circles_of_modules_are_named_and_nothing_else() {
         modules.circles(),
         ["a uses b::Thing; b::inner uses c; c uses a::g"]
     );
-    // Handed on by a parent, it is still a sibling's.
+    // A re-export by the parent is still the sibling's item.
     let mut modules = Modules::default();
     for (module, code) in [
         ("p", "pub use self::y::Y;"),

@@ -1,4 +1,4 @@
-//! One name for one thing: the types that others can name, read off the sources.
+//! Checks that public types have unique names, from the sources.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,10 @@ use audit_bridge_tests::root;
 
 use crate::rust_files;
 
-/// Names that the field itself gives to many things: `json::Error`, `std::io::Error`.
+/// Names that are common to many things: `json::Error`, `std::io::Error`.
 const ALLOWED: [&str; 1] = ["Error"];
 
-/// The type that a line declares for others than its own module: not a private one, and not a member
-/// of a trait.
+/// The type that a line declares for other modules: neither a private type nor a member of a trait.
 fn declared(line: &str) -> Option<&str> {
     let line = line.strip_prefix("pub")?;
     let line = match line.strip_prefix('(') {

@@ -1,10 +1,10 @@
-//! Runs of lines that stand in two places.
+//! Finds runs of lines that occur in two places.
 
 use std::collections::HashMap;
 use std::fmt;
 
-/// A file's lines that say something: no comment, no `use`, no line of brackets alone, none of its
-/// tests; each with its number.
+/// A file's significant lines with their numbers: without comments, `use`, lines of brackets only,
+/// and tests.
 pub(crate) struct Text {
     name: String,
     lines: Vec<(usize, String)>,
@@ -39,7 +39,7 @@ impl Text {
     }
 }
 
-/// So many lines, the same here and there.
+/// A run of equal lines in two places.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Repeat {
     lines: usize,

@@ -1,9 +1,9 @@
-//! The certificate of a service principal, which signs what a token is asked for with.
+//! Authenticates as a service principal with a certificate.
 //!
-//! The client library has such a credential only with a second TLS stack (OpenSSL), so the assertion
-//! is made here: a JWT signed with the certificate's key (Microsoft identity platform, "Application
-//! authentication certificate credentials"). The file is read again for each token, so that a new
-//! certificate can be put in its place.
+//! The client library's own credential of this kind needs a second TLS stack (OpenSSL), so the
+//! assertion is built here: a JWT signed with the certificate's key (Microsoft identity platform,
+//! "Application authentication certificate credentials"). The file is read again for each token, so
+//! that the certificate can be replaced.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const ASSERTION_SECONDS: i64 = 600;
 /// A certificate's file is small; what is larger is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A certificate that signs nothing, and why, without anything out of its file.
+/// Why a certificate cannot be used, without quoting its file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", .path.display())]
 pub struct CertificateError {
@@ -179,7 +179,7 @@ impl Identity {
 
 /// The private key among these blocks.
 fn key(pem: &str) -> Result<RsaKeyPair, CertificateProblem> {
-    // In PKCS #8 the label says so, in what came before a header.
+    // PKCS #8 says so in the label, older forms in a header.
     if pem.contains("ENCRYPTED") {
         return Err(CertificateProblem::Password);
     }

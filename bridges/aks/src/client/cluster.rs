@@ -1,4 +1,4 @@
-//! Which clusters are wanted: by name, or by the whole ID where a name repeats.
+//! The clusters that the user selects, by name or, where names repeat, by resource ID.
 
 use audit_bridge_app::config::InvalidValue;
 
@@ -40,11 +40,11 @@ impl ClusterSelector {
     }
 }
 
-/// The cluster's ID as it is to be written, if the cluster of this `resourceId` is one of `wanted`,
-/// or if all are: as it was given, else as the record has it.
+/// Whether the cluster of this `resourceId` is one of `wanted`, or `wanted` is empty. Returns its
+/// ID as the user wrote it, else as in the record.
 ///
-/// IDs and names are compared without case, as Azure Resource Manager does: Azure Monitor writes
-/// them in capitals.
+/// IDs and names are compared without case, as in Azure Resource Manager: Azure Monitor writes them
+/// in capitals.
 pub(crate) fn chosen<'a>(wanted: &'a [ClusterSelector], resource_id: &'a str) -> Option<&'a str> {
     let id = whole(resource_id);
     let mut found = wanted.iter().filter(|cluster| cluster.is(id)).peekable();
@@ -68,8 +68,8 @@ fn name_of(id: &str) -> &str {
     id.rsplit('/').next().unwrap_or_default()
 }
 
-/// `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME`, and whatever follows: clusters
-/// outside of Azure have other types.
+/// Whether the text starts like `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME`.
+/// Any type will do: clusters outside Azure have others.
 fn is_id(text: &str) -> bool {
     let mut parts = text.split('/');
     let is = |part: Option<&str>, word: &str| part.is_some_and(|it| it.eq_ignore_ascii_case(word));
@@ -109,7 +109,7 @@ mod tests {
             (vec!["PROD"], ID, Some(ID)),
             (vec!["prod"], &other, Some(&*other)),
             (vec!["prod"], &upper, Some(&*upper)),
-            // The ID says how it is written, wherever it stands.
+            // An ID among the selectors decides the spelling, in any position.
             (vec!["prod", ID], &upper, Some(ID)),
             (vec!["prod", ID], &other, Some(&*other)),
             (vec!["dev", ID], &other, None),

@@ -1,4 +1,4 @@
-//! What a connection string says of the place, and the rules for plain endpoints.
+//! Parses connection strings, and checks endpoints.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ pub(crate) struct ConnectionString {
     pub(crate) namespace: String,
     /// The event hub that it is for, if it is for one only.
     pub(crate) entity_path: Option<String>,
-    /// Where the emulator listens, if it is the emulator's.
+    /// The emulator's address, if the string is for the emulator.
     pub(crate) emulator: Option<String>,
 }
 
 impl ConnectionString {
-    /// Reads one; what is wrong with it is said without a value of it.
+    /// Parses a connection string. Errors do not quote its values.
     pub(crate) fn parse(text: &str) -> Result<ConnectionString, InvalidValue> {
         let (mut endpoint, mut entity_path, mut emulator, mut key) = (None, None, false, false);
         for part in text

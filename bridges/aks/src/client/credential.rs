@@ -1,4 +1,4 @@
-//! Who we are towards Event Hubs: an identity of Microsoft Entra, or a shared access key.
+//! How we authenticate to Event Hubs: an identity of Microsoft Entra, or a shared access key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use jiff::Timestamp;
 
 use crate::client::certificate::{CertificateAssertion, CertificateError};
 
-/// Who gives tokens, unless `AZURE_AUTHORITY_HOST` says otherwise.
+/// The authority that issues tokens, unless `AZURE_AUTHORITY_HOST` is set.
 const AUTHORITY_HOST: &str = "https://login.microsoftonline.com";
 /// The file with a certificate and its key.
 const CERTIFICATE_PATH: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
-/// What the SDK puts before its own user agent: at most so many characters, of which `/` is none.
+/// Prefix of the SDK's user agent: limited to this many characters, and without `/`.
 const APPLICATION_ID: &str = concat!("aks-audit-bridge-", env!("CARGO_PKG_VERSION"));
 const APPLICATION_ID_CHARS_MAX: usize = 24;
 
@@ -31,7 +31,7 @@ pub enum Credential {
     Identity {
         /// How the identity is proved.
         kind: IdentityKind,
-        /// Who gives the tokens.
+        /// Issues the tokens.
         tokens: Arc<dyn TokenCredential>,
     },
     /// A connection string in a file, read again for every connection.
@@ -72,10 +72,10 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The environment names an identity that cannot be.
+/// Why the environment's identity cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// Of what belongs together, something is not set.
+    /// A variable is set without those that it needs.
     #[error("{0} is set, but AZURE_TENANT_ID or AZURE_CLIENT_ID is not")]
     Incomplete(&'static str),
     /// The certificate does not serve.
@@ -92,9 +92,8 @@ pub enum CredentialError {
 }
 
 impl Credential {
-    /// The identity that the environment names: Workload Identity where its webhook left a token
-    /// file, a client secret or a client certificate where there is one, else the managed identity
-    /// of the machine.
+    /// The identity of the environment: Workload Identity if its webhook has set a token file, else
+    /// a client secret or client certificate if there is one, else the machine's managed identity.
     ///
     /// # Errors
     /// What is missing in the environment, or wrong with the certificate.
@@ -128,7 +127,7 @@ impl Credential {
         }
     }
 
-    /// How we show who we are, for people.
+    /// The kind of credential, for messages.
     pub fn name(&self) -> &'static str {
         match self {
             Credential::Identity { kind, .. } => kind.name(),
@@ -139,13 +138,14 @@ impl Credential {
 
 type Tokens = azure_core::Result<Arc<dyn TokenCredential>>;
 
-/// A variable that is set to something.
+/// The value of a variable that is set and not blank.
 fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok();
     value.filter(|value| !value.trim().is_empty())
 }
 
-/// The tenant and the client id of the application whose secret or certificate `variable` gives.
+/// Tenant ID and client ID of the application that owns the secret or certificate in variable
+/// `given`.
 fn application(given: &'static str) -> Result<(String, String), CredentialError> {
     match (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID")) {
         (Some(tenant), Some(client)) => Ok((tenant, client)),
@@ -173,7 +173,7 @@ fn client_certificate(path: String) -> Result<Tokens, CredentialError> {
         client_id: client_id.clone(),
         audience: format!("{}/{tenant}/oauth2/v2.0/token", host.trim_end_matches('/')),
     };
-    // What is wrong with the file is said at once, not with the first token.
+    // Fails now if the file is invalid, and not with the first token.
     assertion.assertion(Timestamp::now())?;
     let options = ClientAssertionCredentialOptions {
         client_options: client_options(),

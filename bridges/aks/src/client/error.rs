@@ -1,7 +1,7 @@
-//! What can be wrong between us and the event hub, and what to do about it.
+//! Errors of the event hub, with remedies.
 //!
-//! The client library wraps an AMQP condition in several layers, and prints them in a way that is
-//! for its authors; here the layer that says it is found and put into words.
+//! The client library wraps an AMQP condition in several layers, and prints them for its own
+//! authors. This module finds the layer that states the cause and describes that.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ use azure_core_amqp::{AmqpDescribedError, AmqpError};
 use azure_messaging_eventhubs::EventHubsError;
 use azure_messaging_eventhubs::error::ErrorKind;
 
-/// The offset is of the kind that a namespace without replication has, and this one is replicated.
+/// The offset is of the kind of a namespace without replication, but this one is replicated.
 const OFFSET_OF_ANOTHER_KIND: &str = "com.microsoft:georeplication:invalid-offset";
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
@@ -24,13 +24,13 @@ const CAUSES_MAX: usize = 16;
 pub enum HubErrorKind {
     /// There is no token, or no usable connection string.
     Identity,
-    /// Azure knows us, and does not let us read.
+    /// Azure knows our identity, and denies access.
     Denied,
     /// No such hub, consumer group or partition.
     NotFound,
     /// The namespace's name does not resolve.
     Unresolved,
-    /// Nobody answers.
+    /// No answer.
     Unreachable,
     /// The other side's certificate is not trusted.
     Tls,
@@ -42,7 +42,7 @@ pub enum HubErrorKind {
     Busy,
     /// The partition has no such position.
     Position,
-    /// The link ended, as links do.
+    /// The link ended, which is normal.
     Ended,
     /// Anything else.
     Other,
@@ -83,7 +83,7 @@ impl HubError {
         }
     }
 
-    /// Its name among the outcomes of requests.
+    /// The value of the `status` label in the metric of requests.
     pub fn status(&self) -> &'static str {
         match self.kind {
             HubErrorKind::Identity => "identity",
@@ -128,7 +128,7 @@ impl From<HubError> for Unavailable {
     }
 }
 
-/// The first layer, from the outside, that says what kind it is; otherwise the innermost text.
+/// The outermost layer that states the kind; otherwise the innermost text.
 fn read(error: &EventHubsError) -> (HubErrorKind, String) {
     if let ErrorKind::ConsumerDisconnected(why) = &error.kind {
         let why = why.as_ref().map_or_else(
@@ -233,7 +233,7 @@ fn of_io(error: &io::Error) -> (HubErrorKind, String) {
     (kind, text)
 }
 
-/// What no type tells: the innermost text may.
+/// Finds the kind in the innermost text, if no type states it.
 fn of_text(text: String) -> (HubErrorKind, String) {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     // WebSockets: the library keeps the cause as a text only.
@@ -270,7 +270,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Azure adds identities of the request and the time, which make every message a new one.
+/// The text in one line, without IDs of the request and times, which would make every message
+/// unique.
 fn one_line(text: &str) -> String {
     const PASSING: [&str; 4] = [
         "TrackingId:",

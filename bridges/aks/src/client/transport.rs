@@ -1,4 +1,4 @@
-//! What carries AMQP to Event Hubs, and the endpoints that it can reach.
+//! The transport of AMQP to Event Hubs, and the endpoints for it.
 
 use audit_bridge_app::config::InvalidValue;
 use azure_core_amqp::AmqpTransport;
@@ -29,8 +29,8 @@ impl Transport {
         }
     }
 
-    /// Checks where to connect to: `amqps://HOST[:PORT]`, `wss://HOST[:PORT]` for WebSockets, and
-    /// `amqp://` on this machine.
+    /// Checks an endpoint: `amqps://HOST[:PORT]`, `wss://HOST[:PORT]` for WebSockets, or `amqp://`
+    /// on this machine.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -1,39 +1,39 @@
-//! The requests that AKS logs twice.
+//! Recognises requests that AKS logs twice.
 //!
-//! `kube-audit` holds every audit event, `kube-audit-admin` all but those of get and list ("Monitor
-//! AKS": collect one of the two). Where a diagnostic setting sends both, most requests come twice,
-//! and the second copy is a duplicate. The same category telling an event again is the broker's
-//! redelivery, and goes on: what it was sent for may have been lost.
+//! `kube-audit` has every audit event, `kube-audit-admin` all but those of get and list ("Monitor
+//! AKS": collect one of the two). If a diagnostic setting sends both, most requests come twice, and
+//! the second copy is a duplicate. A repetition within one category is the broker's redelivery, and
+//! is delivered: the first delivery may have been lost.
 //!
-//! Two records are one only when cluster and text are the same. Whoever sends requests chooses much
-//! of an event (audit ID, URI, user agent), also of one in another cluster of the same hub, but not
-//! all of its text, its times least of all: so nobody can send a request that passes for the copy of
-//! another. The texts are compared by an authentication tag of 128 bits under a random key (GMAC), so
-//! that nobody can compute two texts of one tag either; it costs a tenth of a conversion, where a
-//! hash of that strength in software costs half of one.
+//! Two records are the same only if cluster and text are. A client chooses much of an event (audit
+//! ID, URI, user agent), in another cluster of the same hub too, but not all of its text, least of
+//! all its times. So nobody can send a request that passes for the copy of another. Texts are
+//! compared by a 128-bit authentication tag with a random key (GMAC), for which nobody can compute
+//! two texts with the same tag. It costs a tenth of a conversion; a hash of that strength in
+//! software would cost half of one.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-/// How many events are remembered: about 4 MiB, eleven minutes of a busy cluster (100 events a
-/// second). The two copies are written by one request, so they come within seconds of each other;
-/// if they do not (two archives read one after the other) the second copy is delivered.
+/// Most events that are remembered: about 4 MiB, eleven minutes of a busy cluster (100 events a
+/// second). Both copies are written by one request, so they arrive within seconds of each other; if
+/// they do not (two archives read one after the other), the second copy is delivered.
 const EVENTS_MAX: usize = 65_536;
 
 /// The hash of a cluster and the tag of a text.
 type Fingerprint = (u64, [u8; 16]);
 
-/// Which events one category has delivered, that the other may tell again.
+/// Remembers which category delivered an event first.
 #[derive(Debug)]
 pub(crate) struct CategoryDeduplicator {
-    /// The category that delivered it.
+    /// The category that delivered each event.
     delivered: HashMap<Fingerprint, usize>,
     /// Oldest first.
     order: VecDeque<Fingerprint>,
     clusters: RandomState,
-    /// `None` when there is no randomness to be had: then nothing is told from anything.
+    /// `None` if the system has no randomness: then no event is recognised.
     texts: Option<LessSafeKey>,
 }
 
@@ -52,11 +52,11 @@ impl Default for CategoryDeduplicator {
 }
 
 impl CategoryDeduplicator {
-    /// Whether a category other than `category` has delivered this event: the same `log`, byte for
-    /// byte, of the same `cluster` (a resource ID, which Azure writes in any case).
+    /// Whether another category has delivered this event: the same `log`, byte for byte, of the
+    /// same `cluster` (a resource ID, whose case Azure varies).
     ///
-    /// If none has, `category` is remembered for it, unless the event is `truncated`: the other copy
-    /// may be whole.
+    /// If not, remembers `category` for it, unless the event is `truncated`: the other copy may be
+    /// whole.
     pub(crate) fn is_duplicate(
         &mut self,
         category: usize,
@@ -84,7 +84,7 @@ impl CategoryDeduplicator {
 
     fn fingerprint(&self, cluster: &str, log: &[u8]) -> Option<Fingerprint> {
         let key = self.texts.as_ref()?;
-        // Nothing is encrypted and no tag leaves the process, so that one nonce does for all.
+        // Nothing is encrypted, and tags stay within the process, so one nonce can be reused.
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let tag = key
             .seal_in_place_separate_tag(nonce, Aad::from(log), &mut [])

@@ -32,7 +32,7 @@ fn run(record: &Record) -> Outcome {
     run_with(&mut AksConvert::default(), record)
 }
 
-/// The event's text, or the reason in brackets with the error behind it.
+/// The event's text, or the reason in brackets and the error.
 fn show_with(convert: &mut AksConvert, record: &Record) -> String {
     match run_with(convert, record) {
         Outcome::Event { event, .. } => String::from_utf8(event.text().to_vec()).unwrap(),
@@ -74,7 +74,7 @@ fn convert_each_rule_of_the_table_holds() {
     );
     let no_other = "[unparsable] no stageTimestamp and no other time to take instead";
     for (payload, want) in [
-        // The event as it came.
+        // The event's bytes are unchanged.
         (EVENT.to_owned(), EVENT.to_owned()),
         (audit(EVENT), EVENT.to_owned()),
         (audit(&format!("{EVENT}\n")), EVENT.to_owned()),
@@ -117,11 +117,11 @@ fn convert_each_rule_of_the_table_holds() {
             format!("{{\"properties\":{{\"log\":1,\"log\":{log}}}}}"),
             EVENT.to_owned(),
         ),
-        // Other categories, whatever is in them.
+        // Records of other categories, whatever their content.
         (of("kube-apiserver", &klog), "[other_category]".to_owned()),
         (of("guard", &log), "[other_category]".to_owned()),
         (of("guard", "\"\\ud800\""), "[other_category]".to_owned()),
-        // Where no category says what it is.
+        // Records without a category to identify them.
         (
             format!("{{\"properties\":{{\"log\":{klog}}}}}"),
             "[not_audit]".to_owned(),
@@ -152,7 +152,7 @@ fn convert_each_rule_of_the_table_holds() {
             r#"{"kind":"Event"}"#.to_owned(),
             "[unparsable] no auditID".to_owned(),
         ),
-        // What an audit category has is an event or is kept.
+        // A record of an audit category is an event, or is kept.
         (
             of("kube-audit", &klog),
             "[unparsable] expected an object at byte 0".to_owned(),
@@ -197,7 +197,7 @@ fn convert_each_rule_of_the_table_holds() {
                 audit(EVENT).len() + 1
             ),
         ),
-        // The record's time is the last resort, in each form that Azure writes.
+        // The record's time is the last resort, in each of Azure's forms.
         (audit(&no_time), at("150021")),
         (timed("2026-03-05T09:15:02.150021734Z"), at("150021")),
         (timed("2026-03-05T09:15:02Z"), at("000000")),
@@ -270,7 +270,7 @@ fn convert_clusters_are_selected_by_resource_suffix() {
         ("/x/managedClusters/shop-PROD/", true),
         ("/x/managedClusters/shop-prod-2", false),
         ("/SHOP-PROD/managedClusters/x", false),
-        // Not attributable: it may be one of them.
+        // Unknown cluster: it may be one of the chosen.
         ("", true),
     ] {
         let payload = audit(EVENT).replace(CLUSTER, resource);
@@ -301,7 +301,7 @@ fn convert_event_names_its_cluster_when_asked() {
         let cluster = annotations.and_then(|all| all.get("audit-bridge/cluster").cloned());
         cluster.map(|cluster| cluster.as_str().unwrap().to_owned())
     };
-    // By the ID, in the user's spelling, else in Azure's; the next record may be of another cluster.
+    // The ID in the user's spelling, else in Azure's; the next record may be of another cluster.
     let (own, azures) = (CLUSTER.to_ascii_lowercase(), "/X/MANAGEDCLUSTERS/B");
     let mut convert = named(&[&own, "b"]);
     for (resource, want) in [
@@ -333,7 +333,7 @@ fn convert_categories_are_selected() {
     assert_eq!(show_with(&mut convert, &record(admin)), EVENT);
 }
 
-/// One that records of both categories have come to.
+/// A converter that has seen a record of each category.
 fn converter_of_both() -> AksConvert {
     let mut convert = AksConvert::default();
     for category in CATEGORIES {
@@ -351,7 +351,8 @@ fn convert_same_request_in_another_cluster_is_delivered() {
     let mut convert = converter_of_both();
     let [all, admin] = CATEGORIES.map(|category| of(category, &quoted(EVENT)));
     assert_eq!(show_with(&mut convert, &record(all)), EVENT);
-    // A client of a cluster on the same hub that borrows an audit ID; also one of the same name.
+    // A client of another cluster on the same hub reuses an audit ID; one of the clusters has the
+    // same name.
     for other in [
         admin.replace("SHOP-PROD", "SHOP-TEST"),
         admin.replace("RESOURCEGROUPS/SHOP", "RESOURCEGROUPS/BANK"),
@@ -396,7 +397,7 @@ fn convert_request_in_both_categories_is_delivered_once() {
             (all, EVENT.to_owned(), true),
             (admin, other("ResponseComplete", "ResponseStarted"), true),
         ],
-        // A client that sends one audit ID twice, with other requests or the same.
+        // A client sends one audit ID twice, with different requests or the same.
         vec![
             (admin, EVENT.to_owned(), true),
             (all, other("create", "get"), true),
@@ -404,7 +405,8 @@ fn convert_request_in_both_categories_is_delivered_once() {
             (all, other("Metadata", "Request"), true),
             (all, EVENT.to_owned(), false),
         ],
-        // A cut copy is none to rely on, and no copy of a whole one; a whole one is.
+        // A truncated copy is not remembered, and is no duplicate of a whole one; a whole one is
+        // remembered.
         vec![
             (all, cut.to_owned(), true),
             (admin, EVENT.to_owned(), true),
@@ -412,7 +414,7 @@ fn convert_request_in_both_categories_is_delivered_once() {
         ],
         vec![(all, EVENT.to_owned(), true), (admin, cut.to_owned(), true)],
         vec![(all, cut.to_owned(), true), (admin, cut.to_owned(), true)],
-        // What was rejected was not delivered.
+        // A rejected event does not count as delivered.
         vec![
             (all, "{\"auditID\":\"a-1\"}".to_owned(), false),
             (admin, EVENT.to_owned(), true),
@@ -449,7 +451,7 @@ fn convert_deep_nesting_is_survived() {
         "{\"a\":".repeat(100_000),
     ] {
         let shown = show(&record(payload));
-        // What is no event is none at any depth.
+        // Text that is no event is not converted, however deep it nests.
         let is_event = shown.starts_with("{\"kind\"") && shown.contains("audit.k8s.io/truncated");
         assert!(
             is_event || shown.contains("json ends early"),

@@ -46,7 +46,7 @@ fn dump_each_shape_gives_the_same_bytes() {
         let outcomes = convert(read(name));
         let events = events(&outcomes);
         assert_eq!(events[..2], plain, "{name}: {outcomes:?}");
-        // The cut one is told twice by one category.
+        // One category repeats the truncated event.
         assert_eq!(events.len(), 4, "{name}: {outcomes:?}");
         assert_eq!(events[2], events[3].replace("000200Z", "000100Z"), "{name}");
         let others: Vec<_> = outcomes

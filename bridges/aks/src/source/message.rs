@@ -1,9 +1,8 @@
-//! From a message of the event hub to records.
+//! Cuts messages of the event hub into records.
 //!
-//! A message is `{"records":[…]}`, whose records are copied out of it. One that is written otherwise
-//! is read as a dump of it would be, by the same code, which gives the same for both. What is none
-//! of the known shapes is one record all the same: it goes to the dead letter, and the partition
-//! goes on.
+//! A message is `{"records":[…]}`, whose records are copied out. Any other form is read like a
+//! dump, by the same code, which yields the same records. A message of no known shape becomes one
+//! record: it goes to the dead letter, and the partition continues.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub(crate) struct Cutter {
     partition: u32,
     /// Its name in the dead letter: `HUB/ID`.
     stream: Arc<str>,
-    /// A partition that is quiet is asked within so long whether it holds more.
+    /// A quiet partition is queried again within this time.
     again_within: Duration,
 }
 
@@ -47,7 +46,7 @@ impl Cutter {
         &self.stream
     }
 
-    /// All records of a message, with the position behind it.
+    /// All records of a message, with the position after it.
     pub(crate) fn page(&self, message: HubMessage, position: Option<&MessagePosition>) -> Page {
         let position = position.map(MessagePosition::position);
         let mut page = match records::of_plain(&message.body) {
@@ -89,8 +88,8 @@ impl Cutter {
         read_from(&self.dump, &self.stream, Cursor::new(body.clone()))
     }
 
-    /// A page that only says where the partition stands: behind this message, if that is new, and
-    /// with nothing behind it at this time, if that was asked.
+    /// A page without records: the new position, if any, and the time at which the partition had
+    /// nothing more, if that was asked.
     pub(crate) fn standing(
         &self,
         position: Option<&MessagePosition>,
@@ -192,7 +191,7 @@ mod tests {
         assert!(page.records.is_empty() && page.problems.is_empty());
     }
 
-    /// One that waits for its receiver, or to be refused, must not keep a message of a MiB, most of
+    /// A record that waits for delivery must not keep its message of up to a MiB in memory, most of
     /// which is of other categories.
     #[test]
     fn message_is_freed_while_a_record_of_it_is_kept() {
@@ -221,8 +220,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the message is, and wherever it was cut or changed: a record by the short way is the
-        /// same record by the reader of dumps.
+        /// For any message, cut or changed anywhere: records found by the short way equal those of
+        /// the dump reader.
         #[test]
         fn message_read_the_short_way_gives_what_the_reader_of_dumps_gives(
             values in prop::collection::vec(record(), 0..4),

@@ -1,13 +1,13 @@
-//! The way of pages from readers to the pipeline, which knows what they hold until they are taken.
+//! Carries pages from readers to the pipeline, and counts their bytes until they are taken.
 
 use audit_bridge_core::read_budget::HeldBytes;
 use audit_bridge_core::source::Page;
 use tokio::sync::mpsc;
 
-/// Pages that wait for the pipeline: each reader may have one in its hands besides.
+/// Capacity of the channel; each reader may hold one page more.
 const PAGES_WAITING: usize = 1;
 
-/// The pipeline takes no pages any more.
+/// The source was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
@@ -21,7 +21,7 @@ pub(crate) struct PageSender(mpsc::Sender<HeldPage>);
 #[derive(Debug)]
 pub(super) struct PageReceiver(mpsc::Receiver<HeldPage>);
 
-/// A way without pages.
+/// An empty channel.
 pub(super) fn channel() -> (PageSender, PageReceiver) {
     let (sender, receiver) = mpsc::channel(PAGES_WAITING);
     (PageSender(sender), PageReceiver(receiver))
@@ -38,7 +38,7 @@ impl PageSender {
         self.0.send((page, Some(held))).await.map_err(|_| Closed)
     }
 
-    /// Waits until nobody takes pages any more.
+    /// Waits until the source is dropped.
     pub(super) async fn closed(&self) {
         self.0.closed().await;
     }

@@ -1,15 +1,15 @@
-//! The reading of one partition, for ever.
+//! Reads one partition indefinitely.
 //!
-//! Each partition has a connection and a task of its own, so that none waits for another. Whatever
-//! ends a link, the task opens it again behind the last message that it handed on ([`placement`]);
-//! numbers at or below that are dropped, numbers that are missing are told. A link that was quiet for
-//! long is opened again too: it may lead to a namespace from which the alias was turned away.
+//! Each partition has its own connection and task, so that none waits for another. Whatever ends a
+//! link, the task opens a new one after the last message that it handed on ([`placement`]). It
+//! drops lower sequence numbers, and reports missing ones. A link that was quiet for long is
+//! reopened too: it may lead to a namespace that its alias no longer points to.
 //!
 //! [`placement`]: crate::source::placement
 //!
-//! Every start becomes a sequence number as soon as there is one, and that number goes to the
-//! checkpoint even before the first message: a restart then neither leaves out nor reads again
-//! what came in between.
+//! A start is turned into a sequence number as soon as possible, and the checkpoint gets that
+//! number even before the first message. So a restart neither skips nor repeats what arrived in
+//! between.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,21 +29,21 @@ use crate::source::partition_health;
 use crate::source::placement::{Lookup, MessageMatch, Placement, compare};
 use crate::source::position::{MessagePosition, PartitionStart};
 
-/// Into so many times the quiet links of a hub are spread.
+/// Number of steps over which the reopening of a hub's quiet links is spread.
 const RENEW_STEPS: u32 = 16;
 
 /// When a partition is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionTiming {
-    /// A link that has not failed for so long after it was asked for is attached.
+    /// A link that did not fail within this time is attached.
     pub attach: Duration,
-    /// Nothing for so long: there is nothing more at the moment.
+    /// After this silence there is nothing more at the moment.
     pub idle: Duration,
-    /// A silent link is asked whether it still lives so often, and whether there is more.
+    /// Interval at which a silent link is tested, and the partition is asked whether it holds more.
     pub probe: Duration,
-    /// How long a partition that seems to have begun anew is given to show that it has not.
+    /// How long to wait before a partition that seems to have started anew is checked again.
     pub confirm: Duration,
-    /// A link on which nothing came for so long is opened anew.
+    /// A link that was silent for this long is reopened.
     pub renew: Duration,
     /// How often the hub is asked for its partitions.
     pub discover: Duration,
@@ -73,7 +73,7 @@ impl PartitionTiming {
         self
     }
 
-    /// When a quiet link of this partition is opened anew: not those of all at once.
+    /// When a quiet link of this partition is reopened: the partitions' times are spread.
     fn renew_of(&self, partition: u32) -> Duration {
         self.renew + self.renew / RENEW_STEPS * (partition % RENEW_STEPS)
     }
@@ -91,7 +91,7 @@ pub(crate) struct ReaderContext {
     pub(super) in_hand: ReadBudget,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
-    /// Readers with a lower one are kept out by Event Hubs, and those without any.
+    /// Event Hubs disconnects readers with a lower owner level, or with none.
     pub(crate) owner_level: Option<i64>,
 }
 
@@ -100,42 +100,43 @@ pub(crate) struct PartitionReader {
     id: String,
     cutter: Cutter,
     begin: PartitionStart,
-    /// The last message that was handed on, or that need not be.
+    /// The last message that was handed on or may be skipped.
     reached: Option<MessagePosition>,
-    /// By what that one is looked for.
+    /// How the next link looks for that message.
     lookup: Lookup,
-    /// A link on which nothing came for so long is opened anew.
+    /// A link that was silent for this long is reopened.
     renew: Duration,
-    /// It was said that the hub does not have it.
+    /// The missing position was reported already.
     reported: bool,
     pages: PageSender,
-    /// It was said that it works.
+    /// The partition was reported as readable.
     told: bool,
     failures: u32,
     backoff: Backoff,
 }
 
-/// Why the reading ended without a fault.
+/// Why reading ended without an error.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
     /// The source was dropped.
     Closed,
     /// All up to the end of the job was read.
     Reached,
-    /// It goes on with another link, which looks for the position by this.
+    /// Continue with a new link, which looks for the position in this way.
     Reopen(Lookup),
 }
 
-/// What a link has brought so far.
+/// The state of a link.
 struct Link {
     placement: Placement,
     /// When the hub was created.
     created_on: Option<Timestamp>,
-    /// The sequence number of the last message that was handed on, or that need not be.
+    /// The sequence number of the last message that was handed on or may be skipped.
     last: Option<i64>,
-    /// The message that was read last was asked for once more, and has not come yet.
+    /// The last message that was read was requested again, to verify the position, and has not come
+    /// yet.
     unproven: bool,
-    /// When the partition said that it holds nothing behind that one.
+    /// When the partition answered that it holds nothing after that message.
     nothing_more: Option<Timestamp>,
 }
 
@@ -148,7 +149,7 @@ impl PartitionReader {
         pages: PageSender,
     ) -> PartitionReader {
         let stream = format!("{}/{id}", shared.client.hub().name);
-        // The answer takes a while, and a lost one is asked for again.
+        // An answer takes a while, and a lost query is repeated.
         let again_within = shared.timing.probe * 3 / 2;
         let renew = shared.timing.renew_of(index);
         PartitionReader {
@@ -170,8 +171,8 @@ impl PartitionReader {
         }
     }
 
-    /// Reads until nobody takes pages any more, the job is done, or the partition is said to be
-    /// gone.
+    /// Reads until the source is dropped, the job is done, or `gone` says that the partition no
+    /// longer exists.
     pub(crate) async fn run(mut self, gone: oneshot::Receiver<()>) {
         let pages = self.pages.clone();
         let mut over = pin!(async move {
@@ -214,7 +215,7 @@ impl PartitionReader {
             () = over => Ok(Done::Closed),
             ended = self.read(&connection) => ended,
         };
-        // A connection that is only dropped lives on.
+        // A connection that is only dropped stays open.
         connection.close().await;
         ended
     }
@@ -231,7 +232,7 @@ impl PartitionReader {
         }
     }
 
-    /// Hands on what a link brings.
+    /// Hands on the messages of a link.
     async fn follow(
         &mut self,
         connection: &HubConnection,
@@ -246,7 +247,8 @@ impl PartitionReader {
         let mut quiet = SilenceTimer::new();
         let mut patience = shared.timing.attach;
         loop {
-            // Without room the time does not count either: who does not look cannot say that it is silent.
+            // The time limit stops while there is no room: a reader that does not read cannot call
+            // the link silent.
             let next = timeout(patience, messages.next());
             match shared.in_hand.read(false, next).await {
                 Ok(message) => {
@@ -284,7 +286,7 @@ impl PartitionReader {
         let placement = match (&self.reached, &self.begin) {
             (Some(known), _) | (None, PartitionStart::After(known)) => {
                 if bounds.last < known.sequence_number {
-                    // Properties may lag behind for a moment; another hub stays so.
+                    // Properties may be stale for a moment; those of another hub stay as they are.
                     sleep(self.shared.timing.confirm).await;
                     asked_at = Timestamp::now();
                     bounds = connection.bounds(&self.id).await?;
@@ -321,7 +323,8 @@ impl PartitionReader {
         Ok(open.then_some(link))
     }
 
-    /// Tells where the partition stands, if there is news of it. False when the source was dropped.
+    /// Hands on the new position and the time up to which the partition is read, if there are any.
+    /// False if the source was dropped.
     async fn stand(&mut self, link: &mut Link, news: Option<MessagePosition>) -> bool {
         let nothing_more = link.nothing_more.take();
         if news.is_none() && nothing_more.is_none() {
@@ -332,7 +335,7 @@ impl PartitionReader {
         self.pages.send(page).await.is_ok()
     }
 
-    /// Says once that the hub does not have the position.
+    /// Reports once that the hub no longer has the position.
     fn report(&mut self, placement: &Placement) {
         let Placement::Elsewhere(failover) = placement else {
             return;
@@ -392,8 +395,8 @@ impl PartitionReader {
         None
     }
 
-    /// The message that was read last came once more: it is not handed on again, and what is known
-    /// of it now is kept.
+    /// The last message that was read came again. It is not handed on, but its position is updated
+    /// with what is now known.
     async fn go_on_behind(&mut self, link: &mut Link, message: &HubMessage) -> Option<Done> {
         self.lookup = Lookup::Offset;
         self.reported = false;
@@ -410,8 +413,8 @@ impl PartitionReader {
         }
     }
 
-    /// Asks whether a silent link still lives: a network can go away without a word, and Event
-    /// Hubs would know of more. True when the job ends here.
+    /// Tests whether a silent link still works: a network can vanish unnoticed while the partition
+    /// holds more. True if the job ends here.
     async fn probe(
         &self,
         connection: &HubConnection,
@@ -434,7 +437,7 @@ impl PartitionReader {
                 .await;
             return Ok(self.shared.until.is_some_and(|until| until <= asked_at));
         }
-        // What is on its way now will have come by the next time.
+        // Messages that are on their way will have arrived by the next probe.
         if quiet.behind {
             let why = "the link is silent, though the partition holds more";
             return Err(HubError::new(HubErrorKind::Ended, why));
@@ -449,7 +452,7 @@ struct SilenceTimer {
     started: Instant,
     /// When it was last asked whether there is more.
     since: Instant,
-    /// There was more to come when it was last asked.
+    /// It held more when it was last asked.
     behind: bool,
 }
 

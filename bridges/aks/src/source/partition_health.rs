@@ -1,18 +1,18 @@
-//! What is said of a partition that cannot be read.
+//! Reports that a partition cannot be read.
 
 use audit_bridge_app::provider::partitions::PartitionHealth;
 
 use crate::client::{HubError, HubErrorKind};
 
-/// An attempt at a partition failed, so many in a row.
+/// Reports an attempt that failed, the `failures`th in a row.
 pub(crate) fn failed(health: &PartitionHealth, partition: &str, failures: u32, fault: HubError) {
     let telemetry = health.telemetry();
     telemetry.source_request(fault.status());
     if fault.kind == HubErrorKind::Busy {
         telemetry.source_throttled();
     }
-    // A link ends now and then, also by a token that ran out: one that worked is opened again
-    // before there is anything to say.
+    // Links end now and then, for example when a token expires. One that worked is reopened before
+    // this counts as a failure.
     if failures == 1 && health.is_reading(partition) {
         tracing::info!(partition, why = fault.what, "link ended: reopening it");
         return;

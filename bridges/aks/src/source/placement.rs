@@ -1,11 +1,12 @@
-//! Where the next link of a partition begins, and whether the hub is still the one that was read.
+//! Decides where the next link of a partition starts, and whether the hub is still the one that was
+//! read.
 //!
-//! The message that was read last is asked for once more, at first by its offset, else by its
-//! number: when it comes, the partition goes on behind it. When another one comes in its place, or
-//! the partition ends before it, the messages are others: the hub was created again, its alias
-//! points to another namespace, or a replica was promoted that lacked the newest ones. Then time
-//! decides: what was enqueued shortly before that message and later is read, so that nothing is
-//! left out and no days come again.
+//! The last message that was read is requested again, first by its offset, else by its sequence
+//! number. If it comes, the partition continues after it. If another message comes in its place, or
+//! the partition ends before it, the messages are different ones: the hub was recreated, its alias
+//! points to another namespace, or a replica was promoted that lacked the newest messages. Then
+//! reading continues by time, from shortly before that message was enqueued, so that nothing is
+//! skipped and not days are repeated.
 
 use audit_bridge_app::telemetry::Telemetry;
 use jiff::{SignedDuration, Timestamp};
@@ -13,15 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::client::{HubMessage, PartitionBounds, ReceiverStart};
 use crate::source::position::MessagePosition;
 
-/// How far back reading begins in another hub: what was written there while the former one was
-/// still read. Azure Monitor may need some minutes until a record is in a hub.
+/// How far back reading starts in another hub, to cover what was written there while the former one
+/// was still read. Azure Monitor may need minutes to write a record to a hub.
 const OVERLAP_ELSEWHERE: SignedDuration = SignedDuration::from_mins(15);
-/// The same for a partition of the same hub: by how much clocks of two regions may differ.
+/// The same for a partition of the same hub: the most by which clocks of two regions may differ.
 const OVERLAP_PROMOTED: SignedDuration = SignedDuration::from_mins(1);
-/// By how much the time of a message may differ from that which the partition's properties told.
+/// The most by which a message's time may differ from that in the partition's properties.
 const ROUNDING: SignedDuration = SignedDuration::from_secs(1);
 
-/// By what a position is looked for: the next one where that failed.
+/// How a position is looked for. If one way fails, the next is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lookup {
     Offset,
@@ -32,11 +33,11 @@ pub(crate) enum Lookup {
 /// Where a link begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Behind this number: that message is not there any more, or never was.
+    /// After this number: the message is no longer there, or never was.
     Behind(i64),
-    /// At this message, to see that it is the one that was read.
+    /// At this message, to verify that it is the one that was read.
     At { known: MessagePosition, by: Lookup },
-    /// At another place than behind the message that was read.
+    /// Elsewhere, as the message that was read is lost.
     Elsewhere(Failover),
     /// At this time, as nothing was read so far.
     From(Timestamp),
@@ -50,19 +51,19 @@ pub(crate) struct Failover {
     bounds: PartitionBounds,
 }
 
-/// What the first message of a link says of the position.
+/// What a link's first message tells of the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageMatch {
     /// It is the message that was read.
     Same,
     /// The message that was read is not there any more, and this is a later one.
     Later,
-    /// It is another one in its place: look for it by this.
+    /// It is another message in its place; look for the position in this way.
     Different(Lookup),
 }
 
 impl Placement {
-    /// Where to go on behind a message, by what the hub says of itself and of the partition.
+    /// Where to continue after a message, by the properties of the hub and the partition.
     pub(crate) fn of(
         known: &MessagePosition,
         by: Lookup,
@@ -96,7 +97,7 @@ impl Placement {
         }
     }
 
-    /// The same, for Event Hubs.
+    /// The start of a receiver.
     pub(crate) fn start(&self) -> ReceiverStart {
         match self {
             Placement::Behind(number) => ReceiverStart::After(*number),
@@ -112,7 +113,7 @@ impl Placement {
         }
     }
 
-    /// Whether all that there is now was read.
+    /// Whether everything that the partition holds now was read.
     pub(crate) fn is_at_end(&self, bounds: &PartitionBounds) -> bool {
         match self {
             Placement::Behind(number) => bounds.last <= *number || bounds.is_empty,
@@ -125,7 +126,7 @@ impl Placement {
         }
     }
 
-    /// What to look for next where Event Hubs refuses this.
+    /// How to look for the position next if Event Hubs refuses this start.
     pub(crate) fn next_lookup(&self) -> Option<Lookup> {
         match self {
             Placement::At {
@@ -170,7 +171,7 @@ impl Failover {
             false => OVERLAP_PROMOTED,
         };
         let since = self.was.enqueued?.checked_sub(overlap);
-        // Event Hubs counts times from 1970 on.
+        // Event Hubs does not accept times before 1970.
         Some(
             since
                 .unwrap_or(Timestamp::UNIX_EPOCH)
@@ -178,7 +179,7 @@ impl Failover {
         )
     }
 
-    /// Says that it happened, with the size of it.
+    /// Reports the failover, with its size.
     pub(crate) fn report(&self, partition: &str) {
         let PartitionBounds {
             first,
@@ -215,7 +216,8 @@ impl Failover {
         );
     }
 
-    /// Says which time lies between what was read and the first message, if any does.
+    /// Reports the time between the last message that was read and the first of the new hub, if
+    /// there is a gap.
     pub(crate) fn found(&self, telemetry: &Telemetry, partition: &str, message: &HubMessage) {
         let (Some(from), Some(until)) = (self.was.enqueued, message.enqueued) else {
             return;
@@ -240,7 +242,7 @@ impl Failover {
     }
 }
 
-/// Both are known, and they are two.
+/// Whether both are known and differ.
 fn differ(one: Option<Timestamp>, other: Option<Timestamp>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
 }

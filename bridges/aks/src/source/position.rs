@@ -1,4 +1,4 @@
-//! Where a partition begins, and what the checkpoint keeps of it.
+//! A partition's position in the checkpoint.
 
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::client::{HubMessage, PartitionBounds};
 
-/// The largest sequence number that has room for one more behind it.
+/// The largest sequence number to which one can be added.
 const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
-/// How the oldest message is written where a time could be.
+/// Stands for the oldest message in place of a time.
 const EARLIEST: &str = "earliest";
 
 /// Where a partition begins.
@@ -20,21 +20,21 @@ pub(crate) enum PartitionStart {
     After(MessagePosition),
     /// At its oldest message.
     Earliest,
-    /// At what comes from this time on.
+    /// At the first message from this time on.
     From(Timestamp),
 }
 
-/// A message that was handed on, or that need not be: what is behind it comes next.
+/// A message that was handed on or may be skipped; the one after it comes next.
 ///
-/// A sequence number alone does not say which message it is. Numbers begin again in a hub that was
-/// created again and in the namespace to which an alias fails over, and a promoted replica gives
-/// those that it never received once more. An offset, which is opaque, survives a promotion.
+/// A sequence number alone does not identify a message. Numbers restart in a recreated hub and in
+/// the namespace to which an alias fails over, and a promoted replica reuses those that it never
+/// received. An offset, which is opaque, survives a promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MessagePosition {
-    /// One less than the first where there was no message yet.
+    /// One less than the first if there was no message yet.
     pub(crate) sequence_number: i64,
-    /// Only of a message that was received: the one that a partition's properties tell cannot be
-    /// used where the namespace is replicated.
+    /// Only of a received message: the offset in a partition's properties cannot be used if the
+    /// namespace is replicated.
     pub(crate) offset: Option<String>,
     /// When the hub took it in.
     pub(crate) enqueued: Option<Timestamp>,
@@ -43,7 +43,7 @@ pub(crate) struct MessagePosition {
 }
 
 impl PartitionStart {
-    /// Where a partition begins that nobody has read.
+    /// Where a partition starts that was never read.
     pub(crate) fn at(start: Start) -> PartitionStart {
         match start {
             Start::Earliest => PartitionStart::Earliest,
@@ -51,10 +51,11 @@ impl PartitionStart {
         }
     }
 
-    /// Where a partition goes on. One that existing positions do not know came after them.
+    /// Where a partition continues. If there are positions but none of it, the partition is newer
+    /// than they are.
     ///
     /// # Errors
-    /// Its position is not one of ours.
+    /// Its position is invalid.
     pub(crate) fn resume(partition: u32, resume: &Resume) -> Result<PartitionStart, Unavailable> {
         match resume.positions.get(&partition) {
             Some(position) => read(position).ok_or_else(|| Unavailable {
@@ -69,8 +70,8 @@ impl PartitionStart {
         }
     }
 
-    /// The same, to be kept: that of a message, or `{"from": TIME}` of a partition that nobody has
-    /// read yet.
+    /// The JSON for the checkpoint: a message's position, or `{"from": TIME}` for a partition that
+    /// was not read yet.
     pub(crate) fn position(&self) -> Position {
         match self {
             PartitionStart::After(message) => message.position(),
@@ -91,7 +92,7 @@ impl MessagePosition {
         })
     }
 
-    /// Before all that a partition holds.
+    /// Before the oldest message of a partition.
     pub(crate) fn before(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
         MessagePosition {
             sequence_number: (bounds.first - 1).max(-1),
@@ -101,7 +102,7 @@ impl MessagePosition {
         }
     }
 
-    /// Behind all that a partition ever held.
+    /// After the newest message of a partition.
     pub(crate) fn behind(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
         MessagePosition {
             sequence_number: bounds.last,
@@ -111,8 +112,8 @@ impl MessagePosition {
         }
     }
 
-    /// As the checkpoint keeps it: `{"sequence_number", "offset", "enqueued", "created_on"}`, of
-    /// which only the first is always there.
+    /// The JSON for the checkpoint: `{"sequence_number", "offset", "enqueued", "created_on"}`; all
+    /// but the first are optional.
     pub(crate) fn position(&self) -> Position {
         let mut position = json!({"sequence_number": self.sequence_number});
         let members = [
@@ -128,7 +129,7 @@ impl MessagePosition {
         position
     }
 
-    /// By the times at which a hub took them in, since numbers can begin again.
+    /// Compares the times at which the messages were enqueued, since numbers may restart.
     fn is_further(&self, other: &MessagePosition) -> bool {
         match (self.enqueued, other.enqueued) {
             (Some(this), Some(other)) if this != other => this > other,
@@ -160,7 +161,7 @@ fn read(position: &Position) -> Option<PartitionStart> {
         .then_some(PartitionStart::After(message))
 }
 
-/// An offset that can stand in a filter. Without one, the sequence number does.
+/// An offset that is safe in a filter. Without one, the sequence number is used.
 fn offset(value: &Value) -> Option<String> {
     let inside = |c: char| c.is_ascii_alphanumeric() || ":._-@/+=".contains(c);
     let offset = value.as_str()?;
@@ -169,7 +170,7 @@ fn offset(value: &Value) -> Option<String> {
     (is_message && offset.chars().all(inside)).then(|| offset.to_owned())
 }
 
-/// Whether `this` is a message that was reached, behind `other`.
+/// Whether `this` is a message that was read, and lies after `other`.
 pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
     match (read(this), read(other)) {
         (Some(PartitionStart::After(this)), Some(PartitionStart::After(other))) => {

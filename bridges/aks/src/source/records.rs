@@ -1,4 +1,4 @@
-//! The records of a message as Azure Monitor writes it, taken in one pass.
+//! Finds the records of a message in Azure Monitor's own form, in one pass.
 
 use audit_bridge_core::event::json::{Error, Scanner};
 use audit_bridge_replay::dump::{Dump as _, Role};
@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use crate::dump::AksDump;
 
-/// The records of `{"records":[{…},…]}` and nothing else. Whatever is written in another way is for
-/// the reader of dumps, which finds records in any shape: `None`.
+/// The records of exactly `{"records":[{…},…]}`. `None` for any other text: it is left to the dump
+/// reader, which finds records in every shape.
 pub(super) fn of_plain(body: &Bytes) -> Option<Vec<Bytes>> {
     let text = std::str::from_utf8(body).ok()?;
     let records = read(text).ok().flatten()?;
-    // A slice would keep the whole message in memory, of which the budget counts only the record.
+    // A slice would keep the whole message in memory, but the budget counts only the record.
     let copy = |record: &str| Bytes::copy_from_slice(record.as_bytes());
     Some(records.into_iter().map(copy).collect())
 }
@@ -36,7 +36,7 @@ fn read(text: &str) -> Result<Option<Vec<&str>>, Error> {
     Ok(is_all.then_some(records))
 }
 
-/// Whether it has a member by which a record is known: one of its first, as Azure writes them.
+/// Whether one of its first members, in Azure's order, identifies it as a record.
 fn is_record(text: &str) -> bool {
     let mut scanner = Scanner::new(text);
     let mut is_known = || -> Result<bool, Error> {

@@ -1,17 +1,16 @@
-//! Which cluster a log group is of, and which clusters are wanted.
+//! The cluster that a log group belongs to, and the clusters that the user selects.
 
 use std::fmt;
 
-/// A cluster by its name, in one account or in any.
+/// A cluster's name, in one account or in any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterName {
     /// Twelve digits; `None`: any.
     pub account: Option<String>,
-    /// Its name.
     pub name: String,
 }
 
-/// What is wrong with a name that is none.
+/// Problem text for an invalid cluster name.
 pub(crate) const NO_CLUSTER: &str = "is no name of an EKS cluster: up to 100 letters, digits, dashes and \
      underscores, a letter or digit first; not an ARN; with --stream also ACCOUNT/NAME";
 
@@ -31,7 +30,7 @@ impl ClusterName {
         }
     }
 
-    /// Whether it is a name that the EKS API takes (`CreateCluster`, `name`).
+    /// Whether the EKS API accepts this name (`CreateCluster`, `name`).
     pub fn is_valid(&self) -> bool {
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         self.name.len() <= 100
@@ -39,14 +38,14 @@ impl ClusterName {
             && self.name.starts_with(|c: char| c.is_ascii_alphanumeric())
     }
 
-    /// Whether a log group of this account is this cluster's.
+    /// Whether a log group of this account belongs to this cluster.
     pub fn has(&self, account: Option<&str>, group: &str) -> bool {
         let wanted = self.account.as_deref();
         wanted.is_none_or(|wanted| account == Some(wanted)) && cluster_of(group) == Some(&self.name)
     }
 }
 
-/// As it was given.
+/// The name in the form in which the user gave it.
 impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(account) = &self.account {
@@ -56,7 +55,7 @@ impl fmt::Display for ClusterName {
     }
 }
 
-/// The cluster that a log group belongs to, as EKS names the groups.
+/// The cluster that a log group belongs to, by EKS's naming scheme.
 pub(crate) fn cluster_of(group: &str) -> Option<&str> {
     group.strip_prefix("/aws/eks/")?.strip_suffix("/cluster")
 }

@@ -12,12 +12,12 @@ use super::Access;
 use crate::client::cluster::cluster_of;
 use crate::client::group::LogGroupName;
 
-/// What to do about missing credentials.
+/// Remedy for missing credentials.
 pub(super) const IDENTITY_REMEDY: &str = "give the pod a role: IRSA (annotate its ServiceAccount \
      with eks.amazonaws.com/role-arn, and let the role's trust policy name this namespace and \
      ServiceAccount) or EKS Pod Identity; then restart the pod";
 
-/// What to do where a role cannot be assumed.
+/// Remedy where the role cannot be assumed.
 pub(super) const ASSUME_REMEDY: &str = "let the pod's own role call sts:AssumeRole on the role of \
      --role-arn, and let that role's trust policy name the pod's role (and the --role-external-id, \
      if it asks for one)";
@@ -25,7 +25,7 @@ pub(super) const ASSUME_REMEDY: &str = "let the pod's own role call sts:AssumeRo
 pub(super) const CLOCK_REMEDY: &str = "set this machine's clock right (chrony, NTP): AWS refuses signatures \
      that are more than 5 minutes off";
 
-/// Who we are: the role that was assumed, else as far as the environment says.
+/// The role that makes the requests: the assumed role, else what the environment tells.
 pub(super) fn role(assumed: Option<&str>) -> String {
     if let Some(role) = assumed {
         return format!("the role {role}");
@@ -36,7 +36,7 @@ pub(super) fn role(assumed: Option<&str>) -> String {
     }
 }
 
-/// What to look at when a group never holds anything, or nothing more.
+/// Remedy for a group that never had events, or has no new ones.
 pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
     let cluster = cluster_of(group).unwrap_or("CLUSTER");
     format!(
@@ -48,16 +48,16 @@ pub(super) fn silent(group: &str, region: &str, stream_prefix: &str) -> String {
     )
 }
 
-/// What was asked for in a request that failed.
+/// What is known of a request that failed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestContext<'a> {
-    /// The page of a token, which may be too old.
+    /// The request had a page token, which may have expired.
     pub(super) with_token: bool,
-    /// By whom, and whether unmasked.
+    /// The role that asked, and whether it asked for unmasked text.
     pub(super) access: &'a Access,
 }
 
-/// What a failed `FilterLogEvents` means.
+/// Turns a failed `FilterLogEvents` into an error for the tail.
 pub(super) fn query<R>(
     error: &SdkError<FilterLogEventsError, R>,
     group: &LogGroupName,
@@ -85,7 +85,8 @@ where
     let code = meta.code().unwrap_or("unknown");
     let detail = match meta.message() {
         Some(message) => format!("{code}: {message}"),
-        // An answer that is no error of the service: a proxy's page, half a body.
+        // The answer is not an error of the service, for example a proxy's page or a truncated
+        // body.
         None => chain(error),
     };
     let denied = |remedy: String| QueryError::Denied {
@@ -121,7 +122,7 @@ where
                 None => format!("arn:PARTITION:logs:{region}:ACCOUNT:log-group:{group}"),
             },
         )),
-        // What FilterLogEvents answers for a group that is not of the Standard class.
+        // FilterLogEvents answers so for a group that is not of the Standard class.
         "InvalidOperationException" => denied(format!(
             "{group} has the log class Infrequent Access, which FilterLogEvents cannot read, and a \
              group keeps its class: delete the group, and EKS makes it anew in the Standard class \
@@ -151,7 +152,7 @@ where
     }
 }
 
-/// Credentials that cannot be had arrive as a failed dispatch, without a code of the service.
+/// Missing credentials arrive as a failed dispatch, without an error code of the service.
 pub(super) fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

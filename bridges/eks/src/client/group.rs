@@ -1,4 +1,4 @@
-//! Which log group: its name, or the ARN of one in another account or region.
+//! A log group, given by its name or by an ARN, which may name another account or region.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogGroupName {
     pub name: String,
-    /// Where it is, if its ARN was given.
+    /// Set if the group was given as an ARN.
     pub place: Option<ArnScope>,
 }
 
-/// What an ARN says of a group besides its name.
+/// The parts of a log group's ARN besides its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArnScope {
     /// `aws`, `aws-cn`, `aws-us-gov`.
     pub partition: String,
     pub region: String,
-    /// The account that has it, twelve digits.
+    /// The account that owns the group, twelve digits.
     pub account: String,
 }
 
 impl LogGroupName {
-    /// A group of the own account and region.
+    /// A group of the caller's account and region.
     pub fn named(name: impl Into<String>) -> LogGroupName {
         LogGroupName {
             name: name.into(),
@@ -29,10 +29,10 @@ impl LogGroupName {
         }
     }
 
-    /// Reads a name or an ARN, with or without the `:*` at its end.
+    /// Parses a name or an ARN, with or without the `:*` at its end.
     ///
     /// # Errors
-    /// It is neither.
+    /// The text is neither.
     pub fn parse(text: &str) -> Result<LogGroupName, &'static str> {
         let Some(rest) = text.strip_prefix("arn:") else {
             return match is_name(text) {
@@ -62,7 +62,7 @@ impl LogGroupName {
         })
     }
 
-    /// What stands for it in positions and log lines, among the groups of all regions.
+    /// Identifies the group in positions and log lines, unique over all regions.
     pub fn key(&self, region: &str) -> String {
         match &self.place {
             Some(place) => format!("{}:{}:{}", place.region, place.account, self.name),
@@ -71,7 +71,7 @@ impl LogGroupName {
     }
 }
 
-/// The name, or the ARN as the API wants it: without the `:*`.
+/// The name, or the ARN in the form that the API expects: without the `:*`.
 impl fmt::Display for LogGroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
@@ -86,13 +86,13 @@ impl fmt::Display for LogGroupName {
     }
 }
 
-/// A region, as AWS writes it.
+/// Whether the text has the form of an AWS region.
 pub(crate) fn is_region(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.len() <= 32 && text.contains('-') && text.chars().all(inside)
 }
 
-/// A name that CloudWatch Logs takes (`CreateLogGroup`, `logGroupName`).
+/// Whether CloudWatch Logs accepts this name (`CreateLogGroup`, `logGroupName`).
 fn is_name(name: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._/#-".contains(c);
     !name.is_empty() && name.len() <= 512 && name.chars().all(inside)

@@ -1,5 +1,5 @@
-//! Kinesis Data Streams as far as a reader needs it: four calls, what they answer, and what their
-//! failures mean. [`aws`] makes them with the SDK.
+//! The part of the Kinesis Data Streams API that a reader needs: four calls, their answers and
+//! their errors. [`aws`] implements them with the SDK.
 
 mod aws;
 mod sequence_number;
@@ -17,26 +17,27 @@ pub(crate) use self::sequence_number::SequenceNumber;
 
 /// The calls that a reader makes on one stream.
 pub(crate) trait StreamApi: Send + Sync + 'static {
-    /// `ListShards`: all that the stream still has, closed ones included.
+    /// `ListShards`: all shards that the stream still has, closed ones included.
     ///
     /// # Errors
-    /// What it means is in the fault.
+    /// [`StreamError::kind`] says how the caller should react.
     fn shards(&self) -> impl Future<Output = Result<Vec<StreamShard>, StreamError>> + Send;
 
-    /// `GetShardIterator`: good for five minutes.
+    /// `GetShardIterator`. An iterator is valid for five minutes.
     ///
     /// # Errors
-    /// [`StreamErrorKind::BadPosition`] where the shard does not take this place.
+    /// [`StreamErrorKind::BadPosition`] if the shard does not accept `place`.
     fn iterator(
         &self,
         shard: &str,
         place: &IteratorStart,
     ) -> impl Future<Output = Result<String, StreamError>> + Send;
 
-    /// `GetRecords`: so many records at most, and 10 MiB.
+    /// `GetRecords`: at most `limit` records and 10 MiB.
     ///
     /// # Errors
-    /// [`StreamErrorKind::IteratorExpired`], [`StreamErrorKind::Throttled`], or what a person has to mend.
+    /// [`StreamErrorKind::IteratorExpired`], [`StreamErrorKind::Throttled`], or an error that a
+    /// person has to fix.
     fn records(
         &self,
         iterator: &str,
@@ -46,7 +47,7 @@ pub(crate) trait StreamApi: Send + Sync + 'static {
     /// `DescribeStreamSummary`.
     ///
     /// # Errors
-    /// What it means is in the fault.
+    /// [`StreamError::kind`] says how the caller should react.
     fn summary(&self) -> impl Future<Output = Result<Summary, StreamError>> + Send;
 }
 
@@ -55,81 +56,78 @@ pub(crate) trait StreamApi: Send + Sync + 'static {
 pub(crate) struct StreamShard {
     /// `shardId-000000000012`.
     pub(crate) id: String,
-    /// The shards that were split or merged into this one: none, one or two.
+    /// The shards that this one was split or merged from: none, one or two.
     pub(crate) parents: Vec<String>,
-    /// The smallest number that a record of it can have.
+    /// The smallest sequence number that its records can have.
     pub(crate) first: Option<SequenceNumber>,
-    /// It takes no more records.
+    /// Whether it takes no more records.
     pub(crate) is_closed: bool,
 }
 
-/// Where to begin to read a shard.
+/// Where to start reading a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IteratorStart {
     /// Behind this record.
     After(SequenceNumber),
-    /// With the oldest record that is still there.
+    /// At the oldest record that the stream still has.
     Oldest,
-    /// With the first record that arrived at this time or later.
+    /// At the first record that arrived at this time or later.
     From(Timestamp),
 }
 
 /// One answer of `GetRecords`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordsAnswer {
-    /// The records, in order.
     pub(crate) records: Vec<Packed>,
-    /// Where it goes on; `None` at the end of a closed shard.
+    /// The next iterator; `None` at the end of a closed shard.
     pub(crate) next: Option<String>,
-    /// How far the last record is behind the newest of the shard.
+    /// How far the answer is behind the tip of the shard (`MillisBehindLatest`).
     pub(crate) behind: Duration,
 }
 
 /// A record of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packed {
-    /// Its number.
     pub(crate) number: SequenceNumber,
-    /// When the stream took it in, by the provider's clock.
+    /// When the stream received it, by the provider's clock.
     pub(crate) arrived: Option<Timestamp>,
-    /// What the producer put.
+    /// The producer's bytes.
     pub(crate) data: Bytes,
 }
 
-/// What a stream says of itself.
+/// The answer of `DescribeStreamSummary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// `ACTIVE`, `UPDATING`, `CREATING`, `DELETING`.
     pub(crate) status: String,
-    /// How long it keeps records.
+    /// How long the stream keeps records.
     pub(crate) retention: Duration,
-    /// Its key, where it is encrypted.
+    /// The KMS key, if the stream is encrypted.
     pub(crate) key: Option<String>,
-    /// Shards that take records.
+    /// The number of shards that take records.
     pub(crate) open_shards: usize,
 }
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamError {
-    /// What to do.
     pub(crate) kind: StreamErrorKind,
-    /// What is not ready because of it.
+    /// The component that is not ready because of it.
     pub(crate) part: Component,
-    /// In the provider's words.
+    /// The provider's error text.
     pub(crate) what: String,
-    /// What a person can do.
     pub(crate) remedy: String,
 }
 
-/// What a failed call asks of the reader.
+/// How the reader should react to a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamErrorKind {
-    /// Wait, and ask less often.
+    /// Wait, and send fewer requests.
     Throttled,
-    /// Ask for another iterator.
+    /// Request a new iterator.
     IteratorExpired,
-    /// The shard does not take the number: it is trimmed, or of another stream of that name.
+    /// The shard rejects the sequence number: it was trimmed, or belongs to another stream of that
+    /// name.
     BadPosition,
     /// There is no such stream or shard.
     NotFound,
@@ -138,7 +136,7 @@ pub(crate) enum StreamErrorKind {
 }
 
 impl StreamError {
-    /// Its name in the metric of requests.
+    /// The value of the `status` label in the metric of requests.
     pub(crate) fn status(&self) -> &'static str {
         match self.kind {
             StreamErrorKind::Throttled => "throttled",

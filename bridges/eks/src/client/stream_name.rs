@@ -1,4 +1,4 @@
-//! Which Kinesis stream: its name, or its ARN.
+//! A Kinesis stream, given by its name or ARN.
 
 use audit_bridge_app::config::InvalidValue;
 
@@ -7,9 +7,8 @@ use super::group::is_region;
 /// A stream of Kinesis Data Streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamName {
-    /// Its name.
     pub(crate) name: String,
-    /// Its ARN, if that was given.
+    /// The ARN, if one was given.
     pub(crate) arn: Option<String>,
     /// The ARN's region.
     pub(crate) region: Option<String>,
@@ -18,10 +17,10 @@ pub(crate) struct StreamName {
 }
 
 impl StreamName {
-    /// Reads a name or an ARN.
+    /// Parses a name or an ARN.
     ///
     /// # Errors
-    /// It is neither.
+    /// The text is neither.
     pub(crate) fn parse(text: &str) -> Result<StreamName, InvalidValue> {
         let Some(rest) = text.strip_prefix("arn:") else {
             return match is_name(text) {
@@ -56,8 +55,8 @@ impl StreamName {
         })
     }
 
-    /// What stands for it in checkpoints and log lines, in this region if that is known without
-    /// asking anybody.
+    /// Identifies the stream in checkpoints and log lines; includes the region if that is known
+    /// without a request.
     pub(crate) fn key(&self, region: Option<&str>) -> String {
         let parts = [
             self.region.as_deref().or(region),
@@ -69,7 +68,7 @@ impl StreamName {
         parts.join(":")
     }
 
-    /// Its ARN, as a policy would name it.
+    /// The ARN, with placeholders for what is unknown, as a policy would name it.
     pub(crate) fn pattern(&self, region: &str) -> String {
         match &self.arn {
             Some(arn) => arn.clone(),
@@ -83,7 +82,7 @@ impl StreamName {
 
 const NO_ARN: &str = "is no ARN like arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
 
-/// A name that Kinesis takes (`CreateStream`, `StreamName`).
+/// Whether Kinesis accepts this name (`CreateStream`, `StreamName`).
 fn is_name(name: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     !name.is_empty() && name.len() <= 128 && name.chars().all(inside)

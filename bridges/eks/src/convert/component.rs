@@ -1,8 +1,8 @@
-//! What the other components of the control plane write into the same log group, told by its text
-//! where the stream is not known.
+//! Recognises the log lines of other control plane components, which share the log group, by their
+//! text where the stream is unknown.
 
-/// Whether a message is a log line of such a component: klog (API server, scheduler, controller
-/// managers) or logfmt (authenticator).
+/// Whether a message is such a log line: klog (API server, scheduler, controller managers) or
+/// logfmt (authenticator).
 pub(crate) fn is_log_line(message: &str) -> bool {
     is_klog(message) || message.starts_with("time=\"")
 }
@@ -20,7 +20,7 @@ fn is_klog(line: &str) -> bool {
         && line.get(8..9) == Some(":")
 }
 
-/// Whether a message looks like something out of the log group: such a line, or an audit event.
+/// Whether a message looks like part of the log group: a component's log line or an audit event.
 pub(crate) fn is_known(message: &str) -> bool {
     is_log_line(message)
         || (message.trim_ascii_start().starts_with('{')

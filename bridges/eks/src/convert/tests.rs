@@ -28,7 +28,7 @@ fn run(record: &Record) -> Outcome {
     outcomes.remove(0)
 }
 
-/// The event's text, or the reason in brackets with the error behind it.
+/// The event's text, or the reason in brackets and the error.
 fn show(record: &Record) -> String {
     match run(record) {
         Outcome::Event { event, .. } => String::from_utf8(event.text().to_vec()).unwrap(),
@@ -54,7 +54,7 @@ fn convert_each_rule_of_the_table_holds() {
         "\"get\",\"stageTimestamp\":\"2026-03-05T09:15:02.149000Z\",\"annotations\":{\"audit-bridge/stage-timestamp\":\"record\"}}",
     );
     for (payload, want) in [
-        // The event as it came, wherever the stream is named.
+        // The event's bytes are unchanged, wherever the stream is named.
         (EVENT.to_owned(), EVENT),
         (format!(" \n{EVENT}\n"), EVENT),
         (in_stream(EVENT), EVENT),
@@ -64,14 +64,14 @@ fn convert_each_rule_of_the_table_holds() {
         (format!("{{\"message\":{message},\"logStreamName\":\"\"}}"), EVENT),
         (format!("{{\"message\":1,\"message\":{message}}}"), EVENT),
         (format!("{{\"foreign\":[{{}}],\"message\":{message}}}"), EVENT),
-        // Other streams, whatever is in them.
+        // Records of other streams, whatever their content.
         (format!("{{\"logStreamName\":\"authenticator-1\",\"message\":{message}}}"), "[other_stream]"),
         (format!("{{\"message\":{message},\"logStreamName\":\"kube-apiserver-1\"}}"), "[other_stream]"),
         (r#"{"message":"\ud800","logStreamName":"kube-scheduler-1"}"#.to_owned(), "[other_stream]"),
         // Control messages.
         (r#"{"messageType":"CONTROL_MESSAGE","message":"anything"}"#.to_owned(), "[control_message]"),
         (r#"{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE: Checking health of destination Kinesis stream."}"#.to_owned(), "[control_message]"),
-        // Text of others, where no stream says what it is.
+        // Text of other components, with no stream to identify it.
         (format!("{{\"timestamp\":1772702102149,\"message\":{klog},\"ingestionTime\":1}}"), "[not_audit]"),
         ("I0520 05:24:43.888087      11 a.go:152] Skip".to_owned(), "[not_audit]"),
         ("time=\"2022-10-07T18:10:46Z\" level=info".to_owned(), "[not_audit]"),
@@ -84,13 +84,13 @@ fn convert_each_rule_of_the_table_holds() {
         (r#"{"message":"{\"level\":\"info\"}"}"#.to_owned(), "[not_audit]"),
         (r#"{"message":[1,2]}"#.to_owned(), "[not_audit]"),
         ("[1,2]".to_owned(), "[not_audit]"),
-        // What the audit stream has is an event or is kept.
+        // A record of the audit stream is an event, or is kept.
         (in_stream(r#"{"level":"info"}"#), "[unparsable] no auditID"),
         (in_stream("I0520 05:24:43"), "[unparsable] expected an object at byte 0"),
         (in_stream("[]"), "[unparsable] expected an object at byte 0"),
         (in_stream(r#"{"kind":0}"#), "[unparsable] kind is 0, not \"Event\""),
         (format!("{{\"logStreamName\":\"{STREAM}\",\"eventId\":\"1\"}}"), "[unparsable] no message"),
-        // What claims to be an event and is none.
+        // Objects that look like an event and are none.
         (r#"{"kind":"Event"}"#.to_owned(), "[unparsable] no auditID"),
         (r#"{"kind":0}"#.to_owned(), "[not_audit]"),
         (r#"{"message":"\ud83d!"}"#.to_owned(), "[not_audit]"),
@@ -99,7 +99,7 @@ fn convert_each_rule_of_the_table_holds() {
         (r#"{"message":"x"} {}"#.to_owned(), "[unparsable] expected the end of the text at byte 16"),
         (r#"{"message":'x'}"#.to_owned(), "[unparsable] expected a value at byte 11"),
         ("{nonsense".to_owned(), "[unparsable] expected a key at byte 1"),
-        // The time of the log event is the last resort.
+        // The log event's time is the last resort.
         (in_stream(&no_time), &record_time),
         (format!("{{\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
         (format!("{{\"timestamp\":-62135596800000,\"message\":{}}}", quoted(&no_time)), "[unparsable] no stageTimestamp and no other time to take instead"),
@@ -206,7 +206,7 @@ fn convert_deep_nesting_is_survived() {
         "{\"a\":".repeat(100_000),
     ] {
         let shown = show(&record(payload));
-        // What is no event is none at any depth.
+        // Text that is no event is not converted, however deep it nests.
         let is_event = shown.starts_with("{\"kind\"") && shown.contains("audit.k8s.io/truncated");
         assert!(
             is_event || shown.contains("json ends early"),
@@ -236,7 +236,7 @@ fn convert_any_cut_gives_whole_members_or_a_reject() {
                     Outcome::Reject { .. } => {}
                     Outcome::Skip { reason, .. } => panic!("{message}: {reason}"),
                 }
-                // By itself too; what does not say what it is yet may be skipped.
+                // The same without an envelope; text too short to identify may be skipped.
                 if let Outcome::Event { event: cut, .. } = run(&record(message)) {
                     assert_left_of_cut(event, std::str::from_utf8(cut.text()).unwrap());
                 }
@@ -328,6 +328,6 @@ fn record_that_names_its_group_is_chosen_and_annotated_by_it() {
             (other, _) => panic!("{group} {account}: {other:?}"),
         }
     }
-    // One that names none, from a dump, is not left out.
+    // A record from a dump that names no cluster is not left out.
     assert!(matches!(made(none), Outcome::Event { .. }));
 }

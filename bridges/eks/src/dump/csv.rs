@@ -1,5 +1,5 @@
-//! The CSV that the Logs Insights console exports: a row for each result, the query's fields as
-//! columns, among them `@message`.
+//! The CSV export of the Logs Insights console: a row for each result, with the query's fields as
+//! columns, one of them `@message`.
 
 use audit_bridge_replay::dump::{Piece, Splitter};
 use csv_core::{ReadRecordResult, Reader};
@@ -7,20 +7,20 @@ use csv_core::{ReadRecordResult, Reader};
 use super::piece::{LogEventText, Shown, of_bytes};
 use crate::wire;
 
-/// In bytes: most rows need less.
+/// Buffer capacity that is kept between rows, in bytes: most rows need less.
 const ROOM_KEPT: usize = 1 << 20;
 
-/// Reads row by row, also where one ends in a later chunk.
+/// Reads CSV row by row; a row may continue in a later chunk.
 #[derive(Debug, Default)]
 pub(super) struct Csv {
     columns: Option<Columns>,
     row: Row,
-    /// How many bytes of the buffer belong to the row that is begun.
+    /// How many bytes of the buffer belong to the unfinished row.
     scanned: usize,
     dropping: bool,
 }
 
-/// Which column is what.
+/// The index of each column that is used.
 #[derive(Debug, Clone, Copy)]
 struct Columns {
     stream: Option<usize>,
@@ -39,7 +39,7 @@ impl Columns {
     }
 }
 
-/// Whether a file that starts so is CSV with messages.
+/// Whether a file with this start is CSV with a column of messages.
 pub(super) fn is(head: &str) -> bool {
     let line = head.lines().next().unwrap_or_default();
     let mut row = Row::default();
@@ -82,7 +82,7 @@ impl Splitter for Csv {
 }
 
 impl Csv {
-    /// Hands out the row that has ended, and makes place for the next.
+    /// Emits the completed row and clears it.
     fn emit(&mut self, shown: Shown, piece: &mut dyn FnMut(Piece<'_>)) {
         let row = &self.row;
         match self.columns {
@@ -110,11 +110,11 @@ impl Csv {
     }
 }
 
-/// A row: what the library has read of it, with room for more.
+/// The parsed part of a row, and buffers with free space for the rest.
 #[derive(Debug)]
 struct Row {
     reader: Reader,
-    /// The cells without their quotes, one after the other.
+    /// The cells without their quotes, concatenated.
     text: Vec<u8>,
     text_len: usize,
     /// Where in `text` each cell ends.
@@ -125,7 +125,7 @@ struct Row {
 impl Default for Row {
     fn default() -> Row {
         Row {
-            // Its default knows no grammar.
+            // `Reader::default` knows no grammar.
             reader: Reader::new(),
             text: Vec::new(),
             text_len: 0,
@@ -136,7 +136,8 @@ impl Default for Row {
 }
 
 impl Row {
-    /// Reads on: how many bytes, and whether the row ends with them. No bytes are no end.
+    /// Parses input: returns the bytes consumed, and whether they complete the row. Empty input
+    /// does not end the file.
     fn read(&mut self, input: &[u8]) -> (usize, bool) {
         let mut read = 0;
         while let Some(rest) = input.get(read..).filter(|rest| !rest.is_empty()) {
@@ -149,20 +150,20 @@ impl Row {
         (read, false)
     }
 
-    /// At the end of the file: how the row that is left looks. One that ends inside quotes is cut.
+    /// Ends the file: returns the state of the last row, damaged if it ends inside quotes.
     fn end(&mut self) -> Option<Shown> {
         let before = self.text_len;
         if self.read(b"\n").1 {
             return Some(Shown::Known);
         }
-        // The line end became text, if there is a row at all.
+        // Inside quotes, the line end became text.
         let in_quotes = self.text_len > before;
         if !in_quotes {
             return None;
         }
         self.ends.resize(self.cells + 1, 0);
         self.step(b"");
-        // The last cell ends before that line end.
+        // Leaves that line end out of the last cell.
         self.text_len = before;
         if let Some(end) = self.ends.last_mut() {
             *end = before;
@@ -170,7 +171,7 @@ impl Row {
         Some(Shown::Damaged)
     }
 
-    /// As much as there is room for, and makes room. No bytes say that the file ends.
+    /// Parses as much as the buffers have space for, and grows them. Empty input ends the file.
     fn step(&mut self, input: &[u8]) -> (usize, bool) {
         let text = self.text.get_mut(self.text_len..).unwrap_or_default();
         let ends = self.ends.get_mut(self.cells..).unwrap_or_default();
@@ -185,7 +186,6 @@ impl Row {
         (read, result == ReadRecordResult::Record)
     }
 
-    /// The bytes of all cells.
     fn text(&self) -> &[u8] {
         self.text.get(..self.text_len).unwrap_or_default()
     }
@@ -200,7 +200,7 @@ impl Row {
         })
     }
 
-    /// Forgets the cells, though not that they may go on, nor the room but for a large row's.
+    /// Drops the cells, but keeps the parser's state, and the buffer unless a large row grew it.
     fn clear(&mut self) {
         (self.text_len, self.cells) = (0, 0);
         if self.text.len() > ROOM_KEPT {

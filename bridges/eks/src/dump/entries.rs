@@ -1,5 +1,4 @@
-//! Lines that start with a time: `aws logs tail`, in each of its formats, and the files of an
-//! export task.
+//! Lines that start with a time: the formats of `aws logs tail`, and the files of an export task.
 //!
 //! | | a record |
 //! |---|---|
@@ -8,9 +7,9 @@
 //! | tail, short | `2026-11-21T18:46:35 MESSAGE` |
 //! | export | `2026-11-21T18:46:35.975Z MESSAGE` |
 //!
-//! A line that starts otherwise continues the record before. The two are joined without the line
-//! end: a terminal broke the line where its width was, and JSON has no line end in a string. So
-//! text that was copied out of a terminal gives the event that was there.
+//! Any other line continues the record before it. Lines are joined without the line end, because
+//! JSON has none in a string: it was a terminal that wrapped the line. So text copied from a
+//! terminal yields the original event.
 
 use std::borrow::Cow;
 
@@ -23,11 +22,11 @@ use super::lines;
 use super::piece::{LogEventText, Shown, compact, of_bytes};
 use crate::convert::component;
 
-/// Cuts in front of each line that starts with a time.
+/// Splits before each line that starts with a time.
 pub(super) type Entries = Groups<EntryGrammar>;
 
-/// The form of the times of one file: a time of another form is part of a message, unless what
-/// follows it shows a record.
+/// Remembers the form of the times of one file. A time of another form is part of a message, unless
+/// the text after it shows a record.
 #[derive(Debug, Default)]
 pub(super) struct EntryGrammar {
     zone: Option<Zone>,
@@ -36,19 +35,19 @@ pub(super) struct EntryGrammar {
 /// How EKS's audit events begin.
 const EVENT: &[u8] = b"{\"kind\":\"Event\"";
 
-/// How a time says its zone, which tells the format.
+/// How a time writes its zone; this identifies the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zone {
     /// `+00:00`: the stream's name follows.
     Offset,
     /// `Z`
     Zulu,
-    /// none
+    /// No zone.
     Absent,
 }
 
-/// Whether some line of a file that starts so starts with a time. The first ones may be what a
-/// terminal showed before.
+/// Whether a line of a file with this start begins with a time. The first lines may be earlier
+/// output of the terminal.
 pub(super) fn is(head: &str) -> bool {
     head.lines().any(|line| start(line.as_bytes()).is_some())
 }
@@ -82,7 +81,7 @@ fn start(line: &[u8]) -> Option<(&str, Zone, &[u8])> {
     Some((time, zone, rest))
 }
 
-/// What the names of streams are made of, as far as EKS makes them.
+/// Whether EKS uses this byte in names of log streams.
 fn in_stream_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_./#[]$".contains(&byte)
 }
@@ -90,7 +89,7 @@ fn in_stream_name(byte: u8) -> bool {
 impl Grammar for EntryGrammar {
     fn starts(&mut self, line: &[u8]) -> bool {
         match start(line) {
-            // Files put together are read too: what clearly is a record starts one in any form.
+            // Concatenated files are read too: a clear record starts one whatever its time's form.
             Some((_, zone, rest)) => {
                 *self.zone.get_or_insert(zone) == zone
                     || zone == Zone::Offset
@@ -131,7 +130,7 @@ impl Grammar for EntryGrammar {
         if let Some(time) = event_time::parse_lenient(time) {
             head.time(time);
         }
-        // Any program's log may have a time and a text a line; a stream's name is CloudWatch's.
+        // A time and a text may be of any program's log; only CloudWatch adds a stream's name.
         let known =
             zone == Zone::Offset || std::str::from_utf8(message).is_ok_and(component::is_known);
         let shown = if known { Shown::Known } else { Shown::Unknown };
@@ -142,7 +141,7 @@ impl Grammar for EntryGrammar {
     }
 }
 
-/// The lines without their ends. One line stays where it is.
+/// Joins the lines without their ends. A single line is not copied.
 fn join(group: &[u8]) -> Cow<'_, [u8]> {
     let group = lines::chomp(group);
     if !group.contains(&b'\n') {

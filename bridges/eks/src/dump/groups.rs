@@ -1,39 +1,39 @@
-//! Records that are one line, or a line and those that continue it.
+//! Splits text whose records are one line, or a line and the lines that continue it.
 
 use audit_bridge_replay::dump::{Piece, Splitter};
 
 use super::lines::Lines;
 
-/// How much of a line may be looked at to tell whether it starts a record: a time and the longest
-/// name of a log stream (512 characters) fit.
+/// How many bytes of a line decide whether it starts a record: enough for a time and the longest
+/// name of a log stream (512 characters).
 const START_BYTES: usize = 1024;
 
-/// What the records of one shape look like.
+/// Recognises the records of one shape.
 pub(super) trait Grammar: Send {
-    /// Whether a line that begins so starts a record.
+    /// Whether a line with this start begins a record.
     fn starts(&mut self, line: &[u8]) -> bool;
 
-    /// Makes pieces of a group of lines. The first one starts a record, unless these are the lines
-    /// in front of the first record.
+    /// Makes pieces of a group of lines. The first line starts a record, except in the group before
+    /// the first record.
     fn group(&mut self, group: &[u8], piece: &mut dyn FnMut(Piece<'_>));
 }
 
-/// Cuts in front of each line that starts a record.
+/// Splits before each line that starts a record.
 #[derive(Debug, Default)]
 pub(super) struct Groups<G> {
     grammar: G,
     ends: Lines,
-    /// Start of the line to look at next; the group's own start is the buffer's front.
+    /// Start of the next line to examine; the group itself starts at the buffer's front.
     line: usize,
     dropping: Dropping,
 }
 
-/// What is left of a record that was too large to be read.
+/// What to drop of a record that was too large.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Dropping {
     #[default]
     Nothing,
-    /// The rest of the line, then whole lines.
+    /// The rest of the line, then as for `Lines`.
     Line,
     /// Whole lines, up to one that starts a record.
     Lines,

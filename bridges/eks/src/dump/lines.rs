@@ -1,19 +1,19 @@
-//! Line ends in a buffer that grows.
+//! Finds line ends in a growing buffer.
 
-/// Finds line ends without looking at a byte twice.
+/// Searches each byte only once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     searched: usize,
 }
 
 impl Lines {
-    /// The end of the line that starts at `from`, its line feed included; with `last`, the end of
-    /// the buffer ends a line.
+    /// The end of the line that starts at `from`, after its line feed. With `last`, the end of the
+    /// buffer ends a line.
     pub(super) fn end(&mut self, buffer: &[u8], from: usize, last: bool) -> Option<usize> {
         self.end_at(buffer, from, last, |byte| byte == b'\n')
     }
 
-    /// The same for any byte that ends a piece.
+    /// The same for pieces that end at another byte.
     pub(super) fn end_at(
         &mut self,
         buffer: &[u8],
@@ -37,13 +37,13 @@ impl Lines {
         }
     }
 
-    /// So many bytes were taken off the buffer's front.
+    /// The caller removed this many bytes from the buffer's front.
     pub(super) fn taken(&mut self, bytes: usize) {
         self.searched = self.searched.saturating_sub(bytes);
     }
 }
 
-/// A line without its end, be it LF or CRLF.
+/// The line without its LF or CRLF.
 pub(super) fn chomp(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

@@ -1,7 +1,7 @@
-//! Messages and nothing else: `--query 'events[].message' --output text` puts tabs between them,
-//! other tools line ends. JSON holds neither, so a message that matters is never cut in two.
+//! Bare messages: `--query 'events[].message' --output text` separates them by tabs, other tools by
+//! line ends. JSON contains neither, so no audit event is cut in two.
 //!
-//! Also the file `aws-logs-write-test`, which an export task leaves beside its data.
+//! Also reads `aws-logs-write-test`, a file that an export task leaves with its data.
 
 use audit_bridge_replay::dump::{Piece, Splitter};
 
@@ -9,18 +9,18 @@ use super::lines::{self, Lines};
 use super::piece::{LogEventText, Shown, of_bytes};
 use crate::convert::component;
 
-/// What an export task writes to see whether it may.
+/// The text with which an export task tests its permission to write.
 const WRITE_TEST: &str = "Permission Check Successful";
 
-/// Cuts at tabs and line ends.
+/// Splits at tabs and line ends.
 #[derive(Debug, Default)]
 pub(super) struct TabbedLines {
     ends: Lines,
     dropping: bool,
 }
 
-/// Whether a file that starts so holds messages: audit events with tabs in between, or the log
-/// lines of a component of the control plane.
+/// Whether a file with this start holds messages: audit events separated by tabs, or log lines of a
+/// control plane component.
 pub(super) fn is(head: &str) -> bool {
     let line = head.lines().next().unwrap_or_default();
     line.trim() == WRITE_TEST
@@ -29,7 +29,7 @@ pub(super) fn is(head: &str) -> bool {
         || component::is_log_line(line)
 }
 
-/// Only the text can tell.
+/// The shape tells nothing, so the message's text decides.
 fn shown(message: &[u8]) -> Shown {
     match std::str::from_utf8(message) {
         Ok(text) if text == WRITE_TEST || component::is_known(text) => Shown::Known,

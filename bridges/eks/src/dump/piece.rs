@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use crate::wire;
 
-/// The JSON text of a log event, as far as it is written: the members before its message.
+/// The members of a log event's JSON that precede its message.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LogEventText(Vec<u8>);
 
 impl LogEventText {
-    /// What a subscription's message says of all its events.
+    /// The members that a subscription's message has in common for its events.
     pub(super) fn of(context: &PieceContext) -> LogEventText {
         let mut text = LogEventText::default();
         if context.str("messageType").as_deref() == Some(wire::CONTROL_MESSAGE) {
@@ -30,26 +30,25 @@ impl LogEventText {
         text
     }
 
-    /// Whether nothing is known yet.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The log stream; an empty name is none.
+    /// Adds the log stream, unless its name is empty.
     pub(super) fn stream(&mut self, name: &str) {
         if !name.is_empty() {
             self.member("logStreamName", name);
         }
     }
 
-    /// The event's time.
+    /// Adds the event's time.
     pub(super) fn time(&mut self, time: Timestamp) {
         self.key("timestamp");
         let ms = time.as_millisecond().to_string();
         self.0.extend_from_slice(ms.as_bytes());
     }
 
-    /// The whole event, with a message that is JSON already.
+    /// Completes the event with a message that is JSON already.
     pub(super) fn finish(mut self, message: Raw<'_>) -> String {
         self.key("message");
         match message.kind() {
@@ -59,14 +58,15 @@ impl LogEventText {
         self.end()
     }
 
-    /// The whole event, with a message that is text.
+    /// Completes the event with a message that is text.
     pub(super) fn finish_text(mut self, message: &str) -> String {
         self.0.reserve(message.len() + message.len() / 4);
         self.member("message", message);
         self.end()
     }
 
-    /// The members in front of those of another object, which is given without its bracket.
+    /// Puts the members in front of another object's, whose text is given without the opening
+    /// brace.
     pub(super) fn before(mut self, rest: &str) -> String {
         if !rest.trim_ascii_start().starts_with('}') {
             self.0.push(b',');
@@ -92,25 +92,25 @@ impl LogEventText {
     }
 
     fn string(self) -> String {
-        // Only strings went in: nothing is lost here.
+        // Only strings went in, so this loses nothing.
         String::from_utf8(self.0)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
 
-/// What the text around a message shows.
+/// What the text around a message tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
     /// It is a CloudWatch event.
     Known,
-    /// Nothing: it could be of any program.
+    /// Nothing: any program could have written it.
     Unknown,
-    /// It is one that lacks its start or its end.
+    /// It is a CloudWatch event whose start or end is missing.
     Damaged,
 }
 
-/// A piece with a message that is nothing but bytes of a file. Those that are no text stay as they
-/// are, so that what is kept of them is what was there.
+/// Emits a piece whose message is bytes of a file. Bytes that are no text stay unchanged, so that
+/// the dead letter keeps the original.
 pub(super) fn of_bytes(
     head: LogEventText,
     message: &[u8],
@@ -128,8 +128,8 @@ pub(super) fn of_bytes(
     });
 }
 
-/// JSON without the space between its tokens. Some formats indent the events that they hold, which
-/// can make one twice as large as it was, and too large.
+/// JSON without whitespace between its tokens. Some formats indent events, which can double their
+/// size and push them over the limit.
 pub(super) fn compact(json: Raw<'_>) -> String {
     let (text, bytes) = (json.text(), json.text().as_bytes());
     let mut out = String::with_capacity(text.len());

@@ -1,11 +1,11 @@
-//! The AWS CLI's `--output text`: a line for each event, columns in the order of their names, tabs
-//! in between.
+//! The AWS CLI's `--output text`: a line for each event, columns in alphabetical order, separated
+//! by tabs.
 //!
 //! - `filter-log-events`: `EVENTS`, eventId, ingestionTime, logStreamName, message, timestamp
 //! - `get-log-events`: `EVENTS`, ingestionTime, message, timestamp
 //!
-//! Besides, lines that are no event: `SEARCHEDLOGSTREAMS`, tokens, `None`. A message may hold tabs
-//! and line ends (klog), so the columns are counted from both ends.
+//! Other lines are no events: `SEARCHEDLOGSTREAMS`, tokens, `None`. A message may contain tabs and
+//! line ends (klog), so columns are counted from both ends.
 
 use audit_bridge_replay::dump::Piece;
 use jiff::Timestamp;
@@ -16,14 +16,14 @@ use super::piece::{LogEventText, Shown, of_bytes};
 
 const EVENT: &[u8] = b"EVENTS\t";
 
-/// Cuts in front of each `EVENTS`.
+/// Splits before each `EVENTS`.
 pub(super) type Table = Groups<Row>;
 
-/// One event and the lines up to the next.
+/// An event's line and the lines up to the next event.
 #[derive(Debug, Default)]
 pub(super) struct Row;
 
-/// Whether a file that starts so holds such a line.
+/// Whether a file with this start has such a line.
 pub(super) fn is(head: &str) -> bool {
     head.lines().any(|line| line.as_bytes().starts_with(EVENT))
 }
@@ -78,14 +78,14 @@ impl Grammar for Row {
     }
 }
 
-/// What is read of an event's line.
+/// The columns that are used.
 struct Columns<'a> {
     stream: &'a [u8],
     message: &'a [u8],
     time: Option<Timestamp>,
 }
 
-/// The columns, once the last of them is there: a time in milliseconds.
+/// Parses the columns; `None` until the last one, a time in milliseconds, is there.
 fn columns(line: &[u8]) -> Option<Columns<'_>> {
     let tab = line.iter().rposition(|&byte| byte == b'\t')?;
     let (line, time) = (line.get(EVENT.len()..tab)?, line.get(tab + 1..)?);
@@ -114,7 +114,7 @@ fn digits(text: &[u8]) -> Option<i64> {
         .then(|| text.parse().ok())?
 }
 
-/// A line of the command's answer that is no event: a heading with tabs, or a token.
+/// Whether a line of the output is no event: a heading with tabs, or a token.
 fn is_heading(line: &[u8]) -> bool {
     line.starts_with(b"SEARCHEDLOGSTREAMS\t")
         || line

@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Vec<u8> {
 
 type Owned = (Vec<u8>, bool, bool);
 
-/// Cuts a text dump that arrives in chunks of this size.
+/// Splits a text dump that arrives in chunks of this size.
 fn split(text: &[u8], shape: Option<&str>, chunk: usize) -> Vec<Owned> {
     let head = String::from_utf8_lossy(&text[..text.len().min(8192)]);
     let mut split = EksDump.text_split(shape, &head).expect("a text shape");
@@ -36,7 +36,7 @@ fn split(text: &[u8], shape: Option<&str>, chunk: usize) -> Vec<Owned> {
     pieces
 }
 
-/// A JSON dump as replay reads it, a text dump as it is cut.
+/// Reads a JSON dump as replay does, and splits a text dump.
 fn read(name: &str) -> Vec<Owned> {
     let bytes = fixture(name);
     if !name.ends_with(".json") {
@@ -76,8 +76,8 @@ fn events(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().filter_map(text).collect()
 }
 
-/// What the messages by themselves give, but for the last, which is cut before any time and has no
-/// time of a record to take instead.
+/// The events of the bare messages, except the last, which is cut before any time and has no record
+/// time to fall back on.
 fn plain() -> Vec<String> {
     let bare = |line: &str| (line.as_bytes().to_vec(), false, true);
     let mut events = events(&convert(PLAIN.lines().map(bare).collect()));
@@ -126,8 +126,7 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(
     assert_eq!(events.len(), 3, "{name}: {outcomes:?}");
 }
 
-/// These shapes decode the event and write it again, so they give the same event, not the same
-/// text.
+/// These shapes decode the event and encode it again, so the events are equal, but not their text.
 #[test]
 fn dump_decoded_shapes_give_the_same_events() {
     let value = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap();
@@ -291,7 +290,7 @@ fn payloads(text: &[u8]) -> Vec<String> {
 #[test]
 fn dump_malformed_text_is_kept() {
     for (text, want) in [
-        // A message cut out of its start: it may have been an event.
+        // A message whose start is cut off: it may have been an event.
         (
             "\":\"x\"}}\n2026-03-05T09:15:02.000000+00:00 s {}\n",
             &[
@@ -299,14 +298,14 @@ fn dump_malformed_text_is_kept() {
                 "{\"logStreamName\":\"s\",\"timestamp\":1772702102000,\"message\":\"{}\"}",
             ][..],
         ),
-        // A time of another form inside a wrapped message starts nothing.
+        // A time of another form inside a wrapped message starts no record.
         (
             "2026-03-05T09:15:02.000000+00:00 s {\"a\":\"at \n2026-03-05T09:15:03Z in\"}",
             &[
                 "{\"logStreamName\":\"s\",\"timestamp\":1772702102000,\"message\":\"{\\\"a\\\":\\\"at 2026-03-05T09:15:03Z in\\\"}\"}",
             ],
         ),
-        // A terminal drops space at the end of a line.
+        // A terminal drops spaces at the end of a line.
         (
             "2026-03-05T09:15:02.000000+00:00 s\n{\n    \"a\": \" \\\" b\"\n}\n",
             &[
@@ -332,7 +331,7 @@ fn dump_malformed_text_is_kept() {
                 "! {\"timestamp\":2026,\"message\":\"{\\\"a\"}",
             ],
         ),
-        // Bytes that are no text stay what they are.
+        // Bytes that are no text stay unchanged.
         (
             "2026-03-05T09:15:02Z {\u{fffd}}\n",
             &["{\"timestamp\":1772702102000,\"message\":\"{\u{fffd}}\"}"],
@@ -422,7 +421,7 @@ fn subscription_data_above_limit_is_read_in_part_and_kept_whole() {
 
     use base64::Engine as _;
 
-    // Of three bytes each: whatever the limit is, it cuts a character for one of the paddings.
+    // Three bytes per character: with one of the paddings, the limit cuts a character.
     let padding = "€".repeat(90_000);
     for pad in ["", "x", "xx"] {
         let events: Vec<_> = (0..70)
@@ -520,8 +519,8 @@ proptest! {
 }
 
 proptest! {
-    /// The `csv` crate's rules: a line end within quotes, a quote within quotes, cells without any,
-    /// cells that are missing, both line ends.
+    /// The rules of the `csv` crate: line ends and quotes within quotes, unquoted cells, missing
+    /// cells, LF and CRLF.
     #[test]
     fn csv_rows_in_any_chunks_give_what_was_written(
         messages in prop::collection::vec("[ab\",\r\n\u{e9}]{0,12}", 0..8),

@@ -1,5 +1,5 @@
-//! What CloudWatch Logs kept from a stream, delivered once: a window of the log groups, without what
-//! the stream brought of it.
+//! A job that delivers what a stream missed: reads a window of the log groups, and leaves out the
+//! events that the stream already brought.
 
 use std::sync::Arc;
 
@@ -19,16 +19,17 @@ use crate::convert::EksConvertOptions;
 use crate::source::{InStream, StreamDifference};
 
 const CATCH_UP: &str = "catch-up";
-/// A stream has an event after it was written, by clocks that differ by less than this.
+/// An event's arrival time in the stream is later than its time in CloudWatch Logs, except for
+/// clocks that differ by less than this.
 const CLOCKS_DIFFER_MAX: SignedDuration = SignedDuration::from_mins(10);
 
-/// Log groups and the stream that has most of them, configured.
+/// The log groups and the stream that carries their events, as configured.
 #[derive(Debug)]
 pub struct CatchUp {
     groups: EksProvider,
     stream: StreamProvider,
     window: JobWindow,
-    /// One for all groups.
+    /// Loaded once, for all groups.
     in_stream: Arc<OnceCell<Arc<InStream>>>,
 }
 
@@ -121,14 +122,14 @@ impl Provider for CatchUp {
     }
 }
 
-/// One log group in the window.
+/// One log group, limited to the window.
 #[derive(Debug)]
 pub struct CatchUpLog {
     name: String,
     group: EksLog,
     window: JobWindow,
     stream: Arc<StreamLog>,
-    /// All groups that are read.
+    /// All groups of the job.
     wanted: Arc<[LogGroupName]>,
     in_stream: Arc<OnceCell<Arc<InStream>>>,
 }
@@ -159,15 +160,15 @@ impl ProviderLog for CatchUpLog {
 
     async fn check(&self) -> Vec<Finding> {
         let (mut all, of_stream) = (self.group.check().await, self.stream.check().await);
-        // Who it is was said already.
+        // The identity was already reported by the group's checks.
         all.extend(of_stream.into_iter().filter(|it| it.what != "identity"));
         all
     }
 }
 
 impl CatchUpLog {
-    /// Reads what the stream has of the groups, from the window's beginning to its newest record: an
-    /// event may have come to it late.
+    /// Reads what the stream has of the groups, from the window's start to the stream's newest
+    /// record, because an event may have reached the stream late.
     async fn read_stream(&self, resume: &Resume) -> Result<Arc<InStream>, Unavailable> {
         let JobWindow { from, until, .. } = self.window;
         let since = from.checked_sub(CLOCKS_DIFFER_MAX).unwrap_or(from);
@@ -218,7 +219,7 @@ impl CatchUpLog {
         Ok(Arc::new(found))
     }
 
-    /// Says what of the group the stream has.
+    /// Logs what the stream has of the group; fails if several accounts have a group of this name.
     fn tell(&self, group: &LogGroupName, in_stream: &InStream) -> Result<(), Unavailable> {
         let accounts = in_stream.accounts(&group.name);
         if accounts.is_empty() {

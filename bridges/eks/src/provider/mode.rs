@@ -1,5 +1,5 @@
-//! What the flags choose: log groups that are queried, a stream that subscriptions feed, or what of
-//! the former the latter did not bring.
+//! Chooses the source by the flags: log groups that are queried, a stream that subscriptions feed,
+//! or the events of log groups that the stream missed.
 
 use audit_bridge_app::config::Problems;
 use audit_bridge_app::provider::either::Either;
@@ -9,10 +9,10 @@ use super::stream::StreamProvider;
 use super::{EksProvider, EksProviderArgs};
 use crate::convert::EksConvertOptions;
 
-/// Log groups, by `FilterLogEvents`; `--stream`; or `--catch-up`.
+/// Log groups (`FilterLogEvents`), `--stream`, or `--catch-up`.
 pub(crate) type Mode = Either<EksProvider, Either<StreamProvider, CatchUp>>;
 
-/// Checks the flags of the one that they choose.
+/// Checks the flags of the chosen mode.
 pub(crate) fn check(
     live: &EksProviderArgs,
     options: &EksConvertOptions,

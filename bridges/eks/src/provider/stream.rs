@@ -1,4 +1,4 @@
-//! A Kinesis stream that CloudWatch's subscription filters feed, read live.
+//! Reads a Kinesis stream that CloudWatch's subscription filters feed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,16 +21,16 @@ use crate::source::position::{self, ShardPosition};
 use crate::source::{ReaderResources, ShardTiming, StreamSource, index_of};
 
 const SHARE_PARTITIONS: &str = "share-partitions";
-/// From one list of the shards to the next. Whoever reads a shard to its end lists at once; the others
-/// learn so late that there are shards to take. Kinesis takes 100 lists a second.
+/// Interval between two lists of the shards. The replica that reads a shard to its end lists at
+/// once; the others learn of the new shards by this interval. Kinesis allows 100 lists a second.
 const LIST_INTERVAL: Duration = Duration::from_secs(10);
-/// How far back `check` looks for a record.
+/// How far back `check` searches for a record.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(1);
-/// Calls of that look, for all shards together.
+/// Call limit of that search, for all shards together.
 const LOOK_CALLS_MAX: usize = 20;
-/// Records of each of them.
+/// Records per call of that search.
 const LOOK_LIMIT: u32 = 10;
-/// The variables by which the SDK's own chain finds the region, in its order.
+/// The variables from which the SDK's own chain reads the region, in its order.
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// The flags of a stream.
@@ -49,35 +49,35 @@ pub(crate) struct StreamArgs {
     pub(super) catch_up: Option<String>,
 }
 
-/// A stream, configured.
+/// A stream, as configured.
 #[derive(Debug)]
 pub struct StreamProvider {
     stream: StreamName,
-    /// What stands for it in checkpoints.
+    /// Identifies the stream in checkpoints.
     key: String,
     access: Access,
     share: bool,
     resources: ReaderResources,
-    /// One for all, so that credentials are asked for once.
+    /// Shared by all logs, so that credentials are loaded once.
     client: OnceCell<Arc<KinesisStream>>,
     listed: Listed,
 }
 
-/// The stream's shards as of the last list, by name: which are there, and which are closed.
+/// The stream's shards as of the last list, by name.
 type Listed = Arc<Mutex<BTreeMap<String, StreamShard>>>;
 
 impl StreamArgs {
-    /// Whether a stream is to be read.
+    /// Whether `--stream` is set.
     pub(crate) fn is_given(&self) -> bool {
         given(self.stream.as_deref()).is_some()
     }
 
-    /// Whether only what the stream did not bring is to be read.
+    /// Whether `--catch-up` is set.
     pub(crate) fn is_catch_up(&self) -> bool {
         given(self.catch_up.as_deref()).is_some()
     }
 
-    /// Checks the flags where no stream is to be read.
+    /// Checks the flags if no stream is read.
     pub(crate) fn check_absent(&self, problems: &mut Problems) {
         if self.share(problems) {
             problems.add(
@@ -136,7 +136,7 @@ impl StreamProvider {
         client.await.map(Arc::clone)
     }
 
-    /// All of it as one log.
+    /// The whole stream as one log.
     pub(super) async fn whole(&self) -> Result<StreamLog, Unavailable> {
         Ok(StreamLog {
             name: self.key.clone(),
@@ -149,7 +149,7 @@ impl StreamProvider {
         })
     }
 
-    /// The shards, which all logs know from now on.
+    /// Lists the shards and updates the list that all logs share.
     async fn list(&self, client: &KinesisStream) -> Result<Vec<StreamShard>, Unavailable> {
         let shards = client.shards().await?;
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,18 +192,17 @@ impl Provider for StreamProvider {
     }
 }
 
-/// What stands for a shard of a stream.
+/// The name of a shard in checkpoints and log lines.
 fn name_of(key: &str, shard: &str) -> String {
     format!("{key}/{shard}")
 }
 
-/// A stream, or a shard of it where replicas share them.
+/// A stream, or one shard of it where replicas share them.
 #[derive(Debug, Clone)]
 pub struct StreamLog {
     name: String,
-    /// What stands for the whole stream.
+    /// Identifies the whole stream in checkpoints.
     key: String,
-    /// The stream's name.
     stream: String,
     client: Arc<KinesisStream>,
     resources: ReaderResources,
@@ -294,14 +293,14 @@ impl ProviderLog for StreamLog {
 }
 
 impl StreamLog {
-    /// Since when the stream has all that came into it.
+    /// The oldest time from which the stream still has all records.
     pub(super) async fn oldest(&self, now: Timestamp) -> Result<Timestamp, Unavailable> {
         let retention = self.client.summary().await?.retention;
         let since = (!retention.is_zero()).then(|| now.checked_sub(retention).ok());
         Ok(since.flatten().unwrap_or(Timestamp::MIN))
     }
 
-    /// Looks for a record of the last hour, in shards that take records.
+    /// Searches the last hour for a record, in shards that take records.
     async fn probe_source(&self) -> Result<String, Unavailable> {
         let summary = self.client.summary().await?;
         let shards = self.client.shards().await?;
@@ -329,7 +328,7 @@ impl StreamLog {
                 calls += 1;
                 let answer = match self.client.records(&at, LOOK_LIMIT).await {
                     Ok(answer) => answer,
-                    // By whoever reads it already: so it can be read.
+                    // Another reader uses up the quota, so the stream can be read.
                     Err(StreamError {
                         kind: StreamErrorKind::Throttled,
                         ..

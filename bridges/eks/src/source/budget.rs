@@ -1,26 +1,25 @@
-//! How many bytes may be held at a time: a permit is taken before they come, and given back as far
-//! as they turn out to be fewer.
+//! Limits the bytes held at a time: a reader takes a permit for the largest possible size first,
+//! and returns the excess once it knows the size.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A permit counts these.
+/// Bytes per semaphore permit.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// Bytes that all shards of the process share.
+/// The byte budget that all shards of the process share.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
     total: usize,
 }
 
-/// The right to hold so many bytes, until it is dropped.
+/// Permits to hold bytes, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit(Option<OwnedSemaphorePermit>);
 
 impl Budget {
-    /// So many bytes.
     pub(crate) fn new(bytes: usize) -> Budget {
         let total = units(bytes);
         Budget {
@@ -29,7 +28,7 @@ impl Budget {
         }
     }
 
-    /// Waits until so many bytes may be held; more than all counts as all.
+    /// Waits until this many bytes may be held; a request above the total takes the total.
     pub(crate) async fn take(&self, bytes: usize) -> Permit {
         let wanted = u32::try_from(units(bytes).min(self.total)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
@@ -43,7 +42,7 @@ impl Budget {
 }
 
 impl Permit {
-    /// They are no more than so many.
+    /// Returns what exceeds this many bytes.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {
             let unneeded = permit.num_permits().saturating_sub(units(bytes));

@@ -1,12 +1,13 @@
-//! What a subscription filter skipped: CloudWatch Logs disables a filter for up to ten minutes after
-//! its destination refused (access denied, not found), and what is logged meanwhile never comes
-//! (CloudWatch Logs User Guide, "Subscription filters"). Nothing tells so but the times of the events:
-//! an API server that wrote every second seems to have written nothing for minutes.
+//! Detects events that a subscription filter skipped. After its destination refused (access denied,
+//! not found), CloudWatch Logs disables a filter for up to ten minutes, and what is logged
+//! meanwhile never arrives (CloudWatch Logs User Guide, "Subscription filters"). Only the times of
+//! the events show it: an API server that wrote every second seems to have written nothing for
+//! minutes.
 //!
-//! Only suspected: the API server may have been down. Not seen are gaps shorter than
-//! [`GAP_MIN_MS`], those of a log stream that is new, and what is skipped at the end of a log stream.
-//! What is known of a log stream goes with the position of its shard over restarts and to other
-//! replicas, and over a split of shards that one process reads. No clock and no I/O.
+//! A gap is only suspected: the API server may have been down. Gaps shorter than [`GAP_MIN_MS`],
+//! gaps of a new log stream and gaps at the end of a log stream are not detected. What is known of
+//! a log stream is part of its shard's position, so it survives restarts, moves to other replicas,
+//! and a split of shards that one process reads. No clock and no I/O.
 
 use std::collections::HashMap;
 use std::hash::Hasher as _;
@@ -16,38 +17,38 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-/// Log streams that are followed; an API server's ends after some hours.
+/// Most log streams that are followed; an API server's log stream ends after some hours.
 const STREAMS_MAX: usize = 1000;
-/// Log streams of a shard that go with its position, the newest: two or three are a cluster's.
+/// Most log streams per position, the newest ones; a cluster has two or three.
 const KEPT_MAX: usize = 16;
-/// A shorter gap is none.
+/// The shortest gap that is reported.
 const GAP_MIN_MS: i64 = 90_000;
-/// A gap is so many times as long as the usual time between two records.
+/// A gap is at least this many times the usual interval between two records.
 const USUAL_TIMES: f64 = 20.0;
-/// After so many records it is known what is usual.
+/// Records after which the usual interval is known.
 const RECORDS_MIN: u32 = 20;
-/// How much the newest of them counts.
+/// Weight of the newest interval in the moving average.
 const WEIGHT: f64 = 1.0 / 16.0;
 
-/// Times between which events may be missing.
+/// An interval in which events may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SuspectedGap {
-    /// The log group and account, for people.
+    /// The log group and account, for messages.
     pub(crate) group: String,
-    /// The time of the last event before.
+    /// The time of the last event before the gap.
     pub(crate) from: Timestamp,
-    /// The time of the first event behind.
+    /// The time of the first event after the gap.
     pub(crate) until: Timestamp,
 }
 
-/// Follows the log streams of all shards. Clones share it.
+/// Follows the log streams of all shards. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GapDetector(Arc<Mutex<Streams>>);
 
 #[derive(Debug, Default)]
 struct Streams(HashMap<Fingerprint, Pace>);
 
-/// Stands for the name of a log stream, in 53 bits, as JSON's readers keep them.
+/// A hash of a log stream's name, of 53 bits, which every JSON reader preserves.
 pub(crate) type Fingerprint = u64;
 
 /// How often a log stream brings a record.
@@ -58,13 +59,13 @@ struct Pace {
     records: u32,
 }
 
-/// A log stream as a position keeps it: its name's fingerprint, the milliseconds of its newest event
-/// and those that usually pass between two records, and how many there were.
+/// The pace of a log stream in a position: fingerprint, time of the newest event in milliseconds,
+/// usual interval between two records in milliseconds, number of records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptPace(Fingerprint, i64, i64, u32);
 
 impl GapDetector {
-    /// What is known of these log streams, of the newest of them.
+    /// The paces of the newest of these log streams.
     pub(crate) fn kept(&self, streams: &mut Vec<Fingerprint>) -> Vec<KeptPace> {
         let known = self.lock();
         streams.retain(|stream| known.0.contains_key(stream));
@@ -79,7 +80,7 @@ impl GapDetector {
         streams.iter().map(kept).collect()
     }
 
-    /// Takes over what a position kept, where nothing newer is known.
+    /// Takes over the paces of a position, unless newer ones are known.
     pub(crate) fn resume(&self, kept: &[KeptPace]) -> Vec<Fingerprint> {
         let mut known = self.lock();
         for &KeptPace(stream, newest_ms, usual_ms, records) in kept.iter().take(KEPT_MAX) {
@@ -95,7 +96,7 @@ impl GapDetector {
             };
             match known.0.get_mut(&stream) {
                 Some(there) if there.newest_ms >= newest_ms => {}
-                // Another replica has read on meanwhile.
+                // Another replica has read further in the meantime.
                 Some(there) => *there = pace,
                 None => {
                     known.make_room();
@@ -106,8 +107,8 @@ impl GapDetector {
         kept.iter().map(|kept| kept.0).collect()
     }
 
-    /// A record of this log stream came, with events of these times. The milliseconds between which
-    /// events may be missing, if there are any.
+    /// Accounts for a record of this log stream, with the times of its first and last event.
+    /// Returns the start and end in milliseconds of a suspected gap.
     pub(crate) fn record(
         &self,
         stream: Fingerprint,
@@ -147,7 +148,7 @@ impl GapDetector {
     }
 }
 
-/// The fingerprint of a log stream in its group. Never another one: positions keep it.
+/// The fingerprint of a log stream in its group. Positions store it, so it must never change.
 pub(crate) fn fingerprint(group: &str, stream: &str) -> Fingerprint {
     let mut hasher = SipHasher13::new();
     hasher.write(group.as_bytes());
@@ -181,7 +182,7 @@ mod tests {
         fingerprint("g", stream)
     }
 
-    /// Records of one event each, with this pause between them.
+    /// Accounts for records of one event each, at this interval.
     fn follow(gap_detector: &GapDetector, from: i64, records: i64, pause: i64) -> Vec<(i64, i64)> {
         let times = (0..records).map(|n| from + n * pause);
         times
@@ -197,7 +198,7 @@ mod tests {
         let behind = last + 600 * SECOND;
         let found = follow(&gap_detector, behind, 60, 2 * SECOND);
         assert_eq!(found, [(last, behind)]);
-        // Again, as often as it happens.
+        // Every further gap is found too.
         let last = behind + 59 * 2 * SECOND;
         let found = follow(&gap_detector, last + 120 * SECOND, 2, 2 * SECOND);
         assert_eq!(found, [(last, last + 120 * SECOND)]);
@@ -219,7 +220,7 @@ mod tests {
             None,
             "nobody knows its pace"
         );
-        // A short gap, though it wrote every second.
+        // A gap that is too short, although the stream wrote every second.
         let gap_detector = GapDetector::default();
         follow(&gap_detector, 0, 60, SECOND);
         assert_eq!(
@@ -259,12 +260,12 @@ mod tests {
             after.record(named("s"), behind, behind),
             Some((last, behind))
         );
-        // What is known already is newer.
+        // The known pace is newer.
         after.resume(&kept);
         assert_eq!(after.record(named("s"), behind, behind), None);
     }
 
-    /// Another replica read the shard meanwhile: what this one remembers is older than the position.
+    /// Another replica read the shard in between: this one's memory is older than the position.
     #[test]
     fn shard_that_comes_back_to_a_replica_shows_no_gap() {
         let (here, there) = (GapDetector::default(), GapDetector::default());
@@ -274,7 +275,7 @@ mod tests {
         let last = 659 * SECOND;
         here.resume(&there.kept(&mut vec![named("s")]));
         assert_eq!(here.record(named("s"), last + SECOND, last + SECOND), None);
-        // One that is real is seen all the same.
+        // A real gap is still found.
         let behind = last + 600 * SECOND;
         let found = here.record(named("s"), behind, behind);
         assert_eq!(found, Some((last + SECOND, behind)));
@@ -292,7 +293,7 @@ mod tests {
         assert!(kept.iter().all(|KeptPace(_, newest, _, _)| *newest >= 84));
     }
 
-    /// Positions that are stored must mean the same to another release.
+    /// Stored positions must mean the same to other releases.
     #[test]
     fn fingerprint_of_a_log_stream_stays() {
         assert_eq!(fingerprint("g", "s"), 3_637_139_292_759_705);

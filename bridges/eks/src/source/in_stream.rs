@@ -1,8 +1,9 @@
-//! Which log events a stream brought, and what of a log group it did not.
+//! Remembers which log events a stream brought, and filters them out of a log group.
 //!
-//! Two log events are one where log group, log stream and message are the same, byte for byte: a
-//! hash of 128 bits with a key that is made anew in each process, so that nobody who writes into the
-//! log can make one that stands for another. No identity that a client chooses (`auditID`) decides.
+//! Two log events are the same if log group, log stream and message are equal, byte for byte. They
+//! are compared by a hash of 128 bits, with a key that is random for each process, so that nobody
+//! who writes to the log can forge a collision. No identity that a client chooses (`auditID`)
+//! matters.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -16,26 +17,26 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::wire::{self, EksPayload, LogEvent};
 
-/// The stream brought it already.
+/// The stream already brought this event.
 const IN_STREAM: Skip = Skip::new("in_stream");
-/// Log events that are kept in mind, of 16 bytes each.
+/// Most log events that are remembered, 16 bytes each.
 const EVENTS_MAX: usize = 64 << 20;
-/// So much outside the window they are kept too: who asks for the window may round its ends.
+/// Events this far outside the window are remembered too: the window's ends may be rounded.
 const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// What a stream brought of some log groups in a window of time.
+/// The events that a stream brought of some log groups in a window of time.
 #[derive(Debug)]
 pub(crate) struct InStream {
     key: (u64, u64),
     window: (Timestamp, Timestamp),
     hashes: Vec<u128>,
     is_full: bool,
-    /// The log groups that it brought anything of, with their accounts.
+    /// Names and accounts of the log groups of which the stream brought events.
     groups: BTreeSet<(String, String)>,
 }
 
 impl InStream {
-    /// Nothing yet, of events whose time in CloudWatch Logs is in this window.
+    /// An empty set for events whose time in CloudWatch Logs is in this window.
     pub(crate) fn new(from: Timestamp, until: Timestamp) -> InStream {
         let random = || RandomState::new().hash_one(0);
         let outside = |end: Timestamp, by| end.checked_add(by).unwrap_or(end);
@@ -48,8 +49,8 @@ impl InStream {
         }
     }
 
-    /// Takes what the stream brought, if it is an event of one of the groups that are `wanted` by
-    /// account and name.
+    /// Adds a record of the stream if it is an event of one of the `wanted` groups, by account and
+    /// name.
     pub(crate) fn add(&mut self, record: &Record, wanted: impl Fn(&str, &str) -> bool) {
         record.with_text(|_, text, _| {
             let Ok(EksPayload::CloudWatch(event)) = wire::read(text) else {
@@ -77,23 +78,23 @@ impl InStream {
         });
     }
 
-    /// All that the stream brought was added.
+    /// Sorts the set for lookups, once the stream is read.
     pub(crate) fn finish(&mut self) {
         self.hashes.sort_unstable();
         self.hashes.dedup();
     }
 
-    /// Log events that are known.
+    /// The number of events.
     pub(crate) fn len(&self) -> usize {
         self.hashes.len()
     }
 
-    /// There were more of them than are kept in mind.
+    /// Whether the stream had more events than can be remembered.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// The accounts whose log group of this name the stream brought.
+    /// The accounts that have a log group of this name in the stream.
     pub(crate) fn accounts(&self, group: &str) -> Vec<&str> {
         let of_group = self.groups.iter().filter(|(name, _)| name == group);
         of_group.map(|(_, account)| account.as_str()).collect()
@@ -120,7 +121,7 @@ impl InStream {
     }
 }
 
-/// A log group without what a stream brought of it.
+/// A source of a log group that skips what a stream already brought.
 #[derive(Debug)]
 pub struct StreamDifference<S> {
     source: S,
@@ -129,7 +130,6 @@ pub struct StreamDifference<S> {
 }
 
 impl<S: Source> StreamDifference<S> {
-    /// Of this group, which `source` reads.
     pub(crate) fn new(source: S, group: String, in_stream: Arc<InStream>) -> StreamDifference<S> {
         StreamDifference {
             source,

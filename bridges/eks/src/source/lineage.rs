@@ -1,6 +1,6 @@
-//! Which shards may be read: a shard that was split or merged is read to its end, and that end is in
-//! the checkpoint, before those that it became begin. Where something keeps it out of the checkpoint for
-//! long, its having been read is enough. Pure: no clock and no I/O.
+//! Decides which shards may be read. A shard that was split or merged is read to its end, and the
+//! checkpoint has that end, before its children start. If something keeps the end out of the
+//! checkpoint for long, having read it is enough. Pure: no clock and no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use audit_bridge_core::source::Positions;
 use super::position::{Begin, ShardPosition};
 use crate::client::kinesis::StreamShard;
 
-/// How the names of shards begin; a number of twelve digits follows.
+/// Prefix of the shards' names; a number of twelve digits follows.
 const PREFIX: &str = "shardId-";
 
-/// The partition of a shard: the number in its name.
+/// The partition number of a shard: the number in its name.
 ///
 /// # Errors
 /// The name is of another form.
@@ -31,18 +31,18 @@ pub(crate) fn index_of(id: &str) -> Result<u32, Unavailable> {
         })
 }
 
-/// What is done about a shard.
+/// The state of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Its beginning is not in the checkpoint yet.
+    /// The checkpoint does not have its start yet.
     Unkept,
-    /// It waits for its parents.
+    /// Waits for its parents.
     Waiting,
-    /// Somebody reads it.
+    /// A reader reads it.
     Reading,
-    /// It was read to the end of the job.
+    /// Read to the end of the job.
     Reached,
-    /// Its end is in the checkpoint, or there is nothing of it to be had.
+    /// Its end is in the checkpoint.
     Ended,
 }
 
@@ -53,33 +53,34 @@ struct PageEntry {
     state: State,
     /// The checkpoint has a position of it.
     is_kept: bool,
-    /// Whoever comes after it need not wait for its end to be in the checkpoint.
+    /// Its children no longer wait for the checkpoint to have its end.
     is_passed: bool,
 }
 
-/// What follows from a list of the stream's shards.
+/// Changes between two lists of the stream's shards.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShardChanges {
-    /// Came since the last list.
+    /// Shards that are new in the list.
     pub(crate) added: Vec<u32>,
-    /// Read to their ends, and not listed any more: their positions are dropped.
+    /// Shards read to their ends and no longer listed: their positions are dropped.
     pub(crate) forgotten: Vec<u32>,
-    /// Not listed any more before anybody read them: their records are lost.
+    /// Shards that vanished from the list before they were read: their records are lost.
     pub(crate) lost: Vec<(u32, String)>,
 }
 
-/// All shards of a stream, as far as they are listed.
+/// The listed shards of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
     shards: BTreeMap<u32, PageEntry>,
 }
 
 impl Lineage {
-    /// The shards of the first list. Those that the checkpoint does not know came after it, where
-    /// there is one; else they begin at `start`, and not before that is in the checkpoint.
+    /// Takes the first list. Without a checkpoint all shards begin at `start`, and are read once
+    /// the checkpoint has that. With one, a shard that it does not know is newer than it, and
+    /// begins at its oldest record.
     ///
     /// # Errors
-    /// A shard's name or a position is none of ours.
+    /// The name or position of a shard is invalid.
     pub(crate) fn new(
         listed: Vec<StreamShard>,
         positions: &Positions,
@@ -117,13 +118,13 @@ impl Lineage {
         Ok(Lineage { shards })
     }
 
-    /// All of them, with whether the checkpoint knows it.
+    /// All shards, and whether the checkpoint knows each.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &StreamShard, bool)> {
         let all = self.shards.iter();
         all.map(|(&index, entry)| (index, &entry.shard, entry.is_kept))
     }
 
-    /// Those whose beginning has to be kept before they are read, and the beginning.
+    /// Shards whose start must be in the checkpoint before they are read, and that start.
     pub(crate) fn unkept(&self) -> Vec<(u32, ShardPosition)> {
         let all = self.shards.iter();
         all.filter(|(_, entry)| entry.state == State::Unkept)
@@ -131,13 +132,13 @@ impl Lineage {
             .collect()
     }
 
-    /// Whether the end of this one is in the checkpoint.
+    /// Whether the checkpoint has this shard's end.
     pub(crate) fn is_ended(&self, index: u32) -> bool {
         let entry = self.shards.get(&index);
         entry.is_some_and(|entry| entry.state == State::Ended)
     }
 
-    /// Takes those that may be read from now on.
+    /// Marks the shards that may be read now as being read, and returns them.
     pub(crate) fn start(&mut self) -> Vec<(u32, StreamShard, ShardPosition)> {
         let open: BTreeSet<&str> = self
             .shards
@@ -164,7 +165,7 @@ impl Lineage {
         started
     }
 
-    /// The checkpoint has this position of a shard.
+    /// The checkpoint now has this position of a shard.
     pub(crate) fn committed(&mut self, index: u32, position: &ShardPosition) {
         let Some(entry) = self.shards.get_mut(&index) else {
             return;
@@ -177,33 +178,34 @@ impl Lineage {
         }
     }
 
-    /// A shard was read to its end, for which nobody waits any longer to be in the checkpoint.
+    /// Lets the children of a shard that was read to its end start before the checkpoint has that
+    /// end.
     pub(crate) fn passed(&mut self, index: u32) {
         if let Some(entry) = self.shards.get_mut(&index) {
             entry.is_passed = true;
         }
     }
 
-    /// A shard was read to the end of the job: its children hold nothing for it.
+    /// A shard was read to the end of the job. Its children hold nothing for the job.
     pub(crate) fn reached(&mut self, index: u32) {
         if let Some(entry) = self.shards.get_mut(&index) {
             entry.state = State::Reached;
         }
     }
 
-    /// The stream has this one no more, so nobody waits for it.
+    /// The stream no longer has this shard, so its children need not wait.
     pub(crate) fn gone(&mut self, index: u32) {
         self.shards.remove(&index);
     }
 
-    /// Whether the job is done: nothing is read, and nothing will be.
+    /// Whether the job is done: nothing is being read, or will be.
     pub(crate) fn is_done(&self) -> bool {
         let all = self.shards.values();
         let reached: BTreeSet<&str> = all
             .filter(|entry| entry.state == State::Reached)
             .map(|entry| entry.shard.id.as_str())
             .collect();
-        // What waits for one that was read to the end of the job came after it.
+        // Children of a shard that was read to the end of the job begin after that end.
         let waits = |entry: &PageEntry| {
             let parents = &entry.shard.parents;
             parents.iter().any(|id| reached.contains(id.as_str()))
@@ -215,13 +217,13 @@ impl Lineage {
         })
     }
 
-    /// The stream lists these shards now.
+    /// Takes a new list of the stream's shards.
     ///
     /// # Errors
-    /// The name of one is none of ours; the others are taken.
+    /// The name of a shard is invalid. The other shards are taken.
     pub(crate) fn list(&mut self, listed: Vec<StreamShard>) -> Result<ShardChanges, Unavailable> {
         let mut changes = ShardChanges::default();
-        // A stream has shards: an empty list says nothing.
+        // A stream always has shards, so an empty list is ignored.
         if listed.is_empty() {
             return Ok(changes);
         }
@@ -260,7 +262,7 @@ impl Lineage {
         let gone: Vec<(u32, State)> = gone.map(|(&index, entry)| (index, entry.state)).collect();
         for (index, state) in gone {
             match state {
-                // Its reader finds out by itself.
+                // Its reader notices by itself.
                 State::Reading => {}
                 State::Ended => {
                     self.shards.remove(&index);
@@ -281,8 +283,8 @@ impl Lineage {
         }
     }
 
-    /// Whether a shard that is closed has no child in the list: one that was just split or merged
-    /// must have.
+    /// Whether the list has no child of this shard; a shard that was just split or merged must have
+    /// one.
     pub(crate) fn lacks_children(&self, index: u32) -> bool {
         let Some(entry) = self.shards.get(&index) else {
             return false;
@@ -292,7 +294,7 @@ impl Lineage {
             .any(|parent| *parent == entry.shard.id)
     }
 
-    /// Shards that take records, though the checkpoint has their ends: the stream was made anew.
+    /// Shards that take records although the checkpoint has their ends: the stream was recreated.
     pub(crate) fn reborn(&self) -> Vec<u32> {
         let is_reborn = |entry: &PageEntry| {
             matches!(entry.begin, ShardPosition::Ended { .. }) && entry.state == State::Waiting
@@ -304,7 +306,7 @@ impl Lineage {
     }
 }
 
-/// A position that is none of ours.
+/// The error for an invalid position.
 pub(crate) fn bad_position(
     index: u32,
     position: &audit_bridge_core::source::Position,

@@ -1,4 +1,4 @@
-//! Where a shard begins, and what the checkpoint keeps of it.
+//! A shard's position in the checkpoint.
 
 use audit_bridge_app::provider::Start;
 use audit_bridge_core::source::Position;
@@ -8,44 +8,43 @@ use serde::{Deserialize, Serialize};
 use super::gap_detector::KeptPace;
 use crate::client::kinesis::{IteratorStart, SequenceNumber};
 
-/// Where a shard stands, as the checkpoint keeps it.
+/// How far a shard is read, as the checkpoint stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum ShardPosition {
-    /// Behind this record; `read_to`: all that the shard held at that time was read.
+    /// After this record.
     After {
-        /// The record's number.
         sequence_number: SequenceNumber,
-        /// The provider's time.
+        /// Everything that the shard held at this time, by the provider's clock, was read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         read_to: Option<Timestamp>,
-        /// How often its log streams brought records.
+        /// The paces of its log streams, for the gap detector.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paces: Vec<KeptPace>,
     },
-    /// At a time, or at the oldest record: nobody has read it yet.
+    /// At a time or at the oldest record: it was not read yet.
     From {
-        /// Where.
+        /// The oldest record, or a time.
         from: Begin,
     },
-    /// The shard is closed, and read to its end.
+    /// The shard is closed and was read to its end.
     Ended {
-        /// Always true.
+        /// Always `true`.
         shard_end: ShardEnd,
     },
 }
 
-/// Where a shard begins that nobody has read.
+/// Where an unread shard starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) enum Begin {
     /// At its oldest record.
     Earliest,
-    /// At what arrived at this time or later.
+    /// At the first record that arrived at this time or later.
     Time(Timestamp),
 }
 
-/// What was stored as a shard's beginning is none.
+/// The stored start of a shard is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a time nor {EARLIEST}")]
 pub(crate) struct InvalidBegin(String);
@@ -74,7 +73,6 @@ impl From<Begin> for String {
 const EARLIEST: &str = "earliest";
 
 impl Begin {
-    /// Where the iterator begins.
     pub(crate) fn place(&self) -> IteratorStart {
         match self {
             Begin::Earliest => IteratorStart::Oldest,
@@ -83,7 +81,7 @@ impl Begin {
     }
 }
 
-/// `true`, and nothing else.
+/// A marker that is `true` in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "bool", into = "bool")]
 pub(crate) struct ShardEnd;
@@ -106,12 +104,11 @@ impl From<ShardEnd> for bool {
 }
 
 impl ShardPosition {
-    /// The end of a shard.
     pub(crate) const ENDED: ShardPosition = ShardPosition::Ended {
         shard_end: ShardEnd,
     };
 
-    /// Where a shard begins that nobody has read.
+    /// The position of an unread shard that starts here.
     pub(crate) fn at(start: Start) -> ShardPosition {
         ShardPosition::From {
             from: match start {
@@ -121,27 +118,23 @@ impl ShardPosition {
         }
     }
 
-    /// Reads what the checkpoint kept.
-    ///
-    /// # Errors
-    /// It is none of these.
+    /// Parses a position of the checkpoint; `None` if it is invalid.
     pub(crate) fn read(position: &Position) -> Option<ShardPosition> {
         ShardPosition::deserialize(position).ok()
     }
 
-    /// For the checkpoint.
+    /// The JSON for the checkpoint.
     pub(crate) fn position(&self) -> Position {
         // Strings and a flag cannot fail to serialise.
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-/// Whether this is the end of a shard.
 pub(crate) fn is_end(position: &Position) -> bool {
     ShardPosition::read(position) == Some(ShardPosition::ENDED)
 }
 
-/// Whether `this` was reached, and lies behind `other`.
+/// Whether `this` was reached by reading, and lies after `other`.
 pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
     use ShardPosition::{After, Ended, From};
 

@@ -1,9 +1,9 @@
-//! The reading of one shard, to its end or for ever.
+//! Reads one shard, to its end or indefinitely.
 //!
-//! Each shard has a task of its own, so that none waits for another. A shard answers five calls and
-//! 2 MB a second to all that read it together, so it is asked about once a second at its head and
-//! as fast as that allows behind it. Whatever fails, it goes on behind the last record that was
-//! handed on.
+//! Each shard has its own task, so that none waits for another. A shard serves five calls and 2 MB
+//! a second to all its consumers together, so the reader polls about once a second at the head, and
+//! as fast as the quota allows behind it. After any failure it continues after the last record that
+//! it handed on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,37 +26,37 @@ use crate::client::kinesis::{
 };
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
-/// The largest answer.
+/// The largest answer of `GetRecords`.
 const ANSWER_BYTES_MAX: usize = 10 << 20;
-/// What a shard takes in, and a little: in a second, and besides.
+/// What a shard takes in per second; also the unit of the margin on top.
 const SHARD_BYTES_PER_SECOND: usize = 1 << 20;
-/// An answer is asked for that is about so large, as far as the records before tell.
+/// Target size of an answer, by the average size of the records before.
 const ANSWER_BYTES: usize = 1 << 20;
-/// What a shard gives in a second.
+/// What a shard serves per second.
 const READ_BYTES_PER_SECOND: u32 = 2 << 20;
-/// The largest number of records in an answer.
+/// The most records in an answer.
 const LIMIT_MAX: u32 = 10_000;
-/// So many records at first, when nobody knows how large they are.
+/// Records of the first request, before their size is known.
 const LIMIT_FIRST: u32 = 100;
 
-/// Throttled so often in a row, a shard cannot be read.
+/// This many throttled calls in a row make the shard unreadable for `/readyz`.
 const THROTTLED_MAX: u32 = 8;
 
-/// When a shard is asked.
+/// The intervals at which a shard is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShardTiming {
-    /// At the head of the shard, from one call to the next.
+    /// Between two calls at the head of the shard.
     pub(crate) poll: Duration,
-    /// Behind it: five calls a second are for all that read the shard.
+    /// Between two calls behind the head: all consumers of the shard share five calls a second.
     pub(crate) gap: Duration,
-    /// How often the position of a quiet shard is written again with the time up to which it is
+    /// How often the position of a quiet shard is written again, with the time up to which it is
     /// read.
     pub(crate) refresh: Duration,
-    /// How often the stream is asked for its shards.
+    /// How often the shards are listed.
     pub(crate) list: Duration,
-    /// The same while a shard's children are missing in the list.
+    /// The same while a shard's children are missing from the list.
     pub(crate) list_again: Duration,
-    /// How long a stream that seems to have been made anew is given to show that it was not.
+    /// How long to wait before a stream that seems to have been recreated is checked again.
     pub(crate) confirm: Duration,
 }
 
@@ -73,14 +73,14 @@ impl Default for ShardTiming {
     }
 }
 
-/// What all shards of the process have together, also where each is a log of its own. Clones share it.
+/// Resources that all shards of the process share, even if each is its own log. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct ReaderResources {
     /// Bytes of answers, from before the call until the last record is unpacked.
     pub(crate) packed: Budget,
-    /// Bytes of records that are unpacked, until the pipeline takes them.
+    /// Bytes of unpacked records, until the pipeline takes them.
     pub(crate) unpacked: Budget,
-    /// How often log streams bring records.
+    /// The paces of all log streams.
     pub(crate) gap_detector: GapDetector,
 }
 
@@ -94,31 +94,31 @@ impl Default for ReaderResources {
     }
 }
 
-/// What the readers of all shards share.
+/// The context that the readers of all shards share.
 #[derive(Debug)]
 pub(crate) struct ShardReaderContext<A> {
     pub(crate) api: Arc<A>,
     pub(crate) health: PartitionHealth,
     pub(crate) timing: ShardTiming,
     pub(crate) resources: ReaderResources,
-    /// Where the job ends, if it does.
+    /// The end of the job, if this is one.
     pub(crate) until: Option<Timestamp>,
-    /// How long the stream keeps records, if that is known.
+    /// How long the stream keeps records, if known.
     pub(crate) retention: Option<Duration>,
-    /// The stream, for people.
+    /// The stream's name, for messages.
     pub(crate) stream: String,
 }
 
-/// Why the reading ended for good.
+/// Why a reader ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// Nobody takes pages of it any more.
+    /// The source was dropped, or the reader was told to leave.
     Closed,
-    /// All up to the end of the job was read.
+    /// Everything up to the end of the job was read.
     Reached,
     /// The shard is closed, and its end was handed on.
     Ended,
-    /// The stream has it no more.
+    /// The stream no longer has the shard.
     Gone,
 }
 
@@ -127,15 +127,15 @@ pub(crate) struct ShardReader<A> {
     shared: Arc<ShardReaderContext<A>>,
     id: String,
     unpacker: Unpacker,
-    /// Where the next iterator begins.
+    /// Where the next iterator starts.
     place: IteratorStart,
     iterator: Option<String>,
-    /// All that the shard held at that time was handed on.
+    /// Everything that the shard held at this time was handed on.
     read_to: Option<Timestamp>,
-    /// Records to ask for.
+    /// Records to request per call.
     limit: u32,
     next_call_at: Instant,
-    /// When the shard last had nothing more.
+    /// When the shard last had nothing more to read.
     at_head_at: Option<Instant>,
     /// When its position was last handed on.
     standing_at: Instant,
@@ -154,7 +154,7 @@ impl<A: StreamApi> ShardReader<A> {
         pages: mpsc::Sender<Page>,
     ) -> ShardReader<A> {
         let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
-        // The call takes a while, and a lost one is made again.
+        // A call takes a while, and one that was lost is repeated.
         let again_within = shared.timing.poll * 3;
         let gap_detector = shared.resources.gap_detector.clone();
         let mut unpacker = Unpacker::new(index, place, again_within, gap_detector);
@@ -191,7 +191,7 @@ impl<A: StreamApi> ShardReader<A> {
         reader
     }
 
-    /// A number that is smaller than any of the shard is of another stream of that name.
+    /// A stored number below the shard's first belongs to another stream of that name.
     fn check_first(&mut self, first: Option<&SequenceNumber>) {
         if let (IteratorStart::After(number), Some(first)) = (&self.place, first)
             && number < first
@@ -200,8 +200,8 @@ impl<A: StreamApi> ShardReader<A> {
         }
     }
 
-    /// Reads until nobody takes pages any more, the job is done, the shard is at its end or gone,
-    /// or is told to leave it.
+    /// Reads until the source is dropped, the job is done, the shard is at its end or gone, or
+    /// `leave` tells it to stop.
     pub(crate) async fn run(mut self, leave: oneshot::Receiver<()>) -> Done {
         let pages = self.pages.clone();
         let mut over = std::pin::pin!(async move {
@@ -248,7 +248,7 @@ impl<A: StreamApi> ShardReader<A> {
         if fault.kind == StreamErrorKind::Throttled {
             health.telemetry().source_throttled();
         }
-        // A call fails now and then, and others may read the shard, too.
+        // Single failures are normal, and other consumers use the shard's quota too.
         let passes = match fault.kind {
             StreamErrorKind::Throttled => self.failures < THROTTLED_MAX,
             _ => self.failures == 1,
@@ -279,13 +279,13 @@ impl<A: StreamApi> ShardReader<A> {
         }
     }
 
-    /// Whether the stream is there, and this shard is not.
+    /// Whether the stream exists, and this shard does not.
     async fn is_gone(&self) -> bool {
         let listed = self.shared.api.shards().await;
         listed.is_ok_and(|all| !all.is_empty() && all.iter().all(|shard| shard.id != self.id))
     }
 
-    /// One call, and what came of it.
+    /// Makes one call and handles its result.
     async fn step(&mut self) -> Result<Option<Done>, StreamError> {
         let Some(iterator) = self.iterator().await? else {
             return Ok(None);
@@ -300,7 +300,7 @@ impl<A: StreamApi> ShardReader<A> {
                 self.next_call_at = Instant::now() + self.shared.timing.gap;
                 if fault.kind == StreamErrorKind::IteratorExpired {
                     self.iterator = None;
-                    // A reader that waited for the pipeline may come late once.
+                    // A reader that waited for the pipeline may find its iterator expired once.
                     if self.failures == 0 {
                         self.failures = 1;
                         self.shared
@@ -346,7 +346,8 @@ impl<A: StreamApi> ShardReader<A> {
         }
     }
 
-    /// How large the answer may be: as much as came since there was nothing more.
+    /// The largest size that the answer can have: what the shard can have taken in since it was at
+    /// its head.
     fn expected(&self) -> usize {
         match self.at_head_at {
             Some(at) => {
@@ -359,7 +360,7 @@ impl<A: StreamApi> ShardReader<A> {
         }
     }
 
-    /// When to ask again, and for how much.
+    /// Sets the time and the limit of the next call.
     fn pace(&mut self, answer: &RecordsAnswer, bytes: usize) {
         let now = Instant::now();
         let timing = self.shared.timing;
@@ -376,12 +377,12 @@ impl<A: StreamApi> ShardReader<A> {
         if let Some(average) = bytes.checked_div(answer.records.len()) {
             let fits = ANSWER_BYTES / average.max(1);
             let fits = u32::try_from(fits).unwrap_or(LIMIT_MAX);
-            // Sizes change: no more than four times as many as went well.
+            // Record sizes vary, so grow the limit at most fourfold.
             self.limit = fits.clamp(1, LIMIT_MAX).min(self.limit.saturating_mul(4));
         }
     }
 
-    /// Hands the records on, with where the shard stands behind them.
+    /// Hands the records on, with the position after them.
     async fn hand_on(&mut self, answer: RecordsAnswer, asked_at: Timestamp) -> Option<Done> {
         let is_last = answer.next.is_none();
         let came = !answer.records.is_empty();
@@ -419,7 +420,7 @@ impl<A: StreamApi> ShardReader<A> {
             }
             _ => None,
         };
-        // Records said already up to when the shard is read.
+        // The pages of records already have their `read_to`.
         if !came || answer.behind.is_zero() {
             let page = self.unpacker.standing(position.as_ref(), Some(read_to));
             if self.pages.send(page).await.is_err() {
@@ -452,7 +453,7 @@ impl<A: StreamApi> ShardReader<A> {
         None
     }
 
-    /// The stored number leads nowhere.
+    /// Starts at the oldest record, as the stored position is no longer valid.
     fn begin_anew(&mut self, why: &str) {
         tracing::error!(
             shard = self.unpacker.place(),
@@ -465,8 +466,8 @@ impl<A: StreamApi> ShardReader<A> {
         self.read_to = None;
     }
 
-    /// Whoever comes later than the stream keeps records finds those that are left, and nothing
-    /// tells of the others.
+    /// Reports a gap if the shard was not read for longer than the stream keeps records: the stream
+    /// does not report the records that it dropped.
     fn check_retention(&mut self, asked_at: Timestamp, answer: &RecordsAnswer) {
         let (Some(retention), Some(read_to)) = (self.shared.retention, self.read_to) else {
             return;

@@ -1,5 +1,5 @@
-//! The source against the stand-in of Kinesis, in process and with paused time: a seed makes a
-//! schedule of writes, splits, merges, faults and crashes that can be repeated.
+//! Runs the source against the in-process stand-in of Kinesis, with paused time. A seed makes a
+//! repeatable schedule of writes, splits, merges, faults and crashes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::client::kinesis::{
 
 const STREAM: &str = "audit";
 
-/// The stand-in behind the reader's own trait.
+/// The stand-in as a [`StreamApi`].
 #[derive(Clone)]
 struct StandIn(Arc<Kinesis>);
 
@@ -124,16 +124,16 @@ impl StreamApi for StandIn {
     }
 }
 
-/// A pipeline that settles all at once, and keeps positions now and then.
+/// A pipeline that settles records at once, and commits positions when told.
 struct World {
     kinesis: Arc<Kinesis>,
     telemetry: Telemetry,
     start: Start,
     source: Option<StreamSource>,
-    /// What was reached, and what of it is kept.
+    /// Positions that were reached, and those that the checkpoint has.
     reached: Positions,
     kept: Positions,
-    /// The numbers of the events that came, in order.
+    /// The numbers of the received events, in order.
     came: Vec<usize>,
     written: usize,
     streams: Vec<SubscriptionOrigin>,
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// Opens the source, however often it takes.
+    /// Opens the source, retrying until it works.
     async fn open(&mut self) {
         while self.source.is_none() {
             let api = Arc::new(StandIn(Arc::clone(&self.kinesis)));
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// A record of so many events, of the log stream that this number chooses.
+    /// Writes a record with this many events, of the log stream that `choice` selects.
     fn write(&mut self, choice: usize, events: usize) {
         let subscription = &self.streams[choice % self.streams.len()];
         let events: Vec<_> = (0..events)
@@ -204,7 +204,7 @@ impl World {
         self.kinesis.deliver(STREAM, subscription, &events);
     }
 
-    /// Reads for so long.
+    /// Reads for this long.
     async fn read(&mut self, time: Duration) {
         self.open().await;
         let until = Instant::now() + time;
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// Writes the checkpoint, and says so.
+    /// Writes the checkpoint and commits its positions.
     fn keep(&mut self) {
         let news: Vec<_> = self
             .reached
@@ -256,7 +256,7 @@ impl World {
         self.reached.clone_from(&self.kept);
     }
 
-    /// Reads until nothing is missing.
+    /// Reads until no event is missing.
     async fn finish(&mut self) {
         self.kinesis.clear_faults();
         for _ in 0..600 {
@@ -279,7 +279,7 @@ impl World {
         );
     }
 
-    /// The first time that each event came: in the order of its log stream.
+    /// Checks that first deliveries follow the order of each log stream.
     fn check_order(&self) {
         let written = self.kinesis.written_lines(STREAM);
         let mut first = BTreeMap::new();
@@ -299,7 +299,7 @@ impl World {
     }
 }
 
-/// Any schedule: nothing is lost, and without a crash nothing comes twice.
+/// Plays a random schedule: no event is lost, and without a crash none comes twice.
 async fn schedule(seed: u64) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let crashes = dice.bool();
@@ -351,7 +351,7 @@ async fn schedule(seed: u64) {
     if !crashes {
         assert_eq!(world.came.len(), world.written, "some came twice");
     }
-    // Once all is read, a restart brings nothing again, and what is not listed is forgotten.
+    // Once all is read, a restart brings nothing again, and shards no longer listed are forgotten.
     for _ in 0..5 {
         world.read(Duration::from_secs(70)).await;
         world.keep();
@@ -418,8 +418,8 @@ async fn stream_read_from_now_keeps_that_time_before_its_first_call() {
     assert_eq!(world.came.len(), 2);
 }
 
-/// A parked event keeps its shard's end out of the checkpoint, and is given up only while others are
-/// accepted: all others may be in the shards that it became.
+/// A parked event keeps its shard's end out of the checkpoint, and is given up only while others
+/// are accepted, which may all be in the shard's children.
 #[tokio::test(start_paused = true)]
 async fn children_of_a_shard_whose_end_is_not_kept_begin_after_a_while() {
     let mut world = World::new(1, Start::Earliest);
@@ -431,9 +431,9 @@ async fn children_of_a_shard_whose_end_is_not_kept_begin_after_a_while() {
     world.write(0, 4);
     world.read(Duration::from_secs(300)).await;
     assert_eq!(world.came, [0, 1, 2], "the end may come to be kept");
-    world.read(END_KEPT_MAX).await;
+    world.read(STANDSTILL_MAX).await;
     assert_eq!(world.came, [0, 1, 2, 3, 4, 5, 6]);
-    // What is kept now is enough for the next life.
+    // The checkpoint at this point is enough after a crash.
     world.keep();
     world.crash();
     world.write(0, 1);
@@ -451,7 +451,7 @@ async fn shard_trimmed_is_reported_and_read_from_its_oldest_record() {
     world.keep();
     assert_eq!(world.came, [0]);
     world.crash();
-    // Its position says when it was read: two days ago.
+    // Its position says that it was last read two days ago.
     let long_ago = Timestamp::now().checked_sub(jiff::SignedDuration::from_hours(48));
     let position = world.kept.get_mut(&0).unwrap();
     position["read_to"] = long_ago.unwrap().to_string().into();

@@ -1,10 +1,10 @@
-//! From a record of the stream to records of the log: one for each log event.
+//! Unpacks a record of the stream into records of the log, one for each log event.
 //!
-//! A subscription puts gzip of `{"messageType":…,"logEvents":[…]}`, which is a dump shape: a record's
-//! payload is what replay makes of such a dump, by the same code. Only here the whole is at hand, so
-//! that what it says of all its events may also stand behind them. What only looks like it, or is
-//! larger than what is unpacked, takes the way of a dump that AWS's API carried in base64: what can
-//! be read of it is, and the packed whole goes to the dead letter.
+//! A subscription's record is gzip of `{"messageType":…,"logEvents":[…]}`. That is a dump shape
+//! too, so the payloads are made by the code that replay uses. Unlike a dump the whole message is
+//! in memory, so members that concern all events may also follow them. A record that is damaged or
+//! above the unpacking limit is treated like a dump in which AWS's API carries it in base64: what
+//! can be read of it is converted, and the whole packed record goes to the dead letter.
 
 use std::io::{Cursor, Read as _};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::convert::STREAM_PREFIX;
 use crate::dump::EksDump;
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
-/// A page holds so many bytes of records, and one record more: what is read must not overshoot the
-/// pipeline's budget by a whole record of the stream.
+/// A page is cut once it holds this many bytes: a whole record of the stream would overshoot the
+/// pipeline's budget.
 const PAGE_BYTES: usize = 1 << 20;
-/// How gzip begins.
+/// Magic number of gzip.
 const GZIP: &[u8] = b"\x1f\x8b";
 
 /// Makes pages of a shard's records.
@@ -38,12 +38,12 @@ pub(super) struct Unpacker {
     dump: Arc<dyn Dump>,
     /// The shard's index.
     partition: u32,
-    /// Its name in the dead letter: `STREAM/SHARD`.
+    /// The shard in the dead letter: `STREAM/SHARD`.
     place: Arc<str>,
-    /// A quiet shard is asked within so long whether it holds more.
+    /// A quiet shard is read again within this time.
     again_within: Duration,
     gap_detector: GapDetector,
-    /// The log streams that this shard brought.
+    /// The log streams that this shard has brought.
     log_streams: Vec<Fingerprint>,
 }
 
@@ -64,13 +64,13 @@ impl Unpacker {
         }
     }
 
-    /// The shard's name, for people.
+    /// The shard's name, for messages.
     pub(super) fn place(&self) -> &str {
         &self.place
     }
 
-    /// All log events of a record of the stream, the position behind it with the last of them, and
-    /// whether some seem to be missing before it.
+    /// The log events of a record of the stream, with the position after it on the last page, and a
+    /// gap that is suspected before it.
     pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<Page>, Option<SuspectedGap>) {
         let Unpacked {
             mut records,
@@ -95,7 +95,8 @@ impl Unpacker {
         (pages, suspected_gap)
     }
 
-    /// A page without records: where the shard stands, if that is new, and up to when it is read.
+    /// A page without records: the new position, if any, and the time up to which the shard is
+    /// read.
     pub(super) fn standing(
         &self,
         position: Option<&ShardPosition>,
@@ -109,7 +110,7 @@ impl Unpacker {
         }
     }
 
-    /// The position behind the record of this number; all that the shard held at this time was read.
+    /// The position after this record. Everything that the shard held at `read_to` was read.
     pub(super) fn behind(
         &mut self,
         number: &SequenceNumber,
@@ -122,7 +123,7 @@ impl Unpacker {
         }
     }
 
-    /// Takes over what a position kept of log streams.
+    /// Takes over the log streams of a position.
     pub(super) fn resume(&mut self, paces: &[KeptPace]) {
         self.log_streams = self.gap_detector.resume(paces);
     }
@@ -144,7 +145,7 @@ impl Unpacker {
         read.unwrap_or_else(|| self.damaged(packed).into())
     }
 
-    /// What the text holds, if it is whole.
+    /// The records of a text, if it is whole.
     fn read(&mut self, text: &Bytes) -> Option<Unpacked> {
         let json = std::str::from_utf8(text).ok().map(Raw::parse);
         if let Some(Ok(message)) = json
@@ -197,7 +198,7 @@ impl Unpacker {
         })
     }
 
-    /// One record that is what it is.
+    /// One undamaged record with this payload.
     fn whole(&self, payload: impl Into<Bytes>) -> Record {
         Record::new(payload, self.origin())
     }
@@ -213,7 +214,7 @@ impl Unpacker {
         match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
             true => page.records,
             false => vec![Record {
-                // Nobody knows what it was: it is kept.
+                // Unknown content is kept.
                 damaged: true,
                 ..self.whole(text)
             }],

@@ -1,5 +1,5 @@
-//! Subscription data as AWS's APIs carry it inside JSON: gzip in base64 (Amazon CloudWatch Logs
-//! User Guide, "Log group-level subscription filters").
+//! Subscription data inside the JSON of AWS's APIs: gzip in base64 (Amazon CloudWatch Logs User
+//! Guide, "Log group-level subscription filters").
 
 use std::io::Read as _;
 
@@ -8,12 +8,12 @@ use audit_bridge_replay::dump::RecordError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A subscription message has at most 1 MiB packed. More than this is not unpacked, so that memory
-/// stays bounded; the whole is then kept as it came.
+/// Most bytes that are unpacked, so that memory is bounded: a subscription message has at most 1
+/// MiB packed. A larger record is kept as it came.
 pub(crate) const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
-/// The data of a Lambda event's `awslogs` or `kinesis`, of a record of Kinesis' `GetRecords`, or
-/// of a Firehose transformation.
+/// The data in a Lambda event (`awslogs`, `kinesis`), a record of Kinesis' `GetRecords`, or a
+/// Firehose transformation.
 pub(crate) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     match key {
         "awslogs" | "kinesis" => value.get("data"),
@@ -22,7 +22,7 @@ pub(crate) fn data<'a>(key: &str, value: Raw<'a>) -> Option<Raw<'a>> {
     }
 }
 
-/// Why the data in this object cannot be read, if there is any, or not to its end.
+/// Why the object's data, if there is any, cannot be read completely.
 pub(crate) fn fault(object: &str) -> Option<String> {
     let mut members = Raw::parse(object).ok()?.members()?;
     let data = members.find_map(|(key, value)| data(&key, value))?;
@@ -39,9 +39,9 @@ pub(crate) fn fault(object: &str) -> Option<String> {
     }
 }
 
-/// The subscription's message, `{"messageType":…,"logEvents":[…]}`. Where it is too large it is cut
-/// at the limit: the reader sees that it does not end, reads the log events that are there, and
-/// keeps the packed whole besides.
+/// Unpacks a subscription's message, `{"messageType":…,"logEvents":[…]}`. One that is too large is
+/// cut at the limit: the reader notices the missing end, reads the log events before it, and keeps
+/// the whole packed record as well.
 pub(crate) fn unpack(data: Raw<'_>) -> Result<String, RecordError> {
     let text = data
         .as_str()
@@ -58,7 +58,7 @@ pub(crate) fn unpack(data: Raw<'_>) -> Result<String, RecordError> {
         && let Err(error) = std::str::from_utf8(&json)
         && error.error_len().is_none()
     {
-        // The limit cut a character.
+        // The limit may have cut a character.
         json.truncate(error.valid_up_to());
     }
     let text = String::from_utf8(json);

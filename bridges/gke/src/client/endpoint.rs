@@ -1,19 +1,19 @@
-//! Where an API is: Google's own address, or the one that a setting names.
+//! The address of an API: Google's own, or one from the settings.
 
 use audit_bridge_app::config::InvalidValue;
 use reqwest::Url;
 
-/// The base of an API's address.
+/// The base URL of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub(crate) url: String,
-    /// Not encrypted, so on this machine: no credentials of the outside world go there.
+    /// Whether the connection is not encrypted. Such an endpoint is on this machine, and gets no
+    /// real credentials.
     pub(crate) plain: bool,
 }
 
 impl Endpoint {
-    /// Google's own address of an API.
     pub(crate) fn google(host: &str) -> Endpoint {
         Endpoint {
             url: format!("https://{host}"),
@@ -21,10 +21,10 @@ impl Endpoint {
         }
     }
 
-    /// Reads a setting: `https://` anywhere, `http://` on the loopback interface only.
+    /// Parses a setting: `https://` to any host, `http://` to the loopback interface only.
     ///
     /// # Errors
-    /// It is neither.
+    /// The text is neither.
     pub(crate) fn read(text: &str) -> Result<Endpoint, InvalidValue> {
         let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {

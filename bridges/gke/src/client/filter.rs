@@ -1,21 +1,21 @@
-//! Which entries are asked for, in the Logging query language.
+//! Selects entries, in the Logging query language.
 
 use jiff::Timestamp;
 
 use super::resource_name::ResourceName;
 
-/// The audit logs that carry Kubernetes' requests.
+/// The audit logs that hold Kubernetes API requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuditLog {
     /// Changes; always written.
     Activity,
-    /// Reads, and exec by GET; written where Data Read is on.
+    /// Reads, and exec by GET; written where Data Read is enabled.
     DataAccess,
 }
 
 impl AuditLog {
-    /// The condition for its entries, in whichever project. `log_id` takes the id as it is; in
-    /// `logName` its slash is `%2F`, behind the project's name.
+    /// The filter for its entries, in any project. `log_id` takes the ID as it is; in `logName` its
+    /// slash is `%2F`, after the project's name.
     pub(crate) fn filter(self) -> &'static str {
         match self {
             AuditLog::Activity => r#"log_id("cloudaudit.googleapis.com/activity")"#,
@@ -23,7 +23,7 @@ impl AuditLog {
         }
     }
 
-    /// As Google's pages call it.
+    /// Its name in Google's documentation.
     pub(crate) fn name(self) -> &'static str {
         match self {
             AuditLog::Activity => "Admin Activity",
@@ -32,23 +32,22 @@ impl AuditLog {
     }
 }
 
-/// The entries of Kubernetes' audit logs: where they are, and of which clusters.
+/// Which entries to read: where from, and of which clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// Where they are asked for.
+    /// Where to read.
     pub(crate) resource_names: Vec<ResourceName>,
-    /// Only those of this project's clusters.
+    /// Restricts the selection to clusters of this project.
     pub(crate) project: Option<String>,
-    /// Only this cluster's.
+    /// Restricts it to this cluster.
     pub(crate) cluster: Option<String>,
-    /// Only those of clusters in this location.
+    /// Restricts it to clusters in this location.
     pub(crate) location: Option<String>,
-    /// The logs.
     pub(crate) logs: &'static [AuditLog],
 }
 
 impl Selection {
-    /// The logs that are read, with and without Data Access.
+    /// The logs to read, with or without Data Access.
     pub(crate) fn logs(data_access: bool) -> &'static [AuditLog] {
         match data_access {
             true => &[AuditLog::Activity, AuditLog::DataAccess],
@@ -56,8 +55,8 @@ impl Selection {
         }
     }
 
-    /// Names it, for log lines and the checkpoint. Where it is asked for and which of the clusters'
-    /// logs are read is no part of it: another choice goes on where the last one stopped.
+    /// The log's name in log lines and the checkpoint. It leaves out where to read and which logs,
+    /// so that a change of those continues from the same position.
     pub(crate) fn name(&self) -> String {
         let any = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
         format!(
@@ -73,7 +72,7 @@ impl Selection {
         self.logs.contains(&AuditLog::DataAccess)
     }
 
-    /// Where it is asked for, for people.
+    /// The places to read, for messages.
     pub(crate) fn places(&self) -> String {
         let places: Vec<String> = self
             .resource_names
@@ -83,7 +82,7 @@ impl Selection {
         places.join(", ")
     }
 
-    /// The filter without times.
+    /// The filter, without times.
     pub(crate) fn filter(&self) -> String {
         let logs: Vec<&str> = self.logs.iter().map(|log| log.filter()).collect();
         let logs = match logs.as_slice() {
@@ -107,12 +106,12 @@ impl Selection {
     }
 }
 
-/// The condition for entries from `start`, included, to `end`, excluded.
+/// The filter for entries from `start` (inclusive) to `end` (exclusive).
 pub(crate) fn times(start: Timestamp, end: Timestamp) -> String {
     format!("timestamp>=\"{start}\" AND timestamp<\"{end}\"")
 }
 
-/// A text as a value of the language, whatever is in it.
+/// Quotes any text as a value of the query language.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -155,7 +154,7 @@ mod tests {
         assert_ne!(selection.name(), name);
     }
 
-    /// A checkpoint of the first version goes on: what it is called there stays.
+    /// The name that a checkpoint of the first version has must not change.
     #[test]
     fn selection_name_is_the_first_versions() {
         for (project, location, cluster, want) in [

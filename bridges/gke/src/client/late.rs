@@ -1,10 +1,11 @@
-//! Entries that came so late that no cursor of the tail saw them: asked for by when Google received
-//! them (`receiveTimestamp`), once in a while.
+//! Finds entries that arrived too late for every cursor of the tail, by querying for the time at
+//! which Google received them (`receiveTimestamp`) at a long interval.
 //!
-//! A log whose time is that of receipt, as far as it holds late entries. Their own time is not in the
-//! order of receipt, so a window is asked for in slices: what was received in a slice, and is older
-//! than the slice's end by the oldest age of the tail. What came in time is among that only at the
-//! edges of a slice, and is left out when the answer is here, as filters compare no two fields.
+//! [`LateEntries`] is a log whose time is that of receipt. Entries' own times do not follow it, so
+//! the filter divides a window into slices, and selects what was received in a slice and is older
+//! than the slice's end by at least the oldest age of the tail. At the edges of slices this
+//! includes entries that were in time. They are dropped from the answer, because a filter cannot
+//! compare two fields.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::logging::CloudLoggingClient;
 use super::page::IdentifiedEntry;
 
-/// What is older when it is received is not found.
+/// Entries that were older than this on receipt are not found.
 const LATENESS_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// The most slices of a window: a filter has at most 20,000 characters (Cloud Logging's quotas).
+/// Most slices per window: a filter has at most 20,000 characters (Cloud Logging's quotas).
 const SLICES_MAX: u32 = 72;
-/// The label of what was found (`audit_bridge_late_records_total{age}`).
+/// Label of late entries in `audit_bridge_late_records_total{age}`.
 const LABEL: &str = "arrival";
 
 /// The late entries of a log.
@@ -29,17 +30,17 @@ const LABEL: &str = "arrival";
 pub struct LateEntries {
     pub(crate) client: CloudLoggingClient,
     pub(crate) name: String,
-    /// What is no older when it is received was found by the tail.
+    /// Entries no older than this on receipt were found by the tail.
     pub(crate) age: Duration,
-    /// So long after its receipt an entry is there to be found.
+    /// Time after receipt at which an entry can be found by queries.
     pub(crate) settled_after: Duration,
-    /// The tail began here: nothing before it is wanted.
+    /// Where the tail began: older entries are not read.
     pub(crate) since: Timestamp,
     pub(crate) observer: Arc<dyn SourceObserver>,
 }
 
 impl LateEntries {
-    /// The condition for what was received in this window.
+    /// The filter for late entries that were received in this window.
     fn filter(&self, received: &Window) -> String {
         let slice = (self.age / 2)
             .max(received.span() / SLICES_MAX)
@@ -70,7 +71,7 @@ impl LateEntries {
                 let edge = time.checked_add(self.age);
                 edge.is_ok_and(|edge| received > edge)
             }
-            // It cannot be read: better twice than never.
+            // Without both times its lateness is unknown: delivered twice is better than never.
             _ => true,
         }
     }
@@ -165,7 +166,7 @@ mod tests {
         }
     }
 
-    /// The slices of a filter: from, to (of receipt), and before (of the entry's own time).
+    /// The slices of a filter: start and end of receipt, and the limit of the entry's own time.
     fn slices(filter: &str) -> Vec<[Timestamp; 3]> {
         let (_, slices) = filter.split_once(" AND (").unwrap();
         let times = |slice: &str| {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the window: each late entry of it is asked for once, and the filter stays short.
+        /// In any window, each late entry matches exactly one slice, and the filter stays short.
         #[test]
         fn late_entry_of_any_window_is_asked_for(
             span in 1_i64..200_000, age in 0_u64..3_600, received in 0_i64..200_000, late in 0_i64..90_000,

@@ -1,8 +1,8 @@
 //! `entries.list` of Cloud Logging, page by page.
 //!
-//! Spoken over REST and not through Google's client library: that decodes a page as a whole or not
-//! at all, so that one entry it does not understand would block the log for ever, and it would write
-//! the entries anew. Nothing is tried again here: the tail counts, paces and repeats requests.
+//! Uses REST and not Google's client library. The library decodes a page completely or not at all,
+//! so an entry that it does not understand would block the log forever; it also re-encodes entries.
+//! Nothing is retried here: the tail counts, paces and repeats requests.
 
 mod error;
 
@@ -26,14 +26,14 @@ use super::token_source::{NoToken, TokenSource};
 use crate::client::filter::{Selection, times};
 use crate::client::resource_name::ResourceName;
 
-/// What the API may be asked for at most.
+/// The API's largest page size.
 const PAGE_SIZE_MAX: usize = 1000;
-/// A page is held as a whole, one for each cursor. Entries have 512 KiB at most, so some always fit.
+/// Each cursor holds a whole page. An entry has 512 KiB at most, so some always fit.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// A page that takes longer is asked for again.
+/// Time limit of one request for a page.
 const ATTEMPT_MAX: Duration = Duration::from_secs(45);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// All that reading a log needs; what is allowed of it, roles decide.
+/// Scope of reading logs; roles decide what may be read.
 const SCOPE: &str = "https://www.googleapis.com/auth/logging.read";
 
 /// The audit log of some clusters.
@@ -45,15 +45,16 @@ pub struct CloudLoggingClient {
     selection: Selection,
     filter: String,
     name: String,
-    /// Smaller while the entries are so large that a full page would be too much.
+    /// Page size in entries, reduced while entries are so large that a full page would exceed the
+    /// limit.
     page_size: AtomicUsize,
-    /// The API's, by what its answers say.
+    /// The API's clock, from the dates of its answers.
     clock: ServerClock,
-    /// What goes on beside it, and ends with it.
+    /// Background tasks that end with the client.
     beside: JoinSet<()>,
 }
 
-/// Some entries, and the token of what follows.
+/// A page of entries, and the token of the next page.
 #[derive(Debug)]
 pub(crate) struct EntriesPage {
     pub(crate) entries: Vec<IdentifiedEntry>,
@@ -61,10 +62,10 @@ pub(crate) struct EntriesPage {
 }
 
 impl CloudLoggingClient {
-    /// The log of this selection.
+    /// A client for the log of this selection.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     pub(crate) fn new(
         endpoint: &Endpoint,
         selection: Selection,
@@ -79,7 +80,7 @@ impl CloudLoggingClient {
         }
         Ok(CloudLoggingClient {
             http: http.build()?,
-            // Entries as text: indented they are half as large again.
+            // Not pretty-printed: indentation makes entries half as large again.
             url: format!("{}/v2/entries:list?prettyPrint=false", endpoint.url),
             identity: TokenSource::new(endpoint, SCOPE),
             name: selection.name(),
@@ -91,26 +92,26 @@ impl CloudLoggingClient {
         })
     }
 
-    /// Carries this out beside the reading, and ends it when the client is dropped.
+    /// Runs a task in the background, until the client is dropped.
     pub(crate) fn accompany(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.beside.spawn(work);
     }
 
-    /// Whether a token is needed, and there is one.
+    /// Gets a token. Returns false if the endpoint needs none.
     ///
     /// # Errors
-    /// There is none, and what to do about it.
+    /// There is no token; says what to do about it.
     pub(crate) async fn identify(&self) -> Result<bool, NoToken> {
         let headers = self.identity.headers().await?;
         Ok(!headers.is_empty())
     }
 
-    /// Who asks, for people; `None` where nothing says it.
+    /// The principal that makes the requests, for messages; `None` if unknown.
     pub(crate) async fn principal(&self) -> Option<String> {
         self.identity.principal().await
     }
 
-    /// The newest entries of a filter since so long ago, at most so many.
+    /// The newest entries of a filter, at most `entries` of them and no older than `back`.
     ///
     /// # Errors
     /// As [`TimeLog::query`].
@@ -132,7 +133,7 @@ impl CloudLoggingClient {
             .collect())
     }
 
-    /// A page of the selection's entries for which this holds too, by their time.
+    /// A page of the selected entries that match `condition` too, ordered by time.
     ///
     /// # Errors
     /// As [`TimeLog::query`].
@@ -195,7 +196,7 @@ impl CloudLoggingClient {
         let headers = std::mem::take(response.headers_mut());
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| rfc2822::parse(text).ok());
-        // Anybody on the way may answer with an error, at a time of his own.
+        // An error may come from a proxy, whose clock is not the API's.
         if let Some(date) = date.filter(|_| status.is_success()) {
             self.clock.told(date.timestamp());
         }
@@ -229,7 +230,7 @@ impl CloudLoggingClient {
         )
     }
 
-    /// Asks for less from now on.
+    /// Reduces the page size.
     fn too_large(&self, page_size: usize) -> QueryError {
         let smaller = (page_size / 2).max(1);
         self.page_size.fetch_min(smaller, Ordering::Relaxed);
@@ -241,7 +242,7 @@ impl CloudLoggingClient {
         }
     }
 
-    /// Asks for more again when pages have become small.
+    /// Increases the page size again once pages are small.
     fn fitted(&self, page_size: usize, bytes: usize) {
         if page_size < PAGE_SIZE_MAX && bytes < ANSWER_BYTES_MAX / 4 {
             let larger = (page_size * 2).min(PAGE_SIZE_MAX);
@@ -257,7 +258,7 @@ impl TimeLog for CloudLoggingClient {
         &self.name
     }
 
-    /// Google's times have nanoseconds, and filters compare them.
+    /// Google's times have nanoseconds, and filters compare all of them.
     fn resolution(&self) -> Duration {
         Duration::from_nanos(1)
     }
@@ -275,7 +276,8 @@ impl TimeLog for CloudLoggingClient {
         let page = self.page(&times, token).await?;
         let entries = page.entries.into_iter();
         let entries = entries.map(|entry| PageEntry {
-            // What cannot be read has no time of its own, but it was found here.
+            // An unreadable entry has no time of its own, so take a time of the window that found
+            // it.
             time: entry.time.unwrap_or(window.start),
             identity: entry.identity(),
             raw: entry,
@@ -292,7 +294,7 @@ impl TimeLog for CloudLoggingClient {
             false => entry.insert_id,
         };
         Record {
-            // A copy: a slice would keep its whole page in memory.
+            // A copy, because a slice would keep the whole page in memory.
             payload: Bytes::copy_from_slice(&entry.text),
             origin: Origin::Stream {
                 stream: match entry.log.is_empty() {

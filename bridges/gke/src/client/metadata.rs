@@ -1,26 +1,26 @@
-//! What the metadata server says of where this runs: the project, and on GKE the cluster.
+//! Asks the metadata server where this process runs: the project, and on GKE the cluster.
 
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
 use reqwest::StatusCode;
 
-/// Where it is when nothing else is said.
+/// Its default host.
 const HOST: &str = "metadata.google.internal";
-/// It is on this machine, or there is none.
+/// Short, as the server is on this machine or does not exist.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Why the metadata server says nothing.
+/// Why the metadata server gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetadataError {
-    /// There is none, or it cannot be reached.
+    /// It does not exist or cannot be reached.
     #[error("{}", chain(.0))]
     Http(#[from] reqwest::Error),
     #[error("it answered {status} for {path}")]
     Status { status: StatusCode, path: String },
 }
 
-/// Where this runs. What is not known is `None`.
+/// Where this process runs; `None` for what is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct InstanceMetadata {
     pub(crate) project: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct InstanceMetadata {
     pub(crate) location: Option<String>,
 }
 
-/// Whether the environment names the server.
+/// Whether the environment names the server's host.
 pub(crate) fn host_is_named() -> bool {
     host().is_some()
 }
@@ -38,10 +38,10 @@ fn host() -> Option<String> {
     Some(host.trim().to_owned()).filter(|host| !host.is_empty())
 }
 
-/// Asks where this runs.
+/// Asks where this process runs.
 ///
 /// # Errors
-/// The server cannot be reached: this may be no machine of Google's, or one that has just started.
+/// The server cannot be reached: this is no machine of Google's, or one that has just started.
 pub(crate) async fn place() -> Result<InstanceMetadata, MetadataError> {
     let server = MetadataServer::new()?;
     Ok(InstanceMetadata {
@@ -51,8 +51,8 @@ pub(crate) async fn place() -> Result<InstanceMetadata, MetadataError> {
     })
 }
 
-/// Asks whose tokens it gives: the service account's e-mail address, or the workload identity pool
-/// of a pod that impersonates none. `None`: it gives none.
+/// Asks whose tokens it issues: the service account's e-mail address, or the workload identity pool
+/// of a pod that impersonates none. `None`: it issues none.
 ///
 /// # Errors
 /// As [`place`].
@@ -78,14 +78,14 @@ impl MetadataServer {
         Ok(MetadataServer { host, http })
     }
 
-    /// What stands there; `None` where nothing does.
+    /// The value at a path; `None` if there is none.
     async fn get(&self, path: &str) -> Result<Option<String>, MetadataError> {
         let url = format!("http://{}/computeMetadata/v1/{path}", self.host);
         let request = self.http.get(url).header("Metadata-Flavor", "Google");
         let answer = request.send().await?;
         match (answer.status(), answer.text().await?) {
             (StatusCode::OK, text) => Ok(Some(text.trim().to_owned()).filter(|it| !it.is_empty())),
-            // A machine outside of a cluster has no such attributes.
+            // A machine outside a cluster lacks the attributes of one.
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, _) => Err(MetadataError::Status {
                 status,

@@ -1,9 +1,9 @@
-//! An answer of `entries.list`, cut into its entries.
+//! Cuts an answer of `entries.list` into its entries.
 //!
-//! Each entry keeps the bytes that came: nothing is decoded and written again, so live records are
-//! the same as those of a saved answer. Only strings and brackets are looked at to find where an
-//! entry ends; one that is no valid JSON inside, or not even an entry, is a record like the others
-//! and ends in the dead letter, while the page goes on.
+//! Each entry keeps its original bytes. Nothing is decoded and re-encoded, so live records equal
+//! those of a saved answer. Only strings and brackets are scanned to find the end of an entry. An
+//! entry with invalid JSON inside, or no entry at all, becomes a record like the others and ends in
+//! the dead letter, without stopping the page.
 
 use std::ops::Range;
 
@@ -12,19 +12,18 @@ use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-/// Why an answer is none.
+/// Why a body is no answer of `entries.list`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AnswerError {
     #[error("it is not the JSON of one: {want} should stand at byte {at}")]
     Type { want: &'static str, at: usize },
     #[error("its nextPageToken is no string")]
     Token,
-    /// Whoever says so with a 200 must not be taken for an empty log.
+    /// An error sent with status 200; it must not be taken for an empty log.
     #[error("it holds an error")]
     Error,
 }
 
-/// What an answer holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EntriesAnswer {
     /// The text of each entry.
@@ -34,10 +33,10 @@ pub(super) struct EntriesAnswer {
 }
 
 impl EntriesAnswer {
-    /// Cuts an answer.
+    /// Cuts the body of an answer.
     ///
     /// # Errors
-    /// It is no such answer: an object with `entries` and `nextPageToken`, or without them.
+    /// The body is no object with optional members `entries` and `nextPageToken`.
     pub(super) fn read(body: &Bytes) -> Result<EntriesAnswer, AnswerError> {
         let mut answer = EntriesAnswer::default();
         let mut cut = Cut { bytes: body, at: 0 };
@@ -80,7 +79,7 @@ impl EntriesAnswer {
     }
 }
 
-/// Walks over JSON without reading it.
+/// Steps over JSON without decoding it.
 struct Cut<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -107,7 +106,7 @@ impl Cut<'_> {
         }
     }
 
-    /// Whether a comma comes, and not the end.
+    /// Whether a comma follows, rather than the end.
     fn more(&mut self, end: u8) -> Result<bool, AnswerError> {
         if self.takes(end) {
             return Ok(false);
@@ -119,7 +118,7 @@ impl Cut<'_> {
         AnswerError::Type { want, at: self.at }
     }
 
-    /// Steps over a value.
+    /// Steps over a value and returns its range.
     fn value(&mut self) -> Result<Range<usize>, AnswerError> {
         let first = self.peek();
         let start = self.at;
@@ -157,7 +156,7 @@ impl Cut<'_> {
         Ok(start..self.at)
     }
 
-    /// Steps over a string, whose quote is next.
+    /// Steps over a string, from its opening quote.
     fn string(&mut self) -> Result<(), AnswerError> {
         match json::closing_quote(self.bytes, self.at + 1) {
             Some(end) => {
@@ -172,25 +171,25 @@ impl Cut<'_> {
     }
 }
 
-/// An entry, and what tells it from all others.
+/// An entry, and the members that identify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentifiedEntry {
-    /// The bytes that came.
+    /// The original bytes.
     pub(crate) text: Bytes,
-    /// `logName`; empty when there is none.
+    /// `logName`; empty if absent.
     pub(crate) log: String,
-    /// `insertId`; empty when there is none.
+    /// `insertId`; empty if absent.
     pub(crate) insert_id: String,
-    /// `timestamp`; `None` when there is none that can be read.
+    /// `timestamp`; `None` if it is absent or invalid.
     pub(crate) time: Option<Timestamp>,
-    /// `receiveTimestamp`; `None` when there is none that can be read.
+    /// `receiveTimestamp`; `None` if it is absent or invalid.
     pub(crate) received: Option<Timestamp>,
-    /// It cannot be read as far as its time.
+    /// The JSON is damaged.
     pub(crate) damaged: bool,
 }
 
 impl IdentifiedEntry {
-    /// Reads the envelope, as far as it can be read.
+    /// Decodes the envelope, as far as possible.
     pub(crate) fn read(text: Bytes) -> IdentifiedEntry {
         let mut entry = IdentifiedEntry {
             text: Bytes::new(),
@@ -226,8 +225,8 @@ impl IdentifiedEntry {
         s.end()
     }
 
-    /// Log, time and insert id, as Cloud Logging itself tells duplicates; the bytes, when one of
-    /// them is missing.
+    /// Log, time and insert ID, by which Cloud Logging itself recognises duplicates; the bytes if
+    /// one of them is missing.
     pub(crate) fn identity(&self) -> Identity {
         match self.time {
             Some(time) if !self.damaged && !self.log.is_empty() && !self.insert_id.is_empty() => {
@@ -319,7 +318,7 @@ mod tests {
             let body = Bytes::from(words.concat());
             let Ok(answer) = EntriesAnswer::read(&body) else { return Ok(()) };
             for entry in answer.entries {
-                // A piece of the answer, and never a comma or a bracket too much.
+                // Each entry is a piece of the answer, without surplus commas or brackets.
                 prop_assert!(!entry.is_empty());
                 prop_assert_eq!(entry.trim_ascii(), &entry[..]);
                 let _ = IdentifiedEntry::read(entry).identity();

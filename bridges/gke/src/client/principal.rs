@@ -1,8 +1,9 @@
-//! Who the bridge is to Google, for people: the principal to which roles are granted.
+//! Finds the principal as which Google sees the bridge, for messages: the one to which roles are
+//! granted.
 //!
-//! Read from where the credentials come from: what a credentials file says of itself
-//! (<https://google.aip.dev/auth/4110>), else what the metadata server says of its service account.
-//! So it is seen where a pod has the node's account in place of its own.
+//! Taken from the credentials' origin: the credentials file (<https://google.aip.dev/auth/4110>),
+//! else the metadata server's service account. So messages show it when a pod uses its node's
+//! account instead of its own.
 
 use std::path::PathBuf;
 
@@ -10,14 +11,15 @@ use serde_json::Value;
 
 use super::metadata;
 
-/// What Compute Engine gives to machines for which nobody chose an account.
+/// Suffix of Compute Engine's default account, for machines whose owner chose none.
 const COMPUTE_DEFAULT: &str = "-compute@developer.gserviceaccount.com";
-/// What GKE's metadata server says of a pod that impersonates no Google service account.
+/// Suffix of what GKE's metadata server answers for a pod that impersonates no Google service
+/// account.
 const POOL: &str = ".svc.id.goog";
-/// Where Kubernetes tells a pod its namespace.
+/// The file in which Kubernetes tells a pod its namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// The principal of the default credentials; `None` where nothing says it.
+/// The principal of the default credentials; `None` if unknown.
 pub(super) async fn of_environment() -> Option<String> {
     let Some(path) = credentials_file() else {
         return of_metadata_server().await;
@@ -27,7 +29,7 @@ pub(super) async fn of_environment() -> Option<String> {
     Some(format!("{}, by {}", of_file(&file)?, path.display()))
 }
 
-/// The principal of the metadata server's tokens; `None` when it has none, or does not answer.
+/// The principal of the metadata server's tokens; `None` if it issues none, or does not answer.
 pub(super) async fn of_metadata_server() -> Option<String> {
     let email = metadata::service_account_email().await.ok()??;
     let namespace = tokio::fs::read_to_string(NAMESPACE_FILE).await.ok();
@@ -51,8 +53,8 @@ fn of_email(email: &str, namespace: Option<&str>) -> String {
     format!("{email}, by the metadata server")
 }
 
-/// The file that default credentials are read from, as Google's library chooses it; `None`: the
-/// metadata server is asked.
+/// The file of the default credentials, chosen as by Google's library; `None`: they come from the
+/// metadata server.
 fn credentials_file() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(path) = set("GOOGLE_APPLICATION_CREDENTIALS") {
@@ -63,7 +65,7 @@ fn credentials_file() -> Option<PathBuf> {
     login.exists().then_some(login)
 }
 
-/// Whom a credentials file is about. Nothing secret is in these members.
+/// The principal of a credentials file. These members hold no secrets.
 fn of_file(file: &Value) -> Option<String> {
     let text = |name: &str| file[name].as_str();
     // …/serviceAccounts/EMAIL:generateAccessToken

@@ -1,13 +1,13 @@
 //! A Pub/Sub subscription that a log sink feeds, as a source.
 //!
-//! Google's client keeps the stream and the leases; a task feeds its messages in here. A message is
-//! acknowledged when it is settled, so after the webhook's 2xx or the dead letter, whatever becomes of
-//! others: one whose event is parked holds up no other. Its lease is put off until then, however long
-//! a hold lasts. Nothing is given back while this runs: a message that nobody takes would come again
-//! at once, for ever. What is open at the end is given back, for another replica.
+//! Google's client manages the stream and the leases of messages; a task forwards its messages to
+//! this source. A message is acknowledged once its record is settled, that is after the webhook's
+//! 2xx or a write to the dead letter, whatever is still open before it: a parked event holds up no
+//! other message. Until then its lease is extended, however long the receiver is down. Messages are
+//! not returned while the source runs, because the service would redeliver them at once, forever.
+//! `close` returns what is open, for another replica.
 //!
-//! How much is read is bounded by the service: it sends no more than [`OPEN_BYTES_MAX`] that is not
-//! acknowledged.
+//! The service limits what is read: it sends at most [`OPEN_BYTES_MAX`] that is not acknowledged.
 
 mod ack_ledger;
 mod connection;
@@ -35,30 +35,30 @@ use self::ack_ledger::{AckLedger, Admission};
 pub(crate) use self::connection::SubscriptionConnection;
 use super::page::IdentifiedEntry;
 
-/// Bytes that are received and not yet acknowledged.
+/// Limit of bytes that are received and not acknowledged.
 const OPEN_BYTES_MAX: i64 = 24 << 20;
-/// The same in messages.
+/// The same limit in messages.
 const OPEN_MESSAGES_MAX: i64 = 10_000;
-/// Messages that wait to be read; the rest waits in the client, and counts as open just so.
+/// Messages waiting for the source. More of them wait in the client, where they count as open too.
 const CHANNEL: usize = 256;
-/// Messages of a page.
+/// Most messages in a page.
 const PAGE_MAX: usize = 500;
-/// Messages that are remembered, of about 40 bytes each.
+/// Most messages remembered to recognise redeliveries, about 40 bytes each.
 const REMEMBERED_MAX: usize = 200_000;
-/// What an acknowledgment may take at the end.
+/// Time limit for the last acknowledgments.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
-/// What the reader has for the source.
+/// What the reader task sends to the source.
 enum Incoming {
     Message(Delivery),
-    /// Nothing came for a while, and the service answered at this time.
+    /// No message came for a while, and the service confirmed at this time that there is none.
     NothingMore(Timestamp),
 }
 
-/// A message on its way from the client to the source.
+/// A message from the client.
 struct Delivery {
     id: String,
-    /// When the service took it in.
+    /// When the service received it.
     published: Timestamp,
     data: Bytes,
     handler: Handler,
@@ -67,24 +67,24 @@ struct Delivery {
 pub struct SubscriptionMessages {
     name: Arc<str>,
     incoming: mpsc::Receiver<Incoming>,
-    /// Taken from the channel and not looked at yet: nothing between two polls.
+    /// Buffer for messages from the channel; empty between two calls of `read`.
     taken: Vec<Incoming>,
-    /// The reader says within so long up to when it read.
+    /// The interval within which the reader repeats how far it has read.
     again_within: Duration,
-    /// The number of the last message before the first of this source.
+    /// The number of the last message before this source's first.
     before: u64,
     ack_ledger: AckLedger<Handler>,
-    /// How many are open, for the reader, which may only begin anew when there are none.
+    /// Tells the reader how many messages are open: it replaces a stream only when none is.
     open: watch::Sender<usize>,
-    /// Acknowledgments that the service confirms.
+    /// Acknowledgments that await the service's confirmation.
     confirming: JoinSet<()>,
-    /// The way to end the stream that is at work.
+    /// Shuts down the current stream.
     token: Arc<Mutex<Option<ShutdownToken>>>,
     reader: JoinHandle<()>,
 }
 
 impl SubscriptionMessages {
-    /// Begins to read. `given` is the number of the last message of an earlier life.
+    /// Starts reading. `given` is the number of the last message of an earlier process.
     pub(crate) fn open(
         connection: SubscriptionConnection,
         given: u64,
@@ -116,11 +116,11 @@ impl SubscriptionMessages {
         }
     }
 
-    /// The record of a message, unless it was met before.
+    /// The record of a message, unless it is a redelivery.
     fn record(&mut self, delivery: Delivery) -> Option<Record> {
         let entry = IdentifiedEntry::read(delivery.data);
         let identity = match entry.damaged {
-            // Whatever it is: only the service tells it from others.
+            // A damaged entry is identified by the message ID only.
             true => Identity::of(&[b"message", delivery.id.as_bytes()]),
             false => entry.identity(),
         };
@@ -148,8 +148,8 @@ impl SubscriptionMessages {
         })
     }
 
-    /// Tells the service that a message is settled. One that does not arrive costs a repetition,
-    /// which is known here.
+    /// Acknowledges a message. If the acknowledgment is lost the message is redelivered, and
+    /// recognised here.
     fn acknowledge(&mut self, handler: Handler) {
         match handler {
             Handler::ExactlyOnce(handler) => {
@@ -179,7 +179,7 @@ impl Source for SubscriptionMessages {
                 Incoming::Message(message) => {
                     let published = message.published;
                     if let Some(record) = self.record(message) {
-                        // There is no order: others may be as old as the oldest.
+                        // Messages are not ordered: others may be as old as the oldest of these.
                         read_to = Some(read_to.unwrap_or(Timestamp::MAX).min(published));
                         records.push(record);
                     }
@@ -220,11 +220,11 @@ impl Source for SubscriptionMessages {
         while self.confirming.try_join_next().is_some() {}
     }
 
-    /// Sends the acknowledgments that are still here, and gives back what is open.
+    /// Sends outstanding acknowledgments, and returns the open messages.
     async fn close(&mut self) {
         let confirmed = async { while self.confirming.join_next().await.is_some() {} };
         let _ = timeout(CLOSE_MAX, confirmed).await;
-        // It would take the end of the stream for a fault, and open another.
+        // Abort the reader first: it would treat the stream's end as a failure and open another.
         self.reader.abort();
         let token = self
             .token

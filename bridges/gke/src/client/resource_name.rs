@@ -1,18 +1,18 @@
-//! Where log entries are asked for: `resourceNames` of `entries.list`.
+//! Where log entries are read from: `resourceNames` of `entries.list`.
 //!
-//! A project, folder, organization or billing account (the log entries that originate there, as far
-//! as they are in its buckets `_Required` and `_Default`), or one view of one bucket (whatever was
-//! routed there). Source: the reference of `entries.list`, and "Configure log views on a log bucket"
-//! of Cloud Logging's documentation.
+//! A name is a project, folder, organization or billing account (the entries that originate there
+//! and are in its buckets `_Required` and `_Default`), or a view of a bucket (whatever is routed
+//! there). Source: the reference of `entries.list`, and "Configure log views on a log bucket" of
+//! Cloud Logging's documentation.
 
 use std::fmt;
 
 use audit_bridge_app::config::InvalidValue;
 
-/// The most that one request may name.
+/// Most names in one request.
 pub(crate) const RESOURCE_NAMES_MAX: usize = 100;
 
-/// Kinds of owners, and the flag by which gcloud takes each.
+/// Kinds of owners, and gcloud's flag for each.
 const OWNERS: [(&str, &str); 4] = [
     ("projects", "--project"),
     ("folders", "--folder"),
@@ -20,7 +20,7 @@ const OWNERS: [(&str, &str); 4] = [
     ("billingAccounts", "--billing-account"),
 ];
 
-/// A name that was checked.
+/// A validated name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ResourceName(String);
 
@@ -33,15 +33,15 @@ pub(crate) struct LogView<'a> {
 }
 
 impl ResourceName {
-    /// That of a project.
+    /// The name of a project.
     pub(crate) fn project(id: &str) -> ResourceName {
         ResourceName(format!("projects/{id}"))
     }
 
-    /// Reads a setting.
+    /// Parses a setting.
     ///
     /// # Errors
-    /// It is no such name: what it looks like, and how to write it.
+    /// The text is no such name; says what it looks like, and how to write it.
     pub(crate) fn read(text: &str) -> Result<ResourceName, InvalidValue> {
         let parts: Vec<&str> = text.split('/').collect();
         let (kind, id) = match parts.as_slice() {
@@ -86,12 +86,12 @@ impl ResourceName {
         }
     }
 
-    /// As the API takes it.
+    /// The name in the API's form.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The view, if it is one.
+    /// The view, if this is one.
     pub(crate) fn view(&self) -> Option<LogView<'_>> {
         let mut parts = self.0.split('/').skip(3).step_by(2);
         Some(LogView {
@@ -101,7 +101,7 @@ impl ResourceName {
         })
     }
 
-    /// The owner as gcloud takes it: `--project my-project`.
+    /// The owner as a gcloud flag: `--project my-project`.
     pub(crate) fn owner_flag(&self) -> String {
         let mut parts = self.0.split('/');
         let (kind, id) = (parts.next(), parts.next().unwrap_or_default());
@@ -109,13 +109,14 @@ impl ResourceName {
         format!("{} {id}", flag.map_or("--project", |(_, flag)| flag))
     }
 
-    /// Whether it holds only what is routed there: the entries of a cluster originate in its project.
+    /// Whether it shows only entries that are routed to it: a cluster's entries originate in its
+    /// project.
     pub(crate) fn is_above_projects(&self) -> bool {
         self.view().is_none() && !self.0.starts_with("projects/")
     }
 
-    /// Whether Google keeps Data Access logs out of it, whoever asks: they never are in a bucket
-    /// `_Required`, nor in the view `_Default` of a bucket `_Default`.
+    /// Whether it never shows Data Access logs, whatever the caller's roles: a bucket `_Required`
+    /// has none, and the view `_Default` of a bucket `_Default` excludes them.
     pub(crate) fn excludes_data_access(&self) -> bool {
         self.view().is_some_and(|view| {
             view.bucket == "_Required" || (view.bucket, view.view) == ("_Default", "_Default")
@@ -123,7 +124,7 @@ impl ResourceName {
     }
 }
 
-/// For people: `project p`, `folder 1`, `log view projects/p/…`.
+/// For messages: `project p`, `folder 1`, `log view projects/p/…`.
 impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.split_once('/') {

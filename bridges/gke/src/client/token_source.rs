@@ -1,9 +1,9 @@
-//! Who the bridge is to Google: application default credentials (a key or external account file,
-//! Workload Identity through the metadata server), as the headers of each request.
+//! The bridge's identity to Google: application default credentials (a key or external account
+//! file, Workload Identity through the metadata server), as headers of each request.
 //!
-//! The client library keeps a token fresh in the background, but gives up for good when the
-//! identity service refuses once, as GKE's does while a binding is being made; and it reads a file
-//! only once. So credentials that failed, or that the API refused, are made anew.
+//! Google's library refreshes tokens in the background, but gives up for good after one refusal of
+//! the identity service, which GKE's sends while a binding is being created; and it reads a file
+//! only once. So credentials that failed, or that the API refused, are built again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,20 +17,17 @@ use reqwest::header::HeaderMap;
 use super::endpoint::Endpoint;
 use super::{metadata, principal};
 
-/// A token comes from memory, or from a server nearby.
+/// A token comes from memory, or from a nearby server.
 const TOKEN_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoToken {
-    /// What went wrong.
     pub(crate) detail: String,
-    /// What to do about it.
     pub(crate) remedy: String,
 }
 
 impl NoToken {
-    /// As whoever waits for it is told.
     pub(crate) fn into_unavailable(self) -> Unavailable {
         Unavailable {
             component: Component::Identity,
@@ -40,28 +37,28 @@ impl NoToken {
     }
 }
 
-/// Makes tokens.
+/// Provides tokens.
 #[derive(Debug)]
 pub(crate) struct TokenSource {
     scope: &'static str,
     kind: Kind,
     made: Mutex<Option<AccessTokenCredentials>>,
-    /// As it was last found out.
+    /// The principal that was found last.
     principal: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What the environment has.
+    /// The environment's default credentials.
     Default,
-    /// A stand-in's metadata server.
+    /// The metadata server of a stand-in.
     Metadata,
-    /// Nobody asks.
+    /// The endpoint needs no token.
     None,
 }
 
 impl TokenSource {
-    /// The identity for an API, with rights of this scope at most.
+    /// The identity for an API, limited to this scope.
     pub(crate) fn new(endpoint: &Endpoint, scope: &'static str) -> TokenSource {
         let kind = match (endpoint.plain, metadata::host_is_named()) {
             (false, _) => Kind::Default,
@@ -76,11 +73,11 @@ impl TokenSource {
         }
     }
 
-    /// What a request says of who asks: a token that is good now, and whose quota it draws on
-    /// where that is set. Nothing where nobody wants to know.
+    /// Headers that authorize a request: a valid token and, if set, the project whose quota it
+    /// uses. Empty if the endpoint needs none.
     ///
     /// # Errors
-    /// There is no token, and what to do about it.
+    /// There is no token; says what to do about it.
     pub(crate) async fn headers(&self) -> Result<HeaderMap, NoToken> {
         let Some(credentials) = self.credentials()? else {
             return Ok(HeaderMap::new());
@@ -88,7 +85,7 @@ impl TokenSource {
         let headers = credentials.headers(Default::default());
         match tokio::time::timeout(TOKEN_WAIT_MAX, headers).await {
             Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
-            // Only who names an earlier answer is told so.
+            // Returned only to callers that pass the tag of an earlier answer, which we do not.
             Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
             Ok(Err(error)) => {
                 if !error.is_transient() {
@@ -103,10 +100,10 @@ impl TokenSource {
         }
     }
 
-    /// The credentials themselves, for a client that asks for tokens by itself.
+    /// The credentials, for a client that gets tokens itself.
     ///
     /// # Errors
-    /// There are none, and what to do about it.
+    /// There are none; says what to do about it.
     pub(crate) fn credentials(&self) -> Result<Option<AccessTokenCredentials>, NoToken> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(credentials) = made.as_ref() {
@@ -126,7 +123,7 @@ impl TokenSource {
         Ok(Some(credentials))
     }
 
-    /// Forgets the credentials: the next token comes from new ones.
+    /// Drops the credentials; the next token comes from new ones.
     pub(crate) fn renew(&self) {
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self
@@ -135,7 +132,7 @@ impl TokenSource {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Who the tokens are of, for people; `None` where nothing says it.
+    /// The tokens' principal, for messages; `None` if unknown.
     pub(crate) async fn principal(&self) -> Option<String> {
         let known = || {
             self.principal
@@ -154,7 +151,7 @@ impl TokenSource {
         found
     }
 
-    /// What to do when there is no token, or it is refused.
+    /// Remedy for a missing or refused token.
     pub(crate) fn remedy(&self) -> String {
         let file = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS");
         match (self.kind, file.filter(|file| !file.is_empty())) {
@@ -175,8 +172,8 @@ impl TokenSource {
     }
 }
 
-/// What is behind an error. What the client library wraps around it says the same again and again,
-/// and that all is lost, which it is not: it is tried anew.
+/// The root cause of an error. The library's wrappers repeat themselves and say that the failure is
+/// permanent, but we retry.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -33,7 +33,7 @@ pub(super) enum Stage {
     Panic,
 }
 
-/// What every event needs, and an entry lacks.
+/// A field that every event needs and this entry lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MissingFact {
     #[error("no protoPayload")]
@@ -44,14 +44,14 @@ pub(super) enum MissingFact {
     Time,
 }
 
-/// An entry, and what was worked out about it.
+/// An entry, and what was derived from it.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     entry: &'a Entry<'a>,
     payload: &'a AuditLogPayload<'a>,
     request: Request<'a>,
     audit_id: &'a str,
-    stamp: Stamp,
+    stamp: Stamp<'a>,
     status: ResponseStatus<'a>,
     body: Option<&'a Object<'a>>,
     response: Option<&'a Object<'a>>,
@@ -60,7 +60,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// What every event needs, or what the entry lacks of it.
+    /// Derives what every event needs, or returns what is missing.
     pub(super) fn of(entry: &'a Entry<'a>, request: Request<'a>) -> Result<Facts<'a>, MissingFact> {
         let payload = entry.payload.as_ref().ok_or(MissingFact::Payload)?;
         let audit_id = audit_id(entry).ok_or(MissingFact::AuditId)?;
@@ -86,7 +86,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The same with what there is of its bodies, as parts of them are missing.
+    /// Marks the entry as one with missing parts.
     pub(super) fn incomplete(self) -> Facts<'a> {
         Facts {
             truncated: true,
@@ -94,8 +94,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The stage that the entry stands for. One that begins and ends an operation, or says neither,
-    /// is a whole request.
+    /// The stage that the entry represents. One that is both first and last of its operation, or
+    /// neither, is a complete request.
     pub(super) fn stage(&self) -> Stage {
         let message = self.status.message.as_deref().unwrap_or("");
         let operation = &self.entry.operation;
@@ -108,16 +108,17 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether a session (exec, attach, port-forward) came as this one entry, which then stands for
-    /// both of the stages that Kubernetes logs, and must be given a `ResponseStarted` event too.
+    /// Whether a session (exec, attach, port-forward) came as a single entry. It then stands for
+    /// both stages that Kubernetes logs, and also gets a `ResponseStarted` event, whatever its
+    /// status.
     ///
-    /// Carried out or refused: the API server decides by the path alone that a request is long
-    /// running, and writes `ResponseStarted` when the answer's code is known
-    /// (`k8s.io/apiserver/pkg/endpoints/filters/audit.go`). The log of a kube-apiserver 1.37 shows
+    /// The API server decides by the path alone that a request is long-running, and writes
+    /// `ResponseStarted` once the answer's code is known
+    /// (`k8s.io/apiserver/pkg/endpoints/filters/audit.go`). The log of a kube-apiserver 1.37 has
     /// both stages, with the same `responseStatus`, for an exec, an attach and a port-forward that
-    /// were answered 101, 400 and 500 (403 is not in it, and goes the same way; of a 401 there is
-    /// `ResponseStarted` only). The rules that watch for these attempts, Falco's among them, ask
-    /// for that stage, so that without the twin a refused one would go unseen.
+    /// were answered 101, 400 and 500 (it has no 403, which takes the same path; a 401 has
+    /// `ResponseStarted` only). Rules that detect these attempts, Falco's among them, require that
+    /// stage, and would miss a refused one without it.
     pub(super) fn is_whole_session(&self) -> bool {
         let operation = &self.entry.operation;
         self.request.connect() == Some(Connect::Upgrade) && operation.first == operation.last
@@ -160,7 +161,7 @@ impl<'a> Facts<'a> {
         event.level(level.name());
         event.audit_id(self.audit_id);
         event.stage(stage.name());
-        event.request_uri(&self.uri(options));
+        event.request_uri(|out| self.write_uri(out, options));
         event.verb(self.request.verb);
         self.write_users(&mut event, options);
         self.write_source(&mut event);
@@ -182,7 +183,8 @@ impl<'a> Facts<'a> {
         event
     }
 
-    /// Connections are logged without bodies; of a proxied request only the answer may have any.
+    /// Whether bodies are logged: never for upgraded connections, and only with the answer for
+    /// proxied requests.
     fn carries_objects(&self, stage: Stage) -> bool {
         match self.request.connect() {
             Some(Connect::Upgrade) => false,
@@ -191,15 +193,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn uri(&self, options: &GkeConvertOptions) -> String {
+    fn write_uri(&self, out: &mut String, options: &GkeConvertOptions) {
         let (dry_run, command) = (self.entry.label(DRY_RUN), self.entry.label(COMMAND));
         let query = options.derive.query.then_some(Query {
             dry_run: named(&dry_run),
             command: named(&command),
         });
-        let mut uri = String::with_capacity(128);
-        uri::write(&mut uri, &self.request, query);
-        uri
+        uri::write(out, &self.request, query);
     }
 
     /// `user` and `impersonatedUser`. A caller that failed to authenticate has no name: then the
@@ -217,14 +217,14 @@ impl<'a> Facts<'a> {
             Some(account) => with_groups(account, |groups| event.user(name, groups)),
             None => event.user(name, &[]),
         }
-        // Its groups are whatever the caller asked for besides, and no name implies them.
+        // The groups are those that the caller asked for; no name implies them.
         if let Some(name) = named(&payload.authority_selector) {
             event.impersonated_user(name);
         }
     }
 
     fn write_source(&self, event: &mut Composer) {
-        // Google puts words such as `private` where it has no address.
+        // Google writes words such as `private` if it has no address.
         if let Some(ip) = named(&self.payload.caller_ip)
             && ip.parse::<IpAddr>().is_ok()
         {
@@ -264,7 +264,7 @@ impl<'a> Facts<'a> {
     }
 
     /// When the request came in: the API server annotates slow requests with the time they took.
-    fn received(&self) -> Option<Stamp> {
+    fn received(&self) -> Option<Stamp<'static>> {
         if self.stage() != Stage::Complete {
             return None;
         }
@@ -273,8 +273,8 @@ impl<'a> Facts<'a> {
         self.stamp.minus(latency)
     }
 
-    /// The labels and the cluster; the labels win. What the user wants besides is added, and wins
-    /// over both, where the event leaves.
+    /// Writes the labels and the cluster; labels win. The user's own annotations are added when the
+    /// event leaves, and win over both.
     fn write_annotations(&self, event: &mut Composer) {
         let labels = &self.entry.labels;
         let resource = &self.entry.resource;
@@ -290,10 +290,7 @@ impl<'a> Facts<'a> {
         let labels = labels
             .iter()
             .map(|label| (&*label.key, Text::Json(label.value)));
-        let mut all = labels.chain(places).peekable();
-        if all.peek().is_some() {
-            event.annotations(all);
-        }
+        event.annotations(labels.chain(places));
     }
 }
 
@@ -307,8 +304,8 @@ impl Stage {
     }
 }
 
-/// The API server's id of the request: the operation's when it is Kubernetes' own, else the
-/// entry's, from which the number of a split part is taken off.
+/// The API server's ID of the request: that of the operation if the producer is Kubernetes, else
+/// the entry's without the number of a split part.
 fn audit_id<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
     let operation = &entry.operation;
     let producer = operation.producer.as_deref().unwrap_or(SERVICE);
@@ -333,9 +330,9 @@ fn rpc<'a>(payload: &'a AuditLogPayload<'_>) -> Rpc<'a> {
     }
 }
 
-/// Gives the groups that Kubernetes' rules determine: `serviceaccount/util.go`, the node authorizer
-/// and `authenticated_group_adder.go`. The groups of anyone else are unknown, and some of them would
-/// look like all of them.
+/// Passes the groups that Kubernetes' rules determine to `give`: `serviceaccount/util.go`, the node
+/// authorizer and `authenticated_group_adder.go`. Other users get none: their groups are unknown,
+/// and an incomplete list would look complete.
 fn with_groups(name: &str, give: impl FnOnce(&[&str])) {
     if let Some(account) = name.strip_prefix("system:serviceaccount:") {
         match account.split_once(':') {

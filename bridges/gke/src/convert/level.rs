@@ -1,8 +1,8 @@
 //! `level`: how much of the request GKE's audit policy logs.
 //!
-//! An entry that carries a body tells it itself. Reads, connections and requests without resource
-//! carry none, so the policy is asked: the one that Kubernetes' own `configure-helper.sh`
-//! (`create-master-audit-policy`) installs, which GKE's documentation says theirs follows.
+//! An entry with a body shows it. Reads, connections and requests without resource have no body, so
+//! the level follows the audit policy of Kubernetes' `configure-helper.sh`
+//! (`create-master-audit-policy`), on which GKE's policy is based according to its documentation.
 
 use crate::convert::method::{Request, Resource};
 

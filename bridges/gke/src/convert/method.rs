@@ -1,4 +1,4 @@
-//! What was asked of which object: `methodName` and `resourceName`.
+//! Parses `methodName` and `resourceName`: the verb, and the object or path.
 //!
 //! ```text
 //! methodName   = rev(FQ(group)) "." version "." resource ["." subresource] "." verb
@@ -8,17 +8,17 @@
 //!              | path without its leading slash                  (no resource)
 //! ```
 //!
-//! `FQ(group)` is the group when it has a dot, else `group.k8s.io`; `rev` turns its labels round.
-//! The resource name tells the group verbatim, and its segments are told apart by the API server's
-//! own rules (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`), as long as the method does
-//! not contradict. Both are free text to us, much of it chosen by the client (a path that nobody
-//! serves has a resource and a subresource too, which may contain dots): reading them is total.
+//! `FQ(group)` is the group if it has a dot, else `group.k8s.io`; `rev` reverses its labels. The
+//! resource name has the group verbatim. Its segments are divided by the API server's own rules
+//! (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`), unless the method contradicts. Both
+//! names are free text to us, much of it chosen by the client (a path that nobody serves has a
+//! resource and a subresource too, which may contain dots), so parsing accepts any text.
 
 use std::borrow::Cow;
 
 use crate::wire::names::{is_version, short_group};
 
-/// The resource and the segment of a path that are called so.
+/// The resource `namespaces`, and the path segment of that name.
 const NAMESPACES: &str = "namespaces";
 /// What follows a namespace without being a resource in it.
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
@@ -57,7 +57,7 @@ pub(crate) struct Resource<'a> {
     pub(crate) rest: &'a str,
 }
 
-/// Subresources that hand the connection over.
+/// Subresources that take over the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connect {
     /// exec, attach, portforward: always upgraded.
@@ -67,7 +67,7 @@ pub(crate) enum Connect {
 }
 
 impl<'a> Request<'a> {
-    /// Reads both names. `None` when the method is none of Kubernetes'.
+    /// Parses both names. `None` if the method is not Kubernetes'.
     pub(crate) fn parse(method: &'a str, resource_name: &'a str) -> Option<Request<'a>> {
         let path = resource_name.trim_matches('/');
         if let Some(verb) = method.strip_prefix("io.k8s.")
@@ -102,9 +102,9 @@ impl<'a> Request<'a> {
         ))
     }
 
-    /// What can be said of an entry of Kubernetes' audit log whose method is missing or is none of
-    /// Kubernetes': a request is never lost for it. The last token of a method stands in for the
-    /// verb, and what the resource name does not tell stays empty.
+    /// Derives what is possible if the method is missing or unknown, so that no request of
+    /// Kubernetes' audit log is lost. The last token of the method becomes the verb, and what the
+    /// resource name lacks stays empty.
     pub(crate) fn guess(method: &'a str, resource_name: &'a str) -> Request<'a> {
         let path = resource_name.trim_matches('/');
         let without_resource = method.strip_prefix("io.k8s.");
@@ -170,10 +170,9 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// `objectRef.namespace`: what stands alone behind `namespaces` in the path lies in itself, of
-    /// whichever group it is, as the API server asks for none (`requestinfo.go`). The paths of the
-    /// verbs that concern a collection have no name: theirs is that of the new object or of a field
-    /// selector.
+    /// `objectRef.namespace`. A path that ends in `namespaces/NAME` has its own namespace, in any
+    /// group, as the API server checks no group (`requestinfo.go`). Paths of verbs on collections
+    /// have no name: if there is one, it is of the new object or a field selector.
     pub(crate) fn object_namespace(&self) -> &'a str {
         match self.resource() {
             Some(resource) if resource.namespace.is_empty() && resource.resource == NAMESPACES => {
@@ -190,12 +189,12 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Resource<'a> {
-    /// Reads what follows group and version in the resource name.
+    /// Parses the resource name after group and version.
     fn read_path(&mut self, mut body: &'a str) {
         let mut rest = body;
         if segment(&mut rest) == NAMESPACES && !rest.is_empty() {
             let namespace = segment(&mut rest);
-            // A namespaced resource may itself be called so.
+            // A namespaced resource may have this name itself.
             if self.resource != NAMESPACES || first_segment(rest) == NAMESPACES {
                 self.namespace = namespace;
                 body = rest;
@@ -213,7 +212,7 @@ impl<'a> Resource<'a> {
         } else if first == self.subresource {
             body = rest;
         }
-        // GKE up to 1.13 wrote the pod's name once more behind exec and attach.
+        // GKE up to 1.13 repeated the pod's name after exec and attach.
         let doubled =
             body == self.name && matches!(self.subresource, "exec" | "attach" | "portforward");
         self.rest = if doubled { "" } else { body };
@@ -235,8 +234,8 @@ struct OfMethod<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Reads what is left of a method behind group and version, where the path tells which of its
-    /// dots separate. `None` when the two are about different resources.
+    /// Parses a method after group and version, where the path tells which dots are separators.
+    /// `None` if the two name different resources.
     fn read_along(tail: &'a str, body: &str) -> Option<Call<'a>> {
         let (resource, subresource) = resource_of(body);
         let rest = tail
@@ -258,7 +257,11 @@ impl<'a> Call<'a> {
             let verb = verb.trim_start_matches('.');
             return Some(call(rest.get(..subresource.len())?, verb));
         }
-        let (subresource, verb) = rest.rsplit_once('.').unwrap_or(("", rest));
+        let dot = rest.bytes().rposition(|byte| byte == b'.');
+        let (subresource, verb) = match dot {
+            Some(dot) => (rest.get(..dot)?, rest.get(dot + 1..)?),
+            None => ("", rest),
+        };
         Some(call(subresource, verb))
     }
 
@@ -291,19 +294,17 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What is left of `method` behind this group and version.
+/// The rest of `method` after this group and version.
 fn strip_group<'a>(method: &'a str, group: &str, version: &str) -> Option<&'a str> {
     if group.is_empty() {
         return None;
     }
-    let mut rest = method;
-    if !group.contains('.') {
-        rest = rest.strip_prefix("io.k8s.")?;
-    }
-    for label in group.rsplit('.').chain([version]) {
-        rest = rest.strip_prefix(label)?.strip_prefix('.')?;
-    }
-    Some(rest)
+    let behind = |rest: &'a str, label: &str| rest.strip_prefix(label)?.strip_prefix('.');
+    let rest = match group.contains('.') {
+        true => group.rsplit('.').try_fold(method, behind)?,
+        false => behind(method.strip_prefix("io.k8s.")?, group)?,
+    };
+    behind(rest, version)
 }
 
 /// Resource and subresource of a path behind group and version, by `requestinfo.go`.
@@ -334,7 +335,7 @@ fn group_of(prefix: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// Group of a resource name: only the core group, which has no name, was given one.
+/// The group of a resource name: only the core group, whose name is empty, is written differently.
 fn full_group(group: &str) -> &str {
     if group == "core" { "" } else { group }
 }

@@ -1,11 +1,11 @@
 //! Entries that Cloud Logging cut into parts.
 //!
-//! An audit entry above the size limit arrives as several entries with one `split.uid`. Only
-//! `protoPayload.request`, `.response` and `.metadata` are divided, everything else is repeated in
-//! each part (Google: "Split audit log entries"). Parts are held until all are there, for a bounded
-//! time and in bounded memory, and then joined:
-//! objects by the union of their keys, strings end to end, lists element by element (an empty
-//! string holds the place of an element that is in another part), anything else is in one part only.
+//! An audit entry above the size limit arrives as several entries with the same `split.uid`. Only
+//! `protoPayload.request`, `.response` and `.metadata` are divided; each part repeats the rest
+//! (Google: "Split audit log entries"). Parts are held until all are present, with limits on time
+//! and memory, and then joined: objects by the union of their keys, strings by concatenation, lists
+//! element by element (an empty string stands for an element that is in another part). Any other
+//! value is in one part only.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -28,23 +28,23 @@ const PART_OVERHEAD_BYTES: usize = 256;
 /// Deepest nesting that is joined; protobuf itself stops at 100.
 const DEPTH_MAX: usize = 128;
 
-/// What an entry's `split` says.
+/// The entry's `split` member.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SplitPart<'a> {
     /// It is no part, or the only one.
     Whole,
     /// One of several.
     Part {
-        /// Names the entry they make.
+        /// Identifies the entry.
         uid: &'a str,
         /// From 0.
         index: i64,
         /// How many there are.
         total: i64,
     },
-    /// A part whose others cannot be found: no uid, or numbers that cannot be.
+    /// A part whose others cannot be found: it has no uid, or invalid numbers.
     Stray {
-        /// It carries what is repeated, and may stand for the entry.
+        /// Whether it has the members that all parts repeat, and may stand for the entry.
         first: bool,
     },
 }
@@ -115,7 +115,7 @@ pub(crate) struct PendingSplits {
 }
 
 impl PendingSplits {
-    /// Holds a part; all parts of its entry when it was the last one.
+    /// Holds a part; returns all parts of its entry once they are complete.
     pub(crate) fn add(
         &mut self,
         (uid, index, total): (&str, i64, i64),
@@ -134,7 +134,7 @@ impl PendingSplits {
             uid: uid.to_owned(),
             ..SplitEntry::default()
         });
-        // Parts that contradict each other wait for the larger number.
+        // If parts contradict each other, the larger number counts.
         group.total = group.total.max(total);
         group.parts.entry(index).or_insert_with(|| payload.clone());
         group.records.push(record);
@@ -148,7 +148,7 @@ impl PendingSplits {
         }
     }
 
-    /// The oldest entry, when more is held than may be.
+    /// The oldest entry, if the held parts exceed the limit.
     pub(crate) fn pop_surplus(&mut self) -> Option<SplitEntry> {
         if self.bytes <= HELD_BYTES_MAX {
             return None;
@@ -156,8 +156,8 @@ impl PendingSplits {
         self.oldest()
     }
 
-    /// The next entry that has waited too long. There is no clock here: its time starts with the
-    /// first call that finds it.
+    /// An entry that has waited too long. Without a clock here, its wait starts with the first call
+    /// that finds it.
     pub(crate) fn overdue(&mut self, now: Duration) -> Option<SplitEntry> {
         let mut late = None;
         for (&key, group) in &mut self.groups {
@@ -227,7 +227,7 @@ fn merge_at(out: &mut String, values: &[Raw<'_>], depth: usize) {
 }
 
 fn merge_objects(out: &mut String, objects: &[Raw<'_>], depth: usize) {
-    // The members in the order in which the parts bring them up.
+    // Members in the order in which they first appear.
     let mut members: Vec<(Cow<'_, str>, Vec<Raw<'_>>, usize)> = Vec::new();
     let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
     for (part, object) in objects.iter().enumerate() {
@@ -235,7 +235,7 @@ fn merge_objects(out: &mut String, objects: &[Raw<'_>], depth: usize) {
             let place = *places.entry(key.clone()).or_insert(members.len());
             match members.get_mut(place) {
                 Some((_, values, last_part)) => {
-                    // The same name twice in one part: the last wins, as everywhere.
+                    // A name repeated within one part: the last wins, as everywhere.
                     if *last_part == part {
                         values.pop();
                     }
@@ -254,7 +254,7 @@ fn merge_objects(out: &mut String, objects: &[Raw<'_>], depth: usize) {
         push_string(out, key);
         out.push(':');
         match values.as_slice() {
-            // A type that each part repeats is not a text that was cut.
+            // A type that each part repeats is not a divided string.
             [first, rest @ ..]
                 if matches!(key.as_ref(), "@type" | "kind" | "apiVersion")
                     && rest.iter().all(|value| value.text() == first.text()) =>

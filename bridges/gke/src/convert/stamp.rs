@@ -1,5 +1,6 @@
 //! Times: `timestamp` of an entry to the API server's microseconds.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use audit_bridge_core::event::time;
@@ -13,15 +14,19 @@ const GO_ZERO: &str = "0001-01-01T00:00:00";
 
 /// A time as `metav1.MicroTime` writes it, `2020-01-11T01:01:19.410800Z`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    text: String,
+pub(crate) struct Stamp<'a> {
+    text: Cow<'a, str>,
 }
 
-impl Stamp {
-    /// Reads an RFC 3339 time; digits beyond microseconds are cut. Nearly all of Google's are in
-    /// UTC already, so that only their fraction has to be padded or cut. Go's zero time is none: it
-    /// stands for a time that was never set.
-    pub(crate) fn parse(text: &str) -> Option<Stamp> {
+impl<'a> Stamp<'a> {
+    /// Parses an RFC 3339 time, truncated to microseconds. Nearly all of Google's are in UTC, so at
+    /// most their fraction has to be padded or cut. Go's zero time is rejected: it means that a
+    /// time was never set.
+    pub(crate) fn parse(text: &'a str) -> Option<Stamp<'a>> {
+        if time::is_micros(text) {
+            let text = Cow::Borrowed(text);
+            return Some(Stamp { text });
+        }
         if text.starts_with(GO_ZERO) {
             return None;
         }
@@ -38,13 +43,15 @@ impl Stamp {
             }
             None => written(time::parse(text)?)?,
         };
+        let text = Cow::Owned(text);
         Some(Stamp { text })
     }
 
-    /// The time before this one; `None` when no receiver could read it.
-    pub(crate) fn minus(&self, duration: Duration) -> Option<Stamp> {
+    /// An earlier time; `None` if receivers could not parse it.
+    pub(crate) fn minus(&self, duration: Duration) -> Option<Stamp<'static>> {
         let earlier = time::parse(&self.text)?.checked_sub(duration).ok()?;
-        written(earlier).map(|text| Stamp { text })
+        let text = Cow::Owned(written(earlier)?);
+        Some(Stamp { text })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -142,7 +149,7 @@ mod tests {
             assert_eq!(stamp.as_str(), want);
             assert_eq!(
                 Stamp {
-                    text: time::micros(time::parse(text).expect(text))
+                    text: time::micros(time::parse(text).expect(text)).into()
                 },
                 stamp
             );

@@ -1,18 +1,18 @@
-//! `responseStatus`: what the API server answered.
+//! `responseStatus`: the API server's answer.
 //!
-//! A `Status` in the response tells it. Otherwise only Google's `google.rpc.Status` is left, to
-//! which the HTTP status was mapped by Google's standard table; the way back is ambiguous for a
-//! few codes, where the message decides. Of a success only the rules of the API server tell the
-//! code: a create answers 201, an upgraded connection 101, …
+//! A `Status` in the response is copied. Otherwise there is only Google's `google.rpc.Status`,
+//! whose code was mapped from the HTTP status by Google's standard table. For a few codes the
+//! reverse is ambiguous, and the message decides. The code of a success follows from the API
+//! server's rules: 201 for a create, 101 for an upgraded connection, …
 
 mod details;
 
 use std::borrow::Cow;
 
-use audit_bridge_core::event::json::{Raw, ValueKind, push_string};
+use audit_bridge_core::event::json::{Raw, ValueKind, integral, push_string};
 
 use crate::convert::method::{Connect, Request, RequestTarget};
-use crate::wire::object::{Object, integral};
+use crate::wire::object::Object;
 
 /// Every `metav1.StatusReason`: old entries give one of them as their message.
 const REASONS: [(&str, i32); 19] = [
@@ -55,7 +55,7 @@ pub(crate) struct Rpc<'a> {
 }
 
 impl<'a> ResponseStatus<'a> {
-    /// The status of this request's answer.
+    /// The status of the answer to this request.
     pub(crate) fn of(
         request: &Request<'_>,
         rpc: Rpc<'a>,
@@ -106,14 +106,27 @@ impl<'a> ResponseStatus<'a> {
         }
         if let Some(code) = self.code {
             out.push_str(",\"code\":");
-            out.push_str(&code.to_string());
+            push_code(out, code);
         }
         out.push('}');
     }
 }
 
-/// The five members that the API server copies; one of a wrong type is left out, or a receiver
-/// that knows the type could not read the event at all.
+/// Appends the number; codes have three digits.
+fn push_code(out: &mut String, code: i32) {
+    match u8::try_from(code / 100) {
+        Ok(hundreds @ 1..=9) => {
+            let rest = (code % 100) as u8;
+            for digit in [hundreds, rest / 10, rest % 10] {
+                out.push(char::from(b'0' + digit));
+            }
+        }
+        _ => out.push_str(&code.to_string()),
+    }
+}
+
+/// The five members that the API server copies. One of a wrong type is dropped, as typed receivers
+/// could not decode the event with it.
 fn copied<'a>(response: &Object<'a>) -> ResponseStatus<'a> {
     let text = |raw: Option<Raw<'a>>| raw?.as_str().filter(|text| !text.is_empty());
     let details = response
@@ -134,7 +147,7 @@ fn int32(raw: Raw<'_>) -> Option<i32> {
     integral(number.text()).parse().ok()
 }
 
-/// The way back from Google's code.
+/// Maps Google's code back.
 fn of_rpc<'a>(request: &Request<'_>, rpc: Rpc<'a>) -> ResponseStatus<'a> {
     if rpc.code == 2
         && let Some(code) = unmapped(request)
@@ -147,13 +160,13 @@ fn of_rpc<'a>(request: &Request<'_>, rpc: Rpc<'a>) -> ResponseStatus<'a> {
     let word = rpc
         .message
         .and_then(|message| REASONS.into_iter().find(|(reason, _)| *reason == message));
-    // The code's own name, which entries of 2020 have as their message, says nothing new.
+    // Entries of 2020 have the code's name as their message, which adds nothing.
     let message = rpc.message.filter(|message| {
         let is_name = message.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         !message.is_empty() && !is_name && word.is_none()
     });
     let (code, reason) = match (word, http(request, rpc.code, message.unwrap_or(""))) {
-        // Only here one code stands for many, and the word is the better witness.
+        // Code 9 stands for many HTTP codes; there the reason is more exact.
         (Some((word, code)), _) if rpc.code == 9 => (Some(code), Some(word)),
         (Some((word, _)), (code, _)) => (code, Some(word)),
         (None, found) => found,
@@ -167,7 +180,8 @@ fn of_rpc<'a>(request: &Request<'_>, rpc: Rpc<'a>) -> ResponseStatus<'a> {
     }
 }
 
-/// What "no mapping" (rpc code 2, of HTTP 1xx and 3xx) means for requests that can answer so.
+/// The HTTP code of "no mapping" (rpc code 2, from HTTP 1xx and 3xx) for requests that can be
+/// answered so.
 fn unmapped(request: &Request<'_>) -> Option<i32> {
     match request.target {
         RequestTarget::Path(_) => Some(304),
@@ -199,8 +213,8 @@ fn http(request: &Request<'_>, rpc: i64, message: &str) -> (Option<i32>, Option<
     (Some(code), reason)
 }
 
-/// Every 4xx that has no code of its own. What the message begins with are the API server's own
-/// words; further in it quotes what the client sent.
+/// Decides between the 4xx codes that share rpc code 9. The beginning of the message is the API
+/// server's own text; the rest may quote the client.
 fn failed_precondition(request: &Request<'_>, message: &str) -> (i32, Option<&'static str>) {
     let opens = |words: &str| message.starts_with(words);
     let says = |words: &str| message.contains(words);
@@ -257,8 +271,8 @@ fn success_code(
         (Some(Connect::Upgrade), _) => 101,
         (Some(Connect::Proxy), _) => 200,
         (None, "create") if request.resource().is_some() => 201,
-        // `k8s.io/apiserver/pkg/endpoints/handlers/delete.go`: the object lives on until its
-        // dependents are gone, and the client asked so in the old way.
+        // `k8s.io/apiserver/pkg/endpoints/handlers/delete.go`: the object stays until its
+        // dependents are deleted, as the client requested in the old way.
         (None, "delete")
             if body
                 .and_then(|body| body.orphan_dependents)

@@ -269,7 +269,7 @@ fn session_refused_gets_a_response_started_event() {
         let found = run_with(GkeConvertOptions::default(), &[refused]);
         assert_eq!(found[0].0["responseStatus"], found[1].0["responseStatus"]);
     }
-    // A code that cannot be told.
+    // An unknown code.
     let unknown = set(exec(), "/protoPayload/status", json!({"code": 99}));
     let unknown = set(unknown, "/protoPayload/response", Value::Null);
     assert_eq!(stages(&unknown).len(), 2);
@@ -409,7 +409,7 @@ fn user_groups_are_those_kubernetes_determines() {
         selected["impersonatedUser"],
         json!({"username": "system:serviceaccount:a:b"})
     );
-    // `--as` takes any name, and the groups that come with it are those of `--as-group`.
+    // `--as` takes any name, and its groups are those of `--as-group`.
     for name in ["system:node:n", "system:anonymous", "root"] {
         let selected = run(&with(
             "/protoPayload/authenticationInfo/authoritySelector",

@@ -1,7 +1,7 @@
-//! `requestURI`, put together again.
+//! Reconstructs `requestURI`.
 //!
-//! The path follows from group, version and names. Of the query only what the entry implies comes
-//! back (`fieldSelector`, `watch`, `dryRun`, `command`); the rest is lost for good.
+//! The path follows from group, version and names. Of the query only what the entry implies is
+//! restored (`fieldSelector`, `watch`, `dryRun`, `command`); the rest is lost.
 
 use audit_bridge_core::event::json::Raw;
 
@@ -81,7 +81,7 @@ fn write_query(out: &mut String, request: &Request<'_>, query: Query<'_>) {
         parameter("dryRun", if dry_run == "true" { "All" } else { dry_run });
     }
     if let ("list" | "watch", Some(resource)) = (request.verb, resource) {
-        // The only way in which the API server sets a name on these verbs.
+        // With these verbs, the API server takes a name only from such a selector.
         if !resource.name.is_empty() {
             let selector = format!("metadata.name={}", resource.name);
             parameter("fieldSelector", &selector);
@@ -100,22 +100,33 @@ fn write_segment(out: &mut String, segment: &str) {
     }
 }
 
-/// Escapes what RFC 3986 does not allow in a path (`pchar`); a `%41` that is there already stays.
+/// What RFC 3986 allows in a path, by the byte: `pchar` without escapes, and slashes.
+const PATH: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        allowed[byte] = matches!(
+            byte as u8,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$'
+                | b'&'..=b',' | b';' | b'=' | b':' | b'@' | b'/'
+        );
+        byte += 1;
+    }
+    allowed
+};
+
+/// Escapes what RFC 3986 does not allow in a path; a `%41` that is there already stays.
 fn write_path(out: &mut String, path: &str) {
     let bytes = path.as_bytes();
     // Nearly every path goes through in one piece.
     let mut copied = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        let allowed = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => true,
-            b'%' => {
-                let hex = bytes.get(at + 1..at + 3);
-                hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-            }
-            _ => b"!$&'()*+,;=:@/".contains(&byte),
-        };
-        if !allowed {
-            // Between two escaped bytes of one character stands nothing.
+        if PATH[usize::from(byte)] {
+            continue;
+        }
+        let hex = bytes.get(at + 1..at + 3).filter(|_| byte == b'%');
+        if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
+            // Empty between two escaped bytes of one character.
             out.push_str(path.get(copied..at).unwrap_or_default());
             push_escaped(out, byte);
             copied = at + 1;

@@ -1,8 +1,8 @@
-//! YAML, which `gcloud` prints by default: documents behind `---` lines, or one list.
+//! YAML, which `gcloud` prints by default: documents after `---` lines, or one list.
 //!
-//! The stream is cut at lines, without parsing: `---` in the first column starts a document
-//! wherever it stands (YAML 1.2.2, 9.1.2: not even a block scalar may hold it), and in a document
-//! that is a list `- ` in the first column starts an element. Each piece is then parsed on its own.
+//! The stream is split at lines, without parsing. `---` in the first column always starts a
+//! document (YAML 1.2.2, 9.1.2: not even a block scalar may contain it). In a document that is a
+//! list, `- ` in the first column starts an element. Each piece is then parsed separately.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use audit_bridge_replay::dump::{Piece, Splitter};
 use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-/// Members by which a YAML text is told to hold log entries.
+/// Members by which YAML is recognised as log entries.
 const MEMBERS: [&str; 17] = [
     "errorGroups",
     "httpRequest",
@@ -32,10 +32,10 @@ const MEMBERS: [&str; 17] = [
     "trace",
 ];
 
-/// Deepest nesting: protobuf stops at 100 levels.
+/// Deepest nesting that is parsed: protobuf allows 100 levels.
 const DEPTH_MAX: usize = 128;
 
-/// Whether the first line of content is a member of a log entry.
+/// Whether the first line with content is a member of a log entry.
 pub(super) fn looks_like_entries(head: &str) -> bool {
     head.trim_start_matches('\u{feff}')
         .lines()
@@ -46,16 +46,16 @@ pub(super) fn looks_like_entries(head: &str) -> bool {
         .is_some_and(|(key, _)| MEMBERS.contains(&key.trim_matches(['"', '\''])))
 }
 
-/// Cuts a YAML stream into entries, each returned as JSON.
+/// Splits a YAML stream into entries, each as JSON.
 #[derive(Debug, Default)]
 pub(super) struct YamlSplit {
-    /// What the document that the buffer starts with is.
+    /// The kind of the document at the buffer's start.
     document: Document,
-    /// Bytes of the buffer that were looked at.
+    /// Bytes of the buffer that were examined.
     scanned: usize,
-    /// The start of the buffer belongs to an entry that was too large.
+    /// The buffer starts with the rest of an entry that was too large.
     skipping: bool,
-    /// The buffer starts inside of a line.
+    /// The buffer starts within a line.
     within_line: bool,
 }
 
@@ -86,8 +86,8 @@ impl Splitter for YamlSplit {
             at += line.len();
         }
         if self.skipping {
-            // Nothing of it is wanted: no need to keep even a line that is still open, unless it
-            // is, or may become, the line that starts the next piece.
+            // Drop all of it, even an unfinished line, unless that line starts the next piece, or
+            // may turn out to.
             self.scanned = 0;
             let open = buffer.get(at..).unwrap_or_default();
             if open.is_empty() {
@@ -123,7 +123,7 @@ impl Splitter for YamlSplit {
 }
 
 impl YamlSplit {
-    /// Whether a new document or element starts at this line.
+    /// Whether this line starts a document or element.
     fn starts_piece(&mut self, line: &[u8]) -> bool {
         let line = line.trim_ascii_end();
         let marks = |mark: &[u8]| {
@@ -170,7 +170,7 @@ impl YamlSplit {
     }
 }
 
-/// A line without content: empty, or a comment.
+/// Whether a line has no content: it is empty or a comment.
 fn is_blank(line: &[u8]) -> bool {
     matches!(line.trim_ascii().first(), None | Some(b'#'))
 }
@@ -179,7 +179,7 @@ fn is_separator(line: &[u8]) -> bool {
     is_blank(line) || matches!(line.trim_ascii(), b"---" | b"...")
 }
 
-/// The entries of one document, as JSON; `None` when it is no YAML.
+/// The entries of one document, as JSON; `None` if it is no YAML.
 fn entries(text: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(text).ok()?;
     let mut budget = serde_saphyr::Budget::default();
@@ -187,8 +187,8 @@ fn entries(text: &[u8]) -> Option<Vec<String>> {
     let options = serde_saphyr::options! {
         budget: Some(budget),
         duplicate_keys: DuplicateKeyPolicy::LastWins,
-        // `no` and `0755` are texts in what gcloud writes: PyYAML quotes every text that YAML 1.1
-        // takes for something else.
+        // gcloud writes `no` and `0755` unquoted only for text: PyYAML quotes all text that YAML
+        // 1.1 takes for something else.
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,

@@ -1,10 +1,10 @@
-//! Whether each log that was asked for shows anything: what the identity may not read, what is not
-//! written and what a sink leaves out are all missing without a word.
+//! Checks whether each selected log shows entries. Logs that the identity may not read, that are
+//! not written, or that a sink excludes are all missing without an error.
 //!
-//! `entries.list` is answered for whoever has one of its permissions, and leaves out what takes
-//! another one (its reference: "one or more of"). So each log is asked for by itself, and where
-//! nothing comes, once more without the clusters: whether the identity sees that log of anybody.
-//! More cannot be seen with the right to read logs alone. It takes one or two requests a log.
+//! `entries.list` accepts a caller with any one of its permissions, and leaves out what needs
+//! another (its reference: "one or more of"). So each log is queried separately. If it shows
+//! nothing, it is queried again without the filter for clusters, to see whether the identity sees
+//! that log at all. The right to read logs reveals no more. This takes one or two requests per log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,26 +19,26 @@ use crate::client::filter::{AuditLog, Selection};
 use crate::client::logging::CloudLoggingClient;
 use crate::client::resource_name::ResourceName;
 
-/// How far back is looked for an entry.
+/// How far back to look for an entry.
 pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(24);
-/// Between two looks that came to no answer.
+/// Interval after queries that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// What is to be seen of one log.
+/// What one log shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
-    /// An entry of this time.
+    /// An entry with this time.
     Newest(Option<Timestamp>),
-    /// Nothing of the clusters, but of other services.
+    /// No entries of the clusters, but entries of other services.
     OthersOnly,
-    /// Nothing at all.
+    /// No entries.
     Nothing,
 }
 
-/// Looks for entries of one log. Each request takes its place with the limiter, if there is one.
+/// Queries for entries of one log. Waits for the limiter, if there is one.
 ///
 /// # Errors
-/// The log cannot be asked.
+/// The log cannot be queried.
 pub(super) async fn look(
     client: &CloudLoggingClient,
     selection: &Selection,
@@ -61,7 +61,7 @@ pub(super) async fn look(
     })
 }
 
-/// The selection with this log alone.
+/// The selection, reduced to this log.
 pub(super) fn only(selection: &Selection, log: AuditLog) -> Selection {
     Selection {
         logs: match log {
@@ -73,8 +73,8 @@ pub(super) fn only(selection: &Selection, log: AuditLog) -> Selection {
 }
 
 impl Coverage {
-    /// What is wrong with a log that shows nothing of the clusters, and what to do; `None` where it
-    /// shows something.
+    /// What is wrong with a log that shows no entries of the clusters, and the remedy; `None` if it
+    /// shows some.
     pub(super) fn gap(
         &self,
         log: AuditLog,
@@ -104,7 +104,7 @@ impl Coverage {
                  your own, with --resource-name, or take out --include-data-access"
                     .to_owned()
             }
-            // The role is there: it sees the log of other services.
+            // The role is granted: it sees entries of other services.
             (AuditLog::DataAccess, Coverage::OthersOnly) => {
                 format!(
                     "{}; or {}",
@@ -127,7 +127,7 @@ impl Coverage {
     }
 }
 
-/// The role that shows a log, where it is asked for.
+/// The role that allows reading a log, and where to grant it.
 fn role(log: AuditLog, selection: &Selection, principal: Option<&str>) -> String {
     let role = match log {
         AuditLog::Activity => "roles/logging.viewer",
@@ -153,7 +153,7 @@ fn data_read(selection: &Selection) -> String {
     )
 }
 
-/// Where entries are excluded, or not routed to where they are looked for.
+/// Remedy for entries that a sink excludes, or routes elsewhere.
 fn exclusions(selection: &Selection, sink: &str) -> String {
     let place = selection.resource_names.first();
     let flag = place.map_or_else(|| "--project PROJECT".to_owned(), ResourceName::owner_flag);
@@ -174,7 +174,7 @@ fn exclusions(selection: &Selection, sink: &str) -> String {
     text
 }
 
-/// Whether none of the places ever has Data Access entries.
+/// Whether none of the places can have Data Access entries.
 fn never_there(selection: &Selection) -> bool {
     selection
         .resource_names
@@ -182,8 +182,8 @@ fn never_there(selection: &Selection) -> bool {
         .all(ResourceName::excludes_data_access)
 }
 
-/// Looks at each log once, when there is an answer, and warns of what is missing; then it is done.
-/// Reading goes on in any case.
+/// Queries each log until there is an answer, and logs a warning for those that show no entries.
+/// Reading continues meanwhile.
 pub(super) async fn warn_of_gaps(
     client: CloudLoggingClient,
     selection: Selection,
@@ -206,7 +206,7 @@ pub(super) async fn warn_of_gaps(
                         );
                     }
                 }
-                // The tail meets the same, and says it.
+                // The tail meets the same error, and reports it.
                 Err(_) => unanswered.push(log),
             }
         }

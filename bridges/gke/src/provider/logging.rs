@@ -1,4 +1,4 @@
-//! Cloud Logging's API as a live log.
+//! A live log from Cloud Logging's API.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::client::metadata::{self, InstanceMetadata};
 use crate::client::resource_name::ResourceName;
 use crate::wire;
 
-/// No bucket keeps entries longer: ten years.
+/// Longest retention of a bucket: ten years.
 const KEPT_MAX: SignedDuration = SignedDuration::from_hours(3650 * 24);
-/// An entry shows a while after it was received; where late ones are looked for often, as in tests,
-/// that is shorter.
+/// Time until a received entry can be found. Shorter if the interval for late entries is short, as
+/// in tests.
 const SETTLED_AFTER: Duration = Duration::from_secs(300);
-/// Late entries of a time before this are not looked for.
+/// Late entries older than this are not queried for.
 const LATE_BACK_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// Cloud Logging, as configured.
 #[derive(Debug)]
 pub struct LoggingProvider {
     pub(super) logging: Logging,
-    /// One for all requests that draw on the project's quota.
+    /// Shared by all requests that use the project's quota.
     pub(super) limiter: Arc<Limiter>,
-    /// Each log was looked at for what is missing in it.
+    /// Whether each log was checked for missing entries.
     pub(super) looked: Arc<AtomicBool>,
 }
 
@@ -51,7 +51,7 @@ impl Provider for LoggingProvider {
     }
 }
 
-/// One log that is read through the API.
+/// A log that is read through the API.
 #[derive(Debug)]
 pub struct LoggingLog {
     settings: Logging,
@@ -62,7 +62,7 @@ pub struct LoggingLog {
 }
 
 impl LoggingLog {
-    /// Finds out whose log it is.
+    /// Determines project and cluster, and selects the log.
     async fn find(provider: &LoggingProvider) -> Result<LoggingLog, Unavailable> {
         let settings = &provider.logging;
         let here = here(settings).await?;
@@ -90,10 +90,10 @@ impl LoggingLog {
     }
 }
 
-/// Where this runs, when the settings leave something to it.
+/// Where this process runs, if the settings leave that open.
 ///
-/// A server that cannot be reached is no answer: a bridge that took "unknown" for "everywhere"
-/// would read other clusters whenever its node is slow to start.
+/// An unreachable metadata server is an error: if "unknown" meant "everywhere", the bridge would
+/// read other clusters' logs whenever its node is slow to start.
 async fn here(settings: &Logging) -> Result<InstanceMetadata, Unavailable> {
     let names = &settings.names;
     let unset = names.cluster == Named::Unset && names.location == Named::Unset;
@@ -113,9 +113,9 @@ async fn here(settings: &Logging) -> Result<InstanceMetadata, Unavailable> {
     })
 }
 
-/// What to read: as the settings say, and for the rest what is here. Another project's clusters
-/// have nothing to do with this one, nor has another cluster's location. Places that are named hold
-/// what they hold: all of it, unless a project is named too.
+/// The selection by the settings, completed by where this process runs: its cluster and location
+/// are only used for its own project, and only if the settings name neither. Places of
+/// `--resource-name` are read completely, unless a project is named too.
 fn select(settings: &Logging, here: InstanceMetadata) -> Option<Selection> {
     let names = &settings.names;
     let named = !settings.resource_names.is_empty();
@@ -211,8 +211,7 @@ impl ProviderLog for LoggingLog {
 }
 
 impl LoggingLog {
-    /// What looks for entries that came too late for the tail; `None` where it is not asked for, or
-    /// the job has an end.
+    /// The tail for late entries; `None` if it is switched off, or the job has an end.
     fn late_tail(
         &self,
         resume: &Resume,
@@ -229,7 +228,7 @@ impl LoggingLog {
         let start = Timestamp::now();
         let oldest = start.checked_sub(LATE_BACK_MAX).unwrap_or(Timestamp::MIN);
         let kept = positions.get(&0).and_then(cursor_times);
-        // What is left to look for may be of the time before this flag was there.
+        // The stored position may be from a time before this flag was set.
         let start = match kept {
             Some((_, read_to)) if read_to >= oldest => start,
             Some(_) => {
@@ -259,7 +258,7 @@ impl LoggingLog {
         tail.map(Some).map_err(|error| bad_position(&error))
     }
 
-    /// Whether Data Access, which was asked for, shows anything.
+    /// Checks whether Data Access, if selected, shows entries.
     async fn check_data_access(&self, client: &CloudLoggingClient) -> Finding {
         let (what, log) = ("data access", AuditLog::DataAccess);
         let principal = client.principal().await;
@@ -278,7 +277,7 @@ impl LoggingLog {
         }
     }
 
-    /// Finds an entry of the selection's changes, or else tells what there is in its place.
+    /// Finds an entry of the selected Admin Activity log, or says what the log shows instead.
     async fn probe_source(&self, log: &CloudLoggingClient) -> Result<String, Unavailable> {
         let activity = coverage::only(&self.selection, AuditLog::Activity);
         let newest = log
@@ -340,7 +339,7 @@ impl LoggingLog {
     }
 }
 
-/// What a request's failure means to `check`.
+/// The failure of a request, for `check`.
 fn to_unavailable(error: QueryError) -> Unavailable {
     let what = error.to_string();
     let (component, remedy) = match error {

@@ -1,11 +1,11 @@
-//! Which log is meant, as far as the settings say it.
+//! The project, cluster and location that the settings name.
 
 use audit_bridge_app::config::given;
 
-/// In place of a name: all of them.
+/// Setting that stands for all names.
 const ANY: &str = "*";
 
-/// The names that the settings give.
+/// The names in the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) project: Named,
@@ -13,14 +13,13 @@ pub(crate) struct Names {
     pub(crate) location: Named,
 }
 
-/// What a setting says of a name.
+/// The setting for one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// Nothing: whatever is found.
+    /// Not set: use what the metadata server says.
     Unset,
-    /// All, also where one would be found.
+    /// All, even if the metadata server names one.
     Any,
-    /// This one.
     One(String),
 }
 
@@ -40,7 +39,7 @@ impl Named {
         }
     }
 
-    /// The name, when there is just one.
+    /// The name, if the setting is one.
     pub(crate) fn name(&self) -> Option<String> {
         match self {
             Named::One(name) => Some(name.clone()),

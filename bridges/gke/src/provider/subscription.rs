@@ -1,4 +1,4 @@
-//! A Pub/Sub subscription as a live log.
+//! A live log from a Pub/Sub subscription.
 
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Unavailable;
@@ -10,7 +10,7 @@ use crate::client::pubsub::{SubscriptionConnection, SubscriptionMessages};
 impl Provider for Subscription {
     type Log = Subscription;
 
-    /// It gives what comes, in any order.
+    /// It delivers messages in any order, so a window has no end.
     fn has_ends(&self) -> bool {
         false
     }

@@ -1,9 +1,9 @@
-//! How Google writes an API's group and version.
+//! Google's spelling of API groups and versions.
 
-/// Groups without a dot, which `@type` and `methodName` extend by `.k8s.io`.
+/// Groups without a dot that `@type` and `methodName` extend by `.k8s.io`.
 const SHORT_GROUPS: [&str; 5] = ["apps", "batch", "autoscaling", "extensions", "policy"];
 
-/// The group's real name where Google extended it by `.k8s.io`.
+/// The group's real name if Google extended it by `.k8s.io`.
 pub(crate) fn short_group(group: &str) -> &str {
     match group.strip_suffix(".k8s.io") {
         Some("core") => "",

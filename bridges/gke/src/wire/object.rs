@@ -1,50 +1,50 @@
-//! The bodies: `protoPayload.request` and `.response` to `requestObject` and `responseObject`.
+//! Converts the bodies `protoPayload.request` and `.response` to `requestObject` and
+//! `responseObject`.
 //!
-//! Both are `google.protobuf.Struct`s that hold the Kubernetes object next to an `@type` that
-//! Google added. Their text is copied as it is; only the `@type` goes, a missing `kind` and
-//! `apiVersion` are read off it, and numbers that went through a double and came out with a
-//! fraction or an exponent are written as the integers they were (receivers compare the raw text,
-//! of `runAsUser` for example).
+//! Both are `google.protobuf.Struct`s: the Kubernetes object and an `@type` that Google added.
+//! Their text is copied, except that `@type` is removed, a missing `kind` and `apiVersion` are
+//! derived from it, and integers that a double turned into fractions or exponents are written as
+//! integers again (receivers compare the raw text, of `runAsUser` for example).
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use audit_bridge_core::event::conformance::Keys;
-use audit_bridge_core::event::json::{self, Error, Findings, Raw, Scanner, ValueKind, push_string};
+use audit_bridge_core::event::json::{
+    self, Error, Findings, Raw, Scanner, ValueKind, integral, push_string,
+};
 
 use super::names::{is_version, short_group};
 use crate::wire;
 
-/// The type of a patch: the rest of the object is the patch itself.
+/// The `@type` of a patch; the other members are the patch itself.
 const PATCH: &str = "k8s.io/Patch";
-/// Integers with more digits keep their text: `protojson` itself writes an exponent from here on.
-const DIGITS_MAX: usize = 21;
 
-/// Whose body it is.
+/// Which body of the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Its metadata names the object that is asked for.
+    /// Its metadata names the requested object.
     Request,
-    /// Nobody asks for what its metadata says, which is stepped over as a whole.
+    /// Its metadata is not needed, and skipped.
     Response,
 }
 
-/// One body, and the members of it that say something about the request.
+/// A body, and those of its members that tell something of the request.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
-    /// The whole object.
+    /// The text of the whole object.
     pub(crate) text: &'a str,
     /// `@type`.
     pub(crate) type_url: Option<Cow<'a, str>>,
-    /// Where in the text the `@type` members stand, each with the comma before it.
+    /// The ranges of the `@type` members in the text, each with the comma before it.
     cuts: Vec<Range<usize>>,
-    /// What stepping over its members found.
+    /// Findings of the scan over its members.
     findings: Findings,
-    /// Whether that says something of their keys.
+    /// Whether the findings cover keys.
     keys: Keys,
-    /// Members besides `@type`.
+    /// Number of members besides `@type`.
     others: usize,
-    /// The list under a name that a patch of type `application/json-patch+json` may stand under.
+    /// The list that may be a patch of type `application/json-patch+json`, by its name.
     list: Option<Raw<'a>>,
     pub(crate) kind: Option<Raw<'a>>,
     pub(crate) api_version: Option<Raw<'a>>,
@@ -68,7 +68,7 @@ impl<'a> Object<'a> {
             text: "{}",
             type_url: None,
             cuts: Vec::new(),
-            // What is added to it where it is written is no deeper.
+            // What `write` adds nests no deeper.
             findings: Findings::default().within(),
             keys,
             others: 0,
@@ -87,8 +87,8 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reads the next value of `s`, which scans `text`, with a look at its keys or without. `None`
-    /// when it is no object.
+    /// Reads the next value of `s`, which scans `text`, and checks its keys if `keys` says so.
+    /// `None` if it is no object.
     pub(crate) fn read(
         s: &mut Scanner<'a>,
         text: &'a str,
@@ -131,7 +131,7 @@ impl<'a> Object<'a> {
         Ok(is_object.then_some(object))
     }
 
-    /// Reads a text that is one object.
+    /// Parses a text that is one object.
     pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
         let mut scanner = Scanner::new(text);
         Object::read(&mut scanner, text, Side::Request, Keys::NotSeen).ok()?
@@ -144,17 +144,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What stepping over it found.
+    /// Findings of the scan over the object.
     pub(crate) fn findings(&self) -> Findings {
         self.findings
     }
 
-    /// Whether [`Object::findings`] says something of its keys.
+    /// Whether [`Object::findings`] covers its keys.
     pub(crate) fn keys(&self) -> Keys {
         self.keys
     }
 
-    /// The whole object.
     pub(crate) fn raw(&self) -> Option<Raw<'a>> {
         Raw::parse(self.text).ok()
     }
@@ -215,7 +214,7 @@ impl<'a> Object<'a> {
     /// Writes the Kubernetes object.
     pub(crate) fn write(&self, out: &mut String) {
         if self.type_url.as_deref() == Some(PATCH) {
-            // A JSON patch is a list, which no Struct can be.
+            // A JSON patch is a list, which a Struct cannot be.
             match self.list {
                 Some(list) if self.others == 1 => write_value(out, list),
                 _ => self.write_members(out, &[]),
@@ -249,7 +248,8 @@ impl<'a> Object<'a> {
         }
         let comma = out.len() > start;
         let rewrite = self.findings.has_fractional() || has_lines(self.text);
-        // Without the braces: what lies between the cuts, each piece but the first led by a comma.
+        // The text between the cuts, without the braces; each piece but the first starts with a
+        // comma.
         let mut from = 1;
         let mut first = true;
         let end = self.text.len().saturating_sub(1);
@@ -278,19 +278,19 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The keys of an object that is being read.
+/// The keys seen so far of the object that is being read.
 #[derive(Default)]
 struct Names<'a> {
     all: [&'a str; NAMES_MAX],
     count: usize,
 }
 
-/// Keys that are remembered of one object; where there are more, some may repeat.
+/// Number of keys to remember; an object with more may have duplicates.
 const NAMES_MAX: usize = 16;
 
 impl<'a> Names<'a> {
-    /// Whether this key was not there before: never wrong when it says yes. `None` is one that is
-    /// written with escapes, of which nothing is known.
+    /// Whether this key is new; never wrong if true. `None` is a key with escapes, which is not
+    /// compared.
     fn are_without(&mut self, key: Option<&'a str>) -> bool {
         let Some(key) = key else {
             return false;
@@ -339,12 +339,12 @@ impl Typed<'_> {
     }
 }
 
-/// Whether the text was laid out for reading. Events are written on one line each.
+/// Whether the text spans several lines. Events are written on one line.
 fn has_lines(text: &str) -> bool {
     memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some()
 }
 
-/// Writes a value, its numbers as the API server would.
+/// Writes a value, with numbers as the API server writes them.
 pub(crate) fn write_value(out: &mut String, value: Raw<'_>) {
     if value.has_fractional() || has_lines(value.text()) {
         normalise(out, value.text());
@@ -353,8 +353,8 @@ pub(crate) fn write_value(out: &mut String, value: Raw<'_>) {
     }
 }
 
-/// Copies valid JSON text, or a part of it that starts and ends outside of a string, without the
-/// space around its tokens, and writes each integer in it as one.
+/// Copies valid JSON, or a part of it that starts and ends outside a string, without whitespace
+/// between tokens and with integers written as such.
 fn normalise(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -380,48 +380,6 @@ fn normalise(out: &mut String, text: &str) {
 
 fn number_byte(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
-}
-
-/// The number without fraction and exponent when it is an integer: exact, as it never is a double.
-pub(crate) fn integral(number: &str) -> Cow<'_, str> {
-    let Some(exponent_at) = number.find(['e', 'E', '.']) else {
-        return Cow::Borrowed(number);
-    };
-    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()),
-        None => (number, Some(0)),
-    };
-    debug_assert!(exponent_at <= mantissa.len());
-    let Some(exponent) = exponent else {
-        return Cow::Borrowed(number);
-    };
-    let (sign, magnitude) = match mantissa.strip_prefix('-') {
-        Some(magnitude) => ("-", magnitude),
-        None => ("", mantissa),
-    };
-    let (whole, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    if digits.is_empty() {
-        return Cow::Borrowed("0");
-    }
-    // The digits times ten to this power.
-    let power = i64::from(exponent) - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
-    if power >= 0 {
-        let zeros = usize::try_from(power).unwrap_or(usize::MAX);
-        if digits.len().saturating_add(zeros) > DIGITS_MAX {
-            return Cow::Borrowed(number);
-        }
-        return format!("{sign}{digits}{}", "0".repeat(zeros)).into();
-    }
-    let drop = usize::try_from(power.unsigned_abs()).unwrap_or(usize::MAX);
-    match digits.len().checked_sub(drop).map(|at| digits.split_at(at)) {
-        Some((kept, dropped)) if !kept.is_empty() && dropped.bytes().all(|b| b == b'0') => {
-            format!("{sign}{kept}").into()
-        }
-        _ => Cow::Borrowed(number),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A canary of `check`, whose event replicas that run are given: one of them has to say that it came.
+//! A canary of `check` whose event running replicas receive: one of them has to record its arrival.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use tokio::time::{Instant, sleep};
 use super::records::{CHECKER, CanaryRecord, DataChange};
 use super::sender::{CanarySender, ReadyCanary, SendFailure};
 
-/// From one look at the records to the next.
+/// The time between two reads of the records.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends this canary, and waits until a replica has proven that its event was accepted by the webhook
-/// (`true`) or went to the dead letter (`false`); `None`: none has by then. `tell` hears how long it takes.
+/// Sends this canary and waits until a replica has proven that the webhook accepted its event
+/// (`true`) or that it went to the dead letter (`false`). `None`: no replica has, within
+/// `wait_max`. `tell` is called with the time waited so far.
 ///
 /// # Errors
-/// The API server has not taken it, so that no replica can know of it.
+/// The API server did not accept the canary, so no replica can know of it.
 pub(crate) async fn ask_replicas(
     sender: &CanarySender,
     canary: &ReadyCanary,
@@ -31,12 +32,12 @@ pub(crate) async fn ask_replicas(
     while proof.is_none() && sent.elapsed() < wait_max {
         tell(sent.elapsed());
         sleep(LOOK_INTERVAL).await;
-        // The API server may answer the next time.
+        // The API server may answer next time.
         if let Ok(records) = sender.look().await {
             proof = records.proof(digest);
         }
     }
-    // Whoever runs would take it away later.
+    // If this fails, a sending replica removes the record later.
     let _ = sender.forget(digest).await;
     Ok(proof)
 }

@@ -1,4 +1,4 @@
-//! Whether an audit event is that of a canary: by its mark, and by everything else that we know of it.
+//! Decides whether an audit event is a canary's, by its mark and by everything else known about it.
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -6,48 +6,48 @@ use serde::de::IgnoredAny;
 
 use super::Mark;
 
-/// The verb of the request: an update that replaces nothing but what it names.
+/// The request's verb: a patch changes only what it names.
 pub(crate) const VERB: &str = "patch";
 
-/// What stands before the mark in the user agent.
+/// The text before the mark in the user agent.
 pub(super) const AGENT: &str = " canary/";
 
-/// What the event of a canary must say besides its mark.
+/// What a canary's event must contain besides its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedRequest {
-    /// Who we are; `None` where the API server does not say.
+    /// Our own user; `None` if the API server does not say.
     pub(crate) user: Option<String>,
     pub(crate) namespace: String,
-    /// The `ConfigMap`.
+    /// The name of the `ConfigMap`.
     pub(crate) name: String,
 }
 
-/// What an event turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CanaryIdentity {
-    /// It does not bear this mark.
+    /// The event does not have this mark.
     Other,
-    /// The canary's, and the request is over.
+    /// The canary's event, at the end of the request.
     Complete,
-    /// The canary's, of an earlier stage.
+    /// The canary's event, of an earlier stage.
     Earlier,
-    /// It bears the mark and is another request: of whom, as the event has it.
+    /// The event has the mark but is another request; `user` is the event's.
     Forged { user: String },
 }
 
-/// An event that has the form of a canary's, whoever sent it: only the mark's hash can tell.
+/// An event that looks like a canary's. Its sender is unknown: only a record of the mark's hash can
+/// prove it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CanaryCandidate {
     pub(super) mark: Mark,
     pub(super) user: String,
     pub(super) namespace: String,
-    /// The request is over.
+    /// Whether the event is of the last stage.
     pub(super) complete: bool,
 }
 
 impl CanaryCandidate {
-    /// Reads only what names the `ConfigMap`. The mark is taken from the user agent, which every
-    /// provider keeps.
+    /// Parses only events that contain the `ConfigMap`'s name. Takes the mark from the user agent,
+    /// which every provider keeps.
     pub(super) fn read(event: &[u8], name: &str) -> Option<CanaryCandidate> {
         memmem::find(event, name.as_bytes())?;
         let members = serde_json::from_slice::<Members>(event).ok()?;
@@ -64,7 +64,7 @@ impl CanaryCandidate {
     }
 }
 
-/// Bytes of a user's name that is kept: ours is shorter.
+/// The longest user name that is kept: ours is shorter.
 const USER_MAX: usize = 1024;
 
 const COMPLETE: &str = "ResponseComplete";
@@ -109,7 +109,7 @@ struct Object {
 }
 
 impl ExpectedRequest {
-    /// What an event's JSON is to a canary with this mark. Reads only what has the mark in it.
+    /// Compares an event's JSON with this canary. Parses only events that contain the mark.
     pub(crate) fn identify(&self, event: &[u8], mark: &Mark) -> CanaryIdentity {
         if memmem::find(event, mark.as_str().as_bytes()).is_none() {
             return CanaryIdentity::Other;
@@ -117,7 +117,7 @@ impl ExpectedRequest {
         let Ok(members) = serde_json::from_slice::<Members>(event) else {
             return CanaryIdentity::Other;
         };
-        // Anywhere else, in a URI or a body, it means nothing: who quotes our event bears no mark.
+        // A mark anywhere else, in a URI or a body, is only a quote of our event.
         if members.audit_id != mark.as_str() && !members.user_agent.ends_with(mark.as_str()) {
             return CanaryIdentity::Other;
         }
@@ -137,7 +137,7 @@ impl ExpectedRequest {
             && members.is_of(&self.name)
     }
 
-    /// Whether this user is us, and the namespace ours.
+    /// Whether the user and the namespace are ours.
     pub(super) fn is_by_us(&self, user: &str, namespace: &str) -> bool {
         let by_us = self.user.as_ref().is_none_or(|us| us == user);
         by_us && namespace == self.namespace
@@ -145,7 +145,7 @@ impl ExpectedRequest {
 }
 
 impl Members {
-    /// Whether it is a canary's request of the `ConfigMap` with this name.
+    /// Whether it is a canary's request for the `ConfigMap` with this name.
     fn is_of(&self, name: &str) -> bool {
         let object = &self.object_ref;
         self.impersonated_user.is_none()
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(identify(&event(&other), &mark), CanaryIdentity::Other);
     }
 
-    /// Each of these may have been sent by somebody who has read the mark.
+    /// Each of these requests may come from somebody who has read the mark.
     #[test]
     fn event_with_the_mark_of_another_request_is_forged() {
         let mark = Mark::random().unwrap();
@@ -263,9 +263,9 @@ mod tests {
         let other = read(&other).unwrap();
         assert!(!expected().is_by_us(&other.user, &other.namespace));
         let changes: [&dyn Fn(&mut Value); 8] = [
-            // Many of them are kept until it is known who we are.
+            // Many candidates are kept until our own user is known.
             &|event| event["user"]["username"] = "m".repeat(100_000).into(),
-            // What we ask and write besides has no mark, and so is nothing to ask for.
+            // Our other requests have no mark, so their events are no candidates.
             &|event| event["userAgent"] = "a-bridge/1".into(),
             &|event| event["userAgent"] = "a-bridge/1 canary/x".into(),
             &|event| event["impersonatedUser"] = json!({"username": "mallory"}),

@@ -1,15 +1,16 @@
-//! The parts of the way, by which one that is silent is named.
+//! The parts of the path, to name the one that lost a canary.
 
-/// On which part of the way a canary was lost.
+/// The part of the path on which a canary was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leg {
-    /// The provider's log gave no audit record at all: the switch at the provider.
+    /// The provider's log has no audit records at all: audit logging is probably switched off
+    /// there.
     SourceSilent,
-    /// The log gave other audit records, and not this one: a filter, an exclusion, an audit policy.
+    /// The log has other audit records, but not this one: a filter, an exclusion, an audit policy.
     SourceWithoutIt,
-    /// The log could not be read up to when the canary was sent.
+    /// The log could not be read up to the time at which the canary was sent.
     SourceUnread,
-    /// It was read and the webhook has not accepted it, or accepts nothing.
+    /// The event was read but the webhook has not accepted it, or the webhook accepts nothing.
     Webhook,
 }
 
@@ -21,7 +22,7 @@ impl Leg {
         Leg::Webhook,
     ];
 
-    /// Its label in metrics.
+    /// The leg's label in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Leg::SourceSilent => "source_silent",
@@ -31,7 +32,7 @@ impl Leg {
         }
     }
 
-    /// What is known, for a person.
+    /// What is known, for people.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Leg::SourceSilent => "the source can be read and gives no audit record at all",

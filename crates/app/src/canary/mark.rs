@@ -1,4 +1,4 @@
-//! What tells a canary's audit event from all others: unguessable, and used once.
+//! The unguessable mark, used once, that identifies a canary's audit event.
 
 use std::fmt::{self, Write as _};
 
@@ -10,16 +10,16 @@ use aws_lc_rs::digest;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Mark(String);
 
-/// The system's random source gives nothing.
+/// The system's random source failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the system's random source gives nothing")]
 pub(crate) struct NoRandom;
 
 impl Mark {
-    /// A mark that nobody has ever seen.
+    /// A new random mark.
     ///
     /// # Errors
-    /// There is no randomness to be had.
+    /// The system's random source failed.
     pub(crate) fn random() -> Result<Mark, NoRandom> {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandom)?;
@@ -31,13 +31,13 @@ impl Mark {
             if matches!(at, 4 | 6 | 8 | 10) {
                 text.push('-');
             }
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
         Ok(Mark(text))
     }
 
-    /// A mark that was read in an event, if it has the form of one.
+    /// Parses a mark found in an event.
     pub(super) fn parse(text: &str) -> Option<Mark> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let has_form = text.len() == 36
@@ -60,12 +60,12 @@ impl Mark {
     }
 }
 
-/// The SHA-256 of a mark: names the mark and does not give it away.
+/// The SHA-256 of a mark: identifies the mark without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Digest([u8; 32]);
 
 impl Digest {
-    /// Reads 64 lower-case hexadecimal digits.
+    /// Parses 64 lower-case hexadecimal digits.
     pub(super) fn parse(text: &str) -> Option<Digest> {
         let nibble = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),

@@ -1,4 +1,5 @@
-//! Looks at the events of one log for canaries, and tells everything to the log's [`Telemetry`].
+//! Checks the events of one log for canaries, and passes all progress on to the log's
+//! [`Telemetry`].
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ pub(crate) struct CanaryObserver {
     /// `None`: no canaries are sent.
     watch: Option<Arc<CanaryWatch>>,
     log: String,
-    /// An audit event of others was read since progress was last told.
+    /// Whether an audit event of others was read since the last `progressed`.
     read: bool,
 }
 
 impl CanaryObserver {
-    /// `remedy`: what to look at when nothing comes of this log.
+    /// `remedy`: what to look at when the log gives no records.
     pub(crate) fn new(
         telemetry: Telemetry,
         watch: Option<Arc<CanaryWatch>>,

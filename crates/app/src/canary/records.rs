@@ -1,9 +1,10 @@
-//! What replicas tell each other of canaries, in the `ConfigMap` that canaries ask for.
+//! The records of canaries in the `ConfigMap` that canaries patch, by which replicas inform each
+//! other.
 //!
-//! Whoever sends one writes its mark's hash ([`Digest`]) and the time; the write is the canary itself.
-//! Whoever reads its event, and so the mark, writes the mark beside the hash: that proves the arrival,
-//! so that nobody who can write the object, and does not read the log, can make a canary look well.
-//! What is gone from the object proves nothing.
+//! The sender writes the mark's hash ([`Digest`]) and the time; that write is the canary itself.
+//! Whoever reads its event, and so knows the mark, writes the mark beside the hash as a proof of
+//! arrival. So somebody who can write the object but does not read the log cannot make a canary
+//! appear to have arrived. A record that is missing proves nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,36 +15,36 @@ use serde::{Deserialize, Serialize};
 
 use super::mark::{Digest, Mark};
 
-/// Since when the log is known to be that of this cluster: when a canary first arrived.
+/// When a canary first arrived, which proves that the log is this cluster's.
 pub(super) const ARRIVED: &str = "arrived";
 
-/// How the names of those begin that send one canary and wait for it themselves (`check`).
+/// The prefix of sender names of `check`, which sends one canary and waits for it itself.
 pub(super) const CHECKER: &str = "check-";
 
-/// Records that are kept of canaries that have come to their end.
+/// How many records of canaries that have ended are kept.
 const ENDED_MAX: usize = 64;
 
-/// Changes of the object's data: `None` takes a key away.
+/// Changes of the object's data: `None` removes a key.
 pub(super) type DataChange = BTreeMap<String, Option<String>>;
 
-/// One canary.
+/// The record of one canary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CanaryRecord {
-    /// When it was sent, by the clock of who sent it.
+    /// When it was sent, by the sender's clock.
     pub(super) sent: Timestamp,
-    /// The process that sent it, and waits for it.
+    /// The process that sent it and waits for it.
     pub(super) by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<SeenProof>,
-    /// Counted as lost. One that comes late still gives its latency.
+    /// It is counted as lost. If it arrives late, its latency is still counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) lost: bool,
 }
 
-/// Its event was read, and came to its end at the webhook.
+/// Proof that its event was read and reached its end at the webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SeenProof {
-    /// Which nobody knows who has not read the event.
+    /// Known only to those who have read the event.
     mark: String,
     /// The webhook accepted it; otherwise it is in the dead letter.
     accepted: bool,
@@ -59,7 +60,7 @@ impl CanaryRecord {
         }
     }
 
-    /// The same, with the proof that its event was read.
+    /// The same record with the proof that its event was read.
     pub(super) fn with_proof(&self, mark: &Mark, accepted: bool) -> CanaryRecord {
         CanaryRecord {
             seen: Some(SeenProof {
@@ -70,7 +71,7 @@ impl CanaryRecord {
         }
     }
 
-    /// The same, counted as lost.
+    /// The same record, counted as lost.
     pub(super) fn with_loss(&self) -> CanaryRecord {
         CanaryRecord {
             lost: true,
@@ -83,11 +84,11 @@ impl CanaryRecord {
     }
 
     pub(super) fn to_text(&self) -> String {
-        // Text and times: nothing that could fail.
+        // Text and times cannot fail to serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// How long ago it was sent; none at all for a clock that is behind the sender's.
+    /// The time since it was sent; zero if this clock is behind the sender's.
     pub(super) fn age(&self, now: Timestamp) -> Duration {
         now.duration_since(self.sent)
             .try_into()
@@ -95,16 +96,15 @@ impl CanaryRecord {
     }
 }
 
-/// The object, as it was last seen.
+/// The object as last read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CanaryRecords {
-    /// Its `resourceVersion`: a change that was made of what is seen here fails where somebody was
-    /// faster.
+    /// Its `resourceVersion`: a change based on this state fails if the object was changed since.
     pub(super) version: Option<String>,
     records: BTreeMap<Digest, CanaryRecord>,
-    /// Keys of a canary without a record that can be read.
+    /// Keys with a digest whose record cannot be parsed.
     unreadable: Vec<String>,
-    /// A canary has arrived before.
+    /// Whether a canary has ever arrived.
     pub(super) arrived: bool,
 }
 
@@ -131,15 +131,15 @@ impl CanaryRecords {
         self.records.get(&digest)
     }
 
-    /// Whether the event of this canary was read and accepted (`true`), or read and refused; `None`
-    /// where nothing proves either.
+    /// Whether a proof says that the canary's event was accepted (`true`) or refused (`false`);
+    /// `None` without a proof.
     pub(super) fn proof(&self, digest: Digest) -> Option<bool> {
         let seen = self.records.get(&digest)?.seen.as_ref()?;
         let mark = Mark::parse(&seen.mark)?;
         (mark.digest() == digest).then_some(seen.accepted)
     }
 
-    /// The canaries that others sent and that have not come within this time, nor are counted as lost.
+    /// The canaries of other senders that are neither proven nor counted as lost after this time.
     pub(super) fn overdue(
         &self,
         me: &str,
@@ -160,7 +160,7 @@ impl CanaryRecords {
             .collect()
     }
 
-    /// Who else sent one within this time; of several the first by name.
+    /// Another sender of a canary within this time; of several the first by name.
     pub(super) fn other_sender(&self, me: &str, within: Duration, now: Timestamp) -> Option<&str> {
         let is_recent = |record: &&CanaryRecord| {
             let since = now.duration_since(record.sent).unsigned_abs();
@@ -170,8 +170,8 @@ impl CanaryRecords {
         recent.map(|record| record.by.as_str()).min()
     }
 
-    /// Takes away what nobody waits for: what was proven, once whoever sent it has seen that, and what
-    /// is lost for longer than `keep`.
+    /// Removes records that nobody waits for: proven ones once their sender has seen the proof, and
+    /// lost ones older than `keep`.
     pub(super) fn cleaning(&self, me: &str, keep: Duration, now: Timestamp) -> DataChange {
         let mut ended: Vec<(&Digest, &CanaryRecord, bool)> = Vec::new();
         for (digest, record) in &self.records {
@@ -179,7 +179,7 @@ impl CanaryRecords {
             let is_old = record.age(now) >= keep;
             let is_mine = record.by == me || (is_old && record.is_of_check());
             let is_over = is_old || (proven && is_mine);
-            // One of mine that is as old was never known to have been sent.
+            // An old record of our own was never known to have been sent.
             if proven || record.lost || (is_old && is_mine) {
                 ended.push((digest, record, is_over));
             }
@@ -234,7 +234,7 @@ mod tests {
         assert!(CanaryRecords::read(&object(&arrived)).arrived);
     }
 
-    /// Only who has read the event can prove it.
+    /// Only somebody who has read the event can prove it.
     #[test]
     fn proof_is_the_mark_itself_and_nothing_else() {
         let (mark, record) = record(3, "me");
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(read.other_sender("me", MINUTE / 2, now()), None);
     }
 
-    /// `check` may be killed: nobody takes its canary for a lost one, or it for a sender.
+    /// `check` may be killed: its canary then counts neither as lost nor as a sender's.
     #[test]
     fn record_of_a_check_is_its_own_and_goes_in_the_end() {
         let mut check = record(20, &format!("{CHECKER}1"));

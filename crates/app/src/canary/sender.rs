@@ -1,5 +1,5 @@
-//! Sends one canary to the API server, on a connection of its own, knows who we are there, and reads and
-//! changes the records of canaries.
+//! Sends canaries to the API server, each on its own connection; finds out our own user there, and
+//! reads and changes the records of canaries.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::records::{CanaryRecords, DataChange};
 use super::{ExpectedRequest, Mark};
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ConnectError, ForbiddenReason, bounded};
 
-/// How long a request may take.
+/// The limit for one request.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -26,15 +26,15 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 #[derive(Debug)]
 pub(crate) struct CanarySender {
     bridge: &'static str,
-    /// The `ConfigMap`.
+    /// The name of the `ConfigMap`.
     name: String,
-    /// What our events say, once the API server was asked who we are.
+    /// What our canaries' events contain, once the API server has told us our user.
     expected: OnceCell<ExpectedRequest>,
-    /// For all but canaries: without their headers, and so without their events.
+    /// The client for other requests, without the headers of a canary.
     plain: OnceCell<Cluster>,
 }
 
-/// A canary that can be sent.
+/// A canary that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct ReadyCanary {
     cluster: Cluster,
@@ -42,19 +42,19 @@ pub(crate) struct ReadyCanary {
     pub(crate) expected: ExpectedRequest,
 }
 
-/// A canary was not taken, or taken in a way that should not be so.
+/// The API server did not accept a canary, or refused it.
 #[derive(Debug)]
 pub(crate) struct SendFailure {
-    /// Bounded, for metrics.
+    /// A label for metrics, from a bounded set.
     pub(crate) status: &'static str,
-    /// The API server handled the request, so that its event is to be expected all the same.
+    /// Whether the API server handled the request, so that its audit event is still expected.
     pub(crate) is_audited: bool,
     pub(crate) why: String,
     pub(crate) remedy: String,
 }
 
 impl SendFailure {
-    /// Nothing was sent.
+    /// The failure of a canary that was not sent.
     fn unsent(status: &'static str, why: &impl ToString, remedy: &str) -> SendFailure {
         SendFailure {
             status,
@@ -64,7 +64,7 @@ impl SendFailure {
         }
     }
 
-    /// Somebody else changed the object since it was seen.
+    /// Whether somebody changed the object since it was read.
     pub(super) fn is_conflict(&self) -> bool {
         self.status == CONFLICT
     }
@@ -72,13 +72,13 @@ impl SendFailure {
 
 const CONFLICT: &str = "conflict";
 
-/// The name of the `ConfigMap`. `name`: that of the checkpoint.
+/// The name of the `ConfigMap`. `name`: the checkpoint's.
 pub(crate) fn object_name(name: &str) -> String {
     format!("{name}-canary")
 }
 
 impl CanarySender {
-    /// `name`: that of the checkpoint.
+    /// `name`: the checkpoint's.
     pub(crate) fn new(bridge: &'static str, name: &str) -> CanarySender {
         CanarySender {
             bridge,
@@ -88,10 +88,10 @@ impl CanarySender {
         }
     }
 
-    /// A canary with a new mark, and what its event will say.
+    /// Prepares a canary with a new mark, and what its event will contain.
     ///
     /// # Errors
-    /// There is no API server to be asked who we are, or no randomness.
+    /// The API server does not say who we are, or the random source failed.
     pub(crate) async fn prepare(&self) -> Result<ReadyCanary, SendFailure> {
         let mark = Mark::random()
             .map_err(|error| SendFailure::unsent("error", &error, "it is tried again"))?;
@@ -101,7 +101,7 @@ impl CanarySender {
             HeaderValue::from_str(text)
                 .map_err(|error| SendFailure::unsent("error", &error, "please report it"))
         };
-        // A client of its own for each: its headers go with every request of a client.
+        // A client sends its headers with every request, so each canary needs its own.
         let headers = vec![
             (USER_AGENT, header(&agent)?),
             (AUDIT_ID, header(mark.as_str())?),
@@ -117,11 +117,11 @@ impl CanarySender {
         })
     }
 
-    /// Sends it with this change of the object's data, which may be none, and waits for the API
-    /// server's answer: the object as it is then.
+    /// Sends the canary with this change of the object's data, which may be empty, and waits for
+    /// the answer: the object after the change.
     ///
     /// # Errors
-    /// The API server has not taken it, or refuses it.
+    /// The API server did not accept the request, or refused it.
     pub(super) async fn send(
         &self,
         canary: &ReadyCanary,
@@ -130,7 +130,7 @@ impl CanarySender {
         self.patch(&canary.cluster, &body(None, change)).await
     }
 
-    /// Sends it, and changes nothing.
+    /// Sends the canary without a change of the data.
     ///
     /// # Errors
     /// As of [`CanarySender::send`].
@@ -141,7 +141,7 @@ impl CanarySender {
     /// Reads the records.
     ///
     /// # Errors
-    /// The API server does not give them.
+    /// The API server did not return them.
     pub(super) async fn look(&self) -> Result<CanaryRecords, SendFailure> {
         let cluster = self.plain().await?;
         let api: Api<ConfigMap> = Api::namespaced(cluster.client(), cluster.namespace());
@@ -150,10 +150,10 @@ impl CanarySender {
         Ok(CanaryRecords::read(&object))
     }
 
-    /// Changes records that were seen like this, which is no canary.
+    /// Changes the records as they were read, with a request that is no canary.
     ///
     /// # Errors
-    /// Somebody was faster, or the API server has not taken it.
+    /// The records were changed in between, or the API server did not accept the request.
     pub(super) async fn change(
         &self,
         seen: &CanaryRecords,
@@ -163,10 +163,10 @@ impl CanarySender {
         self.patch(self.plain().await?, &body).await
     }
 
-    /// Takes a record away.
+    /// Removes a record.
     ///
     /// # Errors
-    /// The API server has not taken it.
+    /// The API server did not accept the request.
     pub(super) async fn forget(&self, digest: Digest) -> Result<(), SendFailure> {
         let change = [(digest.to_string(), None)].into();
         let body = body(None, &change);
@@ -190,7 +190,7 @@ impl CanarySender {
             .map_err(|error| unreachable(&error))
     }
 
-    /// What the events of our canaries say. Asks the API server who we are, until it has said so.
+    /// What our canaries' events contain. Asks the API server for our user until it answers once.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -205,7 +205,7 @@ impl CanarySender {
         self.expected.get_or_try_init(ask).await
     }
 
-    /// Our user name; `None` where the API server cannot say (before Kubernetes 1.28).
+    /// Our user name; `None` if the API server cannot say (before Kubernetes 1.28).
     async fn ask_user(&self) -> Result<Option<String>, SendFailure> {
         let cluster = self.plain().await?;
         let api: Api<SelfSubjectReview> = Api::all(cluster.client());
@@ -267,7 +267,7 @@ fn unreachable(error: &ConnectError) -> SendFailure {
     SendFailure::unsent("unreachable", error, off)
 }
 
-/// A merge patch of the data; with a version, it fails where the object has another one.
+/// A merge patch of the data; with a version it fails if the object has another one.
 fn body(version: Option<&str>, change: &DataChange) -> Value {
     let mut body = json!({});
     if !change.is_empty() {

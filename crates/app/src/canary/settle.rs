@@ -1,8 +1,8 @@
-//! What follows from canaries that came to their end, and from the records: which records change, and
-//! what is counted once they have. Pure.
+//! Decides, from canaries that ended and from the records, which records change and what is counted
+//! then. No I/O.
 //!
-//! What several replicas may see is counted by whoever changes the record, and a record is changed only
-//! as it was seen: so each canary is counted once.
+//! Where several replicas may see a canary, the one that changes its record counts it. A change
+//! fails if the record is no longer as it was read, so each canary is counted once.
 
 use std::collections::btree_map::Entry;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use super::mark::{Digest, Mark};
 use super::records::{ARRIVED, CanaryRecords, DataChange};
 
-/// What is to be done about the record of a canary.
+/// What to do about a canary's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RecordJob {
     /// Its event came to its end; counted once the record says so.
     Seen(SeenCanary),
-    /// One of our own was counted, and nobody has to know of it: it arrived, or is in the dead letter.
+    /// Remove the record of our own counted canary, which arrived or is in the dead letter.
     Close { digest: Digest, arrived: bool },
-    /// One of our own was counted as lost.
+    /// Mark the record of our own canary, which is counted as lost.
     Lose(Digest),
 }
 
@@ -27,26 +27,26 @@ pub(super) enum RecordJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SeenCanary {
     pub(super) mark: Mark,
-    /// The mark's.
+    /// The mark's digest.
     pub(super) digest: Digest,
-    /// Of whom the event is; empty for one of our own.
+    /// The event's user; empty for our own canary.
     pub(super) user: String,
     pub(super) namespace: String,
     pub(super) log: String,
-    /// When it came to its end.
+    /// When the event reached its end at the webhook.
     pub(super) at: Timestamp,
-    /// The webhook accepted it; otherwise it is in the dead letter.
+    /// The webhook accepted the event; otherwise it is in the dead letter.
     pub(super) accepted: bool,
-    /// One of our own.
+    /// Set for our own canary.
     pub(super) own: Option<OwnCanary>,
 }
 
-/// What is known of a canary of our own.
+/// What is known of our own canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OwnCanary {
     pub(super) sent: Timestamp,
     pub(super) latency: Duration,
-    /// It is counted as lost.
+    /// Whether it is already counted as lost.
     pub(super) lost: bool,
 }
 
@@ -59,41 +59,41 @@ impl RecordJob {
     }
 }
 
-/// What is counted.
+/// One canary to count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CanaryCount {
     pub(super) sent: Timestamp,
     pub(super) end: CanaryEnd,
 }
 
-/// To what end a canary came.
+/// How a canary ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CanaryEnd {
-    /// The webhook accepted it, in this log; `late` where it was counted as lost before.
+    /// The webhook accepted its event, from this log; `late` if it was counted as lost before.
     Arrived {
         log: String,
         latency: Duration,
         late: bool,
     },
-    /// It went to the dead letter.
+    /// Its event went to the dead letter.
     Refused,
-    /// It has not come.
+    /// Its event has not come.
     Lost,
 }
 
-/// Who settles.
+/// The process that settles.
 #[derive(Debug)]
 pub(super) struct Settler<'a> {
     /// The name under which this process sends.
     pub(super) me: &'a str,
-    /// Other processes may read the events of canaries, and wait for them.
+    /// Whether other processes may read the events of canaries and wait for them.
     pub(super) shared: bool,
-    /// After this time canaries of others, who may be gone, are counted as lost. `None`: somebody else
-    /// does that.
+    /// The time after which canaries of other senders, which may be gone, are counted as lost.
+    /// `None`: others do that for now.
     pub(super) wait_for_others: Option<Duration>,
 }
 
-/// What to change, and what to count then.
+/// The record changes to make, and what to count once they are made.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settlement {
     pub(super) change: DataChange,
@@ -111,7 +111,7 @@ impl Settler<'_> {
         let mut arrived = false;
         for job in jobs {
             let digest = job.digest();
-            // A copy of it may come in the same breath.
+            // Two copies of an event may come at once.
             if out.change.contains_key(&digest.to_string()) {
                 continue;
             }
@@ -140,11 +140,11 @@ impl Settler<'_> {
         out
     }
 
-    /// Whether it is a canary's.
+    /// Settles a seen event. Returns whether it is a canary's and was not counted before.
     fn see(&self, seen: &SeenCanary, records: &CanaryRecords, out: &mut Settlement) -> bool {
         let digest = seen.digest;
         if records.proof(digest).is_some() {
-            // Another replica was given it too, and has counted it.
+            // Another replica also received the event and has counted it.
             return false;
         }
         let record = records.get(digest);
@@ -172,7 +172,7 @@ impl Settler<'_> {
             return;
         };
         for (digest, record) in records.overdue(self.me, wait, now) {
-            // One that has just come is not overdue.
+            // One that has just arrived is not overdue.
             if let Entry::Vacant(entry) = out.change.entry(digest.to_string()) {
                 entry.insert(Some(record.with_loss().to_text()));
                 out.counts.push(CanaryCount {
@@ -185,7 +185,7 @@ impl Settler<'_> {
 }
 
 impl SeenCanary {
-    /// What is counted of it without any record, as far as we sent it.
+    /// The count for our own canary, without any record; `None` for others.
     pub(super) fn count_own(&self) -> Option<CanaryCount> {
         self.own.as_ref().and_then(|own| self.count(own))
     }
@@ -207,7 +207,7 @@ impl SeenCanary {
     }
 }
 
-/// Whether records have to be read (again) before these jobs can be settled.
+/// Whether the records must be read (again) before these jobs can be settled.
 pub(super) fn needs_look(jobs: &[RecordJob], records: Option<&CanaryRecords>) -> bool {
     let is_unknown = |job: &RecordJob| records.is_none_or(|it| it.get(job.digest()).is_none());
     jobs.iter().any(is_unknown)
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// The object, as the API server changes it: only as it was seen.
+    /// The object; as at the API server, a change fails if it was changed since it was read.
     #[derive(Default)]
     struct Object {
         object: ConfigMap,
@@ -304,7 +304,7 @@ mod tests {
         let records = object.look();
         assert_eq!(records.proof(mark.digest()), Some(true));
         assert!(records.arrived);
-        // Again, or at a third one: it is counted already.
+        // The event comes again, or to a third replica: it is counted already.
         for me in ["reader", "third", "sender"] {
             let done = settler(me, true).settle(&[seen(&mark, true)], &records, now());
             assert_eq!(done, Settlement::default(), "{me}");
@@ -347,7 +347,7 @@ mod tests {
                 next.settle(&[], &object.look(), now()),
                 Settlement::default()
             );
-            // It comes after all.
+            // It arrives after all.
             let done = next.settle(&[seen(&lost, true)], &object.look(), now());
             let is_late = matches!(done.counts[0].end, CanaryEnd::Arrived { late: true, .. });
             assert!(is_late, "{done:?}");
@@ -369,7 +369,8 @@ mod tests {
         assert_eq!(done, Settlement::default());
     }
 
-    /// Whatever they see, and in whatever order they act: two senders at once, readers, one that dies.
+    /// Whatever they see and in whatever order they act: two senders at once, readers, one that
+    /// dies.
     #[test]
     fn canary_is_counted_once_by_replicas_that_race() {
         let mut dice = fastrand::Rng::with_seed(7);

@@ -1,5 +1,5 @@
-//! Sends a canary now and then, settles those that came to their end, and counts those that are lost,
-//! beside the pipelines and never in their way.
+//! Sends a canary at intervals, settles those that ended and counts lost ones, concurrently with
+//! the pipelines and without blocking them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use super::sender::{CanarySender, SendFailure};
 use super::settle::{RecordJob, Settlement, Settler, needs_look};
 use crate::telemetry::Telemetry;
 
-/// From one look at those that are overdue, or came to their end, to the next.
+/// The time between two checks for overdue or ended canaries.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// From one look at the records to the next, however many events ask for one.
+/// The minimum time between two reads of the records, however many events ask for one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After the API server did not answer.
+/// The wait after the API server did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the end of a process waits for the last notes.
+/// How long the process's end waits for the last record changes.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// Replicas that start look for the first time within half of this.
+/// Replicas that start read the records for the first time within half of this.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
-/// After so many intervals without a canary of others, a replica begins to send.
+/// After this many intervals without another sender's canary, a replica begins to send.
 const SENDER_GONE: f64 = 2.5;
 
-/// Who sent one within so many intervals still sends.
+/// Another replica that sent a canary within this many intervals is still sending.
 const SENDER_THERE: f64 = 1.5;
 
-/// The task that sends canaries. It ends when this is dropped.
+/// The task that sends canaries; dropping it ends the task.
 #[derive(Debug)]
 pub(crate) struct CanaryTask {
     task: JoinHandle<()>,
@@ -44,7 +44,8 @@ pub(crate) struct CanaryTask {
 }
 
 impl CanaryTask {
-    /// Sends no more, and writes what came to its end, so that the next process does not wait for it.
+    /// Stops sending and writes the ends of canaries, so that the next process does not wait for
+    /// them.
     pub(crate) async fn finish(mut self) {
         self.stop.cancel();
         let _ = timeout(FINISH_MAX, &mut self.task).await;
@@ -57,8 +58,8 @@ impl Drop for CanaryTask {
     }
 }
 
-/// Begins to send canaries, one at once; where replicas share what is read, once no other one does.
-/// Those of an earlier task are forgotten.
+/// Starts sending canaries: at once, or where replicas share the logs, once no other replica does.
+/// Canaries of an earlier task are forgotten.
 pub(crate) fn spawn(
     watch: Arc<CanaryWatch>,
     sender: CanarySender,
@@ -86,11 +87,11 @@ pub(crate) fn spawn(
     CanaryTask { task, stop }
 }
 
-/// What sending and settling share.
+/// State shared by sending and settling.
 struct Canaries {
     watch: Arc<CanaryWatch>,
     sender: CanarySender,
-    /// The name under which this task sends: another one's of the same process is another's.
+    /// The sender name of this task; another task of the same process has another one.
     me: String,
     every: Duration,
     telemetry: Telemetry,
@@ -99,16 +100,16 @@ struct Canaries {
 
 struct Sending<'a> {
     canaries: &'a Canaries,
-    /// Of replicas that share what is read, one sends.
+    /// Whether this replica sends: only one of those that share the logs does.
     is_sender: bool,
-    /// Why the last one could not be sent, or was refused.
+    /// Why the last canary could not be sent or was refused.
     trouble: Option<String>,
 }
 
-/// What became of a turn to send.
+/// The result of one turn.
 enum Turn {
     Sent,
-    /// Another replica sends, or too many are under way.
+    /// Another replica sends, or too many canaries are in flight.
     NotSent,
 }
 
@@ -116,7 +117,8 @@ impl Sending<'_> {
     async fn run(mut self) {
         let every = self.canaries.every;
         if !self.is_sender {
-            // Replicas that start together must not all find that nobody sends.
+            // Spread the first read, so that replicas that start together do not all find that
+            // nobody sends.
             sleep(every.min(START_WITHIN).mul_f64(fastrand::f64() / 2.0)).await;
         }
         let mut tick = interval(every);
@@ -155,7 +157,7 @@ impl Sending<'_> {
         let there = every.mul_f64(SENDER_THERE);
         if shared && let Some(records) = watch.records() {
             let other = records.other_sender(me, there, now);
-            // Two send: the first by name goes on.
+            // If two replicas send, the first by name goes on.
             self.is_sender = other.is_none_or(|other| other > me.as_str());
         }
         Ok(turn)
@@ -172,14 +174,14 @@ impl Sending<'_> {
         let settings = watch.settings();
         let canary = sender.prepare().await?;
         watch.set_expected(&canary.expected);
-        // Known before it is sent: its event may be read before the answer is.
+        // Register the canary before sending: its event may be read before the answer.
         let (mark, sent) = (canary.mark.clone(), Timestamp::now());
         let (expected, digest) = (canary.expected.clone(), mark.digest());
         let Some(number) = watch.begin(mark, expected, sent) else {
             return Ok(Turn::NotSent);
         };
         let mut change: DataChange = watch.records().map_or_else(DataChange::new, |records| {
-            // Long enough for whoever waits for it to see what became of it.
+            // Long enough for a waiting process to see the canary's end.
             let keep = (settings.wait_max + *every + RETRY_INTERVAL) * 2;
             records.cleaning(me, keep, sent)
         });
@@ -191,7 +193,7 @@ impl Sending<'_> {
                 Ok(Turn::Sent)
             }
             Err(failure) => {
-                // Without a record no other replica can say that it has come.
+                // Without a record no other replica can report its arrival.
                 if !failure.is_audited || settings.shared {
                     watch.withdraw(number);
                 }
@@ -200,7 +202,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Counts, and logs a trouble once.
+    /// Counts the turn, and logs a changed failure once.
     fn tell(&mut self, turn: Result<Turn, SendFailure>) {
         let telemetry = &self.canaries.telemetry;
         match turn {
@@ -233,7 +235,7 @@ impl Sending<'_> {
 
 struct Settling<'a> {
     canaries: &'a Canaries,
-    /// Not before then.
+    /// The earliest time of the next read.
     next_look: Instant,
     retry: Instant,
     started: Instant,
@@ -241,9 +243,10 @@ struct Settling<'a> {
 
 /// Why nothing was settled now.
 enum Unsettled {
-    /// Later: somebody was faster, a look was not due, or the API server did not answer.
+    /// Try again: the records changed in between, no read was due, or the API server did not
+    /// answer.
     Later,
-    /// There are no records, or we may not see them.
+    /// There are no records, or this process may not read them.
     NoRecords,
 }
 
@@ -268,7 +271,7 @@ impl<'a> Settling<'a> {
             }
             self.turn().await;
         }
-        // The last notes: once more where somebody was faster.
+        // Write the last changes; retry if the records were changed in between.
         for _ in 0..3 {
             self.next_look = Instant::now();
             self.turn().await;
@@ -288,7 +291,7 @@ impl<'a> Settling<'a> {
             Ok(()) => {}
             Err(Unsettled::Later) => watch.put_back(jobs),
             Err(Unsettled::NoRecords) => {
-                // What we sent and saw ourselves has arrived, whatever the records say.
+                // Our own canaries that we saw have arrived, whatever the records say.
                 let own = jobs.iter().filter_map(|job| match job {
                     RecordJob::Seen(seen) => seen.count_own(),
                     RecordJob::Close { .. } | RecordJob::Lose(_) => None,
@@ -335,8 +338,8 @@ impl<'a> Settling<'a> {
         Ok(())
     }
 
-    /// Whoever sent them has more time, where it may be alive. And where it is not, this process may have
-    /// to catch up first.
+    /// How long to wait for other senders' canaries. A sender that may be alive gets more time to
+    /// count its own. `None` while this process may still have to catch up.
     fn wait_for_others(&self) -> Option<Duration> {
         let settings = self.canaries.watch.settings();
         let wait = match settings.shared {
@@ -366,7 +369,7 @@ impl<'a> Settling<'a> {
     }
 
     fn unsettled(&mut self, failure: &SendFailure) -> Unsettled {
-        // Whoever sends tells of the trouble.
+        // The sending side logs the failure.
         tracing::debug!(why = failure.why, "records of canaries not settled");
         if failure.is_conflict() {
             self.canaries.watch.forget_records();

@@ -1,5 +1,5 @@
-//! Canaries that are under way, and what each log's pipeline shows meanwhile: by which it is said, of
-//! one that does not arrive, on which leg of the way it was lost.
+//! The canaries in flight, and the state of each log's pipeline meanwhile, which shows on which leg
+//! a missing canary was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,23 +18,23 @@ use super::settle::{CanaryCount, CanaryEnd, OwnCanary, RecordJob, SeenCanary};
 use super::{CanaryIdentity, CanarySettings, ExpectedRequest, Leg, Mark};
 use crate::telemetry::Telemetry;
 
-/// The reason under which a canary's event is left out of delivery.
+/// The skip reason for a canary's event.
 const CANARY: Skip = Skip::new("canary");
 
-/// Canaries that are known at a time, those among them that are counted as lost and may come late.
+/// The most known canaries, including those counted as lost that may still arrive.
 const CANARIES_MAX: usize = 32;
 
-/// Events of the form of a canary of others, that are under way or wait for a look at the records: who can
-/// write the log can make as many as he likes.
+/// The most events that look like other senders' canaries, in flight or waiting for a read of the
+/// records: somebody who can write to the log can make any number.
 const CANDIDATES_MAX: usize = 1024;
 
-/// Canaries that have arrived, of which a copy may come.
+/// How many arrived canaries are remembered, since copies of their events may come.
 const CLOSED_MAX: usize = 64;
 
-/// The part of a stranger's name that is logged.
+/// How much of a foreign user name is logged.
 const USER_CHARS_MAX: usize = 200;
 
-/// The canaries of one process, and what its pipelines say of them.
+/// The canaries of one process, and what its pipelines report about them.
 #[derive(Debug)]
 pub(crate) struct CanaryWatch {
     settings: CanarySettings,
@@ -50,23 +50,24 @@ struct WatchState {
     canaries: Vec<Canary>,
     next: u64,
     logs: BTreeMap<String, LogView>,
-    /// The log in which one arrived: that of the cluster in which this process runs.
+    /// The log in which a canary arrived, which is that of the cluster in which this process runs.
     home: Option<String>,
-    /// The legs that were warned about since one last arrived.
+    /// The legs that were warned about since a canary last arrived.
     lost_on: BTreeSet<Leg>,
-    /// A canary has arrived, in this process.
+    /// Whether a canary has arrived, in this process.
     arrived: bool,
-    /// An audit event of others was read, in this process.
+    /// Whether an audit event of others was read, in this process.
     others_read: bool,
-    /// It was said that no canary has ever arrived.
+    /// Whether it was logged that no canary has ever arrived.
     unverified: bool,
-    /// What our events say, once it is known.
+    /// What our canaries' events contain, once known.
     expected: Option<ExpectedRequest>,
-    /// What was last seen of the records.
+    /// The records as last read.
     records: Option<CanaryRecords>,
-    /// The records could be read, in this process: whether one has arrived is known.
+    /// Whether this process has read the records, so that it is known whether a canary ever
+    /// arrived.
     records_seen: bool,
-    /// Events of the form of a canary of others that are on their way to the webhook.
+    /// Events in flight that look like another sender's canary.
     candidates: BTreeMap<u64, SeenCanary>,
     jobs: Vec<RecordJob>,
     closed: VecDeque<Digest>,
@@ -79,24 +80,24 @@ struct Canary {
     expected: ExpectedRequest,
     sent: Instant,
     sent_at: Timestamp,
-    /// Its event was read, and is on its way to the webhook.
+    /// Its event was read and is in flight to the webhook.
     read: bool,
-    /// Events of earlier stages that were left out: one.
+    /// Its one event of an earlier stage was already taken out.
     earlier: bool,
-    /// It has not come in time, and is counted as lost.
+    /// It has not arrived in time and is counted as lost.
     lost: bool,
-    /// Somebody bore its mark.
+    /// Another request used its mark.
     forged: bool,
 }
 
-/// What the pipeline of a log last showed.
+/// The last reported state of a log's pipeline.
 #[derive(Debug, Default)]
 struct LogView {
     /// The commands that show the provider's switch.
     remedy: String,
     /// When an audit event of others was last read.
     read: Option<Instant>,
-    /// Up to when all is settled, with the time after which a quiet log says so again.
+    /// Up to when everything is settled, plus the time within which a quiet log reports again.
     settled_to: Option<Timestamp>,
     open_records: usize,
     /// The webhook accepts nothing.
@@ -123,7 +124,7 @@ impl CanaryWatch {
         self.settings
     }
 
-    /// Forgets all that are under way: another process may read their events.
+    /// Forgets all canaries in flight, because another process may read their events.
     pub(crate) fn forget(&self) {
         let mut state = self.state();
         *state = WatchState {
@@ -136,7 +137,7 @@ impl CanaryWatch {
         };
     }
 
-    /// A pipeline begins to read this log.
+    /// Adds a log that a pipeline begins to read.
     pub(crate) fn add_log(&self, log: &str, remedy: String) {
         let view = LogView {
             remedy,
@@ -145,7 +146,7 @@ impl CanaryWatch {
         self.state().logs.insert(log.to_owned(), view);
     }
 
-    /// A canary is about to be sent. `None`: too many are under way.
+    /// Registers a canary that is about to be sent. `None`: too many are in flight.
     pub(crate) fn begin(
         &self,
         mark: Mark,
@@ -173,21 +174,21 @@ impl CanaryWatch {
         Some(number)
     }
 
-    /// The API server did not take it: nothing is to be expected of it.
+    /// The API server did not accept the canary, so no event is expected.
     pub(crate) fn withdraw(&self, number: u64) {
         self.state()
             .canaries
             .retain(|canary| canary.number != number);
     }
 
-    /// An event of this log is about to be delivered.
+    /// Inspects an event of this log before delivery.
     pub(super) fn inspect(&self, log: &str, event: &Event) -> EventHandling {
         let state = &mut *self.state();
         let handling = self.inspect_own(state, log, event);
         handling.unwrap_or_else(|| self.inspect_candidate(state, log, event))
     }
 
-    /// An event that bears the mark of one of our own canaries that are waited for; `None`: none does.
+    /// Handles an event with the mark of our own pending canary; `None` if it has none.
     fn inspect_own(
         &self,
         state: &mut WatchState,
@@ -210,7 +211,7 @@ impl CanaryWatch {
                     false
                 }
                 CanaryIdentity::Earlier => !std::mem::replace(&mut canary.earlier, true),
-                // The mark is used: what bears it now is an event like any other.
+                // The mark is used up: any further event with it is like any other.
                 CanaryIdentity::Complete if canary.read => false,
                 CanaryIdentity::Complete => {
                     state.home = Some(log.to_owned());
@@ -232,8 +233,9 @@ impl CanaryWatch {
         None
     }
 
-    /// An event of the form of a canary that another process has sent: this one before it died, a
-    /// replica; or nobody, which only the records can tell. It is left out only where they have.
+    /// Handles an event that looks like a canary of another process: this one before a restart, a
+    /// replica, or a forger. Only the records can tell, so the event is skipped only if they prove
+    /// it.
     fn inspect_candidate(&self, state: &mut WatchState, log: &str, event: &Event) -> EventHandling {
         let Some(found) = CanaryCandidate::read(event.text(), &self.object) else {
             return EventHandling::Deliver;
@@ -273,12 +275,12 @@ impl CanaryWatch {
         EventHandling::Follow(number)
     }
 
-    /// The webhook accepted the event of a canary, or it went to the dead letter.
+    /// The webhook accepted a followed event, or it went to the dead letter.
     pub(super) fn followed(&self, number: u64, accepted: bool) {
         let state = &mut *self.state();
         if let Some(seen) = state.candidates.remove(&number) {
             let at = Timestamp::now();
-            // A copy of it may have been under way with it.
+            // A copy of the event may have been in flight as well.
             if !state.jobs.iter().any(|job| job.digest() == seen.digest) {
                 let seen = SeenCanary {
                     at,
@@ -293,8 +295,8 @@ impl CanaryWatch {
         }
     }
 
-    /// The event of one of our own canaries came to its end. Where others may have been given it too,
-    /// it is counted once the record says so.
+    /// Ends our own canary. Where other replicas may have received its event too, it is counted
+    /// once its record says so.
     fn end_own(&self, state: &mut WatchState, canary: &Canary, accepted: bool) {
         let digest = canary.mark.digest();
         let seen = SeenCanary {
@@ -326,7 +328,8 @@ impl CanaryWatch {
         state.push(job);
     }
 
-    /// What the pipeline of this log shows now. `read`: an event of others was read since the last time.
+    /// Stores the state of this log's pipeline. `read`: an event of others was read since the last
+    /// call.
     pub(super) fn progressed(&self, log: &str, read: bool, progress: &Progress<'_>) {
         let mut state = self.state();
         state.others_read |= read;
@@ -344,7 +347,7 @@ impl CanaryWatch {
         view.outage = progress.delivery.outage.is_some();
     }
 
-    /// Whether canaries of our own have not arrived in time, and are not counted yet.
+    /// Whether canaries of our own are overdue and not yet counted.
     pub(super) fn has_overdue(&self) -> bool {
         let is_overdue = |canary: &Canary| self.is_overdue(canary);
         self.state().canaries.iter().any(is_overdue)
@@ -354,7 +357,7 @@ impl CanaryWatch {
         !canary.lost && canary.sent.elapsed() >= self.settings.wait_max
     }
 
-    /// Counts our own that have not arrived in time.
+    /// Counts overdue canaries of our own as lost.
     pub(crate) fn count_lost(&self) {
         let state = &mut *self.state();
         while let Some(at) = state.canaries.iter().position(|it| self.is_overdue(it)) {
@@ -367,14 +370,14 @@ impl CanaryWatch {
         }
     }
 
-    /// Waits no longer for our own that have not arrived in time: another replica may have been given
-    /// their events, and nobody can say so.
+    /// Forgets overdue canaries of our own: another replica may have received their events, but
+    /// without records it cannot say so.
     pub(super) fn drop_overdue(&self) {
         let mut state = self.state();
         state.canaries.retain(|canary| !self.is_overdue(canary));
     }
 
-    /// What our events say.
+    /// Sets what our canaries' events contain, once it is known.
     pub(super) fn set_expected(&self, expected: &ExpectedRequest) {
         let mut state = self.state();
         if state.expected.is_none() {
@@ -382,8 +385,8 @@ impl CanaryWatch {
         }
     }
 
-    /// The records as they are now: of our own canaries, those that another replica has seen and counted
-    /// are waited for no longer.
+    /// Stores the records as just read. Canaries of our own that another replica has seen and
+    /// counted are no longer pending.
     pub(super) fn learn(&self, records: CanaryRecords) {
         let state = &mut *self.state();
         let mut proven = Vec::new();
@@ -406,17 +409,17 @@ impl CanaryWatch {
         self.state().records.clone()
     }
 
-    /// What was last seen of the records may be wrong.
+    /// The stored records may be outdated.
     pub(super) fn forget_records(&self) {
         self.state().records = None;
     }
 
-    /// Takes what is to be done about the records.
+    /// Takes the pending work on records.
     pub(super) fn take_jobs(&self) -> Vec<RecordJob> {
         std::mem::take(&mut self.state().jobs)
     }
 
-    /// Leaves out events that are not of our own user, as far as is known who that is.
+    /// Drops events of other users, if our own user is known.
     pub(super) fn retain_ours(&self, jobs: &mut Vec<RecordJob>) {
         if let Some(expected) = &self.state().expected {
             jobs.retain(|job| match job {
@@ -428,7 +431,7 @@ impl CanaryWatch {
         }
     }
 
-    /// Jobs that could not be done: they come first the next time.
+    /// Puts back jobs that could not be done, before newer ones.
     pub(super) fn put_back(&self, mut jobs: Vec<RecordJob>) {
         let mut state = self.state();
         jobs.append(&mut state.jobs);
@@ -436,7 +439,7 @@ impl CanaryWatch {
         state.jobs = jobs;
     }
 
-    /// Counts to what end a canary came.
+    /// Counts how a canary ended.
     pub(super) fn count_end(&self, count: &CanaryCount) {
         self.count(&mut self.state(), count);
     }
@@ -460,7 +463,7 @@ impl CanaryWatch {
         }
     }
 
-    /// On which leg a canary is that has not arrived by now.
+    /// The leg on which a canary that has not arrived is lost.
     fn leg(&self, state: &WatchState, canary: &Canary) -> Leg {
         self.leg_since(state, canary.read, canary.sent, canary.sent_at)
     }
@@ -472,7 +475,8 @@ impl CanaryWatch {
             _ => state.logs.values().collect(),
         };
         let is_read_up_to = |view: &&LogView| view.settled_to >= Some(sent_at);
-        // What came soon after it was sent may be what the provider had under way before it was cut.
+        // Records that arrived soon after the canary may have been in flight at the provider before
+        // it stopped.
         let drained = sent + self.settings.wait_max / 2;
         if read || views.iter().any(|view| view.outage) {
             Leg::Webhook
@@ -488,14 +492,14 @@ impl CanaryWatch {
         }
     }
 
-    /// A canary that was sent then has arrived.
+    /// A canary sent at this time has arrived.
     fn is_whole(&self, state: &mut WatchState, sent: Timestamp, late: bool) {
         state.arrived = true;
         if std::mem::take(&mut state.unverified) {
             self.telemetry.canaries_unverified(false);
         }
-        // One that comes late mends nothing: the next ones may be as late. Nor is the trail whole while
-        // those that were sent before are missing.
+        // A late canary does not end the alarm: the next ones may be late too. Nor does one while
+        // earlier canaries are missing.
         let older_wait = state
             .canaries
             .iter()
@@ -505,8 +509,8 @@ impl CanaryWatch {
         }
     }
 
-    /// Counts one as lost, unless this is no log of ours: then it was never otherwise, though others'
-    /// events come.
+    /// Counts a canary as lost. If none has ever arrived though events of others do, this is
+    /// probably another cluster's log; then it is only reported as unverified.
     fn lost(&self, state: &mut WatchState, waited: Duration, leg: Leg) {
         let home = state.home.as_ref().and_then(|home| state.logs.get(home));
         let view = home.or_else(|| state.logs.values().next());
@@ -550,7 +554,7 @@ impl WatchState {
     }
 
     fn push(&mut self, job: RecordJob) {
-        // Canaries of our own are few: they push out what others made.
+        // Canaries of our own are few, so they displace other senders' candidates.
         if self.jobs.len() >= CANDIDATES_MAX {
             self.jobs.pop();
         }

@@ -7,11 +7,11 @@ use clap::Args;
 use crate::canary::CanarySettings;
 use crate::config::{self, InvalidValue, Problems, flag};
 
-/// What turns canaries off.
+/// The value that turns canaries off.
 const OFF: &str = "off";
-/// More often is no better, and each is a request and an event.
+/// A shorter interval is no better, and each canary costs a request and an event.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// A provider takes minutes at times, and a receiver that restarts too.
+/// The default: providers and restarting receivers can take minutes.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Args)]

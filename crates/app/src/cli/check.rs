@@ -1,7 +1,7 @@
-//! `check`: looks whether all is in place before `run` has to find out.
+//! `check`: verifies all settings and connections before `run` needs them.
 //!
-//! It changes nothing: the source is read once, the state is written beside and removed, and the
-//! webhook gets an empty list.
+//! It changes nothing: it reads the source once, writes and removes a temporary state file, and
+//! sends the webhook an empty list.
 
 mod canary;
 
@@ -19,14 +19,14 @@ use serde::Serialize;
 
 use super::run_args::{Checked, RunArgs};
 use super::{Bridge, DONE, FAILED, init_logging, usage};
+use crate::balancer::member_lease_name;
 use crate::config::{Destination, Problems};
 use crate::kubernetes::Cluster;
 use crate::lease::{self, Elector, LeaseTiming, Waiting};
 use crate::provider::{Finding, Provider, ProviderLog};
-use crate::share::member_lease_name;
 use crate::state::{StateLayout, StoreKind};
 
-/// A clock that is further off misleads a tail: it would read what is not there yet, or late.
+/// A clock that is off by more misleads a tail: it would read ahead of the log, or late.
 const SKEW_SECONDS_MAX: f64 = 60.0;
 
 #[derive(Debug, Clone, Args)]
@@ -85,7 +85,7 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<F
     };
     match checked.provider.connect().await {
         Ok(logs) => {
-            // What is shared out is one thing: one part of it speaks for all.
+            // Logs that replicas share have one source, so checking one of them is enough.
             let spoken_for = whole.as_ref().map_or(usize::MAX, |_| 1);
             for log in logs.iter().take(spoken_for) {
                 found.extend(log.check().await);
@@ -103,7 +103,7 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<F
     found.push(webhook(checked).await);
     found.push(clock(&found));
     if with_canary {
-        // It would wait in vain for what cannot be read or is not taken.
+        // A canary would wait in vain if the source cannot be read or the webhook does not accept.
         let is_good = found.iter().all(|finding| finding.result.is_ok());
         found.push(match is_good {
             true => canary::canary(checked).await,
@@ -113,22 +113,22 @@ async fn run_checks<B: Bridge>(checked: &Checked<B>, with_canary: bool) -> Vec<F
     found
 }
 
-/// Whose checkpoints have to be kept, as far as that is known.
+/// The checkpoints that must be storable, as far as known.
 struct Places {
-    /// None where the source cannot be reached to ask.
+    /// Empty if the source cannot be reached.
     owners: Vec<Owner>,
-    /// The parts of what replicas share, by name.
+    /// The names of the logs that replicas share.
     parts: Vec<String>,
 }
 
-/// Whether the checkpoint can be kept.
+/// Checks whether the checkpoint can be stored.
 async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     let what = "checkpoint";
     let state = &checked.state;
     let refused = |error: StoreError| Finding::failed(what, error.to_unavailable());
     let mut layout = match StateLayout::lock(&state.dir).await {
         Ok(layout) => layout,
-        // That is how it looks beside a bridge that runs.
+        // A running bridge holds the lock.
         Err(StoreError::Locked { holder, .. }) => {
             let found = format!("in use by {holder}: a bridge that runs, so it can be kept");
             return Finding::ok(what, found);
@@ -177,7 +177,7 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
             return refused(error);
         }
     }
-    // Where nothing is known of what is read, the name alone can be asked for.
+    // Without known logs, only the base name can be probed.
     if owners.is_empty()
         && let Err(error) = layout.probe(&state.name).await
     {
@@ -194,8 +194,8 @@ async fn state<B: Bridge>(checked: &Checked<B>, places: &Places) -> Finding {
     Finding::ok(what, found)
 }
 
-/// Whether there is a slot for each log, and whether its objects can be used. Where the source could
-/// not be asked which logs there are, the first slot speaks for all.
+/// Checks whether there is a slot for each log, and whether its objects can be used. If the source
+/// could not list its logs, only the first slot is checked.
 async fn slots(
     layout: &StateLayout,
     cluster: &Cluster,
@@ -229,7 +229,7 @@ async fn slots(
     Ok(())
 }
 
-/// Whether the Lease can be taken.
+/// Checks whether the Lease can be taken.
 async fn lease(cluster: &Cluster, name: &str) -> Result<(), Unavailable> {
     let unavailable = |what: String, remedy: String| Unavailable {
         component: Component::Checkpoint,
@@ -247,7 +247,7 @@ async fn lease(cluster: &Cluster, name: &str) -> Result<(), Unavailable> {
     }
 }
 
-/// Whether rejects can be kept.
+/// Checks whether rejects can be stored.
 fn dead_letter(path: Option<&Path>) -> Finding {
     let what = "dead letter";
     let Some(path) = path else {
@@ -291,7 +291,7 @@ fn dead_letter(path: Option<&Path>) -> Finding {
     }
 }
 
-/// Whether the webhook takes an empty list.
+/// Checks whether the webhook accepts an empty list.
 async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     let what = "webhook";
     let unavailable = |what: String, remedy: &str| Unavailable {
@@ -333,7 +333,7 @@ async fn webhook<B: Bridge>(checked: &Checked<B>) -> Finding {
     }
 }
 
-/// How far this clock is off against the provider's, or else the receiver's.
+/// The deviation of this clock from the provider's, or else from the receiver's.
 fn clock(found: &[Finding]) -> Finding {
     let what = "clock";
     let now = Timestamp::now();

@@ -1,5 +1,6 @@
-//! The flags that say when a log is not well.
+//! The admin endpoint, and the flags that decide when a log counts as unhealthy.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
@@ -7,12 +8,17 @@ use clap::Args;
 use crate::config::{self, InvalidValue, Problems};
 use crate::telemetry::{HealthLimits, STALL_MAX};
 
-/// What turns the silence off.
+/// The default of `--admin-address`.
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// The value that turns the silence warning off.
 const OFF: &str = "off";
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Health")]
 pub(super) struct HealthArgs {
+    /// Address of /livez, /readyz and /metrics [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_address: Option<String>,
     /// Not ready when the trail stands still for so long although there is more [default: 5m]
     #[arg(long, value_name = "SPAN")]
     stall_max: Option<String>,
@@ -21,13 +27,25 @@ pub(super) struct HealthArgs {
     silence_max: Option<String>,
 }
 
+/// [`HealthArgs`], checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HealthSettings {
+    pub(super) admin_address: SocketAddr,
+    pub(super) limits: HealthLimits,
+}
+
 impl HealthArgs {
     pub(super) fn check(
         &self,
         silence_max: Option<Duration>,
         problems: &mut Problems,
-    ) -> HealthLimits {
-        HealthLimits {
+    ) -> HealthSettings {
+        let admin_address = self.admin_address.as_deref();
+        let admin_address = problems.read("admin-address", admin_address, ADMIN_ADDRESS, |text| {
+            text.parse()
+                .map_err(|_| "is no address with a port; write it like 0.0.0.0:8080".into())
+        });
+        let limits = HealthLimits {
             stall_max: problems.read(
                 "stall-max",
                 self.stall_max.as_deref(),
@@ -40,6 +58,10 @@ impl HealthArgs {
                 silence_max,
                 silence,
             ),
+        };
+        HealthSettings {
+            admin_address,
+            limits,
         }
     }
 }

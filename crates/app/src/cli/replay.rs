@@ -1,4 +1,5 @@
-//! `replay`: saved dumps through the pipeline, with a progress bar, a report and an exit status.
+//! `replay`: sends saved dumps through the pipeline, with a progress bar, a report and an exit
+//! status.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write as _};
@@ -31,14 +32,14 @@ use crate::fatal::Fatal;
 use crate::shutdown;
 use crate::state::AnyStore;
 
-/// Files that are read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest record,
-/// and a window of zstd.
+/// The most files read at a time. Each takes a thread and up to 25 MiB: a buffer for the largest
+/// record, and a zstd window.
 const PARALLEL_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
-/// The same unless the user says otherwise: a pod without a limit sees all cores of its node, but
-/// has not the memory for them, and what the readers feed is one loop.
+/// The most by default: a pod without a limit sees all cores of its node but has not the memory for
+/// them, and all readers feed one loop.
 const PARALLEL_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
-/// Rejects that are shown one by one when no dead letter keeps them.
+/// How many rejects are shown one by one when no dead letter keeps them.
 const REJECTS_SHOWN: u64 = 10;
 
 #[derive(Debug, Clone, Args)]
@@ -191,16 +192,16 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     }
 }
 
-/// A file for each core that this process may use.
+/// One file for each core that this process may use.
 fn parallel_default() -> NonZeroUsize {
     let cores = std::thread::available_parallelism();
     cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_DEFAULT_MAX))
 }
 
-/// Whether a file that is written would be read by the same replay: it would never end.
+/// Whether the replay would read a file that it writes, and so never end.
 fn is_input(path: &Path, inputs: &[PathBuf]) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
-    // A file that does not exist yet lies where its folder lies.
+    // A file that does not exist yet is resolved by its folder.
     let written = real(path).or_else(|| {
         let folder = path
             .parent()
@@ -297,7 +298,7 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
     }
 }
 
-/// Where the positions are kept, and what they are.
+/// The checkpoint's store, and the positions in it.
 struct ReplayState {
     store: FileStore,
     owner: Owner,
@@ -306,7 +307,7 @@ struct ReplayState {
 
 impl ReplayState {
     async fn open(dir: &Path, provider: &str) -> Result<ReplayState, Fatal> {
-        // Whatever is replayed: the positions say which files they are of.
+        // One owner for all replays: the positions say which files they belong to.
         let owner = Owner {
             provider: provider.to_owned(),
             source: REPLAY_SOURCE.to_owned(),
@@ -336,12 +337,12 @@ impl ReplayState {
 
 /// The source of a replay's checkpoint.
 const REPLAY_SOURCE: &str = "replay of saved dumps";
-/// Between two writes of the checkpoint, at least.
+/// The minimum time between two writes of the checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// The same for each input: the document grows with them.
+/// The same per input: the document grows with their number.
 const CHECKPOINT_PACE: Duration = Duration::from_micros(500);
 
-/// Refuses the checkpoint of an earlier release: one count of records over all files.
+/// Refuses an earlier release's checkpoint, which has one count of records over all files.
 fn refuse_counted(path: &Path) -> Result<(), Fatal> {
     let document = std::fs::read(path).ok();
     let document = document.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
@@ -366,11 +367,11 @@ fn refuse_counted(path: &Path) -> Result<(), Fatal> {
     }
 }
 
-/// What a person sees of a replay, all on standard error.
+/// A replay's output for people, all on standard error.
 struct Console {
     bar: ProgressBar,
     progress: Arc<ReplayProgress>,
-    /// Rejects are kept elsewhere.
+    /// Whether a dead letter keeps the rejects.
     kept: bool,
     shown: u64,
     problems: u64,
@@ -460,7 +461,7 @@ impl Observer for Console {
     }
 }
 
-/// Writes a file that only its owner may read: what is in it comes from an audit log.
+/// Writes a file that only its owner may read, because its content comes from an audit log.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true);

@@ -1,15 +1,15 @@
-//! `run`: the logs of a provider through the pipeline, until stopped.
+//! `run`: delivers a provider's logs until stopped.
 //!
-//! Nothing that may mend itself ends the process: it holds, `/readyz` says why, and it goes on. What
-//! ends it is the configuration, a checkpoint that is somebody else's, and a way out that broke.
+//! A failure that may pass does not end the process: it waits, `/readyz` says why, and it recovers
+//! without help. A bad configuration, another owner's checkpoint or a broken sink ends it.
 //!
-//! A process reads all logs ([`read_as_leader`]), on the strength of a Lease where several would; or it reads
-//! those that are its share among replicas ([`read_share`]). Both read a log in the same way
-//! ([`process`]).
+//! A process reads all logs ([`read_as_leader`]), elected by a Lease if there are several replicas;
+//! or it reads its share of the logs among replicas ([`read_share`]). Both read a log in the same
+//! way ([`process`]).
 
 mod lead;
 mod process;
-mod share;
+mod shared_logs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn run<B: Bridge>(args: &RunArgs<B::Args, B::ProviderArgs>) -> u8 {
     }
     let result = super::runtime().and_then(|runtime| {
         let result = runtime.block_on(tail(&checked));
-        // What a client still has under way must not hold up the end.
+        // Requests that a client still has in flight must not delay the exit.
         runtime.shutdown_timeout(Duration::from_millis(100));
         result
     });
@@ -60,9 +60,9 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     let stop =
         shutdown::on_signal().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let telemetry = Telemetry::new(B::NAME, env!("CARGO_PKG_VERSION"));
-    telemetry.set_limits(checked.health);
+    telemetry.set_limits(checked.health.limits);
     let target = Arc::new(checked.delivery.destination.open()?.durable());
-    let admin = admin::serve(checked.state.admin_address, telemetry.clone()).await?;
+    let admin = admin::serve(checked.health.admin_address, telemetry.clone()).await?;
     tracing::info!(bridge = B::NAME, version = env!("CARGO_PKG_VERSION"), %admin, "process started");
     tokio::spawn(ask_webhook(Arc::clone(&target), telemetry.clone()));
     let canaries = checked.canary.interval.map(|_| {
@@ -92,7 +92,7 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     }
 }
 
-/// What `work` comes to, unless it is time to stop before.
+/// The output of `work`, or `None` if `stop` is cancelled first.
 async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -101,8 +101,8 @@ async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> 
     }
 }
 
-/// Asks the webhook with an empty list until it accepts one, or an event: on a quiet cluster
-/// nothing else would tell whether it is there.
+/// Sends the webhook an empty list until it accepts one, or accepts an event: on a quiet cluster
+/// nothing else would show whether it is up.
 async fn ask_webhook(target: Arc<AnySink>, telemetry: Telemetry) {
     let mut backoff = Backoff::seeded(fastrand::u64(..));
     for failures in 1.. {

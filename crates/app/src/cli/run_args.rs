@@ -1,6 +1,5 @@
 //! What `run` and `check` share: their flags, checked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Bridge;
 use super::canary_args::CanaryArgs;
-use super::health_args::HealthArgs;
+use super::health_args::{HealthArgs, HealthSettings};
 use crate::canary::CanarySettings;
 use crate::config::{
     self, DeliveryArgs, DeliveryConfig, InvalidValue, LogArgs, Problems, flag, given,
@@ -18,12 +17,11 @@ use crate::fatal::Fatal;
 use crate::provider::{self, JobWindow, Provider as _, SharedLogs, Start};
 use crate::shutdown;
 use crate::state::StoreKind;
-use crate::telemetry::HealthLimits;
 
-/// Defaults of `--checkpoint-interval`.
+/// The default of `--checkpoint-interval`.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 const KUBERNETES_INTERVAL: Duration = Duration::from_secs(10);
-/// Its limits.
+/// The minimum of `--checkpoint-interval`.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(600);
 
@@ -69,9 +67,6 @@ pub(super) struct StateArgs {
     /// Deliver what there is up to this time and end: now, a span back like -15m, or a time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     until: Option<String>,
-    /// Address of /livez, /readyz and /metrics [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDRESS")]
-    admin_address: Option<String>,
     /// How long what is in flight may still be delivered after SIGTERM [default: 25s]
     #[arg(long, value_name = "SPAN")]
     shutdown_grace: Option<String>,
@@ -88,11 +83,10 @@ pub(super) struct StateSettings {
     pub(super) start: Start,
     /// `--start` is not the default.
     pub(super) start_given: bool,
-    /// `start` and `until` are of a window that the logs' names tell: a checkpoint of such a log is
-    /// of this very window.
+    /// Whether the log's name contains the window from `start` to `until`, so that a checkpoint of
+    /// the log is of exactly this window.
     pub(super) is_window_in_names: bool,
     pub(super) until: Option<Timestamp>,
-    pub(super) admin_address: SocketAddr,
     pub(super) shutdown_grace: Duration,
 }
 
@@ -153,15 +147,6 @@ impl StateArgs {
             until: problems.read("until", self.until.as_deref(), None, |text| {
                 provider::until(text, now).map(Some)
             }),
-            admin_address: problems.read(
-                "admin-address",
-                self.admin_address.as_deref(),
-                SocketAddr::from(([0, 0, 0, 0], 8080)),
-                |text| {
-                    text.parse()
-                        .map_err(|_| "is no address with a port; write it like 0.0.0.0:8080".into())
-                },
-            ),
             shutdown_grace: problems.read(
                 "shutdown-grace",
                 self.shutdown_grace.as_deref(),
@@ -179,7 +164,7 @@ impl StateArgs {
 }
 
 impl StateSettings {
-    /// Takes what a job reads from the provider's own flag.
+    /// Takes the job's window from the provider's own flag.
     fn read_window(&mut self, window: &JobWindow, problems: &mut Problems) {
         for (flag, given) in [("start", self.start_given), ("until", self.until.is_some())] {
             if given {
@@ -195,12 +180,12 @@ impl StateSettings {
         self.is_window_in_names = true;
     }
 
-    /// Whether what `--start` and `--until` say can be done for a log, known whether there is a
-    /// checkpoint of it. A checkpoint is where reading goes on, whatever `--start` says: a tail may
-    /// be told so, a job for a window of time would leave a part of it out, or read another one.
+    /// Checks whether `--start` and `--until` are possible for a log, given whether it has a
+    /// checkpoint. Reading resumes at a checkpoint, whatever `--start` says. A tail only warns
+    /// about that; a job for a window of time would skip a part of it, or read another one.
     ///
     /// # Errors
-    /// What cannot be done, and what to do instead.
+    /// What is not possible, and what to do instead.
     pub(super) fn check_start(&self, log: &str, has_checkpoint: bool) -> Result<(), Fatal> {
         if self.is_window_in_names {
             return Ok(());
@@ -237,7 +222,7 @@ fn checkpoint_interval(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
-/// The name of a Kubernetes object, with room for a suffix.
+/// Parses the name of a Kubernetes object, with room for a suffix.
 fn object_name(text: &str) -> Result<String, InvalidValue> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let ends = |c: char| c != '-';
@@ -258,7 +243,7 @@ pub(super) struct Checked<B: Bridge> {
     pub(super) provider: B::Provider,
     pub(super) state: StateSettings,
     pub(super) delivery: DeliveryConfig,
-    pub(super) health: HealthLimits,
+    pub(super) health: HealthSettings,
     pub(super) canary: CanarySettings,
 }
 
@@ -314,7 +299,7 @@ impl<A: Args, L: Args> RunArgs<A, L> {
             );
         }
         let mut delivery = self.delivery.check(false, problems);
-        // Nothing is lost silently, also when nobody thought of a dead letter.
+        // Nothing is lost silently, even if nobody configured a dead letter.
         delivery
             .dead_letter
             .get_or_insert_with(|| state.dir.join("dead-letter.jsonl"));
@@ -368,7 +353,7 @@ mod tests {
         }
     }
 
-    /// A default stands in the help, for people, and in the code: they say the same.
+    /// A default is both in the help text and in the code: they must agree.
     #[test]
     fn default_in_the_help_given_as_a_value_changes_nothing() {
         let unset = SharedLogs::check(&["a".to_owned()]);
@@ -378,7 +363,7 @@ mod tests {
             let Some((_, default)) = help.split_once("[default: ") else {
                 continue;
             };
-            // What is behind it is for people only: a case of its own, or how it is made.
+            // The rest is for people only: a special case, or how the default is derived.
             let default = default.split([';', ']']).next().unwrap();
             if default.contains(' ') {
                 continue;
@@ -415,7 +400,6 @@ mod tests {
                 start_given,
                 is_window_in_names: false,
                 until: until.then_some(now),
-                admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 shutdown_grace: shutdown::GRACE,
             };
             match (state.check_start("a log", has_checkpoint), refused) {

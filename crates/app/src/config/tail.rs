@@ -1,4 +1,4 @@
-//! The flags of a log that is queried by time, which EKS and GKE share.
+//! The flags of a log that is queried by time, shared by EKS and GKE.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,11 +69,11 @@ impl TailFlags {
         self.revisit_after.iter().copied().max().unwrap_or_default()
     }
 
-    /// The tail of this log from where it stopped. `earliest` is when the log can hold anything
-    /// at all.
+    /// Resumes the tail of this log. `earliest` is the oldest time for which the log can hold
+    /// records.
     ///
     /// # Errors
-    /// The checkpoint's positions are none of a tail's.
+    /// The checkpoint's positions are not a tail's.
     pub async fn open<L: TimeLog>(
         &self,
         log: L,
@@ -97,7 +97,7 @@ impl TailFlags {
         };
         let clock = Arc::new(SystemClock);
         let positions = resume.positions;
-        // It reads the identities that an earlier life left on the disk.
+        // Opening reads the identities that an earlier run left on disk.
         let opened = spawn_blocking(move || Tail::new(log, settings, &positions, limiter, clock));
         let opened = opened.await.map_err(|error| Unavailable {
             component: Component::Source,
@@ -107,7 +107,7 @@ impl TailFlags {
         opened.map_err(|error| bad_position(&error))
     }
 }
-/// What it means that a checkpoint's position is none of a tail's.
+/// The error for a checkpoint whose position is not a tail's.
 pub fn bad_position(error: &ResumeError) -> Unavailable {
     Unavailable {
         component: Component::Checkpoint,

@@ -1,4 +1,4 @@
-//! What a claim writes into a Lease: pure, but for the wall clock, which is for people only.
+//! Builds the content of a Lease. Pure, except for the wall clock, whose times are only for people.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{LEASE_DURATION_MAX, LeaseTiming};
 
-/// Who looks after the object.
+/// The label that names the object's manager.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// The holder's identity; empty when nobody holds it.
+/// The holder's identity; empty without a holder.
 pub(super) fn holder(lease: &Lease) -> &str {
     let spec = lease.spec.as_ref();
     spec.and_then(|spec| spec.holder_identity.as_deref())
         .unwrap_or_default()
 }
 
-/// How long a candidate has to see no change: what the holder promised, but never less than our
-/// own duration (a holder of another release may have a shorter one), and bounded.
+/// How long a candidate must observe no change: the duration in the Lease, but never less than our
+/// own (a holder of another release may use a shorter one), and bounded.
 pub(super) fn duration(lease: &Lease, timing: LeaseTiming) -> Duration {
     let promised = lease
         .spec
@@ -30,7 +30,7 @@ pub(super) fn duration(lease: &Lease, timing: LeaseTiming) -> Duration {
     promised.max(timing.lease_duration).min(LEASE_DURATION_MAX)
 }
 
-/// Whether it ever had a holder: one that was made beforehand has nothing in it.
+/// Whether it ever had a holder: one that was created beforehand has no content.
 pub(super) fn was_ever_taken(lease: &Lease) -> bool {
     lease
         .spec
@@ -46,13 +46,13 @@ pub(super) fn transitions(lease: &Lease) -> i64 {
         .into()
 }
 
-/// How long ago it was renewed, by the clocks of whoever renewed it and of this machine.
+/// How long ago it was renewed, by the clocks of its holder and of this machine.
 pub(super) fn age(lease: &Lease) -> Option<Duration> {
     let MicroTime(renewed) = lease.spec.as_ref()?.renew_time.as_ref()?;
     Timestamp::now().duration_since(*renewed).try_into().ok()
 }
 
-/// A new Lease, held by us.
+/// A new Lease that we hold.
 pub(super) fn made(name: &str, identity: &str, timing: LeaseTiming) -> Lease {
     let mut lease = Lease::default();
     lease.metadata.name = Some(name.to_owned());
@@ -70,8 +70,8 @@ pub(super) fn made(name: &str, identity: &str, timing: LeaseTiming) -> Lease {
     lease
 }
 
-/// The Lease taken, or renewed when it is ours. Its version stays, so that the API server refuses
-/// it should anybody be faster.
+/// The Lease, taken over or renewed by us. It keeps its version, so that the API server refuses the
+/// write if another one came first.
 pub(super) fn taken(mut lease: Lease, identity: &str, timing: LeaseTiming) -> Lease {
     let ours = holder(&lease) == identity;
     let spec = lease.spec.get_or_insert_default();
@@ -87,7 +87,7 @@ pub(super) fn taken(mut lease: Lease, identity: &str, timing: LeaseTiming) -> Le
     lease
 }
 
-/// The Lease given back: whoever looks next may take it at once.
+/// The Lease, released, so that the next candidate may take it at once.
 pub(super) fn released(mut lease: Lease) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = Some(String::new());
@@ -96,8 +96,8 @@ pub(super) fn released(mut lease: Lease) -> Lease {
     lease
 }
 
-/// The wall clock, but never the time that is there: candidates see a renewal by its change, and
-/// a clock may stand still or be set back.
+/// The wall clock, but never the `last` time: candidates notice a renewal by its change, and a
+/// clock may stand still or be set back.
 fn after(last: Option<&MicroTime>) -> Timestamp {
     let now = Timestamp::now();
     let Some(MicroTime(last)) = last else {

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Candidacy, HeldLease, claim};
 use crate::kubernetes::{ApiError, ApiErrorKind};
 
-/// Reads and writes of one renewal: the first may meet a change that left us the holder.
+/// How often one renewal is tried: the first attempt may fail on a change that left us the holder.
 const ATTEMPTS_MAX: usize = 2;
 
-/// The leadership itself. Dropped without [`Leadership::release`], it ends at once for us and
-/// when the Lease expires for others.
+/// The leadership itself. If it is dropped without [`Leadership::release`], it ends at once for us,
+/// but for others only when the Lease expires.
 #[derive(Debug)]
 pub struct Leadership {
     lease_hold: LeaseHold,
@@ -44,9 +44,9 @@ impl Leadership {
         }
     }
 
-    /// How often the Lease had changed hands when this leadership began: more than in any earlier
-    /// one, as long as nobody deletes the Lease. Whoever is shown it can tell a leader from the
-    /// one before.
+    /// How often the Lease had changed hands when this leadership began. It is higher than in any
+    /// earlier one, unless somebody deletes the Lease, so it distinguishes a leader from the one
+    /// before.
     pub fn term(&self) -> i64 {
         self.term
     }
@@ -56,23 +56,23 @@ impl Leadership {
         self.lease_hold.clone()
     }
 
-    /// Whether we are the leader now, by the clock.
+    /// Whether this process holds the Lease now, by the clock.
     pub fn is_leader(&self) -> bool {
         self.lease_hold.is_leader()
     }
 
-    /// Waits for the end of the leadership. Dropping the future loses nothing.
+    /// Waits until the leadership ends. Cancel-safe.
     pub async fn lost(&mut self) -> Lost {
         self.lease_hold.lost().await
     }
 
-    /// Gives the Lease back, so that another candidate need not wait for it to expire. Only when
-    /// all that this leadership allowed has stopped, the last checkpoint included.
+    /// Releases the Lease, so that another candidate need not wait for it to expire. Call it only
+    /// when everything that this leadership allowed has stopped, the last checkpoint included.
     ///
     /// # Errors
     /// The Lease could not be written: it expires by itself.
     pub async fn release(self) -> Result<(), ApiError> {
-        // The task has ended by itself when the leadership was lost before.
+        // If the leadership was lost before, the task has already ended.
         let _ = self.stop.send(());
         self.task.await.unwrap_or(Ok(()))
     }
@@ -84,9 +84,9 @@ struct Renewal {
     to: LeaseHoldSender,
 }
 
-/// What kept a Lease from being renewed.
+/// Why a Lease was not renewed.
 enum RenewalError {
-    /// May be over at the next attempt.
+    /// The next attempt may succeed.
     Failed(ApiError),
     Taken(String),
 }
@@ -131,7 +131,7 @@ impl Renewal {
                     let failure = format!("{error}; {remedy}");
                     self.to.failed(failure);
                 }
-                // The deadline has passed: the next turn ends it.
+                // The deadline has passed: the next iteration ends the hold.
                 Err(_) => {}
             }
         }
@@ -141,7 +141,7 @@ impl Renewal {
         self.to.ended(lost);
     }
 
-    /// Renews over the version that we know; when that is not the one there, looks who holds it.
+    /// Renews over the version that we know; on a conflict, reads who holds the Lease.
     async fn renew(&mut self) -> Result<(), RenewalError> {
         let Candidacy {
             identity, timing, ..
@@ -191,14 +191,14 @@ impl Renewal {
     }
 
     async fn release_lease(self) -> Result<(), ApiError> {
-        // Nobody may rely on it once the request is on its way.
+        // Nobody may rely on the hold once the request is sent.
         self.end(Lost::Released);
         let mut lease = self.held.lease;
         for _ in 0..ATTEMPTS_MAX {
             match self.candidacy.replace(&claim::released(lease)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == ApiErrorKind::NotFound => return Ok(()),
-                // A renewal of ours may have landed after all.
+                // An earlier renewal of ours may have been written after all.
                 Err(error) if error.kind() == ApiErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
@@ -211,7 +211,7 @@ impl Renewal {
     }
 }
 
-/// How a leadership is ended by its holder.
+/// How the holder ends its leadership.
 enum Stop {
     Release,
     Drop,

@@ -1,4 +1,4 @@
-//! Two providers of which the settings choose one: what a bridge reads in two ways.
+//! One of two providers, chosen by the settings, for a bridge that can read in two ways.
 
 use audit_bridge_core::readiness::Unavailable;
 use audit_bridge_core::source::{Page, Position, Positions, Source};
@@ -8,13 +8,11 @@ use super::{Finding, JobWindow, Provider, ProviderLog, Resume, SharedLogs, Start
 /// One of two providers, of their logs, or of their sources.
 #[derive(Debug)]
 pub enum Either<A, B> {
-    /// The first.
     A(A),
-    /// The second.
     B(B),
 }
 
-/// Does the same with whichever it is.
+/// Applies the same expression to either variant.
 macro_rules! of {
     ($either:expr, $it:ident => $do:expr) => {
         match $either {

@@ -1,4 +1,4 @@
-//! How the partitions of one source are doing, as one answer for `/readyz`.
+//! Combines the health of a source's partitions into one answer for `/readyz`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,26 +7,22 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 
 use crate::telemetry::Telemetry;
 
-/// Which partitions can be read. Clones share it.
+/// Which partitions can be read. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct PartitionHealth {
     telemetry: Telemetry,
     partitions: Arc<Mutex<BTreeMap<String, State>>>,
 }
 
-/// How one partition is doing.
 #[derive(Debug)]
 enum State {
-    /// Nothing came of it yet.
+    /// Nothing was read from it yet.
     Starting,
-    /// It is read.
     Reading,
-    /// It cannot be read.
     Failing(Unavailable),
 }
 
 impl PartitionHealth {
-    /// No partition yet.
     pub fn new(telemetry: Telemetry) -> PartitionHealth {
         PartitionHealth {
             telemetry,
@@ -34,7 +30,7 @@ impl PartitionHealth {
         }
     }
 
-    /// The source's place.
+    /// The telemetry of the source.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
@@ -46,7 +42,7 @@ impl PartitionHealth {
         });
     }
 
-    /// A partition is not read any more, by intention.
+    /// A partition is intentionally no longer read.
     pub fn left(&self, partition: &str) {
         self.change(|all| {
             all.remove(partition);
@@ -60,14 +56,14 @@ impl PartitionHealth {
         });
     }
 
-    /// A partition cannot be read, until it is said to be read.
+    /// A partition cannot be read, until `reading` is called for it.
     pub fn failed(&self, partition: &str, unavailable: Unavailable) {
         self.change(|all| {
             all.insert(partition.to_owned(), State::Failing(unavailable));
         });
     }
 
-    /// Whether it was read when last something was said of it.
+    /// Whether the partition's last reported state is `Reading`.
     pub fn is_reading(&self, partition: &str) -> bool {
         let all = self.partitions.lock();
         let all = all.unwrap_or_else(PoisonError::into_inner);

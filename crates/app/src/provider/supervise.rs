@@ -1,8 +1,8 @@
-//! A source that never gives up: it opens a log, and opens it again where it stopped when it fails
-//! or ends.
+//! A source that never gives up: it opens a log, and reopens it where it stopped when it fails or
+//! ends.
 //!
-//! It goes on behind the last position that was handed out, not the last one that was committed:
-//! what is in flight is still in flight, and the pipeline knows of it.
+//! It resumes behind the last position that was handed out, not the last one that was committed:
+//! the pipeline still has the records in flight.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -31,13 +31,13 @@ pub(crate) struct Supervised<L: ProviderLog> {
     not_before: Instant,
     failures: u32,
     backoff: Backoff,
-    /// Records that were handed out, by partition: of all sources, and before the present one.
+    /// Records handed out per partition: by all sources, and by those before the current one.
     given: BTreeMap<u32, u64>,
     given_before: BTreeMap<u32, u64>,
 }
 
 impl<L: ProviderLog> Supervised<L> {
-    /// Opens nothing yet: the first read does.
+    /// Opens nothing yet; the first read does.
     pub(crate) fn new(log: Arc<L>, resume: Resume) -> Supervised<L> {
         let now = Instant::now();
         Supervised {
@@ -54,7 +54,7 @@ impl<L: ProviderLog> Supervised<L> {
         }
     }
 
-    /// An open source. Dropping the future loses nothing: what is under way stays here.
+    /// Opens the source if it is not open. Cancel-safe: an opening in progress is stored here.
     async fn open(&mut self) {
         while self.source.is_none() {
             sleep_until(self.not_before).await;
@@ -133,7 +133,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
         }
     }
 
-    /// What a source gave that has ended, nobody can acknowledge any more.
+    /// Records of a source that has ended can no longer be acknowledged.
     fn settled(&mut self, partition: u32, number: u64) {
         let before = self.given_before.get(&partition).copied();
         let number = number.checked_sub(before.unwrap_or_default());
@@ -160,9 +160,9 @@ mod tests {
     use crate::provider::{Finding, Start};
     use crate::telemetry::Telemetry;
 
-    /// A log of numbers. Each opening fails, or gives some of them and ends.
+    /// A log of numbers. Each opening fails, or returns some of them and ends.
     struct Numbers {
-        /// How many numbers each opening gives; `None` is a failure.
+        /// How many numbers each opening returns; `None` is a failure.
         script: Mutex<Vec<Option<u64>>>,
         opened_at: Mutex<Vec<u64>>,
     }
@@ -233,7 +233,7 @@ mod tests {
         };
         let mut source = Supervised::new(Arc::clone(&log), resume);
         for want in 11..=20 {
-            // A caller that keeps changing its mind loses nothing.
+            // A caller that keeps dropping the future loses nothing.
             let page = loop {
                 let hurry = Duration::from_millis(7);
                 if let Ok(page) = tokio::time::timeout(hurry, source.read()).await {
@@ -246,7 +246,7 @@ mod tests {
         assert!(telemetry.unready().contains_key("identity"));
     }
 
-    /// Gives a record a page, so many and ends; tells what it hears of.
+    /// Returns one record per page, so many and ends; stores what it is told is settled.
     struct Hearing {
         opening: u64,
         left: u64,
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Each opening gives two records.
+    /// Each opening returns two records.
     #[derive(Default)]
     struct Pairs {
         openings: Mutex<u64>,

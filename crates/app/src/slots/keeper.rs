@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{SlotStore, SlotTable};
 
-/// What the provider's list says against the table is believed once lists have said so for this long: a
-/// list may be older than the table, or incomplete for a moment.
+/// A list that contradicts the table is believed only after lists have done so for this long: a
+/// list may be older than the table, or temporarily incomplete.
 const CONTRADICTION_MIN: Duration = Duration::from_secs(300);
 
 /// The logs as the provider listed them.
@@ -25,7 +25,7 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct SlotKeeper {
     store: SlotStore,
-    /// Since which list a log of the table was not there, or one that has ended was open.
+    /// Since which list a log of the table was missing, or an ended one was listed as open.
     contradicted: BTreeMap<String, Instant>,
 }
 
@@ -43,11 +43,11 @@ impl SlotKeeper {
         &self.store
     }
 
-    /// Gives each listed log a slot that has none, as far as there are free ones, and takes back those
-    /// of logs that have ended or are gone. Gives back what all replicas go by.
+    /// Gives each listed log without a slot a free one, if there is one, and frees the slots of
+    /// logs that have ended or are gone. Returns the table as all replicas see it.
     ///
     /// # Errors
-    /// As for [`SlotStore::update`]. Calling it again with the same is safe.
+    /// As for [`SlotStore::update`]. Calling it again with the same arguments is safe.
     pub async fn update(
         &mut self,
         listing: &Listing,
@@ -73,7 +73,7 @@ impl SlotKeeper {
     }
 }
 
-/// The logs of which the lists have long said something else than the table.
+/// The logs for which lists have contradicted the table for long enough.
 fn disproved(
     contradicted: &mut BTreeMap<String, Instant>,
     table: &SlotTable,

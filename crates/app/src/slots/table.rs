@@ -132,7 +132,7 @@ impl SlotTable {
         self.ended.remove(log);
     }
 
-    /// A slot has the document of this log.
+    /// A slot contains this log's document.
     pub(super) fn restore(&mut self, slot: usize, log: String) {
         self.slots.insert(slot, log);
     }
@@ -174,7 +174,7 @@ mod tests {
         );
         table.end("b");
         assert_eq!(table.assign("c"), Some(1));
-        // One that has a slot beyond a limit that was lowered keeps it: its position is there.
+        // A log whose slot is beyond a lowered limit keeps it, because its position is there.
         let mut lowered = table.with_limits(Some(1), None);
         assert_eq!(lowered.assign("c"), Some(1));
     }

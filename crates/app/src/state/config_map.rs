@@ -1,10 +1,10 @@
 //! The checkpoint as a ConfigMap, so that a Deployment needs no volume.
 //!
-//! Every write names the version that it replaces. When somebody else wrote in between, the write
-//! is refused by the API server and the store reads again: a change that left our document alone
-//! (a label) is taken over, a document of another writer is a conflict. Overwriting that one would
-//! lose nothing, as positions only say what was delivered, but two live writers send everything
-//! twice: so the conflict is held and shown, until the other has been silent for a while.
+//! Every write names the version that it replaces. If somebody wrote in between, the API server
+//! refuses the write and the store reads again. A change that left our document alone (a label) is
+//! accepted; another writer's document is a conflict. Overwriting it would lose nothing, since
+//! positions only say what was delivered, but two live writers deliver everything twice. So the
+//! conflict is reported and the write waits until the other writer has been silent for a while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,24 +24,25 @@ use crate::kubernetes::{
 /// How long one request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Reads and writes of one save before it is given back: each but the first answers a change
-/// that somebody made in between.
+/// How often one save reads and writes before it fails: each attempt but the first answers a change
+/// made in between.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Another writer that has written nothing for so long is taken to be gone: longer than any
-/// bridge's interval, and than a request that is still on its way.
+/// Another writer counts as gone after this time without a write: longer than any bridge's
+/// interval, and than a request that is still in flight.
 const RIVAL_SILENCE: Duration = Duration::from_secs(30);
 
-/// Which process wrote the document.
+/// The annotation that names the process that wrote the document.
 const WRITER: &str = "audit-bridge/writer";
 
-/// That logs have objects of their own beside this one.
+/// The annotation that other logs have objects of their own.
 const SEVERAL: &str = "audit-bridge/several-logs";
 
-/// That these are slots. Before there were slots it was `true`, and objects had their names of the logs.
+/// Its value for slots. Before slots were introduced it was `true`, and objects were named after
+/// logs.
 const IN_SLOTS: &str = "slots";
 
-/// Who looks after the object.
+/// The label that names the object's manager.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Whether the API server answered 403.
@@ -57,7 +58,7 @@ pub(super) fn is_forbidden(error: &StoreError) -> bool {
     error.is_some_and(|error| matches!(error.kind(), ApiErrorKind::Forbidden(_)))
 }
 
-/// Whether no Role lets us.
+/// Whether a Role lacks the right.
 fn is_refused_by_role(error: &ApiError) -> bool {
     error.kind() == ApiErrorKind::Forbidden(ForbiddenReason::Role)
 }
@@ -72,17 +73,17 @@ pub struct KubernetesStore {
     /// This process's identity.
     writer: String,
     seen: Seen,
-    /// The document that we read at the start or wrote last.
+    /// The document that this process last loaded or wrote.
     known: Option<String>,
     rival: Option<Rival>,
-    /// Logs have the object one after the other.
+    /// Whether the object is a slot, which different logs use one after the other.
     in_slot: bool,
 }
 
 /// What is known of the object.
 #[derive(Debug)]
 enum Seen {
-    /// Nothing, or nothing certain: it has to be read.
+    /// Unknown or uncertain: it has to be read.
     Unknown,
     Absent,
     Present(Box<ConfigMap>),
@@ -104,8 +105,8 @@ impl std::fmt::Debug for KubernetesStore {
 }
 
 impl KubernetesStore {
-    /// A store in the ConfigMap `name` of the cluster's namespace. `writer` is this process's
-    /// mark, never that of an earlier one: a pod's name with something random.
+    /// A store in the ConfigMap `name` of the cluster's namespace. `writer` identifies this process
+    /// and must differ from earlier ones: a pod's name with a random suffix.
     pub fn new(cluster: &Cluster, name: &str, writer: &str, owner: Owner) -> KubernetesStore {
         let namespace = cluster.namespace();
         KubernetesStore {
@@ -134,7 +135,8 @@ impl KubernetesStore {
         &self.name
     }
 
-    /// The same in a slot, which is this log's alone now: what another log left in it counts as none.
+    /// The same store in a slot that belongs to this log now: another log's document in it counts
+    /// as none.
     #[must_use]
     pub fn in_slot(self) -> KubernetesStore {
         KubernetesStore {
@@ -143,11 +145,11 @@ impl KubernetesStore {
         }
     }
 
-    /// Asks the API server to write the object and not to keep it. One that is not there has to be
-    /// created first and updated from then on, so both are asked for.
+    /// Asks the API server for a dry run of writing the object. A missing object must first be
+    /// created and later updated, so both are tested.
     ///
     /// # Errors
-    /// Why it would not.
+    /// Why the write would fail.
     pub async fn probe(&mut self) -> Result<(), StoreError> {
         let params = PostParams {
             dry_run: true,
@@ -170,8 +172,8 @@ impl KubernetesStore {
         let call = self.api.replace(&self.name, &params, object);
         match bounded(REQUEST_WAIT_MAX, call).await {
             Ok(_) => Ok(()),
-            // Who may not update is told so before anybody looks whether it is there, or was written
-            // by a bridge that runs meanwhile.
+            // A missing right to update is reported before checking whether the object exists, or
+            // whether a running bridge has just written it.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -195,11 +197,11 @@ impl KubernetesStore {
         Ok(())
     }
 
-    /// Notes on the object, if there is one, that logs have objects of their own beside it: for a
-    /// process whose Role lets it see only this one.
+    /// Notes on the object, if it exists, that logs have objects of their own: for a process whose
+    /// Role allows only this one.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The object cannot be written.
     pub(super) async fn mark_several(&mut self) -> Result<(), StoreError> {
         self.refresh().await?;
         for _ in 0..ATTEMPTS_MAX {
@@ -230,11 +232,12 @@ impl KubernetesStore {
         Err(self.changes_too_fast())
     }
 
-    /// Whether this object is all that a process may use which is not allowed to see `other`.
+    /// Checks whether a process that may not read `other` can rely on this object alone.
     ///
     /// # Errors
-    /// It is not there, so no position could be kept; or the position may be in `other`, or in what
-    /// that names. To begin at the newest record would leave out what came before.
+    /// The object does not exist, so no position could be stored; or the position may be in
+    /// `other`, or in an object that `other` names. Beginning at the newest record would then skip
+    /// records.
     pub(super) fn check_alone(&self, other: &str) -> Result<(), StoreError> {
         let Seen::Present(object) = &self.seen else {
             let (place, namespace) = (self.place.name.clone(), &self.namespace);
@@ -246,8 +249,8 @@ impl KubernetesStore {
         }
     }
 
-    /// Whether a process that is not allowed to see `earlier`, the object of one log among several
-    /// before there were slots, may do without.
+    /// Checks whether a process can do without `earlier`, which it may not read: the object of one
+    /// log among several from before slots were introduced.
     ///
     /// # Errors
     /// The position may be in there.
@@ -260,7 +263,7 @@ impl KubernetesStore {
         }
     }
 
-    /// That the position may be where we cannot look.
+    /// The error that the position may be in an object that this process may not read.
     fn hidden(&self, other: &str) -> StoreError {
         StoreError::Unavailable {
             place: format!("in the ConfigMap {}/{other}", self.namespace),
@@ -284,7 +287,7 @@ impl KubernetesStore {
         }
     }
 
-    /// The document that was seen, if there is one.
+    /// The document that was read, if there is one.
     fn text(&self) -> Result<Option<&str>, StoreError> {
         let Seen::Present(object) = &self.seen else {
             return Ok(None);
@@ -292,7 +295,8 @@ impl KubernetesStore {
         if let Some(text) = object.data.as_ref().and_then(|data| data.get(DOCUMENT)) {
             return Ok(Some(text));
         }
-        // Whoever edits the object may turn the document into bytes, which we never write.
+        // Somebody who edits the object may turn the document into binary data, which we never
+        // write.
         let binary = object.binary_data.as_ref();
         if binary.is_some_and(|data| data.contains_key(DOCUMENT)) {
             return Err(StoreError::Refused {
@@ -305,7 +309,7 @@ impl KubernetesStore {
         Ok(None)
     }
 
-    /// What a document says, if it is the owner's; in a slot, `None` for another log's.
+    /// Parses a document if it is the owner's; in a slot, returns `None` for another log's.
     fn parse(&self, text: &str) -> Result<Option<Checkpoint>, StoreError> {
         let of_other = |it: Checkpoint| !it.is_of(&self.owner);
         if self.in_slot && serde_json::from_str(text).is_ok_and(of_other) {
@@ -314,8 +318,8 @@ impl KubernetesStore {
         Checkpoint::read(text.as_bytes(), &self.owner, &self.place).map(Some)
     }
 
-    /// Whether what was read may be replaced. What another log had left in a slot when it was loaded
-    /// may; what comes there later is a rival's.
+    /// Checks whether the document that was read may be replaced. Another log's document may be if
+    /// it was in the slot when this store loaded; one that comes later is a rival's.
     fn check(&mut self) -> Result<(), StoreError> {
         let Some(text) = self.text()? else {
             self.rival = None;
@@ -327,7 +331,7 @@ impl KubernetesStore {
             Seen::Unknown | Seen::Absent => "",
         };
         let known = self.known.as_deref();
-        // Nothing is known only before the first write of a caller that never loaded.
+        // `known` is `None` only before the first write of a caller that never loaded.
         if writer == self.writer || known.is_none_or(|known| known == text) {
             self.rival = None;
             return Ok(());
@@ -362,10 +366,10 @@ impl KubernetesStore {
         })
     }
 
-    /// Sends the document once, over what was seen.
+    /// Sends the document once, over the version that was read.
     async fn send(&mut self, text: &str) -> Result<Sent, StoreError> {
         let params = PostParams::default();
-        // Until the answer is here, the state of the object is unknown.
+        // Until the answer arrives, the state of the object is unknown.
         let result = match std::mem::replace(&mut self.seen, Seen::Unknown) {
             Seen::Unknown => return Ok(Sent::Again),
             Seen::Absent => {
@@ -405,7 +409,7 @@ impl KubernetesStore {
         }
     }
 
-    /// The object with the document in it; all else that is there stays.
+    /// The object with the document in it; everything else in it stays.
     fn object(&self, mut object: ConfigMap, text: &str) -> ConfigMap {
         let ObjectMeta {
             name,
@@ -465,7 +469,7 @@ impl Store for KubernetesStore {
                 self.refresh().await?;
             }
             if let Err(error) = self.check() {
-                // What is there now may be gone at the next attempt.
+                // The rival's document may be gone at the next attempt.
                 self.seen = Seen::Unknown;
                 return Err(error);
             }

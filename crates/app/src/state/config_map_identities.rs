@@ -1,5 +1,6 @@
-//! The identities that a tail keeps for the next replica, in ConfigMaps: a ring of them beside the
-//! checkpoint's. They are an aid and never needed: one that cannot be read or written costs repeats.
+//! Stores the identities that a tail keeps for the next replica in a ring of ConfigMaps beside the
+//! checkpoint's. They are optional: if one cannot be read or written, some records are delivered
+//! again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,16 +19,18 @@ use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, bounded};
 /// How long one request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// ConfigMaps of the ring. The chart makes as many.
+/// The number of ConfigMaps in the ring. The chart creates as many.
 pub(crate) const IDENTITY_CHUNKS: usize = 8;
 
-/// A ConfigMap holds 1 MiB at most ("ConfigMaps", Kubernetes documentation), names and labels included.
+/// A ConfigMap holds 1 MiB at most, names and labels included ("ConfigMaps", Kubernetes
+/// documentation).
 const CHUNK_BYTES_MAX: usize = 900 << 10;
 
 /// The key in the ConfigMap.
 const KEY: &str = "identities";
 
-/// Reads and writes of one save: each but the first answers a change that somebody made in between.
+/// How often one save reads and writes: each attempt but the first answers a change made in
+/// between.
 const ATTEMPTS_MAX: usize = 3;
 
 /// The ring of one log.
@@ -35,7 +38,7 @@ pub(super) struct KubernetesIdentities {
     api: Api<ConfigMap>,
     name: String,
     namespace: String,
-    /// The objects as they were read or written last, so that a write needs no reading.
+    /// The objects as last read or written, so that a write needs no read.
     known: Mutex<BTreeMap<usize, ConfigMap>>,
 }
 
@@ -79,7 +82,7 @@ impl KubernetesIdentities {
     }
 
     async fn write(&self, slot: usize, chunk: Vec<u8>) -> Result<(), IdentityStoreError> {
-        // One write at a time: the tail asks for no more.
+        // One write at a time: the tail never asks for more.
         let mut known = self.known.lock().await;
         let params = PostParams::default();
         let chunk = ByteString(chunk);
@@ -103,7 +106,7 @@ impl KubernetesIdentities {
             };
             match sent {
                 Ok(mut object) => {
-                    // What it holds is not needed again.
+                    // The content is not needed again.
                     object.binary_data = None;
                     known.insert(slot, object);
                     return Ok(());

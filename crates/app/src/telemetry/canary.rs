@@ -1,4 +1,4 @@
-//! What is told of canaries.
+//! Metrics of canaries.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use super::Telemetry;
 use super::metrics::{count, count_many};
 
 impl Telemetry {
-    /// Canaries are sent from now on. Each leg is there with 0: a counter that appears with 1 has not
-    /// grown, for whoever asks how much it has.
+    /// Canaries are sent from now on. Each leg's counter starts at 0: a counter that first appears
+    /// with 1 shows no increase to Prometheus.
     pub(crate) fn begin_canaries<const LEGS: usize>(&self, legs: [&'static str; LEGS]) {
         for leg in legs {
             count_many(&self.inner.metrics.canaries_lost, "leg", leg, 0);
         }
     }
 
-    /// The API server took a canary (`ok`), or why it did not, of a bounded set of words.
+    /// The result of sending a canary: `ok`, or why the API server did not accept it, from a
+    /// bounded set.
     pub(crate) fn canary_requested(&self, status: &'static str) {
         count(&self.inner.metrics.canary_requests, "status", status);
     }
 
-    /// The webhook accepted the event of a canary, `late` where it was counted as lost before.
+    /// The webhook accepted a canary's event, `late` if it was counted as lost before.
     pub(crate) fn canary_arrived(&self, latency: Duration, late: bool) {
         let seconds = latency.as_secs_f64();
         match late {
@@ -34,7 +35,7 @@ impl Telemetry {
         count(&self.inner.metrics.canaries_lost, "leg", leg);
     }
 
-    /// No canary has ever arrived, though the log gives events of others.
+    /// No canary has ever arrived, though the log contains events of others.
     pub(crate) fn canaries_unverified(&self, unverified: bool) {
         let gauge = &self.inner.metrics.canaries_unverified;
         gauge.set(i64::from(unverified));

@@ -1,4 +1,5 @@
-//! Times for which a log seems to lack events: told when they are found, and shown for a day.
+//! Gaps: times for which a log seems to lack events. They are logged when found, and shown for a
+//! day.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use tokio::time::Instant;
 
 use super::Telemetry;
 
-/// Logs whose last gap is shown. Their names come from records.
+/// How many logs' last gaps are shown; bounded, because their names come from records.
 const GAPS_MAX: usize = 20;
-/// A gap is shown for so long.
+/// How long a gap is shown.
 const SHOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The last gap of each log.
@@ -30,7 +31,8 @@ impl Gaps {
 }
 
 impl Telemetry {
-    /// Events of a log seem to be missing between these times, for a reason that lies before us.
+    /// Events of a log seem to be missing between these times, because of something before this
+    /// bridge.
     pub fn gap_suspected(&self, log: &str, from: Timestamp, until: Timestamp, remedy: &str) {
         tracing::warn!(
             log,
@@ -45,7 +47,7 @@ impl Telemetry {
         );
     }
 
-    /// A log goes on in another place than before, which has nothing of the time between these.
+    /// A log failed over to another place, which lacks records from between these times.
     pub fn failed_over(&self, log: &str, from: Timestamp, until: Timestamp, remedy: &str) {
         tracing::warn!(
             log,
@@ -66,7 +68,7 @@ impl Telemetry {
         self.state().gaps.add(log, text);
     }
 
-    /// Logs of which events seem to be missing, each with the last such time and what to do.
+    /// Logs that seem to lack events, each with its last gap and what to do.
     pub fn suspected_gaps(&self) -> BTreeMap<String, String> {
         let state = self.state();
         let gaps = state.gaps.0.iter();

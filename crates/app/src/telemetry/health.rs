@@ -1,8 +1,7 @@
-//! Health by the oldest: how far behind the trail is, whether it stands still, and whether a log has
-//! fallen silent.
+//! Health of the logs: the lag, whether a log stands still, and whether one has fallen silent.
 //!
-//! What the loop says is kept with the time at which it said it, and the rest is computed when
-//! somebody asks: so the lag grows also when the loop says nothing more.
+//! What the loop reports is stored with its time, and the rest is computed on request, so the lag
+//! grows even if the loop reports nothing more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,14 +13,14 @@ use super::Telemetry;
 use super::log_progress::{HealthLimits, LogProgress};
 use super::scope::{PROCESS, Scope, TelemetryState};
 
-/// Logs whose silence is told: metrics have to stay few.
+/// How many logs' silences are exported, to keep metrics few.
 const SILENT_LOGS_MAX: usize = 1000;
 
-/// Logs that `/readyz` names.
+/// How many silent logs `/readyz` names.
 const SILENT_LOGS_NAMED_MAX: usize = 20;
 
 impl TelemetryState {
-    /// The largest lag of all that is read, in seconds.
+    /// The largest lag of all logs, in seconds.
     pub(super) fn lag(&self) -> f64 {
         if self.standby.is_some() {
             return 0.0;
@@ -34,7 +33,7 @@ impl TelemetryState {
             .fold(0.0, f64::max)
     }
 
-    /// Whose trail stands still, and why.
+    /// The logs that stand still, and why.
     pub(super) fn stalled(&self) -> impl Iterator<Item = (&Scope, String)> {
         let reads = self.standby.is_none();
         let logs = self.logs().filter(move |_| reads);
@@ -49,7 +48,7 @@ impl TelemetryState {
         })
     }
 
-    /// How long each log has been silent, as far as that is known.
+    /// How long each log has been silent, if known.
     pub(super) fn silences(&self) -> BTreeMap<&str, (Duration, &LogProgress)> {
         let mut all = BTreeMap::<&str, (Duration, &LogProgress)>::new();
         let reads = self.standby.is_none();
@@ -109,13 +108,13 @@ impl TelemetryState {
 }
 
 impl Telemetry {
-    /// From when on a log is not well.
+    /// Sets when a log counts as unhealthy.
     pub(crate) fn set_limits(&self, limits: HealthLimits) {
         self.state().limits = limits;
     }
 
-    /// This log begins to be read: it has time until it has to move. `silence_of` is the whole that
-    /// it is a part of, where records may come to any part; `silence_remedy` is what to look at when
+    /// This log begins to be read, which restarts its stall time. `silence_of` names the whole that
+    /// it is a part of, if records may come to any part; `silence_remedy` says what to look at when
     /// none come.
     pub fn begin(&self, silence_of: Option<&str>, silence_remedy: String) {
         self.own(|scope| {
@@ -127,12 +126,12 @@ impl Telemetry {
         });
     }
 
-    /// All that this log was to bring is settled: the job is done with it.
+    /// The job is done: everything in this log is settled.
     pub fn finished(&self) {
         self.own(|scope| scope.log_progress.finished = true);
     }
 
-    /// How far the trail is.
+    /// Stores a log's progress.
     pub(super) fn log_progress(&self, progress: &Progress<'_>) {
         self.own(|scope| scope.log_progress.update(progress));
         let mut state = self.state();
@@ -160,7 +159,7 @@ impl Telemetry {
             .collect()
     }
 
-    /// Brings the gauges up to date.
+    /// Updates the gauges.
     pub(super) fn render_health(&self) {
         let metrics = &self.inner.metrics;
         let state = self.state();

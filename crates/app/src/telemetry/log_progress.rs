@@ -7,16 +7,16 @@ use audit_bridge_core::observer::Progress;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// `--stall-max` where it is not given. A rolling restart is done in less, and an event that the
-/// webhook does not take is parked for longer.
+/// The default of `--stall-max`. A rolling restart takes less, and an event that the webhook does
+/// not accept is parked for longer.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(300);
 
 /// When a log counts as unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HealthLimits {
-    /// The frontier stands still for longer: not ready.
+    /// A log whose frontier stands still for longer makes the process unready.
     pub stall_max: Duration,
-    /// No audit record arrives for longer: warned about. `None`: never.
+    /// A log without an audit record for longer is warned about. `None`: never.
     pub silence_max: Option<Duration>,
 }
 
@@ -33,19 +33,20 @@ impl Default for HealthLimits {
 #[derive(Debug)]
 pub(super) struct LogProgress {
     pub(super) frontier: Option<Frontier>,
-    /// All that it was to bring is settled.
+    /// Everything that it had to deliver is settled.
     pub(super) finished: bool,
-    /// When the frontier last moved; at first, when it was to begin.
+    /// When the frontier last moved; at first, when reading began.
     pub(super) moved_at: Instant,
     pub(super) open_records: usize,
-    /// Since when positions should have been written.
+    /// Since when positions are overdue to be written.
     pub(super) unsaved_since: Option<Instant>,
     pub(super) silence: Option<Duration>,
-    /// The silence was warned about.
+    /// Whether the silence was logged.
     pub(super) silence_said: bool,
-    /// Of what it is a part, as far as silence goes: records may come to any of these.
+    /// The whole whose silence counts, if records may come to any of its parts; else the log
+    /// itself.
     pub(super) silence_of: String,
-    /// What to look at when nothing comes.
+    /// What to look at when no records come.
     pub(super) silence_remedy: String,
 }
 
@@ -75,7 +76,7 @@ impl LogProgress {
         self.silence = progress.silence;
     }
 
-    /// Seconds.
+    /// In seconds.
     pub(super) fn lag(&self) -> f64 {
         if self.finished {
             return 0.0;
@@ -89,7 +90,7 @@ impl LogProgress {
         settled.max(unsaved.as_secs_f64())
     }
 
-    /// Why the trail counts as standing still.
+    /// Why the log counts as standing still.
     pub(super) fn stalled(&self, stall_max: Duration) -> Option<String> {
         if self.finished {
             return None;

@@ -1,5 +1,5 @@
-//! Every metric: its type, name, labels and meaning, in one list. The registry is built from it, so a
-//! metric that is not here does not exist.
+//! The list of all metrics with type, name, labels and meaning. The registry is built from it, so a
+//! metric that is not listed here does not exist.
 
 use std::sync::atomic::AtomicU64;
 
@@ -12,22 +12,22 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{self, Registry};
 
-/// Upper bounds of the duration histogram, in seconds.
+/// Upper bounds of the request duration histogram, in seconds.
 const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
-/// Of the histogram of canaries: a provider takes seconds to minutes, by itself.
+/// Upper bounds of the canary histogram, in seconds: a provider alone takes seconds to minutes.
 const CANARY_BUCKETS: [f64; 12] = [
     0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
 ];
 
 type Labels = Vec<(&'static str, String)>;
-// A counter only grows, and starts at 0 with the process; its name ends in `_total`.
+// A counter only grows and starts at 0 with the process; its name ends in `_total`.
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Seconds = Gauge<f64, AtomicU64>;
 type SecondsOf = Family<Labels, Seconds>;
 
-/// A metric as the tests see it.
+/// A metric's declaration, for tests.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Declared {
@@ -63,7 +63,6 @@ macro_rules! metrics {
             }
         }
 
-        /// All of them.
         #[cfg(test)]
         pub(super) const ALL: &[Declared] = &[$(Declared {
             name: concat!("audit_bridge_", $name),
@@ -141,7 +140,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// All at zero, but for what the process is.
+    /// All metrics at zero, except build information.
     pub(super) fn new(bridge: &'static str, version: &'static str) -> Metrics {
         let metrics = Metrics::registered();
         let bridge = ("bridge", bridge.to_owned());
@@ -155,13 +154,13 @@ impl Metrics {
     /// The text format of Prometheus (OpenMetrics 1.0).
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
 }
 
-/// What a metric is at first.
+/// The initial value of a metric.
 trait Made {
     fn made(name: &str) -> Self;
 }
@@ -199,7 +198,7 @@ impl<M: Default> Made for Family<Labels, M> {
     }
 }
 
-/// Registers a metric; the encoder adds a counter's ending by itself.
+/// Registers a metric; the encoder appends a counter's suffix.
 fn made<M>(registry: &mut Registry, name: &str, about: &str, value: M) -> M
 where
     M: registry::Metric + Clone,
@@ -208,12 +207,12 @@ where
     value
 }
 
-/// One more with this label.
+/// Increments the counter with this label.
 pub(super) fn count(family: &Counters, label: &'static str, value: &str) {
     count_many(family, label, value, 1);
 }
 
-/// Adds to the counter of this label.
+/// Adds to the counter with this label.
 pub(super) fn count_many(family: &Counters, label: &'static str, value: &str, many: u64) {
     let labels = vec![(label, value.to_owned())];
     family.get_or_create(&labels).inc_by(many);

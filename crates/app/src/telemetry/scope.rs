@@ -1,4 +1,4 @@
-//! What is known of the process and of each log that it reads: whether it is ready, how far it is.
+//! The state of the process and of each of its logs: readiness and progress.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::gaps::Gaps;
 use super::log_progress::{HealthLimits, LogProgress};
 
-/// The place of the process in the list of scopes.
+/// The index of the process in the list of scopes.
 pub(super) const PROCESS: usize = 0;
 
-/// The components that have to be ready before the process is.
+/// The components that must be ready before the process is.
 pub(super) const TO_BE_SHOWN: [Component; 4] = [
     Component::Identity,
     Component::Source,
@@ -24,19 +24,19 @@ pub(super) const TO_BE_SHOWN: [Component; 4] = [
 pub(super) struct TelemetryState {
     /// The process first, then its logs.
     pub(super) scopes: Vec<Scope>,
-    /// Who reads instead of us, as the Lease has it.
+    /// The holder of the Lease that this process waits for.
     pub(super) standby: Option<String>,
     pub(super) limits: HealthLimits,
     pub(super) gaps: Gaps,
 }
 
 impl TelemetryState {
-    /// The logs that are this process's own.
+    /// The logs that this process reads.
     pub(super) fn logs(&self) -> impl Iterator<Item = &Scope> {
         self.scopes[1..].iter().filter(|scope| !scope.retired)
     }
 
-    /// Of a process that has no logs yet.
+    /// The state of a process without logs.
     pub(super) fn new(process: &str) -> TelemetryState {
         TelemetryState {
             scopes: vec![Scope::new(process, &TO_BE_SHOWN)],
@@ -50,7 +50,7 @@ impl TelemetryState {
 /// Why a component is not ready before its first attempt.
 pub(super) const NOT_TRIED: &str = "not tried yet";
 
-/// What is known of the process as a whole, or of one log.
+/// The state of the process as a whole, or of one log.
 #[derive(Debug)]
 pub(super) struct Scope {
     pub(super) name: String,
@@ -58,14 +58,14 @@ pub(super) struct Scope {
     pub(super) components: BTreeMap<Component, Option<String>>,
     pub(super) since: Instant,
     pub(super) checkpoint_written: Option<Instant>,
-    /// How far the trail is, as the loop last said.
+    /// The log's progress as last reported.
     pub(super) log_progress: LogProgress,
     pub(super) in_flight_bytes: usize,
     /// Events that fail while others are accepted.
     pub(super) parked: ParkedStatus,
-    /// The loop's last turn; `None` while no loop runs.
+    /// When the loop last reported; `None` while no loop runs.
     pub(super) progress: Option<Instant>,
-    /// Another process reads it now: nothing here means anything.
+    /// Another process reads the log now: nothing here is valid.
     pub(super) retired: bool,
 }
 
@@ -88,7 +88,7 @@ impl Scope {
         }
     }
 
-    /// Seconds since the checkpoint was written; before the first time, since the start.
+    /// Seconds since the last write of the checkpoint, or since the start before the first.
     pub(super) fn checkpoint_age(&self) -> f64 {
         let written = self.checkpoint_written.unwrap_or(self.since);
         written.elapsed().as_secs_f64()

@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use super::metrics::ALL;
 use super::*;
 
-/// Everything happens once.
+/// Telemetry in which everything has happened once.
 fn busy() -> Telemetry {
     let telemetry = Telemetry::new("eks-audit-bridge", "1.2.3").log("l");
     telemetry.progress();
@@ -38,7 +38,7 @@ fn busy() -> Telemetry {
     telemetry
 }
 
-/// What a test's subscriber has heard.
+/// Collects what a test's subscriber writes.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u8>>>);
 

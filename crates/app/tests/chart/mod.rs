@@ -1,4 +1,4 @@
-//! What the chart makes for logs in slots.
+//! The objects that the chart creates for logs in slots.
 
 use audit_bridge_testkit::kubernetes::FakeKubernetes;
 use serde_json::json;
@@ -8,7 +8,7 @@ pub(crate) const NAME: &str = "bridge";
 pub(crate) const SLOTS: usize = 5;
 pub(crate) const MEMBERS: usize = 3;
 
-/// The table with its numbers, and the objects of slots and members, all without content.
+/// Creates the table with its numbers, and the objects of slots and members, all empty.
 pub(crate) fn make(fake: &FakeKubernetes) {
     let annotations = json!({
         "audit-bridge/slots": SLOTS.to_string(),

@@ -1,5 +1,5 @@
-//! What the simulations of replicas have in common: processes that hang, an API server that fails, and
-//! schedules by their seeds.
+//! Shared parts of the simulations of replicas: processes that hang, an API server that fails, and
+//! seeded schedules.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -13,7 +13,7 @@ use fastrand::Rng;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-/// While its process hangs, nothing of it goes on.
+/// Runs a future, but makes no progress while its process hangs.
 pub(crate) async fn hanging<T>(is_hung: impl Fn() -> bool, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut wait = None;
@@ -28,7 +28,7 @@ pub(crate) async fn hanging<T>(is_hung: impl Fn() -> bool, future: impl Future<O
     .await
 }
 
-/// Ends tasks with the one that began them.
+/// Aborts tasks when it is dropped.
 #[derive(Default)]
 pub(crate) struct Abort(pub(crate) Arc<Mutex<Vec<AbortHandle>>>);
 
@@ -40,7 +40,7 @@ impl Drop for Abort {
     }
 }
 
-/// What the API server does to a request while everything fails.
+/// A random fault of the API server for one request.
 pub(crate) fn random_fault(random: &mut Rng) -> Option<KubernetesFault> {
     let seconds = |random: &mut Rng, range| Duration::from_secs(random.u64(range));
     match random.u32(0..100) {
@@ -53,8 +53,8 @@ pub(crate) fn random_fault(random: &mut Rng) -> Option<KubernetesFault> {
     }
 }
 
-/// Runs the schedule of `SEED`, or so many (`SCHEDULES`), each on paused time. Where there are as many
-/// as by default, each of the wanted states must have been reached by one.
+/// Runs the schedule of `SEED`, or `SCHEDULES` of them, each with paused time. If at least the
+/// default number runs, each of the `wanted` states must be reached by some schedule.
 pub(crate) fn run_schedules<F>(by_default: u64, wanted: &[&str], attack: impl Fn(u64) -> F)
 where
     F: Future<Output = BTreeMap<&'static str, u64>>,

@@ -15,7 +15,7 @@ fn record(number: u64) -> Record {
     )
 }
 
-/// What one record is in the naive model.
+/// A record in the naive model.
 #[derive(Debug, Clone, Copy)]
 struct Model {
     partition: u32,
@@ -170,7 +170,7 @@ fn ack_tracker_unknown_id_panics() {
     AckTracker::<Position>::new().close(RecordId(3));
 }
 
-/// Opens so many records of a partition.
+/// Opens this many records of a partition.
 fn open(tracker: &mut AckTracker<u64>, partition: u32, records: u64) -> Vec<RecordId> {
     (0..records)
         .map(|number| tracker.open(partition, record(number)))
@@ -259,7 +259,7 @@ fn partition_retired_stays_until_all_of_it_is_settled() {
     assert_eq!(tracker.progress(), []);
     tracker.close(ids[1]);
     assert_eq!(tracker.progress(), [Reached(3, 1), Retired(3)]);
-    // It may come again, and one that was to go may stay.
+    // A retired partition may come back, and announcing one cancels its retirement.
     let id = open(&mut tracker, 3, 1)[0];
     tracker.retire(3);
     tracker.announce(3);
@@ -268,14 +268,14 @@ fn partition_retired_stays_until_all_of_it_is_settled() {
 }
 
 proptest! {
-    /// Partitions that come and go, records that settle in any order: what is reached is never ahead
-    /// of what is settled, and in the end all of it is reached and gone.
+    /// Partitions come and go, and records settle in any order: progress is never ahead of what is
+    /// settled, and at the end all of it is reached and retired.
     #[test]
     fn ack_tracker_progress_is_never_ahead_of_settled_records(
         steps in prop::collection::vec((0_u8..5, 0_u32..4, any::<prop::sample::Index>()), 1..200),
     ) {
         let mut tracker = AckTracker::<u64>::new();
-        // Of each partition: the ids of its present life, in order.
+        // Per partition, the IDs since its last retirement, in order.
         let mut lives = BTreeMap::<u32, Vec<RecordId>>::new();
         let mut open = Vec::new();
         let mut retired = BTreeSet::new();

@@ -1,9 +1,10 @@
-//! Writes the newest positions at a steady pace, beside the run loop.
+//! Writes the newest positions at a steady pace, concurrently with the run loop.
 //!
-//! At most one write is under way and at most one begins per interval; positions that arrive in
-//! between replace each other, and nothing is written that the store holds already. A write that fails is tried again for ever with backoff, always
-//! with the newest positions. The write itself is a future that lives here, so the loop may drop
-//! [`Checkpointer::next`] at any time without losing or repeating one.
+//! At most one write is in progress and at most one begins per interval. Positions that arrive in
+//! between replace each other, and nothing is written that the store already holds. A failed write
+//! is retried for ever with backoff, always with the newest positions. The write is a future stored
+//! here, so the loop may drop [`Checkpointer::next`] at any time without losing or repeating a
+//! write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
@@ -18,28 +19,28 @@ use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
 use crate::source::Position;
 
-/// How long a write that failed waits at least, where the interval is longer: nothing is read
+/// The minimum wait after a failed write, unless the interval is shorter: nothing is read
 /// meanwhile.
 const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// How often a last write is tried again while the process ends.
+/// The wait between attempts of a last write while the process ends.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
 
 type Saving<S> = Pin<Box<dyn Future<Output = (S, Checkpoint, Result<(), StoreError>)> + Send>>;
 
-/// What came of one write.
+/// The result of one write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SaveOutcome {
-    /// These partitions' new positions are durable: tell the source.
+    /// These partitions' new positions are durable: commit them at the source.
     Saved(Vec<(u32, Position)>),
-    /// The write failed; see [`Checkpointer::failure`]. It is tried again after this wait.
+    /// The write failed; see [`Checkpointer::failure`].
     Failed {
-        /// How long until the next attempt begins.
+        /// How long until the next attempt.
         retry_in: Duration,
     },
 }
 
-/// Writes that fail, since when and why.
+/// A series of failed writes.
 #[derive(Debug)]
 pub struct SaveFailure {
     /// The last attempt's error.
@@ -50,28 +51,27 @@ pub struct SaveFailure {
     pub since: Instant,
 }
 
-/// Takes positions as they are reached and makes them durable.
 pub struct Checkpointer<S> {
-    /// Away while a write is under way.
+    /// `None` while a write is in progress.
     store: Option<S>,
     saving: Option<Saving<S>>,
     owner: Owner,
     interval: Duration,
-    /// The newest position of every partition, those of earlier runs included.
+    /// The newest position of every partition, including those of earlier runs.
     positions: BTreeMap<u32, Position>,
-    /// Partitions that the source reads in this life.
+    /// Partitions that the source announced in this run.
     announced: BTreeSet<u32>,
     /// Since when a partition with a kept position is unannounced.
     unannounced: BTreeMap<u32, Timestamp>,
-    /// As the loaded checkpoint has it.
+    /// Copied from the loaded checkpoint.
     merged: Option<Timestamp>,
     health: HealthTimes,
-    /// What the store holds.
+    /// The positions that the store holds.
     durable: BTreeMap<u32, Position>,
     durable_unannounced: BTreeMap<u32, Timestamp>,
-    /// Since when a position waits for a write to begin.
+    /// Since when a change waits for a write to begin.
     unsaved_since: Option<Instant>,
-    /// The same of the write under way.
+    /// The same for the write in progress.
     saving_since: Option<Instant>,
     saved_at: Instant,
     next_at: Instant,
@@ -80,8 +80,8 @@ pub struct Checkpointer<S> {
 }
 
 impl<S: Store + 'static> Checkpointer<S> {
-    /// Begins with what the store held (its partitions are kept, whether they move or not), and
-    /// writes at most once per `interval`.
+    /// Starts from the loaded checkpoint (its partitions are kept, whether they advance or not),
+    /// and writes at most once per `interval`.
     pub fn new(
         store: S,
         owner: Owner,
@@ -91,7 +91,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         let now = Instant::now();
         let (durable, unannounced, merged, health) = loaded
             .map(|it| {
-                // An earlier release wrote no such time; by then all this was settled.
+                // Earlier releases did not write this time; everything up to the write was settled
+                // then.
                 let settled_to = it.health.settled_to.or(Some(it.written));
                 let health = HealthTimes {
                     settled_to,
@@ -121,7 +122,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
-    /// Takes note of what was reached. Does no I/O: [`Checkpointer::next`] does.
+    /// Applies a step of progress. Does no I/O: [`Checkpointer::next`] does.
     pub(crate) fn take(&mut self, progress: PartitionProgress) {
         match progress {
             PartitionProgress::Announced(partition) => self.announce(partition),
@@ -130,7 +131,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
-    /// The source reads this partition: its position stays for as long as it does.
+    /// The source reads this partition: its position is kept.
     pub fn announce(&mut self, partition: u32) {
         self.announced.insert(partition);
         if self.unannounced.remove(&partition).is_some() {
@@ -138,7 +139,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
-    /// Another partition answers for this one: its position goes.
+    /// Another partition covers this one: its position is dropped.
     pub(crate) fn retire(&mut self, partition: u32) {
         self.announced.remove(&partition);
         self.unannounced.remove(&partition);
@@ -147,7 +148,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
-    /// A partition is settled up to here. Does no I/O: [`Checkpointer::next`] does.
+    /// The partition is settled up to this position. Does no I/O: [`Checkpointer::next`] does.
     pub fn advance(&mut self, partition: u32, position: Position) {
         self.announce(partition);
         if self.positions.get(&partition) == Some(&position) {
@@ -157,8 +158,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         self.unsaved_since.get_or_insert_with(Instant::now);
     }
 
-    /// Writes when there is something to write and it is time, and says what came of it. Waits
-    /// for ever while there is nothing to write. Dropping the future loses nothing.
+    /// Writes when something has changed and the interval has passed, and returns the result. Pends
+    /// for ever while there is nothing to write. Cancel-safe.
     pub async fn next(&mut self) -> SaveOutcome {
         loop {
             if let Some(saving) = &mut self.saving {
@@ -178,8 +179,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         }
     }
 
-    /// Writes what is left, at once, trying for at most `within`: for the end of a run. Returns
-    /// what has become durable; [`Checkpointer::is_clean`] says whether that is all.
+    /// Writes what is left, at once, for at most `within`: for the end of a run. Returns what has
+    /// become durable; [`Checkpointer::is_clean`] says whether that is all.
     pub async fn flush(&mut self, within: Duration) -> Vec<(u32, Position)> {
         let deadline = Instant::now() + within;
         let mut durable = BTreeMap::new();
@@ -204,7 +205,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         durable.into_iter().collect()
     }
 
-    /// Positions may come back to what the store holds (a partition that was moved on is read anew):
+    /// Positions may return to what the store holds (a partition that had advanced is read anew):
     /// then there is nothing to write.
     fn drop_unchanged(&mut self) {
         let is_unchanged = self.saving.is_none()
@@ -221,29 +222,30 @@ impl<S: Store + 'static> Checkpointer<S> {
         self.unsaved_since.is_none() && self.saving.is_none()
     }
 
-    /// How long ago the last write succeeded; before the first, since the start. It grows while
-    /// there is nothing to write, too.
+    /// The time since the last successful write, or since the start before the first. It also grows
+    /// while there is nothing to write.
     pub fn age(&self) -> Duration {
         self.saved_at.elapsed()
     }
 
-    /// Since when a position waits for longer than the interval, and as long again for the write.
+    /// When a write became overdue: a change has waited for more than two intervals, one to begin
+    /// and one to finish.
     pub(crate) fn overdue_since(&self) -> Option<Instant> {
         let since = self.saving_since.or(self.unsaved_since)?;
         Some(since + self.interval * 2).filter(|due| *due < Instant::now())
     }
 
-    /// What is written beside the positions: at first what the store held.
+    /// The times that are written with the positions; initially those of the loaded checkpoint.
     pub fn health(&self) -> HealthTimes {
         self.health
     }
 
-    /// Writes this beside the positions, the next time that they are written.
+    /// Sets the times that the next write includes. Does not cause a write.
     pub(crate) fn set_health(&mut self, health: HealthTimes) {
         self.health = health;
     }
 
-    /// Why writes fail, until one succeeds.
+    /// The current series of failed writes, until one succeeds.
     pub fn failure(&self) -> Option<&SaveFailure> {
         self.failure.as_ref()
     }
@@ -268,8 +270,8 @@ impl<S: Store + 'static> Checkpointer<S> {
         true
     }
 
-    /// Marks the positions that nobody announced in this life, and drops those that nobody has
-    /// announced for long.
+    /// Marks the positions that no source has announced in this run, and drops those that have been
+    /// unannounced for too long.
     fn mark_unannounced(&mut self, now: Timestamp) {
         let unannounced = &mut self.unannounced;
         self.positions.retain(|&partition, position| {
@@ -277,7 +279,7 @@ impl<S: Store + 'static> Checkpointer<S> {
                 return true;
             }
             let since = unannounced.entry(partition).or_insert(now);
-            // A clock that was wrong must not keep it for ever.
+            // A clock that was ahead must not keep the position for ever.
             *since = (*since).min(now);
             if now.duration_since(*since)
                 <= SignedDuration::try_from(UNANNOUNCED_MAX).unwrap_or(SignedDuration::MAX)
@@ -309,7 +311,7 @@ impl<S: Store + 'static> Checkpointer<S> {
             let moved = self.durable.iter().filter(moved);
             return SaveOutcome::Saved(moved.map(|(&p, position)| (p, position.clone())).collect());
         };
-        // The positions of the failed write still wait, and for longer than any newer one.
+        // The positions of the failed write still wait, and have waited longer than any newer one.
         self.unsaved_since = since.or(self.unsaved_since);
         let (attempts, since) = match &self.failure {
             Some(failure) => (failure.attempts.saturating_add(1), failure.since),
@@ -367,13 +369,13 @@ mod tests {
         }
     }
 
-    /// The document after a write, in a life in which only partition 0 is announced.
+    /// The document after a write, in a run that announces only partition 0.
     async fn written(loaded: Checkpoint) -> Checkpoint {
         let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
         checkpointer.advance(0, fastrand::u64(..).into());
         assert!(checkpointer.begin());
         let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
-        // As a store keeps it.
+        // Through the text, as a store keeps it.
         let text = checkpoint.write().unwrap();
         serde_json::from_str(&text).unwrap()
     }

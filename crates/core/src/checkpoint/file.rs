@@ -1,8 +1,9 @@
 //! The checkpoint as a file in the state folder, and that folder's lock.
 //!
-//! A write goes to a name beside, is synced, renamed over the old file, and the folder is synced:
-//! whenever the process or the machine stops, the old or the new document is there, whole. The
-//! lock is advisory and belongs to the open file, so the kernel frees it however the process ends.
+//! A write goes to a temporary file, which is synced and renamed over the old one; then the folder
+//! is synced. So whenever the process or the machine stops, the old or the new document is there,
+//! whole. The lock is advisory and belongs to the open file, so the kernel releases it however the
+//! process ends.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,36 +15,35 @@ use tokio::task::spawn_blocking;
 
 use super::{Checkpoint, DOCUMENT, Owner, Store, StoreError, StoreLocation, check_owner};
 
-/// What the document is called until it is whole.
+/// The temporary name of a document that is being written.
 const BESIDE: &str = "checkpoint.json.tmp";
 
-/// The file whose lock stands for the folder.
+/// The file whose lock protects the folder.
 const LOCK: &str = "lock";
 
-/// A checkpoint is a few kilobytes; what is larger is something else.
+/// A checkpoint has a few kilobytes; a larger file is something else.
 const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// The part of the lock file that a message quotes.
+/// The length of the holder's description that a message quotes.
 const HOLDER_BYTES_MAX: u64 = 200;
 
 /// The state folder, locked against other processes for as long as this lives.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Held for its lock.
+    /// Open for its lock.
     lock: File,
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // Closing alone would leave the lock to a child that is just being started.
+        // Closing alone would leave the lock with a child process that is just being started.
         let _ = self.lock.unlock();
     }
 }
 
 impl StateDir {
-    /// Makes the folder where its parent exists, and locks it. Blocks for the time of a disk
-    /// access.
+    /// Creates the folder if its parent exists, and locks it. Blocks for a disk access.
     ///
     /// # Errors
     /// `Locked` names the other process; `Unavailable` says why the folder cannot be used.
@@ -51,7 +51,7 @@ impl StateDir {
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            // A volume may be mounted there read-only: then it is the lock that fails.
+            // A read-only volume may be mounted there: then the lock reports the error.
             Err(_) if path.is_dir() => {}
             Err(error) => return Err(unavailable(path, "cannot be made", error)),
         }
@@ -77,7 +77,8 @@ impl StateDir {
                 return Err(unavailable(&name, "cannot be locked", error));
             }
         }
-        // The account is for people only: a full disk must not keep the bridge from starting.
+        // The holder's description is only for people: a full disk must not keep the bridge from
+        // starting.
         let account = format!("pid {} on host {}\n", std::process::id(), hostname());
         if let Err(error) = file
             .set_len(0)
@@ -91,7 +92,7 @@ impl StateDir {
         })
     }
 
-    /// The folder.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -101,7 +102,7 @@ impl StateDir {
 pub struct FileStore {
     owner: Owner,
     files: Arc<Files>,
-    /// Writes begun.
+    /// How many writes have begun.
     begun: u64,
 }
 
@@ -115,9 +116,9 @@ struct Files {
 #[derive(Default)]
 struct Progress {
     before_step: Option<BeforeWriteStep>,
-    /// What is there was read, or was written by us.
+    /// The stored document was read, or this process wrote it.
     known: bool,
-    /// The newest write that is done: an older one that comes late does nothing.
+    /// The newest finished write: an older one that finishes later does nothing.
     written: u64,
 }
 
@@ -130,7 +131,7 @@ impl std::fmt::Debug for FileStore {
 }
 
 impl FileStore {
-    /// Locks the folder and removes what a crash left of a write.
+    /// Locks the folder and removes the temporary file that a crash left.
     ///
     /// # Errors
     /// As for [`StateDir::lock`].
@@ -138,10 +139,10 @@ impl FileStore {
         FileStore::within(Arc::new(StateDir::lock(path)?), owner)
     }
 
-    /// The same in a folder that is locked already.
+    /// The same, in a folder that is already locked.
     ///
     /// # Errors
-    /// `Unavailable`: the rest of a write cannot be removed.
+    /// `Unavailable`: the temporary file cannot be removed.
     pub fn within(state: Arc<StateDir>, owner: Owner) -> Result<FileStore, StoreError> {
         remove_beside(&state.path)
             .map_err(|error| unavailable(&state.path.join(BESIDE), "cannot be removed", error))?;
@@ -166,18 +167,17 @@ impl FileStore {
 }
 
 impl FileStore {
-    /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.files.state.path
     }
 
-    /// From now on, this is called before each step of a write.
+    /// Sets the function that is called before each step of a write.
     pub fn before_each_step(&mut self, call: BeforeWriteStep) {
         let mut progress = self.files.lock_progress();
         progress.before_step = Some(call);
     }
 
-    /// Writes a file beside and removes it.
+    /// Checks that a checkpoint could be written: creates a temporary file and removes it.
     ///
     /// # Errors
     /// `Unavailable`: a checkpoint could not be written either.
@@ -265,7 +265,7 @@ impl Files {
             None => Ok(()),
         };
         if let Err(error) = replace(&self.state.path, bytes, &mut before) {
-            // The rest of it takes room on a disk that may be full.
+            // A partly written file would take space on a disk that may be full.
             let _ = remove_beside(&self.state.path);
             return Err(unavailable(&self.document(), "cannot be written", error));
         }
@@ -283,23 +283,23 @@ impl Files {
     }
 }
 
-/// What a write consists of, in this order.
+/// The steps of a write, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteStep {
-    /// The file beside is made.
+    /// Creates the temporary file.
     Create,
-    /// The document is written to it.
+    /// Writes the document to it.
     Write,
-    /// It is brought to the disk.
+    /// Syncs the file.
     SyncFile,
-    /// It takes the document's name.
+    /// Renames the file to the document's name.
     Rename,
-    /// The name is brought to the disk.
+    /// Syncs the folder.
     SyncFolder,
 }
 
-/// Called before each step of a write, which fails when this does: so that tests can play a disk
-/// that is full, or a machine that stops there.
+/// Called before each step of a write; if it fails, the step does. Tests use it to simulate a full
+/// disk or a crash.
 pub type BeforeWriteStep = Box<dyn FnMut(WriteStep) -> io::Result<()> + Send>;
 
 fn replace(
@@ -322,8 +322,8 @@ fn replace(
     File::open(folder)?.sync_all()
 }
 
-/// Always a new file: what a sync of an earlier one has failed to bring to the disk must not be
-/// built upon, and nobody can have put a link there.
+/// Always creates a new file: after a failed sync an earlier file's content is unknown, and a new
+/// file cannot be a link that somebody put there.
 fn create_beside(folder: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
@@ -332,7 +332,7 @@ fn create_beside(folder: &Path) -> io::Result<File> {
         .open(folder.join(BESIDE))
 }
 
-/// Whoever can put a link into the folder would choose what is read and written.
+/// Refuses a link: whoever could create one in the folder would choose what is read and written.
 fn refuse_link(path: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_symlink() => Err(StoreError::Unavailable {
@@ -352,7 +352,7 @@ fn remove_beside(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// A failure of the file system, with what to do about it.
+/// A file system error, with its remedy.
 fn unavailable(path: &Path, problem: &str, error: io::Error) -> StoreError {
     let remedy = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -381,7 +381,7 @@ fn unavailable(path: &Path, problem: &str, error: io::Error) -> StoreError {
     }
 }
 
-/// Who holds the lock, by its own account.
+/// The holder of the lock, as it describes itself.
 fn holder(file: &mut File) -> String {
     let mut bytes = Vec::new();
     let _ = file.take(HOLDER_BYTES_MAX).read_to_end(&mut bytes);

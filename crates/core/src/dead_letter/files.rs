@@ -1,9 +1,9 @@
-//! The files of a dead letter: the one that is written, `NAME`, and those that were full, packed as
-//! `NAME.000001.zst` and so on. Between the two a full file is `NAME.000001` for a moment, or until
-//! the next start where a crash came between.
+//! The files of a dead letter: the current one, `NAME`, and full ones, compressed as
+//! `NAME.000001.zst` and so on. A full file is `NAME.000001` until it is compressed: for a moment,
+//! or until the next start if a crash came between.
 //!
-//! A packed file begins with a zstd frame that readers skip; in it stands who holds how many bytes
-//! of the rest, so that a start does not have to unpack anything.
+//! A compressed file begins with a zstd frame that readers skip. It holds the byte counts by
+//! holder, so that a start does not have to decompress anything.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,40 +18,39 @@ use super::usage::{BytesByHolder, Usage, scaled};
 /// The first bytes of a frame that every zstd reader skips; its length follows in four bytes.
 const SKIPPED: [u8; 4] = [0x5d, 0x2a, 0x4d, 0x18];
 
-/// The part of a line that is looked at to see whose it is.
+/// The length of a line's beginning that is searched for its holder.
 const LINE_HEAD_BYTES: usize = 64 << 10;
 
-/// An account is a few kilobytes.
+/// The counts by holder take a few kilobytes; anything larger is not ours.
 const ACCOUNT_BYTES_MAX: u32 = 16 << 20;
 
 const LEVEL: i32 = 3;
 
-/// What any work on the files consists of. Tests are called before each of them.
+/// The steps of work on the files. A test's function is called before each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileStep {
-    /// Lines are added to the file.
+    /// Writes lines to the file.
     Write,
-    /// They are brought to the disk.
+    /// Syncs the file.
     Sync,
-    /// The file takes the name of one that is no longer written to.
+    /// Renames a file that is no longer written to.
     Rename,
-    /// A new file is made in its place.
+    /// Creates a new file in its place.
     Create,
-    /// The names are brought to the disk.
+    /// Syncs the folder.
     SyncFolder,
-    /// A file that is no longer written to is packed into a file beside, and that is brought to the
-    /// disk.
+    /// Compresses a file that is no longer written to into a temporary file and syncs that.
     Pack,
-    /// The packed file takes its name, and that is brought to the disk.
+    /// Gives the compressed file its name and syncs the folder.
     RenamePacked,
-    /// The file that is not packed is removed.
+    /// Removes the uncompressed file.
     RemovePlain,
 }
 
-/// Called before a step; an error ends the work.
+/// Called before a step; an error aborts the work.
 pub type BeforeFileStep = Box<dyn FnMut(FileStep) -> io::Result<()> + Send>;
 
-/// Fails a step on cue.
+/// Fails a step when a test asks for it.
 #[derive(Default)]
 pub(super) struct Faults(pub(super) Option<BeforeFileStep>);
 
@@ -74,7 +73,7 @@ pub(super) struct Segment {
     pub(super) packed: bool,
 }
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Debug)]
 pub(super) struct DeadLetterFiles {
     path: PathBuf,
@@ -102,7 +101,7 @@ impl DeadLetterFiles {
         self.folder.join(name)
     }
 
-    /// A packed file until it is whole; hidden, so that no reader takes it.
+    /// The temporary path of a compressed file; hidden, so that no reader takes it.
     fn unfinished(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -114,8 +113,8 @@ impl DeadLetterFiles {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Opens the file that is written, or makes it. A link is refused: whoever can put one there
-    /// would choose what is written to.
+    /// Opens the current file, or creates it. Refuses a link: whoever can put one there would
+    /// choose what is written to.
     pub(super) fn open(&self, new: bool) -> io::Result<File> {
         let refuse_link = || match fs::symlink_metadata(&self.path) {
             Ok(meta) if meta.is_symlink() => Err(io::Error::from(ErrorKind::Unsupported)),
@@ -129,12 +128,12 @@ impl DeadLetterFiles {
             .create_new(new)
             .mode(0o600)
             .open(&self.path)?;
-        // It may have been put there between the two.
+        // A link may have been put there between the check and the opening.
         refuse_link()?;
         Ok(file)
     }
 
-    /// All segments, after what a crash left half done is removed.
+    /// All segments, after removing what a crash left incomplete.
     pub(super) fn segments(&self) -> io::Result<BTreeMap<u64, Segment>> {
         remove(&self.unfinished())?;
         let mut found = BTreeMap::new();
@@ -148,8 +147,8 @@ impl DeadLetterFiles {
             }
             let both = found.insert(number, packed).is_some();
             if both {
-                // A crash came before the plain one was removed; or a disk that lies lost the packed
-                // one with the power, though it had been synced.
+                // Either a crash came before the plain file was removed, or a faulty disk lost the
+                // compressed one in a power loss although it had been synced.
                 let (plain, packed) = (self.segment(number, false), self.segment(number, true));
                 let is_whole = unpacked_bytes(&packed) >= Some(fs::metadata(&plain)?.len());
                 remove(if is_whole { &plain } else { &packed })?;
@@ -169,7 +168,7 @@ impl DeadLetterFiles {
             .collect()
     }
 
-    /// `NAME.000007` and `NAME.000007.zst`.
+    /// The number of `NAME.000007` or `NAME.000007.zst`, and whether it is compressed.
     fn number(&self, name: &OsStr) -> Option<(u64, bool)> {
         let rest = name.as_encoded_bytes();
         let rest = rest.strip_prefix(self.name.as_encoded_bytes())?;
@@ -180,8 +179,8 @@ impl DeadLetterFiles {
         Some((number, digits.len() < rest.len()))
     }
 
-    /// Packs a segment; the plain file goes once the packed one is safe. Returns who holds how
-    /// much of it.
+    /// Compresses a segment and removes the plain file once the compressed one is safe. Returns the
+    /// compressed bytes by holder.
     pub(super) fn pack(
         &self,
         number: u64,
@@ -213,10 +212,10 @@ impl DeadLetterFiles {
     }
 }
 
-/// Refuses a named pipe that nobody reads, which to open would wait for ever.
+/// Refuses a named pipe without a reader: opening it would block for ever.
 ///
 /// # Errors
-/// `NotConnected`: nobody reads it.
+/// `NotConnected`: the pipe has no reader.
 pub fn refuse_pipe_without_reader(path: &Path) -> io::Result<()> {
     if !fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
         return Ok(());
@@ -230,12 +229,12 @@ pub fn refuse_pipe_without_reader(path: &Path) -> io::Result<()> {
             ErrorKind::NotConnected,
             "a pipe without a reader",
         )),
-        // What else is wrong shows when it is opened.
+        // Opening the file reports any other error.
         _ => Ok(()),
     }
 }
 
-/// Who holds how much of a file that is not packed.
+/// Bytes by holder of an uncompressed file.
 pub(super) fn account_of_plain(path: &Path) -> io::Result<BytesByHolder> {
     let mut reader = BufReader::with_capacity(256 << 10, File::open(path)?);
     let (mut usage, mut held) = (Usage::default(), BytesByHolder::new());
@@ -264,7 +263,7 @@ pub(super) fn account_of_plain(path: &Path) -> io::Result<BytesByHolder> {
     Ok(held)
 }
 
-/// The same of one that is packed, by the account in it.
+/// The same for a compressed file, from the counts stored in it.
 fn account_of_packed(path: &Path) -> io::Result<BytesByHolder> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
@@ -284,14 +283,14 @@ fn account_of_packed(path: &Path) -> io::Result<BytesByHolder> {
         held.map(|(reason, place, bytes)| ((reason, place), bytes))
             .collect()
     });
-    // A foreign file counts as well.
+    // A foreign file counts as well, for a holder without a name.
     Ok(match held {
         Some(held) => scaled(&held, bytes),
         None => BytesByHolder::from([(<(String, String)>::default(), bytes)]),
     })
 }
 
-/// How many bytes there are in a packed file; `None` when it is damaged.
+/// The decompressed length of a compressed file; `None` when it is damaged.
 fn unpacked_bytes(path: &Path) -> Option<u64> {
     let mut decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
     io::copy(&mut decoder, &mut io::sink()).ok()

@@ -1,4 +1,4 @@
-//! One line of the dead letter: how it is written, and whose it is.
+//! Writes one line of the dead letter, and finds the holder of one.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +11,10 @@ use crate::event::json;
 use crate::json_lines::blank_line_ends;
 use crate::record::Origin;
 
-/// The part of a payload that is kept of one that cannot be kept whole.
+/// How much of a payload is kept when it cannot be kept whole.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 
-/// What a line says besides its payload.
+/// The members of a line besides its payload.
 pub(super) struct LineMetadata<'a> {
     pub(super) time: &'a str,
     pub(super) provider: &'a str,
@@ -68,8 +68,8 @@ fn write_member(out: &mut Vec<u8>, head: &str, text: &str) {
 fn write_payload(out: &mut Vec<u8>, payload: &[u8]) {
     match std::str::from_utf8(payload) {
         Ok(text) => match json::Raw::parse(text) {
-            // A payload that is a JSON string stays text with its quotes, so that it comes back
-            // as it was.
+            // A payload that is a JSON string is written as text with its quotes, so that `replay`
+            // restores it unchanged.
             Ok(raw) if raw.kind() != json::ValueKind::String => {
                 out.extend_from_slice(b",\"payload\":");
                 let from = out.len();
@@ -82,7 +82,7 @@ fn write_payload(out: &mut Vec<u8>, payload: &[u8]) {
     }
 }
 
-/// The beginning of a payload is always text, so that nobody takes it for the whole.
+/// Writes the beginning of a payload, always as text, so that it is not mistaken for the whole.
 fn write_beginning(out: &mut Vec<u8>, payload: &[u8], kept: usize) {
     out.extend_from_slice(format!(",\"payload_bytes\":{}", payload.len()).as_bytes());
     let digest = Sha256::digest(payload);
@@ -100,8 +100,8 @@ fn write_beginning(out: &mut Vec<u8>, payload: &[u8], kept: usize) {
     }
 }
 
-/// Whose bytes a line is, by its own account: the reason, and the file or stream as it is spelled
-/// there. The line may be cut; what is no line of ours has a holder of its own.
+/// The holder of a line, according to the line: the reason, and the file or stream as spelled
+/// there. The line may be cut. A foreign line gets an empty holder.
 pub(super) fn holder(line: &[u8]) -> Holder {
     let text_after = |mark: &[u8]| {
         let from = memmem::find(line, mark)? + mark.len();
@@ -109,7 +109,7 @@ pub(super) fn holder(line: &[u8]) -> Holder {
         let end = json::closing_quote(text, 0)?;
         Some(String::from_utf8_lossy(&text[..end]).into_owned())
     };
-    // Neither mark can stand within a string: the quotes in there are escaped.
+    // Neither pattern can match within a string: quotes are escaped there.
     let reason = text_after(b",\"reason\":\"").unwrap_or_default();
     let place = text_after(b",\"source\":{\"file\":\"")
         .or_else(|| text_after(b",\"source\":{\"stream\":\""))

@@ -30,7 +30,7 @@ fn all_lines(path: &Path) -> Vec<Value> {
         .map(|entry| entry.unwrap().path())
         .filter(|it| it.file_name().unwrap().to_str().unwrap().starts_with(name))
         .collect();
-    // The one that is written comes last.
+    // The current file comes last.
     files.sort_by_key(|it| (it == path, it.clone()));
     let mut lines = Vec::new();
     for file in files {
@@ -107,7 +107,7 @@ fn dead_letter_any_payload_is_one_line() {
         assert!(time::parse(time).is_some());
     }
     assert_eq!(lines[6]["source"], serde_json::to_value(stream).unwrap());
-    // Numbers and doubled keys come through as they were.
+    // Numbers and duplicate keys stay as they were.
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains("\"payload\":{\"n\":1.10,\"n\":2}}"));
 }
@@ -195,7 +195,7 @@ fn dead_letter_pipe_without_reader_is_refused() {
     assert!(made.unwrap().success());
     let refused = DeadLetter::open(&pipe, "eks").unwrap_err().to_string();
     assert!(refused.contains("a pipe that nobody reads"), "{refused}");
-    // For both ends: opening one alone would wait for the other.
+    // Open both ends: opening one alone would wait for the other.
     let mut reader = OpenOptions::new();
     let _reader = reader.read(true).write(true).open(&pipe).unwrap();
     DeadLetter::open(&pipe, "eks").unwrap();

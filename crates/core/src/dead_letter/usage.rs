@@ -1,27 +1,27 @@
-//! Who holds how many bytes of the dead letter, and what of the next record may still be kept.
+//! Bytes of the dead letter by holder, which decide how much of the next record may be kept.
 //!
-//! Bytes are counted by *holder*: the reason together with the file or stream that the record came
-//! from. A holder may hold as many bytes as are still free. So the holder that floods the dead
-//! letter is the one whose payloads are cut, its newest ones, and there is always room for another
-//! one's: nothing that is kept is ever taken away again.
+//! Bytes are counted by *holder*: the reason together with the file or stream of the record. A
+//! holder may use as many bytes as are still free. So a holder that floods the dead letter loses
+//! payloads, its newest ones, and there is always room for others. Nothing that is kept is ever
+//! removed.
 
 use std::collections::BTreeMap;
 
-/// Holders that are told apart; what comes beyond is counted as one.
+/// How many holders are distinguished; all others count as one.
 const HOLDERS_MAX: usize = 1024;
 
-/// A reason, and the file or stream.
+/// The reason, and the file or stream.
 pub(super) type Holder = (String, String);
 
 pub(super) type BytesByHolder = BTreeMap<Holder, u64>;
 
-/// What of a record's payload is kept.
+/// How much of a record's payload is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
     Whole,
-    /// Its beginning, with size and SHA-256 of the whole.
+    /// The payload's beginning, with size and SHA-256 of the whole.
     Head,
-    /// Size and SHA-256 only.
+    /// Only size and SHA-256.
     Line,
 }
 
@@ -29,8 +29,8 @@ impl Keep {
     /// From most to least.
     pub(super) const ALL: [Keep; 3] = [Keep::Whole, Keep::Head, Keep::Line];
 
-    /// So many times the bytes that stay free may one holder hold: of an otherwise empty dead
-    /// letter a half, two thirds, three quarters.
+    /// A holder may use this many times the bytes that stay free: of an otherwise empty dead letter
+    /// a half, two thirds or three quarters.
     fn share(self) -> u64 {
         match self {
             Keep::Whole => 1,
@@ -40,7 +40,7 @@ impl Keep {
     }
 }
 
-/// Bytes of all files together, and of what is on its way there.
+/// Bytes of all files and of the buffer.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     held: BytesByHolder,
@@ -52,7 +52,7 @@ impl Usage {
         self.bytes
     }
 
-    /// Whether a line of this holder and size may be kept in this form.
+    /// Whether a line of this holder and length may be kept in this form.
     pub(super) fn allows(&self, keep: Keep, holder: Holder, len: u64, bytes_max: u64) -> bool {
         let free = bytes_max.saturating_sub(self.bytes.saturating_add(len));
         let holder = self.known(holder);
@@ -60,7 +60,7 @@ impl Usage {
         free > 0 && held.saturating_add(len) <= free.saturating_mul(keep.share())
     }
 
-    /// Counts a line, also in `held`, the part of it that is in one file.
+    /// Counts a line, also in `held`, which covers one file.
     pub(super) fn add_line(&mut self, holder: Holder, len: u64, held: &mut BytesByHolder) {
         let holder = self.known(holder);
         *held.entry(holder.clone()).or_default() += len;
@@ -68,7 +68,7 @@ impl Usage {
         self.bytes += len;
     }
 
-    /// Counts a file.
+    /// Adds a file's bytes.
     pub(super) fn add(&mut self, held: &BytesByHolder) {
         for (holder, bytes) in held {
             let holder = self.known(holder.clone());
@@ -77,7 +77,7 @@ impl Usage {
         }
     }
 
-    /// The file is gone.
+    /// Subtracts a removed file's bytes.
     pub(super) fn remove(&mut self, held: &BytesByHolder) {
         for (holder, bytes) in held {
             let holder = self.known(holder.clone());
@@ -96,14 +96,14 @@ impl Usage {
     }
 }
 
-/// The same shares of another total: a file that was compressed.
+/// The same shares scaled to another total, for a file that was compressed.
 pub(super) fn scaled(held: &BytesByHolder, bytes: u64) -> BytesByHolder {
     let all: u128 = held.values().map(|&part| u128::from(part)).sum();
     let scale = |sum: u128| u64::try_from(sum * u128::from(bytes) / all.max(1)).unwrap_or(bytes);
     let mut sum = 0;
     held.iter()
         .map(|(holder, &part)| {
-            // The difference of two sums, so that all together are the new total.
+            // A difference of two sums, so that the parts add up to the new total.
             let before = scale(sum);
             sum += u128::from(part);
             (holder.clone(), scale(sum) - before)

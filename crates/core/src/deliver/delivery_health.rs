@@ -12,7 +12,7 @@ use crate::sink::{Cause, RequestFailure};
 /// Another cause of the same outage is logged no more often than this.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A single failure for so long is no passing one either.
+/// A single failure counts as an outage after this time.
 const PASSING_MAX: Duration = Duration::from_secs(1);
 
 const DEFAULT_REMEDY: &str = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) \
@@ -21,14 +21,14 @@ const DEFAULT_REMEDY: &str = "check that the receiver at --webhook-url (AUDIT_BR
 /// How delivery is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryStatus {
-    /// Nothing is accepted, although something was sent. `None` also before the first request, and
-    /// while some events fail and others are accepted.
+    /// Set while nothing is accepted although something was sent. `None` before the first request,
+    /// and while some events fail but others are accepted.
     pub outage: Option<Outage>,
     /// When the receiver last accepted something.
     pub last_accepted: Option<Instant>,
     /// Events that fail while others are accepted.
     pub parked: ParkedStatus,
-    /// The most events that go in one request, as time-outs and quick answers have it.
+    /// The current limit of events in one request.
     pub request_events_max: usize,
 }
 
@@ -62,7 +62,7 @@ struct Failing {
     outage: Outage,
     /// Failures since something was last accepted.
     failures: u32,
-    /// What the log has said of it, and when.
+    /// The newest log line about it: cause, hold and time.
     logged: Option<(Cause, bool, Instant)>,
 }
 
@@ -91,7 +91,7 @@ impl DeliveryHealth {
         }
     }
 
-    /// The receiver took something. Whether that ended an outage.
+    /// The receiver accepted something. Returns whether that ended an outage.
     pub(super) fn accepted(&mut self, now: Instant) -> bool {
         self.last_accepted = Some(now);
         let ended = self.failing.take();
@@ -147,7 +147,7 @@ impl DeliveryHealth {
 }
 
 impl Failing {
-    /// One failure may be one event, or a moment.
+    /// Confirms an outage: one failure may concern one event only, or pass.
     fn is_confirmed(&self, now: Instant) -> bool {
         self.failures > 1 || now.duration_since(self.outage.since) > PASSING_MAX
     }

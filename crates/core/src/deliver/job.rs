@@ -9,8 +9,8 @@ use crate::batch::Item;
 use crate::event::Event;
 use crate::sink::Cause;
 
-/// An event that failed alone so often is compared with others of its batch. Before that it may be
-/// the moment, and the order is worth the wait.
+/// After this many failures alone, an event is compared with others of its batch. Before that the
+/// failure may pass, and keeping the order is worth the wait.
 const ALONE_BEFORE_COMPARING: u32 = 3;
 
 /// Events of a batch that are sent alone to compare, before another batch is asked for.
@@ -24,7 +24,7 @@ pub(super) struct InFlightEvent {
     pub(super) charge: usize,
     /// The event as it came, while it is tried without its objects.
     original: Option<Event>,
-    /// Requests begun when it was first in one that failed.
+    /// How many requests had begun when it was first in a failed one.
     failed_at: Option<u64>,
     /// When it first failed alone.
     pub(super) alone_since: Option<Instant>,
@@ -53,8 +53,9 @@ impl InFlightEvent {
         self.charge.max(self.item.records_bytes)
     }
 
-    /// It failed alone. Whether it is tried once more without its objects, because the receiver
-    /// finds it too large. If that failed too, it is whole again.
+    /// Notes that the event failed alone. Returns whether to try it once more without its objects,
+    /// because the receiver finds it too large. If that attempt fails too, the original is
+    /// restored.
     pub(super) fn retries_stripped(&mut self, cause: Cause) -> bool {
         if let Some(original) = self.original.take() {
             self.item.event = original;
@@ -70,9 +71,9 @@ impl InFlightEvent {
         true
     }
 
-    /// Whether it fails alone, and something was accepted since it was first in a request that
-    /// failed, or at any time if its body is what the receiver calls bad. A weaker ground than for
-    /// parking, as both may have been the moment.
+    /// Whether it fails alone, and something was accepted since its first failed request (or ever,
+    /// if the receiver calls its body bad). This is weaker evidence than parking needs, since both
+    /// failures may have been passing ones.
     pub(super) fn is_suspect(&self, accepted: u64) -> bool {
         let since = match self.refused {
             true => Some(0),
@@ -115,7 +116,7 @@ pub(super) struct OthersAccepted {
 /// What a job does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobState {
-    /// Its request is under way. `outdone`: one that is at least as large was accepted meanwhile.
+    /// A request is in flight. `outdone`: one at least as large was accepted meanwhile.
     Sending { sent: usize, outdone: bool },
     /// It begins its next request then. `asked`: the receiver asked for this wait.
     Waiting { at: Instant, asked: bool },
@@ -136,7 +137,7 @@ pub(super) struct Job {
     pub(super) from: usize,
     /// How many events it may have.
     take: usize,
-    /// How many events from the front failed together. 0: unknown.
+    /// How many events from the front failed together; 0 when unknown.
     suspects: usize,
     /// Waits since something of it was accepted.
     pub(super) waits: u32,
@@ -167,8 +168,8 @@ impl Job {
         }
     }
 
-    /// Whether none of its events is accepted, as far as was tried: another batch must show
-    /// whether the receiver takes any, so this one counts for no slot.
+    /// Whether no event that it tried is accepted: another batch must show whether the receiver
+    /// accepts any, so this one does not count for a slot.
     pub(super) fn is_stuck(&self) -> bool {
         self.comparisons >= COMPARISONS_MAX
     }
@@ -212,7 +213,7 @@ impl Job {
                 suspects => suspects,
             };
         } else {
-            // The first event is what was compared.
+            // Continue with the first event, which the accepted one was compared with.
             self.take = 1;
         }
         self.waits = 0;
@@ -288,7 +289,7 @@ impl Job {
         if (is_likely || failed_before && others.since_failure)
             && let Some(culprit) = self.entries.remove(from)
         {
-            // Where one was, others may be: they are sent alone again, until one is accepted.
+            // Others may be bad, too: send them alone until one is accepted.
             self.from = 0;
             self.suspects = self.entries.len();
             self.waits = 0;
@@ -309,7 +310,8 @@ impl Job {
         }
     }
 
-    /// The next request has another event than the first, alone. Whether there is one.
+    /// Sends another event than the first, alone, in the next request. Returns false if there is
+    /// none.
     pub(super) fn compare(&mut self, random: &mut fastrand::Rng) -> bool {
         let others = self.entries.len().saturating_sub(1);
         if others == 0 {
@@ -329,8 +331,8 @@ impl Job {
         self.state = JobState::Waiting { at, asked };
     }
 
-    /// Something else was accepted, by the request of this number and size: who waits tries now,
-    /// but only once per failure, so that what fails does not follow everything else.
+    /// Another request was accepted, with this number and size. Ends a wait, but only once per
+    /// failure, so that failing events are not retried after every accepted request.
     pub(super) fn others_accepted(&mut self, number: u64, events: usize, now: Instant) {
         self.comparisons = 0;
         if !self.is_sending() {

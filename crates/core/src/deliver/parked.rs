@@ -20,8 +20,8 @@ pub const ALONE_FAILURES_MAX: u32 = 8;
 /// …over so long, each time with others accepted since the time before.
 pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
 
-/// A receiver that fails at random must not be taken for a bad event: it takes more failures then,
-/// so many that chance explains them less often than once in a million.
+/// A receiver that fails at random must not make a good event look bad. So an event is given up
+/// only once the chance that a good one fails this often is below one in a million.
 const CHANCE_MAX: f64 = 1e-6;
 
 /// What is parked now.
@@ -41,15 +41,16 @@ pub(super) struct ParkedEvent {
     pub(super) entry: InFlightEvent,
     /// The newest failure.
     pub(super) detail: String,
-    /// Requests begun when it last failed with others accepted since the failure before.
+    /// How many requests had begun at its last counted failure: one with others accepted since the
+    /// failure before.
     failed_at: u64,
-    /// Other requests that were accepted and that failed, when this one was last tried.
+    /// Counts of batches' requests at its last counted failure.
     others: BatchRequests,
     /// The logarithm of the chance that a good event fails so often.
     chance: f64,
     /// When it is tried again.
     at: Instant,
-    /// Nothing was accepted between its last two failures: it is tried again when something is.
+    /// Nothing was accepted between its last two failures: it is retried as soon as something is.
     held: bool,
 }
 
@@ -61,8 +62,8 @@ pub(super) struct BatchRequests {
 }
 
 impl BatchRequests {
-    /// The logarithm of the chance that a request fails, as seen since then; bounded, since a few
-    /// requests show little.
+    /// The logarithm of the share of requests that failed since `then`; bounded below, since a few
+    /// requests prove little.
     fn chance_since(self, then: BatchRequests) -> f64 {
         let accepted = (self.accepted - then.accepted) as f64;
         let failed = (self.failed - then.failed) as f64;
@@ -105,12 +106,13 @@ pub(super) struct Parked {
     /// The one that is being tried.
     retrying: Option<ParkedEvent>,
     bytes: usize,
-    /// Failures in a row with nothing accepted, and the wait of all because of them.
+    /// Consecutive failures with nothing accepted, and the end of the pause for all events because
+    /// of them.
     held_failures: u32,
     not_before: Instant,
 }
 
-/// What the failure of a parked event means.
+/// The consequence of a parked event's failure.
 pub(super) enum ParkedOutcome {
     /// It stays.
     Parked,
@@ -149,8 +151,8 @@ impl Parked {
         }
     }
 
-    /// Takes an event that failed alone with others accepted since its failure before. Returns
-    /// those that there is no room for any more: the oldest.
+    /// Parks an event that failed alone with others accepted since the failure before. If the room
+    /// does not suffice, returns the oldest events, which are given up.
     pub(super) fn park(
         &mut self,
         mut entry: InFlightEvent,
@@ -163,7 +165,7 @@ impl Parked {
             records = ?entry.item.records.as_slice(),
             "event parked: it fails alone while others are accepted; retrying"
         );
-        // It may stay for long, and its page must not.
+        // Copies the event, which may stay for long, so that its page is freed.
         entry.item.event = entry.item.event.detached();
         self.bytes += entry.parked_bytes();
         self.put_back(ParkedEvent {
@@ -221,7 +223,7 @@ impl Parked {
         Some(parked.entry)
     }
 
-    /// Something was accepted after nothing was: those that failed meanwhile are tried again.
+    /// Something was accepted after an outage: events that failed meanwhile are retried now.
     pub(super) fn receiver_is_back(&mut self, now: Instant) {
         self.held_failures = 0;
         self.not_before = now;
@@ -281,7 +283,7 @@ impl Parked {
         ParkedOutcome::Parked
     }
 
-    /// Back to its place.
+    /// Inserts it in order of its first failure.
     fn put_back(&mut self, parked: ParkedEvent) {
         let since = parked.entry.alone_since;
         let place = self

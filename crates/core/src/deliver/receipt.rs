@@ -11,13 +11,13 @@ pub enum Receipt {
     Delivered {
         /// In the order in which they were sent, as they were sent.
         items: Vec<Item>,
-        /// Which of them lost their objects on the way, because the receiver found them too large:
-        /// ascending places in `items`.
+        /// Ascending indexes in `items` of events that were sent without their objects, because the
+        /// receiver found them too large.
         stripped: Vec<usize>,
         /// The size of the body.
         bytes: usize,
     },
-    /// The receiver does not take this event, alone, and took others: it belongs in the dead
+    /// The receiver does not accept this event, alone, and accepted others: it belongs in the dead
     /// letter.
     Rejected {
         /// The event, as it came.
@@ -28,7 +28,7 @@ pub enum Receipt {
         /// What the receiver said, and what was tried.
         error: String,
     },
-    /// A slot became free, and no event ended with it. Nothing to do but to look at
+    /// A slot became free without the end of an event: check
     /// [`Delivery::has_room`](super::Delivery::has_room).
     SlotFreed,
     /// The sink is broken (an output that cannot be written). The events are still in flight

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A request that took no more than this share of the time-out leaves room for one twice as large.
+/// A request that took at most a quarter of the timeout leaves room for one twice as large.
 const QUICK_SHARE: u32 = 4;
 
 /// The largest request that the receiver is expected to answer in time.
@@ -10,7 +10,7 @@ const QUICK_SHARE: u32 = 4;
 pub(super) struct RequestLimit {
     pub(super) events: usize,
     pub(super) bytes: usize,
-    /// How long the receiver has, as the last time-out showed.
+    /// The receiver's time limit, measured by the last timeout.
     timeout: Duration,
 }
 
@@ -23,9 +23,9 @@ impl RequestLimit {
         }
     }
 
-    /// A request of this many events timed out: the limit becomes half. The bytes go down by less, so
-    /// that they cut only what has larger events. Several requests that were as large shrink the
-    /// limit once.
+    /// A request of this many events timed out: halves the limit of events. The limit of bytes
+    /// shrinks less, so that it only affects larger events. Several timeouts of requests of the
+    /// same size shrink the limits once.
     pub(super) fn shrink(&mut self, events: usize, bytes: usize, took: Duration) {
         self.events = self.events.min((events / 2).max(1));
         self.bytes = self.bytes.min((bytes / 4 * 3).max(1));

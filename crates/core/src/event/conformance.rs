@@ -1,23 +1,23 @@
-//! The one gate through which events leave: nothing else makes an [`Event`].
+//! The one gate through which events leave: only this module makes an [`Event`].
 //!
-//! Receivers lose more than the event that they cannot read. Falco answers 200 and then drops a
-//! whole body that is nested too deep; a receiver in Go refuses a whole body for one time without
-//! six digits or one member of a wrong type; of a key that stands twice Falco reads the first value
-//! and the API server acted on the last. And much of an event is chosen by whoever it is about. So
-//! what leaves here is always
+//! One bad event can make a receiver lose others. Falco answers 200 and then drops a whole body
+//! that is nested too deep. A receiver in Go refuses a whole body for one time without six digits
+//! or one member of a wrong type. Of a duplicate key Falco reads the first value, but the API
+//! server acted on the last. And the client that an event is about chooses much of its content. So
+//! every event that leaves here is
 //!
 //! - at most `--event-bytes-max` bytes and `--event-depth-max` levels, counted in the `EventList`,
-//! - valid UTF-8 without half surrogate pairs, each key once in its object (the last value),
+//! - valid UTF-8 without lone surrogates, with each key once per object (the last value),
 //! - of `audit.k8s.io/v1`, with `auditID`, `stage` and `verb`, times with six digits in UTC, and
 //!   every member that Kubernetes knows of its type.
 //!
-//! An event is never refused for being too large, too deep or too odd. What must go goes by rules
-//! that leave nobody the choice of what is seen (`shorten`, `repair`, `cut`), and the event
-//! then carries the API server's own mark, `audit.k8s.io/truncated` (`plugin/pkg/audit/truncate`).
+//! An event is never refused for being too large, too deep or too odd. Instead, parts of it are
+//! removed or shortened by rules that do not let its author choose what remains visible (`shorten`,
+//! `repair`, `cut`). Such an event carries the API server's own mark, `audit.k8s.io/truncated`
+//! (`plugin/pkg/audit/truncate`).
 //!
-//! A native event is read here once (`inspect`). Nearly always nothing is wrong with it, and it
-//! passes byte for byte; when something is, the text is made anew, and every member that stays keeps
-//! its bytes.
+//! A native event is read here once (`inspect`). Nearly all events need no change and pass byte for
+//! byte. Otherwise the text is rebuilt, and every unchanged member keeps its bytes.
 
 mod assemble;
 mod changes;
@@ -50,20 +50,20 @@ use super::json::{self, Edits, ErrorKind};
 
 /// The API version that every event leaves with.
 pub(crate) const API_VERSION: &str = "audit.k8s.io/v1";
-/// The annotation on an event of which something is missing (upstream's own).
+/// The annotation (upstream's own) on an event of which something is missing.
 pub(crate) const TRUNCATED: &str = "audit.k8s.io/truncated";
-/// The annotation on an event whose `stageTimestamp` is the provider's record time (`record`), or
-/// stands for one that is lost (`unknown`).
+/// The annotation on an event whose `stageTimestamp` is the provider's record time (`record`) or a
+/// placeholder for a lost one (`unknown`).
 pub(crate) const STAGE_TIMESTAMP: &str = "audit-bridge/stage-timestamp";
 /// The annotation on an event whose `requestReceivedTimestamp` is the provider's record time.
 pub(crate) const RECEIVED_TIMESTAMP: &str = "audit-bridge/request-received-timestamp";
-/// The annotation that says of each member that was shortened how long it was, and its SHA-256.
+/// The annotation that lists each shortened member with its original length and SHA-256.
 pub(crate) const SHORTENED: &str = "audit-bridge/shortened";
-/// The annotation that says which cluster an event is of (`--annotate-cluster`).
+/// The annotation that names the event's cluster (`--annotate-cluster`).
 pub const CLUSTER: &str = "audit-bridge/cluster";
-/// How CloudWatch's event ends when EKS cut it.
+/// The end of a CloudWatch event that EKS truncated.
 const TRUNCATION_MARKER: &[u8] = b"[Truncated...]";
-/// The levels that an event has around it in a body: the `EventList` and its `items`.
+/// The levels around an event in a body: the `EventList` and its `items`.
 const LEVELS_AROUND: usize = 2;
 /// One `audit.k8s.io/v1` Event as JSON text, ready to be an item of an `EventList`
 /// (Kubernetes: `k8s.io/apiserver/pkg/apis/audit/v1.Event`).
@@ -84,12 +84,12 @@ impl Event {
         self.notes.truncated()
     }
 
-    /// What was done to it.
+    /// What was repaired in the event or removed from it.
     pub fn notes(&self) -> Notes {
         self.notes
     }
 
-    /// The same event in memory of its own: its text may be a small part of a whole page.
+    /// A copy in its own memory: the text may be a small slice of a whole page.
     pub fn detached(&self) -> Event {
         Event {
             text: Bytes::copy_from_slice(&self.text),
@@ -97,9 +97,9 @@ impl Event {
         }
     }
 
-    /// The event without requestObject and responseObject, marked as truncated: what the API
-    /// server's truncating backend does to an event that its receiver finds too large. `None` when
-    /// it has neither, as nothing would change.
+    /// The event without requestObject and responseObject, marked as truncated, as the API server's
+    /// truncating backend does when a receiver finds an event too large. `None` when the event has
+    /// neither.
     pub fn without_objects(&self) -> Option<Event> {
         let json = std::str::from_utf8(&self.text).ok()?;
         let (seen, _) = Inspection::read(json);
@@ -127,7 +127,7 @@ impl Event {
 
 #[cfg(test)]
 impl Event {
-    /// Any bytes, for tests that only move them.
+    /// An event of arbitrary bytes, for tests that only move them.
     pub(crate) fn of_bytes(text: impl Into<Bytes>) -> Event {
         Event {
             text: text.into(),
@@ -136,44 +136,44 @@ impl Event {
     }
 }
 
-/// What the caller knows of a text and wants of the event.
+/// What the caller knows about a text and wants of its event.
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
-    /// The provider said that this is an audit event (its audit stream, its audit category).
+    /// The provider says that this is an audit event (by its audit stream or audit category).
     pub claimed: bool,
-    /// In the provider's own form of the record, something had to be replaced by U+FFFD already.
+    /// Something in the provider's record was already replaced by U+FFFD.
     pub replaced: bool,
-    /// What the text lacks of the event already: it gets the annotation for it.
+    /// What the text already lacks; the event is then annotated as truncated.
     pub given_up: Option<GivenUp>,
-    /// The time of the provider's record: the last resort for a missing `stageTimestamp`.
+    /// The provider's record time: the last resort for a missing `stageTimestamp`.
     pub record_time: Option<Timestamp>,
-    /// What is asked for all events.
     pub options: &'a EventOptions,
 }
 
-/// What the user wants of every event.
+/// The user's options for every event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventOptions {
     /// The largest event that may leave, in bytes of JSON (`--event-bytes-max`); at least
     /// [`EventOptions::EVENT_BYTES_MIN`].
     pub event_bytes_max: usize,
     /// The deepest nesting that may leave, in levels of the body (`--event-depth-max`): the
-    /// `EventList` is the first, and a scalar counts; at least [`EventOptions::EVENT_DEPTH_MIN`].
+    /// `EventList` is level 1, and a scalar counts as a level; at least
+    /// [`EventOptions::EVENT_DEPTH_MIN`].
     pub event_depth_max: usize,
-    /// Annotations for every event (`--annotate`); they win over those that an event has.
+    /// Annotations for every event (`--annotate`); they override the event's own.
     pub annotations: Vec<(String, String)>,
 }
 
 impl EventOptions {
-    /// Below this an event cannot keep what says who did what.
+    /// With fewer bytes an event might lose who did what.
     pub const EVENT_BYTES_MIN: usize = 16 << 10;
     /// The depth that the members outside the objects need.
     pub const EVENT_DEPTH_MIN: usize = 10;
 
-    /// The event of a record, as the user wants it; see [`event`] and [`EventContext`].
+    /// Makes the event of a record; see [`event`] and [`EventContext`].
     ///
     /// # Errors
-    /// It is none.
+    /// The text is no audit event.
     pub fn event(
         &self,
         text: &Bytes,
@@ -188,7 +188,7 @@ impl EventOptions {
         event(text, &context)
     }
 
-    /// A context in which nothing is known of a text but what is wanted of its event.
+    /// A context with these options for a text about which nothing else is known.
     pub fn context(&self) -> EventContext<'_> {
         EventContext {
             claimed: false,
@@ -199,7 +199,7 @@ impl EventOptions {
         }
     }
 
-    /// The deepest nesting of an event by itself.
+    /// The deepest nesting of an event without the levels around it.
     fn own_depth_max(&self) -> usize {
         self.event_depth_max
             .max(EventOptions::EVENT_DEPTH_MIN)
@@ -220,19 +220,19 @@ impl Default for EventOptions {
 /// Why a text does not become an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// It never claimed to be one.
+    /// It does not claim to be one.
     #[error("not an audit event: {0}")]
     NotAudit(String),
-    /// It claims to be one and is not.
+    /// It claims to be one but cannot be read as one.
     #[error("{0}")]
     Unparsable(String),
-    /// The provider cut it before what makes it an event.
+    /// The provider truncated it before a member that it needs.
     #[error("the event is cut before its {0}")]
     Truncated(&'static str),
     /// The user's own annotations leave no room for an event.
     #[error("the event has {bytes} bytes at its shortest; the limit (--event-bytes-max) is {max}")]
     TooLarge {
-        /// What is left when everything that may go is gone.
+        /// The size after everything removable is removed.
         bytes: usize,
         /// `--event-bytes-max`.
         max: usize,
@@ -240,7 +240,7 @@ pub enum EventError {
 }
 
 impl EventError {
-    /// Of a text that claims to be an audit event, or of one that does not.
+    /// The error for a text that claims to be an audit event, or for one that does not.
     fn of(claimed: bool, what: String) -> EventError {
         if claimed {
             EventError::Unparsable(what)
@@ -250,7 +250,7 @@ impl EventError {
     }
 }
 
-/// The `audit.k8s.io/v1` event of a native event's text.
+/// Makes the `audit.k8s.io/v1` event from a native event's text.
 ///
 /// # Errors
 /// See [`EventError`].
@@ -300,7 +300,8 @@ pub fn event(text: &Bytes, context: &EventContext<'_>) -> Result<Event, EventErr
     native(text, &seen, &changes, context, notes)
 }
 
-/// The bytes as text. What ends inside a character ends before it: there it was cut.
+/// The bytes as text. If the bytes end inside a character, they were cut there, and the partial
+/// character is dropped.
 fn decode<'a>(bytes: &'a [u8], notes: &mut Notes) -> Cow<'a, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
@@ -312,7 +313,7 @@ fn decode<'a>(bytes: &'a [u8], notes: &mut Notes) -> Cow<'a, str> {
                 return Cow::Borrowed(text);
             }
             notes.repair(Repair::Encoding);
-            // The same at its end.
+            // Also drop a partial character at the end of text with invalid bytes elsewhere.
             let whole = bytes.utf8_chunks().last().map_or(0, |chunk| {
                 let tail = chunk.invalid();
                 let ends_inside = std::str::from_utf8(tail).is_err_and(|e| e.error_len().is_none());
@@ -331,11 +332,11 @@ fn is_clean(seen: &Inspection<'_>, options: &EventOptions) -> bool {
         && seen.depth() <= options.own_depth_max()
 }
 
-/// Whether the event came with the annotation: the API server itself cut it.
+/// Whether the event already has the annotation, because the API server truncated it.
 fn is_marked(seen: &Inspection<'_>) -> bool {
     static NAME: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("truncated"));
     static SPELLED: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new("\\u"));
-    // Of all escapes only one by number can spell a letter.
+    // Among escapes only `\u` can spell a letter.
     let may_be = |text: &str| {
         [&NAME, &SPELLED]
             .iter()
@@ -348,7 +349,7 @@ fn is_marked(seen: &Inspection<'_>) -> bool {
             .is_some()
 }
 
-/// The text without what receivers read differently or not at all.
+/// The text without anything that receivers read differently or not at all.
 fn repaired<'a>(
     json: &'a str,
     depth_max: usize,
@@ -381,7 +382,7 @@ fn repaired<'a>(
             continue;
         };
         if let Err(wrong) = known::check(&json, value, name.kind(), name.name(), &mut edits) {
-            // Kind and API version say by themselves what is wrong with them.
+            // `set_kind` and `set_api_version` report wrong values of these with a better message.
             if matches!(name, Member::Kind | Member::ApiVersion) {
                 continue;
             }
@@ -396,7 +397,7 @@ fn repaired<'a>(
     Ok(Cow::Owned(edits.apply(&json)))
 }
 
-/// The event of a text that was read; where nothing is different, it stays where it is.
+/// The event of an inspected text; an unchanged one is sliced, not copied.
 fn native(
     text: &Bytes,
     seen: &Inspection<'_>,
@@ -413,7 +414,7 @@ fn native(
     Ok(Event { text, notes })
 }
 
-/// Writes the event, unless nothing is to be different, and shortens it where it is too large.
+/// Writes the event if anything changes, and shortens it if it is too large.
 fn finish(
     seen: &Inspection<'_>,
     is_marked: bool,
@@ -433,7 +434,7 @@ fn finish(
     Ok(written)
 }
 
-/// Whether this text is the same memory as a part of the bytes.
+/// Whether this text lies in the memory of the bytes.
 fn is_part_of(json: &str, bytes: &Bytes) -> bool {
     let (part, whole) = (json.as_bytes().as_ptr_range(), bytes.as_ptr_range());
     part.start >= whole.start && part.end <= whole.end

@@ -1,5 +1,5 @@
-//! An audit event inside a provider's record: most write it as a string, some exports as the object
-//! itself.
+//! An audit event inside a provider's record: most providers embed it as a string, some exports as
+//! an object.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use bytes::Bytes;
 
 use super::json::{Error, Raw, Scanner};
 
-/// What stands in a record where its audit event, or a log line, should.
+/// The value in a record where its audit event, or a log line, is expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Embedded<'a> {
     /// A string, decoded.
     Text(Cow<'a, str>),
-    /// Some other JSON.
+    /// Any other JSON value.
     Json(Raw<'a>),
 }
 
 impl<'a> Embedded<'a> {
-    /// Reads the value that comes next.
+    /// Reads the next value.
     ///
     /// # Errors
-    /// What makes it no JSON.
+    /// The value is not valid JSON.
     pub fn read(scanner: &mut Scanner<'a>) -> Result<Embedded<'a>, Error> {
         match scanner.peek() {
             Some(b'"') => scanner.string().map(Embedded::Text),
@@ -28,7 +28,7 @@ impl<'a> Embedded<'a> {
         }
     }
 
-    /// The text of it.
+    /// The decoded string, or the JSON text.
     pub fn text(&self) -> &str {
         match self {
             Embedded::Text(text) => text,
@@ -36,7 +36,7 @@ impl<'a> Embedded<'a> {
         }
     }
 
-    /// The same as a text of its own.
+    /// The same as text that borrows nothing.
     pub fn into_owned(self) -> Embedded<'static> {
         Embedded::Text(Cow::Owned(match self {
             Embedded::Text(text) => text.into_owned(),
@@ -44,7 +44,7 @@ impl<'a> Embedded<'a> {
         }))
     }
 
-    /// Its bytes. What was read out of `payload` and did not have to be decoded is not copied.
+    /// The bytes; text that is a slice of `payload` is not copied.
     pub fn into_bytes(self, payload: &Bytes) -> Bytes {
         match self {
             Embedded::Text(Cow::Owned(text)) => Bytes::from(text),
@@ -54,7 +54,7 @@ impl<'a> Embedded<'a> {
     }
 }
 
-/// Whether a member of this name shows that an object is an audit event itself.
+/// Whether a member of this name shows that the object itself is an audit event.
 pub fn is_event_member(name: &str) -> bool {
     matches!(name, "kind" | "apiVersion" | "auditID" | "stage")
 }

@@ -1,19 +1,19 @@
-//! A validating JSON scanner: spans of the text, never a tree.
+//! A validating JSON scanner that returns slices of the text and builds no tree.
 //!
-//! Audit events pass through byte for byte, so what the bridges need of JSON is to know where a
-//! member starts and ends, that all of it is valid (one bad event would make a whole batch
-//! unreadable), and whether the text *ended* or is *wrong*: a cut event is salvaged, a wrong one is
-//! not. Serde's data model answers none of the three. The scanner never recurses, so it takes any
-//! depth: how deep a value is nested, it says ([`Findings`]).
+//! Audit events pass through byte for byte. So the bridges need to know where a member starts and
+//! ends, that all of it is valid (one bad event would make a whole batch unreadable), and whether
+//! the text *ended* too early or is *wrong*: a cut event is salvaged, a wrong one is not. Serde's
+//! data model answers none of the three. The scanner never recurses, so it takes any depth, and
+//! reports it ([`Findings`]).
 //!
-//! Grammar: RFC 8259. A `Raw` slice is valid JSON by itself. Whether it may stand in a document for
-//! others (how deep it is, whether a key stands twice, half surrogate pairs) is decided where events
-//! leave, in `conformance`.
+//! Grammar: RFC 8259. A `Raw` slice is valid JSON by itself. Whether an event may leave (nesting,
+//! duplicate keys, lone surrogates) is decided in `conformance`.
 //!
-//! Half of a UTF-16 surrogate pair (`\ud800`) decodes to U+FFFD, as Go's decoder reads it.
+//! A lone UTF-16 surrogate (`\ud800`) decodes to U+FFFD, as Go's decoder reads it.
 
 mod edit;
 mod findings;
+mod number;
 mod skip;
 mod string;
 mod utf8;
@@ -25,10 +25,11 @@ use std::fmt;
 pub(crate) use edit::Edits;
 pub use findings::Findings;
 use findings::{KeyFingerprints, NoKeyVisitor};
+pub use number::integral;
 pub use skip::closing_quote;
 pub(crate) use skip::plain_string_end;
 pub(crate) use string::{ends_of, surrogate};
-pub use string::{push_string, write_string};
+pub use string::{push_string, push_written, write_string};
 pub use utf8::replace_invalid;
 pub(crate) use walk::{Visit, walk};
 
@@ -37,16 +38,15 @@ pub(crate) use walk::{Visit, walk};
 pub struct Error {
     /// Offset into the text, in bytes.
     pub at: usize,
-    /// What is wrong there.
     pub kind: ErrorKind,
 }
 
 /// What can be wrong with a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The text ended inside a value: a longer text could be valid.
+    /// The text ends inside a value: a longer text could be valid.
     Incomplete,
-    /// Something else stands where this was expected: no longer text could be valid.
+    /// Something other than this was found: no longer text could be valid.
     Expected(&'static str),
 }
 
@@ -61,14 +61,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The text of one complete, valid JSON value, without space around it.
+/// The text of one complete, valid JSON value, without whitespace around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a> {
     text: &'a str,
     findings: Findings,
 }
 
-/// What a JSON value is, told by its first byte.
+/// The kind of a JSON value, determined by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// `{…}`
@@ -99,10 +99,10 @@ impl fmt::Display for ValueKind {
 }
 
 impl<'a> Raw<'a> {
-    /// Validates `text` as one JSON value with nothing but space around it.
+    /// Validates `text` as one JSON value with nothing but whitespace around it.
     ///
     /// # Errors
-    /// The first thing that makes it no JSON.
+    /// The first thing that makes it invalid.
     pub fn parse(text: &'a str) -> Result<Raw<'a>, Error> {
         let mut scanner = Scanner::new(text);
         let raw = scanner.value()?;
@@ -115,7 +115,6 @@ impl<'a> Raw<'a> {
         self.text
     }
 
-    /// What the value is.
     pub fn kind(self) -> ValueKind {
         match self.text.as_bytes().first() {
             Some(b'{') => ValueKind::Object,
@@ -127,17 +126,17 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Whether some number in it is written with a fraction or an exponent.
+    /// Whether a number in it is written with a fraction or an exponent.
     pub fn has_fractional(self) -> bool {
         self.findings.fractional
     }
 
-    /// What stepping over it found.
+    /// What the scan of the value found.
     pub fn findings(self) -> Findings {
         self.findings
     }
 
-    /// The decoded string, when it is one.
+    /// The decoded string, if it is one.
     pub fn as_str(self) -> Option<Cow<'a, str>> {
         let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -146,18 +145,19 @@ impl<'a> Raw<'a> {
         Scanner::new(self.text).string().ok()
     }
 
-    /// The decoded string, when it is one with something in it.
+    /// The decoded string, if it is a non-empty one.
     pub fn as_text(self) -> Option<Cow<'a, str>> {
         self.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The integer, when it is one in the range of `i64`; a string of digits counts, as the
+    /// The integer, if it is one in the range of `i64`; also from a string of digits, since the
     /// protobuf JSON mapping writes 64-bit integers so.
     pub fn as_i64(self) -> Option<i64> {
         self.text.trim_matches('"').parse().ok()
     }
 
-    /// The boolean, when it is one; `"true"` and `"false"` count, as some forwarders write them so.
+    /// The boolean, if it is one; also from `"true"` and `"false"`, since some forwarders write
+    /// them so.
     pub fn as_bool(self) -> Option<bool> {
         match self.text {
             "true" | "\"true\"" => Some(true),
@@ -180,7 +180,7 @@ impl<'a> Raw<'a> {
         Some(Elements { scanner })
     }
 
-    /// The last member of this name of an object (Go's decoder lets the last one win).
+    /// The last member of an object with this name (Go's decoder lets the last one win).
     pub fn get(self, name: &str) -> Option<Raw<'a>> {
         self.members()?
             .filter(|(key, _)| key == name)
@@ -223,14 +223,14 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// Reads a JSON text from front to back: open a container, walk its keys or elements, and at each
-/// value either go in or step over it. Each byte is looked at once.
+/// value either enter or skip it. Each byte is scanned once.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// A container was just opened: no comma before its first member.
+    /// A container was just opened, so its first member has no comma before it.
     fresh: bool,
-    /// A string that was decoded named half a surrogate pair.
+    /// A decoded string contained a lone surrogate.
     replaced: bool,
 }
 
@@ -245,7 +245,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Whether a string that was decoded named half of a surrogate pair, which is U+FFFD now.
+    /// Whether a decoded string contained a lone surrogate, which is U+FFFD now.
     pub fn replaced(&self) -> bool {
         self.replaced
     }
@@ -255,25 +255,25 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    /// The first byte of the next value, past space; `None` at the end of the text.
+    /// The first byte of the next value, after whitespace; `None` at the end of the text.
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         self.at = skip::space_end(bytes, self.at);
         bytes.get(self.at).copied()
     }
 
-    /// Steps into an object.
+    /// Enters an object.
     ///
     /// # Errors
-    /// When the next value is none.
+    /// The next value is not an object.
     pub fn open_object(&mut self) -> Result<(), Error> {
         self.open(b'{', "an object")
     }
 
-    /// Steps into an array.
+    /// Enters an array.
     ///
     /// # Errors
-    /// When the next value is none.
+    /// The next value is not an array.
     pub fn open_array(&mut self) -> Result<(), Error> {
         self.open(b'[', "an array")
     }
@@ -290,15 +290,25 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next key of the object that was opened last, or `None` at its end, which is stepped over.
+    /// The next key of the innermost open object, or `None` at its end, which is consumed.
     ///
     /// # Errors
-    /// When neither a key nor the end comes next.
-    #[inline]
+    /// Neither a key nor the end comes next.
+    #[inline(always)]
     pub fn key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
-        if let Some(key) = self.plain_key() {
-            return Ok(Some(Cow::Borrowed(key)));
+        match self.plain_key() {
+            Some(key) => Ok(Some(Cow::Borrowed(key))),
+            None if self.text.as_bytes().get(self.at) == Some(&b'}') => {
+                self.close();
+                Ok(None)
+            }
+            None => self.any_key(),
         }
+    }
+
+    /// The next key in any notation.
+    #[inline(never)]
+    fn any_key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
         if !self.key_start()? {
             return Ok(None);
         }
@@ -307,22 +317,28 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// The next key, if it is written without escapes and without space around it.
+    /// The next key, if it is written without escapes or whitespace around it.
     #[inline(always)]
     fn plain_key(&mut self) -> Option<&'a str> {
         let bytes = self.text.as_bytes();
         let quote = match self.fresh {
             true => self.at,
-            false => skip::literal_end(bytes, self.at, ",").ok()?,
+            false if bytes.get(self.at) == Some(&b',') => self.at + 1,
+            false => return None,
         };
-        let from = skip::literal_end(bytes, quote, "\"").ok()?;
-        let end = string::run_end(bytes, from);
-        self.at = skip::literal_end(bytes, end, "\":").ok()?;
+        if bytes.get(quote) != Some(&b'"') {
+            return None;
+        }
+        let end = string::run_end(bytes, quote + 1);
+        if bytes.get(end..)?.first_chunk() != Some(b"\":") {
+            return None;
+        }
+        self.at = end + 2;
         self.fresh = false;
-        self.text.get(from..end)
+        self.text.get(quote + 1..end)
     }
 
-    /// The next key with its place, as [`Scanner::key`].
+    /// The next key with its offset; see [`Scanner::key`].
     pub(super) fn member(&mut self) -> Result<Option<(usize, Cow<'a, str>)>, Error> {
         if !self.key_start()? {
             return Ok(None);
@@ -333,7 +349,7 @@ impl<'a> Scanner<'a> {
         Ok(Some((start, key)))
     }
 
-    /// The next key with its place, as it is written between its quotes.
+    /// The next key with its offset, as written between its quotes.
     #[inline(always)]
     pub(super) fn raw_member(&mut self) -> Result<Option<(usize, &'a str)>, Error> {
         if !self.key_start()? {
@@ -348,21 +364,21 @@ impl<'a> Scanner<'a> {
         Ok(Some((start, &self.text[start + 1..end - 1])))
     }
 
-    /// Goes on at a place up to which the text is known to be valid.
+    /// Continues at an offset up to which the text is known to be valid.
     #[inline(always)]
     pub(super) fn resume(&mut self, at: usize) {
         self.at = at;
         self.fresh = false;
     }
 
-    /// The key at this place, decoded.
+    /// The key at this offset, decoded.
     pub(super) fn decoded_key(&self, at: usize) -> Result<Cow<'a, str>, Error> {
         let mut key = self.clone();
         key.at = at;
         key.string()
     }
 
-    /// Moves to the quote of the next key, or over the end of the object: then there is none.
+    /// Moves to the quote of the next key and returns true, or consumes the end of the object.
     fn key_start(&mut self) -> Result<bool, Error> {
         let Some(byte) = self.peek() else {
             return self.fail(ErrorKind::Incomplete);
@@ -385,10 +401,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Whether the array that was opened last has another element; its end is stepped over.
+    /// Whether the innermost open array has another element; consumes its end if not.
     ///
     /// # Errors
-    /// When neither an element nor the end comes next.
+    /// Neither an element nor the end comes next.
     pub fn element(&mut self) -> Result<bool, Error> {
         let Some(byte) = self.peek() else {
             return self.fail(ErrorKind::Incomplete);
@@ -423,19 +439,18 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Steps over the next value and returns its text.
+    /// Skips the next value and returns its text.
     ///
     /// # Errors
-    /// When it is not valid.
+    /// The value is not valid.
     pub fn value(&mut self) -> Result<Raw<'a>, Error> {
         self.value_with(&mut NoKeyVisitor)
     }
 
-    /// The same, looking for keys that may stand twice in one object, at every depth: see
-    /// [`Findings::may_repeat_a_key`].
+    /// The same, and looks for duplicate keys at every depth: see [`Findings::may_repeat_a_key`].
     ///
     /// # Errors
-    /// When it is not valid.
+    /// The value is not valid.
     pub fn value_and_keys(&mut self) -> Result<Raw<'a>, Error> {
         self.value_with(&mut KeyFingerprints::default())
     }
@@ -459,11 +474,53 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Decodes the next value, a string; borrowed where it holds no escape.
+    /// Decodes the next value, a string; borrowed if it contains no escape.
     ///
     /// # Errors
-    /// When it is no string.
+    /// The value is not a string.
+    #[inline]
     pub fn string(&mut self) -> Result<Cow<'a, str>, Error> {
+        match self.plain_string() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.any_string(),
+        }
+    }
+
+    /// Decodes the next value if it is a string, and skips any other.
+    ///
+    /// # Errors
+    /// The value is not valid.
+    #[inline]
+    pub fn string_or_skip(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
+        if let Some(text) = self.plain_string() {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        match self.peek() {
+            Some(b'"') => self.any_string().map(Some),
+            _ => self.value().map(|_| None),
+        }
+    }
+
+    /// The next value, if it is a string without escapes or space before it.
+    #[inline(always)]
+    fn plain_string(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) != Some(&b'"') {
+            return None;
+        }
+        let from = self.at + 1;
+        let end = string::run_end(bytes, from);
+        if bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.fresh = false;
+        self.text.get(from..end)
+    }
+
+    /// The next value, a string in any notation.
+    #[inline(never)]
+    fn any_string(&mut self) -> Result<Cow<'a, str>, Error> {
         self.fresh = false;
         match self.peek() {
             Some(b'"') => self.at += 1,
@@ -473,10 +530,10 @@ impl<'a> Scanner<'a> {
         self.string_rest()
     }
 
-    /// Checks that nothing but space follows.
+    /// Checks that only whitespace follows.
     ///
     /// # Errors
-    /// When something does.
+    /// Something else follows.
     pub fn end(&mut self) -> Result<(), Error> {
         match self.peek() {
             None => Ok(()),

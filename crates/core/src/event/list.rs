@@ -8,7 +8,7 @@ const HEAD: &[u8] =
     b"{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{},\"items\":[";
 const TAIL: &[u8] = b"]}";
 
-/// Bytes that every body has besides its events and the commas between them.
+/// The bytes of a body besides its events and the commas between them.
 pub(crate) const OVERHEAD_BYTES: usize = HEAD.len() + TAIL.len();
 
 /// Joins events into one body; an empty list is a valid body too.

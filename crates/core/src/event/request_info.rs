@@ -1,4 +1,4 @@
-//! What a request is about, by its path, as the API server itself works it out
+//! What a request's path refers to, derived as the API server does
 //! (`k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`).
 //!
 //! Without the HTTP method the verb is not known; everything else follows from the path and, for a
@@ -6,14 +6,14 @@
 
 use std::borrow::Cow;
 
-/// The object or collection that a path names. Empty: the path does not say.
+/// The object or collection that a path names. An empty member is not in the path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestInfo {
     /// `pods`
     pub resource: String,
     /// `exec`
     pub subresource: String,
-    /// Of a namespaced object, and of a namespace itself.
+    /// For a namespaced object, and for a namespace itself.
     pub namespace: String,
     /// The object's name.
     pub name: String,
@@ -23,25 +23,24 @@ pub struct RequestInfo {
     pub api_version: String,
 }
 
-/// How much of a URI is there.
+/// Whether a URI is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     Whole,
-    /// It was cut: its last part may be longer than what is there.
+    /// It was cut: its last segment may be incomplete.
     Cut,
 }
 
-/// Verbs that stand in the path (old API servers).
+/// Verbs that old API servers have in the path.
 const PATH_VERBS: [&str; 2] = ["proxy", "watch"];
-/// What follows a namespace's name and is no resource in it.
+/// Segments after a namespace's name that are not resources in it.
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 
 impl RequestInfo {
-    /// What a request URI names; `None` when it is about no resource, or when too little of it is
-    /// there to say which.
+    /// What a request URI names; `None` when it is about no resource, or too short to say which.
     ///
-    /// Of a cut URI only segments are used that are certainly whole, and nothing is said that the
-    /// missing rest could contradict. The verb is Kubernetes', where it is known: only a list or a
+    /// Of a cut URI only segments that are certainly whole are used, and nothing is claimed that
+    /// the missing rest could contradict. `verb` is Kubernetes' verb, if known: only a list or a
     /// watch names its object in the query.
     pub fn of(uri: &str, extent: Extent, verb: Option<&str>) -> Option<RequestInfo> {
         let (path, query) = match uri.split_once('?') {
@@ -52,7 +51,7 @@ impl RequestInfo {
         let cut = extent == Extent::Cut && query.is_none();
         let trimmed = path.trim_start_matches('/');
         let mut segments: Vec<&str> = match cut {
-            // What stands behind the last slash may go on.
+            // The part behind the last slash may be incomplete.
             true => {
                 let mut segments: Vec<&str> = trimmed.split('/').collect();
                 segments.pop();
@@ -81,7 +80,7 @@ impl RequestInfo {
             return None;
         }
         if parts.first() == Some(&"namespaces") {
-            // Another segment may follow that makes this a namespace with something in it.
+            // The next segment may be a resource in this namespace.
             if let Some(namespace) = parts.get(1) {
                 info.namespace = (*namespace).to_owned();
             }
@@ -111,9 +110,9 @@ impl RequestInfo {
     }
 }
 
-/// The one name that a list or watch asks for: `fieldSelector=metadata.name=x`. The query is read as
-/// Go's `url.ParseQuery` reads it, the selector as `fields.ParseSelector`; one that they refuse names
-/// nothing.
+/// The one name that a list or watch selects: `fieldSelector=metadata.name=x`. Parses the query
+/// like Go's `url.ParseQuery` and the selector like `fields.ParseSelector`; if they refuse it,
+/// there is no name.
 fn selected_name(query: &str) -> Option<String> {
     let decoded = |text: &str| unescape(&text.replace('+', " ")).into_owned();
     let selector = query.split('&').find_map(|parameter| {
@@ -129,7 +128,7 @@ fn selected_name(query: &str) -> Option<String> {
     is_segment.then_some(name)
 }
 
-/// The terms of a field selector: a comma behind a backslash is a part of its term.
+/// The terms of a field selector; a comma behind a backslash belongs to its term.
 fn terms(selector: &str) -> Vec<&str> {
     let (mut terms, mut from, mut escaped) = (Vec::new(), 0, false);
     for (at, c) in selector.char_indices() {
@@ -147,7 +146,7 @@ fn terms(selector: &str) -> Vec<&str> {
     terms
 }
 
-/// A value of a field selector without its escapes; `None` where the API server refuses it.
+/// A field selector's value without its escapes; `None` if the API server refuses it.
 fn unescape_selector(value: &str) -> Option<String> {
     let mut out = String::with_capacity(value.len());
     let mut characters = value.chars();
@@ -164,7 +163,7 @@ fn unescape_selector(value: &str) -> Option<String> {
     Some(out)
 }
 
-/// The text with its `%XX` decoded; what is no UTF-8 then is U+FFFD.
+/// The text with `%XX` decoded; invalid UTF-8 becomes U+FFFD.
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);

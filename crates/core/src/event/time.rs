@@ -5,8 +5,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 
-/// Reads an RFC 3339 time as strictly as the receivers do (Go's `time.Parse`): upper-case `T`, a
-/// `Z` or a numeric offset, no leap second. Any number of fraction digits; those beyond
+/// Parses an RFC 3339 time as strictly as the receivers do (Go's `time.Parse`): upper-case `T`, a
+/// `Z` or a numeric offset, no leap second. Allows any number of fraction digits; those beyond
 /// nanoseconds are cut.
 pub fn parse(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
@@ -49,14 +49,14 @@ pub fn parse(text: &str) -> Option<Timestamp> {
     if !offset_ok {
         return None;
     }
-    // No calendar reads more than nine fraction digits.
+    // The parser takes at most nine fraction digits.
     if at > 29 {
         return format!("{}{}", &text[..29], &text[at..]).parse().ok();
     }
     text.parse().ok()
 }
 
-/// Reads a time as providers and their exports write it: RFC 3339 with any number of fraction
+/// Parses a time as providers and their exports write it: RFC 3339 with any number of fraction
 /// digits, or without a zone (then it is UTC), with `T` or a space in between.
 pub fn parse_lenient(text: &str) -> Option<Timestamp> {
     let read = parse(text).or_else(|| {
@@ -67,24 +67,24 @@ pub fn parse_lenient(text: &str) -> Option<Timestamp> {
     after_1970(read)
 }
 
-/// A time before 1970 is a placeholder, not a time.
+/// A time before 1970 is a placeholder: returns `None` for it.
 pub fn after_1970(time: Timestamp) -> Option<Timestamp> {
     (time > Timestamp::UNIX_EPOCH).then_some(time)
 }
 
-/// The bytes of a time as [`micros`] writes it.
+/// The length of a time that [`micros`] writes.
 pub(crate) const MICROS_LEN: usize = 27;
 
-/// Writes a time as `metav1.MicroTime` does: `2020-01-11T01:01:19.410800Z`; nanoseconds are cut.
+/// Formats a time like `metav1.MicroTime`: `2020-01-11T01:01:19.410800Z`; nanoseconds are cut.
 pub fn micros(time: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
     PRINTER.timestamp_to_string(&time)
 }
 
-/// Whether the text is a time exactly as [`micros`] writes it: six fraction digits, UTC. Says no to
-/// some valid ones (before 1970, the last days of a month), which [`parse`] has to look at.
+/// Whether the text is a time exactly as [`micros`] writes it: six fraction digits, UTC. Returns
+/// false for some valid times (before 1970, the last days of a month), which need [`parse`].
 #[inline]
-pub(crate) fn is_micros(text: &str) -> bool {
+pub fn is_micros(text: &str) -> bool {
     const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
     let Ok(bytes) = <&[u8; 27]>::try_from(text.as_bytes()) else {
         return false;

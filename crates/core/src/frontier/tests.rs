@@ -158,12 +158,12 @@ async fn head_unknown_until_every_partition_was_read_to_it() {
     );
 }
 
-/// What a source may do.
+/// A random step of a source.
 #[derive(Debug, Clone)]
 enum Step {
     Read(u32),
     ReadTo(u32),
-    /// The open record at this place, counted round and round.
+    /// Settles the open record at this index, modulo their number.
     Settle(usize),
 }
 
@@ -177,8 +177,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Against a model that keeps everything: no record before the frontier is open, whatever the
-    /// order, and with all settled the frontier is where reading is.
+    /// Against a model that keeps everything: no record before the frontier is open, in whatever
+    /// order, and once all are settled the frontier is where reading is.
     #[test]
     fn frontier_random_steps_have_nothing_open_before_it(steps in steps()) {
         let mut source = Source::new(0);

@@ -1,8 +1,8 @@
-//! Brings rejects to the dead letter on a thread that may block, so that a slow disk, or a full file
-//! that is packed, does not stop the loop. A record is settled only once its line is on the disk.
+//! Writes rejects to the dead letter on a blocking thread, so that a slow disk, or the compression
+//! of a full file, does not stop the loop. A record is settled only once its line is on the disk.
 //!
-//! One job at a time takes all that waits: it is written and synced together. What waits is bounded
-//! by the bytes that may be read and not yet settled, since its records are open.
+//! One job at a time writes and syncs all waiting rejects together. Their memory is bounded by the
+//! byte budget, since their records are still open.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -15,15 +15,15 @@ use crate::convert::{RecordId, Reject};
 use crate::dead_letter::{DeadLetter, DeadLetterError};
 use crate::record::Origin;
 
-/// From one failure to the next attempt.
+/// The wait between a failure and the next attempt.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What the safety of a line settles.
+/// What to settle once a line is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settle {
-    /// The whole record: it did not convert.
+    /// The whole record, which did not convert.
     Record,
-    /// One of its events: it was refused.
+    /// One of its events, which was refused.
     Event,
 }
 
@@ -40,11 +40,12 @@ pub(super) struct Line {
 
 type Job = Pin<Box<dyn Future<Output = Result<(), DeadLetterError>> + Send>>;
 
-/// A dead letter with what is on its way there.
+/// A dead letter and the rejects waiting for it.
 pub(super) struct DeadLetterWriter {
     dead_letter: DeadLetter,
     waiting: Vec<Line>,
-    /// What the next success makes safe: the lines of the job, and of those that failed before it.
+    /// What the next success makes safe: the lines of the current job, and of jobs that failed
+    /// before it.
     written: Vec<(RecordId, Settle)>,
     job: Option<Job>,
     not_before: Instant,
@@ -61,21 +62,21 @@ impl DeadLetterWriter {
         }
     }
 
-    /// Takes a reject. Does no I/O: [`DeadLetterWriter::next`] does.
+    /// Adds a reject. Does no I/O: [`DeadLetterWriter::next`] does.
     pub(super) fn add(&mut self, line: Line) {
         self.waiting.push(line);
     }
 
-    /// Whether all that was added is safe.
+    /// Whether all added rejects are safe.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.written.is_empty()
     }
 
-    /// What has become safe. Waits for ever while there is nothing to write. Dropping the future
-    /// loses nothing.
+    /// Waits for a write and returns what has become safe; pends for ever while there is nothing to
+    /// write. Cancel-safe.
     ///
     /// # Errors
-    /// The disk did not take it; the next call tries again, a little later.
+    /// The disk refused the write; the next call tries again, a little later.
     pub(super) async fn next(&mut self) -> Result<Vec<(RecordId, Settle)>, DeadLetterError> {
         if self.is_idle() {
             return pending().await;
@@ -104,13 +105,13 @@ impl DeadLetterWriter {
     }
 }
 
-/// Writes and syncs lines, and those that an earlier failure left in the dead letter's memory.
+/// Writes and syncs these lines and any that an earlier failure left in the dead letter's memory.
 fn write(mut dead_letter: DeadLetter, lines: Vec<Line>) -> Job {
     Box::pin(async move {
         let blocking = dead_letter.clone();
         let done = blocking.run_blocking(move || {
             for line in lines {
-                // What could not be written stays in memory, and the sync tries again.
+                // A line that could not be written stays in memory, and the sync tries again.
                 let _ = dead_letter.write(line.reason, &line.error, &line.origin, &line.payload);
             }
             dead_letter.sync()

@@ -1,7 +1,7 @@
-//! A converter that fails costs the record at which it fails, and nothing else.
+//! Limits a converter's panic to the record at which it happens.
 //!
-//! A panic is a defect of ours. It is caught at its record, which goes to the dead letter as
-//! `defect`, so that nobody who finds one can stop the trail of others with it.
+//! A panic is a bug of ours. It is caught at its record, which goes to the dead letter as `defect`,
+//! so that a crafted record cannot stop the audit trail of others.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use crate::record::Record;
 /// A converter whose panics are caught.
 pub(super) struct Guarded<Con> {
     converter: Con,
-    /// Records about which nothing was decided yet.
+    /// Records about which nothing is decided yet.
     held: BTreeSet<RecordId>,
 }
 
@@ -52,7 +52,7 @@ impl<Con: Convert> Guarded<Con> {
     /// See [`Convert::finish`].
     pub(super) fn finish(&mut self, out: &mut Output) {
         let converter = &mut self.converter;
-        // What is left after a failure is tried again: each failure ends at least one record.
+        // Try again after a panic, as long as each attempt decides about at least one record.
         while let Err(panic) = catch(|| converter.finish(out)) {
             let before = self.held.len();
             self.held.retain(|id| !out.decides(*id));
@@ -70,7 +70,7 @@ impl<Con: Convert> Guarded<Con> {
         self.forget_decided(out);
     }
 
-    /// Records that were held and that the converter has let go of without a decision.
+    /// Rejects held records that the converter dropped without a decision.
     fn give_up_what_is_lost(&mut self, panic: &ConverterPanic, out: &mut Output) {
         self.forget_decided(out);
         let converter = &self.converter;
@@ -87,13 +87,12 @@ impl<Con: Convert> Guarded<Con> {
     }
 }
 
-/// A converter panicked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the converter failed, please report this record: {0}")]
 struct ConverterPanic(String);
 
 fn catch(work: impl FnOnce()) -> Result<(), ConverterPanic> {
-    // Whatever state the converter is left in is asked for, not relied on.
+    // Unwind-safe: the converter's state is queried after a panic, not trusted.
     let caught = catch_unwind(AssertUnwindSafe(work));
     caught.map_err(|panic| ConverterPanic(panic_text(&*panic)))
 }
@@ -104,7 +103,7 @@ mod tests {
     use crate::convert::{Outcome, Skip};
     use crate::record::Origin;
 
-    /// Holds records until one comes that says otherwise.
+    /// Holds records until another record or the end releases them.
     #[derive(Default)]
     struct Holding(Vec<RecordId>);
 

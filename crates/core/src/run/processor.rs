@@ -1,4 +1,4 @@
-//! What the loop does between two waits: conversion, accounting, rejects to the dead letter.
+//! The loop's bookkeeping between two waits: conversion, accounting, rejects to the dead letter.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::observer::{EventHandling, Observer};
 use crate::run_stats::RunStats;
 use crate::source::{Page, PartitionChange};
 
-/// The sink takes nothing any more: why, and what to do.
+/// The sink accepts nothing any more: why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BrokenSink(String);
 
-/// Converts pages, accounts for every record and writes the dead letter.
+/// Converts pages, accounts for every record and hands rejects to the dead letter.
 pub(super) struct Processor<Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
@@ -34,16 +34,17 @@ pub(super) struct Processor<Con, Obs> {
     /// When a record of the audit log last arrived at the head of the log.
     arrived_at: Option<Instant>,
     pub(super) dead_letter: Option<DeadLetterWriter>,
-    /// Why the dead letter cannot be written; it is retried for ever.
+    /// Why the dead letter cannot be written; the write is retried for ever.
     pub(super) stuck: Option<String>,
     retry_policy: RetryPolicy,
-    /// Records of events whose end the observer wants to know, each with the number that it gave.
+    /// Records of events that the observer follows, each with the observer's number.
     followed: Vec<(RecordId, u64)>,
     pub(super) observer: Obs,
     pub(super) stats: RunStats,
 }
 
-/// What stands beside the original of an event that was delivered without its objects.
+/// The dead letter's error text for the original of an event that was delivered without its
+/// objects.
 const STRIPPED: &str = "the receiver found the event too large (413) and took it without its objects; \
                         this is the original";
 
@@ -72,9 +73,9 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// Called at each tick of the loop: releases records that the converter held for too long.
+    /// Called at each tick of the loop: decides about records that the converter held for too long.
     pub(super) fn tick(&mut self, since_start: Duration) {
-        // In a replay, time says nothing about the parts of a split entry.
+        // A replay ignores time: it says nothing about when the parts of a split entry arrive.
         if self.retry_policy == RetryPolicy::Forever {
             self.converter.overdue(since_start, &mut self.out);
             self.outcomes(Instant::now());
@@ -86,14 +87,14 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         self.tracker.progress()
     }
 
-    /// Up to when all is settled.
+    /// Up to when everything is settled.
     pub(super) fn frontier(&mut self) -> Frontier {
         self.frontier.frontier(&self.tracker)
     }
 
-    /// How long no record of the audit log had arrived when the head of the log was last read: since
-    /// the last that did, or since `before` this process `started`. It does not grow while the log
-    /// cannot be read, since nobody knows then; `None` before the head is reached.
+    /// How long no record of the audit log had arrived when the head of the log was last read:
+    /// since the last one that did, or since `started` plus the silence `before` this process. It
+    /// does not grow while the log cannot be read; `None` before the head is reached.
     pub(super) fn silence(&self, started: Instant, before: Duration) -> Option<Duration> {
         let head_at = self.frontier.head_at()?;
         Some(match self.arrived_at {
@@ -143,8 +144,8 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// A record of the audit log was read: it arrived now, or, where a cursor behind the edge found
-    /// it, which may have read it before, no later than at this time of the log.
+    /// Notes that a record of the audit log arrived: now, or at its log `time` where a cursor
+    /// behind the edge found it, since that cursor may have found it late or again.
     fn arrived(&mut self, now: Instant, time: Option<Timestamp>) {
         let ago = time.map_or(Duration::ZERO, |time| {
             Duration::try_from(Timestamp::now().duration_since(time)).unwrap_or_default()
@@ -157,8 +158,8 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         self.outcomes(Instant::now());
     }
 
-    /// Accounts for the converter's outcomes. True if one was of the audit log: a skipped one is not,
-    /// nor is one that the observer expects.
+    /// Accounts for the converter's outcomes. True if one of them was of the audit log; a skipped
+    /// record is not, nor is an event that the observer expects.
     fn outcomes(&mut self, now: Instant) -> bool {
         let mut out = std::mem::take(&mut self.out);
         let mut audit = false;
@@ -251,10 +252,10 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         };
     }
 
-    /// Settles what delivery says of some events.
+    /// Settles the events of a receipt.
     ///
     /// # Errors
-    /// The sink takes nothing any more.
+    /// The sink accepts nothing any more.
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), BrokenSink> {
         match receipt {
             Receipt::Delivered {
@@ -298,7 +299,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// Tells the observer the end of an event that it follows.
+    /// Reports the end of a followed event to the observer.
     fn end_following(&mut self, records: &[RecordId], accepted: bool) {
         if self.followed.is_empty() {
             return;
@@ -314,7 +315,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         });
     }
 
-    /// What these records take of the budget.
+    /// The bytes that these records take of the budget.
     pub(super) fn bytes_of(&self, records: impl Iterator<Item = RecordId>) -> usize {
         records
             .filter_map(|id| self.tracker.get(id).map(ack::cost))
@@ -328,10 +329,11 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
             .is_none_or(DeadLetterWriter::is_idle)
     }
 
-    /// Handles the end of a dead letter write. After a failure nothing more is read until one succeeds.
+    /// Handles the end of a dead letter write. After a failure nothing more is read until one
+    /// succeeds.
     ///
     /// # Errors
-    /// Why they are not, where that is the end.
+    /// The write failed and the policy is to give up.
     pub(super) fn written(
         &mut self,
         written: Result<Vec<(RecordId, Settle)>, DeadLetterError>,
@@ -363,7 +365,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         }
     }
 
-    /// How the run ended; every record must be settled by now.
+    /// How the run ended, once every record should be settled.
     pub(super) fn done(&self) -> Ended {
         match self.tracker.open_records() {
             0 => Ended::Done,

@@ -1,4 +1,4 @@
-//! What an answer, or the lack of one, means: the status table.
+//! Interprets an answer's status, or why there was no answer.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -8,7 +8,6 @@ use super::DETAIL_BYTES_MAX;
 use crate::chain::chain;
 use crate::sink::{Cause, RequestFailure, Verdict};
 
-/// What to do about a token file that cannot be used.
 pub(super) const TOKEN_REMEDY: &str = "check --webhook-token-file \
      (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE): the file must hold one token and be readable by this \
      process; it is read again before each post";
@@ -33,7 +32,7 @@ const TLS_REMEDY: &str = "check that --webhook-ca-file (AUDIT_BRIDGE_WEBHOOK_CA_
 const DNS_REMEDY: &str = "check the host in --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) and the \
      name resolution of this machine or pod";
 
-/// What an answer that is not 2xx means.
+/// Interprets an answer that is not 2xx.
 pub(super) fn of_status(
     status: u16,
     reason: &str,
@@ -65,7 +64,7 @@ pub(super) fn of_status(
     })
 }
 
-/// What it means that there was no answer.
+/// Interprets a request that got no answer.
 pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     // The URL may hold a secret in its query.
     let error = error.without_url();
@@ -91,7 +90,7 @@ pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     })
 }
 
-/// Whether the error, or one of its causes, is of this kind.
+/// Whether the error or one of its causes matches.
 fn any_cause(
     error: &(dyn StdError + 'static),
     kind: fn(&(dyn StdError + 'static)) -> bool,
@@ -100,13 +99,13 @@ fn any_cause(
     causes.any(kind)
 }
 
-/// Whether a name did not resolve. The HTTP client offers no type for this one.
+/// Whether a name did not resolve. The HTTP client has no type for this.
 fn is_dns(error: &(dyn StdError + 'static)) -> bool {
     error.to_string() == "dns error"
 }
 
-/// Whether this is an error of TLS. What an `io::Error` wraps, even twice, is not its source:
-/// `source` skips over it.
+/// Whether this is a TLS error. `source` skips errors that an `io::Error` wraps, so wrapped errors,
+/// even nested ones, are unwrapped here.
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     if error.is::<rustls::Error>() {
         return true;
@@ -126,7 +125,7 @@ fn printable(body: &[u8]) -> String {
             true => ' ',
             false => c,
         };
-        // Line ends with indentation become one space.
+        // A line end and the indentation after it become one space.
         if c != ' ' || !text.ends_with(' ') {
             text.push(c);
         }
@@ -176,7 +175,7 @@ mod tests {
             "the webhook answered 400 bad request: { \"no\": [31m 1 }"
         );
         assert!(text(&[b'x'; 5000]).len() < 250);
-        // A character cut in two at the limit is no character.
+        // A character that the limit cuts in two is left out.
         assert!(text("ü".repeat(5000).as_bytes()).ends_with('ü'));
         assert!(text(format!("x{}", "ü".repeat(5000)).as_bytes()).ends_with('ü'));
     }

@@ -1,4 +1,4 @@
-//! What the user says about the webhook, and the client made of it.
+//! The user's settings of the webhook, and the HTTP client built from them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,17 +8,16 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, Url};
 
-/// Connections kept open for the next POST: more than batches in flight are of no use.
+/// Idle connections kept for the next POST: more than the batches in flight are of no use.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
-/// Shorter than the idle time-out of common load balancers (60 s and more), so that a POST seldom
-/// meets a connection that the other side is closing.
+/// Shorter than the idle timeout of common load balancers (60 s and more), so that a POST seldom
+/// uses a connection that the other side is closing.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
-/// Finds a peer that vanished without a word.
+/// Detects a peer that vanished without closing its connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What the user says about the webhook.
 #[derive(Clone)]
 pub struct WebhookSettings {
     /// Where to POST (`--webhook-url`).
@@ -27,20 +26,23 @@ pub struct WebhookSettings {
     pub ca_file: Option<PathBuf>,
     /// Trust no other authorities (`--webhook-ca-only`).
     pub ca_only: bool,
-    /// Our certificate for mutual TLS, PEM (`--webhook-client-cert-file`).
+    /// The client certificate for mutual TLS, PEM (`--webhook-client-cert-file`).
     pub client_cert_file: Option<PathBuf>,
     /// Its key, PEM (`--webhook-client-key-file`).
     pub client_key_file: Option<PathBuf>,
     /// The bearer token, read again before each POST (`--webhook-token-file`).
     pub token_file: Option<PathBuf>,
-    /// For one whole exchange, from connecting to the answer (`--webhook-timeout`).
+    /// The limit for a whole exchange, from connecting to the answer (`--webhook-timeout`).
     pub timeout: Duration,
     /// The `User-Agent` header.
     pub user_agent: String,
 }
 
 impl WebhookSettings {
-    /// Only the URL; all else as by default.
+    /// The default of `--webhook-timeout`.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The given URL with defaults for everything else.
     pub fn new(url: impl Into<String>) -> WebhookSettings {
         WebhookSettings {
             url: url.into(),
@@ -49,12 +51,12 @@ impl WebhookSettings {
             client_cert_file: None,
             client_key_file: None,
             token_file: None,
-            timeout: Duration::from_secs(10),
+            timeout: WebhookSettings::TIMEOUT,
             user_agent: concat!("audit-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
 
-    /// What a person should know of settings that work: a token that anybody on the way can read.
+    /// A warning about usable settings: a token that anybody on the way can read.
     pub fn warning(&self) -> Option<&'static str> {
         let url = Url::parse(&self.url).ok()?;
         let stays_here = match url.host_str()? {
@@ -88,7 +90,7 @@ impl fmt::Debug for WebhookSettings {
     }
 }
 
-/// Why there can be no webhook of these settings.
+/// Why no webhook can be made of these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     /// The URL, with advice.
@@ -105,25 +107,25 @@ pub enum WebhookError {
         #[source]
         source: std::io::Error,
     },
-    /// A file that holds something else.
+    /// A file with the wrong content.
     #[error("{flag}: {} {problem}", path.display())]
     Unusable {
         /// The setting that names it.
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong and what should be in it.
+        /// What is wrong and what the file should hold.
         problem: &'static str,
     },
-    /// One of two settings that go together.
+    /// Only one of two settings that belong together.
     #[error("{given} needs {missing} too")]
     Half {
-        /// What is set.
+        /// The setting that is given.
         given: &'static str,
-        /// What is not.
+        /// The setting that is missing.
         missing: &'static str,
     },
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     #[error(
         "the http client cannot be made; if the system has no certificate authorities, name some \
          with --webhook-ca-file or SSL_CERT_FILE"
@@ -139,30 +141,30 @@ const KEY_FLAG: &str = "--webhook-client-key-file";
 /// What is wrong with a webhook's URL and what to do, without quoting any secret in it.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("not a url ({0}): give it whole, like https://host:port/path")]
     Malformed(String),
-    /// The scheme of another protocol.
+    /// The scheme is not of HTTP.
     #[error("the scheme is {0:?}: it must be http or https")]
     Scheme(String),
-    /// Nowhere to connect to.
+    /// It names no host.
     #[error("it has no host")]
     NoHost,
-    /// A user or a password.
+    /// It holds a user or a password.
     #[error(
         "it holds credentials, which would show in logs and process lists: put a token in a file and \
          name it with --webhook-token-file (AUDIT_BRIDGE_WEBHOOK_TOKEN_FILE)"
     )]
     Credentials,
-    /// A part that clients keep to themselves.
+    /// It has a fragment, which clients never send.
     #[error("it has a fragment (#…), which no server ever sees: remove it")]
     Fragment,
 }
 
-/// Reads a webhook's URL.
+/// Parses a webhook's URL.
 ///
 /// # Errors
-/// It is none that events can be sent to.
+/// Events cannot be sent to the URL.
 pub fn parse_url(text: &str) -> Result<Url, UrlError> {
     let url = Url::parse(text.trim()).map_err(|error| UrlError::Malformed(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -180,14 +182,14 @@ pub fn parse_url(text: &str) -> Result<Url, UrlError> {
     Ok(url)
 }
 
-/// What the certificate files hold.
+/// The content of the certificate files.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct TlsFiles {
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-// There is a private key among them.
+// Hides the contents, which include a private key.
 impl fmt::Debug for TlsFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Files")
@@ -245,7 +247,7 @@ pub(super) fn client(
         _ => Vec::new(),
     };
     builder = if settings.ca_only || (url.scheme() == "http" && extra_roots.is_empty()) {
-        // An image without certificate authorities is fine when none is ever asked.
+        // An image without certificate authorities must not fail when they are never needed.
         builder.tls_certs_only(extra_roots)
     } else {
         builder.tls_certs_merge(extra_roots)

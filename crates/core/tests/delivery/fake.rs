@@ -1,4 +1,4 @@
-//! A sink without a network: a function decides, a log remembers.
+//! A sink without a network: a function decides, and a log records the requests.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// The events of each request, in the order in which they began, and when that was.
+    /// The events of each request and when it started, in that order.
     pub(crate) requests: Vec<(Instant, Vec<u64>)>,
     pub(crate) accepted: Vec<u64>,
     pub(crate) at_once: usize,
@@ -19,8 +19,8 @@ pub(crate) struct Log {
 
 type Decide = Box<dyn Fn(usize, &[u64], &[Event]) -> (Duration, Verdict) + Send + Sync>;
 
-/// Asks its function about every request: the request's number from 0, the events' identities,
-/// the events.
+/// Calls its function for every request, with the request's number from 0, the events' identities,
+/// and the events.
 pub(crate) struct Fake {
     decide: Decide,
     log: Arc<Mutex<Log>>,
@@ -38,7 +38,7 @@ impl Fake {
         (fake, log)
     }
 
-    /// Refuses what this says, accepts all else, at once.
+    /// Refuses the events that match `poison`, and accepts all others, at once.
     pub(crate) fn refusing(
         poison: impl Fn(u64) -> bool + Send + Sync + 'static,
     ) -> (Fake, Arc<Mutex<Log>>) {
@@ -87,7 +87,7 @@ pub(crate) fn answered(status: u16) -> Verdict {
     failed(Cause::Status(status))
 }
 
-/// The receiver answers with this status and asks to wait so many seconds.
+/// The receiver answers with this status, and `Retry-After` of this many seconds.
 pub(crate) fn answered_after(status: u16, seconds: u64) -> Verdict {
     match answered(status) {
         Verdict::Failed(failure) => Verdict::Failed(RequestFailure {

@@ -1,5 +1,5 @@
-//! The webhook over real connections: every row of the status table, and what can go wrong with
-//! one exchange.
+//! The webhook over real connections: every row of the status table, and the failures of one
+//! exchange.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ async fn webhook_reset_half_answer_and_silence_are_retried() {
         broken.iter().all(|cause| *cause == Cause::Other),
         "{broken:?}"
     );
-    // Duplicates are legal, loss is not.
+    // Duplicates are allowed, losses are not.
     assert!(receiver.accepted_ids().len() > 1);
 }
 

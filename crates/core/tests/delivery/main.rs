@@ -32,7 +32,7 @@ fn event(number: u64) -> Event {
     event_of(number, 0)
 }
 
-/// The same, larger by so many bytes.
+/// The same, with this many bytes of padding.
 fn event_of(number: u64, padding: usize) -> Event {
     let padding = "x".repeat(padding);
     let text = format!(
@@ -67,7 +67,7 @@ fn number(item: &Item) -> u64 {
     item.records.as_slice()[0].0
 }
 
-/// What became of every event, in the order of the receipts.
+/// The outcome of every event, in the order of the receipts.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ends {
     delivered: Vec<u64>,
@@ -119,7 +119,7 @@ impl std::ops::AddAssign for Ends {
     }
 }
 
-/// Sends all batches and waits until nothing is in flight, for a week at most.
+/// Sends all batches, and waits until nothing is in flight, for at most a week.
 async fn deliver_all<S: Sink + 'static>(
     delivery: &mut Delivery<S>,
     batches: impl IntoIterator<Item = Batch>,
@@ -146,7 +146,7 @@ async fn deliver_all<S: Sink + 'static>(
     ends
 }
 
-/// Fetches receipts for this long.
+/// Collects receipts for this long.
 async fn receipts_for<S: Sink + 'static>(delivery: &mut Delivery<S>, time: Duration) -> Ends {
     let mut ends = Ends::default();
     let _ = tokio::time::timeout(time, async {

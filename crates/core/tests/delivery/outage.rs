@@ -1,4 +1,4 @@
-//! Nothing is accepted: nothing is given up, and everything is delivered afterwards.
+//! While nothing is accepted, nothing is given up, and everything is delivered afterwards.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ async fn outage_total_delivers_everything_afterwards() {
                 }
                 ends.delivered.sort_unstable();
                 assert_eq!(ends.delivered, (0..from).collect::<Vec<_>>(), "{what}");
-                // At its very end, an event may be tried without its objects.
+                // Just before its end, an event may be tried without its objects.
                 let most = if verdict == answered(413) { slots } else { 0 };
                 assert!(ends.stripped <= most, "{what}: {}", ends.stripped);
                 let log = log.lock().unwrap();

@@ -1,4 +1,4 @@
-//! One event on which the receiver, or something before it, always fails.
+//! One event on which the receiver, or a proxy before it, always fails.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fake::{Fake, Log, accepted, answered, answered_after, failed};
 use super::{Ends, batch, deliver_all, delivery, receipts_for};
 
-/// What a receiver may do to one event, and how long that takes.
+/// How a receiver may fail on one event, and how long that takes.
 fn poisons() -> Vec<(Verdict, Duration)> {
     let quick = Duration::from_millis(5);
     let mut all: Vec<(Verdict, Duration)> = [
@@ -26,7 +26,7 @@ fn poisons() -> Vec<(Verdict, Duration)> {
     all
 }
 
-/// A receiver that fails on these events and takes the others.
+/// A receiver that fails on these events and accepts all others.
 fn failing_on(
     poison: impl Fn(u64) -> bool + Send + Sync + 'static,
     (verdict, took): (Verdict, Duration),
@@ -37,7 +37,7 @@ fn failing_on(
     })
 }
 
-/// Sends a batch of ten now and then, from this event on, for this long.
+/// Sends a batch of ten at intervals, starting with event `from`, for this long.
 async fn traffic(delivery: &mut Delivery<Fake>, from: u64, time: Duration) -> Ends {
     let until = Instant::now() + time;
     let mut ends = Ends::default();
@@ -128,7 +128,7 @@ async fn event_with_long_retry_after_does_not_stop_others() {
     assert!(from > 20_000 && delivery.status().parked.events == 1);
 }
 
-/// Nothing was accepted before it, so the receiver may mean everything.
+/// Nothing was accepted before, so the answer may concern everything.
 #[tokio::test(start_paused = true)]
 async fn first_event_with_long_retry_after_holds_others_minutes_at_most() {
     for (size, slots) in [(100, 1), (1, 1), (10, 4)] {
@@ -231,7 +231,7 @@ async fn parked_events_above_8_mib_the_oldest_goes_at_once() {
 #[tokio::test(start_paused = true)]
 async fn events_failing_in_a_row_do_not_stop_others() {
     for slots in [1, 4] {
-        // Batches of nothing else, then others between them.
+        // Batches of only such events first, then others between them.
         let (fake, _) = failing_on(|id| id < 1600 || id % 10 == 3, poisons()[2].clone());
         let mut delivery = delivery(fake, slots);
         let mut ends = Ends::default();
@@ -334,7 +334,7 @@ async fn outage_at_end_of_replay_gives_up_no_event() {
 
 #[tokio::test(start_paused = true)]
 async fn receiver_failing_at_random_loses_nothing() {
-    // Each request fails with this chance, whatever is in it.
+    // Each request fails with this probability, regardless of its events.
     for percent in [20, 50, 80] {
         let (fake, _) = Fake::new(move |request, _, _| {
             let dice = fastrand::Rng::with_seed(request as u64 * 7919).u32(0..100);

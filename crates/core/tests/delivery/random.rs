@@ -1,5 +1,5 @@
-//! Random schedules of answers, delays, time-outs and poison of every kind: whatever happens, every
-//! event ends once, and only poison is given up. `SCHEDULES=n` for more of them, `SEED=n` for one.
+//! Random schedules of answers, delays, time-outs and poison of every kind: every event ends once,
+//! and only poison is given up. `SCHEDULES=n` runs more of them, `SEED=n` one.
 
 use std::collections::BTreeSet;
 use std::ops::AddAssign;
@@ -15,7 +15,7 @@ use super::{Ends, batch, delivery, receipts_for};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a schedule has in it.
+/// The parameters of a schedule.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     seed: u64,
@@ -23,10 +23,10 @@ struct Plan {
     batches: u64,
     batch_events: u64,
     poison_per_mille: u64,
-    /// Percent of requests that fail for no reason, and for how long.
+    /// Percentage of requests that fail for no reason, and until when.
     trouble: u64,
     trouble_ends: Duration,
-    /// The receiver's time for each event while trouble lasts.
+    /// The receiver's time per event while failures last.
     each: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Plan {
         Rng::with_seed(self.seed ^ value.wrapping_mul(0x9E37_79B9_7F4A_7C15)).u64(..)
     }
 
-    /// How the receiver fails on this event, if it does.
+    /// How the receiver fails on this event, if it is poison.
     fn poison(&self, id: u64) -> Option<Verdict> {
         let dice = self.dice(id);
         let statuses = [
@@ -63,7 +63,7 @@ impl Plan {
     }
 }
 
-/// Events from here on are good: the traffic that goes on.
+/// Events from this number on are good: they are the ongoing traffic.
 const FILLERS: u64 = 1_000_000;
 
 /// How often each state was seen.

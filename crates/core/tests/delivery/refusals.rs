@@ -1,4 +1,4 @@
-//! Refused bodies: the refused event is found, and given up only when others are accepted.
+//! Refused bodies: delivery finds the refused event, and gives it up only if others are accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ proptest! {
             let mut delivery = delivery(fake, slots);
             let batches = (0..=400).step_by(usize::try_from(size).unwrap());
             let batches = batches.map(|from| batch(from..(from + size).min(401)));
-            // Others come later, so that bad events can be told from a bad receiver.
+            // Other events arrive later, so that bad events can be told from a bad receiver.
             let mut ends = Ends::default();
             for batch in batches.chain((401..406).map(|id| batch([id]))) {
                 while !delivery.has_room() {
@@ -124,7 +124,7 @@ async fn stream_of_poison_only_waits_for_an_acceptance() {
             "proof is used at once"
         );
         assert_eq!(delivery.status().outage, None);
-        // Each was tried again after the proof.
+        // Each was retried after another event was accepted.
         let log = log.lock().unwrap();
         let proof = log
             .requests

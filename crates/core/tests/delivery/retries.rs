@@ -1,4 +1,4 @@
-//! Waits, holds, slots, order, and what the outside sees of them.
+//! Waits, holds, slots, order, and what observers see of them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Several pipelines on one sink.
+//! Several pipelines that share a sink.
 
 use std::sync::{Arc, Mutex};
 
@@ -34,7 +34,7 @@ async fn deliveries_sharing_a_sink_share_its_slots_and_waiting_is_no_request_tim
     assert!((2.0..2.1).contains(&*longest.lock().unwrap()));
 }
 
-/// A receiver that takes all but event 7, and two pipelines that deliver to it.
+/// A receiver that accepts all but event 7, and two pipelines that deliver to it.
 fn two_pipelines() -> [Delivery<SharedSink<Fake>>; 2] {
     let (fake, _) = Fake::new(|_, ids, _| match ids.contains(&7) {
         true => (Duration::from_millis(5), answered(403)),
@@ -51,8 +51,8 @@ fn two_pipelines() -> [Delivery<SharedSink<Fake>>; 2] {
     ]
 }
 
-/// What the first of them makes of event 7 in so many minutes, while the second delivers an event a
-/// minute in those of them that this says.
+/// The outcome of event 7 in the first pipeline after this many minutes. The second delivers an
+/// event in each minute for which `busy_in` is true.
 async fn event_alone(minutes: u64, busy_in: impl Fn(u64) -> bool) -> (Ends, DeliveryStatus) {
     let [mut quiet, mut busy] = two_pipelines();
     let mut ends = Ends::default();

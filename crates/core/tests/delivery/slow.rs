@@ -1,4 +1,4 @@
-//! A receiver that is slow: the sink gives up after ten seconds, as the webhook client does.
+//! A slow receiver; the sink times out after ten seconds, like the webhook client.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn in_time(took: Duration) -> (Duration, Verdict) {
     }
 }
 
-/// Needs so long for each event, request by request.
+/// A receiver that needs this long per event, one request after the other.
 fn slow(each: Duration) -> (Fake, Arc<Mutex<Log>>) {
     Fake::new(move |_, ids, _| in_time(each * u32::try_from(ids.len()).unwrap()))
 }
@@ -50,7 +50,7 @@ async fn receiver_needing_30_ms_an_event_gets_everything() {
 
 #[tokio::test(start_paused = true)]
 async fn receiver_working_one_request_at_a_time_gets_everything() {
-    // What timed out is worked on all the same, and what comes later waits for it.
+    // The receiver still works on a request that timed out, and later requests wait for it.
     let free_at = Arc::new(Mutex::new(Instant::now()));
     let (fake, log) = Fake::new(move |_, ids, _| {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! TLS: whom we trust, who we are, and that a bad certificate holds.
+//! TLS: trusted authorities, our certificate, and that an invalid certificate holds delivery.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn tls_private_authority_is_trusted_only_when_named() {
     let (pki, files) = (Pki::new(), Files::new());
     let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, None)).await;
     let mut settings = settings(&receiver.url());
-    // Some authority, so that the test needs none of the system's.
+    // Some other authority, so that the test does not depend on the system's.
     settings.ca_file = Some(files.write("other.pem", Pki::new().ca_pem()));
     assert_holds_for_tls(post(&settings).await);
     let bundle = format!("{}\n{}", Pki::new().ca_pem(), pki.ca_pem());
@@ -77,7 +77,7 @@ async fn tls_to_a_plain_port_is_held() {
     let receiver = ScriptedWebhook::start().await;
     let mut settings = settings(&receiver.url().replace("http:", "https:"));
     settings.ca_file = Some(files.write("ca.pem", Pki::new().ca_pem()));
-    // A plain server waits for a request that never comes, or answers what is no TLS.
+    // A plain server waits for a request that never comes, or its answer is no TLS.
     settings.timeout = Duration::from_millis(500);
     assert!(matches!(post(&settings).await, Verdict::Failed(_)));
     assert_eq!(receiver.accepted_ids().len(), 0);

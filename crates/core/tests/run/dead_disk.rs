@@ -1,10 +1,10 @@
-//! The dead letter on a disk that fails: the real one, a model of what the disk holds of each of its
-//! files, and what a loss of power leaves of them.
+//! The real dead letter on a failing disk: a model of what the disk has of each file, and of what a
+//! power loss leaves.
 //!
-//! A sync that fails drops what it was to bring to the disk, and the next one knows of no error. A sync
-//! that lies says that it was done; what it was to bring is there with the next sync that holds, or gone
-//! with the power. Of lines that only such a sync brought nobody can know that they are lost: they are
-//! the only ones that may be.
+//! A failed sync drops what it should have written, and the next one reports no error. A lying sync
+//! reports success; its data reaches the disk with the next honest sync, or is lost with the power.
+//! Nobody can know that lines written only by a lying sync are lost, so these are the only lines
+//! that may be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, OpenOptions};
@@ -18,32 +18,32 @@ use audit_bridge_core::dead_letter::{DeadLetter, DeadLetterLimits, FileStep, Whe
 use super::plan::{Dice, Plan};
 use super::world::Shared;
 
-/// Files are packed at an eighth of it. No schedule fills it.
+/// Files are packed at an eighth of this. No schedule fills it.
 const BYTES_MAX: u64 = 128 << 10;
 
 type Ids = BTreeSet<String>;
 
-/// A file, whatever its name is.
+/// Identifies a file whatever its name is.
 type Inode = u64;
 
-/// What the disk holds, beside what the folder shows.
+/// The disk's state, which differs from what the folder shows.
 pub(crate) struct DeadDisk {
     plan: Plan,
     dice: Dice,
     path: PathBuf,
-    /// The content of each file after a loss of power.
+    /// The content of each file after a power loss.
     durable: HashMap<Inode, Vec<u8>>,
-    /// Bytes of each file that are on the disk as far as the kernel knows.
+    /// Bytes of each file that the kernel believes are on the disk.
     clean: HashMap<Inode, u64>,
-    /// The names after a loss of power.
+    /// The file names after a power loss.
     names: BTreeMap<String, Inode>,
-    /// The names were brought to the disk by a sync that lied.
+    /// Whether the names were written by a lying sync.
     names_lied: bool,
-    /// Lines that a sync brought to the disk, as it said.
+    /// Lines that a sync reported as written.
     synced: Ids,
-    /// Those of which no sync held.
+    /// Those of them that no honest sync has written.
     lied: Ids,
-    /// In so many steps the process ends.
+    /// The process ends after this many steps.
     crash_in: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ impl DeadDisk {
         }))
     }
 
-    /// Opens the dead letter, as a process does that begins.
+    /// Opens the dead letter like a starting process.
     pub(crate) fn open(world: &Shared, disk: &Arc<Mutex<DeadDisk>>) -> DeadLetter {
         let path = disk.lock().unwrap().path.clone();
         let limits = DeadLetterLimits {
@@ -74,7 +74,7 @@ impl DeadDisk {
         let dead_letter = DeadLetter::open_within(&path, "eks", limits).unwrap();
         {
             let mut disk = disk.lock().unwrap();
-            // What the start does is synced, and nothing fails then.
+            // The start syncs its changes, and nothing fails then.
             for (_, inode) in disk.listing() {
                 let content = disk.content(inode);
                 disk.clean.entry(inode).or_insert(content.len() as u64);
@@ -89,12 +89,12 @@ impl DeadDisk {
         dead_letter
     }
 
-    /// The next process ends in the middle of its work on the dead letter.
+    /// Lets the next process end during its work on the dead letter.
     pub(crate) fn crash_in_a_write(&mut self) {
         self.crash_in = Some(self.dice.below(12));
     }
 
-    /// Before a step; an error ends the write.
+    /// Called before a step; an error ends the write.
     fn before(&mut self, step: FileStep, world: &Shared) -> io::Result<()> {
         if world.lock().unwrap().crashed {
             return Err(ErrorKind::Other.into());
@@ -119,7 +119,7 @@ impl DeadDisk {
         Ok(())
     }
 
-    /// What a step that fails leaves.
+    /// Applies what a failing step leaves behind.
     fn fail(&mut self, step: FileStep) -> &'static str {
         match step {
             FileStep::Write => {
@@ -143,7 +143,7 @@ impl DeadDisk {
         }
     }
 
-    /// What a step that is done leaves. True when a file is packed.
+    /// Applies a successful step. Returns true if a file is packed.
     fn pass(&mut self, step: FileStep) -> bool {
         let lies = self.dice.chance(self.plan.lost_syncs);
         match step {
@@ -168,7 +168,7 @@ impl DeadDisk {
         false
     }
 
-    /// A sync brought all lines of a file to the disk, or lies.
+    /// A sync has written all lines of a file, or lies about it.
     fn brought(&mut self, inode: Inode, lines: &Ids, lies: bool) {
         self.synced.extend(lines.iter().cloned());
         let content = self.content(inode);
@@ -198,7 +198,7 @@ impl DeadDisk {
         self.clean.retain(|inode, _| alive.contains(inode));
     }
 
-    /// The files of the dead letter.
+    /// The dead letter's files and inodes.
     fn listing(&self) -> Vec<(String, Inode)> {
         files(&self.path)
             .into_iter()
@@ -216,8 +216,8 @@ impl DeadDisk {
         found.map_or_else(Vec::new, |entry| fs::read(entry.path()).unwrap())
     }
 
-    /// The process is gone, and the power with it: what is left of the files. Gives the lines that are
-    /// lost because a sync lied.
+    /// The process ends with a power loss: reduces the files to what is left. Returns the lines
+    /// that a lying sync lost.
     pub(crate) fn lose_power(&mut self) -> Ids {
         let before = kept(&self.path);
         let shown: HashMap<Inode, Vec<u8>> = self
@@ -262,7 +262,7 @@ impl DeadDisk {
         lost
     }
 
-    /// What was not synced may be there, may be gone, or may be there in part.
+    /// Data that was not synced may be there, absent, or partly there.
     fn part(&mut self, bytes: &[u8]) -> Vec<u8> {
         let at = usize::try_from(self.dice.below(bytes.len() as u64 + 1)).unwrap();
         let mut part = bytes[..at].to_vec();
@@ -272,7 +272,7 @@ impl DeadDisk {
         part
     }
 
-    /// The process is gone.
+    /// The process has ended.
     pub(crate) fn crash(&mut self) {
         self.crash_in = None;
     }
@@ -282,7 +282,7 @@ fn inode(path: &Path) -> Option<Inode> {
     fs::symlink_metadata(path).ok().map(|it| it.ino())
 }
 
-/// The files of a dead letter: the one that is written, and those that are full.
+/// The files of a dead letter: the current one, and full ones.
 fn files(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap().to_str().unwrap();
     let all = fs::read_dir(path.parent().unwrap()).unwrap();
@@ -294,13 +294,13 @@ fn files(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The audit IDs that the dead letter holds, in whichever file.
+/// The audit IDs in all files of the dead letter.
 pub(crate) fn kept(path: &Path) -> Ids {
     let files = files(path).into_iter();
     files.flat_map(|file| ids(&read(&file))).collect()
 }
 
-/// The lines of the dead letter, in whichever file.
+/// The lines in all files of the dead letter.
 pub(crate) fn lines(path: &Path) -> Vec<String> {
     let files = files(path).into_iter();
     let texts = files.map(|file| String::from_utf8_lossy(&read(&file)).into_owned());
@@ -319,16 +319,16 @@ fn read(path: &Path) -> Vec<u8> {
     }
 }
 
-/// What can be read of a packed file.
+/// The readable part of a packed file.
 fn unpacked(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     let decoder = zstd::Decoder::new(fs::File::open(path).unwrap());
-    // A part of it is no error here.
+    // A truncated file is no error here.
     let _ = decoder.and_then(|mut decoder| decoder.read_to_end(&mut bytes));
     bytes
 }
 
-/// The audit IDs of whole lines. A line that a crash cut off is none.
+/// The audit IDs of complete lines, without a line that a crash cut off.
 fn ids(content: &[u8]) -> Ids {
     let text = String::from_utf8_lossy(content);
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];

@@ -1,9 +1,9 @@
-//! The state folder on a disk that fails: the real store, a model of what the disk holds, and what a
-//! loss of power leaves of it.
+//! The real state folder on a failing disk: a model of what the disk has, and of what a power loss
+//! leaves.
 //!
-//! What was not brought to the disk may be there, may be gone, or may be there in part; a sync may
-//! say that it was done and was not. So after a loss of power the document is the old or the new one,
-//! or, where a sync lied, one that is torn.
+//! Data that was not synced may be there, absent, or partly there; a sync may report success
+//! falsely. So after a power loss the document is the old or the new one or, if a sync lied, a torn
+//! one.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,20 +24,20 @@ use super::world::Shared;
 const DOCUMENT: &str = "checkpoint.json";
 const BESIDE: &str = "checkpoint.json.tmp";
 
-/// What the disk holds, beside what the folder shows.
+/// The disk's state, which differs from what the folder shows.
 pub(crate) struct Disk {
     plan: Plan,
     dice: Dice,
     folder: PathBuf,
-    /// The document after a loss of power.
+    /// The document after a power loss.
     durable: Option<Vec<u8>>,
-    /// A copy that somebody made of the last whole one.
+    /// A person's copy of the last complete document.
     copy: Option<Vec<u8>>,
-    /// The write under way: what is written, and whether a sync lied.
+    /// The write in progress: its content, its step, and whether a sync lied.
     new: Vec<u8>,
     step: Option<WriteStep>,
     lied: bool,
-    /// In so many steps the process ends.
+    /// The process ends after this many steps.
     crash_in: Option<u64>,
 }
 
@@ -56,12 +56,12 @@ impl Disk {
         }))
     }
 
-    /// The next process ends in the middle of a write.
+    /// Lets the next process end during a write.
     pub(crate) fn crash_in_a_write(&mut self) {
         self.crash_in = Some(self.dice.below(40));
     }
 
-    /// Before a step; an error ends the write.
+    /// Called before a step; an error ends the write.
     fn before(&mut self, step: WriteStep, world: &Shared) -> io::Result<()> {
         self.step = Some(step);
         match step {
@@ -85,17 +85,16 @@ impl Disk {
         }
     }
 
-    /// The write succeeded.
     fn written(&mut self) {
         self.step = None;
         self.copy = Some(self.new.clone());
-        // A sync of the folder that lied leaves the old one.
+        // If the sync of the folder lied, the old document stays.
         if !self.dice.chance(self.plan.lost_syncs) {
             self.durable = Some(self.on_disk());
         }
     }
 
-    /// The new document, as it is on the disk.
+    /// The new document as it is on the disk.
     fn on_disk(&mut self) -> Vec<u8> {
         match self.lied {
             true => self.torn(),
@@ -103,7 +102,7 @@ impl Disk {
         }
     }
 
-    /// A part of the document, or zeros where it should be.
+    /// A part of the document, or zeros in place of the rest.
     fn torn(&mut self) -> Vec<u8> {
         let whole = self.new.clone();
         let at = usize::try_from(self.dice.below(whole.len() as u64)).unwrap();
@@ -114,7 +113,7 @@ impl Disk {
         torn
     }
 
-    /// The process is gone; with it the power, in some schedules: then true.
+    /// The process ends, in some schedules with a power loss; returns whether it was one.
     pub(crate) fn crash(&mut self, world: &Shared) -> bool {
         self.crash_in = None;
         let step = self.step.take();
@@ -140,7 +139,7 @@ impl Disk {
         true
     }
 
-    /// What is there was refused: a person restores a copy, or begins anew.
+    /// The document was refused: a person restores a copy, or starts anew.
     fn restore(&mut self) {
         let path = self.folder.join(DOCUMENT);
         match &self.copy {
@@ -151,7 +150,7 @@ impl Disk {
     }
 }
 
-/// The real store, on that disk.
+/// The real store on this disk.
 pub(crate) struct DiskStore {
     world: Shared,
     disk: Arc<Mutex<Disk>>,
@@ -159,7 +158,7 @@ pub(crate) struct DiskStore {
 }
 
 impl DiskStore {
-    /// Opens the folder, as a process does that begins, and as a person helps it.
+    /// Opens the folder like a starting process, with a person's help if needed.
     pub(crate) async fn open(
         world: &Shared,
         disk: &Arc<Mutex<Disk>>,
@@ -186,7 +185,7 @@ impl DiskStore {
     }
 }
 
-/// What is damaged is refused with the way out, and stays as it is.
+/// Checks that a damaged document is refused with the remedy, and stays unchanged.
 async fn check_refused(error: &StoreError, folder: &Path, store: &mut FileStore, owner: &Owner) {
     let document = folder.join(DOCUMENT);
     let before = std::fs::read(&document).unwrap();
@@ -199,7 +198,6 @@ async fn check_refused(error: &StoreError, folder: &Path, store: &mut FileStore,
     assert_eq!(std::fs::read(&document).unwrap(), before);
 }
 
-/// The positions of a checkpoint.
 pub(crate) fn positions(checkpoint: &Checkpoint) -> BTreeMap<u32, u64> {
     let positions = checkpoint.position.iter();
     positions
@@ -216,7 +214,7 @@ impl Store for DiskStore {
         let positions = positions(checkpoint);
         self.world.lock().unwrap().check_before(&positions);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        // At once, so that its moment does not depend on another thread.
+        // Finished at once, so that its time does not depend on another thread.
         let saved = finish(self.store.save(checkpoint));
         if self.world.lock().unwrap().crashed {
             return std::future::pending().await;
@@ -234,7 +232,7 @@ impl Store for DiskStore {
     }
 }
 
-/// Waits for a future with this thread.
+/// Blocks this thread until a future completes.
 fn finish<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {

@@ -1,5 +1,5 @@
-//! The log: what it holds, and a source that reads it. Its partitions may be split and followed by
-//! others, as the shards of a stream are.
+//! The simulated log, and a source that reads it. Its partitions may be split and followed by
+//! others, like a stream's shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::plan::{Dice, Plan};
 use super::world::Shared;
 
-/// Where the indices of fillers begin: all of them are events.
+/// First index of the fillers, all of which are events.
 pub(crate) const FILLER: u64 = 17_000_000;
 /// The partition of the fillers.
 pub(crate) const FILLERS: u32 = 1000;
 
-/// A record of the log: its first partition, and its number there.
+/// A record of the log: its original partition, and its number there.
 pub(crate) type Place = (u32, u64);
 
 pub(crate) fn id((partition, index): Place) -> String {
@@ -32,7 +32,7 @@ pub(crate) fn event_text(place: Place) -> String {
     )
 }
 
-/// What kind of record stands at an index: most are events.
+/// The kind of the record at an index; most are events.
 pub(crate) fn kind(index: u64) -> &'static str {
     match index % 17 {
         _ if index >= FILLER => "event",
@@ -54,7 +54,7 @@ fn text((partition, index): Place) -> String {
     }
 }
 
-/// A part of a partition that is read in order, and those that follow when it is read.
+/// A part of a partition that is read in order, and its children, which follow when it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     pub(crate) records: Vec<Place>,
@@ -63,14 +63,14 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// The records from one position to another.
+    /// The records between two positions.
     pub(crate) fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Place> {
         let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
         self.records[from.min(to)..to].iter()
     }
 }
 
-/// Everything that the log holds.
+/// The whole log.
 #[derive(Debug, Default)]
 pub(crate) struct Shards(BTreeMap<u32, Shard>);
 
@@ -89,7 +89,7 @@ impl Shards {
         shards
     }
 
-    /// Gives a shard these records, or the first of them and the others to shards behind it.
+    /// Gives a shard these records, or gives it a part of them and its children the rest.
     fn fill(&mut self, id: u32, mut records: Vec<Place>, depth: u32, dice: &mut Dice) {
         if depth > 0 && dice.chance(70) {
             let at = usize::try_from(dice.below(records.len() as u64 + 1)).unwrap();
@@ -122,13 +122,13 @@ impl Shards {
         &self.0[&id]
     }
 
-    /// Whether a shard comes after another one, or after those that follow that.
+    /// Whether shard `id` is a descendant of `other`.
     pub(crate) fn follows(&self, id: u32, other: u32) -> bool {
         let parent = self.0.get(&id).and_then(|shard| shard.parent);
         parent.is_some_and(|parent| parent == other || self.follows(parent, other))
     }
 
-    /// Those that nothing follows.
+    /// The shards without children.
     pub(crate) fn last(&self) -> impl Iterator<Item = (u32, &Shard)> {
         let all = self.0.iter().map(|(&id, shard)| (id, shard));
         all.filter(|(_, shard)| shard.children.is_empty())
@@ -141,8 +141,8 @@ impl Shards {
             .copied()
     }
 
-    /// The records that a checkpoint says are settled: those before a position, and all of a shard
-    /// that is gone and that others follow.
+    /// The records that a checkpoint covers: those before each position, and all of a shard without
+    /// one whose descendants have positions.
     pub(crate) fn before(&self, positions: &BTreeMap<u32, u64>) -> Vec<Place> {
         let mut shards: BTreeMap<u32, usize> = BTreeMap::new();
         for (&id, &position) in positions.iter().filter(|(id, _)| **id != FILLERS) {
@@ -162,23 +162,23 @@ impl Shards {
     }
 }
 
-/// One reader of the log. Positions are "so many records of the shard".
+/// A reader of the log. A position is a number of records of the shard.
 pub(crate) struct Log {
     world: Shared,
     plan: Plan,
     dice: Dice,
-    /// The next record of each shard that is read.
+    /// The next record of each shard that is being read.
     next: BTreeMap<u32, u64>,
-    /// Shards of which nothing was given yet.
+    /// Shards of which nothing was read yet.
     fresh: BTreeSet<u32>,
-    /// Shards that were read, or announced, in this life.
+    /// Shards that this process has read or announced.
     known: BTreeSet<u32>,
     fillers: u64,
     filler_at: Option<Instant>,
 }
 
 impl Log {
-    /// Goes on at these positions; a partition of which there is none begins.
+    /// Continues at these positions; partitions without one start at the beginning.
     pub(crate) fn open(world: &Shared, seed: u64, positions: &BTreeMap<u32, u64>) -> Log {
         let plan = world.lock().unwrap().plan;
         let mut next = positions.clone();
@@ -221,7 +221,7 @@ impl Log {
         }
     }
 
-    /// Some records of a shard, or those that follow it.
+    /// A page with some records of a shard, or one that announces its children.
     fn page(&mut self, id: u32) -> Page {
         let world = self.world.clone();
         let world = world.lock().unwrap();
@@ -244,7 +244,7 @@ impl Log {
         let places = places
             .skip(usize::try_from(from).unwrap())
             .take(usize::try_from(to - from).unwrap());
-        // Some pages say nothing of the position, some only that.
+        // Some pages have no position, some only that.
         let position = (!self.dice.chance(30) || to == len).then(|| Position::from(to));
         Page {
             partition: id,
@@ -256,13 +256,13 @@ impl Log {
         }
     }
 
-    /// Announces one shard more of those that follow, and retires the one before with the last. Each
-    /// begins with a position, so that a checkpoint without the one before says where to go on.
+    /// Announces one more child, and retires the parent with the last. Each child starts with a
+    /// position, so that a checkpoint without the parent says where to continue.
     fn follow(&mut self, id: u32, children: &[u32]) -> Page {
         let unknown = children.iter().filter(|child| !self.known.contains(child));
         let unknown: Vec<u32> = unknown.copied().collect();
         let Some(&child) = unknown.first() else {
-            // An earlier life announced them all, and crashed before this one was gone.
+            // An earlier process announced them all, and crashed before this shard was retired.
             self.next.remove(&id);
             return Page {
                 partitions: vec![PartitionChange::Retired(id)],
@@ -276,7 +276,7 @@ impl Log {
             self.next.remove(&id);
             partitions.push(PartitionChange::Retired(id));
             if self.dice.chance(20) {
-                // It is not sure of itself.
+                // Announces and retires it again, like a source that is not sure.
                 partitions.push(PartitionChange::Announced(id));
                 partitions.push(PartitionChange::Retired(id));
             }

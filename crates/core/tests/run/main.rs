@@ -1,6 +1,6 @@
-//! The promise, attacked: random schedules of a log, a receiver and a disk that all fail, with crashes
-//! in between, on paused time. A failing seed is printed; `SEED=n` runs it alone, with `TRACE=1` shown
-//! step by step; `SCHEDULES=n` runs more of them.
+//! Attacks the promise: random schedules of a log, a receiver and a disk that all fail, with
+//! crashes in between and paused time. A failing seed is printed; `SEED=n` runs it alone, `TRACE=1`
+//! shows its steps; `SCHEDULES=n` runs more schedules.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,7 @@ use self::receiver::Receiver;
 use self::watch::Watch;
 use self::world::{Shared, World};
 
-/// Bytes of records and events that a process has in memory.
+/// Limit of records and events in a process's memory.
 const IN_FLIGHT_BYTES_MAX: usize = 20_000;
 
 struct Native(EventOptions);
@@ -57,7 +57,7 @@ impl Convert for Native {
     }
 }
 
-/// A folder in memory where there is one: the schedules sync thousands of files.
+/// A folder in memory if possible, as the schedules sync thousands of files.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
@@ -73,13 +73,13 @@ fn owner() -> Owner {
     }
 }
 
-/// What a process writes to.
+/// The disks of a process.
 struct Disks {
     state: Arc<Mutex<Disk>>,
     dead: Arc<Mutex<DeadDisk>>,
 }
 
-/// One process, from its start to its end or to a crash.
+/// Runs one process, from its start to its end or a crash.
 async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Option<Ended> {
     let (store, loaded) = DiskStore::open(world, &disks.state, &owner()).await;
     let start = loaded.as_ref().map(positions).unwrap_or_default();
@@ -114,7 +114,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
         grace: Duration::from_secs(25),
     };
     if last {
-        // Faults end; from here on progress must come by itself.
+        // Faults end; from here on there must be progress without them.
         let heal = async {
             tokio::time::sleep(Duration::from_secs(120)).await;
             world.lock().unwrap().faulty = false;
@@ -124,7 +124,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
         let outcome = tokio::time::timeout(bound, both).await;
         return Some(outcome.expect("progress resumes").ended);
     }
-    // A crash: everything in the process is gone, wherever it was.
+    // A crash: the process ends at any point.
     if dice.chance(50) {
         disks.state.lock().unwrap().crash_in_a_write();
     } else if dice.chance(50) {
@@ -138,7 +138,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
         () = tokio::time::sleep(until) => None,
     };
     let mut world = world.lock().unwrap();
-    // The loop may come to its end before anybody notices.
+    // The loop may end before the crash is noticed.
     let ended = ended.filter(|_| !world.crashed);
     if ended.is_none() && plan.store_faults == 0 {
         world.check_repeated();
@@ -146,7 +146,7 @@ async fn live(world: &Shared, disks: &Disks, dice: &mut Dice, last: bool) -> Opt
     ended
 }
 
-/// What a crash leaves of the disk, and of the last line of the dead letter.
+/// Applies a crash to the disk and the last line of the dead letter.
 fn crash(world: &Shared, disks: &Disks, dice: &mut Dice) {
     {
         let mut world = world.lock().unwrap();
@@ -172,7 +172,7 @@ fn crash(world: &Shared, disks: &Disks, dice: &mut Dice) {
 }
 
 async fn attack(seed: u64, traced: bool) -> Shared {
-    // What the pipeline leaves to chance.
+    // Seeds the pipeline's own random choices.
     fastrand::seed(seed);
     let plan = Plan::of(seed);
     let folder = folder();
@@ -229,7 +229,7 @@ fn check_end(world: &World) {
     }
 }
 
-/// Which schedules.
+/// The seeds to run.
 fn schedules(many: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     match number("SEED") {
@@ -238,7 +238,7 @@ fn schedules(many: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// One schedule, on time of its own.
+/// Runs one schedule, with its own time.
 fn play(seed: u64, traced: bool) -> Shared {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,6 @@
-//! What a schedule has in it, all of it from the seed.
+//! The parameters of a schedule, all derived from the seed.
 
-/// Small, seeded, good enough (`SplitMix64`).
+/// A small seeded generator (`SplitMix64`).
 #[derive(Clone)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -22,19 +22,19 @@ impl Dice {
     }
 }
 
-/// On what the receiver always fails.
+/// The poison on which the receiver always fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Poison {
     None,
-    /// It calls the bodies bad: the events are refused.
+    /// Answers that call the body bad: the events are refused.
     Bodies,
-    /// Whatever else it may do: they are parked first.
+    /// Any failures: the events are parked first.
     All,
 }
 
 impl Poison {
-    /// What goes on when the log is read, so that poison can be told from an outage: an event every
-    /// 20 seconds, so many times.
+    /// Number of events after the log was read, one every 20 seconds, by which poison can be told
+    /// from an outage.
     pub(crate) fn fillers(self) -> u64 {
         match self {
             Poison::None => 0,
@@ -44,27 +44,27 @@ impl Poison {
     }
 }
 
-/// What a schedule has in it.
+/// The parameters of a schedule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) partitions: u32,
     pub(crate) records: u64,
-    /// Partitions are split and followed by others while they are read.
+    /// Whether partitions are split and followed by others while they are read.
     pub(crate) resharded: bool,
-    /// Percent of requests that fail in some way while faults last.
+    /// Percentage of requests that fail in some way while faults last.
     pub(crate) faults: u64,
-    /// Some failing requests were accepted all the same.
+    /// Whether some failing requests were accepted nevertheless.
     pub(crate) lost_answers: bool,
     pub(crate) poison: Poison,
-    /// The receiver's time for each event while faults last.
+    /// The receiver's time per event while faults last.
     pub(crate) each: u64,
     pub(crate) crashes: u64,
-    /// Percent of a checkpoint's steps that fail while faults last.
+    /// Percentage of a checkpoint's steps that fail while faults last.
     pub(crate) store_faults: u64,
-    /// A crash takes the power away too: what was not brought to the disk may be gone, or torn.
+    /// Whether a crash is a power loss too: data that was not synced may be absent or torn.
     pub(crate) power_losses: bool,
-    /// Percent of syncs that say they were done and were not.
+    /// Percentage of syncs that report success falsely.
     pub(crate) lost_syncs: u64,
     pub(crate) in_flight: usize,
 }

@@ -1,4 +1,4 @@
-//! The receiver: it fails, is slow, loses answers, and cannot bear some events.
+//! The simulated receiver: it fails, is slow, loses answers, and always fails on some events.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::log::kind;
 use super::plan::{Plan, Poison};
 use super::world::{Shared, World};
 
-/// How long the webhook client waits.
+/// The webhook client's time-out.
 const TIMEOUT_MS: u64 = 10_000;
 
 pub(crate) struct Receiver(pub(crate) Shared);
@@ -18,7 +18,7 @@ fn text_of(event: &Event) -> String {
     String::from_utf8(event.text().to_vec()).unwrap()
 }
 
-/// The audit ID of one of the log's events.
+/// The audit ID in an event's text.
 pub(crate) fn audit_id(text: &str) -> &str {
     let id = text.split("auditID\":\"").nth(1);
     id.and_then(|id| id.split('"').next()).unwrap()
@@ -110,7 +110,7 @@ fn failed(cause: Cause, seconds: u64) -> Verdict {
     })
 }
 
-/// How the receiver fails on this event, always, if it does.
+/// How the receiver always fails on this event, if it is poison.
 fn poison(plan: &Plan, audit_id: &str) -> Option<(Cause, &'static str)> {
     let (partition, index) = audit_id[1..].split_once('-').unwrap();
     let (partition, index): (u64, u64) = (partition.parse().unwrap(), index.parse().unwrap());

@@ -1,4 +1,4 @@
-//! What must hold at all times, and which states were reached.
+//! Invariants that are checked all the time, and states that were reached.
 
 use std::cmp::Ordering;
 
@@ -45,8 +45,8 @@ impl Observer for Watch {
     }
 
     fn progressed(&mut self, _: &RunStats, progress: &Progress<'_>) {
-        // The limit, and one page that was read while there was room, with its events; and the records
-        // of a parked event that is on its way to the dead letter.
+        // The limit, plus one page that was read while there was room, with its events, plus the
+        // records of a parked event on its way to the dead letter.
         assert!(
             progress.in_flight_bytes <= self.in_flight_bytes_max + 2 * 30 * 1200,
             "{} bytes",

@@ -1,5 +1,5 @@
-//! Everything that outlives a crash, and all that happened: the log, the receiver's account, what the
-//! disk holds, the trace.
+//! Everything that outlives a crash, and the history: the log, accepted events, the disk, the
+//! trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,8 +17,8 @@ use super::plan::{Dice, Plan, Poison};
 
 pub(crate) type Shared = Arc<Mutex<World>>;
 
-/// A position that is reached is on the disk so long after: the pace of the checkpoint, and twice
-/// the time of a write.
+/// A reached position is on the disk after this time: the checkpoint's interval plus twice the time
+/// of a write.
 const KEPT_WITHIN: Duration = Duration::from_millis(1010);
 
 pub(crate) struct World {
@@ -27,27 +27,27 @@ pub(crate) struct World {
     pub(crate) shards: Shards,
     began: Instant,
     pub(crate) faulty: bool,
-    /// The process is gone: nothing that it began has any effect from here on.
+    /// The process has ended: nothing that it started has an effect any more.
     pub(crate) crashed: bool,
     pub(crate) crash: Arc<Notify>,
     /// Events accepted, in order, with their text.
     pub(crate) accepted: Vec<String>,
-    /// When a record was first accepted, or rejected, in this life, by its audit ID.
+    /// When each record was first accepted or rejected in this process, by audit ID.
     settled_at: BTreeMap<String, Instant>,
-    /// Where this life began.
+    /// The positions with which this process started.
     start: BTreeMap<u32, u64>,
-    /// Positions of its pages, with their time.
+    /// Positions of its pages, each with its time.
     given: Vec<(Instant, u32, u64)>,
     pub(crate) dead: PathBuf,
-    /// Lines of the dead letter that are gone because a sync lied.
+    /// Lines of the dead letter that a lying sync lost.
     lost: BTreeSet<String>,
-    /// The positions of the last write that succeeded, as the process knows.
+    /// The positions of the last write that succeeded, as far as the process knows.
     pub(crate) durable: BTreeMap<u32, u64>,
     pub(crate) at_once: usize,
     pub(crate) at_once_max: usize,
-    /// Events of requests that failed, by their first.
+    /// Events of failed requests, by their first event.
     pub(crate) failed: BTreeMap<String, usize>,
-    /// States that were reached, and how often.
+    /// Number of times that each state was reached.
     pub(crate) seen: BTreeMap<&'static str, u64>,
     /// Every request, answer, position, checkpoint and reject, with its simulated time.
     pub(crate) trace: Option<String>,
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// The process ends here and now.
+    /// Ends the process immediately.
     pub(crate) fn end(&mut self, how: &'static str) {
         self.crashed = true;
         self.saw(how);
@@ -100,7 +100,7 @@ impl World {
         self.crash.notify_one();
     }
 
-    /// The source gave this page.
+    /// Records a page of the source.
     pub(crate) fn read(&mut self, page: &Page) {
         self.note(|| {
             let (id, position) = (page.partition, &page.position);
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// One of the events, or of the records, is done with.
+    /// Records that an event or record is settled.
     pub(crate) fn settle(&mut self, audit_id: &str) {
         let at = self.settled_at.entry(audit_id.to_owned());
         at.or_insert_with(Instant::now);
@@ -139,7 +139,8 @@ impl World {
         kind(place.1) == "stranger" || self.settled_at.contains_key(&id(place))
     }
 
-    /// A crash repeats what was settled within a second, and no more: older positions are kept.
+    /// Checks that a crash repeats only what was settled within the last second: older positions
+    /// are saved.
     pub(crate) fn check_repeated(&mut self) {
         let kept_to = Instant::now().checked_sub(KEPT_WITHIN).unwrap();
         let settled_by_then = |place: &Place| {
@@ -172,7 +173,7 @@ impl World {
         }
     }
 
-    /// A process begins, with what it was told.
+    /// A process starts with these positions.
     pub(crate) fn begin(&mut self, positions: &BTreeMap<u32, u64>) {
         self.crashed = false;
         self.at_once = 0;
@@ -184,7 +185,8 @@ impl World {
         self.note(|| format!("begin {positions:?}"));
     }
 
-    /// These lines of the dead letter went with the power, though a sync had said that they are safe.
+    /// A power loss removed these lines of the dead letter, although a sync had reported them as
+    /// written.
     pub(crate) fn lose(&mut self, lines: BTreeSet<String>) {
         if !lines.is_empty() {
             self.saw("dead letter lost by a sync that lied");
@@ -193,7 +195,8 @@ impl World {
         self.lost.extend(lines);
     }
 
-    /// Every record before these positions is delivered intact, in the dead letter, or a stranger.
+    /// Checks that every record before these positions is delivered intact, in the dead letter, or
+    /// a stranger.
     pub(crate) fn check_before(&self, positions: &BTreeMap<u32, u64>) {
         self.check(&self.shards.before(positions));
     }
@@ -221,7 +224,7 @@ impl World {
         }
     }
 
-    /// The lines of the dead letter, but for the time of this machine.
+    /// Traces the lines of the dead letter, without this machine's time.
     pub(crate) fn note_dead_letter(&mut self) {
         for line in lines(&self.dead) {
             let line = line
@@ -233,7 +236,7 @@ impl World {
         }
     }
 
-    /// Only what was issued came.
+    /// Checks that only issued events arrived.
     pub(crate) fn check_issued(&self) {
         let fillers = (0..self.plan.poison.fillers()).map(|index| (FILLERS, FILLER + index));
         let issued: BTreeSet<String> = self

@@ -1,4 +1,4 @@
-//! Files through the reader and the JSON splitter, with a provider of the simplest kind.
+//! Files through the reader and the JSON splitter, with a minimal provider.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -8,8 +8,8 @@ use audit_bridge_core::event::json::{Raw, ValueKind};
 use super::*;
 use crate::dump::{PieceContext, RecordError, Role};
 
-/// Records are objects with an `id`; containers hold them in `events`, under the name of a
-/// `stream`; a string is a record; `@id` marks another form of one.
+/// Records are objects with an `id`. Containers hold them in `events`, with the name of a `stream`.
+/// A string is a record; `@id` marks a wrapped one.
 struct Plain;
 
 impl Dump for Plain {
@@ -51,7 +51,7 @@ impl Dump for Plain {
     }
 }
 
-/// Gives its bytes in chunks of one size.
+/// Returns its bytes in chunks of one size.
 struct Chunks(Cursor<Vec<u8>>, usize);
 
 impl Read for Chunks {
@@ -61,7 +61,7 @@ impl Read for Chunks {
     }
 }
 
-/// The pieces of a file, those from damaged places marked by `!`, and how it ended.
+/// The pieces of a file, with `!` before those from damaged places, and the result.
 fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
     let mut all = Vec::new();
     let content = Box::new(Chunks(Cursor::new(text.to_vec()), chunk));
@@ -194,7 +194,7 @@ fn file_damaged_loses_the_damaged_record_only() {
     );
 }
 
-/// A line that is torn, wherever it stands and wherever the tear is, costs what stands on it.
+/// A line that is torn costs only the records on it, wherever the line and the tear are.
 #[test]
 fn line_torn_at_any_byte_costs_no_other() {
     let torn = r#"{"id":1,"a":{"b":[{"c":"d\"{"},2]},"e":[[{}],"f"]}"#;

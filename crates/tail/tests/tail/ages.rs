@@ -1,5 +1,5 @@
-//! Ages that are added and taken away between two lives, what counts as late after a restart, and
-//! pages without events.
+//! Ages that are added and removed between two processes, late records after a restart, and pages
+//! without events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,7 +43,7 @@ async fn age_removed_is_merged_into_the_edge_and_forgotten() {
         assert_eq!(positions.len(), 2, "life {life}: {positions:?}");
         given.extend(next.given.clone());
     }
-    // One that comes back later begins where the others are, not where it was.
+    // An age that is added back starts where the other cursors are, not where it was.
     let mut last = resumed(&log, with_ages(&[15, 600], folder.path()), positions);
     last.run_secs(10).await;
     let place = last.positions[&2]["read_to"].as_str().unwrap().to_owned();
@@ -67,7 +67,7 @@ async fn ages_changed_between_crashes_lose_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let log = MemoryLog::millis();
         for n in 0..random.i64(50..500) {
-            // Within the one age that is always there.
+            // Late, but within the one age that always exists.
             let late = random.i64(0..20_000) * random.i64(0..2);
             log.put_ms(n * 700, n * 700 + late);
         }
@@ -94,7 +94,7 @@ async fn ages_changed_between_crashes_lose_nothing() {
                 }
             }
             settled.extend(next.settled.keys().copied());
-            // A crash: what was on its way is lost.
+            // A crash: records in flight are lost.
             positions = next.positions.clone();
             if last {
                 assert_eq!(
@@ -121,7 +121,7 @@ async fn record_delivered_before_restart_is_not_late() {
     let mut first = tail(&log, settings());
     first.run_secs(500).await;
     assert_eq!(late(&first), 0);
-    // No identities are kept, so an older cursor finds again what the edge had handed out.
+    // Identities are not saved, so an older cursor delivers again what the edge had delivered.
     let positions = first.positions.clone();
     drop(first);
     let begun = (log.clock(), 550_000);
@@ -142,7 +142,7 @@ async fn pages_empty_do_not_shrink_the_window() {
     for n in 0..200 {
         log.put_ms(n * 100_000, n * 100_000);
     }
-    // A day's backlog, of which each answer has a hundred pages without events before it.
+    // A day's backlog, in which a hundred pages without events precede each answer.
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     log.script(vec![Fault::Empty; 100]);
     let mut reading = tail(&log, settings());

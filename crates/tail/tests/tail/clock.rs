@@ -1,5 +1,5 @@
-//! The machine's clock is ahead of the log's, by more than the oldest age: what now is, the answers
-//! tell.
+//! The machine's clock is ahead of the log's by more than the oldest age: the answers determine
+//! what time it is.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::{at, resumed, settings, tail};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// A log that tells its time, and a record every ten seconds of two hours, some of them late.
+/// A log that tells its time, with a record every ten seconds for two hours, some of them late.
 fn log_behind(by_ms: i64) -> MemoryLog {
     let log = MemoryLog::millis();
     log.tell_time();
@@ -36,7 +36,7 @@ fn assert_all(tail: &Pipeline, from_ms: i64, log: &MemoryLog) {
 async fn clock_ahead_from_the_start_loses_nothing() {
     let log = log_behind(HOUR_MS);
     let mut settings = settings();
-    // "latest", as this machine has it.
+    // "latest" by this machine's clock.
     settings.start = at(HOUR_MS);
     let mut tail = tail(&log, settings);
     tail.run_secs(3 * 3_600).await;
@@ -113,7 +113,7 @@ async fn beginning_in_the_future_is_waited_for_also_with_the_clock_ahead() {
     assert_all(&tail, HOUR_MS, &log);
 }
 
-/// Somebody's answer of long ago must not bring everything again that the log ever held.
+/// An answer with a time long ago must not bring back everything that the log ever had.
 #[tokio::test(start_paused = true)]
 async fn time_told_wrong_by_years_does_not_move_the_beginning() {
     let log = log_behind(365 * 24 * HOUR_MS);

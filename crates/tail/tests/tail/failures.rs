@@ -1,4 +1,4 @@
-//! What goes wrong in between: nothing of it moves a cursor.
+//! Failures in between never move a cursor.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn throttled(after: Option<Duration>) -> Fault {
     Fault::Error(QueryError::Throttled { after })
 }
 
-/// A log of ten records in pages of two, and what its first requests came to.
+/// The first requests to a log of ten records in pages of two.
 async fn first_requests(script: Vec<Fault>) -> Vec<Request> {
     let log = MemoryLog::millis();
     log.pages_of(2);
@@ -162,7 +162,7 @@ async fn clock_jumping_ahead_and_back_loses_nothing() {
     tail.run_secs(900).await;
     log.clock().set_wrong_by(0);
     tail.run_secs(600).await;
-    // Behind the log's: everything is late by so much, and read all the same.
+    // Behind the log's: every record is late by this much, but still read.
     log.clock().set_wrong_by(-1_800_000);
     tail.run_secs(2_000).await;
     log.clock().set_wrong_by(0);

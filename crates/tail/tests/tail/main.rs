@@ -1,5 +1,5 @@
-//! The tail of a log queried by time, against a log in memory and on a clock of its own: what
-//! happens there in an hour takes moments here.
+//! The tail of a log that is queried by time, against a log in memory with a simulated clock: an
+//! hour takes moments.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,15 +28,15 @@ use jiff::Timestamp;
 use memory_log::{MemoryLog, TestClock};
 use pipeline::Pipeline;
 
-/// The ages of the older cursors, as EKS has them.
+/// The ages of EKS's older cursors.
 const AGES: [u64; 3] = [15, 120, 600];
 
-/// When every test begins.
+/// The start time of every test.
 fn beginning() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().expect("a time")
 }
 
-/// So many milliseconds after the beginning.
+/// The time this many milliseconds after the start.
 fn at(millis: i64) -> Timestamp {
     let nanos = beginning().as_nanosecond() + i128::from(millis) * 1_000_000;
     Timestamp::from_nanosecond(nanos).expect("a time")
@@ -50,12 +50,12 @@ fn settings() -> TailSettings {
     }
 }
 
-/// A tail of this log, without a past.
+/// A tail of this log, without positions.
 fn tail(log: &MemoryLog, settings: TailSettings) -> Pipeline {
     resumed(log, settings, Positions::new())
 }
 
-/// A tail of this log that goes on from these positions.
+/// A tail of this log that continues at these positions.
 fn resumed(log: &MemoryLog, settings: TailSettings, positions: Positions) -> Pipeline {
     let clock: TestClock = log.clock();
     let limiter = Arc::new(Limiter::seeded(100.0, 1));

@@ -1,4 +1,4 @@
-//! A log in memory: every record becomes visible at a time of its own, and any request may fail.
+//! A log in memory: every record becomes visible at its own time, and any request may fail.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::at;
 
-/// The bridge's clock: the paused one, and how wrong it is.
+/// The bridge's clock: the paused one, plus an error.
 #[derive(Clone)]
 pub(crate) struct TestClock {
     origin: Instant,
@@ -39,7 +39,7 @@ impl Clock for TestClock {
 pub(crate) enum Fault {
     /// Nothing unusual.
     None,
-    /// No entries, and a token for them.
+    /// No entries, but a token for the next page.
     Empty,
     /// This error.
     Error(QueryError),
@@ -76,7 +76,7 @@ struct State {
     page_max: usize,
     latency_ms_max: u64,
     script: VecDeque<Fault>,
-    /// One request of so many fails at random; 0 is none.
+    /// One in this many requests fails at random; 0 means none.
     fault_in: u32,
     random: fastrand::Rng,
     requests: Vec<Request>,
@@ -117,12 +117,12 @@ impl MemoryLog {
         work(&mut self.state.lock().expect("no panic holds it"))
     }
 
-    /// Its answers say what time it is, in whole seconds.
+    /// Lets its answers tell the time, in whole seconds.
     pub(crate) fn tell_time(&self) {
         self.with(|state| state.tells_time = true);
     }
 
-    /// Files a record under `time`, which shows from `visible` on. Returns its number.
+    /// Stores a record under `time` that is visible from `visible` on. Returns its number.
     pub(crate) fn put(&self, time: Timestamp, visible: Timestamp) -> u64 {
         self.with(|state| {
             let id = state.records.len() as u64;
@@ -131,7 +131,7 @@ impl MemoryLog {
         })
     }
 
-    /// Files a record by milliseconds from the beginning.
+    /// The same, in milliseconds from the start.
     pub(crate) fn put_ms(&self, time: i64, visible: i64) -> u64 {
         self.put(at(time), at(visible))
     }
@@ -155,7 +155,7 @@ impl MemoryLog {
         });
     }
 
-    /// What happens to the next requests.
+    /// Sets the faults of the next requests.
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.with(|state| state.script.extend(faults));
     }
@@ -185,7 +185,7 @@ impl State {
     }
 
     fn page(&self, window: &Window, token: Option<&str>, now: Timestamp, empty: bool) -> Page {
-        // A token carries on with what showed when its first page was asked for.
+        // A token continues with what was visible when its first page was requested.
         let (offset, shown) = match token.and_then(|token| token.split_once('@')) {
             Some((offset, shown)) => (
                 offset.parse().expect("an offset"),

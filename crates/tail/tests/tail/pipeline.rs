@@ -1,5 +1,5 @@
-//! What stands behind a source, as simple as can be: records settle when and in what order the test
-//! says, and a position is committed when all before it in its partition is settled.
+//! A minimal pipeline for a source: the test decides when and in what order records settle, and a
+//! position is committed once all records before it in its partition are settled.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,16 +17,16 @@ enum Item {
 
 pub(crate) struct Pipeline {
     pub(crate) tail: Tail<MemoryLog>,
-    /// As the checkpoint has them.
+    /// As in the checkpoint.
     pub(crate) positions: Positions,
     partitions: BTreeMap<u32, VecDeque<Item>>,
-    /// Partitions whose positions go with the next settlement.
+    /// Partitions whose positions are removed at the next settlement.
     retired: BTreeSet<u32>,
-    /// How often each record was handed out.
+    /// How often each record was delivered.
     pub(crate) given: BTreeMap<u64, u32>,
-    /// Which are settled.
+    /// How often each record was settled.
     pub(crate) settled: BTreeMap<u64, u32>,
-    /// Which lie before a committed position: they must not come again.
+    /// Records before a committed position, which must not be repeated.
     pub(crate) safe: BTreeSet<u64>,
     pub(crate) ended: bool,
 }
@@ -53,7 +53,7 @@ impl Pipeline {
         self.tail.monitor().status()
     }
 
-    /// Waits for one page, at most so long; the wait is dropped then.
+    /// Waits for one page, but at most this long; then the read is dropped.
     pub(crate) async fn step(&mut self, wait: Duration) -> bool {
         match timeout(wait, self.tail.read()).await {
             Ok(Some(page)) => {
@@ -71,7 +71,7 @@ impl Pipeline {
     fn take(&mut self, page: Page) {
         for change in &page.partitions {
             if let PartitionChange::Retired(partition) = change {
-                // The positions before this page are the checkpoint's already, or it waits.
+                // Removed only once the positions before this page are in the checkpoint.
                 self.retired.insert(*partition);
             }
         }
@@ -85,7 +85,7 @@ impl Pipeline {
         queue.extend(page.position.map(Item::Position));
     }
 
-    /// Settles the records that `choose` names, and commits what that allows.
+    /// Settles the records that `choose` selects, and commits the resulting positions.
     pub(crate) fn settle(&mut self, mut choose: impl FnMut(u64) -> bool) {
         for (&partition, queue) in &mut self.partitions {
             for item in queue.iter_mut() {
@@ -125,7 +125,7 @@ impl Pipeline {
             .retain(|partition, _| !retired.contains(partition));
     }
 
-    /// Reads for so long, settling all at once.
+    /// Reads for this long, and settles everything at once.
     pub(crate) async fn run_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end && !self.ended {
@@ -139,7 +139,7 @@ impl Pipeline {
         self.run_for(Duration::from_secs(seconds)).await;
     }
 
-    /// Every one of these was given once, and nothing else.
+    /// Asserts that exactly these records were delivered, each once.
     pub(crate) fn assert_each_once(&self, ids: impl IntoIterator<Item = u64>) {
         let want: BTreeMap<u64, u32> = ids.into_iter().map(|id| (id, 1)).collect();
         assert_eq!(self.given, want);

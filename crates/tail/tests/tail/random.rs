@@ -1,6 +1,6 @@
-//! Random logs, faults, page sizes, settlements and restarts, against what must hold of any.
+//! Random logs, faults, page sizes, settlements and restarts, checked against invariants.
 //!
-//! `TAIL_SEED=7` runs one seed, `TAIL_SEEDS=5000` so many.
+//! `TAIL_SEED=7` runs one seed, `TAIL_SEEDS=5000` this many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::at;
 use crate::memory_log::MemoryLog;
 use crate::pipeline::Pipeline;
 
-/// How long records come, in milliseconds.
+/// For how many milliseconds records arrive.
 const LOG_MS: i64 = 400_000;
 
 fn number(name: &str) -> Option<u64> {
@@ -29,7 +29,7 @@ fn seeds(first: u64) -> Vec<u64> {
     }
 }
 
-/// One world: a log and the settings of its tail.
+/// A log and the settings of its tail.
 struct World {
     random: Rng,
     log: MemoryLog,
@@ -54,7 +54,7 @@ impl World {
         let oldest = ages.last().copied().unwrap_or_default();
         let oldest_ms = oldest.as_millis() as i64;
         for _ in 0..random.usize(1..1_500) {
-            // Many under one time, many a little late, some as late as can be, some later.
+            // Many with the same time, many a little late, some as late as allowed, some later.
             let time = match random.bool() {
                 true => random.i64(0..LOG_MS),
                 false => random.i64(0..LOG_MS / 5_000) * 5_000,
@@ -103,7 +103,7 @@ impl World {
         Pipeline::new(tail.expect("positions of our own"), positions)
     }
 
-    /// Reads and settles at random, for so many steps or to the end.
+    /// Reads and settles at random, for this many steps or to the end.
     async fn work(&mut self, tail: &mut Pipeline, steps: usize) {
         let share = self.random.f64();
         for _ in 0..steps {
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Every record that showed before the oldest cursor was due.
+    /// The records that became visible before the oldest cursor was due.
     fn promised(&self) -> impl Iterator<Item = u64> {
         let oldest = i128::try_from(self.oldest.as_nanos()).expect("short");
         let in_time = move |time: Timestamp, visible: Timestamp| {
@@ -150,7 +150,7 @@ async fn tail_random_without_crash_delivers_exactly_once() {
     for seed in seeds(0) {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
-        // The paused clock runs on from world to world; this one began with the log's.
+        // The paused clock continues from world to world; this world started with its log.
         let mut tail = world.tail(Positions::new());
         world.work(&mut tail, STEPS_MAX).await;
         assert!(
@@ -165,7 +165,7 @@ async fn tail_random_without_crash_delivers_exactly_once() {
         let twice: Vec<_> = tail.given.iter().filter(|(_, times)| **times > 1).collect();
         assert!(twice.is_empty(), "seed {seed}: {twice:?}");
         world.assert_nothing_before_the_start(&tail, seed);
-        // What was given is what the positions say.
+        // The positions match what was delivered.
         for position in tail.positions.values() {
             assert_eq!(position["read_to"], at(LOG_MS).to_string(), "seed {seed}");
         }
@@ -183,7 +183,7 @@ async fn tail_random_with_crashes_settles_at_least_once() {
         let mut safe = BTreeSet::new();
         let crashes = world.random.usize(1..12);
         let torn = world.random.bool();
-        // The disk kept up: nothing was on its way there when the process died.
+        // The disk kept up: nothing was waiting to be written when the process died.
         let written = !torn && world.random.bool();
         for life in 0..=crashes {
             let mut tail = world.tail(positions.clone());
@@ -205,7 +205,7 @@ async fn tail_random_with_crashes_settles_at_least_once() {
             }
             world.assert_nothing_before_the_start(&tail, seed);
             safe.append(&mut tail.safe);
-            // What was on its way is lost with the process; here and there so is a file.
+            // Records in flight are lost with the process; sometimes a file is lost too.
             positions.clone_from(&tail.positions);
             if written {
                 tail.tail.close().await;
@@ -227,7 +227,7 @@ async fn tail_random_with_crashes_settles_at_least_once() {
     println!("{repeated} of {records} records were settled more than once");
 }
 
-/// Cuts one of the files with identities.
+/// Truncates one of the files with identities.
 fn tear(random: &mut Rng, folder: &std::path::Path) {
     let Ok(files) = std::fs::read_dir(folder.join("seen")) else {
         return;

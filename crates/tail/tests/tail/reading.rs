@@ -26,7 +26,7 @@ async fn records_with_equal_times_are_all_delivered() {
     let log = MemoryLog::millis();
     log.pages_of(7);
     for n in 0..500 {
-        // Half of them show only when the first scan of their time is over.
+        // Half of them become visible only after the first scan of their time.
         log.put_ms(20_000, 20_000 + (n % 2) * 7_000);
     }
     let mut tail = tail(&log, settings());
@@ -44,8 +44,8 @@ async fn records_late_are_found_once_up_to_the_oldest_age() {
     for round in 0..40 {
         let time = 1_000 * 37 * round;
         ids.extend(lateness.map(|late| log.put_ms(time, time + late)));
-        // Later than that, a record is lost: the oldest age is what was asked for. It is read
-        // within a poll and half that age, so what is later than this is surely lost.
+        // A record that is later than the oldest age may be lost. Cursors read within a poll and
+        // half that age, so a record later than that is certainly lost.
         log.put_ms(time, time + 906_000);
     }
     let mut tail = tail(&log, settings());
@@ -56,7 +56,7 @@ async fn records_late_are_found_once_up_to_the_oldest_age() {
         late.iter().map(|late| late.age).collect::<Vec<_>>(),
         AGES.map(Duration::from_secs)
     );
-    // Which of two cursors finds it depends on the time; that some were late does not.
+    // Which of two cursors finds a record depends on timing, but not the number of late records.
     let all: u64 = late.iter().map(|late| late.records).sum();
     assert!(late.iter().all(|late| late.records >= 40), "{late:?}");
     assert!((40 * 6..=40 * 8).contains(&all), "{late:?}");
@@ -67,7 +67,7 @@ async fn windows_of_a_cursor_join_at_the_resolution() {
     for resolution in [Duration::from_millis(1), Duration::from_nanos(1)] {
         let log = MemoryLog::new(resolution);
         for n in 0..3_000 {
-            // On the bounds of the windows, and one unit beside them.
+            // At the bounds of the windows, and one unit off.
             let nanos = [0, -1, 1][n % 3] * resolution.as_nanos() as i64;
             let time = at(n as i64 / 3 * 100);
             let time = time + jiff::SignedDuration::from_nanos(nanos);
@@ -123,7 +123,7 @@ async fn records_in_the_future_are_read_when_due() {
 async fn backlog_is_read_once_and_ends_at_until() {
     let log = MemoryLog::millis();
     log.pages_of(50);
-    // Two hours ago, until one hour ago; then nothing for the tail.
+    // From two hours to one hour ago, then nothing new.
     for n in 0..36_000 {
         log.put_ms(n * 100 - 7_200_000, 0);
     }
@@ -141,13 +141,13 @@ async fn backlog_is_read_once_and_ends_at_until() {
     assert!(tail.ended);
     tail.assert_each_once(0..36_000);
     let stats = tail.stats();
-    // Windows that turned out too long are begun again; nothing else is read twice.
+    // Windows that proved too long are restarted; nothing else is read twice.
     assert!(stats.entries < 36_000 * 5 / 4, "{stats:?}");
     assert!(
         begun.elapsed() < Duration::from_secs(30),
         "no cursor waits for its age"
     );
-    // It has moved on often enough, and with whole pages.
+    // It has advanced often enough, by complete pages.
     let windows = log
         .requests()
         .iter()
@@ -209,7 +209,7 @@ async fn identities_remembered_are_bounded_by_the_oldest_age() {
         tail.run_secs(MINUTES).await;
         most = most.max(tail.stats().identities);
     }
-    // Five a second: the oldest age, half of it until its cursor comes by, a poll, a bucket.
+    // Five a second, for the oldest age, half of it until its cursor is due, a poll and a bucket.
     assert!(
         most > 5 * 600 && most < 5 * (600 + 300 + 5 + 2 * 16),
         "{most}"
@@ -217,7 +217,7 @@ async fn identities_remembered_are_bounded_by_the_oldest_age() {
     let stats = tail.stats();
     assert!(stats.records >= 35_000 && stats.caught_up, "{stats:?}");
     assert_eq!(stats.newest, stats.newest_settled);
-    // Each entry is met by each cursor once.
+    // Each cursor reads each entry once.
     assert!(stats.entries < stats.records * 4, "{stats:?}");
 }
 
@@ -237,7 +237,7 @@ async fn identities_limit_costs_duplicates_never_records() {
     tail.run_secs(45 * MINUTES).await;
     assert_eq!(tail.given.len(), 6_000);
     assert!(tail.given.values().any(|&times| times > 1));
-    // The newest bucket stays, whatever it holds.
+    // The newest bucket is kept, whatever its size.
     assert!(tail.stats().identities <= 1_000 + 16 * 5);
 }
 
@@ -285,8 +285,8 @@ async fn read_dropped_loses_neither_answer_nor_record() {
 async fn backlog_above_the_rate_delays_then_skips_revisits() {
     let log = MemoryLog::millis();
     log.pages_of(10);
-    // Two pages a second, read four times: eight requests a second. There are three, which are
-    // enough to read it once: at a lag of the oldest age, the last revisits stop.
+    // Two pages a second, read four times, need eight requests a second. There are three, enough to
+    // read them once: at a lag of the oldest age, the last revisits stop.
     for n in 0..36_000 {
         log.put_ms(n * 50, n * 50 + (n % 100) * 20);
     }

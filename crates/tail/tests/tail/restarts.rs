@@ -1,4 +1,4 @@
-//! What survives the process: the positions, and the identities of what was settled.
+//! What survives the process: positions, and identities of settled records.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ async fn restart_after_clean_stop_repeats_and_misses_nothing() {
         positions = tail.positions.clone();
         given.extend(tail.given.keys().copied());
         tail.tail.close().await;
-        // Whoever is away for a while finds what came meanwhile.
+        // A process that was away for a while finds what arrived meanwhile.
         tokio::time::sleep(std::time::Duration::from_secs(round % 5 * 10)).await;
     }
     let mut tail = resumed(&log, kept(folder.path()), positions);
@@ -42,7 +42,7 @@ async fn restart_after_clean_stop_repeats_and_misses_nothing() {
     given.extend(tail.given.keys().copied());
     given.sort_unstable();
     assert_eq!(given, (0..3_000).collect::<Vec<_>>());
-    // The files go when the oldest cursor has passed them.
+    // The files are deleted once the oldest cursor has passed them.
     let files = std::fs::read_dir(folder.path().join("seen"))
         .unwrap()
         .count();
@@ -57,7 +57,7 @@ async fn restart_delivers_unsettled_records_others_have_passed() {
         log.put_ms(n * 100, n * 100);
     }
     let mut first = tail(&log, kept(folder.path()));
-    // All cursors read on, and everything is settled but one record.
+    // All cursors continue, and every record but one is settled.
     for _ in 0..1_000 {
         first.step(std::time::Duration::from_secs(5)).await;
         first.settle(|id| id != 42);

@@ -1,4 +1,4 @@
-//! Another process goes on, with the checkpoint and without the disk of the one before it.
+//! Another process continues with the checkpoint, but without its predecessor's disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ impl MemoryStore {
         }
     }
 
-    /// A process that goes on at these positions.
+    /// A process that continues at these positions.
     async fn tail(&self, log: &MemoryLog, positions: Positions) -> Pipeline {
         let identities = LoadedIdentities::load(Arc::new(self.clone())).await;
         let settings = TailSettings {
@@ -76,7 +76,7 @@ impl IdentityStore for MemoryStore {
     }
 }
 
-/// A hundred a second for so long, a few of them late.
+/// A log with a hundred records a second for this long, a few of them late.
 fn busy(seconds: i64) -> MemoryLog {
     let log = MemoryLog::millis();
     log.pages_of(2_000);
@@ -104,7 +104,7 @@ async fn takeover_after_crash_repeats_under_a_minute_and_misses_nothing() {
     for _ in 0..6 {
         tail.run_secs(random.u64(1..200)).await;
         settled.extend(&tail.settled);
-        // It dies as it is: nothing is flushed.
+        // The process dies without flushing.
         let next = store.tail(&log, tail.positions.clone()).await;
         let before = std::mem::replace(&mut tail, next);
         tail.run_secs(400).await;
@@ -131,7 +131,7 @@ async fn takeover_after_clean_stop_repeats_nothing() {
         tail.run_secs(13).await;
         assert_eq!(repeated(&tail, &before), 0);
     }
-    // One write a chunk's interval, besides those at an end: not one for each commit.
+    // One write per interval of a chunk, plus those at each end: not one per commit.
     let writes = *store.writes.lock().unwrap();
     assert!(writes <= 1_480 / 30 + 3 * 20, "{writes} writes");
 }
@@ -143,7 +143,7 @@ async fn takeover_without_kept_identities_repeats_the_oldest_age() {
     first.run_secs(1_300).await;
     let mut second = resumed(&log, settings(), first.positions.clone());
     second.run_secs(400).await;
-    // What the store is for.
+    // This is what the store prevents.
     let again = repeated(&second, &first);
     assert!(again > 30_000, "{again}");
 }
@@ -190,9 +190,9 @@ async fn takeover_of_fresh_start_delivers_everything() {
     let mut first = store.tail(&log, Positions::new()).await;
     first.run_secs(300).await;
     first.tail.close().await;
-    // Somebody deletes the checkpoint to have all of it once more.
+    // A person deletes the checkpoint to get everything again.
     let mut second = store.tail(&log, Positions::new()).await;
-    // It comes as far as its first positions.
+    // It gets as far as its first positions.
     second.step(std::time::Duration::from_secs(1)).await;
     second.settle(|_| false);
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -252,7 +252,7 @@ async fn identity_chunks_damaged_or_foreign_are_ignored() {
     }
 }
 
-/// Each write is an audit event of the very log that is read.
+/// Each write is itself an audit event of the log that is read.
 #[tokio::test(start_paused = true)]
 async fn short_ages_write_no_more_often() {
     for ages in [vec![], vec![1], vec![3, 15]] {
@@ -270,7 +270,7 @@ async fn short_ages_write_no_more_often() {
         let mut tail = resumed(&log, with, Positions::new());
         tail.run_secs(600).await;
         let writes = *store.writes.lock().unwrap();
-        // One an interval, and the last of each chunk.
+        // One per interval, plus the last of each chunk.
         assert!(
             (1..=2 * (600 / 30) + 2).contains(&writes),
             "{ages:?}: {writes} writes"

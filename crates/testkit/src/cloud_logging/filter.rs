@@ -1,9 +1,9 @@
 //! The part of the Logging query language that readers of audit logs use: comparisons of fields,
 //! `AND`, `OR`, `NOT` (also `-`), parentheses, groups of values (`logName=("a" OR "b")`), and the
-//! function `log_id("a/b")`, which takes the id as it is and not as a log's name spells it.
+//! function `log_id("a/b")`, which takes the ID unescaped, unlike log names.
 //!
-//! What it does not know it refuses, as the real one refuses what it cannot parse: a test must not
-//! pass because a condition was ignored.
+//! Unknown syntax is refused, as by the real service: a test must not pass because a condition was
+//! ignored.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub(super) enum Operator {
 }
 
 impl Filter {
-    /// Reads a filter; an empty one matches everything.
+    /// Parses a filter; an empty one matches everything.
     pub(super) fn parse(text: &str) -> Result<Filter, String> {
         let mut parser = Parser {
             tokens: tokens(text)?,
@@ -50,7 +50,7 @@ impl Filter {
         }
     }
 
-    /// Whether an entry that the log files under `time` matches.
+    /// Whether an entry that the log stores under `time` matches.
     pub(super) fn matches(&self, entry: &Value, time: Timestamp) -> bool {
         match self {
             Filter::All(all) => all.iter().all(|filter| filter.matches(entry, time)),
@@ -100,7 +100,7 @@ impl Filter {
                     Operator::Equal => found == value,
                     Operator::NotEqual => found != value,
                     Operator::Has => found.contains(&value),
-                    // The parser lets these through for times only.
+                    // The parser allows these for times only.
                     _ => false,
                 }
             }
@@ -108,18 +108,18 @@ impl Filter {
     }
 }
 
-/// Fields that are times, which are compared by order.
+/// Whether a field is a time, which is compared by order.
 fn is_time(path: &[String]) -> bool {
     matches!(path, [field] if field == "timestamp" || field == "receiveTimestamp")
 }
 
-/// A log's id, of how its name spells it.
+/// A log's ID, from its spelling in the log's name.
 pub(super) fn log_id(spelt: &str) -> String {
     spelt.replace("%2F", "/")
 }
 
 impl Filter {
-    /// Whether some condition is about this field.
+    /// Whether a condition concerns this field.
     pub(super) fn is_about(&self, field: &str) -> bool {
         match self {
             Filter::All(parts) | Filter::Any(parts) => parts.iter().any(|it| it.is_about(field)),

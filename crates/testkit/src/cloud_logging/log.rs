@@ -1,4 +1,4 @@
-//! The log itself: what it holds, and what it answers.
+//! The log's entries, and its answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use super::filter::{Filter, log_id};
 use super::permissions::{LogPermissions, is_resource_name};
 use super::{CloudLoggingFault, Metadata, failure, response};
 
-/// The largest page that may be asked for.
+/// The API's largest page size.
 pub(super) const PAGE_SIZE_MAX: u64 = 1000;
-/// The page that comes when none is asked for.
+/// The default page size.
 const PAGE_SIZE: u64 = 50;
-/// The most resource names of a request.
+/// Most resource names per request.
 const RESOURCES_MAX: usize = 100;
 
-/// A request for entries as it came, and what it came to.
+/// A request for entries, and its result.
 #[derive(Debug, Clone)]
 pub struct Listed {
     /// `resourceNames`
@@ -33,13 +33,12 @@ pub struct Listed {
     pub page_size: Option<u64>,
     /// `pageToken`; empty for a first page.
     pub page_token: String,
-    /// The header.
+    /// The `Authorization` header.
     pub authorization: Option<String>,
-    /// When it came.
     pub at: Instant,
-    /// The status of its answer; 0 as long as there is none.
+    /// The status of the answer; 0 until there is one.
     pub status: u16,
-    /// How many entries the answer had.
+    /// Number of entries in the answer.
     pub entries: usize,
 }
 
@@ -48,14 +47,14 @@ pub(super) struct StoredEntry {
     pub(super) text: String,
     pub(super) value: Value,
     pub(super) time: Timestamp,
-    /// Ties are broken by it, and it tells duplicates.
+    /// Orders entries of the same time, and identifies duplicates.
     pub(super) insert_id: String,
     pub(super) visible: Instant,
-    /// It is in every answer about its time, whatever the filter asks.
+    /// It is in every answer that covers its time, whatever the filter says.
     pub(super) stray: bool,
 }
 
-/// Time, insert id and log: the order of entries, and what tells them from each other.
+/// Time, insert ID and log: orders and identifies entries.
 type Key = (Timestamp, String, String);
 
 #[derive(Debug, Default)]
@@ -64,23 +63,23 @@ pub(super) struct CloudLoggingState {
     pub(super) requests: Vec<Listed>,
     pub(super) next: VecDeque<CloudLoggingFault>,
     pub(super) always: Option<CloudLoggingFault>,
-    /// By token: the query it belongs to, and the last entry that was given.
+    /// By token: the query it belongs to, and the last entry of its page.
     pub(super) tokens: HashMap<String, (String, Key)>,
     pub(super) tokens_issued: u64,
     pub(super) page_max: u64,
     pub(super) token_prefix: Option<String>,
     pub(super) permissions: LogPermissions,
-    /// Views, and the ids of the logs that are in each besides those that Google puts there.
+    /// By view: IDs of the logs in it besides those that Google puts there.
     pub(super) routes: Vec<(String, Vec<String>)>,
     pub(super) clock_ahead: SignedDuration,
     pub(super) metadata: Metadata,
-    /// When each token that was given out ends.
+    /// When each issued token expires.
     pub(super) issued: HashMap<String, Instant>,
     pub(super) metadata_paths: Vec<String>,
 }
 
 impl Listed {
-    /// Reads a request.
+    /// Parses a request.
     pub(super) fn of(headers: &HeaderMap, body: &Value) -> Listed {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let names = body["resourceNames"].as_array().into_iter().flatten();
@@ -105,7 +104,7 @@ impl Listed {
 }
 
 impl CloudLoggingState {
-    /// Keeps until when a token is good, if this text holds one.
+    /// Records the expiry of the access token in this text, if it has one.
     pub(super) fn issue(&mut self, text: &str) {
         let body: Value = serde_json::from_str(text).unwrap_or_default();
         let seconds = body["expires_in"].as_u64().unwrap_or_default();
@@ -184,7 +183,7 @@ impl CloudLoggingState {
             return failure(400, "page_size must not exceed 1000");
         }
         let size = if size == 0 { PAGE_SIZE } else { size };
-        // The page's size may change between two pages of a query, nothing else may.
+        // Only the page size may change between two pages of a query.
         let query = json!([request.resource_names, request.filter, descending]).to_string();
         let after = match self.tokens.get(&request.page_token) {
             Some((of, after)) if *of == query => Some(after.clone()),
@@ -198,7 +197,7 @@ impl CloudLoggingState {
             .iter()
             .filter(|entry| entry.visible <= now && self.shows(entry, &request.resource_names))
             .filter(|entry| {
-                // A stray has no members: only the bounds of time speak of it.
+                // A stray has no members: only conditions on time apply.
                 let time_only = |filter: &Filter| match filter {
                     Filter::Compare { path, .. } if *path != ["timestamp"] => true,
                     Filter::Any(_) | Filter::Not(_) | Filter::LogId(_) => true,

@@ -1,9 +1,9 @@
-//! The metadata server of a Google Cloud machine, as far as a bridge asks it.
+//! The part of Google Cloud's metadata server that a bridge uses.
 
 use axum::http::StatusCode;
 use serde_json::json;
 
-/// What the metadata server says; nothing at all unless it is given.
+/// The metadata server's values; none by default.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata {
     /// `project/project-id`
@@ -12,19 +12,18 @@ pub struct Metadata {
     pub cluster_name: Option<String>,
     /// `instance/attributes/cluster-location`
     pub cluster_location: Option<String>,
-    /// What the access tokens begin with; each has a number behind it. `None`: the machine has no
-    /// service account.
+    /// Prefix of the access tokens; a number follows. `None`: the machine has no service account.
     pub token: Option<String>,
-    /// `instance/service-accounts/default/email`: whose tokens they are. On GKE the service account
-    /// that the pod impersonates, or the workload identity pool (`P.svc.id.goog`) where it
-    /// impersonates none; without GKE's metadata server that of the node.
+    /// `instance/service-accounts/default/email`: the account of the tokens. On GKE the service
+    /// account that the pod impersonates, else the workload identity pool (`P.svc.id.goog`);
+    /// without GKE's metadata server the node's account.
     pub email: String,
-    /// How long a token is good, in seconds.
+    /// Validity of a token, in seconds.
     pub token_seconds: u64,
 }
 
 impl Metadata {
-    /// A node of this cluster, with tokens that are good for an hour.
+    /// A node of this cluster, whose tokens are valid for an hour.
     pub fn of(project: &str, cluster: &str, location: &str) -> Metadata {
         Metadata {
             project_id: Some(project.to_owned()),
@@ -36,8 +35,7 @@ impl Metadata {
         }
     }
 
-    /// Status and body for a path below `/computeMetadata/v1/`; `number` tells a token from those
-    /// before it.
+    /// Status and body for a path below `/computeMetadata/v1/`; `number` makes the token unique.
     pub(super) fn answer(&self, path: &str, number: usize) -> (StatusCode, String) {
         let found = match path {
             "project/project-id" => self.project_id.clone(),

@@ -1,25 +1,26 @@
-//! What a caller may read, and where Google keeps which audit log.
+//! The caller's permissions, and the places in which Google stores each audit log.
 //!
-//! `entries.list` wants one or more of `logging.logEntries.list`, `logging.privateLogEntries.list` and
-//! `logging.views.access` on what it is asked for (its reference, "IAM permissions"): who has one of
-//! them gets an answer, from which everything that takes another one is missing without a word.
+//! `entries.list` needs one or more of `logging.logEntries.list`, `logging.privateLogEntries.list`
+//! and `logging.views.access` on the requested resource (its reference, "IAM permissions"). A
+//! caller with one of them gets an answer, in which everything that needs another is missing
+//! without an error.
 
-/// The log of reads.
+/// The audit log of reads.
 const DATA_ACCESS: &str = "cloudaudit.googleapis.com/data_access";
 
 /// The caller's permissions.
 #[derive(Debug, Clone)]
 pub struct LogPermissions {
-    /// The only projects, folders, organizations and views on which it has any; `None`: all.
+    /// The projects, folders, organizations and views on which it has permissions; `None`: all.
     pub resources: Option<Vec<String>>,
-    /// `logging.logEntries.list`: what is not private of projects, folders and organizations.
+    /// `logging.logEntries.list`: non-private entries of projects, folders and organizations.
     pub entries: bool,
     /// `logging.privateLogEntries.list`: their Data Access logs.
     pub private_entries: bool,
 }
 
 impl Default for LogPermissions {
-    /// Everything.
+    /// All permissions.
     fn default() -> LogPermissions {
         LogPermissions {
             resources: None,
@@ -30,7 +31,7 @@ impl Default for LogPermissions {
 }
 
 impl LogPermissions {
-    /// Whether these may be asked for at all.
+    /// Whether the caller may query these at all.
     pub(super) fn admit(&self, names: &[String]) -> Result<(), (u16, &'static str)> {
         let admitted = |name: &String| {
             let known = self.resources.as_ref();
@@ -46,17 +47,18 @@ impl LogPermissions {
         }
     }
 
-    /// Whether entries of this log show in an answer about this place.
+    /// Whether answers for this place contain entries of this log.
     pub(super) fn shows(&self, name: &str, log: &str) -> bool {
         match log {
-            // `logging.views.access` opens all that is in a view, and this one is without it.
+            // `logging.views.access` shows everything in a view, but this one has no Data Access
+            // entries.
             _ if is_view(name) => log != DATA_ACCESS || !name.ends_with("/_Default/views/_Default"),
             DATA_ACCESS => self.private_entries,
             _ => self.entries,
         }
     }
 
-    /// Whether Google itself puts entries of this log of a project into this view of it
+    /// Whether Google itself puts a project's entries of this log into this view of it
     /// (`global/buckets/B/views/V`): Admin Activity into the bucket `_Required`, Data Access into
     /// `_Default`.
     pub(super) fn view_of(log: &str, view: &str) -> bool {
@@ -73,7 +75,7 @@ fn is_view(name: &str) -> bool {
     name.contains("/views/")
 }
 
-/// Whether this may stand in `resourceNames`: a project, folder, organization or billing account, or
+/// Whether this is valid in `resourceNames`: a project, folder, organization or billing account, or
 /// a view of one's bucket (the reference of `entries.list`).
 pub(super) fn is_resource_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();

@@ -1,4 +1,4 @@
-//! What `FilterLogEvents` finds.
+//! Implements `FilterLogEvents`.
 
 use std::time::Instant;
 
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::{LogEvent, State};
 
-/// A page holds no more than this.
+/// Limit of a page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Where a next page begins.
+/// Where the next page begins.
 #[derive(Debug, Clone)]
 pub(super) struct PagePosition {
-    /// Behind this event.
+    /// After this event.
     after: Option<(i64, String)>,
-    /// Pages that are still to be empty.
+    /// How many more pages are empty.
     empty: usize,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn filter(
     state: &mut State,
     body: &Value,
 ) -> Result<Value, (&'static str, &'static str)> {
-    // Either, never both (CloudWatch Logs API Reference).
+    // Exactly one of the two (CloudWatch Logs API Reference).
     let group = match (&body["logGroupName"], &body["logGroupIdentifier"]) {
         (Value::String(name), Value::Null) => name,
         (Value::Null, Value::String(arn)) => arn.rsplit(':').next().unwrap_or_default(),

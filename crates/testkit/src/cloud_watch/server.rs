@@ -23,7 +23,8 @@ pub(super) fn router(state: Shared) -> Router {
         .with_state(state)
 }
 
-/// The EKS Pod Identity agent (Amazon EKS User Guide): the pod's token for credentials, as JSON.
+/// The EKS Pod Identity agent (Amazon EKS User Guide): exchanges the pod's token for credentials as
+/// JSON.
 async fn pod_identity(Extract(state): Extract<Shared>, headers: HeaderMap) -> Response {
     let token = headers.get("authorization");
     let token = token.and_then(|value| value.to_str().ok());
@@ -44,7 +45,7 @@ async fn pod_identity(Extract(state): Extract<Shared>, headers: HeaderMap) -> Re
     ([kind], credentials.to_string()).into_response()
 }
 
-/// An access key that is good for a while.
+/// Issues an access key of limited validity.
 fn issue(state: &mut State) -> String {
     let key = format!("ASIA{:016}", state.issued.len());
     let until = Instant::now() + state.credentials_last;
@@ -120,7 +121,7 @@ pub(crate) fn reply(status: u16, body: String) -> Response {
     (status, [kind], body).into_response()
 }
 
-/// The beginning of an answer, and the end of the connection.
+/// An answer that breaks off, with the end of the connection.
 pub(crate) fn cut(body: &str) -> Response {
     let half = Bytes::from(body[..body.len() / 2].to_owned());
     let broken = std::io::Error::other("cut");
@@ -132,7 +133,7 @@ pub(crate) fn cut(body: &str) -> Response {
         .unwrap()
 }
 
-/// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the one action that is not signed, and
+/// `AssumeRoleWithWebIdentity` (AWS STS API Reference), the only action without a signature, and
 /// `AssumeRole`.
 fn answer_sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response {
     let form: Value = String::from_utf8_lossy(body)

@@ -1,4 +1,4 @@
-//! What the stand-in knows: hubs, partitions, messages, who reads what, and how it misbehaves.
+//! The stand-in's state: hubs, partitions, messages, receivers and faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::partition::{BrokerPartition, StoredMessage};
 use super::{Attached, PutToken, position};
 
-/// Event Hubs allows so many receivers without an epoch on a partition of a consumer group.
+/// Event Hubs' limit of receivers without an epoch, per partition and consumer group.
 const RECEIVERS_MAX: usize = 5;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl BrokerHub {
         }
     }
 
-    /// What metadata is of it, as another namespace has it: no message.
+    /// A hub with the same metadata and no messages, for another namespace.
     pub(super) fn without_data(&self) -> BrokerHub {
         BrokerHub {
             groups: self.groups.clone(),
@@ -52,7 +52,7 @@ struct Receiver {
 /// A partition, as a consumer group sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GroupPartition {
-    /// Which of the namespaces that the name has stood for.
+    /// Index of the namespace that the name pointed to.
     pub(super) namespace: usize,
     pub(super) hub: String,
     pub(super) group: String,
@@ -61,30 +61,29 @@ pub(super) struct GroupPartition {
 
 #[derive(Debug, Default)]
 pub(super) struct BrokerState {
-    /// The hubs of each namespace: the first one, and those that the name was pointed to later.
+    /// The hubs of each namespace: the first, and those that the name was pointed to later.
     pub(super) namespaces: Vec<BTreeMap<String, BrokerHub>>,
-    /// The one to which the name points: where new connections arrive.
+    /// The namespace that the name points to: new connections arrive there.
     pub(super) current: usize,
     receivers: Vec<Receiver>,
     receivers_ever: u64,
     pub(super) attached: Vec<Attached>,
     pub(super) tokens: Vec<PutToken>,
-    /// What `$cbs` answers instead of 202.
+    /// The answer of `$cbs` instead of 202.
     pub(super) token_answer: Option<(i32, String)>,
-    /// What every receiver is told instead of being attached.
+    /// The error for every receiver instead of attaching it.
     pub(super) attach_error: Option<Error>,
-    /// What `$management` answers instead of 200.
+    /// The answer of `$management` instead of 200.
     pub(super) management_answer: Option<(i32, String)>,
-    /// A link ends when its connection's last token is so old.
+    /// A link ends once its connection's last token has this age.
     pub(super) token_lifetime: Option<Duration>,
-    /// Partitions whose receivers get nothing.
+    /// Partitions that send nothing to their receivers.
     pub(super) silent: BTreeSet<(String, String)>,
-    pub(super) requests: u64,
-    /// Messages that were handed to the network.
+    /// Number of messages handed to the network.
     pub(super) sent: u64,
 }
 
-/// The shared state, and a sign of every change.
+/// The shared state, and a signal for its changes.
 #[derive(Debug)]
 pub(super) struct Broker {
     state: Mutex<BrokerState>,
@@ -110,12 +109,12 @@ impl Broker {
         self.changed.subscribe()
     }
 
-    /// Tells every link to look again.
+    /// Wakes every link to look again.
     pub(super) fn tell(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// The first message from `cursor` on, unless the partition is kept silent.
+    /// The first message from `cursor` on, unless the partition is silenced.
     pub(super) fn next(&self, place: &GroupPartition, cursor: i64) -> Option<StoredMessage> {
         let mut state = self.state();
         let key = (place.hub.clone(), place.partition.clone());
@@ -131,7 +130,7 @@ impl Broker {
         Some(message)
     }
 
-    /// Attaches a receiver, by the rules of epochs, or says why not.
+    /// Attaches a receiver, by the rules of epochs, or returns the refusal.
     pub(super) fn attach(
         &self,
         place: &GroupPartition,
@@ -167,7 +166,7 @@ impl Broker {
             Some(epoch) => {
                 let why = format!("New receiver with higher epoch of '{epoch}' is created");
                 for rival in rivals {
-                    // One that is gone already needs no order.
+                    // A link that has already ended needs no order.
                     let _ = rival
                         .orders
                         .send(Error::new(LinkError::Stolen, why.clone(), None));
@@ -207,7 +206,7 @@ impl Broker {
         self.state().receivers.retain(|receiver| receiver.id != id);
     }
 
-    /// Ends the links that `which` names with this error.
+    /// Ends the links of the matching partitions with this error.
     pub(super) fn order(&self, which: impl Fn(&GroupPartition) -> bool, error: &Error) -> usize {
         let state = self.state();
         let named = state
@@ -224,7 +223,7 @@ impl Broker {
     }
 }
 
-/// Where a new receiver begins: the sequence number that its filter names.
+/// The sequence number at which a new receiver starts, by its filter.
 fn start(state: &BrokerState, place: &GroupPartition, filter: &str) -> Result<i64, Error> {
     let not_found = |what: &str| {
         let why = format!("The messaging entity '{what}' could not be found");

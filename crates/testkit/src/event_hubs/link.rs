@@ -1,4 +1,4 @@
-//! The link that brings a partition's messages to one receiver.
+//! The link that sends a partition's messages to one receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::broker::{Broker, GroupPartition};
 use super::partition::StoredMessage;
 use super::rights::{Rights, expired};
 
-/// How often the age of the token is looked at.
+/// Interval at which the token's age is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Sends what the partition has, until the client, an order or the token ends it.
+/// Sends the partition's messages until the client, an order or the token ends the link.
 pub(super) async fn receiver(
     mut sender: Sender,
     place: GroupPartition,
@@ -47,7 +47,7 @@ pub(super) async fn receiver(
             order = ordered.recv() => break order,
             error = token_ends(&broker, &rights, &place.hub) => break Some(error),
             sent = send(&mut sender, message) => match sent {
-                // A trimmed partition goes on where it begins.
+                // A trimmed partition continues at its oldest message.
                 Ok(()) => cursor = sequence.unwrap_or(cursor) + 1,
                 Err(()) => break None,
             },
@@ -62,8 +62,8 @@ pub(super) async fn receiver(
     };
 }
 
-/// Hands a message to the network, once there is credit for it; clients do not settle, so nobody
-/// waits for that. Without a message, waits for the end of the link.
+/// Hands a message to the network, once there is credit for it, without waiting for settlement,
+/// which clients do not send. Without a message, waits for the end of the link.
 async fn send(sender: &mut Sender, message: Option<Message<Batch<Data>>>) -> Result<(), ()> {
     match message {
         Some(message) => sender.send_batchable(message).await.map(drop).map_err(drop),
@@ -74,7 +74,7 @@ async fn send(sender: &mut Sender, message: Option<Message<Batch<Data>>>) -> Res
     }
 }
 
-/// Waits until the newest token for the hub is too old.
+/// Waits until the newest token for the hub has expired.
 async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
     loop {
         let lifetime = broker.state().token_lifetime;

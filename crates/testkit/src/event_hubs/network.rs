@@ -1,4 +1,4 @@
-//! How slow the network before the stand-in is, and what went over it.
+//! The simulated network: its speed, and counters of its traffic.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,18 +6,17 @@ use std::time::Duration;
 /// The shortest delay of a chunk.
 pub(super) const LATENCY_MIN: Duration = Duration::from_millis(1);
 
-/// Bytes that are relayed at once.
+/// Most bytes that are relayed at once.
 pub(super) const CHUNK: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct NetworkConditions {
-    /// Microseconds that each chunk takes.
+    /// Delay of each chunk in microseconds.
     latency: AtomicU64,
-    /// Bytes a second and direction of each connection; 0: no limit.
+    /// Bytes per second and direction of each connection; 0: no limit.
     rate: AtomicU64,
-    /// Connections that were accepted so far.
     pub(super) connections: AtomicUsize,
-    /// Bytes that went to clients.
+    /// Bytes sent to clients.
     pub(super) bytes_out: AtomicU64,
 }
 

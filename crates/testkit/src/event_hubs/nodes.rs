@@ -1,4 +1,4 @@
-//! The nodes that answer requests: `$cbs` takes tokens, `$management` tells properties.
+//! The nodes that answer requests: `$cbs` accepts tokens, `$management` returns properties.
 
 use std::sync::Arc;
 
@@ -14,10 +14,9 @@ use super::broker::{Broker, BrokerHub};
 use super::partition::BrokerPartition;
 use super::rights::Rights;
 
-/// An answer on its way.
 pub(super) type AnswerMessage = Message<AmqpValue<Value>>;
 
-/// Status, its description, and what was asked for.
+/// Status, its description, and the properties.
 type Told = (i32, String, OrderedMap<Value, Value>);
 
 /// Answers the requests of one link, until it ends.
@@ -119,8 +118,7 @@ fn put_token(
 }
 
 fn read(broker: &Broker, namespace: usize, asked: &ApplicationProperties) -> Told {
-    let mut state = broker.state();
-    state.requests += 1;
+    let state = broker.state();
     if let Some((status, why)) = state.management_answer.clone() {
         return (status, why, OrderedMap::new());
     }

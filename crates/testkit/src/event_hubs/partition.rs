@@ -1,4 +1,4 @@
-//! The messages of one partition, and what becomes of them.
+//! The messages of one partition.
 
 use std::collections::VecDeque;
 
@@ -8,9 +8,9 @@ use bytes::Bytes;
 #[derive(Debug, Clone)]
 pub(super) struct StoredMessage {
     pub(super) sequence: i64,
-    /// Event Hubs counts bytes.
+    /// A count of bytes, as in Event Hubs.
     pub(super) offset: i64,
-    /// How often the primary region had changed, where the hub is replicated to another one.
+    /// Number of promotions so far, if the hub is replicated to another region.
     pub(super) epoch: Option<i64>,
     /// Milliseconds since 1970.
     pub(super) enqueued: i64,
@@ -21,7 +21,7 @@ pub(super) struct StoredMessage {
 #[derive(Debug, Default)]
 pub(super) struct BrokerPartition {
     pub(super) messages: VecDeque<StoredMessage>,
-    /// The sequence number that the next message gets.
+    /// The sequence number of the next message.
     pub(super) next: i64,
     pub(super) next_offset: i64,
     pub(super) last_offset: i64,
@@ -31,7 +31,7 @@ pub(super) struct BrokerPartition {
 }
 
 impl BrokerPartition {
-    /// The sequence number of the first message that is still there.
+    /// The sequence number of the oldest message that is still there.
     pub(super) fn beginning(&self) -> i64 {
         self.messages
             .front()
@@ -55,7 +55,7 @@ impl BrokerPartition {
         sequence
     }
 
-    /// From now on offsets are those of a hub that is replicated to another region.
+    /// Changes offsets to those of a hub that is replicated to another region.
     pub(super) fn replicate(&mut self) {
         self.epoch = Some(1);
         for message in &mut self.messages {
@@ -63,7 +63,7 @@ impl BrokerPartition {
         }
     }
 
-    /// The secondary region becomes the primary one; so many of the newest messages never reached it.
+    /// Promotes the secondary region, which lacks this many of the newest messages.
     pub(super) fn promote(&mut self, lost: usize) {
         for _ in 0..lost {
             let Some(message) = self.messages.pop_back() else {

@@ -1,11 +1,11 @@
-//! Where a receiver begins, by the filter that it names, and offsets as hubs write them.
+//! Where a receiver starts, by its filter, and the form of offsets.
 //!
-//! A position behind the newest message is refused with `com.microsoft:argument-error` ("The supplied
-//! sequence number '488' is invalid. The last sequence number in the system is '482'", as users of
-//! Azure report it). A hub that is replicated to another region has offsets that are no numbers, and
-//! refuses numbers, also the one that its own properties tell, with
+//! A position after the newest message is refused with `com.microsoft:argument-error` ("The
+//! supplied sequence number '488' is invalid. The last sequence number in the system is '482'", as
+//! reported by users of Azure). A hub that is replicated to another region has offsets that are no
+//! numbers. It refuses numbers, even those of its own properties, with
 //! `com.microsoft:georeplication:invalid-offset` (Azure SDK for Go, live tests of geo-replication).
-//! How Azure composes such an offset is nowhere said: clients must not look into it.
+//! The format of such an offset is not documented: clients must treat it as opaque.
 
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::primitives::Symbol;
@@ -13,7 +13,7 @@ use fe2o3_amqp_types::primitives::Symbol;
 use super::partition::{BrokerPartition, StoredMessage};
 
 impl StoredMessage {
-    /// The offset as clients see it.
+    /// The offset in the form that clients see.
     pub(super) fn offset(&self) -> String {
         let StoredMessage {
             offset, sequence, ..
@@ -25,8 +25,8 @@ impl StoredMessage {
     }
 }
 
-/// The first sequence number that a filter lets pass, as Event Hubs reads it; one that lies before
-/// what is still there means its beginning.
+/// The first sequence number that passes a filter, by Event Hubs' rules. One before the oldest
+/// message means the oldest.
 pub(super) fn begin(partition: &BrokerPartition, filter: &str) -> Result<i64, Error> {
     let odd = || {
         let why = format!("the filter is not understood: {filter}");
@@ -74,7 +74,7 @@ pub(super) fn begin(partition: &BrokerPartition, filter: &str) -> Result<i64, Er
     }
 }
 
-/// The epoch and the byte that an offset names.
+/// Parses an offset into epoch and byte.
 fn place(partition: &BrokerPartition, offset: &str) -> Result<(Option<i64>, i64), Error> {
     if partition.epoch.is_none() {
         let last = match partition.next {

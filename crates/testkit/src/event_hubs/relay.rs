@@ -1,7 +1,7 @@
-//! The network before the stand-in: slow, cut or closed on cue.
+//! The network in front of the stand-in: slow, cut or closed on cue.
 //!
-//! Each connection is relayed byte for byte between the client's socket and an in-process pipe. At
-//! least a millisecond passes on the way: at no latency at all, the client library now and then
+//! Each connection is relayed byte for byte between the client's socket and an in-process pipe,
+//! with a delay of at least a millisecond: with no latency at all, the client library sometimes
 //! closes its own connection while it authorises a link.
 
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::network::{CHUNK, NetworkConditions};
 use super::web_socket;
 
-/// What carries AMQP.
+/// The transport of AMQP.
 #[derive(Clone)]
 pub(super) enum AmqpCarrier {
     Tcp,
@@ -35,7 +35,7 @@ impl AmqpCarrier {
     }
 }
 
-/// Takes connections on a port and hands their other ends to `serve`.
+/// Accepts connections on a port, and passes the pipe's other end to `serve`.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
     pub(super) weather: Arc<NetworkConditions>,
@@ -77,7 +77,7 @@ impl Relay {
                 let carrier = carrier.clone();
                 let mut connections = connections.lock().unwrap();
                 connections.spawn(async move {
-                    // However a connection ends is its own affair.
+                    // How a connection ends does not matter here.
                     let _ = relay(stream, carrier, &weather, &*serve).await;
                 });
                 while connections.try_join_next().is_some() {}
@@ -86,31 +86,31 @@ impl Relay {
         *self.listening.lock().unwrap() = Some(task);
     }
 
-    /// The connections that live.
+    /// The number of open connections.
     pub(super) fn alive(&self) -> usize {
         let mut connections = self.connections.lock().unwrap();
         while connections.try_join_next().is_some() {}
         connections.len()
     }
 
-    /// Ends every connection at once, without a word.
+    /// Ends every connection at once, with a reset.
     pub(super) fn cut(&self) {
         self.connections.lock().unwrap().abort_all();
     }
 
-    /// Nobody listens any more: connections are refused. Those that there are live on.
+    /// Stops listening, so that connections are refused. Existing ones stay open.
     pub(super) async fn close(&self) {
         let task = self.listening.lock().unwrap().take();
         if let Some(task) = task {
             task.abort();
-            // The socket is closed once the task is gone.
+            // The socket closes once the task has ended.
             let _ = task.await;
         }
     }
 
     /// Listens again on the same port.
     pub(super) async fn open(&self) {
-        // A connection that was refused a moment ago may still hold the port.
+        // A connection that was just refused may still hold the port.
         for _ in 0..500 {
             if let Ok(listener) = TcpListener::bind(self.address).await {
                 return self.listen(listener);

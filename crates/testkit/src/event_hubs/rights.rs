@@ -6,13 +6,12 @@ use std::sync::Mutex;
 use fe2o3_amqp_types::definitions::{AmqpError, Error};
 use tokio::time::Instant;
 
-/// What the links of one connection share: the namespace that it reached, and the tokens that were
-/// put on it.
+/// Shared by the links of one connection: the namespace that it reached, and its tokens.
 #[derive(Debug)]
 pub(super) struct Rights {
     /// See [`GroupPartition::namespace`](super::broker::GroupPartition::namespace).
     pub(super) namespace: usize,
-    /// By audience, when.
+    /// By audience, when the token was put.
     put: Mutex<HashMap<String, Instant>>,
 }
 
@@ -39,7 +38,7 @@ impl Rights {
     }
 }
 
-/// The error of a link whose token ran out.
+/// The error of a link whose token expired.
 pub(super) fn expired() -> Error {
     let why = "The token has expired. Unauthorized access. 'Listen' claim(s) are required.";
     Error::new(AmqpError::UnauthorizedAccess, why.to_owned(), None)

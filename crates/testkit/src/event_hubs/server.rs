@@ -1,4 +1,4 @@
-//! Connections, sessions and the links that clients ask for.
+//! Accepts connections, sessions and links.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::broker::{Broker, GroupPartition};
 use super::rights::Rights;
 use super::{link, nodes};
 
-/// The name of the filter that says where a receiver begins.
+/// The name of the filter that selects a receiver's start.
 const SELECTOR: &str = "apache.org:selector-filter:string";
 
 /// Serves one connection to its end.
@@ -32,7 +32,7 @@ pub(super) async fn connection(stream: DuplexStream, broker: Arc<Broker>) {
     let Ok(mut connection) = acceptor.accept(stream).await else {
         return;
     };
-    // It stays there, whatever becomes of the name.
+    // The connection stays with this namespace, even if the name is pointed elsewhere.
     let namespace = broker.state().current;
     let rights = Arc::new(Rights::new(namespace));
     let sessions = SessionAcceptor::new();
@@ -48,7 +48,7 @@ async fn session(mut session: ListenerSessionHandle, broker: Arc<Broker>, rights
         .verify_incoming_source(false)
         .verify_incoming_target(false)
         .build();
-    // By node: where answers go.
+    // By node, where answers are sent.
     let mut answers: HashMap<String, mpsc::UnboundedSender<nodes::AnswerMessage>> = HashMap::new();
     let mut inboxes: HashMap<String, mpsc::UnboundedReceiver<nodes::AnswerMessage>> =
         HashMap::new();
@@ -117,7 +117,7 @@ async fn refuse(sender: Sender, condition: AmqpError, why: String) {
         .await;
 }
 
-/// What a link is asked for.
+/// The target of a link.
 enum Wanted {
     /// `$cbs` or `$management`.
     Node(String),
@@ -127,7 +127,6 @@ enum Wanted {
         filter: String,
         epoch: Option<i64>,
     },
-    /// Something else.
     Unknown(String),
 }
 
@@ -149,7 +148,7 @@ impl Wanted {
                 }),
         };
         let address = address.unwrap_or_default();
-        // Clients name `$management` below the hub, or alone.
+        // Clients address `$management` below the hub, or alone.
         for node in ["$cbs", "$management"] {
             if address.ends_with(node) {
                 return Wanted::Node(node.to_owned());
@@ -165,7 +164,7 @@ impl Wanted {
         }
     }
 
-    /// An address that is unknown is attached without a source, which is how AMQP refuses.
+    /// Attaches an unknown address without a source, which is how AMQP refuses.
     fn admit(&self, mut attach: Attach) -> Attach {
         if matches!(self, Wanted::Unknown(_)) {
             attach.source = None;

@@ -1,5 +1,5 @@
-//! AMQP inside of a WebSocket, as Event Hubs takes it on port 443: the path
-//! `/$servicebus/websocket/`, the subprotocol `amqp`, binary messages.
+//! AMQP in a WebSocket, as on Event Hubs' port 443: the path `/$servicebus/websocket/`, the
+//! subprotocol `amqp`, binary messages.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::network::{CHUNK, NetworkConditions};
 const PATH: &str = "/$servicebus/websocket/";
 const PROTOCOL: &str = "sec-websocket-protocol";
 
-/// Serves a client's WebSocket to its end; `here` is the other end of the AMQP connection.
+/// Serves a client's WebSocket until it ends; `here` is the other end of the AMQP connection.
 pub(super) async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     here: DuplexStream,

@@ -1,4 +1,4 @@
-//! The account of what was written and what was handed out.
+//! Accounts for written and served records.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use super::stream::{Stream, shard_id};
 use super::subscription::{self, EventWithOrigin};
 use super::token::ShardIterator;
 
-/// The shard of an iterator: what a request for records is about, for [`Kinesis::choose`].
+/// The shard of an iterator, for use in [`Kinesis::choose`].
 pub fn shard_of_iterator(iterator: &str) -> Option<String> {
     ShardIterator::decode(iterator).map(|it| shard_id(it.shard))
 }
 
 impl Kinesis {
-    /// All records that were ever written to a stream, in the order of writing.
+    /// All records ever written to a stream, in order.
     pub fn written(&self, stream: &str) -> Vec<WrittenRecord> {
         self.lock().stream(stream).account.clone()
     }
 
-    /// The log lines of all subscription records that were ever written, in the order of writing.
+    /// The log lines of all subscription records ever written, in order.
     pub fn written_lines(&self, stream: &str) -> Vec<EventWithOrigin> {
         let records = self.written(stream);
         let lines = records.iter().flat_map(|it| subscription::read(&it.data));
         lines.collect()
     }
 
-    /// How often each record was in a whole answer, by shard and sequence number. Records that were
-    /// not are not named.
+    /// How often each record was in a complete answer, by shard and sequence number. Others are
+    /// left out.
     pub fn served(&self, stream: &str) -> BTreeMap<(String, String), usize> {
         let state = self.lock();
         let stream = state.stream(stream);
@@ -39,7 +39,7 @@ impl Kinesis {
         stream.served.iter().map(named).collect()
     }
 
-    /// Written records that were in no whole answer so far.
+    /// Written records that were in no complete answer yet.
     pub fn unserved(&self, stream: &str) -> Vec<WrittenRecord> {
         let served = self.served(stream);
         let mut written = self.written(stream);
@@ -50,20 +50,20 @@ impl Kinesis {
         written
     }
 
-    /// All `GetRecords` that were answered whole, in their order.
+    /// All `GetRecords` calls with a complete answer, in order.
     pub fn reads(&self, stream: &str) -> Vec<ReadCall> {
         self.lock().stream(stream).reads.clone()
     }
 
-    /// Where readers took a child shard before its parents, in the order of events. Only the first
-    /// time that a parent ends counts: reading it again later is no breach.
+    /// Where readers read a child shard before its parents, in order. Only the first time that a
+    /// parent ends counts: reading it again later is no breach.
     pub fn order_breaches(&self, stream: &str) -> Vec<OrderBreach> {
         self.lock().stream(stream).breaches.clone()
     }
 }
 
 impl super::State {
-    /// A stream that a test names.
+    /// A stream by name; panics if there is none.
     pub(super) fn stream(&self, name: &str) -> &Stream {
         let found = self.streams.get(name);
         found.unwrap_or_else(|| panic!("there is no stream {name}"))

@@ -1,4 +1,4 @@
-//! What a test does with the stand-in, beside reading it.
+//! What a test can do with the stand-in besides reading.
 
 use std::time::Duration;
 
@@ -11,15 +11,14 @@ use super::{CloudWatchFault, CloudWatchRequest, Kinesis};
 /// A shard that is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardStatus {
-    /// Its ID.
     pub shard_id: String,
-    /// Its first and its last hash key.
+    /// The first and the last hash key.
     pub hash_keys: (u128, u128),
-    /// The shards that it was made of.
+    /// The shards that it was split or merged from.
     pub parents: Vec<String>,
-    /// It takes records.
+    /// Whether it takes records.
     pub open: bool,
-    /// How many records are left in it.
+    /// How many records it still has.
     pub records: usize,
 }
 
@@ -29,7 +28,7 @@ fn milliseconds(duration: Duration) -> i64 {
 
 /// Streams and shards.
 impl Kinesis {
-    /// Makes a stream of so many shards. Returns its ARN.
+    /// Creates a stream with this many shards. Returns its ARN.
     pub fn create_stream(&self, stream: &str, shards: u32) -> String {
         let mut state = self.lock();
         let made = Stream::new(stream, shards, state.clock.now_ms());
@@ -38,23 +37,22 @@ impl Kinesis {
         arn
     }
 
-    /// Takes a stream away.
     pub fn delete_stream(&self, stream: &str) {
         self.lock().streams.remove(stream);
     }
 
-    /// The stream is encrypted with this key.
+    /// Encrypts the stream with this key.
     pub fn encrypt(&self, stream: &str, key: &str) {
         let key = Some(key.to_owned());
         self.with_stream(stream, |it, _| it.key = key);
     }
 
-    /// The stream is resharded by the service only: `SplitShard` and `MergeShards` are refused.
+    /// Lets only the service reshard the stream: `SplitShard` and `MergeShards` are refused.
     pub fn on_demand(&self, stream: &str) {
         self.with_stream(stream, |it, _| it.on_demand = true);
     }
 
-    /// All shards that are listed, in the order of their IDs.
+    /// All listed shards, in the order of their IDs.
     pub fn shards(&self, stream: &str) -> Vec<ShardStatus> {
         self.with_stream(stream, |it, _| it.shards.values().map(status).collect())
     }
@@ -65,12 +63,6 @@ impl Kinesis {
         open.retain(|shard| shard.open);
         open.sort_by_key(|shard| shard.hash_keys);
         open.into_iter().map(|shard| shard.shard_id).collect()
-    }
-
-    /// The shard that takes a partition key now.
-    pub fn shard_of(&self, stream: &str, partition_key: &str) -> String {
-        let key = hash_key(partition_key);
-        self.with_stream(stream, |it, _| shard_id(it.open_shard(key)))
     }
 
     /// Writes a record. Returns its shard and its sequence number.
@@ -84,8 +76,8 @@ impl Kinesis {
         self.put_arrived(stream, partition_key, data, now)
     }
 
-    /// Writes a record that says it arrived at this time, in milliseconds: "there are no guarantees
-    /// about the time stamp accuracy, or that the time stamp is always increasing" (`GetRecords`).
+    /// Writes a record with this arrival time in milliseconds: "there are no guarantees about the
+    /// time stamp accuracy, or that the time stamp is always increasing" (`GetRecords`).
     pub fn put_arrived(
         &self,
         stream: &str,
@@ -112,7 +104,7 @@ impl Kinesis {
         })
     }
 
-    /// Merges two open shards, at once, the one of the lower hash keys first. Returns the child.
+    /// Merges two open shards at once; `lower` has the lower hash keys. Returns the child.
     pub fn merge(&self, stream: &str, lower: &str, upper: &str) -> String {
         self.with_stream(stream, |it, now| {
             it.merge([lower, upper], now).unwrap();
@@ -121,8 +113,8 @@ impl Kinesis {
         })
     }
 
-    /// Splits or merges, as this number chooses, so that one to `shards_max` shards are open: a
-    /// number from a seeded generator makes a schedule that can be repeated. Returns the children.
+    /// Splits or merges, depending on `choice`, so that one to `shards_max` shards are open:
+    /// numbers from a seeded generator make a repeatable schedule. Returns the children.
     pub fn reshard(&self, stream: &str, choice: u64, shards_max: usize) -> Vec<String> {
         let open = self.open_shards(stream);
         let pick = |among: usize| usize::try_from(choice / 2 % among as u64).unwrap();
@@ -137,8 +129,8 @@ impl Kinesis {
         self.split(stream, &open[pick(open.len())])
     }
 
-    /// Writes one record of these log events, as a subscription filter does that distributes by log
-    /// stream: the order of a log stream is that of its shard.
+    /// Writes one record of these log events, like a subscription filter that distributes by log
+    /// stream: a log stream's events stay in order in one shard.
     pub fn deliver(
         &self,
         stream: &str,
@@ -149,8 +141,8 @@ impl Kinesis {
         self.put(stream, &subscription.log_stream, record)
     }
 
-    /// Forgets the records that arrived before this time, and the shards that were closed before
-    /// it, as retention does.
+    /// Removes records that arrived before this time, and shards that were closed before it, as
+    /// retention does.
     pub fn trim(&self, stream: &str, before_ms: i64) {
         self.with_stream(stream, |it, now| {
             it.horizon_ms = it.horizon_ms.max(before_ms);
@@ -158,7 +150,7 @@ impl Kinesis {
         });
     }
 
-    /// How long records are kept: 24 hours where nothing else is said.
+    /// Sets the retention; 24 hours by default.
     pub fn retention(&self, stream: &str, retention: Duration) {
         let retention = milliseconds(retention);
         self.with_stream(stream, |it, _| it.retention_ms = retention);
@@ -191,7 +183,7 @@ fn child_ids(stream: &Stream, parent: &str) -> Vec<String> {
 
 /// Time, limits and quotas.
 impl Kinesis {
-    /// What the service's clock says, in milliseconds.
+    /// The service's time in milliseconds.
     pub fn now_ms(&self) -> i64 {
         self.lock().clock.now_ms()
     }
@@ -201,85 +193,80 @@ impl Kinesis {
         self.lock().clock.moved_ms += milliseconds(by);
     }
 
-    /// The service's clock falls behind that of its readers.
-    pub fn fall_behind(&self, by: Duration) {
-        self.lock().clock.moved_ms -= milliseconds(by);
-    }
-
-    /// Answers of `GetRecords` hold no more records than this.
+    /// Limits answers of `GetRecords` to this many records.
     pub fn answer_records_max(&self, records: usize) {
         self.lock().settings.answer_records_max = records;
     }
 
-    /// Answers of `GetRecords` hold no more bytes than this, but at least one record.
+    /// Limits answers of `GetRecords` to this many bytes, but at least one record.
     pub fn answer_bytes_max(&self, bytes: usize) {
         self.lock().settings.answer_bytes_max = bytes;
     }
 
-    /// So many empty answers come from a shard before each one that is not, although there is more.
+    /// Sends this many empty answers from a shard before each one with records.
     pub fn empty_answers(&self, answers: usize) {
         self.lock().settings.empty_answers = answers;
     }
 
-    /// The end of a closed shard comes in an empty answer of its own, not with its last records.
+    /// Sends the end of a closed shard in a separate empty answer, not with its last records.
     pub fn end_apart(&self, apart: bool) {
         self.lock().settings.end_apart = apart;
     }
 
-    /// How long iterators are good: five minutes where nothing else is said.
+    /// Sets the validity of iterators; five minutes by default.
     pub fn iterators_last(&self, last: Duration) {
         self.lock().settings.iterators_last_ms = milliseconds(last);
     }
 
-    /// All iterators that were handed out so far are expired.
+    /// Expires all iterators.
     pub fn expire_iterators(&self) {
         self.lock().generation += 1;
     }
 
-    /// Reading from a number that retention took away gives empty answers that stay as far behind as
-    /// the retention is long, for as long as this is on; `TRIM_HORIZON` helps. So it was reported of
-    /// the service (kinesis-consumer's issue 125).
+    /// Makes reading from a trimmed sequence number return empty answers that stay as far behind as
+    /// the retention, until switched off; `TRIM_HORIZON` still works. This was reported of the
+    /// service (kinesis-consumer's issue 125).
     pub fn trimmed_stuck(&self, on: bool) {
         self.lock().settings.trimmed_stuck = on;
     }
 
-    /// Lists of shards hold no more shards than this.
+    /// Limits lists of shards to this many.
     pub fn list_shards_max(&self, shards: usize) {
         self.lock().settings.list_shards_max = shards;
     }
 
-    /// Reading has the service's quotas: per shard five `GetRecords` and five `GetShardIterator` a
-    /// second and 2 MiB, whoever reads.
+    /// Applies the service's read quotas: per shard and second five `GetRecords`, five
+    /// `GetShardIterator` and 2 MiB, for all readers together.
     pub fn read_quotas(&self, on: bool) {
         self.lock().settings.read_quotas = on;
     }
 
-    /// Writing through the API has the service's quotas: per shard 1,000 records and 1 MiB a second.
+    /// Applies the service's write quotas of the API: per shard and second 1,000 records and 1 MiB.
     pub fn write_quotas(&self, on: bool) {
         self.lock().settings.write_quotas = on;
     }
 
-    /// `SplitShard` and `MergeShards` are done after so long; until then the stream is `UPDATING`.
+    /// Sets the duration of `SplitShard` and `MergeShards`, during which the stream is `UPDATING`.
     pub fn resharding_takes(&self, duration: Duration) {
         self.lock().settings.resharding_takes_ms = milliseconds(duration);
     }
 }
 
-/// Faults. A call is refused by the script of its operation, else by `refuse`, else by `choose`.
+/// Faults. The script of the operation decides first, then `refuse`, then `choose`.
 impl Kinesis {
-    /// What becomes of the next calls of an operation (`GetRecords`), one each.
+    /// Sets the faults of the next calls of an operation (`GetRecords`), one each.
     pub fn script(&self, operation: &str, faults: impl IntoIterator<Item = CloudWatchFault>) {
         let mut state = self.lock();
         let script = state.scripts.entry(operation.to_owned()).or_default();
         script.extend(faults);
     }
 
-    /// What becomes of all calls of an operation from now on.
+    /// Sets the fault of all calls of an operation from now on.
     pub fn refuse(&self, operation: &str, fault: CloudWatchFault) {
         self.lock().refused.insert(operation.to_owned(), fault);
     }
 
-    /// Decides about every call that nothing else covers.
+    /// Decides about every call that neither a script nor `refuse` covers.
     pub fn choose(
         &self,
         chooser: impl FnMut(&CloudWatchRequest) -> Option<CloudWatchFault> + Send + 'static,
@@ -287,19 +274,19 @@ impl Kinesis {
         self.lock().chooser = Some(Box::new(chooser));
     }
 
-    /// Answers of an operation are made, and kept back until [`Kinesis::release`].
+    /// Holds back the answers of an operation until [`Kinesis::release`].
     pub fn hold(&self, operation: &str) {
         self.lock()
             .held
             .send_modify(|held| held.push(operation.to_owned()));
     }
 
-    /// All answers that are kept back leave.
+    /// Sends all answers that are held back.
     pub fn release(&self) {
         self.lock().held.send_modify(Vec::clear);
     }
 
-    /// No more faults, and nothing is kept back.
+    /// Removes all faults and releases all answers.
     pub fn clear_faults(&self) {
         self.release();
         let mut state = self.lock();
@@ -313,7 +300,7 @@ impl Kinesis {
         self.lock().recorded.clone()
     }
 
-    /// How often an operation was called.
+    /// The number of calls of an operation.
     pub fn calls(&self, operation: &str) -> usize {
         let action = format!("kinesis:{operation}");
         let state = self.lock();

@@ -1,40 +1,38 @@
-//! The entries of the account.
+//! Entries of the account of written and served records.
 
 use bytes::Bytes;
 
-/// A record that was written, whether it is still there or not.
+/// A record that was written, even if it was removed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenRecord {
     /// The shard that took it.
     pub shard_id: String,
-    /// Its sequence number.
     pub sequence_number: String,
     /// The key that chose the shard.
     pub partition_key: String,
-    /// What it holds.
     pub data: Bytes,
 }
 
-/// A `GetRecords` that was answered, with records or without.
+/// A `GetRecords` call with a complete answer, with or without records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadCall {
     /// The shard that was read.
     pub shard_id: String,
-    /// When, by the clock of the service, in milliseconds.
+    /// The service's time of the call in milliseconds.
     pub at_ms: i64,
-    /// How many records the answer had.
+    /// Number of records in the answer.
     pub records: usize,
-    /// It was the end of the shard.
+    /// Whether the answer was the shard's end.
     pub end: bool,
 }
 
-/// Records of a child shard were handed out before the end of a parent was.
+/// Records of a child shard were served before its parent's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderBreach {
     /// The shard that was read too early.
     pub child: String,
-    /// The shard that comes before it.
+    /// The shard that should have been read first.
     pub parent: String,
-    /// Records of the parent that nobody had been handed then.
+    /// Number of the parent's records that were not served by then.
     pub unserved: usize,
 }

@@ -1,15 +1,13 @@
-//! Errors as the service words them, and the faults that tests ask for.
+//! The service's errors, in its own words, and faults for tests.
 
 use super::{ACCOUNT, CloudWatchFault, REGION};
 
 /// An error of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceError {
-    /// The HTTP status.
     pub status: u16,
-    /// Its code: `ResourceNotFoundException`.
+    /// The error code: `ResourceNotFoundException`.
     pub code: String,
-    /// What it says.
     pub message: String,
 }
 
@@ -40,7 +38,7 @@ impl ServiceError {
         )
     }
 
-    /// A shard gave all that its quota allows to be read.
+    /// The error for a shard whose read quota is used up.
     pub(super) fn reads_exceeded(id: &str, stream: &str) -> ServiceError {
         ServiceError::new(
             "ProvisionedThroughputExceededException",
@@ -48,7 +46,7 @@ impl ServiceError {
         )
     }
 
-    /// A shard took all that its quota allows to be written.
+    /// The error for a shard whose write quota is used up.
     pub(super) fn writes_exceeded(id: &str, stream: &str) -> ServiceError {
         ServiceError::new(
             "ProvisionedThroughputExceededException",
@@ -57,7 +55,7 @@ impl ServiceError {
     }
 }
 
-/// A shard's quota is used up.
+/// The fault for a shard whose quota is used up.
 pub fn throughput_exceeded() -> CloudWatchFault {
     CloudWatchFault::Error(
         400,
@@ -66,7 +64,7 @@ pub fn throughput_exceeded() -> CloudWatchFault {
     )
 }
 
-/// The iterator is older than five minutes.
+/// The fault for an iterator older than five minutes.
 pub fn iterator_expired() -> CloudWatchFault {
     CloudWatchFault::Error(
         400,
@@ -77,7 +75,7 @@ pub fn iterator_expired() -> CloudWatchFault {
     )
 }
 
-/// The role may not call an operation (`GetRecords`).
+/// The fault for a role that may not call an operation (`GetRecords`).
 pub fn access_denied(operation: &str) -> CloudWatchFault {
     let message = format!(
         "User: arn:aws:sts::{ACCOUNT}:assumed-role/reader/x is not authorized to perform: \
@@ -87,12 +85,12 @@ pub fn access_denied(operation: &str) -> CloudWatchFault {
     CloudWatchFault::Error(400, "AccessDeniedException", message.leak())
 }
 
-/// The service has a fault of its own.
+/// The fault for an internal error of the service.
 pub fn internal_failure() -> CloudWatchFault {
     CloudWatchFault::Error(500, "InternalFailure", "Internal Service Failure")
 }
 
-/// What `GetRecords` and `PutRecord` answer where the key of an encrypted stream cannot be used
+/// The faults of `GetRecords` and `PutRecord` if the key of an encrypted stream cannot be used
 /// (Kinesis Data Streams API Reference, errors of `GetRecords`).
 pub fn kms_faults() -> [CloudWatchFault; 6] {
     let fault = |code, message| CloudWatchFault::Error(400, code, message);

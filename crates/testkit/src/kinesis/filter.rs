@@ -1,4 +1,5 @@
-//! A subscription filter: what is filed in a log group is also brought into a stream, mostly.
+//! A subscription filter, which copies events of a log group into a stream, with the real filter's
+//! gaps.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -6,9 +7,9 @@ use super::Kinesis;
 use super::subscription::{SubscribedEvent, SubscriptionOrigin};
 use crate::CloudWatch;
 
-/// The filter of one log stream. CloudWatch Logs delivers at least once, and skips what is filed
-/// while it has switched the filter off ("Log group-level subscription filters": for up to ten
-/// minutes after the destination refused).
+/// The filter of one log stream. CloudWatch Logs delivers at least once, and skips what is logged
+/// while it has disabled the filter ("Log group-level subscription filters": for up to ten minutes
+/// after the destination refused).
 #[derive(Debug)]
 pub struct SubscriptionFilter<'stand_ins> {
     logs: &'stand_ins CloudWatch,
@@ -21,7 +22,7 @@ pub struct SubscriptionFilter<'stand_ins> {
 }
 
 impl<'stand_ins> SubscriptionFilter<'stand_ins> {
-    /// Brings events of a log stream into this stream.
+    /// A filter that copies events of a log stream into this stream.
     pub fn new(
         logs: &'stand_ins CloudWatch,
         streams: &'stand_ins Kinesis,
@@ -35,13 +36,13 @@ impl<'stand_ins> SubscriptionFilter<'stand_ins> {
             subscription,
             off: AtomicBool::new(false),
             other_ids: AtomicBool::new(false),
-            // Apart from those of the group.
+            // Distinct from the numbers of the group's events.
             numbered: AtomicUsize::new(1_000_000_000),
         }
     }
 
-    /// Files events, and delivers them as one record unless the filter is off. Returns what a
-    /// record of them holds, so that it can be delivered a second time.
+    /// Stores events in the log group, and delivers them as one record unless the filter is off.
+    /// Returns the record's events, so that they can be delivered again.
     pub fn file(&self, timestamp_ms: i64, messages: &[String]) -> Vec<SubscribedEvent> {
         let of = &self.subscription;
         let file = |message: &String| {
@@ -62,19 +63,19 @@ impl<'stand_ins> SubscriptionFilter<'stand_ins> {
         events
     }
 
-    /// Delivers events as one record, whether they were delivered before or not.
+    /// Delivers events as one record, even if they were delivered before.
     pub fn deliver(&self, events: &[SubscribedEvent]) {
         self.streams
             .deliver(&self.stream, &self.subscription, events);
     }
 
-    /// The filter is off: what is filed now never reaches the stream.
+    /// Switches the filter off: events that are stored meanwhile never reach the stream.
     pub fn switch_off(&self, off: bool) {
         self.off.store(off, Ordering::Relaxed);
     }
 
-    /// Events have other IDs in the stream than `FilterLogEvents` names: whether they are the same is
-    /// not documented.
+    /// Sets whether events have other IDs in the stream than in `FilterLogEvents`: AWS does not
+    /// document whether they are the same.
     pub fn other_ids(&self, other: bool) {
         self.other_ids.store(other, Ordering::Relaxed);
     }

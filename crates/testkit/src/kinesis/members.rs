@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::error::ServiceError;
 use super::stream::ServedShard;
 
-/// A member that has to be there.
+/// A required member.
 pub(super) fn text<'body>(body: &'body Value, name: &str) -> Result<&'body str, ServiceError> {
     let message = || {
         let mut name = name.to_owned();
@@ -21,13 +21,13 @@ pub(super) fn text<'body>(body: &'body Value, name: &str) -> Result<&'body str, 
     body[name].as_str().ok_or_else(message)
 }
 
-/// Milliseconds of the protocol's time: seconds, with a fraction.
+/// Parses the protocol's time, seconds with a fraction, into milliseconds.
 pub(super) fn time_ms(value: &Value) -> Option<i64> {
     let seconds = value.as_f64()?;
     Some((seconds * 1000.0).round() as i64)
 }
 
-/// The protocol's time.
+/// Milliseconds as the protocol's time.
 pub(super) fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }

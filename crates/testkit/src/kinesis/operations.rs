@@ -1,4 +1,4 @@
-//! The operations that are no reading: streams, lists of shards, writing, resharding (Kinesis Data
+//! All operations except reading: streams, lists of shards, writing, resharding (Kinesis Data
 //! Streams API Reference).
 
 use base64::Engine as _;
@@ -13,12 +13,12 @@ use super::stream::{ServedShard, Stream, hash_key, shard_id, shard_number};
 use super::token::NextToken;
 use super::{State, read};
 
-/// A record is no larger, with its key, as streams are created.
+/// Size limit of a record with its key, by default.
 const RECORD_BYTES_MAX: usize = 1 << 20;
-/// Tokens are good for so long.
+/// Validity of tokens.
 const TOKENS_LAST_MS: i64 = 300_000;
 
-/// What an operation answers.
+/// Carries out an operation and returns its answer.
 pub(super) fn answer(
     state: &mut State,
     operation: &str,
@@ -108,7 +108,7 @@ fn mode(stream: &Stream) -> &'static str {
     }
 }
 
-/// What both descriptions say.
+/// The members that both descriptions have in common.
 fn description(stream: &Stream) -> Value {
     let mut json = json!({
         "StreamName": stream.name,
@@ -155,7 +155,7 @@ fn describe_stream_summary(state: &mut State, body: &Value) -> Result<Value, Ser
     Ok(json!({"StreamDescriptionSummary": json}))
 }
 
-/// Counts a call, if it is within its quota.
+/// Counts a call, or refuses one above the quota.
 fn within(meter: &mut Meter, now_ms: i64) -> Result<(), ServiceError> {
     if !meter.admits(now_ms) {
         return Err(ServiceError::new("LimitExceededException", "Rate exceeded"));
@@ -219,7 +219,8 @@ fn list_shards(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
     Ok(answer)
 }
 
-/// The stream, when a token names it, the shard before the first, and the filter.
+/// The position of a list: the stream if a token names it, the last shard of the page before, and
+/// the filter.
 fn place_in_list(
     body: &Value,
     now_ms: i64,
@@ -255,7 +256,7 @@ fn number_of(id: &str) -> Result<u32, ServiceError> {
 
 type Wanted = Box<dyn Fn(&ServedShard) -> bool>;
 
-/// `ShardFilter`, as the reference words its kinds.
+/// Parses `ShardFilter`; the kinds follow the API Reference.
 fn shard_filter(stream: &Stream, filter: &Value) -> Result<Wanted, ServiceError> {
     let horizon = stream.horizon_ms.max(stream.created_ms);
     let until = |shard: &ServedShard, ms: i64| shard.closed.is_none_or(|(at, _)| at >= ms);
@@ -322,7 +323,7 @@ fn entry(body: &Value) -> Result<Entry, ServiceError> {
     })
 }
 
-/// Writes to the shard that the hash key names, within its quota where there are quotas.
+/// Writes to the hash key's shard, within its quota if quotas apply.
 fn write(
     stream: &mut Stream,
     entry: Entry,
@@ -409,7 +410,7 @@ fn merge_shards(state: &mut State, body: &Value) -> Result<Value, ServiceError> 
 }
 
 impl State {
-    /// A stream as it is now.
+    /// The stream in its current state.
     pub(super) fn settled(&mut self, name: &str) -> Option<&mut Stream> {
         let now = self.clock.now_ms();
         let stream = self.streams.get_mut(name)?;
@@ -417,7 +418,7 @@ impl State {
         Some(stream)
     }
 
-    /// The stream that a request names, by its name, its ARN, or both.
+    /// The stream of a request, by its name, its ARN, or both.
     pub(super) fn stream_of(&mut self, body: &Value) -> Result<&mut Stream, ServiceError> {
         let named = body["StreamName"].as_str();
         let of_arn = body["StreamARN"].as_str().map(stream_of_arn).transpose()?;

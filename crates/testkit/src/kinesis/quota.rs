@@ -1,6 +1,6 @@
-//! What one shard gives in a second.
+//! The quotas of one shard.
 //!
-//! "Quotas and limits" of the Kinesis Data Streams Developer Guide, and `GetRecords` of the API
+//! From "Quotas and limits" of the Kinesis Data Streams Developer Guide and `GetRecords` of the API
 //! Reference: five read transactions and 2 MiB a second, and none for five seconds after an answer
 //! of 10 MiB; 1,000 records and 1 MiB written a second.
 
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 const MEBIBYTE: i64 = 1 << 20;
 
-/// So many calls and bytes in a second.
+/// Calls and bytes per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
     calls: usize,
@@ -41,13 +41,13 @@ impl Quota {
     };
 }
 
-/// What was used of a quota.
+/// The used part of a quota.
 #[derive(Debug)]
 pub(super) struct Meter {
     quota: Quota,
-    /// When the calls of the last second were.
+    /// Times of the calls in the last second.
     calls: VecDeque<i64>,
-    /// Bytes that may still be had; below zero after a large answer.
+    /// Bytes still available; negative after a large answer.
     available: i64,
     counted_ms: i64,
     blocked_until_ms: i64,
@@ -64,7 +64,7 @@ impl Meter {
         }
     }
 
-    /// Whether a call is within the quota; a call that is not costs nothing.
+    /// Whether a call is within the quota; refused calls do not count.
     pub(super) fn admits(&mut self, now_ms: i64) -> bool {
         while self.calls.front().is_some_and(|at| *at <= now_ms - 1000) {
             self.calls.pop_front();
@@ -77,12 +77,12 @@ impl Meter {
         calls && self.available > 0 && now_ms >= self.blocked_until_ms
     }
 
-    /// Counts a call that was admitted.
+    /// Counts an admitted call.
     pub(super) fn charge(&mut self, now_ms: i64, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.calls.push_back(now_ms);
         self.available = self.available.saturating_sub(bytes);
-        // An answer as large as one can be.
+        // An answer of about the largest size.
         if bytes > self.quota.bytes.saturating_mul(5) - MEBIBYTE {
             self.blocked_until_ms = now_ms + 5000;
         }

@@ -11,9 +11,9 @@ use super::stream::{ServedShard, Stream, StreamRecord, shard_id};
 use super::token::ShardIterator;
 use super::{ACCOUNT, Settings, State, members};
 
-/// No answer holds more records than this.
+/// Most records in an answer.
 pub(super) const ANSWER_RECORDS_MAX: usize = 10_000;
-/// No answer holds more bytes than this, keys included.
+/// Most bytes in an answer, keys included.
 pub(super) const ANSWER_BYTES_MAX: usize = 10 << 20;
 
 pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Value, ServiceError> {
@@ -42,7 +42,8 @@ pub(super) fn get_shard_iterator(state: &mut State, body: &Value) -> Result<Valu
     Ok(json!({"ShardIterator": iterator.encode()}))
 }
 
-/// Where a kind of iterator begins. A closed shard has iterators too; `LATEST` is then its end.
+/// Where an iterator of each type starts. A closed shard has iterators too; `LATEST` is then its
+/// end.
 fn start(
     shard: &ServedShard,
     stream: &str,
@@ -79,7 +80,7 @@ fn mismatch(kind: &str, number: &str) -> ServiceError {
 }
 
 /// "If a record with this exact time stamp does not exist, the iterator returned is for the next
-/// (later) record"; a time in the future is refused, by the service's clock.
+/// (later) record"; a time in the service's future is refused.
 fn at_timestamp(
     shard: &ServedShard,
     body: &Value,
@@ -101,13 +102,13 @@ fn at_timestamp(
     Ok(later.map_or(shard.tip(), |record| record.sequence))
 }
 
-/// A number of this shard; whether its record is still there, or ever was, makes no difference. That
-/// a trimmed number begins at the oldest record is inferred: Kinesis documents no error for it, as
-/// DynamoDB Streams does (`TrimmedDataAccessException`), and consumers report that they began at the
-/// oldest record (gosoline's pull request 1124). Others report that they got nothing for long:
-/// [`super::Kinesis::trimmed_stuck`]. The refusals are those that the service was
-/// seen to give: "It encodes shardId-…" (boto3's issue 1478, amazon-kinesis-client's issue 391),
-/// "did not come from this stream" (amazon-kinesis-connectors' issue 8).
+/// Accepts any sequence number of this shard, whether or not its record is still there or ever was.
+/// That a trimmed number starts at the oldest record is inferred: Kinesis documents no error for
+/// it, unlike DynamoDB Streams (`TrimmedDataAccessException`), and consumers report that they
+/// started at the oldest record (gosoline's pull request 1124). Others report that they got nothing
+/// for long: [`super::Kinesis::trimmed_stuck`]. The refusals were observed: "It encodes shardId-…"
+/// (boto3's issue 1478, amazon-kinesis-client's issue 391), "did not come from this stream"
+/// (amazon-kinesis-connectors' issue 8).
 fn of_shard(
     shard: &ServedShard,
     stream: &str,
@@ -182,7 +183,7 @@ pub(super) fn get_records(state: &mut State, body: &Value) -> Result<Value, Serv
     Ok(answer)
 }
 
-/// An iterator that was handed out and is not expired.
+/// Decodes an iterator, unless it has expired.
 fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardIterator, ServiceError> {
     let token = members::text(body, "ShardIterator")?;
     let iterator = ShardIterator::decode(token)
@@ -201,13 +202,13 @@ fn valid_iterator(state: &State, body: &Value, now_ms: i64) -> Result<ShardItera
     Err(ServiceError::new("ExpiredIteratorException", text))
 }
 
-/// What one answer says of a shard.
+/// The content of one answer.
 struct Reading {
     records: Vec<StreamRecord>,
-    /// Where the next answer begins.
+    /// Where the next answer starts.
     next: ServedSequenceNumber,
     behind_ms: i64,
-    /// There will be no more.
+    /// Whether the shard has ended.
     end: bool,
 }
 
@@ -254,7 +255,7 @@ fn limit(body: &Value) -> Result<usize, ServiceError> {
     }
 }
 
-/// What one answer holds: at least one record, where there is one and no empty answer is due.
+/// The records of one answer: at least one, if there is one and no empty answer is due.
 fn take(
     shard: &mut ServedShard,
     from: ServedSequenceNumber,
@@ -312,7 +313,7 @@ fn child_shards(stream: &Stream, number: u32) -> Value {
         .collect()
 }
 
-/// Keeps account of an answer that is sent.
+/// Accounts for an answer that is sent.
 fn note(stream: &mut Stream, number: u32, reading: &Reading, now_ms: i64) {
     for record in &reading.records {
         *stream.served.entry(record.sequence).or_default() += 1;

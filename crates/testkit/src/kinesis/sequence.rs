@@ -1,37 +1,35 @@
 //! Sequence numbers: 186 bits, written in decimal digits.
 //!
-//! AWS documents only that they grow and that they must not be taken for an index ("Amazon Kinesis
-//! Data Streams Terminology and concepts"). The layout is the one that kinesalite found and checked
-//! against the service (its `db/index.js`, version 2): a shard's time of creation, its number, a
-//! counter, the time of the record.
+//! AWS documents only that they grow and that they must not be used as an index ("Amazon Kinesis
+//! Data Streams Terminology and concepts"). The layout is that of kinesalite, which checked it
+//! against the service (its `db/index.js`, version 2): the shard's creation time, its number, a
+//! counter, the record's time.
 
 use std::fmt;
 
-/// The largest counter: a closed shard's ending sequence number has it.
+/// The largest counter; it is in a closed shard's ending sequence number.
 const COUNTER_MAX: u64 = i64::MAX.unsigned_abs();
 
-/// A sequence number; greater is later within a shard.
+/// A sequence number; within a shard later records have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ServedSequenceNumber {
     high: u64,
     low: u128,
 }
 
-/// What a sequence number is made of.
+/// The parts of a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parts {
     /// When the shard was created, in seconds.
     pub(super) created_s: i64,
-    /// The number of the shard.
     pub(super) shard: u32,
-    /// The counter.
     pub(super) counter: u64,
-    /// When the record came, in seconds.
+    /// When the record arrived, in seconds.
     pub(super) at_s: i64,
 }
 
 impl Parts {
-    /// The last number that the shard can have.
+    /// The largest sequence number of the shard.
     pub(super) fn ending(self) -> Parts {
         Parts {
             counter: COUNTER_MAX,
@@ -56,10 +54,8 @@ impl Parts {
 }
 
 impl ServedSequenceNumber {
-    /// The smallest.
     pub(super) const MIN: ServedSequenceNumber = ServedSequenceNumber { high: 0, low: 0 };
 
-    /// The number behind this one.
     pub(super) fn next(self) -> ServedSequenceNumber {
         let (low, carry) = self.low.overflowing_add(1);
         ServedSequenceNumber {
@@ -68,7 +64,7 @@ impl ServedSequenceNumber {
         }
     }
 
-    /// Reads decimal digits; nothing where they are no sequence number of this layout.
+    /// Parses decimal digits; `None` if they do not have this layout.
     pub(super) fn parse(text: &str) -> Option<(ServedSequenceNumber, Parts)> {
         if text.is_empty() || text.len() > 129 || text.starts_with('0') {
             return None;
@@ -80,12 +76,12 @@ impl ServedSequenceNumber {
         Some((number, number.parts()?))
     }
 
-    /// As an iterator carries it: any position, also between numbers.
+    /// The form in iterators: any position, also between sequence numbers.
     pub(super) fn to_hex(self) -> String {
         format!("{:016x}{:032x}", self.high, self.low)
     }
 
-    /// Reads [`ServedSequenceNumber::to_hex`].
+    /// Parses the form of [`ServedSequenceNumber::to_hex`].
     pub(super) fn from_hex(hex: &str) -> Option<ServedSequenceNumber> {
         let (high, low) = hex.split_at_checked(16)?;
         Some(ServedSequenceNumber {
@@ -104,7 +100,7 @@ impl ServedSequenceNumber {
         Some(ServedSequenceNumber { high, low })
     }
 
-    /// The shard whose number it is.
+    /// The shard that the number belongs to.
     pub(super) fn shard(self) -> Option<u32> {
         self.parts().map(|parts| parts.shard)
     }
@@ -154,7 +150,7 @@ mod tests {
 
     #[test]
     fn sequence_number_of_the_service_has_the_known_parts() {
-        // Of an answer of PutRecord quoted in kinesalite's issue 79.
+        // From an answer of PutRecord in kinesalite's issue 79.
         let text = "49589238005775633934916144566022322418012108603250442258";
         let (number, parts) = ServedSequenceNumber::parse(text).unwrap();
         assert_eq!(number.to_string(), text);

@@ -1,4 +1,4 @@
-//! JSON 1.1 of Kinesis, and the same calls in process.
+//! The JSON 1.1 protocol of Kinesis, and the same calls in process.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::cloud_watch::{cut, error, reply};
 
 type Shared = Arc<Mutex<State>>;
 
-/// What leaves.
+/// What is sent.
 enum Outcome {
     Answer(Value),
     Refused(ServiceError),
@@ -74,7 +74,7 @@ pub(super) async fn call(
     }
 }
 
-/// Does what is asked, and waits as long as the answer is kept back.
+/// Carries out a call, and waits while its answer is held back.
 async fn perform(state: &Shared, operation: &str, recorded: CloudWatchRequest) -> Outcome {
     let (outcome, slow, mut held) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ async fn perform(state: &Shared, operation: &str, recorded: CloudWatchRequest) -
         tokio::time::sleep(wait).await;
     }
     let free = |held: &Vec<String>| !held.iter().any(|it| it == operation);
-    // The stand-in may be gone by then.
+    // The stand-in may have been dropped by then.
     let _ = held.wait_for(free).await;
     outcome
 }
@@ -108,7 +108,7 @@ fn fault(
         .or_else(|| state.chooser.as_mut().and_then(|choose| choose(recorded)))
 }
 
-/// Does what is asked, unless a fault forbids it.
+/// Carries out a call, unless a fault prevents it.
 fn execute(
     state: &mut State,
     operation: &str,

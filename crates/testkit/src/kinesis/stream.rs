@@ -1,4 +1,4 @@
-//! A stream: shards, their records, splits and merges, and what retention takes away. No clock.
+//! A stream: shards, their records, splits and merges, and retention. No clock.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -20,21 +20,21 @@ pub(super) struct StreamRecord {
     pub(super) data: Bytes,
 }
 
-/// What a shard can still be read of, and what is known of it.
+/// A shard's remaining records, and its state.
 #[derive(Debug)]
 pub(super) struct ServedShard {
     pub(super) number: u32,
     pub(super) hash_keys: (u128, u128),
-    /// Of a split one, of a merge two.
+    /// One for a split, two for a merge.
     pub(super) parents: Vec<u32>,
     pub(super) first: Parts,
-    /// When it was closed and its last number.
+    /// When it was closed, and its last sequence number.
     pub(super) closed: Option<(i64, ServedSequenceNumber)>,
     pub(super) created_ms: i64,
     pub(super) records: VecDeque<StreamRecord>,
-    /// The last number that retention took away.
+    /// The last sequence number that retention removed.
     pub(super) trimmed: Option<ServedSequenceNumber>,
-    /// An answer without a next iterator was given.
+    /// Whether an answer without a next iterator was sent.
     pub(super) end_served: bool,
     /// Empty answers since the last one with records.
     pub(super) empty_answers: usize,
@@ -43,7 +43,7 @@ pub(super) struct ServedShard {
     pub(super) iterators: Meter,
 }
 
-/// Shards to close, and the ranges that their children have.
+/// Shards to close, and the hash key ranges of their children.
 #[derive(Debug, Clone)]
 struct Resharding {
     due_ms: i64,
@@ -56,13 +56,13 @@ pub(super) struct Stream {
     pub(super) name: String,
     pub(super) created_ms: i64,
     pub(super) retention_ms: i64,
-    /// Nothing that came before this is left.
+    /// Records that arrived before this time are removed.
     pub(super) horizon_ms: i64,
     pub(super) shards: BTreeMap<u32, ServedShard>,
     pub(super) on_demand: bool,
     pub(super) key: Option<String>,
     pub(super) account: Vec<WrittenRecord>,
-    /// How often each record was in an answer.
+    /// How often each record was served.
     pub(super) served: HashMap<ServedSequenceNumber, usize>,
     pub(super) breaches: Vec<OrderBreach>,
     pub(super) reads: Vec<ReadCall>,
@@ -72,12 +72,11 @@ pub(super) struct Stream {
     pending: Option<Resharding>,
 }
 
-/// The name of a shard.
 pub(super) fn shard_id(number: u32) -> String {
     format!("shardId-{number:012}")
 }
 
-/// The number of a shard, as the service reads it: what stands behind the first dash.
+/// The number of a shard as the service parses it: the text after the first dash.
 pub(super) fn shard_number(id: &str) -> Option<u32> {
     let digits = id.split('-').nth(1).unwrap_or(id);
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -96,24 +95,24 @@ impl ServedShard {
         self.first.number()
     }
 
-    /// Where what is left begins.
+    /// Where the remaining records start.
     pub(super) fn horizon(&self) -> ServedSequenceNumber {
         let trimmed = self.trimmed.map(ServedSequenceNumber::next);
         trimmed.unwrap_or(self.first_number())
     }
 
-    /// Retention took away records from there on.
+    /// Whether retention removed records from there on.
     pub(super) fn is_trimmed(&self, from: ServedSequenceNumber) -> bool {
         self.trimmed.is_some_and(|last| from <= last)
     }
 
-    /// Behind all that is in it now.
+    /// The position after all current records.
     pub(super) fn tip(&self) -> ServedSequenceNumber {
         let last = self.records.back();
         last.map_or(self.horizon(), |record| record.sequence.next())
     }
 
-    /// Where a number is or would be among the records that are left.
+    /// Index of a sequence number among the remaining records.
     pub(super) fn position(&self, from: ServedSequenceNumber) -> usize {
         self.records.partition_point(|it| it.sequence < from)
     }
@@ -139,7 +138,8 @@ impl Stream {
             shard_count: 0,
             pending: None,
         };
-        // 2^128 by the number of shards, rounded down; of one shard the width is never looked at.
+        // 2^128 divided by the number of shards, rounded down; with one shard the width is not
+        // used.
         let of = u128::from(shards);
         let width = (u128::MAX / of).wrapping_add(u128::from(u128::MAX % of == of - 1));
         for n in 0..shards {
@@ -189,7 +189,7 @@ impl Stream {
         self.shards.insert(number, shard);
     }
 
-    /// What time has brought: a resharding comes to its end, records and shards expire.
+    /// Applies what is due: a resharding completes, records and shards expire.
     pub(super) fn settle(&mut self, now_ms: i64) {
         if let Some(pending) = self.pending.take_if(|it| it.due_ms <= now_ms) {
             self.reshard(&pending);
@@ -202,7 +202,7 @@ impl Stream {
                 shard.trimmed = Some(record.sequence);
             }
         }
-        // "Resharding a stream": EXPIRED once the retention of a closed shard is over.
+        // "Resharding a stream": a shard is EXPIRED once its retention is over after it was closed.
         self.shards
             .retain(|_, shard| shard.closed.is_none_or(|(at, _)| at >= horizon));
     }
@@ -216,7 +216,7 @@ impl Stream {
                 ..shard.first
             };
             shard.closed = Some((change.due_ms, ending.ending().number()));
-            // Later than its parents', so that its numbers are greater.
+            // Later than the parents', so that the sequence numbers are greater.
             created_s = created_s.max(shard.first.created_s + 1);
         }
         for range in &change.children {
@@ -224,7 +224,7 @@ impl Stream {
         }
     }
 
-    /// The shard that takes a hash key now.
+    /// The shard that now takes this hash key.
     pub(super) fn open_shard(&self, hash_key: u128) -> u32 {
         let takes = |shard: &&ServedShard| {
             let (start, end) = shard.hash_keys;
@@ -233,7 +233,7 @@ impl Stream {
         self.shards.values().find(takes).unwrap().number
     }
 
-    /// Adds a record to a shard. Numbers have gaps, as the service's have.
+    /// Adds a record to a shard. Sequence numbers have gaps, like the service's.
     pub(super) fn put(
         &mut self,
         number: u32,
@@ -264,14 +264,14 @@ impl Stream {
         sequence
     }
 
-    /// A shard that is not expired.
+    /// A shard that has not expired.
     pub(super) fn shard(&self, id: &str) -> Result<&ServedShard, ServiceError> {
         let missing = || ServiceError::no_shard(id, &self.name);
         let number = shard_number(id).ok_or_else(missing)?;
         self.shards.get(&number).ok_or_else(missing)
     }
 
-    /// Begins to split a shard.
+    /// Starts to split a shard.
     pub(super) fn split(&mut self, id: &str, at: u128, due_ms: i64) -> Result<(), ServiceError> {
         let shard = self.shard(id)?;
         let (start, end) = shard.hash_keys;
@@ -291,7 +291,7 @@ impl Stream {
         self.begin(change)
     }
 
-    /// Begins to merge two shards, the lower one first.
+    /// Starts to merge two shards, the lower first.
     pub(super) fn merge(&mut self, ids: [&str; 2], due_ms: i64) -> Result<(), ServiceError> {
         let (lower, upper) = (self.shard(ids[0])?, self.shard(ids[1])?);
         if lower.hash_keys.1.checked_add(1) != Some(upper.hash_keys.0) {
@@ -330,7 +330,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The children of a shard that are left.
+    /// The remaining children of a shard.
     pub(super) fn children(&self, number: u32) -> impl Iterator<Item = &ServedShard> {
         let child = move |shard: &&ServedShard| shard.parents.contains(&number);
         self.shards.values().filter(child)

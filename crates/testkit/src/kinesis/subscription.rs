@@ -1,7 +1,8 @@
-//! The records that a subscription filter of CloudWatch Logs puts into a stream, and others.
+//! The records that a subscription filter of CloudWatch Logs writes to a stream, and records of
+//! other producers.
 //!
 //! The form follows "Log group-level subscription filters" of the CloudWatch Logs User Guide: gzip
-//! of one JSON object with several log events. A `CONTROL_MESSAGE` checks whether the destination
+//! of one JSON object with several log events. A `CONTROL_MESSAGE` tests whether the destination
 //! can be reached.
 
 use std::io::{Read as _, Write as _};
@@ -12,7 +13,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-/// Where the events of a record come from.
+/// The origin of a record's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionOrigin {
     /// The account of the log group.
@@ -28,23 +29,20 @@ pub struct SubscriptionOrigin {
 pub struct SubscribedEvent {
     /// 56 digits.
     pub id: String,
-    /// When it was filed, in milliseconds.
+    /// When it was logged, in milliseconds.
     pub timestamp_ms: i64,
-    /// What was filed.
     pub message: String,
 }
 
-/// An event with its origin, as it is found in a record.
+/// An event of a record, with its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventWithOrigin {
-    /// Where it comes from.
     pub subscription: SubscriptionOrigin,
-    /// The event.
     pub event: SubscribedEvent,
 }
 
 impl SubscribedEvent {
-    /// An event whose ID is made of its time and a number.
+    /// An event whose ID consists of its time and a number.
     pub fn new(number: usize, timestamp_ms: i64, message: impl Into<String>) -> SubscribedEvent {
         SubscribedEvent {
             id: format!("{timestamp_ms:020}{number:036}"),
@@ -64,7 +62,7 @@ impl SubscriptionOrigin {
         }
     }
 
-    /// A `DATA_MESSAGE`, not yet packed.
+    /// A `DATA_MESSAGE`, before compression.
     pub fn json(&self, events: &[SubscribedEvent]) -> Value {
         let event = |it: &SubscribedEvent| json!({"id": it.id, "timestamp": it.timestamp_ms, "message": it.message});
         json!({
@@ -77,13 +75,12 @@ impl SubscriptionOrigin {
         })
     }
 
-    /// The record of these events.
     pub fn record(&self, events: &[SubscribedEvent]) -> Bytes {
         gzip(self.json(events).to_string().as_bytes())
     }
 }
 
-/// The record that says only that the destination was reached.
+/// The record that only tests the destination.
 pub fn control_message(timestamp_ms: i64) -> Bytes {
     let message = "CWL CONTROL MESSAGE: Checking health of destination Kinesis stream.";
     let json = json!({
@@ -97,14 +94,14 @@ pub fn control_message(timestamp_ms: i64) -> Bytes {
     gzip(json.to_string().as_bytes())
 }
 
-/// Packed as CloudWatch Logs packs.
+/// Compresses like CloudWatch Logs.
 pub fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap().into()
 }
 
-/// The events of a `DATA_MESSAGE`; none where the bytes are something else.
+/// The events of a `DATA_MESSAGE`; none if the bytes are something else.
 pub fn read(data: &[u8]) -> Vec<EventWithOrigin> {
     let mut text = String::new();
     if GzDecoder::new(data).read_to_string(&mut text).is_err() {
@@ -131,7 +128,7 @@ pub fn read(data: &[u8]) -> Vec<EventWithOrigin> {
     events.into_iter().flatten().map(line).collect()
 }
 
-/// Records that begin like a subscription's and are none, each with what is wrong.
+/// Invalid records that begin like a subscription's, each with its defect.
 pub fn broken_records() -> Vec<(&'static str, Bytes)> {
     let subscription = SubscriptionOrigin::of_cluster(super::ACCOUNT, "prod");
     let events = [SubscribedEvent::new(1, 1_790_000_000_000, "{}")];
@@ -186,7 +183,7 @@ pub fn broken_records() -> Vec<(&'static str, Bytes)> {
     ]
 }
 
-/// Records of producers that have nothing to do with CloudWatch Logs, each with its kind.
+/// Records of producers other than CloudWatch Logs, each with its kind.
 pub fn foreign_records() -> Vec<(&'static str, Bytes)> {
     vec![
         ("empty", Bytes::new()),
@@ -210,7 +207,7 @@ pub fn foreign_records() -> Vec<(&'static str, Bytes)> {
     ]
 }
 
-/// A record of so many bytes when it is unpacked, and of a thousandth of that in the stream.
+/// A record that unpacks to this many bytes, and is a thousandth of that in the stream.
 pub fn bomb(unpacked_bytes: usize) -> Bytes {
     let subscription = SubscriptionOrigin::of_cluster(super::ACCOUNT, "prod");
     let event = SubscribedEvent::new(1, 1_790_000_000_000, " ".repeat(unpacked_bytes));

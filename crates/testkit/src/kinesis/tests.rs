@@ -1,4 +1,4 @@
-//! The stand-in held against what AWS documents, in process and with paused time.
+//! Tests the stand-in against AWS's documentation, in process and with paused time.
 
 mod filter;
 mod iterators;
@@ -61,7 +61,7 @@ fn data(answer: &Value) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-/// All that is left of a shard, from an iterator to its end or to the tip.
+/// All remaining records of a shard, from an iterator to the shard's end or tip.
 async fn drain(kinesis: &Kinesis, mut iterator: String) -> (Vec<String>, Option<Value>) {
     let mut all = Vec::new();
     loop {

@@ -1,5 +1,4 @@
-//! What the service hands out for the next call, opaque as the service's own: shard iterators and
-//! the tokens of `ListShards`.
+//! Opaque values for the next call: shard iterators and the tokens of `ListShards`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,10 +10,10 @@ use super::sequence::ServedSequenceNumber;
 pub(super) struct ShardIterator {
     pub(super) stream: String,
     pub(super) shard: u32,
-    /// The first number that is wanted.
+    /// The first sequence number to read.
     pub(super) from: ServedSequenceNumber,
     pub(super) issued_ms: i64,
-    /// Iterators of an earlier generation are expired.
+    /// Iterators of an earlier generation have expired.
     pub(super) generation: u64,
 }
 
@@ -43,11 +42,10 @@ impl ShardIterator {
     }
 }
 
-/// Where a list of shards goes on.
+/// Where a list of shards continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NextToken {
     pub(super) stream: String,
-    /// The last shard that was listed.
     pub(super) after: u32,
     /// The filter of the first request, as JSON.
     pub(super) filter: String,

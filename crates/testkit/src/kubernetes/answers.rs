@@ -1,4 +1,4 @@
-//! What the API server answers with: objects, and why it does not take one.
+//! The API server's answers: objects and refusals.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-/// All data of a ConfigMap.
+/// Limit of a ConfigMap's data.
 const DATA_BYTES_MAX: usize = 1 << 20;
 
-/// A resource with its group, as messages have it.
+/// The resource with its group, as in messages.
 pub(super) fn full_name(plural: &str) -> String {
     match plural {
         "leases" => "leases.coordination.k8s.io".to_owned(),
@@ -19,7 +19,8 @@ pub(super) fn full_name(plural: &str) -> String {
     }
 }
 
-/// Why a body cannot be read, if it cannot: a time of a Lease has exactly six digits.
+/// The refusal of a body that cannot be decoded: a Lease's times have exactly six fractional
+/// digits.
 pub(super) fn malformed(plural: &str, object: &Value) -> Option<Response> {
     let times = ["renewTime", "acquireTime"].map(|name| object["spec"][name].as_str());
     let is_good = |time: &str| {
@@ -35,7 +36,7 @@ pub(super) fn malformed(plural: &str, object: &Value) -> Option<Response> {
     Some(failure(400, "BadRequest", &message))
 }
 
-/// Why an object is refused, if it is.
+/// The refusal of an invalid object.
 pub(super) fn invalid(plural: &str, object: &Value) -> Option<Response> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let what = match plural {

@@ -1,4 +1,4 @@
-//! The objects and their versions, and what each verb does to them.
+//! The objects and their versions, and the verbs on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(super) type Key = (String, String, String);
 pub(super) struct Objects {
     pub(super) all: BTreeMap<Key, Value>,
     version: u64,
-    /// Namespaces that are not there; all others are.
+    /// Namespaces that do not exist; all others do.
     pub(super) missing: BTreeSet<String>,
 }
 
@@ -88,7 +88,7 @@ impl Objects {
         answer(201, &self.store(key, object))
     }
 
-    /// A Lease may be created by an update, but for one that was meant to be there.
+    /// An update may create a Lease, unless it expects an existing one.
     fn create_by_update(&mut self, key: Key, object: &Value) -> Response {
         let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
         if !uid.is_empty() {
@@ -151,7 +151,7 @@ impl Objects {
         for kept in ["apiVersion", "kind"] {
             object[kept] = there[kept].clone();
         }
-        // Nothing changed: nothing is written.
+        // An unchanged object is not written.
         if object == *there {
             return answer(200, there);
         }
@@ -183,7 +183,7 @@ impl Objects {
     }
 }
 
-/// Namespace, plural and name of a path.
+/// Parses namespace, plural and name from a path.
 fn place(path: &str) -> Option<(&str, &str, Option<&str>)> {
     let (rest, plural) = match path.strip_prefix("/api/v1/namespaces/") {
         Some(rest) => (rest, "configmaps"),
@@ -203,7 +203,7 @@ pub(super) fn key(namespace: &str, plural: &str, name: &str) -> Key {
     (namespace.to_owned(), plural.to_owned(), name.to_owned())
 }
 
-/// The object's metadata, made where there is none.
+/// The object's metadata, created if absent.
 pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     if !object.is_object() {
         *object = json!({});

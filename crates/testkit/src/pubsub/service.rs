@@ -1,4 +1,4 @@
-//! The methods of `google.pubsub.v1.Subscriber`, mounted by hand: the message crates have no
+//! The methods of `google.pubsub.v1.Subscriber`, mounted by hand, as the message crates have no
 //! server code.
 
 use std::future::Future;
@@ -31,7 +31,7 @@ use tonic_prost::ProstCodec;
 
 use super::{Holding, State, lock};
 
-/// Between two looks for messages.
+/// Interval at which streams look for messages.
 const TURN: Duration = Duration::from_millis(10);
 
 type Answering<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
@@ -72,7 +72,7 @@ pub(super) fn routes(state: &Shared) -> Routes {
     Routes::from(router)
 }
 
-/// What every method has at hand.
+/// The context of every method.
 #[derive(Clone)]
 struct Method {
     state: Shared,
@@ -160,7 +160,7 @@ impl StreamingService<StreamingPullRequest> for Method {
                 state,
                 number,
                 seconds: first.stream_ack_deadline_seconds,
-                // What it says is keepalives; it is kept, as its end would end the call.
+                // The client sends only keepalives; dropping its stream would end the call.
                 _requests: requests,
             };
             let messages = unfold(open, |open| async move {
@@ -172,7 +172,7 @@ impl StreamingService<StreamingPullRequest> for Method {
     }
 }
 
-/// A stream that is open. Its leases stay when it ends, until their time is over.
+/// An open stream. Its leases stay until they expire, even if it ends.
 struct Open {
     state: Shared,
     number: u64,
@@ -186,7 +186,7 @@ impl Open {
             {
                 let mut state = lock(&self.state);
                 if self.number < state.cut_below {
-                    // The second time it is asked, it has ended.
+                    // It has ended by the second call.
                     state.streams.remove(&self.number)?;
                     return Some(Err(Status::unavailable("the server has closed the stream")));
                 }
@@ -210,7 +210,7 @@ impl Open {
                     message_id: index.to_string(),
                     ..PubsubMessage::default()
                 }),
-                // Told only where there is a dead-letter topic.
+                // Only set if there is a dead-letter topic.
                 delivery_attempt: 0,
             }
         });
@@ -225,7 +225,7 @@ impl Open {
     }
 }
 
-/// Goes on, unless everything hangs: then never.
+/// Returns, or never if everything hangs.
 async fn answers(state: &Shared) {
     let hangs = lock(state).hangs;
     if hangs {
@@ -233,7 +233,7 @@ async fn answers(state: &Shared) {
     }
 }
 
-/// The methods of `projects.subscriptions` that are asked over REST.
+/// The methods of `projects.subscriptions` over REST.
 async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
     answers(state).await;
     let (parts, body) = request.into_parts();
@@ -246,8 +246,8 @@ async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
     let mut state = lock(state);
     let admitted = state.admit(name, &header(&parts.headers, &AUTHORIZATION));
     let done = match (method, admitted) {
-        // It says what the caller may do, whoever asks. For a subscription that is not there it says
-        // "nothing", as documented.
+        // Returns the caller's permissions, whoever it is; for a missing subscription none, as
+        // documented.
         ("testIamPermissions", Ok(())) => Ok(json!({"permissions": body["permissions"]})),
         ("testIamPermissions", Err(status)) if status.code() != Code::Unauthenticated => {
             Ok(json!({}))
@@ -272,7 +272,7 @@ async fn rest(state: &Shared, request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// As with `returnImmediately`: what there is now, at most one.
+/// As with `returnImmediately`: at most one message that is available now.
 fn pull(state: &mut State) -> Value {
     let pulled = state.pull().map(|(lease, index)| {
         json!([{

@@ -1,4 +1,4 @@
-//! What a scripted receiver does with one request.
+//! The answers of a scripted receiver.
 
 use std::time::Duration;
 
@@ -37,42 +37,42 @@ impl WebhookAnswer {
         WebhookAnswer::of(AnswerKind::Status(status))
     }
 
-    /// The connection is reset before the body is read: nothing was accepted.
+    /// Resets the connection before the body is read; nothing was accepted.
     pub fn reset_before_reading() -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::ResetBeforeReading)
     }
 
-    /// The events are accepted, and the connection is reset instead of an answer.
+    /// Accepts the events, but resets the connection instead of answering.
     pub fn reset_after_reading() -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::ResetAfterReading)
     }
 
-    /// A status without reading the body, and the end of the connection.
+    /// Sends a status without reading the body, and ends the connection.
     pub fn early(status: u16) -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::EarlyStatus(status))
     }
 
-    /// Half a status line, and the end of the connection. The events were accepted.
+    /// Accepts the events, but sends half a status line and ends the connection.
     pub fn half() -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::Half)
     }
 
-    /// A whole status and headers, but less body than announced.
+    /// Sends a whole status and headers, but less body than announced.
     pub fn half_body(status: u16) -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::HalfBody(status))
     }
 
-    /// No answer, for ever. The events were accepted.
+    /// Accepts the events, but never answers.
     pub fn never() -> WebhookAnswer {
         WebhookAnswer::of(AnswerKind::Never)
     }
 
-    /// A redirect to another address.
+    /// Redirects to another address.
     pub fn redirect(status: u16, location: &str) -> WebhookAnswer {
         WebhookAnswer::status(status).header("location", location)
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> WebhookAnswer {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -85,7 +85,7 @@ impl WebhookAnswer {
         self
     }
 
-    /// After some time.
+    /// Delays the answer.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> WebhookAnswer {
         self.delay = delay;

@@ -1,8 +1,8 @@
-//! How Falco's k8saudit plugin answers, before it parses anything.
+//! Answers like Falco's k8saudit plugin, before any parsing.
 
 use super::{Received, WebhookAnswer};
 
-/// Its `webhookMaxBatchSize`, as it comes.
+/// The default of its `webhookMaxBatchSize`.
 const BODY_BYTES_MAX: usize = 12 << 20;
 
 /// The answer to a request for the endpoint that Falco's documentation uses.

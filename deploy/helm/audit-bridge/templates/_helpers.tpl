@@ -25,7 +25,7 @@ app.kubernetes.io/component: audit-log-reader
 {{- $_ := set $labels "app.kubernetes.io/version" .Chart.AppVersion -}}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .Release.Service -}}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- mergeOverwrite (deepCopy .Values.commonLabels) $labels | toYaml -}}
+{{- mergeOverwrite (deepCopy (default dict .Values.commonLabels)) $labels | toYaml -}}
 {{- end -}}
 
 {{- define "audit-bridge.metadata" -}}
@@ -66,6 +66,10 @@ labels:
 {{- define "audit-bridge.hasSeveralLogs" -}}
 {{- if or (include "audit-bridge.sharesPartitions" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (or (gt (len (default list .Values.eks.clusterNames)) 1) (gt (len (default list .Values.eks.logGroups)) 1))) }}true{{ end -}}
 {{- end -}}
+{{/* Also where one is left of several log groups, and the user says how many slots there were: its position is in one. */}}
+{{- define "audit-bridge.hasSlots" -}}
+{{- if or (include "audit-bridge.hasSeveralLogs" .) (and (eq .Values.bridge "eks") (not .Values.eks.stream) (gt (int .Values.checkpoint.slots) 0)) }}true{{ end -}}
+{{- end -}}
 
 {{/* Several pods are given what is read: the event of a canary may come to any of them. */}}
 {{- define "audit-bridge.sharesEvents" -}}
@@ -99,7 +103,7 @@ labels:
 {{- define "audit-bridge.positionNames" -}}
 {{- $name := include "audit-bridge.fullname" . -}}
 - {{ $name }}
-{{- if include "audit-bridge.hasSeveralLogs" . }}
+{{- if include "audit-bridge.hasSlots" . }}
 {{- range until (int (include "audit-bridge.slots" .)) }}
 - {{ $name }}-slot-{{ . }}
 {{- end }}
@@ -222,7 +226,7 @@ labels:
   value: {{ . | quote }}
 {{- end }}
 - name: NO_PROXY
-  value: {{ prepend (ternary (list .Values.proxy.noProxy) list (ne .Values.proxy.noProxy "")) "localhost,127.0.0.1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST),169.254.169.254,169.254.170.23,metadata.google.internal" | join "," | quote }}
+  value: {{ prepend (ternary (list .Values.proxy.noProxy) list (not (empty .Values.proxy.noProxy))) "localhost,127.0.0.1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST),169.254.169.254,169.254.170.23,metadata.google.internal" | join "," | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -286,7 +290,7 @@ labels:
 {{- define "audit-bridge.podLabels" -}}
 {{- $labels := dict "app.kubernetes.io/part-of" "audit-bridges" "app.kubernetes.io/version" .Chart.AppVersion -}}
 {{- if and (eq .Values.bridge "aks") (not (or .Values.aks.connectionString.secretName .Values.aks.clientCertificate.secretName)) }}{{ $_ := set $labels "azure.workload.identity/use" "true" }}{{ end -}}
-{{- $labels = mergeOverwrite (deepCopy .Values.commonLabels) (deepCopy .Values.podLabels) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
+{{- $labels = mergeOverwrite (deepCopy (default dict .Values.commonLabels)) (deepCopy (default dict .Values.podLabels)) $labels (include "audit-bridge.selectorLabels" . | fromYaml) -}}
 {{- toYaml $labels -}}
 {{- end -}}
 

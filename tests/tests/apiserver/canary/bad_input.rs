@@ -1,4 +1,5 @@
-//! No API server, no right, no object: said once, with the remedy, and nothing else changes.
+//! Without an API server, a permission or the object: reported once with the remedy, and nothing
+//! else changes.
 
 use audit_bridge_tests::apiserver::ADMIN;
 use audit_bridge_tests::live::{Running, wait};
@@ -7,7 +8,7 @@ use super::{ARRIVED, CanaryWorld, LOST, NS, REQUESTS, sample};
 
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/audit-bridge/roles";
 
-/// Waits for three requests with this answer, and for the one line about them.
+/// Waits for three requests with this answer, and checks that one log line reports them.
 fn said_once(bridge: &mut Running, status: &str, says: &[&str]) {
     let before = sample(bridge, REQUESTS, status);
     let asked = wait(|| (sample(bridge, REQUESTS, status) >= before + 3.0).then_some(()));
@@ -32,7 +33,7 @@ async fn right_or_object_that_is_missing_is_said_once_and_the_refusal_is_a_canar
         let mut bridge = world.start(&[]);
         bridge.until_ready();
         bridge.until_above(ARRIVED, 1.0);
-        // Somebody who wants to mute it takes the object away, or the right.
+        // Someone who wants to mute it deletes the object, or removes the permission.
         assert_eq!(admin.delete(&world.object()).status, 200);
         said_once(
             &mut bridge,
@@ -46,7 +47,7 @@ async fn right_or_object_that_is_missing_is_said_once_and_the_refusal_is_a_canar
             "forbidden",
             &["the verbs get and patch", "eks-audit-bridge-canary"],
         );
-        // The API server logs a refusal: the trail is watched all the same.
+        // The API server logs refused requests, so the trail is still watched.
         let arrived = bridge.metric(ARRIVED);
         bridge.until_above(ARRIVED, arrived + 2.0);
         assert_eq!(bridge.metric(LOST), 0.0);

@@ -1,4 +1,5 @@
-//! `check --canary`: one canary, to the latency or to the leg, beside a bridge that runs.
+//! `check --canary`: sends one canary and reports its latency or the broken leg, next to a running
+//! bridge.
 
 use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_tests::apiserver::feed::FeedGate;
@@ -6,7 +7,7 @@ use audit_bridge_tests::command;
 
 use super::{ARRIVED, CanaryWorld, LOST, SUBSCRIBED, is_canary};
 
-/// The exit status, what it printed, and what it said beside.
+/// The exit status, standard output and standard error.
 fn check(world: &CanaryWorld, more: &[&str]) -> (i32, String, String) {
     let args = world.args(&world.installed.path("check"));
     let mut all = vec!["check", "--canary"];
@@ -38,7 +39,7 @@ async fn check_tells(which: &str, switch: &str) {
         let own = world.accepted().iter().filter(|it| is_canary(it)).count();
         assert_eq!(own, 1, "of all events only the canary's is delivered");
 
-        // Beside a bridge that runs, whose canaries and position are its own.
+        // Next to a running bridge, which has its own canaries and position.
         let mut bridge = world.start(&[]);
         bridge.until_above(ARRIVED, 1.0);
         let (status, printed, _) = check(&world, &["--json"]);
@@ -66,7 +67,7 @@ async fn check_tells(which: &str, switch: &str) {
         assert!(printed.contains(switch), "{printed}");
         world.feed.set(FeedGate::Open);
 
-        // An empty list is taken, and the event is not.
+        // The receiver accepts an empty list, but not the event.
         world
             .installed
             .webhook
@@ -94,8 +95,8 @@ async fn check_with_canary_on_gke_ends_with_the_latency_or_the_leg() {
     check_tells("gke", "gcloud logging sinks").await;
 }
 
-/// Reading a subscription takes messages away from the bridges that run: one of them has to say that the
-/// canary came.
+/// Reading a subscription would take messages away from the running bridges, so one of them has to
+/// report that the canary arrived.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_with_canary_of_a_subscription_asks_the_replicas_that_run() {
     let Some(world) = CanaryWorld::new("gke pubsub", &SUBSCRIBED).await else {

@@ -1,5 +1,5 @@
-//! Somebody who can write to the provider's log makes up events of the form of canaries, by our own user,
-//! as many as he likes.
+//! An attacker who can write to the provider's log forges any number of events that look like
+//! canaries of our own user.
 
 use std::time::Instant;
 
@@ -32,7 +32,8 @@ fn forge(hubs: &EventHubs, number: usize) {
     publish(hubs, number % 4, &event.to_string());
 }
 
-/// Each is delivered and counts for nothing, true ones go on, and the API server is asked once a second.
+/// Each is delivered but ignored, real canaries continue, and the API server gets one look a
+/// second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_canaries_that_flood_cost_a_look_a_second_and_hide_nothing() {
     let settings = ["aks.sharePartitions=true", "replicas=2"];
@@ -53,7 +54,7 @@ async fn forged_canaries_that_flood_cost_a_look_a_second_and_hide_nothing() {
         for number in 0..FORGED {
             forge(hubs, number);
             if number % 300 == 0 {
-                // All the time, as far as it goes.
+                // Continuously, as far as possible.
                 std::thread::sleep(std::time::Duration::from_millis(500));
             }
         }
@@ -67,7 +68,8 @@ async fn forged_canaries_that_flood_cost_a_look_a_second_and_hide_nothing() {
         });
         assert!(delivered.is_some(), "{}", replicas[0].log());
         let [sent, now, _] = world.requests();
-        // Two replicas, a second each, and the one that does not send looks at its turns.
+        // One look a second for each of two replicas, plus the regular looks of the one that does
+        // not send.
         let most = 3 * (since.elapsed().as_secs() as usize + 2);
         assert!(now - looks <= most, "{now} - {looks} > {most}");
         let arrived: f64 = replicas.iter_mut().map(|it| it.metric(ARRIVED)).sum();

@@ -1,5 +1,5 @@
-//! Somebody who reads the log, and so each mark, before we do: he cannot make a canary look well, and
-//! cannot hide what he does behind one.
+//! An attacker who reads the log, and so each mark, before we do: she can neither make a canary
+//! look well nor hide an action behind one.
 
 use audit_bridge_tests::apiserver::ALICE;
 use audit_bridge_tests::apiserver::client::ApiRequest;
@@ -11,8 +11,8 @@ use super::{ARRIVED, CanaryWorld, is_canary, until_lost};
 
 const SECRET: &str = "/api/v1/namespaces/kube-system/secrets/stolen";
 
-/// Each canary that the provider holds back is answered by alice with two requests that bear its mark
-/// as she read it: one for a secret, one for the canary's own object.
+/// For each canary that the provider holds back, alice sends two requests with the mark that she
+/// has read: one for a secret, one for the canary's own object.
 fn forge(world: &CanaryWorld) -> usize {
     let alice = world.installed.server.client(ALICE);
     let kept = world.feed.kept();
@@ -31,7 +31,8 @@ fn forge(world: &CanaryWorld) -> usize {
             let request = ApiRequest::new("GET", target)
                 .header("Audit-ID", id)
                 .header("User-Agent", agent);
-            // Without the text by which the provider would hold it back too: the id alone is enough.
+            // Without the text by which the provider would hold it back too; the ID alone is
+            // enough.
             let request = match target {
                 SECRET => ApiRequest::new("GET", target).header("Audit-ID", id),
                 _ => request,
@@ -76,7 +77,7 @@ fn attack(world: &CanaryWorld, more: &[&str]) {
         "{log}"
     );
 
-    // The provider was only late: ours arrive, and hers are delivered with them.
+    // The provider was only late: our canaries arrive, and her requests are delivered with them.
     let hers = stolen(world);
     world.feed.set(FeedGate::Open);
     world.feed.release();

@@ -1,4 +1,5 @@
-//! Replicas of which each reads a part: one sends, and whoever is given the canary's event says so.
+//! Replicas that each read a part: one sends canaries, and the one that reads a canary's event
+//! records it.
 
 use audit_bridge_tests::apiserver::ADMIN;
 use audit_bridge_tests::apiserver::feed::FeedGate;
@@ -37,7 +38,7 @@ fn sent(replica: &mut Running) -> f64 {
     sample(replica, REQUESTS, "ok")
 }
 
-/// Waits until only one of them sends, and says which.
+/// Waits until only one of them sends; returns its index.
 fn sender(replicas: &mut [Running]) -> usize {
     let mut before: Vec<f64> = replicas.iter_mut().map(sent).collect();
     let mut grown = vec![0.0; replicas.len()];
@@ -58,7 +59,7 @@ fn sender(replicas: &mut [Running]) -> usize {
     found.unwrap_or_else(|| panic!("several send, or none\n{}", replicas[0].log()))
 }
 
-/// All arrivals are counted once, each at the replica that was given it, and none is lost.
+/// Checks that each arrival is counted once, at the replica that read it, and no canary is lost.
 fn whole(world: &CanaryWorld, replicas: &mut [Running]) {
     let arrived: f64 = replicas.iter_mut().map(|it| it.metric(ARRIVED)).sum();
     let [sent, ..] = world.requests();
@@ -81,14 +82,14 @@ async fn share(which: &str, settings: &[&str]) {
             replica.until_above(ARRIVED, before + 3.0);
         }
         whole(&world, &mut replicas);
-        // Each canary is three requests at most, and the other replica looks once in an interval.
+        // A canary takes at most three requests, and the other replica looks once per interval.
         let [sent, looks, notes] = world.requests();
         let [sent, looks, notes] = [sent - from[0], looks - from[1], notes - from[2]];
         assert!(
             looks <= 3 * sent + 6 && notes <= 2 * sent + 6,
             "{sent} {looks} {notes}"
         );
-        // Whoever sends goes, and the other one sends.
+        // The sender ends, and the other one takes over.
         let gone = replicas.remove(at);
         assert_eq!(gone.terminate(), 0);
         let (mut left, before) = (replicas.remove(0), world.requests()[0]);
@@ -115,7 +116,7 @@ async fn canary_of_replicas_of_a_subscription_is_counted_where_it_arrives() {
     share("gke pubsub", &SUBSCRIBED).await;
 }
 
-/// Three begin at once, and one that was stopped goes on when another one sends already.
+/// Three start at once; a stopped one continues while another already sends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_that_are_two_at_once_become_one_and_count_each_canary_once() {
     let Some(world) = CanaryWorld::new("gke pubsub", &SUBSCRIBED).await else {
@@ -153,7 +154,7 @@ async fn canary_under_way_when_its_sender_is_killed_arrives_at_another_replica()
         wait(|| (world.feed.kept().len() >= 3).then_some(())).expect("canaries are sent");
         replicas.remove(at).kill();
         let mut left = replicas.remove(0);
-        // It reads all in the end, and was waiting all the while.
+        // It ends up reading everything, and was waiting meanwhile.
         left.until_metric("audit_bridge_active_logs", 4.0);
         let before = (left.metric(ARRIVED), sent(&mut left));
         let waited_for = world.records().len();
@@ -161,7 +162,7 @@ async fn canary_under_way_when_its_sender_is_killed_arrives_at_another_replica()
         world.feed.set(FeedGate::Open);
         world.feed.release();
         left.until_above(ARRIVED, before.0 + 3.0);
-        // All records of the dead are proven, and go.
+        // All records of the dead replicas are settled, and removed.
         assert_eq!(left.metric(LOST), 0.0, "{}", left.log());
         assert_eq!(left.terminate(), 0);
     });
@@ -193,7 +194,7 @@ async fn canary_under_way_when_its_sender_is_killed_is_lost_where_it_does_not_co
         });
         assert!(lost.is_some(), "{:?}\n{}", world.records(), left.log());
         assert!(left.metric(LOST) >= 1.0);
-        // One that comes late has its latency.
+        // A late canary gets its latency.
         let before = left.metric(ARRIVED);
         world.feed.set(FeedGate::Open);
         world.feed.release();
@@ -202,7 +203,8 @@ async fn canary_under_way_when_its_sender_is_killed_is_lost_where_it_does_not_co
     });
 }
 
-/// Nobody can say of another one's canary that it has come: none is lost for that, and it is said.
+/// Replicas cannot tell each other which canaries arrived: none is counted as lost for that, and it
+/// is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_are_deleted_or_forbidden_are_said_once_and_no_canary_is_lost() {
     let Some(world) = CanaryWorld::new("gke pubsub", &SUBSCRIBED).await else {
@@ -257,7 +259,7 @@ async fn records_that_are_deleted_or_forbidden_are_said_once_and_no_canary_is_lo
     });
 }
 
-/// Whoever is given another one's canary knows only later that it is one.
+/// A replica learns too late that an event is another replica's canary.
 #[tokio::test]
 async fn canaries_left_out_where_replicas_share_are_refused() {
     let args = [

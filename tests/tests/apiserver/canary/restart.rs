@@ -1,4 +1,4 @@
-//! A bridge that dies while a canary is under way, and replicas of which one reads.
+//! A bridge that dies while a canary is in flight, and replicas of which one reads.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn kept(world: &CanaryWorld) -> usize {
         .count()
 }
 
-/// A bridge that dies while at least three canaries are under way; how many.
+/// Kills a bridge while at least three canaries are in flight; returns how many.
 fn killed(world: &CanaryWorld) -> usize {
     let mut first = world.start(&[]);
     first.until_ready();
@@ -27,7 +27,7 @@ fn killed(world: &CanaryWorld) -> usize {
     world.feed.set(FeedGate::Without(" canary/"));
     wait(|| (kept(world) >= 3).then_some(())).expect("canaries are sent");
     first.kill();
-    // What was written before is written.
+    // Wait until all writes have arrived.
     let written = wait(|| {
         let before = kept(world);
         std::thread::sleep(Duration::from_millis(300));
@@ -79,11 +79,11 @@ async fn canary_under_way_at_a_kill_that_does_not_come_is_lost_once() {
         second.until_metric(LOST, all);
         assert_eq!(second.terminate(), 0);
         assert!(world.records().iter().all(|it| it["lost"] == true));
-        // The next one has its own alone.
+        // The next process has only its own canaries.
         let mut third = world.start_with(&again);
         third.until_ready();
         third.until_metric(LOST, 1.0);
-        // And those that come late have their latency.
+        // Late canaries get their latency.
         world.feed.set(FeedGate::Open);
         world.feed.release();
         third.until_metric(ARRIVED, all + 1.0);
@@ -92,7 +92,7 @@ async fn canary_under_way_at_a_kill_that_does_not_come_is_lost_once() {
     });
 }
 
-/// A holder that stands still longer than its Lease lasts, and then goes on.
+/// A holder pauses for longer than its Lease lasts, then continues.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holders_that_are_two_at_once_lose_no_canary_and_count_what_was_delivered() {
     let Some(world) = CanaryWorld::new("eks", &["replicas=2"]).await else {
@@ -116,7 +116,7 @@ async fn holders_that_are_two_at_once_lose_no_canary_and_count_what_was_delivere
         let before = second.metric(ARRIVED);
         second.until_above(ARRIVED, before + 3.0);
         let arrived = first.metric(ARRIVED) + second.metric(ARRIVED);
-        // One that both have delivered has come twice.
+        // An event that both delivered arrived twice.
         let accepted = world.accepted();
         let has_mark = |it: &&Value| it["userAgent"].to_string().contains(" canary/");
         let complete = |it: &&Value| it["stage"] == "ResponseComplete";

@@ -1,4 +1,4 @@
-//! A bridge that reads the log of another cluster than the one in which it runs, as far as it can see.
+//! A bridge whose log seems to be of another cluster than the one in which it runs.
 
 use audit_bridge_tests::apiserver::feed::FeedGate;
 use audit_bridge_tests::live::wait;
@@ -14,7 +14,7 @@ async fn canary_that_has_never_arrived_is_unverified_and_lost_from_the_first_arr
         return;
     };
     tokio::task::block_in_place(|| {
-        // The hub has another cluster's events alone.
+        // The hub has only another cluster's events.
         let without = FeedGate::Without(" canary/");
         world.feed.set(without);
         let mut bridge = world.start(&["--canary-wait-max=3s"]);
@@ -43,7 +43,7 @@ async fn canary_that_has_never_arrived_is_unverified_and_lost_from_the_first_arr
         assert_eq!(bridge.metric(UNVERIFIED), 0.0);
         assert_eq!(bridge.terminate(), 0);
 
-        // From now on it is this cluster's log, also for the next process.
+        // From now on it counts as this cluster's log, also for the next process.
         world.feed.set(without);
         let mut bridge = world.start(&["--canary-wait-max=3s"]);
         bridge.until_ready();

@@ -1,4 +1,4 @@
-//! EKS: replicas of which a Lease chooses one, and several log groups in their slots.
+//! EKS: replicas of which a Lease elects one, and several log groups in their slots.
 
 use std::path::Path;
 use std::time::Duration;
@@ -107,12 +107,13 @@ fn elected(eks: &mut Eks) {
     wait(|| second.log().contains("standing by").then_some(())).expect("the second waits");
     eks.installed.until_accepted(0..20, &first);
 
-    // The first goes in good order, the second is killed.
+    // The first ends in good order, the second is killed.
     assert_eq!(first.terminate(), 0);
     eks.put(20..40);
     eks.installed.until_accepted(0..40, &second);
     second.until_ready();
-    // What the first delivered is read again, known by what it left in ConfigMaps, and not sent.
+    // What the first delivered is read again, recognised by the identities in ConfigMaps, and not
+    // sent.
     let asked = "audit_bridge_source_requests_total";
     let before = second.metric(asked);
     wait(|| (second.metric(asked) > before + 8.0).then_some(())).expect("the log is read again");
@@ -137,7 +138,7 @@ fn elected(eks: &mut Eks) {
     eks.installed.until_accepted(0..100, &third);
     third.until_ready();
 
-    // The right to update goes: the server's own words are told, by `check` too.
+    // Update permission is removed: `run` and `check` report the server's own message.
     eks.installed.give(name, &["get"]);
     eks.put(100..110);
     let words = "cannot update resource";
@@ -149,11 +150,11 @@ fn elected(eks: &mut Eks) {
     eks.installed.until_accepted(0..110, &third);
     third.until_ready();
 
-    // Somebody deletes the ConfigMap: the chart's Role does not let the bridge make it anew.
+    // The ConfigMap is deleted: the chart's Role does not let the bridge recreate it.
     let map = format!("{NS}/configmaps/{name}");
     assert_eq!(admin.delete(&map).status, 200);
     eks.put(110..120);
-    // In the server's words, or in ours where the Lease was lost in between and all was opened anew.
+    // The server's message, or ours if the Lease was lost in between and everything was reopened.
     third.until_not_ready("checkpoint", "create");
     let (status, said) = eks.check();
     assert!(status == 1 && said.contains(name), "{said}");
@@ -171,7 +172,7 @@ fn elected(eks: &mut Eks) {
         Some("eu-central-1:/aws/eks/prod/cluster")
     );
 
-    // And the Lease, which somebody makes again.
+    // The Lease is deleted too, and recreated by the administrator.
     assert_eq!(admin.delete(&format!("{LEASES}/{name}")).status, 200);
     let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
     assert_eq!(admin.post(LEASES, &lease).status, 201);
@@ -242,6 +243,6 @@ fn several_groups(eks: &Eks) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         name.starts_with("eks-audit-bridge")
     });
-    // What the chart made, and its canary-less release has no other.
+    // The objects of the chart and of its release without canaries, and no others.
     assert_eq!(slots.count(), 1 + 1 + 8 + 9 * 8);
 }

@@ -1,4 +1,4 @@
-//! AKS: replicas that share partitions, with the slots of the chart and without.
+//! AKS: replicas that share partitions, with the chart's slots and without.
 
 use audit_bridge_testkit::EventHubs;
 use audit_bridge_tests::event;
@@ -148,7 +148,7 @@ fn sharing(aks: &mut Aks) {
     assert_named(&aks.installed, name);
 }
 
-/// Says how many slots there are, as an upgrade of the chart does.
+/// Sets the number of slots, as an upgrade of the chart does.
 fn set_slots(aks: &Aks, slots: usize) {
     let admin = aks.installed.server.client(ADMIN);
     let table = format!("{NS}/configmaps/aks-audit-bridge-slots");
@@ -160,7 +160,7 @@ fn set_slots(aks: &Aks, slots: usize) {
     assert!(set.is_some());
 }
 
-/// Partitions without a slot are told of, and those that have one are read; more slots help at once.
+/// Partitions without a slot are reported, the others are read; more slots take effect at once.
 fn too_few_slots(aks: &Aks) {
     set_slots(aks, 4);
     let words = "has no slot for";
@@ -178,7 +178,8 @@ fn too_few_slots(aks: &Aks) {
     assert_eq!(early.terminate(), 0);
 }
 
-/// Objects of slots that somebody deleted are named, with the command; the other partitions are read on.
+/// Deleted objects of slots are reported with the command to restore them; other partitions are
+/// still read.
 fn without_an_object(aks: &Aks, replica: &mut Running) {
     let admin = aks.installed.server.client(ADMIN);
     let slot = "aks-audit-bridge-slot-2";
@@ -206,7 +207,7 @@ fn without_an_object(aks: &Aks, replica: &mut Running) {
     replica.until_ready();
 }
 
-/// Where a Role lets the bridge create what it needs, nobody has to make it beforehand.
+/// If a Role lets the bridge create its objects, none has to exist beforehand.
 fn outside_the_chart(aks: &Aks) {
     let name = "aks-audit-bridge";
     let admin = aks.installed.server.client(ADMIN);
@@ -226,7 +227,7 @@ fn outside_the_chart(aks: &Aks) {
             }
         }
     }
-    // A quota of the namespace: `check` sees it before anybody runs.
+    // A quota of the namespace: `check` finds it before `run` does.
     let _controllers = aks.installed.server.controllers();
     let quotas = format!("{NS}/resourcequotas");
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"},
@@ -243,7 +244,7 @@ fn outside_the_chart(aks: &Aks) {
         status == 1 && said.contains("exceeded quota") && said.contains("ResourceQuota"),
         "{said}"
     );
-    // One that runs waits until there is room, and says for what.
+    // A running bridge waits until there is room, and reports what for.
     let mut early = aks.replica("unnamed");
     early.until_not_ready("checkpoint", "exceeded quota");
     assert_eq!(admin.delete(&format!("{quotas}/few")).status, 200);
@@ -256,7 +257,8 @@ fn outside_the_chart(aks: &Aks) {
     assert_eq!(status, 0, "{said}");
 }
 
-/// `check` looks at the cluster also when the source is down, and says that the namespace is going.
+/// `check` examines the cluster even when the source is down, and reports that the namespace is
+/// being deleted.
 fn without_the_source(aks: &Aks) {
     let name = "aks-audit-bridge";
     let admin = aks.installed.server.client(ADMIN);
@@ -271,7 +273,7 @@ fn without_the_source(aks: &Aks) {
     let maps = format!("{NS}/configmaps");
     let keeps = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stays", "finalizers": pod["finalizers"]}});
     assert_eq!(admin.post(&maps, &keeps).status, 201);
-    // Without the controllers the namespace stays as it is: being deleted.
+    // Without the controllers the namespace stays in deletion.
     assert_eq!(admin.delete(NS).status, 200);
     for name in admin.get(LEASES).json()["items"]
         .as_array()
@@ -285,7 +287,7 @@ fn without_the_source(aks: &Aks) {
     assert!(status == 1 && said.contains("is being deleted"), "{said}");
 }
 
-/// A replica that comes when the namespace is going waits, and says why.
+/// A replica that starts while the namespace is being deleted waits, and reports why.
 fn in_a_namespace_that_goes(aks: &Aks) {
     let mut late = aks.replica("late");
     late.until_not_ready("checkpoint", "is being deleted");

@@ -1,5 +1,5 @@
 //! Replicas that start, leave, hang and are killed at random, while the hub, the receiver and the
-//! API server fail: what is lost?
+//! API server fail: nothing is lost.
 //!
 //! `SECONDS=600` makes it longer, `SEED=n` repeats the choices of a run that failed.
 

@@ -1,4 +1,4 @@
-//! Those of Cloud Logging's API.
+//! Outages of Cloud Logging's API.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Those of Pub/Sub.
+//! Outages of Pub/Sub.
 
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ async fn source_denied_is_reported_without_silence() {
     ]);
 }
 
-/// Streams are refused, and every other question is answered.
+/// Streams are refused, and every other request is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn source_throttled_is_reported_and_recovers() {
     let scene = Scene::new().await;
@@ -83,7 +83,7 @@ async fn source_throttled_is_reported_and_recovers() {
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
-/// The network takes everything and brings nothing, without a word.
+/// The network silently swallows everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn network_hanging_is_reported_and_recovers() {
     let scene = Scene::new().await;
@@ -97,7 +97,7 @@ async fn network_hanging_is_reported_and_recovers() {
     outage.passes(&["AuditBridgeLagging", "AuditBridgeNotReady"]);
 }
 
-/// The service answers, and its stream brings nothing.
+/// The service answers, but its stream brings nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stream_hanging_is_reported_and_recovers() {
     let scene = Scene::new().await;

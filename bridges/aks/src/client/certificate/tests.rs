@@ -35,7 +35,7 @@ fn json(part: &str) -> serde_json::Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// The header and the claims, once the signature is seen to be that of the pair's key.
+/// The header and the claims, after verifying the signature with the pair's key.
 fn verified(assertion: &str, pair: &Pair) -> (serde_json::Value, serde_json::Value) {
     let (text, signature) = assertion.rsplit_once('.').unwrap();
     let key = RsaKeyPair::from_pkcs8(&der(&pair.key_pem)).unwrap();

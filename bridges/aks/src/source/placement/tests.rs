@@ -67,7 +67,7 @@ fn message_trimmed_is_left_behind_only_in_the_same_hub() {
     let (same, other) = (Some(time(-1000)), Some(time(5)));
     for created in [same, None] {
         assert_eq!(place(7, bounds(90, 99), created), ReceiverStart::After(7));
-        // Nothing is there, and nothing is missing.
+        // The partition is empty, but no message is missing.
         assert_eq!(place(7, bounds(8, 7), created), ReceiverStart::After(7));
         assert_eq!(place(-1, bounds(0, -1), created), ReceiverStart::After(-1));
     }
@@ -89,7 +89,7 @@ fn partition_ending_before_the_message_is_read_by_time() {
     };
     let placement = Placement::of(&bare, Lookup::Offset, bounds(2, 3), None);
     assert_eq!(placement.start(), ReceiverStart::After(1));
-    // What a filter cannot say is not asked for.
+    // A time that a filter cannot express is not requested.
     let old = MessagePosition {
         enqueued: Some(Timestamp::UNIX_EPOCH - Duration::from_secs(1)),
         ..known(7)
@@ -108,14 +108,14 @@ fn message_is_the_same_by_number_and_time() {
     for (by, message, want) in [
         (Offset, message(7, time(0)), MessageMatch::Same),
         (SequenceNumber, message(7, time(0)), MessageMatch::Same),
-        // Its number was given again.
+        // Its number was reused.
         (Offset, message(7, time(1)), MessageMatch::Different(Time)),
         (
             SequenceNumber,
             message(7, time(1)),
             MessageMatch::Different(Time),
         ),
-        // The offset is that of another message.
+        // The offset belongs to another message.
         (
             Offset,
             message(3, time(0)),
@@ -126,7 +126,7 @@ fn message_is_the_same_by_number_and_time() {
             message(8, time(1)),
             MessageMatch::Different(SequenceNumber),
         ),
-        // The retention passed in between.
+        // The message expired in the meantime.
         (SequenceNumber, message(8, time(1)), MessageMatch::Later),
         (
             SequenceNumber,
@@ -158,8 +158,8 @@ fn message_is_the_same_by_number_and_time() {
 }
 
 proptest! {
-    /// Wherever it begins, no message that is new can lie before it: by number behind a message that
-    /// is known to be the same, otherwise by time.
+    /// Wherever a link starts, no unread message lies before it: by number after a message that is
+    /// known to be the same, else by time.
     #[test]
     fn placement_never_begins_behind_the_end(
         number in -1_i64..20,
@@ -194,7 +194,7 @@ proptest! {
             }
             ReceiverStart::AtOffset(_) => prop_assert!(false),
         }
-        // Every refusal leads to another lookup, and in the end to none.
+        // Every refusal leads to another lookup, until there is none left.
         if let Some(next) = placement.next_lookup() {
             prop_assert!(next > lookup || matches!(placement, Placement::Behind(_)));
         }

@@ -1,6 +1,6 @@
-//! The calls, made with the SDK, and what their failures mean.
+//! Implements the calls with the SDK, and classifies their failures.
 //!
-//! The SDK never tries again by itself here: the reader paces, counts and repeats calls within a
+//! The SDK's own retries are switched off: the reader paces, counts and repeats calls within a
 //! quota that all consumers of a shard share.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::{
     StreamShard, Summary,
 };
 
-/// Pages of `ListShards`: a thousand shards each.
+/// Most pages of `ListShards` that are read; a page has up to a thousand shards.
 const LIST_PAGES_MAX: usize = 100;
 
 /// One stream, with credentials that renew themselves.
@@ -36,10 +36,10 @@ pub(crate) struct KinesisStream {
 }
 
 impl KinesisStream {
-    /// Credentials, region and client, as for log groups.
+    /// Loads credentials and region as for log groups, and creates the client.
     ///
     /// # Errors
-    /// There is no region, or nothing in the chain.
+    /// There is no region, or the SDK's chain has no provider of credentials.
     pub(crate) async fn new(
         access: Access,
         stream: StreamName,
@@ -58,15 +58,15 @@ impl KinesisStream {
         })
     }
 
-    /// Gets credentials once, for `check`: until when they are good, if the provider says so.
+    /// Gets credentials once, for `check`. Returns when they expire, if the provider says so.
     ///
     /// # Errors
-    /// There are none, and why.
+    /// There are no credentials; says why.
     pub(crate) async fn identity(&self) -> Result<String, Unavailable> {
         self.identity.check().await
     }
 
-    /// The name, where no ARN was given: the API takes one of the two.
+    /// The name, unless an ARN was given: the API takes only one of the two.
     fn name(&self) -> Option<String> {
         match self.stream.arn {
             Some(_) => None,
@@ -90,7 +90,8 @@ impl KinesisStream {
         let code = meta.code().unwrap_or("unknown");
         let what = match meta.message() {
             Some(message) => format!("{action}: {code}: {message}"),
-            // An answer that is no error of the service: a proxy's page, half a body.
+            // The answer is not an error of the service, for example a proxy's page or a truncated
+            // body.
             None => format!("{action}: {}", chain(error)),
         };
         let (kind, part, remedy) = self.meaning(action, code);
@@ -102,7 +103,7 @@ impl KinesisStream {
         }
     }
 
-    /// No answer came, or none that could be read.
+    /// The error for a call without an answer, or with one that could not be read.
     fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
         let detail = chain(error);
         let assumed = self.identity.access.role.as_deref();
@@ -128,7 +129,7 @@ impl KinesisStream {
         }
     }
 
-    /// What an error of the service asks for (Amazon Kinesis Data Streams API Reference, errors of
+    /// Classifies an error of the service (Amazon Kinesis Data Streams API Reference, errors of
     /// each action and common errors).
     fn meaning(&self, action: &str, code: &str) -> (StreamErrorKind, Component, String) {
         let source = |kind: StreamErrorKind, remedy: String| (kind, Component::Source, remedy);
@@ -219,7 +220,7 @@ impl StreamApi for KinesisStream {
         let mut token: Option<String> = None;
         for _ in 0..LIST_PAGES_MAX {
             let request = self.client.list_shards();
-            // A token names the stream already.
+            // A token already names the stream.
             let request = match token {
                 Some(token) => request.next_token(token),
                 None => request
@@ -270,7 +271,8 @@ impl StreamApi for KinesisStream {
         let answer = answer.map_err(|error| self.fault("GetRecords", &error))?;
         let behind = answer.millis_behind_latest;
         let children = answer.child_shards.unwrap_or_default();
-        // Whoever answers `{}` must not be taken for the end of a shard, after which nobody reads it.
+        // An answer of `{}` is not the end of a shard: if it were taken for one, the shard would
+        // never be read again.
         if answer.next_shard_iterator.is_none() && behind.is_none() && children.is_empty() {
             return Err(StreamError {
                 kind: StreamErrorKind::Other,
@@ -332,7 +334,7 @@ fn shard(shard: types::Shard) -> StreamShard {
 fn packed(record: types::Record) -> Packed {
     let arrived = record.approximate_arrival_timestamp;
     Packed {
-        // Whatever it is, it is what the stream wants to hear again.
+        // Not validated: it is only sent back to the stream.
         number: SequenceNumber::of_stream(record.sequence_number),
         arrived: arrived
             .and_then(|at| at.to_millis().ok())

@@ -1,24 +1,25 @@
-//! Numbers of records, which are larger than any integer here.
+//! Sequence numbers of records, which fit no integer type.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a record within its shard: decimal digits, up to 186 bits. Greater is later.
+/// The sequence number of a record in its shard: decimal digits, up to 186 bits. Later records have
+/// greater numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct SequenceNumber(String);
 
 impl SequenceNumber {
-    /// Reads digits.
+    /// Parses decimal digits.
     pub(crate) fn parse(text: &str) -> Option<SequenceNumber> {
         let digits = !text.is_empty() && text.len() <= 256;
         (digits && text.bytes().all(|byte| byte.is_ascii_digit()))
             .then(|| SequenceNumber(text.to_owned()))
     }
 
-    /// As the stream says it.
+    /// The number as the stream sent it, unchecked.
     pub(crate) fn of_stream(text: String) -> SequenceNumber {
         SequenceNumber(text)
     }
@@ -47,7 +48,7 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
-/// What was stored as a sequence number is none.
+/// The stored text is no sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no sequence number")]
 pub(crate) struct InvalidSequenceNumber(String);

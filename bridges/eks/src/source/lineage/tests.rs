@@ -55,7 +55,7 @@ fn merged_shard_waits_for_the_kept_ends_of_both_parents() {
     lineage.committed(1, &ShardPosition::ENDED);
     let started = lineage.start();
     assert_eq!(started.len(), 1);
-    // What was there at the start begins there, whoever its parents are.
+    // A shard of the first list begins at `start`, whatever its parents are.
     assert_eq!(started[0].2, ShardPosition::at(Start::Earliest));
 }
 
@@ -81,7 +81,7 @@ fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     let changes = lineage.list(vec![all[1].clone()]).unwrap();
     assert_eq!(changes.forgotten, [0]);
     assert!(changes.lost.is_empty());
-    // One that waits, and whose records nobody can have any more, is told.
+    // A waiting shard whose records are gone is reported as lost.
     let positions = Positions::from([(7, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
     assert_eq!(started(&mut lineage), [0]);

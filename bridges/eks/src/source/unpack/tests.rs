@@ -61,7 +61,7 @@ fn record_of_a_subscription_gives_what_replay_makes_of_it() {
     let events: Vec<_> = (0..5).map(subscribed).collect();
     let live = records(subscription.record(&events));
     let dump: Arc<dyn Dump> = Arc::new(EksDump);
-    // As CloudWatch Logs orders it; the stand-in puts the events first.
+    // The member order of CloudWatch Logs; the stand-in puts the events first.
     let json = subscription.json(&events);
     let text = format!(
         "{{\"messageType\":\"DATA_MESSAGE\",\"owner\":{},\"logGroup\":{},\"logStream\":{},\"logEvents\":{}}}",
@@ -78,7 +78,7 @@ fn record_of_a_subscription_gives_what_replay_makes_of_it() {
     let payload = std::str::from_utf8(&live[0].payload).unwrap();
     let head = r#"{"owner":"111122223333","logGroup":"/aws/eks/prod/cluster","logStreamName":"kube-apiserver-audit-"#;
     assert!(payload.starts_with(head), "{payload}");
-    // What goes to the dead letter is read again, and is the same.
+    // The dead letter's record reads back as the same payload.
     let again = read_bytes(&dump, "dead-letter", live[0].payload.to_vec());
     assert_eq!(payloads(&again.records), payloads(&live[..1]));
     for (n, outcome) in convert(&live).iter().enumerate() {
@@ -150,7 +150,7 @@ fn record_of_another_producer_is_skipped_and_never_kept() {
 
 #[test]
 fn broken_record_is_kept_and_position_goes_on() {
-    // Nothing is in them, or it can be told what it is.
+    // These are not rejected, as they hold no event.
     let whole = ["gzip of nothing", "gzip of an array", "no events"];
     let why = [
         ("cut within gzip", "no gzip of text"),

@@ -1,4 +1,4 @@
-//! What a refusal of the API means, and what somebody has to do about it.
+//! Classifies refusals of the API, with remedies.
 
 use std::borrow::Cow;
 
@@ -14,19 +14,19 @@ use std::time::Duration;
 use crate::client::filter::Selection;
 use crate::client::resource_name::ResourceName;
 
-/// The longest message that is passed on.
+/// Longest message of the API that is passed on.
 const MESSAGE_CHARS_MAX: usize = 400;
 
-/// There is no answer.
+/// No answer came.
 pub(super) fn transport(error: reqwest::Error) -> QueryError {
-    // The address is known from the settings, and may be long.
+    // The URL is known from the settings, and may be long.
     let error = error.without_url();
     QueryError::Transient {
         detail: format!("cloud logging cannot be reached: {}", chain(&error)),
     }
 }
 
-/// A refusal: Google's error object, or whatever stands between.
+/// A refusal: Google's error object, or the answer of a proxy.
 #[derive(Debug)]
 pub(super) struct ApiErrorBody {
     status: StatusCode,
@@ -52,7 +52,7 @@ impl ApiErrorBody {
         }
     }
 
-    /// What is to be done; `paged` when a page token was sent, `principal` who asked.
+    /// The error for the tail. `paged`: the request had a page token; `principal`: who made it.
     pub(super) fn into_query_error(
         self,
         selection: &Selection,
@@ -100,7 +100,7 @@ impl ApiErrorBody {
     }
 }
 
-/// The roles that let the bridge read a selection, on what and to whom.
+/// The command that grants `principal` the roles to read a selection.
 fn grant(selection: &Selection, principal: Option<&str>) -> String {
     let role = match selection.data_access() {
         true => "roles/logging.privateLogViewer",
@@ -122,7 +122,7 @@ fn grant(selection: &Selection, principal: Option<&str>) -> String {
     )
 }
 
-/// A message that fits a log line.
+/// The message in one line, cut to a length that fits a log line.
 fn one_line(message: &str) -> String {
     let mut words = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = words.char_indices().nth(MESSAGE_CHARS_MAX) {

@@ -1,7 +1,7 @@
-//! Which messages are open, and which were met before.
+//! Tracks open messages, and recognises redeliveries.
 //!
-//! Pub/Sub may send a message again at any time: its lease was lost, or its acknowledgment. One
-//! that is settled is acknowledged at once; one that is still under way shares the fate of its
+//! Pub/Sub may redeliver a message at any time, if its lease or its acknowledgment was lost. A
+//! settled message is acknowledged again at once; one in flight is acknowledged together with its
 //! first copy.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -12,16 +12,16 @@ use audit_bridge_tail::Identity;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<H> {
     New,
-    /// It is under way already.
+    /// It is in flight already.
     Open,
-    /// It was settled before: here is the way to acknowledge it again.
+    /// It was settled before; acknowledge it again with this handler.
     Settled(H),
 }
 
-/// The messages of one subscription; `H` is what acknowledges one.
+/// The messages of a subscription; `H` acknowledges one.
 #[derive(Debug)]
 pub(super) struct AckLedger<H> {
-    /// Messages that were given out, the last one's number.
+    /// The number of the last message that was admitted.
     given: u64,
     open: BTreeMap<u64, Vec<H>>,
     numbers: HashMap<Identity, u64>,
@@ -31,7 +31,8 @@ pub(super) struct AckLedger<H> {
 }
 
 impl<H> AckLedger<H> {
-    /// A ledger that goes on counting from here, and remembers so many messages.
+    /// A ledger that continues counting after `given`, and remembers at most `remembered_max`
+    /// messages.
     pub(super) fn new(given: u64, remembered_max: usize) -> AckLedger<H> {
         AckLedger {
             given,
@@ -61,17 +62,17 @@ impl<H> AckLedger<H> {
         Admission::New
     }
 
-    /// The number of the last message that was given out.
+    /// The number of the last message that was admitted.
     pub(super) fn given(&self) -> u64 {
         self.given
     }
 
-    /// Messages that are not settled.
+    /// The number of messages that are not settled.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// All messages up to this number are settled: what acknowledges them.
+    /// Settles all messages up to this number; returns their handlers.
     pub(super) fn settle(&mut self, number: u64) -> impl Iterator<Item = H> + use<H> {
         let rest = self.open.split_off(&number.saturating_add(1));
         let settled = std::mem::replace(&mut self.open, rest);
@@ -79,20 +80,19 @@ impl<H> AckLedger<H> {
         settled.into_values().flatten()
     }
 
-    /// The message of this number is settled, whatever becomes of those before it: what
-    /// acknowledges it.
+    /// Settles the message of this number, whatever is open before it; returns its handlers.
     pub(super) fn settle_one(&mut self, number: u64) -> Vec<H> {
         self.open.remove(&number).unwrap_or_default()
     }
 
-    /// Keeps what is remembered within its limit. What is open stays.
+    /// Forgets the oldest messages above the limit, but none that are open.
     fn forget(&mut self) {
         while self.remembered.len() > self.remembered_max.max(self.open.len())
             && let Some(oldest) = self.remembered.pop_front()
         {
             let number = self.numbers.get(&oldest);
             if number.is_some_and(|number| self.open.contains_key(number)) {
-                // It may stay so for long, and those behind it must not.
+                // It may stay open for long; move it out of the way of those after it.
                 self.remembered.push_back(oldest);
             } else {
                 self.numbers.remove(&oldest);
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(ack_ledger.open(), 1);
         assert_eq!(ack_ledger.settle(12).collect::<Vec<_>>(), ["2"]);
         assert_eq!(ack_ledger.settle(12).count() + ack_ledger.open(), 0);
-        // A position of an earlier life settles nothing.
+        // A position of an earlier process settles nothing.
         assert_eq!(ack_ledger.admit(id(3), "3"), Admission::New);
         assert_eq!(ack_ledger.settle(10).count(), 0);
         assert_eq!(ack_ledger.open(), 1);

@@ -1,4 +1,4 @@
-//! The subscription at Google: who asks for it, what is asked of it, and what its answers mean.
+//! The connection to a subscription: credentials, requests, and what the answers mean.
 
 use std::time::Duration;
 
@@ -19,26 +19,26 @@ use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
 use crate::client::token_source::{NoToken, TokenSource};
 
-/// The one right that is needed.
+/// The only permission that is needed.
 const PERMISSION: &str = "pubsub.subscriptions.consume";
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
-/// After a crash, so long until another replica gets what was open.
+/// After a crash, another replica gets the open messages after this time.
 const LEASE: Duration = Duration::from_secs(30);
-/// The service keeps no message longer by default: so long may a hold last.
+/// How long a message's lease is extended: the service keeps messages this long by default.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamWatch {
-    /// Between two questions whether all is well.
+    /// Interval of the probes.
     pub(super) probe_interval: Duration,
-    /// A stream that was silent for so long may be dead.
+    /// A stream that was silent for this long may be dead.
     pub(super) silence_max: Duration,
 }
 
 impl StreamWatch {
-    /// Within so long it is said again up to when messages were read: a probe is left out where a
-    /// message came shortly before it.
+    /// The interval within which `read_to` is repeated. A message shortly before a probe makes the
+    /// probe be skipped.
     pub(super) fn again_within(self) -> Duration {
         self.probe_interval * 2
     }
@@ -49,7 +49,7 @@ const WATCH: StreamWatch = StreamWatch {
     silence_max: Duration::from_secs(300),
 };
 
-/// The subscription, and who asks for it.
+/// A subscription, and the credentials for it.
 #[derive(Debug)]
 pub(crate) struct SubscriptionConnection {
     subscription: String,
@@ -60,10 +60,10 @@ pub(crate) struct SubscriptionConnection {
 }
 
 impl SubscriptionConnection {
-    /// The subscription of this full name.
+    /// The subscription with this full name.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     pub(crate) fn new(
         subscription: &str,
         endpoint: &Endpoint,
@@ -88,55 +88,55 @@ impl SubscriptionConnection {
         })
     }
 
-    /// Its full name.
+    /// The subscription's full name.
     pub(crate) fn subscription(&self) -> &str {
         &self.subscription
     }
 
-    /// What a request says of who asks; nothing where nobody wants to know.
+    /// Headers that authorize a request; empty if the endpoint needs none.
     ///
     /// # Errors
-    /// There is no token, and what to do about it.
+    /// There is no token; says what to do about it.
     pub(crate) async fn authorization(&self) -> Result<HeaderMap, Unavailable> {
         let headers = self.identity.headers().await;
         headers.map_err(NoToken::into_unavailable)
     }
 
-    /// Who asks, for people; `None` where nothing says it.
+    /// The principal that makes the requests, for messages; `None` if unknown.
     pub(crate) async fn principal(&self) -> Option<String> {
         self.identity.principal().await
     }
 
-    /// Asks the service whether we may consume the subscription. Changes nothing.
+    /// Tests whether we may consume the subscription. Changes nothing.
     ///
     /// # Errors
-    /// We may not, or nobody answers; and what to do about it.
+    /// We may not, or there is no answer; says what to do about it.
     pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let asked = json!({"permissions": [PERMISSION]});
         let (status, body) = self.ask("testIamPermissions", &asked).await?;
         let said = body["error"]["message"].as_str().unwrap_or_default();
         match status {
             StatusCode::OK if body["permissions"] == json!([PERMISSION]) => Ok(()),
-            // It says so of a subscription that is not there, too.
+            // The service also answers so if the subscription does not exist.
             StatusCode::OK => Err(self.denied("it may not be consumed, or does not exist")),
             StatusCode::UNAUTHORIZED => {
                 self.identity.renew();
                 Err(self.unauthenticated(said))
             }
             StatusCode::FORBIDDEN => Err(self.denied(said)),
-            // Google's emulator does not know the question.
+            // Google's emulator does not implement this method.
             StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Ok(()),
             _ => Err(self.unreachable(&format!("it answered {status}: {said}"))),
         }
     }
 
-    /// Asks the service for a message, and gives it back at once: whether there is one that no
-    /// consumer has. It comes by a stream then, as if nobody had asked.
+    /// Whether the service has a message that no consumer holds. Pulls one and returns it at once,
+    /// so that it is delivered by a stream as usual.
     ///
     /// # Errors
     /// As [`SubscriptionConnection::probe`].
     pub(super) async fn holds_more(&self) -> Result<bool, Unavailable> {
-        // It would wait otherwise, and take what comes meanwhile from the stream.
+        // Otherwise the call would wait, and take messages away from the stream.
         let asked = json!({"maxMessages": 1, "returnImmediately": true});
         let (status, body) = self.ask("pull", &asked).await?;
         match status {
@@ -155,13 +155,13 @@ impl SubscriptionConnection {
         let ids: Vec<_> = received.iter().map(|it| &it["ackId"]).collect();
         let back = json!({"ackIds": ids, "ackDeadlineSeconds": 0});
         if let Err(unavailable) = self.ask("modifyAckDeadline", &back).await {
-            // It comes again when its lease is over.
+            // The message is redelivered when its lease expires.
             tracing::debug!(%unavailable, "message could not be returned");
         }
         Ok(true)
     }
 
-    /// Calls a method of the subscription over REST: the status and the JSON that it answers with.
+    /// Calls a method of the subscription over REST; returns the status and the JSON of the answer.
     async fn ask(&self, method: &str, body: &Value) -> Result<(StatusCode, Value), Unavailable> {
         let url = format!("{}/v1/{}:{method}", self.endpoint.url, self.subscription);
         let request = self
@@ -180,9 +180,9 @@ impl SubscriptionConnection {
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
-    /// A stream of messages.
+    /// Opens a stream of messages.
     pub(super) async fn stream(&self) -> Result<MessageStream, Unavailable> {
-        // Fails with better words than the client would find.
+        // Fails with a better message than the client's.
         self.authorization().await?;
         let made = self
             .identity
@@ -208,7 +208,7 @@ impl SubscriptionConnection {
             .build())
     }
 
-    /// Why a stream ended.
+    /// Why a stream ended, as a readiness problem.
     pub(super) fn ended(&self, error: &google_cloud_pubsub::Error) -> Unavailable {
         let said = chain(error);
         match error.status().map(|status| status.code) {
@@ -260,7 +260,7 @@ impl SubscriptionConnection {
     }
 }
 
-/// The service answers, and knows us.
+/// Reports that the service answers and accepts our identity.
 pub(super) fn ready(telemetry: &Telemetry) {
     telemetry.ready(Component::Source);
     telemetry.ready(Component::Identity);

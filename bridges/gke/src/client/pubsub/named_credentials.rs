@@ -1,19 +1,19 @@
-//! Credentials that say which program asks.
+//! Credentials that add this program's user agent.
 //!
-//! Google's client takes a user agent for a single request, but makes those of a subscription by itself. The
-//! headers of the credentials go with each of them.
+//! Google's client lets callers set a user agent for single requests, but makes those of a
+//! subscription itself. It adds the credentials' headers to each of them.
 
 use google_cloud_auth::credentials::{CacheableResource, Credentials, CredentialsProvider};
 use google_cloud_auth::errors::CredentialsError;
 use http::Extensions;
 use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
 
-/// Credentials whose headers hold a `User-Agent`, too.
+/// Credentials whose headers include a `User-Agent`.
 #[derive(Debug)]
 pub(super) struct NamedCredentials(Credentials);
 
 impl NamedCredentials {
-    /// The name and version of this program beside these credentials.
+    /// Adds this program's name and version to credentials.
     pub(super) fn wrap(credentials: Credentials) -> Credentials {
         NamedCredentials(credentials).into()
     }

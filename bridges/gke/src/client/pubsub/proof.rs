@@ -1,4 +1,4 @@
-//! What is known of a stream on which nothing comes: it may be quiet, and it may be dead.
+//! Decides whether a stream without messages is quiet or dead.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 use super::connection::{SubscriptionConnection, ready};
 
-/// Nothing came for so long: the service is asked whether there is more.
+/// After this silence the service is asked whether there is more.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What is known of the stream that is open.
+/// The state of the open stream.
 #[derive(Debug)]
 pub(super) struct Watched {
     /// When it last brought a message, or was opened.
     pub(super) heard: Instant,
-    /// It was told that all is well; what differs is news.
+    /// Readiness was reported already.
     pub(super) well: bool,
-    /// The service did not answer, and the stream has brought nothing since.
+    /// A request to the service failed, and the stream has brought nothing since.
     pub(super) failed: bool,
-    /// The service held a message when it was last asked, and no stream has brought any since.
+    /// The service held a message at the last probe, and no stream has brought one since.
     pub(super) waiting: bool,
 }
 
@@ -37,7 +37,7 @@ impl Default for Watched {
 }
 
 impl Watched {
-    /// A new stream is open. It still has to bring what the last one did not.
+    /// A new stream is open. It still owes the message that the last one did not bring.
     pub(super) fn begin(&mut self) {
         *self = Watched {
             waiting: self.waiting,
@@ -45,7 +45,7 @@ impl Watched {
         };
     }
 
-    /// It brought a message: a better proof than any answer.
+    /// The stream brought a message, which proves more than any answer.
     pub(super) fn heard(&mut self, telemetry: &Telemetry) {
         if !self.well {
             ready(telemetry);
@@ -57,19 +57,19 @@ impl Watched {
     }
 }
 
-/// What an answer of the service says of the stream.
+/// The result of a probe.
 pub(super) enum Proof {
-    /// There is nothing more, as of this time.
+    /// The service had no more messages at this time.
     NothingMore(Timestamp),
-    /// Nothing yet.
+    /// Undecided.
     Unknown,
-    /// It is to be replaced, without a word.
+    /// The stream is replaced, without reporting a failure.
     Old,
-    /// It does not work.
+    /// The stream does not work.
     Broken(Unavailable),
 }
 
-/// Asks the service about a stream on which nothing came.
+/// Asks the service about a stream that is silent.
 pub(super) async fn prove(
     connection: &SubscriptionConnection,
     watched: &mut Watched,
@@ -77,19 +77,19 @@ pub(super) async fn prove(
 ) -> Result<Proof, Unavailable> {
     let (asked_at, silent) = (Timestamp::now(), watched.heard.elapsed());
     connection.probe().await?;
-    // Who did not answer may have forgotten the stream.
+    // After a failed request, the service may have dropped the stream.
     if watched.failed && !is_open {
         return Ok(Proof::Old);
     }
     if silent <= QUIET {
         return Ok(Proof::Unknown);
     }
-    // What is open may be all that we are given at once.
+    // The open messages may be all that the service sends at a time.
     if is_open || !connection.holds_more().await? {
         watched.waiting = false;
         return Ok(Proof::NothingMore(asked_at));
     }
-    // What is on its way now will have come by the next time.
+    // Messages that are on their way will have arrived by the next probe.
     if std::mem::replace(&mut watched.waiting, true) {
         let why = "the subscription holds messages, and its stream brings none";
         return Ok(Proof::Broken(connection.unreachable(why)));

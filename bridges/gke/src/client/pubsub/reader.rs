@@ -1,12 +1,12 @@
-//! Keeps a stream of messages open, for ever, and says how that goes.
+//! Keeps a stream of messages open indefinitely, and reports its health.
 //!
-//! Google's client mends what is broken on the way, but in silence: while the service cannot be
-//! reached it just waits, and so it does on a subscription that is quiet. So the service is asked
-//! now and then whether we may consume the subscription, which needs no right of its own. That it
-//! answers does not mean that its stream works: a proxy may let one pass and not the other, streams
-//! have a quota of their own. So a quiet stream is believed only when the service, asked for one
-//! message, has none ([`SubscriptionConnection::holds_more`]); and a stream that brings nothing while there is
-//! more, or on which nothing came for long, is replaced by a new one.
+//! Google's client repairs a broken connection, but silently: it just waits, both while the service
+//! cannot be reached and on a quiet subscription. So the reader regularly asks the service whether
+//! we may consume the subscription, which needs no permission. An answer does not prove that the
+//! stream works: a proxy may pass only one of them, and streams have their own quota. So a quiet
+//! stream is trusted only if the service has no message for a pull
+//! ([`SubscriptionConnection::holds_more`]). A stream that brings nothing while there is more, or
+//! was silent for long, is replaced.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,10 +23,10 @@ use super::connection::{SubscriptionConnection, ready};
 use super::proof::{Proof, Watched, prove};
 use super::{Delivery, Incoming};
 
-/// A stream that lasted so long had no trouble beginning.
+/// A stream that lasted this long resets the backoff.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Reads until the source is gone.
+/// Reads until the source is dropped.
 pub(super) async fn read_for_ever(
     connection: SubscriptionConnection,
     outgoing: mpsc::Sender<Incoming>,
@@ -67,7 +67,7 @@ pub(super) async fn read_for_ever(
     }
 }
 
-/// Forwards the messages of a stream. Returns why it ended; `None` when it is only to be replaced.
+/// Forwards a stream's messages. Returns why it ended; `None` if it is only to be replaced.
 async fn forward_stream(
     connection: &SubscriptionConnection,
     mut stream: MessageStream,
@@ -80,7 +80,7 @@ async fn forward_stream(
     let mut probe = interval(watch.probe_interval);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Not dropped half-way: the client would begin its connecting anew.
+        // Kept over probes: dropping it would make the client connect anew.
         let mut next = std::pin::pin!(stream.next());
         let next = loop {
             tokio::select! {
@@ -92,7 +92,7 @@ async fn forward_stream(
                     if silent > watch.silence_max && !is_open {
                         return None;
                     }
-                    // Messages are a better proof.
+                    // Recent messages prove more than a probe.
                     if watched.well && silent < watch.probe_interval {
                         continue;
                     }
@@ -106,7 +106,7 @@ async fn forward_stream(
                     match proof {
                         Ok(Proof::NothingMore(time)) => {
                             ready(telemetry);
-                            // Where there is no room, messages wait that say more.
+                            // If the channel is full, its messages tell more.
                             let _ = outgoing.try_send(Incoming::NothingMore(time));
                         }
                         Ok(Proof::Unknown) if watched.waiting => {}
@@ -133,7 +133,7 @@ async fn forward_stream(
                     data: message.data,
                     handler,
                 };
-                // Waits while nobody reads: that is what holds the service back.
+                // Waits while the pipeline reads nothing: this is the backpressure on the service.
                 if outgoing.send(Incoming::Message(delivery)).await.is_err() {
                     return None;
                 }

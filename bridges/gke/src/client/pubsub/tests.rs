@@ -8,13 +8,13 @@ use crate::client::endpoint::Endpoint;
 
 const NAME: &str = "projects/p/subscriptions/s";
 
-/// As often as a test can wait for.
+/// Probes at a short interval, for tests.
 const CLOSELY: StreamWatch = StreamWatch {
     probe_interval: Duration::from_millis(50),
     silence_max: Duration::from_secs(300),
 };
 
-/// Waits, but not for ever.
+/// Waits until the condition holds, with a limit.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if holds() {
@@ -25,7 +25,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("{what}: never");
 }
 
-/// Reads the next page with records. Pages that say only that there was nothing more may come before
+/// Reads the next page with records; pages that only report that there is nothing more may precede
 /// it.
 async fn read_records(messages: &mut SubscriptionMessages) -> Page {
     loop {
@@ -37,7 +37,7 @@ async fn read_records(messages: &mut SubscriptionMessages) -> Page {
     }
 }
 
-/// A subscription, and its messages, watched so closely.
+/// A stand-in subscription and a source that reads it, with these intervals.
 async fn watched(watch: StreamWatch) -> (PubSub, SubscriptionMessages, Telemetry) {
     let pubsub = PubSub::start(NAME).await;
     let endpoint = Endpoint::read(&pubsub.url()).unwrap();
@@ -58,12 +58,12 @@ async fn stream_silent_is_replaced_unless_messages_are_open() {
     pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = read_records(&mut messages).await;
     assert_eq!(page.records.len(), 1);
-    // One is open, and nothing more comes: as when the webhook is down.
+    // A message is open and no other comes, as when the webhook is down.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(pubsub.streams_opened(), 1);
     messages.commit(0, &page.position.unwrap());
     until("acknowledged", || pubsub.acked() == 1).await;
-    // Silent now: it may be quiet, it may be dead.
+    // Now silent: the stream may be quiet or dead.
     until("replaced", || pubsub.streams_opened() >= 3).await;
     assert!(telemetry.is_ready(Component::Source));
     pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
@@ -84,11 +84,12 @@ async fn subscription_closing_opens_no_further_stream() {
     let mut messages = SubscriptionMessages::open(connection, 0, telemetry);
     pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
     let page = read_records(&mut messages).await;
-    // The last acknowledgment is tried again and again, as long as closing may take.
+    // The last acknowledgment is retried as long as `close` may take.
     pubsub.fail_acks(true);
     messages.commit(0, &page.position.unwrap());
     messages.close().await;
-    // Whether it says "ready" meanwhile depends on when the failing acknowledgments are tried.
+    // Whether readiness is reported meanwhile depends on when the failing acknowledgments are
+    // retried.
     assert_eq!(pubsub.streams_opened(), 1);
 }
 
@@ -111,7 +112,7 @@ async fn stream_quiet_reports_its_end_only_while_service_answers() {
     }
     pubsub.permit(false);
     until("denied", || !telemetry.is_ready(Component::Source)).await;
-    // Those that were said before.
+    // Pages that were sent before.
     let denied = Timestamp::now();
     let said = timeout(Duration::from_secs(1), async {
         while let Some(page) = messages.read().await {
@@ -131,7 +132,7 @@ async fn stream_empty_while_more_waits_is_replaced() {
     until("acknowledged", || pubsub.acked() == 1).await;
     pubsub.set_silent(true);
     pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
-    // What was said before it came.
+    // Pages from before the mute.
     let muted = Timestamp::now();
     let (source, streams) = (Component::Source, pubsub.streams_opened());
     let said = timeout(Duration::from_secs(3), async {

@@ -140,7 +140,7 @@ fn method_each_shape_is_read() {
             "namespaces/n/pods/p",
             "/v1 pods. get [n] p",
         ),
-        // Resources of other groups may be called so too (`requestinfo.go` asks for no group).
+        // Resources of other groups may have this name too (`requestinfo.go` checks no group).
         (
             "com.example.v1.namespaces.get",
             "example.com/v1/namespaces/n/namespaces/x",
@@ -171,7 +171,7 @@ fn method_each_shape_is_read() {
             "example.com/v1/namespaces/x/status",
             "example.com/v1 namespaces.status update [x] x",
         ),
-        // The path of these has no name: it is that of a field selector.
+        // The paths of these verbs have no name: it is of a field selector.
         (
             "io.k8s.core.v1.namespaces.list",
             "core/v1/namespaces/x",
@@ -182,7 +182,7 @@ fn method_each_shape_is_read() {
             "core/v1/namespaces/x",
             "/v1 namespaces. watch [] x",
         ),
-        // Clients choose segments with dots in them, also of resources that nobody serves.
+        // Clients may choose segments with dots, even for resources that nobody serves.
         (
             "io.k8s.core.v1.pods.a.b.c.get",
             "core/v1/namespaces/n/pods/p/a.b.c",
@@ -203,7 +203,7 @@ fn method_each_shape_is_read() {
             "apps//deployments",
             "apps/ deployments. list []",
         ),
-        // The verb of a method that Kubernetes has no verb for is empty.
+        // Kubernetes has no verb for this method, so it is empty.
         (
             "io.k8s.core.v1.pods.",
             "core/v1/namespaces/n/pods/p",

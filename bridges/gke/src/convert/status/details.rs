@@ -1,9 +1,9 @@
 //! `responseStatus.details`, as `metav1.StatusDetails` has it.
 //!
-//! What a response holds may have been written by anyone who answers for an API (an aggregated
-//! server, a webhook), while a receiver that knows the type cannot read a whole batch for one member
-//! of another. So members of a wrong type are left out, and so are those that Kubernetes does not
-//! know: the API server copies a typed value, in which they could not stand.
+//! A response may come from any server of an API (an aggregated server, a webhook), but a typed
+//! receiver cannot decode a batch in which one member has the wrong type. So members of a wrong
+//! type are dropped, and so are unknown ones: the API server copies a typed value, which cannot
+//! contain them.
 
 use audit_bridge_core::event::json::{Raw, ValueKind};
 
@@ -37,7 +37,7 @@ pub(super) fn write(out: &mut String, details: Raw<'_>) {
     close(out, start);
 }
 
-/// `metav1.StatusCause`, each.
+/// Writes each `metav1.StatusCause`.
 fn write_causes(out: &mut String, start: usize, causes: Option<Raw<'_>>) {
     let causes = causes.and_then(Raw::elements).into_iter().flatten();
     let mut causes = causes
@@ -71,7 +71,7 @@ fn members<'a, const N: usize>(object: Raw<'a>, names: [&str; N]) -> [Option<Raw
     found
 }
 
-/// Writes a string that is there and says something.
+/// Writes a string, unless it is absent or empty.
 fn write_text(out: &mut String, start: usize, key: &str, value: Option<Raw<'_>>) {
     if let Some(value) = value
         && value.kind() == ValueKind::String

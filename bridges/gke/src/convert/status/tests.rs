@@ -313,3 +313,12 @@ fn status_details_of_wrong_type_are_left_out() {
         );
     }
 }
+
+#[test]
+fn status_code_of_any_size_is_written() {
+    for code in [i32::MIN, -150, -7, 7, 99, 100, 409, 999, 1000, i32::MAX] {
+        let response = format!(r#"{{"kind":"Status","status":"Success","code":{code}}}"#);
+        let want = format!(r#"{{"metadata":{{}},"status":"Success","code":{code}}}"#);
+        assert_eq!(status(GET, 0, "", "", &response), want);
+    }
+}

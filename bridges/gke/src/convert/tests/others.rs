@@ -96,7 +96,7 @@ fn event_says_its_cluster_by_its_full_name_where_asked() {
     let full = "projects/p/locations/eu/clusters/blue";
     assert_eq!(run(true, entry()), json!(full));
     assert_eq!(run(false, entry()), Value::Null);
-    // Whoever makes a cluster cannot claim another one's name by a label of an entry.
+    // A label cannot forge another cluster's name.
     let forged = with(
         "/labels/audit-bridge~1cluster",
         "projects/q/locations/l/clusters/x",
@@ -218,12 +218,12 @@ fn entry_method_of_wrong_type_is_taken_from_authorization() {
     assert_eq!(run(&without_method), want);
     let without_both = set(without_method, "/protoPayload/resourceName", json!({}));
     assert_eq!(run(&without_both), want);
-    // Else from the resource name, which does not tell the verb.
+    // Otherwise from the resource name, which does not contain the verb.
     let guessed = run(&with("/protoPayload/methodName", Value::Null));
     assert_eq!(guessed["verb"], "");
     assert_eq!(guessed["requestURI"], want["requestURI"]);
     assert_eq!(guessed["objectRef"]["resource"], "deployments");
-    // What is no method of Kubernetes is still an entry of its audit log.
+    // An entry of Kubernetes' audit log stays one without a Kubernetes method.
     let odd = run(&with(
         "/protoPayload/methodName",
         "google.iam.admin.CreateRole",
@@ -279,7 +279,7 @@ fn entry_cut_is_converted_unless_contradictory() {
         "/protoPayload/methodName",
         "x",
     );
-    // Whose entry it is, its operation says as well.
+    // The operation also names the service.
     assert_eq!(run(&other)["verb"], "x");
     assert_eq!(
         run(&set(other, "/operation", Value::Null)),
@@ -321,7 +321,7 @@ fn native_event_passes_unchanged() {
         run_text(r#"{"kind":"Event","apiVersion":"v1"}"#, false),
         json!({"reject": "unparsable"})
     );
-    // Cut, but told by what is left.
+    // Cut, but recognised by the rest.
     let cut = run_text(event[..event.len() - 6].to_owned(), false);
     assert_eq!(cut["annotations"]["audit.k8s.io/truncated"], "true");
 }

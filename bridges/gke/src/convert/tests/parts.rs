@@ -88,8 +88,8 @@ fn split_entry_is_placed_at_its_first_part() {
     assert_eq!(run(&part(7, 3, json!({}))), lost);
 }
 
-/// Whoever pads an object chooses what stands in which part: a part that is there is in the event,
-/// also behind one that is missing.
+/// The author of an object can decide by padding what is in which part: every part that came is in
+/// the event, even after a missing one.
 #[test]
 fn split_entry_incomplete_keeps_what_is_there() {
     let [a, _, c] = parts();

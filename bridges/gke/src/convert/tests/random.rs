@@ -26,7 +26,7 @@ fn arb_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every event is one that receivers can read.
+/// Checks that receivers can decode every event.
 fn check(outcomes: Vec<Outcome>) {
     for outcome in outcomes {
         let Outcome::Event { event, records } = outcome else {
@@ -42,7 +42,7 @@ fn check(outcomes: Vec<Outcome>) {
                 "{value}"
             );
         }
-        // Empty where Kubernetes has no verb for the method.
+        // Empty if Kubernetes has no verb for the method.
         assert!(
             value["verb"].is_string() && value["requestURI"].is_string(),
             "{value}"
@@ -84,7 +84,7 @@ fn convert_all(payloads: Vec<Bytes>, damaged: bool) {
     check(outcomes);
 }
 
-/// Places in an entry to put something odd.
+/// Pointers to members that are replaced by random values.
 const PLACES: [&str; 24] = [
     "/insertId",
     "/labels",

@@ -152,3 +152,18 @@ fn uri_query_is_restored_where_the_entry_implies_it() {
         "/api/v1/pods?watch=true"
     );
 }
+
+#[test]
+fn uri_path_byte_that_rfc_3986_does_not_allow_is_escaped() {
+    let allowed = "-._~!$&'()*+,;=:@/";
+    for byte in 0..=127u8 {
+        let c = char::from(byte);
+        let mut out = String::new();
+        write_path(&mut out, &format!("é{c}"));
+        let want = match c.is_ascii_alphanumeric() || allowed.contains(c) {
+            true => format!("%C3%A9{c}"),
+            false => format!("%C3%A9%{byte:02X}"),
+        };
+        assert_eq!(out, want);
+    }
+}

@@ -82,7 +82,7 @@ fn yaml_list_is_split_at_its_elements() {
             .collect();
         assert_eq!(found, want, "{chunk}");
     }
-    // As gcloud prints pulled messages.
+    // The output of gcloud for pulled messages.
     let data = "eyJpbnNlcnRJZCI6ImEifQ==";
     let found = pieces(&format!("- ackId: x\n  message:\n    data: {data}\n"), 9);
     assert_eq!(found, [(r#"{"insertId":"a"}"#.to_owned(), false)]);

@@ -55,7 +55,7 @@ fn object_type_url_becomes_kind_and_version() {
             r#"{"@type":"k8s.io/Patch","value":[1],"more":2}"#,
             r#"{"value":[1],"more":2}"#,
         ),
-        // Laid out over lines: events are one line each.
+        // Spread over lines: events are written on one line.
         (
             "{\n  \"@type\" : \"k8s.io/Patch\",\n  \"a\" : [ 1,\r\n 2 ],\n  \"b\": \"x \\n y\"\n}",
             r#"{"a":[1,2],"b":"x \n y"}"#,

@@ -19,7 +19,7 @@ fn watch(deliver: bool) -> (CanaryWatch, Telemetry) {
     watch_of(deliver, false)
 }
 
-/// `shared`: others may be given the events of canaries.
+/// `shared`: other replicas may receive the events of canaries.
 fn watch_of(deliver: bool, shared: bool) -> (CanaryWatch, Telemetry) {
     let telemetry = Telemetry::new("b", "1");
     let settings = CanarySettings {
@@ -67,7 +67,7 @@ fn inspect(watch: &CanaryWatch, json: &Value) -> EventHandling {
     watch.inspect("home", &event_of(json))
 }
 
-/// A bridge that has settled all up to now, `behind` seconds ago, with so many open records.
+/// The progress of a bridge whose frontier is `behind` seconds ago, with this many open records.
 fn progress(behind: i64, open_records: usize, outage: bool) -> Progress<'static> {
     let outage = outage.then(|| Outage {
         since: Instant::now(),
@@ -125,7 +125,7 @@ async fn canary_arrives_when_the_webhook_accepts_it_and_its_mark_is_used_once() 
         inspect(&watch, &json),
         EventHandling::Follow(number.unwrap())
     );
-    // A copy of it, whoever made it, changes nothing.
+    // A copy of the event, whoever made it, changes nothing.
     assert_eq!(inspect(&watch, &json), EventHandling::Deliver);
     advance(Duration::from_secs(7)).await;
     assert_eq!(sample(&telemetry, ARRIVED), 0, "read is not arrived");
@@ -142,7 +142,7 @@ async fn canary_arrives_when_the_webhook_accepts_it_and_its_mark_is_used_once() 
     assert_eq!(lost_in_all(&telemetry), 0);
 }
 
-/// What somebody else sends with a mark that he has read is delivered, and is no sign of life.
+/// An event that somebody else sends with a mark they have read is delivered, and does not count.
 #[tokio::test(start_paused = true)]
 async fn forged_canary_neither_counts_nor_is_left_out() {
     for deliver in [true, false] {
@@ -193,7 +193,8 @@ async fn earlier_stage_of_a_canary_is_expected_once_and_no_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn canary_lost_names_the_leg_that_is_silent() {
-    // An event was read early, an event was read late, seconds behind, open records, outage.
+    // Whether an event was read early, whether one was read late, seconds behind, open records,
+    // outage.
     for (early, late, behind, open, outage, want) in [
         (false, false, 0, 0, false, Leg::SourceSilent),
         (true, false, 0, 0, false, Leg::SourceSilent),
@@ -244,7 +245,7 @@ async fn canary_in_the_dead_letter_is_lost_at_once() {
     assert_eq!(sample(&telemetry, ARRIVED), 0);
 }
 
-/// The other clusters of a process say nothing about the one that it runs in.
+/// Other clusters' logs of a process say nothing about the cluster that it runs in.
 #[tokio::test(start_paused = true)]
 async fn leg_is_told_by_the_log_in_which_a_canary_arrived_before() {
     let (watch, telemetry) = watch(true);
@@ -277,7 +278,7 @@ async fn canaries_kept_are_bounded_and_the_lost_go_first() {
     assert_eq!(watch.state().canaries.len(), CANARIES_MAX - 1);
 }
 
-/// On a quiet cluster the same cut looks like one leg and then like the other.
+/// On a quiet cluster the same failure looks like one leg and then like the other.
 #[tokio::test(start_paused = true)]
 async fn leg_is_warned_about_once_until_a_canary_arrives() {
     let (watch, _) = watch(true);
@@ -289,11 +290,11 @@ async fn leg_is_warned_about_once_until_a_canary_arrives() {
     watch.count_lost();
     let legs = [Leg::SourceSilent, Leg::Webhook];
     assert!(watch.state().lost_on.iter().eq(&legs));
-    // Late is no better: whoever is always late is not told so every minute.
+    // A late canary does not end the warning: otherwise constant lateness would warn every minute.
     let late = watch.state().canaries[0].number;
     watch.followed(late, true);
     assert!(watch.state().lost_on.iter().eq(&legs));
-    // Nor is one that overtakes another: that one is still missing.
+    // Nor does one that overtakes another, which is still missing.
     let (_, before) = begin(&watch);
     let (_, number) = begin(&watch);
     watch.followed(number.unwrap(), true);
@@ -302,8 +303,8 @@ async fn leg_is_warned_about_once_until_a_canary_arrives() {
     assert!(watch.state().lost_on.is_empty());
 }
 
-/// Who reads again, as another process may have read meanwhile, waits for nothing of before: only the
-/// records know of it.
+/// A process that reads again forgets its earlier canaries, since another process may have read
+/// meanwhile: only the records know of them.
 #[tokio::test(start_paused = true)]
 async fn canaries_forgotten_are_delivered_as_those_of_others() {
     let (watch, telemetry) = watch(false);
@@ -316,7 +317,7 @@ async fn canaries_forgotten_are_delivered_as_those_of_others() {
     assert_eq!(lost_in_all(&telemetry), 0);
 }
 
-/// The records, with a canary that was sent by another process `minutes` ago.
+/// The records, with a canary that another process sent `minutes` ago.
 fn records_of(
     mark: &Mark,
     minutes: i64,
@@ -359,7 +360,7 @@ async fn canary_of_another_process_is_followed_and_left_to_the_records() {
     }
 }
 
-/// Of a stranger, as far as it is known who we are; and each as any other event.
+/// Events of other users are delivered as any other, once our own user is known.
 #[tokio::test(start_paused = true)]
 async fn candidate_of_a_stranger_is_delivered_and_asks_nothing() {
     let (watch, _) = watch_of(false, true);
@@ -396,14 +397,14 @@ async fn candidates_that_flood_are_bounded_and_all_delivered() {
         }
     }
     assert_eq!(inspect(&watch, &json), EventHandling::Deliver);
-    // Our own are known without that.
+    // Our own canaries are recognised without that.
     watch.followed(number.unwrap(), true);
     let own = jobs(&watch);
     let is_own = |job: &RecordJob| matches!(job, RecordJob::Seen(seen) if seen.own.is_some());
     assert!(own.len() <= CANDIDATES_MAX && own.iter().any(is_own));
 }
 
-/// What the records know of before the event is read can be left out; nothing else can.
+/// Only an event of a canary that is in the records before the event is read can be skipped.
 #[tokio::test(start_paused = true)]
 async fn canary_of_another_process_is_left_out_once_where_the_records_know_it() {
     let (watch, _) = watch(false);
@@ -437,10 +438,10 @@ async fn canary_of_replicas_that_share_is_counted_by_the_record_alone() {
         other => panic!("{other:?}"),
     };
     assert_eq!(own.latency, Duration::from_secs(5));
-    // Another one is seen by another replica: it is counted there.
+    // Another replica sees this canary and counts it.
     let (mark, _) = begin(&watch);
     let proven = records_of(&mark, 0, |it| it.with_proof(&mark, true));
-    // And one that somebody else made up a proof for is not.
+    // A canary with a forged proof stays pending.
     let (other, _) = begin(&watch);
     let made_up = records_of(&other, 0, |it| it.with_proof(&mark, true));
     watch.learn(CanaryRecords::read(&proven));
@@ -461,7 +462,7 @@ async fn canary_of_replicas_that_share_is_counted_by_the_record_alone() {
 
 const UNVERIFIED: &str = "audit_bridge_canary_unverified";
 
-/// The log may be another cluster's: that is no alarm, until one has ever arrived.
+/// The log may be another cluster's, so a loss is no alarm until a canary has arrived once.
 #[tokio::test(start_paused = true)]
 async fn canary_lost_where_none_ever_arrived_is_unverified() {
     let lose = async |watch: &CanaryWatch, others: bool, outage: bool| {
@@ -470,7 +471,8 @@ async fn canary_lost_where_none_ever_arrived_is_unverified() {
         watch.progressed("home", others, &progress(0, 0, outage));
         watch.count_lost();
     };
-    // Others' events, records, one arrived before, the webhook is out: is it a loss?
+    // Others' events, records read, one arrived before, an outage of the webhook, and the counted
+    // losses.
     for (others, known, before, outage, lost) in [
         (true, true, false, false, 0),
         (false, true, false, false, 1),
@@ -492,7 +494,7 @@ async fn canary_lost_where_none_ever_arrived_is_unverified() {
         }
         assert_eq!(lost_in_all(&telemetry), 2 * lost);
         assert_eq!(sample(&telemetry, UNVERIFIED), u64::from(lost == 0));
-        // Once one has come, each loss is one.
+        // Once one has arrived, each loss counts.
         let (mark, number) = begin(&watch);
         inspect(&watch, &json_of(&mark));
         watch.followed(number.unwrap(), true);

@@ -1,9 +1,9 @@
-//! `check --canary`: one canary through the whole path, read from the provider's log by this process
-//! itself, beside whatever bridge runs.
+//! `check --canary`: one canary through the whole path, whose event this process itself reads from
+//! the provider's log while a bridge may be running.
 //!
-//! It changes nothing but that the webhook gets one event: the log is read from now on, without a
-//! checkpoint, and of what it gives only the canary's event is delivered. Where replicas share what is
-//! read, the event comes to one of them, which has to say so ([`shared`]).
+//! Its only effect is that the webhook gets one event: the log is read from now on, without a
+//! checkpoint, and only the canary's event is delivered. Where replicas share the logs, one of them
+//! receives the event and has to record it ([`shared`]).
 
 mod shared;
 
@@ -32,10 +32,10 @@ use crate::provider::{Finding, Provider, ProviderLog, Resume, Start};
 use crate::telemetry::Telemetry;
 
 const WHAT: &str = "canary";
-/// From one line that tells how it goes to the next.
+/// The time between two progress lines.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// Sends one canary, waits for its event and brings that to the webhook.
+/// Sends one canary, waits for its event and delivers that to the webhook.
 pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
     if checked.canary.shared {
         return match shared::run::<B>(checked).await {
@@ -43,7 +43,7 @@ pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
             Err(unavailable) => Finding::failed(WHAT, unavailable),
         };
     }
-    // Beside the state of a bridge that runs.
+    // A folder apart from the state of a running bridge.
     let folder = checked
         .state
         .dir
@@ -56,7 +56,7 @@ pub(super) async fn canary<B: Bridge>(checked: &Checked<B>) -> Finding {
     }
 }
 
-/// Something else is wrong.
+/// The result when another check failed, so that no canary is sent.
 pub(super) fn not_sent() -> Finding {
     let unavailable = Unavailable {
         component: Component::Source,
@@ -131,7 +131,7 @@ fn unsent(failure: crate::canary::sender::SendFailure) -> Unavailable {
     }
 }
 
-/// Brings the event to the webhook, where there is one; says what was done.
+/// Delivers the event to the webhook, if there is one; returns what was done.
 async fn deliver<B: Bridge>(
     checked: &Checked<B>,
     event: &Event,
@@ -203,7 +203,7 @@ impl<L: ProviderLog, C: Convert> Reader<L, C> {
     }
 }
 
-/// What is looked for, and what was found instead.
+/// The canary to find, and what was read meanwhile.
 struct Search {
     canary: ReadyCanary,
     sent: Instant,
@@ -263,7 +263,7 @@ impl Search {
     }
 }
 
-/// One line on a terminal, a line now and then elsewhere.
+/// On a terminal a line that is overwritten; elsewhere a new line at intervals.
 #[derive(Default)]
 struct ProgressLine {
     is_open: bool,
@@ -275,7 +275,7 @@ impl ProgressLine {
         let seconds = waited.as_secs();
         let read = events.map_or_else(String::new, |events| format!(", events read: {events}"));
         let text = format!("waiting for the canary: {seconds} s{read}");
-        // Whoever does not listen need not know.
+        // Nobody may be reading standard error.
         let _ = match out.is_terminal() {
             true => {
                 self.is_open = true;

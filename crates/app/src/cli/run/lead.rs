@@ -1,4 +1,4 @@
-//! One process reads all logs: alone, or elected among replicas by a Lease.
+//! One process reads all logs: the only one, or the replica that holds the Lease.
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
@@ -16,7 +16,7 @@ use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
 use crate::state::StateLayout;
 
-/// All logs with their state, and where rejects go.
+/// All open logs, and the dead letter.
 type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
 
 impl<B: Bridge> Process<'_, B> {
@@ -42,13 +42,14 @@ impl<B: Bridge> Process<'_, B> {
                 .read_all(&process_state.layout, lease_hold, first, stop)
                 .await?
             {
-                // Another one may begin: so must we, once it is our turn again.
+                // Another replica may read now; this one waits for the Lease again.
                 Ended::LostLease(why) => {
                     tracing::warn!(
                         why,
                         "lease lost: reading stopped, another replica may read now"
                     );
-                    // The checkpoint is our own from now on.
+                    // Any checkpoint from now on is this run's own, so do not check `--start`
+                    // again.
                     first = false;
                 }
                 ended => {
@@ -66,7 +67,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Waits to be the one that reads.
+    /// Waits until this process holds the Lease.
     async fn elected(&self, elector: &mut Elector) -> Leadership {
         let telemetry = &self.telemetry;
         let leadership = elector
@@ -87,7 +88,7 @@ impl<B: Bridge> Process<'_, B> {
         leadership
     }
 
-    /// Reads until it is time to stop, the Lease is lost, or the job is done.
+    /// Reads until asked to stop, the Lease is lost, or the job is done.
     async fn read_all(
         &self,
         layout: &StateLayout,
@@ -103,10 +104,10 @@ impl<B: Bridge> Process<'_, B> {
             prepared = self.prepare(layout, &lease_hold, first) => prepared,
         };
         let (logs, dead_letter) = prepared?;
-        // Whoever holds the Lease reads their events: it ends with the pipelines.
+        // The Lease's holder reads the canaries' events, so they end with the pipelines.
         let canaries = self.send_canaries();
         let several = logs.len();
-        // The first that breaks ends them all, in good order.
+        // The first pipeline that fails stops all others in good order.
         let halt = CancellationToken::new();
         let pipelines = join_all(logs.into_iter().map(|log| {
             let pipeline = self.read(log, several, &dead_letter, halt.clone());

@@ -30,25 +30,25 @@ use crate::provider::{Provider, ProviderLog, Resume};
 use crate::state::{LogState, StateLayout, StoreKind};
 use crate::telemetry::Telemetry;
 
-/// Between any two writes, where many logs have one each: an API server has other things to do.
+/// The minimum interval per checkpoint, if many logs have one each, to spare the API server.
 const CHECKPOINT_PACE: Duration = Duration::from_millis(125);
 
 /// A process that reads live logs.
 pub(super) struct Process<'a, B: Bridge> {
     pub(super) checked: &'a Checked<B>,
     pub(super) telemetry: Telemetry,
-    /// Where events go, and in how many requests at once.
+    /// The sink, with the limit of concurrent requests.
     pub(super) sink: SharedSink<AnySink>,
-    /// What all pipelines may have read and not yet delivered, together.
+    /// The byte budget of all pipelines together.
     pub(super) read_budget: ReadBudget,
-    /// `None`: none are sent.
+    /// `None`: no canaries are sent.
     pub(super) canaries: Option<Arc<CanaryWatch>>,
 }
 
 /// The state of a process.
 pub(super) struct ProcessState {
     pub(super) layout: StateLayout,
-    /// A candidate for the Lease of the process, where the checkpoints are in the cluster.
+    /// A candidate for the process's Lease, if the checkpoints are in the cluster.
     pub(super) elector: Option<Elector>,
 }
 
@@ -57,19 +57,19 @@ pub(super) struct OpenLog<L> {
     pub(super) log: Arc<L>,
     pub(super) owner: Owner,
     pub(super) log_state: LogState,
-    /// Where it begins; empty for a log that was never read.
+    /// Where reading begins; empty for a log that was never read.
     pub(super) positions: Positions,
-    /// The Lease that allows reading it, where one is used.
+    /// The Lease that allows reading it, if one is used.
     pub(super) lease_hold: Option<LeaseHold>,
-    /// The term of the Lease, which tells this reader from the one before.
+    /// The Lease's term, which distinguishes this reader from the one before.
     pub(super) term: Option<i64>,
 }
 
 /// Why a step of the set-up failed.
 pub(super) enum SetupError {
-    /// It may work later.
+    /// The step may succeed later.
     Hold(Unavailable),
-    /// A person has to decide first.
+    /// A person has to act first.
     Fatal(Fatal),
 }
 
@@ -83,7 +83,7 @@ impl From<StoreError> for SetupError {
 }
 
 impl<B: Bridge> Process<'_, B> {
-    /// The state of the process.
+    /// Opens the state of the process.
     pub(super) async fn open_state(&self) -> Result<ProcessState, Fatal> {
         let state = &self.checked.state;
         let layout = self
@@ -107,7 +107,7 @@ impl<B: Bridge> Process<'_, B> {
         })
     }
 
-    /// Connects to the provider: all logs that there are.
+    /// Connects to the provider and lists all logs.
     pub(super) async fn connect(&self) -> Result<Vec<Arc<<B::Provider as Provider>::Log>>, Fatal> {
         let provider = &self.checked.provider;
         let logs = self
@@ -119,7 +119,7 @@ impl<B: Bridge> Process<'_, B> {
         Ok(logs.into_iter().map(Arc::new).collect())
     }
 
-    /// Whose checkpoint a log's is.
+    /// The owner of a log's checkpoint.
     pub(super) fn owner(&self, log: &str) -> Owner {
         Owner {
             provider: B::PROVIDER.to_owned(),
@@ -133,7 +133,7 @@ impl<B: Bridge> Process<'_, B> {
         owner: &Owner,
         several: bool,
     ) -> Result<LogState, Fatal> {
-        // Known from now on, so that it has to become ready.
+        // Registers the log, which must become ready from now on.
         self.telemetry.log(&owner.source);
         let log_state = self
             .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
@@ -142,7 +142,8 @@ impl<B: Bridge> Process<'_, B> {
         Ok(log_state)
     }
 
-    /// The state of a log in the slot whose Lease is held; `None`: it is not that log's any more.
+    /// Opens the state of a log in the slot whose Lease is held; `None`: the slot is another log's
+    /// now.
     pub(super) async fn open_slot_state(
         &self,
         layout: &StateLayout,
@@ -160,13 +161,13 @@ impl<B: Bridge> Process<'_, B> {
         Ok(log_state)
     }
 
-    /// Where rejects go.
+    /// Opens the dead letter, if there is one.
     pub(super) async fn dead_letter(&self) -> Result<Option<DeadLetter>, Fatal> {
         let Some(path) = self.checked.delivery.dead_letter.as_deref() else {
             return Ok(None);
         };
         let limits = DeadLetterLimits {
-            figures: self.telemetry.dead_letter_figures(),
+            stats: self.telemetry.dead_letter_stats(),
             ..self.checked.delivery.dead_letter_limits.clone()
         };
         let dead_letter = self
@@ -188,7 +189,7 @@ impl<B: Bridge> Process<'_, B> {
         Ok(Some(dead_letter))
     }
 
-    /// Sends canaries until this is dropped, where they are asked for.
+    /// Starts sending canaries, if configured; dropping the task stops that.
     pub(super) fn send_canaries(&self) -> Option<CanaryTask> {
         let watch = Arc::clone(self.canaries.as_ref()?);
         let every = self.checked.canary.interval?;
@@ -201,7 +202,7 @@ impl<B: Bridge> Process<'_, B> {
         ))
     }
 
-    /// Runs one pipeline from its first record to its end; `several` pipelines share the way out.
+    /// Runs one log's pipeline to its end; `several` pipelines share the sink.
     pub(super) async fn read(
         &self,
         open_log: OpenLog<<B::Provider as Provider>::Log>,
@@ -267,12 +268,12 @@ impl<B: Bridge> Process<'_, B> {
             stop,
             grace: state.shutdown_grace,
         };
-        // A task of its own: no log waits for the work of another.
+        // A task of its own, so that no log waits for another's work.
         let mut task = JoinSet::new();
         task.spawn(run::run(pipeline));
         let ended = match task.join_next().await {
             Some(Ok(outcome)) => outcome.ended,
-            // A panic is the end of the process, as if there were no tasks.
+            // A panic ends the process, as it would without a task.
             Some(Err(broken)) => match broken.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(cancelled) => Ended::Failed(format!("the reading of a log ended: {cancelled}")),
@@ -286,7 +287,7 @@ impl<B: Bridge> Process<'_, B> {
         ended
     }
 
-    /// Retries with backoff until it succeeds; `/readyz` says why it does not yet.
+    /// Retries with backoff until it succeeds; meanwhile `/readyz` says why it fails.
     pub(super) async fn retry_until_ok<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
@@ -313,13 +314,13 @@ fn tell_loaded(owner: &Owner, log_state: &LogState) {
     tracing::info!(log = owner.source, positions, "checkpoint loaded");
 }
 
-/// The checkpoint interval where several checkpoints are written.
+/// The checkpoint interval of each log when several logs are read.
 fn pace(interval: Duration, several: usize) -> Duration {
     let several = u32::try_from(several).unwrap_or(u32::MAX);
     interval.max(CHECKPOINT_PACE.saturating_mul(several))
 }
 
-/// Waits until the Lease is lost, for ever without one.
+/// Waits until the Lease is lost; for ever without one.
 pub(super) async fn lost_of(lease_hold: &mut Option<LeaseHold>) -> String {
     match lease_hold {
         Some(lease_hold) => lease_hold.lost().await.to_string(),

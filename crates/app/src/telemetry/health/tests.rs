@@ -52,7 +52,7 @@ pub(crate) fn silent(seconds: u64) -> Progress<'static> {
     }
 }
 
-/// A process in which everything works but for what its logs say.
+/// A process whose components are all ready, except for its logs.
 fn process() -> Telemetry {
     let telemetry = Telemetry::new("b", "1");
     for component in TO_BE_SHOWN {
@@ -146,7 +146,7 @@ async fn frontier_stalled_is_not_ready_until_it_moves() {
         "{why}"
     );
     assert!(telemetry.render().contains("ready{part=\"progress\"} 0"));
-    // A whole log of one time: it moves all the same.
+    // A whole log with one time: its frontier moves all the same.
     log.log_progress(&progress(Frontier {
         settled: 1,
         ..place

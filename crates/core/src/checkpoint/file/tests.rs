@@ -1,4 +1,4 @@
-//! What a crash or a full disk leaves at each step of a write.
+//! The state after a crash or a full disk at each step of a write.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn file_store_write_failed_at_any_step_is_repeated_whole() {
         replace(folder.path(), &bytes(1), &mut |_| Ok(())).unwrap();
         let mut steps = Vec::new();
         crash(folder.path(), step, ErrorKind::Other).unwrap_err();
-        // A sync that fails may have dropped what was written, and the next one is good.
+        // A failed sync may have dropped what was written, and the next sync succeeds.
         if let Ok(file) = OpenOptions::new()
             .write(true)
             .open(folder.path().join(BESIDE))
@@ -121,7 +121,7 @@ async fn file_store_symbolic_link_is_refused() {
     assert!(refused.contains("symbolic link"), "{refused}");
     store.save(&checkpoint(2)).await.unwrap_err();
 
-    // A link in place of the document's draft is no way out of the folder.
+    // A link in place of the temporary file does not lead out of the folder.
     fs::remove_file(folder.path().join(DOCUMENT)).unwrap();
     symlink(&target, folder.path().join(BESIDE)).unwrap();
     store.probe().await.unwrap();
@@ -155,7 +155,7 @@ fn file_store_io_error_has_a_remedy() {
         assert!(error.is_unavailable());
         assert!(error.to_string().contains(part), "{error}");
     }
-    // The kernel's own words for a full disk, a quota and a read-only one.
+    // The kernel's codes for a full disk, a quota and a read-only file system.
     for (number, kind) in [
         (28, ErrorKind::StorageFull),
         (122, ErrorKind::QuotaExceeded),

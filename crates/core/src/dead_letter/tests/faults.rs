@@ -1,4 +1,4 @@
-//! What a crash, a full disk or a lost sync leaves at each step.
+//! The state after a crash, a full disk or a lost sync at each step.
 
 use std::collections::BTreeSet;
 
@@ -22,11 +22,11 @@ fn write(dead: &mut DeadLetter, number: u64) {
         record: number,
     };
     let payload = format!("{{\"x\":\"{}\"}}", "A".repeat(4000));
-    // What cannot be written now is kept in memory.
+    // A line that cannot be written now is kept in memory.
     let _ = dead.write(Reject::TRUNCATED, "e", &origin, payload.as_bytes());
 }
 
-/// The records that can be read, and how many lines there are of them.
+/// The records that can be read, and the number of their lines.
 fn found(path: &Path) -> (BTreeSet<u64>, usize) {
     let lines = all_lines(path);
     let numbers = lines
@@ -35,7 +35,7 @@ fn found(path: &Path) -> (BTreeSet<u64>, usize) {
     (numbers.collect(), lines.len())
 }
 
-/// Fails a step from some time on, as often as `failures` says.
+/// Fails a step from some time on, `failures` times.
 fn fail(dead: &DeadLetter, at: FileStep, mut failures: u32) {
     dead.lines().faults = Faults(Some(Box::new(move |step| {
         match step == at && failures > 0 {
@@ -81,7 +81,7 @@ fn dead_letter_crash_at_any_step_leaves_synced_lines_readable() {
         synced.insert(1000);
         let (found, _) = found(&path);
         assert!(found.is_superset(&synced), "{step:?}");
-        assert_eq!(limits.figures.bytes(), super::bytes_on_disk(folder.path()));
+        assert_eq!(limits.stats.bytes(), super::bytes_on_disk(folder.path()));
     }
 }
 
@@ -123,7 +123,7 @@ fn dead_letter_sync_failed_lines_go_to_another_file() {
                 return Ok(());
             }
             failed = true;
-            // The kernel drops what it could not write, and knows of no error any more.
+            // The kernel drops what it could not write, and no longer reports the error.
             let file = fs::OpenOptions::new().write(true).open(&lost)?;
             file.set_len(if number == 2 { safe } else { 0 })?;
             Err(io::Error::other("input/output error"))
@@ -154,7 +154,7 @@ fn packed_file_damaged_beside_plain_one_loses_no_line() {
     let packed = dead.lines().files.segment(1, true);
     drop(dead);
     let whole = fs::read(&packed).unwrap();
-    // The account, which readers skip, is a frame of its own.
+    // The counts by holder, which readers skip, are a frame of their own.
     let account = 8 + u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize;
     for left in [0, 5, account, account + 100, whole.len() - 1, whole.len()] {
         fs::write(&packed, &whole[..left]).unwrap();

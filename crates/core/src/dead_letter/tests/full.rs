@@ -1,4 +1,4 @@
-//! Floods: the space is bounded, and nobody's evidence is flushed by another's.
+//! Floods: space is bounded, and one holder's flood does not displace another's records.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::{all_lines, bytes_on_disk, within};
 
 const MIB: u64 = 1 << 20;
 
-/// 258 kB, as anonymous requests reach it; it does not compress.
+/// 258 kB, the size that anonymous requests can reach; it does not compress.
 fn noise(seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let text: String = (0..258_000).map(|_| random.alphanumeric()).collect();
@@ -43,19 +43,19 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(8 * MIB, WhenFull::Drop);
-    let figures = Arc::clone(&limits.figures);
+    let stats = Arc::clone(&limits.stats);
     let mut dead = DeadLetter::open_within(&path, "eks", limits.clone()).unwrap();
     write(&mut dead, Reject::TRUNCATED, "a", 0..3);
     write(&mut dead, Reject::TOO_LARGE, "flood", 100..400);
     write(&mut dead, Reject::REFUSED, "flood", 0..3);
-    // Nothing is forgotten by a restart.
+    // A restart forgets nothing.
     drop(dead);
     let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
     write(&mut dead, Reject::TOO_LARGE, "flood", 400..450);
     write(&mut dead, Reject::TOO_LARGE, "b", 0..2);
 
     assert!(bytes_on_disk(folder.path()) <= 8 * MIB);
-    assert_eq!(figures.bytes(), bytes_on_disk(folder.path()));
+    assert_eq!(stats.bytes(), bytes_on_disk(folder.path()));
     let lines = all_lines(&path);
     assert_eq!(lines.len(), 3 + 300 + 3 + 50 + 2, "each has its line");
     let of = |reason: &str, stream: &str| -> Vec<&Value> {
@@ -78,8 +78,8 @@ fn dead_letter_flooded_keeps_its_limit_and_the_evidence_of_others() {
         .take_while(|(n, line)| is_whole(line, *n));
     let whole = whole.count();
     assert!(whole >= 10, "{whole}");
-    assert_eq!(figures.payloads_dropped(), (flood.len() - whole) as u64);
-    // The newest lost theirs, and only a beginning is left of them.
+    assert_eq!(stats.payloads_dropped(), (flood.len() - whole) as u64);
+    // The newest records lost their payloads; only the beginnings are left.
     for (number, line) in (100..).zip(&flood).skip(whole) {
         let (want, kept) = (noise(number), line["payload"].as_str().unwrap());
         assert!(want.starts_with(kept));
@@ -120,7 +120,7 @@ fn dead_letter_without_room_goes_on_and_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.jsonl");
     let limits = within(64 << 10, WhenFull::Drop);
-    let figures = Arc::clone(&limits.figures);
+    let stats = Arc::clone(&limits.stats);
     let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
     let payload = noise(1);
     for number in 0..5000 {
@@ -130,8 +130,8 @@ fn dead_letter_without_room_goes_on_and_counts() {
         dead.sync().unwrap();
     }
     assert!(bytes_on_disk(folder.path()) <= 64 << 10);
-    assert_eq!(figures.payloads_dropped(), 5000);
-    // There is still room for another one's.
+    assert_eq!(stats.payloads_dropped(), 5000);
+    // There is still room for another holder.
     let origin = from("other", 1);
     dead.write(Reject::REFUSED, "e", &origin, b"{\"a\":1}")
         .unwrap();
@@ -180,7 +180,7 @@ fn burst_above_limit_holds_until_files_are_removed() {
         for number in numbers {
             let origin = from("burst", number);
             let payload = noise(number);
-            // What cannot be written now is kept in memory.
+            // A line that cannot be written now is kept in memory.
             let _ = dead.write(Reject::TOO_LARGE, "e", &origin, payload.as_bytes());
         }
         dead.sync()

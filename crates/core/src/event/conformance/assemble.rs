@@ -1,4 +1,5 @@
-//! An event written anew with some members changed: what stays keeps its bytes, space and all.
+//! Rewrites an event with some members changed; unchanged members keep their bytes, whitespace
+//! included.
 
 use std::borrow::Cow;
 
@@ -6,35 +7,35 @@ use super::super::json::{self, Raw, Scanner};
 use super::inspect::Inspection;
 use super::known::{MEMBERS, Member};
 
-/// What is to be different in the event that leaves.
+/// The changes to an event.
 #[derive(Debug, Default)]
 pub(super) struct EventChanges<'a> {
     gone: [bool; MEMBERS],
-    /// Members with their new values as JSON, in the order in which they are to be written.
+    /// Members with their new values as JSON, in the order in which to write them.
     set: Vec<(Member, String)>,
-    /// Set in the annotations; each key once.
+    /// Annotations to set; each key once.
     annotations: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 impl<'a> EventChanges<'a> {
-    /// The member goes.
+    /// Removes the member.
     pub(super) fn remove(&mut self, name: Member) {
         self.gone[name as usize] = true;
     }
 
-    /// The member gets this value, a JSON text.
+    /// Sets the member to this value, a JSON text.
     pub(super) fn set(&mut self, name: Member, value: impl Into<String>) {
         self.gone[name as usize] = true;
         self.set.retain(|(had, _)| *had != name);
         self.set.push((name, value.into()));
     }
 
-    /// The member gets this string.
+    /// Sets the member to this string.
     pub(super) fn set_string(&mut self, name: Member, text: &str) {
         self.set(name, json_string(text));
     }
 
-    /// The event gets this annotation.
+    /// Sets this annotation.
     pub(super) fn annotate(
         &mut self,
         key: impl Into<Cow<'a, str>>,
@@ -45,12 +46,12 @@ impl<'a> EventChanges<'a> {
         self.annotations.push((key, value.into()));
     }
 
-    /// Nothing is to be different.
+    /// Whether nothing changes.
     pub(super) fn none(&self) -> bool {
         self.annotations.is_empty() && self.set.is_empty() && !self.gone.contains(&true)
     }
 
-    /// The event with the changes.
+    /// Writes the event with the changes.
     pub(super) fn apply(&self, seen: &Inspection<'_>) -> String {
         let annotates = !self.annotations.is_empty();
         let mut gone: Vec<_> = Member::ALL
@@ -93,7 +94,7 @@ impl<'a> EventChanges<'a> {
         }
     }
 
-    /// Existing members stay as they are written, unless they are set.
+    /// Keeps existing annotations as written, except those that are set.
     fn push_annotations(&self, out: &mut String, had: Option<Raw<'_>>) {
         let had = had.map_or("{}", Raw::text);
         let mut scanner = Scanner::new(had);
@@ -124,7 +125,7 @@ pub(super) fn json_string(text: &str) -> String {
     out
 }
 
-/// Appends members, or one, to an object, without the space and commas around them; none is fine.
+/// Appends zero or more members to an object, without the whitespace and commas around them.
 fn push_members(out: &mut String, text: &str) {
     let text = text.trim_matches([',', ' ', '\n', '\r', '\t']);
     if text.is_empty() {

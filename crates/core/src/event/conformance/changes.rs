@@ -1,5 +1,5 @@
-//! What is to be different in an event whose text is sound: its version, its times, what was cut off
-//! it, and the annotations that are asked for.
+//! Finds the changes to an event whose text is sound: its version, its times, what was cut off, and
+//! the configured annotations.
 
 use super::super::json::{self, Raw};
 use super::super::request_info::{Extent, RequestInfo};
@@ -13,12 +13,12 @@ use super::{
     API_VERSION, EventContext, EventError, RECEIVED_TIMESTAMP, STAGE_TIMESTAMP, TRUNCATED, uri,
 };
 
-/// The `stageTimestamp` of a cut event of which no time is left.
+/// The `stageTimestamp` of a cut event that has no time left: the Unix epoch.
 const NO_TIME: &str = "1970-01-01T00:00:00.000000Z";
-/// The second in which Go's zero time is, `0001-01-01T00:00:00Z`: a time that was never set.
+/// The second of Go's zero time, `0001-01-01T00:00:00Z`: a time that was never set.
 const GO_ZERO_SECOND: i64 = -62_135_596_800;
 
-/// What is to be different in the event that leaves.
+/// Collects the changes to make to the event.
 pub(super) fn changes_of<'a>(
     seen: &Inspection<'_>,
     completed: Option<&Completed>,
@@ -34,7 +34,7 @@ pub(super) fn changes_of<'a>(
         (Member::Verb, false),
     ] {
         let text = seen.text(name);
-        // The verb of an unknown method, or of OPTIONS, is empty.
+        // The verb is empty for an unknown method and for OPTIONS.
         let there = text.is_some_and(|text| {
             text.starts_with('"') && !(needed && text == "\"\"" && completed.is_none())
         });
@@ -68,7 +68,7 @@ pub(super) fn changes_of<'a>(
     Ok(changes)
 }
 
-/// `kind` as every event has it.
+/// Ensures the `kind` that every event has.
 fn set_kind(
     seen: &Inspection<'_>,
     claimed: bool,
@@ -91,7 +91,7 @@ fn set_kind(
     Ok(())
 }
 
-/// `apiVersion` as every event has it; v1beta1 loses the members that v1 has not.
+/// Ensures the `apiVersion` that every event has; removes v1beta1's members that v1 does not have.
 fn set_api_version(
     seen: &Inspection<'_>,
     claimed: bool,
@@ -123,15 +123,15 @@ fn upgrade_version(changes: &mut EventChanges<'_>, notes: &mut Notes) {
     notes.repair(Repair::Version);
 }
 
-/// A member that should be a time.
+/// How a time member is written.
 enum Stamp {
-    /// Not there, or never set.
+    /// Missing, or never set.
     Absent,
-    /// Written as receivers read it.
+    /// In the form that receivers read.
     Good,
-    /// A time, written otherwise.
+    /// A time in another form.
     Time(String),
-    /// Anything else.
+    /// Not a time.
     Unreadable,
 }
 
@@ -161,7 +161,7 @@ impl Stamp {
         }
     }
 
-    /// The time as it is to be written.
+    /// The time in the form that receivers read.
     fn text(self, seen: &Inspection<'_>, name: Member) -> Option<String> {
         match self {
             Stamp::Good => seen.string(name),
@@ -171,8 +171,9 @@ impl Stamp {
     }
 }
 
-/// Times with six digits. A missing `stageTimestamp`, for which Falco drops an event, is taken from
-/// `requestReceivedTimestamp`, from v1beta1's `timestamp`, or from the provider's record.
+/// Ensures times with six digits. A missing `stageTimestamp`, for which Falco drops an event, is
+/// taken from `requestReceivedTimestamp`, from v1beta1's `timestamp`, or from the provider's
+/// record.
 fn set_times(
     seen: &Inspection<'_>,
     is_cut: bool,
@@ -194,7 +195,7 @@ fn set_times(
     match &received {
         Stamp::Good => {}
         Stamp::Absent => {
-            // Go's zero time is written as null.
+            // Write Go's zero time as null.
             if !seen
                 .text(Member::RequestReceivedTimestamp)
                 .is_none_or(is_null_or_micro)
@@ -232,7 +233,7 @@ fn set_times(
                     changes.set_string(Member::StageTimestamp, &time::micros(time));
                     changes.annotate(STAGE_TIMESTAMP, "record");
                 }
-                // The time existed and is lost: the zero time says so.
+                // The event had a time, but it is lost; the epoch is a placeholder.
                 (None, None) if is_cut => {
                     changes.set_string(Member::StageTimestamp, NO_TIME);
                     changes.annotate(STAGE_TIMESTAMP, "unknown");
@@ -249,7 +250,7 @@ fn set_times(
                     )));
                 }
             }
-            // What was cut away was not written wrongly.
+            // A time that was only cut off needs no `Repair::Time` note.
             if is_cut && !unreadable {
                 return Ok(());
             }
@@ -263,8 +264,8 @@ fn is_null_or_micro(text: &str) -> bool {
     text == "null" || inspect::is_micro_time(text)
 }
 
-/// For an event that was cut before its `objectRef` was whole: what the API server had worked out
-/// from the path. Returns what is missing.
+/// Derives `objectRef` from the path, as the API server does, for an event that was cut before its
+/// `objectRef` was whole. Returns what is missing.
 fn add_what_follows_from_the_uri(
     seen: &Inspection<'_>,
     completed: &Completed,
@@ -279,7 +280,7 @@ fn add_what_follows_from_the_uri(
         Member::StageTimestamp,
         Member::Annotations,
     ];
-    // The members around the cut: one that is there behind the identity means that all of it is.
+    // A member behind the identity, whole or cut, proves that the identity is complete.
     let is_identified = behind
         .iter()
         .any(|&name| seen.place(name).is_some() || within == Some(name.name()));
@@ -312,7 +313,7 @@ fn add_what_follows_from_the_uri(
     GivenUp::ProviderIdentity
 }
 
-/// `objectRef`: what is left of the event's own, and what the path says besides.
+/// An `objectRef` with the members left of the event's own, and those that the path implies.
 fn object_ref(info: &RequestInfo, had: Option<Raw<'_>>) -> String {
     let mut out = String::from("{");
     for (key, value) in had.and_then(Raw::members).into_iter().flatten() {

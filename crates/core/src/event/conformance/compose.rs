@@ -1,32 +1,37 @@
-//! Events that are put together from a format that is not the API server's: written member by
-//! member, and known while they are written, so that nothing of them is read again.
+//! Composes an event from a format other than the API server's, member by member. What inspection
+//! would find is recorded while writing, so the event's text is not read again.
 
 use bytes::Bytes;
 
-use super::super::json::{Findings, Raw, Scanner, ValueKind, push_string};
+use super::super::json::{Findings, Raw, Scanner, ValueKind, push_string, push_written};
 use super::inspect::{Inspection, MemberSpan, place_of};
 use super::known::{MEMBERS, Member};
-use super::{API_VERSION, Event, EventContext, EventError, Notes, TRUNCATED};
+use super::{Event, EventContext, EventError, Notes, TRUNCATED};
 
-/// What an annotation says.
+/// How every event begins.
+const HEAD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
+/// The value of its first member.
+const KIND: &str = r#""Event""#;
+
+/// The value of an annotation.
 #[derive(Debug, Clone, Copy)]
 pub enum Text<'a> {
-    /// As it is to be read.
+    /// Plain text.
     Plain(&'a str),
-    /// A JSON string as it is written; any other value is left out.
+    /// A JSON string as written; a value of another kind is left out.
     Json(Raw<'a>),
 }
 
-/// Whether the keys of a value were looked at when it was scanned.
+/// Whether a value's scan included its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// [`Findings::may_repeat_a_key`] says whether one may stand twice.
+    /// [`Findings::may_repeat_a_key`] is valid.
     Seen,
-    /// Nothing is known of them.
+    /// Nothing is known about duplicate keys.
     NotSeen,
 }
 
-/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; what is empty is left out, as
+/// `objectRef`, with the members of `audit.k8s.io/v1.ObjectReference`; empty ones are left out, as
 /// the API server does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ObjectRef<'a> {
@@ -40,32 +45,30 @@ pub struct ObjectRef<'a> {
     pub subresource: &'a str,
 }
 
-/// Writes one event, its members in the order of the calls: each at most once.
+/// Writes one event, its members in the order of the calls, each at most once.
 #[derive(Debug)]
 pub struct Composer {
     text: String,
     places: [MemberSpan; MEMBERS],
     findings: Findings,
-    /// The verb is one whose request object is looked at for keys that stand twice.
+    /// The verb is one whose request object must be checked for duplicate keys.
     is_patch: bool,
-    /// An annotation is the one that marks a cut event.
+    /// An annotation marks the event as truncated.
     marked: bool,
 }
 
 impl Composer {
     /// An event with its kind and version only, and capacity for this many bytes.
     pub fn new(bytes: usize) -> Composer {
-        let mut composer = Composer {
-            text: String::with_capacity(bytes),
-            places: [MemberSpan::default(); MEMBERS],
+        let mut text = String::with_capacity(bytes.max(HEAD.len()));
+        text.push_str(HEAD);
+        Composer {
+            text,
+            places: HEAD_PLACES,
             findings: Findings::default(),
             is_patch: false,
             marked: false,
-        };
-        composer.text.push('{');
-        composer.plain(Member::Kind, "Event");
-        composer.plain(Member::ApiVersion, API_VERSION);
-        composer
+        }
     }
 
     /// `level`.
@@ -84,19 +87,20 @@ impl Composer {
     }
 
     /// `requestURI`.
-    pub fn request_uri(&mut self, uri: &str) {
-        self.string(Member::RequestUri, uri);
+    pub fn request_uri(&mut self, write: impl FnOnce(&mut String)) {
+        self.member(Member::RequestUri, |out| push_written(out, write));
     }
 
-    /// `verb`; before the request object.
+    /// `verb`; call this before `request_object`.
     pub fn verb(&mut self, verb: &str) {
-        // As for native events, one that could be spelled otherwise is not taken for another.
+        // As for native events, a verb with unusual characters is not trusted to differ from
+        // `patch`.
         let is_plain = verb.bytes().all(|byte| byte.is_ascii_alphanumeric());
         self.is_patch = verb == "patch" || !is_plain;
         self.string(Member::Verb, verb);
     }
 
-    /// `user`, with no member where there is no name.
+    /// `user`; empty if there is no name.
     pub fn user(&mut self, name: Option<&str>, groups: &[&str]) {
         self.identity(Member::User, name, groups);
     }
@@ -154,17 +158,17 @@ impl Composer {
         });
     }
 
-    /// `responseStatus`, a `metav1.Status` whose members have their types; what is in it besides
-    /// texts of the caller was found to be so.
+    /// `responseStatus`, a `metav1.Status` whose members must have their types. `found` covers the
+    /// values in it that are not plain text.
     pub fn response_status(&mut self, found: Findings, write: impl FnOnce(&mut String)) {
         self.findings = self.findings.and(found.within());
         self.member(Member::ResponseStatus, write);
     }
 
-    /// `requestObject`, made of values that were scanned, of which this was found.
+    /// `requestObject`, made of scanned values with these findings.
     ///
-    /// Where the verb is `patch`, the one object that is logged as a client wrote it, its keys have to
-    /// be known: it is looked at once more unless `keys` says that they were part of what was found.
+    /// For the verb `patch`, whose object is logged as the client wrote it, duplicate keys must be
+    /// known: the object is scanned again unless `keys` says that the findings include them.
     pub fn request_object(&mut self, found: Findings, keys: Keys, write: impl FnOnce(&mut String)) {
         self.object(Member::RequestObject, found, write);
         if self.is_patch && keys == Keys::NotSeen {
@@ -196,18 +200,17 @@ impl Composer {
         self.plain(Member::StageTimestamp, time);
     }
 
-    /// `annotations`, each key once.
+    /// `annotations`, each key once; no member where there are none.
     pub fn annotations<'a>(&mut self, all: impl Iterator<Item = (&'a str, Text<'a>)>) {
-        let (mut marked, mut findings) = (false, self.findings);
+        let (mut marked, mut findings, mut is_first) = (false, self.findings, true);
+        let before = self.text.len();
         self.member(Member::Annotations, |out| {
-            out.push('{');
-            for (key, value) in all {
+            all.for_each(|(key, value)| {
                 if matches!(value, Text::Json(raw) if raw.kind() != ValueKind::String) {
-                    continue;
+                    return;
                 }
-                if !out.ends_with('{') {
-                    out.push(',');
-                }
+                out.push(if is_first { '{' } else { ',' });
+                is_first = false;
                 push_string(out, key);
                 out.push(':');
                 match value {
@@ -218,9 +221,13 @@ impl Composer {
                     }
                 }
                 marked |= key == TRUNCATED;
-            }
+            });
             out.push('}');
         });
+        if is_first {
+            self.text.truncate(before);
+            self.places[Member::Annotations as usize] = MemberSpan::default();
+        }
         (self.marked, self.findings) = (marked, findings);
     }
 
@@ -228,7 +235,7 @@ impl Composer {
         self.member(name, |out| push_string(out, text));
     }
 
-    /// A text without anything to escape.
+    /// A string member whose text needs no escaping.
     fn plain(&mut self, name: Member, text: &str) {
         self.member(name, |out| {
             out.push('"');
@@ -240,14 +247,8 @@ impl Composer {
     #[inline]
     fn member(&mut self, name: Member, write: impl FnOnce(&mut String)) {
         let text = &mut self.text;
-        let from = match text.len() {
-            1 => 1,
-            len => {
-                text.push(',');
-                len + 1
-            }
-        };
-        text.push_str(name.quoted());
+        let from = text.len() + 1;
+        text.push_str(name.led_by_comma());
         let value = text.len();
         write(text);
         let place = &mut self.places[name as usize];
@@ -259,13 +260,13 @@ impl Composer {
         };
     }
 
-    /// The event.
+    /// Finishes the event.
     ///
     /// # Errors
     /// See [`EventError`].
     pub fn event(mut self, context: &EventContext<'_>) -> Result<Event, EventError> {
         self.text.push('}');
-        // Where something was replaced, what was found of the parts says too little.
+        // After a replacement the recorded findings are incomplete, so read the text again.
         if context.replaced {
             return super::event(&Bytes::from(self.text), context);
         }
@@ -286,6 +287,28 @@ impl Composer {
         })
     }
 }
+
+/// Where in [`HEAD`] its members are.
+const HEAD_PLACES: [MemberSpan; MEMBERS] = {
+    let mut places = [MemberSpan {
+        from: 0,
+        value: 0,
+        to: 0,
+    }; MEMBERS];
+    let kind = Member::Kind.led_by_comma().len() as u32;
+    places[Member::Kind as usize] = MemberSpan {
+        from: 1,
+        value: kind,
+        to: kind + KIND.len() as u32,
+    };
+    let from = kind + KIND.len() as u32 + 1;
+    places[Member::ApiVersion as usize] = MemberSpan {
+        from,
+        value: from - 1 + Member::ApiVersion.led_by_comma().len() as u32,
+        to: HEAD.len() as u32,
+    };
+    places
+};
 
 fn push_strings(out: &mut String, all: &[&str]) {
     out.push('[');

@@ -1,16 +1,16 @@
-//! A text that ends too early: the provider cut it.
+//! Completes a text that ends too early because the provider cut it.
 //!
-//! The API server writes its members in a fixed order, so what is in front of the cut is whole. All
-//! of it stays, at every depth: the member that was cut goes, and the containers around it are
-//! closed. Of the URI and the audit ID the part that is there stays too, as they are what a client
-//! can make so long that the cut falls into them.
+//! The API server writes its members in a fixed order, so everything in front of the cut is whole.
+//! All of it stays, at every depth: the member that was cut is dropped, and the containers around
+//! it are closed. Of the URI and the audit ID even a partial value stays, because a client can make
+//! them long enough for the cut to fall into them.
 
 use std::borrow::Cow;
 
 use super::super::json::{self, Scanner, Visit};
 use super::known::Member;
 
-/// A cut text, made whole.
+/// A cut text, completed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Completed {
     /// Valid JSON.
@@ -19,9 +19,9 @@ pub(super) struct Completed {
     pub(super) within: Option<String>,
 }
 
-/// Makes an event's cut text whole. `None` when it is no object.
+/// Completes an event's cut text. `None` when it is no object.
 ///
-/// What lies deeper than `depth_max` levels is left out as well: it would go anyway.
+/// Content deeper than `depth_max` levels is left out: it would be removed anyway.
 pub(super) fn complete(text: &str, depth_max: usize) -> Option<Completed> {
     let mut reader = Reader {
         text,
@@ -59,16 +59,15 @@ pub(super) fn complete(text: &str, depth_max: usize) -> Option<Completed> {
     })
 }
 
-/// The inner text of the string that begins behind a key and is cut, up to its last whole
-/// character.
+/// The inner text of the cut string behind a key, up to its last whole character.
 fn cut_string(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim_ascii_start();
     let text = text.strip_prefix(':')?.trim_ascii_start();
     let inner = text.strip_prefix('"')?;
-    // With one character more, an escape that is not complete is one that is cut.
+    // With a backslash appended, a partial escape at the end is one that `ends_of` cuts off.
     let longer = format!("{inner}\\");
     let mut whole = json::ends_of(&longer, inner.len(), 0).0.len();
-    // Half of a pair says nothing without the other.
+    // A high surrogate is useless without its low half.
     if let Some(at) = inner.get(..whole)?.rfind('\\')
         && whole - at == 6
         && let Some(hex) = inner.get(at + 2..whole)
@@ -82,22 +81,22 @@ fn cut_string(text: &str) -> Option<Cow<'_, str>> {
 struct Open {
     start: usize,
     is_object: bool,
-    /// Behind the last of its members or elements that is whole.
+    /// The end of its last whole member or element.
     whole: usize,
 }
 
 struct Reader<'a> {
     text: &'a str,
     depth_max: usize,
-    /// The containers around the place, none deeper than the limit.
+    /// The open containers down to the depth limit.
     open: Vec<Open>,
     level: usize,
-    /// The event's member that is being read.
+    /// The key of the event's member that is being read.
     key: Option<(usize, usize)>,
 }
 
 impl Reader<'_> {
-    /// A value ends here.
+    /// Notes the end of a whole value.
     fn whole(&mut self, end: usize) {
         if self.level <= self.depth_max
             && let Some(open) = self.open.last_mut()

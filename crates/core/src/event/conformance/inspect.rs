@@ -1,8 +1,8 @@
-//! The one pass over an event's text: which members it has, and whether anything is wrong with it.
+//! One pass over an event's text finds its members and whether anything is wrong with it.
 //!
-//! Nearly every event is as an API server wrote it, so this looks for signs (a scalar that is no
-//! string, a key whose fingerprint was there before) and leaves what they mean to a second, slower
-//! look. A sign may be false; that there is none is never false.
+//! Nearly every event is as an API server wrote it. So this pass only looks for signs (a scalar
+//! that is no string, a key whose fingerprint occurred before); a second, slower pass finds out
+//! what they mean. A sign may be false, but its absence is reliable.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,36 +12,35 @@ use super::super::time;
 use super::known::{self, MEMBERS, Member};
 use super::{repair, shape};
 
-/// Where a member stands.
+/// A member's offsets in the text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MemberSpan {
-    /// Its key, at the quote.
+    /// The opening quote of the key.
     pub(super) from: u32,
     pub(super) value: u32,
     /// Behind the value; 0 when the event has no such member.
     pub(super) to: u32,
 }
 
-/// What one pass found. Of two members with one name it knows the last, as Go's decoder does.
+/// The result of one pass. Of duplicate members it knows the last, as Go's decoder does.
 #[derive(Debug)]
 pub(super) struct Inspection<'a> {
     pub(super) json: &'a str,
     places: [MemberSpan; MEMBERS],
-    /// Where the members are: all of them, with the space and commas between.
+    /// The span of all members, with whitespace and commas between them.
     pub(super) members: (usize, usize),
-    /// Of all values that were looked at in the general way.
+    /// Combined findings of all values that were scanned by the general scanner.
     pub(super) findings: Findings,
-    /// A known member may have a type that Kubernetes does not give it.
+    /// A known member may have a wrong type.
     pub(super) odd_types: bool,
-    /// A known member stood twice, or an unknown one may have.
+    /// A known member is duplicate, or an unknown one may be.
     repeats: bool,
-    /// Both times are there, as they have to be.
+    /// Both times are present and well-formed.
     pub(super) times_are_good: bool,
 }
 
 impl<'a> Inspection<'a> {
-    /// Reads an event's text. When it cannot be read to its end, what was seen up to there comes
-    /// with the reason.
+    /// Reads an event's text. On an error, returns what was found before it.
     pub(super) fn read(json: &'a str) -> (Inspection<'a>, Result<(), json::Error>) {
         let mut seen = Inspection {
             json,
@@ -56,8 +55,8 @@ impl<'a> Inspection<'a> {
         (seen, end)
     }
 
-    /// An event that was written here, every member once and of its type, is not read again. (A
-    /// debug build does so and compares.)
+    /// The result for an event composed here, with every member once and of its type, without
+    /// reading the text. (A debug build reads it and compares.)
     pub(super) fn of_composed(
         json: &'a str,
         places: [MemberSpan; MEMBERS],
@@ -78,7 +77,7 @@ impl<'a> Inspection<'a> {
         seen
     }
 
-    /// Whether reading the text finds no more than is known of it.
+    /// Whether reading the text finds no more problems than recorded.
     fn is_as_read(&self) -> bool {
         let (read, end) = Inspection::read(self.json);
         end.is_ok()
@@ -90,7 +89,7 @@ impl<'a> Inspection<'a> {
                 .all(|&name| read.text(name).is_none_or(is_time))
             && read.depth() <= self.depth()
             && (self.findings.has_lone_surrogate() || !read.findings.has_lone_surrogate())
-            // That a key may repeat is a guess, where one is escaped.
+            // A possible duplicate key is only a guess if a key is escaped.
             && (self.may_repeat_a_key()
                 || !read.may_repeat_a_key()
                 || !repair::repairs(self.json, usize::MAX).repeated_key)
@@ -104,7 +103,7 @@ impl<'a> Inspection<'a> {
         self.members = (scanner.at(), scanner.at());
         while let Some((from, key)) = scanner.raw_member()? {
             let name = Member::of(key).or_else(|| {
-                // The same name may be spelled in many ways.
+                // An escaped key may spell the same name as another.
                 let spelled = memchr::memchr(b'\\', key.as_bytes()).is_some();
                 self.repeats |= spelled;
                 let decoded = spelled.then(|| scanner.decoded_key(from).ok()).flatten()?;
@@ -147,17 +146,17 @@ impl<'a> Inspection<'a> {
         scanner.end()
     }
 
-    /// Steps over a value that has not the shape in which an API server writes it, or is an object
-    /// of any shape. Returns whether it is a number.
+    /// Scans a value that is not in an API server's usual form, or is an object of any shape.
+    /// Returns whether it is a number.
     #[inline(never)]
     fn look_at(
         &mut self,
         scanner: &mut Scanner<'a>,
         name: Option<Member>,
     ) -> Result<bool, json::Error> {
-        // Only the body of a patch is logged as the client wrote it; the objects of other requests
-        // the API server has encoded itself. To look at their keys too costs a quarter of the time
-        // for an event with both objects.
+        // Only the body of a patch is logged as the client wrote it; the API server encodes the
+        // objects of other requests itself. Checking their keys too would cost a quarter of the
+        // time for an event with both objects.
         let value = match name {
             Some(Member::ResponseObject) => scanner.value()?,
             Some(Member::RequestObject) if self.is_encoded() => scanner.value()?,
@@ -168,13 +167,13 @@ impl<'a> Inspection<'a> {
         Ok(value.kind() == ValueKind::Number)
     }
 
-    /// The verb says that the API server encoded the body itself.
+    /// Whether the verb implies that the API server encoded the body itself.
     fn is_encoded(&self) -> bool {
         matches!(self.text(Member::Verb), Some(verb) if verb != "\"patch\"" && !verb.contains('\\'))
     }
 
-    /// Every member, known or not, in the order of the text: its key as it is written, with its
-    /// quotes, and its name.
+    /// Every member, known or not, in text order: its key as written with quotes, its name, its
+    /// value.
     pub(super) fn members_as_written(
         &self,
     ) -> impl Iterator<Item = (&'a str, Cow<'a, str>, Raw<'a>)> {
@@ -189,7 +188,7 @@ impl<'a> Inspection<'a> {
         })
     }
 
-    /// Where this member stands.
+    /// The offsets of this member.
     pub(super) fn place(&self, name: Member) -> Option<MemberSpan> {
         let place = self.places[name as usize];
         (place.to != 0).then_some(place)
@@ -216,13 +215,13 @@ impl<'a> Inspection<'a> {
         self.place(Member::AuditId).is_some() || self.text(Member::Kind) == Some("\"Event\"")
     }
 
-    /// How deep the event is nested by itself; see [`Findings::depth`].
+    /// The nesting of the event by itself; see [`Findings::depth`].
     pub(super) fn depth(&self) -> usize {
-        // What has the usual shape is no deeper than `user.extra` and its lists.
+        // Values in the usual form are no deeper than `user.extra` and its lists.
         self.findings.depth().max(4) + 1
     }
 
-    /// Whether some key may stand twice, at any depth that was looked at.
+    /// Whether some key may be duplicate, at any depth that was scanned.
     pub(super) fn may_repeat_a_key(&self) -> bool {
         self.repeats || self.findings.may_repeat_a_key()
     }
@@ -232,14 +231,14 @@ pub(super) fn place_of(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// Whether the value is a time as `metav1.MicroTime` is written, in UTC, by a quick look.
+/// Whether the value is a UTC time written like `metav1.MicroTime`; a quick check.
 pub(super) fn is_micro_time(text: &str) -> bool {
     text.strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
         .is_some_and(time::is_micros)
 }
 
-/// The same, by the calendar.
+/// The same, checked against the calendar.
 fn is_time(text: &str) -> bool {
     let text = text.trim_matches('"');
     time::parse(text).is_some_and(|read| time::micros(read) == text)

@@ -1,13 +1,13 @@
 //! The members of an audit event that Kubernetes knows, and their types.
 //!
-//! A receiver written in Go decodes a whole body or nothing of it, so one member of a wrong type
-//! loses every event beside it (`k8s.io/apiserver/pkg/apis/audit/v1/types.go`,
-//! `k8s.io/api/authentication/v1.UserInfo`, `metav1.Status`). An API server writes none; a forged
-//! record can.
+//! A receiver in Go decodes either a whole body or none of it, so one member of a wrong type loses
+//! every event beside it (`k8s.io/apiserver/pkg/apis/audit/v1/types.go`,
+//! `k8s.io/api/authentication/v1.UserInfo`, `metav1.Status`). An API server never writes one; a
+//! forged record can contain one.
 
 use std::fmt::Write as _;
 
-use super::super::json::{Edits, Raw, ValueKind};
+use super::super::json::{Edits, Raw, ValueKind, integral};
 
 macro_rules! members {
     ($($variant:ident = $name:literal: $type:expr;)*) => {
@@ -19,24 +19,23 @@ macro_rules! members {
         }
 
         impl Member {
-            /// All of them.
             pub(super) const ALL: &[Member] = &[$(Member::$variant),*];
 
-            /// Its key.
+            /// The member's key.
             pub(super) fn name(self) -> &'static str {
                 match self {
                     $(Member::$variant => $name,)*
                 }
             }
 
-            /// Its key as it is written before a value: `"verb":`.
-            pub(super) fn quoted(self) -> &'static str {
+            /// The key as written between another member and its value: `,"verb":`.
+            pub(super) const fn led_by_comma(self) -> &'static str {
                 match self {
-                    $(Member::$variant => concat!("\"", $name, "\":"),)*
+                    $(Member::$variant => concat!(",\"", $name, "\":"),)*
                 }
             }
 
-            /// The member of this key.
+            /// The member with this key.
             #[inline(always)]
             pub(super) fn of(key: &str) -> Option<Member> {
                 match key {
@@ -45,7 +44,7 @@ macro_rules! members {
                 }
             }
 
-            /// The type that Kubernetes gives it.
+            /// The member's type in Kubernetes.
             pub(super) fn kind(self) -> &'static Type {
                 match self {
                     $(Member::$variant => $type,)*
@@ -75,7 +74,7 @@ members! {
     RequestReceivedTimestamp = "requestReceivedTimestamp": &Type::Any;
     StageTimestamp = "stageTimestamp": &Type::Any;
     Annotations = "annotations": &Type::MapOfString;
-    // v1beta1 only; no member of v1.
+    // Only in v1beta1, not in v1.
     Metadata = "metadata": &Type::Any;
     Timestamp = "timestamp": &Type::Any;
 }
@@ -83,10 +82,10 @@ members! {
 /// How many [`Member`]s there are.
 pub(super) const MEMBERS: usize = Member::ALL.len();
 
-/// A type of Kubernetes' API, as JSON has it. `null` is a value of each: it means absent.
+/// A type of Kubernetes' API in JSON. `null` is valid for each: it means absent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Type {
-    /// Anything: `runtime.Unknown`, or what is looked at elsewhere.
+    /// Anything: `runtime.Unknown`, or a value that is checked elsewhere.
     Any,
     String,
     Int32,
@@ -94,7 +93,7 @@ pub(super) enum Type {
     Strings,
     MapOfString,
     MapOfStrings,
-    /// These members, and whatever else.
+    /// An object whose members with these keys have these types; others are not checked.
     Struct(&'static [(&'static str, Type)]),
     /// A list of structs.
     Structs(&'static [(&'static str, Type)]),
@@ -154,10 +153,10 @@ const STATUS: Type = Type::Struct(&[
     ("code", Type::Int32),
 ]);
 
-/// A known member whose value has a type that Kubernetes does not give it.
+/// A known member whose value has a wrong type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WrongType {
-    /// Where: `user.groups[0]`.
+    /// The member's path: `user.groups[0]`.
     pub(super) path: String,
     is: ValueKind,
     wanted: &'static str,
@@ -169,7 +168,7 @@ impl std::fmt::Display for WrongType {
     }
 }
 
-/// Whether a value has this type as it is written; what has not is looked at by [`check`].
+/// Whether a value as written has this type; if not, [`check`] decides.
 pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
     let members = |members: &[(&str, Type)], value: Raw<'_>| {
         value.members().is_some_and(|mut all| {
@@ -183,7 +182,7 @@ pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
         Type::Any => true,
         Type::String => matches!(value.kind(), ValueKind::String | ValueKind::Null),
         Type::Int32 | Type::Int64 => {
-            // Few digits are in the range of both, and need no second look.
+            // Numbers of few digits are in the range of both types.
             let text = value.text();
             let digits = text.strip_prefix('-').unwrap_or(text);
             digits.len() <= 9 && digits.bytes().all(|digit| digit.is_ascii_digit()) && text != "-0"
@@ -204,8 +203,8 @@ pub(super) fn is_typed(value: Raw<'_>, wanted: &Type) -> bool {
     }
 }
 
-/// Checks a value's type. An integer that is written with a fraction or an exponent but is one all
-/// the same (`200.0`) goes into `edits`, by its place in `text`, of which `value` is a part.
+/// Checks a value's type. An integer written with a fraction or an exponent (`200.0`) is added to
+/// `edits`, by its range in `text`, of which `value` is a slice.
 pub(super) fn check(
     text: &str,
     value: Raw<'_>,
@@ -299,7 +298,7 @@ pub(super) fn check(
     }
 }
 
-/// Where in `text` the value stands, which is a part of it.
+/// The range of `value` in `text`, of which it is a slice.
 fn place_of(text: &str, value: Raw<'_>) -> std::ops::Range<usize> {
     let from = (value.text().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     from..from + value.text().len()
@@ -313,32 +312,9 @@ fn short(key: &str) -> String {
     }
 }
 
-/// The integer that a number is, however it is written; `None` when it has a fraction or is out of
-/// range.
+/// The integer value of a number in any notation; `None` when it has a fraction or is out of range.
 fn integer_of(text: &str) -> Option<i64> {
-    let (negative, text) = match text.strip_prefix('-') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    let trailing = digits.len() - digits.trim_end_matches('0').len();
-    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let digits = match digits.trim_end_matches('0') {
-        "" => return Some(0),
-        digits => digits,
-    };
-    let zeros = usize::try_from(shift.checked_add(i32::try_from(trailing).ok()?)?).ok()?;
-    if digits.len() + zeros > 19 {
-        return None;
-    }
-    let sign = if negative { "-" } else { "" };
-    format!("{sign}{digits}{}", "0".repeat(zeros)).parse().ok()
+    integral(text).parse().ok()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was mended in an event, and what was given up of it.
+//! What was repaired in an event, and what was removed from it.
 
 use super::EventContext;
 
@@ -11,10 +11,9 @@ macro_rules! notes {
         }
 
         impl $name {
-            /// Every one.
             pub const ALL: &[$name] = &[$($name::$variant),*];
 
-            /// Its name in reports and metrics.
+            /// The name in reports and metrics.
             pub fn name(self) -> &'static str {
                 match self {
                     $($name::$variant => $text,)*
@@ -31,11 +30,11 @@ macro_rules! notes {
 notes! {
     /// What was repaired so that receivers accept the event. Nothing is missing because of it.
     Repair {
-        /// A key stood twice in one object: the last value stays, as the API server read it.
+        /// A duplicate key in an object: the last value stays, as the API server read it.
         DuplicateKey = "duplicate_key",
-        /// Bytes that are no UTF-8, or half a UTF-16 surrogate pair: U+FFFD, as Go decodes them.
+        /// Invalid UTF-8 or a lone surrogate, replaced by U+FFFD as Go decodes them.
         Encoding = "encoding",
-        /// A time that was not written with six digits in UTC, or was no time.
+        /// A time that was not in UTC with six digits, or no time at all.
         Time = "time",
         /// An integer written with a fraction or an exponent (`200.0`).
         Number = "number",
@@ -45,15 +44,15 @@ notes! {
 }
 
 notes! {
-    /// What was given up of an event, which is marked `audit.k8s.io/truncated` for it.
+    /// What an event has lost; it is marked `audit.k8s.io/truncated` for that.
     GivenUp {
-        /// The API server itself marked it.
+        /// The API server itself truncated it.
         ApiServer = "api_server",
-        /// The provider cut it within its objects or behind them.
+        /// The provider truncated it within or behind its objects.
         ProviderObjects = "provider_objects",
-        /// The provider cut it before its objects: who, what or where may be missing.
+        /// The provider truncated it before its objects: who, what or where may be missing.
         ProviderIdentity = "provider_identity",
-        /// What lay deeper than `--event-depth-max`.
+        /// Content deeper than `--event-depth-max`.
         Depth = "depth",
         /// Parts of responseObject.
         ResponseObject = "response_object",
@@ -64,7 +63,7 @@ notes! {
     }
 }
 
-/// All that was done to one event.
+/// All repairs and losses of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Notes {
     repaired: u8,
@@ -92,7 +91,6 @@ impl Notes {
         self.given_up |= what.bit();
     }
 
-    /// What was repaired.
     pub fn repaired(self) -> impl Iterator<Item = Repair> {
         let is = move |what: &Repair| self.repaired & what.bit() != 0;
         Repair::ALL.iter().copied().filter(is)
@@ -108,7 +106,7 @@ impl Notes {
         self.given_up != 0
     }
 
-    /// Whether nothing was done.
+    /// Whether nothing was repaired or lost.
     pub fn none(self) -> bool {
         self == Notes::default()
     }

@@ -1,6 +1,6 @@
-//! What has to be other in a text so that every receiver reads the same in it: each key once, no
-//! half surrogate pairs, no deeper than allowed. One walk finds all of it; the text is then written
-//! anew at once.
+//! Finds what must change in a text so that every receiver reads it the same way: duplicate keys,
+//! lone surrogates, too deep nesting. One walk finds all of it, and all edits are then applied at
+//! once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::json::{self, Edits, Scanner, Visit, surrogate};
 
-/// What is to change in a text.
+/// The changes that a text needs.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
     pub(super) edits: Edits,
@@ -17,11 +17,11 @@ pub(super) struct Repairs {
     pub(super) too_deep: bool,
 }
 
-/// Looks for all that is to change in one JSON value.
+/// Finds all changes that one JSON value needs.
 ///
-/// Of a key that stands twice in one object the last stays, compared after unescaping: so the API
-/// server read it. A container whose content lies deeper than `depth_max` levels (the value itself
-/// is level 1, a scalar counts as a level) is left empty.
+/// Of duplicate keys in one object, compared after unescaping, the last stays, as the API server
+/// read it. A container whose content lies deeper than `depth_max` levels (the value itself is
+/// level 1, a scalar counts as a level) is emptied.
 pub(super) fn repairs(text: &str, depth_max: usize) -> Repairs {
     let mut finder = Finder {
         text,
@@ -40,9 +40,9 @@ struct Finder<'a> {
     text: &'a str,
     depth_max: usize,
     level: usize,
-    /// The open containers within the limit.
+    /// The open containers within the depth limit.
     open: Vec<Keys<'a>>,
-    /// Where the content of the container at the limit begins.
+    /// The start of the content of the container at the limit.
     emptied: Option<usize>,
     found: Repairs,
 }
@@ -50,7 +50,7 @@ struct Finder<'a> {
 /// The keys of an open object.
 #[derive(Default)]
 struct Keys<'a> {
-    /// Which member had the key last.
+    /// The index of the last member with each key.
     members: HashMap<Cow<'a, str>, usize>,
     /// Where each member starts.
     starts: Vec<usize>,
@@ -66,7 +66,7 @@ impl<'a> Finder<'a> {
         Scanner::new(text).string().unwrap_or_default()
     }
 
-    /// Half surrogate pairs in a string.
+    /// Replaces lone surrogates in a string.
     fn look_for_halves(&mut self, from: usize, to: usize) {
         let text = self.text.get(from..to).unwrap_or_default();
         for range in lone_surrogates(text) {
@@ -130,7 +130,7 @@ impl Visit for Finder<'_> {
     }
 }
 
-/// The escapes in a string's text that name half of a surrogate pair.
+/// The escapes in a string's text that name a lone surrogate.
 fn lone_surrogates(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();

@@ -1,14 +1,14 @@
-//! The members outside the objects, as an API server writes them: read, validated and checked for
-//! their types and for keys that stand twice, all in one step.
+//! Fast parsers for the members outside the objects in the form that an API server writes: each
+//! validates a value and checks types and duplicate keys in one step.
 //!
-//! Each function takes a place where a value begins and returns where it ends, or nothing when the
-//! value has any other shape: an escape, space, another order of keys. That says nothing against it;
-//! it is then stepped over in the general way and looked at again.
+//! Each function takes the start of a value and returns its end, or `None` if the value has any
+//! other form: an escape, whitespace, another order of keys. Such a value may still be valid; the
+//! general scanner then reads it.
 
 use super::super::json::plain_string_end;
 use super::known::Member;
 
-/// The end of the value that begins at `at`, if it is written as an API server writes this member.
+/// The end of the value at `at`, if it is written as an API server writes this member.
 #[inline(always)]
 pub(super) fn end_of(bytes: &[u8], at: usize, name: Member) -> Option<usize> {
     match name {
@@ -35,7 +35,7 @@ pub(super) fn end_of(bytes: &[u8], at: usize, name: Member) -> Option<usize> {
     }
 }
 
-/// Behind `text`, if it stands there.
+/// The offset behind `text`, if `text` is at `at`.
 #[inline(always)]
 fn behind(bytes: &[u8], at: usize, text: &[u8]) -> Option<usize> {
     bytes
@@ -53,7 +53,7 @@ fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// A list of such strings that is not empty.
+/// A non-empty list of such strings.
 #[inline(always)]
 fn strings_end(bytes: &[u8], at: usize) -> Option<usize> {
     let mut at = behind(bytes, at, b"[")?;
@@ -67,7 +67,7 @@ fn strings_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// A map whose keys ascend, as Go writes one, so that none stands twice.
+/// A map whose keys ascend, as Go writes it, so that none is duplicate.
 #[inline(always)]
 fn map_end(
     bytes: &[u8],
@@ -135,7 +135,7 @@ fn reference_end(bytes: &[u8], at: usize) -> Option<usize> {
     None
 }
 
-/// `metav1.Status` of a request that succeeded.
+/// The `metav1.Status` of a successful request.
 #[inline(always)]
 fn status_end(bytes: &[u8], at: usize) -> Option<usize> {
     let code = behind(bytes, at, b"{\"metadata\":{},\"code\":")?;

@@ -1,10 +1,10 @@
-//! An event that is too large for receivers.
+//! Shortens an event that is too large for receivers.
 //!
-//! In this order, each step only as far as it is needed: the members outside the objects come down
-//! to a budget each, for lists by their first and last elements, for the URI by `uri`; then
-//! responseObject is shrunk, then requestObject, by `shrink`. Neither object goes altogether. What
-//! was shortened is said in an annotation, with its length and SHA-256, so that it can be told from
-//! others and found again in the provider's log.
+//! In this order, each step only as far as needed: the members outside the objects are cut to a
+//! budget each (lists to their first and last elements, the URI by `uri`); then `shrink` reduces
+//! responseObject, then requestObject. Neither object is removed altogether. An annotation lists
+//! what was shortened with its length and SHA-256, so that it can be told from others and found
+//! again in the provider's log.
 
 use std::borrow::Cow;
 
@@ -18,21 +18,21 @@ use super::notes::{GivenUp, Notes};
 use super::shrink::{Essential, ends_of_string, essential_bytes, shrink};
 use super::{EventError, SHORTENED, TRUNCATED, uri};
 
-/// What each member outside the objects may have when an event is too large.
+/// The budget of each member outside the objects when an event is too large.
 const MEMBER_BYTES_MAX: usize = 8 << 10;
 /// The same for the URI.
 const URI_BYTES_MAX: usize = 32 << 10;
-/// What an event has besides its members and what is said of those that were shortened.
+/// The size of an event without its members and the list of shortened ones.
 const AROUND: usize =
     "{},\"annotations\":{\"audit.k8s.io/truncated\":\"true\",\"audit-bridge/shortened\":\"\"}"
         .len();
-/// What is said of one member that was shortened, roughly.
+/// The approximate size of the list's entry for one member.
 const NOTE_BYTES: usize = 128;
-/// What responseObject keeps before anything of requestObject goes.
+/// What responseObject keeps before requestObject is shortened.
 const RESPONSE_BYTES_MIN: usize = 2 << 10;
 
-/// What detection rules read of requestObject: the `ka.req.*` fields of Falco's k8saudit plugin
-/// (`plugins/k8saudit/pkg/k8saudit/extract.go`), and what names the object.
+/// The parts of requestObject that detection rules read, which are the `ka.req.*` fields of Falco's
+/// k8saudit plugin (`plugins/k8saudit/pkg/k8saudit/extract.go`), and those that name the object.
 const REQUEST_OBJECT: Essential = Essential::Members(&[
     ("kind", Essential::All),
     ("apiVersion", Essential::All),
@@ -113,7 +113,7 @@ const RESPONSE_OBJECT: Essential = Essential::Members(&[
     ("metadata", NAMES),
 ]);
 
-/// `extra` goes before groups, and groups before those that Kubernetes itself gives.
+/// `extra` is shortened before groups, and other groups before Kubernetes' own (`system:`).
 const USER_AND_GROUPS: Essential = Essential::Members(&[
     ("username", Essential::All),
     ("uid", Essential::All),
@@ -132,7 +132,7 @@ const STATUS: Essential = Essential::Members(&[
     ("code", Essential::All),
 ]);
 
-/// What the API server and its plugins say, and what we do.
+/// Annotations of the API server and its plugins, and our own.
 const ANNOTATIONS: Essential = Essential::Prefixes(&[
     "authorization.k8s.io/",
     "authentication.k8s.io/",
@@ -141,7 +141,7 @@ const ANNOTATIONS: Essential = Essential::Prefixes(&[
     "audit-bridge/",
 ]);
 
-/// The event in at most `max` bytes; it has more.
+/// Shortens an event that exceeds `max` bytes to at most `max`.
 pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<String, EventError> {
     let (seen, _) = Inspection::read(json);
     let mut least = json.len();
@@ -160,11 +160,11 @@ pub(super) fn shorten(json: &str, max: usize, notes: &mut Notes) -> Result<Strin
     Err(EventError::TooLarge { bytes: least, max })
 }
 
-/// What the members outside the objects may have.
+/// The budgets of members outside the objects.
 struct Budgets {
     member: usize,
     uri: usize,
-    /// A user with all groups that Kubernetes itself gives.
+    /// For a user with all of Kubernetes' own groups.
     system_groups: usize,
 }
 
@@ -181,22 +181,22 @@ impl Budgets {
 /// One member of the event.
 struct Part<'a> {
     member: Option<Member>,
-    /// With its quotes; a known member's as Kubernetes spells it.
+    /// With quotes; a known member's key is spelled as Kubernetes does.
     key: Cow<'a, str>,
     value: Cow<'a, str>,
-    /// What it was, when it is no longer.
+    /// The original value, if it was shortened.
     before: Option<&'a str>,
 }
 
 struct Shortened<'a> {
     parts: Vec<Part<'a>>,
     given_up: Vec<GivenUp>,
-    /// Members that Kubernetes does not know and that went.
+    /// How many members unknown to Kubernetes were dropped.
     others: usize,
 }
 
 impl<'a> Shortened<'a> {
-    /// The event's members, those outside the objects within their budgets.
+    /// The event's members, those outside the objects shortened to their budgets.
     fn of(seen: &Inspection<'a>, max: usize, halvings: u32) -> Shortened<'a> {
         let budgets = Budgets::of(max, halvings);
         let budget = budgets.member;
@@ -223,7 +223,7 @@ impl<'a> Shortened<'a> {
                 member => shortened_member(member, value, &budgets),
             };
             let key = match (member, name) {
-                // It was spelled with an escape.
+                // The key was written with an escape.
                 (Some(member), Cow::Owned(_)) => Cow::Owned(json_string(member.name())),
                 _ => Cow::Borrowed(key),
             };
@@ -258,7 +258,7 @@ impl<'a> Shortened<'a> {
         );
     }
 
-    /// Takes as much of an object as the event is too large, but leaves `least` of it.
+    /// Shortens an object by the event's excess, but leaves at least `least` bytes.
     fn shrink_object(
         &mut self,
         name: Member,
@@ -293,7 +293,7 @@ impl<'a> Shortened<'a> {
         self.given_up.push(what);
     }
 
-    /// The event as it is now, without what is said about what was shortened.
+    /// The event's current size, without the list of shortened members.
     fn bytes(&self) -> usize {
         let parts = self
             .parts
@@ -302,7 +302,7 @@ impl<'a> Shortened<'a> {
         parts.sum::<usize>() + AROUND
     }
 
-    /// What was shortened, for the annotation: `requestURI 262144 bytes sha256:…`.
+    /// The list of shortened members for the annotation: `requestURI 262144 bytes sha256:…`.
     fn note(&self) -> String {
         let mut out = String::new();
         for part in &self.parts {
@@ -346,7 +346,7 @@ impl<'a> Shortened<'a> {
     }
 }
 
-/// The annotations with what is said about the event.
+/// Writes the annotations with the two about the shortening.
 fn push_annotations(out: &mut String, had: &str, note: &str) {
     let new = [(TRUNCATED, "true"), (SHORTENED, note)];
     let had = Raw::parse(had).ok().and_then(Raw::members);
@@ -370,10 +370,10 @@ fn push_annotations(out: &mut String, had: &str, note: &str) {
     out.push('}');
 }
 
-/// A URI as a JSON string of at most `bytes_max` bytes.
+/// A URI as a JSON string of at most `budget` bytes.
 fn shortened_uri(text: &str, budget: usize) -> String {
     let mut room = budget.saturating_sub(2);
-    // What JSON escapes (a quote, a control character) makes it longer again.
+    // Escaping (of a quote, a control character) may make it longer again.
     for _ in 0..4 {
         let uri = json_string(&uri::shorten(text, room));
         if uri.len() <= budget {
@@ -386,7 +386,7 @@ fn shortened_uri(text: &str, budget: usize) -> String {
     ends_of_string(inner, budget)
 }
 
-/// A member outside the objects within its budget; `None` when it is already.
+/// Shortens a member outside the objects to its budget; `None` when it fits.
 fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -> Option<String> {
     let mut budget = match member {
         Some(Member::RequestUri) => budgets.uri,
@@ -407,9 +407,9 @@ fn shortened_member(member: Option<Member>, value: Raw<'_>, budgets: &Budgets) -
             Some(match small {
                 true => &USER_AND_GROUPS,
                 false => {
-                    // Whoever impersonates many groups must not hide the one that counts.
+                    // Impersonating many groups must not hide the group that matters.
                     let least = essential_bytes(value, &USER_AND_SYSTEM_GROUPS);
-                    // With what `shrink` leaves to the rest.
+                    // Plus the share that `shrink` leaves to other parts.
                     budget = budget.max((least + least / 8).min(user_budget));
                     &USER_AND_SYSTEM_GROUPS
                 }

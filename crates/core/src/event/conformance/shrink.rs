@@ -1,13 +1,14 @@
-//! A JSON value in fewer bytes: sub-trees go, the value itself stays.
+//! Shrinks a JSON value: sub-trees are removed, the value itself stays.
 //!
-//! Whoever pads an object must not decide what is lost of it. What detection rules read
-//! ([`Essential`]) is kept first, as long as it fits and leaves a little for the rest. The rest is shared out: small things stay, the
-//! largest are brought down to one size, as large as fits, each by the same rule; a string keeps its
-//! first and last bytes. Only where so many things stand side by side that none of them would keep
-//! enough, the middle ones go: a list or map keeps its first and last elements.
+//! The author of a padded object must not decide what is lost of it. What detection rules read
+//! ([`Essential`]) is kept first, as long as it fits and leaves a little for the rest. The
+//! remaining room is shared: small items stay, the largest are cut to one size, as large as fits,
+//! recursively by the same rule; a string keeps its first and last bytes. Only if a container has
+//! so many items that none would keep enough, its middle ones are dropped: it keeps its first and
+//! last items.
 //!
-//! One walk notes where the larger values end ([`Outline`]), so that going down into them costs no
-//! second look at what lies inside: the time is linear in the text, whatever its shape.
+//! One walk notes where the larger values end ([`Outline`]), so that descending into them does not
+//! scan their content again: the time is linear in the text, whatever its shape.
 
 mod outline;
 
@@ -18,7 +19,7 @@ use std::ops::Range;
 use self::outline::{Outline, Span};
 use super::super::json::{self, Raw, Scanner, ValueKind};
 
-/// What must not be lost of a value for the sake of anything else in it.
+/// The parts of a value that are kept before any others.
 #[derive(Debug)]
 pub(super) enum Essential {
     All,
@@ -26,7 +27,7 @@ pub(super) enum Essential {
     Members(&'static [(&'static str, Essential)]),
     /// All keys of an object, and these members.
     Keys(&'static [(&'static str, Essential)]),
-    /// The members of an object whose keys begin so.
+    /// The members of an object whose keys have one of these prefixes.
     Prefixes(&'static [&'static str]),
     /// Each element of a list.
     Elements(&'static Essential),
@@ -35,7 +36,7 @@ pub(super) enum Essential {
 }
 
 impl Essential {
-    /// Of the member with this key.
+    /// The essential parts of the member with this key.
     fn member(&'static self, key: &str) -> Option<&'static Essential> {
         match self {
             Essential::All => Some(&Essential::All),
@@ -51,7 +52,7 @@ impl Essential {
         }
     }
 
-    /// Of this element.
+    /// The essential parts of this element.
     fn element(&'static self, text: &str) -> Option<&'static Essential> {
         match self {
             Essential::All => Some(&Essential::All),
@@ -62,7 +63,7 @@ impl Essential {
     }
 }
 
-/// The bytes that a value needs when only what is essential is left of it; 0 when nothing is.
+/// The size of a value reduced to its essential parts; 0 if it has none.
 pub(super) fn essential_bytes(value: Raw<'_>, essential: &'static Essential) -> usize {
     let len = value.text().len();
     let smallest = len.min(2);
@@ -103,7 +104,7 @@ pub(super) fn essential_bytes(value: Raw<'_>, essential: &'static Essential) -> 
     }
 }
 
-/// The most that each of `sizes` may keep so that all of them together take no more than `room`.
+/// The largest size to which each of `sizes` can be capped so that their sum fits `room`.
 pub(super) fn level(sizes: &[usize], room: usize) -> usize {
     let mut sorted = sizes.to_vec();
     sorted.sort_unstable();
@@ -118,19 +119,20 @@ pub(super) fn level(sizes: &[usize], room: usize) -> usize {
     usize::MAX
 }
 
-/// What a string keeps of each of its ends before its neighbours in the middle go.
+/// A string keeps this much of each end before items in the middle are dropped.
 const END_BYTES: usize = 2048;
-/// What a value keeps before its neighbours in the middle go: both ends of a string, and a note.
+/// A value keeps this much (both ends of a string, and a note) before items in the middle are
+/// dropped.
 const PART_MIN: usize = 2 * END_BYTES + 64;
-/// Values that stay among larger ones, while they do not take more than half of the room.
+/// Values up to this size stay among larger ones, unless they take more than half of the room.
 const SMALL: usize = 256;
-/// The fraction (one in this many) of the budget that essential members leave to the rest.
+/// Essential members leave one part in this many of the room to the rest.
 const OTHERS_SHARE: usize = 16;
 /// What a long key keeps at least.
 const KEY_MIN: usize = 256;
 
-/// The value's JSON in at most `bytes_max` bytes. Whole when it fits; never more than two bytes
-/// when less than that is allowed.
+/// Shrinks the value's JSON to at most `bytes_max` bytes, or to two if `bytes_max` is smaller.
+/// Returns it unchanged if it fits.
 pub(super) fn shrink(
     value: Raw<'_>,
     bytes_max: usize,
@@ -149,7 +151,7 @@ pub(super) fn shrink(
     let whole = shrinker.outline.root(text);
     shrinker.value(whole, bytes_max, essential);
     match shrinker.shortened_a_key {
-        // Two keys may be the same now.
+        // Two shortened keys may be equal now.
         true => super::repair::repairs(&shrinker.out, usize::MAX)
             .edits
             .apply(&shrinker.out),
@@ -157,7 +159,8 @@ pub(super) fn shrink(
     }
 }
 
-/// A JSON string with the ends of this inner text, and a note of how much is left out between.
+/// A JSON string with both ends of this inner text, and a note of how many bytes are left out
+/// between.
 pub(super) fn ends_of_string(inner: &str, bytes_max: usize) -> String {
     if inner.len() + 2 <= bytes_max {
         return format!("\"{inner}\"");
@@ -180,16 +183,16 @@ struct Shrinker<'a> {
 
 /// A member or an element.
 struct Item {
-    /// With its quotes; empty in a list.
+    /// With quotes; empty in a list.
     key: Range<usize>,
     value: Span,
     of: Option<&'static Essential>,
-    /// What of the value is essential.
+    /// The size of the value's essential parts.
     essential: usize,
 }
 
 impl Item {
-    /// Comma and colon.
+    /// The bytes of comma and colon.
     fn signs(&self) -> usize {
         1 + usize::from(!self.key.is_empty())
     }
@@ -198,7 +201,7 @@ impl Item {
         self.key.len() + self.value.len()
     }
 
-    /// What stays of it in any case.
+    /// The bytes that it keeps in any case.
     fn least(&self) -> usize {
         match self.essential {
             0 => 0,
@@ -206,12 +209,12 @@ impl Item {
         }
     }
 
-    /// With its signs.
+    /// Its full size, with comma and colon.
     fn whole(&self) -> usize {
         self.signs() + self.bytes()
     }
 
-    /// What it would need besides.
+    /// The bytes it would need beyond `least`.
     fn more(&self) -> usize {
         self.whole().saturating_sub(self.least())
     }
@@ -231,7 +234,7 @@ impl<'a> Shrinker<'a> {
                 let inner = value.get(1..value.len() - 1).unwrap_or_default();
                 self.out.push_str(&ends_of_string(inner, bytes_max));
             }
-            // A number of so many digits is a text.
+            // A number of so many digits becomes a string.
             _ => self.out.push_str(&ends_of_string(value, bytes_max)),
         }
     }
@@ -267,7 +270,7 @@ impl<'a> Shrinker<'a> {
         self.out.push(close);
     }
 
-    /// A member's key as it fits.
+    /// The member's key, shortened if it does not fit its share.
     fn key(&mut self, item: &Item, share: usize) -> Cow<'a, str> {
         let text: &'a str = self.text;
         let key = text.get(item.key.clone()).unwrap_or_default();
@@ -280,8 +283,8 @@ impl<'a> Shrinker<'a> {
         Cow::Owned(ends_of_string(inner, half.max(KEY_MIN)))
     }
 
-    /// The members or elements; of very many those in the middle are passed over, as they would not
-    /// fit anyway.
+    /// The members or elements. Of very many, those in the middle are skipped, because they would
+    /// not fit.
     fn items(
         &self,
         span: Span,
@@ -331,11 +334,11 @@ impl<'a> Shrinker<'a> {
     }
 }
 
-/// How many bytes of key and value each item may keep; `None` when it goes.
+/// The bytes of key and value that each item may keep; `None` drops it.
 fn shares(items: &[Item], room: usize) -> Vec<Option<usize>> {
     let least: Vec<usize> = items.iter().map(Item::least).collect();
     let others: usize = items.iter().map(Item::more).sum();
-    // What is essential can be padded too, and must not take all the room for that.
+    // Essential parts can be padded too, and must not take all the room.
     let first = kept(&least, room - (room / OTHERS_SHARE).min(others));
     let given: usize = first.iter().flatten().sum();
     let more: Vec<usize> = items.iter().map(Item::more).collect();
@@ -350,7 +353,7 @@ fn shares(items: &[Item], room: usize) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// How much each of `sizes` keeps of `room`; `None` when it goes.
+/// How much of each of `sizes` is kept within `room`; `None` drops it.
 fn kept(sizes: &[usize], room: usize) -> Vec<Option<usize>> {
     let part_min = PART_MIN.min(room / 4);
     let level = level(sizes, room);

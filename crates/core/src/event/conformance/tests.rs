@@ -1,4 +1,4 @@
-//! Whole events, by theme in the modules below; what they share is here.
+//! Tests of whole events, by theme in the modules below, with their shared helpers.
 
 mod changes;
 mod cut;
@@ -47,7 +47,7 @@ fn options(annotations: &[(&str, &str)], event_bytes_max: usize) -> EventOptions
     }
 }
 
-/// Converts with everything chosen.
+/// Converts with all options given.
 fn convert(
     text: &str,
     claimed: bool,
@@ -104,7 +104,7 @@ fn count(event: &Event, name: &str) -> usize {
         .count()
 }
 
-/// The members that we may change.
+/// The members that may change.
 const OURS: [&str; 8] = [
     "kind",
     "apiVersion",
@@ -116,7 +116,7 @@ const OURS: [&str; 8] = [
     "objectRef",
 ];
 
-/// Every member but those that may change has its text, in the same order.
+/// Checks that every other member keeps its text and order.
 #[track_caller]
 fn assert_rest_kept(before: &str, event: &Event, changed: &[&str]) {
     let rest = |text| {

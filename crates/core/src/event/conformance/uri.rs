@@ -1,9 +1,9 @@
-//! A request URI that is too long: what says most stays longest.
+//! Shortens a request URI that is too long; what says most stays longest.
 //!
-//! The largest values of the query are shortened first, then parameters go that Kubernetes does not
-//! know, then others, and the path last. The order of what stays is kept. Nothing is cut inside an
-//! escape, and no bare `;` stays in a query that was changed: Go's `url.ParseQuery`, with which
-//! receivers read parameters, refuses a query for either.
+//! The largest values of the query are shortened first, then parameters that Kubernetes does not
+//! know are dropped, then others; the path is shortened last. The order stays. Nothing is cut
+//! inside an escape, and no bare `;` stays in a changed query: receivers read parameters with Go's
+//! `url.ParseQuery`, which refuses a query for either.
 
 use std::borrow::Cow;
 
@@ -50,12 +50,12 @@ const KNOWN: [&str; 39] = [
     "export",
     "exact",
 ];
-/// What stands where something was left out, in a query and in a path.
+/// Marks a gap in a query or a path.
 const LEFT_OUT: &str = "%E2%80%A6";
-/// Values are not shortened below this before parameters go.
+/// Parameters are dropped before values are cut below this length.
 const VALUE_MIN: usize = 512;
 
-/// The URI in at most `bytes_max` bytes.
+/// Shortens the URI to at most `bytes_max` bytes.
 pub(super) fn shorten(uri: &str, bytes_max: usize) -> String {
     if uri.len() <= bytes_max {
         return uri.to_owned();
@@ -83,7 +83,7 @@ pub(super) fn shorten(uri: &str, bytes_max: usize) -> String {
     out
 }
 
-/// The URI without the part of an escape that a cut left at its end.
+/// Removes a partial escape from the end of a cut URI.
 pub(super) fn without_cut_escape(uri: &str) -> &str {
     let from = uri.len().saturating_sub(2);
     match uri
@@ -98,7 +98,7 @@ pub(super) fn without_cut_escape(uri: &str) -> &str {
 
 struct Parameter<'a> {
     text: Cow<'a, str>,
-    /// The name's bytes and the sign behind it.
+    /// The length of the name with the sign behind it.
     name: usize,
     known: bool,
 }
@@ -108,7 +108,7 @@ impl<'a> Parameter<'a> {
         let name = text.find('=').map_or(text.len(), |at| at + 1);
         let spelled = text[..name].trim_end_matches('=');
         let known = KNOWN.contains(&&*unescape(spelled));
-        // A query is read as a whole or not at all.
+        // Go refuses a whole query for a bare `;`.
         let text = match text.contains(';') {
             true => Cow::Owned(text.replace(';', "%3B")),
             false => Cow::Borrowed(text),
@@ -117,7 +117,7 @@ impl<'a> Parameter<'a> {
         Parameter { text, name, known }
     }
 
-    /// With the sign before it.
+    /// Its length with the sign before it.
     fn bytes(&self) -> usize {
         self.text.len() + 1
     }
@@ -136,7 +136,7 @@ fn bytes_of(parameters: &[Parameter<'_>]) -> usize {
     parameters.iter().map(Parameter::bytes).sum()
 }
 
-/// Brings the largest values down to one size, as large as fits.
+/// Cuts the largest values to one size, as large as fits.
 fn shorten_values(parameters: &mut [Parameter<'_>], room: usize) {
     let bytes = bytes_of(parameters);
     if bytes <= room {
@@ -152,7 +152,7 @@ fn shorten_values(parameters: &mut [Parameter<'_>], room: usize) {
     }
 }
 
-/// Lets go of parameters until the rest fits: those in the middle first.
+/// Drops parameters until the rest fits, those in the middle first.
 fn drop_parameters(
     parameters: &mut Vec<Parameter<'_>>,
     room: usize,
@@ -193,7 +193,7 @@ fn from_the_middle(len: usize) -> impl Iterator<Item = usize> {
         .filter(move |&at| at < len)
 }
 
-/// The front and the back of a text that may hold escapes.
+/// The front and the back of a text that may contain escapes.
 fn ends(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();

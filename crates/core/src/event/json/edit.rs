@@ -1,9 +1,9 @@
-//! Changes to a text, made all at once.
+//! Edits of a text, applied at once.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Ranges of a text and what is to stand there instead.
+/// Ranges of a text and their replacements.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Edits {
     edits: Vec<(Range<usize>, Cow<'static, str>)>,
@@ -15,14 +15,13 @@ impl Edits {
         self.edits.push((range, text.into()));
     }
 
-    /// Whether nothing is to change.
     pub(crate) fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
 
-    /// The text with all changes. What lies in a range that is replaced goes with it.
+    /// Applies all edits. Edits inside a replaced range are dropped.
     pub(crate) fn apply(mut self, text: &str) -> String {
-        // A range that holds another one comes before it.
+        // A range sorts before those that it contains.
         self.edits
             .sort_by(|(a, _), (b, _)| a.start.cmp(&b.start).then(b.end.cmp(&a.end)));
         let mut out = String::with_capacity(text.len());

@@ -1,13 +1,13 @@
-//! What stepping over a value found besides its end.
+//! What a scan found in a value besides its end.
 
-/// What is said of a value that was stepped over: cheap to note, and enough to know that nothing
-/// has to be repaired in it.
+/// Facts about a scanned value: cheap to note, and enough to know that nothing in it needs a
+/// repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Findings {
     pub(super) fractional: bool,
     pub(super) lone_surrogate: bool,
     pub(super) may_repeat_a_key: bool,
-    /// The containers around the innermost value.
+    /// How many containers surround the innermost value.
     levels: u32,
 }
 
@@ -17,29 +17,29 @@ impl Findings {
         self.levels = self.levels.max(u32::try_from(levels).unwrap_or(u32::MAX));
     }
 
-    /// How deep the value is nested: 1 for a scalar and for an empty container, one more than the
-    /// deepest of what it holds for any other.
+    /// The nesting: 1 for a scalar or an empty container, otherwise one more than the deepest
+    /// content.
     pub fn depth(self) -> usize {
         self.levels as usize + 1
     }
 
-    /// A string in it names half of a UTF-16 surrogate pair.
+    /// Whether a string in it contains a lone UTF-16 surrogate.
     pub fn has_lone_surrogate(self) -> bool {
         self.lone_surrogate
     }
 
-    /// A key may stand twice in one of its objects: never wrong when it says no, seldom when yes.
-    /// Says nothing where keys were not looked at.
+    /// Whether one of its objects may have a duplicate key: false is reliable, true is seldom
+    /// wrong. Meaningless if the scan did not include keys.
     pub fn may_repeat_a_key(self) -> bool {
         self.may_repeat_a_key
     }
 
-    /// Some number in it is written with a fraction or an exponent.
+    /// Whether a number in it is written with a fraction or an exponent.
     pub fn has_fractional(self) -> bool {
         self.fractional
     }
 
-    /// Of a container that holds a value of which this was found.
+    /// The findings of a container around a value with these findings.
     pub fn within(self) -> Findings {
         Findings {
             levels: self.levels.saturating_add(1),
@@ -47,7 +47,7 @@ impl Findings {
         }
     }
 
-    /// The same of a value in which a key may stand twice.
+    /// The same findings, with a possibly duplicate key.
     pub fn with_repeated_key(self) -> Findings {
         Findings {
             may_repeat_a_key: true,
@@ -55,7 +55,7 @@ impl Findings {
         }
     }
 
-    /// Both of what was found.
+    /// The findings of two values together.
     pub fn and(self, other: Findings) -> Findings {
         Findings {
             fractional: self.fractional | other.fractional,
@@ -68,17 +68,17 @@ impl Findings {
 
 /// Receives the keys of a value while the scanner skips it.
 pub(super) trait KeyVisitor {
-    /// A container was opened that is not empty.
+    /// A non-empty container opens.
     fn open(&mut self);
     /// A key without escapes, without its quotes.
     fn key(&mut self, bytes: &[u8], from: usize, to: usize, findings: &mut Findings);
     /// A key with escapes, which may spell any other.
     fn escaped_key(&mut self, findings: &mut Findings);
-    /// The container that was opened last is closed.
+    /// The innermost container closes.
     fn close(&mut self);
 }
 
-/// Looks at no key.
+/// Ignores all keys.
 pub(super) struct NoKeyVisitor;
 
 impl KeyVisitor for NoKeyVisitor {
@@ -92,30 +92,30 @@ impl KeyVisitor for NoKeyVisitor {
     fn close(&mut self) {}
 }
 
-/// Keys of open objects that are remembered; an event with more is looked at slowly.
+/// How many keys of open objects are remembered; an event with more is checked by the slow pass.
 const KEYS_MAX: usize = 128;
-/// Open containers, likewise.
+/// The same limit for open containers.
 const LEVELS_MAX: usize = 32;
 
-/// A fingerprint of each key of the objects that are open.
+/// Fingerprints of the keys of all open objects.
 ///
-/// 64 bits of the innermost object say of most keys that they are new; only where the bit of one is
-/// set already its fingerprint is compared with those of the others.
+/// A 64-bit set of the innermost object shows for most keys that they are new. Only if a key's bit
+/// is already set, its fingerprint is compared with the others.
 #[derive(Debug)]
 pub(super) struct KeyFingerprints {
     prints: [u32; KEYS_MAX],
     len: usize,
     here: Object,
-    /// Those around it.
+    /// The objects around it.
     around: [Object; LEVELS_MAX],
     level: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Object {
-    /// A bit for each key, by its fingerprint.
+    /// One bit per key, chosen by its fingerprint.
     bits: u64,
-    /// Where its fingerprints start.
+    /// The index of its first fingerprint.
     start: usize,
 }
 
@@ -134,7 +134,7 @@ impl Default for KeyFingerprints {
 impl KeyVisitor for KeyFingerprints {
     #[inline(always)]
     fn open(&mut self) {
-        // What is deeper counts as one object: its keys may then seem to repeat.
+        // Deeper levels count as one object, so that its keys may seem duplicate.
         if let Some(around) = self.around.get_mut(self.level) {
             *around = self.here;
             self.here = Object {
@@ -185,7 +185,7 @@ impl KeyFingerprints {
     }
 }
 
-/// 32 bits of the key's first and last eight bytes and its length.
+/// 32 bits derived from the key's first and last eight bytes and its length.
 #[inline(always)]
 fn fingerprint(bytes: &[u8], from: usize, to: usize) -> u32 {
     const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -198,7 +198,7 @@ fn fingerprint(bytes: &[u8], from: usize, to: usize) -> u32 {
     (mixed >> 32) as u32
 }
 
-/// Fewer than eight bytes as a number; mostly read together with what follows them in the text.
+/// A key shorter than eight bytes as a number; usually read in one load with the bytes that follow.
 #[inline(always)]
 fn short(bytes: &[u8], from: usize, key: &[u8]) -> u64 {
     match bytes.get(from..).and_then(|rest| rest.first_chunk()) {

@@ -1,8 +1,8 @@
-//! Stepping over a value, validating it: most of the bytes that a bridge moves pass only here.
+//! Skips a value while validating it: most bytes that a bridge moves are read only here.
 //!
-//! The place in the text is a local (`at`) that each helper takes and returns, so that it stays in
-//! a register; space is looked for only where the next byte is no larger than a space, as what API
-//! servers write has none.
+//! The offset is a local (`at`) that each helper takes and returns, so that it stays in a register.
+//! Whitespace is looked for only if the next byte is no larger than a space, because API servers
+//! write none.
 
 use super::findings::{Findings, KeyVisitor};
 use super::string::{self, BlockMasks, hex4};
@@ -12,8 +12,8 @@ pub(super) fn fail<T>(at: usize, kind: ErrorKind) -> Result<T, Error> {
     Err(Error { at, kind })
 }
 
-/// The containers around the place, one bit each: set for an object. The innermost 64 are in a
-/// register; audit events stay below that, and deeper ones wait in `outer`.
+/// The kinds of the open containers, one bit each: set for an object. The innermost 64 are in a
+/// register; audit events stay below that, and deeper levels go to `outer`.
 #[derive(Default)]
 pub(super) struct Containers {
     inner: u64,
@@ -46,7 +46,7 @@ impl Containers {
     }
 }
 
-/// Where the value that starts at `at`, perhaps after space, ends.
+/// The end of the value that starts at `at`, after optional whitespace.
 #[inline(always)]
 pub(super) fn value_end(
     bytes: &[u8],
@@ -63,7 +63,7 @@ pub(super) fn value_end(
                 at += 1;
                 let is_object = *bracket == b'{';
                 at = space_end(bytes, at);
-                // Both closing brackets are two behind their opening ones in ASCII.
+                // In ASCII both closing brackets are two behind their opening ones.
                 if bytes.get(at) == Some(&(bracket + 2)) {
                     at += 1;
                 } else {
@@ -114,7 +114,7 @@ pub(super) fn value_end(
     }
 }
 
-/// The first byte at or after `at` that is no space.
+/// The first byte at or after `at` that is not whitespace.
 #[inline(always)]
 pub(super) fn space_end(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
@@ -131,7 +131,7 @@ fn spaces_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The end of the key at `at` and of its colon.
+/// The end of the key at `at` with its colon.
 #[inline(always)]
 fn key_end(
     bytes: &[u8],
@@ -164,7 +164,7 @@ pub(super) fn colon_end(bytes: &[u8], at: usize) -> Result<usize, Error> {
     }
 }
 
-/// The end of a string whose opening quote is just before `at`.
+/// The end of the string whose opening quote is just before `at`.
 #[inline(always)]
 pub(super) fn string_end(bytes: &[u8], at: usize, findings: &mut Findings) -> Result<usize, Error> {
     let at = string::run_end(bytes, at);
@@ -174,15 +174,15 @@ pub(super) fn string_end(bytes: &[u8], at: usize, findings: &mut Findings) -> Re
     }
 }
 
-/// The end of a string, if it holds no escape.
+/// The end of a string, if it contains no escape.
 #[inline(always)]
 pub(crate) fn plain_string_end(bytes: &[u8], at: usize) -> Option<usize> {
     let at = string::run_end(bytes, at);
     (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
-/// Where the closing quote is of a string whose text begins at `at`. Nothing is validated: for text
-/// that is JSON already, or is read only so far.
+/// The offset of the closing quote of a string whose text begins at `at`. Validates nothing: for
+/// text that is known to be JSON, or that matters only up to there.
 pub fn closing_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
@@ -193,7 +193,8 @@ pub fn closing_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The end of the rest of a string that holds escapes, which are seldom alone: 64 bytes at once.
+/// The end of a string from its first escape on. Escapes seldom come alone, so this reads 64 bytes
+/// at once.
 #[inline(never)]
 fn escaped_string_end(
     bytes: &[u8],
@@ -235,7 +236,7 @@ fn escaped_string_end(
     }
 }
 
-/// The end of the escape at `start` that names half a pair, and of the other half if it follows.
+/// The end of the surrogate escape at `start`, and of its other half if that follows.
 fn surrogate_end(bytes: &[u8], start: usize, code: u32, findings: &mut Findings) -> usize {
     let other = bytes
         .get(start + 6..)
@@ -277,7 +278,7 @@ pub(super) fn number_end(
     Ok(at)
 }
 
-/// The end of one digit or more.
+/// The end of one or more digits.
 #[inline(always)]
 fn digits_end(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
     match bytes.get(at) {

@@ -1,9 +1,9 @@
-//! Strings: where they end, what they say, and how to write one.
+//! Finds the end of strings, decodes and writes them.
 //!
-//! Sixteen bytes are compared at once (SSE2 and NEON, through `wide`), and where escapes are dense,
-//! as in an event that a provider put into a string, 64 bytes become three words of one bit per
-//! byte. A branch per escape would be guessed wrong most of the time, and a wrong guess costs as
-//! much as copying a hundred bytes.
+//! Sixteen bytes are compared at once (SSE2 and NEON, through `wide`). Where escapes are dense, as
+//! in an event that a provider embedded in a string, 64 bytes become three words of one bit per
+//! byte: a branch per escape would usually be mispredicted, which costs as much as copying a
+//! hundred bytes.
 
 use std::borrow::Cow;
 
@@ -13,11 +13,11 @@ use super::{Error, ErrorKind, Scanner};
 
 pub(super) const CONTROL: ErrorKind = ErrorKind::Expected("no control character in a string");
 
-/// What is read beyond a block, so that pieces can be copied in a width the compiler knows.
+/// The bytes read per block: 64, and more so that pieces can be copied with a fixed width.
 const WINDOW: usize = 64 + 32;
-/// Room that a block needs in the output: its 64 bytes, and what is copied too much.
+/// The room that a block needs in the output: its 64 bytes, and the excess of fixed-width copies.
 const ROOM: usize = 128;
-/// Room to begin with: most audit events fit.
+/// The initial room: most audit events fit.
 const ROOM_FIRST: usize = 4096;
 
 /// The first quote, backslash or control character at or after `at`, or the end of the text.
@@ -34,8 +34,8 @@ pub(super) fn run_end(bytes: &[u8], mut at: usize) -> usize {
     short_run_end(bytes, at)
 }
 
-/// The same where fewer than sixteen bytes are left: the last sixteen of the text are looked at,
-/// if it has so many.
+/// The same for fewer than sixteen remaining bytes: reads the last sixteen of the text, if it is
+/// that long.
 #[inline]
 fn short_run_end(bytes: &[u8], at: usize) -> usize {
     if let (Some(&chunk), Some(left)) = (bytes.last_chunk(), bytes.len().checked_sub(at)) {
@@ -66,7 +66,7 @@ fn controls(chunk: u8x16) -> u8x16 {
     chunk.min(u8x16::splat(0x1f)).simd_eq(chunk)
 }
 
-/// What stands where in 64 bytes of a string, a bit per byte, the first byte lowest. The block
+/// The special bytes in 64 bytes of a string, one bit per byte, the first byte lowest. The block
 /// starts outside any escape.
 pub(super) struct BlockMasks {
     quotes: u64,
@@ -92,9 +92,9 @@ impl BlockMasks {
     }
 
     /// The backslashes that start an escape, and the bytes that they escape. In a row of
-    /// backslashes every other one starts an escape, beginning with the first: the subtraction
-    /// borrows through a row and so tells rows that start at odd places from those at even ones
-    /// (simdjson's `json_escape_scanner`).
+    /// backslashes every other one starts an escape, beginning with the first. The subtraction
+    /// borrows through a row and so distinguishes rows that start at odd offsets from those at even
+    /// ones (simdjson's `json_escape_scanner`).
     #[inline(always)]
     fn escapes(&self) -> (u64, u64) {
         const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
@@ -103,9 +103,10 @@ impl BlockMasks {
         (both & self.backslashes, both ^ self.backslashes)
     }
 
-    /// How far the block is plain text and escapes of a quote or a backslash. There stands the
-    /// closing quote, another escape, a control character, or (64, or 63 for the sake of a
-    /// backslash whose escaped byte is in the next block) nothing.
+    /// The length of the prefix that consists of plain text and escapes of a quote or a backslash.
+    /// Behind it comes the closing quote, another escape or a control character. It is 64 if none
+    /// of these comes, and 63 if the last byte is a backslash whose escaped byte is in the next
+    /// block.
     #[inline(always)]
     pub(super) fn stop(&self) -> usize {
         self.stop_after(self.escapes())
@@ -119,7 +120,7 @@ impl BlockMasks {
     }
 }
 
-/// The last bytes of a text as a whole block. What is filled up is no text, and reads as control
+/// The last bytes of a text, filled up to a whole block with zeros, which read as control
 /// characters.
 #[inline(always)]
 pub(super) fn padded<const N: usize>(rest: &[u8]) -> [u8; N] {
@@ -147,11 +148,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Decodes the rest of a string from `start`; the scanner stands on its first backslash.
+    /// Decodes the rest of a string from `start`; the scanner is at its first backslash.
     ///
-    /// To drop the backslash decodes the escapes that are frequent, so a block is copied piece by
-    /// piece between the backslashes that go, each piece in a fixed width: too much is copied, and
-    /// the next piece overwrites it.
+    /// The most frequent escapes are decoded by dropping the backslash. So a block is copied piece
+    /// by piece between the dropped backslashes, each piece with a fixed width: the excess is
+    /// overwritten by the next piece.
     #[inline(never)]
     fn unescape(&mut self, start: usize) -> Result<String, Error> {
         let bytes = self.text.as_bytes();
@@ -182,11 +183,12 @@ impl<'a> Scanner<'a> {
             }
             match bytes.get(self.at) {
                 Some(b'"') => break,
-                // Its escaped byte is beyond the block: the next block starts with it.
+                // The escaped byte is beyond the block: the next block starts with this escape.
                 Some(b'\\') if stop == 63 => {}
                 Some(b'\\') => {
                     let decoded = self.escape()?;
-                    // Room for one is there: a block that stops early leaves at least that.
+                    // The decoded character fits: a block that stops early leaves at least that
+                    // much room.
                     len += decoded.encode_utf8(&mut out[len..]).len();
                 }
                 Some(_) => return self.fail(CONTROL),
@@ -198,11 +200,11 @@ impl<'a> Scanner<'a> {
         if out.capacity() > 2 * len + ROOM {
             out.shrink_to_fit();
         }
-        // Whole characters were copied and whole characters were decoded.
+        // Only whole characters were copied and decoded.
         String::from_utf8(out).or_else(|_| self.fail(ErrorKind::Expected("utf-8")))
     }
 
-    /// Decodes one escape; the scanner stands on its backslash.
+    /// Decodes one escape; the scanner is at its backslash.
     fn escape(&mut self) -> Result<char, Error> {
         self.at += 1;
         let decoded = match self.text.as_bytes().get(self.at) {
@@ -229,8 +231,8 @@ impl<'a> Scanner<'a> {
         Ok(code)
     }
 
-    /// The character that an escape names; half of a surrogate pair is U+FFFD, and what follows it
-    /// is read by itself.
+    /// The character that a `\u` escape names. A lone surrogate becomes U+FFFD, and what follows it
+    /// is read separately.
     fn unicode(&mut self) -> Result<char, Error> {
         let high = self.hex4()?;
         if !(0xD800..0xE000).contains(&high) {
@@ -256,10 +258,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Decodes a block up to its [`BlockMasks::stop`]; returns that, and how many bytes came out.
+/// Decodes a block up to its [`BlockMasks::stop`]; returns that, and how many bytes it wrote.
 ///
-/// The masks on the indices change nothing (a block has 64 bytes); they show the compiler that all
-/// copies are within their arrays.
+/// The masks on the indices change nothing (a block has 64 bytes); they prove to the compiler that
+/// all copies are within their arrays.
 #[inline(always)]
 fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize) {
     let Some(block) = window.first_chunk() else {
@@ -288,7 +290,7 @@ fn unescape_block(window: &[u8; WINDOW], room: &mut [u8; ROOM]) -> (usize, usize
     }
 }
 
-/// Appends `text` to `out` as a JSON string, quotes included. Only what JSON demands is escaped.
+/// Appends `text` to `out` as a JSON string with quotes. Escapes only what JSON requires.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
@@ -296,16 +298,62 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// The same, to a text.
+/// The same for a `String`.
 #[inline]
 pub fn push_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
-    match run_end(text.as_bytes(), 0) == text.len() {
+    match is_plain(text.as_bytes()) {
         true => out.push_str(text),
         false => push_escaped(out, text),
     }
     out.push('"');
+}
+
+/// The same of what `write` appends, which seldom has anything to escape.
+#[inline]
+pub fn push_written(out: &mut String, write: impl FnOnce(&mut String)) {
+    out.push('"');
+    let from = out.len();
+    write(out);
+    let written = out.get(from..).unwrap_or_default();
+    if !is_plain(written.as_bytes()) {
+        let written = written.to_owned();
+        out.truncate(from);
+        push_escaped(out, &written);
+    }
+    out.push('"');
+}
+
+/// Whether a string stands in JSON as it is.
+#[inline(always)]
+fn is_plain(bytes: &[u8]) -> bool {
+    // The first and the last bytes, which may be the same.
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        return match bytes.len() {
+            ..=16 => !(has_special(first) | has_special(last)),
+            _ => run_end(bytes, 0) == bytes.len(),
+        };
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return !has_special(u64::from(first) << 32 | u64::from(last));
+    }
+    !bytes
+        .iter()
+        .any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
+}
+
+/// Whether one of eight bytes is a quote, a backslash or a control character.
+#[inline(always)]
+fn has_special(bytes: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // The high bit of the first byte below `limit`, which is 128 at most; 0 where there is none.
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(limit * ONES) & !bytes & HIGH;
+    let equal = |bytes: u64, byte: u8| below(bytes ^ (u64::from(byte) * ONES), 1);
+    equal(bytes, b'"') | equal(bytes, b'\\') | below(bytes, 0x20) != 0
 }
 
 #[inline(never)]
@@ -313,7 +361,7 @@ fn push_escaped(out: &mut String, text: &str) {
     escaped(text, |piece| out.push_str(piece));
 }
 
-/// Gives `text`, piece by piece, as it stands between the quotes of a JSON string.
+/// Passes `text` to `put` piece by piece, escaped for a JSON string.
 #[inline(always)]
 fn escaped(text: &str, mut put: impl FnMut(&str)) {
     const HEX: [&str; 16] = [
@@ -341,9 +389,9 @@ fn escaped(text: &str, mut put: impl FnMut(&str)) {
     }
 }
 
-/// The front and the back of a JSON string's inner text, `bytes_max` bytes each at most: cut inside
-/// no character, no escape and no surrogate pair. The whole text is the front if it is no longer
-/// than both together.
+/// The front and the back of a JSON string's inner text, at most `front_max` and `back_max` bytes.
+/// Never cuts inside a character, an escape or a surrogate pair. If the whole text fits, it is the
+/// front.
 pub(crate) fn ends_of(inner: &str, front_max: usize, back_max: usize) -> (&str, &str) {
     if inner.len() <= front_max.saturating_add(back_max) {
         return (inner, "");
@@ -354,7 +402,7 @@ pub(crate) fn ends_of(inner: &str, front_max: usize, back_max: usize) -> (&str, 
     )
 }
 
-/// The last place at or before `at` where a character or an escape starts.
+/// The last offset at or before `at` where a character or an escape starts.
 fn unit_start(inner: &str, at: usize) -> usize {
     let at = inner.floor_char_boundary(at);
     let from = at.saturating_sub(ESCAPED_PAIR);
@@ -364,7 +412,7 @@ fn unit_start(inner: &str, at: usize) -> usize {
     }
 }
 
-/// The first place at or after `at` where a character or an escape starts.
+/// The first offset at or after `at` where a character or an escape starts.
 fn unit_end(inner: &str, at: usize) -> usize {
     let at = inner.ceil_char_boundary(at);
     let from = at.saturating_sub(ESCAPED_PAIR);
@@ -374,13 +422,13 @@ fn unit_end(inner: &str, at: usize) -> usize {
     }
 }
 
-/// The bytes of an escaped surrogate pair.
+/// The length of an escaped surrogate pair.
 const ESCAPED_PAIR: usize = "\\ud83d\\ude00".len();
 
-/// The escape, or pair of escapes, that `at` lies inside of.
+/// The escape, or pair of escapes, that `at` is inside of.
 fn unit_around(inner: &str, from: usize, at: usize) -> Option<(usize, usize)> {
     let bytes = inner.as_bytes();
-    // In a row of backslashes every other one starts an escape, from the first one on.
+    // In a row of backslashes every other one starts an escape, beginning with the first.
     let mut start = from;
     while start > 0 && bytes.get(start - 1) == Some(&b'\\') {
         start -= 1;
@@ -403,7 +451,7 @@ fn unit_around(inner: &str, from: usize, at: usize) -> Option<(usize, usize)> {
     None
 }
 
-/// The end of four hexadecimal digits, and the number they are.
+/// Parses four hexadecimal digits; returns their end and their value.
 pub(super) fn hex4(bytes: &[u8], mut at: usize) -> Result<(usize, u32), Error> {
     let fail = |at: usize, kind: ErrorKind| Err(Error { at, kind });
     let mut code = 0;

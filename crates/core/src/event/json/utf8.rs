@@ -1,8 +1,8 @@
-//! Bytes that are no UTF-8.
+//! Replaces invalid UTF-8.
 
 use std::borrow::Cow;
 
-/// The bytes as text: each byte that belongs to no character is U+FFFD, as Go's decoder has it.
+/// The bytes as text: each byte that belongs to no character becomes U+FFFD, as in Go's decoder.
 pub fn replace_invalid(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),

@@ -1,25 +1,25 @@
-//! A walk through a whole text that tells of every token: for what has to be mended, where speed
-//! does not matter as much as [`super::Scanner::value`]'s.
+//! A walk through a whole text that reports every token: for repairs, where speed matters less than
+//! in [`super::Scanner::value`].
 
 use super::skip::{Containers, colon_end, fail, literal_end, number_end, space_end, string_end};
 use super::{Error, ErrorKind, Findings};
 
 /// Receives the tokens of a text in order; positions are byte offsets.
 pub(crate) trait Visit {
-    /// A container begins, at its bracket.
+    /// A container begins with its bracket at `at`.
     fn open(&mut self, at: usize, is_object: bool);
-    /// The container that was opened last ends, before `end`.
+    /// The innermost container ends before `end`.
     fn close(&mut self, end: usize);
-    /// A key of the object that was opened last, quotes included.
+    /// A key of the innermost object, quotes included.
     fn key(&mut self, from: usize, to: usize);
     /// A string, number, boolean or null.
     fn scalar(&mut self, from: usize, to: usize);
 }
 
-/// Walks through one JSON value and returns where it ends.
+/// Walks through one JSON value and returns its end.
 ///
 /// # Errors
-/// The first thing that makes it no JSON; what came before it was told.
+/// The first thing that makes it invalid; tokens before that were reported.
 pub(crate) fn walk(text: &str, visit: &mut impl Visit) -> Result<usize, Error> {
     let bytes = text.as_bytes();
     let mut containers = Containers::default();
@@ -32,7 +32,7 @@ pub(crate) fn walk(text: &str, visit: &mut impl Visit) -> Result<usize, Error> {
                 visit.open(at, is_object);
                 containers.push(is_object);
                 at = space_end(bytes, at + 1);
-                // Both closing brackets are two behind their opening ones in ASCII.
+                // In ASCII both closing brackets are two behind their opening ones.
                 if bytes.get(at) != Some(&(bracket + 2)) {
                     if is_object {
                         at = key(bytes, at, visit)?;
@@ -76,7 +76,7 @@ pub(crate) fn walk(text: &str, visit: &mut impl Visit) -> Result<usize, Error> {
     }
 }
 
-/// The end of the key at `at` and of its colon.
+/// The end of the key at `at` with its colon.
 fn key(bytes: &[u8], at: usize, visit: &mut impl Visit) -> Result<usize, Error> {
     match bytes.get(at) {
         Some(b'"') => {

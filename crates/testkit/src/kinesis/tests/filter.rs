@@ -43,7 +43,7 @@ async fn filter_that_is_off_skips_what_is_filed() {
     assert_eq!(kinesis.written(STREAM).len(), 2);
     filter.deliver(&first);
     assert_eq!(delivered(), "abdab");
-    // The group numbers from one.
+    // The group numbers its events from one.
     let id = |number: usize| SubscribedEvent::new(number, START_MS, "").id;
     assert_eq!([&first[0].id, &first[1].id], [&id(1), &id(2)]);
     assert!((1..5).all(|number| last[0].id != id(number)));

@@ -1,4 +1,4 @@
-//! Where iterators begin, and how long they last.
+//! Start and validity of iterators.
 
 use super::*;
 
@@ -90,7 +90,7 @@ async fn number_of_another_shard_or_stream_is_refused() {
     let (code, _) = refusal(&kinesis, "GetShardIterator", body(&shard, "17")).await;
     assert_eq!(code, "InvalidArgumentException");
 
-    // The stream is made anew, later.
+    // The stream is recreated later.
     kinesis.advance(Duration::from_secs(60));
     kinesis.create_stream(STREAM, 2);
     let (code, message) = refusal(&kinesis, "GetShardIterator", body(&shard, &number)).await;
@@ -139,7 +139,7 @@ async fn trimmed_number_where_it_is_stuck_gives_nothing_until_the_horizon_is_ask
         (String::new(), day)
     );
     assert_eq!(from("TRIM_HORIZON", None).await, ("2".to_owned(), 0));
-    // Nothing is missing behind the last that is gone.
+    // No record is missing after the last one that was removed.
     let after = Some(last.as_str());
     assert_eq!(
         from("AFTER_SEQUENCE_NUMBER", after).await,

@@ -1,4 +1,4 @@
-//! How much an answer holds, and the quotas.
+//! Limits of answers, and quotas.
 
 use super::*;
 
@@ -58,7 +58,7 @@ async fn quotas_refuse_the_sixth_read_and_the_second_mebibyte() {
     for _ in 0..20 {
         records(&kinesis, &first).await;
     }
-    // What was read before there were quotas does not count.
+    // Reads before the quotas applied do not count.
     kinesis.read_quotas(true);
     kinesis.write_quotas(true);
     for _ in 0..5 {

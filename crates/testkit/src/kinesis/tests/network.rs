@@ -1,4 +1,4 @@
-//! Names, scripted faults, and the wire.
+//! Names, scripted faults, and the protocol.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -83,7 +83,7 @@ async fn chosen_fault_hits_one_shard() {
     );
 }
 
-/// What comes back on the network, until the connection ends.
+/// The raw answer on the network, until the connection ends.
 async fn post(kinesis: &Kinesis, operation: &str, body: &Value) -> String {
     let address = kinesis.url().replace("http://", "");
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();

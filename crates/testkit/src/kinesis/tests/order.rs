@@ -1,4 +1,4 @@
-//! A reader in order gets everything once, whatever is done to the shards.
+//! A reader that follows the order of shards gets every record once, however they are resharded.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ async fn child_read_before_its_parents_end_is_a_breach() {
     assert_eq!(kinesis.order_breaches(STREAM), [breach]);
 }
 
-/// One step of a writer, of who reshards, or of time.
+/// A step of a writer, a resharding, or time that passes.
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8),
@@ -57,7 +57,7 @@ fn apply(kinesis: &Kinesis, step: &Step, number: usize) {
     }
 }
 
-/// Reads as a consumer should: the children of a shard after all of its parents.
+/// Reads like a correct consumer: a shard's children after all of its parents.
 async fn read_in_order(kinesis: &Kinesis) -> Vec<String> {
     let mut read = Vec::new();
     let mut done = std::collections::HashSet::new();

@@ -1,4 +1,4 @@
-//! Shards that are split, merged, closed, listed and gone.
+//! Splitting, merging, closing, listing and removing shards.
 
 use super::*;
 

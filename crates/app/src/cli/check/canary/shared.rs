@@ -1,4 +1,5 @@
-//! `check --canary` where replicas that run are given what is read: one of them has to say that it came.
+//! `check --canary` where running replicas receive the events: one of them has to record the
+//! canary's.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! Where the larger values of a text end.
+//! Notes where the larger values of a text end.
 
 use std::ops::Range;
 
 use super::super::super::json::{Raw, Scanner, Visit, walk};
 
-/// Smaller values are looked at again when they are met.
+/// Smaller values are scanned again when needed.
 const BYTES_MIN: usize = 64;
 
-/// A value's place, and its number in the outline if it is in there.
+/// A value's range, and its index in the outline if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) from: usize,
@@ -31,7 +31,7 @@ pub(super) struct Outline {
 struct Node {
     from: u32,
     to: u32,
-    /// The first that begins behind this one's end.
+    /// The index of the first node that begins behind this one's end.
     next: u32,
 }
 
@@ -39,7 +39,7 @@ impl Outline {
     /// The outline of one JSON value.
     pub(super) fn of(text: &str) -> Outline {
         let mut builder = Builder::default();
-        // What is no JSON has no outline, and is looked at again.
+        // Invalid JSON gets no outline; it is scanned again.
         let _ = walk(text, &mut builder);
         Outline {
             nodes: builder.nodes,
@@ -98,7 +98,7 @@ impl Outline {
     }
 }
 
-/// Behind space and one sign.
+/// The offset behind whitespace and `sign`.
 fn skip(text: &str, mut at: usize, sign: u8) -> usize {
     while let Some(&byte) = text.as_bytes().get(at)
         && (byte == sign || byte.is_ascii_whitespace())

@@ -1,4 +1,4 @@
-//! Kind and API version, annotations, members that come twice.
+//! Kind and API version, annotations, duplicate members.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn event_without_kind_and_version_gets_both() {
             }
         }
     }
-    // At the end of the object, alone in it but for the rest, and with space around.
+    // At the end of the object, alone except for others, and with whitespace around.
     let json = "{ \"auditID\":\"i\" ,\n \"stage\":\"s\",\"verb\":\"v\", \
                 \"stageTimestamp\":\"2024-05-20T05:24:43.000000Z\" , \"kind\" : null }";
     let want = "{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"auditID\":\"i\" ,\n \
@@ -41,7 +41,7 @@ fn event_of_older_version_becomes_v1() {
         value(&event);
         assert_eq!(count(&event, "apiVersion"), 1);
         assert_rest_kept(&old, &event, &["apiVersion"]);
-        // The same version inside an object is none of ours.
+        // The same version inside an object is left alone.
         let inner = old.replace(
             "\"kind\":\"Pod\"",
             "\"apiVersion\":\"audit.k8s.io/v1beta1\"",

@@ -1,5 +1,7 @@
 //! Events that the provider cut, at every byte.
 
+use audit_bridge_testkit::arbitrary::is_part_of;
+
 use super::*;
 
 const SUFFIXES: [&str; 4] = ["", "\n", "[Truncated...]", "[Truncated...]\n"];
@@ -12,7 +14,7 @@ fn samples() -> Vec<String> {
         "\"stageTimestamp\"",
         r#""status":200,"f":-1.25e+10,"z":0,"b":true,"c":false,"n":null,"s":"\u00e9\ud83d\ude00\\","e":{},"l":[],"stageTimestamp""#,
     );
-    // What decides comes last here.
+    // The deciding members come last here.
     let reversed = r#"{"annotations":{"a":"b"},"status" : 200 ,"stageTimestamp":"2024-05-20T05:24:43.000000Z","verb":"get","stage":"Panic","auditID":"i","apiVersion":"audit.k8s.io/v1","kind":"Event","last":12}"#;
     vec![
         WHOLE.to_owned(),
@@ -23,7 +25,7 @@ fn samples() -> Vec<String> {
     ]
 }
 
-/// Where each member is, found by parsing the whole event: key, value text, end of the value.
+/// The place of each member, found by parsing the whole event: key, value text, end of the value.
 fn places(json: &str) -> Vec<(String, &str, usize)> {
     members(json)
         .into_iter()
@@ -34,7 +36,7 @@ fn places(json: &str) -> Vec<(String, &str, usize)> {
         .collect()
 }
 
-/// Tries one cut and says whether an event came out.
+/// Tries one cut and returns whether an event resulted.
 fn check(
     json: &str,
     places: &[(String, &str, usize)],
@@ -45,7 +47,7 @@ fn check(
 ) -> bool {
     let given = format!("{}{suffix}", &json[..cut]);
     let got = convert(&given, claimed, Some(RECORD_TIME), options);
-    // What our side sees of the text: without the marker and the space at the end.
+    // The text without the marker and trailing whitespace.
     let left = given.trim_ascii();
     let left = left.strip_suffix("[Truncated...]").unwrap_or(left);
     let complete: Vec<(&str, &str)> = places
@@ -61,7 +63,7 @@ fn check(
     let event = match got {
         Ok(event) => event,
         Err(failure) => {
-            // Only what is cut before its audit ID is no event, or what has no name of one.
+            // Conversion fails only for a text that does not reach the audit ID's value.
             let starts_id = left.contains("\"auditID\":\"") || left.contains("\"auditID\": \"");
             assert!(!starts_id, "{failure}: {given}");
             let want = matches!(failure, EventError::Truncated("auditID")) == claims;
@@ -94,7 +96,7 @@ fn check(
         };
         assert_eq!(value[name].to_string(), *text);
     }
-    // What is there of a member that was cut is the whole event's own.
+    // The remaining part of a cut member equals the whole event's.
     let mut before: Value = serde_json::from_str(json).unwrap();
     if let Some(object) = before["objectRef"].as_object_mut() {
         object.insert("apiVersion".to_owned(), json!("v1"));
@@ -113,7 +115,7 @@ fn check(
             assert_eq!(got.map(Raw::text), Some(text));
         }
     }
-    // The time is the event's own when it is whole, and never half of one.
+    // The time is the event's own if that is whole, and never a partial one.
     let stamp = &value["stageTimestamp"];
     let own = |name| complete.iter().find(|&&(key, _)| key == name);
     match own("stageTimestamp").or_else(|| own("requestReceivedTimestamp")) {
@@ -127,20 +129,6 @@ fn check(
         }
     }
     true
-}
-
-/// Whether `part` is what is left of `whole` when it is cut somewhere.
-fn is_part_of(part: &Value, whole: &Value) -> bool {
-    match (part, whole) {
-        (Value::Object(part), Value::Object(whole)) => part
-            .iter()
-            .all(|(key, part)| whole.get(key).is_some_and(|whole| is_part_of(part, whole))),
-        (Value::Array(part), Value::Array(whole)) => {
-            part.len() <= whole.len() && part.iter().zip(whole).all(|(a, b)| is_part_of(a, b))
-        }
-        (Value::String(part), Value::String(whole)) => whole.starts_with(part.as_str()),
-        (part, whole) => part == whole,
-    }
 }
 
 #[test]
@@ -157,7 +145,7 @@ fn event_cut_anywhere_keeps_exactly_its_complete_members() {
                     events += usize::from(check(&json, &places, cut, suffix, claimed, &unlimited));
                 }
             }
-            // Annotations asked for change nothing of the rest.
+            // Configured annotations do not change the rest.
             if let Ok(event) = convert(&json[..cut], true, Some(RECORD_TIME), &annotated) {
                 assert_eq!(value(&event)["annotations"]["cluster"], "x");
             }
@@ -197,7 +185,7 @@ fn event_cut_inside_a_number_drops_it() {
                 .iter()
                 .find(|(key, _)| key == "status")
                 .map(|&(_, value)| value);
-            // Space before the marker is the event's own, so the number was complete.
+            // Whitespace before the marker is the event's own, so the number was complete.
             let kept = match end {
                 r#","status":200 "# if suffix.starts_with('[') => Some("200"),
                 _ => kept,
@@ -209,7 +197,7 @@ fn event_cut_inside_a_number_drops_it() {
 
 #[test]
 fn event_damaged_is_not_taken_for_cut() {
-    // A marker behind something that no longer text could mend.
+    // A marker after an error that no continuation could correct.
     for wrong in [
         r#"{"auditID":"i",,"#,
         r#"{"auditID":"i" "stage""#,
@@ -223,7 +211,7 @@ fn event_damaged_is_not_taken_for_cut() {
             );
         }
     }
-    // The marker inside the text is text.
+    // A marker inside the text is text.
     let json = MINIMAL.replace("\"get\"", "\"[Truncated...]\"");
     assert_eq!(text(&plain(&json).unwrap()), json);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Any JSON, rendered with random spacing and escapes that mean the same.
+/// Any JSON, rendered with random spacing and equivalent escapes.
 fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -51,7 +51,7 @@ fn any_string() -> impl Strategy<Value = String> {
     prop::collection::vec(escape, 0..4).prop_map(|parts| format!("\"{}\"", parts.concat()))
 }
 
-/// The members of an event in random order, among them some that we do not know.
+/// The members of an event in random order, some of them unknown.
 fn any_event() -> impl Strategy<Value = Vec<(String, String)>> {
     let needed = [
         ("kind", "\"Event\""),
@@ -101,8 +101,8 @@ proptest! {
         let bytes = Bytes::from(format!("{space}{json}{space}"));
         let options = EventOptions::default();
         let event = event(&bytes, &options.context()).unwrap();
-        // Only a key that stands twice is a reason to write it anew; in a responseObject, which the
-        // API server encodes itself, it need not be seen.
+        // The text is rewritten only for a duplicate key; in a responseObject, which the API server
+        // encodes itself, duplicates may go unnoticed.
         let mended = repair::repairs(&json, 1000).edits.apply(&json);
         let untouched = text(&event) == json;
         prop_assert!(untouched || text(&event) == mended, "{} from {}", text(&event), json);
@@ -131,7 +131,7 @@ proptest! {
             let got = annotated.get(key).and_then(Raw::as_str);
             prop_assert_eq!(got.as_deref(), Some(last.1.as_str()));
         }
-        // What the event had keeps its text.
+        // The event's own annotations keep their text.
         if let Some((_, had)) = members.iter().find(|(key, _)| key == "annotations") {
             for (key, value) in Raw::parse(had).unwrap().members().into_iter().flatten() {
                 if annotations.iter().all(|(name, _)| *name != key) {

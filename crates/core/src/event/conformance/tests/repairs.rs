@@ -1,4 +1,4 @@
-//! What receivers would read differently, or not at all.
+//! Content that receivers would read differently, or not at all.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn patch_with_duplicate_key_keeps_value_the_api_server_took() {
     let event = plain(&with_object(&object, "patch")).unwrap();
     assert_eq!(value(&event)["requestObject"]["k7"], "last");
     assert_eq!(text(&event).matches("\"k7\"").count(), 1);
-    // Many different keys are no reason to touch it.
+    // Many different keys do not require a change.
     let object = format!(r#"{{{many}"k300":1}}"#);
     let json = with_object(&object, "patch");
     let event = plain(&json).unwrap();
@@ -232,7 +232,7 @@ fn event_member_of_wrong_type_is_named_and_numbers_are_repaired() {
         assert_eq!(text(&event), WHOLE.replacen(from, want, 1));
         assert!(event.notes().repaired().eq([Repair::Number]));
     }
-    // Absent, in Kubernetes' way.
+    // Absent, as Kubernetes writes it.
     for to in [
         r#""groups":null"#,
         r#""groups":[]"#,
@@ -256,7 +256,7 @@ fn event_of_older_version_loses_members_unknown_to_v1() {
     let event = plain(&old).unwrap();
     assert_eq!(count(&event, "metadata") + count(&event, "timestamp"), 0);
     assert!(event.notes().repaired().eq([Repair::Version]));
-    // Members that nobody knows stay as they came.
+    // Unknown members stay as they are.
     let json = WHOLE.replacen(
         "{\"kind\"",
         r#"{"metadata":{"x":[1.50]},"other":{"a":1e400},"kind""#,
@@ -281,7 +281,7 @@ fn event_in_api_server_form_is_scanned_once() {
             "{user}"
         );
     }
-    // And what has another shape is.
+    // A value of the wrong type is refused.
     for user in [
         r#"{"username":"u","uid":["a"]}"#,
         r#"{"username":"u","groups":"a"}"#,

@@ -1,5 +1,5 @@
-//! Events that are too large and spelled oddly: escapes in keys and values, and at each place where something
-//! may be cut.
+//! Too large events with unusual spelling: escapes in keys and values, and at each place where
+//! something may be cut.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn uri_of_quotes_too_long_keeps_what_fits_and_other_parameters() {
     );
 }
 
-/// The key, its first letter written as an escape.
+/// The key with its first letter as an escape.
 fn spelled(key: &str) -> String {
     let first = key.as_bytes()[0];
     format!("\"\\u00{first:02x}{}\"", &key[1..])
@@ -89,7 +89,7 @@ fn event_member_with_escaped_name_is_the_same_member() {
         let got = shortened(&event);
         assert!(got == shortened(&with(member, json)), "{member}");
     }
-    // Beside what makes it too large, for each other one.
+    // Beside the member that makes it too large, for each other one.
     let large = with("requestObject", object);
     for member in [
         "annotations",
@@ -142,7 +142,7 @@ fn event_padded_essential_member_leaves_the_rest_visible() {
             }
         }
     }
-    // The same a level below.
+    // The same one level below.
     let name =
         format!("{{\"metadata\":{{\"name\":{text},\"labels\":{{\"a\":\"b\"}}}},\"spec\":{spec}}}");
     let got = shortened(&with("requestObject", &name));

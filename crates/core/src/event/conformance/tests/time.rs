@@ -1,4 +1,4 @@
-//! Where the `stageTimestamp` comes from.
+//! The sources of the `stageTimestamp`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Events larger than receivers take: nobody may choose what is seen by choosing what is cut.
+//! Events larger than receivers accept: their author must not choose what stays visible.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn limit() -> EventOptions {
     options(&[], LIMIT)
 }
 
-/// The event of a create whose requestObject is this.
+/// A create event with this requestObject.
 fn create(request_object: &str) -> String {
     let at = WHOLE.find("\"requestObject\":").unwrap();
     let end = WHOLE.find(",\"responseObject\"").unwrap();
@@ -26,7 +26,7 @@ fn shortened(json: &str) -> (Event, Value) {
     let got = serde_value(text(&event));
     assert!(event.text().len() <= LIMIT, "{} bytes", event.text().len());
     assert_eq!(got["annotations"][TRUNCATED], "true");
-    // No more than needed: at least half of what may be there is.
+    // No more than needed is removed: at least half of the limit is used.
     assert!(
         event.text().len() > LIMIT / 2,
         "{} bytes left",
@@ -48,7 +48,7 @@ fn shortened(json: &str) -> (Event, Value) {
     (event, got)
 }
 
-/// The event as serde reads it; it goes no deeper than 128 levels, events may.
+/// The event as serde reads it. Serde reads at most 128 levels; events may have more.
 fn serde_value(text: &str) -> Value {
     let repairs = repair::repairs(text, 100);
     serde_json::from_str(&repairs.edits.apply(text)).unwrap()
@@ -320,8 +320,8 @@ fn event_shortened_holds_little_memory() {
 
 #[test]
 fn event_shortening_takes_linear_time() {
-    // Each level holds nearly all the bytes below it: a look at what lies inside at each of them
-    // would take minutes.
+    // Each level holds nearly all the bytes below it: scanning the content at each level would take
+    // minutes.
     let mut object = format!("\"{}\"", "y".repeat(1 << 20));
     for _ in 0..120 {
         object = format!("{{\"a\":[{object},1]}}");

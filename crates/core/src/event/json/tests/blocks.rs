@@ -1,8 +1,8 @@
-//! What the scanner does 16 and 64 bytes at a time must not show: every length, every alignment.
+//! Scanning in blocks of 16 and 64 bytes must not affect the result: every length, every alignment.
 
 use super::*;
 
-/// A reference that looks at one byte after the other.
+/// A reference that reads one byte at a time.
 fn slow_end(text: &str) -> Result<usize, ErrorKind> {
     let bytes = text.as_bytes();
     let mut at = 1;
@@ -35,8 +35,8 @@ fn slow_end(text: &str) -> Result<usize, ErrorKind> {
     }
 }
 
-/// Steps over and decodes the string that `text` starts with, and compares with the reference and
-/// with serde.
+/// Skips and decodes the string that `text` starts with, and compares with the reference and with
+/// serde.
 #[track_caller]
 fn check(text: &str) {
     let want = slow_end(text);
@@ -139,7 +139,7 @@ fn block_scan_backslash_run_of_any_length_is_read() {
 
 #[test]
 fn block_scan_string_inside_text_ends_at_its_quote() {
-    // At every distance from the front and from the end of the text.
+    // At every distance from the front and the end of the text.
     for front in 0..70 {
         for end in [0, 1, 2, 20, 70] {
             let text = format!(
@@ -184,7 +184,7 @@ fn scanner_error_names_its_byte() {
 
 #[test]
 fn scanner_mixed_containers_at_every_depth_are_read() {
-    // Across the border where the register of open containers is full.
+    // Around the depth at which the register of open containers is full.
     for depth in [1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 500, 1500] {
         let mut text = String::new();
         for level in 0..depth {
@@ -288,6 +288,28 @@ proptest! {
             let ours = Raw::parse(&text).is_ok();
             let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok();
             prop_assert_eq!(ours, theirs, "{}", text);
+        }
+    }
+}
+
+/// Both ways of writing say what the text says, with each byte at each place of strings of every
+/// length that is looked at in another way.
+#[test]
+fn written_string_of_any_length_says_its_text() {
+    for len in 1..=40 {
+        for at in 0..len {
+            for byte in 0..=0x7f {
+                let mut text = "é".repeat(len / 2) + if len % 2 == 1 { "x" } else { "" };
+                let at = text.floor_char_boundary(at);
+                text.insert(at, char::from(byte));
+                let mut out = String::from("[");
+                push_string(&mut out, &text);
+                out.push(',');
+                push_written(&mut out, |out| out.push_str(&text));
+                out.push(']');
+                let read: [String; 2] = serde_json::from_str(&out).unwrap();
+                assert_eq!(read, [text.clone(), text], "{out}");
+            }
         }
     }
 }

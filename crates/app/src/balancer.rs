@@ -1,14 +1,14 @@
-//! Which replica reads which of several logs.
+//! Decides which replica reads which of several logs.
 //!
-//! Each log has a Lease, and whoever holds it reads the log: that alone decides. So that every
-//! replica gets its share, each also holds a member Lease, `NAME-member-0`, `-1` and so on; where there
-//! are only so many of them, further replicas stand by.
-//! Their states tell how many replicas there are and how many come before this one, and from
-//! that how many logs are its own. One that reads more gives some up, in good order; one that reads
-//! less takes Leases that are free. When a replica dies, its Leases expire, its member Lease too.
+//! Each log has a Lease, and only its holder reads the log. To divide the logs evenly, each replica
+//! also holds a member Lease, `NAME-member-0`, `-1` and so on; if their number is limited, further
+//! replicas stand by. The states of the member Leases show how many replicas there are and how many
+//! come before this one, which determines this replica's share. A replica that reads more gives
+//! some logs up, in good order; one that reads less takes free Leases. When a replica dies, its
+//! Leases expire, including its member Lease.
 //!
-//! The counts of two replicas may differ for a moment. Then a log waits for that moment, or goes to
-//! one more hand than it had to; no log is ever read by two.
+//! The counts of two replicas may differ for a moment. Then a log waits for that moment, or changes
+//! hands once more than necessary; two replicas never read the same log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,27 +22,27 @@ const MEMBERS_MAX: usize = 2048;
 #[derive(Debug)]
 pub struct Balancer {
     name: String,
-    /// The member Leases that were ever read, in order; the first is always there.
+    /// The member Leases that were ever read, in order; the first always exists.
     member_leases: Vec<Elector>,
     member_lease: Option<(usize, Leadership)>,
     members_max: usize,
-    /// By the log's name.
+    /// The logs' Leases, by log name.
     logs: BTreeMap<String, Elector>,
-    /// The Leases by which this replica reads or read a log, by the log's name.
+    /// The Leases under which this replica reads or read a log, by log name.
     in_use: BTreeMap<String, String>,
 }
 
-/// How many replicas there are, as one of them sees it.
+/// How many replicas there are, as this replica sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Membership {
-    /// All of them, this one included.
+    /// All replicas, including this one.
     pub replicas: usize,
-    /// How many come before this one; `None`: there is no member Lease for it, so it stands by.
+    /// How many come before this one; `None`: no member Lease is free for it, so it stands by.
     pub rank: Option<usize>,
 }
 
 impl Membership {
-    /// How many of so many logs are this replica's. All replicas' shares add up to all logs.
+    /// How many of `logs` belong to this replica. The shares of all replicas add up to `logs`.
     pub fn share(self, logs: usize) -> usize {
         let replicas = self.replicas.max(1);
         match self.rank {
@@ -52,22 +52,22 @@ impl Membership {
     }
 }
 
-/// What follows from one look at the Leases.
+/// The result of one check of the Leases.
 #[derive(Debug, Default)]
 pub struct RebalanceStep {
-    /// The membership; `None` when it could not be read.
+    /// `None` if it could not be read.
     pub membership: Option<Membership>,
     /// Logs whose Leases were acquired.
     pub gained: Vec<(String, Leadership)>,
-    /// Logs to stop reading, and whose Leases to release.
+    /// Logs to stop reading and whose Leases to release.
     pub give_up: Vec<String>,
-    /// Why not all Leases could be read, and what to do. Held ones stay held.
+    /// Why not all Leases could be read, and what to do. Leases that are held stay held.
     pub failure: Option<String>,
 }
 
 impl Balancer {
-    /// A replica without a member Lease. `elector` is a candidate for the Lease that gives the
-    /// others their names.
+    /// A replica without a member Lease. `elector` is a candidate for the Lease whose name is the
+    /// prefix of all others.
     pub fn new(elector: &Elector) -> Balancer {
         let name = elector.lease().to_owned();
         Balancer {
@@ -80,13 +80,13 @@ impl Balancer {
         }
     }
 
-    /// There are no more member Leases than these.
+    /// Limits the number of member Leases.
     pub fn limit_members(&mut self, members: usize) {
         self.members_max = members.clamp(1, MEMBERS_MAX);
     }
 
-    /// There is a log to share, with a Lease of this name. One that is known already stays as it is;
-    /// with another Lease it is removed, so that its reader stops, and the next call adds it.
+    /// Adds a log to share, with a Lease of this name. A known log stays as it is; if its Lease has
+    /// changed, it is removed, so that its reader stops, and the next call adds it.
     pub fn add(&mut self, log: &str, lease: &str) {
         match self.logs.get(log) {
             Some(elector) if elector.lease() == lease => {}
@@ -98,7 +98,7 @@ impl Balancer {
         }
     }
 
-    /// The Lease of a log.
+    /// The name of a log's Lease.
     pub fn lease(&self, log: &str) -> Option<&str> {
         self.logs.get(log).map(Elector::lease)
     }
@@ -108,8 +108,8 @@ impl Balancer {
         self.logs.remove(log);
     }
 
-    /// Looks around once. `reading` are the logs that this replica reads and means to keep,
-    /// `leaving` those that it is giving up, or has lost and still has to stop.
+    /// Checks all Leases once. `reading` are the logs that this replica reads and means to keep,
+    /// `leaving` those that it is giving up, or that lost their Lease and still have to stop.
     pub async fn step(
         &mut self,
         reading: &BTreeSet<String>,
@@ -136,11 +136,11 @@ impl Balancer {
                 .extend(known.rev().take(kept - share).cloned().collect::<Vec<_>>());
             return step;
         }
-        // Each begins at another place, so that they do not reach for the same ones.
+        // Each replica begins at another log, so that they do not reach for the same ones.
         let rank = membership.rank.unwrap_or_default();
         let first = rank * self.logs.len() / membership.replicas.max(1);
-        // A Lease runs out from when its last change was seen. One that may have lost its holder
-        // is looked at before its logs come to be ours.
+        // A Lease's expiry counts from its last observed change. If a replica may be gone, observe
+        // the Leases of its logs before they become ours.
         let overdue = self.member_leases.iter().any(Elector::is_overdue);
         let order: Vec<String> = {
             let (before, from) = (self.logs.keys().take(first), self.logs.keys().skip(first));
@@ -172,7 +172,7 @@ impl Balancer {
                 Err(error) => {
                     let is_forbidden = matches!(error.kind(), ApiErrorKind::Forbidden(_));
                     step.failure = Some(NoLease::of(elector, error).to_string());
-                    // What is wrong with one Lease need not be wrong with the others.
+                    // A missing right for one Lease need not concern the others.
                     if !is_forbidden {
                         break;
                     }
@@ -193,9 +193,9 @@ impl Balancer {
         }
     }
 
-    /// Counts the member Leases that are held, and acquires the first free one if we hold none.
+    /// Counts the held member Leases, and acquires the first free one if this replica holds none.
     async fn count(&mut self) -> Result<Membership, NoLease> {
-        // A member Lease that was lost may be another replica's.
+        // A member Lease that was lost may be another replica's now.
         self.member_lease = self
             .member_lease
             .take()
@@ -215,18 +215,18 @@ impl Balancer {
             let elector = &mut self.member_leases[number];
             let status = elector.read_status().await;
             match status.map_err(|error| NoLease::of(elector, error))? {
-                // A count need not be certain; a new replica counts only what it finds held.
+                // The count may be a guess: a holder that is long gone by its own times is ignored.
                 LeaseStatus::Held if elector.is_forgotten() => {}
                 LeaseStatus::Held => membership.replicas += 1,
                 LeaseStatus::Free if own.is_some() => {}
-                // Member Leases are taken in order.
+                // Member Leases are taken in order, so nobody holds one behind this.
                 LeaseStatus::Unused if own.is_some_and(|own| own < number) => break,
                 // A lower free one is better: another replica would not find ours behind a gap.
                 LeaseStatus::Free | LeaseStatus::Unused => {
                     let rank = membership.replicas;
                     membership.replicas += 1;
                     let acquired = elector.try_acquire().await;
-                    // Another replica was faster: it is counted, and the next member Lease is tried.
+                    // Another replica was faster: count it and try the next member Lease.
                     let Some(member_lease) =
                         acquired.map_err(|error| NoLease::of(elector, error))?
                     else {

@@ -1,4 +1,5 @@
-//! Logs that come before others: whoever has won the Lease of one waits until they are read.
+//! Parents are logs that come before others: the holder of a child's Lease waits until they are
+//! read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,30 +10,25 @@ use tokio::time::{Instant, timeout};
 
 use super::{Bridge, Common, Hands, Log, Process, View};
 use crate::fatal::Fatal;
-use crate::provider::ProviderLog as _;
+use crate::provider::{ProviderLog as _, STANDSTILL_MAX};
 use crate::state::StateLayout;
 
-/// From one look at the checkpoints of logs that another one waits for to the next.
+/// The time between two checks of a parent's checkpoint.
 const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A parent that stands still for so long is waited for no longer, so order is given up for the trail:
-/// an event of it may be parked, which is given up only while others are accepted, and all that
-/// others could be may be in the logs that wait. Longer than an event is parked at least.
-const STANDSTILL_MAX: Duration = Duration::from_secs(20 * 60);
-
-/// What is known of a parent since somebody waits for it.
+/// What is known of a parent since a log waits for it.
 #[derive(Debug, Default)]
 struct ParentWait {
     seen: Option<(Positions, Instant)>,
 }
 
 impl ParentWait {
-    /// Whether it was never looked at.
+    /// Whether its positions were never read.
     fn is_new(&self) -> bool {
         self.seen.is_none()
     }
 
-    /// Whether it has stood there for too long.
+    /// Whether its positions have not changed for too long.
     fn stands_still(&mut self, positions: Positions, now: Instant) -> bool {
         match &self.seen {
             Some((seen, since)) if *seen == positions => {
@@ -47,7 +43,7 @@ impl ParentWait {
 }
 
 impl<B: Bridge> Process<'_, B> {
-    /// Looks which logs others have read to their ends: only one that is closed can be.
+    /// Finds logs that other replicas have read to their ends: only closed logs can be.
     pub(super) async fn find_ended(
         &self,
         layout: &StateLayout,
@@ -66,14 +62,14 @@ impl<B: Bridge> Process<'_, B> {
             match self.is_at_end(layout, common, &*log).await {
                 Ok(true) => view.end(log.name().to_owned()),
                 Ok(false) => {}
-                // Whoever reads it, or wants to, tells of the trouble.
+                // The replica that reads the log reports the error.
                 Err(error) => tracing::debug!(%error, "checkpoint read failed; retrying"),
             }
         }
     }
 
-    /// Whether the table of slots, a log's checkpoint, or that of the whole says that it is read to its
-    /// end.
+    /// Whether the table of slots, the log's checkpoint or the common one says that it is read to
+    /// its end.
     async fn is_at_end(
         &self,
         layout: &StateLayout,
@@ -84,7 +80,7 @@ impl<B: Bridge> Process<'_, B> {
         Ok(positions.is_none_or(|positions| log.is_at_end(&positions)))
     }
 
-    /// How far a log is read; `None`: to its end, and it has no slot any more.
+    /// The positions of a log; `None`: it is read to its end and has no slot any more.
     async fn positions_of(
         &self,
         layout: &StateLayout,
@@ -104,8 +100,8 @@ impl<B: Bridge> Process<'_, B> {
         Ok(Some(positions))
     }
 
-    /// Waits until those that this log comes after are read to their ends, or gone, or stand still for
-    /// so long that they may wait for this one.
+    /// Waits until the logs before this one are read to their ends or gone, or have stood still for
+    /// so long that they may be waiting for this one.
     pub(super) async fn wait_for_parents(
         &self,
         layout: &StateLayout,

@@ -1,10 +1,10 @@
-//! The checkpoint of the whole, as a part of each log's own.
+//! Merges the common checkpoint into each log's own.
 
 use audit_bridge_core::checkpoint::Checkpoint;
 use audit_bridge_core::source::{Position, Positions};
 
-/// A log's own positions, with those of the whole where one process that read all of it came
-/// further. A checkpoint of the whole is merged once: its time of writing is only a name for it, and
+/// A log's own positions, replaced by those of the common checkpoint where a process that read all
+/// logs came further. A common checkpoint is merged once. It is identified by its write time, so
 /// the clocks of two machines are never compared.
 pub(super) fn merge(
     own: &Checkpoint,
@@ -46,7 +46,7 @@ mod tests {
         }
     }
 
-    /// Numbers were reached; anything else was made.
+    /// Numbers are reached positions; anything else is a beginning that was only set.
     fn is_further(this: &Position, other: &Position) -> bool {
         match (this.as_u64(), other.as_u64()) {
             (Some(this), Some(other)) => this > other,

@@ -1,4 +1,4 @@
-//! Replicas that share logs: all are read, each by one, whoever comes and goes.
+//! Replicas that share logs: each log is read by one replica, whichever come and go.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use audit_bridge_app::balancer::{Balancer, Membership};
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::share::{Balancer, Membership};
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault};
 use serde_json::json;
 use tokio::time::sleep;
 
-/// A replica as the `run` command plays it, without anything to read.
+/// A replica as in the `run` command, with nothing to read.
 struct Replica {
     balancer: Balancer,
     held: BTreeMap<String, Leadership>,
@@ -54,7 +54,7 @@ impl Replica {
     }
 }
 
-/// Everybody looks around for so many seconds; at no time is a log in two hands.
+/// Runs all replicas for this many seconds; checks that no log ever has two holders.
 async fn live(replicas: &mut [Replica], seconds: u64) {
     for _ in 0..seconds {
         for replica in replicas.iter_mut() {
@@ -85,7 +85,7 @@ async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
     live(&mut all, 3).await;
     assert_eq!(shares(&all), [3, 3, 2]);
 
-    // One leaves in good order: nobody waits for anything.
+    // One leaves in good order, so the others do not wait.
     let Replica { balancer, held, .. } = all.remove(0);
     for (_, leadership) in held {
         leadership.release().await.unwrap();
@@ -94,7 +94,7 @@ async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
     live(&mut all, 3).await;
     assert_eq!(shares(&all), [4, 4]);
 
-    // One dies: its Leases run out.
+    // One dies, so its Leases have to expire.
     drop(all.remove(0));
     live(&mut all, 10).await;
     assert_eq!(shares(&all), [4]);
@@ -107,7 +107,7 @@ async fn replicas_joining_and_leaving_keep_one_reader_per_log() {
             rank: Some(0)
         })
     );
-    // Seats are used again: there are no more than there ever were replicas.
+    // Member Leases are reused: there are never more than there were replicas at a time.
     all.push(Replica::new(&fake, "d", 8));
     live(&mut all, 20).await;
     assert_eq!(shares(&all), [4, 4]);
@@ -173,8 +173,8 @@ async fn member_lease_expired_long_ago_is_not_counted() {
     assert_eq!(shares(&all), [4]);
 }
 
-/// Replicas that start, leave, die and are cut off at random. Whatever happened, once it is quiet
-/// every log has a reader.
+/// Replicas that start, leave, die and are cut off at random. Once the faults end, every log has a
+/// reader.
 #[tokio::test(start_paused = true)]
 async fn replicas_random_schedule_gives_every_log_a_reader() {
     let seed = std::env::var("SEED").ok().and_then(|it| it.parse().ok());

@@ -1,10 +1,10 @@
 //! Replicas share the logs: each process reads those whose Leases it holds.
 //!
-//! A log that is gained is opened only then, its checkpoint included, so that it goes on where
-//! another replica stopped. One that is given up is first delivered to the last record that was
-//! read, and its checkpoint written; then its Lease is given back. One whose Lease is lost is
-//! stopped at once. A log that comes after others waits, once its Lease is won, until their
-//! checkpoints say that they are read to their ends; those that are belong to nobody's share.
+//! A replica opens a log, including its checkpoint, only after it acquired the Lease, so that it
+//! resumes where another replica stopped. To give up a log, it first delivers all records that were
+//! read and writes the checkpoint, then releases the Lease. If the Lease is lost, it stops at once.
+//! A log that comes after others waits, once its Lease is acquired, until their checkpoints say
+//! that they are read to their ends; a log that is read to its end belongs to no replica's share.
 
 mod base;
 mod parent;
@@ -30,26 +30,26 @@ use self::base::merge;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
+use crate::balancer::{Balancer, Membership, RebalanceStep};
 use crate::fatal::Fatal;
 use crate::lease::Leadership;
 use crate::provider::{Provider, ProviderLog, SharedLogs, Start};
-use crate::share::{Balancer, Membership, RebalanceStep};
 use crate::slots::{Listing, SlotKeeper};
 use crate::state::{LogState, StateLayout};
 
-/// From one look at the other replicas to the next.
+/// The time between two checks of the other replicas.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
-/// The same where not every log has a slot, or the table could not be used.
+/// The list interval while a log has no slot or the table could not be used.
 const SLOTS_RETRY: Duration = Duration::from_secs(5);
 
-/// A defect: the flags are checked.
+/// A bug: the flags are checked before.
 const NOT_IN_CLUSTER: &str = "replicas can share logs only with --checkpoint-store kubernetes";
 
 type Log<B> = <<B as Bridge>::Provider as Provider>::Log;
 
-/// What this process sees around it.
+/// This replica's view of logs, slots and other replicas.
 struct View<L> {
     balancer: Balancer,
     slots: SlotKeeper,
@@ -59,63 +59,64 @@ struct View<L> {
     logs: BTreeMap<String, Arc<L>>,
     /// When they were listed.
     listed: Instant,
-    /// Those of them that are read to their ends: nobody's share.
+    /// Logs that are read to their ends and belong to no share.
     ended: BTreeSet<String>,
-    /// Those of which the table does not say so yet.
+    /// Ended logs that the table does not list yet.
     ended_lately: BTreeSet<String>,
     membership: Option<Membership>,
     next_look: Instant,
     next_list: Instant,
-    /// From one look at the provider's logs to the next.
+    /// The time between two lists of the provider's logs.
     list_interval: Duration,
 }
 
-/// What this process reads.
+/// The logs that this process reads.
 #[derive(Default)]
 struct Hands {
-    /// And means to keep.
+    /// Those that it means to keep.
     reading: BTreeSet<String>,
-    /// And is giving up, or has lost and still has to stop.
+    /// Those that it is giving up, or that lost their Lease and still have to stop.
     leaving: BTreeSet<String>,
 }
 
 /// A log whose Lease was acquired.
 struct GainedLog<L> {
     log: Arc<L>,
-    /// The logs that come before it.
+    /// The logs that must be read before it.
     parents: Vec<Arc<L>>,
-    /// The Lease's name, which is its slot's.
+    /// The name of the Lease, which is its slot's.
     lease: String,
     leadership: Leadership,
 }
 
 /// What all readers need.
 struct Common {
-    /// Where each log begins that did not come further by itself.
+    /// The common checkpoint: where each log begins that has no further position of its own.
     base: Checkpoint,
     start: Start,
     dead_letter: Option<DeadLetter>,
-    /// How many logs one replica may come to read.
+    /// The most logs that this replica may have to read.
     several: usize,
-    /// This replica read a log to its end: what comes after it need not wait for the next look.
+    /// Notified when this replica read a log to its end, so that the logs after it need not wait
+    /// for the next check.
     read_to_end: Notify,
 }
 
 impl<L> View<L> {
-    /// Nobody has to read this log any more.
+    /// This log is read to its end, so nobody has to read it.
     fn end(&mut self, log: String) {
         self.balancer.remove(&log);
         self.ended_lately.insert(log.clone());
         self.ended.insert(log);
     }
 
-    /// Not every log has a slot, or that is not known.
+    /// Some log has no slot, or that is unknown.
     fn lack_slots(&mut self, why: String) {
         self.slots_failure = Some(why);
         self.next_list = self.next_list.min(Instant::now() + SLOTS_RETRY);
     }
 
-    /// What the table of slots has to follow.
+    /// The provider's list, for the table of slots.
     fn listing(&self) -> Listing
     where
         L: ProviderLog,
@@ -129,7 +130,7 @@ impl<L> View<L> {
         }
     }
 
-    /// The logs that have to be read to their ends before this one.
+    /// The logs that must be read to their ends before this one.
     fn parents_of(&self, log: &L) -> Vec<Arc<L>>
     where
         L: ProviderLog,
@@ -143,7 +144,7 @@ impl<L> View<L> {
 }
 
 impl Common {
-    /// Where a log begins, and its checkpoint, which says from now on that the whole's is part of it.
+    /// The positions where a log begins, and its checkpoint, marked as merged with the common one.
     fn resume(
         &self,
         log: &impl ProviderLog,
@@ -169,7 +170,7 @@ impl Common {
 }
 
 impl<B: Bridge> Process<'_, B> {
-    /// Reads this replica's share until it is time to stop.
+    /// Reads this replica's share until asked to stop.
     pub(super) async fn read_share(
         &self,
         process_state: &ProcessState,
@@ -181,7 +182,8 @@ impl<B: Bridge> Process<'_, B> {
             return Ok(Ended::Stopped);
         };
         let layout = &process_state.layout;
-        // Any replica may be given their events; which one sends, they find out by themselves.
+        // Any replica may receive the canaries' events; the replicas settle among themselves which
+        // one sends.
         let mut canaries = self.send_canaries();
         let halt = CancellationToken::new();
         let mut readers = FuturesUnordered::new();
@@ -219,11 +221,12 @@ impl<B: Bridge> Process<'_, B> {
                             done.push(log);
                             common.read_to_end.notify_waiters();
                         }
-                        // Its end is not in the checkpoint, which others go by: it is read again.
+                        // The checkpoint, which other replicas rely on, lacks the log's end, so the
+                        // log is read again.
                         Ended::Unsaved(why) => {
                             tracing::error!(log, why, "partition end not kept; reading it again");
                         }
-                        // Nobody asked it to: its slot is another log's.
+                        // The reader stopped unasked: its slot belongs to another log now.
                         Ended::Stopped => {
                             is_stale |= stop.is_some_and(|stop| !stop.is_cancelled());
                         }
@@ -244,7 +247,7 @@ impl<B: Bridge> Process<'_, B> {
             for log in done.drain(..) {
                 tracing::info!(log, "partition read to its end");
                 view.end(log);
-                // What comes after it may begin.
+                // The logs after it may begin.
                 view.next_list = Instant::now();
             }
             if std::mem::take(&mut is_stale) {
@@ -321,9 +324,9 @@ impl<B: Bridge> Process<'_, B> {
         Ok((common, view))
     }
 
-    /// The checkpoint of the whole: of a process that read all of it, or made by the first replica
-    /// that ever started. A log without a checkpoint begins there, so that nothing is left out
-    /// when the replica that comes to read it starts later.
+    /// The common checkpoint: written by a process that read all logs, or created by the first
+    /// replica that ever started. A log without a checkpoint of its own begins there, so that
+    /// nothing is skipped if the replica that reads it starts later.
     async fn base(
         &self,
         layout: &StateLayout,
@@ -340,7 +343,7 @@ impl<B: Bridge> Process<'_, B> {
             let made = Checkpoint::new(owner, positions);
             match log_state.store.save(&made).await {
                 Ok(()) => Ok(made),
-                // Another replica may have been faster.
+                // Another replica may have created it first.
                 Err(error) => match layout.open_log(owner, false).await?.checkpoint {
                     Some(there) => Ok(there),
                     None => Err(SetupError::from(error)),
@@ -368,7 +371,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Brings what is known of the logs into the table of slots. A log that has a slot is shared.
+    /// Updates the table of slots with the known logs. Only logs with a slot are shared.
     async fn update_slots(&self, view: &mut View<Log<B>>) -> Result<(), StoreError> {
         let listing = view.listing();
         let table = view.slots.update(&listing, &view.ended_lately).await?;
@@ -402,7 +405,7 @@ impl<B: Bridge> Process<'_, B> {
         Ok(())
     }
 
-    /// Waits until the next look at the Leases is due, lists the logs, and rebalances.
+    /// Waits until the next check is due, lists the logs if that is due, and rebalances.
     async fn rebalance_after_wait(
         &self,
         layout: &StateLayout,
@@ -441,7 +444,7 @@ impl<B: Bridge> Process<'_, B> {
             }
         }
         let step = view.balancer.step(&hands.reading, &hands.leaving).await;
-        // Replicas must not look in step.
+        // Jitter keeps replicas from checking in step.
         let jitter = LOOK_INTERVAL.mul_f64(fastrand::f64() / 2.0);
         view.next_look = Instant::now() + LOOK_INTERVAL - jitter;
         (view, step)
@@ -486,7 +489,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Releases at the end the Leases that the last look had acquired.
+    /// Releases at the end the Leases that the last check acquired, and the member Lease.
     async fn release_gained(&self, balancer: Balancer, step: RebalanceStep) {
         for (_, leadership) in step.gained {
             release_lease(leadership).await;
@@ -499,7 +502,7 @@ impl<B: Bridge> Process<'_, B> {
         }
     }
 
-    /// Reads one log while its Lease is held, until it is asked to stop.
+    /// Reads one log while its Lease is held, until asked to stop.
     async fn read_while_leader(
         &self,
         layout: &StateLayout,
@@ -528,7 +531,7 @@ impl<B: Bridge> Process<'_, B> {
         };
         let ended = match log_state {
             Err(ended) => ended,
-            // The next look at the table tells which one it has now.
+            // The next check of the table shows which slot it has now.
             Ok(None) => Ended::Stopped,
             Ok(Some(mut log_state)) => {
                 let own = log_state.checkpoint.take();

@@ -1,4 +1,4 @@
-//! So many requests at once, whoever makes them.
+//! Limits the requests in flight across all pipelines that share a sink.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{Sink, Verdict};
 use crate::event::Event;
 
-/// A sink that several pipelines share, with the requests that may be under way at once for all of
-/// them, and what it accepted of each. A pipeline has a clone of its own.
+/// A sink that several pipelines share. It limits the requests in flight for all of them together
+/// and knows which pipeline's requests were accepted. Each pipeline has its own clone.
 #[derive(Debug)]
 pub struct SharedSink<S> {
     sink: Arc<S>,
@@ -21,7 +21,8 @@ pub struct SharedSink<S> {
     own: u64,
 }
 
-/// When the newest accepted requests of two pipelines began: each finds one that is not its own.
+/// When the newest accepted requests of two pipelines began, so that each pipeline finds one of
+/// another.
 #[derive(Debug, Default)]
 struct Accepted {
     newest: Option<(u64, Instant)>,
@@ -66,21 +67,21 @@ impl Accepted {
     }
 }
 
-/// The right to make a request, until it is dropped.
+/// The right to make a request, until dropped.
 #[derive(Debug)]
 pub struct Slot {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Slot {
-    /// Of a sink that does not count.
+    /// The slot of a sink without a limit.
     pub(super) fn uncounted() -> Slot {
         Slot { _permit: None }
     }
 }
 
 impl<S: Sink> SharedSink<S> {
-    /// So many requests at once, at least one.
+    /// Allows this many requests at once, at least one.
     pub fn new(sink: Arc<S>, requests_max: usize) -> SharedSink<S> {
         SharedSink {
             sink,

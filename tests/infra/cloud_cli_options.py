@@ -1,6 +1,8 @@
-"""The options of `az` and `gcloud`, as those programs tell them of the commands that stand in the pages.
+"""The options of `az`, `gcloud` and `kubeadm`, as those programs tell them of the commands that stand in the pages.
 
-    AZ=/path/to/az GCLOUD=gcloud python3 tests/infra/cli_options.py   # records them in cli_options.json
+    AZ=/path/to/az GCLOUD=gcloud KUBEADM=kubeadm python3 tests/infra/cloud_cli_options.py   # records them in cloud_cli_options.json
+
+What is not named keeps its record.
 
 The record is what the pages are held against where the programs are not at hand, which is nearly everywhere. A
 command that is new in a page has to be recorded.
@@ -15,8 +17,8 @@ from pathlib import Path
 import pages
 from kit import run
 
-RECORD = Path(__file__).parent / "cli_options.json"
-PROGRAMS = {"az": "AZ", "gcloud": "GCLOUD"}
+RECORD = Path(__file__).parent / "cloud_cli_options.json"
+PROGRAMS = {"az": "AZ", "gcloud": "GCLOUD", "kubeadm": "KUBEADM"}
 
 
 def known():
@@ -41,7 +43,12 @@ def help_of(program, words):
     # A group of commands is none itself.
     if re.search(r"^(Group|GROUPS|COMMANDS)$", text, re.M):
         return None
-    if program == "az":
+    if program == "kubeadm":
+        # It shows the help of the command before a word that it does not know.
+        if not re.search(rf"^  kubeadm {' '.join(words)} \[flags\]$", text, re.M):
+            return None
+        text = "\n".join(re.findall(r"^ +((?:-\w, )?--[a-z-]+)", text, re.M))
+    elif program == "az":
         text = "\n".join(re.findall(r"^    (-.*?)(?:\[Required\]|:|$)", text, re.M))
     else:
         text = "".join(re.findall(r"^(?:SYNOPSIS|GCLOUD WIDE FLAGS)\n.*?(?=^[A-Z]|\Z)", text, re.M | re.S))
@@ -49,14 +56,17 @@ def help_of(program, words):
 
 
 def record():
-    found = {}
+    found = known()
     for program, variable in PROGRAMS.items():
-        if not shutil.which(os.environ.get(variable, "")):
+        if variable not in os.environ:
+            continue
+        if not shutil.which(os.environ[variable]):
             raise SystemExit(f"{variable} does not name the program {program}")
         found[program] = {}
         for _, words in pages.of(program):
-            # The shortest that is a command: what follows are its operands.
-            for count in range(1, len(pages.path(words)) + 1):
+            # The shortest that is a command: what follows are its operands. Only kubeadm has commands below commands.
+            counts = range(1, len(pages.path(words)) + 1)
+            for count in reversed(counts) if program == "kubeadm" else counts:
                 name = " ".join(words[:count])
                 options = found[program].get(name) or help_of(program, words[:count])
                 if options:
