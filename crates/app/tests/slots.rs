@@ -309,15 +309,9 @@ impl Reader {
             self.world.lock().unwrap().saw("slot was another log's");
             return false;
         };
-        let AnyStore::Kubernetes(slot) = &store else {
-            panic!("checkpoints are kept in ConfigMaps");
-        };
-        assert_eq!(
-            slot.name(),
-            self.lease,
-            "{} is opened in a slot of which it has no Lease",
-            self.log
-        );
+        let is_own = matches!(&store, AnyStore::Kubernetes(slot) if slot.name() == self.lease);
+        let log = &self.log;
+        assert!(is_own, "{log} is opened in a slot of which it has no Lease");
         let mut next = position(checkpoint.as_ref());
         if leadership.is_leader() {
             self.world.lock().unwrap().begin(self, next);
