@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore, SlotTable};
-use audit_bridge_app::state::KubernetesStore;
+use audit_bridge_app::state::{KubernetesStore, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
 use audit_bridge_core::source::Position;
 use audit_bridge_testkit::kubernetes::FakeKubernetes;
@@ -187,5 +187,42 @@ async fn log_that_has_ended_keeps_no_slot_and_begins_anew_only_if_open_for_long(
         let table = keeper.update(&listing, ended).await.unwrap();
         assert_eq!(table.is_ended("a"), has_ended, "after {seconds} s");
         assert_eq!(table.slot("a").is_some(), !has_ended, "after {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_that_moved_to_another_slot_is_not_opened_under_the_old_lease() {
+    let fake = FakeKubernetes::new();
+    chart::make(&fake);
+    let mut keeper = SlotKeeper::new(slot_store(&fake));
+    let dir = tempfile::tempdir().unwrap();
+    let layout = StateLayout::lock(dir.path()).await.unwrap();
+    let cluster = Cluster::new(kube::Client::new(fake.service("a"), NAMESPACE), NAMESPACE);
+    let layout = layout.with_config_maps(cluster, NAME, "a");
+    let (begun, none) = (Instant::now(), BTreeSet::new());
+    let lease = |slot: usize| format!("{NAME}-slot-{slot}");
+    for (seconds, logs, slot) in [
+        (0, &[("a", false)][..], Some(0)),
+        (10, &[("b", false)], Some(0)),
+        (400, &[("b", false)], None),
+        // Another log is given its slot before it is listed again.
+        (410, &[("b", false), ("c", false)], None),
+        (420, &[("a", false), ("b", false), ("c", false)], Some(2)),
+    ] {
+        let table = keeper.update(&listing(begun, seconds, logs), &none).await;
+        assert_eq!(table.unwrap().slot("a"), slot, "after {seconds} s");
+        for held in 0..SLOTS {
+            let opened = layout.open_slot(&owner("a"), &lease(held)).await.unwrap();
+            assert_eq!(opened.is_some(), slot == Some(held), "{held}, {seconds} s");
+            if let Some(mut opened) = opened {
+                let checkpoint = Checkpoint::new(&owner("a"), [(0, Position::from(7))].into());
+                let position = opened.checkpoint.map(|it| it.position[&0].clone());
+                assert!(
+                    position.is_none_or(|position| position == 7),
+                    "where it stood, or where the whole began"
+                );
+                opened.store.save(&checkpoint).await.unwrap();
+            }
+        }
     }
 }

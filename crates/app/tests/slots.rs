@@ -19,7 +19,7 @@ use audit_bridge_app::balancer::Balancer;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
 use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore};
-use audit_bridge_app::state::{LogState, StateLayout};
+use audit_bridge_app::state::{AnyStore, LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
 use audit_bridge_core::source::Position;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesRequest};
@@ -34,8 +34,11 @@ use self::simulation::{Abort, hanging, random_fault, run_schedules};
 
 /// Interval of a log's records.
 const EVERY: Duration = Duration::from_millis(500);
-/// How long faults last, and logs come and go.
-const TROUBLE: Duration = Duration::from_secs(400);
+/// How long everything fails, and logs come and go: long enough for one that is missing from the lists
+/// to lose its slot, and to come back.
+const TROUBLE: Duration = Duration::from_secs(1200);
+/// How long lists leave a log out before its slot is free.
+const MISSING_MIN: Duration = Duration::from_secs(300);
 
 /// A log at the provider.
 struct Log {
@@ -46,10 +49,21 @@ struct Log {
     gone: bool,
     /// Whether it vanished before it was read.
     lost: bool,
+    /// The provider's lists leave it out until then.
+    missing_until: Option<Instant>,
     /// All records before this one were delivered.
     delivered: u64,
-    /// The furthest position that was certainly saved.
-    saved: u64,
+    /// What was written down last for certain.
+    saved: Saved,
+}
+
+/// What a reader wrote down.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Saved {
+    /// By which win it read.
+    won: u64,
+    position: u64,
+    lease: String,
 }
 
 impl Log {
@@ -69,9 +83,10 @@ struct World {
     won: u64,
     /// By log and by slot, the number of the win with which its newest reader started.
     newest: BTreeMap<String, u64>,
-    /// The logs that each slot has had.
-    had: BTreeMap<String, BTreeSet<String>>,
-    hung: BTreeSet<String>,
+    /// Which logs each slot has had, one after the other.
+    had: BTreeMap<String, Vec<String>>,
+    /// Which replicas hang, and until when.
+    hung: BTreeMap<String, Instant>,
     seen: BTreeMap<&'static str, u64>,
 }
 
@@ -82,7 +97,24 @@ impl World {
         *self.seen.entry(state).or_default() += 1;
     }
 
-    /// A reader acts: checks that no other reader of its log or slot started after it.
+    fn is_hung(&self, replica: &str) -> bool {
+        let until = self.hung.get(replica);
+        until.is_some_and(|&until| until > Instant::now())
+    }
+
+    /// A replica hangs: mostly for as long as a Lease lasts, sometimes for longer than a log that is
+    /// missing keeps its slot.
+    fn hang(&mut self, replica: String) {
+        let seconds = match self.random.u32(0..4) {
+            0 => self.random.u64(300..500),
+            _ => self.random.u64(1..100),
+        };
+        let until = Instant::now() + Duration::from_secs(seconds);
+        self.hung.insert(replica, until);
+        self.saw("hung");
+    }
+
+    /// A reader does something: no other one of its log or of its slot has begun after it.
     fn act(&mut self, reader: &Reader) {
         for what in [&reader.log, &reader.lease] {
             let newest = self.newest.entry(what.clone()).or_default();
@@ -96,7 +128,36 @@ impl World {
             *newest = reader.won;
         }
         let had = self.had.entry(reader.lease.clone()).or_default();
-        had.insert(reader.log.clone());
+        if had.last() != Some(&reader.log) {
+            had.push(reader.log.clone());
+        }
+    }
+
+    /// A reader begins: where the one before it stood, unless the log has another slot now, or that
+    /// was used in between; and never behind what was delivered.
+    fn begin(&mut self, reader: &Reader, next: u64) {
+        let had = self.had.get(&reader.lease).and_then(|had| had.last());
+        let is_kept = had == Some(&reader.log);
+        self.act(reader);
+        let log = self.logs.get_mut(&reader.log).unwrap();
+        let has_moved = log.saved.position > 0 && log.saved.lease != reader.lease;
+        let name = &reader.log;
+        assert!(
+            next <= log.delivered,
+            "{name} leaves out what was not delivered"
+        );
+        if is_kept && log.saved.lease == reader.lease {
+            let saved = log.saved.position;
+            assert!(
+                log.lost || next >= saved,
+                "{name} begins at {next}, {saved} was written down"
+            );
+        } else {
+            log.saved = reader.saved(next);
+        }
+        if has_moved {
+            self.saw("log moved to another slot");
+        }
     }
 
     fn bear(&mut self) {
@@ -106,19 +167,23 @@ impl World {
             end: None,
             gone: false,
             lost: false,
+            missing_until: None,
             delivered: 0,
-            saved: 0,
+            saved: Saved::default(),
         };
         self.logs.insert(name, log);
     }
 
     /// A random step of the provider.
     fn turn(&mut self) {
-        let there = self.logs.values().filter(|log| !log.gone);
+        let there = self.logs.values().filter(|log| World::is_listed(log));
         let open = there.clone().filter(|log| log.end.is_none()).count();
         let names: Vec<String> = self.logs.keys().cloned().collect();
         let name = names[self.random.usize(0..names.len())].clone();
         let may_bear = open < SLOTS + 2;
+        if !World::is_listed(&self.logs[&name]) {
+            return;
+        }
         let log = self.logs.get_mut(&name).unwrap();
         match (log.end, self.random.u32(0..10)) {
             (None, 0..4) if open > 1 || may_bear => {
@@ -129,8 +194,8 @@ impl World {
                     }
                 }
             }
-            (Some(end), 4..9) if log.saved == end => log.gone = true,
-            (Some(end), 9) if log.saved < end && !log.gone => {
+            (Some(end), 4..9) if log.saved.position == end => log.gone = true,
+            (Some(end), 9) if log.saved.position < end && !log.gone => {
                 (log.gone, log.lost) = (true, true);
                 self.saw("gone unread");
             }
@@ -138,8 +203,30 @@ impl World {
         }
     }
 
+    /// The provider's lists leave an open log out, for long enough that it loses its slot.
+    fn hide(&mut self) {
+        let now = Instant::now();
+        let is_missing = |log: &Log| log.missing_until.is_some_and(|until| until > now);
+        let all = self.logs.values_mut();
+        let mut there: Vec<_> = all.filter(|log| log.end.is_none()).collect();
+        if there.iter().filter(|log| is_missing(log)).count() < 2 {
+            let log = self.random.choice(&mut there);
+            if let Some(log) = log.filter(|log| !is_missing(log)) {
+                let wait = MISSING_MIN + Duration::from_secs(self.random.u64(0..60));
+                log.missing_until = Some(now + wait);
+            }
+        }
+    }
+
+    fn is_listed(log: &Log) -> bool {
+        !log.gone
+            && log
+                .missing_until
+                .is_none_or(|until| until <= Instant::now())
+    }
+
     fn listing(&self) -> Listing {
-        let there = self.logs.iter().filter(|(_, log)| !log.gone);
+        let there = self.logs.iter().filter(|(_, log)| World::is_listed(log));
         Listing {
             logs: there
                 .map(|(name, log)| (name.clone(), log.end.is_some()))
@@ -171,7 +258,15 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads the log until it ends (returns true), is released, or the Lease is lost.
+    fn saved(&self, position: u64) -> Saved {
+        Saved {
+            won: self.won,
+            position,
+            lease: self.lease.clone(),
+        }
+    }
+
+    /// Reads the log until it ends (then true), is given up, or the Lease is lost.
     async fn read(
         self,
         layout: Arc<StateLayout>,
@@ -214,22 +309,12 @@ impl Reader {
             self.world.lock().unwrap().saw("slot was another log's");
             return false;
         };
+        let is_own = matches!(&store, AnyStore::Kubernetes(slot) if slot.name() == self.lease);
+        let log = &self.log;
+        assert!(is_own, "{log} is opened in a slot of which it has no Lease");
         let mut next = position(checkpoint.as_ref());
         if leadership.is_leader() {
-            let world = &mut *self.world.lock().unwrap();
-            world.act(self);
-            let log = &world.logs[&self.log];
-            assert!(
-                log.lost || next >= log.saved,
-                "{} begins at {next}, {} was written down",
-                self.log,
-                log.saved
-            );
-            assert!(
-                next <= log.delivered,
-                "{} leaves out what was not delivered",
-                self.log
-            );
+            self.world.lock().unwrap().begin(self, next);
         }
         loop {
             // Like the run loop, look at the clock before doing anything.
@@ -250,7 +335,7 @@ impl Reader {
             if saved.is_ok() {
                 let log = &mut *self.world.lock().unwrap();
                 let log = log.logs.get_mut(&self.log).unwrap();
-                log.saved = log.saved.max(next);
+                log.saved = log.saved.clone().max(self.saved(next));
             }
             match (saved.is_ok(), end == Some(next)) {
                 (true, true) => return true,
@@ -318,7 +403,7 @@ impl View {
 /// Whether a process hangs.
 fn hung(world: &Shared, replica: &str) -> impl Fn() -> bool + use<> {
     let (world, replica) = (world.clone(), replica.to_owned());
-    move || world.lock().unwrap().hung.contains(&replica)
+    move || world.lock().unwrap().is_hung(&replica)
 }
 
 /// A process: rebalances, and reads its logs.
@@ -414,7 +499,7 @@ fn api_faults(world: &Shared, seed: u64) {
             "{} is not made beforehand",
             request.body
         );
-        if world.hung.contains(&request.client) {
+        if world.is_hung(&request.client) {
             return Some(KubernetesFault::Silence);
         }
         world.faulty.then(|| random_fault(&mut random)).flatten()
@@ -439,7 +524,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         won: 0,
         newest: BTreeMap::new(),
         had: BTreeMap::new(),
-        hung: BTreeSet::new(),
+        hung: BTreeMap::new(),
         seen: BTreeMap::new(),
     }));
     {
@@ -465,18 +550,18 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         }
         let names: Vec<String> = replicas.keys().cloned().collect();
         let name = names[random.usize(0..names.len())].clone();
-        match random.u32(0..12) {
+        match random.u32(0..40) {
             0 => {
                 replicas.remove(&name).unwrap().abort();
                 world.lock().unwrap().saw("killed");
             }
-            1 | 2 => {
+            1..5 => {
                 let mut world = world.lock().unwrap();
-                if !world.hung.remove(&name) {
-                    world.hung.insert(name);
-                    world.saw("hung");
+                if !world.is_hung(&name) {
+                    world.hang(name);
                 }
             }
+            5..8 => world.lock().unwrap().hide(),
             _ => world.lock().unwrap().turn(),
         }
         assert!(
@@ -491,6 +576,7 @@ async fn attack(seed: u64) -> BTreeMap<&'static str, u64> {
         world.hung.clear();
         for log in world.logs.values_mut() {
             log.end = log.end.or(Some(log.issued()));
+            log.missing_until = None;
         }
         world.fake.clone()
     };
@@ -540,11 +626,12 @@ fn slots_random_faults_keep_positions_and_one_reader() {
         "hung",
         "killed",
         "lease lost",
+        "log moved to another slot",
         "no slot free",
         "read to its end",
         "slot used again",
         "slot was another log's",
         "stood by",
     ];
-    run_schedules(40, &wanted, attack);
+    run_schedules(30, &wanted, attack);
 }

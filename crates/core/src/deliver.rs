@@ -8,8 +8,9 @@
 //! - A batch holds one of N slots until its last event is accepted or parked (`job`). It is sent
 //!   front first, so one slot keeps the order.
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone.
-//!   If the receiver calls its body bad (400, 413, 422), it is refused. After any other failure it
-//!   is parked (`parked`) and retried for a quarter of an hour.
+//!   If the receiver calls its body bad (400, 413, 422), it is refused; then nothing else of its
+//!   batch may have failed since that acceptance. After any other failure it is parked (`parked`)
+//!   and retried for a quarter of an hour; then that acceptance may be a second old.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
 //!   show whether the receiver works. The oldest batch is always tried first, so after an outage it
@@ -42,7 +43,7 @@ use crate::retry::Backoff;
 use crate::sink::{Cause, RequestFailure, Sink, Verdict};
 use delivery_health::DeliveryHealth;
 pub use delivery_health::{DeliveryStatus, Outage};
-use job::{InFlightEvent, Job, JobState, Next};
+use job::{InFlightEvent, Job, JobState, Next, OthersAccepted};
 pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
 use parked::{BatchRequests, DeliverySnapshot, Parked, ParkedEvent, ParkedOutcome};
 pub use receipt::{ConcurrencyLimit, Receipt};
@@ -436,8 +437,15 @@ impl<S: Sink + 'static> Delivery<S> {
                 "webhook timed out: request size limit lowered"
             );
         }
-        let others_accepted = self.accepted > job.failed_at;
-        let mut next = job.failed(answer.events, failure.cause, self.accepted, self.begun, now);
+        let since_failure = self.accepted > job.failed_at;
+        // The receiver means us, not this batch, unless it takes others.
+        let takes_others = since_failure || self.health.accepted_within(now, TAKES_OTHERS);
+        let others = OthersAccepted {
+            newest: self.accepted,
+            since_failure,
+            lately: takes_others,
+        };
+        let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);
         let mut next_turn = None;
         if let Next::Compare = next {
             let turn = self
@@ -459,8 +467,6 @@ impl<S: Sink + 'static> Delivery<S> {
             self.jobs[turn].wait(now, false);
         }
         let job = &mut self.jobs[at];
-        // The pause is meant for all requests, unless the receiver accepts others.
-        let takes_others = others_accepted || self.health.accepted_within(now, TAKES_OTHERS);
         let asked = failure
             .after
             .is_some_and(|after| after >= Duration::from_secs(1));
@@ -472,7 +478,7 @@ impl<S: Sink + 'static> Delivery<S> {
                 self.set_aside(*entry, failure, now);
             }
             // An older batch that is stuck is tried first; this one waits for its turn.
-            _ if at > 0 && first_is_stuck => {
+            _ if at > 0 && first_is_stuck && !takes_others => {
                 job.waits = job.waits.saturating_add(1);
                 job.state = JobState::Asleep;
             }

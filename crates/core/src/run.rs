@@ -174,11 +174,11 @@ where
         for (partition, number) in processor.tracker.take_settled() {
             source.settled(partition, number);
         }
+        // Parked events are no part of the budget.
+        let holds_nothing =
+            processor.batcher.is_empty() && processor.rejects_are_safe() && delivery.only_parked();
         // A requested stop does not wait for parked events: the next run reads them again.
-        let idle = processor.batcher.is_empty()
-            && processor.rejects_are_safe()
-            && (delivery.is_idle() || leave_at.is_some() && delivery.only_parked());
-        if ended && idle {
+        if ended && holds_nothing && (delivery.is_idle() || leave_at.is_some()) {
             break if leave_at.is_some() {
                 Ended::Stopped
             } else {
@@ -223,7 +223,7 @@ where
                     break Ended::Failed(chain(&error));
                 }
             }
-            page = read_budget.read(idle, source.read()), if !ended && room => match page {
+            page = read_budget.read(holds_nothing, source.read()), if !ended && room => match page {
                 Some(page) => processor.page(page),
                 None => {
                     ended = true;

@@ -17,7 +17,7 @@ use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::run_stats::RunStats;
-use audit_bridge_core::sink::{Sink, Verdict};
+use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
 use audit_bridge_core::source::{Page, Source};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,24 +28,67 @@ const BYTES_MAX: usize = 40_000;
 /// A record with its overhead, and its event.
 const PAGE_BYTES: usize = 2 * 600 + 256;
 
+fn record(id: &str, verb: &str) -> Record {
+    let padding = "x".repeat(450);
+    let event = format!(
+        r#"{{"auditID":"a","stage":"ResponseComplete","verb":"{verb}","padding":"{padding}","stageTimestamp":"2026-11-21T00:00:00.000000Z"}}"#
+    );
+    let origin = Origin::Stream {
+        stream: "s".into(),
+        id: id.to_owned(),
+    };
+    Record::new(event, origin)
+}
+
 /// A source with one record per page.
 struct Records(usize);
 
 impl Source for Records {
     async fn read(&mut self) -> Option<Page> {
         self.0 = self.0.checked_sub(1)?;
-        let padding = "x".repeat(450);
-        let event = format!(
-            r#"{{"auditID":"a","stage":"ResponseComplete","verb":"get","padding":"{padding}","stageTimestamp":"2026-11-21T00:00:00.000000Z"}}"#
-        );
-        let origin = Origin::Stream {
-            stream: "s".into(),
-            id: self.0.to_string(),
-        };
         Some(Page {
-            records: vec![Record::new(event, origin)],
+            records: vec![record(&self.0.to_string(), "get")],
             ..Page::default()
         })
+    }
+}
+
+/// The same behind a page with an event that is never accepted.
+struct Poisoned {
+    begun: bool,
+    rest: Records,
+}
+
+impl Source for Poisoned {
+    async fn read(&mut self) -> Option<Page> {
+        if std::mem::replace(&mut self.begun, true) {
+            return self.rest.read().await;
+        }
+        Some(Page {
+            records: [("a", "get"), ("b", "poison"), ("c", "get")]
+                .map(|(id, verb)| record(id, verb))
+                .into(),
+            ..Page::default()
+        })
+    }
+}
+
+/// Accepts all but poison.
+struct Choosy(Arc<AtomicUsize>);
+
+impl Sink for Choosy {
+    async fn send(&self, events: &[Event]) -> Verdict {
+        let is_poison = |event: &Event| event.text().windows(6).any(|part| part == b"poison");
+        if events.iter().any(is_poison) {
+            return Verdict::Failed(RequestFailure {
+                cause: Cause::Status(500),
+                detail: "500".to_owned(),
+                remedy: None,
+                after: None,
+            });
+        }
+        self.0.fetch_add(events.len(), Ordering::Relaxed);
+        Verdict::Accepted { status: 200 }
     }
 }
 
@@ -128,4 +171,34 @@ async fn pipelines_sharing_a_budget_hold_no_more_than_it_and_all_go_on() {
         assert_eq!(pipeline.await.unwrap().ended, Ended::Done);
     }
     assert_eq!(accepted.load(Ordering::Relaxed), PIPELINES * RECORDS);
+}
+
+/// Who else holds the budget may never give it back.
+#[tokio::test(start_paused = true)]
+async fn pipeline_with_a_parked_event_goes_on_while_others_hold_the_budget() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let budget = ReadBudget::new(BYTES_MAX);
+    let _others = budget.hold(BYTES_MAX);
+    let outcome = run(Pipeline {
+        source: Poisoned {
+            begun: false,
+            rest: Records(RECORDS),
+        },
+        converter: Native,
+        sink: Choosy(Arc::clone(&accepted)),
+        dead_letter: None,
+        checkpoint: None::<Checkpointer<FileStore>>,
+        lease_hold: None,
+        observer: Held(Arc::default()),
+        on_request: Box::new(|_, _| {}),
+        batch: BatchLimits::default(),
+        in_flight_batches_max: 2,
+        in_flight_bytes: budget.clone(),
+        retry_policy: RetryPolicy::Forever,
+        stop: CancellationToken::new(),
+        grace: Duration::from_secs(1),
+    });
+    let outcome = tokio::time::timeout(Duration::from_secs(3600), outcome).await;
+    assert_eq!(accepted.load(Ordering::Relaxed), RECORDS + 2);
+    assert_eq!(outcome.unwrap().ended, Ended::Done);
 }

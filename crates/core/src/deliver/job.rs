@@ -102,6 +102,17 @@ pub(super) enum Next {
     Culprit(Box<InFlightEvent>),
 }
 
+/// What the receiver took while a job failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OthersAccepted {
+    /// The newest request that was, by number.
+    pub(super) newest: u64,
+    /// Something, since the job last failed.
+    pub(super) since_failure: bool,
+    /// That, or anything a moment ago.
+    pub(super) lately: bool,
+}
+
 /// What a job does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobState {
@@ -210,13 +221,13 @@ impl Job {
         taken
     }
 
-    /// A request failed that had these many events. `accepted` is the newest request that was
-    /// accepted, `begun` the newest that was begun.
+    /// A request failed that had these many events. `others` is what the receiver takes meanwhile,
+    /// `begun` the newest request that was begun.
     pub(super) fn failed(
         &mut self,
         sent: usize,
         cause: Cause,
-        accepted: u64,
+        others: OthersAccepted,
         begun: u64,
         now: Instant,
     ) -> Next {
@@ -226,11 +237,10 @@ impl Job {
         {
             return Next::AtOnce;
         }
-        let others_accepted = accepted > self.failed_at;
         self.failed_at = begun;
         match sent {
             _ if !cause.reached_receiver() => Next::Wait,
-            1 => self.failed_alone(cause, others_accepted, begun, now),
+            1 => self.failed_alone(cause, others, begun, now),
             _ => self.failed_together(sent, cause, begun),
         }
     }
@@ -252,7 +262,7 @@ impl Job {
     fn failed_alone(
         &mut self,
         cause: Cause,
-        others_accepted: bool,
+        others: OthersAccepted,
         begun: u64,
         now: Instant,
     ) -> Next {
@@ -264,12 +274,19 @@ impl Job {
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
         let failed_before = entry.failed_at.is_some();
+        // Something was accepted since it first failed, and a moment ago: enough to park it, where
+        // many in a row fail, and not to refuse it.
+        let is_likely = others.lately
+            && !cause.blames_body()
+            && entry.failed_at.is_some_and(|at| others.newest > at);
         entry.failed_at.get_or_insert(begun);
-        let often = cause.blames_body() || entry.alone_failures >= ALONE_BEFORE_COMPARING;
+        // A receiver that refuses bodies has looked at them, and one that takes others works: the
+        // next one needs no wait.
+        let at_once = cause.blames_body() || others.lately;
+        let often = at_once || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
         self.suspects = self.suspects.max(1);
-        if failed_before
-            && others_accepted
+        if (is_likely || failed_before && others.since_failure)
             && let Some(culprit) = self.entries.remove(from)
         {
             // Others may be bad, too: send them alone until one is accepted.
@@ -282,8 +299,7 @@ impl Job {
         if from > 0 {
             self.comparisons += 1;
             self.from = 0;
-            // The receiver has inspected the body, so the next comparison needs no wait.
-            return match cause.blames_body() && !self.is_stuck() {
+            return match others.lately || at_once && !self.is_stuck() {
                 true => Next::Compare,
                 false => Next::Wait,
             };

@@ -350,3 +350,33 @@ async fn receiver_failing_at_random_loses_nothing() {
         assert_eq!(ends.delivered.len(), 5000, "{percent} %");
     }
 }
+
+/// Somebody writes as many events that the receiver never takes as others do, or many more.
+#[tokio::test(start_paused = true)]
+async fn events_failing_in_numbers_do_not_hold_up_the_others() {
+    for (status, good_of_256) in [(403, 128), (403, 26), (500, 64), (400, 192)] {
+        for slots in [1, 4] {
+            let hash = |id: u64| id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let is_good = move |id: u64| (hash(id) & 0xff) < good_of_256;
+            let poison = (answered(status), Duration::from_millis(5));
+            let (fake, _) = failing_on(move |id| !is_good(id), poison);
+            let mut delivery = delivery(fake, slots);
+            let (mut ends, began) = (Ends::default(), Instant::now());
+            let mut batches = (0..10).map(|number| batch(number * 400..(number + 1) * 400));
+            let good = (0..4000).filter(|id| is_good(*id)).count();
+            while ends.delivered.len() < good {
+                while delivery.has_room()
+                    && let Some(batch) = batches.next()
+                {
+                    delivery.start(batch);
+                }
+                ends += receipts_for(&mut delivery, Duration::from_millis(100)).await;
+                let (took, there) = (began.elapsed(), ends.delivered.len());
+                assert!(
+                    took < Duration::from_secs(300),
+                    "{status} in {slots} slots: {there} of {good} after {took:?}"
+                );
+            }
+        }
+    }
+}
