@@ -274,11 +274,10 @@ impl Job {
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
         let failed_before = entry.failed_at.is_some();
-        // Something was accepted since it first failed, and a moment ago: enough to park it, where
-        // many in a row fail, and not to refuse it.
-        let is_likely = others.lately
-            && !cause.blames_body()
-            && entry.failed_at.is_some_and(|at| others.newest > at);
+        // Something was accepted since it first failed, and a moment ago, though others of its batch
+        // may have failed since. Where many events fail, each would otherwise wait for one to be
+        // accepted between two of its failures, and hold up all others meanwhile.
+        let is_likely = others.lately && entry.failed_at.is_some_and(|at| others.newest > at);
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
         // next one needs no wait.
