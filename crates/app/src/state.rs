@@ -16,6 +16,10 @@ use self::config_map_identities::KubernetesIdentities;
 use crate::kubernetes::Cluster;
 use crate::slots::{SlotStore, SlotTable};
 
+/// What a person does to begin anew, where the checkpoint is a file.
+const RESTART: &str =
+    "move it away to begin at --start (`latest` skips what came since the last delivery)";
+
 /// The store that `--checkpoint-store` selects.
 #[derive(Debug)]
 pub enum AnyStore {
@@ -187,7 +191,7 @@ impl StateLayout {
                 true => root,
                 false => Arc::new(StateDir::lock(&dir)?),
             };
-            FileStore::within(state, file_owner)
+            FileStore::within(state, file_owner, RESTART)
         })
         .await?;
         let seen_dir = file_store.folder().join("seen");

@@ -180,6 +180,17 @@ fn state_folder_with_unsupported_options_is_refused() {
         "it is not overwritten"
     );
     assert_eq!(ran.events().len(), 0);
+    // A damaged one: the way out is one that a replay has.
+    write(folder.path(), "state/checkpoint.json", "{\"version\":");
+    let ran = run("eks", &["replay", &dump, "--state-dir", &state]);
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.stderr.contains("move it away to replay every file"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("--start"), "{}", ran.stderr);
+    assert_eq!(ran.events().len(), 0);
 }
 
 #[test]

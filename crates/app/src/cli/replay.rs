@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use audit_bridge_core::chain::printable;
+use audit_bridge_core::checkpoint::file::StateDir;
 use audit_bridge_core::checkpoint::{self, Checkpoint, Checkpointer, FileStore, Owner, Store as _};
 use audit_bridge_core::convert::{Convert as _, Reject};
 use audit_bridge_core::dead_letter::DeadLetter;
@@ -313,7 +314,10 @@ impl ReplayState {
             source: REPLAY_SOURCE.to_owned(),
         };
         refuse_counted(&dir.join(checkpoint::DOCUMENT))?;
-        let mut store = FileStore::open(dir, owner.clone()).map_err(|error| Fatal::of(&error))?;
+        let restart = "move it away to replay every file from its first record";
+        let locked = StateDir::lock(dir).map_err(|error| Fatal::of(&error))?;
+        let mut store = FileStore::within(Arc::new(locked), owner.clone(), restart)
+            .map_err(|error| Fatal::of(&error))?;
         let loaded = store.load().await.map_err(|error| Fatal::of(&error))?;
         Ok(ReplayState {
             store,

@@ -136,23 +136,26 @@ impl FileStore {
     /// # Errors
     /// As for [`StateDir::lock`].
     pub fn open(path: &Path, owner: Owner) -> Result<FileStore, StoreError> {
-        FileStore::within(Arc::new(StateDir::lock(path)?), owner)
+        let restart = "move it away to begin anew";
+        FileStore::within(Arc::new(StateDir::lock(path)?), owner, restart)
     }
 
-    /// The same, in a folder that is already locked.
+    /// The same, in a folder that is already locked. `restart`: what a person does to begin anew.
     ///
     /// # Errors
     /// `Unavailable`: the temporary file cannot be removed.
-    pub fn within(state: Arc<StateDir>, owner: Owner) -> Result<FileStore, StoreError> {
+    pub fn within(
+        state: Arc<StateDir>,
+        owner: Owner,
+        restart: &str,
+    ) -> Result<FileStore, StoreError> {
         remove_beside(&state.path)
             .map_err(|error| unavailable(&state.path.join(BESIDE), "cannot be removed", error))?;
         let place = StoreLocation {
             name: state.path.join(DOCUMENT).display().to_string(),
             separate: "give each source a --state-dir (AUDIT_BRIDGE_STATE_DIR) of its own"
                 .to_owned(),
-            restart: "move it away to begin at --start (`latest` skips what came since the last \
-                      delivery)"
-                .to_owned(),
+            restart: restart.to_owned(),
         };
         Ok(FileStore {
             owner,
