@@ -137,13 +137,21 @@ impl CanaryWatch {
         };
     }
 
-    /// Adds a log that a pipeline begins to read.
+    /// Adds a log that a pipeline begins to read. What an earlier pipeline followed there and did
+    /// not settle is read again.
     pub(crate) fn add_log(&self, log: &str, remedy: String) {
         let view = LogView {
             remedy,
             ..LogView::default()
         };
-        self.state().logs.insert(log.to_owned(), view);
+        let state = &mut *self.state();
+        state.logs.insert(log.to_owned(), view);
+        state.candidates.retain(|_, seen| seen.log != log);
+        if state.home.as_deref() == Some(log) {
+            for canary in &mut state.canaries {
+                (canary.read, canary.earlier) = (false, false);
+            }
+        }
     }
 
     /// Registers a canary that is about to be sent. `None`: too many are in flight.

@@ -404,6 +404,31 @@ async fn candidates_that_flood_are_bounded_and_all_delivered() {
     assert!(own.len() <= CANDIDATES_MAX && own.iter().any(is_own));
 }
 
+/// A pipeline may end with events in flight: the log is read again from its position.
+#[tokio::test(start_paused = true)]
+async fn canary_in_flight_when_its_pipeline_ends_is_followed_by_the_next_one() {
+    let (watch, telemetry) = watch(true);
+    let (mark, number) = begin(&watch);
+    let number = number.unwrap();
+    let event = json_of(&mark);
+    assert_eq!(inspect(&watch, &event), EventHandling::Follow(number));
+    watch.add_log("another", String::new());
+    assert_eq!(inspect(&watch, &event), EventHandling::Deliver, "used once");
+    watch.add_log("home", String::new());
+    assert_eq!(inspect(&watch, &event), EventHandling::Follow(number));
+    watch.followed(number, true);
+    assert_eq!(sample(&telemetry, ARRIVED), 1);
+    // Candidates of earlier pipelines take no room.
+    for _ in 0..CANDIDATES_MAX {
+        inspect(&watch, &json_of(&Mark::random().unwrap()));
+    }
+    let candidate = json_of(&Mark::random().unwrap());
+    assert_eq!(inspect(&watch, &candidate), EventHandling::Deliver);
+    watch.add_log("home", String::new());
+    let handling = inspect(&watch, &candidate);
+    assert!(matches!(handling, EventHandling::Follow(_)), "{handling:?}");
+}
+
 /// Only an event of a canary that is in the records before the event is read can be skipped.
 #[tokio::test(start_paused = true)]
 async fn canary_of_another_process_is_left_out_once_where_the_records_know_it() {
