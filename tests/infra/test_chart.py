@@ -590,6 +590,19 @@ class Clouds(unittest.TestCase):
                     self.assertRegex(text, rf'"port": "?{wanted}\b')
                 self.assertIn("UDP", text)
 
+    def test_the_port_of_another_endpoint_of_the_cloud_is_open(self):
+        for bridge, setting, url, port in [
+            ("aks", "event-hub-endpoint", "amqps://hub.example:15671", 15671),
+            ("aks", "event-hub-endpoint", "amqps://hub.example", 5671),
+            ("aks", "event-hub-endpoint", "wss://hub.example/", 443),
+            ("gke", "logging-endpoint", "https://logging.example:8443/v2", 8443),
+        ]:
+            for kind in ["standard", "cilium"]:
+                changes = {"settings": {setting: url}, "networkPolicy": {"type": kind}}
+                name = "NetworkPolicy" if kind == "standard" else "CiliumNetworkPolicy"
+                text = json.dumps(one(render(bridge, changes), name)["spec"]["egress"][1])
+                self.assertRegex(text, rf'"port": "?{port}\b', url)
+
     def test_a_policy_can_be_left_out_however_it_is_written(self):
         for word in ["none", "off", False]:
             objects = render("eks", {"networkPolicy": {"type": word}})

@@ -324,15 +324,17 @@ securityContext:
 
 {{/* The port of a URL, or its scheme's. */}}
 {{- define "audit-bridge.port" -}}
-{{- $authority := regexReplaceAll "^https?://([^/?#]*).*$" . "${1}" -}}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/?#]*).*$" . "${1}" -}}
 {{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" -}}
-{{- $port | default (ternary "443" "80" (hasPrefix "https" .)) -}}
+{{- $port | default (get (dict "http" "80" "amqps" "5671") (regexFind "^[a-z]+" .) | default "443") -}}
 {{- end -}}
 
 {{/* Ports to let out anywhere: names, the clouds' APIs and the API server, the webhook, the proxy. */}}
 {{- define "audit-bridge.egressPorts" -}}
 {{- $ports := list (dict "port" 443 "protocol" "TCP") -}}
 {{- $urls := list .Values.webhook.url .Values.proxy.https .Values.proxy.http -}}
+{{- /* Settings that say where else a cloud is, such as event-hub-endpoint. */}}
+{{- range .Values.settings }}{{ if regexMatch "^[a-z]+://" (toString .) }}{{ $urls = append $urls (toString .) }}{{ end }}{{ end -}}
 {{- range $urls }}{{ if . }}
 {{- $ports = append $ports (dict "port" (include "audit-bridge.port" . | int) "protocol" "TCP") }}
 {{- end }}{{ end -}}
