@@ -75,7 +75,7 @@ async fn check_refused(document: &str, parts: &[&str]) {
         assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
         let text = error.to_string();
         let file = file.display().to_string();
-        for part in parts.iter().chain([&file.as_str(), &"--start"]) {
+        for part in parts.iter().chain([&file.as_str(), &"move it away"]) {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
     }
