@@ -437,12 +437,11 @@ impl<S: Sink + 'static> Delivery<S> {
                 "webhook timed out: request size limit lowered"
             );
         }
-        let since_failure = self.accepted > job.failed_at;
         // The receiver means us, not this batch, unless it takes others.
-        let takes_others = since_failure || self.health.accepted_within(now, TAKES_OTHERS);
+        let takes_others =
+            self.accepted > job.failed_at || self.health.accepted_within(now, TAKES_OTHERS);
         let others = OthersAccepted {
             newest: self.accepted,
-            since_failure,
             lately: takes_others,
         };
         let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);

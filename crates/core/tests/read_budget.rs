@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use audit_bridge_core::batch::BatchLimits;
-use audit_bridge_core::checkpoint::{Checkpointer, FileStore};
+use audit_bridge_core::checkpoint::FileStore;
 use audit_bridge_core::convert::{Convert, Output, RecordId};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::event::conformance::EventOptions;
@@ -124,6 +124,31 @@ impl Observer for Held {
     }
 }
 
+/// A pipeline of a process whose pipelines share this budget.
+fn pipeline<Src, Snk>(
+    source: Src,
+    sink: Snk,
+    observer: Held,
+    budget: &ReadBudget,
+) -> Pipeline<Src, Native, Snk, FileStore, Held> {
+    Pipeline {
+        source,
+        converter: Native,
+        sink,
+        dead_letter: None,
+        checkpoint: None,
+        lease_hold: None,
+        observer,
+        on_request: Box::new(|_, _| {}),
+        batch: BatchLimits::default(),
+        in_flight_batches_max: 2,
+        in_flight_bytes: budget.clone(),
+        retry_policy: RetryPolicy::Forever,
+        stop: CancellationToken::new(),
+        grace: Duration::from_secs(1),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pipelines_sharing_a_budget_hold_no_more_than_it_and_all_go_on() {
     let (open, opened) = watch::channel(false);
@@ -135,25 +160,12 @@ async fn pipelines_sharing_a_budget_hold_no_more_than_it_and_all_go_on() {
     let running: Vec<_> = held
         .iter()
         .map(|held| {
-            tokio::spawn(run(Pipeline {
-                source: Records(RECORDS),
-                converter: Native,
-                sink: Gate {
-                    opened: opened.clone(),
-                    accepted: Arc::clone(&accepted),
-                },
-                dead_letter: None,
-                checkpoint: None::<Checkpointer<FileStore>>,
-                lease_hold: None,
-                observer: Held(Arc::clone(held)),
-                on_request: Box::new(|_, _| {}),
-                batch: BatchLimits::default(),
-                in_flight_batches_max: 2,
-                in_flight_bytes: budget.clone(),
-                retry_policy: RetryPolicy::Forever,
-                stop: CancellationToken::new(),
-                grace: Duration::from_secs(1),
-            }))
+            let sink = Gate {
+                opened: opened.clone(),
+                accepted: Arc::clone(&accepted),
+            };
+            let held = Held(Arc::clone(held));
+            tokio::spawn(run(pipeline(Records(RECORDS), sink, held, &budget)))
         })
         .collect();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -179,25 +191,12 @@ async fn pipeline_with_a_parked_event_goes_on_while_others_hold_the_budget() {
     let accepted = Arc::new(AtomicUsize::new(0));
     let budget = ReadBudget::new(BYTES_MAX);
     let _others = budget.hold(BYTES_MAX);
-    let outcome = run(Pipeline {
-        source: Poisoned {
-            begun: false,
-            rest: Records(RECORDS),
-        },
-        converter: Native,
-        sink: Choosy(Arc::clone(&accepted)),
-        dead_letter: None,
-        checkpoint: None::<Checkpointer<FileStore>>,
-        lease_hold: None,
-        observer: Held(Arc::default()),
-        on_request: Box::new(|_, _| {}),
-        batch: BatchLimits::default(),
-        in_flight_batches_max: 2,
-        in_flight_bytes: budget.clone(),
-        retry_policy: RetryPolicy::Forever,
-        stop: CancellationToken::new(),
-        grace: Duration::from_secs(1),
-    });
+    let source = Poisoned {
+        begun: false,
+        rest: Records(RECORDS),
+    };
+    let sink = Choosy(Arc::clone(&accepted));
+    let outcome = run(pipeline(source, sink, Held(Arc::default()), &budget));
     let outcome = tokio::time::timeout(Duration::from_secs(3600), outcome).await;
     assert_eq!(accepted.load(Ordering::Relaxed), RECORDS + 2);
     assert_eq!(outcome.unwrap().ended, Ended::Done);

@@ -107,9 +107,7 @@ pub(super) enum Next {
 pub(super) struct OthersAccepted {
     /// The newest request that was, by number.
     pub(super) newest: u64,
-    /// Something, since the job last failed.
-    pub(super) since_failure: bool,
-    /// That, or anything a moment ago.
+    /// Whether anything was, since the job last failed or a moment ago.
     pub(super) lately: bool,
 }
 
@@ -273,21 +271,18 @@ impl Job {
         entry.refused = cause.blames_body();
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
-        let failed_before = entry.failed_at.is_some();
         // Something was accepted since it first failed, and a moment ago, though others of its batch
         // may have failed since. Where many events fail, each would otherwise wait for one to be
         // accepted between two of its failures, and hold up all others meanwhile.
-        let is_likely = others.lately && entry.failed_at.is_some_and(|at| others.newest > at);
+        let is_culprit = others.lately && entry.failed_at.is_some_and(|at| others.newest > at);
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
         // next one needs no wait.
-        let at_once = cause.blames_body() || others.lately;
-        let often = at_once || entry.alone_failures >= ALONE_BEFORE_COMPARING;
+        let compares =
+            cause.blames_body() || others.lately || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
         self.suspects = self.suspects.max(1);
-        if (is_likely || failed_before && others.since_failure)
-            && let Some(culprit) = self.entries.remove(from)
-        {
+        if is_culprit && let Some(culprit) = self.entries.remove(from) {
             // Others may be bad, too: send them alone until one is accepted.
             self.from = 0;
             self.suspects = self.entries.len();
@@ -298,12 +293,12 @@ impl Job {
         if from > 0 {
             self.comparisons += 1;
             self.from = 0;
-            return match others.lately || at_once && !self.is_stuck() {
+            return match others.lately || cause.blames_body() && !self.is_stuck() {
                 true => Next::Compare,
                 false => Next::Wait,
             };
         }
-        match often {
+        match compares {
             true => Next::Compare,
             false => Next::Wait,
         }

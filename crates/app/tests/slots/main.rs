@@ -8,8 +8,11 @@
     reason = "a test may stop at once"
 )]
 
+#[path = "../chart/mod.rs"]
 mod chart;
+#[path = "../simulation/mod.rs"]
 mod simulation;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -18,7 +21,7 @@ use std::time::Duration;
 use audit_bridge_app::balancer::Balancer;
 use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
-use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore};
+use audit_bridge_app::slots::{SlotKeeper, SlotStore};
 use audit_bridge_app::state::{AnyStore, LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
 use audit_bridge_core::source::Position;
@@ -29,8 +32,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::chart::{MEMBERS, NAME, NAMESPACE, SLOTS};
+use self::chart::{MEMBERS, NAME, NAMESPACE};
 use self::simulation::{Abort, hanging, random_fault, run_schedules};
+use self::world::{Saved, Shared, World};
 
 /// Interval of a log's records.
 const EVERY: Duration = Duration::from_millis(500);
@@ -39,202 +43,6 @@ const EVERY: Duration = Duration::from_millis(500);
 const TROUBLE: Duration = Duration::from_secs(1200);
 /// How long lists leave a log out before its slot is free.
 const MISSING_MIN: Duration = Duration::from_secs(300);
-
-/// A log at the provider.
-struct Log {
-    born: Instant,
-    /// Its number of records, once it is closed.
-    end: Option<u64>,
-    /// Whether the provider no longer lists it.
-    gone: bool,
-    /// Whether it vanished before it was read.
-    lost: bool,
-    /// The provider's lists leave it out until then.
-    missing_until: Option<Instant>,
-    /// All records before this one were delivered.
-    delivered: u64,
-    /// What was written down last for certain.
-    saved: Saved,
-}
-
-/// What a reader wrote down.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Saved {
-    /// By which win it read.
-    won: u64,
-    position: u64,
-    lease: String,
-}
-
-impl Log {
-    fn issued(&self) -> u64 {
-        let elapsed = self.born.elapsed().as_millis() / EVERY.as_millis();
-        let issued = u64::try_from(elapsed).unwrap();
-        self.end.unwrap_or(issued)
-    }
-}
-
-struct World {
-    random: Rng,
-    fake: FakeKubernetes,
-    faulty: bool,
-    logs: BTreeMap<String, Log>,
-    /// Number of won Leases.
-    won: u64,
-    /// By log and by slot, the number of the win with which its newest reader started.
-    newest: BTreeMap<String, u64>,
-    /// Which logs each slot has had, one after the other.
-    had: BTreeMap<String, Vec<String>>,
-    /// Which replicas hang, and until when.
-    hung: BTreeMap<String, Instant>,
-    seen: BTreeMap<&'static str, u64>,
-}
-
-type Shared = Arc<Mutex<World>>;
-
-impl World {
-    fn saw(&mut self, state: &'static str) {
-        *self.seen.entry(state).or_default() += 1;
-    }
-
-    fn is_hung(&self, replica: &str) -> bool {
-        let until = self.hung.get(replica);
-        until.is_some_and(|&until| until > Instant::now())
-    }
-
-    /// A replica hangs: mostly for as long as a Lease lasts, sometimes for longer than a log that is
-    /// missing keeps its slot.
-    fn hang(&mut self, replica: String) {
-        let seconds = match self.random.u32(0..4) {
-            0 => self.random.u64(300..500),
-            _ => self.random.u64(1..100),
-        };
-        let until = Instant::now() + Duration::from_secs(seconds);
-        self.hung.insert(replica, until);
-        self.saw("hung");
-    }
-
-    /// A reader does something: no other one of its log or of its slot has begun after it.
-    fn act(&mut self, reader: &Reader) {
-        for what in [&reader.log, &reader.lease] {
-            let newest = self.newest.entry(what.clone()).or_default();
-            assert!(
-                *newest <= reader.won,
-                "{} reads {} in {} although another one of {what} has begun",
-                reader.replica,
-                reader.log,
-                reader.lease
-            );
-            *newest = reader.won;
-        }
-        let had = self.had.entry(reader.lease.clone()).or_default();
-        if had.last() != Some(&reader.log) {
-            had.push(reader.log.clone());
-        }
-    }
-
-    /// A reader begins: where the one before it stood, unless the log has another slot now, or that
-    /// was used in between; and never behind what was delivered.
-    fn begin(&mut self, reader: &Reader, next: u64) {
-        let had = self.had.get(&reader.lease).and_then(|had| had.last());
-        let is_kept = had == Some(&reader.log);
-        self.act(reader);
-        let log = self.logs.get_mut(&reader.log).unwrap();
-        let has_moved = log.saved.position > 0 && log.saved.lease != reader.lease;
-        let name = &reader.log;
-        assert!(
-            next <= log.delivered,
-            "{name} leaves out what was not delivered"
-        );
-        if is_kept && log.saved.lease == reader.lease {
-            let saved = log.saved.position;
-            assert!(
-                log.lost || next >= saved,
-                "{name} begins at {next}, {saved} was written down"
-            );
-        } else {
-            log.saved = reader.saved(next);
-        }
-        if has_moved {
-            self.saw("log moved to another slot");
-        }
-    }
-
-    fn bear(&mut self) {
-        let name = format!("stream/shard-{:03}", self.logs.len());
-        let log = Log {
-            born: Instant::now(),
-            end: None,
-            gone: false,
-            lost: false,
-            missing_until: None,
-            delivered: 0,
-            saved: Saved::default(),
-        };
-        self.logs.insert(name, log);
-    }
-
-    /// A random step of the provider.
-    fn turn(&mut self) {
-        let there = self.logs.values().filter(|log| World::is_listed(log));
-        let open = there.clone().filter(|log| log.end.is_none()).count();
-        let names: Vec<String> = self.logs.keys().cloned().collect();
-        let name = names[self.random.usize(0..names.len())].clone();
-        let may_bear = open < SLOTS + 2;
-        if !World::is_listed(&self.logs[&name]) {
-            return;
-        }
-        let log = self.logs.get_mut(&name).unwrap();
-        match (log.end, self.random.u32(0..10)) {
-            (None, 0..4) if open > 1 || may_bear => {
-                log.end = Some(log.issued());
-                for _ in 0..self.random.usize(1..3) {
-                    if may_bear {
-                        self.bear();
-                    }
-                }
-            }
-            (Some(end), 4..9) if log.saved.position == end => log.gone = true,
-            (Some(end), 9) if log.saved.position < end && !log.gone => {
-                (log.gone, log.lost) = (true, true);
-                self.saw("gone unread");
-            }
-            _ => {}
-        }
-    }
-
-    /// The provider's lists leave an open log out, for long enough that it loses its slot.
-    fn hide(&mut self) {
-        let now = Instant::now();
-        let is_missing = |log: &Log| log.missing_until.is_some_and(|until| until > now);
-        let all = self.logs.values_mut();
-        let mut there: Vec<_> = all.filter(|log| log.end.is_none()).collect();
-        if there.iter().filter(|log| is_missing(log)).count() < 2 {
-            let log = self.random.choice(&mut there);
-            if let Some(log) = log.filter(|log| !is_missing(log)) {
-                let wait = MISSING_MIN + Duration::from_secs(self.random.u64(0..60));
-                log.missing_until = Some(now + wait);
-            }
-        }
-    }
-
-    fn is_listed(log: &Log) -> bool {
-        !log.gone
-            && log
-                .missing_until
-                .is_none_or(|until| until <= Instant::now())
-    }
-
-    fn listing(&self) -> Listing {
-        let there = self.logs.iter().filter(|(_, log)| World::is_listed(log));
-        Listing {
-            logs: there
-                .map(|(name, log)| (name.clone(), log.end.is_some()))
-                .collect(),
-            at: Instant::now(),
-        }
-    }
-}
 
 fn owner(log: &str) -> Owner {
     Owner {
