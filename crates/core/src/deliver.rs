@@ -15,8 +15,9 @@
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
 //!   show whether the receiver works. The oldest batch is always tried first, so after an outage it
 //!   is the first to get through.
-//! - After a timeout, all requests become smaller; quick answers let them grow again
-//!   (`request_limit`).
+//! - After a time-out, all requests become smaller; quick answers let them grow again
+//!   (`request_limit`). If a request that began later was accepted, the batch is to blame rather
+//!   than the receiver: it is divided at once, into 16 parts, since each time-out takes ten seconds.
 //!
 //! Waiting is data, not tasks: everything is polled in [`Delivery::next`] and nothing is spawned.
 //! Memory is bounded by the bytes that the caller lets in and by [`PARKED_BYTES_MAX`].
@@ -63,7 +64,7 @@ type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
 struct Answer {
     /// The request's number, from 1.
     number: u64,
-    /// The job that sent it; `None` for the parked event that is being retried.
+    /// The job that sent it; `None` for a parked event.
     job: Option<u64>,
     events: usize,
     bytes: usize,
@@ -281,8 +282,8 @@ impl<S: Sink + 'static> Delivery<S> {
                 self.begin(Some(id), events);
             }
         }
-        let parked = self.parked.begin(now);
-        if let Some(event) = parked.map(|entry| entry.item.event.clone()) {
+        while let Some(entry) = self.parked.begin(self.begun + 1, now) {
+            let event = entry.item.event.clone();
             self.begin(None, vec![event]);
         }
     }
@@ -370,7 +371,7 @@ impl<S: Sink + 'static> Delivery<S> {
         }
         let mut taken = Vec::new();
         match answer.job {
-            None => taken.extend(self.parked.accepted()),
+            None => taken.extend(self.parked.accepted(answer.number)),
             Some(id) => {
                 if let Some(at) = self.jobs.iter().position(|job| job.id == id) {
                     let job = &mut self.jobs[at];
@@ -418,7 +419,7 @@ impl<S: Sink + 'static> Delivery<S> {
     fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {
         match answer.job {
             Some(id) => self.job_failed(id, answer, failure, now),
-            None => self.parked_failed(failure, now),
+            None => self.parked_failed(answer.number, failure, now),
         }
     }
 
@@ -438,8 +439,8 @@ impl<S: Sink + 'static> Delivery<S> {
             );
         }
         // The receiver means us, not this batch, unless it takes others.
-        let takes_others =
-            self.accepted > job.failed_at || self.health.accepted_within(now, TAKES_OTHERS);
+        let takes_others = self.accepted > job.failed_at.min(answer.number)
+            || self.health.accepted_within(now, TAKES_OTHERS);
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
@@ -525,9 +526,12 @@ impl<S: Sink + 'static> Delivery<S> {
         }
     }
 
-    fn parked_failed(&mut self, failure: RequestFailure, now: Instant) {
+    fn parked_failed(&mut self, number: u64, failure: RequestFailure, now: Instant) {
         let moment = self.moment(now);
-        match self.parked.failed(failure, &moment, &mut self.backoff) {
+        match self
+            .parked
+            .failed(number, failure, &moment, &mut self.backoff)
+        {
             ParkedOutcome::Parked => {}
             ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
             ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {

@@ -16,6 +16,10 @@ const ALONE_BEFORE_COMPARING: u32 = 3;
 /// Events of a batch that are sent alone to compare, before another batch is asked for.
 const COMPARISONS_MAX: u32 = 8;
 
+/// What timed out is divided into so many parts: what fails at once is halved, but each time-out
+/// costs ten seconds, and an accepted request a few milliseconds.
+const TIMEOUT_PARTS: usize = 16;
+
 /// An event under way.
 #[derive(Debug)]
 pub(super) struct InFlightEvent {
@@ -107,7 +111,8 @@ pub(super) enum Next {
 pub(super) struct OthersAccepted {
     /// The newest request that was, by number.
     pub(super) newest: u64,
-    /// Whether anything was, since the job last failed or a moment ago.
+    /// Whether anything was: a moment ago, since the job last failed, or by a request that began
+    /// after the failed one.
     pub(super) lately: bool,
 }
 
@@ -125,7 +130,8 @@ pub(super) enum JobState {
 /// A batch under way.
 ///
 /// A batch that fails twice goes on with its first event alone, to see whether the receiver takes
-/// anything. If it does, the rest is halved until what fails is alone too.
+/// anything. If it does, the rest is halved until what fails is alone too. After a time-out it is
+/// divided into more parts, and at once if the receiver takes others.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
@@ -137,6 +143,8 @@ pub(super) struct Job {
     take: usize,
     /// How many events from the front failed together; 0 when unknown.
     suspects: usize,
+    /// The most events of a request after a time-out. It grows again once no suspects are left.
+    part: usize,
     /// Waits since something of it was accepted.
     pub(super) waits: u32,
     /// Requests begun when it last failed.
@@ -159,6 +167,7 @@ impl Job {
             from: 0,
             take: usize::MAX,
             suspects: 0,
+            part: usize::MAX,
             waits: 0,
             failed_at: u64::MAX,
             hurried: false,
@@ -207,8 +216,11 @@ impl Job {
         if from == 0 {
             self.suspects = self.suspects.saturating_sub(sent);
             self.take = match self.suspects {
-                0 => usize::MAX,
-                suspects => suspects,
+                0 => {
+                    self.part = self.part.saturating_mul(TIMEOUT_PARTS);
+                    self.part
+                }
+                suspects => suspects.min(self.part),
             };
         } else {
             // Continue with the first event, which the accepted one was compared with.
@@ -239,21 +251,35 @@ impl Job {
         match sent {
             _ if !cause.reached_receiver() => Next::Wait,
             1 => self.failed_alone(cause, others, begun, now),
-            _ => self.failed_together(sent, cause, begun),
+            _ => self.failed_together(sent, cause, others, begun),
         }
     }
 
-    fn failed_together(&mut self, sent: usize, cause: Cause, begun: u64) -> Next {
+    fn failed_together(
+        &mut self,
+        sent: usize,
+        cause: Cause,
+        others: OthersAccepted,
+        begun: u64,
+    ) -> Next {
         for entry in self.entries.range_mut(..sent) {
             entry.failed_at.get_or_insert(begun);
         }
-        let dividing = self.suspects > 0 || cause.blames_body();
+        let timed_out = cause == Cause::Timeout;
+        let dividing = self.suspects > 0 || cause.blames_body() || timed_out && others.lately;
         if !dividing && self.waits == 0 {
             return Next::Wait;
         }
         self.hurried = false;
         self.suspects = sent;
-        self.take = if dividing { sent / 2 } else { 1 };
+        self.part = match timed_out {
+            true => (sent / TIMEOUT_PARTS).max(1),
+            false => usize::MAX,
+        };
+        self.take = match dividing {
+            true => self.part.min(sent / 2),
+            false => 1,
+        };
         if dividing { Next::AtOnce } else { Next::Wait }
     }
 
@@ -277,15 +303,21 @@ impl Job {
         let is_culprit = others.lately && entry.failed_at.is_some_and(|at| others.newest > at);
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
-        // next one needs no wait.
-        let compares =
-            cause.blames_body() || others.lately || entry.alone_failures >= ALONE_BEFORE_COMPARING;
+        // next one needs no wait. A time-out was a wait, if this is the first one.
+        let compares = cause.blames_body()
+            || others.lately
+            || (cause == Cause::Timeout && self.waits == 0)
+            || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
         self.suspects = self.suspects.max(1);
         if is_culprit && let Some(culprit) = self.entries.remove(from) {
-            // Others may be bad, too: send them alone until one is accepted.
+            // Others may be bad, too: send them alone until one is accepted. After time-outs, the
+            // next requests are small, too.
             self.from = 0;
-            self.suspects = self.entries.len();
+            (self.suspects, self.part) = match cause {
+                Cause::Timeout => (0, 1),
+                _ => (self.entries.len(), usize::MAX),
+            };
             self.waits = 0;
             self.hurried = false;
             return Next::Culprit(Box::new(culprit));

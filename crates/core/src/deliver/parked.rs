@@ -1,5 +1,5 @@
 //! Events that fail alone while others are accepted. They wait outside the slots, so that nothing
-//! waits for them, and are tried again with long waits, one request at a time.
+//! waits for them, and are tried again with long waits, each alone in its request.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +13,10 @@ use crate::sink::RequestFailure;
 /// Bytes of events that may be parked, each counted as itself or as the records it was made of,
 /// whichever is more.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
+
+/// Parked events that are tried at the same time, while others are accepted: an event that makes
+/// the receiver hang takes its request's whole time limit.
+const PARKED_REQUESTS_MAX: usize = 8;
 
 /// An event is undeliverable when it failed alone so often…
 pub const ALONE_FAILURES_MAX: u32 = 8;
@@ -103,8 +107,8 @@ impl ParkedEvent {
 #[derive(Debug)]
 pub(super) struct Parked {
     waiting: VecDeque<ParkedEvent>,
-    /// The one that is being tried.
-    retrying: Option<ParkedEvent>,
+    /// Those that are being tried, with the numbers of their requests.
+    retrying: Vec<(u64, ParkedEvent)>,
     bytes: usize,
     /// Consecutive failures with nothing accepted, and the end of the pause for all events because
     /// of them.
@@ -126,7 +130,7 @@ impl Parked {
     pub(super) fn new() -> Parked {
         Parked {
             waiting: VecDeque::new(),
-            retrying: None,
+            retrying: Vec::new(),
             bytes: 0,
             held_failures: 0,
             not_before: Instant::now(),
@@ -134,13 +138,13 @@ impl Parked {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.retrying.is_none()
+        self.waiting.is_empty() && self.retrying.is_empty()
     }
 
     /// Parked events, in no order.
     pub(super) fn entries(&self) -> impl Iterator<Item = &InFlightEvent> {
-        let all = self.retrying.iter().chain(&self.waiting);
-        all.map(|parked| &parked.entry)
+        let retrying = self.retrying.iter().map(|(_, parked)| parked);
+        retrying.chain(&self.waiting).map(|parked| &parked.entry)
     }
 
     pub(super) fn status(&self) -> ParkedStatus {
@@ -190,35 +194,44 @@ impl Parked {
     /// Gives up all of them.
     pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
         self.bytes = 0;
-        self.retrying
-            .take()
-            .into_iter()
-            .chain(self.waiting.drain(..))
-            .collect()
+        let retrying = self.retrying.drain(..).map(|(_, parked)| parked);
+        retrying.chain(self.waiting.drain(..)).collect()
     }
 
-    /// When the next one is tried; `None` while one is, or when there is none.
+    /// When the next one is tried; `None` while enough are, or when there is none.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        if self.retrying.is_some() {
+        // While nothing is accepted, one shows as much as several.
+        let requests_max = match self.held_failures {
+            0 => PARKED_REQUESTS_MAX,
+            _ => 1,
+        };
+        if self.retrying.len() >= requests_max {
             return None;
         }
         let next = self.waiting.iter().map(|parked| parked.at).min()?;
         Some(next.max(self.not_before))
     }
 
-    /// The event whose time has come.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<&InFlightEvent> {
+    /// The event whose time has come; it goes in the request with this number.
+    pub(super) fn begin(&mut self, number: u64, now: Instant) -> Option<&InFlightEvent> {
         if self.next_at()? > now {
             return None;
         }
         let at = self.waiting.iter().position(|parked| parked.at <= now)?;
-        self.retrying = self.waiting.remove(at);
-        self.retrying.as_ref().map(|parked| &parked.entry)
+        let parked = self.waiting.remove(at)?;
+        self.retrying.push((number, parked));
+        self.retrying.last().map(|(_, parked)| &parked.entry)
     }
 
-    /// The one that was tried is delivered.
-    pub(super) fn accepted(&mut self) -> Option<InFlightEvent> {
-        let parked = self.retrying.take()?;
+    /// The one that was tried by this request, which has ended.
+    fn tried(&mut self, number: u64) -> Option<ParkedEvent> {
+        let at = self.retrying.iter().position(|(it, _)| *it == number)?;
+        Some(self.retrying.swap_remove(at).1)
+    }
+
+    /// The one in this request is delivered.
+    pub(super) fn accepted(&mut self, number: u64) -> Option<InFlightEvent> {
+        let parked = self.tried(number)?;
         self.bytes -= parked.entry.parked_bytes();
         Some(parked.entry)
     }
@@ -234,15 +247,16 @@ impl Parked {
         }
     }
 
-    /// The one that was tried failed.
+    /// The one in this request failed.
     pub(super) fn failed(
         &mut self,
+        number: u64,
         failure: RequestFailure,
         moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> ParkedOutcome {
         let now = moment.now;
-        let Some(mut parked) = self.retrying.take() else {
+        let Some(mut parked) = self.tried(number) else {
             return ParkedOutcome::Parked;
         };
         parked.at = now;

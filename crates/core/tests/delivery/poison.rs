@@ -386,3 +386,16 @@ async fn events_failing_in_numbers_do_not_hold_up_the_others() {
         }
     }
 }
+
+/// Each attempt takes ten seconds: one at a time, sixty events would not be given up for hours, and
+/// would hold the position as long.
+#[tokio::test(start_paused = true)]
+async fn many_events_timing_out_are_undeliverable_within_the_hour() {
+    let (fake, log) = failing_on(|id| id < 60, poisons().pop().unwrap());
+    let mut delivery = delivery(fake, 4);
+    delivery.start(batch(0..60));
+    let ends = traffic(&mut delivery, 1000, Duration::from_secs(3600)).await;
+    assert_eq!(ends.sorted().undeliverable, (0..60).collect::<Vec<_>>());
+    let log = log.lock().unwrap();
+    assert!(log.at_once_max <= 4 + 8, "{} at once", log.at_once_max);
+}

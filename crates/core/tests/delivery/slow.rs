@@ -7,7 +7,7 @@ use audit_bridge_core::sink::{Cause, Verdict};
 use tokio::time::Instant;
 
 use super::fake::{Fake, Log, accepted, failed};
-use super::{batch, deliver_all, delivery};
+use super::{batch, deliver_all, delivery, receipts_for};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -134,4 +134,62 @@ async fn event_timing_out_leaves_request_size_of_others() {
         .filter(|(_, ids)| ids.len() < 400)
         .count();
     assert!(small < 40, "{small} of {}", log.requests.len());
+}
+
+/// Every 400 × `every`-th event times out. Sends a batch of 400 a second, for ten minutes, and
+/// returns what was not delivered of them, with the log.
+async fn batches_with_events_that_hang(slots: usize, every: u64) -> (u64, Arc<Mutex<Log>>) {
+    let (fake, log) =
+        Fake::new(
+            move |_, ids, _| match ids.iter().any(|id| id % (400 * every) == 133) {
+                true => (TIMEOUT, failed(Cause::Timeout)),
+                false => (Duration::from_millis(20), accepted()),
+            },
+        );
+    let mut delivery = delivery(fake, slots);
+    let began = Instant::now();
+    let (mut started, mut delivered) = (0, 0);
+    while began.elapsed() < Duration::from_secs(600) {
+        let due = began.elapsed().as_secs() + 1;
+        while started < due && delivery.has_room() {
+            delivery.start(batch(started * 400..started * 400 + 400));
+            started += 1;
+        }
+        let ends = receipts_for(&mut delivery, Duration::from_millis(100)).await;
+        delivered += ends.delivered.len() as u64;
+    }
+    (600 * 400 - delivered, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_timing_out_every_10_seconds_do_not_hold_up_others() {
+    let (late, log) = batches_with_events_that_hang(4, 10).await;
+    assert!(late < 2_000, "{late} events wait");
+    // Each is in three requests that time out until it is parked: its batch, a part of it, alone.
+    let log = log.lock().unwrap();
+    let hanging = |ids: &&Vec<u64>| ids.iter().any(|id| id % 4_000 == 133);
+    let requests = log.requests.iter().map(|(_, ids)| ids).filter(hanging);
+    let with_others = requests.filter(|ids| ids.len() > 1).count();
+    assert!(with_others <= 2 * 60, "{with_others} for 60 events");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_events_timing_out_in_a_batch_cost_two_time_outs_each() {
+    // All of them are in one batch, which is alone in one slot.
+    let (fake, log) = Fake::new(move |_, ids, _| match ids.iter().any(|id| id % 50 == 7) {
+        true => (TIMEOUT, failed(Cause::Timeout)),
+        false => (Duration::from_millis(20), accepted()),
+    });
+    let mut delivery = delivery(fake, 1);
+    delivery.start(batch(0..400));
+    let ends = receipts_for(&mut delivery, Duration::from_secs(300)).await;
+    let log = log.lock().unwrap();
+    assert_eq!(ends.delivered.len(), 392);
+    let late = log.requests.iter().filter(|(_, ids)| ids.len() > 1);
+    let late = late.filter(|(_, ids)| ids.iter().any(|id| id % 50 == 7));
+    let late = late.count();
+    assert!(
+        late <= 2 * 8 + 1,
+        "{late} time-outs with others, of 8 events"
+    );
 }
