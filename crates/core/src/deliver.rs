@@ -93,6 +93,8 @@ pub struct Delivery<S> {
     /// The newest failure, and the newest acceptance of another pipeline that was counted.
     failed_at: Option<Instant>,
     heard_at: Option<Instant>,
+    /// What the newest failure of a batch was, for people.
+    newest_failure: String,
     /// The requests of batches that ended.
     ended: BatchRequests,
     /// Receipts not yet fetched: few.
@@ -126,6 +128,7 @@ impl<S: Sink + 'static> Delivery<S> {
             accepted: 0,
             failed_at: None,
             heard_at: None,
+            newest_failure: String::new(),
             ended: BatchRequests::default(),
             receipts: VecDeque::new(),
             bytes: 0,
@@ -239,7 +242,7 @@ impl<S: Sink + 'static> Delivery<S> {
         for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
             self.bytes -= entry.charge;
             self.receipts.push_back(Receipt::Rejected {
-                error: self.health.newest_failure().to_owned(),
+                error: self.newest_failure.clone(),
                 reason: match entry.refused {
                     true => Reject::REFUSED,
                     false => Reject::UNDELIVERABLE,
@@ -428,6 +431,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let Some(at) = self.jobs.iter().position(|job| job.id == id) else {
             return;
         };
+        self.newest_failure.clone_from(&failure.detail);
         let job = &mut self.jobs[at];
         let outdone = matches!(job.state, JobState::Sending { outdone: true, .. });
         if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
