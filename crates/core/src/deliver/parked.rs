@@ -66,11 +66,12 @@ pub(super) struct BatchRequests {
 }
 
 impl BatchRequests {
-    /// The logarithm of the share of requests that failed since `then`; bounded below, since a few
-    /// requests prove little.
+    /// The logarithm of the share of requests that failed since `then`. The parked event's own
+    /// failure is one of them, so that a single accepted request between two failures proves little.
+    /// Bounded below, since even many prove little at once.
     fn chance_since(self, then: BatchRequests) -> f64 {
         let accepted = (self.accepted - then.accepted) as f64;
-        let failed = (self.failed - then.failed) as f64;
+        let failed = (self.failed - then.failed + 1) as f64;
         if accepted == 0.0 {
             return 0.0;
         }
