@@ -18,6 +18,7 @@
 //! - After a time-out, all requests become smaller; quick answers let them grow again
 //!   (`request_limit`). If a request that began later was accepted, the batch is to blame rather
 //!   than the receiver: it is divided at once, into 16 parts, since each time-out takes ten seconds.
+//!   It is halved if the receiver fails at random: the newest parked event turned out to be good.
 //!
 //! Waiting is data, not tasks: everything is polled in [`Delivery::next`] and nothing is spawned.
 //! Memory is bounded by the bytes that the caller lets in and by [`PARKED_BYTES_MAX`].
@@ -448,6 +449,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
+            at_random: self.parked.receiver_fails_at_random(),
         };
         let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);
         let mut next_turn = None;
