@@ -18,6 +18,7 @@
 //! - After a time-out, all requests become smaller; quick answers let them grow again
 //!   (`request_limit`). If a request that began later was accepted, the batch is to blame rather
 //!   than the receiver: it is divided at once, into 16 parts, since each time-out takes ten seconds.
+//!   It is halved if the receiver fails at random: the newest parked event turned out to be good.
 //!
 //! Waiting is data, not tasks: everything is polled in [`Delivery::next`] and nothing is spawned.
 //! Memory is bounded by the bytes that the caller lets in and by [`PARKED_BYTES_MAX`].
@@ -93,6 +94,8 @@ pub struct Delivery<S> {
     /// The newest failure, and the newest acceptance of another pipeline that was counted.
     failed_at: Option<Instant>,
     heard_at: Option<Instant>,
+    /// What the newest failure of a batch was, for people.
+    newest_failure: String,
     /// The requests of batches that ended.
     ended: BatchRequests,
     /// Receipts not yet fetched: few.
@@ -126,6 +129,7 @@ impl<S: Sink + 'static> Delivery<S> {
             accepted: 0,
             failed_at: None,
             heard_at: None,
+            newest_failure: String::new(),
             ended: BatchRequests::default(),
             receipts: VecDeque::new(),
             bytes: 0,
@@ -239,7 +243,7 @@ impl<S: Sink + 'static> Delivery<S> {
         for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
             self.bytes -= entry.charge;
             self.receipts.push_back(Receipt::Rejected {
-                error: self.health.newest_failure().to_owned(),
+                error: self.newest_failure.clone(),
                 reason: match entry.refused {
                     true => Reject::REFUSED,
                     false => Reject::UNDELIVERABLE,
@@ -428,6 +432,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let Some(at) = self.jobs.iter().position(|job| job.id == id) else {
             return;
         };
+        self.newest_failure.clone_from(&failure.detail);
         let job = &mut self.jobs[at];
         let outdone = matches!(job.state, JobState::Sending { outdone: true, .. });
         if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
@@ -444,6 +449,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
+            at_random: self.parked.receiver_fails_at_random(),
         };
         let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);
         let mut next_turn = None;

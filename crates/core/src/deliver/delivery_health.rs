@@ -119,12 +119,6 @@ impl DeliveryHealth {
         self.last_accepted
     }
 
-    /// What failed last, since something was accepted.
-    pub(super) fn newest_failure(&self) -> &str {
-        let failing = self.failing.as_ref();
-        failing.map_or("", |failing| failing.outage.detail.as_str())
-    }
-
     /// Why to give up, once nothing was accepted for so long.
     pub(super) fn gave_up(&self, now: Instant, after: Duration) -> Option<String> {
         let outage = &self.failing.as_ref()?.outage;

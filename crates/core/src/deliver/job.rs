@@ -17,7 +17,8 @@ const ALONE_BEFORE_COMPARING: u32 = 3;
 const COMPARISONS_MAX: u32 = 8;
 
 /// What timed out is divided into so many parts: what fails at once is halved, but each time-out
-/// costs ten seconds, and an accepted request a few milliseconds.
+/// costs ten seconds, and an accepted request a few milliseconds. Where the receiver fails at
+/// random, each part is another time-out, and two are enough.
 const TIMEOUT_PARTS: usize = 16;
 
 /// An event under way.
@@ -114,6 +115,8 @@ pub(super) struct OthersAccepted {
     /// Whether anything was: a moment ago, since the job last failed, or by a request that began
     /// after the failed one.
     pub(super) lately: bool,
+    /// The receiver fails at random: a request that failed may have no event to blame.
+    pub(super) at_random: bool,
 }
 
 /// What a job does now.
@@ -273,8 +276,8 @@ impl Job {
         self.hurried = false;
         self.suspects = sent;
         self.part = match timed_out {
-            true => (sent / TIMEOUT_PARTS).max(1),
-            false => usize::MAX,
+            true if !others.at_random => (sent / TIMEOUT_PARTS).max(1),
+            _ => usize::MAX,
         };
         self.take = match dividing {
             true => self.part.min(sent / 2),

@@ -24,6 +24,10 @@ pub const ALONE_FAILURES_MAX: u32 = 8;
 /// …over so long, each time with others accepted since the time before.
 pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
 
+/// A parked event that failed alone so often probably is the cause: the receiver does not fail at
+/// random.
+const CAUSE_FAILURES: u32 = 3;
+
 /// A receiver that fails at random must not make a good event look bad. So an event is given up
 /// only once the chance that a good one fails this often is below one in a million.
 const CHANCE_MAX: f64 = 1e-6;
@@ -66,11 +70,12 @@ pub(super) struct BatchRequests {
 }
 
 impl BatchRequests {
-    /// The logarithm of the share of requests that failed since `then`; bounded below, since a few
-    /// requests prove little.
+    /// The logarithm of the share of requests that failed since `then`. The parked event's own
+    /// failure is one of them, so that a single accepted request between two failures proves little.
+    /// Bounded below, since even many prove little at once.
     fn chance_since(self, then: BatchRequests) -> f64 {
         let accepted = (self.accepted - then.accepted) as f64;
-        let failed = (self.failed - then.failed) as f64;
+        let failed = (self.failed - then.failed + 1) as f64;
         if accepted == 0.0 {
             return 0.0;
         }
@@ -114,6 +119,8 @@ pub(super) struct Parked {
     /// of them.
     held_failures: u32,
     not_before: Instant,
+    /// A parked event was accepted after all, and none has proved to be the cause since.
+    fails_at_random: bool,
 }
 
 /// The consequence of a parked event's failure.
@@ -134,11 +141,17 @@ impl Parked {
             bytes: 0,
             held_failures: 0,
             not_before: Instant::now(),
+            fails_at_random: false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.retrying.is_empty()
+    }
+
+    /// Whether the receiver fails at random, as far as parked events show: good ones were parked.
+    pub(super) fn receiver_fails_at_random(&self) -> bool {
+        self.fails_at_random
     }
 
     /// Parked events, in no order.
@@ -233,6 +246,7 @@ impl Parked {
     pub(super) fn accepted(&mut self, number: u64) -> Option<InFlightEvent> {
         let parked = self.tried(number)?;
         self.bytes -= parked.entry.parked_bytes();
+        self.fails_at_random = true;
         Some(parked.entry)
     }
 
@@ -280,6 +294,7 @@ impl Parked {
         parked.chance += moment.others.chance_since(parked.others);
         parked.others = moment.others;
         parked.entry.alone_failures += 1;
+        self.fails_at_random &= parked.entry.alone_failures < CAUSE_FAILURES;
         let since = parked.entry.alone_since.unwrap_or(now);
         let too_often = parked.entry.alone_failures >= ALONE_FAILURES_MAX
             && parked.chance <= CHANCE_MAX.ln()

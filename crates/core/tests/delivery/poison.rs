@@ -313,6 +313,23 @@ async fn last_batch_of_replay_refused_whole_is_given_up_soon() {
     assert_eq!(ends.refused.len(), 3);
 }
 
+/// The slot never waits meanwhile: each refusal is compared with another at once.
+#[tokio::test(start_paused = true)]
+async fn last_batch_of_replay_refused_slowly_says_what_the_receiver_said() {
+    let (fake, _) = Fake::new(|_, ids, _| match ids[0] >= 17 {
+        true => (Duration::from_secs(3), answered(400)),
+        false => (Duration::from_millis(5), accepted()),
+    });
+    let mut delivery = delivery(fake, 1);
+    deliver_all(&mut delivery, [batch(0..17)]).await;
+    delivery.start(batch(17..20));
+    receipts_for(&mut delivery, Duration::from_secs(16)).await;
+    delivery.give_up_culprits(Instant::now(), Duration::from_secs(300));
+    // Which looks at the text of each.
+    let ends = deliver_all(&mut delivery, []).await;
+    assert_eq!(ends.refused.len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn outage_at_end_of_replay_gives_up_no_event() {
     let (fake, _) = Fake::new(|request, _, _| match request < 3 {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use audit_bridge_core::deliver::DeliveryStatus;
 use audit_bridge_core::sink::SharedSink;
+use tokio::time::Instant;
 
 use super::fake::{Fake, accepted, answered};
 use super::*;
@@ -78,6 +79,37 @@ async fn event_alone_in_its_log_is_given_up_while_another_log_is_accepted() {
     assert_eq!(status.parked.events, 1);
     let (ends, _) = event_alone(240, |_| true).await;
     assert_eq!(ends.undeliverable, [7]);
+}
+
+/// What other logs deliver shows that the receiver works, but not how often it fails: few
+/// acceptances are no proof against a good event.
+#[tokio::test(start_paused = true)]
+async fn receiver_failing_at_random_gives_up_no_event_of_a_quiet_log() {
+    for seed in 0..20 {
+        let random = Mutex::new(fastrand::Rng::with_seed(seed));
+        let hours = Instant::now() + Duration::from_secs(4 * 3600);
+        let (fake, _) = Fake::new(move |_, _, _| {
+            let fails = Instant::now() < hours && random.lock().unwrap().u32(0..100) < 70;
+            let verdict = if fails { answered(503) } else { accepted() };
+            (Duration::from_millis(5), verdict)
+        });
+        let sink = SharedSink::new(Arc::new(fake), 4);
+        let [mut quiet, mut busy] = [delivery(sink.clone(), 1), delivery(sink, 1)];
+        let mut ends = Ends::default();
+        quiet.start(batch(0..100));
+        for minute in 0..5 * 60 {
+            if busy.has_room() {
+                busy.start(batch([1000 + minute]));
+            }
+            let minute = Duration::from_secs(60);
+            let (of_quiet, _) = tokio::join!(
+                receipts_for(&mut quiet, minute),
+                receipts_for(&mut busy, minute)
+            );
+            ends += of_quiet;
+        }
+        assert_eq!(ends.delivered.len(), 100, "{:?}", ends.undeliverable);
+    }
 }
 
 #[tokio::test(start_paused = true)]
