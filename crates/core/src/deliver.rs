@@ -8,8 +8,8 @@
 //! - A batch holds one of N slots until its last event is accepted or parked (`job`). It is sent
 //!   front first, so one slot keeps the order.
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone.
-//!   The acceptance is the last thing that happened to its batch, or at most a second old. If the
-//!   receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
+//!   The acceptance is the last thing that happened to its batch, or at most a second old, or of a
+//!   request that began later than the failed one. If the receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
 //!   parked (`parked`) and retried for a quarter of an hour.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
