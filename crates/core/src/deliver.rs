@@ -9,8 +9,9 @@
 //!   front first, so one slot keeps the order.
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone.
 //!   The acceptance is the last thing that happened to its batch, or at most a second old, or of a
-//!   request that began later than the failed one. If the receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
-//!   parked (`parked`) and retried for a quarter of an hour.
+//!   request that began later than the failed one. If the receiver calls its body bad (400, 413,
+//!   422), it is refused. After any other failure it is parked (`parked`) and retried for a quarter
+//!   of an hour.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
 //!   show whether the receiver works. The oldest batch is always tried first, so after an outage it
@@ -113,15 +114,16 @@ impl<S: Sink + 'static> Delivery<S> {
         limit: ConcurrencyLimit,
         observe: impl Fn(&str, f64) + Send + Sync + 'static,
     ) -> Delivery<S> {
+        let slots = limit.in_flight_batches_max.min(sink.in_flight_max()).max(1);
         Delivery {
-            slots: limit.in_flight_batches_max.min(sink.in_flight_max()).max(1),
+            slots,
             sink: Arc::new(sink),
             observe: Box::new(observe),
             backoff: Backoff::seeded(limit.seed),
             random: fastrand::Rng::with_seed(limit.seed),
             requests: FuturesUnordered::new(),
             jobs: VecDeque::new(),
-            parked: Parked::new(),
+            parked: Parked::new(slots),
             limit: RequestLimit::none(),
             pause_until: None,
             started: 0,
@@ -297,10 +299,9 @@ impl<S: Sink + 'static> Delivery<S> {
         let (number, sink) = (self.begun, Arc::clone(&self.sink));
         self.requests.push(Box::pin(async move {
             let bytes = events.iter().map(|event| event.text().len()).sum();
-            // A parked event waits outside the slots.
             let _slot = match job {
-                Some(_) => Some(sink.slot().await),
-                None => None,
+                Some(_) => sink.slot().await,
+                None => sink.parked_slot().await,
             };
             let began = Instant::now();
             let verdict = sink.send(&events).await;

@@ -27,6 +27,11 @@ pub trait Sink: Send + Sync {
         async { Slot::uncounted() }
     }
 
+    /// The same for a parked event, which waits for others of its kind only.
+    fn parked_slot(&self) -> impl Future<Output = Slot> + Send {
+        async { Slot::uncounted() }
+    }
+
     /// When the newest accepted request of any other pipeline began. `None`: there is none, or no
     /// other pipeline.
     fn accepted_of_others(&self) -> Option<Instant> {
@@ -53,6 +58,10 @@ impl<S: Sink> Sink for Arc<S> {
 
     async fn slot(&self) -> Slot {
         (**self).slot().await
+    }
+
+    async fn parked_slot(&self) -> Slot {
+        (**self).parked_slot().await
     }
 
     fn accepted_of_others(&self) -> Option<Instant> {

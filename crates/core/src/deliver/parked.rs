@@ -14,10 +14,6 @@ use crate::sink::RequestFailure;
 /// whichever is more.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
 
-/// Parked events that are tried at the same time, while others are accepted: an event that makes
-/// the receiver hang takes its request's whole time limit.
-const PARKED_REQUESTS_MAX: usize = 8;
-
 /// An event is undeliverable when it failed alone so often…
 pub const ALONE_FAILURES_MAX: u32 = 8;
 
@@ -111,6 +107,9 @@ impl ParkedEvent {
 /// All of them, by the time at which they began to fail.
 #[derive(Debug)]
 pub(super) struct Parked {
+    /// Parked events that are tried at the same time while others are accepted: an event that makes
+    /// the receiver hang takes its request's whole time limit.
+    requests_max: usize,
     waiting: VecDeque<ParkedEvent>,
     /// Those that are being tried, with the numbers of their requests.
     retrying: Vec<(u64, ParkedEvent)>,
@@ -134,8 +133,9 @@ pub(super) enum ParkedOutcome {
 }
 
 impl Parked {
-    pub(super) fn new() -> Parked {
+    pub(super) fn new(requests_max: usize) -> Parked {
         Parked {
+            requests_max,
             waiting: VecDeque::new(),
             retrying: Vec::new(),
             bytes: 0,
@@ -215,7 +215,7 @@ impl Parked {
     pub(super) fn next_at(&self) -> Option<Instant> {
         // While nothing is accepted, one shows as much as several.
         let requests_max = match self.held_failures {
-            0 => PARKED_REQUESTS_MAX,
+            0 => self.requests_max,
             _ => 1,
         };
         if self.retrying.len() >= requests_max {

@@ -15,6 +15,7 @@ use crate::event::Event;
 pub struct SharedSink<S> {
     sink: Arc<S>,
     slots: Arc<Semaphore>,
+    parked_slots: Arc<Semaphore>,
     accepted: Arc<Mutex<Accepted>>,
     clones: Arc<AtomicU64>,
     /// Which clone this is.
@@ -34,6 +35,7 @@ impl<S> Clone for SharedSink<S> {
         SharedSink {
             sink: Arc::clone(&self.sink),
             slots: Arc::clone(&self.slots),
+            parked_slots: Arc::clone(&self.parked_slots),
             accepted: Arc::clone(&self.accepted),
             clones: Arc::clone(&self.clones),
             own: self.clones.fetch_add(1, Ordering::Relaxed),
@@ -78,14 +80,23 @@ impl Slot {
     pub(super) fn uncounted() -> Slot {
         Slot { _permit: None }
     }
+
+    async fn of(slots: &Arc<Semaphore>) -> Slot {
+        // The semaphore is never closed.
+        let permit = Arc::clone(slots).acquire_owned().await;
+        Slot {
+            _permit: permit.ok(),
+        }
+    }
 }
 
 impl<S: Sink> SharedSink<S> {
-    /// Allows this many requests at once, at least one.
+    /// Allows this many requests at once, at least one, and as many of parked events.
     pub fn new(sink: Arc<S>, requests_max: usize) -> SharedSink<S> {
         SharedSink {
             sink,
             slots: Arc::new(Semaphore::new(requests_max.max(1))),
+            parked_slots: Arc::new(Semaphore::new(requests_max.max(1))),
             accepted: Arc::default(),
             clones: Arc::new(AtomicU64::new(1)),
             own: 0,
@@ -116,10 +127,10 @@ impl<S: Sink> Sink for SharedSink<S> {
     }
 
     async fn slot(&self) -> Slot {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.slots).acquire_owned().await;
-        Slot {
-            _permit: permit.ok(),
-        }
+        Slot::of(&self.slots).await
+    }
+
+    async fn parked_slot(&self) -> Slot {
+        Slot::of(&self.parked_slots).await
     }
 }

@@ -64,11 +64,18 @@ pub(super) fn of_status(
     })
 }
 
+/// How long a connection may take, a little less than the whole request: a server that is gone
+/// without a word would otherwise look like an event that makes the receiver hang.
+pub(super) fn connect_time(timeout: Duration) -> Duration {
+    timeout.mul_f64(0.9)
+}
+
 /// Interprets a request that got no answer.
 pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     // The URL may hold a secret in its query.
     let error = error.without_url();
-    let (cause, remedy) = if error.is_timeout() {
+    // No receiver saw what timed out before there was a connection.
+    let (cause, remedy) = if error.is_timeout() && !error.is_connect() {
         (Cause::Timeout, None)
     } else if any_cause(&error, is_tls) {
         (Cause::Tls, Some(TLS_REMEDY))
@@ -82,6 +89,12 @@ pub(super) fn of_error(error: reqwest::Error, timeout: Duration) -> Verdict {
     Verdict::Failed(RequestFailure {
         detail: match cause {
             Cause::Timeout => format!("no answer within {}s", timeout.as_secs_f64()),
+            Cause::Connect if error.is_timeout() => {
+                format!(
+                    "no connection within {}s",
+                    connect_time(timeout).as_secs_f64()
+                )
+            }
             _ => chain(&error),
         },
         cause,

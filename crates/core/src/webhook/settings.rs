@@ -8,6 +8,8 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, Url};
 
+use super::failure::connect_time;
+
 /// Idle connections kept for the next POST: more than the batches in flight are of no use.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
@@ -230,6 +232,7 @@ pub(super) fn client(
     let mut builder = Client::builder()
         .user_agent(&settings.user_agent)
         .timeout(settings.timeout)
+        .connect_timeout(connect_time(settings.timeout))
         .redirect(Policy::none())
         .referer(false)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)

@@ -301,3 +301,26 @@ fn webhook_settings_debug_hides_the_query() {
     let webhook = Webhook::new(&WebhookSettings::new("http://host:1/p?key=s3cret")).unwrap();
     assert_eq!(webhook.address(), "http://host:1");
 }
+
+/// A listener whose queue is full: the system drops what would be a connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn webhook_without_a_connection_in_time_blames_no_event() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let connect = || tokio::net::TcpStream::connect(address);
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), connect()).await {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 20, "the queue has no end");
+    }
+    let mut settings = settings(&format!("http://{address}/"));
+    settings.timeout = Duration::from_millis(800);
+    let webhook = Webhook::new(&settings).unwrap();
+    let failure = failure(webhook.send(&[event(1)]).await);
+    assert_eq!(failure.cause, Cause::Connect, "{}", failure.detail);
+    assert!(!failure.cause.reached_receiver());
+    assert_eq!(failure.detail, "no connection within 0.72s");
+}

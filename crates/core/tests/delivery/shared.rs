@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use audit_bridge_core::deliver::DeliveryStatus;
-use audit_bridge_core::sink::SharedSink;
+use audit_bridge_core::sink::{Cause, SharedSink};
 use tokio::time::Instant;
 
-use super::fake::{Fake, accepted, answered};
+use super::fake::{Fake, accepted, answered, failed};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -120,4 +120,28 @@ async fn event_alone_in_its_log_is_held_while_nothing_is_accepted_anywhere() {
         assert_eq!(status.parked.events, 0, "nothing shows that it is to blame");
         assert!(status.outage.is_some());
     }
+}
+
+/// Fifty logs, each with events that make the receiver hang.
+#[tokio::test(start_paused = true)]
+async fn parked_events_of_all_logs_share_their_slots() {
+    let (fake, log) = Fake::new(|_, ids, _| match ids.iter().any(|id| id % 10 < 3) {
+        true => (Duration::from_secs(10), failed(Cause::Timeout)),
+        false => (Duration::from_millis(5), accepted()),
+    });
+    let sink = SharedSink::new(Arc::new(fake), 4);
+    let mut ends = Ends::default();
+    let mut logs: Vec<_> = (0..50).map(|_| delivery(sink.clone(), 4)).collect();
+    for (number, delivery) in (0..).zip(&mut logs) {
+        delivery.start(batch(number * 10..number * 10 + 10));
+    }
+    for _ in 0..600 {
+        for delivery in &mut logs {
+            ends += receipts_for(delivery, Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(ends.delivered.len(), 350);
+    assert!(logs.iter().all(|log| log.status().parked.events == 3));
+    let most = log.lock().unwrap().at_once_max;
+    assert!(most <= 4 + 4, "{most} at once");
 }

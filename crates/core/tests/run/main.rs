@@ -206,7 +206,7 @@ fn check_end(world: &World) {
     world.check(&world.shards.places().collect::<Vec<_>>());
     world.check_issued();
     let parked = plan.poison != Poison::None || plan.faults > 0;
-    let more = if parked { 8 } else { 0 };
+    let more = if parked { plan.in_flight } else { 0 };
     assert!(
         world.at_once_max <= plan.in_flight + more,
         "{} requests at once",
