@@ -14,7 +14,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
 /// How many pieces may pass unrecognised before the file's shape counts as unknown.
 const UNRECOGNISED_PIECES_MAX: usize = 64;
-/// How much of a file is read to detect its shape.
+/// How much of a file is read to detect its shape. If that does not suffice, twice as much, up to
+/// the whole buffer: always the same for the same file, however it arrives.
 const HEAD_BYTES: usize = 8 << 10;
 
 /// Why a file, or the rest of it, was not read.
@@ -77,27 +78,34 @@ pub(super) fn read_into(
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     let mut failure = None;
-    // Read enough to detect the shape.
     let mut last = false;
-    while filled < HEAD_BYTES && !last && failure.is_none() {
-        read_more(
-            &mut content,
-            &mut buffer,
-            &mut filled,
-            &mut last,
-            &mut failure,
-        );
-    }
-    let bom = if buffer[..filled].starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
+    let mut head = HEAD_BYTES;
+    let (bom, mut split) = loop {
+        while filled < head && !last && failure.is_none() {
+            read_more(
+                &mut content,
+                &mut buffer,
+                &mut filled,
+                &mut last,
+                &mut failure,
+            );
+        }
+        let bom = if buffer[..filled].starts_with(b"\xef\xbb\xbf") {
+            3
+        } else {
+            0
+        };
+        let ended = last || failure.is_some();
+        if ended && buffer[bom..filled].iter().all(u8::is_ascii_whitespace) {
+            receive.passed(&buffer[..filled]);
+            return failure.map_or(Ok(()), |error| Err(Unreadable::Io(error)));
+        }
+        let has_more = filled > head || !ended;
+        match splitter(&buffer[bom..filled.min(head)], dump, shape) {
+            Err(_) if has_more && head < BUFFER_BYTES => head *= 2,
+            split => break (bom, split?),
+        }
     };
-    if buffer[bom..filled].iter().all(u8::is_ascii_whitespace) && (last || failure.is_some()) {
-        receive.passed(&buffer[..filled]);
-        return failure.map_or(Ok(()), |error| Err(Unreadable::Io(error)));
-    }
-    let mut split = splitter(&buffer[bom..filled], dump, shape)?;
     let mut sniff = ShapeDetector::default();
     receive.passed(&buffer[..bom]);
     let mut start = bom;

@@ -327,3 +327,22 @@ fn record_above_limit_takes_no_memory_and_no_neighbours() {
     assert_eq!(got.last().unwrap(), r#"{"id":"c"}"#);
     assert_eq!(result, Ok(()));
 }
+
+/// The first lines are foreign, and longer or shorter than what is read of a file at first.
+#[test]
+fn file_with_foreign_lines_is_read_alike_in_any_chunks() {
+    for foreign in (HEAD_BYTES - 40..HEAD_BYTES + 40).chain([40_000, BUFFER_BYTES - 30]) {
+        let text = format!("{}\n\"one\"\n\"two\"\n{{\"id\":1}}\n", "x".repeat(foreign));
+        let (whole, result) = pieces(text.as_bytes(), usize::MAX);
+        assert_eq!(
+            whole.last().map(String::as_str),
+            Some("{\"id\":1}"),
+            "{foreign}"
+        );
+        for chunk in [1, 64, 129, 4096] {
+            let pieced = pieces(text.as_bytes(), chunk);
+            let alike = (&whole, &result) == (&pieced.0, &pieced.1);
+            assert!(alike, "{foreign} in chunks of {chunk}");
+        }
+    }
+}
