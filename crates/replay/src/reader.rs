@@ -70,51 +70,42 @@ pub(super) fn read(
 
 /// Reads `content` to its end and passes on its pieces, and the bytes that they are made of.
 pub(super) fn read_into(
-    mut content: Box<dyn Read + Send>,
+    content: Box<dyn Read + Send>,
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,
     receive: &mut impl Receive,
 ) -> Result<(), Unreadable> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut filled = 0;
-    let mut failure = None;
-    let mut last = false;
+    let mut input = Input::new(content);
     let mut head = HEAD_BYTES;
     let (bom, mut split) = loop {
-        while filled < head && !last && failure.is_none() {
-            read_more(
-                &mut content,
-                &mut buffer,
-                &mut filled,
-                &mut last,
-                &mut failure,
-            );
-        }
-        let bom = if buffer[..filled].starts_with(b"\xef\xbb\xbf") {
+        input.fill(head);
+        let read = input.bytes();
+        let bom = if read.starts_with(b"\xef\xbb\xbf") {
             3
         } else {
             0
         };
-        let ended = last || failure.is_some();
-        if ended && buffer[bom..filled].iter().all(u8::is_ascii_whitespace) {
-            receive.passed(&buffer[..filled]);
-            return failure.map_or(Ok(()), |error| Err(Unreadable::Io(error)));
+        if input.ended() && read[bom..].iter().all(u8::is_ascii_whitespace) {
+            receive.passed(read);
+            return input
+                .failure
+                .map_or(Ok(()), |error| Err(Unreadable::Io(error)));
         }
-        let has_more = filled > head || !ended;
-        match splitter(&buffer[bom..filled.min(head)], dump, shape) {
+        let has_more = read.len() > head || !input.ended();
+        match splitter(&read[bom..read.len().min(head)], dump, shape) {
             Err(_) if has_more && head < BUFFER_BYTES => head *= 2,
             split => break (bom, split?),
         }
     };
     let mut sniff = ShapeDetector::default();
-    receive.passed(&buffer[..bom]);
+    receive.passed(&input.bytes()[..bom]);
     let mut start = bom;
     // How much of the rest of the buffer was already passed on.
     let mut ahead = 0;
     let mut open = true;
     loop {
-        let ended = last || failure.is_some();
-        let part = &buffer[start..filled];
+        let ended = input.ended();
+        let part = &input.bytes()[start..];
         let taken = split.split(part, ended, &mut |piece| {
             let end = end_within(&piece, part).unwrap_or(part.len());
             if end > ahead {
@@ -138,47 +129,34 @@ pub(super) fn read_into(
         if ended {
             break;
         }
-        buffer.copy_within(start..filled, 0);
-        filled -= start;
+        input.forget(start);
         start = 0;
         // Read more at once for a large record, so that it is not scanned again for every few
         // bytes.
-        let enough = if filled > 1 << 20 {
-            filled * 2
-        } else {
-            filled + 1
+        let enough = match input.filled {
+            filled if filled > 1 << 20 => filled * 2,
+            filled => filled + 1,
         };
-        while filled < enough.min(RECORD_BYTES_MAX) && !last && failure.is_none() {
-            if filled == buffer.len() {
-                buffer.resize((buffer.len() * 2).min(RECORD_BYTES_MAX), 0);
-            }
-            read_more(
-                &mut content,
-                &mut buffer,
-                &mut filled,
-                &mut last,
-                &mut failure,
-            );
-        }
-        if filled == RECORD_BYTES_MAX && !last && failure.is_none() {
-            receive.passed(&buffer[ahead..filled]);
-            let taken = split.overflow(&buffer[..filled], &mut |piece| {
+        input.fill(enough.min(RECORD_BYTES_MAX));
+        let read = input.bytes();
+        if read.len() == RECORD_BYTES_MAX && !input.ended() {
+            receive.passed(&read[ahead..]);
+            let taken = split.overflow(read, &mut |piece| {
                 open = open && sniff.pass(piece, ended, receive);
             });
             if taken.is_none() {
                 sniff.recognised = true;
                 open = open
                     && sniff.release(ended, receive)
-                    && receive.found(Found::TooLarge(&buffer[..filled]), ended);
+                    && receive.found(Found::TooLarge(read), ended);
             }
-            start = taken.unwrap_or(filled);
-            ahead = filled - start;
-        } else if buffer.len() > BUFFER_BYTES && filled < BUFFER_BYTES / 2 {
-            buffer.truncate(BUFFER_BYTES);
-            buffer.shrink_to_fit();
+            start = taken.unwrap_or(read.len());
+            ahead = read.len() - start;
+        } else {
+            input.shrink();
         }
     }
-    match (failure, split.unfinished()) {
+    match (input.failure, split.unfinished()) {
         (Some(error), _) => Err(Unreadable::Io(error)),
         (None, Some(what)) => Err(Unreadable::Shape(format!(
             "{what}: it was cut, what came before is read"
@@ -198,18 +176,63 @@ fn end_within(piece: &Piece<'_>, part: &[u8]) -> Option<usize> {
     (!piece.damaged && end <= part.len()).then_some(end)
 }
 
-fn read_more(
-    content: &mut Box<dyn Read + Send>,
-    buffer: &mut [u8],
-    filled: &mut usize,
-    last: &mut bool,
-    failure: &mut Option<io::Error>,
-) {
-    match content.read(&mut buffer[*filled..]) {
-        Ok(0) => *last = true,
-        Ok(bytes) => *filled += bytes,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-        Err(error) => *failure = Some(error),
+/// The content and what was read of it and not yet forgotten.
+struct Input {
+    content: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    filled: usize,
+    last: bool,
+    failure: Option<io::Error>,
+}
+
+impl Input {
+    fn new(content: Box<dyn Read + Send>) -> Input {
+        Input {
+            content,
+            buffer: vec![0; BUFFER_BYTES],
+            filled: 0,
+            last: false,
+            failure: None,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    /// Whether nothing more can be read.
+    fn ended(&self) -> bool {
+        self.last || self.failure.is_some()
+    }
+
+    /// Reads until so many bytes are here, or more, or the content ends.
+    fn fill(&mut self, enough: usize) {
+        while self.filled < enough && !self.ended() {
+            if self.filled == self.buffer.len() {
+                let larger = (self.buffer.len() * 2).min(RECORD_BYTES_MAX);
+                self.buffer.resize(larger, 0);
+            }
+            match self.content.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => self.last = true,
+                Ok(bytes) => self.filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.failure = Some(error),
+            }
+        }
+    }
+
+    /// Drops so many bytes at the front.
+    fn forget(&mut self, bytes: usize) {
+        self.buffer.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+    }
+
+    /// Gives back the memory that a large record took.
+    fn shrink(&mut self) {
+        if self.buffer.len() > BUFFER_BYTES && self.filled < BUFFER_BYTES / 2 {
+            self.buffer.truncate(BUFFER_BYTES);
+            self.buffer.shrink_to_fit();
+        }
     }
 }
 

@@ -52,6 +52,12 @@ fn two_pipelines() -> [Delivery<SharedSink<Fake>>; 2] {
     ]
 }
 
+/// What the first pipeline comes to in a minute, while the second delivers too.
+async fn minute_of<S: Sink + 'static>(quiet: &mut Delivery<S>, busy: &mut Delivery<S>) -> Ends {
+    let minute = Duration::from_secs(60);
+    tokio::join!(receipts_for(quiet, minute), receipts_for(busy, minute)).0
+}
+
 /// The outcome of event 7 in the first pipeline after this many minutes. The second delivers an
 /// event in each minute for which `busy_in` is true.
 async fn event_alone(minutes: u64, busy_in: impl Fn(u64) -> bool) -> (Ends, DeliveryStatus) {
@@ -62,12 +68,7 @@ async fn event_alone(minutes: u64, busy_in: impl Fn(u64) -> bool) -> (Ends, Deli
         if busy_in(minute) {
             busy.start(batch([1000 + minute]));
         }
-        let minute = Duration::from_secs(60);
-        let (of_quiet, _) = tokio::join!(
-            receipts_for(&mut quiet, minute),
-            receipts_for(&mut busy, minute)
-        );
-        ends += of_quiet;
+        ends += minute_of(&mut quiet, &mut busy).await;
     }
     (ends, quiet.status())
 }
@@ -101,12 +102,7 @@ async fn receiver_failing_at_random_gives_up_no_event_of_a_quiet_log() {
             if busy.has_room() {
                 busy.start(batch([1000 + minute]));
             }
-            let minute = Duration::from_secs(60);
-            let (of_quiet, _) = tokio::join!(
-                receipts_for(&mut quiet, minute),
-                receipts_for(&mut busy, minute)
-            );
-            ends += of_quiet;
+            ends += minute_of(&mut quiet, &mut busy).await;
         }
         assert_eq!(ends.delivered.len(), 100, "{:?}", ends.undeliverable);
     }
