@@ -131,15 +131,9 @@ pub(super) fn read_into(
         }
         input.forget(start);
         start = 0;
-        // Read more at once for a large record, so that it is not scanned again for every few
-        // bytes.
-        let enough = match input.filled {
-            filled if filled > 1 << 20 => filled * 2,
-            filled => filled + 1,
-        };
-        input.fill(enough.min(RECORD_BYTES_MAX));
-        let read = input.bytes();
-        if read.len() == RECORD_BYTES_MAX && !input.ended() {
+        if input.filled == RECORD_BYTES_MAX {
+            // Nothing of a full buffer was taken.
+            let read = input.bytes();
             receive.passed(&read[ahead..]);
             let taken = split.overflow(read, &mut |piece| {
                 open = open && sniff.pass(piece, ended, receive);
@@ -152,9 +146,16 @@ pub(super) fn read_into(
             }
             start = taken.unwrap_or(read.len());
             ahead = read.len() - start;
-        } else {
-            input.shrink();
+            continue;
         }
+        input.shrink();
+        // Read more at once for a large record, so that it is not scanned again for every few
+        // bytes.
+        let enough = match input.filled {
+            filled if filled > 1 << 20 => filled * 2,
+            filled => filled + 1,
+        };
+        input.fill(enough.min(RECORD_BYTES_MAX));
     }
     match (input.failure, split.unfinished()) {
         (Some(error), _) => Err(Unreadable::Io(error)),

@@ -346,3 +346,41 @@ fn file_with_foreign_lines_is_read_alike_in_any_chunks() {
         }
     }
 }
+
+/// Whatever a record's size, below the limit or above it, and however the file is read, its
+/// neighbours pass, and so does the record up to the limit.
+#[test]
+fn large_record_takes_no_neighbours_in_any_chunks() {
+    const NEIGHBOURS: usize = 20_000;
+    let neighbour = format!(r#"{{"id":"{}"}}"#, "n".repeat(1000));
+    for (before, between, after) in [
+        ("", "\n", "\n"),
+        ("[", ",", "]"),
+        (r#"{"events":["#, ",\n", "]}"),
+        ("", "", ""),
+    ] {
+        for sixteenths in [7, 9, 12, 15, 16, 17, 20, 24, 31, 33, 40] {
+            let bytes = RECORD_BYTES_MAX / 16 * sixteenths;
+            let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(bytes));
+            let fits = bytes + 10 < RECORD_BYTES_MAX;
+            let mut text = format!("{before}{neighbour}{between}{large}");
+            for _ in 0..NEIGHBOURS {
+                text.push_str(between);
+                text.push_str(&neighbour);
+            }
+            text.push_str(after);
+            for chunk in [usize::MAX, 64 << 10] {
+                let (got, result) = pieces(text.as_bytes(), chunk);
+                let case = format!("{between:?} {sixteenths} in chunks of {chunk}");
+                assert_eq!(result, Ok(()), "{case}");
+                assert_eq!(got.len(), NEIGHBOURS + 2, "{case}");
+                let is_whole = |at: usize| match at {
+                    1 if fits => got[at] == large,
+                    1 => got[at].starts_with("too large"),
+                    _ => got[at] == neighbour,
+                };
+                assert!((0..got.len()).all(is_whole), "{case}");
+            }
+        }
+    }
+}
