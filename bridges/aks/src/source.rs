@@ -8,6 +8,7 @@ mod partition_health;
 mod placement;
 pub(crate) mod position;
 mod records;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,11 +29,14 @@ use crate::client::{HubClient, HubError};
 use crate::source::pages::{PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
 use crate::source::position::PartitionStart;
+use crate::source::turns::Turns;
 
 /// The largest message of Event Hubs' standard tiers.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Limit of the bytes in flight for all partitions together.
 const PREFETCH_BYTES_MAX: usize = 16 << 20;
+/// The same where partitions take turns: where the share of each would be one message.
+const TURNS_BYTES_MAX: usize = 6 << 20;
 /// The largest number of messages on their way that the client library makes good use of.
 const PREFETCH_MAX: usize = 300;
 /// Once the readers of all partitions hold this many bytes that the pipeline has not taken, none
@@ -133,9 +137,11 @@ impl EventHub {
             partitions = partitions.len(),
             "event hub opened"
         );
+        let prefetch = prefetch(prefetch_bytes_max, partitions.len());
         let bounds = ReceiveBounds {
-            prefetch: prefetch(prefetch_bytes_max, partitions.len()),
+            prefetch,
             in_hand_bytes_max: IN_HAND_BYTES_MAX,
+            turns_bytes_max: turns_bytes_max(prefetch),
         };
         let timing = timing.paced(PROBE_PACE, partitions.len());
         let (mut partition_set, pages) = PartitionSet::new(client, &resume, bounds, timing);
@@ -207,6 +213,8 @@ struct ReceiveBounds {
     prefetch: u32,
     /// Bytes that readers hold and the pipeline has not taken.
     in_hand_bytes_max: usize,
+    /// Bytes in flight from all partitions that have their turn.
+    turns_bytes_max: usize,
 }
 
 /// Messages that may be in flight from each partition, if all are as large as possible.
@@ -214,6 +222,14 @@ fn prefetch(bytes_max: usize, partitions: usize) -> u32 {
     let share = bytes_max.min(PREFETCH_BYTES_MAX / partitions.max(1));
     let messages = (share / MESSAGE_BYTES_MAX).clamp(1, PREFETCH_MAX);
     u32::try_from(messages).unwrap_or(1)
+}
+
+/// The room for large messages: for some partitions at a time, or for all where they are few.
+fn turns_bytes_max(prefetch: u32) -> usize {
+    match prefetch {
+        0 | 1 => TURNS_BYTES_MAX,
+        _ => PREFETCH_BYTES_MAX,
+    }
 }
 
 /// The readers of all partitions.
@@ -239,6 +255,7 @@ impl PartitionSet {
             timing,
             prefetch: bounds.prefetch,
             in_hand: ReadBudget::new(bounds.in_hand_bytes_max),
+            turns: Turns::new(bounds.turns_bytes_max, MESSAGE_BYTES_MAX),
             until: resume.until,
             owner_level: resume.term,
         };
@@ -261,6 +278,8 @@ impl PartitionSet {
         let bounds = ReceiveBounds {
             prefetch: prefetch(prefetch_bytes_max, partitions),
             in_hand_bytes_max: IN_HAND_BYTES_MAX_ALONE,
+            // One link always has its turn.
+            turns_bytes_max: 0,
         };
         let timing = timing.paced(PROBE_PACE, partitions);
         PartitionSet::new(client, resume, bounds, timing)
@@ -394,6 +413,11 @@ mod tests {
             (usize::MAX, 0, 16),
         ] {
             assert_eq!(prefetch(bytes, partitions), want, "{bytes} {partitions}");
+            let room = turns_bytes_max(want) / MESSAGE_BYTES_MAX;
+            assert!(
+                want == 1 || room >= partitions,
+                "{partitions} would have to take turns"
+            );
         }
     }
 

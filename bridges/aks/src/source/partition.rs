@@ -28,6 +28,7 @@ use crate::source::pages::PageSender;
 use crate::source::partition_health;
 use crate::source::placement::{Lookup, MessageMatch, Placement, compare};
 use crate::source::position::{MessagePosition, PartitionStart};
+use crate::source::turns::{STALL_MAX, Turn, Turns};
 
 /// Number of steps over which the reopening of a hub's quiet links is spread.
 const RENEW_STEPS: u32 = 16;
@@ -89,6 +90,8 @@ pub(crate) struct ReaderContext {
     pub(crate) prefetch: u32,
     /// What readers have taken and not handed on.
     pub(super) in_hand: ReadBudget,
+    /// The room for large messages in flight.
+    pub(super) turns: Turns,
     /// Where the job ends, if it does.
     pub(crate) until: Option<Timestamp>,
     /// Event Hubs disconnects readers with a lower owner level, or with none.
@@ -124,6 +127,8 @@ enum Done {
     Reached,
     /// Continue with a new link, which looks for the position in this way.
     Reopen(Lookup),
+    /// Wait for a turn, and continue with a new link.
+    OutOfTurn,
 }
 
 /// The state of a link.
@@ -138,6 +143,8 @@ struct Link {
     unproven: bool,
     /// When the partition answered that it holds nothing after that message.
     nothing_more: Option<Timestamp>,
+    /// Messages up to this number arrive as soon as it is attached.
+    waiting_up_to: Option<i64>,
 }
 
 impl PartitionReader {
@@ -181,8 +188,24 @@ impl PartitionReader {
                 Ok(()) = gone => {}
             }
         });
+        let shared = Arc::clone(&self.shared);
+        let mut turn = shared.turns.none();
         loop {
-            let fault = match self.read_until_closed(over.as_mut()).await {
+            let fault = match self.read_until_closed(over.as_mut(), &mut turn).await {
+                Ok(Done::OutOfTurn) => {
+                    turn.rest();
+                    if self.failures == 0 {
+                        // The partition answered: it can be read.
+                        self.reset_failures();
+                    }
+                    // While it waits, it has no connection.
+                    tokio::select! {
+                        () = over.as_mut() => return,
+                        next = shared.turns.begin() => turn = next,
+                    }
+                    self.lookup = Lookup::Offset;
+                    continue;
+                }
                 Ok(Done::Reopen(by)) => {
                     tracing::debug!(partition = self.id, ?by, "link is opened anew");
                     self.lookup = by;
@@ -194,6 +217,7 @@ impl PartitionReader {
                 }
                 Err(fault) => fault,
             };
+            turn.rest();
             self.lookup = Lookup::Offset;
             self.told = false;
             self.failures = self.failures.saturating_add(1);
@@ -208,23 +232,28 @@ impl PartitionReader {
     async fn read_until_closed(
         &mut self,
         over: impl Future<Output = ()>,
+        turn: &mut Turn<'_>,
     ) -> Result<Done, HubError> {
         let connection = self.shared.client.connect().await?;
         let ended = tokio::select! {
             biased;
             () = over => Ok(Done::Closed),
-            ended = self.read(&connection) => ended,
+            ended = self.read(&connection, turn) => ended,
         };
         // A connection that is only dropped stays open.
         connection.close().await;
         ended
     }
 
-    async fn read(&mut self, connection: &HubConnection) -> Result<Done, HubError> {
+    async fn read(
+        &mut self,
+        connection: &HubConnection,
+        turn: &mut Turn<'_>,
+    ) -> Result<Done, HubError> {
         let Some(mut link) = self.place(connection).await? else {
             return Ok(Done::Closed);
         };
-        match self.follow(connection, &mut link).await {
+        match self.follow(connection, &mut link, turn).await {
             Err(fault) if fault.kind == HubErrorKind::Position => {
                 link.placement.next_lookup().map(Done::Reopen).ok_or(fault)
             }
@@ -237,7 +266,11 @@ impl PartitionReader {
         &mut self,
         connection: &HubConnection,
         link: &mut Link,
+        turn: &mut Turn<'_>,
     ) -> Result<Done, HubError> {
+        if link.waiting_up_to.is_some() && !turn.has_room() && !turn.claim_most() {
+            return Ok(Done::OutOfTurn);
+        }
         let shared = Arc::clone(&self.shared);
         let start = link.placement.start();
         let receiver = connection
@@ -250,17 +283,38 @@ impl PartitionReader {
             // The time limit stops while there is no room: a reader that does not read cannot call
             // the link silent.
             let next = timeout(patience, messages.next());
-            match shared.in_hand.read(false, next).await {
+            let next = shared.in_hand.read(false, next);
+            let came = match turn.has_room() {
+                true => next.await,
+                false => match timeout(patience + STALL_MAX, next).await {
+                    Ok(came) => came,
+                    Err(_) if turn.claim_most() => continue,
+                    Err(_) => return Ok(Done::OutOfTurn),
+                },
+            };
+            match came {
                 Ok(message) => {
                     quiet = SilenceTimer::new();
                     patience = shared.timing.idle;
                     let message = message?;
+                    turn.took(message.body.len());
+                    let number = message.sequence_number;
+                    let is_last = link
+                        .waiting_up_to
+                        .take_if(|last| number >= Some(*last))
+                        .is_some();
                     let held = shared.in_hand.hold(message.body.len());
                     if let Some(done) = self.take(link, message, held).await {
                         return Ok(done);
                     }
+                    if is_last {
+                        turn.rest();
+                    } else if turn.is_over() {
+                        return Ok(Done::OutOfTurn);
+                    }
                 }
                 Err(_) => {
+                    turn.rest();
                     patience = shared.timing.idle;
                     self.reset_failures();
                     let due = quiet.since.elapsed() >= shared.timing.probe;
@@ -308,6 +362,7 @@ impl PartitionReader {
         };
         self.report(&placement);
         let nothing_more = placement.is_at_end(&bounds).then_some(asked_at);
+        let asks_again = matches!(placement, Placement::At { .. });
         let mut link = Link {
             created_on,
             last: match &placement {
@@ -315,8 +370,9 @@ impl PartitionReader {
                 Placement::At { known, .. } => Some(known.sequence_number),
                 Placement::Elsewhere(_) | Placement::From(_) => None,
             },
-            unproven: matches!(placement, Placement::At { .. }),
+            unproven: asks_again,
             nothing_more,
+            waiting_up_to: (nothing_more.is_none() || asks_again).then_some(bounds.last),
             placement,
         };
         let open = link.unproven || self.stand(&mut link, news).await;
@@ -430,11 +486,10 @@ impl PartitionReader {
         };
         if !behind || bounds.is_empty {
             quiet.behind = false;
-            // The source was dropped, and this reader ends with it.
-            let _ = self
-                .pages
-                .send(self.cutter.standing(None, Some(asked_at)))
-                .await;
+            // If the pipeline does not take it, the next probe says more. If the source was dropped,
+            // this reader ends with it.
+            let standing = self.cutter.standing(None, Some(asked_at));
+            let _ = timeout(STALL_MAX, self.pages.send(standing)).await;
             return Ok(self.shared.until.is_some_and(|until| until <= asked_at));
         }
         // Messages that are on their way will have arrived by the next probe.

@@ -4,18 +4,35 @@ use super::*;
 
 /// A little less than Event Hubs lets through.
 const LARGE: usize = 1_000_000;
+/// So many partitions with such messages have their turn at the same time.
+const AT_A_TIME: usize = 6;
+
+fn publish(hubs: &EventHubs, partitions: usize, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        for partition in 0..partitions {
+            let name = format!("{partition}-{number}-{}", "x".repeat(LARGE));
+            hubs.publish(HUB, partition, body(&name));
+        }
+    }
+}
+
+/// Each message came once, in its partition's order.
+fn each_came_once(got: &Got, partitions: usize, messages: usize) {
+    for partition in 0..partitions {
+        let names = got.of(u32::try_from(partition).unwrap());
+        assert_eq!(names.len(), messages, "partition {partition}");
+        for (number, name) in names.into_iter().enumerate() {
+            assert!(name.starts_with(&format!("{partition}-{number}-")));
+        }
+    }
+}
 
 #[tokio::test]
 async fn readers_waiting_for_the_pipeline_hold_few_messages() {
     const PARTITIONS: usize = 16;
     let hubs = EventHubs::start().await;
     hubs.add_hub(HUB, PARTITIONS);
-    for number in 0..4 {
-        for partition in 0..PARTITIONS {
-            let name = format!("{partition}-{number}-{}", "x".repeat(LARGE));
-            hubs.publish(HUB, partition, body(&name));
-        }
-    }
+    publish(&hubs, PARTITIONS, 0..4);
     let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
     let mut got = Got::default();
     // Each says first where it stands.
@@ -31,17 +48,73 @@ async fn readers_waiting_for_the_pipeline_hold_few_messages() {
         before = hubs.bytes_out();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // One of each partition is on its way, whatever its reader does.
+    // One of each partition that has its turn is in flight, whatever its reader does.
     let came = usize::try_from(hubs.bytes_out()).unwrap() / LARGE;
-    let held = came.saturating_sub(taken + PARTITIONS);
-    assert!(held <= 3, "{held} besides one of each partition");
+    let held = came.saturating_sub(taken + AT_A_TIME);
+    assert!(
+        held <= 3,
+        "{held} besides one of each partition that has its turn"
+    );
     // They only wait.
     read(&mut source, &mut got, 4 * PARTITIONS).await;
-    for partition in 0..PARTITIONS {
-        let names = got.of(u32::try_from(partition).unwrap());
-        assert_eq!(names.len(), 4);
-        for (number, name) in names.into_iter().enumerate() {
-            assert!(name.starts_with(&format!("{partition}-{number}-")));
-        }
+    each_came_once(&got, PARTITIONS, 4);
+}
+
+/// A link that others wait for is closed between two messages, and the next one goes on there.
+#[tokio::test]
+async fn partitions_with_large_messages_take_turns_and_lose_nothing() {
+    const PARTITIONS: usize = AT_A_TIME + 4;
+    /// More than fit in a turn.
+    const MESSAGES: usize = 36;
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, PARTITIONS);
+    publish(&hubs, PARTITIONS, 0..MESSAGES);
+    let begun = resume(Start::Earliest);
+    let telemetry = begun.telemetry.clone();
+    let mut source = open(&hubs, begun).await.unwrap();
+    let mut got = Got::default();
+    read(&mut source, &mut got, PARTITIONS * MESSAGES).await;
+    each_came_once(&got, PARTITIONS, MESSAGES);
+    assert!(hubs.attached().len() > PARTITIONS, "no turn ended");
+    let ended = "audit_bridge_source_requests_total{status=\"ended\"}";
+    assert!(!telemetry.render().contains(ended), "a link failed");
+}
+
+/// The same while connections are cut.
+#[tokio::test]
+async fn connection_cut_between_turns_loses_nothing() {
+    const PARTITIONS: usize = AT_A_TIME + 4;
+    const MESSAGES: usize = 10;
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, PARTITIONS);
+    publish(&hubs, PARTITIONS, 0..MESSAGES);
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    for part in 1..4 {
+        read(&mut source, &mut got, PARTITIONS * MESSAGES * part / 4).await;
+        hubs.cut();
     }
+    read(&mut source, &mut got, PARTITIONS * MESSAGES).await;
+    each_came_once(&got, PARTITIONS, MESSAGES);
+}
+
+/// All links are attached when more arrives than the pipeline takes: those that cannot hand on what
+/// they have are closed, and request it again.
+#[tokio::test]
+async fn quiet_partitions_that_all_get_large_messages_keep_few_of_them() {
+    const PARTITIONS: usize = AT_A_TIME + 6;
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, PARTITIONS);
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read_until(&mut source, &mut got, |_| {
+        hubs.attached().len() == PARTITIONS
+    })
+    .await;
+    publish(&hubs, PARTITIONS, 0..2);
+    // Nothing is read, and those that have no turn close their connections.
+    let closed = || hubs.connections_now() <= AT_A_TIME + 3;
+    until(closed).await;
+    read(&mut source, &mut got, PARTITIONS * 2).await;
+    each_came_once(&got, PARTITIONS, 2);
 }
