@@ -76,10 +76,7 @@ pub struct AksProvider {
 impl AksProviderArgs {
     /// Checks the flags.
     pub(crate) fn check(&self, problems: &mut Problems) -> AksProvider {
-        let file = self
-            .connection_string_file
-            .clone()
-            .filter(|path| !path.as_os_str().is_empty());
+        let file = config::path(self.connection_string_file.as_ref());
         let read = file.as_ref().and_then(|path| {
             let text = read_connection_string(path);
             let read = text.and_then(|text| ConnectionString::parse(&text));

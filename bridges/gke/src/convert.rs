@@ -189,7 +189,10 @@ impl GkeConvert {
             ),
             SplitPart::Part { .. } if self.leaves_parts => {}
             SplitPart::Part { uid, index, total } => {
-                let complete = self.held.add((uid, index, total), id, &record.payload);
+                // Central logging brings entries of several projects together.
+                let log = entry.log_name.as_deref().unwrap_or_default();
+                let uid = format!("{uid} of {log}");
+                let complete = self.held.add((&uid, index, total), id, &record.payload);
                 if let Some(group) = complete {
                     self.join(group, Parts::All, out);
                 }

@@ -1,6 +1,8 @@
 //! The command line that all bridges share: parse, check, build, run, exit status.
 
+use std::any::TypeId;
 use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -143,7 +146,13 @@ fn complete(arg: Arg) -> Arg {
         return arg;
     };
     let is_bool = arg.get_value_names().is_some_and(|names| names == ["BOOL"]);
+    let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
     let arg = arg.env(variable).hide_env_values(true);
+    // clap refuses an empty path, and an empty variable counts as unset.
+    let arg = match is_path {
+        true => arg.value_parser(OsStringValueParser::new().map(PathBuf::from)),
+        false => arg,
+    };
     match is_bool {
         true => arg.num_args(0..=1).default_missing_value("true"),
         false => arg,

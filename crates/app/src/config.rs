@@ -494,6 +494,6 @@ impl DeliveryArgs {
 }
 
 /// A path that is set: an empty variable counts as unset.
-pub(crate) fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
+pub fn path(path: Option<&PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty()).cloned()
 }

@@ -189,7 +189,7 @@ where
         // An open event usually has bytes of its own in addition to its record's.
         let read_bytes = processor.tracker.open_bytes().saturating_sub(parked_bytes);
         let event_bytes = processor.batcher.waiting_bytes() + delivery.in_flight_bytes();
-        let in_flight_bytes = read_bytes + event_bytes;
+        let in_flight_bytes = read_bytes + event_bytes + processor.reject_bytes();
         held.set(in_flight_bytes);
         let room = !processor.batcher.has_complete() && processor.stuck.is_none() && !cannot_keep;
         let deadline = processor.batcher.deadline().filter(|_| delivery.has_room());

@@ -42,6 +42,8 @@ enum Frame {
     Container(PieceContext),
 }
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// What an object is, according to its first members.
 enum Head {
     Record,
@@ -164,6 +166,19 @@ impl Dropping {
     }
 }
 
+/// The bytes between two values: whitespace, the commas of arrays, the record separator of RFC
+/// 7464, and the mark that each of several files began with that were put together.
+fn gap(rest: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += match rest.get(at) {
+            Some(b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e) => 1,
+            Some(_) if rest[at..].starts_with(BYTE_ORDER_MARK) => BYTE_ORDER_MARK.len(),
+            _ => return at,
+        };
+    }
+}
+
 impl JsonSplit {
     pub(super) fn new(dump: Arc<dyn Dump>) -> JsonSplit {
         JsonSplit {
@@ -176,11 +191,7 @@ impl JsonSplit {
     }
 
     fn step(&mut self, rest: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> Step {
-        // Between values: whitespace, the commas of arrays, and the record separator of RFC 7464.
-        let gap = rest
-            .iter()
-            .position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e))
-            .unwrap_or(rest.len());
+        let gap = gap(rest);
         if let Some(Frame::Container(_)) = self.frames.last() {
             return self.member(rest, last);
         }
@@ -194,6 +205,9 @@ impl JsonSplit {
         let Some(&first) = rest.first() else {
             return Step::More;
         };
+        if BYTE_ORDER_MARK.starts_with(rest) && !last {
+            return Step::More;
+        }
         match (first, self.frames.last()) {
             (b']', Some(Frame::Array(_))) => {
                 self.frames.pop();

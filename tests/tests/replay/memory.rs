@@ -72,6 +72,28 @@ fn memory_of_large_dump_stays_flat() {
     );
 }
 
+/// Each tiny line is a record, a reject and a line of the dead letter.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_of_many_rejects_stays_flat() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let text = format!("{}\n{}", event(1, 700), "x\n".repeat(1_000_000));
+    std::fs::write(path("in"), text).unwrap();
+    let (input, dead) = (path("in"), path("dead"));
+    let args = [
+        "replay",
+        &input,
+        "--output",
+        "/dev/null",
+        "--dead-letter",
+        &dead,
+    ];
+    let (status, peak) = peak_mib("eks", &args);
+    assert_eq!(status, 3);
+    assert!(peak <= 64, "{peak} MiB for a million rejects");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[cfg(target_os = "linux")]
 async fn memory_with_refusing_webhook_is_bounded() {

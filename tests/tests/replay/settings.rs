@@ -66,19 +66,45 @@ fn settings_wrong_are_all_reported_at_once() {
     assert_eq!(run("gke", &["--help"]).status, 0);
 }
 
+/// Manifests often have a variable without a value.
+#[test]
+fn variables_empty_count_as_unset() {
+    for provider in BRIDGES {
+        for subcommand in ["replay", "run"] {
+            let help = run(provider, &[subcommand, "--help"]).stdout;
+            let named = help.split("[env: ").skip(1);
+            let variables: Vec<&str> = named
+                .filter_map(|text| text.split(['=', ']']).next())
+                .collect();
+            assert!(variables.len() > 20, "{variables:?}");
+            let mut bridge = command(provider, &[subcommand]);
+            bridge.envs(variables.iter().map(|name| (name, "")));
+            let input = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(input.path(), lines(0..1)).unwrap();
+            let status = match subcommand {
+                "replay" => bridge.arg(input.path()).output().unwrap().status.code(),
+                // It lacks what it has to have, and says so itself.
+                _ => {
+                    let output = bridge.output().unwrap();
+                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                    assert!(said.contains("the configuration is wrong"), "{said}");
+                    output.status.code().map(|status| status - 2)
+                }
+            };
+            assert_eq!(status, Some(0), "{provider} {subcommand}");
+        }
+    }
+}
+
 #[test]
 fn settings_are_read_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
     let ran = command("aks", &["replay", "-"])
         .env("AUDIT_BRIDGE_FORMAT", "events")
         .env("AUDIT_BRIDGE_ANNOTATE", "cluster=blue,team=a,b")
         .env("AUDIT_BRIDGE_WEBHOOK_URL", "")
         .stdin(std::process::Stdio::from(
-            std::fs::File::open({
-                let folder =
-                    std::env::temp_dir().join(format!("audit-bridge-env-{}", std::process::id()));
-                write(&folder, "in.jsonl", lines(0..1))
-            })
-            .unwrap(),
+            std::fs::File::open(write(folder.path(), "in.jsonl", lines(0..1))).unwrap(),
         ))
         .output()
         .unwrap();

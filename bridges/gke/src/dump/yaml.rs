@@ -11,6 +11,8 @@ use audit_bridge_replay::dump::{Piece, Splitter};
 use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
+mod escape;
+
 /// Members by which YAML is recognised as log entries.
 const MEMBERS: [&str; 17] = [
     "errorGroups",
@@ -181,7 +183,7 @@ fn is_separator(line: &[u8]) -> bool {
 
 /// The entries of one document, as JSON; `None` if it is no YAML.
 fn entries(text: &[u8]) -> Option<Vec<String>> {
-    let text = std::str::from_utf8(text).ok()?;
+    let text = escape::escaped(std::str::from_utf8(text).ok()?);
     let mut budget = serde_saphyr::Budget::default();
     budget.max_depth = DEPTH_MAX;
     let options = serde_saphyr::options! {
@@ -193,7 +195,10 @@ fn entries(text: &[u8]) -> Option<Vec<String>> {
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
     };
-    let value: Value = serde_saphyr::from_str_with_options(text, options).ok()?;
+    let mut value: Value = serde_saphyr::from_str_with_options(&text, options).ok()?;
+    if matches!(text, Cow::Owned(_)) {
+        escape::restore(&mut value);
+    }
     let values = match value {
         Value::Array(values) => values,
         Value::Null => Vec::new(),

@@ -89,6 +89,7 @@ struct Checked<B> {
     give_up_after: Duration,
     skip_records: u64,
     state_dir: Option<PathBuf>,
+    report: Option<PathBuf>,
     shard: Option<Shard>,
     parallel: NonZeroUsize,
 }
@@ -122,9 +123,15 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
             })
     });
     let delivery = args.delivery.check(true, problems);
+    let report = config::path(args.report.as_ref());
+    if let Some(path) = &report
+        && let Err(error) = check_writable(path)
+    {
+        problems.add("report", format!("cannot be written: {error}"));
+    }
     let written = [
         ("dead-letter", delivery.dead_letter.as_deref()),
-        ("report", args.report.as_deref()),
+        ("report", report.as_deref()),
     ]
     .into_iter()
     .chain(match &delivery.destination {
@@ -167,6 +174,7 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     };
     Checked {
         state_dir,
+        report,
         shard,
         parallel: problems.read(
             "parallel",
@@ -275,7 +283,7 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
     } = run::run(pipeline).await;
     stats.set_duration(started.elapsed());
     console.finish(&stats);
-    if let Some(path) = &args.report {
+    if let Some(path) = &checked.report {
         let json = serde_json::to_string(&stats).map_err(|error| error.to_string())?;
         write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
@@ -472,6 +480,25 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.mode(0o600).open(path)?.write_all(bytes)
 }
 
+/// Finds out whether a file can be written, and leaves its content as it is.
+fn check_writable(path: &Path) -> io::Result<()> {
+    let found = path.symlink_metadata();
+    if found
+        .as_ref()
+        .is_ok_and(|found| !found.is_file() && !found.is_dir())
+    {
+        // A link, a device, or a pipe, which may wait for a reader.
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)?;
+    match found {
+        Ok(_) => Ok(()),
+        Err(_) => std::fs::remove_file(path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -485,5 +512,17 @@ mod tests {
         write_private(&report, b"{}").unwrap();
         let mode = std::fs::metadata(&report).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn report_is_tried_before_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report");
+        check_writable(&report).unwrap();
+        assert!(!report.exists(), "an empty report would look like one");
+        write_private(&report, b"{}").unwrap();
+        check_writable(&report).unwrap();
+        assert_eq!(std::fs::read(&report).unwrap(), b"{}");
+        assert!(check_writable(&folder.path().join("missing/report")).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Writes rejects to the dead letter on a blocking thread, so that a slow disk, or the compression
 //! of a full file, does not stop the loop. A record is settled only once its line is on the disk.
 //!
-//! One job at a time writes and syncs all waiting rejects together. Their memory is bounded by the
-//! byte budget, since their records are still open.
+//! One job at a time writes and syncs all waiting rejects together. Their memory is part of the byte
+//! budget, besides that of their records, which are still open.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -17,6 +17,9 @@ use crate::record::Origin;
 
 /// The wait between a failure and the next attempt.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// What a reject takes besides its record, its error and the copy of its payload, roughly.
+const LINE_OVERHEAD_BYTES: usize = 1024;
 
 /// What to settle once a line is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,9 @@ pub(super) struct DeadLetterWriter {
     /// What the next success makes safe: the lines of the current job, and of jobs that failed
     /// before it.
     written: Vec<(RecordId, Settle)>,
+    /// Bytes of all rejects that are not safe yet, and of those among them that wait.
+    bytes: usize,
+    waiting_bytes: usize,
     job: Option<Job>,
     not_before: Instant,
 }
@@ -57,6 +63,8 @@ impl DeadLetterWriter {
             dead_letter,
             waiting: Vec::new(),
             written: Vec::new(),
+            bytes: 0,
+            waiting_bytes: 0,
             job: None,
             not_before: Instant::now(),
         }
@@ -64,7 +72,15 @@ impl DeadLetterWriter {
 
     /// Adds a reject. Does no I/O: [`DeadLetterWriter::next`] does.
     pub(super) fn add(&mut self, line: Line) {
+        let bytes = line.payload.len() + line.error.len() + LINE_OVERHEAD_BYTES;
+        self.bytes += bytes;
+        self.waiting_bytes += bytes;
         self.waiting.push(line);
+    }
+
+    /// Bytes that the rejects which are not safe yet take besides their records.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether all added rejects are safe.
@@ -90,13 +106,17 @@ impl DeadLetterWriter {
                 let lines = std::mem::take(&mut self.waiting);
                 let settles = lines.iter().map(|line| (line.record, line.settle));
                 self.written.extend(settles);
+                self.waiting_bytes = 0;
                 self.job.insert(write(self.dead_letter.clone(), lines))
             }
         };
         let result = job.await;
         self.job = None;
         match result {
-            Ok(()) => Ok(std::mem::take(&mut self.written)),
+            Ok(()) => {
+                self.bytes = self.waiting_bytes;
+                Ok(std::mem::take(&mut self.written))
+            }
             Err(error) => {
                 self.not_before = Instant::now() + RETRY;
                 Err(error)

@@ -322,6 +322,11 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
             .sum()
     }
 
+    /// The bytes of rejects on their way to the disk, besides their records.
+    pub(super) fn reject_bytes(&self) -> usize {
+        self.dead_letter.as_ref().map_or(0, DeadLetterWriter::bytes)
+    }
+
     /// Whether all rejects are on the disk.
     pub(super) fn rejects_are_safe(&self) -> bool {
         self.dead_letter

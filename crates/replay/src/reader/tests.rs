@@ -100,6 +100,8 @@ fn records_in_every_arrangement_are_found() {
     let both = [r#"{"id":1}"#, r#"{"id":2}"#];
     check("{\"id\":1}\n{\"id\":2}\n", &both);
     check("\u{feff}{\"id\":1}\r\n\r\n{\"id\":2}", &both);
+    check("\u{feff}{\"id\":1}\n\u{feff}{\"id\":2}\n", &both);
+    check("[{\"id\":1}]\n\u{feff}\u{feff}[{\"id\":2}]\u{feff}", &both);
     check("{\"id\":1}{\"id\":2}", &both);
     check("\u{1e}{\"id\":1}\n\u{1e}{\"id\":2}\n", &both);
     check("[{\"id\":1},{\"id\":2}]", &both);

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::super::json::{self, Scanner, Visit};
+use super::super::json::{self, Raw, Scanner, Visit};
 use super::known::Member;
 
 /// A cut text, completed.
@@ -29,6 +29,7 @@ pub(super) fn complete(text: &str, depth_max: usize) -> Option<Completed> {
         open: Vec::new(),
         level: 0,
         key: None,
+        pending: None,
     };
     let _ = json::walk(text, &mut reader);
     let innermost = reader.open.last()?;
@@ -50,6 +51,16 @@ pub(super) fn complete(text: &str, depth_max: usize) -> Option<Completed> {
         }
         json.push_str(&format!("\"{key}\":\"{part}\""));
     }
+    // Of a key that stands twice the last value counts. That one is lost, so the first must not stand
+    // for it.
+    if let Some((from, to)) = reader.pending
+        && reader.open.len() > 1
+        && let Some(key) = text.get(from..to)
+        && let Some(before) = json.get(innermost.start..)
+        && has_member(before, key)
+    {
+        json.push_str(&format!(",{key}:null"));
+    }
     for open in reader.open.iter().rev() {
         json.push(if open.is_object { '}' } else { ']' });
     }
@@ -57,6 +68,16 @@ pub(super) fn complete(text: &str, depth_max: usize) -> Option<Completed> {
         json,
         within: within.map(|(key, _)| key.into_owned()),
     })
+}
+
+/// Whether an object without its end has this key, which is a JSON string.
+fn has_member(object: &str, key: &str) -> bool {
+    let Ok(key) = Scanner::new(key).string() else {
+        return false;
+    };
+    let object = format!("{object}}}");
+    let members = Raw::parse(&object).ok().and_then(Raw::members);
+    members.is_some_and(|mut members| members.any(|(other, _)| other == key))
 }
 
 /// The inner text of the cut string behind a key, up to its last whole character.
@@ -93,11 +114,14 @@ struct Reader<'a> {
     level: usize,
     /// The key of the event's member that is being read.
     key: Option<(usize, usize)>,
+    /// The key of the innermost open container whose value is not whole yet.
+    pending: Option<(usize, usize)>,
 }
 
 impl Reader<'_> {
     /// Notes the end of a whole value.
     fn whole(&mut self, end: usize) {
+        self.pending = None;
         if self.level <= self.depth_max
             && let Some(open) = self.open.last_mut()
         {
@@ -111,6 +135,7 @@ impl Reader<'_> {
 
 impl Visit for Reader<'_> {
     fn open(&mut self, at: usize, is_object: bool) {
+        self.pending = None;
         self.level += 1;
         if self.level <= self.depth_max {
             self.open.push(Open {
@@ -133,6 +158,7 @@ impl Visit for Reader<'_> {
         if self.level == 1 {
             self.key = Some((from, to));
         }
+        self.pending = (self.level <= self.depth_max).then_some((from, to));
     }
 
     fn scalar(&mut self, from: usize, to: usize) {
@@ -177,6 +203,29 @@ mod tests {
         }
         assert_eq!(complete("", 9), None);
         assert_eq!(complete("[{", 9), None);
+    }
+
+    #[test]
+    fn cut_event_does_not_go_back_to_an_earlier_value_of_the_same_key() {
+        for (text, want) in [
+            (
+                r#"{"a":{"k":"one","k":"tw"#,
+                r#"{"a":{"k":"one","k":null}}"#,
+            ),
+            (
+                r#"{"a":[{"b":1,"k":{},"\u006b":12"#,
+                r#"{"a":[{"b":1,"k":{},"\u006b":null}]}"#,
+            ),
+            (r#"{"a":{"k":"one","k""#, r#"{"a":{"k":"one","k":null}}"#),
+            (r#"{"a":{"k":"one","k"#, r#"{"a":{"k":"one"}}"#),
+            (r#"{"a":{"k":"one","l":"k"#, r#"{"a":{"k":"one"}}"#),
+            (r#"{"a":{"k":{"k":"x"#, r#"{"a":{"k":{}}}"#),
+            (r#"{"a":{"k":1,"k":[2,3"#, r#"{"a":{"k":1,"k":[2]}}"#),
+            (r#"{"k":1,"k":2"#, r#"{"k":1}"#),
+        ] {
+            let json = complete(text, 9).map(|completed| completed.json);
+            assert_eq!(json.as_deref(), Some(want), "{text}");
+        }
     }
 
     #[test]
