@@ -16,11 +16,11 @@ fn publish(hubs: &EventHubs, partitions: usize, numbers: std::ops::Range<usize>)
     }
 }
 
-/// Each message came once, in its partition's order.
-fn each_came_once(got: &Got, partitions: usize, messages: usize) {
-    for partition in 0..partitions {
+/// Each of so many messages of each partition came once, in order.
+fn each_came_once(got: &Got, messages: &[usize]) {
+    for (partition, messages) in messages.iter().enumerate() {
         let names = got.of(u32::try_from(partition).unwrap());
-        assert_eq!(names.len(), messages, "partition {partition}");
+        assert_eq!(names.len(), *messages, "partition {partition}");
         for (number, name) in names.into_iter().enumerate() {
             assert!(name.starts_with(&format!("{partition}-{number}-")));
         }
@@ -57,7 +57,7 @@ async fn readers_waiting_for_the_pipeline_hold_few_messages() {
     );
     // They only wait.
     read(&mut source, &mut got, 4 * PARTITIONS).await;
-    each_came_once(&got, PARTITIONS, 4);
+    each_came_once(&got, &[4; PARTITIONS]);
 }
 
 /// A link that others wait for is closed between two messages, and the next one goes on there.
@@ -74,7 +74,7 @@ async fn partitions_with_large_messages_take_turns_and_lose_nothing() {
     let mut source = open(&hubs, begun).await.unwrap();
     let mut got = Got::default();
     read(&mut source, &mut got, PARTITIONS * MESSAGES).await;
-    each_came_once(&got, PARTITIONS, MESSAGES);
+    each_came_once(&got, &[MESSAGES; PARTITIONS]);
     assert!(hubs.attached().len() > PARTITIONS, "no turn ended");
     let ended = "audit_bridge_source_requests_total{status=\"ended\"}";
     assert!(!telemetry.render().contains(ended), "a link failed");
@@ -95,7 +95,7 @@ async fn connection_cut_between_turns_loses_nothing() {
         hubs.cut();
     }
     read(&mut source, &mut got, PARTITIONS * MESSAGES).await;
-    each_came_once(&got, PARTITIONS, MESSAGES);
+    each_came_once(&got, &[MESSAGES; PARTITIONS]);
 }
 
 /// All links are attached when more arrives than the pipeline takes: those that cannot hand on what
@@ -116,5 +116,51 @@ async fn quiet_partitions_that_all_get_large_messages_keep_few_of_them() {
     let closed = || hubs.connections_now() <= AT_A_TIME + 3;
     until(closed).await;
     read(&mut source, &mut got, PARTITIONS * 2).await;
-    each_came_once(&got, PARTITIONS, 2);
+    each_came_once(&got, &[2; PARTITIONS]);
+}
+
+/// Messages of any size come at any time, connections are cut, and the pipeline now and then takes
+/// nothing. `SEED=n` repeats a run.
+#[tokio::test]
+async fn partitions_that_take_turns_lose_nothing_whatever_happens() {
+    const PARTITIONS: usize = AT_A_TIME + 8;
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let mut state: u64 = seed.unwrap_or_else(|| u64::from(std::process::id())) | 1;
+    println!("SEED={state}");
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % 1_000_003).unwrap() % below
+    };
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, PARTITIONS);
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    let mut published = [0; PARTITIONS];
+    for _ in 0..25 {
+        for _ in 0..random(30) {
+            let partition = random(PARTITIONS);
+            let bytes = [10, 60_000, 200_000, LARGE][random(4)];
+            let name = format!(
+                "{partition}-{}-{}",
+                published[partition],
+                "x".repeat(random(bytes))
+            );
+            hubs.publish(HUB, partition, body(&name));
+            published[partition] += 1;
+        }
+        match random(5) {
+            0 => hubs.cut(),
+            1 => tokio::time::sleep(Duration::from_millis(random(4000) as u64)).await,
+            _ => {
+                let span = Duration::from_millis(random(800) as u64);
+                listen(&mut source, &mut got, span).await;
+            }
+        }
+    }
+    read(&mut source, &mut got, published.iter().sum()).await;
+    each_came_once(&got, &published);
 }

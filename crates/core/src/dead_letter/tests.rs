@@ -186,7 +186,7 @@ fn dead_letter_link_or_locked_file_is_refused() {
     drop(first);
     // A process that another test starts at this moment has the file open, too, until it begins.
     let free = (0..500).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
         DeadLetter::open(&path, "eks").is_ok()
     });
     assert!(free, "the lock outlives its dead letter");
