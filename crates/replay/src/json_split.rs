@@ -167,12 +167,13 @@ impl Dropping {
 }
 
 /// The bytes between two values: whitespace, the commas of arrays, the record separator of RFC
-/// 7464, and the mark that each of several files began with that were put together.
+/// 7464, the mark that each of several files began with that were put together, and the zeros that
+/// a file system leaves where a machine lost its power.
 fn gap(rest: &[u8]) -> usize {
     let mut at = 0;
     loop {
         at += match rest.get(at) {
-            Some(b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e) => 1,
+            Some(b' ' | b'\n' | b'\r' | b'\t' | b',' | 0x1e | 0) => 1,
             Some(_) if rest[at..].starts_with(BYTE_ORDER_MARK) => BYTE_ORDER_MARK.len(),
             _ => return at,
         };

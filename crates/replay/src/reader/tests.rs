@@ -102,6 +102,7 @@ fn records_in_every_arrangement_are_found() {
     check("\u{feff}{\"id\":1}\r\n\r\n{\"id\":2}", &both);
     check("\u{feff}{\"id\":1}\n\u{feff}{\"id\":2}\n", &both);
     check("[{\"id\":1}]\n\u{feff}\u{feff}[{\"id\":2}]\u{feff}", &both);
+    check("{\"id\":1}\n\0\0\0{\"id\":2}\n\0", &both);
     check("{\"id\":1}{\"id\":2}", &both);
     check("\u{1e}{\"id\":1}\n\u{1e}{\"id\":2}\n", &both);
     check("[{\"id\":1},{\"id\":2}]", &both);
