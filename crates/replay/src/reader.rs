@@ -75,7 +75,15 @@ pub(super) fn read_into(
     shape: Option<&Shape>,
     receive: &mut impl Receive,
 ) -> Result<(), Unreadable> {
-    let mut input = Input::new(content);
+    read_input(Input::new(content, RECORD_BYTES_MAX), dump, shape, receive)
+}
+
+fn read_input(
+    mut input: Input,
+    dump: &Arc<dyn Dump>,
+    shape: Option<&Shape>,
+    receive: &mut impl Receive,
+) -> Result<(), Unreadable> {
     let mut head = HEAD_BYTES;
     let (bom, mut split) = loop {
         input.fill(head);
@@ -131,7 +139,7 @@ pub(super) fn read_into(
         }
         input.forget(start);
         start = 0;
-        if input.filled == RECORD_BYTES_MAX {
+        if input.filled == input.record_bytes_max {
             // Nothing of a full buffer was taken.
             let read = input.bytes();
             receive.passed(&read[ahead..]);
@@ -155,7 +163,7 @@ pub(super) fn read_into(
             filled if filled > 1 << 20 => filled * 2,
             filled => filled + 1,
         };
-        input.fill(enough.min(RECORD_BYTES_MAX));
+        input.fill(enough);
     }
     match (input.failure, split.unfinished()) {
         (Some(error), _) => Err(Unreadable::Io(error)),
@@ -180,6 +188,8 @@ fn end_within(piece: &Piece<'_>, part: &[u8]) -> Option<usize> {
 /// The content and what was read of it and not yet forgotten.
 struct Input {
     content: Box<dyn Read + Send>,
+    /// The largest record that is read.
+    record_bytes_max: usize,
     buffer: Vec<u8>,
     filled: usize,
     last: bool,
@@ -187,10 +197,11 @@ struct Input {
 }
 
 impl Input {
-    fn new(content: Box<dyn Read + Send>) -> Input {
+    fn new(content: Box<dyn Read + Send>, record_bytes_max: usize) -> Input {
         Input {
             content,
-            buffer: vec![0; BUFFER_BYTES],
+            record_bytes_max,
+            buffer: vec![0; BUFFER_BYTES.min(record_bytes_max)],
             filled: 0,
             last: false,
             failure: None,
@@ -206,11 +217,13 @@ impl Input {
         self.last || self.failure.is_some()
     }
 
-    /// Reads until so many bytes are here, or more, or the content ends.
+    /// Reads until so many bytes are here, or more, or a record's limit is reached, or the content
+    /// ends.
     fn fill(&mut self, enough: usize) {
+        let enough = enough.min(self.record_bytes_max);
         while self.filled < enough && !self.ended() {
             if self.filled == self.buffer.len() {
-                let larger = (self.buffer.len() * 2).min(RECORD_BYTES_MAX);
+                let larger = (self.buffer.len() * 2).min(self.record_bytes_max);
                 self.buffer.resize(larger, 0);
             }
             match self.content.read(&mut self.buffer[self.filled..]) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Cursor;
 
 use audit_bridge_core::event::json::{Raw, ValueKind};
+use proptest::prelude::*;
 
 use super::*;
 use crate::dump::{PieceContext, RecordError, Role};
@@ -63,10 +64,20 @@ impl Read for Chunks {
 
 /// The pieces of a file, with `!` before those from damaged places, and the result.
 fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
+    pieces_up_to(RECORD_BYTES_MAX, text, chunk)
+}
+
+/// The same with another limit of a record's size.
+fn pieces_up_to(
+    record_bytes_max: usize,
+    text: &[u8],
+    chunk: usize,
+) -> (Vec<String>, Result<(), String>) {
     let mut all = Vec::new();
     let content = Box::new(Chunks(Cursor::new(text.to_vec()), chunk));
+    let input = Input::new(content, record_bytes_max);
     let dump: Arc<dyn Dump> = Arc::new(Plain);
-    let result = read(content, &dump, None, |found| {
+    let mut receive = Pieces(|found: Found<'_>| {
         all.push(match found {
             Found::Piece(piece) => {
                 let mark = if piece.damaged { "!" } else { "" };
@@ -76,6 +87,7 @@ fn pieces(text: &[u8], chunk: usize) -> (Vec<String>, Result<(), String>) {
         });
         true
     });
+    let result = read_input(input, &dump, None, &mut receive);
     (
         all,
         result.map_err(|stop| match stop {
@@ -160,7 +172,7 @@ fn file_damaged_loses_the_damaged_record_only() {
         r#"{"id":1,"a":["#,
         r#"{"id":1,"a":[1,"#,
         "garbage",
-        "\u{0}\u{1}",
+        "\u{1}\u{0}",
     ] {
         check(
             &format!("{good}\n{broken}\n{good}\n{good}\n"),
@@ -384,6 +396,41 @@ fn large_record_takes_no_neighbours_in_any_chunks() {
                 };
                 assert!((0..got.len()).all(is_whole), "{case}");
             }
+        }
+    }
+}
+
+proptest! {
+    /// Records of any size beside a limit: those below it pass whole, those above it are told, and
+    /// nobody pays for another one, in whatever pieces the file is read.
+    #[test]
+    fn records_of_any_size_are_found_in_any_chunks(
+        sizes in prop::collection::vec(prop_oneof![0..100_usize, 100..9000_usize], 1..40),
+        arrangement in 0..4_usize,
+        escaped in any::<bool>(),
+        chunk in prop_oneof![1..200_usize, 200..9000_usize, Just(usize::MAX)],
+    ) {
+        const LIMIT: usize = 4096;
+        let filler = if escaped { "\\\"]}" } else { "x" };
+        let records: Vec<String> = sizes
+            .iter()
+            .enumerate()
+            .map(|(number, size)| format!(r#"{{"id":"{number}{}"}}"#, filler.repeat(*size)))
+            .collect();
+        let (before, between, after) = [
+            ("", "\n", "\n"),
+            ("[", ",", "]"),
+            (r#"{"events":["#, ",\n", "]}"),
+            ("", "", ""),
+        ][arrangement];
+        let text = format!("{before}{}{after}", records.join(between));
+        let (got, result) = pieces_up_to(LIMIT, text.as_bytes(), chunk);
+        prop_assert_eq!(result, Ok(()));
+        prop_assert_eq!(got.len(), records.len());
+        for (got, record) in got.iter().zip(&records) {
+            // Up to a block of the scan more may be needed to see the end.
+            let told = got.starts_with("too large: ") && record.len() > LIMIT - 64;
+            prop_assert!(got == record && record.len() <= LIMIT || told, "{} bytes", record.len());
         }
     }
 }
