@@ -186,3 +186,32 @@ fn input_damaged_is_named_and_costs_nothing_else() {
 fn count(ran: &Ran) -> usize {
     ran.stdout.matches("\"auditID\":").count()
 }
+
+/// What a dead letter keeps, in packed files and the one that is written, is replayed like any dump.
+#[test]
+fn dead_letter_packed_is_replayed_whole() {
+    const BROKEN: usize = 4000;
+    let folder = tempfile::tempdir().unwrap();
+    let broken = |n: usize| event(n, 1200).replacen("\"verb\":", "\"verb\" ", 1) + "\n";
+    let text: String = (0..BROKEN).map(broken).collect();
+    let dump = write(folder.path(), "dump.jsonl", lines(0..1) + &text);
+    let kept = folder.path().join("kept");
+    let dead = write(folder.path(), "kept/dead.jsonl", "");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let first = path("first.json");
+    let args = ["replay", &dump, "--output", "/dev/null", "--report", &first];
+    let limits = ["--dead-letter", &dead, "--dead-letter-bytes-max", "4MiB"];
+    let ran = run("eks", &[&args[..], &limits[..]].concat());
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert_eq!(report(&first)["rejected"]["unparsable"], BROKEN);
+    let packed = std::fs::read_dir(&kept).unwrap().flatten();
+    let packed = packed.filter(|file| file.path().extension().is_some_and(|end| end == "zst"));
+    assert!(packed.count() > 0, "nothing was packed");
+    let (again, kept) = (path("again.json"), kept.to_str().unwrap());
+    let ran = run(
+        "eks",
+        &["replay", kept, "--output", "/dev/null", "--report", &again],
+    );
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert_eq!(report(&again)["records"], BROKEN);
+}
