@@ -16,6 +16,10 @@ use super::boundary::{Boundary, Edge};
 use super::dead_letter_form;
 use super::dump::{Dump, Piece, PieceContext, Role, Splitter};
 
+mod damage;
+
+use damage::{blanks, glued, next_like, next_line, next_sibling, valid_prefix, violation};
+
 /// The most of an object that is scanned to find out what it is.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How much of it is scanned first.
@@ -265,7 +269,8 @@ impl JsonSplit {
             Edge::End(end) => (end, false),
             Edge::Open if !last => return Step::More,
             Edge::Open | Edge::Damaged => {
-                let next = next_sibling(rest, self.indent)
+                let next = glued(rest)
+                    .or_else(|| next_sibling(rest, self.indent))
                     .or_else(|| violation(rest).and_then(|at| next_like(rest, at)));
                 match next {
                     Some(next) => (next, true),
@@ -527,68 +532,4 @@ fn string(rest: &[u8], last: bool, emit: &mut dyn FnMut(&[u8], bool)) -> Step {
     }
     emit(rest, true);
     Step::Took(rest.len())
-}
-
-/// The longest prefix that is valid UTF-8.
-fn valid_prefix(bytes: &[u8]) -> &str {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    }
-}
-
-/// The next line that begins with this value's opening bracket, at most as far indented.
-fn next_sibling(rest: &[u8], indent: Option<usize>) -> Option<usize> {
-    let (indent, bracket) = (indent.unwrap_or(0), rest.first()?);
-    memchr::memchr_iter(b'\n', rest)
-        .map(|newline| newline + 1)
-        .find(|&line| {
-            let line = &rest[line..];
-            let lead = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
-            let lead = lead.count();
-            lead <= indent && line.get(lead) == Some(bracket)
-        })
-}
-
-/// The number of bytes, if all are blanks.
-fn blanks(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .iter()
-        .all(|byte| matches!(byte, b' ' | b'\t'))
-        .then_some(bytes.len())
-}
-
-fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr(b'\n', &bytes[from..]).map(|at| from + at + 1)
-}
-
-/// The offset at which the value at the front violates the grammar; `None` if it is only
-/// incomplete.
-fn violation(rest: &[u8]) -> Option<usize> {
-    match Scanner::new(valid_prefix(rest)).value() {
-        Err(Error {
-            kind: ErrorKind::Expected(_),
-            at,
-        }) => Some(at),
-        _ => None,
-    }
-}
-
-/// The offset of an object near a violation that begins with the same member as the one at the
-/// front: preferably the last one before the violation, because a missing quote shows only in the
-/// next record.
-fn next_like(rest: &[u8], violation: usize) -> Option<usize> {
-    let quote = memchr::memchr(b'"', rest)?;
-    let end = quote + 2 + memchr::memchr(b'"', &rest[quote + 1..])?;
-    let mut before = None;
-    for at in memchr::memmem::find_iter(&rest[1..], &rest[..end]).map(|at| at + 1) {
-        if rest[..at].trim_ascii_end().last() != Some(&b',') {
-            continue;
-        }
-        if at > violation {
-            return before.or(Some(at));
-        }
-        before = Some(at);
-    }
-    before
 }

@@ -362,6 +362,40 @@ fn file_with_foreign_lines_is_read_alike_in_any_chunks() {
     }
 }
 
+/// A writer that was killed leaves half a line, and the next one goes on behind it.
+#[test]
+fn record_glued_to_a_torn_one_is_found() {
+    let torn = r#"{"id":1,"a":{"b":[{"c":"d\"{é\u00e9"},2.5]},"e":[[true],"f"]}"#;
+    let glued = r#"{"id":2,"a":{"b":["x"]}}"#;
+    let mut lost = Vec::new();
+    for cut in (1..torn.len()).filter(|&cut| torn.is_char_boundary(cut)) {
+        let torn = &torn[..cut];
+        let text = format!("{{\"id\":8}}\n{torn}{glued}\n{{\"id\":9}}\n");
+        for chunk in [usize::MAX, 64] {
+            let (got, result) = pieces(text.as_bytes(), chunk);
+            assert_eq!(result, Ok(()), "{torn}");
+            assert_eq!(got.first().map(String::as_str), Some("{\"id\":8}"));
+            assert_eq!(got.last().map(String::as_str), Some("{\"id\":9}"), "{torn}");
+            if !got.iter().any(|piece| piece == glued) {
+                lost.push(torn);
+            }
+        }
+    }
+    // Where a value may stand, it may be one of the torn record. What has no first member shows
+    // nothing that the other one might begin with.
+    let may_be_lost = |torn: &&str| torn.ends_with([':', '[', ',']) || torn.len() < 5;
+    assert!(lost.iter().all(may_be_lost), "{lost:?}");
+    // Half a character.
+    let text = [b"{\"id\":1,\"a\":\"\xc3", glued.as_bytes(), b"\n{\"id\":9}"].concat();
+    let (got, _) = pieces(&text, usize::MAX);
+    assert_eq!(got[1..], [glued, "{\"id\":9}"]);
+    // An object that is part of a torn record is none.
+    check(
+        "{\"id\":1,\"a\":{\"id\":2},\"b\":tr\n{\"id\":9}\n",
+        &["!{\"id\":1,\"a\":{\"id\":2},\"b\":tr", "{\"id\":9}"],
+    );
+}
+
 /// Whatever a record's size, below the limit or above it, and however the file is read, its
 /// neighbours pass, and so does the record up to the limit.
 #[test]
