@@ -16,7 +16,7 @@ use super::resume::CursorState;
 use super::segments::Filed;
 
 /// A clock that is behind a position by less than this was only slightly corrected.
-const CLOCK_SLACK: Duration = Duration::from_secs(1);
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 /// How many stretches read by others a cursor remembers. Older ones are forgotten, and read again.
 const COVERED_MAX: usize = 16;
@@ -121,6 +121,13 @@ impl Cursor {
             end,
         };
         (window.start < window.end).then_some((window, end < target))
+    }
+
+    /// Everything in this window is read, of which the part that was old enough at `begun` is read
+    /// for good.
+    pub(super) fn complete(&mut self, read: Window, begun: Timestamp, resolution: Duration) {
+        let old_enough = floor(before(begun, self.age), resolution);
+        self.position = read.end.min(old_enough).max(read.start);
     }
 
     /// Moves back if the clock did, since what lies ahead of now was read too early. Returns

@@ -345,19 +345,18 @@ impl<L: TimeLog> Tail<L> {
         scan: &Scan,
         records: Vec<audit_bridge_core::record::Record>,
     ) {
+        let begun = self.begun(scan);
         let cursor = &mut self.cursors[index];
-        cursor.position = scan.window.end;
+        cursor.complete(scan.window, begun, self.resolution);
+        let position = cursor.position;
         if !scan.cut {
             cursor.due = scan.begun_at + cursor.interval;
         }
         cursor.skip();
         if index == 0 {
-            self.monitor.read_to(scan.window.end, !scan.cut);
+            self.monitor.read_to(position, !scan.cut);
         }
         self.emit_page(index, records, true);
-        // The clock may have been set back since, or the answer showed that it is ahead: then less
-        // of the window was old enough.
-        let begun = scan.begun.min(self.now());
         for index in index + 1..self.cursors.len() {
             self.cursors[index].add_covered(scan.window, begun, self.resolution);
             if self.cursors[index].skip() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::cursor::{CLOCK_SLACK, Scan};
 use super::log::{after, before, elapsed, floor};
 use super::{Tail, TimeLog};
 
@@ -22,6 +23,18 @@ impl<L: TimeLog> Tail<L> {
         };
         self.monitor.clock_ahead(elapsed(theirs, now));
         now.min(after(theirs, SERVER_TIME_UNIT))
+    }
+
+    /// When a window's reading began. The clock may have been set back since, or an answer showed
+    /// that it is ahead, as only the first one of a process can: then less of the window was old
+    /// enough than it seemed.
+    pub(super) fn begun(&self, scan: &Scan) -> Timestamp {
+        let now = self.now();
+        let begun = before(now, scan.begun_at.elapsed());
+        match elapsed(begun, scan.begun) > CLOCK_SLACK {
+            true => begun,
+            false => scan.begun.min(now),
+        }
     }
 
     /// Moves beginnings that this machine's fast clock put ahead of the log's time to where they

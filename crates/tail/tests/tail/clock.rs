@@ -16,7 +16,7 @@ fn log_behind(by_ms: i64) -> MemoryLog {
     log.tell_time();
     log.clock().set_wrong_by(by_ms);
     for n in 0..720 {
-        log.put_ms(n * 10_000 + 1, n * 10_000 + 1 + (n % 7) * 90_000);
+        log.put_ms(n * 10_000 + 1, n * 10_000 + 1 + (n % 7) * 99_000);
     }
     log
 }
@@ -98,6 +98,47 @@ async fn clock_ahead_over_restarts_loses_nothing() {
         positions = next.positions.clone();
     }
     assert_eq!(given.len(), 720);
+}
+
+/// Each process asks for the first time by its own clock, before an answer tells the log's.
+#[tokio::test(start_paused = true)]
+async fn clock_ahead_of_each_new_process_loses_nothing() {
+    for (ahead_ms, life_secs) in [
+        (5_000, 17),
+        (40_000, 61),
+        (40_000, 7),
+        (100_000, 700),
+        (200_000, 310),
+        (400_000, 301),
+        (HOUR_MS, 45),
+        (HOUR_MS, 700),
+    ] {
+        let log = log_behind(0);
+        let folder = tempfile::tempdir().unwrap();
+        let settings = || {
+            let mut settings = settings();
+            settings.seen_dir = Some(folder.path().join("seen"));
+            settings
+        };
+        let mut given = BTreeSet::new();
+        let mut positions = {
+            let mut first = tail(&log, settings());
+            first.run_secs(600).await;
+            given.extend(first.given.keys().copied());
+            first.positions.clone()
+        };
+        log.clock().set_wrong_by(ahead_ms);
+        let lives = 2 * 3_600 / life_secs;
+        for life in 0..=lives {
+            let mut next = resumed(&log.to_new_process(), settings(), positions);
+            next.run_secs(if life == lives { 3_600 } else { life_secs })
+                .await;
+            given.extend(next.given.keys().copied());
+            positions = next.positions.clone();
+        }
+        let lost = 720 - given.len();
+        assert_eq!(lost, 0, "{ahead_ms} ms ahead, lives of {life_secs} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -113,6 +113,14 @@ impl MemoryLog {
         self.clock.clone()
     }
 
+    /// The same log to another process, which no answer has told the time yet.
+    pub(crate) fn to_new_process(&self) -> MemoryLog {
+        MemoryLog {
+            server_clock: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.state.lock().expect("no panic holds it"))
     }
