@@ -177,6 +177,12 @@ impl CloudLogging {
         self.lock().page_max = entries;
     }
 
+    /// Answers the first page of each query with a token and no entries, as the service does when
+    /// it has not searched all of it yet.
+    pub fn begin_with_empty_pages(&self) {
+        self.lock().first_pages_empty = true;
+    }
+
     /// Invalidates all page tokens.
     pub fn expire_tokens(&self) {
         self.lock().tokens.clear();

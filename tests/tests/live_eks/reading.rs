@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use audit_bridge_testkit::webhook::WebhookAnswer;
 use audit_bridge_tests::live::wait;
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::{audit_id, event};
@@ -182,6 +183,23 @@ async fn job_until_a_time_ends_when_its_window_is_delivered() {
     let accepted = world.accepted();
     assert_eq!(accepted.len(), 30, "{accepted:?}");
     assert!(!accepted.contains_key(&audit_id(99)), "behind the end");
+}
+
+/// A Job whose node is drained has not succeeded.
+#[tokio::test(flavor = "multi_thread")]
+async fn job_stopped_before_its_end_has_failed() {
+    let world = World::new().await;
+    world.put(1, 3_600_000);
+    world.webhook.set_answer(WebhookAnswer::status(503));
+    let job = ["--start=-2h", "--until=-30m", "--shutdown-grace=1s"];
+    let bridge = world.start(&job);
+    let tried = wait(|| (world.webhook.requests() > 0).then_some(()));
+    assert!(tried.is_some(), "{}", bridge.log());
+    assert_eq!(bridge.terminate(), 1);
+    world.webhook.accept();
+    let mut bridge = world.start(&job);
+    assert_eq!(bridge.until_end(), 0, "{}", bridge.log());
+    assert_eq!(world.accepted().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

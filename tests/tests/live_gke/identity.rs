@@ -306,6 +306,25 @@ async fn check_of_missing_cluster_names_it() {
     assert!(wrong.stdout.contains("--cluster-name"), "{}", wrong.stdout);
 }
 
+/// A page without entries that has a token means that not all was searched yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn check_looks_behind_pages_without_entries() {
+    let scene = Scene::new().await;
+    scene.logging.begin_with_empty_pages();
+    scene.put(0..5, ago(30));
+    let place = ["--project-id", "p", "--cluster-name", "c"];
+    let good = check(&scene, &place, &[]);
+    assert_eq!(good.status, 0, "{}{}", good.stdout, good.stderr);
+    let bridge = scene.run(&["--start", "-10m"]);
+    scene.until_accepted(0..5);
+    assert!(
+        !bridge.log().contains("shows no entries"),
+        "{}",
+        bridge.log()
+    );
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn place_unknown_is_refused() {
     let scene = Scene::new().await;

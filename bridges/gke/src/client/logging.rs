@@ -28,6 +28,9 @@ use crate::client::resource_name::ResourceName;
 
 /// The API's largest page size.
 const PAGE_SIZE_MAX: usize = 1000;
+/// After so many pages it is clear enough that there are no newest entries; 60 requests a minute are
+/// all that a project has.
+const NEWEST_PAGES_MAX: usize = 10;
 /// Each cursor holds a whole page. An entry has 512 KiB at most, so some always fit.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Time limit of one request for a page.
@@ -111,7 +114,8 @@ impl CloudLoggingClient {
         self.identity.principal().await
     }
 
-    /// The newest entries of a filter, at most `entries` of them and no older than `back`.
+    /// The newest entries of a filter, at most `entries` of them and no older than `back`. A page
+    /// without entries says nothing while it has a token.
     ///
     /// # Errors
     /// As [`TimeLog::query`].
@@ -125,12 +129,21 @@ impl CloudLoggingClient {
         let start = now.checked_sub(back).unwrap_or(Timestamp::MIN);
         let end = now.checked_add(back).unwrap_or(Timestamp::MAX);
         let filter = format!("{filter} AND {}", times(start, end));
-        let answer = self.list(&filter, "timestamp desc", entries, None).await?;
-        Ok(answer
-            .entries
-            .into_iter()
-            .map(IdentifiedEntry::read)
-            .collect())
+        let mut newest = Vec::new();
+        let mut token = None;
+        for _ in 0..NEWEST_PAGES_MAX {
+            let token_of_last = token.as_deref();
+            let answer = self
+                .list(&filter, "timestamp desc", entries, token_of_last)
+                .await?;
+            newest.extend(answer.entries.into_iter().map(IdentifiedEntry::read));
+            token = answer.next;
+            if newest.len() >= entries || token.is_none() {
+                break;
+            }
+        }
+        newest.truncate(entries);
+        Ok(newest)
     }
 
     /// A page of the selected entries that match `condition` too, ordered by time.

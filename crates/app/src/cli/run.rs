@@ -85,6 +85,11 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
     };
     match ended {
         Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why.into()),
+        Ended::Stopped if checked.state.until.is_some() => {
+            let why = "stopped before all up to --until was delivered; start it again, without \
+                       --start where there is a checkpoint";
+            Err(why.into())
+        }
         Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
             tracing::info!("process stopped; records not settled are read again");
             Ok(())

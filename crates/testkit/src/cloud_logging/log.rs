@@ -64,7 +64,10 @@ pub(super) struct CloudLoggingState {
     pub(super) next: VecDeque<CloudLoggingFault>,
     pub(super) always: Option<CloudLoggingFault>,
     /// By token: the query it belongs to, and the last entry of its page.
-    pub(super) tokens: HashMap<String, (String, Key)>,
+    /// By token: its query, and the entry that it goes on behind; `None` from the start.
+    pub(super) tokens: HashMap<String, (String, Option<Key>)>,
+    /// Answers first pages with a token only.
+    pub(super) first_pages_empty: bool,
     pub(super) tokens_issued: u64,
     pub(super) page_max: u64,
     pub(super) token_prefix: Option<String>,
@@ -104,6 +107,14 @@ impl Listed {
 }
 
 impl CloudLoggingState {
+    /// A new page token.
+    fn token(&mut self, query: String, after: Option<Key>) -> String {
+        self.tokens_issued += 1;
+        let token = format!("token-{}", self.tokens_issued);
+        self.tokens.insert(token.clone(), (query, after));
+        token
+    }
+
     /// Records the expiry of the access token in this text, if it has one.
     pub(super) fn issue(&mut self, text: &str) {
         let body: Value = serde_json::from_str(text).unwrap_or_default();
@@ -186,11 +197,16 @@ impl CloudLoggingState {
         // Only the page size may change between two pages of a query.
         let query = json!([request.resource_names, request.filter, descending]).to_string();
         let after = match self.tokens.get(&request.page_token) {
-            Some((of, after)) if *of == query => Some(after.clone()),
+            Some((of, after)) if *of == query => after.clone(),
             Some(_) => return failure(400, "page_token doesn't match arguments from the request"),
             None if request.page_token.is_empty() => None,
             None => return failure(400, "The page_token is invalid or has expired"),
         };
+        if self.first_pages_empty && request.page_token.is_empty() {
+            let token = self.token(query, None);
+            let body = json!({"nextPageToken": token}).to_string();
+            return response(StatusCode::OK, &body);
+        }
         let now = Instant::now();
         let mut found: Vec<&StoredEntry> = self
             .entries
@@ -232,11 +248,9 @@ impl CloudLoggingState {
         };
         let entries = texts.len();
         if let (true, Some(last)) = (more, last) {
-            self.tokens_issued += 1;
-            let token = format!("token-{}", self.tokens_issued);
+            let token = self.token(query, Some(last));
             let comma = if entries == 0 { "" } else { "," };
             body.push_str(&format!("{comma}\"nextPageToken\":\"{token}\""));
-            self.tokens.insert(token, (query, last));
         }
         body.push('}');
         self.requests[number].entries = entries;
