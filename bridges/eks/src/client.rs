@@ -4,6 +4,7 @@
 //! The SDK's own retries are switched off: the tail paces, counts and repeats requests, and retries
 //! that it cannot see would exceed its rate limit.
 
+mod answer_clock;
 pub(crate) mod cluster;
 mod error;
 pub(crate) mod group;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_tail::{Identity, LogPage, PageEntry, QueryError, TimeLog, Window};
+use audit_bridge_tail::{Identity, LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::answer_clock::AnswerClock;
 use self::error::RequestContext;
 use crate::client::group::LogGroupName;
 
@@ -62,6 +64,8 @@ pub struct Access {
 pub struct AwsConnection {
     client: Client,
     identity: AwsIdentity,
+    /// CloudWatch's time, from its answers.
+    clock: Arc<ServerClock>,
 }
 
 impl AwsConnection {
@@ -71,13 +75,19 @@ impl AwsConnection {
     /// There is no region, or the SDK's chain has no provider of credentials.
     pub async fn new(access: Access) -> Result<AwsConnection, Unavailable> {
         let identity = AwsIdentity::load(access).await?;
+        let clock = Arc::new(ServerClock::default());
         let client = Client::from_conf(
             Builder::from(&identity.config)
+                .interceptor(AnswerClock(Arc::clone(&clock)))
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts())
                 .build(),
         );
-        Ok(AwsConnection { client, identity })
+        Ok(AwsConnection {
+            client,
+            identity,
+            clock,
+        })
     }
 
     pub fn region(&self) -> &str {
@@ -276,6 +286,10 @@ impl TimeLog for LogGroup {
 
     fn record(&self, event: FilteredLogEvent) -> Record {
         record(&event)
+    }
+
+    fn server_time(&self) -> Option<Timestamp> {
+        self.connection.clock.now()
     }
 }
 

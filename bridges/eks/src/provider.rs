@@ -364,10 +364,11 @@ impl ProviderLog for EksLog {
             Err(unavailable) => return vec![Finding::failed("identity", unavailable)],
         };
         let what = format!("source {}", self.name);
-        let source = match self.probe_source().await {
+        let mut source = match self.probe_source().await {
             Ok(found) => Finding::ok(what, found),
             Err(unavailable) => Finding::failed(what, unavailable),
         };
+        source.server_time = self.log().server_time();
         vec![identity, source]
     }
 }

@@ -22,7 +22,6 @@ use axum::http::header::{CONTENT_TYPE, DATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream::iter;
-use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -34,6 +33,7 @@ pub use self::log::Listed;
 use self::log::{CloudLoggingState, PAGE_SIZE_MAX, StoredEntry};
 pub use self::metadata::Metadata;
 pub use self::permissions::LogPermissions;
+use crate::http_date;
 use crate::tls::TlsPort;
 
 /// What happens to one request.
@@ -320,10 +320,7 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
     let mut response = response;
     let mut state = lock(state);
     state.requests[number].status = response.status().as_u16();
-    let now = Timestamp::now() + state.clock_ahead;
-    // Whole seconds, as in any HTTP server.
-    let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
-    let date = date.expect("a time").parse().expect("a header");
+    let date = http_date(state.clock_ahead);
     response.headers_mut().insert(DATE, date);
     response
 }

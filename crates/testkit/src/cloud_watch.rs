@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -81,6 +82,7 @@ struct State {
     script: VecDeque<CloudWatchFault>,
     chooser: Option<Chooser>,
     recorded: Vec<CloudWatchRequest>,
+    clock_ahead: SignedDuration,
     /// Validity of STS credentials; requests with an older key are refused.
     credentials_last: Duration,
     issued: HashMap<String, Instant>,
@@ -125,6 +127,7 @@ impl CloudWatch {
             script: VecDeque::new(),
             chooser: None,
             recorded: Vec::new(),
+            clock_ahead: SignedDuration::ZERO,
             credentials_last: Duration::from_secs(3600),
             issued: HashMap::new(),
             web_identity: None,
@@ -209,6 +212,11 @@ impl CloudWatch {
     /// Limits pages to this many events.
     pub fn page_events_max(&self, events: usize) {
         self.lock().page_events_max = events;
+    }
+
+    /// Sets how far its clock is ahead of this machine's.
+    pub fn set_clock_ahead(&self, by: SignedDuration) {
+        self.lock().clock_ahead = by;
     }
 
     /// Sends this many empty pages before each page with events.

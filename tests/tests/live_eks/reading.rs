@@ -7,6 +7,7 @@ use audit_bridge_testkit::webhook::WebhookAnswer;
 use audit_bridge_tests::live::wait;
 use audit_bridge_tests::python::python;
 use audit_bridge_tests::{audit_id, event};
+use jiff::SignedDuration;
 
 use super::{GROUP, STREAM, World, checkpoints, now_ms};
 
@@ -183,6 +184,32 @@ async fn job_until_a_time_ends_when_its_window_is_delivered() {
     let accepted = world.accepted();
     assert_eq!(accepted.len(), 30, "{accepted:?}");
     assert!(!accepted.contains_key(&audit_id(99)), "behind the end");
+}
+
+/// CloudWatch's clock is an hour behind the node's. By the node's clock, the edge would be an hour
+/// ahead of all events, and the oldest age would be too young for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_of_the_node_ahead_loses_nothing() {
+    const HOUR_MS: i64 = 3_600_000;
+    let world = World::new().await;
+    world.cloud.set_clock_ahead(SignedDuration::from_hours(-1));
+    let mut bridge = world.start(&["--start=latest"]);
+    bridge.until_ready();
+    for round in 0..3 {
+        for n in round * 10..(round + 1) * 10 {
+            world.put(n, HOUR_MS);
+        }
+        world.until_accepted(0..(round + 1) * 10, &bridge);
+    }
+    assert!(bridge.log().contains("clock is ahead"), "{}", bridge.log());
+    assert_eq!(bridge.terminate(), 0);
+    // A new process goes on there.
+    let bridge = world.start(&[]);
+    for n in 30..40 {
+        world.put(n, HOUR_MS);
+    }
+    world.until_accepted(0..40, &bridge);
+    assert_eq!(bridge.terminate(), 0);
 }
 
 /// A Job whose node is drained has not succeeded.

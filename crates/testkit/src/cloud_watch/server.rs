@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
+use axum::http::header::DATE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,6 +14,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::{CloudWatchFault, CloudWatchRequest, State, log};
+use crate::http_date;
 
 type Shared = Arc<Mutex<State>>;
 
@@ -54,13 +56,21 @@ fn issue(state: &mut State) -> String {
 }
 
 async fn answer(Extract(state): Extract<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = carry_out(&state, &headers, body).await;
+    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let date = http_date(state.clock_ahead);
+    response.headers_mut().insert(DATE, date);
+    response
+}
+
+async fn carry_out(state: &Shared, headers: &HeaderMap, body: Bytes) -> Response {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let access_key = header("authorization")
         .and_then(|value| value.split("Credential=").nth(1))
         .and_then(|value| value.split('/').next())
         .map(str::to_owned);
     let Some(target) = header("x-amz-target") else {
-        return answer_sts(&state, access_key.as_deref(), &body);
+        return answer_sts(state, access_key.as_deref(), &body);
     };
     let action = target.rsplit('.').next().unwrap_or_default();
     let recorded = CloudWatchRequest {
