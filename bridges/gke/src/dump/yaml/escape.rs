@@ -138,8 +138,10 @@ fn number_like(line: &str) -> Option<usize> {
     let at = start(": ").max(start("- "))?;
     let value = &line[at..];
     let begins = value.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    // Anything else, such as a bracket that closes a flow collection, is not part of a number.
+    let is_like_one = |c: char| c.is_ascii_alphanumeric() || "+-._:".contains(c);
     let is_number = serde_json::from_str::<serde_json::Number>(value).is_ok();
-    (begins && value.len() > 1 && !value.contains(" #") && !is_number).then_some(at)
+    (begins && value.len() > 1 && value.chars().all(is_like_one) && !is_number).then_some(at)
 }
 
 #[cfg(test)]
@@ -166,6 +168,9 @@ mod tests {
             let want = json!({"insertId": "a", "q": text, "l": [text], "n": {"k": text}});
             assert_eq!(first(&yaml), Some(want), "{text}");
         }
+        let yaml = "insertId: a\np: {a: 8080}\nc: 80  # no text\nq: [{b: -7},\n  2]\n";
+        let want = json!({"insertId": "a", "p": {"a": 8080}, "c": 80, "q": [{"b": -7}, 2]});
+        assert_eq!(first(yaml), Some(want));
         let yaml = "insertId: a\nq: [-1, 2.5]\nl:\n- 0\n- -7\n- 1.0e+16\n- - 5\n";
         let want = json!({"insertId": "a", "q": [-1, 2.5], "l": [0, -7, 1.0e16, [5]]});
         assert_eq!(first(yaml), Some(want));
