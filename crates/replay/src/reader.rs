@@ -75,10 +75,10 @@ pub(super) fn read_into(
     shape: Option<&Shape>,
     receive: &mut impl Receive,
 ) -> Result<(), Unreadable> {
-    read_input(Input::new(content, RECORD_BYTES_MAX), dump, shape, receive)
+    read_from(Input::new(content, RECORD_BYTES_MAX), dump, shape, receive)
 }
 
-fn read_input(
+fn read_from(
     mut input: Input,
     dump: &Arc<dyn Dump>,
     shape: Option<&Shape>,

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use tokio::time::Instant;
 
 use super::log::after;
@@ -32,6 +33,13 @@ impl ToldTime {
 }
 
 impl ServerClock {
+    /// An answer that just arrived has this `Date` header. Any other text is ignored.
+    pub fn told_by_header(&self, date: &str) {
+        if let Ok(date) = rfc2822::parse(date) {
+            self.told(date.timestamp());
+        }
+    }
+
     /// An answer that just arrived has this time.
     pub fn told(&self, time: Timestamp) {
         let at = Instant::now();

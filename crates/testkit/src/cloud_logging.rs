@@ -33,7 +33,7 @@ pub use self::log::Listed;
 use self::log::{CloudLoggingState, PAGE_SIZE_MAX, StoredEntry};
 pub use self::metadata::Metadata;
 pub use self::permissions::LogPermissions;
-use crate::http_date;
+use crate::http_date::http_date;
 use crate::tls::TlsPort;
 
 /// What happens to one request.

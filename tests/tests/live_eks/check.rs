@@ -83,6 +83,18 @@ async fn check_masked_events_and_missing_region_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_with_the_clock_ahead_names_the_remedy() {
+    let world = World::new().await;
+    world.put(1, 60_000);
+    world
+        .cloud
+        .set_clock_ahead(jiff::SignedDuration::from_hours(-1));
+    let checked = check(&world, &[]);
+    assert_eq!(checked.status, 1, "{}", checked.stdout);
+    assert!(checked.stdout.contains("chrony"), "{}", checked.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_of_empty_log_fails() {
     let world = World::new().await;
     let ran = check(&world, &[]);

@@ -16,6 +16,14 @@ fn publish(hubs: &EventHubs, partitions: usize, numbers: std::ops::Range<usize>)
     }
 }
 
+/// A hub whose partitions have so many messages each.
+async fn filled(partitions: usize, messages: usize) -> EventHubs {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, partitions);
+    publish(&hubs, partitions, 0..messages);
+    hubs
+}
+
 /// Each of so many messages of each partition came once, in order.
 fn each_came_once(got: &Got, messages: &[usize]) {
     for (partition, messages) in messages.iter().enumerate() {
@@ -30,9 +38,7 @@ fn each_came_once(got: &Got, messages: &[usize]) {
 #[tokio::test]
 async fn readers_waiting_for_the_pipeline_hold_few_messages() {
     const PARTITIONS: usize = 16;
-    let hubs = EventHubs::start().await;
-    hubs.add_hub(HUB, PARTITIONS);
-    publish(&hubs, PARTITIONS, 0..4);
+    let hubs = filled(PARTITIONS, 4).await;
     let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
     let mut got = Got::default();
     // Each says first where it stands.
@@ -66,9 +72,7 @@ async fn partitions_with_large_messages_take_turns_and_lose_nothing() {
     const PARTITIONS: usize = AT_A_TIME + 4;
     /// More than fit in a turn.
     const MESSAGES: usize = 36;
-    let hubs = EventHubs::start().await;
-    hubs.add_hub(HUB, PARTITIONS);
-    publish(&hubs, PARTITIONS, 0..MESSAGES);
+    let hubs = filled(PARTITIONS, MESSAGES).await;
     let begun = resume(Start::Earliest);
     let telemetry = begun.telemetry.clone();
     let mut source = open(&hubs, begun).await.unwrap();
@@ -85,9 +89,7 @@ async fn partitions_with_large_messages_take_turns_and_lose_nothing() {
 async fn connection_cut_between_turns_loses_nothing() {
     const PARTITIONS: usize = AT_A_TIME + 4;
     const MESSAGES: usize = 10;
-    let hubs = EventHubs::start().await;
-    hubs.add_hub(HUB, PARTITIONS);
-    publish(&hubs, PARTITIONS, 0..MESSAGES);
+    let hubs = filled(PARTITIONS, MESSAGES).await;
     let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
     let mut got = Got::default();
     for part in 1..4 {

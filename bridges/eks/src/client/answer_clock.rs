@@ -6,7 +6,6 @@ use audit_bridge_tail::ServerClock;
 use aws_sdk_cloudwatchlogs::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_cloudwatchlogs::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_cloudwatchlogs::error::BoxError;
-use jiff::fmt::rfc2822;
 
 /// Tells the clock each answer's time.
 #[derive(Debug)]
@@ -25,10 +24,9 @@ impl Intercept for AnswerClock {
     ) -> Result<(), BoxError> {
         let response = context.response();
         let date = response.headers().get("date");
-        let date = date.and_then(|text| rfc2822::parse(text).ok());
         // An error may come from a proxy, whose clock is not the API's.
         if let Some(date) = date.filter(|_| response.status().is_success()) {
-            self.0.told(date.timestamp());
+            self.0.told_by_header(date);
         }
         Ok(())
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_tail::{LogPage, PageEntry, QueryError, ServerClock, TimeLog, Window};
 use bytes::{Bytes, BytesMut};
-use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::json;
@@ -208,10 +207,9 @@ impl CloudLoggingClient {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
-        let date = date.and_then(|text| rfc2822::parse(text).ok());
         // An error may come from a proxy, whose clock is not the API's.
         if let Some(date) = date.filter(|_| status.is_success()) {
-            self.clock.told(date.timestamp());
+            self.clock.told_by_header(date);
         }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(error::transport)? {

@@ -127,7 +127,10 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     if let Some(path) = &report
         && let Err(error) = check_writable(path)
     {
-        problems.add("report", format!("cannot be written: {error}"));
+        problems.add(
+            "report",
+            format!("cannot be written: {error}; name another file"),
+        );
     }
     let written = [
         ("dead-letter", delivery.dead_letter.as_deref()),

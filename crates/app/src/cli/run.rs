@@ -76,12 +76,11 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
         read_budget: ReadBudget::new(checked.delivery.in_flight_bytes_max),
         canaries,
     };
-    let Some(layout) = or_stop(&stop, process.open_state()).await.transpose()? else {
-        return Ok(());
-    };
-    let ended = match checked.provider.shared() {
-        Some(shared) => process.read_share(&layout, &shared, &stop).await?,
-        None => process.read_as_leader(&layout, &stop).await?,
+    let layout = or_stop(&stop, process.open_state()).await.transpose()?;
+    let ended = match (layout, checked.provider.shared()) {
+        (None, _) => Ended::Stopped,
+        (Some(layout), Some(shared)) => process.read_share(&layout, &shared, &stop).await?,
+        (Some(layout), None) => process.read_as_leader(&layout, &stop).await?,
     };
     match ended {
         Ended::Failed(why) | Ended::GaveUp(why) | Ended::Unsaved(why) => Err(why.into()),

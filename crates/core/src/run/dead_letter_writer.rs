@@ -41,6 +41,13 @@ pub(super) struct Line {
     pub(super) payload: Bytes,
 }
 
+impl Line {
+    /// What it takes besides its record: its text, with a copy of the payload.
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.error.len() + LINE_OVERHEAD_BYTES
+    }
+}
+
 type Job = Pin<Box<dyn Future<Output = Result<(), DeadLetterError>> + Send>>;
 
 /// A dead letter and the rejects waiting for it.
@@ -50,9 +57,8 @@ pub(super) struct DeadLetterWriter {
     /// What the next success makes safe: the lines of the current job, and of jobs that failed
     /// before it.
     written: Vec<(RecordId, Settle)>,
-    /// Bytes of all rejects that are not safe yet, and of those among them that wait.
+    /// Bytes of all rejects that are not safe yet.
     bytes: usize,
-    waiting_bytes: usize,
     job: Option<Job>,
     not_before: Instant,
 }
@@ -64,7 +70,6 @@ impl DeadLetterWriter {
             waiting: Vec::new(),
             written: Vec::new(),
             bytes: 0,
-            waiting_bytes: 0,
             job: None,
             not_before: Instant::now(),
         }
@@ -72,9 +77,7 @@ impl DeadLetterWriter {
 
     /// Adds a reject. Does no I/O: [`DeadLetterWriter::next`] does.
     pub(super) fn add(&mut self, line: Line) {
-        let bytes = line.payload.len() + line.error.len() + LINE_OVERHEAD_BYTES;
-        self.bytes += bytes;
-        self.waiting_bytes += bytes;
+        self.bytes += line.bytes();
         self.waiting.push(line);
     }
 
@@ -106,7 +109,6 @@ impl DeadLetterWriter {
                 let lines = std::mem::take(&mut self.waiting);
                 let settles = lines.iter().map(|line| (line.record, line.settle));
                 self.written.extend(settles);
-                self.waiting_bytes = 0;
                 self.job.insert(write(self.dead_letter.clone(), lines))
             }
         };
@@ -114,7 +116,7 @@ impl DeadLetterWriter {
         self.job = None;
         match result {
             Ok(()) => {
-                self.bytes = self.waiting_bytes;
+                self.bytes = self.waiting.iter().map(Line::bytes).sum();
                 Ok(std::mem::take(&mut self.written))
             }
             Err(error) => {

@@ -87,7 +87,7 @@ fn pieces_up_to(
         });
         true
     });
-    let result = read_input(input, &dump, None, &mut receive);
+    let result = read_from(input, &dump, None, &mut receive);
     (
         all,
         result.map_err(|stop| match stop {

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use audit_bridge_core::source::Positions;
+
 use crate::memory_log::MemoryLog;
 use crate::pipeline::Pipeline;
 use crate::{at, resumed, settings, tail};
@@ -74,36 +76,37 @@ async fn clock_that_jumps_ahead_for_good_loses_nothing() {
     assert_all(&tail, 0, &log);
 }
 
-#[tokio::test(start_paused = true)]
-async fn clock_ahead_over_restarts_loses_nothing() {
-    let log = log_behind(0);
+/// Runs processes one after the other, each with its clock so many milliseconds ahead and for so
+/// many seconds. Each asks for the first time by its own clock, before an answer tells the log's.
+/// Returns the numbers of the records that they got.
+async fn processes(log: &MemoryLog, lives: impl IntoIterator<Item = (i64, u64)>) -> BTreeSet<u64> {
     let folder = tempfile::tempdir().unwrap();
-    let settings = || {
+    let mut given = BTreeSet::new();
+    let mut positions = Positions::new();
+    for (ahead_ms, seconds) in lives {
+        log.clock().set_wrong_by(ahead_ms);
         let mut settings = settings();
         settings.seen_dir = Some(folder.path().join("seen"));
-        settings
-    };
-    let mut given = BTreeSet::new();
-    let mut positions = {
-        let mut first = tail(&log, settings());
-        first.run_secs(600).await;
-        given.extend(first.given.keys().copied());
-        first.positions.clone()
-    };
-    for life in 0..5 {
-        log.clock().set_wrong_by(HOUR_MS * (life % 3));
-        let mut next = resumed(&log, settings(), positions);
-        next.run_secs(if life == 4 { 3 * 3_600 } else { 900 }).await;
-        given.extend(next.given.keys().copied());
-        positions = next.positions.clone();
+        let mut process = resumed(&log.to_new_process(), settings, positions);
+        process.run_secs(seconds).await;
+        given.extend(process.given.keys().copied());
+        positions = process.positions.clone();
     }
+    given
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_ahead_at_times_loses_nothing() {
+    let log = log_behind(0);
+    let hours = [0, 1, 2, 0, 1].map(|hours| (hours * HOUR_MS, 900));
+    let lives = [(0, 600)].into_iter().chain(hours);
+    let given = processes(&log, lives.chain([(HOUR_MS, 3 * 3_600)])).await;
     assert_eq!(given.len(), 720);
 }
 
-/// Each process asks for the first time by its own clock, before an answer tells the log's.
 #[tokio::test(start_paused = true)]
-async fn clock_ahead_of_each_new_process_loses_nothing() {
-    for (ahead_ms, life_secs) in [
+async fn clock_ahead_over_restarts_loses_nothing() {
+    for (ahead_ms, seconds) in [
         (5_000, 17),
         (40_000, 61),
         (40_000, 7),
@@ -114,30 +117,11 @@ async fn clock_ahead_of_each_new_process_loses_nothing() {
         (HOUR_MS, 700),
     ] {
         let log = log_behind(0);
-        let folder = tempfile::tempdir().unwrap();
-        let settings = || {
-            let mut settings = settings();
-            settings.seen_dir = Some(folder.path().join("seen"));
-            settings
-        };
-        let mut given = BTreeSet::new();
-        let mut positions = {
-            let mut first = tail(&log, settings());
-            first.run_secs(600).await;
-            given.extend(first.given.keys().copied());
-            first.positions.clone()
-        };
-        log.clock().set_wrong_by(ahead_ms);
-        let lives = 2 * 3_600 / life_secs;
-        for life in 0..=lives {
-            let mut next = resumed(&log.to_new_process(), settings(), positions);
-            next.run_secs(if life == lives { 3_600 } else { life_secs })
-                .await;
-            given.extend(next.given.keys().copied());
-            positions = next.positions.clone();
-        }
+        let lives = (0..2 * 3_600 / seconds).map(|_| (ahead_ms, seconds));
+        let lives = [(0, 600)].into_iter().chain(lives);
+        let given = processes(&log, lives.chain([(ahead_ms, 3_600)])).await;
         let lost = 720 - given.len();
-        assert_eq!(lost, 0, "{ahead_ms} ms ahead, lives of {life_secs} s");
+        assert_eq!(lost, 0, "{ahead_ms} ms ahead, lives of {seconds} s");
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::{CloudWatchFault, CloudWatchRequest, State, log};
-use crate::http_date;
+use crate::http_date::http_date;
 
 type Shared = Arc<Mutex<State>>;
 
