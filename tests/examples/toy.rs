@@ -19,7 +19,7 @@ use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::event::json::{Raw, Scanner, ValueKind};
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, Source, StoredPosition};
 use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 
 /// The line is chatter.
@@ -109,7 +109,7 @@ impl ProviderLog for MemoryLog {
             ));
             lines.push(r#"{"toy":"hello"}"#.to_owned());
         }
-        let position = resume.positions.get(&0).and_then(Position::as_u64);
+        let position = resume.positions.get(&0).and_then(StoredPosition::as_u64);
         let next = position.map_or(0, |next| usize::try_from(next).unwrap_or(usize::MAX));
         Ok(Lines { lines, next })
     }
@@ -126,7 +126,9 @@ struct Lines {
 }
 
 impl Source for Lines {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         let Some(line) = self.lines.get(self.next).cloned() else {
             return pending().await;
         };
@@ -137,7 +139,7 @@ impl Source for Lines {
         };
         Some(Page {
             records: vec![Record::new(line, origin)],
-            position: Some(self.next.into()),
+            position: Some(self.next as u64),
             ..Page::default()
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use audit_bridge_app::config::{self, InvalidValue, Problems, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::source::{StoredPosition, StoredPositions};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::connection_string::ConnectionString;
@@ -294,14 +294,14 @@ impl ProviderLog for AksLog {
         )
     }
 
-    fn beginning(&self, start: Start) -> Positions {
+    fn beginning(&self, start: Start) -> StoredPositions {
         let share = self.share.iter();
         share
-            .map(|share| (share.partition.index, PartitionStart::at(start).position()))
+            .map(|share| (share.partition.index, PartitionStart::at(start).to_stored()))
             .collect()
     }
 
-    fn is_further(&self, this: &Position, other: &Position) -> bool {
+    fn is_further(&self, this: &StoredPosition, other: &StoredPosition) -> bool {
         position::is_further(this, other)
     }
 

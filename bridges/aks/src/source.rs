@@ -26,8 +26,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::client::{HubClient, HubError};
-use crate::source::pages::{PageReceiver, PageSender};
+use crate::source::pages::{HubPage, PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
+use crate::source::position::MessagePosition;
 use crate::source::position::PartitionStart;
 use crate::source::turns::Turns;
 
@@ -56,7 +57,7 @@ const PROBE_PACE: Duration = Duration::from_millis(100);
 pub struct EventHub {
     pages: PageReceiver,
     /// The first page: announces all partitions, as some may stay silent for long.
-    announced: Option<Page>,
+    announced: Option<HubPage>,
     /// The reader of one partition, until it ends.
     reader: Option<Reading>,
 }
@@ -180,7 +181,9 @@ impl EventHub {
 }
 
 impl Source for EventHub {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = MessagePosition;
+
+    async fn read(&mut self) -> Option<HubPage> {
         if let Some(page) = self.announced.take() {
             return Some(page);
         }
@@ -196,7 +199,7 @@ impl Source for EventHub {
 }
 
 /// A page that announces these partitions.
-fn announce(partitions: &[Partition]) -> Page {
+fn announce(partitions: &[Partition]) -> HubPage {
     let partitions = partitions.iter();
     Page {
         partitions: partitions

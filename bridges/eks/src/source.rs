@@ -16,7 +16,7 @@ use std::sync::Arc;
 use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_app::provider::{Resume, STANDSTILL_MAX};
 use audit_bridge_core::readiness::Unavailable;
-use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Source};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub(crate) use self::in_stream::{InStream, StreamDifference};
 use self::lineage::Lineage;
 pub(crate) use self::lineage::{bad_position, index_of};
-use self::position::ShardPosition;
+use self::position::{ShardPage, ShardPosition};
 use self::reader::{Done, ShardReader, ShardReaderContext};
 pub(crate) use self::reader::{ReaderResources, ShardTiming};
 pub(crate) use self::unpack::group_of;
@@ -38,8 +38,8 @@ const PAGES_WAITING: usize = 1;
 #[derive(Debug)]
 pub struct StreamSource {
     /// The first pages: they announce the shards, with the positions where they begin.
-    first: std::vec::IntoIter<Page>,
-    pages: mpsc::Receiver<Page>,
+    first: std::vec::IntoIter<ShardPage>,
+    pages: mpsc::Receiver<ShardPage>,
     /// Sends committed starts and ends of shards to the [`ShardSet`].
     commits: Option<mpsc::UnboundedSender<(u32, ShardPosition)>>,
 }
@@ -133,25 +133,25 @@ impl StreamSource {
 }
 
 impl Source for StreamSource {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = ShardPosition;
+
+    async fn read(&mut self) -> Option<ShardPage> {
         if let Some(page) = self.first.next() {
             return Some(page);
         }
         self.pages.recv().await
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &ShardPosition) {
         let Some(commits) = &self.commits else {
             return;
         };
-        match ShardPosition::read(position) {
-            // Frequent, and of no interest to the shard set.
-            Some(ShardPosition::After { .. }) | None => {}
-            Some(position) => {
-                // Fails only after the shard set has ended.
-                let _ = commits.send((partition, position));
-            }
+        // Frequent, and of no interest to the shard set.
+        if matches!(position, ShardPosition::After { .. }) {
+            return;
         }
+        // Fails only after the shard set has ended.
+        let _ = commits.send((partition, position.clone()));
     }
 }
 
@@ -221,7 +221,7 @@ async fn shared<A: StreamApi>(
 }
 
 /// Pages that announce the shards whose positions the checkpoint has or needs.
-fn announce(lineage: &Lineage) -> Vec<Page> {
+fn announce(lineage: &Lineage) -> Vec<ShardPage> {
     let kept = lineage.all().filter(|(_, _, is_kept)| *is_kept);
     let changes = kept.flat_map(|(index, _, _)| {
         let left = lineage
@@ -235,7 +235,7 @@ fn announce(lineage: &Lineage) -> Vec<Page> {
     };
     let beginnings = lineage.unkept().into_iter().map(|(index, begin)| Page {
         partition: index,
-        position: Some(begin.position()),
+        position: Some(begin),
         partitions: vec![PartitionChange::Announced(index)],
         ..Page::default()
     });
@@ -246,7 +246,7 @@ fn announce(lineage: &Lineage) -> Vec<Page> {
 struct ShardSet<A> {
     shared: Arc<ShardReaderContext<A>>,
     lineage: Lineage,
-    pages: mpsc::Sender<Page>,
+    pages: mpsc::Sender<ShardPage>,
     committed: mpsc::UnboundedReceiver<(u32, ShardPosition)>,
     /// Readers return their shard's index and why they ended.
     readers: JoinSet<(u32, Done)>,

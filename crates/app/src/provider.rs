@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::readiness::Unavailable;
-use audit_bridge_core::source::{Position, Positions, Source};
+use audit_bridge_core::source::{Source, StoredPosition, StoredPositions};
 use audit_bridge_tail::IdentityStore;
 use jiff::{SignedDuration, Timestamp};
 
@@ -104,14 +104,14 @@ pub trait ProviderLog: Send + Sync + 'static {
 
     /// Where the log begins without a checkpoint, if replicas share logs. The first replica that
     /// starts stores it, so that it is the same for all replicas, however late they start.
-    fn beginning(&self, start: Start) -> Positions {
+    fn beginning(&self, start: Start) -> StoredPositions {
         let _ = start;
-        Positions::default()
+        StoredPositions::default()
     }
 
     /// Whether `this` position was reached and is further than `other`. A configured beginning was
     /// not reached. Called for two positions of one partition, if replicas share logs.
-    fn is_further(&self, this: &Position, other: &Position) -> bool {
+    fn is_further(&self, this: &StoredPosition, other: &StoredPosition) -> bool {
         let _ = (this, other);
         false
     }
@@ -129,7 +129,7 @@ pub trait ProviderLog: Send + Sync + 'static {
 
     /// Whether these positions say that the log is read to its end, so that nothing more will come.
     /// They may include positions of other logs.
-    fn is_at_end(&self, positions: &Positions) -> bool {
+    fn is_at_end(&self, positions: &StoredPositions) -> bool {
         let _ = positions;
         false
     }
@@ -152,7 +152,7 @@ pub trait ProviderLog: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Resume {
     /// Where an earlier run stopped; empty if there was none.
-    pub positions: Positions,
+    pub positions: StoredPositions,
     /// Where to begin without positions.
     pub start: Start,
     /// Where the job ends, if it does.

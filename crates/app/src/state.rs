@@ -455,7 +455,7 @@ fn suffix(owner: &Owner) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audit_bridge_core::source::Position;
+    use audit_bridge_core::source::StoredPosition;
 
     fn owner(source: &str) -> Owner {
         Owner {
@@ -466,7 +466,7 @@ mod tests {
 
     async fn save(log_state: LogState, owner: &Owner, position: u64) {
         let mut store = log_state.store;
-        let positions = [(0, Position::from(position))].into();
+        let positions = [(0, StoredPosition::from(position))].into();
         store
             .save(&Checkpoint::new(owner, positions))
             .await

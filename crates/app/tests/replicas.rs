@@ -28,7 +28,7 @@ use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::{Origin, Record};
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Cause, RequestFailure, Sink, Verdict};
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, Source};
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesRequest};
 use fastrand::Rng;
 use serde_json::json;
@@ -112,7 +112,9 @@ struct Log {
 }
 
 impl Source for Log {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         loop {
             let wait = {
                 let mut world = self.reader.world.lock().unwrap();
@@ -139,7 +141,7 @@ impl Source for Log {
                     });
                     let page = Page {
                         records: records.collect(),
-                        position: Some(Position::from(to)),
+                        position: Some(to),
                         ..Page::default()
                     };
                     self.next = to;

@@ -10,7 +10,7 @@ use audit_bridge_app::kubernetes::Cluster;
 use audit_bridge_app::slots::{Listing, SlotKeeper, SlotStore, SlotTable};
 use audit_bridge_app::state::{KubernetesStore, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::StoredPosition;
 use audit_bridge_testkit::kubernetes::FakeKubernetes;
 use serde_json::json;
 use tokio::time::Instant;
@@ -117,8 +117,9 @@ async fn slot_of_another_log_is_overwritten_only_as_it_was_found() {
         let cluster = Cluster::new(client, NAMESPACE);
         KubernetesStore::new(&cluster, "bridge-slot-0", writer, owner(log)).in_slot()
     };
-    let checkpoint =
-        |log: &str, next: u64| Checkpoint::new(&owner(log), [(0, Position::from(next))].into());
+    let checkpoint = |log: &str, next: u64| {
+        Checkpoint::new(&owner(log), [(0, StoredPosition::from(next))].into())
+    };
     let mut before = store("one", "a");
     assert_eq!(before.load().await.unwrap(), None);
     before.save(&checkpoint("a", 7)).await.unwrap();
@@ -215,7 +216,8 @@ async fn log_that_moved_to_another_slot_is_not_opened_under_the_old_lease() {
             let opened = layout.open_slot(&owner("a"), &lease(held)).await.unwrap();
             assert_eq!(opened.is_some(), slot == Some(held), "{held}, {seconds} s");
             if let Some(mut opened) = opened {
-                let checkpoint = Checkpoint::new(&owner("a"), [(0, Position::from(7))].into());
+                let checkpoint =
+                    Checkpoint::new(&owner("a"), [(0, StoredPosition::from(7))].into());
                 let position = opened.checkpoint.map(|it| it.position[&0].clone());
                 assert!(
                     position.is_none_or(|position| position == 7),

@@ -15,7 +15,7 @@
 //!   are settled, and only then is its position dropped.
 //! - Progress leaves as [`PartitionProgress`], in an order that is safe to store after each step.
 //!   The checkpoint merges it and keeps the positions of unannounced partitions.
-//! - Positions are opaque to the tracker: only the source understands them.
+//! - Positions are opaque to the tracker: they are of the source's own type.
 //!
 //! Every operation is O(1), amortised, and an idle partition costs nothing: records live in a queue
 //! by ID, and a partition's open records are linked in read order. A record that stays open for a
@@ -26,7 +26,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::convert::RecordId;
 use crate::record::Record;
-use crate::source::Position;
 
 /// Rough memory cost of tracking one record besides its payload, so that a flood of tiny records is
 /// bounded too.
@@ -100,7 +99,7 @@ impl<P> Default for Partition<P> {
 
 /// Progress of a source's positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PartitionProgress<P = Position> {
+pub(crate) enum PartitionProgress<P> {
     /// The source reads this partition.
     Announced(u32),
     /// All records of the partition up to this position are settled.
@@ -111,7 +110,7 @@ pub(crate) enum PartitionProgress<P = Position> {
 
 /// Which records are open, and how far each partition is settled.
 #[derive(Debug)]
-pub(crate) struct AckTracker<P = Position> {
+pub(crate) struct AckTracker<P> {
     /// By ID, from `base` on; `None` is settled.
     queue: VecDeque<Option<Open>>,
     /// The ID of the queue's front.

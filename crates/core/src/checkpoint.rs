@@ -21,7 +21,7 @@ use crate::chain::chain;
 use crate::event::time;
 use crate::readiness::Component;
 use crate::readiness::Unavailable;
-use crate::source::Position;
+use crate::source::StoredPositions;
 pub use checkpointer::{Checkpointer, SaveFailure, SaveOutcome};
 pub use file::FileStore;
 
@@ -55,7 +55,7 @@ pub struct Checkpoint {
     /// As in [`Owner`].
     pub source: String,
     /// The position of each partition, by its index.
-    pub position: BTreeMap<u32, Position>,
+    pub position: StoredPositions,
     /// Since when no source has announced a partition whose position is kept, by its index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unannounced: BTreeMap<u32, Timestamp>,
@@ -92,7 +92,7 @@ impl HealthTimes {
 
 impl Checkpoint {
     /// A checkpoint written now.
-    pub fn new(owner: &Owner, position: BTreeMap<u32, Position>) -> Checkpoint {
+    pub fn new(owner: &Owner, position: StoredPositions) -> Checkpoint {
         let now = Timestamp::now();
         Checkpoint {
             version: VERSION,

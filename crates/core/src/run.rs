@@ -41,14 +41,14 @@ const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 pub type OnRequest = Box<dyn Fn(&str, f64) + Send + Sync>;
 
 /// Everything that a run needs.
-pub struct Pipeline<Src, Con, Snk, Sto, Obs> {
+pub struct Pipeline<Src: Source, Con, Snk, Sto, Obs> {
     pub source: Src,
     pub converter: Con,
     pub sink: Snk,
     /// Keeps rejects; without it only the observer receives them.
     pub dead_letter: Option<DeadLetter>,
     /// Keeps the positions; without it they are lost.
-    pub checkpoint: Option<Checkpointer<Sto>>,
+    pub checkpoint: Option<Checkpointer<Sto, Src::Position>>,
     /// The Lease that allows reading and committing, if one is used.
     pub lease_hold: Option<LeaseHold>,
     pub observer: Obs,

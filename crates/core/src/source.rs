@@ -1,6 +1,7 @@
 //! Where records come from: a live log or saved dumps.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -9,15 +10,29 @@ use jiff::Timestamp;
 use crate::convert::EarlyOutcomes;
 use crate::record::Record;
 
-/// How far one partition of a source has been read, in the source's own terms (a sequence number,
-/// the end of a time window). The checkpoint stores it and the source resumes from it.
-pub type Position = serde_json::Value;
+/// How far one partition of a source has been read, in the source's own terms: a sequence number,
+/// the end of a time window, an offset. It stays the source's type until a checkpoint is written.
+pub trait Position: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// The JSON that the checkpoint keeps. The source reads it again where it is opened.
+    fn to_stored(&self) -> StoredPosition;
+}
 
-pub type Positions = BTreeMap<u32, Position>;
+/// A count: of a source that has nothing to resume from, or that is read from its beginning.
+impl Position for u64 {
+    fn to_stored(&self) -> StoredPosition {
+        StoredPosition::from(*self)
+    }
+}
+
+/// A position as the checkpoint keeps it.
+pub type StoredPosition = serde_json::Value;
+
+/// The position of each partition, by its index, as the checkpoint keeps it.
+pub type StoredPositions = BTreeMap<u32, StoredPosition>;
 
 /// Records of one partition, in its order.
-#[derive(Debug, Default)]
-pub struct Page {
+#[derive(Debug)]
+pub struct Page<P> {
     /// The partition: a small index. Order and positions are per partition.
     pub partition: u32,
     /// May be empty, when the page only carries a position or a problem.
@@ -25,7 +40,7 @@ pub struct Page {
     /// Outcomes that the reading thread decided already; the pipeline converts the other records.
     pub early: EarlyOutcomes,
     /// The partition's position once these records, and all its earlier ones, are settled.
-    pub position: Option<Position>,
+    pub position: Option<P>,
     /// Up to when this page reads the partition. A partition that never reports this does not count
     /// for the lag: a cursor of a tail that trails the edge on purpose.
     pub read_to: Option<ReadTo>,
@@ -33,6 +48,35 @@ pub struct Page {
     pub problems: Vec<Problem>,
     /// Partitions, this one or others, that come or go as of this page.
     pub partitions: Vec<PartitionChange>,
+}
+
+impl<P> Default for Page<P> {
+    fn default() -> Page<P> {
+        Page {
+            partition: 0,
+            records: Vec::new(),
+            early: EarlyOutcomes::default(),
+            position: None,
+            read_to: None,
+            problems: Vec::new(),
+            partitions: Vec::new(),
+        }
+    }
+}
+
+impl<P> Page<P> {
+    /// The same page of a source that has another type of positions.
+    pub fn map_position<Q>(self, map: impl FnOnce(P) -> Q) -> Page<Q> {
+        Page {
+            partition: self.partition,
+            records: self.records,
+            early: self.early,
+            position: self.position.map(map),
+            read_to: self.read_to,
+            problems: self.problems,
+            partitions: self.partitions,
+        }
+    }
 }
 
 /// Up to when a partition is read: this page and earlier ones contain everything that its log held
@@ -75,14 +119,16 @@ pub struct Problem {
 }
 
 pub trait Source: Send {
+    type Position: Position;
+
     /// Reads the next page; `None` once the source has ended.
     ///
     /// Cancel-safe: the pipeline drops the future when something else comes first.
-    fn read(&mut self) -> impl Future<Output = Option<Page>> + Send;
+    fn read(&mut self) -> impl Future<Output = Option<Page<Self::Position>>> + Send;
 
     /// Everything that the partition held up to this position is settled, and the checkpoint is
     /// written.
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &Self::Position) {
         let _ = (partition, position);
     }
 

@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 const LEFT_OUT: Skip = Skip::new("left_out");
 
 /// A source of these records.
-struct Records(Vec<Page>);
+struct Records(Vec<Page<u64>>);
 
 impl Source for Records {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         self.0.pop()
     }
 }
@@ -115,7 +117,7 @@ async fn event_followed_or_left_out_ends_once_and_its_neighbours_are_untouched()
         converter: Native,
         sink: receiver.clone(),
         dead_letter: None,
-        checkpoint: None::<audit_bridge_core::checkpoint::Checkpointer<FileStore>>,
+        checkpoint: None::<audit_bridge_core::checkpoint::Checkpointer<FileStore, u64>>,
         lease_hold: None,
         observer: Watcher::default(),
         on_request: Box::new(|_, _| {}),

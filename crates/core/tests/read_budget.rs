@@ -44,7 +44,9 @@ fn record(id: &str, verb: &str) -> Record {
 struct Records(usize);
 
 impl Source for Records {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         self.0 = self.0.checked_sub(1)?;
         Some(Page {
             records: vec![record(&self.0.to_string(), "get")],
@@ -60,7 +62,9 @@ struct Poisoned {
 }
 
 impl Source for Poisoned {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         if std::mem::replace(&mut self.begun, true) {
             return self.rest.read().await;
         }
@@ -125,7 +129,7 @@ impl Observer for Held {
 }
 
 /// A pipeline of a process whose pipelines share this budget.
-fn pipeline<Src, Snk>(
+fn pipeline<Src: Source, Snk>(
     source: Src,
     sink: Snk,
     observer: Held,

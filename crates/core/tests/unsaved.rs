@@ -15,12 +15,11 @@ use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
 use audit_bridge_core::source::{Page, Source};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 /// A source of these pages; once it ends, the store fails.
 struct Ending {
-    pages: Vec<Page>,
+    pages: Vec<Page<u64>>,
     failures: Failures,
     /// Number of failures to set then.
     then: usize,
@@ -30,7 +29,9 @@ struct Ending {
 type Failures = Arc<AtomicUsize>;
 
 impl Source for Ending {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         let page = self.pages.pop();
         if page.is_none() {
             self.failures.store(self.then, Ordering::Relaxed);
@@ -91,7 +92,7 @@ async fn ended(failures: usize) -> Ended {
     let pipeline = Pipeline {
         source: Ending {
             // The first is saved at once, the other waits for the interval.
-            pages: vec![page(json!({"shard_end": true})), page(json!(1))],
+            pages: vec![page(7), page(1)],
             failures: Arc::clone(&store),
             then: failures,
         },

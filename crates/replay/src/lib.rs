@@ -24,14 +24,14 @@ use std::sync::Arc;
 use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::json::{Raw, ValueKind};
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Page, PartitionChange, Positions, Problem, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Problem, Source, StoredPositions};
 use base64::Engine as _;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::dump::{Dump, Shape};
 pub use self::input::ReplayProgress;
-pub use self::position::PositionError;
+pub use self::position::{InputPosition, PositionError};
 use self::queue::Queue;
 use self::read_input::InputReader;
 use self::reader::{Found, Unreadable};
@@ -54,7 +54,7 @@ pub struct ReplaySettings {
     /// for a replay that keeps no positions, as the last line of an earlier one says.
     pub skip_records: u64,
     /// Where an earlier run stopped; `None` if this replay keeps no positions.
-    pub resume: Option<Positions>,
+    pub resume: Option<StoredPositions>,
     /// Which part of the inputs to read.
     pub shard: Option<Shard>,
     /// How many inputs are read at a time, each in its own order.
@@ -75,7 +75,7 @@ pub enum StartError {
 /// Saved dumps as a [`Source`]. Reading, unpacking and cutting happen in separate threads.
 #[derive(Debug)]
 pub struct Replay {
-    pages: mpsc::Receiver<Page>,
+    pages: mpsc::Receiver<Page<InputPosition>>,
     progress: Arc<ReplayProgress>,
     inputs: usize,
 }
@@ -94,7 +94,7 @@ impl Replay {
         if let Some(shard) = settings.shard {
             inputs = shard.select(inputs);
         }
-        let none = Positions::new();
+        let none = StoredPositions::new();
         let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
         let count = inputs.len();
         let places = inputs.iter().map(|it| (&it.input, it.partition));
@@ -144,30 +144,41 @@ impl Replay {
 }
 
 impl Source for Replay {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = InputPosition;
+
+    async fn read(&mut self) -> Option<Page<InputPosition>> {
         self.pages.recv().await
     }
 }
 
-/// All records of one message or file in memory that is not compressed. If a part of it cannot be
-/// read, the page's problems say why.
-pub fn read_bytes(dump: &Arc<dyn Dump>, name: &str, content: Vec<u8>) -> Page {
+/// What one message or file holds.
+#[derive(Debug, Default)]
+pub struct DumpContent {
+    pub records: Vec<Record>,
+    /// Why a part of it could not be read.
+    pub problem: Option<Problem>,
+}
+
+/// Reads one message or file in memory that is not compressed.
+pub fn read_bytes(dump: &Arc<dyn Dump>, name: &str, content: Vec<u8>) -> DumpContent {
     read_from(dump, name, Cursor::new(content))
 }
 
 /// As [`read_bytes`], for content that is read in parts. The sizes of the parts make no difference.
-pub fn read_from(dump: &Arc<dyn Dump>, name: &str, content: impl Read + Send + 'static) -> Page {
-    let mut page = Page::default();
+pub fn read_from(
+    dump: &Arc<dyn Dump>,
+    name: &str,
+    content: impl Read + Send + 'static,
+) -> DumpContent {
+    let mut records = Vec::new();
     let file = Arc::from(name);
     let read = reader::read(Box::new(content), dump, None, |found| {
-        let record = page.records.len() as u64 + 1;
-        page.records.push(record_of(&found, &file, record));
+        let record = records.len() as u64 + 1;
+        records.push(record_of(&found, &file, record));
         true
     });
-    if let Err(stop) = read {
-        page.problems.extend(problem_of(&stop, name, &**dump));
-    }
-    page
+    let problem = read.err().and_then(|stop| problem_of(&stop, name, &**dump));
+    DumpContent { records, problem }
 }
 
 fn record_of(found: &Found<'_>, file: &Arc<str>, record: u64) -> Record {

@@ -16,12 +16,12 @@
 //! So a position says how many records at its end are such (`uncertain`); they are read again if
 //! more follows them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::{Position, StoredPosition, StoredPositions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -30,9 +30,9 @@ use super::input::Input;
 /// How many bytes are hashed at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The settled position of one input, as stored in the checkpoint.
+/// The settled position of one input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct InputPosition {
+pub struct InputPosition {
     /// The input's path; with a number appended if the path is named again.
     pub(super) input: String,
     /// The number of its records, from the first.
@@ -57,6 +57,13 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+impl Position for InputPosition {
+    fn to_stored(&self) -> StoredPosition {
+        // Strings, numbers and a flag cannot fail to serialise.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
 /// A position that is not a replay's.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -65,7 +72,7 @@ fn is_zero(number: &u64) -> bool {
 )]
 pub struct PositionError {
     pub partition: u32,
-    pub position: Position,
+    pub position: StoredPosition,
 }
 
 /// An input with its partition and settled position.
@@ -81,7 +88,7 @@ pub(super) struct InputPartition {
 /// Assigns a partition to every input: its former one, or a free one.
 pub(super) fn assign(
     inputs: Vec<Input>,
-    positions: &BTreeMap<u32, Position>,
+    positions: &StoredPositions,
 ) -> Result<Vec<InputPartition>, PositionError> {
     let mut known = HashMap::new();
     for (&partition, position) in positions {
@@ -273,7 +280,7 @@ mod tests {
             ("d", 5, false),
         ];
         assert_eq!(got, want);
-        let foreign = [(7, Position::from(12))].into();
+        let foreign = [(7, StoredPosition::from(12))].into();
         let error = assign(Vec::new(), &foreign).unwrap_err();
         assert!(error.to_string().contains("--state-dir"), "{error}");
     }

@@ -10,7 +10,7 @@ use audit_bridge_core::record::Record;
 use audit_bridge_core::source::{Page, Problem};
 use tokio::sync::mpsc;
 
-use super::position::{self, InputComparison, InputFollower, InputPartition};
+use super::position::{self, InputComparison, InputFollower, InputPartition, InputPosition};
 use super::queue::{Queue, SkipCount};
 use super::reader::{self, Found, Receive, Unreadable};
 use super::{ReplayProgress, ReplaySettings, input, problem_of, record_of};
@@ -27,7 +27,7 @@ pub(super) struct InputReader {
     pub(super) queue: Arc<Queue>,
     pub(super) settings: ReplaySettings,
     pub(super) progress: Arc<ReplayProgress>,
-    pub(super) sender: mpsc::Sender<Page>,
+    pub(super) sender: mpsc::Sender<Page<InputPosition>>,
 }
 
 /// A converter for the reading thread.
@@ -135,7 +135,7 @@ struct InputPages<'a> {
     name: &'a Arc<str>,
     fork: &'a mut Fork,
     out: Output,
-    page: Page,
+    page: Page<InputPosition>,
     page_bytes: usize,
     page_records_max: usize,
     /// How many records an earlier run has settled.
@@ -201,8 +201,7 @@ impl InputPages<'_> {
             .follower
             .as_ref()
             .filter(|follower| finished || follower.records() > self.skip)
-            .map(|follower| follower.position(&self.input.key, finished))
-            .and_then(|position| serde_json::to_value(position).ok());
+            .map(|follower| follower.position(&self.input.key, finished));
         self.reader.sender.blocking_send(page).is_ok()
     }
 }

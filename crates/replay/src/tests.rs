@@ -42,15 +42,15 @@ impl Dump for Plain {
     }
 }
 
-fn page(content: &str) -> Page {
+fn read(content: &str) -> DumpContent {
     let dump: Arc<dyn Dump> = Arc::new(Plain);
     read_bytes(&dump, "message", content.into())
 }
 
 #[test]
 fn message_gives_its_records() {
-    let page = page(r#"{"records":[{"id":1},{"id":2}, oops]}"#);
-    let got: Vec<_> = page
+    let content = read(r#"{"records":[{"id":1},{"id":2}, oops]}"#);
+    let got: Vec<_> = content
         .records
         .iter()
         .map(|record| {
@@ -66,24 +66,23 @@ fn message_gives_its_records() {
     let want = want
         .map(|(n, payload, damaged)| (format!("message: record {n}"), payload.to_owned(), damaged));
     assert_eq!(got, want);
-    assert_eq!(page.problems, []);
+    assert_eq!(content.problem, None);
 }
 
 #[test]
 fn message_of_unknown_shape_is_a_problem() {
-    let foreign = page("hello");
+    let foreign = read("hello");
     assert_eq!(foreign.records, []);
-    assert_eq!(foreign.problems.len(), 1);
-    assert_eq!(foreign.problems[0].place, "message");
-    let error = &foreign.problems[0].error;
+    let Problem { place, error } = foreign.problem.unwrap();
+    assert_eq!(place, "message");
     assert!(
         error.contains("\"hello\"") && error.contains("objects with an id"),
         "{error}"
     );
-    let cut = page(r#"{"records":[{"id":1},"#);
-    assert_eq!((cut.records.len(), cut.problems.len()), (1, 1));
-    let empty = page(" \n");
-    assert_eq!((empty.records.len(), empty.problems.len()), (0, 0));
+    let cut = read(r#"{"records":[{"id":1},"#);
+    assert_eq!((cut.records.len(), cut.problem.is_some()), (1, true));
+    let empty = read(" \n");
+    assert_eq!((empty.records.len(), empty.problem.is_some()), (0, false));
 }
 
 #[tokio::test]

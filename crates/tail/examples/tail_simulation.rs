@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Positions, Source};
+use audit_bridge_core::source::{Source, StoredPositions};
 use audit_bridge_tail::{
     Clock, Identity, Limiter, LogPage, PageEntry, QueryError, Tail, TailSettings, TimeLog, Window,
 };
@@ -257,7 +257,13 @@ async fn trailing(
         latencies: Vec::with_capacity(events.len()),
         lost: 0,
     };
-    let Ok(mut tail) = Tail::new(log, settings, &Positions::new(), limiter, Arc::new(clock)) else {
+    let Ok(mut tail) = Tail::new(
+        log,
+        settings,
+        &StoredPositions::new(),
+        limiter,
+        Arc::new(clock),
+    ) else {
         return (outcome, 0);
     };
     let monitor = tail.monitor();

@@ -59,12 +59,12 @@ pub use limiter::Limiter;
 pub use log::{Clock, LogPage, PageEntry, QueryError, SystemClock, TimeLog, Window};
 pub use monitor::{Late, Monitor, TailStats, TailStatus};
 pub use paired::{Paired, split_positions};
-pub use resume::{ResumeError, cursor_times};
+pub use resume::{CursorPosition, ResumeError, cursor_times};
 pub use server_clock::ServerClock;
 pub use settings::TailSettings;
 
 use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, ReadTo, Source};
+use audit_bridge_core::source::{Page, PartitionChange, ReadTo, Source, StoredPositions};
 use cursor::{Cursor, Scan};
 use identity_chunks::ChunkWriter;
 use log::{ceil, floor};
@@ -115,7 +115,7 @@ pub struct Tail<L: TimeLog> {
     /// At most one request per cursor. Requests survive a dropped `read`, and end with the tail.
     requests: JoinSet<Result<LogPage<L::Raw>, QueryError>>,
     /// Pages that are ready to be handed out.
-    pages: VecDeque<Page>,
+    pages: VecDeque<Page<CursorPosition>>,
 }
 
 impl<L: TimeLog> Tail<L> {
@@ -130,7 +130,7 @@ impl<L: TimeLog> Tail<L> {
     pub fn new(
         log: L,
         settings: TailSettings,
-        positions: &Positions,
+        positions: &StoredPositions,
         limiter: Arc<Limiter>,
         clock: Arc<dyn Clock>,
     ) -> Result<Tail<L>, ResumeError> {
@@ -385,11 +385,13 @@ impl<L: TimeLog> Tail<L> {
         let cursor = &mut self.cursors[index];
         let position = complete.then(|| {
             cursor.emit_position();
-            let place = CursorState {
-                since: cursor.since,
-                read_to: cursor.position,
-            };
-            resume::position(cursor.age, place)
+            CursorPosition {
+                age: cursor.age,
+                state: CursorState {
+                    since: cursor.since,
+                    read_to: cursor.position,
+                },
+            }
         });
         // The other cursors trail on purpose, so they do not count for the lag.
         let edge_read_to = (complete && index == 0).then(|| self.read_to(self.cursors[0].position));
@@ -447,7 +449,9 @@ impl<L: TimeLog> Tail<L> {
 type Answer<Raw> = Result<(Id, Result<LogPage<Raw>, QueryError>), JoinError>;
 
 impl<L: TimeLog> Source for Tail<L> {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = CursorPosition;
+
+    async fn read(&mut self) -> Option<Page<CursorPosition>> {
         loop {
             if let Some(page) = self.pages.pop_front() {
                 return Some(page);
@@ -468,13 +472,10 @@ impl<L: TimeLog> Source for Tail<L> {
     }
 
     /// Keeps the identities that are settled now, and forgets those that all cursors have passed.
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &CursorPosition) {
         let cursor = self.cursors.get_mut(partition as usize);
-        let place = resume::read(position);
-        let Some((cursor, (_, place))) = cursor.zip(place) else {
-            return;
-        };
-        let Some(mut mark) = cursor.commit(place.read_to) else {
+        let mark = cursor.and_then(|cursor| cursor.commit(position.state.read_to));
+        let Some(mut mark) = mark else {
             return;
         };
         self.monitor.settled(mark.newest);

@@ -1,7 +1,7 @@
 //! Joins a tail with a second one over the same log, which looks for what the first cannot find,
 //! into one source with the partitions of both.
 
-use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Source, StoredPositions};
 
 /// The first partition of the second source: a tail never has this many cursors.
 const SECOND: u32 = 1 << 16;
@@ -27,8 +27,8 @@ impl<A, B> Paired<A, B> {
 }
 
 /// Splits a checkpoint's positions between the two.
-pub fn split_positions(positions: Positions) -> (Positions, Positions) {
-    let (first, second): (Positions, Positions) =
+pub fn split_positions(positions: StoredPositions) -> (StoredPositions, StoredPositions) {
+    let (first, second): (StoredPositions, StoredPositions) =
         positions.into_iter().partition(|(at, _)| *at < SECOND);
     let second = second
         .into_iter()
@@ -36,7 +36,7 @@ pub fn split_positions(positions: Positions) -> (Positions, Positions) {
     (first, second.collect())
 }
 
-fn of_second(page: Page) -> Page {
+fn of_second<P>(page: Page<P>) -> Page<P> {
     let partitions = page.partitions.into_iter().map(|change| match change {
         PartitionChange::Announced(at) => PartitionChange::Announced(at + SECOND),
         PartitionChange::Retired(at) => PartitionChange::Retired(at + SECOND),
@@ -50,8 +50,10 @@ fn of_second(page: Page) -> Page {
     }
 }
 
-impl<A: Source, B: Source> Source for Paired<A, B> {
-    async fn read(&mut self) -> Option<Page> {
+impl<A: Source, B: Source<Position = A::Position>> Source for Paired<A, B> {
+    type Position = A::Position;
+
+    async fn read(&mut self) -> Option<Page<A::Position>> {
         loop {
             let second = self.second.as_mut().filter(|_| !self.second_ended);
             let Some(second) = second else {
@@ -68,7 +70,7 @@ impl<A: Source, B: Source> Source for Paired<A, B> {
         }
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &A::Position) {
         match (partition.checked_sub(SECOND), &mut self.second) {
             (None, _) => self.first.commit(partition, position),
             (Some(partition), Some(second)) => second.commit(partition, position),
@@ -100,7 +102,9 @@ mod tests {
     }
 
     impl Source for Toy {
-        async fn read(&mut self) -> Option<Page> {
+        type Position = u64;
+
+        async fn read(&mut self) -> Option<Page<u64>> {
             match self.pages.checked_sub(1) {
                 Some(left) => self.pages = left,
                 None if self.ends => return None,
@@ -117,7 +121,7 @@ mod tests {
             })
         }
 
-        fn commit(&mut self, partition: u32, _: &Position) {
+        fn commit(&mut self, partition: u32, _: &u64) {
             self.committed.push(partition);
         }
     }
@@ -148,7 +152,7 @@ mod tests {
                     assert_eq!(page.partitions, [PartitionChange::Retired(SECOND + 3)]);
                 }
             }
-            paired.commit(page.partition, &json!(1));
+            paired.commit(page.partition, &1);
         }
         assert_eq!((first, second), (3, 3));
         assert_eq!(paired.first.committed, [2; 3]);

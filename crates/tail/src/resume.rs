@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::source::{Position, StoredPosition, StoredPositions};
 
 /// A position that is not a tail's.
 #[derive(Debug, thiserror::Error)]
 #[error("the position of partition {partition} is not one of a log read by time: {position}")]
 pub struct ResumeError {
     pub partition: u32,
-    pub position: Position,
+    pub position: StoredPosition,
 }
 
 /// Where a cursor began, and up to where it has read.
@@ -23,17 +23,26 @@ pub(super) struct CursorState {
     pub(super) read_to: Timestamp,
 }
 
-/// Serialises the position of the cursor of this age.
-pub(super) fn position(age: Duration, place: CursorState) -> Position {
-    serde_json::json!({
-        "age_ms": millis(age),
-        "since": place.since.to_string(),
-        "read_to": place.read_to.to_string(),
-    })
+/// The position of a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorPosition {
+    pub(super) age: Duration,
+    pub(super) state: CursorState,
+}
+
+/// `{"age_ms", "since", "read_to"}`.
+impl Position for CursorPosition {
+    fn to_stored(&self) -> StoredPosition {
+        serde_json::json!({
+            "age_ms": millis(self.age),
+            "since": self.state.since.to_string(),
+            "read_to": self.state.read_to.to_string(),
+        })
+    }
 }
 
 /// Parses the age in milliseconds and the state; `None` if it is not a tail's position.
-pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
+pub(super) fn read(position: &StoredPosition) -> Option<(u64, CursorState)> {
     let age = position.get("age_ms")?.as_u64()?;
     let time = |name: &str| position.get(name)?.as_str()?.parse().ok();
     let place = CursorState {
@@ -45,7 +54,7 @@ pub(super) fn read(position: &Position) -> Option<(u64, CursorState)> {
 
 /// Where the cursor of this position began, and up to where it has read; `None` if it is not a
 /// tail's position.
-pub fn cursor_times(position: &Position) -> Option<(Timestamp, Timestamp)> {
+pub fn cursor_times(position: &StoredPosition) -> Option<(Timestamp, Timestamp)> {
     read(position).map(|(_, place)| (place.since, place.read_to))
 }
 
@@ -60,7 +69,7 @@ fn millis(age: Duration) -> u64 {
 /// still owed, so that their positions are no longer needed.
 pub(super) fn places(
     ages: &[Duration],
-    positions: &Positions,
+    positions: &StoredPositions,
     start: Timestamp,
 ) -> Result<Vec<CursorState>, ResumeError> {
     let mut kept = BTreeMap::new();
@@ -107,11 +116,14 @@ mod tests {
     fn check(kept: &[(u64, i64)], ages: &[u64], want: &[i64]) {
         let seconds = Duration::from_secs;
         let positions = kept.iter().enumerate().map(|(index, &(age, read_to))| {
-            let place = CursorState {
-                since: at(-1000),
-                read_to: at(read_to),
+            let position = CursorPosition {
+                age: seconds(age),
+                state: CursorState {
+                    since: at(-1000),
+                    read_to: at(read_to),
+                },
             };
-            let text = position(seconds(age), place).to_string();
+            let text = position.to_stored().to_string();
             (index as u32, serde_json::from_str(&text).unwrap())
         });
         let ages: Vec<Duration> = ages.iter().map(|&age| seconds(age)).collect();

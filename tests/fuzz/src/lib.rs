@@ -178,8 +178,8 @@ pub fn read(input: &[u8], dump: &Arc<dyn Dump>) {
     let pieced = read_from(dump, "fuzz", chunks);
     assert_eq!(whole.records, pieced.records, "in chunks of {chunk}");
     assert_eq!(
-        whole.problems,
-        pieced.problems,
+        whole.problem,
+        pieced.problem,
         "in chunks of {}",
         chunk + 1
     );

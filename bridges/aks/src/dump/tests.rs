@@ -10,9 +10,9 @@ use crate::convert::AksConvert;
 fn read(name: &str) -> Vec<Record> {
     let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let dump: Arc<dyn Dump> = Arc::new(AksDump);
-    let page = read_bytes(&dump, name, std::fs::read(&path).expect(&path));
-    assert_eq!(page.problems, [], "{name}");
-    page.records
+    let content = read_bytes(&dump, name, std::fs::read(&path).expect(&path));
+    assert_eq!(content.problem, None, "{name}");
+    content.records
 }
 
 fn convert(records: Vec<Record>) -> Vec<Outcome> {

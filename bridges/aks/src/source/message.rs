@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use crate::client::HubMessage;
 use crate::dump::AksDump;
+use crate::source::pages::HubPage;
 use crate::source::position::MessagePosition;
 use crate::source::records;
 
@@ -47,45 +48,35 @@ impl Cutter {
     }
 
     /// All records of a message, with the position after it.
-    pub(crate) fn page(&self, message: HubMessage, position: Option<&MessagePosition>) -> Page {
-        let position = position.map(MessagePosition::position);
-        let mut page = match records::of_plain(&message.body) {
-            Some(records) => self.plain(records),
-            None => self.as_dump(&message.body),
-        };
-        if !page.problems.is_empty() {
-            page.problems.clear();
-            page.records.clear();
-            page.records.push(Record {
-                payload: message.body,
-                origin: self.origin(None, 0),
-                time: None,
-                // Unknown content: it is kept.
-                damaged: true,
-                oversized: false,
-            });
-        }
-        for (number, record) in (1..).zip(&mut page.records) {
+    pub(crate) fn page(&self, message: HubMessage, position: Option<&MessagePosition>) -> HubPage {
+        let mut records = self.records(message.body);
+        for (number, record) in (1..).zip(&mut records) {
             record.origin = self.origin(message.sequence_number, number);
             record.time = message.enqueued;
         }
-        page.partition = self.partition;
-        page.position = position;
-        page.read_to = message.enqueued.map(|time| self.read_to(time));
-        page
-    }
-
-    fn plain(&self, records: Vec<Bytes>) -> Page {
-        let origin = || self.origin(None, 0);
-        let records = records.into_iter();
         Page {
-            records: records.map(|it| Record::new(it, origin())).collect(),
+            partition: self.partition,
+            records,
+            position: position.cloned(),
+            read_to: message.enqueued.map(|time| self.read_to(time)),
             ..Page::default()
         }
     }
 
-    fn as_dump(&self, body: &Bytes) -> Page {
-        read_from(&self.dump, &self.stream, Cursor::new(body.clone()))
+    /// The records of a message's body. Unknown content is one damaged record, so that it is kept.
+    fn records(&self, body: Bytes) -> Vec<Record> {
+        let record = |payload: Bytes| Record::new(payload, self.origin(None, 0));
+        if let Some(records) = records::of_plain(&body) {
+            return records.into_iter().map(record).collect();
+        }
+        let content = read_from(&self.dump, &self.stream, Cursor::new(body.clone()));
+        match content.problem {
+            None => content.records,
+            Some(_) => vec![Record {
+                damaged: true,
+                ..record(body)
+            }],
+        }
     }
 
     /// A page without records: the new position, if any, and the time at which the partition had
@@ -94,10 +85,10 @@ impl Cutter {
         &self,
         position: Option<&MessagePosition>,
         nothing_more: Option<Timestamp>,
-    ) -> Page {
+    ) -> HubPage {
         Page {
             partition: self.partition,
-            position: position.map(MessagePosition::position),
+            position: position.cloned(),
             read_to: nothing_more.map(|time| self.read_to(time)),
             ..Page::default()
         }
@@ -121,13 +112,14 @@ impl Cutter {
 
 #[cfg(test)]
 mod tests {
+    use audit_bridge_core::source::Position as _;
     use audit_bridge_testkit::arbitrary::any_json;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
 
-    fn page(body: &str) -> Page {
+    fn page(body: &str) -> HubPage {
         let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
         let message = HubMessage {
             sequence_number: Some(17),
@@ -149,7 +141,7 @@ mod tests {
         ]
     }
 
-    fn payloads(page: &Page) -> Vec<&str> {
+    fn payloads(page: &HubPage) -> Vec<&str> {
         let payloads = page.records.iter().map(|record| &*record.payload);
         payloads
             .map(|bytes| std::str::from_utf8(bytes).unwrap())
@@ -164,7 +156,7 @@ mod tests {
         assert_eq!(payloads(&page), [one, two]);
         assert_eq!(page.partition, 3);
         assert_eq!(
-            page.position,
+            page.position.map(|position| position.to_stored()),
             Some(json!({
                 "sequence_number": 17,
                 "offset": "4711",
@@ -241,12 +233,12 @@ mod tests {
             let body = Bytes::from(body);
             let cutter = Cutter::new(3, Arc::from("hub/3"), Duration::ZERO);
             if let Some(records) = records::of_plain(&body) {
-                let (short, long) = (cutter.plain(records), cutter.as_dump(&body));
-                prop_assert!(long.problems.is_empty());
-                let plain = |page: &Page| -> Vec<_> {
-                    page.records.iter().map(|it| (it.payload.clone(), it.damaged, it.oversized, it.time)).collect()
-                };
-                prop_assert_eq!(plain(&short), plain(&long));
+                let long = read_from(&cutter.dump, "hub/3", Cursor::new(body));
+                prop_assert!(long.problem.is_none());
+                let is_plain = |it: &Record| !it.damaged && !it.oversized && it.time.is_none();
+                prop_assert!(long.records.iter().all(is_plain));
+                let long: Vec<_> = long.records.into_iter().map(|it| it.payload).collect();
+                prop_assert_eq!(records, long);
             }
         }
     }

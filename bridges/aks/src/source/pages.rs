@@ -4,6 +4,8 @@ use audit_bridge_core::read_budget::HeldBytes;
 use audit_bridge_core::source::Page;
 use tokio::sync::mpsc;
 
+use crate::source::position::MessagePosition;
+
 /// Capacity of the channel; each reader may hold one page more.
 const PAGES_WAITING: usize = 1;
 
@@ -11,7 +13,9 @@ const PAGES_WAITING: usize = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-type HeldPage = (Page, Option<HeldBytes>);
+pub(crate) type HubPage = Page<MessagePosition>;
+
+type HeldPage = (HubPage, Option<HeldBytes>);
 
 /// Where readers hand on their pages.
 #[derive(Debug, Clone)]
@@ -29,12 +33,12 @@ pub(super) fn channel() -> (PageSender, PageReceiver) {
 
 impl PageSender {
     /// Hands on a page without records.
-    pub(super) async fn send(&self, page: Page) -> Result<(), Closed> {
+    pub(super) async fn send(&self, page: HubPage) -> Result<(), Closed> {
         self.0.send((page, None)).await.map_err(|_| Closed)
     }
 
     /// Hands on a page that holds these bytes until it is taken.
-    pub(super) async fn send_held(&self, page: Page, held: HeldBytes) -> Result<(), Closed> {
+    pub(super) async fn send_held(&self, page: HubPage, held: HeldBytes) -> Result<(), Closed> {
         self.0.send((page, Some(held))).await.map_err(|_| Closed)
     }
 
@@ -46,7 +50,7 @@ impl PageSender {
 
 impl PageReceiver {
     /// The next page; `None` once all senders are gone.
-    pub(super) async fn take(&mut self) -> Option<Page> {
+    pub(super) async fn take(&mut self) -> Option<HubPage> {
         self.0.recv().await.map(|(page, _)| page)
     }
 }

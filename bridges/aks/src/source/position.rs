@@ -2,7 +2,7 @@
 
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::{Position, StoredPosition};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub(crate) enum PartitionStart {
 /// the namespace to which an alias fails over, and a promoted replica reuses those that it never
 /// received. An offset, which is opaque, survives a promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MessagePosition {
+pub struct MessagePosition {
     /// One less than the first if there was no message yet.
     pub(crate) sequence_number: i64,
     /// Only of a received message: the offset in a partition's properties cannot be used if the
@@ -72,9 +72,9 @@ impl PartitionStart {
 
     /// The JSON for the checkpoint: a message's position, or `{"from": TIME}` for a partition that
     /// was not read yet.
-    pub(crate) fn position(&self) -> Position {
+    pub(crate) fn to_stored(&self) -> StoredPosition {
         match self {
-            PartitionStart::After(message) => message.position(),
+            PartitionStart::After(message) => message.to_stored(),
             PartitionStart::Earliest => json!({"from": EARLIEST}),
             PartitionStart::From(time) => json!({"from": time}),
         }
@@ -112,9 +112,18 @@ impl MessagePosition {
         }
     }
 
-    /// The JSON for the checkpoint: `{"sequence_number", "offset", "enqueued", "created_on"}`; all
-    /// but the first are optional.
-    pub(crate) fn position(&self) -> Position {
+    /// Compares the times at which the messages were enqueued, since numbers may restart.
+    fn is_further(&self, other: &MessagePosition) -> bool {
+        match (self.enqueued, other.enqueued) {
+            (Some(this), Some(other)) if this != other => this > other,
+            _ => self.sequence_number > other.sequence_number,
+        }
+    }
+}
+
+/// `{"sequence_number", "offset", "enqueued", "created_on"}`; all but the first are optional.
+impl Position for MessagePosition {
+    fn to_stored(&self) -> StoredPosition {
         let mut position = json!({"sequence_number": self.sequence_number});
         let members = [
             ("offset", self.offset.as_ref().map(|offset| json!(offset))),
@@ -128,17 +137,9 @@ impl MessagePosition {
         }
         position
     }
-
-    /// Compares the times at which the messages were enqueued, since numbers may restart.
-    fn is_further(&self, other: &MessagePosition) -> bool {
-        match (self.enqueued, other.enqueued) {
-            (Some(this), Some(other)) if this != other => this > other,
-            _ => self.sequence_number > other.sequence_number,
-        }
-    }
 }
 
-fn read(position: &Position) -> Option<PartitionStart> {
+fn read(position: &StoredPosition) -> Option<PartitionStart> {
     if let Some(from) = position.get("from") {
         return match from.as_str()? {
             EARLIEST => Some(PartitionStart::Earliest),
@@ -171,7 +172,7 @@ fn offset(value: &Value) -> Option<String> {
 }
 
 /// Whether `this` is a message that was read, and lies after `other`.
-pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
+pub(crate) fn is_further(this: &StoredPosition, other: &StoredPosition) -> bool {
     match (read(this), read(other)) {
         (Some(PartitionStart::After(this)), Some(PartitionStart::After(other))) => {
             this.is_further(&other)

@@ -23,7 +23,7 @@ use aks_audit_bridge::source::partition::PartitionTiming;
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, Position, Source, StoredPositions};
 use audit_bridge_testkit::EventHubs;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
@@ -117,11 +117,11 @@ struct Got {
     /// Names of records, by partition, in order.
     names: BTreeMap<u32, Vec<String>>,
     /// The last position of each partition.
-    positions: BTreeMap<u32, Position>,
+    positions: StoredPositions,
 }
 
 impl Got {
-    fn add(&mut self, page: Page) {
+    fn add<P: Position>(&mut self, page: Page<P>) {
         assert_eq!(page.problems, []);
         for record in page.records {
             let text = String::from_utf8(record.payload.to_vec()).unwrap();
@@ -130,7 +130,7 @@ impl Got {
             self.names.entry(page.partition).or_default().push(name);
         }
         if let Some(position) = page.position {
-            self.positions.insert(page.partition, position);
+            self.positions.insert(page.partition, position.to_stored());
         }
     }
 

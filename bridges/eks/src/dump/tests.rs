@@ -43,9 +43,9 @@ fn read(name: &str) -> Vec<Owned> {
         return split(&bytes, None, bytes.len());
     }
     let dump: Arc<dyn Dump> = Arc::new(EksDump);
-    let page = read_bytes(&dump, name, bytes);
-    assert_eq!(page.problems, [], "{name}");
-    let records = page.records.into_iter();
+    let content = read_bytes(&dump, name, bytes);
+    assert_eq!(content.problem, None, "{name}");
+    let records = content.records.into_iter();
     records
         .map(|record| (record.payload.to_vec(), record.damaged, true))
         .collect()
@@ -436,10 +436,14 @@ fn subscription_data_above_limit_is_read_in_part_and_kept_whole() {
         let data = base64::engine::general_purpose::STANDARD.encode(gzip.finish().unwrap());
         let packed = format!("{{\"awslogs\":{{\"data\":\"{data}\"}}}}");
         let dump: Arc<dyn Dump> = Arc::new(EksDump);
-        let page = read_bytes(&dump, "lambda.json", packed.clone().into_bytes());
-        let whole = page.records.iter().filter(|record| !record.damaged).count();
+        let content = read_bytes(&dump, "lambda.json", packed.clone().into_bytes());
+        let whole = content
+            .records
+            .iter()
+            .filter(|record| !record.damaged)
+            .count();
         assert_eq!(whole, (16 << 20) / events[0].len(), "{pad}");
-        let kept = page.records.last().unwrap();
+        let kept = content.records.last().unwrap();
         assert!(kept.damaged && kept.payload == packed, "{pad}");
         let kept = vec![(kept.payload.to_vec(), true, true)];
         assert!(

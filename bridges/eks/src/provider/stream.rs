@@ -7,7 +7,7 @@ use std::time::Duration;
 use audit_bridge_app::config::{Problems, flag, given};
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume, SharedLogs, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::source::{Position as _, StoredPosition, StoredPositions};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
@@ -228,15 +228,15 @@ impl ProviderLog for StreamLog {
         )
     }
 
-    fn beginning(&self, start: Start) -> Positions {
+    fn beginning(&self, start: Start) -> StoredPositions {
         let shard = self.shard.iter();
         shard
             .filter_map(|shard| index_of(&shard.id).ok())
-            .map(|index| (index, ShardPosition::at(start).position()))
+            .map(|index| (index, ShardPosition::at(start).to_stored()))
             .collect()
     }
 
-    fn is_further(&self, this: &Position, other: &Position) -> bool {
+    fn is_further(&self, this: &StoredPosition, other: &StoredPosition) -> bool {
         position::is_further(this, other)
     }
 
@@ -260,7 +260,7 @@ impl ProviderLog for StreamLog {
         listed.get(&shard.id).is_some_and(|shard| shard.is_closed)
     }
 
-    fn is_at_end(&self, positions: &Positions) -> bool {
+    fn is_at_end(&self, positions: &StoredPositions) -> bool {
         let index = self.shard.as_ref().map(|shard| index_of(&shard.id));
         let position = index.and_then(|index| positions.get(&index.ok()?));
         position.is_some_and(position::is_end)

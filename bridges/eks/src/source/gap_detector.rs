@@ -62,7 +62,7 @@ struct Pace {
 /// The pace of a log stream in a position: fingerprint, time of the newest event in milliseconds,
 /// usual interval between two records in milliseconds, number of records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct KeptPace(Fingerprint, i64, i64, u32);
+pub struct KeptPace(Fingerprint, i64, i64, u32);
 
 impl GapDetector {
     /// The paces of the newest of these log streams.

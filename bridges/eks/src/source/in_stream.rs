@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use audit_bridge_core::convert::{Output, RecordId, Skip};
 use audit_bridge_core::record::Record;
-use audit_bridge_core::source::{Page, Position, Source};
+use audit_bridge_core::source::{Page, Source};
 use jiff::{SignedDuration, Timestamp};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
@@ -140,7 +140,9 @@ impl<S: Source> StreamDifference<S> {
 }
 
 impl<S: Source> Source for StreamDifference<S> {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = S::Position;
+
+    async fn read(&mut self) -> Option<Page<S::Position>> {
         let mut page = self.source.read().await?;
         let mut out = Output::default();
         for (number, record) in (0..).zip(&page.records) {
@@ -152,7 +154,7 @@ impl<S: Source> Source for StreamDifference<S> {
         Some(page)
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &S::Position) {
         self.source.commit(partition, position);
     }
 

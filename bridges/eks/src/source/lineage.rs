@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use audit_bridge_app::provider::Start;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 
 use super::position::{Begin, ShardPosition};
 use crate::client::kinesis::StreamShard;
@@ -83,7 +83,7 @@ impl Lineage {
     /// The name or position of a shard is invalid.
     pub(crate) fn new(
         listed: Vec<StreamShard>,
-        positions: &Positions,
+        positions: &StoredPositions,
         start: Start,
     ) -> Result<Lineage, Unavailable> {
         let mut shards = BTreeMap::new();
@@ -309,7 +309,7 @@ impl Lineage {
 /// The error for an invalid position.
 pub(crate) fn bad_position(
     index: u32,
-    position: &audit_bridge_core::source::Position,
+    position: &audit_bridge_core::source::StoredPosition,
 ) -> Unavailable {
     Unavailable {
         component: Component::Checkpoint,

@@ -1,7 +1,7 @@
 //! A shard's position in the checkpoint.
 
 use audit_bridge_app::provider::Start;
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::{Page, Position, StoredPosition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::client::kinesis::{IteratorStart, SequenceNumber};
 /// How far a shard is read, as the checkpoint stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum ShardPosition {
+pub enum ShardPosition {
     /// After this record.
     After {
         sequence_number: SequenceNumber,
@@ -37,7 +37,7 @@ pub(crate) enum ShardPosition {
 /// Where an unread shard starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) enum Begin {
+pub enum Begin {
     /// At its oldest record.
     Earliest,
     /// At the first record that arrived at this time or later.
@@ -47,7 +47,7 @@ pub(crate) enum Begin {
 /// The stored start of a shard is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a time nor {EARLIEST}")]
-pub(crate) struct InvalidBegin(String);
+pub struct InvalidBegin(String);
 
 impl TryFrom<String> for Begin {
     type Error = InvalidBegin;
@@ -84,7 +84,7 @@ impl Begin {
 /// A marker that is `true` in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "bool", into = "bool")]
-pub(crate) struct ShardEnd;
+pub struct ShardEnd;
 
 impl TryFrom<bool> for ShardEnd {
     type Error = &'static str;
@@ -119,23 +119,26 @@ impl ShardPosition {
     }
 
     /// Parses a position of the checkpoint; `None` if it is invalid.
-    pub(crate) fn read(position: &Position) -> Option<ShardPosition> {
+    pub(crate) fn read(position: &StoredPosition) -> Option<ShardPosition> {
         ShardPosition::deserialize(position).ok()
     }
+}
 
-    /// The JSON for the checkpoint.
-    pub(crate) fn position(&self) -> Position {
+pub(super) type ShardPage = Page<ShardPosition>;
+
+impl Position for ShardPosition {
+    fn to_stored(&self) -> StoredPosition {
         // Strings and a flag cannot fail to serialise.
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-pub(crate) fn is_end(position: &Position) -> bool {
+pub(crate) fn is_end(position: &StoredPosition) -> bool {
     ShardPosition::read(position) == Some(ShardPosition::ENDED)
 }
 
 /// Whether `this` was reached by reading, and lies after `other`.
-pub(crate) fn is_further(this: &Position, other: &Position) -> bool {
+pub(crate) fn is_further(this: &StoredPosition, other: &StoredPosition) -> bool {
     use ShardPosition::{After, Ended, From};
 
     let number = |position: &ShardPosition| match position {
@@ -180,10 +183,10 @@ mod tests {
             ShardPosition::at(Start::Latest(time)),
             ShardPosition::ENDED,
         ] {
-            assert_eq!(ShardPosition::read(&position.position()), Some(position));
+            assert_eq!(ShardPosition::read(&position.to_stored()), Some(position));
         }
-        assert_eq!(ShardPosition::ENDED.position(), json!({"shard_end": true}));
-        assert_eq!(after("7").position(), json!({"sequence_number": "7"}));
+        assert_eq!(ShardPosition::ENDED.to_stored(), json!({"shard_end": true}));
+        assert_eq!(after("7").to_stored(), json!({"sequence_number": "7"}));
     }
 
     #[test]
@@ -205,15 +208,15 @@ mod tests {
     #[test]
     fn position_reached_is_further_than_any_start() {
         let made = [Start::Earliest, Start::At(Timestamp::MAX)].map(ShardPosition::at);
-        for made in made.map(|made| made.position()) {
-            assert!(is_further(&after("0").position(), &made));
-            assert!(is_further(&ShardPosition::ENDED.position(), &made));
-            assert!(!is_further(&made, &after("0").position()));
+        for made in made.map(|made| made.to_stored()) {
+            assert!(is_further(&after("0").to_stored(), &made));
+            assert!(is_further(&ShardPosition::ENDED.to_stored(), &made));
+            assert!(!is_further(&made, &after("0").to_stored()));
             assert!(!is_further(&made, &made.clone()));
         }
-        let (low, high) = (after("9").position(), after("10").position());
+        let (low, high) = (after("9").to_stored(), after("10").to_stored());
         assert!(is_further(&high, &low) && !is_further(&low, &high));
-        let end = ShardPosition::ENDED.position();
+        let end = ShardPosition::ENDED.to_stored();
         assert!(is_further(&end, &high) && !is_further(&high, &end));
         assert!(!is_further(&end, &end.clone()));
     }

@@ -14,11 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use audit_bridge_core::source::Page;
-
 use super::budget::Budget;
 use super::gap_detector::{GapDetector, SuspectedGap};
-use super::position::ShardPosition;
+use super::position::{ShardPage, ShardPosition};
 use super::unpack::Unpacker;
 use crate::client::kinesis::{
     IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
@@ -140,7 +138,7 @@ pub(crate) struct ShardReader<A> {
     /// When its position was last handed on.
     standing_at: Instant,
     gap_told_at: Option<Instant>,
-    pages: mpsc::Sender<Page>,
+    pages: mpsc::Sender<ShardPage>,
     failures: u32,
     backoff: Backoff,
 }
@@ -151,7 +149,7 @@ impl<A: StreamApi> ShardReader<A> {
         shard: &StreamShard,
         index: u32,
         begin: &ShardPosition,
-        pages: mpsc::Sender<Page>,
+        pages: mpsc::Sender<ShardPage>,
     ) -> ShardReader<A> {
         let place: Arc<str> = Arc::from(format!("{}/{}", shared.stream, shard.id));
         // A call takes a while, and one that was lost is repeated.

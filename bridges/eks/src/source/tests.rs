@@ -7,7 +7,7 @@ use std::time::Duration;
 use audit_bridge_app::provider::Start;
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::readiness::Component;
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::{Position as _, StoredPositions};
 use audit_bridge_testkit::Kinesis;
 use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionOrigin};
 use audit_bridge_testkit::kinesis::{
@@ -131,8 +131,8 @@ struct World {
     start: Start,
     source: Option<StreamSource>,
     /// Positions that were reached, and those that the checkpoint has.
-    reached: Positions,
-    kept: Positions,
+    reached: BTreeMap<u32, ShardPosition>,
+    kept: StoredPositions,
     /// The numbers of the received events, in order.
     came: Vec<usize>,
     written: usize,
@@ -152,8 +152,8 @@ impl World {
             telemetry: Telemetry::new("eks", "1").log("stream"),
             start,
             source: None,
-            reached: Positions::new(),
-            kept: Positions::new(),
+            reached: BTreeMap::new(),
+            kept: StoredPositions::new(),
             came: Vec::new(),
             written: 0,
             streams: streams.collect(),
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, page: Page) {
+    fn take(&mut self, page: ShardPage) {
         for record in &page.records {
             let payload: Value = serde_json::from_slice(&record.payload).unwrap();
             self.came.push(text(&payload["message"]).parse().unwrap());
@@ -240,10 +240,13 @@ impl World {
         let news: Vec<_> = self
             .reached
             .iter()
-            .filter(|(index, position)| self.kept.get(index) != Some(*position))
+            .filter(|(index, position)| self.kept.get(index) != Some(&position.to_stored()))
             .map(|(index, position)| (*index, position.clone()))
             .collect();
-        self.kept.clone_from(&self.reached);
+        let reached = self.reached.iter();
+        self.kept = reached
+            .map(|(&index, position)| (index, position.to_stored()))
+            .collect();
         if let Some(source) = &mut self.source {
             for (index, position) in news {
                 source.commit(index, &position);
@@ -253,7 +256,11 @@ impl World {
 
     fn crash(&mut self) {
         self.source = None;
-        self.reached.clone_from(&self.kept);
+        let kept = self.kept.iter();
+        let read = |position| ShardPosition::read(position).unwrap();
+        self.reached = kept
+            .map(|(&index, position)| (index, read(position)))
+            .collect();
     }
 
     /// Reads until no event is missing.

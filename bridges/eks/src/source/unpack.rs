@@ -21,7 +21,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::gap_detector::{Fingerprint, GapDetector, KeptPace, SuspectedGap, fingerprint};
-use super::position::ShardPosition;
+use super::position::{ShardPage, ShardPosition};
 use crate::client::kinesis::{Packed, SequenceNumber};
 use crate::convert::STREAM_PREFIX;
 use crate::dump::EksDump;
@@ -71,7 +71,7 @@ impl Unpacker {
 
     /// The log events of a record of the stream, with the position after it on the last page, and a
     /// gap that is suspected before it.
-    pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<Page>, Option<SuspectedGap>) {
+    pub(super) fn pages(&mut self, packed: &Packed) -> (Vec<ShardPage>, Option<SuspectedGap>) {
         let Unpacked {
             mut records,
             suspected_gap,
@@ -89,7 +89,7 @@ impl Unpacker {
         }
         let behind = self.behind(&packed.number, packed.arrived);
         if let Some(last) = pages.last_mut() {
-            last.position = Some(behind.position());
+            last.position = Some(behind);
             last.read_to = packed.arrived.map(|time| self.read_to(time));
         }
         (pages, suspected_gap)
@@ -101,10 +101,10 @@ impl Unpacker {
         &self,
         position: Option<&ShardPosition>,
         read_to: Option<Timestamp>,
-    ) -> Page {
+    ) -> ShardPage {
         Page {
             partition: self.partition,
-            position: position.map(ShardPosition::position),
+            position: position.cloned(),
             read_to: read_to.map(|time| self.read_to(time)),
             ..Page::default()
         }
@@ -156,9 +156,9 @@ impl Unpacker {
                 suspected_gap: self.suspected_gap(message, events),
             });
         }
-        let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
-        if page.problems.is_empty() && page.records.iter().all(|record| !record.damaged) {
-            return Some(page.records.into());
+        let content = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
+        if content.problem.is_none() && content.records.iter().all(|record| !record.damaged) {
+            return Some(content.records.into());
         }
         // Whole JSON that is no log event is of another producer.
         matches!(json, Some(Ok(_))).then(|| vec![self.whole(text.clone())].into())
@@ -209,10 +209,10 @@ impl Unpacker {
         json::write_string(&mut text, &STANDARD.encode(&packed.data));
         text.push(b'}');
         let text = Bytes::from(text);
-        let page = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
+        let content = read_from(&self.dump, &self.place, Cursor::new(text.clone()));
         // What is wrong with it must be among them, or it is lost.
-        match page.problems.is_empty() && page.records.iter().any(|record| record.damaged) {
-            true => page.records,
+        match content.problem.is_none() && content.records.iter().any(|record| record.damaged) {
+            true => content.records,
             false => vec![Record {
                 // Unknown content is kept.
                 damaged: true,
@@ -270,7 +270,7 @@ fn named_group(message: Raw<'_>) -> Option<String> {
 }
 
 /// Pages of about [`PAGE_BYTES`], at least one.
-fn cut(records: Vec<Record>) -> Vec<Page> {
+fn cut(records: Vec<Record>) -> Vec<ShardPage> {
     let mut pages = vec![Page::default()];
     let mut bytes = 0;
     for record in records {

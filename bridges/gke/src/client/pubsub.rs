@@ -20,13 +20,12 @@ use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Page, Position, ReadTo, Source};
+use audit_bridge_core::source::{Page, ReadTo, Source};
 use audit_bridge_tail::Identity;
 use bytes::Bytes;
 use google_cloud_pubsub::subscriber::ShutdownToken;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -165,9 +164,12 @@ impl SubscriptionMessages {
 }
 
 impl Source for SubscriptionMessages {
+    /// How many messages were handed out.
+    type Position = u64;
+
     const HEARS_OF_EACH: bool = true;
 
-    async fn read(&mut self) -> Option<Page> {
+    async fn read(&mut self) -> Option<Page<u64>> {
         let taken = self.incoming.recv_many(&mut self.taken, PAGE_MAX).await;
         if taken == 0 {
             return None;
@@ -187,7 +189,7 @@ impl Source for SubscriptionMessages {
             }
         }
         self.open.send_replace(self.ack_ledger.open());
-        let given = json!(self.ack_ledger.given());
+        let given = self.ack_ledger.given();
         Some(Page {
             partition: 0,
             position: (!records.is_empty()).then_some(given),
@@ -200,10 +202,8 @@ impl Source for SubscriptionMessages {
         })
     }
 
-    fn commit(&mut self, _: u32, position: &Position) {
-        let settled = self
-            .ack_ledger
-            .settle(position.as_u64().unwrap_or_default());
+    fn commit(&mut self, _: u32, position: &u64) {
+        let settled = self.ack_ledger.settle(*position);
         for handler in settled {
             self.acknowledge(handler);
         }

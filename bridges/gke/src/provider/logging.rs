@@ -9,7 +9,7 @@ use audit_bridge_app::config::bad_position;
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use audit_bridge_tail::{
     Limiter, Paired, QueryError, SystemClock, Tail, TailSettings, TimeLog as _, cursor_times,
     split_positions,
@@ -215,7 +215,7 @@ impl LoggingLog {
     fn late_tail(
         &self,
         resume: &Resume,
-        mut positions: Positions,
+        mut positions: StoredPositions,
         earliest: Timestamp,
     ) -> Result<Option<Tail<LateEntries>>, Unavailable> {
         let Some(interval) = self.settings.late_interval else {

@@ -2,7 +2,7 @@
 
 use audit_bridge_app::provider::{Finding, Provider, ProviderLog, Resume};
 use audit_bridge_core::readiness::Unavailable;
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::StoredPosition;
 
 use super::{Subscription, identity, no_identity};
 use crate::client::pubsub::{SubscriptionConnection, SubscriptionMessages};
@@ -33,7 +33,7 @@ impl ProviderLog for Subscription {
 
     async fn open(&self, resume: Resume) -> Result<SubscriptionMessages, Unavailable> {
         let connection = SubscriptionConnection::new(&self.name, &self.endpoint)?;
-        let given = resume.positions.get(&0).and_then(Position::as_u64);
+        let given = resume.positions.get(&0).and_then(StoredPosition::as_u64);
         Ok(SubscriptionMessages::open(
             connection,
             given.unwrap_or_default(),

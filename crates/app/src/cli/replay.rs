@@ -20,9 +20,9 @@ use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Origin;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::run_stats::RunStats;
-use audit_bridge_core::source::{Positions, Problem};
+use audit_bridge_core::source::{Problem, StoredPositions};
 use audit_bridge_replay::dump::{Dump, Shape};
-use audit_bridge_replay::{Replay, ReplayProgress, ReplaySettings, Shard};
+use audit_bridge_replay::{InputPosition, Replay, ReplayProgress, ReplaySettings, Shard};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -337,12 +337,12 @@ impl ReplayState {
         })
     }
 
-    fn positions(&self) -> Positions {
+    fn positions(&self) -> StoredPositions {
         let loaded = self.loaded.as_ref();
         loaded.map(|it| it.position.clone()).unwrap_or_default()
     }
 
-    fn checkpointer(self, inputs: usize) -> Checkpointer<AnyStore> {
+    fn checkpointer(self, inputs: usize) -> Checkpointer<AnyStore, InputPosition> {
         let interval =
             CHECKPOINT_INTERVAL.max(CHECKPOINT_PACE * u32::try_from(inputs).unwrap_or(u32::MAX));
         let store = AnyStore::File(self.store);

@@ -1,12 +1,12 @@
 //! One of two providers, chosen by the settings, for a bridge that can read in two ways.
 
 use audit_bridge_core::readiness::Unavailable;
-use audit_bridge_core::source::{Page, Position, Positions, Source};
+use audit_bridge_core::source::{Page, Position, Source, StoredPosition, StoredPositions};
 
 use super::{Finding, JobWindow, Provider, ProviderLog, Resume, SharedLogs, Start};
 
-/// One of two providers, of their logs, or of their sources.
-#[derive(Debug)]
+/// One of two providers, of their logs, of their sources, or of their positions.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Either<A, B> {
     A(A),
     B(B),
@@ -64,11 +64,11 @@ impl<A: ProviderLog, B: ProviderLog> ProviderLog for Either<A, B> {
         of!(self, it => it.silence_remedy())
     }
 
-    fn beginning(&self, start: Start) -> Positions {
+    fn beginning(&self, start: Start) -> StoredPositions {
         of!(self, it => it.beginning(start))
     }
 
-    fn is_further(&self, this: &Position, other: &Position) -> bool {
+    fn is_further(&self, this: &StoredPosition, other: &StoredPosition) -> bool {
         of!(self, it => it.is_further(this, other))
     }
 
@@ -80,7 +80,7 @@ impl<A: ProviderLog, B: ProviderLog> ProviderLog for Either<A, B> {
         of!(self, it => it.is_closed())
     }
 
-    fn is_at_end(&self, positions: &Positions) -> bool {
+    fn is_at_end(&self, positions: &StoredPositions) -> bool {
         of!(self, it => it.is_at_end(positions))
     }
 
@@ -96,15 +96,31 @@ impl<A: ProviderLog, B: ProviderLog> ProviderLog for Either<A, B> {
     }
 }
 
+impl<A: Position, B: Position> Position for Either<A, B> {
+    fn to_stored(&self) -> StoredPosition {
+        of!(self, it => it.to_stored())
+    }
+}
+
 impl<A: Source, B: Source> Source for Either<A, B> {
+    type Position = Either<A::Position, B::Position>;
+
     const HEARS_OF_EACH: bool = A::HEARS_OF_EACH || B::HEARS_OF_EACH;
 
-    async fn read(&mut self) -> Option<Page> {
-        of!(self, it => it.read().await)
+    async fn read(&mut self) -> Option<Page<Self::Position>> {
+        Some(match self {
+            Either::A(it) => it.read().await?.map_position(Either::A),
+            Either::B(it) => it.read().await?.map_position(Either::B),
+        })
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
-        of!(self, it => it.commit(partition, position));
+    fn commit(&mut self, partition: u32, position: &Self::Position) {
+        match (self, position) {
+            (Either::A(it), Either::A(position)) => it.commit(partition, position),
+            (Either::B(it), Either::B(position)) => it.commit(partition, position),
+            // The other source's: this one has not handed it out.
+            _ => {}
+        }
     }
 
     fn settled(&mut self, partition: u32, number: u64) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
-use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Position as _, Source};
 use tokio::time::{Instant, sleep_until};
 
 use super::{ProviderLog, Resume};
@@ -24,7 +24,10 @@ type Opening<S> = Pin<Box<dyn Future<Output = Result<S, Unavailable>> + Send>>;
 /// A log that is read for ever.
 pub(crate) struct Supervised<L: ProviderLog> {
     log: Arc<L>,
+    /// Where an earlier run stopped, and since a source has ended, where that one did.
     resume: Resume,
+    /// The positions that the current source has handed out.
+    handed_out: BTreeMap<u32, <L::Source as Source>::Position>,
     source: Option<L::Source>,
     opening: Option<Opening<L::Source>>,
     opened_at: Instant,
@@ -43,6 +46,7 @@ impl<L: ProviderLog> Supervised<L> {
         Supervised {
             log,
             resume,
+            handed_out: BTreeMap::new(),
             source: None,
             opening: None,
             opened_at: now,
@@ -88,9 +92,11 @@ impl<L: ProviderLog> Supervised<L> {
 }
 
 impl<L: ProviderLog> Source for Supervised<L> {
+    type Position = <L::Source as Source>::Position;
+
     const HEARS_OF_EACH: bool = <L::Source as Source>::HEARS_OF_EACH;
 
-    async fn read(&mut self) -> Option<Page> {
+    async fn read(&mut self) -> Option<Page<Self::Position>> {
         loop {
             self.open().await;
             let Some(source) = &mut self.source else {
@@ -100,18 +106,20 @@ impl<L: ProviderLog> Source for Supervised<L> {
                 for change in &page.partitions {
                     if let PartitionChange::Retired(partition) = change {
                         self.resume.positions.remove(partition);
+                        self.handed_out.remove(partition);
                     }
                 }
                 if L::Source::HEARS_OF_EACH {
                     *self.given.entry(page.partition).or_default() += page.records.len() as u64;
                 }
                 if let Some(position) = &page.position {
-                    self.resume
-                        .positions
-                        .insert(page.partition, position.clone());
+                    self.handed_out.insert(page.partition, position.clone());
                 }
                 return Some(page);
             }
+            let handed_out = std::mem::take(&mut self.handed_out).into_iter();
+            let stored = handed_out.map(|(partition, position)| (partition, position.to_stored()));
+            self.resume.positions.extend(stored);
             if self.resume.until.is_some() || self.log.is_at_end(&self.resume.positions) {
                 return None;
             }
@@ -127,7 +135,7 @@ impl<L: ProviderLog> Source for Supervised<L> {
         }
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &Self::Position) {
         if let Some(source) = &mut self.source {
             source.commit(partition, position);
         }
@@ -154,6 +162,7 @@ mod tests {
     use std::sync::Mutex;
 
     use audit_bridge_core::record::{Origin, Record};
+    use audit_bridge_core::source::StoredPosition;
     use serde_json::json;
 
     use super::*;
@@ -173,11 +182,13 @@ mod tests {
     }
 
     impl Source for Counting {
-        async fn read(&mut self) -> Option<Page> {
+        type Position = u64;
+
+        async fn read(&mut self) -> Option<Page<u64>> {
             self.left = self.left.checked_sub(1)?;
             self.next += 1;
             Some(Page {
-                position: Some(json!(self.next)),
+                position: Some(self.next),
                 ..Page::default()
             })
         }
@@ -195,7 +206,7 @@ mod tests {
         }
 
         async fn open(&self, resume: Resume) -> Result<Counting, Unavailable> {
-            let next = resume.positions.get(&0).and_then(Position::as_u64);
+            let next = resume.positions.get(&0).and_then(StoredPosition::as_u64);
             let next = next.unwrap_or_default();
             self.opened_at.lock().unwrap().push(next);
             let step = self.script.lock().unwrap().pop().flatten();
@@ -240,7 +251,7 @@ mod tests {
                     break page.unwrap();
                 }
             };
-            assert_eq!(page.position, Some(json!(want)));
+            assert_eq!(page.position, Some(want));
         }
         assert_eq!(*log.opened_at.lock().unwrap(), [10, 13, 13, 13, 15, 15, 15]);
         assert!(telemetry.unready().contains_key("identity"));
@@ -254,9 +265,11 @@ mod tests {
     }
 
     impl Source for Hearing {
+        type Position = u64;
+
         const HEARS_OF_EACH: bool = true;
 
-        async fn read(&mut self) -> Option<Page> {
+        async fn read(&mut self) -> Option<Page<u64>> {
             self.left = self.left.checked_sub(1)?;
             let origin = Origin::File {
                 file: "x".into(),

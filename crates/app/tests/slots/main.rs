@@ -24,7 +24,7 @@ use audit_bridge_app::lease::{Elector, Leadership, LeaseTiming};
 use audit_bridge_app::slots::{SlotKeeper, SlotStore};
 use audit_bridge_app::state::{AnyStore, LogState, StateLayout};
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store};
-use audit_bridge_core::source::Position;
+use audit_bridge_core::source::StoredPosition;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesRequest};
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ impl Reader {
                 log.delivered = log.delivered.max(next);
                 (world.random.u64(100..1500), log.end)
             };
-            let checkpoint = Checkpoint::new(&owner, [(0, Position::from(next))].into());
+            let checkpoint = Checkpoint::new(&owner, [(0, StoredPosition::from(next))].into());
             let saved = store.save(&checkpoint).await;
             if saved.is_ok() {
                 let log = &mut *self.world.lock().unwrap();

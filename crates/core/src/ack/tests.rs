@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn ack_tracker_random_steps_agree_with_naive_model(steps in proptest::collection::vec(step(), 0..300)) {
-        let mut tracker = AckTracker::<Position>::new();
+        let mut tracker = AckTracker::<u64>::new();
         let mut model: BTreeMap<RecordId, Model> = BTreeMap::new();
         let mut read = 0;
         for step in steps {
@@ -111,7 +111,7 @@ proptest! {
 
 #[test]
 fn ack_tracker_record_stays_open_memory_stays_flat() {
-    let mut tracker = AckTracker::<Position>::new();
+    let mut tracker = AckTracker::<u64>::new();
     let stuck = [tracker.open(0, record(0)), tracker.open(1, record(1))];
     for number in 2..100_000 {
         let id = tracker.open(0, record(number));
@@ -138,7 +138,7 @@ fn ack_tracker_record_stays_open_memory_stays_flat() {
 
 #[test]
 fn ack_tracker_long_window_settled_backwards_reaches_the_end() {
-    let mut tracker = AckTracker::<Position>::new();
+    let mut tracker = AckTracker::<u64>::new();
     let ids: Vec<RecordId> = (0..20_000_u64)
         .map(|n| tracker.open(u32::from(n % 2 == 1), record(n)))
         .collect();
@@ -156,7 +156,7 @@ fn ack_tracker_long_window_settled_backwards_reaches_the_end() {
 #[should_panic(expected = "settled without an outstanding event")]
 #[cfg(debug_assertions)]
 fn ack_tracker_record_settled_twice_panics() {
-    let mut tracker = AckTracker::<Position>::new();
+    let mut tracker = AckTracker::<u64>::new();
     let id = tracker.open(0, record(0));
     tracker.add(id, 1);
     tracker.settle(id);
@@ -167,7 +167,7 @@ fn ack_tracker_record_settled_twice_panics() {
 #[should_panic(expected = "which is not open")]
 #[cfg(debug_assertions)]
 fn ack_tracker_unknown_id_panics() {
-    AckTracker::<Position>::new().close(RecordId(3));
+    AckTracker::<u64>::new().close(RecordId(3));
 }
 
 /// Opens this many records of a partition.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Checkpoint, HealthTimes, Owner, Store, StoreError, UNANNOUNCED_MAX};
 use crate::ack::PartitionProgress;
 use crate::retry::Backoff;
-use crate::source::Position;
+use crate::source::{Position, StoredPosition, StoredPositions};
 
 /// The minimum wait after a failed write, unless the interval is shorter: nothing is read
 /// meanwhile.
@@ -30,9 +30,9 @@ type Saving<S> = Pin<Box<dyn Future<Output = (S, Checkpoint, Result<(), StoreErr
 
 /// The result of one write.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SaveOutcome {
+pub enum SaveOutcome<P> {
     /// These partitions' new positions are durable: commit them at the source.
-    Saved(Vec<(u32, Position)>),
+    Saved(Vec<(u32, P)>),
     /// The write failed; see [`Checkpointer::failure`].
     Failed {
         /// How long until the next attempt.
@@ -51,14 +51,19 @@ pub struct SaveFailure {
     pub since: Instant,
 }
 
-pub struct Checkpointer<S> {
+pub struct Checkpointer<S, P> {
     /// `None` while a write is in progress.
     store: Option<S>,
     saving: Option<Saving<S>>,
     owner: Owner,
     interval: Duration,
-    /// The newest position of every partition, including those of earlier runs.
-    positions: BTreeMap<u32, Position>,
+    /// The newest position of each partition that has one of this run. Only where a write begins it
+    /// becomes JSON.
+    reached: BTreeMap<u32, P>,
+    /// Those of the write in progress.
+    saving_reached: BTreeMap<u32, P>,
+    /// The positions of earlier runs, of the other partitions.
+    kept: StoredPositions,
     /// Partitions that the source announced in this run.
     announced: BTreeSet<u32>,
     /// Since when a partition with a kept position is unannounced.
@@ -67,7 +72,7 @@ pub struct Checkpointer<S> {
     merged: Option<Timestamp>,
     health: HealthTimes,
     /// The positions that the store holds.
-    durable: BTreeMap<u32, Position>,
+    durable: StoredPositions,
     durable_unannounced: BTreeMap<u32, Timestamp>,
     /// Since when a change waits for a write to begin.
     unsaved_since: Option<Instant>,
@@ -79,7 +84,7 @@ pub struct Checkpointer<S> {
     failure: Option<SaveFailure>,
 }
 
-impl<S: Store + 'static> Checkpointer<S> {
+impl<S: Store + 'static, P: Position> Checkpointer<S, P> {
     /// Starts from the loaded checkpoint (its partitions are kept, whether they advance or not),
     /// and writes at most once per `interval`.
     pub fn new(
@@ -87,7 +92,7 @@ impl<S: Store + 'static> Checkpointer<S> {
         owner: Owner,
         loaded: Option<Checkpoint>,
         interval: Duration,
-    ) -> Checkpointer<S> {
+    ) -> Checkpointer<S, P> {
         let now = Instant::now();
         let (durable, unannounced, merged, health) = loaded
             .map(|it| {
@@ -106,7 +111,9 @@ impl<S: Store + 'static> Checkpointer<S> {
             saving: None,
             owner,
             interval,
-            positions: durable.clone(),
+            reached: BTreeMap::new(),
+            saving_reached: BTreeMap::new(),
+            kept: durable.clone(),
             announced: BTreeSet::new(),
             durable_unannounced: unannounced.clone(),
             unannounced,
@@ -123,7 +130,7 @@ impl<S: Store + 'static> Checkpointer<S> {
     }
 
     /// Applies a step of progress. Does no I/O: [`Checkpointer::next`] does.
-    pub(crate) fn take(&mut self, progress: PartitionProgress) {
+    pub(crate) fn take(&mut self, progress: PartitionProgress<P>) {
         match progress {
             PartitionProgress::Announced(partition) => self.announce(partition),
             PartitionProgress::Reached(partition, position) => self.advance(partition, position),
@@ -143,24 +150,29 @@ impl<S: Store + 'static> Checkpointer<S> {
     pub(crate) fn retire(&mut self, partition: u32) {
         self.announced.remove(&partition);
         self.unannounced.remove(&partition);
-        if self.positions.remove(&partition).is_some() {
+        let reached = self.reached.remove(&partition).is_some();
+        if self.kept.remove(&partition).is_some() || reached {
             self.unsaved_since.get_or_insert_with(Instant::now);
         }
     }
 
     /// The partition is settled up to this position. Does no I/O: [`Checkpointer::next`] does.
-    pub fn advance(&mut self, partition: u32, position: Position) {
+    pub fn advance(&mut self, partition: u32, position: P) {
         self.announce(partition);
-        if self.positions.get(&partition) == Some(&position) {
+        let is_kept = |kept: &StoredPosition| *kept == position.to_stored();
+        if self.reached.get(&partition) == Some(&position)
+            || self.kept.get(&partition).is_some_and(is_kept)
+        {
             return;
         }
-        self.positions.insert(partition, position);
+        self.kept.remove(&partition);
+        self.reached.insert(partition, position);
         self.unsaved_since.get_or_insert_with(Instant::now);
     }
 
     /// Writes when something has changed and the interval has passed, and returns the result. Pends
     /// for ever while there is nothing to write. Cancel-safe.
-    pub async fn next(&mut self) -> SaveOutcome {
+    pub async fn next(&mut self) -> SaveOutcome<P> {
         loop {
             if let Some(saving) = &mut self.saving {
                 let (store, checkpoint, result) = saving.await;
@@ -168,7 +180,6 @@ impl<S: Store + 'static> Checkpointer<S> {
                 self.store = Some(store);
                 return self.settle(checkpoint, result);
             }
-            self.drop_unchanged();
             if self.unsaved_since.is_none() {
                 return pending().await;
             }
@@ -181,12 +192,13 @@ impl<S: Store + 'static> Checkpointer<S> {
 
     /// Writes what is left, at once, for at most `within`: for the end of a run. Returns what has
     /// become durable; [`Checkpointer::is_clean`] says whether that is all.
-    pub async fn flush(&mut self, within: Duration) -> Vec<(u32, Position)> {
+    pub async fn flush(&mut self, within: Duration) -> Vec<(u32, P)> {
         let deadline = Instant::now() + within;
         let mut durable = BTreeMap::new();
-        self.drop_unchanged();
         while !self.is_clean() {
-            self.next_at = self.next_at.min(Instant::now());
+            if self.saving.is_none() && !self.begin() {
+                break;
+            }
             match timeout_at(deadline, self.next()).await {
                 Ok(SaveOutcome::Saved(positions)) => durable.extend(positions),
                 Ok(SaveOutcome::Failed { .. }) => {
@@ -203,18 +215,6 @@ impl<S: Store + 'static> Checkpointer<S> {
             }
         }
         durable.into_iter().collect()
-    }
-
-    /// Positions may return to what the store holds (a partition that had advanced is read anew):
-    /// then there is nothing to write.
-    fn drop_unchanged(&mut self) {
-        let is_unchanged = self.saving.is_none()
-            && self.failure.is_none()
-            && self.positions == self.durable
-            && self.unannounced == self.durable_unannounced;
-        if is_unchanged {
-            self.unsaved_since = None;
-        }
     }
 
     /// Whether every position is durable.
@@ -250,18 +250,32 @@ impl<S: Store + 'static> Checkpointer<S> {
         self.failure.as_ref()
     }
 
+    /// Begins a write. False if there is nothing to write: positions may return to what the store
+    /// holds (a partition that had advanced is read anew).
     fn begin(&mut self) -> bool {
+        let reached = self.reached.iter();
+        let reached = reached.map(|(&partition, position)| (partition, position.to_stored()));
+        let mut positions = self.kept.clone();
+        positions.extend(reached);
+        let is_unchanged = self.failure.is_none()
+            && positions == self.durable
+            && self.unannounced == self.durable_unannounced;
+        if is_unchanged {
+            self.unsaved_since = None;
+            return false;
+        }
         let Some(mut store) = self.store.take() else {
             return false;
         };
         self.saving_since = self.unsaved_since.take();
         self.next_at = Instant::now() + self.interval;
-        self.mark_unannounced(Timestamp::now());
+        self.mark_unannounced(&mut positions, Timestamp::now());
+        self.saving_reached.clone_from(&self.reached);
         let checkpoint = Checkpoint {
             unannounced: self.unannounced.clone(),
             merged: self.merged,
             health: self.health,
-            ..Checkpoint::new(&self.owner, self.positions.clone())
+            ..Checkpoint::new(&self.owner, positions)
         };
         self.saving = Some(Box::pin(async move {
             let result = store.save(&checkpoint).await;
@@ -272,9 +286,9 @@ impl<S: Store + 'static> Checkpointer<S> {
 
     /// Marks the positions that no source has announced in this run, and drops those that have been
     /// unannounced for too long.
-    fn mark_unannounced(&mut self, now: Timestamp) {
+    fn mark_unannounced(&mut self, positions: &mut StoredPositions, now: Timestamp) {
         let unannounced = &mut self.unannounced;
-        self.positions.retain(|&partition, position| {
+        positions.retain(|&partition, position| {
             if self.announced.contains(&partition) {
                 return true;
             }
@@ -293,11 +307,12 @@ impl<S: Store + 'static> Checkpointer<S> {
             unannounced.remove(&partition);
             false
         });
-        let positions = &self.positions;
         unannounced.retain(|partition, _| positions.contains_key(partition));
+        self.kept
+            .retain(|partition, _| positions.contains_key(partition));
     }
 
-    fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> SaveOutcome {
+    fn settle(&mut self, checkpoint: Checkpoint, result: Result<(), StoreError>) -> SaveOutcome<P> {
         let now = Instant::now();
         let since = self.saving_since.take();
         let Err(error) = result else {
@@ -305,11 +320,10 @@ impl<S: Store + 'static> Checkpointer<S> {
             self.failure = None;
             self.durable_unannounced = checkpoint.unannounced;
             let old = std::mem::replace(&mut self.durable, checkpoint.position);
-            let moved = |(partition, position): &(&u32, &Position)| {
-                old.get(*partition).is_none_or(|old| old != *position)
-            };
-            let moved = self.durable.iter().filter(moved);
-            return SaveOutcome::Saved(moved.map(|(&p, position)| (p, position.clone())).collect());
+            let reached = std::mem::take(&mut self.saving_reached);
+            let moved =
+                |(partition, _): &(u32, P)| old.get(partition) != self.durable.get(partition);
+            return SaveOutcome::Saved(reached.into_iter().filter(moved).collect());
         };
         // The positions of the failed write still wait, and have waited longer than any newer one.
         self.unsaved_since = since.or(self.unsaved_since);
@@ -372,7 +386,7 @@ mod tests {
     /// The document after a write, in a run that announces only partition 0.
     async fn written(loaded: Checkpoint) -> Checkpoint {
         let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
-        checkpointer.advance(0, fastrand::u64(..).into());
+        checkpointer.advance(0, fastrand::u64(..));
         assert!(checkpointer.begin());
         let (_, checkpoint, _) = checkpointer.saving.take().unwrap().await;
         // Through the text, as a store keeps it.
@@ -385,21 +399,21 @@ mod tests {
         let loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
         let mut checkpointer =
             Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::from_secs(3600));
-        checkpointer.advance(0, 2.into());
+        checkpointer.advance(0, 2_u64);
         assert!(!checkpointer.is_clean());
-        checkpointer.advance(0, 1.into());
+        checkpointer.advance(0, 1_u64);
         assert_eq!(checkpointer.flush(Duration::from_secs(3600)).await, []);
         assert!(checkpointer.is_clean());
-        checkpointer.advance(0, 2.into());
+        checkpointer.advance(0, 2_u64);
         let flushed = checkpointer.flush(Duration::from_secs(3600)).await;
-        assert_eq!(flushed, [(0, 2.into())]);
+        assert_eq!(flushed, [(0, 2)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn checkpointer_write_failed_is_retried_before_long_interval() {
         let interval = Duration::from_secs(600);
         let mut checkpointer = Checkpointer::new(Broken, owner(), None, interval);
-        checkpointer.advance(0, 1.into());
+        checkpointer.advance(0, 1_u64);
         let outcome = checkpointer.next().await;
         let SaveOutcome::Failed { retry_in } = outcome else {
             panic!("{outcome:?}");
@@ -435,7 +449,8 @@ mod tests {
             [(0, 1.into()), (7, 2.into()), (8, 3.into())].into(),
         );
         let loaded = written(loaded).await;
-        let mut checkpointer = Checkpointer::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
+        let mut checkpointer =
+            Checkpointer::<_, u64>::new(Nowhere, owner(), Some(loaded), Duration::ZERO);
         assert!(checkpointer.is_clean());
         checkpointer.take(PartitionProgress::Announced(7));
         checkpointer.take(PartitionProgress::Retired(8));

@@ -17,7 +17,7 @@ use crate::deliver::Receipt;
 use crate::frontier::{Frontier, FrontierTracker};
 use crate::observer::{EventHandling, Observer};
 use crate::run_stats::RunStats;
-use crate::source::{Page, PartitionChange};
+use crate::source::{Page, PartitionChange, Position};
 
 /// The sink accepts nothing any more: why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +25,11 @@ use crate::source::{Page, PartitionChange};
 pub(super) struct BrokenSink(String);
 
 /// Converts pages, accounts for every record and hands rejects to the dead letter.
-pub(super) struct Processor<Con, Obs> {
+pub(super) struct Processor<P, Con, Obs> {
     converter: Guarded<Con>,
     out: Output,
     pub(super) batcher: Batcher,
-    pub(super) tracker: AckTracker,
+    pub(super) tracker: AckTracker<P>,
     frontier: FrontierTracker,
     /// When a record of the audit log last arrived at the head of the log.
     arrived_at: Option<Instant>,
@@ -48,7 +48,7 @@ pub(super) struct Processor<Con, Obs> {
 const STRIPPED: &str = "the receiver found the event too large (413) and took it without its objects; \
                         this is the original";
 
-impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
+impl<P: Position, Con: Convert, Obs: Observer> Processor<P, Con, Obs> {
     pub(super) fn new(
         converter: Con,
         batch: batch::BatchLimits,
@@ -56,7 +56,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         observer: Obs,
         retry_policy: RetryPolicy,
         settled_to: Timestamp,
-    ) -> Processor<Con, Obs> {
+    ) -> Processor<P, Con, Obs> {
         Processor {
             converter: Guarded::new(converter),
             out: Output::default(),
@@ -83,7 +83,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
     }
 
     /// Positions reached since the last call.
-    pub(super) fn progress(&mut self) -> Vec<PartitionProgress> {
+    pub(super) fn progress(&mut self) -> Vec<PartitionProgress<P>> {
         self.tracker.progress()
     }
 
@@ -103,7 +103,7 @@ impl<Con: Convert, Obs: Observer> Processor<Con, Obs> {
         })
     }
 
-    pub(super) fn page(&mut self, mut page: Page) {
+    pub(super) fn page(&mut self, mut page: Page<P>) {
         for problem in &page.problems {
             self.observer.problem(problem);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use audit_bridge_core::record::{Origin, Record};
-use audit_bridge_core::source::{Page, PartitionChange, Position, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Source};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{Dice, Plan};
@@ -209,7 +209,7 @@ impl Log {
         }
     }
 
-    fn filler(&mut self) -> Page {
+    fn filler(&mut self) -> Page<u64> {
         self.filler_at = None;
         let index = self.fillers;
         self.fillers += 1;
@@ -222,14 +222,14 @@ impl Log {
     }
 
     /// A page with some records of a shard, or one that announces its children.
-    fn page(&mut self, id: u32) -> Page {
+    fn page(&mut self, id: u32) -> Page<u64> {
         let world = self.world.clone();
         let world = world.lock().unwrap();
         let shard = world.shards.get(id);
         if self.fresh.remove(&id) {
             return Page {
                 partition: id,
-                position: Some(Position::from(0)),
+                position: Some(0),
                 partitions: vec![PartitionChange::Announced(id)],
                 ..Page::default()
             };
@@ -245,7 +245,7 @@ impl Log {
             .skip(usize::try_from(from).unwrap())
             .take(usize::try_from(to - from).unwrap());
         // Some pages have no position, some only that.
-        let position = (!self.dice.chance(30) || to == len).then(|| Position::from(to));
+        let position = (!self.dice.chance(30) || to == len).then_some(to);
         Page {
             partition: id,
             records: places
@@ -258,7 +258,7 @@ impl Log {
 
     /// Announces one more child, and retires the parent with the last. Each child starts with a
     /// position, so that a checkpoint without the parent says where to continue.
-    fn follow(&mut self, id: u32, children: &[u32]) -> Page {
+    fn follow(&mut self, id: u32, children: &[u32]) -> Page<u64> {
         let unknown = children.iter().filter(|child| !self.known.contains(child));
         let unknown: Vec<u32> = unknown.copied().collect();
         let Some(&child) = unknown.first() else {
@@ -283,7 +283,7 @@ impl Log {
         }
         Page {
             partition: child,
-            position: Some(Position::from(0)),
+            position: Some(0),
             partitions,
             ..Page::default()
         }
@@ -312,7 +312,9 @@ fn record(text: String, partition: u32, number: u64) -> Record {
 }
 
 impl Source for Log {
-    async fn read(&mut self) -> Option<Page> {
+    type Position = u64;
+
+    async fn read(&mut self) -> Option<Page<u64>> {
         if self.world.lock().unwrap().crashed {
             return std::future::pending().await;
         }
@@ -335,14 +337,14 @@ impl Source for Log {
         Some(page)
     }
 
-    fn commit(&mut self, partition: u32, position: &Position) {
+    fn commit(&mut self, partition: u32, position: &u64) {
         let mut world = self.world.lock().unwrap();
         world.note(|| format!("commit {partition} {position}"));
         assert!(
             world
                 .durable
                 .get(&partition)
-                .is_some_and(|it| *it >= position.as_u64().unwrap())
+                .is_some_and(|it| it >= position)
                 || world.plan.lost_syncs > 0,
             "committed before it is kept"
         );

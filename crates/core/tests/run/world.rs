@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use audit_bridge_core::source::{Page, PartitionChange, Position};
+use audit_bridge_core::source::{Page, PartitionChange};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Records a page of the source.
-    pub(crate) fn read(&mut self, page: &Page) {
+    pub(crate) fn read(&mut self, page: &Page<u64>) {
         self.note(|| {
             let (id, position) = (page.partition, &page.position);
             let records: Vec<_> = page
@@ -111,7 +111,7 @@ impl World {
                 .collect();
             format!("read {id} {records:?} {position:?} {:?}", page.partitions)
         });
-        if let Some(position) = page.position.as_ref().and_then(Position::as_u64) {
+        if let Some(position) = page.position {
             self.given.push((Instant::now(), page.partition, position));
         }
         let retired = page.partitions.iter().filter_map(|change| {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use audit_bridge_tail::TailSettings;
 use fastrand::Rng;
 
@@ -73,7 +73,7 @@ async fn ages_changed_between_crashes_lose_nothing() {
         }
         log.pages_of(random.usize(1..40));
         log.faulty([0, 5, 20][random.usize(0..3)], seed);
-        let mut positions = Positions::new();
+        let mut positions = StoredPositions::new();
         let mut settled = BTreeSet::new();
         let mut ages_before = Vec::new();
         for life in 0..8 {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 
 use crate::memory_log::MemoryLog;
 use crate::pipeline::Pipeline;
@@ -82,7 +82,7 @@ async fn clock_that_jumps_ahead_for_good_loses_nothing() {
 async fn processes(log: &MemoryLog, lives: impl IntoIterator<Item = (i64, u64)>) -> BTreeSet<u64> {
     let folder = tempfile::tempdir().unwrap();
     let mut given = BTreeSet::new();
-    let mut positions = Positions::new();
+    let mut positions = StoredPositions::new();
     for (ahead_ms, seconds) in lives {
         log.clock().set_wrong_by(ahead_ms);
         let mut settings = settings();

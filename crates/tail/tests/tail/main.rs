@@ -21,7 +21,7 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use audit_bridge_tail::{Limiter, Tail, TailSettings};
 use jiff::Timestamp;
 
@@ -52,11 +52,11 @@ fn settings() -> TailSettings {
 
 /// A tail of this log, without positions.
 fn tail(log: &MemoryLog, settings: TailSettings) -> Pipeline {
-    resumed(log, settings, Positions::new())
+    resumed(log, settings, StoredPositions::new())
 }
 
 /// A tail of this log that continues at these positions.
-fn resumed(log: &MemoryLog, settings: TailSettings, positions: Positions) -> Pipeline {
+fn resumed(log: &MemoryLog, settings: TailSettings, positions: StoredPositions) -> Pipeline {
     let clock: TestClock = log.clock();
     let limiter = Arc::new(Limiter::seeded(100.0, 1));
     let tail = Tail::new(log.clone(), settings, &positions, limiter, Arc::new(clock))

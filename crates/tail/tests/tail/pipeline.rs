@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use audit_bridge_core::source::{Page, PartitionChange, Position, Positions, Source};
-use audit_bridge_tail::{Tail, TailStats, TailStatus};
+use audit_bridge_core::source::{Page, PartitionChange, Position as _, Source, StoredPositions};
+use audit_bridge_tail::{CursorPosition, Tail, TailStats, TailStatus};
 use tokio::time::{Instant, timeout};
 
 use crate::memory_log::MemoryLog;
 
 enum Item {
     Record { id: u64, settled: bool },
-    Position(Position),
+    Position(CursorPosition),
 }
 
 pub(crate) struct Pipeline {
     pub(crate) tail: Tail<MemoryLog>,
     /// As in the checkpoint.
-    pub(crate) positions: Positions,
+    pub(crate) positions: StoredPositions,
     partitions: BTreeMap<u32, VecDeque<Item>>,
     /// Partitions whose positions are removed at the next settlement.
     retired: BTreeSet<u32>,
@@ -32,7 +32,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(tail: Tail<MemoryLog>, positions: Positions) -> Pipeline {
+    pub(crate) fn new(tail: Tail<MemoryLog>, positions: StoredPositions) -> Pipeline {
         Pipeline {
             tail,
             positions,
@@ -68,7 +68,7 @@ impl Pipeline {
         }
     }
 
-    fn take(&mut self, page: Page) {
+    fn take(&mut self, page: Page<CursorPosition>) {
         for change in &page.partitions {
             if let PartitionChange::Retired(partition) = change {
                 // Removed only once the positions before this page are in the checkpoint.
@@ -117,7 +117,7 @@ impl Pipeline {
             }
             if let Some(position) = last {
                 self.tail.commit(partition, &position);
-                self.positions.insert(partition, position);
+                self.positions.insert(partition, position.to_stored());
             }
         }
         let retired = std::mem::take(&mut self.retired);

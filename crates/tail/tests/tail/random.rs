@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::source::{Positions, Source as _};
+use audit_bridge_core::source::{Source as _, StoredPositions};
 use audit_bridge_tail::{Clock, Limiter, Tail, TailSettings};
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    fn tail(&mut self, positions: Positions) -> Pipeline {
+    fn tail(&mut self, positions: StoredPositions) -> Pipeline {
         let limiter = Limiter::seeded(self.requests_per_second, self.random.u64(..));
         let clock = Arc::new(self.log.clock());
         let settings = self.settings.clone();
@@ -151,7 +151,7 @@ async fn tail_random_without_crash_delivers_exactly_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
         // The paused clock continues from world to world; this world started with its log.
-        let mut tail = world.tail(Positions::new());
+        let mut tail = world.tail(StoredPositions::new());
         world.work(&mut tail, STEPS_MAX).await;
         assert!(
             tail.ended,
@@ -178,7 +178,7 @@ async fn tail_random_with_crashes_settles_at_least_once() {
     for seed in seeds(100_000) {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
-        let mut positions = Positions::new();
+        let mut positions = StoredPositions::new();
         let mut settled: BTreeMap<u64, u32> = BTreeMap::new();
         let mut safe = BTreeSet::new();
         let crashes = world.random.usize(1..12);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use audit_bridge_tail::{Limiter, Tail, TailSettings};
 use tokio::time::Instant;
 
@@ -292,8 +292,14 @@ async fn backlog_above_the_rate_delays_then_skips_revisits() {
     }
     let limiter = Arc::new(Limiter::seeded(3.0, 1));
     let clock = Arc::new(log.clock());
-    let inner = Tail::new(log.clone(), settings(), &Positions::new(), limiter, clock);
-    let mut tail = Pipeline::new(inner.expect("no positions"), Positions::new());
+    let inner = Tail::new(
+        log.clone(),
+        settings(),
+        &StoredPositions::new(),
+        limiter,
+        clock,
+    );
+    let mut tail = Pipeline::new(inner.expect("no positions"), StoredPositions::new());
     let mut most = 0;
     for _ in 0..30 {
         tail.run_secs(MINUTES).await;
@@ -324,11 +330,11 @@ async fn tails_sharing_a_limiter_keep_one_rate() {
         let tail = Tail::new(
             log.clone(),
             settings,
-            &Positions::new(),
+            &StoredPositions::new(),
             Arc::clone(&limiter),
             clock,
         );
-        let mut tail = Pipeline::new(tail.expect("no positions"), Positions::new());
+        let mut tail = Pipeline::new(tail.expect("no positions"), StoredPositions::new());
         let work = tokio::spawn(async move { tail.run_secs(600).await });
         logs.insert(number, (log, work));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use audit_bridge_core::source::{Positions, Source as _};
+use audit_bridge_core::source::{Source as _, StoredPositions};
 use audit_bridge_tail::{Tail, TailSettings};
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn restart_after_clean_stop_repeats_and_misses_nothing() {
             n * 1_000 + [0, 0, 9_000, 100_000, 500_000][n as usize % 5],
         );
     }
-    let mut positions = Positions::new();
+    let mut positions = StoredPositions::new();
     let mut given = Vec::new();
     for round in 0..60 {
         let mut tail = resumed(&log, kept(folder.path()), positions);
@@ -151,7 +151,7 @@ async fn start_with_positions_is_ignored_and_foreign_position_refused() {
     let mut second = resumed(&log, early.clone(), first.positions.clone());
     second.run_secs(10).await;
     assert!(second.given.is_empty());
-    let foreign = Positions::from([(0, serde_json::json!({"file": "a", "record": 7}))]);
+    let foreign = StoredPositions::from([(0, serde_json::json!({"file": "a", "record": 7}))]);
     let limiter = Arc::new(audit_bridge_tail::Limiter::seeded(1.0, 1));
     let clock = Arc::new(log.clock());
     assert!(Tail::new(log, early, &foreign, limiter, clock).is_err());

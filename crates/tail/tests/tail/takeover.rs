@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use audit_bridge_core::source::{Positions, Source as _};
+use audit_bridge_core::source::{Source as _, StoredPositions};
 use audit_bridge_tail::{IdentityStore, IdentityStoreError, LoadedIdentities, Tail, TailSettings};
 use fastrand::Rng;
 use futures_util::future::BoxFuture;
@@ -33,7 +33,7 @@ impl MemoryStore {
     }
 
     /// A process that continues at these positions.
-    async fn tail(&self, log: &MemoryLog, positions: Positions) -> Pipeline {
+    async fn tail(&self, log: &MemoryLog, positions: StoredPositions) -> Pipeline {
         let identities = LoadedIdentities::load(Arc::new(self.clone())).await;
         let settings = TailSettings {
             identities: Some(identities),
@@ -97,7 +97,7 @@ async fn takeover_after_crash_repeats_under_a_minute_and_misses_nothing() {
     let log = busy(2_400);
     let store = MemoryStore::new(8, 900_000);
     let mut random = Rng::with_seed(7);
-    let mut tail = store.tail(&log, Positions::new()).await;
+    let mut tail = store.tail(&log, StoredPositions::new()).await;
     tail.run_secs(1_000).await;
     let mut settled = tail.settled.clone();
     let mut worst = 0;
@@ -122,7 +122,7 @@ async fn takeover_after_crash_repeats_under_a_minute_and_misses_nothing() {
 async fn takeover_after_clean_stop_repeats_nothing() {
     let log = busy(1_500);
     let store = MemoryStore::new(8, 900_000);
-    let mut tail = store.tail(&log, Positions::new()).await;
+    let mut tail = store.tail(&log, StoredPositions::new()).await;
     for _ in 0..20 {
         tail.run_secs(61).await;
         tail.tail.close().await;
@@ -139,7 +139,7 @@ async fn takeover_after_clean_stop_repeats_nothing() {
 #[tokio::test(start_paused = true)]
 async fn takeover_without_kept_identities_repeats_the_oldest_age() {
     let log = busy(1_500);
-    let mut first = resumed(&log, settings(), Positions::new());
+    let mut first = resumed(&log, settings(), StoredPositions::new());
     first.run_secs(1_300).await;
     let mut second = resumed(&log, settings(), first.positions.clone());
     second.run_secs(400).await;
@@ -152,7 +152,7 @@ async fn takeover_without_kept_identities_repeats_the_oldest_age() {
 async fn takeover_with_too_small_chunks_keeps_the_newest_and_misses_nothing() {
     let log = busy(1_500);
     let store = MemoryStore::new(4, 20_000);
-    let mut first = store.tail(&log, Positions::new()).await;
+    let mut first = store.tail(&log, StoredPositions::new()).await;
     first.run_secs(1_300).await;
     first.tail.close().await;
     let kept: usize = store.chunks.lock().unwrap().values().map(Vec::len).sum();
@@ -169,7 +169,7 @@ async fn identity_store_away_costs_duplicates_until_it_is_back() {
     let log = busy(1_800);
     let store = MemoryStore::new(8, 900_000);
     *store.fails.lock().unwrap() = true;
-    let mut first = store.tail(&log, Positions::new()).await;
+    let mut first = store.tail(&log, StoredPositions::new()).await;
     first.run_secs(700).await;
     assert!(store.chunks.lock().unwrap().is_empty());
     *store.fails.lock().unwrap() = false;
@@ -187,11 +187,11 @@ async fn identity_store_away_costs_duplicates_until_it_is_back() {
 async fn takeover_of_fresh_start_delivers_everything() {
     let log = busy(300);
     let store = MemoryStore::new(8, 900_000);
-    let mut first = store.tail(&log, Positions::new()).await;
+    let mut first = store.tail(&log, StoredPositions::new()).await;
     first.run_secs(300).await;
     first.tail.close().await;
     // A person deletes the checkpoint to get everything again.
-    let mut second = store.tail(&log, Positions::new()).await;
+    let mut second = store.tail(&log, StoredPositions::new()).await;
     // It gets as far as its first positions.
     second.step(std::time::Duration::from_secs(1)).await;
     second.settle(|_| false);
@@ -225,7 +225,7 @@ async fn takeover_of_fresh_start_delivers_everything() {
 async fn identity_chunks_damaged_or_foreign_are_ignored() {
     let log = busy(300);
     let store = MemoryStore::new(8, 900_000);
-    let mut first = store.tail(&log, Positions::new()).await;
+    let mut first = store.tail(&log, StoredPositions::new()).await;
     first.run_secs(200).await;
     first.tail.close().await;
     let whole = store.chunks.lock().unwrap().clone();
@@ -267,7 +267,7 @@ async fn short_ages_write_no_more_often() {
             identities: Some(LoadedIdentities::load(Arc::new(store.clone())).await),
             ..settings()
         };
-        let mut tail = resumed(&log, with, Positions::new());
+        let mut tail = resumed(&log, with, StoredPositions::new());
         tail.run_secs(600).await;
         let writes = *store.writes.lock().unwrap();
         // One per interval, plus the last of each chunk.

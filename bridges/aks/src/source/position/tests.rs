@@ -29,7 +29,7 @@ fn position_written_is_read_again() {
         PartitionStart::Earliest,
         PartitionStart::From(time),
     ] {
-        assert_eq!(read(&begin.position()), Some(begin));
+        assert_eq!(read(&begin.to_stored()), Some(begin));
     }
 }
 
@@ -57,14 +57,14 @@ fn position_reached_is_further_than_any_start() {
         PartitionStart::Earliest,
         PartitionStart::From(Timestamp::MAX),
     ];
-    let made = made.map(|start| start.position());
+    let made = made.map(|start| start.to_stored());
     for made in &made {
-        assert!(is_further(&number(-1).position(), made));
-        assert!(!is_further(made, &number(-1).position()));
+        assert!(is_further(&number(-1).to_stored(), made));
+        assert!(!is_further(made, &number(-1).to_stored()));
         assert!(!is_further(made, &made.clone()));
     }
-    assert!(is_further(&number(8).position(), &number(7).position()));
-    assert!(!is_further(&number(7).position(), &number(7).position()));
+    assert!(is_further(&number(8).to_stored(), &number(7).to_stored()));
+    assert!(!is_further(&number(7).to_stored(), &number(7).to_stored()));
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn position_of_a_hub_created_again_is_further_by_its_time() {
         enqueued: at("2026-11-21T10:00:01Z"),
         ..number(3)
     };
-    assert!(is_further(&new.position(), &old.position()));
-    assert!(!is_further(&old.position(), &new.position()));
+    assert!(is_further(&new.to_stored(), &old.to_stored()));
+    assert!(!is_further(&old.to_stored(), &new.to_stored()));
     // What an earlier version wrote has no time.
-    assert!(is_further(&number(70_001).position(), &old.position()));
+    assert!(is_further(&number(70_001).to_stored(), &old.to_stored()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// greater numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct SequenceNumber(String);
+pub struct SequenceNumber(String);
 
 impl SequenceNumber {
     /// Parses decimal digits.
@@ -51,7 +51,7 @@ impl fmt::Display for SequenceNumber {
 /// The stored text is no sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no sequence number")]
-pub(crate) struct InvalidSequenceNumber(String);
+pub struct InvalidSequenceNumber(String);
 
 impl TryFrom<String> for SequenceNumber {
     type Error = InvalidSequenceNumber;

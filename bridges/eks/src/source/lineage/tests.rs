@@ -30,7 +30,7 @@ fn keep_all(lineage: &mut Lineage) {
 #[test]
 fn shard_whose_beginning_is_not_kept_is_not_read() {
     let all = vec![shard(0, &[], false), shard(1, &[], false)];
-    let mut lineage = Lineage::new(all, &Positions::new(), Start::Earliest).unwrap();
+    let mut lineage = Lineage::new(all, &StoredPositions::new(), Start::Earliest).unwrap();
     assert!(started(&mut lineage).is_empty());
     let begin = ShardPosition::at(Start::Earliest);
     lineage.committed(1, &begin);
@@ -47,7 +47,7 @@ fn merged_shard_waits_for_the_kept_ends_of_both_parents() {
         shard(1, &[], true),
         shard(2, &[0, 1], false),
     ];
-    let mut lineage = Lineage::new(all, &Positions::new(), Start::Earliest).unwrap();
+    let mut lineage = Lineage::new(all, &StoredPositions::new(), Start::Earliest).unwrap();
     keep_all(&mut lineage);
     assert_eq!(started(&mut lineage), [0, 1]);
     lineage.committed(0, &ShardPosition::ENDED);
@@ -74,7 +74,7 @@ fn shard_unknown_to_the_checkpoint_begins_at_its_oldest_record() {
 #[test]
 fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     let all = vec![shard(0, &[], true), shard(1, &[0], false)];
-    let positions = Positions::from([(0, json!({"shard_end": true}))]);
+    let positions = StoredPositions::from([(0, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all.clone(), &positions, Start::Earliest).unwrap();
     started(&mut lineage);
     assert_eq!(lineage.list(Vec::new()), Ok(ShardChanges::default()));
@@ -82,7 +82,7 @@ fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     assert_eq!(changes.forgotten, [0]);
     assert!(changes.lost.is_empty());
     // A waiting shard whose records are gone is reported as lost.
-    let positions = Positions::from([(7, json!({"shard_end": true}))]);
+    let positions = StoredPositions::from([(7, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
     assert_eq!(started(&mut lineage), [0]);
     let changes = lineage.list(vec![shard(2, &[1], false)]).unwrap();
@@ -93,7 +93,7 @@ fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
 
 #[test]
 fn shard_end_kept_but_open_shows_a_stream_created_again() {
-    let positions = Positions::from([(0, json!({"shard_end": true}))]);
+    let positions = StoredPositions::from([(0, json!({"shard_end": true}))]);
     let all = vec![shard(0, &[], false)];
     let lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
     assert_eq!(lineage.reborn(), [0]);
@@ -109,7 +109,7 @@ fn job_is_done_when_what_is_left_came_after_its_end() {
         shard(1, &[0], false),
         shard(2, &[], false),
     ];
-    let mut lineage = Lineage::new(all, &Positions::new(), Start::Earliest).unwrap();
+    let mut lineage = Lineage::new(all, &StoredPositions::new(), Start::Earliest).unwrap();
     keep_all(&mut lineage);
     assert_eq!(started(&mut lineage), [0, 2]);
     lineage.reached(2);
@@ -130,7 +130,7 @@ fn shard_or_position_of_another_form_is_refused() {
         assert!(index_of(wrong).is_err(), "{wrong}");
     }
     assert_eq!(index_of("shardId-000000000012"), Ok(12));
-    let positions = Positions::from([(0, json!({"sequence_number": 7}))]);
+    let positions = StoredPositions::from([(0, json!({"sequence_number": 7}))]);
     let refused = Lineage::new(vec![shard(0, &[], false)], &positions, Start::Earliest);
     assert_eq!(refused.unwrap_err().component, Component::Checkpoint);
 }

@@ -1,4 +1,5 @@
 use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId, Skip};
+use audit_bridge_core::source::Position as _;
 use audit_bridge_replay::read_bytes;
 use audit_bridge_testkit::kinesis::subscription::{
     SubscribedEvent, SubscriptionOrigin, bomb, broken_records, control_message, foreign_records,
@@ -10,7 +11,7 @@ use crate::client::kinesis::Packed;
 use crate::client::kinesis::SequenceNumber;
 use crate::convert::EksConvert;
 
-fn pages(data: Bytes) -> Vec<Page> {
+fn pages(data: Bytes) -> Vec<ShardPage> {
     let mut unpacker = Unpacker::new(
         3,
         Arc::from("audit/shardId-000000000003"),
@@ -107,7 +108,7 @@ fn position_stands_behind_the_last_event_of_a_record() {
             .all(|page| page.position.is_none() && page.read_to.is_none())
     );
     assert!(pages.iter().all(|page| page.partition == 3));
-    let bytes = |page: &Page| {
+    let bytes = |page: &ShardPage| {
         page.records
             .iter()
             .map(|it| it.payload.len())
@@ -115,7 +116,7 @@ fn position_stands_behind_the_last_event_of_a_record() {
     };
     assert!(pages.iter().all(|page| bytes(page) < PAGE_BYTES + 300_000));
     let position = last.position.as_ref().unwrap();
-    assert_eq!(position["sequence_number"], "4711");
+    assert_eq!(position.to_stored()["sequence_number"], "4711");
     assert!(last.read_to.is_some());
 }
 

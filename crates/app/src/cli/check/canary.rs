@@ -16,7 +16,7 @@ use audit_bridge_core::convert::{Convert, Outcome, Output, RecordId};
 use audit_bridge_core::event::Event;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::sink::{RequestFailure, Sink as _, Verdict};
-use audit_bridge_core::source::{Page, Source as _};
+use audit_bridge_core::source::{Page, Source};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -155,6 +155,8 @@ async fn deliver<B: Bridge>(
     }
 }
 
+type LogPage<L> = Page<<<L as ProviderLog>::Source as Source>::Position>;
+
 /// Reads one log from now on.
 struct Reader<L: ProviderLog, C> {
     source: Supervised<L>,
@@ -181,13 +183,13 @@ impl<L: ProviderLog, C: Convert> Reader<L, C> {
         }
     }
 
-    async fn read(mut self) -> (Reader<L, C>, Option<Page>) {
+    async fn read(mut self) -> (Reader<L, C>, Option<LogPage<L>>) {
         let page = self.source.read().await;
         (self, page)
     }
 
     /// The events of a page.
-    fn events(&mut self, page: &Page) -> Vec<Event> {
+    fn events(&mut self, page: &LogPage<L>) -> Vec<Event> {
         let mut out = Output::default();
         let mut events = Vec::new();
         for record in &page.records {

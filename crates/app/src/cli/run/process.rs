@@ -13,7 +13,7 @@ use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::retry::Backoff;
 use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::sink::SharedSink;
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ pub(super) struct OpenLog<L> {
     pub(super) owner: Owner,
     pub(super) log_state: LogState,
     /// Where reading begins; empty for a log that was never read.
-    pub(super) positions: Positions,
+    pub(super) positions: StoredPositions,
     /// The Lease that allows reading it, if one is used.
     pub(super) lease_hold: Option<LeaseHold>,
     /// The Lease's term, which distinguishes this reader from the one before.

@@ -19,7 +19,7 @@ use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
@@ -150,7 +150,7 @@ impl Common {
         log: &impl ProviderLog,
         owner: &Owner,
         own: Option<Checkpoint>,
-    ) -> (Positions, Checkpoint) {
+    ) -> (StoredPositions, Checkpoint) {
         let positions = match &own {
             Some(own) => merge(own, &self.base, |this, other| log.is_further(this, other)),
             None => self.base.position.clone(),
@@ -163,7 +163,7 @@ impl Common {
                 .map(|(&partition, position)| (partition, position.clone()))
                 .collect(),
             merged: Some(self.base.written),
-            ..own.unwrap_or_else(|| Checkpoint::new(owner, Positions::new()))
+            ..own.unwrap_or_else(|| Checkpoint::new(owner, StoredPositions::new()))
         };
         (positions, checkpoint)
     }

@@ -1,7 +1,7 @@
 //! Merges the common checkpoint into each log's own.
 
 use audit_bridge_core::checkpoint::Checkpoint;
-use audit_bridge_core::source::{Position, Positions};
+use audit_bridge_core::source::{StoredPosition, StoredPositions};
 
 /// A log's own positions, replaced by those of the common checkpoint where a process that read all
 /// logs came further. A common checkpoint is merged once. It is identified by its write time, so
@@ -9,8 +9,8 @@ use audit_bridge_core::source::{Position, Positions};
 pub(super) fn merge(
     own: &Checkpoint,
     base: &Checkpoint,
-    is_further: impl Fn(&Position, &Position) -> bool,
-) -> Positions {
+    is_further: impl Fn(&StoredPosition, &StoredPosition) -> bool,
+) -> StoredPositions {
     let mut positions = own.position.clone();
     if own.merged == Some(base.written) {
         return positions;
@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
 
-    fn checkpoint(position: Position, written: i64) -> Checkpoint {
+    fn checkpoint(position: StoredPosition, written: i64) -> Checkpoint {
         let owner = Owner {
             provider: "aks".to_owned(),
             source: "hub".to_owned(),
@@ -47,7 +47,7 @@ mod tests {
     }
 
     /// Numbers are reached positions; anything else is a beginning that was only set.
-    fn is_further(this: &Position, other: &Position) -> bool {
+    fn is_further(this: &StoredPosition, other: &StoredPosition) -> bool {
         match (this.as_u64(), other.as_u64()) {
             (Some(this), Some(other)) => this > other,
             (this, other) => this.is_some() && other.is_none(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_core::checkpoint::StoreError;
-use audit_bridge_core::source::Positions;
+use audit_bridge_core::source::StoredPositions;
 use tokio::time::{Instant, timeout};
 
 use super::{Bridge, Common, Hands, Log, Process, View};
@@ -19,7 +19,7 @@ const WAIT_INTERVAL: Duration = Duration::from_secs(2);
 /// What is known of a parent since a log waits for it.
 #[derive(Debug, Default)]
 struct ParentWait {
-    seen: Option<(Positions, Instant)>,
+    seen: Option<(StoredPositions, Instant)>,
 }
 
 impl ParentWait {
@@ -29,7 +29,7 @@ impl ParentWait {
     }
 
     /// Whether its positions have not changed for too long.
-    fn stands_still(&mut self, positions: Positions, now: Instant) -> bool {
+    fn stands_still(&mut self, positions: StoredPositions, now: Instant) -> bool {
         match &self.seen {
             Some((seen, since)) if *seen == positions => {
                 now.duration_since(*since) >= STANDSTILL_MAX
@@ -86,10 +86,10 @@ impl<B: Bridge> Process<'_, B> {
         layout: &StateLayout,
         common: &Common,
         log: &Log<B>,
-    ) -> Result<Option<Positions>, StoreError> {
+    ) -> Result<Option<StoredPositions>, StoreError> {
         let owner = self.owner(log.name());
         let Some(slots) = layout.slots() else {
-            return Ok(Some(Positions::new()));
+            return Ok(Some(StoredPositions::new()));
         };
         let table = slots.read().await?;
         if table.is_ended(log.name()) {
@@ -152,7 +152,7 @@ mod tests {
         let mut wait = ParentWait::default();
         let began = Instant::now();
         let at = |minute: u64| began + Duration::from_secs(60 * minute);
-        let stands = |number: u64| Positions::from([(0, json!(number))]);
+        let stands = |number: u64| StoredPositions::from([(0, json!(number))]);
         assert!(wait.is_new());
         for minute in 0..100 {
             assert!(
