@@ -1,6 +1,9 @@
 //! The command line that all bridges share: parse, check, build, run, exit status.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
+use std::env::VarError;
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -120,8 +124,16 @@ pub fn main<B: Bridge>() -> ExitCode {
             command: Command::Version(args),
         }) => version::<B>(&args),
         Err(error) => {
-            let _ = error.print();
-            if error.use_stderr() { USAGE } else { DONE }
+            let problems = match error.kind() {
+                ErrorKind::InvalidUtf8 => variables_not_text::<B>(),
+                _ => Problems::default(),
+            };
+            if problems.is_empty() {
+                let _ = error.print();
+                if error.use_stderr() { USAGE } else { DONE }
+            } else {
+                usage(&problems)
+            }
         }
     };
     ExitCode::from(status)
@@ -146,10 +158,9 @@ fn complete(arg: Arg) -> Arg {
         return arg;
     };
     let is_bool = arg.get_value_names().is_some_and(|names| names == ["BOOL"]);
-    let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
     let arg = arg.env(variable).hide_env_values(true);
     // clap refuses an empty path, and an empty variable counts as unset.
-    let arg = match is_path {
+    let arg = match is_path(&arg) {
         true => arg.value_parser(OsStringValueParser::new().map(PathBuf::from)),
         false => arg,
     };
@@ -157,6 +168,31 @@ fn complete(arg: Arg) -> Arg {
         true => arg.num_args(0..=1).default_missing_value("true"),
         false => arg,
     }
+}
+
+fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+}
+
+/// The variables of options that are not UTF-8, which clap does not name.
+fn variables_not_text<B: Bridge>() -> Problems {
+    let command = command::<B>();
+    let args = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments);
+    let flags: BTreeSet<&str> = args
+        .filter(|arg| !is_path(arg) && arg.get_env().is_some_and(is_not_text))
+        .filter_map(Arg::get_long)
+        .collect();
+    let mut problems = Problems::default();
+    for flag in flags {
+        problems.add(flag, "the variable is not UTF-8");
+    }
+    problems
+}
+
+fn is_not_text(variable: &OsStr) -> bool {
+    matches!(std::env::var(variable), Err(VarError::NotUnicode(_)))
 }
 
 /// Lists the names that `--shape` accepts.

@@ -19,7 +19,7 @@ use audit_bridge_core::dead_letter::{self, WhenFull};
 use audit_bridge_core::deliver::ConcurrencyLimit;
 use audit_bridge_core::event::conformance;
 use audit_bridge_core::json_lines::{Format, JsonLinesOutput};
-use audit_bridge_core::webhook::{self, Webhook, WebhookSettings};
+use audit_bridge_core::webhook::{self, Webhook, WebhookError, WebhookSettings};
 pub use tail::{TailArgs, TailFlags, bad_position};
 
 /// With less, not even a large record has room.
@@ -481,7 +481,7 @@ impl DeliveryArgs {
                 "needs --webhook-ca-file: nobody would be trusted",
             );
         }
-        WebhookSettings {
+        let settings = WebhookSettings {
             ca_file,
             ca_only,
             client_cert_file,
@@ -489,7 +489,20 @@ impl DeliveryArgs {
             token_file: path(self.webhook_token_file.as_ref()),
             timeout,
             ..WebhookSettings::new(url)
+        };
+        for error in settings.wrong_files() {
+            // Files that cannot be read are reported above.
+            if let WebhookError::Unusable {
+                flag,
+                path,
+                problem,
+            } = error
+            {
+                let what = format_args!("{} {problem}", path.display());
+                problems.add(flag.trim_start_matches('-'), what);
+            }
         }
+        settings
     }
 }
 

@@ -135,3 +135,53 @@ fn version_option_prints_the_version() {
         );
     }
 }
+
+/// A Secret that is mounted under the wrong key is the usual mistake.
+#[test]
+fn certificate_files_with_other_content_are_reported_with_all_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = write(folder.path(), "secret", "hunter2-do-not-print\n");
+    let mut args = vec!["replay", "x", "--webhook-url", "https://example.test"];
+    args.extend(["--batch-wait-max", "soon"]);
+    let files = [
+        "webhook-ca-file",
+        "webhook-client-cert-file",
+        "webhook-client-key-file",
+    ];
+    let flags = files.map(|flag| format!("--{flag}"));
+    for flag in &flags {
+        args.extend([flag.as_str(), &secret]);
+    }
+    let ran = run("eks", &args);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    for flag in ["batch-wait-max", files[0], files[1]] {
+        let variable = format!("AUDIT_BRIDGE_{}", flag.to_uppercase().replace('-', "_"));
+        let named = format!("--{flag} ({variable})");
+        assert!(ran.stderr.contains(&named), "{flag}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+}
+
+#[test]
+fn variables_that_are_no_text_are_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let output = command("aks", &["run"])
+        .env(
+            "AUDIT_BRIDGE_WEBHOOK_URL",
+            OsStr::from_bytes(b"https://secret\xff"),
+        )
+        .env("AUDIT_BRIDGE_EVENT_HUB", OsStr::from_bytes(b"secret\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    for named in [
+        "--webhook-url (AUDIT_BRIDGE_WEBHOOK_URL)",
+        "--event-hub (AUDIT_BRIDGE_EVENT_HUB)",
+    ] {
+        assert!(said.contains(named), "{said}");
+    }
+    assert!(!said.contains("secret"), "{said}");
+}

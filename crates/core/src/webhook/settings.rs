@@ -92,6 +92,29 @@ impl fmt::Debug for WebhookSettings {
     }
 }
 
+impl WebhookSettings {
+    /// What is wrong with the content of its certificate files, all at once. [`Webhook::new`]
+    /// reports the first.
+    ///
+    /// [`Webhook::new`]: super::Webhook::new
+    pub fn wrong_files(&self) -> Vec<WebhookError> {
+        let ca = self.ca_file.as_ref().map(|path| {
+            let pem = read(CA_FLAG, path)?;
+            authorities(path, &pem).map(drop)
+        });
+        let client = self
+            .client_cert_file
+            .as_ref()
+            .zip(self.client_key_file.as_ref());
+        let client = client.map(|(cert, key)| {
+            let (cert, key) = (read(CERT_FLAG, cert)?, read(KEY_FLAG, key)?);
+            identity(self, &cert, &key).map(drop)
+        });
+        let results = [ca, client].into_iter().flatten();
+        results.filter_map(Result::err).collect()
+    }
+}
+
 /// Why no webhook can be made of these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
