@@ -13,10 +13,12 @@ mod transport;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use audit_bridge_app::config::InvalidValue;
+use audit_bridge_core::chain::panic_text;
 use azure_core_amqp::AmqpValue;
 use azure_core_amqp::message::AmqpMessageBody;
 use azure_messaging_eventhubs::{
@@ -24,7 +26,7 @@ use azure_messaging_eventhubs::{
     StartLocation, StartPosition, models::ReceivedEventData,
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt as _, Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -283,6 +285,10 @@ impl HubClient {
             HubErrorKind::Position => {
                 "restore the checkpoint, or remove it to begin at --start".to_owned()
             }
+            HubErrorKind::Undecodable => format!(
+                "no service of Azure sends such messages: give the right to send to the event hub \
+                 {name} to nobody but the diagnostic settings"
+            ),
             HubErrorKind::Ended | HubErrorKind::Other => String::new(),
         }
     }
@@ -454,10 +460,12 @@ impl HubReceiver {
 impl HubMessages<'_> {
     /// The next message. Cancellation-safe: dropping the future loses no message.
     pub(crate) async fn next(&mut self) -> Result<HubMessage, HubError> {
-        match self.events.next().await {
-            Some(Ok(event)) => Ok(message(&event)),
-            Some(Err(error)) => Err(self.client.with_remedy(HubError::of(&error))),
-            None => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
+        let next = AssertUnwindSafe(self.events.next()).catch_unwind().await;
+        match next.map_err(|panic| panic_text(&*panic)) {
+            Ok(Some(Ok(event))) => Ok(message(&event)),
+            Ok(Some(Err(error))) => Err(self.client.with_remedy(HubError::of(&error))),
+            Ok(None) => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
+            Err(panic) => Err(HubError::new(HubErrorKind::Undecodable, panic)),
         }
     }
 }
@@ -467,8 +475,12 @@ fn message(event: &ReceivedEventData) -> HubMessage {
         // Several sections are one body.
         AmqpMessageBody::Binary(sections) => sections.concat(),
         AmqpMessageBody::Value(AmqpValue::String(text)) => text.clone().into_bytes(),
+        AmqpMessageBody::Value(AmqpValue::Symbol(text)) => text.0.clone().into_bytes(),
         AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => bytes.clone(),
-        _ => Vec::new(),
+        AmqpMessageBody::Empty => Vec::new(),
+        // Not of Azure's services. It goes to the dead letter as the library prints it.
+        AmqpMessageBody::Value(value) => format!("AMQP value: {value:?}").into_bytes(),
+        AmqpMessageBody::Sequence(lists) => format!("AMQP sequence: {lists:?}").into_bytes(),
     };
     HubMessage {
         sequence_number: event.sequence_number(),
@@ -478,6 +490,32 @@ fn message(event: &ReceivedEventData) -> HubMessage {
     }
 }
 
+/// Runs what calls the client library. A panic in it is a failure like any other: it must end no
+/// reader for good.
+pub(crate) async fn caught<T>(
+    calls: impl Future<Output = Result<T, HubError>>,
+) -> Result<T, HubError> {
+    let done = AssertUnwindSafe(calls).catch_unwind().await;
+    done.unwrap_or_else(|panic| {
+        let what = format!("the client library failed: {}", panic_text(&*panic));
+        Err(HubError::new(HubErrorKind::Other, what))
+    })
+}
+
 fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_of_the_client_library_is_a_failure() {
+        let failed: Result<(), HubError> = caught(async { panic!("overflow when adding") }).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind, HubErrorKind::Other);
+        assert!(failed.what.contains("overflow when adding"), "{failed}");
+        assert_eq!(caught(async { Ok(7) }).await, Ok(7));
+    }
 }

@@ -19,6 +19,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -201,7 +202,7 @@ impl DeadLetter {
 impl Lines {
     fn open(path: &Path, provider: &str, limits: DeadLetterLimits) -> io::Result<Lines> {
         let files = DeadLetterFiles::new(path);
-        let mut file = files.open(false)?;
+        let file = files.open(false)?;
         let regular = file.metadata()?.is_file();
         let mut lines = Lines {
             file: file.try_clone()?,
@@ -222,22 +223,57 @@ impl Lines {
         if !regular {
             return Ok(lines);
         }
-        lock(&file)?;
-        if ends_torn(path)? {
-            file.write_all(b"\n")?;
-        }
-        lines.safe = file.metadata()?.len();
-        // The file's name must survive a crash, too.
-        lines.files.sync_folder()?;
+        lines.go_on_in(file)?;
         lines.segments = lines.files.segments()?;
-        lines.held = account_of_plain(path)?;
-        lines.usage.add(&lines.held);
         for segment in lines.segments.values() {
             lines.usage.add(&segment.held);
         }
         lines.rotate();
         lines.show();
         Ok(lines)
+    }
+
+    /// Begins to write behind what this file holds already.
+    fn go_on_in(&mut self, mut file: File) -> io::Result<()> {
+        lock(&file)?;
+        if ends_torn(self.files.path())? {
+            file.write_all(b"\n")?;
+        }
+        let safe = file.metadata()?.len();
+        // The file's name must survive a crash, too.
+        self.files.sync_folder()?;
+        self.usage.remove(&self.held);
+        self.held = account_of_plain(self.files.path())?;
+        self.usage.add(&self.held);
+        (self.file, self.safe, self.in_file) = (file, safe, 0);
+        Ok(())
+    }
+
+    /// Whether the file no longer has its name: it was removed, or moved away.
+    fn is_taken_away(&self) -> bool {
+        let (Ok(ours), there) = (
+            self.file.metadata(),
+            fs::symlink_metadata(self.files.path()),
+        ) else {
+            return false;
+        };
+        match there {
+            Ok(there) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Opens the file of this name anew, after the former one was taken away. The lines that are not
+    /// safe are written to it again.
+    fn open_anew(&mut self) -> io::Result<()> {
+        tracing::warn!(path = %self.files.path().display(), "dead letter file was removed or moved away: a new one begins");
+        self.go_on_in(self.files.open(false)?)?;
+        for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
+            let holder = line::holder(line);
+            self.usage
+                .add_line(holder, line.len() as u64, &mut self.held);
+        }
+        Ok(())
     }
 
     /// Adds a line to the buffer, with as much of the payload as may be kept.
@@ -338,6 +374,10 @@ impl Lines {
                 return Err(self.error(error));
             }
             Ok(()) => {}
+        }
+        if self.regular && self.is_taken_away() {
+            self.open_anew().map_err(|source| self.error(source))?;
+            return self.sync();
         }
         self.safe += self.buffer.len() as u64;
         self.buffer.clear();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +38,13 @@ impl Input {
             Input::Stdin => "-".into(),
             Input::File(path) => path.to_string_lossy().into(),
         }
+    }
+
+    pub(super) fn open(&self) -> io::Result<OpenInput> {
+        Ok(match self {
+            Input::Stdin => OpenInput::Stdin,
+            Input::File(path) => OpenInput::File(File::open(path)?),
+        })
     }
 }
 
@@ -245,22 +252,36 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Opens an input and unpacks compressed content, detected by its first bytes.
-pub(super) fn open(
-    input: &Input,
-    progress: &Arc<ReplayProgress>,
-) -> io::Result<Box<dyn Read + Send>> {
-    let progress = Arc::clone(progress);
-    let mut content: Box<dyn Read + Send> = match input {
-        Input::Stdin => Box::new(Counted {
-            inner: io::stdin(),
-            progress,
-        }),
-        Input::File(path) => Box::new(Counted {
-            inner: File::open(path)?,
-            progress,
-        }),
-    };
+/// An open input.
+#[derive(Debug)]
+pub(super) enum OpenInput {
+    Stdin,
+    File(File),
+}
+
+impl OpenInput {
+    /// The content from its beginning: of the same file each time, whatever takes its name
+    /// meanwhile. A stream is read once.
+    pub(super) fn content(&self, progress: &Arc<ReplayProgress>) -> io::Result<Content> {
+        let inner: Content = match self {
+            OpenInput::Stdin => Box::new(io::stdin()),
+            OpenInput::File(file) => {
+                let mut file = file.try_clone()?;
+                match file.rewind() {
+                    Err(error) if error.kind() != io::ErrorKind::NotSeekable => return Err(error),
+                    _ => Box::new(file),
+                }
+            }
+        };
+        let progress = Arc::clone(progress);
+        unpack(Box::new(Counted { inner, progress }))
+    }
+}
+
+type Content = Box<dyn Read + Send>;
+
+/// Unpacks compressed content, detected by its first bytes.
+fn unpack(mut content: Content) -> io::Result<Content> {
     for _ in 0..LAYERS_MAX {
         let (head, whole) = peek(content)?;
         if head.starts_with(&GZIP) {
@@ -284,9 +305,38 @@ fn is_zstd(head: &[u8]) -> bool {
 }
 
 /// Returns the first bytes, and the content including them.
-fn peek(mut content: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+fn peek(mut content: Content) -> io::Result<(Vec<u8>, Content)> {
     let mut head = Vec::new();
     content.by_ref().take(4).read_to_end(&mut head)?;
     let whole = Box::new(Cursor::new(head.clone()).chain(content));
     Ok((head, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was compared is what is skipped.
+    #[test]
+    fn input_replaced_after_it_was_opened_is_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump");
+        std::fs::write(&path, "first\n".repeat(5000)).unwrap();
+        let opened = Input::File(path.clone()).open().unwrap();
+        let another = folder.path().join("another");
+        for read in 0..3 {
+            let mut content = opened.content(&Arc::default()).unwrap();
+            // The first time only a part is read.
+            let mut text = String::new();
+            let bytes_max = [7, u64::MAX, u64::MAX][read];
+            content
+                .by_ref()
+                .take(bytes_max)
+                .read_to_string(&mut text)
+                .unwrap();
+            assert!(text.starts_with("first") && !text.contains("second"));
+            std::fs::write(&another, "second\n").unwrap();
+            std::fs::rename(&another, &path).unwrap();
+        }
+    }
 }

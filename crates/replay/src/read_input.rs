@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::position::{self, InputComparison, InputFollower, InputPartition, InputPosition};
 use super::queue::{Queue, SkipCount};
 use super::reader::{self, Found, Receive, Unreadable};
-use super::{ReplayProgress, ReplaySettings, input, problem_of, record_of};
+use super::{ReplayProgress, ReplaySettings, problem_of, record_of};
 
 /// The limits of a page: large enough to make handing it over cheap, small compared with the
 /// budget.
@@ -75,9 +75,10 @@ impl InputReader {
         ahead: SkipCount<'_>,
         fork: &mut Fork,
     ) -> Result<(), Unreadable> {
+        let opened = input.input.open().map_err(Unreadable::Io)?;
         let mut skip = 0;
         if let Some(settled) = &input.settled {
-            let content = input::open(&input.input, &Arc::default()).map_err(Unreadable::Io)?;
+            let content = opened.content(&Arc::default()).map_err(Unreadable::Io)?;
             let compared = position::compare(content, settled).map_err(Unreadable::Io)?;
             match compared {
                 InputComparison::Whole if settled.finished => {
@@ -94,7 +95,7 @@ impl InputReader {
             }
             self.progress.resumed(name, skip);
         }
-        let content = input::open(&input.input, &self.progress).map_err(Unreadable::Io)?;
+        let content = opened.content(&self.progress).map_err(Unreadable::Io)?;
         let keeps_positions = self.settings.resume.is_some();
         let mut pages = InputPages {
             reader: self,

@@ -22,11 +22,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, LinkError};
+use fe2o3_amqp_types::primitives::Value;
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
 use broker::{Broker, BrokerHub, GroupPartition, now};
-use relay::{AmqpCarrier, Relay};
+use partition::StoredBody;
+use relay::{AmqpCarrier, Relay, SPOILED};
 
 /// A receiver that was attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,10 +193,26 @@ impl EventHubs {
         sections: Vec<Bytes>,
         ago: Duration,
     ) -> i64 {
+        self.push(hub, partition, StoredBody::Sections(sections), ago)
+    }
+
+    /// Adds a message whose body is a list of texts, which is no data section.
+    pub fn publish_list(&self, hub: &str, partition: usize, texts: &[&str]) -> i64 {
+        let texts = texts.iter().map(|text| Value::String((*text).to_owned()));
+        let body = StoredBody::Value(Value::List(texts.collect()));
+        self.push(hub, partition, body, Duration::ZERO)
+    }
+
+    /// Adds a message whose body is a text that is no UTF-8, which no client can decode. Over AMQP
+    /// on TCP, without WebSockets.
+    pub fn publish_undecodable(&self, hub: &str, partition: usize) -> i64 {
+        let body = StoredBody::Value(Value::String(SPOILED.to_owned()));
+        self.push(hub, partition, body, Duration::ZERO)
+    }
+
+    fn push(&self, hub: &str, partition: usize, body: StoredBody, ago: Duration) -> i64 {
         let enqueued = now() - i64::try_from(ago.as_millis()).unwrap();
-        let sequence = self.with_hub(hub, |hub| {
-            hub.partitions[partition].push(sections, enqueued)
-        });
+        let sequence = self.with_hub(hub, |hub| hub.partitions[partition].push(body, enqueued));
         self.broker.tell();
         sequence
     }

@@ -185,3 +185,24 @@ fn variables_that_are_no_text_are_named() {
     }
     assert!(!said.contains("secret"), "{said}");
 }
+
+/// A resumed replay reads what it compares twice.
+#[test]
+fn state_folder_is_refused_for_what_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    for name in ["-", "/dev/stdin"] {
+        let output = command("eks", &["replay", name, "--output", "-"])
+            .arg("--state-dir")
+            .arg(&state)
+            .stdin(std::process::Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(
+            said.contains("--state-dir (AUDIT_BRIDGE_STATE_DIR)") && said.contains(name),
+            "{said}"
+        );
+    }
+}

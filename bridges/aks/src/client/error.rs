@@ -16,6 +16,8 @@ use azure_messaging_eventhubs::error::ErrorKind;
 
 /// The offset is of the kind of a namespace without replication, but this one is replicated.
 const OFFSET_OF_ANOTHER_KIND: &str = "com.microsoft:georeplication:invalid-offset";
+/// What the AMQP library says, and no type of ours shows, where a message is not as it expects.
+const DECODING_FAILED: &str = "Decoding Message failed";
 /// The longest chain of causes that is looked through.
 const CAUSES_MAX: usize = 16;
 
@@ -42,6 +44,8 @@ pub enum HubErrorKind {
     Busy,
     /// The partition has no such position.
     Position,
+    /// The next message cannot be decoded.
+    Undecodable,
     /// The link ended, which is normal.
     Ended,
     /// Anything else.
@@ -96,6 +100,7 @@ impl HubError {
             HubErrorKind::Crowded => "crowded",
             HubErrorKind::Busy => "busy",
             HubErrorKind::Position => "position",
+            HubErrorKind::Undecodable => "undecodable",
             HubErrorKind::Ended => "ended",
             HubErrorKind::Other => "error",
         }
@@ -139,6 +144,13 @@ fn read(error: &EventHubsError) -> (HubErrorKind, String) {
     }
     let mut cause: &(dyn Error + 'static) = error;
     for _ in 0..CAUSES_MAX {
+        if cause.to_string() == DECODING_FAILED {
+            let why = cause.source().map(ToString::to_string);
+            return (
+                HubErrorKind::Undecodable,
+                undecodable(&why.unwrap_or_default()),
+            );
+        }
         let found = if let Some(amqp) = cause.downcast_ref::<AmqpError>() {
             of_amqp(amqp)
         } else if let Some(azure) = cause.downcast_ref::<azure_core::Error>() {
@@ -200,6 +212,12 @@ fn of_condition(described: &AmqpDescribedError) -> HubErrorKind {
         | AmqpErrorCondition::InternalError => HubErrorKind::Ended,
         _ => HubErrorKind::Other,
     }
+}
+
+/// The library's text without the delivery's debug output before it.
+fn undecodable(why: &str) -> String {
+    let why = why.rsplit_once("}: ").map_or(why, |(_, why)| why);
+    format!("a message cannot be decoded: {why}")
 }
 
 fn described_text(described: &AmqpDescribedError) -> String {

@@ -63,19 +63,34 @@ impl Cutter {
         }
     }
 
-    /// The records of a message's body. Unknown content is one damaged record, so that it is kept.
+    /// The records of a message's body. Unknown content, and none, is one damaged record, so that it
+    /// is kept.
     fn records(&self, body: Bytes) -> Vec<Record> {
         let record = |payload: Bytes| Record::new(payload, self.origin(None, 0));
         if let Some(records) = records::of_plain(&body) {
             return records.into_iter().map(record).collect();
         }
         let content = read_from(&self.dump, &self.stream, Cursor::new(body.clone()));
-        match content.problem {
-            None => content.records,
-            Some(_) => vec![Record {
+        match content.problem.is_none() && !content.records.is_empty() {
+            true => content.records,
+            false => vec![Record {
                 damaged: true,
                 ..record(body)
             }],
+        }
+    }
+
+    /// A page with what is known of a message that cannot be decoded. It has no position: the number
+    /// is derived, so only a message behind it moves the position.
+    pub(crate) fn undecodable(&self, sequence_number: i64, why: &str) -> HubPage {
+        let origin = self.origin(Some(sequence_number), 1);
+        Page {
+            partition: self.partition,
+            records: vec![Record {
+                damaged: true,
+                ..Record::new(why.to_owned(), origin)
+            }],
+            ..Page::default()
         }
     }
 

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{HubClient, HubConnection, HubError, HubErrorKind, HubMessage};
+use crate::client::{HubClient, HubConnection, HubError, HubErrorKind, HubMessage, caught};
 use crate::source::message::Cutter;
 use crate::source::pages::PageSender;
 use crate::source::partition_health;
@@ -98,6 +98,9 @@ pub(crate) struct ReaderContext {
     pub(crate) owner_level: Option<i64>,
 }
 
+/// A message is passed after it could not be decoded so often in a row.
+const UNDECODABLE_MAX: u32 = 3;
+
 pub(crate) struct PartitionReader {
     shared: Arc<ReaderContext>,
     id: String,
@@ -109,6 +112,11 @@ pub(crate) struct PartitionReader {
     lookup: Lookup,
     /// A link that was silent for this long is reopened.
     renew: Duration,
+    /// The number of the last message that was handed on, came again, or was passed because it
+    /// cannot be decoded.
+    last: Option<i64>,
+    /// How often the message behind that one could not be decoded.
+    undecodable: u32,
     /// The missing position was reported already.
     reported: bool,
     pages: PageSender,
@@ -170,6 +178,8 @@ impl PartitionReader {
             begin,
             lookup: Lookup::Offset,
             renew,
+            last: None,
+            undecodable: 0,
             reported: false,
             pages,
             told: false,
@@ -191,7 +201,8 @@ impl PartitionReader {
         let shared = Arc::clone(&self.shared);
         let mut turn = shared.turns.none();
         loop {
-            let fault = match self.read_until_closed(over.as_mut(), &mut turn).await {
+            let read = self.read_until_closed(over.as_mut(), &mut turn);
+            let fault = match caught(read).await {
                 Ok(Done::OutOfTurn) => {
                     turn.rest();
                     if self.failures == 0 {
@@ -219,6 +230,9 @@ impl PartitionReader {
             };
             turn.rest();
             self.lookup = Lookup::Offset;
+            if fault.kind == HubErrorKind::Undecodable && self.passes_undecodable(&fault).await {
+                continue;
+            }
             self.told = false;
             self.failures = self.failures.saturating_add(1);
             partition_health::failed(&self.shared.health, &self.id, self.failures, fault);
@@ -227,6 +241,31 @@ impl PartitionReader {
                 return;
             }
         }
+    }
+
+    /// Whether the next message is passed, after it could not be decoded a few times. What is known
+    /// of it goes to the dead letter.
+    async fn passes_undecodable(&mut self, fault: &HubError) -> bool {
+        let Some(number) = self.last.and_then(|last| last.checked_add(1)) else {
+            return false;
+        };
+        self.undecodable += 1;
+        if self.undecodable < UNDECODABLE_MAX {
+            return false;
+        }
+        tracing::warn!(
+            partition = self.id,
+            number,
+            why = fault.what,
+            "message cannot be decoded: it is passed, and noted in the dead letter"
+        );
+        let page = self.cutter.undecodable(number, &fault.what);
+        let is_open = self.pages.send(page).await.is_ok();
+        self.last = Some(number);
+        // Bad messages often come in rows: the next one is passed at once.
+        self.undecodable = UNDECODABLE_MAX - 1;
+        self.failures = 0;
+        is_open
     }
 
     async fn read_until_closed(
@@ -345,7 +384,8 @@ impl PartitionReader {
                     asked_at = Timestamp::now();
                     bounds = connection.bounds(&self.id).await?;
                 }
-                Placement::of(known, self.lookup, bounds, created_on)
+                let placement = Placement::of(known, self.lookup, bounds, created_on);
+                placement.behind(self.last)
             }
             (None, PartitionStart::From(time)) if !bounds.hold_nothing_since(*time) => {
                 Placement::From(*time)
@@ -375,6 +415,9 @@ impl PartitionReader {
             waiting_up_to: (nothing_more.is_none() || asks_again).then_some(bounds.last),
             placement,
         };
+        if link.last.is_none() || link.last > self.last {
+            self.last = link.last;
+        }
         let open = link.unproven || self.stand(&mut link, news).await;
         Ok(open.then_some(link))
     }
@@ -408,7 +451,6 @@ impl PartitionReader {
         message: HubMessage,
         held: HeldBytes,
     ) -> Option<Done> {
-        self.reset_failures();
         if let Placement::At { known, by } = &link.placement
             && std::mem::take(&mut link.unproven)
         {
@@ -418,6 +460,8 @@ impl PartitionReader {
                 MessageMatch::Different(by) => return Some(Done::Reopen(by)),
             }
         }
+        // A message that only came again shows nothing of those behind it.
+        self.reset_failures();
         if let (Some(until), Some(enqueued)) = (self.shared.until, message.enqueued)
             && enqueued >= until
         {
@@ -444,6 +488,8 @@ impl PartitionReader {
         }
         if let Some(position) = position {
             link.last = Some(position.sequence_number);
+            self.last = link.last;
+            self.undecodable = 0;
             self.reached = Some(position);
             self.lookup = Lookup::Offset;
             self.reported = false;

@@ -13,7 +13,8 @@ pub(crate) fn failed(health: &PartitionHealth, partition: &str, failures: u32, f
     }
     // Links end now and then, for example when a token expires. One that worked is reopened before
     // this counts as a failure.
-    if failures == 1 && health.is_reading(partition) {
+    let may_pass = fault.kind != HubErrorKind::Undecodable;
+    if may_pass && failures == 1 && health.is_reading(partition) {
         tracing::info!(partition, why = fault.what, "link ended: reopening it");
         return;
     }

@@ -97,6 +97,19 @@ impl Placement {
         }
     }
 
+    /// Behind a later message with this number, which was passed because it cannot be decoded.
+    pub(crate) fn behind(self, passed: Option<i64>) -> Placement {
+        match (&self, passed) {
+            (Placement::At { known, .. }, Some(passed)) if passed > known.sequence_number => {
+                Placement::Behind(passed)
+            }
+            (Placement::Behind(number), Some(passed)) if passed > *number => {
+                Placement::Behind(passed)
+            }
+            _ => self,
+        }
+    }
+
     /// The start of a receiver.
     pub(crate) fn start(&self) -> ReceiverStart {
         match self {
@@ -107,7 +120,7 @@ impl Placement {
             },
             Placement::Elsewhere(failover) => match failover.since() {
                 Some(time) => ReceiverStart::From(time),
-                None => ReceiverStart::After(failover.bounds.first - 1),
+                None => ReceiverStart::After(failover.bounds.first.saturating_sub(1)),
             },
             Placement::From(time) => ReceiverStart::From(*time),
         }

@@ -95,7 +95,7 @@ impl MessagePosition {
     /// Before the oldest message of a partition.
     pub(crate) fn before(bounds: &PartitionBounds, created_on: Option<Timestamp>) -> Self {
         MessagePosition {
-            sequence_number: (bounds.first - 1).max(-1),
+            sequence_number: bounds.first.saturating_sub(1).max(-1),
             offset: None,
             enqueued: None,
             created_on,

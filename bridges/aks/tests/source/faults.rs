@@ -291,3 +291,46 @@ async fn partition_quiet_reports_its_end_only_without_more() {
     read(&mut source, &mut got, 2).await;
     until_nothing_more(&mut source, Timestamp::now()).await;
 }
+
+/// Whoever may send to the hub may send what no service of Azure sends.
+#[tokio::test]
+async fn message_without_data_is_kept_and_its_neighbours_are_read() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 1);
+    hubs.publish(HUB, 0, body("before"));
+    hubs.publish_list(HUB, 0, &["of another kind"]);
+    hubs.publish(HUB, 0, "");
+    hubs.publish(HUB, 0, body("after"));
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read(&mut source, &mut got, 4).await;
+    let of = got.of(0);
+    assert_eq!((of[0], of[2], of[3]), ("before", "", "after"));
+    assert!(of[1].starts_with("AMQP value: List"), "{of:?}");
+}
+
+#[tokio::test]
+async fn message_that_cannot_be_decoded_holds_up_no_other() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 1);
+    hubs.publish(HUB, 0, body("before"));
+    for _ in 0..3 {
+        hubs.publish_undecodable(HUB, 0);
+    }
+    hubs.publish(HUB, 0, body("after"));
+    hubs.publish_undecodable(HUB, 0);
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read(&mut source, &mut got, 6).await;
+    let of = got.of(0);
+    assert_eq!((of[0], of[4]), ("before", "after"));
+    for undecodable in [1, 2, 3, 5] {
+        assert!(of[undecodable].contains("cannot be decoded"), "{of:?}");
+    }
+    // The position never passes what was only derived.
+    assert_eq!(got.positions[&0]["sequence_number"], 4);
+    hubs.publish(HUB, 0, body("behind"));
+    read(&mut source, &mut got, 7).await;
+    assert_eq!(got.of(0)[6], "behind");
+    assert_eq!(got.positions[&0]["sequence_number"], 6);
+}

@@ -151,12 +151,14 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
     }
     let state_dir = config::path(args.state_dir.as_ref());
     if state_dir.is_some() {
-        if args.paths.iter().any(|path| path.as_os_str() == "-") {
-            problems.add(
-                "state-dir",
-                "cannot say how far standard input is replayed, since it cannot be read again; \
-                 name files, or leave --state-dir out",
+        for path in args.paths.iter().filter(|path| is_read_once(path)) {
+            let path = path.to_string_lossy();
+            let what = format!(
+                "cannot say how far {} is replayed, since it cannot be read again; name files, or \
+                 leave --state-dir out",
+                printable(&path)
             );
+            problems.add("state-dir", what);
         }
         if config::given(args.skip_records.as_deref()).is_some() {
             problems.add(
@@ -208,6 +210,12 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
 fn parallel_default() -> NonZeroUsize {
     let cores = std::thread::available_parallelism();
     cores.map_or(NonZeroUsize::MIN, |cores| cores.min(PARALLEL_DEFAULT_MAX))
+}
+
+/// Standard input, a pipe or a device, also where another name leads to it.
+fn is_read_once(path: &Path) -> bool {
+    let is_other = |meta: std::fs::Metadata| !meta.is_file() && !meta.is_dir();
+    path.as_os_str() == "-" || path.metadata().is_ok_and(is_other)
 }
 
 /// Whether the replay would read a file that it writes, and so never end.

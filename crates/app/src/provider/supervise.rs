@@ -76,9 +76,14 @@ impl<L: ProviderLog> Supervised<L> {
                     self.opened_at = Instant::now();
                 }
                 Err(unavailable) => {
+                    // How the checkpoint can be written is said by the loop, over what others say.
+                    let component = match unavailable.component {
+                        Component::Checkpoint => Component::Source,
+                        component => component,
+                    };
                     self.resume
                         .telemetry
-                        .not_ready(unavailable.component, unavailable.to_string());
+                        .not_ready(component, unavailable.to_string());
                     self.wait();
                 }
             }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use fe2o3_amqp::Sender;
 use fe2o3_amqp_types::definitions::Error;
-use fe2o3_amqp_types::messaging::{Batch, Data, Message, MessageAnnotations};
+use fe2o3_amqp_types::messaging::{AmqpValue, Batch, Body, Data, Message, MessageAnnotations};
 use fe2o3_amqp_types::primitives::{Binary, Timestamp, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::broker::{Broker, GroupPartition};
-use super::partition::StoredMessage;
+use super::partition::{StoredBody, StoredMessage};
 use super::rights::{Rights, expired};
 
 /// Interval at which the token's age is checked.
@@ -64,7 +64,7 @@ pub(super) async fn receiver(
 
 /// Hands a message to the network, once there is credit for it, without waiting for settlement,
 /// which clients do not send. Without a message, waits for the end of the link.
-async fn send(sender: &mut Sender, message: Option<Message<Batch<Data>>>) -> Result<(), ()> {
+async fn send(sender: &mut Sender, message: Option<Message<Body<Value>>>) -> Result<(), ()> {
     match message {
         Some(message) => sender.send_batchable(message).await.map(drop).map_err(drop),
         None => {
@@ -87,7 +87,7 @@ async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
     }
 }
 
-fn message(stored: &StoredMessage) -> Message<Batch<Data>> {
+fn message(stored: &StoredMessage) -> Message<Body<Value>> {
     let annotations = MessageAnnotations::builder()
         .insert("x-opt-sequence-number", Value::Long(stored.sequence))
         .insert("x-opt-offset", Value::String(stored.offset()))
@@ -96,12 +96,16 @@ fn message(stored: &StoredMessage) -> Message<Batch<Data>> {
             Value::Timestamp(Timestamp::from_milliseconds(stored.enqueued)),
         )
         .build();
-    let sections = stored
-        .sections
-        .iter()
-        .map(|section| Data(Binary::from(section.to_vec())));
+    let body = match &stored.body {
+        StoredBody::Sections(sections) => {
+            let sections = sections.iter();
+            let sections = sections.map(|section| Data(Binary::from(section.to_vec())));
+            Body::Data(Batch::new(sections.collect::<Vec<_>>()))
+        }
+        StoredBody::Value(value) => Body::Value(AmqpValue(value.clone())),
+    };
     Message::builder()
         .message_annotations(annotations)
-        .data_batch(sections.collect::<Vec<_>>())
+        .body(body)
         .build()
 }

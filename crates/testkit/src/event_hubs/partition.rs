@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use fe2o3_amqp_types::primitives::Value;
 
 /// A message of a partition.
 #[derive(Debug, Clone)]
@@ -14,8 +15,16 @@ pub(super) struct StoredMessage {
     pub(super) epoch: Option<i64>,
     /// Milliseconds since 1970.
     pub(super) enqueued: i64,
-    /// The data sections of its body.
-    pub(super) sections: Vec<Bytes>,
+    pub(super) body: StoredBody,
+}
+
+/// The body of a message.
+#[derive(Debug, Clone)]
+pub(super) enum StoredBody {
+    /// Data sections, as Azure's own services send them.
+    Sections(Vec<Bytes>),
+    /// A value of another type, as any sender may send.
+    Value(Value),
 }
 
 #[derive(Debug, Default)]
@@ -38,17 +47,20 @@ impl BrokerPartition {
             .map_or(self.next, |message| message.sequence)
     }
 
-    pub(super) fn push(&mut self, sections: Vec<Bytes>, enqueued: i64) -> i64 {
+    pub(super) fn push(&mut self, body: StoredBody, enqueued: i64) -> i64 {
         let sequence = self.next;
         self.last_offset = self.next_offset;
         self.last_enqueued = enqueued;
-        let bytes: usize = sections.iter().map(Bytes::len).sum();
+        let bytes: usize = match &body {
+            StoredBody::Sections(sections) => sections.iter().map(Bytes::len).sum(),
+            StoredBody::Value(_) => 8,
+        };
         self.messages.push_back(StoredMessage {
             sequence,
             offset: self.next_offset,
             epoch: self.epoch,
             enqueued,
-            sections,
+            body,
         });
         self.next_offset += i64::try_from(bytes).unwrap() + 64;
         self.next += 1;

@@ -17,6 +17,9 @@ use tokio_rustls::TlsAcceptor;
 use super::network::{CHUNK, NetworkConditions};
 use super::web_socket;
 
+/// The mark of a text that arrives as bytes that are none.
+pub(super) const SPOILED: &str = "(to be spoiled)";
+
 /// The transport of AMQP.
 #[derive(Clone)]
 pub(super) enum AmqpCarrier {
@@ -185,10 +188,24 @@ async fn copy(
             return to.shutdown().await;
         }
         tokio::time::sleep(weather.wait(bytes)).await;
+        if count.is_some() {
+            spoil(&mut buffer[..bytes]);
+        }
         to.write_all(&buffer[..bytes]).await?;
         to.flush().await?;
         if let Some(count) = count {
             count.fetch_add(bytes as u64, Ordering::Relaxed);
         }
+    }
+}
+
+/// Makes texts that are marked so no UTF-8, which no client can decode.
+fn spoil(bytes: &mut [u8]) {
+    let marked = bytes
+        .windows(SPOILED.len())
+        .position(|text| text == SPOILED.as_bytes());
+    if let Some(at) = marked {
+        bytes[at] = 0xff;
+        spoil(&mut bytes[at + 1..]);
     }
 }

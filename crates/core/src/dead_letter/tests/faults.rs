@@ -169,3 +169,38 @@ fn packed_file_damaged_beside_plain_one_loses_no_line() {
 fn dead_plain(path: &Path) -> PathBuf {
     DeadLetterFiles::new(path).segment(1, false)
 }
+
+/// A file that was copied out may be removed, or moved away, while the process holds it open.
+#[test]
+fn dead_letter_file_taken_away_takes_no_later_line_with_it() {
+    for another in [None, Some("{\"torn\":")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let limits = within(1 << 20, WhenFull::Hold);
+        let stats = Arc::clone(&limits.stats);
+        let mut dead = DeadLetter::open_within(&path, "eks", limits).unwrap();
+        write(&mut dead, 1);
+        dead.sync().unwrap();
+        // This one is in the file, and not safe yet.
+        write(&mut dead, 2);
+        dead.lines().flush().unwrap();
+        fs::rename(&path, folder.path().join("copied")).unwrap();
+        if let Some(another) = another {
+            fs::write(&path, another).unwrap();
+        }
+        write(&mut dead, 3);
+        dead.sync().unwrap();
+        write(&mut dead, 4);
+        dead.sync().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let numbers: Vec<_> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .map(|line| line["source"]["record"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [2, 3, 4], "{another:?}");
+        assert_eq!(stats.bytes(), text.len() as u64, "{another:?}");
+        drop(dead);
+        DeadLetter::open(&path, "eks").unwrap();
+    }
+}
