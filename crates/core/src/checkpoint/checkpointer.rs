@@ -74,6 +74,7 @@ pub struct Checkpointer<S, P> {
     /// The positions that the store holds.
     durable: StoredPositions,
     durable_unannounced: BTreeMap<u32, Timestamp>,
+    durable_health: HealthTimes,
     /// Since when a change waits for a write to begin.
     unsaved_since: Option<Instant>,
     /// The same for the write in progress.
@@ -119,6 +120,7 @@ impl<S: Store + 'static, P: Position> Checkpointer<S, P> {
             unannounced,
             merged,
             health,
+            durable_health: health,
             durable,
             unsaved_since: None,
             saving_since: None,
@@ -240,9 +242,20 @@ impl<S: Store + 'static, P: Position> Checkpointer<S, P> {
         self.health
     }
 
-    /// Sets the times that the next write includes. Does not cause a write.
+    /// Sets the times that the next write includes. Only the first arrival causes a write: a log that
+    /// was never anything but silent has positions that do not move.
     pub(crate) fn set_health(&mut self, health: HealthTimes) {
         self.health = health;
+        if self.lacks_arrival() {
+            self.unsaved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether a restart would begin the silence anew.
+    fn lacks_arrival(&self) -> bool {
+        let has_positions = !self.kept.is_empty() || !self.reached.is_empty();
+        let (here, there) = (self.health.arrived, self.durable_health.arrived);
+        has_positions && here.is_some() && there.is_none()
     }
 
     /// The current series of failed writes, until one succeeds.
@@ -259,6 +272,7 @@ impl<S: Store + 'static, P: Position> Checkpointer<S, P> {
         positions.extend(reached);
         let is_unchanged = self.failure.is_none()
             && positions == self.durable
+            && !self.lacks_arrival()
             && self.unannounced == self.durable_unannounced;
         if is_unchanged {
             self.unsaved_since = None;
@@ -319,6 +333,7 @@ impl<S: Store + 'static, P: Position> Checkpointer<S, P> {
             self.saved_at = now;
             self.failure = None;
             self.durable_unannounced = checkpoint.unannounced;
+            self.durable_health = checkpoint.health;
             let old = std::mem::replace(&mut self.durable, checkpoint.position);
             let reached = std::mem::take(&mut self.saving_reached);
             let moved =
@@ -407,6 +422,28 @@ mod tests {
         checkpointer.advance(0, 2_u64);
         let flushed = checkpointer.flush(Duration::from_secs(3600)).await;
         assert_eq!(flushed, [(0, 2)]);
+    }
+
+    #[tokio::test]
+    async fn checkpointer_first_arrival_is_written_though_no_position_moves() {
+        let mut loaded = Checkpoint::new(&owner(), [(0, 1.into())].into());
+        for (stored, writes) in [(None, true), (Some(Timestamp::UNIX_EPOCH), false)] {
+            loaded.health.arrived = stored;
+            let loaded = Some(loaded.clone());
+            let mut checkpointer =
+                Checkpointer::<_, u64>::new(Nowhere, owner(), loaded, Duration::ZERO);
+            let arrived = Some(Timestamp::now());
+            let health = HealthTimes {
+                arrived,
+                ..checkpointer.health()
+            };
+            checkpointer.set_health(health);
+            assert_eq!(!checkpointer.is_clean(), writes);
+            checkpointer.flush(Duration::from_secs(60)).await;
+            checkpointer.set_health(health);
+            assert!(checkpointer.is_clean(), "once");
+            assert!(checkpointer.durable_health.arrived.is_some());
+        }
     }
 
     #[tokio::test(start_paused = true)]
