@@ -89,7 +89,11 @@ async fn tail<B: Bridge>(checked: &Checked<B>) -> Result<(), Fatal> {
                        --start where there is a checkpoint";
             Err(why.into())
         }
-        Ended::Done | Ended::Stopped | Ended::LostLease(_) => {
+        Ended::Done => {
+            tracing::info!("process ended; all up to --until is settled");
+            Ok(())
+        }
+        Ended::Stopped | Ended::LostLease(_) => {
             tracing::info!("process stopped; records not settled are read again");
             Ok(())
         }
