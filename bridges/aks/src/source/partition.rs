@@ -385,7 +385,7 @@ impl PartitionReader {
                     bounds = connection.bounds(&self.id).await?;
                 }
                 let placement = Placement::of(known, self.lookup, bounds, created_on);
-                placement.behind(self.last)
+                placement.behind(self.last, created_on)
             }
             (None, PartitionStart::From(time)) if !bounds.hold_nothing_since(*time) => {
                 Placement::From(*time)

@@ -97,15 +97,18 @@ impl Placement {
         }
     }
 
-    /// Behind a later message with this number, which was passed because it cannot be decoded.
-    pub(crate) fn behind(self, passed: Option<i64>) -> Placement {
-        match (&self, passed) {
-            (Placement::At { known, .. }, Some(passed)) if passed > known.sequence_number => {
-                Placement::Behind(passed)
+    /// Behind a later message with this number, which was passed because it cannot be decoded. In
+    /// another hub the number is another message's.
+    pub(crate) fn behind(self, passed: Option<i64>, created_on: Option<Timestamp>) -> Placement {
+        let last = match &self {
+            Placement::At { known, .. } if !differ(known.created_on, created_on) => {
+                known.sequence_number
             }
-            (Placement::Behind(number), Some(passed)) if passed > *number => {
-                Placement::Behind(passed)
-            }
+            Placement::Behind(number) => *number,
+            _ => return self,
+        };
+        match passed {
+            Some(passed) if passed > last => Placement::Behind(passed),
             _ => self,
         }
     }

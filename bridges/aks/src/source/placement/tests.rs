@@ -200,3 +200,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn message_that_was_passed_is_left_behind_only_in_the_same_hub() {
+    let created = Some(time(-1000));
+    let place = |created| Placement::of(&known(7), Lookup::Offset, bounds(3, 9), created);
+    for (passed, want) in [
+        (Some(8), ReceiverStart::After(8)),
+        (Some(7), ReceiverStart::AtOffset("4711".into())),
+        (None, ReceiverStart::AtOffset("4711".into())),
+    ] {
+        assert_eq!(place(created).behind(passed, created).start(), want);
+    }
+    let again = Some(time(-1));
+    let start = place(again).behind(Some(8), again).start();
+    assert_eq!(start, ReceiverStart::AtOffset("4711".into()));
+}
