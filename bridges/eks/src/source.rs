@@ -29,10 +29,14 @@ use self::position::{ShardPage, ShardPosition};
 use self::reader::{Done, ShardReader, ShardReaderContext};
 pub(crate) use self::reader::{ReaderResources, ShardTiming};
 pub(crate) use self::unpack::group_of;
-use crate::client::kinesis::{StreamApi, StreamShard};
+use crate::client::kinesis::{StreamApi, StreamError, StreamErrorKind, StreamShard};
 
 /// Capacity of the channel to the pipeline; each reader holds one page more.
 const PAGES_WAITING: usize = 1;
+/// This many failed lists in a row make the source not ready.
+const LIST_FAILURES_MAX: u32 = 3;
+/// What stands for the list among the partitions of `/readyz`.
+const LIST: &str = "list of shards";
 
 /// All shards of a stream, or one. Each reader is a task; dropping the source ends them.
 #[derive(Debug)]
@@ -72,6 +76,7 @@ impl StreamSource {
             parents_end: BTreeMap::new(),
             unkept_ends: BTreeMap::new(),
             next_list: Instant::now() + timing.list,
+            list_failures: 0,
         };
         tokio::spawn(keeper.keep());
         Ok(StreamSource {
@@ -257,6 +262,8 @@ struct ShardSet<A> {
     /// The same for shards whose end the checkpoint does not have yet.
     unkept_ends: BTreeMap<u32, Instant>,
     next_list: Instant,
+    /// Failed lists in a row.
+    list_failures: u32,
 }
 
 impl<A: StreamApi> ShardSet<A> {
@@ -352,13 +359,10 @@ impl<A: StreamApi> ShardSet<A> {
         self.next_list = Instant::now() + timing.list;
         let listed = match self.shared.api.shards().await {
             Ok(listed) => listed,
-            Err(fault) => {
-                // The readers report such failures themselves.
-                tracing::debug!(why = %fault, "listing shards failed; retrying");
-                self.next_list = Instant::now() + timing.list_again;
-                return;
-            }
+            Err(fault) => return self.list_failed(fault),
         };
+        self.list_failures = 0;
+        self.shared.health.left(LIST);
         let changes = match self.lineage.list(listed) {
             Ok(changes) => changes,
             Err(unavailable) => {
@@ -384,6 +388,29 @@ impl<A: StreamApi> ShardSet<A> {
                  up",
             );
             self.tell(vec![PartitionChange::Retired(index)]).await;
+        }
+    }
+
+    /// Reports a failed list. New shards are not found meanwhile, and no reader fails because of
+    /// that.
+    fn list_failed(&mut self, fault: StreamError) {
+        let timing = self.shared.timing;
+        let health = &self.shared.health;
+        self.list_failures = self.list_failures.saturating_add(1);
+        health.telemetry().source_request(fault.status());
+        if fault.kind == StreamErrorKind::Throttled {
+            health.telemetry().source_throttled();
+        }
+        tracing::warn!(
+            failures = self.list_failures,
+            why = %fault,
+            "shard list failed; retrying"
+        );
+        let wait = timing.list_again.saturating_mul(self.list_failures);
+        self.next_list = Instant::now() + wait.min(timing.list);
+        // Single failures are normal, but here is something that only the list can tell.
+        if self.list_failures >= LIST_FAILURES_MAX || self.lacks_children() {
+            health.failed(LIST, fault.into());
         }
     }
 

@@ -495,3 +495,39 @@ async fn stream_created_again_is_read_from_its_oldest_record() {
         assert_eq!(world.came, [0, 1], "{ended}: {:?}", world.kept);
     }
 }
+
+/// A shard's children are found by the list only, and no reader fails while they are unknown.
+#[tokio::test(start_paused = true)]
+async fn shard_list_that_fails_makes_the_source_not_ready_until_it_works() {
+    for splits in [true, false] {
+        let mut world = World::new(2, Start::Earliest);
+        world.read(Duration::from_secs(2)).await;
+        world.keep();
+        world.read(Duration::from_secs(5)).await;
+        assert!(world.telemetry.is_ready(Component::Source));
+        world.kinesis.refuse("ListShards", internal_failure());
+        if splits {
+            world.kinesis.split(STREAM, "shardId-000000000000");
+            world.read(Duration::from_secs(3)).await;
+            world.keep();
+            world.read(Duration::from_secs(1)).await;
+        } else {
+            world.read(Duration::from_secs(59)).await;
+            assert!(
+                world.telemetry.is_ready(Component::Source),
+                "a failed list is normal"
+            );
+            world.read(Duration::from_secs(10)).await;
+        }
+        assert!(!world.telemetry.is_ready(Component::Source), "{splits}");
+        let metrics = world.telemetry.render();
+        let counted = r#"audit_bridge_source_requests_total{status="error"}"#;
+        assert!(metrics.contains(counted), "{metrics}");
+        for n in 0..10 {
+            world.write(n, 1);
+        }
+        world.finish().await;
+        world.read(Duration::from_secs(60)).await;
+        assert!(world.telemetry.is_ready(Component::Source), "{splits}");
+    }
+}
