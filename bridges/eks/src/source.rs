@@ -75,6 +75,7 @@ impl StreamSource {
             leave: BTreeMap::new(),
             parents_end: BTreeMap::new(),
             unkept_ends: BTreeMap::new(),
+            opened_at: Instant::now(),
             next_list: Instant::now() + timing.list,
             list_failures: 0,
         };
@@ -261,6 +262,7 @@ struct ShardSet<A> {
     parents_end: BTreeMap<u32, Timestamp>,
     /// The same for shards whose end the checkpoint does not have yet.
     unkept_ends: BTreeMap<u32, Instant>,
+    opened_at: Instant,
     next_list: Instant,
     /// Failed lists in a row.
     list_failures: u32,
@@ -363,15 +365,23 @@ impl<A: StreamApi> ShardSet<A> {
         };
         self.list_failures = 0;
         self.shared.health.left(LIST);
-        let changes = match self.lineage.list(listed) {
+        let now = self.opened_at.elapsed();
+        let changes = match self.lineage.list(listed, now, timing.confirm) {
             Ok(changes) => changes,
             Err(unavailable) => {
                 tracing::error!(%unavailable, "shard could not be opened");
                 return;
             }
         };
+        for index in changes.reborn {
+            tell_reborn(index);
+            self.parents_end.remove(&index);
+            self.tell(vec![PartitionChange::Announced(index)]).await;
+        }
         if self.lacks_children() {
             self.next_list = Instant::now() + timing.list_again;
+        } else if self.lineage.has_doubts() {
+            self.next_list = Instant::now() + timing.confirm;
         }
         for index in changes.forgotten {
             self.parents_end.remove(&index);

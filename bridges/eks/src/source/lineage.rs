@@ -3,12 +3,13 @@
 //! checkpoint for long, having read it is enough. Pure: no clock and no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use audit_bridge_app::provider::Start;
 use audit_bridge_core::readiness::{Component, Unavailable};
 use audit_bridge_core::source::StoredPositions;
 
-use super::position::{Begin, ShardPosition};
+use super::position::ShardPosition;
 use crate::client::kinesis::StreamShard;
 
 /// Prefix of the shards' names; a number of twelve digits follows.
@@ -46,6 +47,15 @@ enum State {
     Ended,
 }
 
+/// What a list says against what is known of a shard. A list may be stale for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// It is no longer listed.
+    Missing,
+    /// It takes records although the checkpoint has its end.
+    Open,
+}
+
 #[derive(Debug)]
 struct PageEntry {
     shard: StreamShard,
@@ -55,6 +65,31 @@ struct PageEntry {
     is_kept: bool,
     /// Its children no longer wait for the checkpoint to have its end.
     is_passed: bool,
+    /// What all lists since that time say against it.
+    doubt: Option<(Doubt, Duration)>,
+}
+
+impl PageEntry {
+    fn new(shard: StreamShard, begin: ShardPosition, state: State, is_kept: bool) -> PageEntry {
+        PageEntry {
+            shard,
+            begin,
+            state,
+            is_kept,
+            is_passed: false,
+            doubt: None,
+        }
+    }
+
+    /// Takes what a list says against the shard. Whether lists have said so for long enough.
+    fn doubt(&mut self, doubt: Doubt, now: Duration, confirm: Duration) -> bool {
+        let since = match self.doubt {
+            Some((known, since)) if known == doubt => since,
+            _ => now,
+        };
+        self.doubt = Some((doubt, since));
+        now.saturating_sub(since) >= confirm
+    }
 }
 
 /// Changes between two lists of the stream's shards.
@@ -66,9 +101,11 @@ pub(crate) struct ShardChanges {
     pub(crate) forgotten: Vec<u32>,
     /// Shards that vanished from the list before they were read: their records are lost.
     pub(crate) lost: Vec<(u32, String)>,
+    /// Shards that take records although the checkpoint has their ends: the stream was recreated.
+    pub(crate) reborn: Vec<u32>,
 }
 
-/// The listed shards of a stream.
+/// The shards of a stream that are listed, or of which the checkpoint has a position.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
     shards: BTreeMap<u32, PageEntry>,
@@ -77,7 +114,8 @@ pub(crate) struct Lineage {
 impl Lineage {
     /// Takes the first list. Without a checkpoint all shards begin at `start`, and are read once
     /// the checkpoint has that. With one, a shard that it does not know is newer than it, and
-    /// begins at its oldest record.
+    /// begins at its oldest record. A shard that the checkpoint knows and the list does not is gone,
+    /// or the list is stale.
     ///
     /// # Errors
     /// The name or position of a shard is invalid.
@@ -91,9 +129,7 @@ impl Lineage {
             let index = index_of(&shard.id)?;
             let kept = positions
                 .get(&index)
-                .map(|position| {
-                    ShardPosition::read(position).ok_or_else(|| bad_position(index, position))
-                })
+                .map(|position| read_position(index, position))
                 .transpose()?;
             let is_kept = kept.is_some();
             let begin = match kept {
@@ -106,13 +142,19 @@ impl Lineage {
                 _ if positions.is_empty() => State::Unkept,
                 _ => State::Waiting,
             };
-            let entry = PageEntry {
-                shard,
-                begin,
-                state,
-                is_kept,
-                is_passed: false,
+            shards.insert(index, PageEntry::new(shard, begin, state, is_kept));
+        }
+        for (&index, position) in positions {
+            if shards.contains_key(&index) {
+                continue;
+            }
+            let begin = read_position(index, position)?;
+            let state = match begin {
+                ShardPosition::Ended { .. } => State::Ended,
+                // Its reader notices whether it is gone.
+                _ => State::Waiting,
             };
+            let entry = PageEntry::new(unlisted(index), begin, state, true);
             shards.insert(index, entry);
         }
         Ok(Lineage { shards })
@@ -217,11 +259,17 @@ impl Lineage {
         })
     }
 
-    /// Takes a new list of the stream's shards.
+    /// Takes a new list of the stream's shards. `now` is the time since the first list. What lists
+    /// say for `confirm` without a break is true, and what they say for less may be stale.
     ///
     /// # Errors
     /// The name of a shard is invalid. The other shards are taken.
-    pub(crate) fn list(&mut self, listed: Vec<StreamShard>) -> Result<ShardChanges, Unavailable> {
+    pub(crate) fn list(
+        &mut self,
+        listed: Vec<StreamShard>,
+        now: Duration,
+        confirm: Duration,
+    ) -> Result<ShardChanges, Unavailable> {
         let mut changes = ShardChanges::default();
         // A stream always has shards, so an empty list is ignored.
         if listed.is_empty() {
@@ -230,57 +278,75 @@ impl Lineage {
         let mut there = BTreeSet::new();
         let mut wrong = None;
         for shard in listed {
-            let index = match index_of(&shard.id) {
-                Ok(index) => index,
-                Err(unavailable) => {
-                    wrong = Some(unavailable);
-                    continue;
+            match index_of(&shard.id) {
+                Ok(index) => {
+                    there.insert(index);
+                    self.take_listed(index, shard, now, confirm, &mut changes);
                 }
-            };
-            there.insert(index);
-            match self.shards.get_mut(&index) {
-                Some(entry) => entry.shard = shard,
-                None => {
-                    changes.added.push(index);
-                    let entry = PageEntry {
-                        shard,
-                        begin: ShardPosition::From {
-                            from: Begin::Earliest,
-                        },
-                        state: State::Waiting,
-                        is_kept: false,
-                        is_passed: false,
-                    };
-                    self.shards.insert(index, entry);
-                }
+                Err(unavailable) => wrong = Some(unavailable),
             }
         }
-        let gone = self
-            .shards
-            .iter()
-            .filter(|(index, _)| !there.contains(index));
-        let gone: Vec<(u32, State)> = gone.map(|(&index, entry)| (index, entry.state)).collect();
-        for (index, state) in gone {
-            match state {
-                // Its reader notices by itself.
-                State::Reading => {}
-                State::Ended => {
-                    self.shards.remove(&index);
-                    changes.forgotten.push(index);
-                }
-                State::Unkept | State::Waiting | State::Reached => {
-                    if let Some(entry) = self.shards.remove(&index)
-                        && state != State::Reached
-                    {
-                        changes.lost.push((index, entry.shard.id));
-                    }
-                }
-            }
-        }
+        self.take_missing(&there, now, confirm, &mut changes);
         match wrong {
             Some(unavailable) => Err(unavailable),
             None => Ok(changes),
         }
+    }
+
+    fn take_listed(
+        &mut self,
+        index: u32,
+        shard: StreamShard,
+        now: Duration,
+        confirm: Duration,
+        changes: &mut ShardChanges,
+    ) {
+        let Some(entry) = self.shards.get_mut(&index) else {
+            changes.added.push(index);
+            let begin = ShardPosition::at(Start::Earliest);
+            let entry = PageEntry::new(shard, begin, State::Waiting, false);
+            self.shards.insert(index, entry);
+            return;
+        };
+        entry.shard = shard;
+        if entry.state != State::Ended || entry.shard.is_closed {
+            entry.doubt = None;
+        } else if entry.doubt(Doubt::Open, now, confirm) {
+            entry.doubt = None;
+            entry.begin = ShardPosition::at(Start::Earliest);
+            entry.state = State::Waiting;
+            entry.is_passed = false;
+            changes.reborn.push(index);
+        }
+    }
+
+    fn take_missing(
+        &mut self,
+        there: &BTreeSet<u32>,
+        now: Duration,
+        confirm: Duration,
+        changes: &mut ShardChanges,
+    ) {
+        self.shards.retain(|&index, entry| {
+            // The reader of a shard that is read notices by itself.
+            let stays = there.contains(&index)
+                || entry.state == State::Reading
+                || !entry.doubt(Doubt::Missing, now, confirm);
+            match entry.state {
+                _ if stays => {}
+                State::Ended => changes.forgotten.push(index),
+                State::Unkept | State::Waiting => {
+                    changes.lost.push((index, entry.shard.id.clone()))
+                }
+                State::Reading | State::Reached => {}
+            }
+            stays
+        });
+    }
+
+    /// Whether the newest list says of a shard what another list has to confirm.
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.shards.values().any(|entry| entry.doubt.is_some())
     }
 
     /// Whether the list has no child of this shard; a shard that was just split or merged must have
@@ -304,6 +370,23 @@ impl Lineage {
             .map(|(&index, _)| index)
             .collect()
     }
+}
+
+/// A shard of which only the checkpoint knows.
+fn unlisted(index: u32) -> StreamShard {
+    StreamShard {
+        id: format!("{PREFIX}{index:012}"),
+        parents: Vec::new(),
+        first: None,
+        is_closed: true,
+    }
+}
+
+fn read_position(
+    index: u32,
+    position: &audit_bridge_core::source::StoredPosition,
+) -> Result<ShardPosition, Unavailable> {
+    ShardPosition::read(position).ok_or_else(|| bad_position(index, position))
 }
 
 /// The error for an invalid position.

@@ -21,6 +21,13 @@ fn started(lineage: &mut Lineage) -> Vec<u32> {
     started.map(|(index, _, _)| index).collect()
 }
 
+/// Takes a list at this second.
+fn list(lineage: &mut Lineage, second: u64, listed: &[StreamShard]) -> ShardChanges {
+    let now = Duration::from_secs(second);
+    let listed = lineage.list(listed.to_vec(), now, Duration::from_secs(10));
+    listed.unwrap()
+}
+
 fn keep_all(lineage: &mut Lineage) {
     for (index, begin) in lineage.unkept() {
         lineage.committed(index, &begin);
@@ -77,18 +84,80 @@ fn shard_unlisted_is_forgotten_once_its_end_is_kept() {
     let positions = StoredPositions::from([(0, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all.clone(), &positions, Start::Earliest).unwrap();
     started(&mut lineage);
-    assert_eq!(lineage.list(Vec::new()), Ok(ShardChanges::default()));
-    let changes = lineage.list(vec![all[1].clone()]).unwrap();
+    assert_eq!(list(&mut lineage, 0, &[]), ShardChanges::default());
+    list(&mut lineage, 1, &all[1..]);
+    let changes = list(&mut lineage, 11, &all[1..]);
     assert_eq!(changes.forgotten, [0]);
     assert!(changes.lost.is_empty());
     // A waiting shard whose records are gone is reported as lost.
     let positions = StoredPositions::from([(7, json!({"shard_end": true}))]);
     let mut lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
     assert_eq!(started(&mut lineage), [0]);
-    let changes = lineage.list(vec![shard(2, &[1], false)]).unwrap();
+    let others = [shard(2, &[1], false)];
+    assert_eq!(list(&mut lineage, 0, &others).added, [2]);
+    let changes = list(&mut lineage, 10, &others);
     assert_eq!(changes.lost, [(1, id(1))]);
-    assert_eq!(changes.added, [2]);
     assert_eq!(started(&mut lineage), [2]);
+}
+
+/// Lists of the service may be stale for a moment.
+#[test]
+fn shard_missing_from_lists_for_a_moment_stays_as_it_is() {
+    let all = vec![
+        shard(0, &[], true),
+        shard(1, &[0], false),
+        shard(2, &[1], false),
+    ];
+    let positions = StoredPositions::from([(0, json!({"shard_end": true}))]);
+    let mut lineage = Lineage::new(all[1..].to_vec(), &positions, Start::Earliest).unwrap();
+    assert!(
+        lineage.is_ended(0),
+        "its position is known, although it is not listed"
+    );
+    assert_eq!(started(&mut lineage), [1]);
+    for time in [0, 20, 40] {
+        for missing in [&all[1..2], &all[1..2], &all] {
+            let changes = list(&mut lineage, time, missing);
+            assert_eq!(changes, ShardChanges::default());
+            assert!(lineage.is_ended(0) && started(&mut lineage).is_empty());
+        }
+    }
+    lineage.committed(1, &ShardPosition::ENDED);
+    assert_eq!(started(&mut lineage), [2]);
+}
+
+#[test]
+fn shard_unread_and_no_longer_listed_is_tried_before_its_children() {
+    let positions = StoredPositions::from([(0, json!({"sequence_number": "7"}))]);
+    let all = vec![shard(1, &[0], false)];
+    let mut lineage = Lineage::new(all, &positions, Start::Earliest).unwrap();
+    let started = lineage.start();
+    assert_eq!(started.len(), 1);
+    assert_eq!(started[0].1.id, id(0));
+    assert!(matches!(started[0].2, ShardPosition::After { .. }));
+    lineage.gone(0);
+    assert_eq!(lineage.start()[0].0, 1);
+}
+
+#[test]
+fn shard_end_kept_but_listed_open_for_long_is_begun_again() {
+    let closed = [shard(0, &[], true)];
+    let open = [shard(0, &[], false)];
+    let positions = StoredPositions::from([(0, json!({"shard_end": true}))]);
+    let mut lineage = Lineage::new(closed.to_vec(), &positions, Start::Earliest).unwrap();
+    for (time, listed) in [
+        (0, &open),
+        (9, &open),
+        (10, &closed),
+        (11, &open),
+        (20, &open),
+    ] {
+        assert_eq!(list(&mut lineage, time, listed), ShardChanges::default());
+        assert!(started(&mut lineage).is_empty());
+    }
+    assert_eq!(list(&mut lineage, 21, &open).reborn, [0]);
+    assert_eq!(started(&mut lineage), [0]);
+    assert_eq!(list(&mut lineage, 60, &open), ShardChanges::default());
 }
 
 #[test]
