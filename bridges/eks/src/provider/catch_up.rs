@@ -40,7 +40,7 @@ pub(crate) fn check(
     problems: &mut Problems,
 ) -> CatchUp {
     let groups = live.check(options, problems);
-    let stream = live.stream.check(groups.access.clone(), problems);
+    let stream = live.stream.check(options, groups.access.clone(), problems);
     let text = given(live.stream.catch_up.as_deref());
     let nothing = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     let (from, until) = problems.read(CATCH_UP, text, nothing, |text| {

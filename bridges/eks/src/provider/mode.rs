@@ -24,7 +24,7 @@ pub(crate) fn check(
     match live.stream.is_given() {
         true => {
             let access = live.stream_access(problems);
-            Either::B(Either::A(live.stream.check(access, problems)))
+            Either::B(Either::A(live.stream.check(options, access, problems)))
         }
         false => {
             live.stream.check_absent(problems);

@@ -17,6 +17,7 @@ use crate::client::kinesis::{
     IteratorStart, KinesisStream, StreamApi as _, StreamError, StreamErrorKind, StreamShard,
 };
 use crate::client::stream_name::StreamName;
+use crate::convert::EksConvertOptions;
 use crate::source::position::{self, ShardPosition};
 use crate::source::{ReaderResources, ShardTiming, StreamSource, index_of};
 
@@ -88,7 +89,12 @@ impl StreamArgs {
     }
 
     /// Checks the flags.
-    pub(crate) fn check(&self, access: Access, problems: &mut Problems) -> StreamProvider {
+    pub(crate) fn check(
+        &self,
+        options: &EksConvertOptions,
+        access: Access,
+        problems: &mut Problems,
+    ) -> StreamProvider {
         let nothing = StreamName {
             name: String::new(),
             arn: None,
@@ -115,7 +121,10 @@ impl StreamArgs {
             },
             stream,
             share: self.share(problems),
-            resources: ReaderResources::default(),
+            resources: ReaderResources {
+                stream_prefix: options.stream_prefix.as_str().into(),
+                ..ReaderResources::default()
+            },
             client: OnceCell::new(),
             listed: Listed::default(),
         }

@@ -35,9 +35,9 @@ const WEIGHT: f64 = 1.0 / 16.0;
 pub(crate) struct SuspectedGap {
     /// The log group and account, for messages.
     pub(crate) group: String,
-    /// The time of the last event before the gap.
+    /// A moment before the last event before the gap.
     pub(crate) from: Timestamp,
-    /// The time of the first event after the gap.
+    /// A moment after the first event after the gap.
     pub(crate) until: Timestamp,
 }
 

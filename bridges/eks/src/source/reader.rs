@@ -22,6 +22,7 @@ use crate::client::kinesis::{
     IteratorStart, Packed, RecordsAnswer, SequenceNumber, StreamApi, StreamError, StreamErrorKind,
     StreamShard,
 };
+use crate::convert::STREAM_PREFIX;
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
 /// The largest answer of `GetRecords`.
@@ -80,6 +81,8 @@ pub(crate) struct ReaderResources {
     pub(crate) unpacked: Budget,
     /// The paces of all log streams.
     pub(crate) gap_detector: GapDetector,
+    /// How the names of the audit log's streams begin (`--log-stream-prefix`).
+    pub(crate) stream_prefix: Arc<str>,
 }
 
 impl Default for ReaderResources {
@@ -88,6 +91,7 @@ impl Default for ReaderResources {
             packed: Budget::new(2 * ANSWER_BYTES_MAX),
             unpacked: Budget::new(24 << 20),
             gap_detector: GapDetector::default(),
+            stream_prefix: STREAM_PREFIX.into(),
         }
     }
 }
@@ -155,7 +159,8 @@ impl<A: StreamApi> ShardReader<A> {
         // A call takes a while, and one that was lost is repeated.
         let again_within = shared.timing.poll * 3;
         let gap_detector = shared.resources.gap_detector.clone();
-        let mut unpacker = Unpacker::new(index, place, again_within, gap_detector);
+        let prefix = Arc::clone(&shared.resources.stream_prefix);
+        let mut unpacker = Unpacker::new(index, place, again_within, gap_detector, prefix);
         let (begin, read_to) = match begin {
             ShardPosition::After {
                 sequence_number,

@@ -23,13 +23,16 @@ use jiff::Timestamp;
 use super::gap_detector::{Fingerprint, GapDetector, KeptPace, SuspectedGap, fingerprint};
 use super::position::{ShardPage, ShardPosition};
 use crate::client::kinesis::{Packed, SequenceNumber};
-use crate::convert::STREAM_PREFIX;
 use crate::dump::EksDump;
 use crate::wire::packed::UNPACKED_BYTES_MAX;
 
 /// A page is cut once it holds this many bytes: a whole record of the stream would overshoot the
 /// pipeline's budget.
 const PAGE_BYTES: usize = 1 << 20;
+/// A gap is told this much longer at both ends: an end of a window is outside of it, and events may
+/// be missing that have the time of the last one before the gap. Catching up leaves out what the
+/// stream brought.
+const GAP_MARGIN_MS: i64 = 1000;
 /// Magic number of gzip.
 const GZIP: &[u8] = b"\x1f\x8b";
 
@@ -43,6 +46,8 @@ pub(super) struct Unpacker {
     /// A quiet shard is read again within this time.
     again_within: Duration,
     gap_detector: GapDetector,
+    /// How the names of the audit log's streams begin.
+    stream_prefix: Arc<str>,
     /// The log streams that this shard has brought.
     log_streams: Vec<Fingerprint>,
 }
@@ -53,6 +58,7 @@ impl Unpacker {
         place: Arc<str>,
         again_within: Duration,
         gap_detector: GapDetector,
+        stream_prefix: Arc<str>,
     ) -> Unpacker {
         Unpacker {
             dump: Arc::new(EksDump),
@@ -60,6 +66,7 @@ impl Unpacker {
             place,
             again_within,
             gap_detector,
+            stream_prefix,
             log_streams: Vec::new(),
         }
     }
@@ -179,7 +186,7 @@ impl Unpacker {
     /// Whether events of this audit stream seem to be missing before these.
     fn suspected_gap(&mut self, message: Raw<'_>, events: Raw<'_>) -> Option<SuspectedGap> {
         let stream = message.get("logStream")?.as_str()?;
-        if !stream.starts_with(STREAM_PREFIX) {
+        if !stream.starts_with(&*self.stream_prefix) {
             return None;
         }
         let group = named_group(message)?;
@@ -193,8 +200,8 @@ impl Unpacker {
         let (from, until) = self.gap_detector.record(log_stream, first, last)?;
         Some(SuspectedGap {
             group,
-            from: Timestamp::from_millisecond(from).ok()?,
-            until: Timestamp::from_millisecond(until).ok()?,
+            from: Timestamp::from_millisecond(from.saturating_sub(GAP_MARGIN_MS)).ok()?,
+            until: Timestamp::from_millisecond(until.saturating_add(GAP_MARGIN_MS)).ok()?,
         })
     }
 

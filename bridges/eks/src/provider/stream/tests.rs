@@ -27,7 +27,8 @@ fn stream_arn_gives_the_region() {
         ),
     ] {
         let mut problems = Problems::default();
-        let live = args(arn, None).check(access(told), &mut problems);
+        let live =
+            args(arn, None).check(&EksConvertOptions::default(), access(told), &mut problems);
         assert!(problems.to_string().contains(said), "{problems}");
         assert_eq!(problems.is_empty(), said.is_empty(), "{problems}");
         assert_eq!(live.access.region.as_deref(), Some("eu-west-1"));
@@ -35,7 +36,11 @@ fn stream_arn_gives_the_region() {
         assert_eq!(live.shared(), None);
     }
     let mut problems = Problems::default();
-    let live = args("audit", Some("true")).check(access(Some("eu-west-1")), &mut problems);
+    let live = args("audit", Some("true")).check(
+        &EksConvertOptions::default(),
+        access(Some("eu-west-1")),
+        &mut problems,
+    );
     assert_eq!(
         live.shared().map(|it| it.name).as_deref(),
         Some("eu-west-1:kinesis:audit")

@@ -9,7 +9,7 @@ use audit_bridge_testkit::kinesis::subscription::{
 use super::*;
 use crate::client::kinesis::Packed;
 use crate::client::kinesis::SequenceNumber;
-use crate::convert::EksConvert;
+use crate::convert::{EksConvert, STREAM_PREFIX};
 
 fn pages(data: Bytes) -> Vec<ShardPage> {
     let mut unpacker = Unpacker::new(
@@ -17,6 +17,7 @@ fn pages(data: Bytes) -> Vec<ShardPage> {
         Arc::from("audit/shardId-000000000003"),
         Duration::ZERO,
         GapDetector::default(),
+        STREAM_PREFIX.into(),
     );
     let (pages, _) = unpacker.pages(&Packed {
         number: SequenceNumber::parse("4711").unwrap(),
@@ -215,4 +216,35 @@ fn group_is_told_of_a_subscription_only() {
     assert!(told(control_message(1)).unwrap().contains("control"));
     assert_eq!(told(gzip(b"{}")), None);
     assert_eq!(told(Bytes::from_static(b"hello")), None);
+}
+
+#[test]
+fn gap_of_a_log_stream_with_the_given_prefix_is_told_with_both_its_ends() {
+    let place = Arc::from("audit/shardId-000000000003");
+    let gap_detector = GapDetector::default();
+    let mut unpacker = Unpacker::new(3, place, Duration::ZERO, gap_detector, "api-".into());
+    let mut follow = |log_stream: &str| {
+        let seconds = (0..60).chain([660]);
+        let gaps = seconds.filter_map(|second| {
+            let subscription = SubscriptionOrigin {
+                log_stream: log_stream.to_owned(),
+                ..SubscriptionOrigin::of_cluster("111122223333", "prod")
+            };
+            let time_ms = 1_790_000_000_000 + second * 1000;
+            let event = SubscribedEvent::new(1, time_ms, event(1));
+            let packed = Packed {
+                number: SequenceNumber::parse("4711").unwrap(),
+                arrived: None,
+                data: subscription.record(&[event]),
+            };
+            unpacker.pages(&packed).1
+        });
+        gaps.collect::<Vec<_>>()
+    };
+    assert_eq!(follow("kube-apiserver-audit-1"), []);
+    let found = follow("api-1");
+    assert_eq!(found.len(), 1);
+    let (from, until) = (found[0].from, found[0].until);
+    assert!(from.as_millisecond() < 1_790_000_059_000, "{from}");
+    assert!(until.as_millisecond() > 1_790_000_660_000, "{until}");
 }
