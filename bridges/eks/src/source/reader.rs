@@ -38,6 +38,10 @@ const LIMIT_MAX: u32 = 10_000;
 /// Records of the first request, before their size is known.
 const LIMIT_FIRST: u32 = 100;
 
+/// Records of a shard may be out of order by their times of arrival, which are approximate, by less
+/// than this.
+const DISORDER_MAX: SignedDuration = SignedDuration::from_mins(1);
+
 /// This many throttled calls in a row make the shard unreadable for `/readyz`.
 const THROTTLED_MAX: u32 = 8;
 
@@ -142,6 +146,8 @@ pub(crate) struct ShardReader<A> {
     /// When its position was last handed on.
     standing_at: Instant,
     gap_told_at: Option<Instant>,
+    /// A record that arrived after the end of the job was left out: the position stays before it.
+    left_out: bool,
     pages: mpsc::Sender<ShardPage>,
     failures: u32,
     backoff: Backoff,
@@ -186,6 +192,7 @@ impl<A: StreamApi> ShardReader<A> {
             at_head_at: None,
             standing_at: now,
             gap_told_at: None,
+            left_out: false,
             pages,
             failures: 0,
             backoff: Backoff::seeded(fastrand::u64(..)),
@@ -393,11 +400,18 @@ impl<A: StreamApi> ShardReader<A> {
             if let (Some(until), Some(arrived)) = (self.shared.until, packed.arrived)
                 && arrived >= until
             {
-                return Some(Done::Reached);
+                if arrived.duration_since(until) >= DISORDER_MAX {
+                    return Some(Done::Reached);
+                }
+                self.left_out = true;
+                continue;
             }
             if let Some(done) = self.hand_on_one(packed).await {
                 return Some(done);
             }
+        }
+        if is_last && self.left_out {
+            return Some(Done::Reached);
         }
         if is_last {
             let page = self
@@ -417,7 +431,7 @@ impl<A: StreamApi> ShardReader<A> {
         }
         let is_due = self.standing_at.elapsed() >= self.shared.timing.refresh;
         let position = match &self.place {
-            IteratorStart::After(number) if is_due && answer.behind.is_zero() => {
+            IteratorStart::After(number) if is_due && answer.behind.is_zero() && !self.left_out => {
                 self.standing_at = Instant::now();
                 Some(self.unpacker.behind(number, self.read_to))
             }
@@ -445,7 +459,10 @@ impl<A: StreamApi> ShardReader<A> {
         }
         let records = pages.iter().flat_map(|page| &page.records);
         permit.shrink(records.map(|record| record.payload.len()).sum());
-        for page in pages {
+        for mut page in pages {
+            if self.left_out {
+                page.position = None;
+            }
             if self.pages.send(page).await.is_err() {
                 return Some(Done::Closed);
             }

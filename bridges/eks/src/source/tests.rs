@@ -124,6 +124,31 @@ impl StreamApi for StandIn {
     }
 }
 
+/// A stand-in whose records of one answer arrived at these times.
+struct Arrivals(StandIn, Vec<Timestamp>);
+
+impl StreamApi for Arrivals {
+    async fn shards(&self) -> Result<Vec<StreamShard>, StreamError> {
+        self.0.shards().await
+    }
+
+    async fn iterator(&self, shard: &str, place: &IteratorStart) -> Result<String, StreamError> {
+        self.0.iterator(shard, place).await
+    }
+
+    async fn records(&self, iterator: &str, limit: u32) -> Result<RecordsAnswer, StreamError> {
+        let mut answer = self.0.records(iterator, limit).await?;
+        for (record, arrived) in answer.records.iter_mut().zip(&self.1) {
+            record.arrived = Some(*arrived);
+        }
+        Ok(answer)
+    }
+
+    async fn summary(&self) -> Result<Summary, StreamError> {
+        self.0.summary().await
+    }
+}
+
 /// A pipeline that settles records at once, and commits positions when told.
 struct World {
     kinesis: Arc<Kinesis>,
@@ -584,4 +609,50 @@ async fn shard_that_expired_unread_while_nobody_read_is_reported_once() {
     let counted = "audit_bridge_records_expired_total 1\n";
     assert!(metrics.contains(counted), "{metrics}");
     assert!(!world.kept.contains_key(&0), "{:?}", world.kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_delivers_what_arrived_before_its_end_behind_later_records() {
+    let until = Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    let cases: [(&[i64], &[usize], bool); 4] = [
+        (&[-5, 1, -1, 59, -2, 60, -3], &[0, 2, 4], false),
+        (&[-5, 0, -1], &[0, 2], false),
+        (&[-5, 0, -1], &[0, 2], true),
+        (&[-5, -4], &[0, 1], false),
+    ];
+    for (arrivals, want, is_closed) in cases {
+        let mut world = World::new(1, Start::Earliest);
+        for _ in arrivals {
+            world.write(0, 1);
+        }
+        if is_closed {
+            world.kinesis.split(STREAM, "shardId-000000000000");
+        }
+        world.kept = [(0, json!({"from": "earliest"}))].into();
+        let resume = Resume {
+            until: Some(until),
+            ..world.resume()
+        };
+        let seconds = arrivals.iter();
+        let times = seconds.map(|&it| until + jiff::SignedDuration::from_secs(it));
+        let api = Arrivals(StandIn(Arc::clone(&world.kinesis)), times.collect());
+        let (resources, timing) = (ReaderResources::default(), ShardTiming::default());
+        let opened = StreamSource::open(Arc::new(api), STREAM, &resume, resources, timing);
+        let mut source = opened.await.unwrap();
+        let mut before_left_out = None;
+        while let Some(page) = source.read().await {
+            world.take(page);
+            if world.came == [0] {
+                before_left_out = world.reached.get(&0).cloned();
+            }
+        }
+        assert_eq!(world.came, want, "{arrivals:?}");
+        if want.len() < arrivals.len() {
+            assert_eq!(
+                world.reached.get(&0),
+                before_left_out.as_ref(),
+                "{arrivals:?}"
+            );
+        }
+    }
 }
