@@ -582,6 +582,11 @@ async fn stream_created_again_while_it_is_read_is_read_from_its_oldest_record() 
     world.write(0, 1);
     world.finish().await;
     assert_eq!(world.came, [0, 1, 2], "{:?}", world.kept);
+    // The readers of the old stream's shards wait before they try again.
+    for _ in 0..5 {
+        world.read(Duration::from_secs(60)).await;
+        world.keep();
+    }
     assert!(world.telemetry.is_ready(Component::Source));
 }
 
