@@ -336,7 +336,7 @@ impl Lineage {
                 _ if stays => {}
                 State::Ended => changes.forgotten.push(index),
                 State::Unkept | State::Waiting => {
-                    changes.lost.push((index, entry.shard.id.clone()))
+                    changes.lost.push((index, entry.shard.id.clone()));
                 }
                 State::Reading | State::Reached => {}
             }
