@@ -1,6 +1,7 @@
 //! Replicas that share the shards: each is read by one replica, in order, and nothing is lost when
 //! replicas come, leave, hang or die while shards are split and merged.
 
+use audit_bridge_testkit::kinesis::internal_failure;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesServer};
 use audit_bridge_tests::replicas::{NAMESPACE, RandomTest, serve_api};
 
@@ -186,4 +187,18 @@ async fn replicas_and_shards_random_faults_lose_nothing() {
     assert_eq!(stage.kinesis.order_breaches(STREAM), []);
     let once: BTreeSet<_> = accepted.into_iter().collect();
     assert_eq!(once.len(), issued, "and nothing that was never written");
+}
+
+/// New shards are found by lists only, and no reader fails where they are not found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_whose_lists_fail_are_not_ready_until_one_succeeds() {
+    let cluster = Cluster::new(2).await;
+    let mut one = cluster.replica("one");
+    until_shares(&mut [&mut one], &[2.0]);
+    let kinesis = &cluster.stage.kinesis;
+    kinesis.refuse("ListShards", internal_failure());
+    one.until_not_ready("source", "list of logs");
+    kinesis.clear_faults();
+    one.until_ready();
+    assert_eq!(one.terminate(), 0);
 }
