@@ -262,6 +262,53 @@ mod tests {
         assert!(telemetry.unready().contains_key("identity"));
     }
 
+    /// A log whose position in the checkpoint is none of its own.
+    struct Refusing;
+
+    impl ProviderLog for Refusing {
+        type Source = Counting;
+
+        fn name(&self) -> &'static str {
+            "refusing"
+        }
+
+        fn silence_remedy(&self) -> String {
+            "restore it".to_owned()
+        }
+
+        async fn open(&self, _: Resume) -> Result<Counting, Unavailable> {
+            Err(Unavailable {
+                component: Component::Checkpoint,
+                reason: "the position of partition 0 is -5".to_owned(),
+                remedy: "restore it".to_owned(),
+            })
+        }
+
+        async fn check(&self) -> Vec<Finding> {
+            Vec::new()
+        }
+    }
+
+    /// The loop says four times a second that the checkpoint can be written.
+    #[tokio::test(start_paused = true)]
+    async fn supervised_log_that_refuses_its_position_says_so_as_a_source() {
+        let telemetry = Telemetry::new("b", "1").log("refusing");
+        let resume = Resume {
+            positions: [(0, json!(-5))].into(),
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "nowhere".into(),
+            identities: None,
+            telemetry: telemetry.clone(),
+        };
+        let mut source = Supervised::new(Arc::new(Refusing), resume);
+        let read = tokio::time::timeout(Duration::from_secs(5), source.read());
+        assert!(read.await.is_err());
+        let unready = telemetry.unready();
+        assert!(unready["source"].contains("-5"), "{unready:?}");
+    }
+
     /// Returns one record per page, so many and ends; stores what it is told is settled.
     struct Hearing {
         opening: u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fe2o3_amqp::Sender;
 use fe2o3_amqp_types::definitions::Error;
-use fe2o3_amqp_types::messaging::{AmqpValue, Batch, Body, Data, Message, MessageAnnotations};
+use fe2o3_amqp_types::messaging::{Data, Message, MessageAnnotations};
 use fe2o3_amqp_types::primitives::{Binary, Timestamp, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -40,13 +40,12 @@ pub(super) async fn receiver(
         changes.mark_unchanged();
         let next = broker.next(&place, cursor);
         let sending = next.is_some();
-        let message = next.as_ref().map(message);
-        let sequence = next.map(|next| next.sequence);
+        let sequence = next.as_ref().map(|next| next.sequence);
         tokio::select! {
             biased;
             order = ordered.recv() => break order,
             error = token_ends(&broker, &rights, &place.hub) => break Some(error),
-            sent = send(&mut sender, message) => match sent {
+            sent = send(&mut sender, next.as_ref()) => match sent {
                 // A trimmed partition continues at its oldest message.
                 Ok(()) => cursor = sequence.unwrap_or(cursor) + 1,
                 Err(()) => break None,
@@ -64,14 +63,25 @@ pub(super) async fn receiver(
 
 /// Hands a message to the network, once there is credit for it, without waiting for settlement,
 /// which clients do not send. Without a message, waits for the end of the link.
-async fn send(sender: &mut Sender, message: Option<Message<Body<Value>>>) -> Result<(), ()> {
-    match message {
-        Some(message) => sender.send_batchable(message).await.map(drop).map_err(drop),
-        None => {
-            sender.on_detach().await;
-            Err(())
+async fn send(sender: &mut Sender, stored: Option<&StoredMessage>) -> Result<(), ()> {
+    let Some(stored) = stored else {
+        sender.on_detach().await;
+        return Err(());
+    };
+    let message = Message::builder().message_annotations(annotations(stored));
+    let sent = match &stored.body {
+        StoredBody::Sections(sections) => {
+            let sections = sections.iter();
+            let sections = sections.map(|section| Data(Binary::from(section.to_vec())));
+            let message = message.data_batch(sections.collect::<Vec<_>>()).build();
+            sender.send_batchable(message).await
         }
-    }
+        StoredBody::Value(value) => {
+            let message = message.value(value.clone()).build();
+            sender.send_batchable(message).await
+        }
+    };
+    sent.map(drop).map_err(drop)
 }
 
 /// Waits until the newest token for the hub has expired.
@@ -87,25 +97,13 @@ async fn token_ends(broker: &Broker, rights: &Rights, hub: &str) -> Error {
     }
 }
 
-fn message(stored: &StoredMessage) -> Message<Body<Value>> {
-    let annotations = MessageAnnotations::builder()
+fn annotations(stored: &StoredMessage) -> MessageAnnotations {
+    MessageAnnotations::builder()
         .insert("x-opt-sequence-number", Value::Long(stored.sequence))
         .insert("x-opt-offset", Value::String(stored.offset()))
         .insert(
             "x-opt-enqueued-time",
             Value::Timestamp(Timestamp::from_milliseconds(stored.enqueued)),
         )
-        .build();
-    let body = match &stored.body {
-        StoredBody::Sections(sections) => {
-            let sections = sections.iter();
-            let sections = sections.map(|section| Data(Binary::from(section.to_vec())));
-            Body::Data(Batch::new(sections.collect::<Vec<_>>()))
-        }
-        StoredBody::Value(value) => Body::Value(AmqpValue(value.clone())),
-    };
-    Message::builder()
-        .message_annotations(annotations)
-        .body(body)
         .build()
 }
