@@ -57,6 +57,9 @@ impl std::io::Write for Heard {
 fn ready_is_logged_once_then_per_recovered_component() {
     let heard = Heard::default();
     let writer = heard.clone();
+    // With one subscriber in the process, tracing asks the thread that first meets a place that logs
+    // whether anybody listens there. That may be the thread of another test, where nobody does.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt()
         .with_writer(move || writer.clone())
         .with_ansi(false)
