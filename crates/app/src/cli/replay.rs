@@ -154,8 +154,8 @@ fn check<B: Bridge>(args: &ReplayArgs<B::Args>, problems: &mut Problems) -> Chec
         for path in args.paths.iter().filter(|path| is_read_once(path)) {
             let path = path.to_string_lossy();
             let what = format!(
-                "cannot say how far {} is replayed, since it cannot be read again; name files, or \
-                 leave --state-dir out",
+                "cannot say how far {} is replayed, since standard input, a pipe or a device cannot \
+                 be read again; name files, or leave --state-dir out",
                 printable(&path)
             );
             problems.add("state-dir", what);
