@@ -460,13 +460,19 @@ impl HubReceiver {
 impl HubMessages<'_> {
     /// The next message. Cancellation-safe: dropping the future loses no message.
     pub(crate) async fn next(&mut self) -> Result<HubMessage, HubError> {
-        let next = AssertUnwindSafe(self.events.next()).catch_unwind().await;
-        match next.map_err(|panic| panic_text(&*panic)) {
-            Ok(Some(Ok(event))) => Ok(message(&event)),
-            Ok(Some(Err(error))) => Err(self.client.with_remedy(HubError::of(&error))),
-            Ok(None) => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
-            Err(panic) => Err(HubError::new(HubErrorKind::Undecodable, panic)),
-        }
+        let next = async {
+            match self.events.next().await {
+                Some(Ok(event)) => Ok(message(&event)),
+                Some(Err(error)) => Err(self.client.with_remedy(HubError::of(&error))),
+                None => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
+            }
+        };
+        let undecodable = |panic| {
+            let what = format!("a message cannot be decoded: {panic}");
+            self.client
+                .with_remedy(HubError::new(HubErrorKind::Undecodable, what))
+        };
+        panic_or(next, undecodable).await
     }
 }
 
@@ -495,11 +501,20 @@ fn message(event: &ReceivedEventData) -> HubMessage {
 pub(crate) async fn caught<T>(
     calls: impl Future<Output = Result<T, HubError>>,
 ) -> Result<T, HubError> {
+    let failed = |panic| {
+        let what = format!("the client library failed: {panic}");
+        HubError::new(HubErrorKind::Other, what)
+    };
+    panic_or(calls, failed).await
+}
+
+/// Runs what may panic, and makes an error of the panic's text.
+async fn panic_or<T>(
+    calls: impl Future<Output = Result<T, HubError>>,
+    error: impl FnOnce(String) -> HubError,
+) -> Result<T, HubError> {
     let done = AssertUnwindSafe(calls).catch_unwind().await;
-    done.unwrap_or_else(|panic| {
-        let what = format!("the client library failed: {}", panic_text(&*panic));
-        Err(HubError::new(HubErrorKind::Other, what))
-    })
+    done.unwrap_or_else(|panic| Err(error(panic_text(&*panic))))
 }
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {

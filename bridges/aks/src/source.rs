@@ -28,8 +28,7 @@ use tokio::time::timeout;
 use crate::client::{HubClient, HubError, caught};
 use crate::source::pages::{HubPage, PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
-use crate::source::position::MessagePosition;
-use crate::source::position::PartitionStart;
+use crate::source::position::{MessagePosition, PartitionStart};
 use crate::source::turns::Turns;
 
 /// The largest message of Event Hubs' standard tiers.

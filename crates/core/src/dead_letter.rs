@@ -46,7 +46,7 @@ const BUFFER_BYTES_MAX: usize = 256 << 10;
 
 /// Lines are synced once this many bytes are buffered, since unsynced lines may have to be written
 /// again.
-const UNSYNCED_BYTES_MAX: usize = 4 << 20;
+const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
 
 /// No provider's records are this large; of a larger one only the beginning is kept.
 const PAYLOAD_BYTES_MAX: usize = 4 << 20;
@@ -167,7 +167,7 @@ impl DeadLetter {
     ) -> Result<(), DeadLetterError> {
         let mut lines = self.lines();
         lines.add(reason, error, origin, payload);
-        if lines.buffer.len() >= UNSYNCED_BYTES_MAX {
+        if lines.buffer.len() as u64 >= lines.unsynced_bytes_max() {
             lines.sync()?;
         } else if lines.buffer.len() - lines.in_file >= BUFFER_BYTES_MAX {
             lines.flush()?;
@@ -428,13 +428,26 @@ impl Lines {
         Ok(())
     }
 
+    /// The size at which the current file is compressed; `None`: never.
+    fn segment_bytes_max(&self) -> Option<u64> {
+        let bytes_max = self.limits.bytes_max?;
+        Some(SEGMENT_BYTES_MAX.min(bytes_max / 8))
+    }
+
+    /// How many bytes of lines wait for a sync at most. No more than a file holds before it is
+    /// compressed: a burst would be cut for lack of room that compression makes.
+    fn unsynced_bytes_max(&self) -> u64 {
+        let segment_bytes_max = self.segment_bytes_max().unwrap_or(u64::MAX);
+        UNSYNCED_BYTES_MAX.min(segment_bytes_max)
+    }
+
     /// Compresses the current file when it is full. A failure is retried after the next sync: all
     /// lines are safe where they are.
     fn rotate(&mut self) {
-        let Some(bytes_max) = self.limits.bytes_max else {
+        let Some(segment_bytes_max) = self.segment_bytes_max() else {
             return;
         };
-        if self.safe >= SEGMENT_BYTES_MAX.min(bytes_max / 8)
+        if self.safe >= segment_bytes_max
             && let Err(error) = self.renew()
         {
             tracing::warn!(path = %self.files.path().display(), %error, "dead letter file could not be created; retrying");

@@ -200,7 +200,7 @@ fn dead_letter_packed_is_replayed_whole() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let first = path("first.json");
     let args = ["replay", &dump, "--output", "/dev/null", "--report", &first];
-    let limits = ["--dead-letter", &dead, "--dead-letter-bytes-max", "16MiB"];
+    let limits = ["--dead-letter", &dead, "--dead-letter-bytes-max", "4MiB"];
     let ran = run("eks", &[&args[..], &limits[..]].concat());
     assert_eq!(ran.status, 3, "{}", ran.stderr);
     assert_eq!(report(&first)["rejected"]["unparsable"], BROKEN);

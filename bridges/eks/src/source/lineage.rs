@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use audit_bridge_app::provider::Start;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::StoredPositions;
+use audit_bridge_core::source::{StoredPosition, StoredPositions};
 
 use super::position::ShardPosition;
 use crate::client::kinesis::StreamShard;
@@ -57,7 +57,7 @@ enum Doubt {
 }
 
 #[derive(Debug)]
-struct PageEntry {
+struct ShardEntry {
     shard: StreamShard,
     begin: ShardPosition,
     state: State,
@@ -69,9 +69,9 @@ struct PageEntry {
     doubt: Option<(Doubt, Duration)>,
 }
 
-impl PageEntry {
-    fn new(shard: StreamShard, begin: ShardPosition, state: State, is_kept: bool) -> PageEntry {
-        PageEntry {
+impl ShardEntry {
+    fn new(shard: StreamShard, begin: ShardPosition, state: State, is_kept: bool) -> ShardEntry {
+        ShardEntry {
             shard,
             begin,
             state,
@@ -108,7 +108,7 @@ pub(crate) struct ShardChanges {
 /// The shards of a stream that are listed, or of which the checkpoint has a position.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
-    shards: BTreeMap<u32, PageEntry>,
+    shards: BTreeMap<u32, ShardEntry>,
 }
 
 impl Lineage {
@@ -142,7 +142,7 @@ impl Lineage {
                 _ if positions.is_empty() => State::Unkept,
                 _ => State::Waiting,
             };
-            shards.insert(index, PageEntry::new(shard, begin, state, is_kept));
+            shards.insert(index, ShardEntry::new(shard, begin, state, is_kept));
         }
         for (&index, position) in positions {
             if shards.contains_key(&index) {
@@ -154,7 +154,7 @@ impl Lineage {
                 // Its reader notices whether it is gone.
                 _ => State::Waiting,
             };
-            let entry = PageEntry::new(unlisted(index), begin, state, true);
+            let entry = ShardEntry::new(unlisted(index), begin, state, true);
             shards.insert(index, entry);
         }
         Ok(Lineage { shards })
@@ -188,7 +188,7 @@ impl Lineage {
             .filter(|entry| entry.state != State::Ended && !entry.is_passed)
             .map(|entry| entry.shard.id.as_str())
             .collect();
-        let may = |entry: &PageEntry| {
+        let may = |entry: &ShardEntry| {
             let parents = &entry.shard.parents;
             entry.state == State::Waiting && parents.iter().all(|id| !open.contains(id.as_str()))
         };
@@ -248,7 +248,7 @@ impl Lineage {
             .map(|entry| entry.shard.id.as_str())
             .collect();
         // Children of a shard that was read to the end of the job begin after that end.
-        let waits = |entry: &PageEntry| {
+        let waits = |entry: &ShardEntry| {
             let parents = &entry.shard.parents;
             parents.iter().any(|id| reached.contains(id.as_str()))
         };
@@ -304,7 +304,7 @@ impl Lineage {
         let Some(entry) = self.shards.get_mut(&index) else {
             changes.added.push(index);
             let begin = ShardPosition::at(Start::Earliest);
-            let entry = PageEntry::new(shard, begin, State::Waiting, false);
+            let entry = ShardEntry::new(shard, begin, State::Waiting, false);
             self.shards.insert(index, entry);
             return;
         };
@@ -362,7 +362,7 @@ impl Lineage {
 
     /// Shards that take records although the checkpoint has their ends: the stream was recreated.
     pub(crate) fn reborn(&self) -> Vec<u32> {
-        let is_reborn = |entry: &PageEntry| {
+        let is_reborn = |entry: &ShardEntry| {
             matches!(entry.begin, ShardPosition::Ended { .. }) && entry.state == State::Waiting
         };
         let all = self.shards.iter();
@@ -382,18 +382,12 @@ fn unlisted(index: u32) -> StreamShard {
     }
 }
 
-fn read_position(
-    index: u32,
-    position: &audit_bridge_core::source::StoredPosition,
-) -> Result<ShardPosition, Unavailable> {
+fn read_position(index: u32, position: &StoredPosition) -> Result<ShardPosition, Unavailable> {
     ShardPosition::read(position).ok_or_else(|| bad_position(index, position))
 }
 
 /// The error for an invalid position.
-pub(crate) fn bad_position(
-    index: u32,
-    position: &audit_bridge_core::source::StoredPosition,
-) -> Unavailable {
+pub(crate) fn bad_position(index: u32, position: &StoredPosition) -> Unavailable {
     Unavailable {
         component: Component::Checkpoint,
         reason: format!("the checkpoint's position of shard {index} is {position}"),

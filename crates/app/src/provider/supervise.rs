@@ -167,12 +167,24 @@ mod tests {
     use std::sync::Mutex;
 
     use audit_bridge_core::record::{Origin, Record};
-    use audit_bridge_core::source::StoredPosition;
+    use audit_bridge_core::source::{StoredPosition, StoredPositions};
     use serde_json::json;
 
     use super::*;
     use crate::provider::{Finding, Start};
     use crate::telemetry::Telemetry;
+
+    fn resume(positions: StoredPositions, telemetry: &Telemetry) -> Resume {
+        Resume {
+            positions,
+            start: Start::Earliest,
+            until: None,
+            term: None,
+            seen_dir: "nowhere".into(),
+            identities: None,
+            telemetry: telemetry.clone(),
+        }
+    }
 
     /// A log of numbers. Each opening fails, or returns some of them and ends.
     struct Numbers {
@@ -238,15 +250,7 @@ mod tests {
             opened_at: Mutex::default(),
         });
         let telemetry = Telemetry::new("b", "1").log("numbers");
-        let resume = Resume {
-            positions: [(0, json!(10))].into(),
-            start: Start::Earliest,
-            until: None,
-            term: None,
-            seen_dir: "nowhere".into(),
-            identities: None,
-            telemetry: telemetry.clone(),
-        };
+        let resume = resume([(0, json!(10))].into(), &telemetry);
         let mut source = Supervised::new(Arc::clone(&log), resume);
         for want in 11..=20 {
             // A caller that keeps dropping the future loses nothing.
@@ -293,15 +297,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn supervised_log_that_refuses_its_position_says_so_as_a_source() {
         let telemetry = Telemetry::new("b", "1").log("refusing");
-        let resume = Resume {
-            positions: [(0, json!(-5))].into(),
-            start: Start::Earliest,
-            until: None,
-            term: None,
-            seen_dir: "nowhere".into(),
-            identities: None,
-            telemetry: telemetry.clone(),
-        };
+        let resume = resume([(0, json!(-5))].into(), &telemetry);
         let mut source = Supervised::new(Arc::new(Refusing), resume);
         let read = tokio::time::timeout(Duration::from_secs(5), source.read());
         assert!(read.await.is_err());
@@ -376,15 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn supervised_source_hears_of_its_own_records_only() {
         let log = Arc::new(Pairs::default());
-        let resume = Resume {
-            positions: [].into(),
-            start: Start::Earliest,
-            until: None,
-            term: None,
-            seen_dir: "nowhere".into(),
-            identities: None,
-            telemetry: Telemetry::new("b", "1").log("pairs"),
-        };
+        let resume = resume([].into(), &Telemetry::new("b", "1").log("pairs"));
         let mut source = Supervised::new(Arc::clone(&log), resume);
         for _ in 0..3 {
             source.read().await.unwrap();

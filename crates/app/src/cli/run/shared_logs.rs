@@ -7,6 +7,7 @@
 //! that they are read to their ends; a log that is read to its end belongs to no replica's share.
 
 mod base;
+mod list_health;
 mod parent;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::checkpoint::{Checkpoint, Owner, Store as _, StoreError};
 use audit_bridge_core::dead_letter::DeadLetter;
-use audit_bridge_core::readiness::{Component, Unavailable};
+use audit_bridge_core::readiness::Component;
 use audit_bridge_core::run::Ended;
 use audit_bridge_core::source::StoredPositions;
 use futures_util::StreamExt as _;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::base::merge;
+use self::list_health::ListHealth;
 use super::super::Bridge;
 use super::or_stop;
 use super::process::{OpenLog, Process, ProcessState, SetupError, lost_of};
@@ -41,8 +43,6 @@ use crate::state::{LogState, StateLayout};
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long that look may take.
 const LIST_MAX: Duration = Duration::from_secs(20);
-/// This many failed lists in a row make the process not ready.
-const LIST_FAILURES_MAX: u32 = 3;
 /// The list interval while a log has no slot or the table could not be used.
 const SLOTS_RETRY: Duration = Duration::from_secs(5);
 
@@ -70,8 +70,7 @@ struct View<L> {
     next_list: Instant,
     /// The time between two lists of the provider's logs.
     list_interval: Duration,
-    /// Failed lists in a row.
-    list_failures: u32,
+    list_health: ListHealth,
 }
 
 /// The logs that this process reads.
@@ -319,7 +318,7 @@ impl<B: Bridge> Process<'_, B> {
             next_look: Instant::now(),
             next_list: Instant::now() + shared.list_interval,
             list_interval: shared.list_interval,
-            list_failures: 0,
+            list_health: ListHealth::new(self.telemetry.clone()),
         };
         self.update_logs(&mut view, &logs);
         self.find_ended(layout, &common, &mut view, &Hands::default())
@@ -427,12 +426,15 @@ impl<B: Bridge> Process<'_, B> {
         if view.next_list <= Instant::now() {
             let asked = Instant::now();
             view.next_list = asked + view.list_interval;
-            let list = timeout(LIST_MAX, self.checked.provider.connect());
+            let list = async {
+                let listed = timeout(LIST_MAX, self.checked.provider.connect()).await;
+                listed.unwrap_or_else(|_| Err(list_health::timed_out(LIST_MAX)))
+            };
             match or_stop(&halted, list).await {
-                Some(Ok(Ok(logs))) => {
+                Some(Ok(logs)) => {
                     let logs: Vec<_> = logs.into_iter().map(Arc::new).collect();
                     view.listed = asked;
-                    self.list_works(&mut view);
+                    view.list_health.works();
                     self.update_logs(&mut view, &logs);
                     let find = async {
                         self.find_ended(layout, common, &mut view, &hands).await;
@@ -442,16 +444,7 @@ impl<B: Bridge> Process<'_, B> {
                     };
                     let _ = or_stop(&halted, timeout(LIST_MAX, find)).await;
                 }
-                Some(Ok(Err(unavailable))) => self.list_failed(&mut view, &unavailable),
-                Some(Err(_)) => {
-                    let unavailable = Unavailable {
-                        component: Component::Source,
-                        reason: format!("listing the logs took more than {LIST_MAX:?}"),
-                        remedy: "it is tried again; check that this machine reaches the provider"
-                            .to_owned(),
-                    };
-                    self.list_failed(&mut view, &unavailable);
-                }
+                Some(Err(unavailable)) => view.list_health.failed(&unavailable),
                 None => {}
             }
         }
@@ -460,30 +453,6 @@ impl<B: Bridge> Process<'_, B> {
         let jitter = LOOK_INTERVAL.mul_f64(fastrand::f64() / 2.0);
         view.next_look = Instant::now() + LOOK_INTERVAL - jitter;
         (view, step)
-    }
-
-    fn list_works(&self, view: &mut View<Log<B>>) {
-        if view.list_failures >= LIST_FAILURES_MAX {
-            for component in [Component::Identity, Component::Source] {
-                self.telemetry.ready(component);
-            }
-        }
-        view.list_failures = 0;
-    }
-
-    /// Reports a failed list: new logs are not found meanwhile, and no reader fails because of that.
-    fn list_failed(&self, view: &mut View<Log<B>>, unavailable: &Unavailable) {
-        view.list_failures = view.list_failures.saturating_add(1);
-        tracing::warn!(
-            failures = view.list_failures,
-            %unavailable,
-            "log list failed; retrying"
-        );
-        // Single failures are normal.
-        if view.list_failures >= LIST_FAILURES_MAX {
-            let why = format!("list of logs: {unavailable}");
-            self.telemetry.not_ready(unavailable.component, why);
-        }
     }
 
     /// Reports readiness, and logs a changed membership.
