@@ -152,7 +152,7 @@ pub trait Splitter: Send {
     /// must be consumed.
     fn split(&mut self, buffer: &[u8], last: bool, piece: &mut dyn FnMut(Piece<'_>)) -> usize;
 
-    /// After the last bytes: why the file seems to be cut between two records.
+    /// After the last bytes: where the file was cut, if it ends between two records ("inside …").
     fn unfinished(&self) -> Option<&'static str> {
         None
     }

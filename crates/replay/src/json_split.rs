@@ -96,8 +96,8 @@ impl Splitter for JsonSplit {
 
     fn unfinished(&self) -> Option<&'static str> {
         match self.frames.last()? {
-            Frame::Array(_) => Some("the file ends inside an array of records"),
-            Frame::Container(_) => Some("the file ends inside the object around its records"),
+            Frame::Array(_) => Some("inside an array of records"),
+            Frame::Container(_) => Some("inside the object around its records"),
         }
     }
 

@@ -203,6 +203,12 @@ fn problem_of(stop: &Unreadable, name: &str, dump: &dyn Dump) -> Option<Problem>
     match stop {
         Unreadable::Closed => None,
         Unreadable::Io(error) => Some(input::problem(name, error)),
+        Unreadable::Cut(place) => Some(Problem {
+            place: name.to_owned(),
+            error: format!(
+                "ends {place}, so it was cut: what came before is read; get it anew for the rest"
+            ),
+        }),
         Unreadable::Shape(seen) => {
             let known: Vec<_> = dump.shapes().iter().map(|shape| shape.about).collect();
             Some(Problem {

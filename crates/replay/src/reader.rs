@@ -23,8 +23,10 @@ const HEAD_BYTES: usize = 8 << 10;
 pub(super) enum Unreadable {
     /// Reading failed.
     Io(io::Error),
-    /// The shape is unknown, or the file is broken as a whole: a description of what was seen.
+    /// The shape is unknown: a description of what was seen.
     Shape(String),
+    /// The file ends before its records do: where.
+    Cut(&'static str),
     /// The receiver wants no more records.
     Closed,
 }
@@ -167,9 +169,7 @@ fn read_from(
     }
     match (input.failure, split.unfinished()) {
         (Some(error), _) => Err(Unreadable::Io(error)),
-        (None, Some(what)) => Err(Unreadable::Shape(format!(
-            "{what}: it was cut, what came before is read"
-        ))),
+        (None, Some(place)) => Err(Unreadable::Cut(place)),
         (None, None) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The table of the architecture page, *Where to change what*, names files that exist.
+//! The section *Where to change what* of the architecture page names files that exist.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use audit_bridge_tests::{BRIDGES, root};
 const ENDINGS: [&str; 6] = [".rs", ".py", ".yaml", ".json", ".txt", ".tpl"];
 
 /// The texts between backticks that look like files, not like HTTP routes or Rust paths.
-fn paths_of(row: &str) -> Vec<&str> {
-    let quoted = row.split('`').skip(1).step_by(2);
+fn paths_of(entry: &str) -> Vec<&str> {
+    let quoted = entry.split('`').skip(1).step_by(2);
     quoted
         .filter(|text| !text.starts_with('/') && !text.contains([' ', ':', '(']))
         .filter(|text| text.contains('/') || ENDINGS.iter().any(|end| text.ends_with(end)))
@@ -33,12 +33,12 @@ fn spelled_out(path: &str) -> Vec<String> {
     vec![path.to_owned()]
 }
 
-/// The paths of a row that do not exist. A path starts at the repository's root, in `crates`, or in
-/// a folder above an earlier path of the row.
-fn missing(row: &str, top: &Path) -> Vec<String> {
+/// The paths of an entry that do not exist. A path starts at the repository's root, in `crates`, or
+/// in a folder above an earlier path of the entry.
+fn missing(entry: &str, top: &Path) -> Vec<String> {
     let mut folders = vec![top.to_owned(), top.join("crates")];
     let mut missing = Vec::new();
-    for path in paths_of(row).into_iter().flat_map(spelled_out) {
+    for path in paths_of(entry).into_iter().flat_map(spelled_out) {
         let found: Vec<PathBuf> = folders
             .iter()
             .map(|folder| folder.join(&path))
@@ -56,18 +56,22 @@ fn missing(row: &str, top: &Path) -> Vec<String> {
 }
 
 #[test]
-fn files_in_table_of_changes_exist() {
+fn files_in_entries_of_changes_exist() {
     let page = std::fs::read_to_string(root().join("crates/README.md")).unwrap();
-    let (_, table) = page.split_once("## Where to change what").unwrap();
-    let (table, _) = table.split_once("\n## ").unwrap();
-    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 15, "{}", rows.len());
-    let missing: Vec<String> = rows.iter().flat_map(|row| missing(row, &root())).collect();
+    let (_, section) = page.split_once("## Where to change what").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let entries: Vec<&str> = section.split("\n- **").skip(1).collect();
+    assert!(entries.len() > 20, "{}", entries.len());
+    let missing: Vec<String> = entries
+        .iter()
+        .flat_map(|entry| missing(entry, &root()))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
 fn file_that_does_not_exist_is_named() {
-    let row = "| a | `core/src/{ack,nothing}.rs`, `batch.rs`, `gone.rs`, `/readyz`, `run::guard` |";
-    assert_eq!(missing(row, &root()), ["core/src/nothing.rs", "gone.rs"]);
+    let entry =
+        "- **a**: `core/src/{ack,nothing}.rs`, `batch.rs`, `gone.rs`, `/readyz`, `run::guard`";
+    assert_eq!(missing(entry, &root()), ["core/src/nothing.rs", "gone.rs"]);
 }

@@ -93,6 +93,7 @@ fn pieces_up_to(
         result.map_err(|stop| match stop {
             Unreadable::Io(error) => error.to_string(),
             Unreadable::Shape(what) => what,
+            Unreadable::Cut(place) => place.to_owned(),
             Unreadable::Closed => "closed".to_owned(),
         }),
     )
