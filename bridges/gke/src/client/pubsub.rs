@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use self::ack_ledger::{AckLedger, Admission};
+use self::ack_ledger::{AckLedger, Admission, OpenMessages};
 pub(crate) use self::connection::SubscriptionConnection;
 use super::page::IdentifiedEntry;
 
@@ -38,6 +38,8 @@ use super::page::IdentifiedEntry;
 const OPEN_BYTES_MAX: i64 = 24 << 20;
 /// The same limit in messages.
 const OPEN_MESSAGES_MAX: i64 = 10_000;
+/// The largest message that the service takes, and so the most room that it leaves unused.
+const MESSAGE_BYTES_MAX: i64 = 10 << 20;
 /// Messages waiting for the source. More of them wait in the client, where they count as open too.
 const CHANNEL: usize = 256;
 /// Most messages in a page.
@@ -60,6 +62,8 @@ struct Delivery {
     /// When the service received it.
     published: Timestamp,
     data: Bytes,
+    /// Its size, as the service counts it.
+    bytes: usize,
     handler: Handler,
 }
 
@@ -73,8 +77,8 @@ pub struct SubscriptionMessages {
     /// The number of the last message before this source's first.
     before: u64,
     ack_ledger: AckLedger<Handler>,
-    /// Tells the reader how many messages are open: it replaces a stream only when none is.
-    open: watch::Sender<usize>,
+    /// Tells the reader what is open: the service may send no more while it is much.
+    open: watch::Sender<OpenMessages>,
     /// Acknowledgments that await the service's confirmation.
     confirming: JoinSet<()>,
     /// Shuts down the current stream.
@@ -90,7 +94,7 @@ impl SubscriptionMessages {
         telemetry: Telemetry,
     ) -> SubscriptionMessages {
         let (outgoing, incoming) = mpsc::channel(CHANNEL);
-        let (open, opened) = watch::channel(0);
+        let (open, opened) = watch::channel(OpenMessages::default());
         let token = Arc::default();
         let name = connection.subscription().into();
         let again_within = connection.watch.again_within();
@@ -118,12 +122,13 @@ impl SubscriptionMessages {
     /// The record of a message, unless it is a redelivery.
     fn record(&mut self, delivery: Delivery) -> Option<Record> {
         let entry = IdentifiedEntry::read(delivery.data);
-        let identity = match entry.damaged {
-            // A damaged entry is identified by the message ID only.
-            true => Identity::of(&[b"message", delivery.id.as_bytes()]),
-            false => entry.identity(),
-        };
-        match self.ack_ledger.admit(identity, delivery.handler) {
+        // The service's own ID: what stands in an entry is chosen by whoever may publish, and would
+        // let one message pass for another.
+        let identity = Identity::of(&[b"message", delivery.id.as_bytes()]);
+        let admission = self
+            .ack_ledger
+            .admit(identity, delivery.bytes, delivery.handler);
+        match admission {
             Admission::New => {}
             Admission::Open => return None,
             Admission::Settled(handler) => {

@@ -7,7 +7,9 @@ use audit_bridge_core::readiness::Unavailable;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::ack_ledger::OpenMessages;
 use super::connection::{SubscriptionConnection, ready};
+use super::{MESSAGE_BYTES_MAX, OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 
 /// After this silence the service is asked whether there is more.
 const QUIET: Duration = Duration::from_secs(1);
@@ -73,19 +75,18 @@ pub(super) enum Proof {
 pub(super) async fn prove(
     connection: &SubscriptionConnection,
     watched: &mut Watched,
-    is_open: bool,
+    open: OpenMessages,
 ) -> Result<Proof, Unavailable> {
     let (asked_at, silent) = (Timestamp::now(), watched.heard.elapsed());
     connection.probe().await?;
     // After a failed request, the service may have dropped the stream.
-    if watched.failed && !is_open {
+    if watched.failed && open.count == 0 {
         return Ok(Proof::Old);
     }
     if silent <= QUIET {
         return Ok(Proof::Unknown);
     }
-    // The open messages may be all that the service sends at a time.
-    if is_open || !connection.holds_more().await? {
+    if may_be_all(open) || !connection.holds_more().await? {
         watched.waiting = false;
         return Ok(Proof::NothingMore(asked_at));
     }
@@ -95,4 +96,12 @@ pub(super) async fn prove(
         return Ok(Proof::Broken(connection.unreachable(why)));
     }
     Ok(Proof::Unknown)
+}
+
+/// Whether the open messages may be all that the service sends at a time. Fewer are not: a parked
+/// event may stay open for long, and must not hide that its stream is dead.
+fn may_be_all(open: OpenMessages) -> bool {
+    let bytes_max = OPEN_BYTES_MAX - MESSAGE_BYTES_MAX;
+    let reaches = |count: usize, max: i64| i64::try_from(count).is_ok_and(|count| count >= max);
+    reaches(open.count, OPEN_MESSAGES_MAX) || reaches(open.bytes, bytes_max)
 }

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::ack_ledger::OpenMessages;
 use super::connection::{SubscriptionConnection, ready};
 use super::proof::{Proof, Watched, prove};
 use super::{Delivery, Incoming};
@@ -30,7 +31,7 @@ const STEADY: Duration = Duration::from_secs(60);
 pub(super) async fn read_for_ever(
     connection: SubscriptionConnection,
     outgoing: mpsc::Sender<Incoming>,
-    open: watch::Receiver<usize>,
+    open: watch::Receiver<OpenMessages>,
     token: Arc<Mutex<Option<ShutdownToken>>>,
     telemetry: Telemetry,
 ) {
@@ -72,7 +73,7 @@ async fn forward_stream(
     connection: &SubscriptionConnection,
     mut stream: MessageStream,
     outgoing: &mpsc::Sender<Incoming>,
-    open: &watch::Receiver<usize>,
+    open: &watch::Receiver<OpenMessages>,
     telemetry: &Telemetry,
     watched: &mut Watched,
 ) -> Option<Unavailable> {
@@ -88,15 +89,15 @@ async fn forward_stream(
                 next = &mut next => break next,
                 _ = probe.tick() => {
                     let silent = watched.heard.elapsed();
-                    let is_open = *open.borrow() > 0;
-                    if silent > watch.silence_max && !is_open {
+                    let opened = *open.borrow();
+                    if silent > watch.silence_max && opened.count == 0 {
                         return None;
                     }
                     // Recent messages prove more than a probe.
                     if watched.well && silent < watch.probe_interval {
                         continue;
                     }
-                    let proof = prove(connection, watched, is_open).await;
+                    let proof = prove(connection, watched, opened).await;
                     match &proof {
                         Ok(Proof::Old) => return None,
                         Ok(Proof::Broken(_)) => {}
@@ -127,7 +128,10 @@ async fn forward_stream(
                 let published = message
                     .publish_time
                     .and_then(|time| Timestamp::new(time.seconds(), time.nanos()).ok());
+                let attributes = message.attributes.iter();
+                let attributes = attributes.map(|(key, value)| key.len() + value.len());
                 let delivery = Delivery {
+                    bytes: message.data.len() + attributes.sum::<usize>(),
                     id: message.message_id,
                     published: published.unwrap_or_else(Timestamp::now),
                     data: message.data,

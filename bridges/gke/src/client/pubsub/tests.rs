@@ -151,6 +151,53 @@ async fn stream_empty_while_more_waits_is_replaced() {
     assert_eq!(pubsub.nacks(), 1, "what was open is given back");
 }
 
+/// An event that is parked stays open for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_dead_while_a_message_is_open_is_replaced() {
+    let (pubsub, mut messages, telemetry) = watched(CLOSELY).await;
+    pubsub.publish(PodEntry::new(0, Timestamp::now()).text());
+    let open = read_records(&mut messages).await;
+    pubsub.set_silent(true);
+    pubsub.publish(PodEntry::new(1, Timestamp::now()).text());
+    let streams = pubsub.streams_opened();
+    until("replaced", || pubsub.streams_opened() > streams).await;
+    until("told", || !telemetry.is_ready(Component::Source)).await;
+    pubsub.set_silent(false);
+    let page = read_records(&mut messages).await;
+    assert_eq!(
+        page.records.len(),
+        1,
+        "the open one came again, and is known"
+    );
+    messages.settled(0, 1);
+    messages.settled(0, 0);
+    until("acknowledged", || pubsub.acked() == 2).await;
+    assert_eq!(open.records.len(), 1);
+    messages.close().await;
+}
+
+/// Whoever may publish chooses what stands in an entry, its `insertId` too.
+#[tokio::test(flavor = "multi_thread")]
+async fn message_with_identity_of_another_is_read() {
+    let (pubsub, mut messages, _) = watched(CLOSELY).await;
+    let real = PodEntry::new(0, Timestamp::now()).text();
+    let mut forged: serde_json::Value = serde_json::from_str(&real).unwrap();
+    let members = forged.as_object_mut().unwrap();
+    members.remove("protoPayload");
+    members.insert("textPayload".to_owned(), "x".into());
+    pubsub.publish(forged.to_string());
+    pubsub.publish(real.clone());
+    let mut read = Vec::new();
+    while read.len() < 2 {
+        let page = read_records(&mut messages).await;
+        messages.commit(0, &page.position.unwrap());
+        read.extend(page.records);
+    }
+    assert!(read.iter().any(|record| record.payload == real.as_bytes()));
+    until("acknowledged", || pubsub.acked() == 2).await;
+    messages.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_forgotten_on_the_way_is_replaced() {
     let (pubsub, mut messages, _) = watched(CLOSELY).await;
