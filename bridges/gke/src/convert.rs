@@ -26,7 +26,7 @@ use memchr::memmem;
 
 use self::event::{Facts, Stage};
 use self::method::Request;
-use self::split::{PendingSplits, SplitEntry, SplitPart};
+use self::split::{Added, PendingSplits, SplitEntry, SplitPart};
 use crate::wire::Entry;
 use crate::wire::object::Object;
 
@@ -192,9 +192,17 @@ impl GkeConvert {
                 // Central logging brings entries of several projects together.
                 let log = entry.log_name.as_deref().unwrap_or_default();
                 let uid = format!("{uid} of {log}");
-                let complete = self.held.add((&uid, index, total), id, &record.payload);
-                if let Some(group) = complete {
-                    self.join(group, Parts::All, out);
+                match self.held.add((&uid, index, total), id, &record.payload) {
+                    Added::Held => {}
+                    Added::Complete(group) if group.is_sound() => {
+                        self.join(group, Parts::All, out);
+                    }
+                    Added::Complete(group) => self.join(group, Parts::Some, out),
+                    Added::Contradicts => out.reject(
+                        id,
+                        INCOMPLETE_SPLIT,
+                        format!("split entry {uid}: part {index} came before, with another text"),
+                    ),
                 }
                 while let Some(group) = self.held.pop_surplus() {
                     self.give_up(group, "no room to wait for the others", out);

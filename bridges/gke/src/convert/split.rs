@@ -21,6 +21,9 @@ use crate::wire;
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Bytes of all parts that are held.
 pub(crate) const HELD_BYTES_MAX: usize = 8 << 20;
+/// Held parts at most: a queue sends nothing more once too many messages are open, and small parts
+/// take few bytes.
+const HELD_PARTS_MAX: usize = 2_000;
 /// More parts than this are no split entry: 512 KiB each.
 const PARTS_MAX: i64 = 10_000;
 /// What a held part takes besides its bytes, roughly.
@@ -75,6 +78,8 @@ pub(crate) struct SplitEntry {
     /// Every record that was held, also a part that came twice.
     pub(crate) records: Vec<RecordId>,
     held_bytes: usize,
+    /// Another text came for a part that is there: one of the two is forged.
+    contradicted: bool,
     /// When it was first seen waiting.
     since: Option<Duration>,
 }
@@ -88,6 +93,11 @@ impl SplitEntry {
     /// The part that may stand for the entry when others are missing.
     pub(crate) fn first(&self) -> Option<&Bytes> {
         self.parts.get(&0)
+    }
+
+    /// Whether it is as it was written, as far as can be told.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.contradicted
     }
 
     /// Which parts are there, for a person.
@@ -105,6 +115,17 @@ impl SplitEntry {
     }
 }
 
+/// What became of a part.
+#[derive(Debug)]
+pub(crate) enum Added {
+    /// It waits for the others.
+    Held,
+    /// All parts of the entry are there.
+    Complete(SplitEntry),
+    /// The part is there already, with another text: it is not held.
+    Contradicts,
+}
+
 /// The entries that wait for parts, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct PendingSplits {
@@ -112,16 +133,17 @@ pub(crate) struct PendingSplits {
     by_uid: HashMap<String, u64>,
     next: u64,
     bytes: usize,
+    parts: usize,
 }
 
 impl PendingSplits {
-    /// Holds a part; returns all parts of its entry once they are complete.
+    /// Holds a part, until all of its entry are there.
     pub(crate) fn add(
         &mut self,
         (uid, index, total): (&str, i64, i64),
         record: RecordId,
         payload: &Bytes,
-    ) -> Option<SplitEntry> {
+    ) -> Added {
         let key = match self.by_uid.get(uid) {
             Some(&key) => key,
             None => {
@@ -134,23 +156,32 @@ impl PendingSplits {
             uid: uid.to_owned(),
             ..SplitEntry::default()
         });
+        if group
+            .parts
+            .get(&index)
+            .is_some_and(|there| there != payload)
+        {
+            group.contradicted = true;
+            return Added::Contradicts;
+        }
         // If parts contradict each other, the larger number counts.
         group.total = group.total.max(total);
         group.parts.entry(index).or_insert_with(|| payload.clone());
         group.records.push(record);
+        self.parts += 1;
         let bytes = payload.len() + PART_OVERHEAD_BYTES;
         group.held_bytes += bytes;
         self.bytes += bytes;
-        if group.is_complete() {
-            self.take(key)
-        } else {
-            None
+        let complete = group.is_complete();
+        match complete.then(|| self.take(key)).flatten() {
+            Some(group) => Added::Complete(group),
+            None => Added::Held,
         }
     }
 
     /// The oldest entry, if the held parts exceed the limit.
     pub(crate) fn pop_surplus(&mut self) -> Option<SplitEntry> {
-        if self.bytes <= HELD_BYTES_MAX {
+        if self.bytes <= HELD_BYTES_MAX && self.parts <= HELD_PARTS_MAX {
             return None;
         }
         self.oldest()
@@ -186,6 +217,7 @@ impl PendingSplits {
         let group = self.groups.remove(&key)?;
         self.by_uid.remove(&group.uid);
         self.bytes = self.bytes.saturating_sub(group.held_bytes);
+        self.parts = self.parts.saturating_sub(group.records.len());
         Some(group)
     }
 }

@@ -86,7 +86,8 @@ fn split_impossible_numbers_are_no_parts() {
 fn split_parts_wait_in_bounded_time_and_memory() {
     let mut held = PendingSplits::default();
     let payload = Bytes::from(vec![b'x'; 1 << 20]);
-    assert!(held.add(("a", 0, 2), RecordId(1), &payload).is_none());
+    let added = held.add(("a", 0, 2), RecordId(1), &payload);
+    assert!(matches!(added, Added::Held));
     assert!(
         held.overdue(Duration::from_secs(100)).is_none(),
         "first seen now"
@@ -107,10 +108,11 @@ fn split_parts_wait_in_bounded_time_and_memory() {
     let oldest = held.pop_surplus().expect("more than fits");
     assert_eq!(oldest.records.len(), 7);
     assert!(held.pop_surplus().is_none());
-    assert!(held.add(("c", 0, 2), RecordId(9), &payload).is_none());
-    let whole = held
-        .add(("c", 1, 2), RecordId(10), &payload)
-        .expect("complete");
+    let added = held.add(("c", 0, 2), RecordId(9), &payload);
+    assert!(matches!(added, Added::Held));
+    let Added::Complete(whole) = held.add(("c", 1, 2), RecordId(10), &payload) else {
+        panic!("incomplete");
+    };
     assert_eq!(whole.records, [RecordId(8), RecordId(9), RecordId(10)]);
-    assert_eq!(held.bytes, 0);
+    assert_eq!((held.bytes, held.parts), (0, 0));
 }

@@ -151,6 +151,43 @@ fn split_entries_incomplete_use_bounded_memory() {
     assert_eq!(ids, [[0], [1]], "the oldest made room");
 }
 
+/// A queue holds back all messages while too many are open.
+#[test]
+fn split_entries_incomplete_of_small_parts_are_few() {
+    let mut convert = GkeConvert::default();
+    let mut out = Output::default();
+    for id in 0..2_001 {
+        let part = set(part(0, 2, json!({})), "/split/uid", format!("u{id}"));
+        convert.convert(RecordId(id), &record(part.to_string()), &mut out);
+    }
+    let found = outcomes(&mut out);
+    let ids: Vec<_> = found.iter().map(|(_, ids)| ids.clone()).collect();
+    assert_eq!(ids, [[0]], "the oldest made room");
+}
+
+/// Whoever knows the uid can forge a part. Neither text is lost, and the event says that it is not
+/// as it was written.
+#[test]
+fn split_entry_part_with_another_text_is_kept_and_marks_the_event() {
+    let [a, b, c] = parts();
+    let forged = set(b.clone(), "/protoPayload/request/spec", json!({}));
+    for (first, second) in [(&b, &forged), (&forged, &b)] {
+        let of = [c.clone(), first.clone(), second.clone(), a.clone()];
+        let found = run_with(GkeConvertOptions::default(), &of);
+        let lost = json!({"reject": "incomplete_split"});
+        assert_eq!(found[0], (lost, vec![2]));
+        assert_eq!(found[1].1, [0, 1, 3]);
+        assert_eq!(found[1].0["annotations"]["audit.k8s.io/truncated"], "true");
+    }
+    // The same text twice is one part.
+    let found = run_with(GkeConvertOptions::default(), &[a, b.clone(), b, c]);
+    assert_eq!(found[0].1, [0, 1, 2, 3]);
+    assert_eq!(
+        found[0].0["annotations"].get("audit.k8s.io/truncated"),
+        None
+    );
+}
+
 #[test]
 fn split_entry_audit_id_has_no_part_index() {
     let entry = |id: &str| {
