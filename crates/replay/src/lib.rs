@@ -91,11 +91,13 @@ impl Replay {
         forks: impl Fn() -> Option<Box<dyn Convert>>,
     ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);
-        if let Some(shard) = settings.shard {
-            inputs = shard.select(inputs);
-        }
         let none = StoredPositions::new();
-        let inputs = position::assign(inputs, settings.resume.as_ref().unwrap_or(&none))?;
+        let resume = settings.resume.as_ref().unwrap_or(&none);
+        if let Some(shard) = settings.shard {
+            let begun = position::begun(resume);
+            inputs = shard.select(inputs, |input| begun.contains(&*input.name()));
+        }
+        let inputs = position::assign(inputs, resume)?;
         let count = inputs.len();
         let places = inputs.iter().map(|it| (&it.input, it.partition));
         let progress = Arc::new(ReplayProgress::of(places, settings.skip_records));

@@ -124,6 +124,16 @@ pub(super) fn assign(
     Ok(assigned.collect())
 }
 
+/// The names of inputs that were begun and not read to their ends.
+pub(super) fn begun(positions: &StoredPositions) -> BTreeSet<String> {
+    let positions = positions.values().cloned();
+    let settled = positions.filter_map(|it| serde_json::from_value::<InputPosition>(it).ok());
+    settled
+        .filter(|settled| !settled.finished)
+        .map(|settled| settled.input)
+        .collect()
+}
+
 /// How an input compares with its settled part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputComparison {

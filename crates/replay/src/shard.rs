@@ -58,11 +58,17 @@ impl Shard {
 
     /// The inputs of this part, sorted by name, so that the parts are the same in whatever order
     /// inputs are given, and have no input in common.
-    pub(super) fn select(self, mut inputs: Vec<Input>) -> Vec<Input> {
+    /// One that was `begun` stays this part's: files that came or went since may have moved it to
+    /// another one, whose pod may have ended.
+    pub(super) fn select(
+        self,
+        mut inputs: Vec<Input>,
+        begun: impl Fn(&Input) -> bool,
+    ) -> Vec<Input> {
         inputs.sort_by_key(Input::name);
         (0..)
             .zip(inputs)
-            .filter(|(number, _)| number % self.count == self.index)
+            .filter(|(number, input)| number % self.count == self.index || begun(input))
             .map(|(_, input)| input)
             .collect()
     }
@@ -84,10 +90,13 @@ mod tests {
         for (index, order) in ["gabcdef", "abcdefg", "fgdeabc"].into_iter().enumerate() {
             let shard = Shard::read("3", Some(&index.to_string())).unwrap();
             assert_eq!(Shard::read(&format!("{index}/3"), Some("9")), Ok(shard));
-            all.extend(shard.select(inputs(order)));
+            all.extend(shard.select(inputs(order), |_| false));
         }
         all.sort_by_key(Input::name);
         assert_eq!(all, inputs("abcdefg"));
+        let shard = Shard::read("1/2", None).unwrap();
+        let begun = |input: &Input| *input.name() == *"c";
+        assert_eq!(shard.select(inputs("abcd"), begun), inputs("bcd"));
     }
 
     #[test]
