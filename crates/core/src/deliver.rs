@@ -8,14 +8,15 @@
 //! - A batch holds one of N slots until its last event is accepted or parked (`job`). It is sent
 //!   front first, so one slot keeps the order.
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone.
-//!   The acceptance is the last thing that happened to its batch, or at most a second old, or of a
-//!   request that began later than the failed one. If the receiver calls its body bad (400, 413,
-//!   422), it is refused. After any other failure it is parked (`parked`) and retried for a quarter
-//!   of an hour.
+//!   The acceptance is the last thing that happened to its batch, or at most a second old (a minute,
+//!   if the event is only parked), or of a request that began later than the failed one. If the
+//!   receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
+//!   parked (`parked`) and retried for a quarter of an hour.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
-//!   show whether the receiver works. The oldest batch is always tried first, so after an outage it
-//!   is the first to get through.
+//!   show whether the receiver works. Within a minute after something was accepted, each batch looks
+//!   through its events at once, and their turns are a second apart. The oldest batch is always
+//!   tried first, so after an outage it is the first to get through.
 //! - After a time-out, all requests become smaller; quick answers let them grow again
 //!   (`request_limit`). If a request that began later was accepted, the batch is to blame rather
 //!   than the receiver: it is divided at once, into 16 parts, since each time-out takes ten seconds.
@@ -58,6 +59,13 @@ const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
 /// All slots pause for a `Retry-After` only if the receiver accepted nothing for this long.
 const TAKES_OTHERS: Duration = Duration::from_secs(1);
+
+/// A receiver that accepted something this lately may work, so that what fails is searched for at
+/// once: where many events fail, hardly any is accepted, and each wait would hold up all others.
+const WORKED_LATELY: Duration = Duration::from_secs(60);
+
+/// The longest wait between two batches' turns then.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
@@ -447,9 +455,11 @@ impl<S: Sink + 'static> Delivery<S> {
         // The receiver means us, not this batch, unless it takes others.
         let takes_others = self.accepted > job.failed_at.min(answer.number)
             || self.health.accepted_within(now, TAKES_OTHERS);
+        let recently = self.health.accepted_within(now, WORKED_LATELY);
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
+            recently,
             at_random: self.parked.receiver_fails_at_random(),
         };
         let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);
@@ -484,8 +494,13 @@ impl<S: Sink + 'static> Delivery<S> {
                 self.remove_if_done(at);
                 self.set_aside(*entry, failure, now);
             }
-            // An older batch that is stuck is tried first; this one waits for its turn.
-            _ if at > 0 && first_is_stuck && !takes_others => {
+            // An older batch that is stuck is tried first; this one waits for its turn, once it has
+            // compared a few of its own.
+            _ if at > 0
+                && first_is_stuck
+                && !takes_others
+                && !(recently && matches!(next, Next::AtOnce)) =>
+            {
                 job.waits = job.waits.saturating_add(1);
                 job.state = JobState::Asleep;
             }
@@ -493,7 +508,12 @@ impl<S: Sink + 'static> Delivery<S> {
             _ => {
                 self.health.failed(now, &failure);
                 job.waits = job.waits.saturating_add(1);
-                let until = now + self.backoff.wait_asked(job.waits, failure.after);
+                let mut wait = self.backoff.wait_asked(job.waits, failure.after);
+                let searches = recently && job.is_stuck() && failure.cause.reached_receiver();
+                if searches && !asked && !failure.cause.blames_body() {
+                    wait = wait.min(TURN_WAIT_MAX);
+                }
+                let until = now + wait;
                 job.wait(until, asked);
                 if asked && !takes_others && job.waits == 1 {
                     self.pause_until = self.pause_until.max(Some(until));

@@ -115,6 +115,8 @@ pub(super) struct OthersAccepted {
     /// Whether anything was: a moment ago, since the job last failed, or by a request that began
     /// after the failed one.
     pub(super) lately: bool,
+    /// Whether anything was within a minute: the receiver may work, and what fails be to blame.
+    pub(super) recently: bool,
     /// The receiver fails at random: a request that failed may have no event to blame.
     pub(super) at_random: bool,
 }
@@ -300,15 +302,18 @@ impl Job {
         entry.refused = cause.blames_body();
         entry.alone_failures += 1;
         entry.alone_since.get_or_insert(now);
-        // Something was accepted since it first failed, and a moment ago, though others of its batch
+        // Something was accepted since it first failed, and not long ago, though others of its batch
         // may have failed since. Where many events fail, each would otherwise wait for one to be
-        // accepted between two of its failures, and hold up all others meanwhile.
-        let is_culprit = others.lately && entry.failed_at.is_some_and(|at| others.newest > at);
+        // accepted between two of its failures, and hold up all others meanwhile. What is refused
+        // goes to the dead letter at once, and needs newer evidence than what is parked.
+        let works = others.lately || others.recently && !cause.blames_body();
+        let is_culprit = works && entry.failed_at.is_some_and(|at| others.newest > at);
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
         // next one needs no wait. A time-out was a wait, if this is the first one.
         let compares = cause.blames_body()
             || others.lately
+            || others.recently && self.comparisons < COMPARISONS_MAX
             || (cause == Cause::Timeout && self.waits == 0)
             || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
@@ -328,7 +333,8 @@ impl Job {
         if from > 0 {
             self.comparisons += 1;
             self.from = 0;
-            return match others.lately || cause.blames_body() && !self.is_stuck() {
+            let goes_on = cause.blames_body() || others.recently;
+            return match others.lately || goes_on && !self.is_stuck() {
                 true => Next::Compare,
                 false => Next::Wait,
             };

@@ -404,6 +404,44 @@ async fn events_failing_in_numbers_do_not_hold_up_the_others() {
     }
 }
 
+/// The same, live: for a minute somebody writes twenty for each event of others, which go on.
+#[tokio::test(start_paused = true)]
+async fn events_failing_in_a_stream_do_not_hold_up_the_others() {
+    for (status, millis) in [(403, 1), (500, 5)] {
+        let poison_until = 60 * 210;
+        let hash = |id: u64| id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let is_good = move |id: u64| id >= poison_until || hash(id) % 21 == 0;
+        let (took, failed) = (Duration::from_millis(millis), answered(status));
+        let (fake, _) = Fake::new(move |_, ids, _| match ids.iter().all(|id| is_good(*id)) {
+            true => (took, accepted()),
+            false => (took, failed.clone()),
+        });
+        let mut delivery = delivery(fake, 4);
+        let (mut started, mut delivered) = (0_u64, 0);
+        let began = Instant::now();
+        for second in 1..=90 {
+            let now = began.elapsed().as_secs();
+            let written = now.min(60) * 210 + now.saturating_sub(60) * 10;
+            while delivery.has_room() && written > started {
+                let len = (written - started).min(400);
+                delivery.start(batch(started..started + len));
+                started += len;
+            }
+            let ends = receipts_for(&mut delivery, Duration::from_secs(1)).await;
+            assert!(ends.refused.is_empty());
+            assert!(ends.undeliverable.iter().all(|id| !is_good(*id)));
+            delivered += ends.delivered.len();
+            let good = (0..written).filter(|id| is_good(*id)).count();
+            let most = if second < 75 { 200 } else { 30 };
+            let late = good - delivered;
+            assert!(
+                late <= most,
+                "{status}, {millis} ms: {late} late at {second} s"
+            );
+        }
+    }
+}
+
 /// Each attempt takes ten seconds: one at a time, sixty events would not be given up for hours, and
 /// would hold the position as long.
 #[tokio::test(start_paused = true)]
