@@ -194,14 +194,14 @@ impl GkeConvert {
                 let uid = format!("{uid} of {log}");
                 match self.held.add((&uid, index, total), id, &record.payload) {
                     Added::Held => {}
-                    Added::Complete(group) if group.is_sound() => {
-                        self.join(group, Parts::All, out);
-                    }
-                    Added::Complete(group) => self.join(group, Parts::Some, out),
+                    Added::Complete(group) => self.join(group, out),
                     Added::Contradicts => out.reject(
                         id,
                         INCOMPLETE_SPLIT,
-                        format!("split entry {uid}: part {index} came before, with another text"),
+                        format!(
+                            "split entry {uid}: part {index} came before with another text, so one \
+                             of the two is forged"
+                        ),
                     ),
                 }
                 while let Some(group) = self.held.pop_surplus() {
@@ -212,7 +212,7 @@ impl GkeConvert {
     }
 
     /// Emits the event of a split entry with all or some of its parts.
-    fn join(&self, mut group: SplitEntry, there: Parts, out: &mut Output) {
+    fn join(&self, mut group: SplitEntry, out: &mut Output) {
         let records = std::mem::take(&mut group.records);
         let texts: Vec<Cow<'_, str>> = group.parts().map(|part| text_of(part)).collect();
         let mut entries = Vec::with_capacity(texts.len());
@@ -232,7 +232,7 @@ impl GkeConvert {
             payload.request = request.as_deref().and_then(Object::parse);
             payload.response = response.as_deref().and_then(Object::parse);
         }
-        self.emit_selected(records.into(), &entry, there, out);
+        self.emit_selected(records.into(), &entry, group.is_whole(), out);
     }
 
     /// Gives up waiting for missing parts. With the first part, those that came make the event. All
@@ -240,7 +240,7 @@ impl GkeConvert {
     /// the author of a large object decides what is in which part.
     fn give_up(&self, group: SplitEntry, why: &str, out: &mut Output) {
         if group.first().is_some() {
-            return self.join(group, Parts::Some, out);
+            return self.join(group, out);
         }
         let error = format!("{}, not the first; {why}", group.describe());
         for id in group.records {
@@ -249,14 +249,14 @@ impl GkeConvert {
     }
 
     /// Emits an entry that was selected before it was held.
-    fn emit_selected(&self, records: Records, entry: &Entry<'_>, there: Parts, out: &mut Output) {
+    fn emit_selected(&self, records: Records, entry: &Entry<'_>, is_whole: bool, out: &mut Output) {
         let selected = select(entry, &self.options).ok();
         let facts = selected
             .as_ref()
             .and_then(|selected| Facts::of(entry, selected.request()).ok());
-        match (facts, there) {
-            (Some(facts), Parts::All) => self.emit(records, &facts, out),
-            (Some(facts), Parts::Some) => self.emit(records, &facts.incomplete(), out),
+        match (facts, is_whole) {
+            (Some(facts), true) => self.emit(records, &facts, out),
+            (Some(facts), false) => self.emit(records, &facts.incomplete(), out),
             (None, _) => {
                 for &id in records.iter() {
                     out.reject(id, Reject::UNPARSABLE, "the parts make no audit log entry");
@@ -360,14 +360,6 @@ impl Convert for GkeConvert {
             self.give_up(group, "no more records follow", out);
         }
     }
-}
-
-/// Which parts of a split entry are there.
-#[derive(Debug, Clone, Copy)]
-enum Parts {
-    All,
-    /// The first at least.
-    Some,
 }
 
 /// The names that identify the request of a Kubernetes audit entry of the selected clusters, or the

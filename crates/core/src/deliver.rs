@@ -60,9 +60,9 @@ const REFUSED_WAIT: Duration = Duration::from_secs(10);
 /// All slots pause for a `Retry-After` only if the receiver accepted nothing for this long.
 const TAKES_OTHERS: Duration = Duration::from_secs(1);
 
-/// A receiver that accepted something this lately may work, so that what fails is searched for at
+/// A receiver that accepted something this recently may work, so that what fails is searched for at
 /// once: where many events fail, hardly any is accepted, and each wait would hold up all others.
-const WORKED_LATELY: Duration = Duration::from_secs(60);
+const WORKED_RECENTLY: Duration = Duration::from_secs(60);
 
 /// The longest wait between two batches' turns then.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -455,7 +455,7 @@ impl<S: Sink + 'static> Delivery<S> {
         // The receiver means us, not this batch, unless it takes others.
         let takes_others = self.accepted > job.failed_at.min(answer.number)
             || self.health.accepted_within(now, TAKES_OTHERS);
-        let recently = self.health.accepted_within(now, WORKED_LATELY);
+        let recently = self.health.accepted_within(now, WORKED_RECENTLY);
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,

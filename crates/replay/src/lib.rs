@@ -30,6 +30,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::dump::{Dump, Shape};
+use self::input::Input;
 pub use self::input::ReplayProgress;
 pub use self::position::{InputPosition, PositionError};
 use self::queue::Queue;
@@ -92,12 +93,15 @@ impl Replay {
     ) -> Result<Replay, StartError> {
         let (mut inputs, problems) = input::expand(&settings.paths);
         let none = StoredPositions::new();
-        let resume = settings.resume.as_ref().unwrap_or(&none);
+        let known = position::read(settings.resume.as_ref().unwrap_or(&none))?;
         if let Some(shard) = settings.shard {
-            let begun = position::begun(resume);
-            inputs = shard.select(inputs, |input| begun.contains(&*input.name()));
+            let begun = |input: &Input| {
+                let settled = known.get(&*input.name());
+                settled.is_some_and(|(_, settled)| !settled.finished)
+            };
+            inputs = shard.select(inputs, begun);
         }
-        let inputs = position::assign(inputs, resume)?;
+        let inputs = position::assign(inputs, known);
         let count = inputs.len();
         let places = inputs.iter().map(|it| (&it.input, it.partition));
         let progress = Arc::new(ReplayProgress::of(places, settings.skip_records));

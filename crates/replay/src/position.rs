@@ -85,12 +85,15 @@ pub(super) struct InputPartition {
     pub(super) settled: Option<InputPosition>,
 }
 
-/// Assigns a partition to every input: its former one, or a free one.
-pub(super) fn assign(
-    inputs: Vec<Input>,
-    positions: &StoredPositions,
-) -> Result<Vec<InputPartition>, PositionError> {
-    let mut known = HashMap::new();
+/// The positions of an earlier run, with their partitions, by [`InputPosition::input`].
+pub(super) type KnownInputs = HashMap<String, (u32, InputPosition)>;
+
+/// Reads the positions of an earlier run.
+///
+/// # Errors
+/// One of them is not a replay's.
+pub(super) fn read(positions: &StoredPositions) -> Result<KnownInputs, PositionError> {
+    let mut known = KnownInputs::new();
     for (&partition, position) in positions {
         let settled: InputPosition =
             serde_json::from_value(position.clone()).map_err(|_| PositionError {
@@ -99,7 +102,12 @@ pub(super) fn assign(
             })?;
         known.insert(settled.input.clone(), (partition, settled));
     }
-    let taken: BTreeSet<u32> = positions.keys().copied().collect();
+    Ok(known)
+}
+
+/// Assigns a partition to every input: its former one, or a free one.
+pub(super) fn assign(inputs: Vec<Input>, mut known: KnownInputs) -> Vec<InputPartition> {
+    let taken: BTreeSet<u32> = known.values().map(|(partition, _)| *partition).collect();
     let mut free = (0..=u32::MAX).filter(|partition| !taken.contains(partition));
     let mut times = HashMap::<Arc<str>, u32>::new();
     let assigned = inputs.into_iter().map(|input| {
@@ -121,17 +129,7 @@ pub(super) fn assign(
             settled,
         }
     });
-    Ok(assigned.collect())
-}
-
-/// The names of inputs that were begun and not read to their ends.
-pub(super) fn begun(positions: &StoredPositions) -> BTreeSet<String> {
-    let positions = positions.values().cloned();
-    let settled = positions.filter_map(|it| serde_json::from_value::<InputPosition>(it).ok());
-    settled
-        .filter(|settled| !settled.finished)
-        .map(|settled| settled.input)
-        .collect()
+    assigned.collect()
 }
 
 /// How an input compares with its settled part.
@@ -277,7 +275,7 @@ mod tests {
         };
         let positions = [(0, kept("a")), (1, kept("gone")), (3, kept("b"))].into();
         let inputs = ["c", "b", "a", "b", "d"].map(file).to_vec();
-        let assigned = assign(inputs, &positions).unwrap();
+        let assigned = assign(inputs, read(&positions).unwrap());
         let got: Vec<_> = assigned
             .iter()
             .map(|it| (it.key.as_str(), it.partition, it.settled.is_some()))
@@ -291,7 +289,7 @@ mod tests {
         ];
         assert_eq!(got, want);
         let foreign = [(7, StoredPosition::from(12))].into();
-        let error = assign(Vec::new(), &foreign).unwrap_err();
+        let error = read(&foreign).unwrap_err();
         assert!(error.to_string().contains("--state-dir"), "{error}");
     }
 

@@ -57,9 +57,8 @@ impl Shard {
     }
 
     /// The inputs of this part, sorted by name, so that the parts are the same in whatever order
-    /// inputs are given, and have no input in common.
-    /// One that was `begun` stays this part's: files that came or went since may have moved it to
-    /// another one, whose pod may have ended.
+    /// inputs are given, and have no input in common. But one that was `begun` stays this part's:
+    /// files that came or went since may have moved it to another one, whose pod may have ended.
     pub(super) fn select(
         self,
         mut inputs: Vec<Input>,

@@ -142,6 +142,34 @@ fn settings(paths: Vec<PathBuf>) -> ReplaySettings {
     }
 }
 
+/// A file that went moves those behind it to other shards, whose pods may have ended.
+#[tokio::test]
+async fn replay_shard_reads_on_what_it_has_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for name in ["a", "b", "c"] {
+        std::fs::write(file(name), "{\"id\":1}\n{\"id\":2}\n").unwrap();
+    }
+    for (finished, want) in [(false, 3), (true, 2)] {
+        let begun = InputPosition {
+            input: file("b").to_string_lossy().into_owned(),
+            records: 0,
+            offset: 0,
+            sha256: String::new(),
+            uncertain: 0,
+            finished,
+        };
+        let begun = serde_json::to_value(begun).unwrap();
+        let settings = ReplaySettings {
+            resume: Some([(0, begun)].into()),
+            shard: Some(Shard::read("0/2", None).unwrap()),
+            ..settings(vec![folder.path().to_owned()])
+        };
+        let replay = Replay::start(&settings, || None).unwrap();
+        assert_eq!(replay.inputs(), want, "{finished}");
+    }
+}
+
 /// All records of these paths, and the problems.
 async fn replayed(paths: Vec<PathBuf>) -> (Vec<String>, Vec<String>) {
     let mut replay = Replay::start(&settings(paths), || None).unwrap();

@@ -124,7 +124,7 @@ impl SubscriptionMessages {
         let entry = IdentifiedEntry::read(delivery.data);
         // The service's own ID: what stands in an entry is chosen by whoever may publish, and would
         // let one message pass for another.
-        let identity = Identity::of(&[b"message", delivery.id.as_bytes()]);
+        let identity = Identity::of(&[delivery.id.as_bytes()]);
         let admission = self
             .ack_ledger
             .admit(identity, delivery.bytes, delivery.handler);

@@ -96,8 +96,8 @@ impl SplitEntry {
     }
 
     /// Whether it is as it was written, as far as can be told.
-    pub(crate) fn is_sound(&self) -> bool {
-        !self.contradicted
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_complete() && !self.contradicted
     }
 
     /// Which parts are there, for a person.
