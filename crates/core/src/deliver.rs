@@ -12,6 +12,8 @@
 //!   if the event is only parked), or of a request that began later than the failed one. If the
 //!   receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
 //!   parked (`parked`) and retried for a quarter of an hour.
+//! - Where no event is accepted, an empty list is sent (`probe`). If it is accepted, events that fail
+//!   alone before and after are parked, so that others get their turn, but none is given up.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
 //!   show whether the receiver works. Within a minute after something was accepted, each batch looks
@@ -26,8 +28,10 @@
 //! Memory is bounded by the bytes that the caller lets in and by [`PARKED_BYTES_MAX`].
 
 mod delivery_health;
+mod failed;
 mod job;
 mod parked;
+mod probe;
 mod receipt;
 mod request_limit;
 
@@ -41,15 +45,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, Item};
-use crate::convert::{RecordId, Reject};
+use crate::convert::RecordId;
 use crate::event::{Event, list};
 use crate::retry::Backoff;
 use crate::sink::{Cause, RequestFailure, Sink, Verdict};
 use delivery_health::DeliveryHealth;
 pub use delivery_health::{DeliveryStatus, Outage};
-use job::{InFlightEvent, Job, JobState, Next, OthersAccepted};
+use job::{InFlightEvent, Job, JobState};
 pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
-use parked::{BatchRequests, DeliverySnapshot, Parked, ParkedEvent, ParkedOutcome};
+use parked::{BatchRequests, Parked};
+use probe::Probe;
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
 
@@ -57,25 +62,28 @@ use request_limit::RequestLimit;
 /// long.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
-/// All slots pause for a `Retry-After` only if the receiver accepted nothing for this long.
-const TAKES_OTHERS: Duration = Duration::from_secs(1);
-
-/// A receiver that accepted something this recently may work, so that what fails is searched for at
-/// once: where many events fail, hardly any is accepted, and each wait would hold up all others.
-const WORKED_RECENTLY: Duration = Duration::from_secs(60);
-
-/// The longest wait between two batches' turns then.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
-
 type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
+
+/// What a request is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestOf {
+    /// Events of the batch with this job.
+    Job(u64),
+    /// A parked event.
+    Parked,
+    /// No event: whether the receiver works.
+    Probe,
+}
 
 /// How a request ended.
 struct Answer {
     /// The request's number, from 1.
     number: u64,
-    /// The job that sent it; `None` for a parked event.
-    job: Option<u64>,
+    of: RequestOf,
+    /// The newest probe that was accepted before this request began: a request from before may have
+    /// failed in an outage that is over.
+    probed: u64,
     events: usize,
     bytes: usize,
     verdict: Verdict,
@@ -93,6 +101,7 @@ pub struct Delivery<S> {
     /// Oldest first.
     jobs: VecDeque<Job>,
     parked: Parked,
+    probe: Probe,
     limit: RequestLimit,
     /// No request begins before this time, because the receiver asked for a pause.
     pause_until: Option<Instant>,
@@ -132,6 +141,7 @@ impl<S: Sink + 'static> Delivery<S> {
             requests: FuturesUnordered::new(),
             jobs: VecDeque::new(),
             parked: Parked::new(slots),
+            probe: Probe::new(),
             limit: RequestLimit::none(),
             pause_until: None,
             started: 0,
@@ -235,37 +245,35 @@ impl<S: Sink + 'static> Delivery<S> {
     /// Gives up suspect events once nothing was accepted for `after` and only such events are left:
     /// at the end of a replay, no other event will come that could show more.
     pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
-        let accepted = self.accepted;
-        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
-        if !left.all(|entry| entry.is_suspect(accepted)) {
+        let in_jobs = || self.jobs.iter().flat_map(|job| &job.entries);
+        let left = || in_jobs().chain(self.parked.entries());
+        if !left().all(|entry| entry.is_suspect(self.accepted)) {
             return;
         }
-        let mut left = self.jobs.iter().flat_map(|job| &job.entries);
-        let refused = !self.jobs.is_empty() && left.all(|entry| entry.refused);
-        let wait = if refused {
-            after.min(REFUSED_WAIT)
-        } else {
-            after
+        let passed = |refused| {
+            let wait = if refused {
+                after.min(REFUSED_WAIT)
+            } else {
+                after
+            };
+            !self.health.accepted_within(now, wait)
         };
-        if self.health.accepted_within(now, wait) {
-            return;
+        let jobs = passed(in_jobs().all(|entry| entry.refused));
+        let parked = passed(self.parked.entries().all(|entry| entry.refused));
+        if jobs {
+            for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
+                self.bytes -= entry.charge;
+                self.receipts.push_back(Receipt::Rejected {
+                    error: self.newest_failure.clone(),
+                    reason: entry.reject_reason(),
+                    item: entry.item,
+                });
+            }
         }
-        for entry in self.jobs.drain(..).flat_map(|job| job.entries) {
-            self.bytes -= entry.charge;
-            self.receipts.push_back(Receipt::Rejected {
-                error: self.newest_failure.clone(),
-                reason: match entry.refused {
-                    true => Reject::REFUSED,
-                    false => Reject::UNDELIVERABLE,
-                },
-                item: entry.item,
-            });
-        }
-        if self.health.accepted_within(now, after) {
-            return;
-        }
-        for parked in self.parked.drain() {
-            self.reject_undeliverable(parked, now);
+        if parked {
+            for parked in self.parked.drain() {
+                self.reject(parked, now);
+            }
         }
     }
 
@@ -293,29 +301,35 @@ impl<S: Sink + 'static> Delivery<S> {
                 let entries = job.entries.range(job.from..job.from + sent);
                 let events = entries.map(|entry| entry.item.event.clone()).collect();
                 let id = job.id;
-                self.begin(Some(id), events);
+                self.begin(RequestOf::Job(id), events);
             }
         }
         while let Some(entry) = self.parked.begin(self.begun + 1, now) {
             let event = entry.item.event.clone();
-            self.begin(None, vec![event]);
+            self.begin(RequestOf::Parked, vec![event]);
+        }
+        if self.probe.begins_at().is_some_and(|at| at <= now) {
+            self.probe.begin(now);
+            self.begin(RequestOf::Probe, Vec::new());
         }
     }
 
-    fn begin(&mut self, job: Option<u64>, events: Vec<Event>) {
+    fn begin(&mut self, of: RequestOf, events: Vec<Event>) {
         self.begun += 1;
-        let (number, sink) = (self.begun, Arc::clone(&self.sink));
+        let (number, probed) = (self.begun, self.probe.newest());
+        let sink = Arc::clone(&self.sink);
         self.requests.push(Box::pin(async move {
             let bytes = events.iter().map(|event| event.text().len()).sum();
-            let _slot = match job {
-                Some(_) => sink.slot().await,
-                None => sink.parked_slot().await,
+            let _slot = match of {
+                RequestOf::Job(_) => sink.slot().await,
+                RequestOf::Parked | RequestOf::Probe => sink.parked_slot().await,
             };
             let began = Instant::now();
             let verdict = sink.send(&events).await;
             Answer {
                 number,
-                job,
+                of,
+                probed,
                 events: events.len(),
                 bytes,
                 verdict,
@@ -328,7 +342,8 @@ impl<S: Sink + 'static> Delivery<S> {
     fn wake_at(&self, now: Instant) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(Job::begins_at).min();
         let jobs = jobs.filter(|_| self.sending() < self.slots);
-        let next = jobs.into_iter().chain(self.parked.next_at()).min()?;
+        let others = [self.parked.next_at(), self.probe.begins_at()];
+        let next = jobs.into_iter().chain(others.into_iter().flatten()).min()?;
         Some(next.max(self.pause_until.unwrap_or(now)))
     }
 
@@ -336,6 +351,9 @@ impl<S: Sink + 'static> Delivery<S> {
         let now = Instant::now();
         let had_room = self.has_room();
         let verdict = std::mem::replace(&mut answer.verdict, Verdict::Accepted { status: 200 });
+        if answer.of == RequestOf::Probe {
+            return self.probed(answer.number, verdict, now);
+        }
         let made = !matches!(&verdict, Verdict::Failed(failure) if failure.cause == Cause::Token);
         if made {
             (self.observe)(&verdict.label(), answer.took.as_secs_f64());
@@ -345,7 +363,7 @@ impl<S: Sink + 'static> Delivery<S> {
             Verdict::Failed(failure) => {
                 self.hear_of_others(now);
                 self.failed_at = Some(now);
-                self.ended.failed += u64::from(answer.job.is_some());
+                self.ended.failed += u64::from(answer.of != RequestOf::Parked);
                 self.failed(&answer, failure, now);
             }
             Verdict::Broken {
@@ -372,20 +390,41 @@ impl<S: Sink + 'static> Delivery<S> {
         }
     }
 
+    /// An empty list was answered. If it was accepted, batches go on: events that fail alone again
+    /// are parked.
+    fn probed(&mut self, number: u64, verdict: Verdict, now: Instant) {
+        match verdict {
+            Verdict::Accepted { .. } => {
+                self.probe.accepted(number, now);
+                // One slot keeps the order.
+                let woken = if self.slots == 1 { 1 } else { usize::MAX };
+                for job in self.jobs.iter_mut().take(woken) {
+                    job.others_accepted(number, 0, now);
+                }
+            }
+            Verdict::Failed(failure) => {
+                self.probe.failed(failure.after, now, &mut self.backoff);
+            }
+            Verdict::Broken { .. } => self.probe.failed(None, now, &mut self.backoff),
+        }
+    }
+
     fn accepted(&mut self, answer: &Answer, now: Instant) {
         self.accepted = self.accepted.max(answer.number);
-        self.ended.accepted += u64::from(answer.job.is_some());
+        self.ended.accepted += u64::from(answer.of != RequestOf::Parked);
         self.health.accepted(now);
         // The receiver accepts requests again, so its pause is over.
         self.pause_until = None;
         self.parked.receiver_is_back(now);
+        self.probe.cancel();
         if self.limit.grow(answer.events, answer.bytes, answer.took) {
             tracing::debug!(events = self.limit.events, "request size limit raised");
         }
         let mut taken = Vec::new();
-        match answer.job {
-            None => taken.extend(self.parked.accepted(answer.number)),
-            Some(id) => {
+        match answer.of {
+            RequestOf::Probe => {}
+            RequestOf::Parked => taken.extend(self.parked.accepted(answer.number)),
+            RequestOf::Job(id) => {
                 if let Some(at) = self.jobs.iter().position(|job| job.id == id) {
                     let job = &mut self.jobs[at];
                     taken = job.accepted(answer.events);
@@ -405,184 +444,6 @@ impl<S: Sink + 'static> Delivery<S> {
             bytes: list::OVERHEAD_BYTES + answer.bytes + items.len().saturating_sub(1),
             items,
             stripped,
-        });
-    }
-
-    /// Counts a request of another pipeline that the receiver accepted: it shows as well as one of
-    /// our own that the receiver accepts other events than the failing ones. Otherwise a log that
-    /// has nothing else to send would hold its event for ever. The request counts once, and only if
-    /// it began after all our failures.
-    fn hear_of_others(&mut self, now: Instant) {
-        let (Some(failed_at), Some(began)) = (self.failed_at, self.sink.accepted_of_others())
-        else {
-            return;
-        };
-        if began <= failed_at || self.heard_at.is_some_and(|heard_at| began <= heard_at) {
-            return;
-        }
-        self.heard_at = Some(began);
-        self.begun += 1;
-        self.accepted = self.begun;
-        self.ended.accepted += 1;
-        self.health.accepted(began);
-        self.pause_until = None;
-        self.parked.receiver_is_back(now);
-    }
-
-    fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {
-        match answer.job {
-            Some(id) => self.job_failed(id, answer, failure, now),
-            None => self.parked_failed(answer.number, failure, now),
-        }
-    }
-
-    fn job_failed(&mut self, id: u64, answer: &Answer, failure: RequestFailure, now: Instant) {
-        let first_is_stuck = self.jobs.front().is_some_and(Job::is_stuck);
-        let Some(at) = self.jobs.iter().position(|job| job.id == id) else {
-            return;
-        };
-        self.newest_failure.clone_from(&failure.detail);
-        let job = &mut self.jobs[at];
-        let outdone = matches!(job.state, JobState::Sending { outdone: true, .. });
-        if failure.cause == Cause::Timeout && answer.events > 1 && !outdone {
-            self.limit.shrink(answer.events, answer.bytes, answer.took);
-            tracing::warn!(
-                events = answer.events,
-                events_max = self.limit.events,
-                "webhook timed out: request size limit lowered"
-            );
-        }
-        // The receiver means us, not this batch, unless it takes others.
-        let takes_others = self.accepted > job.failed_at.min(answer.number)
-            || self.health.accepted_within(now, TAKES_OTHERS);
-        let recently = self.health.accepted_within(now, WORKED_RECENTLY);
-        let others = OthersAccepted {
-            newest: self.accepted,
-            lately: takes_others,
-            recently,
-            at_random: self.parked.receiver_fails_at_random(),
-        };
-        let mut next = job.failed(answer.events, failure.cause, others, self.begun, now);
-        let mut next_turn = None;
-        if let Next::Compare = next {
-            let turn = self
-                .jobs
-                .iter()
-                .rposition(|it| it.id != id && it.state == JobState::Asleep && !it.is_stuck());
-            let job = &mut self.jobs[at];
-            next = match turn {
-                // Comparing its own events found none accepted: a newer batch gets its turn.
-                Some(_) if at == 0 && job.is_stuck() => {
-                    next_turn = turn;
-                    Next::Wait
-                }
-                _ if job.compare(&mut self.random) => Next::AtOnce,
-                _ => Next::Wait,
-            };
-        }
-        if let Some(turn) = next_turn {
-            self.jobs[turn].wait(now, false);
-        }
-        let job = &mut self.jobs[at];
-        let asked = failure
-            .after
-            .is_some_and(|after| after >= Duration::from_secs(1));
-        match next {
-            Next::Culprit(entry) => {
-                self.bytes -= entry.charge;
-                job.wait(now, false);
-                self.remove_if_done(at);
-                self.set_aside(*entry, failure, now);
-            }
-            // An older batch that is stuck is tried first; this one waits for its turn, once it has
-            // compared a few of its own.
-            _ if at > 0
-                && first_is_stuck
-                && !takes_others
-                && !(recently && matches!(next, Next::AtOnce)) =>
-            {
-                job.waits = job.waits.saturating_add(1);
-                job.state = JobState::Asleep;
-            }
-            Next::AtOnce if takes_others || !asked => job.wait(now, false),
-            _ => {
-                self.health.failed(now, &failure);
-                job.waits = job.waits.saturating_add(1);
-                let mut wait = self.backoff.wait_asked(job.waits, failure.after);
-                let searches = recently && job.is_stuck() && failure.cause.reached_receiver();
-                if searches && !asked && !failure.cause.blames_body() {
-                    wait = wait.min(TURN_WAIT_MAX);
-                }
-                let until = now + wait;
-                job.wait(until, asked);
-                if asked && !takes_others && job.waits == 1 {
-                    self.pause_until = self.pause_until.max(Some(until));
-                }
-            }
-        }
-    }
-
-    fn remove_if_done(&mut self, at: usize) {
-        if self.jobs[at].entries.is_empty() {
-            self.jobs.remove(at);
-            // The first never sleeps.
-            if let Some(first) = self.jobs.front_mut()
-                && first.state == JobState::Asleep
-            {
-                first.wait(Instant::now(), false);
-            }
-        }
-    }
-
-    /// An event that fails alone while others are accepted leaves its slot.
-    fn set_aside(&mut self, entry: InFlightEvent, failure: RequestFailure, now: Instant) {
-        if failure.cause.blames_body() {
-            self.receipts.push_back(Receipt::Rejected {
-                item: entry.item,
-                reason: Reject::REFUSED,
-                error: failure.detail,
-            });
-            return;
-        }
-        let moment = self.moment(now);
-        let oldest = self
-            .parked
-            .park(entry, failure.detail, &moment, &mut self.backoff);
-        for parked in oldest {
-            self.reject_undeliverable(parked, now);
-        }
-    }
-
-    fn parked_failed(&mut self, number: u64, failure: RequestFailure, now: Instant) {
-        let moment = self.moment(now);
-        match self
-            .parked
-            .failed(number, failure, &moment, &mut self.backoff)
-        {
-            ParkedOutcome::Parked => {}
-            ParkedOutcome::Undeliverable(parked) => self.reject_undeliverable(parked, now),
-            ParkedOutcome::Refused(parked) => self.receipts.push_back(Receipt::Rejected {
-                item: parked.entry.item,
-                reason: Reject::REFUSED,
-                error: parked.detail,
-            }),
-        }
-    }
-
-    fn moment(&self, now: Instant) -> DeliverySnapshot {
-        DeliverySnapshot {
-            now,
-            begun: self.begun,
-            accepted: self.accepted,
-            others: self.ended,
-        }
-    }
-
-    fn reject_undeliverable(&mut self, parked: ParkedEvent, now: Instant) {
-        self.receipts.push_back(Receipt::Rejected {
-            error: parked.why(now),
-            item: parked.entry.item,
-            reason: Reject::UNDELIVERABLE,
         });
     }
 }

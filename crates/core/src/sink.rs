@@ -13,8 +13,8 @@ use crate::event::Event;
 pub use shared::{SharedSink, Slot};
 
 pub trait Sink: Send + Sync {
-    /// Sends these events to the receiver, all in one request. If the caller drops the future, the
-    /// events may or may not have arrived.
+    /// Sends these events to the receiver, all in one request; none to see whether the receiver
+    /// works. If the caller drops the future, the events may or may not have arrived.
     fn send(&self, events: &[Event]) -> impl Future<Output = Verdict> + Send;
 
     /// How many requests may be in flight at once, if the sink itself has a limit.

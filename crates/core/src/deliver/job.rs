@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::request_limit::RequestLimit;
 use crate::batch::Item;
+use crate::convert::Reject;
 use crate::event::Event;
 use crate::sink::Cause;
 
@@ -80,11 +81,21 @@ impl InFlightEvent {
     /// if the receiver calls its body bad). This is weaker evidence than parking needs, since both
     /// failures may have been passing ones.
     pub(super) fn is_suspect(&self, accepted: u64) -> bool {
-        let since = match self.refused {
-            true => Some(0),
-            false => self.failed_at,
-        };
-        self.alone_since.is_some() && since.is_some_and(|at| accepted > at)
+        let proven = self.is_proven(accepted) || self.refused && accepted > 0;
+        self.alone_since.is_some() && proven
+    }
+
+    /// Whether the request with this number, which was accepted, began after its first failure.
+    pub(super) fn is_proven(&self, accepted: u64) -> bool {
+        self.failed_at.is_some_and(|at| accepted > at)
+    }
+
+    /// Why it is given up.
+    pub(super) fn reject_reason(&self) -> Reject {
+        match self.refused {
+            true => Reject::REFUSED,
+            false => Reject::UNDELIVERABLE,
+        }
     }
 
     /// Whether it goes without its objects now.
@@ -104,7 +115,18 @@ pub(super) enum Next {
     /// whether the receiver takes any.
     Compare,
     /// This event failed, then something else was accepted, then it failed alone.
-    Culprit(Box<InFlightEvent>),
+    Culprit(Box<InFlightEvent>, Evidence),
+}
+
+/// What shows that an event, and not the receiver, is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// The receiver calls its body bad, and accepted another event just now.
+    Refused,
+    /// The receiver accepted another event within a minute.
+    OtherEvent,
+    /// The receiver accepted an empty list, but may fail on all events.
+    EmptyList,
 }
 
 /// What the receiver took while a job failed.
@@ -115,8 +137,13 @@ pub(super) struct OthersAccepted {
     /// Whether anything was: a moment ago, since the job last failed, or by a request that began
     /// after the failed one.
     pub(super) lately: bool,
-    /// Whether anything was within a minute: the receiver may work, and what fails be to blame.
+    /// Whether anything was within a minute, or an empty list: the receiver may work, and what fails
+    /// be to blame.
     pub(super) recently: bool,
+    /// The newest empty list that was before the failed request began, by number; 0 for none.
+    pub(super) probed: u64,
+    /// The largest event for which there is room to park it.
+    pub(super) park_bytes_max: usize,
     /// The receiver fails at random: a request that failed may have no event to blame.
     pub(super) at_random: bool,
 }
@@ -184,6 +211,18 @@ impl Job {
     /// accepts any, so this one does not count for a slot.
     pub(super) fn is_stuck(&self) -> bool {
         self.comparisons >= COMPARISONS_MAX
+    }
+
+    /// Whether its first event has failed alone so often, or so many others have, that only the
+    /// receiver's state can tell whether it is to blame.
+    pub(super) fn needs_proof(&self) -> bool {
+        let first = self.entries.front();
+        self.is_stuck() || first.is_some_and(|it| it.alone_failures >= ALONE_BEFORE_COMPARING)
+    }
+
+    /// What its first event takes when parked.
+    pub(super) fn first_bytes(&self) -> usize {
+        self.entries.front().map_or(0, InFlightEvent::parked_bytes)
     }
 
     pub(super) fn is_sending(&self) -> bool {
@@ -306,8 +345,13 @@ impl Job {
         // may have failed since. Where many events fail, each would otherwise wait for one to be
         // accepted between two of its failures, and hold up all others meanwhile. What is refused
         // goes to the dead letter at once, and needs newer evidence than what is parked.
-        let works = others.lately || others.recently && !cause.blames_body();
-        let is_culprit = works && entry.failed_at.is_some_and(|at| others.newest > at);
+        let fits = entry.parked_bytes() <= others.park_bytes_max;
+        let evidence = match entry.is_proven(others.newest) {
+            true if others.lately && cause.blames_body() => Some(Evidence::Refused),
+            true if fits && (others.lately || others.recently) => Some(Evidence::OtherEvent),
+            _ if fits && entry.is_proven(others.probed) => Some(Evidence::EmptyList),
+            _ => None,
+        };
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
         // next one needs no wait. A time-out was a wait, if this is the first one.
@@ -318,7 +362,9 @@ impl Job {
             || entry.alone_failures >= ALONE_BEFORE_COMPARING;
         self.take = 1;
         self.suspects = self.suspects.max(1);
-        if is_culprit && let Some(culprit) = self.entries.remove(from) {
+        if let Some(evidence) = evidence
+            && let Some(culprit) = self.entries.remove(from)
+        {
             // Others may be bad, too: send them alone until one is accepted. After time-outs, the
             // next requests are small, too.
             self.from = 0;
@@ -328,7 +374,7 @@ impl Job {
             };
             self.waits = 0;
             self.hurried = false;
-            return Next::Culprit(Box::new(culprit));
+            return Next::Culprit(Box::new(culprit), evidence);
         }
         if from > 0 {
             self.comparisons += 1;

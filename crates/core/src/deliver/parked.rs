@@ -1,4 +1,4 @@
-//! Events that fail alone while others are accepted. They wait outside the slots, so that nothing
+//! Events that fail alone while the receiver works. They wait outside the slots, so that nothing
 //! waits for them, and are tried again with long waits, each alone in its request.
 
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::job::InFlightEvent;
+use super::job::{Evidence, InFlightEvent};
 use crate::retry::Backoff;
 use crate::sink::RequestFailure;
 
@@ -56,6 +56,9 @@ pub(super) struct ParkedEvent {
     at: Instant,
     /// Nothing was accepted between its last two failures: it is retried as soon as something is.
     held: bool,
+    /// Another event was accepted between two of its failures, and not an empty list only: it may
+    /// be given up.
+    is_proven: bool,
 }
 
 /// Requests of batches so far.
@@ -93,6 +96,9 @@ pub(super) struct DeliverySnapshot {
 impl ParkedEvent {
     /// Why it is given up, for the dead letter.
     pub(super) fn why(&self, now: Instant) -> String {
+        if self.entry.refused {
+            return self.detail.clone();
+        }
         let seconds = self
             .entry
             .alone_since
@@ -114,22 +120,14 @@ pub(super) struct Parked {
     /// Those that are being tried, with the numbers of their requests.
     retrying: Vec<(u64, ParkedEvent)>,
     bytes: usize,
+    /// Those of events that are not proven.
+    unproven_bytes: usize,
     /// Consecutive failures with nothing accepted, and the end of the pause for all events because
     /// of them.
     held_failures: u32,
     not_before: Instant,
     /// A parked event was accepted after all, and none has proved to be the cause since.
     fails_at_random: bool,
-}
-
-/// The consequence of a parked event's failure.
-pub(super) enum ParkedOutcome {
-    /// It stays.
-    Parked,
-    /// The receiver says that its body is bad.
-    Refused(ParkedEvent),
-    /// It failed too often.
-    Undeliverable(ParkedEvent),
 }
 
 impl Parked {
@@ -139,14 +137,19 @@ impl Parked {
             waiting: VecDeque::new(),
             retrying: Vec::new(),
             bytes: 0,
+            unproven_bytes: 0,
             held_failures: 0,
             not_before: Instant::now(),
             fails_at_random: false,
         }
     }
 
+    fn len(&self) -> usize {
+        self.waiting.len() + self.retrying.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.retrying.is_empty()
+        self.len() == 0
     }
 
     /// Whether the receiver fails at random, as far as parked events show: good ones were parked.
@@ -162,29 +165,44 @@ impl Parked {
 
     pub(super) fn status(&self) -> ParkedStatus {
         ParkedStatus {
-            events: self.entries().count(),
+            events: self.len(),
             bytes: self.bytes,
             oldest: self.entries().filter_map(|entry| entry.alone_since).min(),
         }
     }
 
-    /// Parks an event that failed alone with others accepted since the failure before. If the room
-    /// does not suffice, returns the oldest events, which are given up.
+    /// The largest event for which there is room. Events that are proven make room; if all are, for
+    /// any event.
+    pub(super) fn room(&self) -> usize {
+        match self.unproven_bytes {
+            0 => usize::MAX,
+            bytes => PARKED_BYTES_MAX.saturating_sub(bytes),
+        }
+    }
+
+    /// Parks an event that failed alone. If the room does not suffice, returns the oldest proven
+    /// events, which are given up.
     pub(super) fn park(
         &mut self,
         mut entry: InFlightEvent,
+        evidence: Evidence,
         detail: String,
         moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> Vec<ParkedEvent> {
+        let is_proven = evidence != Evidence::EmptyList;
         tracing::warn!(
             detail,
             records = ?entry.item.records.as_slice(),
-            "event parked: it fails alone while others are accepted; retrying"
+            accepts = if is_proven { "other events" } else { "an empty list" },
+            "event parked: it fails alone while the webhook works; retrying"
         );
         // Copies the event, which may stay for long, so that its page is freed.
         entry.item.event = entry.item.event.detached();
         self.bytes += entry.parked_bytes();
+        if !is_proven {
+            self.unproven_bytes += entry.parked_bytes();
+        }
         self.put_back(ParkedEvent {
             at: moment.now + backoff.wait_parked(1),
             entry,
@@ -192,21 +210,32 @@ impl Parked {
             failed_at: moment.begun,
             others: moment.others,
             chance: 0.0,
-            held: false,
+            held: !is_proven,
+            is_proven,
         });
         let mut given_up = Vec::new();
         while self.bytes > PARKED_BYTES_MAX
-            && let Some(oldest) = self.waiting.pop_front()
+            && let Some(at) = self.waiting.iter().position(|parked| parked.is_proven)
+            && let Some(oldest) = self.waiting.remove(at)
         {
-            self.bytes -= oldest.entry.parked_bytes();
+            self.leaves(&oldest);
             given_up.push(oldest);
         }
         given_up
     }
 
+    /// Frees the room of an event that leaves.
+    fn leaves(&mut self, parked: &ParkedEvent) {
+        let bytes = parked.entry.parked_bytes();
+        self.bytes -= bytes;
+        if !parked.is_proven {
+            self.unproven_bytes -= bytes;
+        }
+    }
+
     /// Gives up all of them.
     pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
-        self.bytes = 0;
+        (self.bytes, self.unproven_bytes) = (0, 0);
         let retrying = self.retrying.drain(..).map(|(_, parked)| parked);
         retrying.chain(self.waiting.drain(..)).collect()
     }
@@ -245,8 +274,9 @@ impl Parked {
     /// The one in this request is delivered.
     pub(super) fn accepted(&mut self, number: u64) -> Option<InFlightEvent> {
         let parked = self.tried(number)?;
-        self.bytes -= parked.entry.parked_bytes();
-        self.fails_at_random = true;
+        self.leaves(&parked);
+        // If it was parked in an outage, it shows nothing.
+        self.fails_at_random |= parked.is_proven;
         Some(parked.entry)
     }
 
@@ -261,24 +291,24 @@ impl Parked {
         }
     }
 
-    /// The one in this request failed.
+    /// The one in this request failed. Returns it if it is given up: the receiver says that its body
+    /// is bad, or it failed too often.
     pub(super) fn failed(
         &mut self,
         number: u64,
         failure: RequestFailure,
         moment: &DeliverySnapshot,
         backoff: &mut Backoff,
-    ) -> ParkedOutcome {
+    ) -> Option<ParkedEvent> {
         let now = moment.now;
-        let Some(mut parked) = self.tried(number) else {
-            return ParkedOutcome::Parked;
-        };
+        let mut parked = self.tried(number)?;
         parked.at = now;
         if parked.entry.retries_stripped(failure.cause) {
             self.put_back(parked);
-            return ParkedOutcome::Parked;
+            return None;
         }
         parked.detail = failure.detail;
+        parked.entry.refused = failure.cause.blames_body();
         let counts = moment.accepted > parked.failed_at && failure.cause.reached_receiver();
         let asked = failure.after.unwrap_or_default();
         if !counts {
@@ -288,7 +318,10 @@ impl Parked {
             self.not_before = now + wait;
             parked.at = now + backoff.wait_parked(parked.entry.alone_failures);
             self.put_back(parked);
-            return ParkedOutcome::Parked;
+            return None;
+        }
+        if !std::mem::replace(&mut parked.is_proven, true) {
+            self.unproven_bytes -= parked.entry.parked_bytes();
         }
         parked.failed_at = moment.begun;
         parked.chance += moment.others.chance_since(parked.others);
@@ -299,17 +332,14 @@ impl Parked {
         let too_often = parked.entry.alone_failures >= ALONE_FAILURES_MAX
             && parked.chance <= CHANCE_MAX.ln()
             && now.duration_since(since) >= ALONE_TIME_MIN;
-        if failure.cause.blames_body() || too_often {
-            self.bytes -= parked.entry.parked_bytes();
-            return match failure.cause.blames_body() {
-                true => ParkedOutcome::Refused(parked),
-                false => ParkedOutcome::Undeliverable(parked),
-            };
+        if parked.entry.refused || too_often {
+            self.leaves(&parked);
+            return Some(parked);
         }
         let wait = backoff.wait_parked(parked.entry.alone_failures);
         parked.at = now + wait.max(asked);
         self.put_back(parked);
-        ParkedOutcome::Parked
+        None
     }
 
     /// Inserts it in order of its first failure.

@@ -108,7 +108,10 @@ impl<S: Sink> Sink for SharedSink<S> {
     async fn send(&self, events: &[Event]) -> Verdict {
         let began = Instant::now();
         let verdict = self.sink.send(events).await;
-        if let Verdict::Accepted { .. } = verdict {
+        // An empty list shows little.
+        if let Verdict::Accepted { .. } = verdict
+            && !events.is_empty()
+        {
             let accepted = self.accepted.lock();
             let mut accepted = accepted.unwrap_or_else(PoisonError::into_inner);
             accepted.note(self.own, began);

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 pub(crate) struct Log {
     /// The events of each request and when it started, in that order.
     pub(crate) requests: Vec<(Instant, Vec<u64>)>,
+    /// When empty lists came, which are no requests here.
+    pub(crate) probes: Vec<Instant>,
     pub(crate) accepted: Vec<u64>,
     pub(crate) at_once: usize,
     pub(crate) at_once_max: usize,
@@ -58,14 +60,18 @@ impl Sink for Fake {
         let (delay, verdict) = {
             let mut log = self.log.lock().unwrap();
             let request = log.requests.len();
-            log.requests.push((Instant::now(), ids.clone()));
-            log.at_once += 1;
+            if ids.is_empty() {
+                log.probes.push(Instant::now());
+            } else {
+                log.requests.push((Instant::now(), ids.clone()));
+                log.at_once += 1;
+            }
             log.at_once_max = log.at_once_max.max(log.at_once);
             (self.decide)(request, &ids, events)
         };
         tokio::time::sleep(delay).await;
         let mut log = self.log.lock().unwrap();
-        log.at_once -= 1;
+        log.at_once -= usize::from(!ids.is_empty());
         if matches!(verdict, Verdict::Accepted { .. }) {
             log.accepted.extend(ids);
         }

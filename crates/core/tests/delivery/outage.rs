@@ -64,10 +64,10 @@ async fn outage_total_delivers_everything_afterwards() {
                     "{what}"
                 );
                 if slots == 1 {
-                    assert!(
-                        ends.delivered.is_sorted(),
-                        "{what}: one slot keeps the order"
-                    );
+                    // A batch that was tried in place of the first may be through before it.
+                    let back = ends.delivered.windows(2).filter(|two| two[0] > two[1]);
+                    let most = usize::try_from(hours).unwrap();
+                    assert!(back.count() <= most, "{what}: one slot keeps the order");
                 }
                 ends.delivered.sort_unstable();
                 assert_eq!(ends.delivered, (0..from).collect::<Vec<_>>(), "{what}");

@@ -28,6 +28,8 @@ struct Plan {
     trouble_ends: Duration,
     /// The receiver's time per event while failures last.
     each: Duration,
+    /// It accepts empty lists even then.
+    probes: bool,
 }
 
 impl Plan {
@@ -42,6 +44,7 @@ impl Plan {
             trouble: [0, 0, 20, 60, 90, 100][random.usize(0..6)],
             trouble_ends: Duration::from_secs([30, 600, 7200][random.usize(0..3)]),
             each: Duration::from_millis([0, 0, 1, 30, 1000][random.usize(0..5)]),
+            probes: random.bool(),
         }
     }
 
@@ -93,6 +96,9 @@ impl AddAssign for Seen {
 fn receiver(plan: Plan) -> (Fake, Arc<Mutex<super::fake::Log>>) {
     let ends = Instant::now() + plan.trouble_ends;
     Fake::new(move |request, ids, _| {
+        if ids.is_empty() && plan.probes {
+            return (Duration::from_millis(1), accepted());
+        }
         let dice = plan.dice(!(request as u64));
         let trouble = Instant::now() < ends;
         let poison = ids.iter().find_map(|id| plan.poison(*id));
