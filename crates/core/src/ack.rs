@@ -302,6 +302,11 @@ impl<P> AckTracker<P> {
         self.find(id).map(|open| &open.record)
     }
 
+    /// The partition of an open record.
+    pub(crate) fn partition_of(&self, id: RecordId) -> Option<u32> {
+        self.find(id).map(|open| open.partition)
+    }
+
     /// How far this partition is settled without a gap.
     pub(crate) fn watermark(&self, partition: u32) -> Watermark {
         let Some(place) = self.partitions.get(&partition) else {

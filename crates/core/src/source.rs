@@ -15,6 +15,10 @@ use crate::record::Record;
 pub trait Position: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
     /// The JSON that the checkpoint keeps. The source reads it again where it is opened.
     fn to_stored(&self) -> StoredPosition;
+
+    /// A record of the partition went to the dead letter. For a position that tells it to a later
+    /// run.
+    fn note_reject(&mut self) {}
 }
 
 /// A count: of a source that has nothing to resume from, or that is read from its beginning.

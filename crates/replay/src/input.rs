@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use audit_bridge_core::chain::printable;
@@ -139,6 +139,8 @@ pub struct ReplayProgress {
     /// Records that an earlier run has settled, in those inputs and in inputs that are resumed
     /// behind them.
     pub records_left_out: AtomicU64,
+    /// Records of these inputs went to the dead letter of an earlier run, which has settled them.
+    pub rejected_before: AtomicBool,
     /// Inputs that have changed since an earlier run read them.
     pub inputs_changed: AtomicU64,
     /// The partitions of the inputs, in input order.
@@ -213,6 +215,11 @@ impl ReplayProgress {
             let bytes = path.metadata().map_or(0, |meta| meta.len());
             self.read.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Notes whether an earlier run brought records of an input to the dead letter.
+    pub(super) fn rejected_before(&self, rejects: bool) {
+        self.rejected_before.fetch_or(rejects, Ordering::Relaxed);
     }
 
     /// An input is resumed behind this many records.

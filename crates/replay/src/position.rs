@@ -47,6 +47,9 @@ pub struct InputPosition {
     /// The input was read to its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) finished: bool,
+    /// Some of them are in the dead letter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) rejects: bool,
 }
 
 #[expect(
@@ -61,6 +64,10 @@ impl Position for InputPosition {
     fn to_stored(&self) -> StoredPosition {
         // Strings, numbers and a flag cannot fail to serialise.
         serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn note_reject(&mut self) {
+        self.rejects = true;
     }
 }
 
@@ -145,6 +152,13 @@ pub(super) enum InputComparison {
     Shorter,
 }
 
+impl InputComparison {
+    /// Whether the settled part still is the input's.
+    pub(super) fn goes_on(self) -> bool {
+        matches!(self, InputComparison::Whole | InputComparison::Longer)
+    }
+}
+
 /// Reads the settled part of an input again and compares it.
 pub(super) fn compare(
     mut content: impl Read,
@@ -191,9 +205,19 @@ pub(super) struct InputFollower {
     certain: Option<u64>,
     /// Whether the last record is certain only if another one follows.
     last_uncertain: bool,
+    /// As in [`InputPosition`], by an earlier run.
+    rejects: bool,
 }
 
 impl InputFollower {
+    /// Follows an input from its beginning; `rejects` is of the settled part that is passed over.
+    pub(super) fn new(rejects: bool) -> InputFollower {
+        InputFollower {
+            rejects,
+            ..InputFollower::default()
+        }
+    }
+
     pub(super) fn passed(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
@@ -222,6 +246,7 @@ impl InputFollower {
             sha256: hex(&self.hasher),
             uncertain: self.records - certain,
             finished,
+            rejects: self.rejects,
         }
     }
 }

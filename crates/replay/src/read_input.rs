@@ -76,10 +76,12 @@ impl InputReader {
         fork: &mut Fork,
     ) -> Result<(), Unreadable> {
         let opened = input.input.open().map_err(Unreadable::Io)?;
-        let mut skip = 0;
+        let (mut skip, mut rejects) = (0, false);
         if let Some(settled) = &input.settled {
             let content = opened.content(&Arc::default()).map_err(Unreadable::Io)?;
             let compared = position::compare(content, settled).map_err(Unreadable::Io)?;
+            rejects = settled.rejects && compared.goes_on();
+            self.progress.rejected_before(rejects);
             match compared {
                 InputComparison::Whole if settled.finished => {
                     self.progress.leave_out(&input.input, settled.records);
@@ -112,7 +114,7 @@ impl InputReader {
             skip,
             ahead,
             number: 0,
-            follower: keeps_positions.then(InputFollower::default),
+            follower: keeps_positions.then(|| InputFollower::new(rejects)),
         };
         let (dump, shape) = (&self.settings.dump, self.settings.shape.as_ref());
         let read = reader::read_into(content, dump, shape, &mut pages);

@@ -158,6 +158,7 @@ async fn replay_shard_reads_on_what_it_has_begun() {
             sha256: String::new(),
             uncertain: 0,
             finished,
+            rejects: false,
         };
         let begun = serde_json::to_value(begun).unwrap();
         let settings = ReplaySettings {

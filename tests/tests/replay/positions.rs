@@ -346,3 +346,42 @@ async fn positions_that_cannot_be_kept_end_in_a_failure_that_says_so() {
         assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
     }
 }
+
+/// A Job's pod that ends with status 3 may be started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_of_an_earlier_run_are_told_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (state, dead, report_path) = (path("state"), path("dead.jsonl"), path("report.json"));
+    let broken = event(7, 1200).replacen("\"verb\":", "\"verb\" ", 1) + "\n";
+    let a = write(folder.path(), "a.jsonl", lines(0..1) + &broken);
+    let b = write(folder.path(), "b.jsonl", lines(10..12));
+    let rerun = |inputs: &[&str]| {
+        let options = ["--state-dir", &state, "--dead-letter", &dead];
+        let output = ["--output", "/dev/null", "--report", &report_path];
+        run("eks", &[&["replay"], inputs, &options, &output].concat())
+    };
+    let rejected_before = || report(&report_path)["rejected_before"].clone();
+
+    let ran = rerun(&[&a, &b]);
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert!(rejected_before().is_null());
+    for _ in 0..2 {
+        let ran = rerun(&[&a, &b]);
+        assert_eq!(ran.status, 3, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("rejected by an earlier run"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(report(&report_path)["records"], 0);
+        assert_eq!(rejected_before(), true);
+    }
+    // Not of the other file, nor of what took the file's place.
+    assert_eq!(rerun(&[&b]).status, 0);
+    write(folder.path(), "a.jsonl", lines(20..25));
+    for _ in 0..2 {
+        let ran = rerun(&[&a, &b]);
+        assert_eq!(ran.status, 0, "{}", ran.stderr);
+    }
+}

@@ -25,6 +25,7 @@ use audit_bridge_replay::dump::{Dump, Shape};
 use audit_bridge_replay::{InputPosition, Replay, ReplayProgress, ReplaySettings, Shard};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Bridge, DEAD_LETTERS, DONE, FAILED, init_logging, usage};
@@ -246,6 +247,12 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
         }
         None => None,
     };
+    if checked.state_dir.is_some() && dead_letter.is_none() {
+        tracing::warn!(
+            "no --dead-letter (AUDIT_BRIDGE_DEAD_LETTER): what is rejected is shown at most and kept \
+             nowhere, and a later run with this --state-dir does not come back to it"
+        );
+    }
     let state = match &checked.state_dir {
         Some(dir) => Some(ReplayState::open(dir, B::PROVIDER).await?),
         None => None,
@@ -294,8 +301,13 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
     } = run::run(pipeline).await;
     stats.set_duration(started.elapsed());
     console.finish(&stats);
+    let rejected_before = console.progress.rejected_before.load(Ordering::Relaxed);
     if let Some(path) = &checked.report {
-        let json = serde_json::to_string(&stats).map_err(|error| error.to_string())?;
+        let report = Report {
+            stats: &stats,
+            rejected_before,
+        };
+        let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
         write_private(path, (json + "\n").as_bytes())
             .map_err(|error| format!("the report {} cannot be written: {error}", path.display()))?;
     }
@@ -313,9 +325,19 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
             Err(format!("{why}; once it is mended, {resume}").into())
         }
         Ended::Done if console.problems > 0 => Ok(FAILED),
-        Ended::Done if stats.rejects() > 0 => Ok(DEAD_LETTERS),
+        Ended::Done if stats.rejects() > 0 || rejected_before => Ok(DEAD_LETTERS),
         Ended::Done => Ok(DONE),
     }
+}
+
+/// What `--report` writes.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    stats: &'a RunStats,
+    /// Records of these files went to the dead letter of an earlier run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    rejected_before: bool,
 }
 
 /// The checkpoint's store, and the positions in it.
@@ -453,6 +475,12 @@ impl Console {
                 "files that changed since they were replayed, and were replayed from their \
                  beginning: {changed}"
             ));
+        }
+        if self.progress.rejected_before.load(Ordering::Relaxed) {
+            self.print_line(
+                "records of these files were rejected by an earlier run with this --state-dir: they are in \
+                 its dead letter, if it had one",
+            );
         }
         if !self.kept && stats.rejects() > self.shown {
             self.print_line(&format!(

@@ -1,5 +1,6 @@
 //! The loop's bookkeeping between two waits: conversion, accounting, rejects to the dead letter.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,6 +42,8 @@ pub(super) struct Processor<P, Con, Obs> {
     followed: Vec<(RecordId, u64)>,
     pub(super) observer: Obs,
     pub(super) stats: RunStats,
+    /// The partitions of which a record went to the dead letter.
+    rejected_in: BTreeSet<u32>,
 }
 
 /// The dead letter's error text for the original of an event that was delivered without its
@@ -70,6 +73,7 @@ impl<P: Position, Con: Convert, Obs: Observer> Processor<P, Con, Obs> {
             followed: Vec::new(),
             observer,
             stats: RunStats::default(),
+            rejected_in: BTreeSet::new(),
         }
     }
 
@@ -84,7 +88,15 @@ impl<P: Position, Con: Convert, Obs: Observer> Processor<P, Con, Obs> {
 
     /// Positions reached since the last call.
     pub(super) fn progress(&mut self) -> Vec<PartitionProgress<P>> {
-        self.tracker.progress()
+        let mut progress = self.tracker.progress();
+        for step in &mut progress {
+            if let PartitionProgress::Reached(partition, position) = step
+                && self.rejected_in.contains(partition)
+            {
+                position.note_reject();
+            }
+        }
+        progress
     }
 
     /// Up to when everything is settled.
@@ -231,6 +243,7 @@ impl<P: Position, Con: Convert, Obs: Observer> Processor<P, Con, Obs> {
             error = "the record is larger than what is read of one; its beginning is kept";
         }
         self.stats.reject(reason);
+        self.rejected_in.extend(self.tracker.partition_of(id));
         self.observer.reject(&record.origin, reason, error);
         match &mut self.dead_letter {
             Some(dead_letter) => dead_letter.add(Line {
