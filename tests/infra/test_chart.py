@@ -62,6 +62,10 @@ ADMIN_PORT = int(
         (ROOT / "crates/app/src/cli/health_args.rs").read_text(),
     )[1]
 )
+# As the help of --shutdown-grace says.
+SHUTDOWN_GRACE = int(
+    re.search(r"after SIGTERM \[default: (\d+)s\]", (ROOT / "crates/app/src/cli/run_args.rs").read_text())[1]
+)
 ADMIN_PORT_FILES = ["Dockerfile", "NOTES.txt", "deployment.yaml", "network-policy.yaml", "scrape.yaml", "validate.yaml"]
 SUBSCRIPTION = {"gke": {"resourceNames": [], "subscription": "projects/p/subscriptions/s"}}
 FURTHER = {
@@ -258,8 +262,7 @@ class Rendered(unittest.TestCase):
                 for probe, path in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
                     get = container(objects)[probe]["httpGet"]
                     self.assertEqual((get["path"], get["port"]), (path, "admin"))
-                # --shutdown-grace is 25 s.
-                self.assertGreater(pod(objects)["spec"]["terminationGracePeriodSeconds"], 25 + 10)
+                self.assertGreater(pod(objects)["spec"]["terminationGracePeriodSeconds"], SHUTDOWN_GRACE + 10)
                 resources = container(objects)["resources"]
                 self.assertEqual(resources["limits"], {"memory": "256Mi"})
                 self.assertEqual(resources["requests"], {"cpu": "50m", "memory": "128Mi"})
