@@ -36,7 +36,7 @@ pub use self::position::{InputPosition, PositionError};
 use self::queue::Queue;
 use self::read_input::InputReader;
 use self::reader::{Found, Unreadable};
-pub use self::shard::Shard;
+pub use self::shard::{DividedFiles, Shard};
 
 /// Pages between a reading thread and the pipeline.
 const PAGES_AHEAD: usize = 2;
@@ -79,6 +79,7 @@ pub struct Replay {
     pages: mpsc::Receiver<Page<InputPosition>>,
     progress: Arc<ReplayProgress>,
     inputs: usize,
+    divided: Option<DividedFiles>,
 }
 
 impl Replay {
@@ -94,12 +95,15 @@ impl Replay {
         let (mut inputs, problems) = input::expand(&settings.paths);
         let none = StoredPositions::new();
         let known = position::read(settings.resume.as_ref().unwrap_or(&none))?;
+        let mut divided = None;
         if let Some(shard) = settings.shard {
             let begun = |input: &Input| {
                 let settled = known.get(&*input.name());
                 settled.is_some_and(|(_, settled)| !settled.finished)
             };
-            inputs = shard.select(inputs, begun);
+            let selected = shard.select(inputs, begun);
+            inputs = selected.0;
+            divided = Some(selected.1);
         }
         let inputs = position::assign(inputs, known);
         let count = inputs.len();
@@ -135,12 +139,18 @@ impl Replay {
             pages,
             progress,
             inputs: count,
+            divided,
         })
     }
 
     /// The number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// What was divided, if only a part is read.
+    pub fn divided(&self) -> Option<&DividedFiles> {
+        self.divided.as_ref()
     }
 
     /// The progress of reading.

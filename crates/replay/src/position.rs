@@ -251,7 +251,7 @@ impl InputFollower {
     }
 }
 
-fn hex(hasher: &Sha256) -> String {
+pub(super) fn hex(hasher: &Sha256) -> String {
     let mut text = String::with_capacity(64);
     for byte in hasher.clone().finalize() {
         let _ = write!(text, "{byte:02x}");

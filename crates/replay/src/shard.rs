@@ -1,12 +1,27 @@
 //! Every N-th input: divides an archive among the pods of an Indexed Job.
 
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
 use super::input::Input;
+use super::position::hex;
 
 /// One of several equal parts of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     index: u64,
     count: u64,
+}
+
+/// The files that are divided. All parts must see the same. Serialises as a member of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DividedFiles {
+    /// How many, in all parts.
+    pub files: usize,
+    /// How many are in this part.
+    pub here: usize,
+    /// The SHA-256 of their names in order, each with an end of line.
+    pub names_sha256: String,
 }
 
 /// Why a text does not name a part.
@@ -63,18 +78,32 @@ impl Shard {
         self,
         mut inputs: Vec<Input>,
         begun: impl Fn(&Input) -> bool,
-    ) -> Vec<Input> {
+    ) -> (Vec<Input>, DividedFiles) {
         inputs.sort_by_key(Input::name);
-        (0..)
+        let mut names = Sha256::new();
+        for input in &inputs {
+            names.update(input.name().as_bytes());
+            names.update(b"\n");
+        }
+        let files = inputs.len();
+        let selected: Vec<Input> = (0..)
             .zip(inputs)
             .filter(|(number, input)| number % self.count == self.index || begun(input))
             .map(|(_, input)| input)
-            .collect()
+            .collect();
+        let divided = DividedFiles {
+            files,
+            here: selected.len(),
+            names_sha256: hex(&names),
+        };
+        (selected, divided)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -85,17 +114,21 @@ mod tests {
                 .map(|name| Input::File(name.to_string().into()))
                 .collect()
         };
-        let mut all = Vec::new();
+        let (mut all, mut names) = (Vec::new(), BTreeSet::new());
         for (index, order) in ["gabcdef", "abcdefg", "fgdeabc"].into_iter().enumerate() {
             let shard = Shard::read("3", Some(&index.to_string())).unwrap();
             assert_eq!(Shard::read(&format!("{index}/3"), Some("9")), Ok(shard));
-            all.extend(shard.select(inputs(order), |_| false));
+            let (selected, divided) = shard.select(inputs(order), |_| false);
+            assert_eq!((divided.files, divided.here), (order.len(), selected.len()));
+            names.insert(divided.names_sha256);
+            all.extend(selected);
         }
         all.sort_by_key(Input::name);
         assert_eq!(all, inputs("abcdefg"));
+        assert_eq!(names.len(), 1, "in whatever order");
         let shard = Shard::read("1/2", None).unwrap();
         let begun = |input: &Input| *input.name() == *"c";
-        assert_eq!(shard.select(inputs("abcd"), begun), inputs("bcd"));
+        assert_eq!(shard.select(inputs("abcd"), begun).0, inputs("bcd"));
     }
 
     #[test]

@@ -204,10 +204,21 @@ fn shards_of_a_folder_give_every_file_once() {
         );
     }
     let dumps = folder.path().join("dumps").display().to_string();
-    let mut all = Vec::new();
+    let (mut all, mut names) = (Vec::new(), BTreeSet::new());
+    let report_path = folder.path().join("report.json").display().to_string();
     for index in 0..3 {
-        let explicit = run("eks", &["replay", &dumps, "--shard", &format!("{index}/3")]);
+        let part = format!("{index}/3");
+        let options = ["--shard", &part, "--report", &report_path];
+        let explicit = run("eks", &[&["replay", &dumps], &options[..]].concat());
         assert_eq!(explicit.status, 0, "{}", explicit.stderr);
+        let shard = &report(&report_path)["shard"];
+        assert_eq!(
+            (&shard["files"], &shard["here"]),
+            (&7.into(), &[3, 2, 2][index].into())
+        );
+        let digest = shard["names_sha256"].as_str().unwrap().to_owned();
+        assert!(explicit.stderr.contains(&digest), "{}", explicit.stderr);
+        names.insert(digest);
         let mut job = command("eks", &["replay", &dumps, "--shard", "3"]);
         let output = job
             .env("JOB_COMPLETION_INDEX", index.to_string())
@@ -218,6 +229,7 @@ fn shards_of_a_folder_give_every_file_once() {
     }
     all.sort();
     assert_eq!(all, all_ids(0..70));
+    assert_eq!(names.len(), 1, "all parts see the same files");
     let ran = run("eks", &["replay", &dumps, "--shard", "3/3"]);
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("--shard"), "{}", ran.stderr);

@@ -22,7 +22,9 @@ use audit_bridge_core::run::{self, Ended, Pipeline, RetryPolicy};
 use audit_bridge_core::run_stats::RunStats;
 use audit_bridge_core::source::{Problem, StoredPositions};
 use audit_bridge_replay::dump::{Dump, Shape};
-use audit_bridge_replay::{InputPosition, Replay, ReplayProgress, ReplaySettings, Shard};
+use audit_bridge_replay::{
+    DividedFiles, InputPosition, Replay, ReplayProgress, ReplaySettings, Shard,
+};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -272,6 +274,18 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
     let checkpoint = state.map(|state| state.checkpointer(source.inputs()));
     let keeps_positions = checkpoint.is_some();
     let console = Console::new(source.progress(), dead_letter.is_some());
+    let divided = source.divided().cloned();
+    if let Some(DividedFiles {
+        files,
+        here,
+        names_sha256,
+    }) = &divided
+    {
+        console.print_line(&format!(
+            "{here} of {files} files; every part must see the same ones: the SHA-256 of their names is \
+             {names_sha256}"
+        ));
+    }
     let target = settings.destination.open()?;
     let pipeline = Pipeline {
         source,
@@ -306,6 +320,7 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
         let report = Report {
             stats: &stats,
             rejected_before,
+            shard: divided,
         };
         let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
         write_private(path, (json + "\n").as_bytes())
@@ -338,6 +353,9 @@ struct Report<'a> {
     /// Records of these files went to the dead letter of an earlier run.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rejected_before: bool,
+    /// With `--shard`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<DividedFiles>,
 }
 
 /// The checkpoint's store, and the positions in it.
