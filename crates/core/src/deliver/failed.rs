@@ -20,6 +20,10 @@ const WORKED_RECENTLY: Duration = Duration::from_secs(60);
 /// The longest wait between two batches' turns then.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// The wait of a batch behind an event that was parked because of an empty list only, if no event was
+/// accepted so recently: the receiver may be overloaded, and each event is a request.
+const PARKING_PACE: Duration = Duration::from_millis(50);
+
 impl<S: Sink + 'static> Delivery<S> {
     /// Counts a request of another pipeline that the receiver accepted: it shows as well as one of
     /// our own that the receiver accepts other events than the failing ones. Otherwise a log that
@@ -72,7 +76,8 @@ impl<S: Sink + 'static> Delivery<S> {
         let takes_others = self.accepted > job.failed_at.min(answer.number)
             || self.health.accepted_within(now, TAKES_OTHERS);
         let probed = self.probe.accepted_within(now, WORKED_RECENTLY);
-        let recently = probed || self.health.accepted_within(now, WORKED_RECENTLY);
+        let worked = self.health.accepted_within(now, WORKED_RECENTLY);
+        let recently = probed || worked;
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
@@ -119,7 +124,13 @@ impl<S: Sink + 'static> Delivery<S> {
         match next {
             Next::Culprit(entry, evidence) => {
                 self.bytes -= entry.charge;
-                job.wait(now, false);
+                match evidence {
+                    Evidence::EmptyList if asked && job.culprits > 1 => {
+                        job.wait(now + self.backoff.wait_asked(1, failure.after), true);
+                    }
+                    Evidence::EmptyList if !worked => job.wait(now + PARKING_PACE, false),
+                    _ => job.wait(now, false),
+                }
                 self.remove_if_done(at);
                 self.set_aside(*entry, evidence, failure, now);
             }

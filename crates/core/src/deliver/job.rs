@@ -185,6 +185,8 @@ pub(super) struct Job {
     hurried: bool,
     /// Comparisons in vain.
     comparisons: u32,
+    /// Events that were to blame since one of it was accepted.
+    pub(super) culprits: u32,
 }
 
 impl Job {
@@ -204,6 +206,7 @@ impl Job {
             failed_at: u64::MAX,
             hurried: false,
             comparisons: 0,
+            culprits: 0,
         }
     }
 
@@ -272,6 +275,7 @@ impl Job {
         }
         self.waits = 0;
         self.hurried = false;
+        self.culprits = 0;
         taken
     }
 
@@ -374,6 +378,7 @@ impl Job {
             };
             self.waits = 0;
             self.hurried = false;
+            self.culprits = self.culprits.saturating_add(1);
             return Next::Culprit(Box::new(culprit), evidence);
         }
         if from > 0 {
