@@ -53,7 +53,7 @@ use delivery_health::DeliveryHealth;
 pub use delivery_health::{DeliveryStatus, Outage};
 use job::{InFlightEvent, Job, JobState};
 pub use parked::{ALONE_FAILURES_MAX, ALONE_TIME_MIN, PARKED_BYTES_MAX, ParkedStatus};
-use parked::{BatchRequests, Parked};
+use parked::{BatchRequests, Parked, REFUSED_MAX};
 use probe::Probe;
 pub use receipt::{ConcurrencyLimit, Receipt};
 use request_limit::RequestLimit;
@@ -247,7 +247,8 @@ impl<S: Sink + 'static> Delivery<S> {
     pub fn give_up_culprits(&mut self, now: Instant, after: Duration) {
         let in_jobs = || self.jobs.iter().flat_map(|job| &job.entries);
         let left = || in_jobs().chain(self.parked.entries());
-        if !left().all(|entry| entry.is_suspect(self.accepted)) {
+        let few = left().count() <= REFUSED_MAX;
+        if !left().all(|entry| entry.is_suspect(self.accepted, few)) {
             return;
         }
         let passed = |refused| {
@@ -396,6 +397,7 @@ impl<S: Sink + 'static> Delivery<S> {
         match verdict {
             Verdict::Accepted { .. } => {
                 self.probe.accepted(number, now);
+                self.health.empty_list_accepted();
                 // One slot keeps the order.
                 let woken = if self.slots == 1 { 1 } else { usize::MAX };
                 for job in self.jobs.iter_mut().take(woken) {

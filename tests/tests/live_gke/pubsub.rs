@@ -139,23 +139,23 @@ async fn messages_open_are_bounded_and_returned_at_the_end() {
     assert_eq!(bridge.terminate(), 0);
 }
 
-/// The service sends at most 10,000 messages that are not acknowledged, and an event that the
+/// The service sends at most 16,000 messages that are not acknowledged, and an event that the
 /// receiver refuses is parked for at least a quarter of an hour, as long as others arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn message_whose_event_is_parked_holds_up_no_other() {
     let scene = Scene::new().await;
     scene.webhook.poison(&PodEntry::audit_id(0), 500);
-    scene.publish(0..12_000, 0);
+    scene.publish(0..18_000, 0);
     let bridge = scene.run("one", &[]);
-    let others: BTreeSet<String> = (1..12_000).map(PodEntry::audit_id).collect();
+    let others: BTreeSet<String> = (1..18_000).map(PodEntry::audit_id).collect();
     until("all others", || scene.accepted() == others);
-    scene.until_acked(11_999);
+    scene.until_acked(17_999);
     assert_eq!(bridge.terminate(), 0);
     // The message is returned, and redelivered.
     scene.webhook.accept_event(&PodEntry::audit_id(0));
     let bridge = scene.run("two", &[]);
-    scene.until_accepted(0..12_000);
-    scene.until_acked(12_000);
+    scene.until_accepted(0..18_000);
+    scene.until_acked(18_000);
     assert_eq!(bridge.terminate(), 0);
 }
 

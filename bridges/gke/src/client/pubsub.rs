@@ -36,8 +36,9 @@ use super::page::IdentifiedEntry;
 
 /// Limit of bytes that are received and not acknowledged.
 const OPEN_BYTES_MAX: i64 = 24 << 20;
-/// The same limit in messages.
-const OPEN_MESSAGES_MAX: i64 = 10_000;
+/// The same limit in messages. So many of the smallest that become events do not fit in the room
+/// for parked ones, so that these cannot fill it.
+const OPEN_MESSAGES_MAX: i64 = 16_000;
 /// The largest message that the service takes, and so the most room that it leaves unused.
 const MESSAGE_BYTES_MAX: i64 = 10 << 20;
 /// Messages waiting for the source. More of them wait in the client, where they count as open too.

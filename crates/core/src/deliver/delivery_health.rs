@@ -18,6 +18,9 @@ const PASSING_MAX: Duration = Duration::from_secs(1);
 const DEFAULT_REMEDY: &str = "check that the receiver at --webhook-url (AUDIT_BRIDGE_WEBHOOK_URL) \
      is up and can be reached from here";
 
+const EMPTY_LIST_REMEDY: &str = "it accepts an empty list, so look in its log, and at what stands before it (a \
+     WAF, a proxy), for what it refuses in events";
+
 /// How delivery is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryStatus {
@@ -64,6 +67,8 @@ struct Failing {
     failures: u32,
     /// The newest log line about it: cause, hold and time.
     logged: Option<(Cause, bool, Instant)>,
+    /// The receiver accepted an empty list since.
+    accepts_empty_list: bool,
 }
 
 /// The failures since the receiver last accepted something.
@@ -80,6 +85,7 @@ impl DeliveryHealth {
             outage: outage.clone(),
             failures: 0,
             logged: None,
+            accepts_empty_list: false,
         });
         failing.failures = failing.failures.saturating_add(1);
         failing.outage = Outage {
@@ -112,7 +118,14 @@ impl DeliveryHealth {
     pub(super) fn outage(&self, now: Instant) -> Option<Outage> {
         let failing = self.failing.as_ref();
         let confirmed = failing.filter(|failing| failing.is_confirmed(now));
-        confirmed.map(|failing| failing.outage.clone())
+        confirmed.map(Failing::outage)
+    }
+
+    /// The receiver accepted an empty list, which ends no outage.
+    pub(super) fn empty_list_accepted(&mut self) {
+        if let Some(failing) = &mut self.failing {
+            failing.accepts_empty_list = true;
+        }
     }
 
     pub(super) fn last_accepted(&self) -> Option<Instant> {
@@ -121,7 +134,7 @@ impl DeliveryHealth {
 
     /// Why to give up, once nothing was accepted for so long.
     pub(super) fn gave_up(&self, now: Instant, after: Duration) -> Option<String> {
-        let outage = &self.failing.as_ref()?.outage;
+        let outage = self.failing.as_ref()?.outage();
         let waited = now.duration_since(outage.since);
         (waited >= after).then(|| {
             format!(
@@ -141,6 +154,14 @@ impl DeliveryHealth {
 }
 
 impl Failing {
+    fn outage(&self) -> Outage {
+        let mut outage = self.outage.clone();
+        if self.accepts_empty_list {
+            outage.remedy = Cow::Borrowed(EMPTY_LIST_REMEDY);
+        }
+        outage
+    }
+
     /// Confirms an outage: one failure may concern one event only, or pass.
     fn is_confirmed(&self, now: Instant) -> bool {
         self.failures > 1 || now.duration_since(self.outage.since) > PASSING_MAX

@@ -104,15 +104,15 @@ impl<S: Sink + 'static> Delivery<S> {
                 _ => Next::Wait,
             };
         }
-        // Where there is no room to park an event, a probe changes nothing.
+        // Where there is no room to park an event, a probe shows nothing.
         let job = &self.jobs[at];
         let searches = answer.events == 1 && failure.cause.reached_receiver();
-        if searches
-            && (job.needs_proof() || probed)
-            && !matches!(next, Next::Culprit(..))
-            && job.first_bytes() <= self.parked.room()
-        {
-            self.probe.want();
+        if searches && (job.needs_proof() || probed) && !matches!(next, Next::Culprit(..)) {
+            match job.first_bytes() <= self.parked.room() {
+                true => self.probe.want(),
+                false if worked => self.parked.hurry(now),
+                false => {}
+            }
         }
         if let Some(turn) = next_turn {
             self.jobs[turn].wait(now, false);

@@ -17,6 +17,10 @@ const ALONE_BEFORE_COMPARING: u32 = 3;
 /// Events of a batch that are sent alone to compare, before another batch is asked for.
 const COMPARISONS_MAX: u32 = 8;
 
+/// Events of a batch that are refused one after the other. More may be good ones, to a receiver that
+/// accepted an event and refuses all again: they are parked.
+const REFUSED_IN_A_ROW_MAX: u32 = 16;
+
 /// What timed out is divided into so many parts: what fails at once is halved, but each time-out
 /// costs ten seconds, and an accepted request a few milliseconds. Where the receiver fails at
 /// random, each part is another time-out, and two are enough.
@@ -78,10 +82,10 @@ impl InFlightEvent {
     }
 
     /// Whether it fails alone, and something was accepted since its first failed request (or ever,
-    /// if the receiver calls its body bad). This is weaker evidence than parking needs, since both
-    /// failures may have been passing ones.
-    pub(super) fn is_suspect(&self, accepted: u64) -> bool {
-        let proven = self.is_proven(accepted) || self.refused && accepted > 0;
+    /// if the receiver calls its body bad, and that of `few` others). This is weaker evidence than
+    /// parking needs, since both failures may have been passing ones.
+    pub(super) fn is_suspect(&self, accepted: u64, few: bool) -> bool {
+        let proven = self.is_proven(accepted) || self.refused && few && accepted > 0;
         self.alone_since.is_some() && proven
     }
 
@@ -351,7 +355,12 @@ impl Job {
         // goes to the dead letter at once, and needs newer evidence than what is parked.
         let fits = entry.parked_bytes() <= others.park_bytes_max;
         let evidence = match entry.is_proven(others.newest) {
-            true if others.lately && cause.blames_body() => Some(Evidence::Refused),
+            true if others.lately
+                && cause.blames_body()
+                && self.culprits < REFUSED_IN_A_ROW_MAX =>
+            {
+                Some(Evidence::Refused)
+            }
             true if fits && (others.lately || others.recently) => Some(Evidence::OtherEvent),
             _ if fits && entry.is_proven(others.probed) => Some(Evidence::EmptyList),
             _ => None,

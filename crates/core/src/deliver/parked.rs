@@ -24,6 +24,17 @@ pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
 /// random.
 const CAUSE_FAILURES: u32 = 3;
 
+/// An event is given up for lack of room only when it failed alone so often with another event accepted
+/// in between: a receiver that accepts one event in an outage must not condemn what is parked. The
+/// same holds for one whose body is called bad, if many are parked.
+const PROOFS_MIN: u32 = 3;
+
+/// Of parked events no more is logged than one in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// More refused events than this, with no other accepted in between, are rather the receiver's fault.
+pub(super) const REFUSED_MAX: usize = 100;
+
 /// A receiver that fails at random must not make a good event look bad. So an event is given up
 /// only once the chance that a good one fails this often is below one in a million.
 const CHANCE_MAX: f64 = 1e-6;
@@ -56,9 +67,8 @@ pub(super) struct ParkedEvent {
     at: Instant,
     /// Nothing was accepted between its last two failures: it is retried as soon as something is.
     held: bool,
-    /// Another event was accepted between two of its failures, and not an empty list only: it may
-    /// be given up.
-    is_proven: bool,
+    /// How often it failed alone with another event accepted since the failure before.
+    proofs: u32,
 }
 
 /// Requests of batches so far.
@@ -94,6 +104,11 @@ pub(super) struct DeliverySnapshot {
 }
 
 impl ParkedEvent {
+    /// Whether it may be given up for others.
+    fn makes_room(&self) -> bool {
+        self.proofs >= PROOFS_MIN
+    }
+
     /// Why it is given up, for the dead letter.
     pub(super) fn why(&self, now: Instant) -> String {
         if self.entry.refused {
@@ -120,8 +135,9 @@ pub(super) struct Parked {
     /// Those that are being tried, with the numbers of their requests.
     retrying: Vec<(u64, ParkedEvent)>,
     bytes: usize,
-    /// Those of events that are not proven.
-    unproven_bytes: usize,
+    /// Those of events that make no room.
+    kept_bytes: usize,
+    logged_at: Option<Instant>,
     /// Consecutive failures with nothing accepted, and the end of the pause for all events because
     /// of them.
     held_failures: u32,
@@ -137,14 +153,15 @@ impl Parked {
             waiting: VecDeque::new(),
             retrying: Vec::new(),
             bytes: 0,
-            unproven_bytes: 0,
+            kept_bytes: 0,
+            logged_at: None,
             held_failures: 0,
             not_before: Instant::now(),
             fails_at_random: false,
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.retrying.len()
     }
 
@@ -171,17 +188,24 @@ impl Parked {
         }
     }
 
-    /// The largest event for which there is room. Events that are proven make room; if all are, for
-    /// any event.
+    /// The largest event for which there is room, or for which others make room; if all would, any.
     pub(super) fn room(&self) -> usize {
-        match self.unproven_bytes {
+        match self.kept_bytes {
             0 => usize::MAX,
             bytes => PARKED_BYTES_MAX.saturating_sub(bytes),
         }
     }
 
-    /// Parks an event that failed alone. If the room does not suffice, returns the oldest proven
-    /// events, which are given up.
+    /// There is no room for another event: those that make none are tried again now, to find out.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let kept = self.waiting.iter_mut().filter(|it| !it.makes_room());
+        for parked in kept {
+            parked.at = parked.at.min(now);
+        }
+    }
+
+    /// Parks an event that failed alone. If the room does not suffice, returns the oldest that make
+    /// room, which are given up.
     pub(super) fn park(
         &mut self,
         mut entry: InFlightEvent,
@@ -190,19 +214,33 @@ impl Parked {
         moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> Vec<ParkedEvent> {
-        let is_proven = evidence != Evidence::EmptyList;
-        tracing::warn!(
-            detail,
-            records = ?entry.item.records.as_slice(),
-            accepts = if is_proven { "other events" } else { "an empty list" },
-            "event parked: it fails alone while the webhook works; retrying"
-        );
+        let proofs = u32::from(evidence != Evidence::EmptyList);
+        let accepts = if proofs > 0 {
+            "other events"
+        } else {
+            "an empty list"
+        };
+        let records = entry.item.records.as_slice();
+        // How many there are, others choose: the metric counts them.
+        if self
+            .logged_at
+            .is_none_or(|at| moment.now - at >= LOG_INTERVAL)
+        {
+            self.logged_at = Some(moment.now);
+            tracing::warn!(
+                detail,
+                ?records,
+                accepts,
+                parked = self.len() + 1,
+                "event parked: it fails alone while the webhook works; retrying"
+            );
+        } else {
+            tracing::debug!(detail, ?records, accepts, "event parked");
+        }
         // Copies the event, which may stay for long, so that its page is freed.
         entry.item.event = entry.item.event.detached();
         self.bytes += entry.parked_bytes();
-        if !is_proven {
-            self.unproven_bytes += entry.parked_bytes();
-        }
+        self.kept_bytes += entry.parked_bytes();
         self.put_back(ParkedEvent {
             at: moment.now + backoff.wait_parked(1),
             entry,
@@ -210,12 +248,12 @@ impl Parked {
             failed_at: moment.begun,
             others: moment.others,
             chance: 0.0,
-            held: !is_proven,
-            is_proven,
+            held: proofs == 0,
+            proofs,
         });
         let mut given_up = Vec::new();
         while self.bytes > PARKED_BYTES_MAX
-            && let Some(at) = self.waiting.iter().position(|parked| parked.is_proven)
+            && let Some(at) = self.waiting.iter().position(ParkedEvent::makes_room)
             && let Some(oldest) = self.waiting.remove(at)
         {
             self.leaves(&oldest);
@@ -228,14 +266,14 @@ impl Parked {
     fn leaves(&mut self, parked: &ParkedEvent) {
         let bytes = parked.entry.parked_bytes();
         self.bytes -= bytes;
-        if !parked.is_proven {
-            self.unproven_bytes -= bytes;
+        if !parked.makes_room() {
+            self.kept_bytes -= bytes;
         }
     }
 
     /// Gives up all of them.
     pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
-        (self.bytes, self.unproven_bytes) = (0, 0);
+        (self.bytes, self.kept_bytes) = (0, 0);
         let retrying = self.retrying.drain(..).map(|(_, parked)| parked);
         retrying.chain(self.waiting.drain(..)).collect()
     }
@@ -276,7 +314,7 @@ impl Parked {
         let parked = self.tried(number)?;
         self.leaves(&parked);
         // If it was parked in an outage, it shows nothing.
-        self.fails_at_random |= parked.is_proven;
+        self.fails_at_random |= parked.proofs > 0;
         Some(parked.entry)
     }
 
@@ -320,8 +358,9 @@ impl Parked {
             self.put_back(parked);
             return None;
         }
-        if !std::mem::replace(&mut parked.is_proven, true) {
-            self.unproven_bytes -= parked.entry.parked_bytes();
+        parked.proofs += 1;
+        if parked.proofs == PROOFS_MIN {
+            self.kept_bytes -= parked.entry.parked_bytes();
         }
         parked.failed_at = moment.begun;
         parked.chance += moment.others.chance_since(parked.others);
@@ -332,7 +371,8 @@ impl Parked {
         let too_often = parked.entry.alone_failures >= ALONE_FAILURES_MAX
             && parked.chance <= CHANCE_MAX.ln()
             && now.duration_since(since) >= ALONE_TIME_MIN;
-        if parked.entry.refused || too_often {
+        let is_refused = parked.entry.refused && (parked.makes_room() || self.len() < REFUSED_MAX);
+        if is_refused || too_often {
             self.leaves(&parked);
             return Some(parked);
         }

@@ -255,7 +255,8 @@ async fn receiver_that_accepts_only_empty_lists_loses_nothing() {
             let what = format!("{status} in {slots} slots");
             assert_eq!(ends, Ends::default(), "{what}");
             let status = delivery.status();
-            assert!(status.outage.is_some(), "{what}");
+            let outage = status.outage.expect("nothing is accepted");
+            assert!(outage.remedy.contains("empty list"), "{what}: {outage:?}");
             assert!(status.parked.bytes <= PARKED_BYTES_MAX, "{what}");
             let least = PARKED_BYTES_MAX * 9 / 10;
             assert!(
@@ -280,6 +281,83 @@ async fn receiver_that_accepts_only_empty_lists_loses_nothing() {
             assert!(delivery.is_idle(), "{what}");
             assert_eq!(ends.sorted().delivered, (0..from).collect::<Vec<_>>());
         }
+    }
+}
+
+/// The receiver accepts empty lists, and a single request of events now and then.
+#[tokio::test(start_paused = true)]
+async fn receiver_that_accepts_an_event_in_an_outage_gives_up_no_other() {
+    for status in [400, 403, 413, 503] {
+        for size in [300, 8000] {
+            let begins = Instant::now();
+            let last = Mutex::new(0);
+            let (fake, _) = Fake::new(move |_, ids, _| {
+                let second = begins.elapsed().as_secs();
+                let mut last = last.lock().unwrap();
+                // Once after 40, and once after 70 seconds.
+                let now_and_then = [40, 70].into_iter().filter(|at| *at <= second).max();
+                let is_first = now_and_then.is_some_and(|at| at > *last);
+                let works = ids.is_empty() || !(3..100).contains(&second) || is_first;
+                if is_first && !ids.is_empty() {
+                    *last = second;
+                }
+                let verdict = if works { accepted() } else { answered(status) };
+                (Duration::from_millis(5), verdict)
+            });
+            let mut delivery = delivery(fake, 4);
+            let (mut ends, mut started) = (Ends::default(), 0);
+            for second in 1..400 {
+                while delivery.has_room()
+                    && started < second.min(100) * 60
+                    && delivery.in_flight_bytes() < 8 << 20
+                {
+                    let to = (second.min(100) * 60).min(started + 400);
+                    delivery.start(super::batch_of((started..to).map(|id| (id, size))));
+                    started = to;
+                }
+                ends += receipts_for(&mut delivery, Duration::from_secs(1)).await;
+            }
+            let what = format!("{status}, {size}");
+            // Just after an acceptance, a few in each slot are refused at once.
+            let refused = ends.refused.len();
+            let most = match status {
+                400 | 413 => 2 * 4 * 16,
+                _ => 0,
+            };
+            assert!(refused <= most, "{what}: {refused}");
+            assert!(ends.undeliverable.is_empty(), "{what}");
+            assert_eq!(ends.delivered.len() + refused, 6000, "{what}");
+        }
+    }
+}
+
+/// At the end of a replay, too.
+#[tokio::test(start_paused = true)]
+async fn receiver_that_refuses_for_a_while_gives_up_no_event_at_the_end_of_a_replay() {
+    for status in [400, 413] {
+        let begins = Instant::now();
+        let (fake, _) = Fake::new(move |_, ids, _| {
+            let outage =
+                (Duration::from_millis(20)..Duration::from_secs(60)).contains(&begins.elapsed());
+            let verdict = match outage && !ids.is_empty() {
+                true => answered(status),
+                false => accepted(),
+            };
+            (Duration::from_millis(5), verdict)
+        });
+        let mut delivery = delivery(fake, 4);
+        let (mut ends, mut started) = (Ends::default(), 0);
+        while begins.elapsed() < Duration::from_secs(120) {
+            while delivery.has_room() && started < 5000 {
+                delivery.start(batch(started..started + 50));
+                started += 50;
+            }
+            ends += receipts_for(&mut delivery, Duration::from_millis(250)).await;
+            if started == 5000 {
+                delivery.give_up_culprits(Instant::now(), Duration::from_secs(300));
+            }
+        }
+        assert_eq!(ends.sorted().delivered, (0..5000).collect::<Vec<_>>());
     }
 }
 
