@@ -96,7 +96,6 @@ pub struct Delivery<S> {
     slots: usize,
     observe: Observe,
     backoff: Backoff,
-    random: fastrand::Rng,
     requests: FuturesUnordered<Request>,
     /// Oldest first.
     jobs: VecDeque<Job>,
@@ -137,7 +136,6 @@ impl<S: Sink + 'static> Delivery<S> {
             sink: Arc::new(sink),
             observe: Box::new(observe),
             backoff: Backoff::seeded(limit.seed),
-            random: fastrand::Rng::with_seed(limit.seed),
             requests: FuturesUnordered::new(),
             jobs: VecDeque::new(),
             parked: Parked::new(slots),

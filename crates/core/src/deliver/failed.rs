@@ -100,18 +100,17 @@ impl<S: Sink + 'static> Delivery<S> {
                     next_turn = turn;
                     Next::Wait
                 }
-                _ if job.compare(&mut self.random) => Next::AtOnce,
+                _ if job.compare() => Next::AtOnce,
                 _ => Next::Wait,
             };
         }
-        // Where there is no room to park an event, a probe shows nothing.
         let job = &self.jobs[at];
         let searches = answer.events == 1 && failure.cause.reached_receiver();
         if searches && (job.needs_proof() || probed) && !matches!(next, Next::Culprit(..)) {
-            match job.first_bytes() <= self.parked.room() {
-                true => self.probe.want(),
-                false if worked => self.parked.hurry(now),
-                false => {}
+            let has_room = job.first_bytes() <= self.parked.room();
+            self.probe.want(has_room);
+            if !has_room && worked {
+                self.parked.hurry(now);
             }
         }
         if let Some(turn) = next_turn {
@@ -125,10 +124,10 @@ impl<S: Sink + 'static> Delivery<S> {
             Next::Culprit(entry, evidence) => {
                 self.bytes -= entry.charge;
                 match evidence {
-                    Evidence::EmptyList if asked && job.culprits > 1 => {
+                    Evidence::Weak if asked && job.culprits > 1 => {
                         job.wait(now + self.backoff.wait_asked(1, failure.after), true);
                     }
-                    Evidence::EmptyList if !worked => job.wait(now + PARKING_PACE, false),
+                    Evidence::Weak if !worked => job.wait(now + PARKING_PACE, false),
                     _ => job.wait(now, false),
                 }
                 self.remove_if_done(at);
@@ -149,7 +148,9 @@ impl<S: Sink + 'static> Delivery<S> {
                 self.health.failed(now, &failure);
                 job.waits = job.waits.saturating_add(1);
                 let mut wait = self.backoff.wait_asked(job.waits, failure.after);
-                let searches = recently && job.is_stuck() && failure.cause.reached_receiver();
+                // Without room, each probe is followed by one search.
+                let worth = worked || probed && self.probe.has_room();
+                let searches = worth && job.is_stuck() && failure.cause.reached_receiver();
                 if searches && !asked && !failure.cause.blames_body() {
                     wait = wait.min(TURN_WAIT_MAX);
                 }

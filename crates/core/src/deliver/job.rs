@@ -17,9 +17,9 @@ const ALONE_BEFORE_COMPARING: u32 = 3;
 /// Events of a batch that are sent alone to compare, before another batch is asked for.
 const COMPARISONS_MAX: u32 = 8;
 
-/// Events of a batch that are refused one after the other. More may be good ones, to a receiver that
-/// accepted an event and refuses all again: they are parked.
-const REFUSED_IN_A_ROW_MAX: u32 = 16;
+/// More events of a batch than this that fail one after the other may be good ones, to a receiver that
+/// accepted an event and fails on all again.
+const CULPRITS_IN_A_ROW_MAX: u32 = 16;
 
 /// What timed out is divided into so many parts: what fails at once is halved, but each time-out
 /// costs ten seconds, and an accepted request a few milliseconds. Where the receiver fails at
@@ -129,8 +129,9 @@ pub(super) enum Evidence {
     Refused,
     /// The receiver accepted another event within a minute.
     OtherEvent,
-    /// The receiver accepted an empty list, but may fail on all events.
-    EmptyList,
+    /// The receiver may fail on all events: it accepted an empty list only, or another event before many
+    /// that failed.
+    Weak,
 }
 
 /// What the receiver took while a job failed.
@@ -189,6 +190,8 @@ pub(super) struct Job {
     hurried: bool,
     /// Comparisons in vain.
     comparisons: u32,
+    /// How many others were compared, in vain, since one of it was accepted.
+    compared: usize,
     /// Events that were to blame since one of it was accepted.
     pub(super) culprits: u32,
 }
@@ -210,6 +213,7 @@ impl Job {
             failed_at: u64::MAX,
             hurried: false,
             comparisons: 0,
+            compared: 0,
             culprits: 0,
         }
     }
@@ -280,6 +284,7 @@ impl Job {
         self.waits = 0;
         self.hurried = false;
         self.culprits = 0;
+        self.compared = 0;
         taken
     }
 
@@ -354,16 +359,16 @@ impl Job {
         // accepted between two of its failures, and hold up all others meanwhile. What is refused
         // goes to the dead letter at once, and needs newer evidence than what is parked.
         let fits = entry.parked_bytes() <= others.park_bytes_max;
-        let evidence = match entry.is_proven(others.newest) {
-            true if others.lately
-                && cause.blames_body()
-                && self.culprits < REFUSED_IN_A_ROW_MAX =>
-            {
-                Some(Evidence::Refused)
-            }
-            true if fits && (others.lately || others.recently) => Some(Evidence::OtherEvent),
-            _ if fits && entry.is_proven(others.probed) => Some(Evidence::EmptyList),
-            _ => None,
+        let is_proven = entry.is_proven(others.newest) && (others.lately || others.recently);
+        let few = self.culprits < CULPRITS_IN_A_ROW_MAX;
+        let evidence = if is_proven && few && others.lately && cause.blames_body() {
+            Some(Evidence::Refused)
+        } else if is_proven && few && fits {
+            Some(Evidence::OtherEvent)
+        } else if fits && (is_proven || entry.is_proven(others.probed)) {
+            Some(Evidence::Weak)
+        } else {
+            None
         };
         entry.failed_at.get_or_insert(begun);
         // A receiver that refuses bodies has looked at them, and one that takes others works: the
@@ -407,17 +412,18 @@ impl Job {
 
     /// Sends another event than the first, alone, in the next request. Returns false if there is
     /// none.
-    pub(super) fn compare(&mut self, random: &mut fastrand::Rng) -> bool {
+    pub(super) fn compare(&mut self) -> bool {
         let others = self.entries.len().saturating_sub(1);
         if others == 0 {
             self.comparisons = COMPARISONS_MAX;
             return false;
         }
-        // 1, 2, 4, … behind the first: bad events often come in rows. Then any.
-        self.from = match 1 << self.comparisons.min(COMPARISONS_MAX) {
-            near if near <= others && !self.is_stuck() => near,
-            _ => random.usize(1..=others),
+        // 1, 2, 4, … behind the first: bad events often come in rows. Then each.
+        self.from = match 1_usize.checked_shl(u32::try_from(self.compared).unwrap_or(u32::MAX)) {
+            Some(far) if far <= others => far,
+            _ => 1 + self.compared % others,
         };
+        self.compared += 1;
         true
     }
 

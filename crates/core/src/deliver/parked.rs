@@ -24,9 +24,9 @@ pub const ALONE_TIME_MIN: Duration = Duration::from_secs(15 * 60);
 /// random.
 const CAUSE_FAILURES: u32 = 3;
 
-/// An event is given up for lack of room only when it failed alone so often with another event accepted
-/// in between: a receiver that accepts one event in an outage must not condemn what is parked. The
-/// same holds for one whose body is called bad, if many are parked.
+/// An event that was parked on weak evidence is given up for lack of room only when it failed alone so
+/// often with another event accepted in between: a receiver that accepts one event in an outage must
+/// not condemn what is parked. The same holds for one whose body is called bad, if many are parked.
 const PROOFS_MIN: u32 = 3;
 
 /// Of parked events no more is logged than one in this time.
@@ -67,7 +67,8 @@ pub(super) struct ParkedEvent {
     at: Instant,
     /// Nothing was accepted between its last two failures: it is retried as soon as something is.
     held: bool,
-    /// How often it failed alone with another event accepted since the failure before.
+    /// How often it failed alone with another event accepted since the failure before;
+    /// [`PROOFS_MIN`] if the evidence was strong.
     proofs: u32,
 }
 
@@ -214,11 +215,9 @@ impl Parked {
         moment: &DeliverySnapshot,
         backoff: &mut Backoff,
     ) -> Vec<ParkedEvent> {
-        let proofs = u32::from(evidence != Evidence::EmptyList);
-        let accepts = if proofs > 0 {
-            "other events"
-        } else {
-            "an empty list"
+        let proofs = match evidence {
+            Evidence::Refused | Evidence::OtherEvent => PROOFS_MIN,
+            Evidence::Weak => 0,
         };
         let records = entry.item.records.as_slice();
         // How many there are, others choose: the metric counts them.
@@ -230,17 +229,18 @@ impl Parked {
             tracing::warn!(
                 detail,
                 ?records,
-                accepts,
                 parked = self.len() + 1,
                 "event parked: it fails alone while the webhook works; retrying"
             );
         } else {
-            tracing::debug!(detail, ?records, accepts, "event parked");
+            tracing::debug!(detail, ?records, "event parked");
         }
         // Copies the event, which may stay for long, so that its page is freed.
         entry.item.event = entry.item.event.detached();
         self.bytes += entry.parked_bytes();
-        self.kept_bytes += entry.parked_bytes();
+        if proofs < PROOFS_MIN {
+            self.kept_bytes += entry.parked_bytes();
+        }
         self.put_back(ParkedEvent {
             at: moment.now + backoff.wait_parked(1),
             entry,
@@ -358,7 +358,7 @@ impl Parked {
             self.put_back(parked);
             return None;
         }
-        parked.proofs += 1;
+        parked.proofs = parked.proofs.saturating_add(1);
         if parked.proofs == PROOFS_MIN {
             self.kept_bytes -= parked.entry.parked_bytes();
         }
