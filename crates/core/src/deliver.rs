@@ -13,7 +13,8 @@
 //!   receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
 //!   parked (`parked`) and retried for a quarter of an hour.
 //! - Where no event is accepted, an empty list is sent (`probe`). If it is accepted, events that fail
-//!   alone before and after are parked, so that others get their turn, but none is given up.
+//!   alone before and after are parked, so that others get their turn. That is weak evidence, as is
+//!   one acceptance for many events in a row: it takes more to give up what was parked on it.
 //! - To find something that is accepted, a batch whose first event fails alone tries others of its
 //!   events. When none is accepted the batch no longer counts for a slot, so that another batch can
 //!   show whether the receiver works. Within a minute after something was accepted, each batch looks

@@ -81,6 +81,7 @@ impl<S: Sink + 'static> Delivery<S> {
         let others = OthersAccepted {
             newest: self.accepted,
             lately: takes_others,
+            worked,
             recently,
             probed: answer.probed,
             park_bytes_max: self.parked.room(),

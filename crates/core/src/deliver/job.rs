@@ -142,8 +142,9 @@ pub(super) struct OthersAccepted {
     /// Whether anything was: a moment ago, since the job last failed, or by a request that began
     /// after the failed one.
     pub(super) lately: bool,
-    /// Whether anything was within a minute, or an empty list: the receiver may work, and what fails
-    /// be to blame.
+    /// Whether anything was within a minute.
+    pub(super) worked: bool,
+    /// The same, or an empty list: the receiver may work, and what fails be to blame.
     pub(super) recently: bool,
     /// The newest empty list that was before the failed request began, by number; 0 for none.
     pub(super) probed: u64,
@@ -359,13 +360,14 @@ impl Job {
         // accepted between two of its failures, and hold up all others meanwhile. What is refused
         // goes to the dead letter at once, and needs newer evidence than what is parked.
         let fits = entry.parked_bytes() <= others.park_bytes_max;
-        let is_proven = entry.is_proven(others.newest) && (others.lately || others.recently);
-        let few = self.culprits < CULPRITS_IN_A_ROW_MAX;
-        let evidence = if is_proven && few && others.lately && cause.blames_body() {
+        let is_proven = entry.is_proven(others.newest);
+        let works = others.lately || others.worked;
+        let is_strong = is_proven && works && self.culprits < CULPRITS_IN_A_ROW_MAX;
+        let evidence = if is_strong && others.lately && cause.blames_body() {
             Some(Evidence::Refused)
-        } else if is_proven && few && fits {
+        } else if is_strong && fits {
             Some(Evidence::OtherEvent)
-        } else if fits && (is_proven || entry.is_proven(others.probed)) {
+        } else if fits && (is_proven && works || entry.is_proven(others.probed)) {
             Some(Evidence::Weak)
         } else {
             None

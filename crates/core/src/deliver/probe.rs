@@ -44,7 +44,7 @@ impl Probe {
         }
     }
 
-    /// The receiver is asked as soon as may be, for an event for which there is room.
+    /// The receiver is asked as soon as may be. `has_room`: for an event for which there is room.
     pub(super) fn want(&mut self, has_room: bool) {
         self.is_due = true;
         self.has_room = has_room;
