@@ -281,6 +281,7 @@ fn run_random_faults_lose_nothing() {
         "dead letter write failed in the middle",
         "grown",
         "halved",
+        "empty list",
         "outage",
         "parked",
         "poison: 302",

@@ -36,11 +36,16 @@ impl Sink for Receiver {
         let (wait, late, fate) = {
             let mut world = self.0.lock().unwrap();
             world.note(|| format!("request {ids:?}"));
-            let before = world.failed.get(&ids[0]).copied().unwrap_or(0);
-            if before > events.len() {
-                world.saw("halved");
+            match ids.first() {
+                Some(first) => {
+                    let before = world.failed.get(first).copied().unwrap_or(0);
+                    if before > events.len() {
+                        world.saw("halved");
+                    }
+                    world.at_once += 1;
+                }
+                None => world.saw("empty list"),
             }
-            world.at_once += 1;
             world.at_once_max = world.at_once_max.max(world.at_once);
             let (wait, faults) = (world.dice.below(400), world.plan.faults);
             let fails = world.faulty && world.dice.chance(faults);
@@ -55,12 +60,14 @@ impl Sink for Receiver {
             return std::future::pending().await;
         }
         let mut world = self.0.lock().unwrap();
-        world.at_once -= 1;
+        world.at_once -= usize::from(!ids.is_empty());
         let verdict = answer(&mut world, events, &ids, late, fate);
         world.note(|| format!("answer {ids:?} {verdict:?}"));
         match &verdict {
             Verdict::Failed(_) => {
-                world.failed.insert(ids[0].clone(), events.len());
+                if let Some(first) = ids.first() {
+                    world.failed.insert(first.clone(), events.len());
+                }
             }
             _ => ids.iter().for_each(|id| world.settle(id)),
         }
