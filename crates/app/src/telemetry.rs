@@ -176,7 +176,7 @@ impl Telemetry {
         self.own(|scope| scope.in_flight_bytes = bytes);
     }
 
-    /// Events that fail while others are accepted.
+    /// Events that fail while others are accepted, or an empty list.
     pub fn parked(&self, parked: ParkedStatus) {
         self.own(|scope| scope.parked = parked);
     }

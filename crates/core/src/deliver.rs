@@ -10,8 +10,8 @@
 //! - An event is to blame when it failed, then something else was accepted, then it failed alone.
 //!   The acceptance is the last thing that happened to its batch, or at most a second old (a minute,
 //!   if the event is only parked), or of a request that began later than the failed one. If the
-//!   receiver calls its body bad (400, 413, 422), it is refused. After any other failure it is
-//!   parked (`parked`) and retried for a quarter of an hour.
+//!   receiver calls its body bad (400, 413, 422), it is refused, but for many in a row. After any
+//!   other failure it is parked (`parked`) and retried for a quarter of an hour.
 //! - Where no event is accepted, an empty list is sent (`probe`). If it is accepted, events that fail
 //!   alone before and after are parked, so that others get their turn. That is weak evidence, as is
 //!   one acceptance for many events in a row: it takes more to give up what was parked on it.
@@ -423,8 +423,9 @@ impl<S: Sink + 'static> Delivery<S> {
         }
         let mut taken = Vec::new();
         match answer.of {
-            RequestOf::Probe => {}
-            RequestOf::Parked => taken.extend(self.parked.accepted(answer.number)),
+            RequestOf::Parked | RequestOf::Probe => {
+                taken.extend(self.parked.accepted(answer.number));
+            }
             RequestOf::Job(id) => {
                 if let Some(at) = self.jobs.iter().position(|job| job.id == id) {
                     let job = &mut self.jobs[at];

@@ -252,7 +252,7 @@ async fn deliver<B: Bridge>(args: &ReplayArgs<B::Args>, checked: &Checked<B>) ->
     if checked.state_dir.is_some() && dead_letter.is_none() {
         tracing::warn!(
             "no --dead-letter (AUDIT_BRIDGE_DEAD_LETTER): what is rejected is shown at most and kept \
-             nowhere, and a later run with this --state-dir does not come back to it"
+             nowhere, and a later run with this --state-dir does not come back to it; name one"
         );
     }
     let state = match &checked.state_dir {
@@ -497,7 +497,7 @@ impl Console {
         if self.progress.rejected_before.load(Ordering::Relaxed) {
             self.print_line(
                 "records of these files were rejected by an earlier run with this --state-dir: they are in \
-                 its dead letter, if it had one",
+                 its dead letter; if it had none, name one and a new --state-dir to replay all",
             );
         }
         if !self.kept && stats.rejects() > self.shown {

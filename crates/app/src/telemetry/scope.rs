@@ -61,7 +61,7 @@ pub(super) struct Scope {
     /// The log's progress as last reported.
     pub(super) log_progress: LogProgress,
     pub(super) in_flight_bytes: usize,
-    /// Events that fail while others are accepted.
+    /// Events that fail while others are accepted, or an empty list.
     pub(super) parked: ParkedStatus,
     /// When the loop last reported; `None` while no loop runs.
     pub(super) progress: Option<Instant>,

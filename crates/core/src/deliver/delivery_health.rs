@@ -29,7 +29,7 @@ pub struct DeliveryStatus {
     pub outage: Option<Outage>,
     /// When the receiver last accepted something.
     pub last_accepted: Option<Instant>,
-    /// Events that fail while others are accepted.
+    /// Events that fail while others are accepted, or an empty list.
     pub parked: ParkedStatus,
     /// The current limit of events in one request.
     pub request_events_max: usize,

@@ -20,8 +20,8 @@ const WORKED_RECENTLY: Duration = Duration::from_secs(60);
 /// The longest wait between two batches' turns then.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The wait of a batch behind an event that was parked because of an empty list only, if no event was
-/// accepted so recently: the receiver may be overloaded, and each event is a request.
+/// The wait of a batch behind an event that was parked on weak evidence, if no event was accepted so
+/// recently: the receiver may be overloaded, and each event is a request.
 const PARKING_PACE: Duration = Duration::from_millis(50);
 
 impl<S: Sink + 'static> Delivery<S> {
@@ -51,8 +51,7 @@ impl<S: Sink + 'static> Delivery<S> {
     pub(super) fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {
         match answer.of {
             RequestOf::Job(id) => self.job_failed(id, answer, failure, now),
-            RequestOf::Parked => self.parked_failed(answer.number, failure, now),
-            RequestOf::Probe => {}
+            RequestOf::Parked | RequestOf::Probe => self.parked_failed(answer.number, failure, now),
         }
     }
 

@@ -118,7 +118,7 @@ pub(super) enum Next {
     /// Its first event fails alone, and nothing was accepted since: another event must show
     /// whether the receiver takes any.
     Compare,
-    /// This event failed, then something else was accepted, then it failed alone.
+    /// This event failed, then something else was accepted, or an empty list, then it failed alone.
     Culprit(Box<InFlightEvent>, Evidence),
 }
 
