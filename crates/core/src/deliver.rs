@@ -63,25 +63,23 @@ use request_limit::RequestLimit;
 /// long.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
-type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type Request = Pin<Box<dyn Future<Output = Answered> + Send>>;
 type Observe = Box<dyn Fn(&str, f64) + Send + Sync>;
 
-/// What a request is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RequestOf {
-    /// Events of the batch with this job.
-    Job(u64),
-    /// A parked event.
-    Parked,
-    /// No event: whether the receiver works.
-    Probe,
+/// A request that ended.
+enum Answered {
+    /// It had events.
+    Events(Answer),
+    /// It was an empty list, with this number.
+    Probe(u64, Verdict),
 }
 
-/// How a request ended.
+/// How a request with events ended.
 struct Answer {
     /// The request's number, from 1.
     number: u64,
-    of: RequestOf,
+    /// The job that sent it; `None` for a parked event.
+    job: Option<u64>,
     /// The newest probe that was accepted before this request began: a request from before may have
     /// failed in an outage that is over.
     probed: u64,
@@ -194,8 +192,11 @@ impl<S: Sink + 'static> Delivery<S> {
             let wake_at = self.wake_at(now);
             tokio::select! {
                 biased;
-                Some(answer) = self.requests.next(), if !self.requests.is_empty() => {
-                    self.answered(answer);
+                Some(answered) = self.requests.next(), if !self.requests.is_empty() => {
+                    match answered {
+                        Answered::Events(answer) => self.answered(answer),
+                        Answered::Probe(number, verdict) => self.probed(number, verdict),
+                    }
                 }
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 else => std::future::pending().await,
@@ -301,40 +302,49 @@ impl<S: Sink + 'static> Delivery<S> {
                 let entries = job.entries.range(job.from..job.from + sent);
                 let events = entries.map(|entry| entry.item.event.clone()).collect();
                 let id = job.id;
-                self.begin(RequestOf::Job(id), events);
+                self.begin(Some(id), events);
             }
         }
         while let Some(entry) = self.parked.begin(self.begun + 1, now) {
             let event = entry.item.event.clone();
-            self.begin(RequestOf::Parked, vec![event]);
+            self.begin(None, vec![event]);
         }
         if self.probe.begins_at().is_some_and(|at| at <= now) {
             self.probe.begin(now);
-            self.begin(RequestOf::Probe, Vec::new());
+            self.begin_probe();
         }
     }
 
-    fn begin(&mut self, of: RequestOf, events: Vec<Event>) {
+    fn begin_probe(&mut self) {
+        self.begun += 1;
+        let (number, sink) = (self.begun, Arc::clone(&self.sink));
+        self.requests.push(Box::pin(async move {
+            let _slot = sink.parked_slot().await;
+            Answered::Probe(number, sink.send(&[]).await)
+        }));
+    }
+
+    fn begin(&mut self, job: Option<u64>, events: Vec<Event>) {
         self.begun += 1;
         let (number, probed) = (self.begun, self.probe.newest());
         let sink = Arc::clone(&self.sink);
         self.requests.push(Box::pin(async move {
             let bytes = events.iter().map(|event| event.text().len()).sum();
-            let _slot = match of {
-                RequestOf::Job(_) => sink.slot().await,
-                RequestOf::Parked | RequestOf::Probe => sink.parked_slot().await,
+            let _slot = match job {
+                Some(_) => sink.slot().await,
+                None => sink.parked_slot().await,
             };
             let began = Instant::now();
             let verdict = sink.send(&events).await;
-            Answer {
+            Answered::Events(Answer {
                 number,
-                of,
+                job,
                 probed,
                 events: events.len(),
                 bytes,
                 verdict,
                 took: began.elapsed(),
-            }
+            })
         }));
     }
 
@@ -351,9 +361,6 @@ impl<S: Sink + 'static> Delivery<S> {
         let now = Instant::now();
         let had_room = self.has_room();
         let verdict = std::mem::replace(&mut answer.verdict, Verdict::Accepted { status: 200 });
-        if answer.of == RequestOf::Probe {
-            return self.probed(answer.number, verdict, now);
-        }
         let made = !matches!(&verdict, Verdict::Failed(failure) if failure.cause == Cause::Token);
         if made {
             (self.observe)(&verdict.label(), answer.took.as_secs_f64());
@@ -363,7 +370,7 @@ impl<S: Sink + 'static> Delivery<S> {
             Verdict::Failed(failure) => {
                 self.hear_of_others(now);
                 self.failed_at = Some(now);
-                self.ended.failed += u64::from(answer.of != RequestOf::Parked);
+                self.ended.failed += u64::from(answer.job.is_some());
                 self.failed(&answer, failure, now);
             }
             Verdict::Broken {
@@ -392,7 +399,8 @@ impl<S: Sink + 'static> Delivery<S> {
 
     /// An empty list was answered. If it was accepted, batches go on: events that fail alone again
     /// are parked.
-    fn probed(&mut self, number: u64, verdict: Verdict, now: Instant) {
+    fn probed(&mut self, number: u64, verdict: Verdict) {
+        let now = Instant::now();
         match verdict {
             Verdict::Accepted { .. } => {
                 self.probe.accepted(number, now);
@@ -412,7 +420,7 @@ impl<S: Sink + 'static> Delivery<S> {
 
     fn accepted(&mut self, answer: &Answer, now: Instant) {
         self.accepted = self.accepted.max(answer.number);
-        self.ended.accepted += u64::from(answer.of != RequestOf::Parked);
+        self.ended.accepted += u64::from(answer.job.is_some());
         self.health.accepted(now);
         // The receiver accepts requests again, so its pause is over.
         self.pause_until = None;
@@ -422,11 +430,9 @@ impl<S: Sink + 'static> Delivery<S> {
             tracing::debug!(events = self.limit.events, "request size limit raised");
         }
         let mut taken = Vec::new();
-        match answer.of {
-            RequestOf::Parked | RequestOf::Probe => {
-                taken.extend(self.parked.accepted(answer.number));
-            }
-            RequestOf::Job(id) => {
+        match answer.job {
+            None => taken.extend(self.parked.accepted(answer.number)),
+            Some(id) => {
                 if let Some(at) = self.jobs.iter().position(|job| job.id == id) {
                     let job = &mut self.jobs[at];
                     taken = job.accepted(answer.events);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::job::{Evidence, InFlightEvent, Job, JobState, Next, OthersAccepted};
 use super::parked::{DeliverySnapshot, ParkedEvent};
-use super::{Answer, Delivery, Receipt, RequestOf};
+use super::{Answer, Delivery, Receipt};
 use crate::convert::Reject;
 use crate::sink::{Cause, RequestFailure, Sink};
 
@@ -49,9 +49,9 @@ impl<S: Sink + 'static> Delivery<S> {
 
     /// A request for events failed.
     pub(super) fn failed(&mut self, answer: &Answer, failure: RequestFailure, now: Instant) {
-        match answer.of {
-            RequestOf::Job(id) => self.job_failed(id, answer, failure, now),
-            RequestOf::Parked | RequestOf::Probe => self.parked_failed(answer.number, failure, now),
+        match answer.job {
+            Some(id) => self.job_failed(id, answer, failure, now),
+            None => self.parked_failed(answer.number, failure, now),
         }
     }
 
