@@ -17,7 +17,6 @@
 //! more follows them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -189,7 +188,7 @@ pub(super) fn compare(
 }
 
 fn same(hasher: &Sha256, settled: &InputPosition, then: InputComparison) -> InputComparison {
-    match hex(hasher) == settled.sha256 {
+    match digits(hasher) == settled.sha256 {
         true => then,
         false => InputComparison::Changed,
     }
@@ -243,7 +242,7 @@ impl InputFollower {
             input: input.to_owned(),
             records: self.records,
             offset: self.offset,
-            sha256: hex(&self.hasher),
+            sha256: digits(&self.hasher),
             uncertain: self.records - certain,
             finished,
             rejects: self.rejects,
@@ -251,12 +250,9 @@ impl InputFollower {
     }
 }
 
-pub(super) fn hex(hasher: &Sha256) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in hasher.clone().finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+/// The hash so far, as hexadecimal digits.
+pub(super) fn digits(hasher: &Sha256) -> String {
+    hex::encode(hasher.clone().finalize())
 }
 
 #[cfg(test)]

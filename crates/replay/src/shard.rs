@@ -4,7 +4,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::input::Input;
-use super::position::hex;
+use super::position::digits;
 
 /// One of several equal parts of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Shard {
         let divided = DividedFiles {
             files,
             here: selected.len(),
-            names_sha256: hex(&names),
+            names_sha256: digits(&names),
         };
         (selected, divided)
     }

@@ -1,6 +1,6 @@
 //! The unguessable mark, used once, that identifies a canary's audit event.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use aws_lc_rs::digest;
 
@@ -26,13 +26,9 @@ impl Mark {
         // RFC 9562, 5.4: version and variant.
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
-        let mut text = String::with_capacity(36);
-        for (at, byte) in bytes.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
+        let mut text = hex::encode(bytes);
+        for at in [8, 13, 18, 23] {
+            text.insert(at, '-');
         }
         Ok(Mark(text))
     }
@@ -67,26 +63,18 @@ pub(super) struct Digest([u8; 32]);
 impl Digest {
     /// Parses 64 lower-case hexadecimal digits.
     pub(super) fn parse(text: &str) -> Option<Digest> {
-        let nibble = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let text = text.as_bytes();
-        if text.len() != 64 {
-            return None;
-        }
+        let lower_case = !text.bytes().any(|byte| byte.is_ascii_uppercase());
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
+        hex::decode_to_slice(text, &mut bytes)
+            .ok()
+            .filter(|()| lower_case)?;
         Some(Digest(bytes))
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

@@ -85,8 +85,7 @@ fn write_payload(out: &mut Vec<u8>, payload: &[u8]) {
 /// Writes the beginning of a payload, always as text, so that it is not mistaken for the whole.
 fn write_beginning(out: &mut Vec<u8>, payload: &[u8], kept: usize) {
     out.extend_from_slice(format!(",\"payload_bytes\":{}", payload.len()).as_bytes());
-    let digest = Sha256::digest(payload);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(payload));
     write_member(out, ",\"payload_sha256\":", &digest);
     match std::str::from_utf8(payload) {
         Ok(text) => {

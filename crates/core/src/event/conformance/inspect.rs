@@ -25,6 +25,7 @@ pub(super) struct MemberSpan {
 /// The result of one pass. Of duplicate members it knows the last, as Go's decoder does.
 #[derive(Debug)]
 pub(super) struct Inspection<'a> {
+    /// The text, without space behind it if it is whole.
     pub(super) json: &'a str,
     places: [MemberSpan; MEMBERS],
     /// The span of all members, with whitespace and commas between them.
@@ -52,6 +53,9 @@ impl<'a> Inspection<'a> {
             times_are_good: false,
         };
         let end = seen.walk();
+        if end.is_ok() {
+            seen.json = json.trim_ascii_end();
+        }
         (seen, end)
     }
 

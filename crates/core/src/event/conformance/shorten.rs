@@ -309,11 +309,9 @@ impl<'a> Shortened<'a> {
             let Some(before) = part.before else { continue };
             let comma = if out.is_empty() { "" } else { ", " };
             let name = part.member.map_or("another member", Member::name);
-            let digest = Sha256::digest(before.as_bytes());
-            out.push_str(&format!("{comma}{name} {} bytes sha256:", before.len()));
-            for byte in digest {
-                out.push_str(&format!("{byte:02x}"));
-            }
+            let digest = hex::encode(Sha256::digest(before.as_bytes()));
+            let bytes = before.len();
+            out.push_str(&format!("{comma}{name} {bytes} bytes sha256:{digest}"));
         }
         if self.others > 0 {
             let comma = if out.is_empty() { "" } else { ", " };

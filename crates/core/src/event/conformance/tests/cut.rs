@@ -324,3 +324,28 @@ fn event_cut_without_any_time_gets_the_zero_time() {
     assert_eq!(got["verb"], "create");
     assert!(event.notes().repaired().next().is_none());
 }
+
+/// Space before what is left out, too: a partial character, or the mark of a cut.
+#[test]
+fn event_is_given_without_the_space_behind_it() {
+    for space in ["", "\r", " \n\t"] {
+        for rest in [
+            &b"\xc3"[..],
+            b"\xf0\x9f\x98",
+            b"[Truncated...]",
+            b" \xe2\x82\n",
+        ] {
+            for json in [WHOLE, MINIMAL] {
+                let given = [json.as_bytes(), space.as_bytes(), rest].concat();
+                let options = EventOptions::default();
+                let event = event(&Bytes::from(given), &options.context()).unwrap();
+                assert_eq!(
+                    text(&event).trim_ascii(),
+                    text(&event),
+                    "{space:?} {rest:?}"
+                );
+                value(&event);
+            }
+        }
+    }
+}
