@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
 # Fuzzes one target: bash tests/fuzz/run.sh <eks|gke|aks|shapes> <seconds> [libFuzzer's options]
+# Builds all targets: bash tests/fuzz/run.sh build
 #
 # Needs the stable toolchain and a C++ compiler. The corpus grows in tests/fuzz/target/corpus, what
 # fails is written to tests/fuzz/target/failures: give such a file as a further option to see it
 # fail again.
 set -euo pipefail
 
-target=${1:?usage: run.sh <eks|gke|aks|shapes> <seconds> [options]}
-seconds=${2:?usage: run.sh <eks|gke|aks|shapes> <seconds> [options]}
-case $target in eks | gke | aks | shapes) ;; *)
-  echo "unknown target: $target" >&2
-  exit 2
-  ;;
+usage="usage: run.sh <eks|gke|aks|shapes> <seconds> [options], or run.sh build"
+target=${1:?$usage}
+case $target in
+  build) bins=(--bins) ;;
+  eks | gke | aks | shapes)
+    bins=(--bin "$target")
+    seconds=${2:?$usage}
+    shift 2
+    ;;
+  *)
+    echo "unknown target: $target; $usage" >&2
+    exit 2
+    ;;
 esac
-shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -24,7 +31,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 export CARGO_TARGET_DIR=$PWD/target
-cargo build --locked --release --target "$host" --bin "$target"
+cargo build --locked --release --target "$host" "${bins[@]}"
+[ "$target" != build ] || exit 0
 
 # A byte of flags, see src/lib.rs, and a fixture: as a dump for the converters, for the reader in
 # chunks of 64 bytes.

@@ -5,8 +5,8 @@
 #   bash tests/infra/static.sh eks            # builds, several minutes the first time
 #   bash tests/infra/static.sh eks BINARY     # takes one that is built
 #
-# Not part of the test suite, as it compiles everything a second time; .ci/run calls it. Starting the
-# binary needs root or user namespaces.
+# Not part of the test suite, as it compiles everything a second time; .ci/run links the tests this way and gives their
+# binaries. Starting the binary needs root or user namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

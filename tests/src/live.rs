@@ -261,11 +261,6 @@ impl Running {
     }
 }
 
-/// A number from this environment variable.
-pub fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 /// The next answers of a failing receiver: up to three, mostly errors, all of them temporary.
 pub fn trouble(dice: &mut fastrand::Rng) -> Vec<WebhookAnswer> {
     let answers = 0..dice.usize(0..4);

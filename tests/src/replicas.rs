@@ -10,7 +10,8 @@ use audit_bridge_testkit::ScriptedWebhook;
 use audit_bridge_testkit::kubernetes::{FakeKubernetes, KubernetesFault, KubernetesServer};
 use tokio::time::{Instant, sleep};
 
-use crate::live::{Running, number, trouble};
+use crate::live::{Running, trouble};
+use audit_bridge_testkit::repeat::number;
 
 /// The replicas' namespace.
 pub const NAMESPACE: &str = "audit";

@@ -104,3 +104,37 @@ fn webhook_token_over_plain_http_is_warned_about() {
         assert_eq!(settings.warning().is_some(), warned, "{url}");
     }
 }
+
+/// Opening a pipe for reading waits for a writer.
+#[tokio::test]
+async fn webhook_file_replaced_by_a_pipe_holds_nobody_up() {
+    let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
+    let receiver = ScriptedWebhook::start_tls(pki.acceptor(NAMES, None)).await;
+    let (ca, token) = (
+        write(&folder, "ca.pem", pki.ca_pem()),
+        write(&folder, "token", "secret"),
+    );
+    let settings = WebhookSettings {
+        ca_file: Some(ca.clone()),
+        token_file: Some(token.clone()),
+        timeout: Duration::from_secs(5),
+        ..WebhookSettings::new(receiver.url())
+    };
+    let webhook = Webhook::new(&settings).unwrap();
+    let pipe = |path: &PathBuf| {
+        std::fs::remove_file(path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    pipe(&ca);
+    assert_eq!(webhook.ask().await.verdict, ACCEPTED);
+    pipe(&token);
+    let verdict = webhook.ask().await.verdict;
+    assert!(
+        matches!(&verdict, Verdict::Failed(failure) if failure.cause == Cause::Token),
+        "{verdict:?}"
+    );
+    std::fs::remove_file(&token).unwrap();
+    write(&folder, "token", "secret");
+    assert_eq!(webhook.ask().await.verdict, ACCEPTED);
+}

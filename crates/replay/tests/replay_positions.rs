@@ -29,6 +29,7 @@ use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
 use audit_bridge_core::sink::{Sink, Verdict};
 use audit_bridge_replay::dump::{Dump, PieceContext, RecordError, Role, Shape, Splitter};
 use audit_bridge_replay::{Replay, ReplaySettings};
+use audit_bridge_testkit::repeat;
 use fastrand::Rng;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -341,11 +342,7 @@ async fn attack(seed: u64) -> [u64; 3] {
 
 #[test]
 fn inputs_changed_between_runs_lose_nothing_and_finished_come_once() {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(100),
-    };
+    let seeds = repeat::schedules(100);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

@@ -136,6 +136,12 @@ pub trait TimeLog: Send + Sync + 'static {
         None
     }
 
+    /// A time that the provider's clock has reached for certain, by several answers: the tail reads up
+    /// to it also where this machine's clock is behind.
+    fn server_time_at_least(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Makes the record of an entry that was not seen before.
     fn record(&self, raw: Self::Raw) -> Record;
 }

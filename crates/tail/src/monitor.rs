@@ -14,7 +14,7 @@ use super::log::QueryError;
 const TRANSIENT_FAILURES_MAX: u32 = 2;
 const THROTTLED_MAX: u32 = 9;
 /// A clock that is further ahead of the log's is warned about.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
+const CLOCK_WRONG_MAX: Duration = Duration::from_secs(10);
 
 /// Records that no younger cursor found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,7 @@ struct Inner {
     failures: Vec<Option<CursorFailure>>,
     overflowed: bool,
     clock_is_ahead: bool,
+    clock_is_behind: bool,
     observer: Option<Arc<dyn SourceObserver>>,
 }
 
@@ -111,6 +112,7 @@ impl Monitor {
             failures: vec![None; ages.len() + 1],
             overflowed: false,
             clock_is_ahead: false,
+            clock_is_behind: false,
             observer,
         })))
     }
@@ -211,14 +213,24 @@ impl Monitor {
         );
     }
 
-    /// This machine's clock is ahead of the log's by this much.
-    pub(super) fn clock_ahead(&self, by: Duration) {
+    /// This machine's clock is ahead of the log's by this much, or behind it.
+    pub(super) fn clocks(&self, ahead: Duration, behind: Duration) {
         let mut inner = self.lock();
-        let is_ahead = by > CLOCK_AHEAD_MAX;
+        let is_behind = behind > CLOCK_WRONG_MAX;
+        if is_behind && !inner.clock_is_behind {
+            warn!(
+                log = inner.log,
+                behind_seconds = behind.as_secs(),
+                "clock is behind the provider's: reading by the provider's time, but the lag is shown \
+                 too small by as much; set the node's clock right (chrony, NTP)"
+            );
+        }
+        inner.clock_is_behind = is_behind;
+        let is_ahead = ahead > CLOCK_WRONG_MAX;
         if is_ahead && !inner.clock_is_ahead {
             warn!(
                 log = inner.log,
-                ahead_seconds = by.as_secs(),
+                ahead_seconds = ahead.as_secs(),
                 "clock is ahead of the provider's: reading no further than the provider's time; set \
                  the node's clock right (chrony, NTP)"
             );

@@ -15,14 +15,17 @@ const SERVER_TIME_UNIT: Duration = Duration::from_secs(1);
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 impl<L: TimeLog> Tail<L> {
-    /// The time now: this machine's, but never ahead of the log's.
+    /// The time now: this machine's, but never ahead of the log's, nor behind what several of its
+    /// answers agree on.
     pub(super) fn now(&self) -> Timestamp {
-        let now = self.clock.now();
+        let machine = self.clock.now();
         let Some(theirs) = self.log.server_time() else {
-            return now;
+            return machine;
         };
-        self.monitor.clock_ahead(elapsed(theirs, now));
-        now.min(after(theirs, SERVER_TIME_UNIT))
+        let least = self.log.server_time_at_least().unwrap_or(machine);
+        self.monitor
+            .clocks(elapsed(theirs, machine), elapsed(machine, least));
+        machine.max(least).min(after(theirs, SERVER_TIME_UNIT))
     }
 
     /// When a window's reading began. The clock may have been set back since, or an answer showed

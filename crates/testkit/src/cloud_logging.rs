@@ -258,8 +258,15 @@ async fn answer(state: &Mutex<CloudLoggingState>, request: Request) -> Response 
                 "Missing Metadata-Flavor:Google header",
             );
         }
+        let hangs = {
+            let mut state = lock(state);
+            state.metadata_paths.push(path.to_owned());
+            state.metadata.hangs && path.ends_with("/token")
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let mut state = lock(state);
-        state.metadata_paths.push(path.to_owned());
         let number = state.issued.len() + 1;
         let (status, body) = state.metadata.answer(path, number);
         state.issue(&body);

@@ -86,6 +86,7 @@ struct State {
     /// Validity of STS credentials; requests with an older key are refused.
     credentials_last: Duration,
     issued: HashMap<String, Instant>,
+    before_credentials: String,
     web_identity: Option<String>,
     external_id: Option<String>,
     infrequent_access: HashSet<String>,
@@ -130,6 +131,7 @@ impl CloudWatch {
             clock_ahead: SignedDuration::ZERO,
             credentials_last: Duration::from_secs(3600),
             issued: HashMap::new(),
+            before_credentials: String::new(),
             web_identity: None,
             external_id: None,
             infrequent_access: HashSet::new(),
@@ -250,6 +252,16 @@ impl CloudWatch {
         let mut state = self.lock();
         state.web_identity = Some(token.to_owned());
         state.credentials_last = last;
+    }
+
+    /// Refuses all credentials that were issued so far.
+    pub fn revoke_credentials(&self) {
+        self.lock().issued.clear();
+    }
+
+    /// The identity service's answers with credentials begin with this text.
+    pub fn say_before_credentials(&self, text: &str) {
+        text.clone_into(&mut self.lock().before_credentials);
     }
 
     /// Allows assuming roles only with this external ID.

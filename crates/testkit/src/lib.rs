@@ -17,6 +17,7 @@ pub mod kinesis;
 pub mod kubernetes;
 pub mod log_entry;
 pub mod pubsub;
+pub mod repeat;
 pub mod tls;
 pub mod webhook;
 

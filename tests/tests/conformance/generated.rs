@@ -3,9 +3,9 @@
 
 use audit_bridge_testkit::Generator;
 use audit_bridge_testkit::arbitrary::{any_event, any_json};
+use audit_bridge_testkit::repeat::{number, times};
 use audit_bridge_tests::attacks::event::Draft;
 use audit_bridge_tests::judges::{Account, Judges};
-use audit_bridge_tests::live::number;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -26,7 +26,7 @@ fn events_generated_and_mutated_are_accepted() {
     let mut source = Source::new(seed);
     let (mut made, mut emitted) = (0, 0);
     let mut complaints = Vec::new();
-    while made < number("EVENTS").unwrap_or(EVENTS) {
+    while made < times("EVENTS", EVENTS) {
         let records: Vec<Vec<u8>> = (0..BATCH).map(|_| source.event()).collect();
         made += records.len() as u64;
         let bridge = ["eks", "aks", "gke"][(made / BATCH as u64 % 3) as usize];

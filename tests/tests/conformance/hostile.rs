@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use audit_bridge_testkit::repeat::{number, times};
 use audit_bridge_tests::attacks::{self, Attack, Expected, Falco, HostileBatch, Rule};
 use audit_bridge_tests::judges::{FalcoItem, Judges};
-use audit_bridge_tests::live::number;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -75,7 +75,7 @@ fn run(kinds: &[&str]) {
         if !kinds.contains(&kind(attack)) || !attack.name.contains(&only) {
             continue;
         }
-        for time in 0..number("TIMES").unwrap_or(TIMES) {
+        for time in 0..times("TIMES", TIMES) {
             let seed = number("SEED").unwrap_or(0) ^ (time << 32) ^ index as u64;
             let batch = attacks::among_neighbours(attack, seed);
             let found = judge(judges, &batch);

@@ -6,7 +6,8 @@
 //!
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
-use audit_bridge_tests::live::{number, trouble};
+use audit_bridge_testkit::repeat::{number, times};
+use audit_bridge_tests::live::trouble;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::*;
@@ -16,7 +17,7 @@ const PARTITIONS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_loses_nothing() {
-    let kills = number("KILLS").unwrap_or(100);
+    let kills = times("KILLS", 100);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut dice = fastrand::Rng::with_seed(seed);

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_testkit::cloud_watch::CloudWatchFault;
-use audit_bridge_tests::live::{Running, number, trouble, wait};
+use audit_bridge_testkit::repeat::{number, times};
+use audit_bridge_tests::live::{Running, trouble, wait};
 use audit_bridge_tests::{audit_id, event};
 use jiff::Timestamp;
 
@@ -24,7 +25,7 @@ const RATE: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_loses_nothing() {
-    let kills = number("KILLS").unwrap_or(200);
+    let kills = times("KILLS", 200);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut dice = fastrand::Rng::with_seed(seed);

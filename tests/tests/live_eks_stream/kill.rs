@@ -4,13 +4,14 @@
 //! `KILLS=1000` makes it longer, `SEED=n` repeats the choices of a run that failed.
 
 use audit_bridge_testkit::kinesis::{CloudWatchFault, internal_failure, throughput_exceeded};
-use audit_bridge_tests::live::{number, trouble};
+use audit_bridge_testkit::repeat::{number, times};
+use audit_bridge_tests::live::trouble;
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_amid_resharding_loses_nothing() {
-    let kills = number("KILLS").unwrap_or(40);
+    let kills = times("KILLS", 40);
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut dice = fastrand::Rng::with_seed(seed);

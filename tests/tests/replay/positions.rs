@@ -1,5 +1,6 @@
 //! A replay with a state folder: each input has its own position, whatever happens to the others.
 
+use audit_bridge_testkit::repeat::{number, times};
 use audit_bridge_tests::live::wait;
 
 use super::*;
@@ -254,8 +255,8 @@ async fn killed_at_random_loses_nothing_and_repeats_nothing_settled() {
     const RECORDS: usize = 1500;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
-    let kills = audit_bridge_tests::live::number("KILLS").unwrap_or(25);
-    let seed = audit_bridge_tests::live::number("SEED").unwrap_or_else(|| fastrand::u64(..));
+    let kills = times("KILLS", 25);
+    let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut random = fastrand::Rng::with_seed(seed);
     let webhook = ScriptedWebhook::start().await;

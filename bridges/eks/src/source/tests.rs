@@ -15,6 +15,7 @@ use audit_bridge_testkit::kinesis::subscription::{SubscribedEvent, SubscriptionO
 use audit_bridge_testkit::kinesis::{
     CallError, CloudWatchFault as Failure, internal_failure, iterator_expired, throughput_exceeded,
 };
+use audit_bridge_testkit::repeat;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -420,16 +421,7 @@ async fn schedule(seed: u64) {
 
 #[test]
 fn stream_random_schedule_loses_nothing_and_keeps_order() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|it| it.parse::<u64>().ok())
-    };
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(300),
-    };
-    for seed in seeds {
+    for seed in repeat::schedules(300) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)

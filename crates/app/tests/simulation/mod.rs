@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use audit_bridge_testkit::kubernetes::KubernetesFault;
+use audit_bridge_testkit::repeat;
 use fastrand::Rng;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -59,11 +60,7 @@ pub(crate) fn run_schedules<F>(by_default: u64, wanted: &[&str], attack: impl Fn
 where
     F: Future<Output = BTreeMap<&'static str, u64>>,
 {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(by_default),
-    };
+    let seeds = repeat::schedules(by_default);
     let many = seeds.end - seeds.start >= by_default;
     let mut seen = BTreeMap::<&str, u64>::new();
     for seed in seeds {

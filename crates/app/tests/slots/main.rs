@@ -441,5 +441,5 @@ fn slots_random_faults_keep_positions_and_one_reader() {
         "slot was another log's",
         "stood by",
     ];
-    run_schedules(30, &wanted, attack);
+    run_schedules(20, &wanted, attack);
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use audit_bridge_core::sink::{Cause, Verdict};
+use audit_bridge_testkit::repeat;
 use fastrand::Rng;
 use tokio::time::Instant;
 
@@ -204,11 +205,7 @@ async fn check(plan: Plan) -> Seen {
 
 #[test]
 fn delivery_random_schedule_ends_every_event_where_it_belongs() {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(300),
-    };
+    let seeds = repeat::schedules(300);
     let all = seeds.end - seeds.start;
     let mut seen = Seen::default();
     for seed in seeds {

@@ -29,6 +29,7 @@ use audit_bridge_core::event::conformance::{self, EventOptions};
 use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::record::Record;
 use audit_bridge_core::run::{Ended, Pipeline, RetryPolicy, run};
+use audit_bridge_testkit::repeat::schedules;
 use tokio_util::sync::CancellationToken;
 
 use self::dead_disk::DeadDisk;
@@ -230,15 +231,6 @@ fn check_end(world: &World) {
     }
 }
 
-/// The seeds to run.
-fn schedules(many: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(many),
-    }
-}
-
 /// Runs one schedule, with its own time.
 fn play(seed: u64, traced: bool) -> Shared {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -258,8 +250,8 @@ fn play(seed: u64, traced: bool) -> Shared {
 #[test]
 fn run_random_faults_lose_nothing() {
     let mut seen = BTreeMap::<&str, u64>::new();
-    let schedules = schedules(2000);
-    let many = schedules.end - schedules.start >= 2000;
+    let schedules = schedules(1000);
+    let many = schedules.end - schedules.start >= 1000;
     for seed in schedules {
         let world = play(seed, std::env::var_os("TRACE").is_some());
         for (state, times) in &world.lock().unwrap().seen {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use audit_bridge_core::source::StoredPositions;
 use audit_bridge_tail::TailSettings;
+use audit_bridge_testkit::repeat;
 use fastrand::Rng;
 
 use crate::memory_log::{Fault, MemoryLog};
@@ -53,16 +54,11 @@ async fn age_removed_is_merged_into_the_edge_and_forgotten() {
     );
 }
 
-/// `TAIL_SEEDS` and `TAIL_SEED` as in the other random tests.
+/// `SCHEDULES` and `SEED` as in the other random tests.
 #[tokio::test(start_paused = true)]
 async fn ages_changed_between_crashes_lose_nothing() {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seeds = match number("TAIL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TAIL_SEEDS").unwrap_or(60),
-    };
     let (mut taken_away, mut added) = (0, 0);
-    for seed in seeds {
+    for seed in repeat::schedules(60) {
         let mut random = Rng::with_seed(seed);
         let folder = tempfile::tempdir().unwrap();
         let log = MemoryLog::millis();

@@ -1,5 +1,5 @@
-//! The machine's clock is ahead of the log's by more than the oldest age: the answers determine
-//! what time it is.
+//! The machine's clock is ahead of the log's by more than the oldest age, or behind it: the answers
+//! determine what time it is.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -73,6 +73,35 @@ async fn clock_that_jumps_ahead_for_good_loses_nothing() {
     tail.run_secs(1_800).await;
     log.clock().set_wrong_by(HOUR_MS);
     tail.run_secs(3 * 3_600).await;
+    assert_all(&tail, 0, &log);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_behind_delays_nothing() {
+    for behind_ms in [45_000, HOUR_MS, 400 * 24 * HOUR_MS] {
+        let log = log_behind(-behind_ms);
+        let mut settings = settings();
+        settings.start = at(-behind_ms);
+        let mut tail = tail(&log, settings);
+        tail.run_secs(3_600).await;
+        // Each tenth second a record, of which those that came at once are not late.
+        let ready = (0..355).filter(|n| n % 7 == 0);
+        let late = ready.filter(|n| !tail.given.contains_key(n)).count();
+        assert_eq!(late, 0, "{behind_ms}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_jumps_behind_for_good_loses_nothing_and_delays_nothing() {
+    let log = log_behind(0);
+    let mut tail = tail(&log, settings());
+    tail.run_secs(1_800).await;
+    log.clock().set_wrong_by(-HOUR_MS);
+    tail.run_secs(3_600).await;
+    let ready = (0..535).filter(|n| n % 7 == 0);
+    let late = ready.filter(|n| !tail.given.contains_key(n)).count();
+    assert_eq!(late, 0);
+    tail.run_secs(2 * 3_600).await;
     assert_all(&tail, 0, &log);
 }
 

@@ -245,6 +245,10 @@ impl TimeLog for MemoryLog {
         self.server_clock.now()
     }
 
+    fn server_time_at_least(&self) -> Option<Timestamp> {
+        self.server_clock.at_least()
+    }
+
     async fn query(&self, window: &Window, token: Option<&str>) -> Result<Page, QueryError> {
         assert!(window.start < window.end, "an empty window: {window:?}");
         let unit = self.resolution.as_nanos() as i128;

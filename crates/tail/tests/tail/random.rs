@@ -1,6 +1,6 @@
 //! Random logs, faults, page sizes, settlements and restarts, checked against invariants.
 //!
-//! `TAIL_SEED=7` runs one seed, `TAIL_SEEDS=5000` this many.
+//! `SEED=7` runs one seed, `SCHEDULES=5000` this many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use audit_bridge_core::source::{Source as _, StoredPositions};
 use audit_bridge_tail::{Clock, Limiter, Tail, TailSettings};
+use audit_bridge_testkit::repeat;
 use fastrand::Rng;
 use jiff::Timestamp;
 
@@ -17,17 +18,6 @@ use crate::pipeline::Pipeline;
 
 /// For how many milliseconds records arrive.
 const LOG_MS: i64 = 400_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn seeds(first: u64) -> Vec<u64> {
-    match number("TAIL_SEED") {
-        Some(seed) => vec![seed],
-        None => (first..first + number("TAIL_SEEDS").unwrap_or(150)).collect(),
-    }
-}
 
 /// A log and the settings of its tail.
 struct World {
@@ -147,7 +137,7 @@ const STEPS_MAX: usize = 2_000_000;
 
 #[tokio::test(start_paused = true)]
 async fn tail_random_without_crash_delivers_exactly_once() {
-    for seed in seeds(0) {
+    for seed in repeat::schedules(150) {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
         // The paused clock continues from world to world; this world started with its log.
@@ -175,7 +165,7 @@ async fn tail_random_without_crash_delivers_exactly_once() {
 #[tokio::test(start_paused = true)]
 async fn tail_random_with_crashes_settles_at_least_once() {
     let (mut records, mut repeated) = (0, 0);
-    for seed in seeds(100_000) {
+    for seed in repeat::schedules(150) {
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new(seed, folder.path());
         let mut positions = StoredPositions::new();

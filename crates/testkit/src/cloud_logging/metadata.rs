@@ -20,6 +20,8 @@ pub struct Metadata {
     pub email: String,
     /// Validity of a token, in seconds.
     pub token_seconds: u64,
+    /// Requests for a token are never answered.
+    pub hangs: bool,
 }
 
 impl Metadata {
@@ -32,6 +34,7 @@ impl Metadata {
             token: Some("metadata-token".to_owned()),
             email: "bridge@example.iam.gserviceaccount.com".to_owned(),
             token_seconds: 3600,
+            hangs: false,
         }
     }
 

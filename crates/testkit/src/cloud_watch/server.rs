@@ -189,13 +189,14 @@ fn answer_sts(state: &Shared, access_key: Option<&str>, body: &[u8]) -> Response
     xml(
         200,
         format!(
-            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+            "{}<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
              <{action}Result><Credentials><AccessKeyId>{key}</AccessKeyId>\
              <SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken>\
              <Expiration>{}</Expiration></Credentials>\
              <AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/reader/x</Arn>\
              <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>\
              </{action}Result></{action}Response>",
+            state.before_credentials,
             rfc3339(SystemTime::now() + last)
         ),
     )
