@@ -50,8 +50,16 @@ pub struct Webhook {
 struct Connected {
     client: Client,
     files: TlsFiles,
-    /// Why changed files could not be used; logged once.
-    refused: Option<String>,
+    /// Changed files that could not be used.
+    refused: Option<RefusedFiles>,
+}
+
+#[derive(Debug)]
+struct RefusedFiles {
+    /// Their contents, if they could be read.
+    files: Option<TlsFiles>,
+    /// Logged once.
+    why: String,
 }
 
 impl Webhook {
@@ -91,34 +99,39 @@ impl Webhook {
         if settings.ca_file.is_none() && settings.client_cert_file.is_none() {
             return connected.client.clone();
         }
-        let made = TlsFiles::read(settings).and_then(|files| {
-            if files == connected.files {
-                return Ok(None);
+        let (files, error) = match TlsFiles::read_again(settings) {
+            Ok(files) if files == connected.files => {
+                connected.refused = None;
+                return connected.client.clone();
             }
-            let client = settings::client(settings, &self.url, &files)?;
-            Ok(Some((client, files)))
-        });
-        match made {
-            Ok(None) => connected.refused = None,
-            Ok(Some((client, files))) => {
-                tracing::info!("webhook certificate files reloaded");
-                *connected = Connected {
-                    client,
-                    files,
-                    refused: None,
-                };
-            }
-            Err(error) => {
-                let why = chain(&error);
-                if connected.refused.as_ref() != Some(&why) {
-                    tracing::warn!(
-                        error = why,
-                        "webhook certificate files unusable: the former ones stay in use"
-                    );
-                    connected.refused = Some(why);
+            Ok(files) => {
+                let refused = connected.refused.as_ref();
+                if refused.is_some_and(|refused| refused.files.as_ref() == Some(&files)) {
+                    return connected.client.clone();
+                }
+                match settings::client(settings, &self.url, &files) {
+                    Ok(client) => {
+                        tracing::info!("webhook certificate files reloaded");
+                        *connected = Connected {
+                            client: client.clone(),
+                            files,
+                            refused: None,
+                        };
+                        return client;
+                    }
+                    Err(error) => (Some(files), error),
                 }
             }
+            Err(error) => (None, error),
+        };
+        let why = chain(&error);
+        if connected.refused.as_ref().is_none_or(|it| it.why != why) {
+            tracing::warn!(
+                error = why,
+                "webhook certificate files unusable: the former ones stay in use"
+            );
         }
+        connected.refused = Some(RefusedFiles { files, why });
         connected.client.clone()
     }
 
@@ -246,7 +259,8 @@ fn bearer(path: &Path) -> Result<HeaderValue, TokenError> {
         problem,
     };
     let mut text = String::new();
-    let read = std::fs::File::open(path)
+    let read = settings::regular(path)
+        .and_then(|()| std::fs::File::open(path))
         .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text));
     if let Err(error) = read {
         return Err(refused(TokenProblem::Unreadable(error)));

@@ -132,7 +132,12 @@ pub(super) struct Parked {
     /// Parked events that are tried at the same time while others are accepted: an event that makes
     /// the receiver hang takes its request's whole time limit.
     requests_max: usize,
+    /// In order of their first failure.
     waiting: VecDeque<ParkedEvent>,
+    /// When the next of them is tried. There may be tens of thousands: not every request looks at all.
+    soonest: Option<Instant>,
+    /// Some of them are held.
+    any_held: bool,
     /// Those that are being tried, with the numbers of their requests.
     retrying: Vec<(u64, ParkedEvent)>,
     bytes: usize,
@@ -152,6 +157,8 @@ impl Parked {
         Parked {
             requests_max,
             waiting: VecDeque::new(),
+            soonest: None,
+            any_held: false,
             retrying: Vec::new(),
             bytes: 0,
             kept_bytes: 0,
@@ -182,10 +189,12 @@ impl Parked {
     }
 
     pub(super) fn status(&self) -> ParkedStatus {
+        let retrying = self.retrying.iter().map(|(_, parked)| parked);
+        let candidates = retrying.chain(self.waiting.front());
         ParkedStatus {
             events: self.len(),
             bytes: self.bytes,
-            oldest: self.entries().filter_map(|entry| entry.alone_since).min(),
+            oldest: candidates.filter_map(|it| it.entry.alone_since).min(),
         }
     }
 
@@ -202,6 +211,7 @@ impl Parked {
         let kept = self.waiting.iter_mut().filter(|it| !it.makes_room());
         for parked in kept {
             parked.at = parked.at.min(now);
+            self.soonest = self.soonest.min(Some(parked.at));
         }
     }
 
@@ -259,6 +269,9 @@ impl Parked {
             self.leaves(&oldest);
             given_up.push(oldest);
         }
+        if !given_up.is_empty() {
+            self.find_soonest();
+        }
         given_up
     }
 
@@ -274,6 +287,7 @@ impl Parked {
     /// Gives up all of them.
     pub(super) fn drain(&mut self) -> Vec<ParkedEvent> {
         (self.bytes, self.kept_bytes) = (0, 0);
+        self.soonest = None;
         let retrying = self.retrying.drain(..).map(|(_, parked)| parked);
         retrying.chain(self.waiting.drain(..)).collect()
     }
@@ -288,8 +302,12 @@ impl Parked {
         if self.retrying.len() >= requests_max {
             return None;
         }
-        let next = self.waiting.iter().map(|parked| parked.at).min()?;
-        Some(next.max(self.not_before))
+        Some(self.soonest?.max(self.not_before))
+    }
+
+    /// After an event left `waiting`.
+    fn find_soonest(&mut self) {
+        self.soonest = self.waiting.iter().map(|parked| parked.at).min();
     }
 
     /// The event whose time has come; it goes in the request with this number.
@@ -299,6 +317,7 @@ impl Parked {
         }
         let at = self.waiting.iter().position(|parked| parked.at <= now)?;
         let parked = self.waiting.remove(at)?;
+        self.find_soonest();
         self.retrying.push((number, parked));
         self.retrying.last().map(|(_, parked)| &parked.entry)
     }
@@ -322,9 +341,13 @@ impl Parked {
     pub(super) fn receiver_is_back(&mut self, now: Instant) {
         self.held_failures = 0;
         self.not_before = now;
+        if !std::mem::take(&mut self.any_held) {
+            return;
+        }
         for parked in &mut self.waiting {
             if std::mem::take(&mut parked.held) {
                 parked.at = now;
+                self.soonest = self.soonest.min(Some(now));
             }
         }
     }
@@ -384,6 +407,8 @@ impl Parked {
 
     /// Inserts it in order of its first failure.
     fn put_back(&mut self, parked: ParkedEvent) {
+        self.any_held |= parked.held;
+        self.soonest = self.soonest.into_iter().chain([parked.at]).min();
         let since = parked.entry.alone_since;
         let place = self
             .waiting

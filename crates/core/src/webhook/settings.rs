@@ -1,6 +1,7 @@
 //! The user's settings of the webhook, and the HTTP client built from them.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -130,7 +131,7 @@ pub enum WebhookError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file with the wrong content.
     #[error("{flag}: {} {problem}", path.display())]
@@ -222,6 +223,21 @@ impl fmt::Debug for TlsFiles {
 }
 
 impl TlsFiles {
+    /// As [`TlsFiles::read`], but never waits, as reading a pipe may.
+    pub(super) fn read_again(settings: &WebhookSettings) -> Result<TlsFiles, WebhookError> {
+        let files = [
+            (CA_FLAG, &settings.ca_file),
+            (CERT_FLAG, &settings.client_cert_file),
+            (KEY_FLAG, &settings.client_key_file),
+        ];
+        for (flag, path) in files {
+            if let Some(path) = path {
+                regular(path).map_err(|source| unreadable(flag, path, source))?;
+            }
+        }
+        TlsFiles::read(settings)
+    }
+
     pub(super) fn read(settings: &WebhookSettings) -> Result<TlsFiles, WebhookError> {
         let ca = match &settings.ca_file {
             Some(path) => Some(read(CA_FLAG, path)?),
@@ -285,11 +301,23 @@ pub(super) fn client(
 }
 
 fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, WebhookError> {
-    std::fs::read(path).map_err(|source| WebhookError::Unreadable {
+    std::fs::read(path).map_err(|source| unreadable(flag, path, source))
+}
+
+/// Refuses what is no regular file: reading it may take for ever.
+pub(super) fn regular(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
+fn unreadable(flag: &'static str, path: &Path, source: io::Error) -> WebhookError {
+    WebhookError::Unreadable {
         flag,
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 fn unusable(flag: &'static str, path: &Path, problem: &'static str) -> WebhookError {
