@@ -48,8 +48,8 @@ pub trait Bridge: Sized + Send + 'static {
     const ABOUT: &'static str;
     /// The provider's name in the dead letter and the checkpoint: `eks`, `gke`, `aks`.
     const PROVIDER: &'static str;
-    /// Log filter for its client library unless `RUST_LOG` is set, as comma-separated `NAME=LEVEL`:
-    /// silences what we log ourselves.
+    /// Log filter for its client library unless `RUST_LOG` names it, as comma-separated `NAME=LEVEL`:
+    /// silences what we log ourselves, and what holds secrets.
     const LOG_FILTER: &'static str = "";
     /// The default of `--silence-max`: on most providers the API server of a running cluster writes
     /// audit events every second.
@@ -237,9 +237,11 @@ fn usage(problems: &Problems) -> u8 {
 fn init_logging<B: Bridge>(args: &LogArgs, problems: &mut Problems) {
     let terminal = std::io::stderr().is_terminal();
     let format = args.format(terminal, problems);
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new(format!("{LOG_DEFAULT},{}", B::LOG_FILTER))
-    });
+    // Of two directives for the same target, the last one counts: what a client library would log of
+    // secrets is silenced unless it is named.
+    let given = std::env::var(tracing_subscriber::EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("{LOG_DEFAULT},{},{given}", B::LOG_FILTER));
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

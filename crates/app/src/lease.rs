@@ -30,6 +30,9 @@ pub use leadership::Leadership;
 /// The longest lease duration: a candidate waits at most this long for a Lease that is not renewed.
 pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
 
+/// How much of a holder's identity is shown: a name in Kubernetes has no more.
+const HOLDER_CHARS_MAX: usize = 253;
+
 /// The times of a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTiming {
@@ -332,7 +335,16 @@ impl Elector {
     async fn observe(&mut self) -> Result<Option<Lease>, ApiError> {
         let lease = self.candidacy.get().await?;
         self.is_missing = lease.is_none();
-        // A deleted Lease's holder may not have noticed yet, so keep the observation.
+        // A deleted Lease's holder may not have noticed yet, so keep the observation; but what it
+        // promised for longer than our own duration went with the Lease.
+        if let (None, Some(observed)) = (&lease, &mut self.observed) {
+            let timing = self.candidacy.timing;
+            if claim::duration(&observed.lease, timing) > timing.lease_duration {
+                observed.at = Instant::now();
+                let spec = observed.lease.spec.get_or_insert_default();
+                spec.lease_duration_seconds = None;
+            }
+        }
         if let Some(lease) = &lease {
             let holder = claim::holder(lease);
             let same = |observed: &Observed| observed.lease.spec == lease.spec;
@@ -358,7 +370,9 @@ impl Elector {
     async fn attempt(&mut self) -> Result<Attempt, ApiError> {
         let lease = self.observe().await?;
         if let Some(holder) = self.other() {
-            return Ok(Attempt::Held(holder.to_owned()));
+            // Whoever writes the Lease chooses its length.
+            let shown = holder.chars().take(HOLDER_CHARS_MAX);
+            return Ok(Attempt::Held(shown.collect()));
         }
         let candidacy = &self.candidacy;
         let sent = Instant::now();

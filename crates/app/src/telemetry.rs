@@ -97,6 +97,16 @@ impl Telemetry {
         self.state().standby = holder.map(str::to_owned);
     }
 
+    /// Whether anyone holds the Lease cannot be told, so this replica may neither read nor count as a
+    /// standby.
+    pub(crate) fn leaderless(&self) {
+        self.inner.metrics.leader.set(0);
+        let was_standby = self.state().standby.take().is_some();
+        if was_standby {
+            self.process().begin(None, String::new());
+        }
+    }
+
     /// The holder of the Lease that this process waits for, if it does.
     pub fn leader(&self) -> Option<String> {
         self.state().standby.clone()
@@ -232,7 +242,15 @@ impl Telemetry {
     /// A component is not ready: why, and what to do. Logged once per reason.
     pub fn not_ready(&self, component: Component, why: impl Into<String>) {
         let why = why.into();
-        let before = self.own(|scope| scope.components.insert(component, Some(why.clone())));
+        let is_process = self.scope == PROCESS;
+        let before = self.own(|scope| {
+            let before = scope.components.insert(component, Some(why.clone()));
+            // A process without a log lags from here on.
+            if is_process && before == Some(None) {
+                scope.log_progress.moved_at = Instant::now();
+            }
+            before
+        });
         if before != Some(Some(why.clone())) {
             tracing::warn!(part = component.name(), why, "component not ready");
         }

@@ -11,7 +11,7 @@ use audit_bridge_core::readiness::Component;
 
 use super::Telemetry;
 use super::log_progress::{HealthLimits, LogProgress};
-use super::scope::{PROCESS, Scope, TelemetryState};
+use super::scope::{NOT_TRIED, PROCESS, Scope, TelemetryState};
 
 /// How many logs' silences are exported, to keep metrics few.
 const SILENT_LOGS_MAX: usize = 1000;
@@ -26,8 +26,10 @@ impl TelemetryState {
             return 0.0;
         }
         let process = &self.scopes[PROCESS];
-        let connects = matches!(process.components.get(&Component::Source), Some(Some(_)));
-        let own = (connects && self.scopes.len() == 1).then_some(process);
+        let lack = |part| process.components.get(&part).and_then(Option::as_deref);
+        let fails = lack(Component::Checkpoint).is_some_and(|why| why != NOT_TRIED);
+        let waits = fails || lack(Component::Source).is_some();
+        let own = (waits && self.logs().next().is_none()).then_some(process);
         let all = own.into_iter().chain(self.logs());
         all.map(|scope| scope.log_progress.lag())
             .fold(0.0, f64::max)

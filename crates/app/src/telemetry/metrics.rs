@@ -110,7 +110,7 @@ metrics! {
     active_logs: Gauge = "active_logs", [],
         "Logs that this process reads now: log groups, clusters, event hubs, or partitions of one that replicas share";
     leader: Gauge = "leader", [],
-        "1 when this process reads, 0 while it waits for the Lease that another one holds";
+        "1 when this process reads, 0 while it waits for the Lease";
     lag: Seconds = "lag_seconds", [],
         "Seconds from the settled frontier to now: from the time of the oldest record that is read and not settled, else from the last answer that there is nothing more; 0 while that answer is fresh, the largest of all logs";
     silence: SecondsOf = "silence_seconds", ["log"],

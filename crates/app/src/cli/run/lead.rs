@@ -1,5 +1,7 @@
 //! One process reads all logs: the only one, or the replica that holds the Lease.
 
+use std::sync::Arc;
+
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::dead_letter::DeadLetter;
 use audit_bridge_core::lease_hold::LeaseHold;
@@ -16,8 +18,19 @@ use crate::lease::{Elector, Leadership, Waiting};
 use crate::provider::{Provider, ProviderLog as _};
 use crate::state::StateLayout;
 
-/// All open logs, and the dead letter.
-type Prepared<L> = (Vec<OpenLog<L>>, Option<DeadLetter>);
+/// All logs, and the dead letter.
+type Prepared<L> = (Vec<Arc<L>>, Option<DeadLetter>);
+
+/// What one log needs to be opened and read.
+struct LogContext<'a> {
+    layout: &'a StateLayout,
+    lease_hold: Option<LeaseHold>,
+    dead_letter: &'a Option<DeadLetter>,
+    /// How many logs there are.
+    several: usize,
+    /// `--start` is checked against the checkpoint.
+    first: bool,
+}
 
 impl<B: Bridge> Process<'_, B> {
     /// Reads all logs whenever this process holds the Lease.
@@ -77,7 +90,7 @@ impl<B: Bridge> Process<'_, B> {
                     telemetry.standby(Some(holder));
                 }
                 Waiting::Unavailable { error, remedy } => {
-                    telemetry.standby(None);
+                    telemetry.leaderless();
                     let why = format!("no lease: {}; {remedy}", chain(error));
                     telemetry.not_ready(Component::Checkpoint, why);
                 }
@@ -101,7 +114,7 @@ impl<B: Bridge> Process<'_, B> {
             biased;
             () = stop.cancelled() => return Ok(Ended::Stopped),
             why = lost_of(&mut lost) => return Ok(Ended::LostLease(why)),
-            prepared = self.prepare(layout, &lease_hold, first) => prepared,
+            prepared = self.prepare(layout) => prepared,
         };
         let (logs, dead_letter) = prepared?;
         // The Lease's holder reads the canaries' events, so they end with the pipelines.
@@ -110,10 +123,16 @@ impl<B: Bridge> Process<'_, B> {
         // The first pipeline that fails stops all others in good order.
         let halt = CancellationToken::new();
         let pipelines = join_all(logs.into_iter().map(|log| {
-            let pipeline = self.read(log, several, &dead_letter, halt.clone());
+            let context = LogContext {
+                layout,
+                lease_hold: lease_hold.clone(),
+                dead_letter: &dead_letter,
+                several,
+                first,
+            };
             let halt = &halt;
             async move {
-                let ended = pipeline.await;
+                let ended = self.open_and_read(log, context, halt).await;
                 if matches!(ended, Ended::Failed(_) | Ended::GaveUp(_)) {
                     halt.cancel();
                 }
@@ -135,41 +154,62 @@ impl<B: Bridge> Process<'_, B> {
         Ok(worst_of(ended))
     }
 
-    /// Connects to the provider and opens the state of each of its logs.
+    /// Connects to the provider, and opens what all its logs need.
     async fn prepare(
         &self,
         layout: &StateLayout,
-        lease_hold: &Option<LeaseHold>,
-        first: bool,
     ) -> Result<Prepared<<B::Provider as Provider>::Log>, Fatal> {
         let logs = self.connect().await?;
-        let several = logs.len() > 1;
-        if several {
+        if logs.len() > 1 {
             let names: Vec<&str> = logs.iter().map(|log| log.name()).collect();
             self.retry_until_ok(async || Ok(layout.assign_slots(&names).await?))
                 .await?;
         }
-        let mut open_log = Vec::new();
-        for log in logs {
-            let owner = self.owner(log.name());
-            let log_state = self.open_log_state(layout, &owner, several).await?;
-            let checkpoint = log_state.checkpoint.as_ref();
-            if first {
-                let state = &self.checked.state;
-                state.check_start(log.name(), checkpoint.is_some())?;
-            }
-            open_log.push(OpenLog {
-                log,
-                owner,
-                positions: checkpoint.map(|it| it.position.clone()).unwrap_or_default(),
-                log_state,
-                lease_hold: lease_hold.clone(),
-                term: None,
-            });
-        }
         let dead_letter = self.dead_letter().await?;
         self.telemetry.ready(Component::Checkpoint);
-        Ok((open_log, dead_letter))
+        Ok((logs, dead_letter))
+    }
+
+    /// Opens the state of one log, for which no other log waits, and reads it.
+    async fn open_and_read(
+        &self,
+        log: Arc<<B::Provider as Provider>::Log>,
+        context: LogContext<'_>,
+        halt: &CancellationToken,
+    ) -> Ended {
+        let owner = self.owner(log.name());
+        let mut lost = context.lease_hold.clone();
+        let opened = tokio::select! {
+            biased;
+            () = halt.cancelled() => return Ended::Stopped,
+            why = lost_of(&mut lost) => return Ended::LostLease(why),
+            opened = self.open_log_state(context.layout, &owner, context.several > 1) => opened,
+        };
+        let log_state = match opened {
+            Ok(log_state) => log_state,
+            Err(fatal) => return Ended::Failed(fatal.into()),
+        };
+        let checkpoint = log_state.checkpoint.as_ref();
+        if context.first
+            && let Err(fatal) = (self.checked.state).check_start(log.name(), checkpoint.is_some())
+        {
+            return Ended::Failed(fatal.into());
+        }
+        let open_log = OpenLog {
+            log,
+            owner,
+            positions: checkpoint.map(|it| it.position.clone()).unwrap_or_default(),
+            log_state,
+            lease_hold: context.lease_hold,
+            term: None,
+        };
+        let LogContext {
+            several,
+            dead_letter,
+            ..
+        } = context;
+        self.read(open_log, several, dead_letter, halt.clone())
+            .await
     }
 }
 

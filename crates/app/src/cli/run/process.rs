@@ -134,10 +134,16 @@ impl<B: Bridge> Process<'_, B> {
         several: bool,
     ) -> Result<LogState, Fatal> {
         // Registers the log, which must become ready from now on.
-        self.telemetry.log(&owner.source);
-        let log_state = self
-            .retry_until_ok(async || Ok(layout.open_log(owner, several).await?))
-            .await?;
+        let telemetry = self.telemetry.log(&owner.source);
+        let log_state = retry_until_ok(&telemetry, async || {
+            let opened = layout.open_log(owner, several).await;
+            // While a person has to look at one log's checkpoint, the other logs are read.
+            opened.map_err(|error| match several {
+                true => SetupError::Hold(error.to_unavailable()),
+                false => error.into(),
+            })
+        })
+        .await?;
         tell_loaded(owner, &log_state);
         Ok(log_state)
     }
@@ -150,10 +156,13 @@ impl<B: Bridge> Process<'_, B> {
         owner: &Owner,
         lease: &str,
     ) -> Result<Option<LogState>, Fatal> {
-        self.telemetry.log(&owner.source);
-        let log_state = self
-            .retry_until_ok(async || Ok(layout.open_slot(owner, lease).await?))
-            .await?;
+        let telemetry = self.telemetry.log(&owner.source);
+        let log_state = retry_until_ok(&telemetry, async || {
+            let opened = layout.open_slot(owner, lease).await;
+            // This replica reads other logs, too.
+            opened.map_err(|error| SetupError::Hold(error.to_unavailable()))
+        })
+        .await?;
         match &log_state {
             Some(log_state) => tell_loaded(owner, log_state),
             None => tracing::info!(log = owner.source, lease, "slot is another log's now"),
@@ -287,23 +296,30 @@ impl<B: Bridge> Process<'_, B> {
         ended
     }
 
-    /// Retries with backoff until it succeeds; meanwhile `/readyz` says why it fails.
+    /// Retries a step of the process.
     pub(super) async fn retry_until_ok<T>(
         &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
+        attempt: impl AsyncFnMut() -> Result<T, SetupError>,
     ) -> Result<T, Fatal> {
-        let mut backoff = Backoff::seeded(fastrand::u64(..));
-        let mut failures = 0_u32;
-        loop {
-            match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(SetupError::Fatal(why)) => return Err(why),
-                Err(SetupError::Hold(unavailable)) => {
-                    self.telemetry
-                        .not_ready(unavailable.component, unavailable.to_string());
-                    failures = failures.saturating_add(1);
-                    sleep(backoff.wait(failures)).await;
-                }
+        retry_until_ok(&self.telemetry, attempt).await
+    }
+}
+
+/// Retries with backoff until it succeeds; meanwhile `/readyz` says why it fails.
+async fn retry_until_ok<T>(
+    telemetry: &Telemetry,
+    mut attempt: impl AsyncFnMut() -> Result<T, SetupError>,
+) -> Result<T, Fatal> {
+    let mut backoff = Backoff::seeded(fastrand::u64(..));
+    let mut failures = 0_u32;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(SetupError::Fatal(why)) => return Err(why),
+            Err(SetupError::Hold(unavailable)) => {
+                telemetry.not_ready(unavailable.component, unavailable.to_string());
+                failures = failures.saturating_add(1);
+                sleep(backoff.wait(failures)).await;
             }
         }
     }

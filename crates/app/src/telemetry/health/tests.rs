@@ -94,6 +94,31 @@ async fn lag_is_of_the_log_farthest_behind_and_none_on_standby() {
     assert!((10.0..3600.0).contains(&lag(&telemetry)));
 }
 
+/// The API server is away: whether another replica reads, nobody can tell.
+#[tokio::test(start_paused = true)]
+async fn lag_grows_and_nobody_leads_while_the_lease_cannot_be_had() {
+    let telemetry = Telemetry::new("b", "1");
+    telemetry.standby(Some("another"));
+    tokio::time::advance(60 * MINUTE).await;
+    for _ in 0..3 {
+        telemetry.leaderless();
+        telemetry.not_ready(Component::Checkpoint, "no lease");
+        tokio::time::advance(MINUTE).await;
+    }
+    assert!((180.0..240.0).contains(&lag(&telemetry)));
+    assert_eq!(sample(&telemetry, "audit_bridge_leader "), Some(0.0));
+    assert!(telemetry.unready().contains_key("checkpoint"));
+    // So it is for a replica that shares logs and reads none meanwhile.
+    telemetry.standby(None);
+    telemetry.ready(Component::Source);
+    telemetry.ready(Component::Checkpoint);
+    tokio::time::advance(60 * MINUTE).await;
+    assert!(lag(&telemetry).abs() < f64::EPSILON);
+    telemetry.not_ready(Component::Checkpoint, "no lease");
+    tokio::time::advance(MINUTE).await;
+    assert!((60.0..120.0).contains(&lag(&telemetry)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn lag_grows_while_provider_is_unreachable() {
     let telemetry = Telemetry::new("b", "1");
