@@ -6,6 +6,7 @@
 
 mod answer_clock;
 pub(crate) mod cluster;
+mod credentials_cache;
 mod error;
 pub(crate) mod group;
 pub(crate) mod kinesis;
@@ -25,17 +26,23 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::Builder;
+use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata as _;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::answer_clock::AnswerClock;
+use self::credentials_cache::CredentialsCache;
 use self::error::RequestContext;
 use crate::client::group::LogGroupName;
 
 /// CloudWatch Logs counts in milliseconds.
 pub(crate) const RESOLUTION: Duration = Duration::from_millis(1);
+
+/// Silences the client library's log: it repeats each failure that we report ourselves, and shows whole
+/// answers of the identity service that it cannot read, with the credentials in them.
+pub(crate) const LOG_FILTER: &str = "aws_config=off";
 
 /// Name that the SDK adds to its user agent, which allows no `/`.
 const APP_NAME: &str = concat!("eks-audit-bridge-", env!("CARGO_PKG_VERSION"));
@@ -108,6 +115,7 @@ impl AwsConnection {
 struct AwsIdentity {
     config: SdkConfig,
     credentials: SharedCredentialsProvider,
+    cache: CredentialsCache,
     region: String,
     access: Access,
 }
@@ -117,7 +125,9 @@ impl AwsIdentity {
     /// instance. The SDK's variables also set partition, FIPS and endpoints, and the region unless
     /// a flag gives it: the identity webhook of EKS sets `AWS_REGION` to the cluster's own.
     async fn load(access: Access) -> Result<AwsIdentity, Unavailable> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        let cache = CredentialsCache::new();
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).identity_cache(cache.clone());
         if let Some(region) = &access.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -156,6 +166,7 @@ impl AwsIdentity {
         Ok(AwsIdentity {
             config,
             credentials,
+            cache,
             region,
             access,
         })
@@ -267,6 +278,9 @@ impl TimeLog for LogGroup {
             .send()
             .await;
         let page = answer.map_err(|error| {
+            if error.code().is_some_and(error::refuses_identity) {
+                self.connection.identity.cache.renew();
+            }
             error::query(
                 &error,
                 &self.group,
@@ -290,6 +304,10 @@ impl TimeLog for LogGroup {
 
     fn server_time(&self) -> Option<Timestamp> {
         self.connection.clock.now()
+    }
+
+    fn server_time_at_least(&self) -> Option<Timestamp> {
+        self.connection.clock.at_least()
     }
 }
 

@@ -8,6 +8,7 @@ use audit_bridge_core::convert::Convert;
 use audit_bridge_core::event::conformance;
 use audit_bridge_replay::dump::Dump;
 
+use crate::client::LOG_FILTER;
 use crate::client::cluster::{ClusterName, NO_CLUSTER};
 use crate::convert::{EksConvert, EksConvertOptions, STREAM_PREFIX};
 use crate::dump::EksDump;
@@ -39,6 +40,7 @@ impl Bridge for Eks {
     const NAME: &'static str = "eks-audit-bridge";
     const ABOUT: &'static str = "Delivers the audit events of EKS clusters to an audit webhook";
     const PROVIDER: &'static str = "eks";
+    const LOG_FILTER: &'static str = LOG_FILTER;
     type Args = EksArgs;
     type ProviderArgs = EksProviderArgs;
     type Provider = Mode;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use audit_bridge_testkit::WebhookAnswer;
 use audit_bridge_testkit::cloud_watch::CloudWatchFault;
+use audit_bridge_tests::event;
 use audit_bridge_tests::live::wait;
 
-use super::{World, checkpoints};
+use super::{STREAM, World, checkpoints, now_ms};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_denied_is_held_with_remedy() {
@@ -154,4 +155,37 @@ async fn state_folder_foreign_or_in_use_ends_the_start() {
         foreign,
         "untouched"
     );
+}
+
+/// A person has to look at the one log; the other one must not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoint_damaged_of_one_log_stops_no_other() {
+    let world = World::new().await;
+    let other = "/aws/eks/two/cluster";
+    world.cloud.group(other);
+    let flags = ["--cluster-name=two", "--start=-1m"];
+    let bridge = world.start(&flags);
+    world.put(1, 0);
+    world.cloud.put(other, STREAM, now_ms(), &event(2, 600));
+    world.until_accepted(1..3, &bridge);
+    assert_eq!(bridge.terminate(), 0);
+
+    let found = checkpoints(&world.state());
+    let damaged = found
+        .iter()
+        .find(|path| std::fs::read_to_string(path).unwrap().contains(other));
+    let damaged = damaged.expect("a checkpoint of each log");
+    let text = std::fs::read_to_string(damaged).unwrap();
+    std::fs::write(damaged, "{").unwrap();
+    let mut bridge = world.start(&flags);
+    let why = bridge.until_not_ready("checkpoint", other);
+    assert!(why.contains("two"), "{why}");
+    world.put(3, 0);
+    world.cloud.put(other, STREAM, now_ms(), &event(4, 600));
+    world.until_accepted(3..4, &bridge);
+    assert_eq!(std::fs::read_to_string(damaged).unwrap(), "{", "untouched");
+    std::fs::write(damaged, text).unwrap();
+    world.until_accepted(4..5, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
 }

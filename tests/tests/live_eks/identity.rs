@@ -93,6 +93,43 @@ async fn pod_identity_gives_credentials() {
     assert_eq!(bridge.terminate(), 0);
 }
 
+/// Their role was deleted and made again, or its sessions were revoked: AWS refuses them long before
+/// they expire.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_revoked_are_replaced() {
+    let world = World::new().await;
+    world
+        .cloud
+        .web_identity("first", Duration::from_secs(6 * 3600));
+    let mut bridge = world.start_as(&["--start=-1m"], &irsa(&world, "first"));
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    world.cloud.revoke_credentials();
+    world.put(2, 0);
+    world.until_accepted(2..3, &bridge);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+/// A proxy put text in front of the identity service's answer: the library logs what it cannot read.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_in_an_unreadable_answer_are_not_logged() {
+    let world = World::new().await;
+    world.cloud.web_identity("first", Duration::from_secs(3600));
+    world.cloud.say_before_credentials("<proxy/>");
+    let mut variables = irsa(&world, "first");
+    // A level for all does not name the library.
+    variables.push(("RUST_LOG", "info".to_owned()));
+    let mut bridge = world.start_as(&["--start=-1m"], &variables);
+    bridge.until_not_ready("identity", "no AWS credentials");
+    world.cloud.say_before_credentials("");
+    world.put(1, 0);
+    world.until_accepted(1..2, &bridge);
+    let log = bridge.log();
+    assert!(!log.contains("SecretAccessKey"), "{log}");
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn log_group_of_another_account_is_read_by_its_role() {
     let world = World::new().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use audit_bridge_testkit::cloud_logging::{CloudLogging, Metadata};
+use audit_bridge_testkit::cloud_logging::{CloudLogging, CloudLoggingFault, Metadata};
 use audit_bridge_testkit::tls::rsa_key_pem;
 use audit_bridge_testkit::{Pki, PodEntry, ScriptedWebhook};
 use audit_bridge_tests::live::Running;
@@ -108,6 +108,49 @@ async fn identity_missing_is_held_until_there_is_one() {
         !log.contains("first-") && !log.contains("second-"),
         "a token in {log}"
     );
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn token_request_without_an_answer_is_given_up() {
+    let scene = Scene::new().await;
+    let mut metadata = Metadata {
+        hangs: true,
+        ..Metadata::of("p", "c", "l")
+    };
+    scene.logging.metadata(metadata.clone());
+    scene.logging.require_token("metadata-token");
+    scene.put(0..5, ago(30));
+    let host = scene.logging.host();
+    let envs = [("GCE_METADATA_HOST", host.as_str())];
+    let mut bridge = scene.run_with(&["--start", "-1m"], &envs);
+    bridge.until_not_ready("identity", "no token within 15 s");
+    metadata.hangs = false;
+    scene.logging.metadata(metadata);
+    scene.until_accepted(0..5);
+    bridge.until_ready();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+/// The binding was made after the token: only new credentials have the new identity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn token_forbidden_is_replaced() {
+    let scene = Scene::new().await;
+    scene.logging.metadata(Metadata::of("p", "c", "l"));
+    scene.logging.require_token("metadata-token");
+    let denied = CloudLoggingFault::Status(403, "the caller does not have permission");
+    scene.logging.fail_next(denied);
+    scene.put(0..5, ago(30));
+    let host = scene.logging.host();
+    let envs = [("GCE_METADATA_HOST", host.as_str())];
+    let bridge = scene.run_with(&["--start", "-1m"], &envs);
+    scene.until_accepted(0..5);
+    // Two without the refusal: entries are read by their time, and by their receipt.
+    until("new credentials", || {
+        let requests = scene.logging.requests();
+        let tokens: BTreeSet<_> = requests.iter().map(|it| it.authorization.clone()).collect();
+        tokens.len() == 3
+    });
     assert_eq!(bridge.terminate(), 0);
 }
 

@@ -4,11 +4,11 @@ use std::error::Error as StdError;
 
 use audit_bridge_core::chain::chain;
 use audit_bridge_tail::QueryError;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cloudwatchlogs::error::SdkError;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 
 use super::Access;
+use super::credentials_cache::NoCredentials;
 use crate::client::cluster::cluster_of;
 use crate::client::group::LogGroupName;
 
@@ -152,11 +152,25 @@ where
     }
 }
 
+/// Whether an answer with this code may be a good one to new credentials of the same role.
+pub(super) fn refuses_identity(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDeniedException"
+            | "AccessDenied"
+            | "UnauthorizedOperation"
+            | "ExpiredTokenException"
+            | "ExpiredToken"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+    )
+}
+
 /// Missing credentials arrive as a failed dispatch, without an error code of the service.
 pub(super) fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<CredentialsError>() {
+        if error.is::<NoCredentials>() {
             return true;
         }
         next = error.source();

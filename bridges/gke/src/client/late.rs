@@ -92,6 +92,10 @@ impl TimeLog for LateEntries {
         self.client.server_time()
     }
 
+    fn server_time_at_least(&self) -> Option<Timestamp> {
+        self.client.server_time_at_least()
+    }
+
     async fn query(
         &self,
         window: &Window,

@@ -224,7 +224,8 @@ impl CloudLoggingClient {
                 detail: format!("cloud logging answered {status}, but {error}"),
             });
         }
-        if status == reqwest::StatusCode::UNAUTHORIZED {
+        // A binding that was made or changed since gives new credentials another identity.
+        if matches!(status.as_u16(), 401 | 403) {
             self.identity.renew();
         }
         let principal = match status {
@@ -276,6 +277,10 @@ impl TimeLog for CloudLoggingClient {
 
     fn server_time(&self) -> Option<Timestamp> {
         self.clock.now()
+    }
+
+    fn server_time_at_least(&self) -> Option<Timestamp> {
+        self.clock.at_least()
     }
 
     async fn query(

@@ -11,9 +11,9 @@
 
 mod ack_ledger;
 mod connection;
-mod named_credentials;
 mod proof;
 mod reader;
+mod token_credentials;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,18 +1,24 @@
 //! The bridge's identity to Google: application default credentials (a key or external account
 //! file, Workload Identity through the metadata server), as headers of each request.
 //!
-//! Google's library refreshes tokens in the background, but gives up for good after one refusal of
-//! the identity service, which GKE's sends while a binding is being created; and it reads a file
-//! only once. So credentials that failed, or that the API refused, are built again.
+//! Google's library refreshes tokens in a task, but gives up for good after one refusal of the
+//! identity service, which GKE's sends while a binding is being created; it waits for an answer for
+//! ever; and it reads a file only once. So credentials that failed, or that the API refused, are built
+//! again.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::readiness::{Component, Unavailable};
+use futures_util::FutureExt as _;
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, mds,
 };
 use reqwest::header::HeaderMap;
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, timeout};
 
 use super::endpoint::Endpoint;
 use super::{metadata, principal};
@@ -42,9 +48,34 @@ impl NoToken {
 pub(crate) struct TokenSource {
     scope: &'static str,
     kind: Kind,
-    made: Mutex<Option<AccessTokenCredentials>>,
+    /// Held while a token is waited for.
+    built: tokio::sync::Mutex<Option<BuiltCredentials>>,
+    /// The API refused a token: the next one comes from new credentials.
+    refused: AtomicBool,
     /// The principal that was found last.
     principal: Mutex<Option<String>>,
+}
+
+/// Credentials, and their task.
+#[derive(Debug)]
+struct BuiltCredentials {
+    credentials: AccessTokenCredentials,
+    /// Since when a token is waited for.
+    waits_since: Option<Instant>,
+    _task: TaskRuntime,
+}
+
+/// The runtime of the credentials' task: the library has no other way to end a task whose request is
+/// never answered.
+#[derive(Debug)]
+struct TaskRuntime(Option<Runtime>);
+
+impl Drop for TaskRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +99,8 @@ impl TokenSource {
         TokenSource {
             scope,
             kind,
-            made: Mutex::new(None),
+            built: tokio::sync::Mutex::new(None),
+            refused: AtomicBool::new(false),
             principal: Mutex::new(None),
         }
     }
@@ -79,53 +111,72 @@ impl TokenSource {
     /// # Errors
     /// There is no token; says what to do about it.
     pub(crate) async fn headers(&self) -> Result<HeaderMap, NoToken> {
-        let Some(credentials) = self.credentials()? else {
+        if self.kind == Kind::None {
             return Ok(HeaderMap::new());
-        };
-        let headers = credentials.headers(Default::default());
-        match tokio::time::timeout(TOKEN_WAIT_MAX, headers).await {
-            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
-            // Returned only to callers that pass the tag of an earlier answer, which we do not.
-            Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
-            Ok(Err(error)) => {
-                if !error.is_transient() {
-                    self.renew();
-                }
-                Err(self.failure(&cause(&error)))
-            }
-            Err(_) => {
-                let seconds = TOKEN_WAIT_MAX.as_secs();
-                Err(self.failure(&format!("no token within {seconds} s")))
-            }
         }
+        // A request that waits for the token of another one has begun later, so it ends later, too.
+        let waited = timeout(TOKEN_WAIT_MAX, self.built.lock()).await;
+        let mut built = waited.map_err(|_| self.no_token_in_time())?;
+        if self.refused.swap(false, Ordering::Relaxed) {
+            *built = None;
+        }
+        let there = match &mut *built {
+            Some(there) => there,
+            none => none.insert(self.build()?),
+        };
+        // A caller may give up before we do.
+        let since = *there.waits_since.get_or_insert_with(Instant::now);
+        let left = TOKEN_WAIT_MAX.saturating_sub(since.elapsed());
+        let headers = there.credentials.headers(Default::default());
+        let (failure, is_over) = match timeout(left, AssertUnwindSafe(headers).catch_unwind()).await
+        {
+            Ok(Ok(Ok(CacheableResource::New { data, .. }))) => {
+                there.waits_since = None;
+                return Ok(data);
+            }
+            // Returned only to callers that pass the tag of an earlier answer, which we do not.
+            Ok(Ok(Ok(CacheableResource::NotModified))) => return Ok(HeaderMap::new()),
+            Ok(Ok(Err(error))) => (self.failure(&cause(&error)), !error.is_transient()),
+            // The library's task panicked before, and so does whoever waits for it.
+            Ok(Err(_)) => (self.failure("the client library failed"), true),
+            Err(_) => (self.no_token_in_time(), true),
+        };
+        there.waits_since = None;
+        if is_over {
+            *built = None;
+        }
+        Err(failure)
     }
 
-    /// The credentials, for a client that gets tokens itself.
-    ///
-    /// # Errors
-    /// There are none; says what to do about it.
-    pub(crate) fn credentials(&self) -> Result<Option<AccessTokenCredentials>, NoToken> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(credentials) = made.as_ref() {
-            return Ok(Some(credentials.clone()));
-        }
+    /// New credentials, where tokens are needed.
+    fn build(&self) -> Result<BuiltCredentials, NoToken> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("google-tokens")
+            .enable_all()
+            .build()
+            .map_err(|error| self.failure(&cause(&error)))?;
+        let handle = runtime.handle().clone();
+        let task = TaskRuntime(Some(runtime));
+        let _entered = handle.enter();
         let built = match self.kind {
-            Kind::None => return Ok(None),
             Kind::Metadata => mds::Builder::default()
                 .with_scopes([self.scope])
                 .build_access_token_credentials(),
-            Kind::Default => Builder::default()
+            Kind::Default | Kind::None => Builder::default()
                 .with_scopes([self.scope])
                 .build_access_token_credentials(),
         };
-        let credentials = built.map_err(|error| self.failure(&cause(&error)))?;
-        *made = Some(credentials.clone());
-        Ok(Some(credentials))
+        Ok(BuiltCredentials {
+            credentials: built.map_err(|error| self.failure(&cause(&error)))?,
+            waits_since: None,
+            _task: task,
+        })
     }
 
-    /// Drops the credentials; the next token comes from new ones.
+    /// The API refused the token: the next one comes from new credentials.
     pub(crate) fn renew(&self) {
-        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.refused.store(true, Ordering::Relaxed);
         *self
             .principal
             .lock()
@@ -162,6 +213,11 @@ impl TokenSource {
             }
         }
         .to_owned()
+    }
+
+    fn no_token_in_time(&self) -> NoToken {
+        let seconds = TOKEN_WAIT_MAX.as_secs();
+        self.failure(&format!("no token within {seconds} s"))
     }
 
     fn failure(&self, detail: &str) -> NoToken {

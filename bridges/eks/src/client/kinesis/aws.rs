@@ -88,6 +88,9 @@ impl KinesisStream {
         };
         let meta = answer.err().meta();
         let code = meta.code().unwrap_or("unknown");
+        if error::refuses_identity(code) {
+            self.identity.cache.renew();
+        }
         let what = match meta.message() {
             Some(message) => format!("{action}: {code}: {message}"),
             // The answer is not an error of the service, for example a proxy's page or a truncated

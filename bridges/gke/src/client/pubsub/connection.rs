@@ -1,11 +1,11 @@
 //! The connection to a subscription: credentials, requests, and what the answers mean.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use audit_bridge_app::telemetry::Telemetry;
 use audit_bridge_core::chain::chain;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_pubsub::client::Subscriber;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::named_credentials::NamedCredentials;
+use super::token_credentials::TokenCredentials;
 use super::{OPEN_BYTES_MAX, OPEN_MESSAGES_MAX};
 use crate::client::USER_AGENT;
 use crate::client::endpoint::Endpoint;
@@ -54,7 +54,7 @@ const WATCH: StreamWatch = StreamWatch {
 pub(crate) struct SubscriptionConnection {
     subscription: String,
     endpoint: Endpoint,
-    identity: TokenSource,
+    identity: Arc<TokenSource>,
     http: reqwest::Client,
     pub(super) watch: StreamWatch,
 }
@@ -81,7 +81,7 @@ impl SubscriptionConnection {
         })?;
         Ok(SubscriptionConnection {
             subscription: subscription.to_owned(),
-            identity: TokenSource::new(endpoint, SCOPE),
+            identity: Arc::new(TokenSource::new(endpoint, SCOPE)),
             endpoint: endpoint.clone(),
             http,
             watch: WATCH,
@@ -123,7 +123,10 @@ impl SubscriptionConnection {
                 self.identity.renew();
                 Err(self.unauthenticated(said))
             }
-            StatusCode::FORBIDDEN => Err(self.denied(said)),
+            StatusCode::FORBIDDEN => {
+                self.identity.renew();
+                Err(self.denied(said))
+            }
             // Google's emulator does not implement this method.
             StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Ok(()),
             _ => Err(self.unreachable(&format!("it answered {status}: {said}"))),
@@ -184,17 +187,9 @@ impl SubscriptionConnection {
     pub(super) async fn stream(&self) -> Result<MessageStream, Unavailable> {
         // Fails with a better message than the client's.
         self.authorization().await?;
-        let made = self
-            .identity
-            .credentials()
-            .map_err(NoToken::into_unavailable)?;
-        let credentials: Credentials = match made {
-            Some(credentials) => credentials.into(),
-            None => anonymous::Builder::new().build(),
-        };
         let client = Subscriber::builder()
             .with_endpoint(&self.endpoint.url)
-            .with_credentials(NamedCredentials::wrap(credentials))
+            .with_credentials(TokenCredentials::of(&self.identity))
             .build()
             .await
             .map_err(|error| self.unreachable(&chain(&error)))?;
@@ -222,7 +217,10 @@ impl SubscriptionConnection {
                 remedy: "check --subscription, or create it on the topic that the log sink feeds"
                     .to_owned(),
             },
-            Some(Code::PermissionDenied) => self.denied(&said),
+            Some(Code::PermissionDenied) => {
+                self.identity.renew();
+                self.denied(&said)
+            }
             Some(Code::InvalidArgument) => Unavailable {
                 component: Component::Source,
                 reason: format!("{}: {said}", self.subscription),
