@@ -148,6 +148,16 @@ impl TokenSource {
         Err(failure)
     }
 
+    /// The domain of the cloud that the credentials are for, if they say one.
+    pub(crate) async fn universe_domain(&self) -> Option<String> {
+        let built = timeout(TOKEN_WAIT_MAX, self.built.lock()).await.ok()?;
+        let credentials = built.as_ref()?.credentials.clone();
+        drop(built);
+        timeout(TOKEN_WAIT_MAX, credentials.universe_domain())
+            .await
+            .ok()?
+    }
+
     /// New credentials, where tokens are needed.
     fn build(&self) -> Result<BuiltCredentials, NoToken> {
         let runtime = tokio::runtime::Builder::new_multi_thread()

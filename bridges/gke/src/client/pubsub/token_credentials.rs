@@ -43,6 +43,6 @@ impl CredentialsProvider for TokenCredentials {
     }
 
     async fn universe_domain(&self) -> Option<String> {
-        None
+        self.0.universe_domain().await
     }
 }
