@@ -307,11 +307,15 @@ impl Elector {
         observed.is_some_and(|observed| observed.at.elapsed() > due)
     }
 
-    /// Whether the Lease's own times say that its holder is long gone. They compare the holder's
-    /// clock with ours: good for a guess, not for taking the Lease.
+    /// Whether its holder seems long gone, as nothing changed for several times our own duration, or the
+    /// Lease's own times say so. They compare the holder's clock with ours, and how long it promised is
+    /// not asked: good for a guess, not for taking the Lease.
     pub(crate) fn is_forgotten(&self) -> bool {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| {
+            if observed.at.elapsed() > 4 * self.candidacy.timing.lease_duration {
+                return true;
+            }
             let age = claim::age(&observed.lease);
             age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.candidacy.timing))
         })

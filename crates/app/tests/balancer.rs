@@ -173,6 +173,25 @@ async fn member_lease_expired_long_ago_is_not_counted() {
     assert_eq!(shares(&all), [4]);
 }
 
+/// A writer that is no replica promised an hour: its share would be read by nobody.
+#[tokio::test(start_paused = true)]
+async fn member_lease_that_nobody_renews_counts_for_a_minute_only() {
+    let fake = FakeKubernetes::new();
+    let mut all = vec![Replica::new(&fake, "a", 4)];
+    live(&mut all, 3).await;
+    let now = jiff::Timestamp::now();
+    let lease = json!({"spec": {
+        "holderIdentity": "somebody",
+        "leaseDurationSeconds": 3600,
+        "renewTime": format!("{now:.6}"),
+    }});
+    fake.put("leases", "audit", "bridge-member-1", lease);
+    live(&mut all, 10).await;
+    assert_eq!(shares(&all), [2]);
+    live(&mut all, 60).await;
+    assert_eq!(shares(&all), [4]);
+}
+
 /// Replicas that start, leave, die and are cut off at random. Once the faults end, every log has a
 /// reader.
 #[tokio::test(start_paused = true)]

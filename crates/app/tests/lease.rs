@@ -248,6 +248,30 @@ async fn lease_deleted_under_holder_is_not_taken_at_once() {
     assert!(candidate.await.unwrap().is_leader());
 }
 
+/// A foreign writer promised two hours, and somebody deleted its Lease, which is the way out.
+#[tokio::test(start_paused = true)]
+async fn lease_deleted_is_waited_for_no_longer_than_our_own_duration() {
+    let fake = FakeKubernetes::new();
+    let holder = "x".repeat(200_000);
+    let lease = json!({"spec": {"holderIdentity": holder, "leaseDurationSeconds": 7200}});
+    fake.put("leases", "audit", NAME, lease);
+    let told = std::cell::Cell::new(0);
+    let mut candidate = elector(&fake, "a");
+    let mut waiting = std::pin::pin!(candidate.acquire(|waiting| {
+        if let Waiting::Held { holder } = waiting {
+            told.set(holder.len());
+        }
+    }));
+    assert!(timeout(seconds(600), &mut waiting).await.is_err());
+    assert!(fake.remove("leases", "audit", NAME));
+    let deleted = Instant::now();
+    let leadership = waiting.await;
+    let waited = deleted.elapsed();
+    assert!(waited > seconds(14) && waited < seconds(20), "{waited:?}");
+    assert!(leadership.is_leader());
+    assert_eq!(told.get(), 253, "of 200,000");
+}
+
 #[tokio::test(start_paused = true)]
 async fn leadership_lost_can_be_won_again() {
     let fake = FakeKubernetes::new();
