@@ -5,6 +5,7 @@
     reason = "tests, with their helpers"
 )]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -255,11 +256,11 @@ async fn lease_deleted_is_waited_for_no_longer_than_our_own_duration() {
     let holder = "x".repeat(200_000);
     let lease = json!({"spec": {"holderIdentity": holder, "leaseDurationSeconds": 7200}});
     fake.put("leases", "audit", NAME, lease);
-    let told = std::cell::Cell::new(0);
+    let told = AtomicUsize::new(0);
     let mut candidate = elector(&fake, "a");
     let mut waiting = std::pin::pin!(candidate.acquire(|waiting| {
         if let Waiting::Held { holder } = waiting {
-            told.set(holder.len());
+            told.store(holder.len(), Ordering::Relaxed);
         }
     }));
     assert!(timeout(seconds(600), &mut waiting).await.is_err());
@@ -269,7 +270,7 @@ async fn lease_deleted_is_waited_for_no_longer_than_our_own_duration() {
     let waited = deleted.elapsed();
     assert!(waited > seconds(14) && waited < seconds(20), "{waited:?}");
     assert!(leadership.is_leader());
-    assert_eq!(told.get(), 253, "of 200,000");
+    assert_eq!(told.load(Ordering::Relaxed), 253, "of 200,000");
 }
 
 #[tokio::test(start_paused = true)]
