@@ -128,12 +128,10 @@ impl TokenSource {
         let since = *there.waits_since.get_or_insert_with(Instant::now);
         let left = TOKEN_WAIT_MAX.saturating_sub(since.elapsed());
         let headers = there.credentials.headers(Default::default());
-        let (failure, is_over) = match timeout(left, AssertUnwindSafe(headers).catch_unwind()).await
-        {
-            Ok(Ok(Ok(CacheableResource::New { data, .. }))) => {
-                there.waits_since = None;
-                return Ok(data);
-            }
+        let answer = timeout(left, AssertUnwindSafe(headers).catch_unwind()).await;
+        there.waits_since = None;
+        let (failure, is_over) = match answer {
+            Ok(Ok(Ok(CacheableResource::New { data, .. }))) => return Ok(data),
             // Returned only to callers that pass the tag of an earlier answer, which we do not.
             Ok(Ok(Ok(CacheableResource::NotModified))) => return Ok(HeaderMap::new()),
             Ok(Ok(Err(error))) => (self.failure(&cause(&error)), !error.is_transient()),
@@ -141,7 +139,6 @@ impl TokenSource {
             Ok(Err(_)) => (self.failure("the client library failed"), true),
             Err(_) => (self.no_token_in_time(), true),
         };
-        there.waits_since = None;
         if is_over {
             *built = None;
         }

@@ -302,6 +302,10 @@ impl Parked {
         if self.retrying.len() >= requests_max {
             return None;
         }
+        debug_assert_eq!(
+            self.soonest,
+            self.waiting.iter().map(|parked| parked.at).min()
+        );
         Some(self.soonest?.max(self.not_before))
     }
 
