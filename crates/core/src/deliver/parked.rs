@@ -211,8 +211,8 @@ impl Parked {
         let kept = self.waiting.iter_mut().filter(|it| !it.makes_room());
         for parked in kept {
             parked.at = parked.at.min(now);
-            self.soonest = self.soonest.min(Some(parked.at));
         }
+        self.find_soonest();
     }
 
     /// Parks an event that failed alone. If the room does not suffice, returns the oldest that make
@@ -309,7 +309,7 @@ impl Parked {
         Some(self.soonest?.max(self.not_before))
     }
 
-    /// After an event left `waiting`.
+    /// After events left `waiting`, or their times were changed.
     fn find_soonest(&mut self) {
         self.soonest = self.waiting.iter().map(|parked| parked.at).min();
     }
@@ -351,9 +351,9 @@ impl Parked {
         for parked in &mut self.waiting {
             if std::mem::take(&mut parked.held) {
                 parked.at = now;
-                self.soonest = self.soonest.min(Some(now));
             }
         }
+        self.find_soonest();
     }
 
     /// The one in this request failed. Returns it if it is given up: the receiver says that its body
