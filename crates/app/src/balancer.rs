@@ -12,11 +12,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+
 use crate::kubernetes::{ApiError, ApiErrorKind};
 use crate::lease::{Elector, Leadership, LeaseStatus};
 
 /// More replicas than any event hub has partitions.
 const MEMBERS_MAX: usize = 2048;
+
+/// How many of our lease durations a log's Lease is held by somebody without a member Lease before the
+/// log counts as unread: a replica that lost its member Lease needs some of them to give its logs up.
+const FOREIGN_DURATIONS: u32 = 3;
 
 /// One replica among those that share logs.
 #[derive(Debug)]
@@ -30,6 +36,17 @@ pub struct Balancer {
     logs: BTreeMap<String, Elector>,
     /// The Leases under which this replica reads or read a log, by log name.
     in_use: BTreeMap<String, String>,
+    /// The identities of the other replicas.
+    others: BTreeSet<String>,
+    /// Logs that this replica would read, whose Leases are held by no replica, by log name.
+    foreign: BTreeMap<String, Foreign>,
+}
+
+/// The holder of a log's Lease that is no replica.
+#[derive(Debug)]
+struct Foreign {
+    holder: String,
+    since: Instant,
 }
 
 /// How many replicas there are, as this replica sees it.
@@ -61,6 +78,8 @@ pub struct RebalanceStep {
     pub gained: Vec<(String, Leadership)>,
     /// Logs to stop reading and whose Leases to release.
     pub give_up: Vec<String>,
+    /// Logs that nobody reads, as no replica holds their Leases: what to do about each.
+    pub unread: BTreeMap<String, String>,
     /// Why not all Leases could be read, and what to do. Leases that are held stay held.
     pub failure: Option<String>,
 }
@@ -77,6 +96,8 @@ impl Balancer {
             members_max: MEMBERS_MAX,
             logs: BTreeMap::new(),
             in_use: BTreeMap::new(),
+            others: BTreeSet::new(),
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -106,6 +127,7 @@ impl Balancer {
     /// Forgets a log that no longer exists.
     pub fn remove(&mut self, log: &str) {
         self.logs.remove(log);
+        self.foreign.remove(log);
     }
 
     /// Checks all Leases once. `reading` are the logs that this replica reads and means to keep,
@@ -130,6 +152,11 @@ impl Balancer {
         step.membership = Some(membership);
         let share = membership.share(self.logs.len());
         let kept = reading.len() - step.give_up.len();
+        if kept >= share {
+            // Whoever reads too little sees what nobody reads.
+            self.foreign.clear();
+        }
+        step.unread = self.unread();
         if kept > share {
             let known = reading.iter().filter(|log| self.logs.contains_key(*log));
             step.give_up
@@ -166,20 +193,60 @@ impl Balancer {
                 Ok(Some(leadership)) => {
                     let lease = elector.lease().to_owned();
                     self.in_use.insert(log.clone(), lease);
+                    self.foreign.remove(&log);
                     step.gained.push((log, leadership));
                 }
-                Ok(None) => {}
+                Ok(None) => self.look_at_holder(&log),
                 Err(error) => {
-                    let is_forbidden = matches!(error.kind(), ApiErrorKind::Forbidden(_));
+                    // Who does not answer for one Lease answers for no other; else the others may be well.
+                    let answers = !matches!(
+                        error.kind(),
+                        ApiErrorKind::TimedOut | ApiErrorKind::Unreachable
+                    );
                     step.failure = Some(NoLease::of(elector, error).to_string());
-                    // A missing right for one Lease need not concern the others.
-                    if !is_forbidden {
+                    if !answers {
                         break;
                     }
                 }
             }
         }
         step
+    }
+
+    /// Notes whether the holder of a log's Lease is no replica.
+    fn look_at_holder(&mut self, log: &str) {
+        let holder = self.logs.get(log).and_then(Elector::holder);
+        let Some(holder) = holder.filter(|holder| !self.others.contains(holder)) else {
+            self.foreign.remove(log);
+            return;
+        };
+        let since = Instant::now();
+        let foreign = self.foreign.entry(log.to_owned());
+        foreign
+            .or_insert_with(|| Foreign {
+                holder: String::new(),
+                since,
+            })
+            .holder = holder;
+    }
+
+    /// The logs whose Leases have been held by no replica for too long.
+    fn unread(&self) -> BTreeMap<String, String> {
+        let unread = self.foreign.iter().filter_map(|(log, foreign)| {
+            let elector = self.logs.get(log)?;
+            let (lease, holder) = (elector.lease(), &foreign.holder);
+            let is_unread =
+                foreign.since.elapsed() > FOREIGN_DURATIONS * elector.timing().lease_duration;
+            is_unread.then(|| {
+                let why = format!(
+                    "nobody reads {log}: its Lease {lease} is held by {holder}, which is no replica \
+                     (it holds no member Lease); find out who writes the Lease, then free it: kubectl \
+                     patch lease {lease} --type merge -p '{{\"spec\":{{\"holderIdentity\":null}}}}'"
+                );
+                (log.clone(), why)
+            })
+        });
+        unread.collect()
     }
 
     /// Releases the member Lease, so that other replicas need not wait for it to expire.
@@ -201,6 +268,7 @@ impl Balancer {
             .take()
             .filter(|(_, member_lease)| member_lease.is_leader());
         let mut membership = Membership::default();
+        self.others.clear();
         for number in 0..self.members_max {
             let own = self.member_lease.as_ref().map(|(own, _)| *own);
             if own == Some(number) {
@@ -217,7 +285,10 @@ impl Balancer {
             match status.map_err(|error| NoLease::of(elector, error))? {
                 // The count may be a guess: a holder that is long gone by its own times is ignored.
                 LeaseStatus::Held if elector.is_forgotten() => {}
-                LeaseStatus::Held => membership.replicas += 1,
+                LeaseStatus::Held => {
+                    membership.replicas += 1;
+                    self.others.extend(elector.holder());
+                }
                 LeaseStatus::Free if own.is_some() => {}
                 // Member Leases are taken in order, so nobody holds one behind this.
                 LeaseStatus::Unused if own.is_some_and(|own| own < number) => break,

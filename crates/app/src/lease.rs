@@ -15,17 +15,17 @@
 
 mod claim;
 mod leadership;
+mod object;
 
 use std::future::Future;
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
-use kube::api::PostParams;
+use kube::core::params::PostParams;
 use tokio::time::{Instant, sleep_until};
 
 use crate::kubernetes::{ApiError, ApiErrorKind, Cluster, ForbiddenReason, bounded};
 pub use leadership::Leadership;
+use object::{Lease, Leases};
 
 /// The longest lease duration: a candidate waits at most this long for a Lease that is not renewed.
 pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(3600);
@@ -130,7 +130,7 @@ pub struct Elector {
 /// A candidate's Lease, identity and timing.
 #[derive(Clone)]
 struct Candidacy {
-    api: Api<Lease>,
+    leases: Leases,
     name: String,
     namespace: String,
     identity: String,
@@ -158,7 +158,7 @@ impl Elector {
     ) -> Result<Elector, LeaseTimingError> {
         Ok(Elector {
             candidacy: Candidacy {
-                api: Api::namespaced(cluster.client(), cluster.namespace()),
+                leases: Leases::new(cluster.client(), cluster.namespace()),
                 name: name.to_owned(),
                 namespace: cluster.namespace().to_owned(),
                 identity: identity.to_owned(),
@@ -238,7 +238,10 @@ impl Elector {
             ..PostParams::default()
         };
         let Candidacy {
-            api, name, timing, ..
+            leases,
+            name,
+            timing,
+            ..
         } = &self.candidacy;
         let asked = async {
             let found = self.candidacy.get().await?;
@@ -249,13 +252,15 @@ impl Elector {
                 // tested.
                 None => {
                     let lease = claim::made(name, &self.candidacy.identity, *timing);
-                    self.candidacy.bounded(api.create(&params, &lease)).await?;
+                    self.candidacy
+                        .bounded(leases.create(&params, &lease))
+                        .await?;
                     lease
                 }
             };
             let updated = self
                 .candidacy
-                .bounded(api.replace(name, &params, &lease))
+                .bounded(leases.replace(name, &params, &lease))
                 .await;
             match updated {
                 // Its holder may have renewed it meanwhile.
@@ -321,6 +326,18 @@ impl Elector {
         })
     }
 
+    /// The other holder whose Lease has not expired, if any, as it is shown: whoever writes the Lease
+    /// chooses its length.
+    pub(crate) fn holder(&self) -> Option<String> {
+        let holder = self.other()?;
+        Some(holder.chars().take(HOLDER_CHARS_MAX).collect())
+    }
+
+    /// The times of this candidate.
+    pub(crate) fn timing(&self) -> LeaseTiming {
+        self.candidacy.timing
+    }
+
     /// What to do about an error of this candidate.
     pub fn remedy(&self, error: &ApiError) -> String {
         let (name, namespace) = (self.lease(), &self.candidacy.namespace);
@@ -373,10 +390,8 @@ impl Elector {
 
     async fn attempt(&mut self) -> Result<Attempt, ApiError> {
         let lease = self.observe().await?;
-        if let Some(holder) = self.other() {
-            // Whoever writes the Lease chooses its length.
-            let shown = holder.chars().take(HOLDER_CHARS_MAX);
-            return Ok(Attempt::Held(shown.collect()));
+        if let Some(holder) = self.holder() {
+            return Ok(Attempt::Held(holder));
         }
         let candidacy = &self.candidacy;
         let sent = Instant::now();
@@ -426,17 +441,17 @@ struct HeldLease {
 
 impl Candidacy {
     async fn get(&self) -> Result<Option<Lease>, ApiError> {
-        self.bounded(self.api.get_opt(&self.name)).await
+        self.bounded(self.leases.get(&self.name)).await
     }
 
     async fn create(&self, lease: &Lease) -> Result<Lease, ApiError> {
-        self.bounded(self.api.create(&PostParams::default(), lease))
+        self.bounded(self.leases.create(&PostParams::default(), lease))
             .await
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, ApiError> {
         let params = PostParams::default();
-        self.bounded(self.api.replace(&self.name, &params, lease))
+        self.bounded(self.leases.replace(&self.name, &params, lease))
             .await
     }
 

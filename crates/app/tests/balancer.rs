@@ -20,6 +20,7 @@ struct Replica {
     balancer: Balancer,
     held: BTreeMap<String, Leadership>,
     membership: Option<Membership>,
+    unread: BTreeMap<String, String>,
 }
 
 fn log(number: usize) -> String {
@@ -39,6 +40,7 @@ impl Replica {
             balancer,
             held: BTreeMap::new(),
             membership: None,
+            unread: BTreeMap::new(),
         }
     }
 
@@ -50,6 +52,7 @@ impl Replica {
             let _ = self.held.remove(&log).unwrap().release().await;
         }
         self.held.extend(step.gained);
+        self.unread = step.unread;
         self.membership = step.membership.or(self.membership);
     }
 }
@@ -190,6 +193,38 @@ async fn member_lease_that_nobody_renews_counts_for_a_minute_only() {
     assert_eq!(shares(&all), [2]);
     live(&mut all, 60).await;
     assert_eq!(shares(&all), [4]);
+}
+
+/// Whoever may write Leases can keep a log from all replicas, but not from being missed.
+#[tokio::test(start_paused = true)]
+async fn log_whose_lease_no_replica_holds_is_told_and_the_others_are_read() {
+    let fake = FakeKubernetes::new();
+    let foreign = |renewed: u32| {
+        json!({"spec": {
+            "holderIdentity": "somebody",
+            "leaseDurationSeconds": 15,
+            "renewTime": format!("9999-12-31T23:59:59.{renewed:06}Z"),
+        }})
+    };
+    fake.put("leases", "audit", "bridge-hub-1", foreign(0));
+    let mut all: Vec<Replica> = ["a", "b"].map(|name| Replica::new(&fake, name, 4)).into();
+    for renewed in 1..=60 {
+        let unread = all.iter().map(|replica| replica.unread.len());
+        assert_eq!(
+            unread.sum::<usize>(),
+            usize::from(renewed > 47),
+            "{renewed}"
+        );
+        live(&mut all, 1).await;
+        fake.put("leases", "audit", "bridge-hub-1", foreign(renewed));
+    }
+    assert_eq!(shares(&all).iter().sum::<usize>(), 3);
+    let why = all.iter().find_map(|replica| replica.unread.get(&log(1)));
+    assert!(why.unwrap().contains("bridge-hub-1 is held by somebody"));
+    // Nobody renews it any more.
+    live(&mut all, 18).await;
+    assert_eq!(shares(&all), [2, 2]);
+    assert!(all.iter().all(|replica| replica.unread.is_empty()));
 }
 
 /// Replicas that start, leave, die and are cut off at random. Once the faults end, every log has a

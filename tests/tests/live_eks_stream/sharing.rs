@@ -202,3 +202,26 @@ async fn replicas_whose_lists_fail_are_not_ready_until_one_succeeds() {
     one.until_ready();
     assert_eq!(one.terminate(), 0);
 }
+
+/// A Lease that no replica holds keeps its shard from all of them, which must not look like a quiet shard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shard_whose_lease_a_stranger_holds_shows_in_lag_until_it_is_read() {
+    let cluster = Cluster::new(2).await;
+    let stage = &cluster.stage;
+    let spec = serde_json::json!({"holderIdentity": "stranger", "leaseDurationSeconds": 3600});
+    let lease = serde_json::json!({"spec": spec});
+    let first = "eks-audit-bridge-slot-0";
+    cluster.api.put("leases", NAMESPACE, first, lease);
+    let mut one = cluster.replica("one");
+    stage.put(0..20);
+    one.until_not_ready("checkpoint", "slot-0 is held by stranger");
+    assert_eq!(one.metric("audit_bridge_active_logs"), 1.0);
+    let grows = wait(|| (one.metric("audit_bridge_lag_seconds") > 2.0).then_some(()));
+    assert!(grows.is_some(), "{}", one.log());
+    cluster.api.remove("leases", NAMESPACE, first);
+    stage.until_accepted(&one, 0..20);
+    one.until_ready();
+    until_shares(&mut [&mut one], &[2.0]);
+    assert_eq!(one.terminate(), 0);
+    stage.assert_no_duplicates();
+}

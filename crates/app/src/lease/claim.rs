@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
+use audit_bridge_core::event::time::micros;
 use jiff::{Timestamp, ToSpan};
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+use super::object::{Lease, LeaseSpec};
 use super::{LEASE_DURATION_MAX, LeaseTiming};
-
-/// The label that names the object's manager.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The holder's identity; empty without a holder.
 pub(super) fn holder(lease: &Lease) -> &str {
@@ -46,28 +43,26 @@ pub(super) fn transitions(lease: &Lease) -> i64 {
         .into()
 }
 
-/// How long ago it was renewed, by the clocks of its holder and of this machine.
+/// How long ago it was renewed, by the clocks of its holder and of this machine; `None` if that is
+/// unknown or lies ahead.
 pub(super) fn age(lease: &Lease) -> Option<Duration> {
-    let MicroTime(renewed) = lease.spec.as_ref()?.renew_time.as_ref()?;
-    Timestamp::now().duration_since(*renewed).try_into().ok()
+    let renewed = lease.spec.as_ref()?.renew_time.as_deref()?;
+    let renewed: Timestamp = renewed.parse().ok()?;
+    Timestamp::now().duration_since(renewed).try_into().ok()
 }
 
 /// A new Lease that we hold.
 pub(super) fn made(name: &str, identity: &str, timing: LeaseTiming) -> Lease {
-    let mut lease = Lease::default();
-    lease.metadata.name = Some(name.to_owned());
-    let labels = lease.metadata.labels.get_or_insert_default();
-    labels.insert(MANAGED_BY.to_owned(), "audit-bridge".to_owned());
-    let now = MicroTime(Timestamp::now());
-    lease.spec = Some(LeaseSpec {
+    let now = micros(Timestamp::now());
+    let spec = LeaseSpec {
         holder_identity: Some(identity.to_owned()),
         lease_duration_seconds: seconds(timing.lease_duration),
         acquire_time: Some(now.clone()),
         renew_time: Some(now),
         lease_transitions: Some(0),
         ..LeaseSpec::default()
-    });
-    lease
+    };
+    Lease::new(name, spec)
 }
 
 /// The Lease, taken over or renewed by us. It keeps its version, so that the API server refuses the
@@ -75,7 +70,7 @@ pub(super) fn made(name: &str, identity: &str, timing: LeaseTiming) -> Lease {
 pub(super) fn taken(mut lease: Lease, identity: &str, timing: LeaseTiming) -> Lease {
     let ours = holder(&lease) == identity;
     let spec = lease.spec.get_or_insert_default();
-    let now = MicroTime(after(spec.renew_time.as_ref()));
+    let now = after(spec.renew_time.as_deref());
     if !ours {
         spec.holder_identity = Some(identity.to_owned());
         spec.acquire_time = Some(now.clone());
@@ -92,20 +87,18 @@ pub(super) fn released(mut lease: Lease) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = Some(String::new());
     spec.lease_duration_seconds = Some(1);
-    spec.renew_time = Some(MicroTime(after(spec.renew_time.as_ref())));
+    spec.renew_time = Some(after(spec.renew_time.as_deref()));
     lease
 }
 
 /// The wall clock, but never the `last` time: candidates notice a renewal by its change, and a
 /// clock may stand still or be set back.
-fn after(last: Option<&MicroTime>) -> Timestamp {
+fn after(last: Option<&str>) -> String {
     let now = Timestamp::now();
-    let Some(MicroTime(last)) = last else {
-        return now;
-    };
-    match last.as_microsecond() == now.as_microsecond() {
-        true => now.checked_add(1.microsecond()).unwrap_or(now),
-        false => now,
+    let written = micros(now);
+    match last == Some(written.as_str()) {
+        true => micros(now.checked_add(1.microsecond()).unwrap_or(now)),
+        false => written,
     }
 }
 
@@ -152,11 +145,9 @@ mod tests {
 
     #[test]
     fn renewal_always_changes_the_time() {
-        let now = Timestamp::now();
         for _ in 0..1000 {
-            let last = MicroTime(Timestamp::now());
-            assert_ne!(after(Some(&last)).as_microsecond(), last.0.as_microsecond());
+            let last = micros(Timestamp::now());
+            assert_ne!(after(Some(&last)), last);
         }
-        assert!(after(None) >= now);
     }
 }

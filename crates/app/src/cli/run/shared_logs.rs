@@ -66,6 +66,8 @@ struct View<L> {
     /// Ended logs that the table does not list yet.
     ended_lately: BTreeSet<String>,
     membership: Option<Membership>,
+    /// Logs that are reported as read by nobody.
+    unread: BTreeSet<String>,
     next_look: Instant,
     next_list: Instant,
     /// The time between two lists of the provider's logs.
@@ -315,6 +317,7 @@ impl<B: Bridge> Process<'_, B> {
             ended: BTreeSet::new(),
             ended_lately: BTreeSet::new(),
             membership: None,
+            unread: BTreeSet::new(),
             next_look: Instant::now(),
             next_list: Instant::now() + shared.list_interval,
             list_interval: shared.list_interval,
@@ -463,6 +466,7 @@ impl<B: Bridge> Process<'_, B> {
                 .not_ready(Component::Checkpoint, unavailable.clone()),
             None => self.telemetry.ready(Component::Checkpoint),
         }
+        self.report_unread(view, step);
         if let Some(membership) = step.membership
             && view.membership != Some(membership)
         {
@@ -492,6 +496,23 @@ impl<B: Bridge> Process<'_, B> {
                 }
             }
         }
+    }
+
+    /// Reports the logs that nobody reads as if this replica read them and they stood still.
+    fn report_unread(&self, view: &mut View<Log<B>>, step: &RebalanceStep) {
+        // Without it, nothing is known of the logs' holders.
+        if step.membership.is_none() {
+            return;
+        }
+        let unread: BTreeSet<String> = step.unread.keys().cloned().collect();
+        for log in view.unread.difference(&unread) {
+            self.telemetry.log(log).retired();
+        }
+        for (log, why) in &step.unread {
+            let telemetry = self.telemetry.log(log);
+            telemetry.not_ready(Component::Checkpoint, why.clone());
+        }
+        view.unread = unread;
     }
 
     /// Releases at the end the Leases that the last check acquired, and the member Lease.
