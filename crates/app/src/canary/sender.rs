@@ -1,6 +1,8 @@
 //! Sends canaries to the API server, each on its own connection; finds out our own user there, and
 //! reads and changes the records of canaries.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
@@ -28,8 +30,10 @@ pub(crate) struct CanarySender {
     bridge: &'static str,
     /// The name of the `ConfigMap`.
     name: String,
-    /// What our canaries' events contain, once the API server has told us our user.
-    expected: OnceCell<ExpectedRequest>,
+    /// Our user, once the API server has told it.
+    user: OnceLock<String>,
+    /// Whether it was logged that the API server does not tell it.
+    is_unknown_told: AtomicBool,
     /// The client for other requests, without the headers of a canary.
     plain: OnceCell<Cluster>,
 }
@@ -83,7 +87,8 @@ impl CanarySender {
         CanarySender {
             bridge,
             name: object_name(name),
-            expected: OnceCell::new(),
+            user: OnceLock::new(),
+            is_unknown_told: AtomicBool::new(false),
             plain: OnceCell::new(),
         }
     }
@@ -109,7 +114,7 @@ impl CanarySender {
         let cluster = Cluster::connect_with(headers)
             .await
             .map_err(|error| unreachable(&error))?;
-        let expected = self.expected().await?.clone();
+        let expected = self.expected().await?;
         Ok(ReadyCanary {
             cluster,
             mark,
@@ -190,19 +195,24 @@ impl CanarySender {
             .map_err(|error| unreachable(&error))
     }
 
-    /// What our canaries' events contain. Asks the API server for our user until it answers once.
+    /// What our canaries' events contain. Asks the API server for our user until it tells once: one that
+    /// has just started may refuse it.
     ///
     /// # Errors
     /// The API server does not answer.
-    pub(super) async fn expected(&self) -> Result<&ExpectedRequest, SendFailure> {
-        let ask = async || {
-            Ok(ExpectedRequest {
-                user: self.ask_user().await?,
-                namespace: self.plain().await?.namespace().to_owned(),
-                name: self.name.clone(),
-            })
+    pub(super) async fn expected(&self) -> Result<ExpectedRequest, SendFailure> {
+        let user = match self.user.get() {
+            Some(user) => Some(user.clone()),
+            None => self.ask_user().await?,
         };
-        self.expected.get_or_try_init(ask).await
+        if let Some(user) = &user {
+            let _ = self.user.set(user.clone());
+        }
+        Ok(ExpectedRequest {
+            user,
+            namespace: self.plain().await?.namespace().to_owned(),
+            name: self.name.clone(),
+        })
     }
 
     /// Our user name; `None` if the API server cannot say (before Kubernetes 1.28).
@@ -217,11 +227,13 @@ impl CanarySender {
             }
             Err(error) => match error.kind() {
                 ApiErrorKind::NotFound | ApiErrorKind::Forbidden(ForbiddenReason::Role) => {
-                    tracing::info!(
-                        %error,
-                        "the API server does not say who this pod is: canaries are known by mark, verb \
-                         and object alone"
-                    );
+                    if !self.is_unknown_told.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            %error,
+                            "the API server does not say who this pod is: until it does, canaries are \
+                             known by mark, verb and object alone"
+                        );
+                    }
                     Ok(None)
                 }
                 _ => Err(self.failure(&error, cluster.namespace())),

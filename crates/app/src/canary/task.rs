@@ -144,7 +144,7 @@ impl Sending<'_> {
         } = self.canaries;
         let (shared, now) = (watch.settings().shared, Timestamp::now());
         if !self.is_sender {
-            watch.set_expected(sender.expected().await?);
+            watch.set_expected(&sender.expected().await?);
             let records = sender.look().await?;
             let gone = every.mul_f64(SENDER_GONE);
             self.is_sender = records.other_sender(me, gone, now).is_none();
@@ -356,7 +356,7 @@ impl<'a> Settling<'a> {
         }
         self.next_look = Instant::now() + LOOK_INTERVAL;
         let looked = async {
-            watch.set_expected(sender.expected().await?);
+            watch.set_expected(&sender.expected().await?);
             sender.look().await
         };
         match looked.await {

@@ -131,10 +131,11 @@ impl CanaryWatch {
             next: state.next,
             lost_on: std::mem::take(&mut state.lost_on),
             arrived: state.arrived,
-            unverified: state.unverified,
             records_seen: state.records_seen,
             ..WatchState::default()
         };
+        // Whether the log is this cluster's is another process's to say now.
+        self.telemetry.canaries_unverified(false);
     }
 
     /// Adds a log that a pipeline begins to read. What an earlier pipeline followed there and did
@@ -385,10 +386,11 @@ impl CanaryWatch {
         state.canaries.retain(|canary| !self.is_overdue(canary));
     }
 
-    /// Sets what our canaries' events contain, once it is known.
+    /// Sets what our canaries' events contain, and again once our user is known.
     pub(super) fn set_expected(&self, expected: &ExpectedRequest) {
         let mut state = self.state();
-        if state.expected.is_none() {
+        let known = state.expected.as_ref();
+        if known.is_none_or(|known| known.user.is_none()) {
             state.expected = Some(expected.clone());
         }
     }

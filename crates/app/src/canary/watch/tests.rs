@@ -519,6 +519,12 @@ async fn canary_lost_where_none_ever_arrived_is_unverified() {
         }
         assert_eq!(lost_in_all(&telemetry), 2 * lost);
         assert_eq!(sample(&telemetry, UNVERIFIED), u64::from(lost == 0));
+        // A process that reads no more has nothing to say of it.
+        if lost == 0 {
+            watch.forget();
+            watch.add_log("home", String::new());
+            assert_eq!(sample(&telemetry, UNVERIFIED), 0);
+        }
         // Once one has arrived, each loss counts.
         let (mark, number) = begin(&watch);
         inspect(&watch, &json_of(&mark));
@@ -529,4 +535,19 @@ async fn canary_lost_where_none_ever_arrived_is_unverified() {
         lose(&watch, others, outage).await;
         assert_eq!(lost_in_all(&telemetry), 2 * lost + 1);
     }
+}
+
+/// An API server that has just started may refuse to tell our user, and anybody could be us meanwhile.
+#[tokio::test(start_paused = true)]
+async fn canary_of_another_user_is_none_as_soon_as_ours_is_known() {
+    let (watch, _) = watch(true);
+    let unknown = ExpectedRequest {
+        user: None,
+        ..expected()
+    };
+    watch.set_expected(&unknown);
+    assert_eq!(watch.state().expected.as_ref(), Some(&unknown));
+    watch.set_expected(&expected());
+    watch.set_expected(&unknown);
+    assert_eq!(watch.state().expected.as_ref(), Some(&expected()));
 }
