@@ -9,16 +9,19 @@ pub(crate) mod cluster;
 pub(crate) mod connection_string;
 mod credential;
 mod error;
+mod identity_tokens;
 mod transport;
 
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use audit_bridge_app::config::InvalidValue;
 use audit_bridge_core::chain::panic_text;
+use azure_core::credentials::TokenCredential;
 use azure_core_amqp::AmqpValue;
 use azure_core_amqp::message::AmqpMessageBody;
 use azure_messaging_eventhubs::{
@@ -34,6 +37,7 @@ use crate::client::connection_string::ConnectionString;
 pub(crate) use credential::read_connection_string;
 pub use credential::{Credential, IdentityKind};
 pub use error::{HubError, HubErrorKind};
+pub use identity_tokens::IdentityTokens;
 pub use transport::Transport;
 
 /// Silences the client library: it repeats each failure that we report ourselves. At its finest
@@ -80,6 +84,8 @@ impl fmt::Display for HubAddress {
 pub struct HubClient {
     hub: HubAddress,
     credential: Credential,
+    /// What the hub last told of itself.
+    known: Arc<Mutex<Option<HubProperties>>>,
 }
 
 /// Where a receiver begins.
@@ -125,6 +131,26 @@ pub(crate) struct HubProperties {
     pub(crate) created_on: Option<Timestamp>,
 }
 
+impl HubProperties {
+    /// With the partitions that were known before: an event hub never loses one, so a list that lacks
+    /// one is wrong, unless the hub was created again.
+    fn with_those_of(mut self, known: &HubProperties) -> HubProperties {
+        if self.created_on.is_none() || self.created_on != known.created_on {
+            return self;
+        }
+        let lacks = |id: &&String| !self.partitions.contains(*id);
+        let lacking: Vec<String> = known.partitions.iter().filter(lacks).cloned().collect();
+        if !lacking.is_empty() {
+            tracing::warn!(
+                partitions = lacking.join(", "),
+                "the event hub's list lacks partitions that it has; reading them on"
+            );
+            self.partitions.extend(lacking);
+        }
+        self
+    }
+}
+
 /// A message of a partition.
 #[derive(Debug)]
 pub(crate) struct HubMessage {
@@ -137,7 +163,11 @@ pub(crate) struct HubMessage {
 impl HubClient {
     /// A client that has not tried anything yet.
     pub fn new(hub: HubAddress, credential: Credential) -> HubClient {
-        HubClient { hub, credential }
+        HubClient {
+            hub,
+            credential,
+            known: Arc::default(),
+        }
     }
 
     pub fn hub(&self) -> &HubAddress {
@@ -162,14 +192,16 @@ impl HubClient {
             builder = builder.with_custom_endpoint(endpoint.clone());
         }
         let opened = match &self.credential {
-            Credential::Identity { tokens, .. } => {
-                let open = builder.open(&self.hub.namespace, self.hub.name.clone(), tokens.clone());
+            Credential::Identity { kind, tokens } => {
+                self.token(*kind, tokens).await?;
+                let tokens: Arc<dyn TokenCredential> = Arc::clone(tokens) as _;
+                let open = builder.open(&self.hub.namespace, self.hub.name.clone(), tokens);
                 self.answer("the connection", open).await?
             }
             Credential::ConnectionStringFile(path) => {
                 let text = read_connection_string(path).and_then(|text| self.fits(text));
                 let text = text.map_err(|why| {
-                    self.with_remedy(HubError::new(HubErrorKind::Identity, why.to_string()))
+                    self.failed(HubError::new(HubErrorKind::Identity, why.to_string()))
                 })?;
                 let open = builder.open_with_connection_string(&text, Some(&self.hub.name));
                 self.answer("the connection", open).await?
@@ -179,6 +211,24 @@ impl HubClient {
             client: self.clone(),
             consumer: opened,
         })
+    }
+
+    /// Queries the properties of the event hub, on a connection of its own.
+    pub(crate) async fn properties(&self) -> Result<HubProperties, HubError> {
+        let told = caught(async {
+            let connection = self.connect().await?;
+            let told = connection.properties().await;
+            connection.close().await;
+            told
+        });
+        let told = told.await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = match known.take() {
+            Some(known) => told.with_those_of(&known),
+            None => told,
+        };
+        *known = Some(told.clone());
+        Ok(told)
     }
 
     /// Checks that a connection string that was changed since the start is for the same event hub.
@@ -202,19 +252,44 @@ impl HubClient {
     pub(crate) async fn identity(&self) -> Result<String, HubError> {
         match &self.credential {
             Credential::Identity { kind, tokens } => {
-                let ask = tokens.get_token(&[TOKEN_SCOPE], None);
-                let ask = async { ask.await.map_err(EventHubsError::from) };
-                self.answer("a token", ask).await?;
+                self.token(*kind, tokens).await?;
                 Ok(format!("{}: a token was given", kind.name()))
             }
             Credential::ConnectionStringFile(path) => {
                 let read = read_connection_string(path).and_then(|text| self.fits(text));
                 read.map_err(|why| {
-                    self.with_remedy(HubError::new(HubErrorKind::Identity, why.to_string()))
+                    self.failed(HubError::new(HubErrorKind::Identity, why.to_string()))
                 })?;
                 Ok(format!("connection string in {}", path.display()))
             }
         }
+    }
+
+    /// Has a token at hand, so that the calls after this wait for Event Hubs alone.
+    async fn token(&self, kind: IdentityKind, tokens: &IdentityTokens) -> Result<(), HubError> {
+        let ask = tokens.get_token(&[TOKEN_SCOPE], None);
+        let why = match timeout(ANSWER_MAX, ask).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => match HubError::of(&EventHubsError::from(error)) {
+                refused if refused.kind == HubErrorKind::Identity => {
+                    return Err(self.failed(refused));
+                }
+                failed => failed.what,
+            },
+            Err(_) => format!("no answer within {} s", ANSWER_MAX.as_secs()),
+        };
+        let authority = kind.authority();
+        tokens.renew();
+        Err(HubError {
+            remedy: format!(
+                "check that this network lets requests out to {authority}, and with an authority of \
+                 one's own on the way SSL_CERT_FILE"
+            ),
+            ..HubError::new(
+                HubErrorKind::Identity,
+                format!("no token from {authority}: {why}"),
+            )
+        })
     }
 
     async fn answer<T>(
@@ -224,16 +299,24 @@ impl HubClient {
     ) -> Result<T, HubError> {
         match timeout(ANSWER_MAX, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.with_remedy(HubError::of(&error))),
+            Ok(Err(error)) => Err(self.failed(HubError::of(&error))),
             Err(_) => {
                 let seconds = ANSWER_MAX.as_secs();
                 let why = format!("{what}: no answer within {seconds} s");
-                Err(self.with_remedy(HubError::new(HubErrorKind::Unreachable, why)))
+                Err(self.failed(HubError::new(HubErrorKind::Unreachable, why)))
             }
         }
     }
 
-    fn with_remedy(&self, mut fault: HubError) -> HubError {
+    /// A failure, with its remedy. Tokens that are refused are not shown again.
+    fn failed(&self, mut fault: HubError) -> HubError {
+        if let (
+            Credential::Identity { tokens, .. },
+            HubErrorKind::Denied | HubErrorKind::Identity,
+        ) = (&self.credential, fault.kind)
+        {
+            tokens.renew();
+        }
         fault.remedy = self.remedy(fault.kind);
         fault
     }
@@ -463,14 +546,14 @@ impl HubMessages<'_> {
         let next = async {
             match self.events.next().await {
                 Some(Ok(event)) => Ok(message(&event)),
-                Some(Err(error)) => Err(self.client.with_remedy(HubError::of(&error))),
+                Some(Err(error)) => Err(self.client.failed(HubError::of(&error))),
                 None => Err(HubError::new(HubErrorKind::Ended, "the receiver ended")),
             }
         };
         let undecodable = |panic| {
             let what = format!("a message cannot be decoded: {panic}");
             self.client
-                .with_remedy(HubError::new(HubErrorKind::Undecodable, what))
+                .failed(HubError::new(HubErrorKind::Undecodable, what))
         };
         panic_or(next, undecodable).await
     }
@@ -532,5 +615,19 @@ mod tests {
         assert_eq!(failed.kind, HubErrorKind::Other);
         assert!(failed.what.contains("overflow when adding"), "{failed}");
         assert_eq!(caught(async { Ok(7) }).await, Ok(7));
+    }
+
+    #[test]
+    fn partition_list_of_the_same_hub_never_shrinks() {
+        let told = |created: Option<i64>, partitions: &[&str]| HubProperties {
+            partitions: partitions.iter().map(ToString::to_string).collect(),
+            created_on: created.map(|seconds| Timestamp::from_second(seconds).unwrap()),
+        };
+        let merged = |told: HubProperties, known| told.with_those_of(&known).partitions;
+        let known = || told(Some(7), &["0", "1"]);
+        assert_eq!(merged(told(Some(7), &["0"]), known()), ["0", "1"]);
+        assert_eq!(merged(told(Some(7), &["1", "2"]), known()), ["1", "2", "0"]);
+        assert_eq!(merged(told(Some(8), &["0"]), known()), ["0"], "made again");
+        assert_eq!(merged(told(None, &["0"]), told(None, &["0", "1"])), ["0"]);
     }
 }

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::client::{HubClient, HubError, caught};
+use crate::client::{HubClient, HubProperties};
 use crate::source::pages::{HubPage, PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
 use crate::source::position::{MessagePosition, PartitionStart};
@@ -90,7 +90,8 @@ pub(crate) struct Partition {
 impl Partition {
     /// The hub's partitions.
     pub(crate) async fn all(client: &HubClient) -> Result<Vec<Partition>, Unavailable> {
-        names(client).await?.iter().map(|id| Self::of(id)).collect()
+        let told = client.properties().await?;
+        told.partitions.iter().map(|id| Self::of(id)).collect()
     }
 
     /// Event Hubs numbers its partitions.
@@ -112,17 +113,6 @@ impl Partition {
     }
 }
 
-/// The names of the hub's partitions.
-async fn names(client: &HubClient) -> Result<Vec<String>, HubError> {
-    caught(async {
-        let connection = client.connect().await?;
-        let found = connection.properties().await;
-        connection.close().await;
-        Ok(found?.partitions)
-    })
-    .await
-}
-
 impl EventHub {
     /// Begins to read all partitions.
     ///
@@ -134,7 +124,11 @@ impl EventHub {
         prefetch_bytes_max: usize,
         timing: PartitionTiming,
     ) -> Result<EventHub, Unavailable> {
-        let partitions = Partition::all(client).await?;
+        let told = client.properties().await?;
+        let mut partitions = Vec::new();
+        for id in told.partitions.iter().chain(&unlisted(&resume, &told)) {
+            partitions.push(Partition::of(id)?);
+        }
         tracing::info!(
             event_hub = client.hub().name,
             partitions = partitions.len(),
@@ -200,6 +194,25 @@ impl Source for EventHub {
     }
 }
 
+/// Partitions that the checkpoint has a position of in this very hub, and that its list lacks: a hub
+/// never loses one, so the list is wrong.
+fn unlisted(resume: &Resume, told: &HubProperties) -> Vec<String> {
+    let positions = resume.positions.iter();
+    let unlisted = positions.filter_map(|(index, position)| {
+        let id = index.to_string();
+        let is_here = position::created_on(position) == Some(told.created_on?);
+        (is_here && !told.partitions.contains(&id)).then_some(id)
+    });
+    let unlisted: Vec<String> = unlisted.collect();
+    if !unlisted.is_empty() {
+        tracing::warn!(
+            partitions = unlisted.join(", "),
+            "the event hub's list lacks partitions that were read; reading them on"
+        );
+    }
+    unlisted
+}
+
 /// A page that announces these partitions.
 fn announce(partitions: &[Partition]) -> HubPage {
     let partitions = partitions.iter();
@@ -240,6 +253,8 @@ fn turns_bytes_max(prefetch: u32) -> usize {
 /// The readers of all partitions.
 struct PartitionSet {
     shared: Arc<ReaderContext>,
+    /// Where partitions begin that come later.
+    resume: Resume,
     pages: PageSender,
     /// By partition, the sender that tells a reader that its partition is gone.
     readers: HashMap<String, oneshot::Sender<()>>,
@@ -268,6 +283,7 @@ impl PartitionSet {
         };
         let partition_set = PartitionSet {
             shared: Arc::new(shared),
+            resume: resume.clone(),
             pages: sender,
             readers: HashMap::new(),
             missing: HashSet::new(),
@@ -319,8 +335,8 @@ impl PartitionSet {
             .await
             .is_err()
         {
-            match names(&self.shared.client).await {
-                Ok(ids) => self.compare(&ids).await,
+            match self.shared.client.properties().await {
+                Ok(told) => self.compare(&told.partitions).await,
                 // The readers report their own failures.
                 Err(fault) => tracing::debug!(why = %fault, "listing partitions failed; retrying"),
             }
@@ -334,11 +350,10 @@ impl PartitionSet {
             }
             match Partition::of(id) {
                 Ok(partition) => {
-                    tracing::info!(
-                        partition = id,
-                        "partition added: reading it from its beginning"
-                    );
-                    tokio::spawn(self.admit(&partition, PartitionStart::Earliest));
+                    let begin = PartitionStart::resume(partition.index, &self.resume);
+                    let begin = begin.unwrap_or(PartitionStart::Earliest);
+                    tracing::info!(partition = id, ?begin, "partition added");
+                    tokio::spawn(self.admit(&partition, begin));
                 }
                 Err(unavailable) => tracing::error!(%unavailable, "partition could not be opened"),
             }

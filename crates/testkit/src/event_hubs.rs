@@ -260,6 +260,16 @@ impl EventHubs {
         self.broker.state().token_answer = answer.map(|(code, why)| (code, why.to_owned()));
     }
 
+    /// Refuses this token, whatever its age; other ones are accepted.
+    pub fn refuse_token(&self, token: &str) {
+        self.broker.state().refused_token = Some(token.to_owned());
+    }
+
+    /// Leaves these partitions out of the list that the management node gives; they go on.
+    pub fn leave_out(&self, partitions: impl IntoIterator<Item = usize>) {
+        self.broker.state().unlisted = partitions.into_iter().collect();
+    }
+
     /// Takes the role from the identity: tokens are accepted, but no receiver is attached and no
     /// properties are sent.
     pub fn deny_listen(&self, deny: bool) {

@@ -128,3 +128,21 @@ async fn cluster_selected_of_several_is_delivered_alone() {
         assert_eq!(*cluster, of["resourceId"], "the whole ID");
     }
 }
+
+/// An event hub never loses a partition, so a list without one is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partition_missing_from_the_list_at_a_start_is_read_on() {
+    let stage = Stage::new(2).await;
+    stage.publish(0..20, 2);
+    let bridge = stage.start(&["--start", "earliest"]);
+    stage.until_accepted(&bridge, 0..20);
+    assert_eq!(bridge.terminate(), 0);
+    stage.hubs.leave_out([1]);
+    stage.publish(20..40, 2);
+    let mut bridge = stage.start(&[]);
+    stage.until_accepted(&bridge, 0..40);
+    bridge.until_ready();
+    assert!(bridge.log().contains("lacks partitions that were read"));
+    assert_eq!(bridge.terminate(), 0);
+    stage.assert_no_duplicates();
+}

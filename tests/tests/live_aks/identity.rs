@@ -169,6 +169,40 @@ async fn identity_refused_is_reported_and_recovers() {
     bridge.until_ready();
 }
 
+/// Tokens of Azure may live for a day, and an identity that was made again needs another one at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_refused_long_before_it_expires_is_replaced() {
+    let entra = Entra::new().await;
+    entra.authority.script([token("first", 86_400)]);
+    entra.authority.set_answer(token("second", 86_400));
+    entra.publish(0..10);
+    let file = entra.path("token").display().to_string();
+    let mut bridge = entra.start(&[("AZURE_FEDERATED_TOKEN_FILE", &file)]);
+    entra.until_accepted(&bridge, 10);
+    bridge.until_ready();
+    entra.hubs.refuse_token("first");
+    entra.hubs.expire_tokens();
+    entra.publish(10..20);
+    entra.until_accepted(&bridge, 20);
+    bridge.until_ready();
+    assert_eq!(entra.requests().len(), 2, "and no more are asked for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authority_that_cannot_be_reached_is_named() {
+    let entra = Entra::new().await;
+    let file = entra.path("token").display().to_string();
+    let mut bridge = entra.start(&[
+        ("AZURE_FEDERATED_TOKEN_FILE", &file),
+        ("AZURE_AUTHORITY_HOST", "https://localhost:9/"),
+    ]);
+    let why = bridge.until_not_ready("identity", "no token from https://localhost:9/");
+    assert!(
+        why.contains("lets requests out to https://localhost:9/"),
+        "{why}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_secret_is_shown_to_the_authority_only() {
     let entra = Entra::new().await;

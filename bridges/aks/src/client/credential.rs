@@ -1,6 +1,7 @@
 //! How we authenticate to Event Hubs: an identity of Microsoft Entra, or a shared access key.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use azure_identity::{
 use jiff::Timestamp;
 
 use crate::client::certificate::{CertificateAssertion, CertificateError};
+use crate::client::identity_tokens::IdentityTokens;
 
 /// The authority that issues tokens, unless `AZURE_AUTHORITY_HOST` is set.
 const AUTHORITY_HOST: &str = "https://login.microsoftonline.com";
@@ -27,12 +29,12 @@ const APPLICATION_ID_CHARS_MAX: usize = 24;
 /// What is shown to Event Hubs.
 #[derive(Clone)]
 pub enum Credential {
-    /// Tokens of an identity, which it caches and renews.
+    /// Tokens of an identity.
     Identity {
         /// How the identity is proved.
         kind: IdentityKind,
-        /// Issues the tokens.
-        tokens: Arc<dyn TokenCredential>,
+        /// Has the tokens.
+        tokens: Arc<IdentityTokens>,
     },
     /// A connection string in a file, read again for every connection.
     ConnectionStringFile(PathBuf),
@@ -50,6 +52,14 @@ pub enum IdentityKind {
 }
 
 impl IdentityKind {
+    /// Who gives its tokens.
+    pub(super) fn authority(self) -> String {
+        match self {
+            IdentityKind::ManagedIdentity => "the metadata service of the machine".to_owned(),
+            _ => authority_host(),
+        }
+    }
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -98,33 +108,9 @@ impl Credential {
     /// # Errors
     /// What is missing in the environment, or wrong with the certificate.
     pub fn from_environment() -> Result<Credential, CredentialError> {
-        let (kind, tokens) = if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-            (IdentityKind::WorkloadIdentity, workload_identity())
-        } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
-            let (tenant, client) = application("AZURE_CLIENT_SECRET")?;
-            let options = ClientSecretCredentialOptions {
-                client_options: client_options(),
-            };
-            let secret = Secret::new(secret);
-            let tokens = ClientSecretCredential::new(&tenant, client, secret, Some(options));
-            (IdentityKind::ClientSecret, tokens.map(|it| it as _))
-        } else if let Some(path) = variable(CERTIFICATE_PATH) {
-            (IdentityKind::ClientCertificate, client_certificate(path)?)
-        } else {
-            let options = ManagedIdentityCredentialOptions {
-                user_assigned_id: variable("AZURE_CLIENT_ID").map(UserAssignedId::ClientId),
-                client_options: client_options(),
-            };
-            let tokens = ManagedIdentityCredential::new(Some(options));
-            (IdentityKind::ManagedIdentity, tokens.map(|it| it as _))
-        };
-        match tokens {
-            Ok(tokens) => Ok(Credential::Identity { kind, tokens }),
-            Err(source) => Err(CredentialError::Refused {
-                kind: kind.name(),
-                source,
-            }),
-        }
+        let (kind, tokens) = identity()?;
+        let tokens = Arc::new(IdentityTokens::new(tokens, || Ok(identity()?.1)));
+        Ok(Credential::Identity { kind, tokens })
     }
 
     /// The kind of credential, for messages.
@@ -133,6 +119,37 @@ impl Credential {
             Credential::Identity { kind, .. } => kind.name(),
             Credential::ConnectionStringFile(_) => "connection string",
         }
+    }
+}
+
+/// The client of the environment's identity, which caches its tokens until they are about to expire.
+fn identity() -> Result<(IdentityKind, Arc<dyn TokenCredential>), CredentialError> {
+    let (kind, tokens): (_, Tokens) = if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
+        (IdentityKind::WorkloadIdentity, workload_identity())
+    } else if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
+        let (tenant, client) = application("AZURE_CLIENT_SECRET")?;
+        let options = ClientSecretCredentialOptions {
+            client_options: client_options(),
+        };
+        let secret = Secret::new(secret);
+        let tokens = ClientSecretCredential::new(&tenant, client, secret, Some(options));
+        (IdentityKind::ClientSecret, tokens.map(|it| it as _))
+    } else if let Some(path) = variable(CERTIFICATE_PATH) {
+        (IdentityKind::ClientCertificate, client_certificate(path)?)
+    } else {
+        let options = ManagedIdentityCredentialOptions {
+            user_assigned_id: variable("AZURE_CLIENT_ID").map(UserAssignedId::ClientId),
+            client_options: client_options(),
+        };
+        let tokens = ManagedIdentityCredential::new(Some(options));
+        (IdentityKind::ManagedIdentity, tokens.map(|it| it as _))
+    };
+    match tokens {
+        Ok(tokens) => Ok((kind, tokens)),
+        Err(source) => Err(CredentialError::Refused {
+            kind: kind.name(),
+            source,
+        }),
     }
 }
 
@@ -153,6 +170,10 @@ fn application(given: &'static str) -> Result<(String, String), CredentialError>
     }
 }
 
+fn authority_host() -> String {
+    variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| AUTHORITY_HOST.to_owned())
+}
+
 fn workload_identity() -> Tokens {
     let options = WorkloadIdentityCredentialOptions {
         credential_options: ClientAssertionCredentialOptions {
@@ -165,7 +186,7 @@ fn workload_identity() -> Tokens {
 
 fn client_certificate(path: String) -> Result<Tokens, CredentialError> {
     let (tenant, client_id) = application(CERTIFICATE_PATH)?;
-    let host = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| AUTHORITY_HOST.to_owned());
+    let host = authority_host();
     let chain = variable("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
     let assertion = CertificateAssertion {
         path: path.into(),
@@ -193,9 +214,13 @@ fn client_options() -> ClientOptions {
     }
 }
 
-/// The text of a connection string's file.
+/// The text of a connection string's file. A pipe is refused: reading it may take for ever.
 pub(crate) fn read_connection_string(path: &Path) -> Result<String, InvalidValue> {
-    match std::fs::read_to_string(path) {
+    let text = std::fs::metadata(path).and_then(|found| match found.is_file() {
+        true => std::fs::read_to_string(path),
+        false => Err(io::Error::other("not a regular file")),
+    });
+    match text {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) => Err(format!("{}: {error}", path.display()).into()),
     }

@@ -79,7 +79,9 @@ impl Placement {
             })
         };
         let is_there = !bounds.is_empty && number >= bounds.first;
-        if bounds.last < number || by == Lookup::Time {
+        // A number without a time is any message's in another hub.
+        let is_unknown = known.enqueued.is_none() && differ(known.created_on, created_on);
+        if bounds.last < number || by == Lookup::Time || is_unknown {
             elsewhere()
         } else if is_there {
             let by = match &known.offset {

@@ -162,6 +162,14 @@ fn read(position: &StoredPosition) -> Option<PartitionStart> {
         .then_some(PartitionStart::After(message))
 }
 
+/// When the hub was created that this position is of, if that is known.
+pub(crate) fn created_on(position: &StoredPosition) -> Option<Timestamp> {
+    match read(position) {
+        Some(PartitionStart::After(message)) => message.created_on,
+        _ => None,
+    }
+}
+
 /// An offset that is safe in a filter. Without one, the sequence number is used.
 fn offset(value: &Value) -> Option<String> {
     let inside = |c: char| c.is_ascii_alphanumeric() || ":._-@/+=".contains(c);

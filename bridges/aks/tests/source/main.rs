@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aks_audit_bridge::client::{Credential, HubAddress, HubClient, IdentityKind, Transport};
+use aks_audit_bridge::client::{
+    Credential, HubAddress, HubClient, IdentityKind, IdentityTokens, Transport,
+};
 use aks_audit_bridge::source::EventHub;
 use aks_audit_bridge::source::partition::PartitionTiming;
 use audit_bridge_app::provider::{Resume, Start};
@@ -56,7 +58,9 @@ impl TokenCredential for FakeTokens {
 fn identity() -> Credential {
     Credential::Identity {
         kind: IdentityKind::WorkloadIdentity,
-        tokens: Arc::new(FakeTokens),
+        tokens: Arc::new(IdentityTokens::new(Arc::new(FakeTokens), || {
+            Ok(Arc::new(FakeTokens))
+        })),
     }
 }
 

@@ -118,7 +118,9 @@ async fn identity_without_token_is_named_with_remedy() {
     hubs.add_hub(HUB, 1);
     let credential = Credential::Identity {
         kind: IdentityKind::WorkloadIdentity,
-        tokens: Arc::new(NoTokens),
+        tokens: Arc::new(IdentityTokens::new(Arc::new(NoTokens), || {
+            Ok(Arc::new(NoTokens))
+        })),
     };
     let unavailable = refused(&HubClient::new(hub(&hubs), credential)).await;
     says(

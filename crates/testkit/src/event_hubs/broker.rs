@@ -71,6 +71,10 @@ pub(super) struct BrokerState {
     pub(super) tokens: Vec<PutToken>,
     /// The answer of `$cbs` instead of 202.
     pub(super) token_answer: Option<(i32, String)>,
+    /// A token that is answered 401.
+    pub(super) refused_token: Option<String>,
+    /// Partitions that the list of their hub lacks.
+    pub(super) unlisted: BTreeSet<usize>,
     /// The error for every receiver instead of attaching it.
     pub(super) attach_error: Option<Error>,
     /// The answer of `$management` instead of 200.

@@ -1,5 +1,6 @@
 //! The nodes that answer requests: `$cbs` accepts tokens, `$management` returns properties.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fe2o3_amqp::{Receiver, Sender};
@@ -101,6 +102,7 @@ fn put_token(
     let name = text(asked, "name");
     let mut state = broker.state();
     let empty = token.is_empty();
+    let is_refused = state.refused_token.as_deref() == Some(token.as_str());
     state.tokens.push(PutToken {
         name: name.clone(),
         kind: text(asked, "type"),
@@ -108,6 +110,9 @@ fn put_token(
     });
     if let Some((status, why)) = state.token_answer.clone() {
         return (status, why, OrderedMap::new());
+    }
+    if is_refused {
+        return (401, "InvalidToken".to_owned(), OrderedMap::new());
     }
     if empty {
         let why = "The token is missing".to_owned();
@@ -125,7 +130,7 @@ fn read(broker: &Broker, namespace: usize, asked: &ApplicationProperties) -> Tol
     let name = text(asked, "name");
     let found = state.namespaces[namespace].get(&name);
     let found = found.and_then(|found| match text(asked, "type").as_str() {
-        "com.microsoft:eventhub" => Some(hub(found, &name)),
+        "com.microsoft:eventhub" => Some(hub(found, &name, &state.unlisted)),
         "com.microsoft:partition" => partition(found, &name, &text(asked, "partition")),
         _ => None,
     });
@@ -145,8 +150,9 @@ fn read(broker: &Broker, namespace: usize, asked: &ApplicationProperties) -> Tol
 
 type Members = Vec<(&'static str, Value)>;
 
-fn hub(hub: &BrokerHub, name: &str) -> Members {
-    let ids = (0..hub.partitions.len()).map(|index| Value::String(index.to_string()));
+fn hub(hub: &BrokerHub, name: &str, unlisted: &BTreeSet<usize>) -> Members {
+    let listed = (0..hub.partitions.len()).filter(|index| !unlisted.contains(index));
+    let ids = listed.map(|index| Value::String(index.to_string()));
     vec![
         ("name", Value::String(name.to_owned())),
         ("type", Value::String("com.microsoft:eventhub".to_owned())),

@@ -76,6 +76,23 @@ fn message_trimmed_is_left_behind_only_in_the_same_hub() {
     assert_eq!(place(7, bounds(8, 7), other), overlap);
 }
 
+/// The position of a partition that held nothing when it was first read has no time to compare.
+#[test]
+fn position_without_a_time_is_no_message_of_another_hub() {
+    let never_read = MessagePosition {
+        offset: None,
+        enqueued: None,
+        ..known(99)
+    };
+    let place = |bounds, created| Placement::of(&never_read, Lookup::Offset, bounds, created);
+    let (same, other) = (Some(time(-1000)), Some(time(5)));
+    assert_eq!(place(bounds(0, 149), same).start(), ReceiverStart::At(99));
+    for (first, last) in [(0, 149), (0, 99), (0, 60), (100, 149)] {
+        let start = place(bounds(first, last), other).start();
+        assert_eq!(start, ReceiverStart::After(first - 1), "{first}..={last}");
+    }
+}
+
 #[test]
 fn partition_ending_before_the_message_is_read_by_time() {
     for (created, seconds) in [(Some(time(-1000)), -60), (None, -60), (Some(time(5)), -900)] {
