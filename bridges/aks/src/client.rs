@@ -213,6 +213,12 @@ impl HubClient {
         })
     }
 
+    /// What an earlier process knew of the hub, before this one asks for the first time.
+    pub(crate) fn remember(&self, known: HubProperties) {
+        let mut now = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        now.get_or_insert(known);
+    }
+
     /// Queries the properties of the event hub, on a connection of its own.
     pub(crate) async fn properties(&self) -> Result<HubProperties, HubError> {
         let told = caught(async {

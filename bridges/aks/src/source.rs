@@ -20,12 +20,12 @@ use audit_bridge_app::provider::Resume;
 use audit_bridge_app::provider::partitions::PartitionHealth;
 use audit_bridge_core::read_budget::ReadBudget;
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::{Page, PartitionChange, Source};
+use audit_bridge_core::source::{Page, PartitionChange, Source, StoredPositions};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::client::{HubClient, HubProperties};
+use crate::client::HubClient;
 use crate::source::pages::{HubPage, PageReceiver, PageSender};
 use crate::source::partition::{PartitionReader, PartitionTiming, ReaderContext};
 use crate::source::position::{MessagePosition, PartitionStart};
@@ -124,11 +124,8 @@ impl EventHub {
         prefetch_bytes_max: usize,
         timing: PartitionTiming,
     ) -> Result<EventHub, Unavailable> {
-        let told = client.properties().await?;
-        let mut partitions = Vec::new();
-        for id in told.partitions.iter().chain(&unlisted(&resume, &told)) {
-            partitions.push(Partition::of(id)?);
-        }
+        client.remember(position::hub_of(&resume.positions));
+        let partitions = Partition::all(client).await?;
         tracing::info!(
             event_hub = client.hub().name,
             partitions = partitions.len(),
@@ -194,25 +191,6 @@ impl Source for EventHub {
     }
 }
 
-/// Partitions that the checkpoint has a position of in this very hub, and that its list lacks: a hub
-/// never loses one, so the list is wrong.
-fn unlisted(resume: &Resume, told: &HubProperties) -> Vec<String> {
-    let positions = resume.positions.iter();
-    let unlisted = positions.filter_map(|(index, position)| {
-        let id = index.to_string();
-        let is_here = position::created_on(position) == Some(told.created_on?);
-        (is_here && !told.partitions.contains(&id)).then_some(id)
-    });
-    let unlisted: Vec<String> = unlisted.collect();
-    if !unlisted.is_empty() {
-        tracing::warn!(
-            partitions = unlisted.join(", "),
-            "the event hub's list lacks partitions that were read; reading them on"
-        );
-    }
-    unlisted
-}
-
 /// A page that announces these partitions.
 fn announce(partitions: &[Partition]) -> HubPage {
     let partitions = partitions.iter();
@@ -253,8 +231,8 @@ fn turns_bytes_max(prefetch: u32) -> usize {
 /// The readers of all partitions.
 struct PartitionSet {
     shared: Arc<ReaderContext>,
-    /// Where partitions begin that come later.
-    resume: Resume,
+    /// The checkpoint's, for partitions that are found later.
+    positions: StoredPositions,
     pages: PageSender,
     /// By partition, the sender that tells a reader that its partition is gone.
     readers: HashMap<String, oneshot::Sender<()>>,
@@ -283,7 +261,7 @@ impl PartitionSet {
         };
         let partition_set = PartitionSet {
             shared: Arc::new(shared),
-            resume: resume.clone(),
+            positions: resume.positions.clone(),
             pages: sender,
             readers: HashMap::new(),
             missing: HashSet::new(),
@@ -350,8 +328,7 @@ impl PartitionSet {
             }
             match Partition::of(id) {
                 Ok(partition) => {
-                    let begin = PartitionStart::resume(partition.index, &self.resume);
-                    let begin = begin.unwrap_or(PartitionStart::Earliest);
+                    let begin = PartitionStart::of_later(partition.index, &self.positions);
                     tracing::info!(partition = id, ?begin, "partition added");
                     tokio::spawn(self.admit(&partition, begin));
                 }

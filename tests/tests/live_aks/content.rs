@@ -142,7 +142,7 @@ async fn partition_missing_from_the_list_at_a_start_is_read_on() {
     let mut bridge = stage.start(&[]);
     stage.until_accepted(&bridge, 0..40);
     bridge.until_ready();
-    assert!(bridge.log().contains("lacks partitions that were read"));
+    assert!(bridge.log().contains("list lacks partitions that it has"));
     assert_eq!(bridge.terminate(), 0);
     stage.assert_no_duplicates();
 }

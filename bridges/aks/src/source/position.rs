@@ -2,11 +2,11 @@
 
 use audit_bridge_app::provider::{Resume, Start};
 use audit_bridge_core::readiness::{Component, Unavailable};
-use audit_bridge_core::source::{Position, StoredPosition};
+use audit_bridge_core::source::{Position, StoredPosition, StoredPositions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::client::{HubMessage, PartitionBounds};
+use crate::client::{HubMessage, HubProperties, PartitionBounds};
 
 /// The largest sequence number to which one can be added.
 const SEQUENCE_NUMBER_MAX: i64 = i64::MAX - 1;
@@ -68,6 +68,13 @@ impl PartitionStart {
             None if !resume.positions.is_empty() => Ok(PartitionStart::Earliest),
             None => Ok(PartitionStart::at(resume.start)),
         }
+    }
+
+    /// Where a partition continues that is found later than the others: behind what was read of it, else
+    /// at its beginning.
+    pub(crate) fn of_later(partition: u32, positions: &StoredPositions) -> PartitionStart {
+        let position = positions.get(&partition).and_then(read);
+        position.unwrap_or(PartitionStart::Earliest)
     }
 
     /// The JSON for the checkpoint: a message's position, or `{"from": TIME}` for a partition that
@@ -162,11 +169,19 @@ fn read(position: &StoredPosition) -> Option<PartitionStart> {
         .then_some(PartitionStart::After(message))
 }
 
-/// When the hub was created that this position is of, if that is known.
-pub(crate) fn created_on(position: &StoredPosition) -> Option<Timestamp> {
-    match read(position) {
+/// What the checkpoint knows of the hub: the partitions that were read of the newest one.
+pub(crate) fn hub_of(positions: &StoredPositions) -> HubProperties {
+    let created_on = |position| match read(position) {
         Some(PartitionStart::After(message)) => message.created_on,
         _ => None,
+    };
+    let newest = positions.values().filter_map(created_on).max();
+    let of_it = positions
+        .iter()
+        .filter(|(_, position)| created_on(position) == newest);
+    HubProperties {
+        partitions: of_it.map(|(index, _)| index.to_string()).collect(),
+        created_on: newest,
     }
 }
 

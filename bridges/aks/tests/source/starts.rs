@@ -132,6 +132,31 @@ async fn partition_added_is_read_from_its_beginning() {
     assert_eq!(got.of(3), ["while away"]);
 }
 
+/// An event hub never loses a partition, so a list without one is wrong, also the first list.
+#[tokio::test]
+async fn partition_that_lists_lack_is_read_on_where_it_was() {
+    let hubs = EventHubs::start().await;
+    hubs.add_hub(HUB, 2);
+    hubs.publish(HUB, 0, body("a"));
+    hubs.publish(HUB, 1, body("b"));
+    let mut source = open(&hubs, resume(Start::Earliest)).await.unwrap();
+    let mut got = Got::default();
+    read(&mut source, &mut got, 2).await;
+    drop(source);
+
+    hubs.leave_out([1]);
+    let mut again = resume(latest());
+    again.positions = got.positions.clone();
+    let mut source = open(&hubs, again).await.unwrap();
+    // Several lists.
+    listen(&mut source, &mut got, Duration::from_secs(2)).await;
+    hubs.publish(HUB, 1, body("c"));
+    read(&mut source, &mut got, 3).await;
+    hubs.leave_out([]);
+    listen(&mut source, &mut got, Duration::from_secs(1)).await;
+    assert_eq!(got.of(1), ["b", "c"], "and nothing again");
+}
+
 #[tokio::test]
 async fn job_until_a_time_ends_there() {
     let hubs = EventHubs::start().await;
