@@ -50,6 +50,8 @@ const APPLICATION_ID: &str = concat!("aks-audit-bridge/", env!("CARGO_PKG_VERSIO
 const TOKEN_SCOPE: &str = "https://eventhubs.azure.net/.default";
 /// How long a connection, an attach or a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long a token may take: less than a list of partitions.
+const TOKEN_MAX: Duration = Duration::from_secs(15);
 /// How long closing a connection may take.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
@@ -274,15 +276,10 @@ impl HubClient {
     /// Has a token at hand, so that the calls after this wait for Event Hubs alone.
     async fn token(&self, kind: IdentityKind, tokens: &IdentityTokens) -> Result<(), HubError> {
         let ask = tokens.get_token(&[TOKEN_SCOPE], None);
-        let why = match timeout(ANSWER_MAX, ask).await {
+        let why = match timeout(TOKEN_MAX, ask).await {
             Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => match HubError::of(&EventHubsError::from(error)) {
-                refused if refused.kind == HubErrorKind::Identity => {
-                    return Err(self.failed(refused));
-                }
-                failed => failed.what,
-            },
-            Err(_) => format!("no answer within {} s", ANSWER_MAX.as_secs()),
+            Ok(Err(error)) => return Err(self.failed(HubError::of(&EventHubsError::from(error)))),
+            Err(_) => format!("none within {} s, with retries", TOKEN_MAX.as_secs()),
         };
         let authority = kind.authority();
         tokens.renew();

@@ -349,6 +349,7 @@ impl PartitionSet {
             }
             self.shared.health.left(&id);
             if let Ok(index) = id.parse() {
+                self.positions.remove(&index);
                 let left = Page {
                     partitions: vec![PartitionChange::Left(index)],
                     ..Page::default()

@@ -11,6 +11,7 @@
 //! hands once more than necessary; two replicas never read the same log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,9 +21,11 @@ use crate::lease::{Elector, Leadership, LeaseStatus};
 /// More replicas than any event hub has partitions.
 const MEMBERS_MAX: usize = 2048;
 
-/// How many of our lease durations a log's Lease is held by somebody without a member Lease before the
-/// log counts as unread: a replica that lost its member Lease needs some of them to give its logs up.
-const FOREIGN_DURATIONS: u32 = 3;
+/// So many Leases that cannot be read or written end a check: the API server is not to be asked for all.
+const FAILURES_MAX: usize = 4;
+
+/// For how long a replica may read less than its share, unless told otherwise.
+const SHORT_MAX: Duration = Duration::from_secs(45);
 
 /// One replica among those that share logs.
 #[derive(Debug)]
@@ -38,15 +41,10 @@ pub struct Balancer {
     in_use: BTreeMap<String, String>,
     /// The identities of the other replicas.
     others: BTreeSet<String>,
-    /// Logs that this replica would read, whose Leases are held by no replica, by log name.
-    foreign: BTreeMap<String, Foreign>,
-}
-
-/// The holder of a log's Lease that is no replica.
-#[derive(Debug)]
-struct Foreign {
-    holder: String,
-    since: Instant,
+    /// Since when this replica reads less than its share.
+    short_since: Option<Instant>,
+    /// For how long it may: others take as long to give logs up.
+    short_max: Duration,
 }
 
 /// How many replicas there are, as this replica sees it.
@@ -97,13 +95,20 @@ impl Balancer {
             logs: BTreeMap::new(),
             in_use: BTreeMap::new(),
             others: BTreeSet::new(),
-            foreign: BTreeMap::new(),
+            short_since: None,
+            short_max: SHORT_MAX,
         }
     }
 
     /// Limits the number of member Leases.
     pub fn limit_members(&mut self, members: usize) {
         self.members_max = members.clamp(1, MEMBERS_MAX);
+    }
+
+    /// Sets for how long this replica may read less than its share before the logs that it cannot get
+    /// count as unread.
+    pub fn allow_short(&mut self, short_max: Duration) {
+        self.short_max = short_max;
     }
 
     /// Adds a log to share, with a Lease of this name. A known log stays as it is; if its Lease has
@@ -127,7 +132,6 @@ impl Balancer {
     /// Forgets a log that no longer exists.
     pub fn remove(&mut self, log: &str) {
         self.logs.remove(log);
-        self.foreign.remove(log);
     }
 
     /// Checks all Leases once. `reading` are the logs that this replica reads and means to keep,
@@ -152,12 +156,8 @@ impl Balancer {
         step.membership = Some(membership);
         let share = membership.share(self.logs.len());
         let kept = reading.len() - step.give_up.len();
-        if kept >= share {
-            // Whoever reads too little sees what nobody reads.
-            self.foreign.clear();
-        }
-        step.unread = self.unread();
         if kept > share {
+            self.short_since = None;
             let known = reading.iter().filter(|log| self.logs.contains_key(*log));
             step.give_up
                 .extend(known.rev().take(kept - share).cloned().collect::<Vec<_>>());
@@ -176,6 +176,8 @@ impl Balancer {
                 .cloned()
                 .collect()
         };
+        let mut out_of_reach = BTreeMap::new();
+        let mut failures = 0;
         for log in order {
             let wanted = kept + step.gained.len() < share;
             let Some(elector) = self.logs.get_mut(&log).filter(|_| wanted || overdue) else {
@@ -193,58 +195,65 @@ impl Balancer {
                 Ok(Some(leadership)) => {
                     let lease = elector.lease().to_owned();
                     self.in_use.insert(log.clone(), lease);
-                    self.foreign.remove(&log);
                     step.gained.push((log, leadership));
                 }
-                Ok(None) => self.look_at_holder(&log),
+                Ok(None) => {
+                    out_of_reach.insert(log, elector.holder());
+                }
                 Err(error) => {
-                    // Who does not answer for one Lease answers for no other; else the others may be well.
                     let answers = !matches!(
                         error.kind(),
                         ApiErrorKind::TimedOut | ApiErrorKind::Unreachable
                     );
                     step.failure = Some(NoLease::of(elector, error).to_string());
-                    if !answers {
+                    // What is wrong with one Lease need not concern the others.
+                    failures += 1;
+                    if !answers || failures == FAILURES_MAX {
                         break;
                     }
                 }
             }
         }
+        match kept + step.gained.len() < share {
+            true => step.unread = self.unread(&out_of_reach),
+            false => self.short_since = None,
+        }
         step
     }
 
-    /// Notes whether the holder of a log's Lease is no replica.
-    fn look_at_holder(&mut self, log: &str) {
-        let holder = self.logs.get(log).and_then(Elector::holder);
-        let Some(holder) = holder.filter(|holder| !self.others.contains(holder)) else {
-            self.foreign.remove(log);
-            return;
+    /// The logs that nobody reads, if this replica has got less than its share for too long: those
+    /// whose holders are no replicas, else all that it cannot get.
+    fn unread(
+        &mut self,
+        out_of_reach: &BTreeMap<String, Option<String>>,
+    ) -> BTreeMap<String, String> {
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        if since.elapsed() <= self.short_max {
+            return BTreeMap::new();
+        }
+        let is_strange = |holder: &Option<String>| {
+            let holder = holder.as_ref();
+            holder.is_some_and(|holder| !self.others.contains(holder))
         };
-        let since = Instant::now();
-        let foreign = self.foreign.entry(log.to_owned());
-        foreign
-            .or_insert_with(|| Foreign {
-                holder: String::new(),
-                since,
-            })
-            .holder = holder;
-    }
-
-    /// The logs whose Leases have been held by no replica for too long.
-    fn unread(&self) -> BTreeMap<String, String> {
-        let unread = self.foreign.iter().filter_map(|(log, foreign)| {
+        let any_strange = out_of_reach.values().any(is_strange);
+        let suspects = out_of_reach
+            .iter()
+            .filter(|(_, holder)| !any_strange || is_strange(holder));
+        let unread = suspects.filter_map(|(log, holder)| {
             let elector = self.logs.get(log)?;
-            let (lease, holder) = (elector.lease(), &foreign.holder);
-            let is_unread =
-                foreign.since.elapsed() > FOREIGN_DURATIONS * elector.timing().lease_duration;
-            is_unread.then(|| {
-                let why = format!(
-                    "nobody reads {log}: its Lease {lease} is held by {holder}, which is no replica \
-                     (it holds no member Lease); find out who writes the Lease, then free it: kubectl \
-                     patch lease {lease} --type merge -p '{{\"spec\":{{\"holderIdentity\":null}}}}'"
-                );
-                (log.clone(), why)
-            })
+            let (lease, namespace) = (elector.lease(), elector.namespace());
+            let holder = holder.as_deref().unwrap_or("nobody, but cannot be taken");
+            let holder = holder.escape_debug();
+            let who = match any_strange {
+                true => "no replica (it holds no member Lease)",
+                false => "perhaps no replica",
+            };
+            let why = format!(
+                "nobody reads {log}: its Lease {lease} is held by {holder}, which is {who}; find out \
+                 who writes the Lease, then free it: kubectl -n {namespace} patch lease {lease} --type \
+                 merge -p '{{\"spec\":{{\"holderIdentity\":null}}}}'"
+            );
+            Some((log.clone(), why))
         });
         unread.collect()
     }

@@ -142,6 +142,8 @@ struct Observed {
     lease: Lease,
     /// When the change was observed, which is after it was made.
     at: Instant,
+    /// Whether it was seen to change: its holder lives.
+    renewed: bool,
 }
 
 impl Elector {
@@ -313,15 +315,15 @@ impl Elector {
     }
 
     /// Whether its holder seems long gone, as nothing changed for several times our own duration, or the
-    /// Lease's own times say so. They compare the holder's clock with ours, and how long it promised is
-    /// not asked: good for a guess, not for taking the Lease.
+    /// Lease's own times say so and it was not seen to change. They compare the holder's clock with ours,
+    /// and how long it promised is not asked: good for a guess, not for taking the Lease.
     pub(crate) fn is_forgotten(&self) -> bool {
         let observed = self.observed.as_ref();
         observed.is_some_and(|observed| {
             if observed.at.elapsed() > 4 * self.candidacy.timing.lease_duration {
                 return true;
             }
-            let age = claim::age(&observed.lease);
+            let age = claim::age(&observed.lease).filter(|_| !observed.renewed);
             age.is_some_and(|age| age > 2 * claim::duration(&observed.lease, self.candidacy.timing))
         })
     }
@@ -333,9 +335,9 @@ impl Elector {
         Some(holder.chars().take(HOLDER_CHARS_MAX).collect())
     }
 
-    /// The times of this candidate.
-    pub(crate) fn timing(&self) -> LeaseTiming {
-        self.candidacy.timing
+    /// The namespace of the Lease.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.candidacy.namespace
     }
 
     /// What to do about an error of this candidate.
@@ -375,6 +377,7 @@ impl Elector {
                 self.observed = Some(Observed {
                     lease: lease.clone(),
                     at: Instant::now(),
+                    renewed: self.observed.is_some(),
                 });
             }
         }

@@ -227,6 +227,34 @@ async fn log_whose_lease_no_replica_holds_is_told_and_the_others_are_read() {
     assert!(all.iter().all(|replica| replica.unread.is_empty()));
 }
 
+/// Whose name a Lease bears, and whether it can be written, is for others to choose.
+#[tokio::test(start_paused = true)]
+async fn log_that_no_replica_can_get_is_told_whatever_its_lease_says() {
+    let fake = FakeKubernetes::new();
+    let mut all: Vec<Replica> = ["a", "b"].map(|name| Replica::new(&fake, name, 4)).into();
+    live(&mut all, 4).await;
+    assert_eq!(shares(&all), [2, 2]);
+    // In the name of the replica that reads its share, over the Lease of the other one.
+    let taken = all[1].held.keys().next().unwrap().clone();
+    let lease = format!(
+        "bridge-hub-{}",
+        taken.trim_start_matches("hub/").parse::<u32>().unwrap()
+    );
+    for renewed in 0..70 {
+        let spec = json!({
+            "holderIdentity": "a",
+            "leaseDurationSeconds": 15,
+            "renewTime": format!("2026-01-02T03:04:05.{renewed:06}Z"),
+        });
+        fake.put("leases", "audit", &lease, json!({"spec": spec}));
+        live(&mut all, 1).await;
+    }
+    assert!(all[1].unread.contains_key(&taken), "{:?}", all[1].unread);
+    live(&mut all, 20).await;
+    assert_eq!(shares(&all), [2, 2]);
+    assert!(all.iter().all(|replica| replica.unread.is_empty()));
+}
+
 /// Replicas that start, leave, die and are cut off at random. Once the faults end, every log has a
 /// reader.
 #[tokio::test(start_paused = true)]

@@ -212,7 +212,12 @@ async fn shard_whose_lease_a_stranger_holds_shows_in_lag_until_it_is_read() {
     let lease = serde_json::json!({"spec": spec});
     let first = "eks-audit-bridge-slot-0";
     cluster.api.put("leases", NAMESPACE, first, lease);
-    let mut one = cluster.replica("one");
+    let sharing = [
+        "--share-partitions",
+        "--start=earliest",
+        "--shutdown-grace=5s",
+    ];
+    let mut one = cluster.start("one", &sharing);
     stage.put(0..20);
     one.until_not_ready("checkpoint", "slot-0 is held by stranger");
     assert_eq!(one.metric("audit_bridge_active_logs"), 1.0);
@@ -221,7 +226,12 @@ async fn shard_whose_lease_a_stranger_holds_shows_in_lag_until_it_is_read() {
     cluster.api.remove("leases", NAMESPACE, first);
     stage.until_accepted(&one, 0..20);
     one.until_ready();
-    until_shares(&mut [&mut one], &[2.0]);
+    // The shard's state is the reader's from now on.
+    for _ in 0..5 {
+        until_shares(&mut [&mut one], &[2.0]);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(one.metric("audit_bridge_active_logs"), 2.0);
     assert_eq!(one.terminate(), 0);
     stage.assert_no_duplicates();
 }

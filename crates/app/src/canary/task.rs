@@ -41,6 +41,7 @@ const SENDER_THERE: f64 = 1.5;
 pub(crate) struct CanaryTask {
     task: JoinHandle<()>,
     stop: CancellationToken,
+    watch: Arc<CanaryWatch>,
 }
 
 impl CanaryTask {
@@ -55,6 +56,8 @@ impl CanaryTask {
 impl Drop for CanaryTask {
     fn drop(&mut self) {
         self.task.abort();
+        // Another process may read the canaries' events from here on.
+        self.watch.forget();
     }
 }
 
@@ -69,7 +72,7 @@ pub(crate) fn spawn(
     watch.forget();
     let stop = CancellationToken::new();
     let canaries = Canaries {
-        watch,
+        watch: Arc::clone(&watch),
         sender,
         me: format!("{:016x}", fastrand::u64(..)),
         every,
@@ -84,7 +87,7 @@ pub(crate) fn spawn(
         };
         tokio::join!(sending.run(), Settling::new(&canaries).run());
     });
-    CanaryTask { task, stop }
+    CanaryTask { task, stop, watch }
 }
 
 /// State shared by sending and settling.

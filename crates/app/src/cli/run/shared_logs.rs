@@ -46,6 +46,10 @@ const LIST_MAX: Duration = Duration::from_secs(20);
 /// The list interval while a log has no slot or the table could not be used.
 const SLOTS_RETRY: Duration = Duration::from_secs(5);
 
+/// For how long a replica may read less than its share, besides what others take to deliver what they
+/// have read: a Lease's duration, and some looks.
+const SHORT_MAX: Duration = Duration::from_secs(30);
+
 /// A bug: the flags are checked before.
 const NOT_IN_CLUSTER: &str = "replicas can share logs only with --checkpoint-store kubernetes";
 
@@ -308,8 +312,10 @@ impl<B: Bridge> Process<'_, B> {
             read_to_end: Notify::new(),
         };
         self.telemetry.ready(Component::Checkpoint);
+        let mut balancer = Balancer::new(elector);
+        balancer.allow_short(SHORT_MAX + self.checked.state.shutdown_grace);
         let mut view = View {
-            balancer: Balancer::new(elector),
+            balancer,
             slots: SlotKeeper::new(slots.clone()),
             slots_failure: None,
             logs: BTreeMap::new(),
@@ -510,6 +516,7 @@ impl<B: Bridge> Process<'_, B> {
         }
         for (log, why) in &step.unread {
             let telemetry = self.telemetry.log(log);
+            telemetry.ready(Component::Source);
             telemetry.not_ready(Component::Checkpoint, why.clone());
         }
         view.unread = unread;
