@@ -242,16 +242,18 @@ impl Balancer {
         let unread = suspects.filter_map(|(log, holder)| {
             let elector = self.logs.get(log)?;
             let (lease, namespace) = (elector.lease(), elector.namespace());
-            let holder = holder.as_deref().unwrap_or("nobody, but cannot be taken");
-            let holder = holder.escape_debug();
-            let who = match any_strange {
-                true => "no replica (it holds no member Lease)",
-                false => "perhaps no replica",
+            let held = match holder {
+                Some(holder) if any_strange => {
+                    let holder = holder.escape_debug();
+                    format!("is held by {holder}, which is no replica (it holds no member Lease)")
+                }
+                Some(holder) => format!("is held in the name of {}", holder.escape_debug()),
+                None => "changes whenever it is to be taken".to_owned(),
             };
             let why = format!(
-                "nobody reads {log}: its Lease {lease} is held by {holder}, which is {who}; find out \
-                 who writes the Lease, then free it: kubectl -n {namespace} patch lease {lease} --type \
-                 merge -p '{{\"spec\":{{\"holderIdentity\":null}}}}'"
+                "nobody seems to read {log}: its Lease {lease} {held}; find out who writes the Lease, \
+                 then free it: kubectl -n {namespace} patch lease {lease} --type merge -p \
+                 '{{\"spec\":{{\"holderIdentity\":null}}}}'"
             );
             Some((log.clone(), why))
         });

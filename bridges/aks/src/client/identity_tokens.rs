@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_bridge_core::chain::chain;
@@ -42,20 +42,22 @@ impl IdentityTokens {
 
     /// What the client gave was refused, or it gave nothing: the next token comes from another one.
     pub(super) fn renew(&self) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.made.elapsed() < RENEWAL_INTERVAL {
-            return;
+        {
+            let mut current = self.current();
+            if current.made.elapsed() < RENEWAL_INTERVAL {
+                return;
+            }
+            current.made = Instant::now();
         }
-        current.made = Instant::now();
+        // It reads files, and others may ask for a token meanwhile.
         match (self.make)() {
-            Ok(client) => current.client = client,
+            Ok(client) => self.current().client = client,
             Err(error) => tracing::warn!(error = chain(&*error), "identity cannot be read again"),
         }
     }
 
-    fn client(&self) -> Arc<dyn TokenCredential> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&current.client)
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,6 +74,7 @@ impl TokenCredential for IdentityTokens {
         scopes: &[&str],
         options: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        self.client().get_token(scopes, options).await
+        let client = Arc::clone(&self.current().client);
+        client.get_token(scopes, options).await
     }
 }
